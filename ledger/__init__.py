@@ -1,0 +1,1 @@
+"""What was said, when, unaltered: events, the catalog, and the ledger that keeps them."""

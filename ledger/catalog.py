@@ -1,0 +1,332 @@
+"""Definitions of settings, and the built-in catalog that every ledger begins with (DESIGN.md section 2).
+
+A definition says for which kinds of subject a setting exists, its one type, its default, its protective value (what
+is handled as true when nothing can be resolved; null: nothing is permitted), who may write it, and the published
+rule it stands for. Definitions are events on the subject `catalog:settings`, so a default of last year can be looked
+up. A setting keeps its type for ever: a value recorded under one definition can be read under every later one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
+
+from ledger.errors import BadSubject
+from ledger.subjects import KINDS, parse_subject
+
+Value = bool | int | str | tuple[str, ...]
+"""A setting's value. A set is a sorted tuple of distinct texts."""
+
+TEXT_LENGTH_MAX: Final = 4096
+SET_SIZE_MAX: Final = 1000
+INTEGER_MAX: Final = 2**53 - 1
+"""Whole numbers beyond this lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
+
+ValueType = Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
+Kind = Literal["account", "org", "project", "key", "model"]
+Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LENGTH_MAX)]
+
+
+class WrongValue(ValueError):
+    """The value does not fit the definition. The message says what would fit, never what was sent."""
+
+
+class Definition(BaseModel):
+    """What a setting is. Frozen; `members` belongs to one_of (required) and set_of, `ref_kinds` to subject_ref."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1, strict=False)]
+    value_type: ValueType
+    members: Annotated[tuple[Text, ...], Field(min_length=1, max_length=SET_SIZE_MAX, strict=False)] | None = None
+    ref_kinds: Annotated[tuple[Kind, ...], Field(min_length=1, strict=False)] | None = None
+    default: Any
+    protective: Any
+    writable_by: Literal["owner", "admin", "operator"]
+    title: Text
+    description: Text
+    source: Text
+
+    @model_validator(mode="after")
+    def _fits_its_own_type(self) -> Self:
+        for name, listed in (("kinds", self.kinds), ("members", self.members), ("ref_kinds", self.ref_kinds)):
+            if listed is not None and len(set(listed)) != len(listed):
+                raise ValueError(f"{name} lists something twice")
+        if (self.members is not None) and self.value_type not in ("one_of", "set_of"):
+            raise ValueError("members belong to the value types one_of and set_of")
+        if self.value_type == "one_of" and self.members is None:
+            raise ValueError("a one_of needs its members")
+        if (self.ref_kinds is not None) != (self.value_type == "subject_ref"):
+            raise ValueError("ref_kinds belong to a subject_ref, which needs them")
+        for name in ("default", "protective"):
+            value = getattr(self, name)
+            if value is not None:
+                try:
+                    object.__setattr__(self, name, self.accept(value))
+                except WrongValue as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return self
+
+    def accept(self, value: object) -> Value:
+        """`value` in the form it is kept in, or `WrongValue`. Nothing is converted: `1` is no bool."""
+        match self.value_type:
+            case "bool":
+                if isinstance(value, bool):
+                    return value
+                raise WrongValue("the value must be true or false")
+            case "integer":
+                if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= INTEGER_MAX:
+                    return value
+                raise WrongValue(f"the value must be a whole number between -{INTEGER_MAX} and {INTEGER_MAX}")
+            case "text":
+                if isinstance(value, str) and len(value) <= TEXT_LENGTH_MAX:
+                    return value
+                raise WrongValue(f"the value must be a text of at most {TEXT_LENGTH_MAX} characters")
+            case "one_of":
+                if isinstance(value, str) and value in (self.members or ()):
+                    return value
+                raise WrongValue(f"the value must be one of {', '.join(self.members or ())}")
+            case "subject_ref":
+                try:
+                    return parse_subject(value, self.ref_kinds or KINDS)
+                except BadSubject as error:
+                    raise WrongValue(error.detail) from None
+            case "set_of":
+                return self._accept_set(value)
+
+    def _accept_set(self, value: object) -> tuple[str, ...]:
+        wanted = f"the value must be an array of at most {SET_SIZE_MAX} different texts"
+        if not isinstance(value, list | tuple) or len(value) > SET_SIZE_MAX:
+            raise WrongValue(wanted)
+        for member in value:
+            if not isinstance(member, str) or not 1 <= len(member) <= TEXT_LENGTH_MAX:
+                raise WrongValue(f"{wanted}, each of 1 to {TEXT_LENGTH_MAX} characters")
+            if self.members is not None and member not in self.members:
+                raise WrongValue(f"{wanted} among {', '.join(self.members)}")
+        if len(set(value)) != len(value):
+            raise WrongValue(wanted)
+        return tuple(sorted(value))
+
+    def as_json(self) -> dict[str, Any]:
+        """The definition as it is written in events and answers: members in this order, absent ones left out."""
+        written: dict[str, Any] = {"kinds": list(self.kinds), "value_type": self.value_type}
+        if self.members is not None:
+            written["members"] = list(self.members)
+        if self.ref_kinds is not None:
+            written["ref_kinds"] = list(self.ref_kinds)
+        written["default"] = self.default
+        written["protective"] = self.protective
+        written |= {"writable_by": self.writable_by, "title": self.title}
+        written |= {"description": self.description, "source": self.source}
+        return written
+
+
+class Defined(NamedTuple):
+    """A definition and the period, within the known catalog, in which it is the one that holds."""
+
+    definition: Definition
+    effective_from: int
+    effective_until: int | None
+
+
+class Catalog:
+    """The definitions that are known, over valid time. Immutable.
+
+    Definitions are open-ended, so the one that holds at t is the one with the latest `effective_from <= t`, and
+    among equals the one recorded last: the law of DESIGN.md section 3 for changes without an end.
+    """
+
+    def __init__(self, definitions: Iterable[tuple[str, int, Definition]] = (), version: int = 0) -> None:
+        """`definitions`: (setting, effective_from, definition) in position order; `version`: of the catalog's stream."""
+        self.version = version
+        self._steps = _with_steps({}, definitions)
+
+    def extended(self, definitions: Iterable[tuple[str, int, Definition]], version: int) -> Catalog:
+        """This catalog with further definitions, recorded after all that it holds."""
+        further = Catalog((), version)
+        further._steps = _with_steps(self._steps, definitions)
+        return further
+
+    def __contains__(self, setting: str) -> bool:
+        return setting in self._steps
+
+    def defined(self, setting: str, at: int) -> Defined | None:
+        """The definition that holds for `setting` at instant `at`, or None where it is not defined then."""
+        starts, definitions = self._steps.get(setting, ([], []))
+        step = bisect_right(starts, at) - 1
+        if step < 0:
+            return None
+        until = starts[step + 1] if step + 1 < len(starts) else None
+        return Defined(definitions[step], starts[step], until)
+
+    def value_type(self, setting: str) -> ValueType | None:
+        """The one type that the setting has had since it was first defined, or None if it never was."""
+        steps = self._steps.get(setting)
+        return steps[1][0].value_type if steps else None
+
+
+_Steps = Mapping[str, tuple[list[int], list[Definition]]]
+"""Setting → the starts of its definitions, ascending, and the definitions."""
+
+
+def _with_steps(steps: _Steps, definitions: Iterable[tuple[str, int, Definition]]) -> _Steps:
+    more = dict(steps)
+    for setting, effective_from, definition in definitions:
+        by_start = dict(zip(*more.get(setting, ([], [])), strict=True))
+        by_start[effective_from] = definition
+        starts = sorted(by_start)
+        more[setting] = (starts, [by_start[start] for start in starts])
+    return more
+
+
+_DATA_PRIVACY: Final = "Published data privacy rules"
+_ENTERPRISE: Final = "Published enterprise data rules"
+_MODELS: Final = "Published model listing rules"
+
+
+def _switch(
+    kinds: tuple[Kind, ...],
+    *,
+    default: bool,
+    protective: bool,
+    title: str,
+    rule: str,
+    source: str = _DATA_PRIVACY,
+    writable_by: Literal["owner", "admin", "operator"] = "admin",
+) -> Definition:
+    return Definition(
+        kinds=kinds,
+        value_type="bool",
+        default=default,
+        protective=protective,
+        writable_by=writable_by,
+        title=title,
+        description=rule,
+        source=source,
+    )
+
+
+def _of_model(value_type: ValueType, *, title: str, rule: str, **more: Any) -> Definition:
+    fields: dict[str, Any] = {"default": None, "protective": None, **more}
+    return Definition(
+        kinds=("model",),
+        value_type=value_type,
+        writable_by="operator",
+        title=title,
+        description=rule,
+        source=_MODELS,
+        **fields,
+    )
+
+
+_SERVED_AS_PUBLISHED: Final = (
+    "What is served is what the author published: full precision, not distilled, no forced system prompt, "
+    "no layered censorship, and which published version."
+)
+_PASSTHROUGH_POLICY: Final = "A passthrough request is governed by the provider's own data policy."
+
+BUILT_IN: Final[Mapping[str, Definition]] = {
+    "training.opt_in": _switch(
+        ("account", "org"),
+        default=False,
+        protective=False,
+        title="Training opt-in",
+        rule="Data sharing for training other models is opt-in.",
+    ),
+    "storage.inputs_outputs": _switch(
+        ("account", "org"),
+        default=False,
+        protective=False,
+        title="Storage of inputs and outputs",
+        rule="Inputs and outputs are not stored by default.",
+    ),
+    "caching.temporary": _switch(
+        ("account", "org"),
+        default=True,
+        protective=False,
+        title="Temporary caching",
+        rule="Temporary caching may be used unless configured otherwise.",
+    ),
+    "passthrough.allowed": _switch(
+        ("org",),
+        default=False,
+        protective=False,
+        title="Allow my organization to use passthrough models",
+        rule=(
+            "Allow my organization to use passthrough models. Independent of training; while off, nothing leaves "
+            "the platform and non-passthrough models work as normal."
+        ),
+    ),
+    "residency.regions": Definition(
+        kinds=("org",),
+        value_type="set_of",
+        default=(),
+        protective=None,
+        writable_by="operator",
+        title="Data residency",
+        description="Enterprise data residency: the regions in which data may be handled; empty means anywhere.",
+        source=_ENTERPRISE,
+    ),
+    "network.private_only": _switch(
+        ("org",),
+        default=False,
+        protective=True,
+        title="Private networking only",
+        rule="Private networking / VPC deployment: requests travel on a private network only.",
+        source=_ENTERPRISE,
+        writable_by="operator",
+    ),
+    "model.hosting": _of_model(
+        "one_of",
+        members=("hosted", "passthrough"),
+        protective="passthrough",
+        title="Hosting",
+        rule=(
+            "Passthrough forwards prompts and responses to the upstream provider; hosted third-party models run on "
+            "the platform's own infrastructure and nothing reaches their author."
+        ),
+    ),
+    "model.author": _of_model("text", title="Author", rule=f"Who made the model. {_PASSTHROUGH_POLICY}"),
+    "model.provider": _of_model(
+        "text", title="Provider", rule=f"Who receives passthrough traffic. {_PASSTHROUGH_POLICY}"
+    ),
+    "model.policy_url": _of_model(
+        "text", title="Data policy", rule=f"Where the data policy that governs it is published. {_PASSTHROUGH_POLICY}"
+    ),
+    "model.regions": _of_model(
+        "set_of", default=(), title="Regions", rule=f"Where the model runs; empty: not stated. {_PASSTHROUGH_POLICY}"
+    ),
+    "model.precision": _of_model("text", title="Precision", rule=_SERVED_AS_PUBLISHED),
+    "model.distilled": _of_model("bool", title="Distilled", rule=_SERVED_AS_PUBLISHED),
+    "model.system_prompt_forced": _of_model("bool", title="Forced system prompt", rule=_SERVED_AS_PUBLISHED),
+    "model.censorship_layer": _of_model("bool", title="Layered censorship", rule=_SERVED_AS_PUBLISHED),
+    "model.revision": _of_model("text", title="Published revision", rule=_SERVED_AS_PUBLISHED),
+    "owner": Definition(
+        kinds=("key", "project"),
+        value_type="subject_ref",
+        ref_kinds=("project", "org", "account"),
+        default=None,
+        protective=None,
+        writable_by="operator",
+        title="Owner",
+        description="A key belongs to a project, org or account; a project to an org or account.",
+        source=_DATA_PRIVACY,
+    ),
+    "attached_to": Definition(
+        kinds=("account",),
+        value_type="subject_ref",
+        ref_kinds=("org",),
+        default=None,
+        protective=None,
+        writable_by="admin",
+        title="Attached to",
+        description=(
+            "Personal traffic is governed by the account only while it is not attached to an organization."
+        ),
+        source=_DATA_PRIVACY,
+    ),
+}
+"""Setting → definition, recorded as genesis events effective from the beginning of time when a ledger is created."""

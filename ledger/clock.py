@@ -1,0 +1,33 @@
+"""The only source of now.
+
+The ledger asks its clock once per submission, under the append lock, and clamps the answer above the last
+submission's, so a clock that steps back cannot reorder the record. Nothing else in inforce reads the time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Answers the present in microseconds since 1970, UTC."""
+
+    def now(self) -> int: ...
+
+
+class SystemClock:
+    """The machine's clock. An integer from `time_ns`, so that freezing time in tests freezes it exactly."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+
+class ManualClock:
+    """A clock that moves when it is told to: for tests, simulations and the demo's invented past."""
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+
+    def now(self) -> int:
+        return self.now_us

@@ -1,0 +1,244 @@
+"""Event ↔ exact bytes. These bytes are what is stored, served, exported, hashed as the leaf, and later signed.
+
+The shape is CloudEvents 1.0 JSON as written out in WIRE.md section 2, in one order of members, without white space.
+A draft becomes bytes with marks where the append lock has yet to fill in the position and the time; a mark begins
+with U+0001, which JSON never holds unescaped, so nothing a user can write looks like one.
+
+An event id is a version 8 UUID (RFC 9562): 48 bits of position, then random bits. It finds its event without an
+index, and an id of another ledger never fits by accident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
+from pydantic import ValidationError
+
+from ledger.catalog import Definition
+from ledger.drafts import RECORDED, Draft
+from ledger.errors import BadTime, LedgerCorrupt
+from ledger.events import (
+    EVENT_TYPES,
+    AnyEvent,
+    ChangeRetracted,
+    SettingChanged,
+    SettingCleared,
+    SettingDefined,
+)
+from ledger.times import format_time, parse_time
+
+SOURCE_PREFIX: Final = "urn:inforce:"
+_POSITION: Final = b"\x01P"
+_SEQUENCE: Final = b"\x01S"
+_TIME: Final = b"\x01T"
+_ID: Final = b"\x01I"
+_EVENT_ID: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def leaf_hash(leaf: bytes) -> bytes:
+    """RFC 6962 section 2.1: SHA-256(0x00 ‖ leaf), 32 bytes."""
+    return hashlib.sha256(b"\x00" + leaf).digest()
+
+
+def id_tail(entropy: bytes) -> str:
+    """Ten random bytes in the form of a version 8 UUID's second half, with its leading hyphen."""
+    random = entropy.hex()
+    return f"-8{random[:3]}-{'89ab'[int(random[3], 16) & 3]}{random[4:7]}-{random[7:19]}"
+
+
+def position_of(event_id: str) -> int | None:
+    """The position that an event id carries, or None for a text that is no event id."""
+    match = _EVENT_ID.fullmatch(event_id)
+    return int(match[1] + match[2], 16) if match else None
+
+
+def draft_bytes(draft: Draft, source: str) -> bytes:
+    """The event's bytes with marks for what the append lock decides. `source` is `urn:inforce:<origin>`."""
+    body = "".join(f'"{name}":{_member(name, value)},' for name, value in draft.body.items())
+    personal = f',"personal":{{"commitment":"{draft.commitment}"}}' if draft.commitment else ""
+    imported = ',"imported":true' if draft.imported else ""
+    return (
+        f'{{"specversion":"1.0","id":"\x01I{draft.id_tail}","source":{_json(source)},'
+        f'"type":"inforce.{draft.topic}.v1","subject":"{draft.subject}","time":"\x01T","sequence":"\x01S",'
+        f'"datacontenttype":"application/json","data":{{"position":\x01P,"version":{draft.version},'
+        f'{body}"actor":{_json(draft.actor)}{personal}{imported}}}}}'
+    ).encode()
+
+
+def complete(marked: bytes, position: int, recorded_at: int) -> bytes:
+    """The leaf: `marked` with its position and time (µs) filled in."""
+    digits = f"{position:012x}"
+    return (
+        marked.replace(_ID, f"{digits[:8]}-{digits[8:]}".encode(), 1)
+        .replace(_TIME, format_time(recorded_at).encode())
+        .replace(_SEQUENCE, b"%020d" % position, 1)
+        .replace(_POSITION, b"%d" % position, 1)
+    )
+
+
+def _member(name: str, value: Any) -> str:
+    if name in ("effective_from", "effective_until") and value is not None:
+        return '"\x01T"' if value == RECORDED else f'"{format_time(value)}"'
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+class Personal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    commitment: str
+
+
+class LeafData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `data` of a leaf, whatever its type; members that the type does not have are unset."""
+
+    position: int
+    version: int
+    actor: str
+    setting: str
+    value: bool | int | str | list[str] | msgspec.UnsetType = msgspec.UNSET
+    effective_from: str | msgspec.UnsetType = msgspec.UNSET
+    effective_until: str | None | msgspec.UnsetType = msgspec.UNSET
+    retracts: str | msgspec.UnsetType = msgspec.UNSET
+    definition: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    personal: Personal | None = None
+    imported: bool = False
+
+
+class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A leaf as parsed, times still texts: the fast way to read many."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    sequence: str
+    datacontenttype: str
+    data: LeafData
+
+    @property
+    def topic(self) -> str:
+        """`setting.changed` of `inforce.setting.changed.v1`."""
+        return self.type.removeprefix("inforce.").rpartition(".")[0]
+
+
+UPCASTERS: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+"""Old type (e.g. `inforce.setting.changed.v1`) → how its parsed leaf is brought to the next version."""
+
+_parse_leaf: Final = msgspec.json.Decoder(Leaf).decode
+_KNOWN_TYPES: Final = frozenset(f"inforce.{topic}.v1" for topic in EVENT_TYPES)
+
+
+def parse_leaf(leaf: bytes) -> Leaf:
+    """Raises `LedgerCorrupt` where no code of this version can read the bytes."""
+    try:
+        parsed = _parse_leaf(leaf)
+        if parsed.type in _KNOWN_TYPES:
+            return parsed
+    except msgspec.MsgspecError:
+        pass
+    return _upcast(leaf)
+
+
+def _upcast(leaf: bytes) -> Leaf:
+    try:
+        raw = msgspec.json.decode(leaf)
+        while (upcaster := UPCASTERS.get(raw["type"])) is not None:
+            raw = upcaster(raw)
+        parsed = msgspec.convert(raw, Leaf)
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise LedgerCorrupt("a stored event cannot be read: it is no event of any version this code knows") from error
+    if parsed.type not in _KNOWN_TYPES:
+        raise LedgerCorrupt("a stored event has a type that this version of inforce does not know; use a newer one")
+    return parsed
+
+
+def decode(leaf: bytes) -> AnyEvent:
+    """The event that the bytes stand for. Raises `LedgerCorrupt`."""
+    parsed = parse_leaf(leaf)
+    data = parsed.data
+    try:
+        fields: dict[str, Any] = {
+            "event_id": parsed.id,
+            "subject": parsed.subject,
+            "version": data.version,
+            "position": data.position,
+            "recorded_at": parse_time(parsed.time),
+            "actor": data.actor,
+            "commitment": data.personal.commitment if data.personal else None,
+            "imported": data.imported,
+            "setting": data.setting,
+        }
+        if data.value is not msgspec.UNSET:
+            fields["value"] = tuple(data.value) if isinstance(data.value, list) else data.value
+        if data.effective_from is not msgspec.UNSET:
+            fields["effective_from"] = parse_time(data.effective_from)
+        if data.effective_until is not msgspec.UNSET:
+            until = data.effective_until
+            fields["effective_until"] = None if until is None else parse_time(until)
+        if data.retracts is not msgspec.UNSET:
+            fields["retracts"] = data.retracts
+        if data.definition is not msgspec.UNSET:
+            fields["definition"] = Definition.model_validate(data.definition)
+        return EVENT_TYPES[parsed.topic](**fields)
+    except (ValidationError, BadTime) as error:
+        raise LedgerCorrupt(f"the event stored at position {data.position} cannot be read") from error
+
+
+def encode(event: AnyEvent, source: str) -> bytes:
+    """The exact bytes of a recorded event: the inverse of `decode`."""
+    body: dict[str, Any] = {}
+    match event:
+        case SettingChanged():
+            body = {"setting": event.setting, "value": event.value, **_period(event)}
+        case SettingCleared():
+            body = {"setting": event.setting, **_period(event)}
+        case ChangeRetracted():
+            body = {"retracts": event.retracts, "setting": event.setting}
+        case SettingDefined():
+            definition = event.definition.as_json()
+            body = {"setting": event.setting, "definition": definition, "effective_from": event.effective_from}
+    draft = Draft(
+        topic=event.TOPIC,
+        subject=event.subject,
+        version=event.version,
+        body=body,
+        actor=event.actor,
+        id_tail=event.event_id[len("00000000-0000") :],
+        commitment=event.commitment,
+        imported=event.imported,
+    )
+    return complete(draft_bytes(draft, source), event.position, event.recorded_at)
+
+
+def _period(event: SettingChanged | SettingCleared) -> dict[str, int | None]:
+    return {"effective_from": event.effective_from, "effective_until": event.effective_until}
+
+
+class LedgerMapper(Mapper[str]):
+    """The eventsourcing library's mapper over our exact bytes: drafts go in, events come out."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(transcoder=JSONTranscoder())
+        self.source = source
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        assert isinstance(domain_event, Draft)
+        return StoredEvent(
+            originator_id=domain_event.subject,
+            originator_version=domain_event.version,
+            topic=domain_event.topic,
+            state=draft_bytes(domain_event, self.source),
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[str]:
+        return decode(stored_event.state)

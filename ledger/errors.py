@@ -1,0 +1,131 @@
+"""Every error that inforce raises on purpose.
+
+    InforceError
+    ├── BadInput                   the caller's words: say it differently
+    │   ├── BadJson                not JSON, not UTF-8, too deep, too large, a member twice, NaN
+    │   ├── BadTime                a time that is not RFC 3339 with an offset
+    │   ├── BadSubject             a subject reference outside the grammar
+    │   ├── BadSubmission          a submission that cannot be recorded; names each fault by JSON pointer
+    │   ├── BadRecord              a request record that cannot be read
+    │   ├── BadImport              a line of an import that cannot be restored
+    │   └── IdempotencyKeyReused   the key was used for another body
+    ├── NotFound                   no such event, subject or setting
+    ├── Conflict                   the ledger moved on: read, decide again, retry
+    │   ├── VersionConflict
+    │   └── SubmissionInFlight     the same idempotency key is being recorded at this moment
+    ├── LedgerUnavailable          the database cannot be reached, written or locked: try again, or mend it
+    │   └── NotALedger             the file or database is there and is no ledger of this version
+    └── LedgerCorrupt              what is stored cannot be right: stop, and look
+
+The first five are answers to one caller; `LedgerCorrupt` is a reason to stop everything.
+`code` is stable: programs may rely on it. A message never holds a submitted value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong, and where: `pointer` is a JSON pointer (RFC 6901) into the caller's body."""
+
+    pointer: str
+    detail: str
+
+
+class InforceError(Exception):
+    """The root. `str(error)` is one line: what was wrong and what to do."""
+
+    code = "error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadInput(InforceError):
+    code = "bad_input"
+
+    def __init__(self, detail: str, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(detail)
+        self.faults = faults
+
+
+class BadJson(BadInput):
+    code = "bad_json"
+
+
+class BadTime(BadInput):
+    code = "bad_time"
+
+
+class BadSubject(BadInput):
+    code = "bad_subject"
+
+
+class BadRecord(BadInput):
+    code = "bad_record"
+
+
+class BadImport(BadInput):
+    code = "bad_import"
+
+
+class BadSubmission(BadInput):
+    """`code` is `bad_submission`, or the code of the first fault's rule."""
+
+    code = "bad_submission"
+
+    def __init__(self, faults: tuple[Fault, ...], code: str = "bad_submission") -> None:
+        first = faults[0]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        where = f"{first.pointer}: " if first.pointer else ""
+        super().__init__(f"{where}{first.detail}{more}", faults)
+        self.code = code
+
+
+class IdempotencyKeyReused(BadInput):
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another body; send the first body again, or a new key")
+
+
+class NotFound(InforceError):
+    code = "not_found"
+
+
+class Conflict(InforceError):
+    code = "conflict"
+
+
+class VersionConflict(Conflict):
+    code = "version_conflict"
+
+    def __init__(self, subject: str, expected: int, actual: int) -> None:
+        super().__init__(
+            f"{subject} is at version {actual}, not {expected}: read its history, decide again and retry with "
+            f"expected_version {actual}"
+        )
+        self.subject = subject
+        self.expected = expected
+        self.actual = actual
+
+
+class SubmissionInFlight(Conflict):
+    code = "idempotency_key_in_flight"
+
+    def __init__(self) -> None:
+        super().__init__("a submission with this Idempotency-Key is being recorded; retry in a moment")
+
+
+class LedgerUnavailable(InforceError):
+    code = "ledger_unavailable"
+
+
+class NotALedger(LedgerUnavailable):
+    code = "not_a_ledger"
+
+
+class LedgerCorrupt(InforceError):
+    code = "ledger_corrupt"

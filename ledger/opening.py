@@ -1,0 +1,82 @@
+"""From a database URL to an open ledger: `sqlite:///path`, `sqlite:///path?mode=ro` or `postgresql://…`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from ledger.clock import Clock, SystemClock
+from ledger.errors import BadInput, LedgerUnavailable
+from ledger.recorders.contract import IMPORTING, Recorder
+from ledger.recorders.sqlite import SQLiteLedgerDatastore, SQLiteLedgerRecorder
+from ledger.store import Ledger
+
+_ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9._-]+)*")
+
+
+def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
+    """Raises `BadInput` for a URL that is none, `LedgerUnavailable` where the database is not to be had."""
+    scheme = url.partition(":")[0]
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from ledger.recorders.postgres import PostgresLedgerDatastore, PostgresLedgerRecorder
+        except ImportError:
+            raise LedgerUnavailable("PostgreSQL needs the extra: pip install 'inforce[postgres]'") from None
+        return PostgresLedgerRecorder(PostgresLedgerDatastore(url))
+    if scheme != "sqlite":
+        raise BadInput("a database is named sqlite:///path/to/file or postgresql://user@host/name")
+    path, read_only = _sqlite_path(url)
+    return SQLiteLedgerRecorder(SQLiteLedgerDatastore(path, read_only=read_only, lock_timeout=lock_timeout))
+
+
+def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, origin: str | None = None) -> Ledger:
+    """The ledger at `url`, begun with the built-in catalog if `create` and there is none.
+
+    `origin` names a new ledger for ever (its events' source is urn:inforce:<origin>); None makes a unique one.
+    Raises `BadInput` and `LedgerUnavailable`.
+    """
+    if origin is not None and _ORIGIN.fullmatch(origin) is None:
+        raise BadInput("an origin is written like a host and a path in lower case: ledger.example.com/eu")
+    if not create:
+        _require_file(url)
+    recorder = open_recorder(url)
+    try:
+        meta = recorder.meta()
+        if not meta:
+            if not create:
+                raise LedgerUnavailable(
+                    "there is no ledger in this database yet; inforce serve, submit or import begins one"
+                )
+            recorder.create({"origin": origin or f"inforce.local/{secrets.token_hex(4)}"})
+            meta = recorder.meta()
+        if IMPORTING in meta:
+            raise LedgerUnavailable("an import into this ledger was not finished; run it again, it starts over")
+        ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
+        if create:
+            ledger.begin()
+        return ledger
+    except BaseException:
+        recorder.close()
+        raise
+
+
+def _sqlite_path(url: str) -> tuple[Path, bool]:
+    parts = urlsplit(url)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    if parts.netloc or len(parts.path) < 2 or parts.fragment or not set(options) <= {"mode"}:
+        raise BadInput("a SQLite ledger is named sqlite:///relative/path or sqlite:////absolute/path, with ?mode=ro to read")
+    mode = options.get("mode", ["rw"])
+    if mode not in (["ro"], ["rw"]):
+        raise BadInput("the mode of a SQLite ledger is rw or ro")
+    return Path(unquote(parts.path[1:])), mode == ["ro"]
+
+
+def _require_file(url: str) -> None:
+    if not url.startswith("sqlite:"):
+        return
+    path, _ = _sqlite_path(url)
+    if not path.exists():
+        raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or begin one with inforce submit")

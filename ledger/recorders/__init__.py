@@ -1,0 +1,1 @@
+"""Where events are kept: one module per database, one contract (`contract.py`), one test suite (tests/contracts)."""

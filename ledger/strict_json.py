@@ -1,0 +1,88 @@
+"""JSON that comes from outside, read without forgiving anything (RFC 8259, I-JSON's unique names from RFC 7493).
+
+Refused: bytes that are not UTF-8, a member that occurs twice, NaN and Infinity, numbers beyond a double's range,
+lone surrogates, nesting deeper than 32, and bodies over the limit. Each has its own words, because each is mended
+in another place.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from ledger.errors import BadJson
+
+MAX_BYTES: Final = 1024 * 1024
+MAX_DEPTH: Final = 32
+_BODY: Final = "the body"
+
+
+def loads(body: bytes, max_bytes: int = MAX_BYTES, what: str = "the body") -> Any:
+    """The value that `body` stands for. Raises `BadJson`, which calls it `what` and repeats none of it."""
+    try:
+        return _loads(body, max_bytes)
+    except BadJson as error:
+        if what == _BODY:
+            raise
+        raise BadJson(error.detail.replace(_BODY, what, 1)) from None
+
+
+def _loads(body: bytes, max_bytes: int) -> Any:
+    if len(body) > max_bytes:
+        raise BadJson(f"the body has {len(body)} bytes and at most {max_bytes} are taken; send it in parts")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadJson(f"the body is not UTF-8: byte {error.start} does not belong") from None
+    if text.startswith("\ufeff"):
+        raise BadJson("the body begins with a byte order mark; send plain UTF-8")
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels") from None
+    except json.JSONDecodeError as error:
+        raise BadJson(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    except ValueError:
+        raise BadJson("the body holds a number that is too long") from None
+    _check(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise BadJson("an object of the body has the same member twice")
+    return members
+
+
+def _constant(_name: str) -> Any:
+    raise BadJson("the body holds NaN or Infinity, which JSON does not have")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant)
+
+
+def _check(value: Any) -> None:
+    level: list[Any] = [value]
+    for _depth in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                _check_text(item)
+            elif isinstance(item, dict):
+                for name in item:
+                    _check_text(name)
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, float) and item - item != 0:
+                raise BadJson("the body holds a number beyond the range of a double")
+        if not below:
+            return
+        level = below
+    raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_text(text: str) -> None:
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadJson("a text of the body holds half of a surrogate pair, which is no character")

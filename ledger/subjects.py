@@ -1,0 +1,56 @@
+"""Subject references, and the numbers that must not be mixed up.
+
+A subject is anything with a history: `account:u1`, `org:acme`, `key:k1`. Its grammar is WIRE.md section 1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NewType
+
+from ledger.errors import BadSubject
+
+Position = NewType("Position", int)
+"""An event's place in the whole ledger: 1, 2, 3 … without gaps, in commit order. 0 is before the first."""
+
+Version = NewType("Version", int)
+"""An event's place among its subject's events: 1, 2, 3 … without gaps. 0 is before the first."""
+
+CATALOG_SUBJECT: Final = "catalog:settings"
+KINDS: Final = ("account", "org", "project", "key", "model")
+"""The kinds of subject that settings can be defined for; `catalog` holds the definitions themselves."""
+
+ID_PATTERN: Final = r"[A-Za-z0-9._~@/+:-]{1,256}"
+SETTING_PATTERN: Final = r"[A-Za-z0-9._-]{1,128}"
+_ID: Final = re.compile(ID_PATTERN)
+_SETTING: Final = re.compile(SETTING_PATTERN)
+_ID_RULE: Final = "1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"
+
+
+def parse_subject(text: object, kinds: tuple[str, ...] = (*KINDS, "catalog")) -> str:
+    """The text itself when it is `kind:id` with a kind among `kinds`. Raises `BadSubject`."""
+    if not isinstance(text, str):
+        raise BadSubject("a subject must be a text like org:acme")
+    kind, colon, identifier = text.partition(":")
+    if not colon:
+        raise BadSubject(f"a subject is written kind:id, with a kind among {', '.join(kinds)}")
+    if kind not in kinds:
+        raise BadSubject(f"unknown kind of subject; the kinds are {', '.join(kinds)}")
+    if not is_id(identifier):
+        raise BadSubject(f"a subject's id is {_ID_RULE}")
+    return text
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may stand after the colon of a subject reference."""
+    return _ID.fullmatch(text) is not None
+
+
+def is_setting_key(text: str) -> bool:
+    """Whether `text` may name a setting: 1-128 of A-Z a-z 0-9 . _ -"""
+    return _SETTING.fullmatch(text) is not None
+
+
+def kind_of(subject: str) -> str:
+    """The part of a subject reference before its first colon."""
+    return subject.partition(":")[0]

@@ -1,0 +1,78 @@
+"""Time on the wire and inside: RFC 3339 text, and integers of microseconds since 1970-01-01T00:00:00Z.
+
+The rules are WIRE.md section 1: an offset is required, up to nine fractional digits are read and truncated to
+microseconds, and answers end in `Z`. Numbers, naive times and words are refused. Leap seconds (`:60`) are refused,
+because no instant of the microsecond count stands for them.
+Proved by tests/test_times.py.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Final
+
+from ledger.errors import BadTime
+
+SECOND: Final = 1_000_000
+DAY: Final = 86_400 * SECOND
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+
+BEGINNING: Final = (1 - _EPOCH_ORDINAL) * DAY
+"""0001-01-01T00:00:00Z, the first instant there is a text for: from here on the genesis catalog is effective."""
+
+END: Final = (date(9999, 12, 31).toordinal() + 1 - _EPOCH_ORDINAL) * DAY
+"""The first instant after 9999-12-31, for which there is no text: an exclusive bound, never a time."""
+
+_RFC3339: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+)
+_WANTED: Final = "write it as RFC 3339 with an offset, for example 2026-01-31T09:30:00Z"
+
+
+def parse_time(text: object) -> int:
+    """Microseconds since 1970 of an RFC 3339 text with an offset. Raises `BadTime`."""
+    if not isinstance(text, str):
+        raise BadTime(f"a time must be a text, not {_json_type(text)}; {_WANTED}")
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise BadTime(f"not a time with an offset; {_WANTED}")
+    year, month, day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
+    try:
+        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_ORDINAL
+    except ValueError:
+        raise BadTime(f"there is no such day; {_WANTED}") from None
+    hours, minutes, seconds = int(hour), int(minute), int(second)
+    if hours > 23 or minutes > 59 or seconds > 59:
+        raise BadTime(f"there is no such time of day (24:00:00 and leap seconds are not taken); {_WANTED}")
+    instant = days * DAY + (hours * 3600 + minutes * 60 + seconds) * SECOND
+    if fraction is not None:
+        instant += int(fraction.ljust(6, "0")[:6])
+    if sign is not None:
+        if int(offset_hour) > 23 or int(offset_minute) > 59:
+            raise BadTime(f"there is no such offset; {_WANTED}")
+        offset = (int(offset_hour) * 3600 + int(offset_minute) * 60) * SECOND
+        instant += -offset if sign == "+" else offset
+    if not BEGINNING <= instant < END:
+        raise BadTime("the time lies outside the years 0001 to 9999 in UTC")
+    return instant
+
+
+def format_time(instant: int) -> str:
+    """RFC 3339 text in UTC with six fractional digits, for instants in [BEGINNING, END)."""
+    days, rest = divmod(instant, DAY)
+    seconds, micros = divmod(rest, SECOND)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    day = date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
+    return f"{day}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a bool"
+    if isinstance(value, int | float):
+        return "a number"
+    return "an array" if isinstance(value, list) else "an object"

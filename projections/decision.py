@@ -1,0 +1,306 @@
+"""Request record in, decision out: the types of DESIGN.md section 4 and their wire form (WIRE.md section 2).
+
+Instants are µs inside and RFC 3339 on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from ledger.errors import BadRecord, BadTime, Fault
+from ledger.subjects import is_id
+from ledger.times import format_time, parse_time
+from projections.changes import Change, Retraction
+from projections.state import SettingState
+
+Verdict = Literal["allowed", "denied", "compliant", "violation", "indeterminate"]
+
+Reason = Literal[
+    "before_first_record",
+    "scope_conflict",
+    "unknown_owner",
+    "unknown_model",
+    "passthrough_not_allowed",
+    "left_platform",
+    "wrong_provider",
+    "outside_residency",
+    "public_network",
+    "stored_against_setting",
+    "cached_against_setting",
+    "trained_without_opt_in",
+    "enforcement_lag",
+]
+
+REASONS: Final[Mapping[Reason, str]] = {
+    "before_first_record": "The ledger knew nothing yet at that moment.",
+    "scope_conflict": "The record names an org or account that contradicts what its key or project leads to.",
+    "unknown_owner": "A key or project of the record had no owner at that moment.",
+    "unknown_model": "How the model is hosted, or who its provider is, was not known at that moment.",
+    "passthrough_not_allowed": "A passthrough model, and the organization had not allowed passthrough.",
+    "left_platform": "Data left the platform although nothing permitted it.",
+    "wrong_provider": "Data was forwarded to another party than the model's provider.",
+    "outside_residency": "Handled, or only to be had, outside the regions that the organization set.",
+    "public_network": "A public network, although private networking was required.",
+    "stored_against_setting": "Inputs or outputs were stored although storage was off.",
+    "cached_against_setting": "The request was cached although caching was off.",
+    "trained_without_opt_in": "Data was used for training without an opt-in.",
+    "enforcement_lag": "The gateway enforced an older policy: the change had not reached it yet.",
+}
+"""Stable code → what it means. A decision's reasons stand in this order."""
+
+
+class Observed(NamedTuple):
+    """What was done with the data. None: not observed, so not judged."""
+
+    stored: bool | None = None
+    cached: bool | None = None
+    trained: bool | None = None
+    forwarded_to: str | None = None
+    region: str | None = None
+    network: Literal["public", "private"] | None = None
+
+
+class RequestRecord(NamedTuple):
+    """One line of a request log. Ids are bare (`acme`, not `org:acme`); at least one of the first four is there."""
+
+    at: int
+    key_id: str | None = None
+    account_id: str | None = None
+    org_id: str | None = None
+    project_id: str | None = None
+    model_id: str | None = None
+    request_id: str | None = None
+    enforced_position: int | None = None
+    handling: Observed | None = None
+
+
+class DataPolicy(NamedTuple):
+    """Whose data policy governs: the platform's, or a passthrough provider's own."""
+
+    by: Literal["platform", "provider"]
+    name: str | None = None
+    url: str | None = None
+
+
+class Handling(NamedTuple):
+    """What may be done with the data. `allowed_regions` None: anywhere; empty: nowhere."""
+
+    may_store: bool
+    may_cache: bool
+    may_train: bool
+    may_leave_platform: bool
+    allowed_regions: tuple[str, ...] | None
+    private_network_required: bool
+    data_policy: DataPolicy
+
+
+class GovernedBy(NamedTuple):
+    """The governing subject (None: it cannot be told), and the subjects that led to it, in order."""
+
+    subject: str | None
+    via: tuple[str, ...]
+
+
+class EnforcementLag(NamedTuple):
+    """How long the deciding event had been in force (µs) when the gateway still enforced an older position."""
+
+    lag_us: int
+    enforced_position: int
+    deciding_position: int
+
+
+class Outcome(NamedTuple):
+    """A decision at one known_at."""
+
+    verdict: Verdict
+    governed_by: GovernedBy
+    handling: Handling
+    reasons: tuple[Reason, ...]
+    evidence: tuple[SettingState, ...]
+    enforcement_lag: EnforcementLag | None
+
+
+class Hindsight(NamedTuple):
+    """The decision with everything that was recorded since, and the events that changed it."""
+
+    outcome: Outcome
+    changed_by: tuple[SettingState | Retraction, ...]
+
+
+class AsOf(NamedTuple):
+    """The coordinates of an answer (µs) and the ledger position that it is pinned to."""
+
+    at: int
+    known_at: int
+    position: int
+
+
+class Decision(NamedTuple):
+    request_id: str | None
+    outcome: Outcome
+    as_of: AsOf
+    hindsight: Hindsight | None
+
+
+_IDS: Final = ("key_id", "account_id", "org_id", "project_id")
+_MEMBERS: Final = frozenset((*_IDS, "request_id", "at", "model_id", "enforced_position", "handling"))
+_OBSERVED: Final = frozenset(Observed._fields)
+TEXT_MAX: Final = 256
+
+
+def read_record(raw: object, now: int, pointer: str = "") -> RequestRecord:
+    """A request record from its JSON value. `now` (µs) stands in for an absent `at`. Raises `BadRecord`."""
+    if not isinstance(raw, dict):
+        raise BadRecord("a request record must be an object", (Fault(pointer, "an object is required here"),))
+    faults: list[Fault] = []
+    if not raw.keys() <= _MEMBERS:
+        faults.extend(Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _MEMBERS)
+    ids = {name: _id(raw.get(name), f"{pointer}/{name}", faults) for name in (*_IDS, "model_id")}
+    if not faults and all(ids[name] is None for name in _IDS):
+        faults.append(Fault(pointer, f"one of {', '.join(_IDS)} is required"))
+    request_id = _text(raw.get("request_id"), f"{pointer}/request_id", faults)
+    enforced = raw.get("enforced_position")
+    if enforced is not None and (isinstance(enforced, bool) or not isinstance(enforced, int) or enforced < 0):
+        faults.append(Fault(f"{pointer}/enforced_position", "a ledger position is a whole number, 0 or more"))
+    at = now
+    if raw.get("at") is not None:
+        try:
+            at = parse_time(raw["at"])
+        except BadTime as error:
+            faults.append(Fault(f"{pointer}/at", error.detail))
+    handling = _observed(raw.get("handling"), f"{pointer}/handling", faults)
+    if faults:
+        first = faults[0]
+        raise BadRecord(f"{first.pointer}: {first.detail}" if first.pointer else first.detail, tuple(faults))
+    return RequestRecord(at=at, request_id=request_id, enforced_position=enforced, handling=handling, **ids)
+
+
+def _observed(raw: object, pointer: str, faults: list[Fault]) -> Observed | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        faults.append(Fault(pointer, "an object is required here"))
+        return None
+    faults.extend(Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _OBSERVED)
+    flags: dict[str, Any] = {}
+    for name in ("stored", "cached", "trained"):
+        flags[name] = raw.get(name)
+        if flags[name] is not None and not isinstance(flags[name], bool):
+            faults.append(Fault(f"{pointer}/{name}", "the value must be true or false"))
+    network = raw.get("network")
+    if network is not None and network not in ("public", "private"):
+        faults.append(Fault(f"{pointer}/network", "network must be public or private"))
+    observed = Observed(
+        **flags,
+        forwarded_to=_text(raw.get("forwarded_to"), f"{pointer}/forwarded_to", faults),
+        region=_text(raw.get("region"), f"{pointer}/region", faults),
+        network=network,
+    )
+    return None if observed == _NOTHING_OBSERVED else observed
+
+
+_NOTHING_OBSERVED: Final = Observed()
+
+
+def _id(raw: object, pointer: str, faults: list[Fault]) -> str | None:
+    if raw is None:
+        return None
+    if isinstance(raw, str) and is_id(raw):
+        return raw
+    faults.append(Fault(pointer, "an id is 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"))
+    return None
+
+
+def _text(raw: object, pointer: str, faults: list[Fault]) -> str | None:
+    if raw is None:
+        return None
+    if isinstance(raw, str) and 1 <= len(raw) <= TEXT_MAX:
+        return raw
+    faults.append(Fault(pointer, f"a text of 1 to {TEXT_MAX} characters is required here"))
+    return None
+
+
+def _escape(member: str) -> str:
+    return member.replace("~", "~0").replace("/", "~1")
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """The decision as it goes over the wire."""
+    as_of = decision.as_of
+    written: dict[str, Any] = {}
+    if decision.request_id is not None:
+        written["request_id"] = decision.request_id
+    written |= outcome_json(decision.outcome)
+    written["as_of"] = {
+        "at": format_time(as_of.at),
+        "known_at": format_time(as_of.known_at),
+        "position": as_of.position,
+    }
+    if decision.hindsight is not None:
+        written["hindsight"] = {
+            **outcome_json(decision.hindsight.outcome),
+            "changed_by": [
+                state_json(by) if isinstance(by, SettingState) else retraction_json(by)
+                for by in decision.hindsight.changed_by
+            ],
+        }
+    return written
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    handling = outcome.handling
+    policy = handling.data_policy
+    lag = outcome.enforcement_lag
+    written: dict[str, Any] = {
+        "verdict": outcome.verdict,
+        "governed_by": {"subject": outcome.governed_by.subject, "via": list(outcome.governed_by.via)},
+        "handling": {
+            "may_store": handling.may_store,
+            "may_cache": handling.may_cache,
+            "may_train": handling.may_train,
+            "may_leave_platform": handling.may_leave_platform,
+            "allowed_regions": None if handling.allowed_regions is None else list(handling.allowed_regions),
+            "private_network_required": handling.private_network_required,
+            "data_policy": policy._asdict() if policy.by == "provider" else {"by": "platform"},
+        },
+        "reasons": list(outcome.reasons),
+        "evidence": [state_json(state) for state in outcome.evidence],
+    }
+    if lag is not None:
+        written["enforcement_lag"] = lag._asdict()
+    return written
+
+
+def state_json(state: SettingState) -> dict[str, Any]:
+    """One piece of evidence: what a setting came to, and the event that decided it."""
+    written: dict[str, Any] = {"subject": state.subject, "setting": state.setting}
+    written |= {"value": state.value, "source": state.source}
+    return written | change_json(state.change)
+
+
+def change_json(change: Change | None) -> dict[str, Any]:
+    if change is None:
+        return {}
+    until = change.effective_until
+    return {
+        "event_id": change.event_id,
+        "position": change.position,
+        "version": change.version,
+        "recorded_at": format_time(change.recorded_at),
+        "effective_from": format_time(change.effective_from),
+        "effective_until": None if until is None else format_time(until),
+        "actor": change.actor,
+    }
+
+
+def retraction_json(retraction: Retraction) -> dict[str, Any]:
+    return {
+        "setting": retraction.setting,
+        "retracts": retraction.retracts,
+        "event_id": retraction.event_id,
+        "position": retraction.position,
+        "version": retraction.version,
+        "recorded_at": format_time(retraction.recorded_at),
+        "actor": retraction.actor,
+    }

@@ -1,0 +1,56 @@
+"""Who changed what: every event about a subject, newest first, retracted ones marked."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ledger.codec import parse_leaf
+from ledger.errors import NotFound
+from ledger.events import ChangeRetracted
+from ledger.recorders.contract import Entry
+from ledger.store import Ledger
+
+
+class HistoryRow(NamedTuple):
+    """`retracted_by`: the event id of the retraction that took the change back, or None."""
+
+    entry: Entry
+    setting: str
+    reason: str | None
+    retracted_by: str | None
+
+
+class HistoryAnswer(NamedTuple):
+    """`next_after`: the version to ask `after` for the rows behind these; None at the end."""
+
+    subject: str
+    rows: tuple[HistoryRow, ...]
+    next_after: int | None
+
+
+def history(
+    ledger: Ledger, subject: str, *, setting: str | None = None, after: int | None = None, limit: int = 100
+) -> HistoryAnswer:
+    """The subject's events with version < `after` (None: from the newest), up to `limit`. Raises `NotFound`.
+
+    A change and its retraction stand in the same stream, so the marks are complete whatever the page.
+    """
+    entries = ledger.stream(subject)
+    if not entries:
+        raise NotFound(f"{subject} has no history in this ledger")
+    leaves = [(entry, parse_leaf(entry.leaf)) for entry in reversed(entries)]
+    retracted = {
+        str(leaf.data.retracts): leaf.id for entry, leaf in leaves if entry.topic == ChangeRetracted.TOPIC
+    }
+    wanted = [
+        (entry, leaf)
+        for entry, leaf in leaves
+        if (after is None or entry.version < after) and (setting is None or leaf.data.setting == setting)
+    ]
+    page = wanted[:limit]
+    reasons = ledger.reasons(entry.position for entry, _ in page)
+    rows = tuple(
+        HistoryRow(entry, leaf.data.setting, reasons.get(entry.position), retracted.get(leaf.id))
+        for entry, leaf in page
+    )
+    return HistoryAnswer(subject, rows, page[-1][0].version if len(wanted) > limit else None)

@@ -1,0 +1,88 @@
+"""Which subject governs a request record: DESIGN.md section 2, evaluated at the question's own (at, known_at).
+
+1. A key: follow `owner` (key → project → org or account). An org at the end governs, whichever member sent it.
+2. No key, but a project or an org: the org governs (a project is followed to its owner like a key).
+3. An account, named or reached: the org it is `attached_to` if set, else the account itself.
+4. What the record names besides must not contradict that: an org_id must be the governing org, a project must lead
+   to the same end, and where the chain ends at an account, account_id must be that account. An account beside a
+   chain that ends at an org is the member who sent the request: it contradicts nothing.
+
+A key or project without an owner is `unknown_owner`. Nothing is guessed. Proved by tests/scenarios.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from ledger.subjects import kind_of
+from projections.decision import RequestRecord
+from projections.state import SettingState, States
+
+CHAIN_MAX: Final = 8
+"""An owner chain longer than this, or one that runs in a circle, has no end to speak of: `unknown_owner`."""
+
+Problem = Literal["before_first_record", "unknown_owner", "scope_conflict"]
+
+
+class Scope(NamedTuple):
+    """`governing` None: see `problem`. `via`: the subjects on the way to it; `evidence`: the settings followed."""
+
+    governing: str | None
+    via: tuple[str, ...]
+    evidence: tuple[SettingState, ...]
+    problem: Problem | None = None
+
+
+def resolve(record: RequestRecord, states: States) -> Scope:
+    """Raises nothing: what cannot be told is said in `problem`."""
+    scope = _governing(_first_named(record), states)
+    if scope.problem is not None:
+        return scope
+    if record.project_id is not None and f"project:{record.project_id}" not in scope.via:
+        project = _governing(f"project:{record.project_id}", states)
+        scope = scope._replace(evidence=scope.evidence + project.evidence)
+        if project.problem is not None:
+            return scope._replace(governing=None, problem=project.problem)
+        if project.governing != scope.governing:
+            return scope._replace(governing=None, problem="scope_conflict")
+    if _contradicted(record, scope):
+        return scope._replace(governing=None, problem="scope_conflict")
+    return scope
+
+
+def _first_named(record: RequestRecord) -> str:
+    if record.key_id is not None:
+        return f"key:{record.key_id}"
+    if record.project_id is not None:
+        return f"project:{record.project_id}"
+    if record.org_id is not None:
+        return f"org:{record.org_id}"
+    return f"account:{record.account_id}"
+
+
+def _governing(start: str, states: States) -> Scope:
+    via = [start]
+    evidence: list[SettingState] = []
+    while kind_of(via[-1]) in ("key", "project"):
+        state = states.setting(via[-1], "owner")
+        evidence.append(state)
+        if state.source == "undefined":
+            return Scope(None, tuple(via), tuple(evidence), "before_first_record")
+        if not isinstance(state.value, str) or len(via) == CHAIN_MAX:
+            return Scope(None, tuple(via), tuple(evidence), "unknown_owner")
+        via.append(state.value)
+    if kind_of(via[-1]) == "account":
+        state = states.setting(via[-1], "attached_to")
+        evidence.append(state)
+        if state.source == "undefined":
+            return Scope(None, tuple(via), tuple(evidence), "before_first_record")
+        if isinstance(state.value, str):
+            via.append(state.value)
+    return Scope(via[-1], tuple(via), tuple(evidence))
+
+
+def _contradicted(record: RequestRecord, scope: Scope) -> bool:
+    if record.org_id is not None and scope.governing != f"org:{record.org_id}":
+        return True
+    accounts = [subject for subject in scope.via if kind_of(subject) == "account"]
+    return record.account_id is not None and bool(accounts) and accounts != [f"account:{record.account_id}"]

@@ -1,0 +1,76 @@
+"""Effective state: every setting of a subject at (at, known_at), each with its source.
+
+A subject's own value shows where it has one (`explicit`); elsewhere the catalog's default of that moment does
+(`default`). Unset and explicitly set to the default stay different. Where the setting is not for the subject's kind
+the source is `not_applicable`, and where the catalog did not hold it then, or nothing was known yet, `undefined`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+from ledger.subjects import kind_of
+from ledger.times import BEGINNING, END
+from projections.changes import Change, JsonValue
+from projections.fold import Timeline
+
+Source = Literal["explicit", "default", "not_applicable", "undefined"]
+
+
+class SettingState(NamedTuple):
+    """What a setting of a subject came to, and why. `change` is the deciding event: the subject's own, or for a
+    default the definition; None where the source is `undefined`."""
+
+    subject: str
+    setting: str
+    value: JsonValue
+    source: Source
+    change: Change | None
+
+
+class Interval(NamedTuple):
+    """One setting over [start, until) of valid time, in µs; BEGINNING and END stand for no bound."""
+
+    setting: str
+    value: JsonValue
+    source: Source
+    start: int
+    until: int
+    change: Change | None
+
+
+class States(Protocol):
+    """Effective state at one (at, known_at): all that scope and check may ask."""
+
+    def setting(self, subject: str, setting: str) -> SettingState: ...
+
+    def definition(self, setting: str) -> Mapping[str, Any] | None:
+        """The definition's members (`kinds`, `default`, `protective`, …), or None where there is none."""
+
+
+def effective(subject: str, setting: str, own: Change | None, definition: Change | None) -> SettingState:
+    """`own`: the step of the subject's timeline; `definition`: the step of the catalog's, both at one (at, known_at)."""
+    if definition is None or definition.value is None:
+        return SettingState(subject, setting, None, "undefined", None)
+    members: Any = definition.value
+    if kind_of(subject) not in members["kinds"]:
+        return SettingState(subject, setting, members["default"], "not_applicable", definition)
+    if own is None or own.value is None:
+        return SettingState(subject, setting, members["default"], "default", definition)
+    return SettingState(subject, setting, own.value, "explicit", own)
+
+
+def intervals(subject: str, setting: str, own: Timeline, definition: Timeline) -> Iterator[Interval]:
+    """The setting over all of valid time, half-open and gapless; neighbours with one deciding event are one interval."""
+    pending: Interval | None = None
+    for start in sorted({*own.starts, *definition.starts}):
+        state = effective(subject, setting, own.at(start), definition.at(start))
+        interval = Interval(setting, state.value, state.source, start, END, state.change)
+        if pending is not None:
+            if (pending.source, pending.change) == (interval.source, interval.change):
+                continue
+            yield pending._replace(until=start)
+        pending = interval
+    assert pending is not None and sorted({*own.starts, *definition.starts})[0] == BEGINNING
+    yield pending
