@@ -6,13 +6,12 @@ A definition is a change too: the setting's definition on `catalog:settings`, fr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from ledger.codec import Leaf, parse_leaf
 from ledger.events import ChangeRetracted
-from ledger.recorders.contract import Entry
 from ledger.times import parse_time
 
 JsonValue = bool | int | str | list[str] | dict[str, Any] | None
@@ -83,5 +82,10 @@ def assertion_of(leaf: Leaf) -> Assertion:
     )
 
 
-def read_assertions(entries: Iterable[Entry]) -> list[Assertion]:
+class HasLeaf(Protocol):
+    @property
+    def leaf(self) -> bytes: ...
+
+
+def read_assertions(entries: Iterable[HasLeaf]) -> list[Assertion]:
     return [read_assertion(entry.leaf) for entry in entries]

@@ -1,0 +1,68 @@
+"""What every test may ask for: a fresh database on SQLite and on a real PostgreSQL, and the real data sets."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests.support.postgres import PostgresRun, fresh_database
+from tests.support.real_data import real_data_file
+
+# No deadline: shared cores stall for longer than any example takes.
+hypothesis.settings.register_profile("local", deadline=None)
+# The same examples on every run: a failure in CI is about the change, not about luck.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+POSTGRES_RUN = pytest.StashKey[PostgresRun]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    config.stash[POSTGRES_RUN] = PostgresRun(Path(worker["postgres_folder"])) if worker else PostgresRun.begin()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["postgres_folder"] = str(node.config.stash[POSTGRES_RUN].folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and POSTGRES_RUN in config.stash:
+        config.stash[POSTGRES_RUN].end()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "postgres_url" in getattr(item, "fixturenames", ()):
+        item.add_marker("postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url(pytestconfig: pytest.Config) -> str:
+    """A PostgreSQL server where databases may be created."""
+    return os.environ.get("INFORCE_TEST_POSTGRES") or pytestconfig.stash[POSTGRES_RUN].url()
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """An empty PostgreSQL database of this test's own."""
+    with fresh_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of this test's own: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """`real_data("bitemporal/cases.json")`: the path of a real data set; skips, with the reason, where it is absent."""
+    return real_data_file

