@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
 
 from ledger.errors import BadSubject
-from ledger.subjects import KINDS, parse_subject
+from ledger.subjects import KINDS, is_text, parse_subject
 
 Value = bool | int | str | tuple[str, ...]
 """A setting's value. A set is a sorted tuple of distinct texts."""
@@ -82,7 +82,7 @@ class Definition(BaseModel):
                     return value
                 raise WrongValue(f"the value must be a whole number between -{INTEGER_MAX} and {INTEGER_MAX}")
             case "text":
-                if isinstance(value, str) and len(value) <= TEXT_LENGTH_MAX:
+                if isinstance(value, str) and len(value) <= TEXT_LENGTH_MAX and is_text(value):
                     return value
                 raise WrongValue(f"the value must be a text of at most {TEXT_LENGTH_MAX} characters")
             case "one_of":
@@ -102,7 +102,7 @@ class Definition(BaseModel):
         if not isinstance(value, list | tuple) or len(value) > SET_SIZE_MAX:
             raise WrongValue(wanted)
         for member in value:
-            if not isinstance(member, str) or not 1 <= len(member) <= TEXT_LENGTH_MAX:
+            if not isinstance(member, str) or not 1 <= len(member) <= TEXT_LENGTH_MAX or not is_text(member):
                 raise WrongValue(f"{wanted}, each of 1 to {TEXT_LENGTH_MAX} characters")
             if self.members is not None and member not in self.members:
                 raise WrongValue(f"{wanted} among {', '.join(self.members)}")
@@ -140,7 +140,7 @@ class Catalog:
     """
 
     def __init__(self, definitions: Iterable[tuple[str, int, Definition]] = (), version: int = 0) -> None:
-        """`definitions`: (setting, effective_from, definition) in position order; `version`: of the catalog's stream."""
+        """`definitions`: (setting, effective_from, definition) in position order, up to `version` of their stream."""
         self.version = version
         self._steps = _with_steps({}, definitions)
 
@@ -323,9 +323,7 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
         protective=None,
         writable_by="admin",
         title="Attached to",
-        description=(
-            "Personal traffic is governed by the account only while it is not attached to an organization."
-        ),
+        description=("Personal traffic is governed by the account only while it is not attached to an organization."),
         source=_DATA_PRIVACY,
     ),
 }

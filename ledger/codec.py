@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -34,10 +35,10 @@ from ledger.events import (
 from ledger.times import format_time, parse_time
 
 SOURCE_PREFIX: Final = "urn:inforce:"
-_POSITION: Final = b"\x01P"
-_SEQUENCE: Final = b"\x01S"
-_TIME: Final = b"\x01T"
-_ID: Final = b"\x01I"
+_POSITION: Final = "\x01P"
+_SEQUENCE: Final = "\x01S"
+_TIME: Final = "\x01T"
+_ID: Final = "\x01I"
 _EVENT_ID: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -60,36 +61,52 @@ def position_of(event_id: str) -> int | None:
 
 def draft_bytes(draft: Draft, source: str) -> bytes:
     """The event's bytes with marks for what the append lock decides. `source` is `urn:inforce:<origin>`."""
-    body = "".join(f'"{name}":{_member(name, value)},' for name, value in draft.body.items())
-    personal = f',"personal":{{"commitment":"{draft.commitment}"}}' if draft.commitment else ""
-    imported = ',"imported":true' if draft.imported else ""
-    return (
-        f'{{"specversion":"1.0","id":"\x01I{draft.id_tail}","source":{_json(source)},'
-        f'"type":"inforce.{draft.topic}.v1","subject":"{draft.subject}","time":"\x01T","sequence":"\x01S",'
-        f'"datacontenttype":"application/json","data":{{"position":\x01P,"version":{draft.version},'
-        f'{body}"actor":{_json(draft.actor)}{personal}{imported}}}}}'
-    ).encode()
+    return _written(draft, source, _ID, _TIME, _SEQUENCE, _POSITION)
 
 
 def complete(marked: bytes, position: int, recorded_at: int) -> bytes:
     """The leaf: `marked` with its position and time (µs) filled in."""
-    digits = f"{position:012x}"
     return (
-        marked.replace(_ID, f"{digits[:8]}-{digits[8:]}".encode(), 1)
-        .replace(_TIME, format_time(recorded_at).encode())
-        .replace(_SEQUENCE, b"%020d" % position, 1)
-        .replace(_POSITION, b"%d" % position, 1)
+        marked.replace(_ID.encode(), _id_head(position).encode(), 1)
+        .replace(_TIME.encode(), format_time(recorded_at).encode())
+        .replace(_SEQUENCE.encode(), b"%020d" % position, 1)
+        .replace(_POSITION.encode(), b"%d" % position, 1)
     )
 
 
-def _member(name: str, value: Any) -> str:
+def recorded_bytes(draft: Draft, source: str, position: int, recorded_at: int) -> bytes:
+    """The leaf of a draft whose place and time are known already: `complete(draft_bytes(draft, source), …)`."""
+    return _written(draft, source, _id_head(position), format_time(recorded_at), f"{position:020}", str(position))
+
+
+def _written(draft: Draft, source: str, id_head: str, time: str, sequence: str, position: str) -> bytes:
+    members = {name: _member(name, value, time) for name, value in draft.body.items()}
+    body = msgspec.json.encode(members).decode()[1:-1]
+    personal = f',"personal":{{"commitment":"{draft.commitment}"}}' if draft.commitment else ""
+    imported = ',"imported":true' if draft.imported else ""
+    return (
+        f'{{"specversion":"1.0","id":"{id_head}{draft.id_tail}","source":{_json(source)},'
+        f'"type":"inforce.{draft.topic}.v1","subject":"{draft.subject}","time":"{time}","sequence":"{sequence}",'
+        f'"datacontenttype":"application/json","data":{{"position":{position},"version":{draft.version},'
+        f'{body},"actor":{_json(draft.actor)}{personal}{imported}}}}}'
+    ).encode()
+
+
+def _id_head(position: int) -> str:
+    digits = f"{position:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def _member(name: str, value: Any, time: str) -> Any:
     if name in ("effective_from", "effective_until") and value is not None:
-        return '"\x01T"' if value == RECORDED else f'"{format_time(value)}"'
-    return _json(value)
+        # Raw, so that a mark stays one; a time needs no escaping either.
+        return msgspec.Raw(f'"{time if value == RECORDED else format_time(value)}"'.encode())
+    return value
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+@lru_cache(1024)
+def _json(text: str) -> str:
+    return msgspec.json.encode(text).decode()
 
 
 class Personal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +122,7 @@ class LeafData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     setting: str
     value: bool | int | str | list[str] | msgspec.UnsetType = msgspec.UNSET
     effective_from: str | msgspec.UnsetType = msgspec.UNSET
-    effective_until: str | None | msgspec.UnsetType = msgspec.UNSET
+    effective_until: str | msgspec.UnsetType | None = msgspec.UNSET
     retracts: str | msgspec.UnsetType = msgspec.UNSET
     definition: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     personal: Personal | None = None
@@ -217,7 +234,7 @@ def encode(event: AnyEvent, source: str) -> bytes:
         commitment=event.commitment,
         imported=event.imported,
     )
-    return complete(draft_bytes(draft, source), event.position, event.recorded_at)
+    return recorded_bytes(draft, source, event.position, event.recorded_at)
 
 
 def _period(event: SettingChanged | SettingCleared) -> dict[str, int | None]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from pathlib import Path
-from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
@@ -13,8 +11,7 @@ from ledger.errors import BadInput, LedgerUnavailable
 from ledger.recorders.contract import IMPORTING, Recorder
 from ledger.recorders.sqlite import SQLiteLedgerDatastore, SQLiteLedgerRecorder
 from ledger.store import Ledger
-
-_ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]*(/[a-z0-9._-]+)*")
+from ledger.subjects import is_origin
 
 
 def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
@@ -28,7 +25,7 @@ def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
         return PostgresLedgerRecorder(PostgresLedgerDatastore(url))
     if scheme != "sqlite":
         raise BadInput("a database is named sqlite:///path/to/file or postgresql://user@host/name")
-    path, read_only = _sqlite_path(url)
+    path, read_only = sqlite_path(url)
     return SQLiteLedgerRecorder(SQLiteLedgerDatastore(path, read_only=read_only, lock_timeout=lock_timeout))
 
 
@@ -38,7 +35,7 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
     `origin` names a new ledger for ever (its events' source is urn:inforce:<origin>); None makes a unique one.
     Raises `BadInput` and `LedgerUnavailable`.
     """
-    if origin is not None and _ORIGIN.fullmatch(origin) is None:
+    if origin is not None and not is_origin(origin):
         raise BadInput("an origin is written like a host and a path in lower case: ledger.example.com/eu")
     if not create:
         _require_file(url)
@@ -50,10 +47,12 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
                 raise LedgerUnavailable(
                     "there is no ledger in this database yet; inforce serve, submit or import begins one"
                 )
-            recorder.create({"origin": origin or f"inforce.local/{secrets.token_hex(4)}"})
+            recorder.create({"origin": origin or new_origin()})
             meta = recorder.meta()
         if IMPORTING in meta:
-            raise LedgerUnavailable("an import into this ledger was not finished; run it again, it starts over")
+            raise LedgerUnavailable(
+                "an import into this ledger is running or was cut off; wait for it, or run it again: it starts over"
+            )
         ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
         if create:
             ledger.begin()
@@ -63,11 +62,19 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
         raise
 
 
-def _sqlite_path(url: str) -> tuple[Path, bool]:
+def new_origin() -> str:
+    """A name that no other ledger has, for one that was given none."""
+    return f"inforce.local/{secrets.token_hex(4)}"
+
+
+def sqlite_path(url: str) -> tuple[Path, bool]:
+    """The file that a SQLite URL names, and whether it is only to be read. Raises `BadInput`."""
     parts = urlsplit(url)
     options = parse_qs(parts.query, keep_blank_values=True)
     if parts.netloc or len(parts.path) < 2 or parts.fragment or not set(options) <= {"mode"}:
-        raise BadInput("a SQLite ledger is named sqlite:///relative/path or sqlite:////absolute/path, with ?mode=ro to read")
+        raise BadInput(
+            "a SQLite ledger is named sqlite:///relative/path or sqlite:////absolute/path, with ?mode=ro to only read"
+        )
     mode = options.get("mode", ["rw"])
     if mode not in (["ro"], ["rw"]):
         raise BadInput("the mode of a SQLite ledger is rw or ro")
@@ -77,6 +84,6 @@ def _sqlite_path(url: str) -> tuple[Path, bool]:
 def _require_file(url: str) -> None:
     if not url.startswith("sqlite:"):
         return
-    path, _ = _sqlite_path(url)
+    path, _ = sqlite_path(url)
     if not path.exists():
         raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or begin one with inforce submit")

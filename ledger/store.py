@@ -9,16 +9,28 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from ledger.catalog import Catalog
 from ledger.clock import Clock
-from ledger.codec import SOURCE_PREFIX, LedgerMapper, Leaf, decode, parse_leaf, position_of
+from ledger.codec import SOURCE_PREFIX, Leaf, LedgerMapper, decode, parse_leaf, position_of
 from ledger.drafts import Decided, Idempotency
-from ledger.errors import IdempotencyKeyReused, LedgerCorrupt, LedgerUnavailable, NotFound, SubmissionInFlight
+from ledger.errors import (
+    BadInput,
+    BadSubmission,
+    Fault,
+    IdempotencyKeyReused,
+    LedgerCorrupt,
+    LedgerUnavailable,
+    NotFound,
+    SubmissionInFlight,
+    VersionConflict,
+)
 from ledger.events import ChangeRetracted, SettingDefined
 from ledger.recorders.contract import Entry, Head, KnownSubmission, Recorded, Recorder, Stale
+from ledger.subjects import CATALOG_SUBJECT, is_text
 from ledger.submissions import (
     DefineSetting,
     Entropy,
@@ -29,11 +41,12 @@ from ledger.submissions import (
     decide,
     genesis,
 )
-from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
 ATTEMPTS_MAX: Final = 100
 PAGE_MAX: Final = 1000
+KEY_LENGTH_MAX: Final = 256
+"""Of an idempotency key and of its caller: together they must fit PostgreSQL's index entries."""
 
 
 class Receipt(NamedTuple):
@@ -75,11 +88,10 @@ class Ledger:
 
     def begin(self) -> None:
         """Records the built-in catalog, unless the ledger has begun already."""
-        drafts = genesis(self.entropy)
-        try:
-            self._append(Decided(drafts, {CATALOG_SUBJECT: 0}, None), None)
-        except Stale:
+        if self.head().position:
             return
+        with suppress(Stale):
+            self._append(Decided(genesis(self.entropy), {CATALOG_SUBJECT: 0}, None), None)
 
     def submit(
         self, submissions: Sequence[Submission], *, actor: str, idempotency: Idempotency | None = None
@@ -89,8 +101,11 @@ class Ledger:
         Raises `BadSubmission`, `VersionConflict`, `IdempotencyKeyReused`, `SubmissionInFlight`. A retry with the same
         idempotency key and body answers the first receipts.
         """
+        if not submissions:
+            raise BadSubmission((Fault("", "there must be at least one submission"),))
         if idempotency is None:
             return self._submit(tuple(submissions), actor, None)
+        _check_key(idempotency)
         flight = (idempotency.caller, idempotency.key)
         with self._in_flight_lock:
             if flight in self._in_flight:
@@ -100,7 +115,14 @@ class Ledger:
             known = self.recorder.known_submission(*flight)
             if known is not None:
                 return self._first_receipts(known, idempotency)
-            return self._submit(tuple(submissions), actor, idempotency)
+            try:
+                return self._submit(tuple(submissions), actor, idempotency)
+            except (BadSubmission, VersionConflict):
+                # Another process may have recorded this very submission since: then that is what it conflicts with.
+                known = self.recorder.known_submission(*flight)
+                if known is None:
+                    raise
+                return self._first_receipts(known, idempotency)
         finally:
             with self._in_flight_lock:
                 self._in_flight.discard(flight)
@@ -110,7 +132,7 @@ class Ledger:
     ) -> tuple[Receipt, ...]:
         for _attempt in range(ATTEMPTS_MAX):
             streams = self._streams(submissions)
-            decided = decide(submissions, streams, now=self.clock.now(), actor=actor, entropy=self.entropy)
+            decided = decide(submissions, streams, now=self._now(), actor=actor, entropy=self.entropy)
             try:
                 outcome = self._append(decided, idempotency)
             except Stale:
@@ -120,6 +142,11 @@ class Ledger:
                 return self._first_receipts(outcome, idempotency)
             return tuple(receipt(parse_leaf(leaf)) for leaf in outcome.leaves)
         raise LedgerUnavailable("other writers kept changing the same subjects; nothing was written, try again")
+
+    def _now(self) -> int:
+        """The moment of recording, were it now: a clock that was set back does not reach behind the ledger's head."""
+        recorded_at = self.head().recorded_at
+        return self.clock.now() if recorded_at is None else max(self.clock.now(), recorded_at + 1)
 
     def _append(self, decided: Decided, idempotency: Idempotency | None) -> Recorded | KnownSubmission:
         stored_events = [self._mapper.to_stored_event(draft) for draft in decided.drafts]
@@ -216,9 +243,17 @@ class Ledger:
             entry = self.recorder.entry(position)
             commitment = parse_leaf(entry.leaf).data.personal if entry is not None else None
             if commitment is None or commitment.commitment != personal.commitment:
-                raise LedgerCorrupt(f"the reason kept for the event at position {position} is not the one it commits to")
+                raise LedgerCorrupt(
+                    f"the reason kept for the event at position {position} is not the one it commits to"
+                )
             found[position] = personal.reason
         return found
+
+
+def _check_key(idempotency: Idempotency) -> None:
+    for name, text in (("caller", idempotency.caller), ("Idempotency-Key", idempotency.key)):
+        if not 1 <= len(text) <= KEY_LENGTH_MAX or not is_text(text) or "\0" in text:
+            raise BadInput(f"the {name} must have 1 to {KEY_LENGTH_MAX} characters, none of them U+0000")
 
 
 def receipt(leaf: Leaf) -> Receipt:

@@ -24,6 +24,7 @@ ID_PATTERN: Final = r"[A-Za-z0-9._~@/+:-]{1,256}"
 SETTING_PATTERN: Final = r"[A-Za-z0-9._-]{1,128}"
 _ID: Final = re.compile(ID_PATTERN)
 _SETTING: Final = re.compile(SETTING_PATTERN)
+_ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}(/[a-z0-9._-]{1,63}){0,3}")
 _ID_RULE: Final = "1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"
 
 
@@ -49,6 +50,16 @@ def is_id(text: str) -> bool:
 def is_setting_key(text: str) -> bool:
     """Whether `text` may name a setting: 1-128 of A-Z a-z 0-9 . _ -"""
     return _SETTING.fullmatch(text) is not None
+
+
+def is_origin(text: str) -> bool:
+    """Whether `text` may name a ledger for ever: like a host and a path in lower case, `ledger.example.com/eu`."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: half of a surrogate pair, which JSON can escape, cannot."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def kind_of(subject: str) -> str:

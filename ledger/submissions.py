@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ledger.catalog import BUILT_IN, Catalog, Defined, Definition, WrongValue
+from ledger.catalog import BUILT_IN, INTEGER_MAX, Catalog, Definition, WrongValue
 from ledger.codec import id_tail
 from ledger.drafts import RECORDED, Decided, Draft, personal_data
 from ledger.errors import BadSubject, BadSubmission, BadTime, Fault, VersionConflict
@@ -71,7 +71,7 @@ Effective = Annotated[Instant, AfterValidator(_effective)]
 SubjectRef = Annotated[str, BeforeValidator(_subject, json_schema_input_type=str)]
 SettingKey = Annotated[StrictStr, AfterValidator(_setting)]
 Reason = Annotated[StrictStr, Field(min_length=1, max_length=REASON_LENGTH_MAX)]
-ExpectedVersion = Annotated[StrictInt, Field(ge=0)]
+ExpectedVersion = Annotated[StrictInt, Field(ge=0, le=INTEGER_MAX)]
 
 
 class _Submission(BaseModel):
@@ -249,6 +249,7 @@ class _Deciding:
 
     def __init__(self, streams: Streams, now: int, actor: str, entropy: Entropy, imported: bool) -> None:
         self.streams = streams
+        self.catalog = streams.catalog
         self.now = now
         self.actor = actor
         self.entropy = entropy
@@ -257,7 +258,7 @@ class _Deciding:
         self.relied_on: dict[str, int] = {CATALOG_SUBJECT: streams.catalog.version}
         self.recorded_at_max: int | None = None
         self._next_version: dict[str, int] = {}
-        self._defined_here: dict[str, list[Defined]] = {}
+        self._started_when_recorded: set[str] = set()
         self._retracted_here: set[str] = set()
 
     def take(self, submission: Submission) -> None:
@@ -284,30 +285,22 @@ class _Deciding:
 
     def _definition(self, submission: ChangeSetting | ClearSetting) -> Definition:
         start = self.now if submission.effective_from is None else submission.effective_from
-        defined = self._find_definition(submission.setting, start)
+        defined = self.catalog.defined(submission.setting, start)
         if defined is None:
-            if submission.setting in self.streams.catalog or submission.setting in self._defined_here:
+            if submission.setting in self.catalog:
                 raise _Refused("/setting", "the setting was not defined yet at the change's effective_from")
             raise _Refused("/setting", "unknown setting; GET /v1/catalog lists those that are defined")
-        if submission.effective_from is None and defined.effective_until is not None:
-            self._not_after(defined.effective_until - 1)
+        if submission.effective_from is None:
+            if defined.effective_until is not None:
+                self._not_after(defined.effective_until - 1)
+        elif start >= self.now and submission.setting in self._started_when_recorded:
+            # A definition of this batch starts when it is recorded: not after the change that may rest on it.
+            self._not_after(start)
         kind = kind_of(submission.subject)
         if kind not in defined.definition.kinds:
             kinds = ", ".join(defined.definition.kinds)
             raise _Refused("/setting", f"this setting belongs to subjects of kind {kinds}, not {kind}")
         return defined.definition
-
-    def _find_definition(self, setting: str, at: int) -> Defined | None:
-        known = self.streams.catalog.defined(setting, at)
-        found = known
-        for here in self._defined_here.get(setting, ()):
-            if here.effective_from <= at and (found is None or here.effective_from >= found.effective_from):
-                found = Defined(here.definition, here.effective_from, known.effective_until if known else None)
-            elif here.effective_from > at and found is not None:
-                until = here.effective_from
-                if found.effective_until is None or until < found.effective_until:
-                    found = found._replace(effective_until=until)
-        return found
 
     def _period(self, submission: ChangeSetting | ClearSetting) -> dict[str, Any]:
         start, until = submission.effective_from, submission.effective_until
@@ -363,8 +356,7 @@ class _Deciding:
         self._draft(ChangeRetracted.TOPIC, target.subject, body, submission)
 
     def _define(self, submission: DefineSetting) -> None:
-        here = self._defined_here.setdefault(submission.setting, [])
-        before = here[0].definition.value_type if here else self.streams.catalog.value_type(submission.setting)
+        before = self.catalog.value_type(submission.setting)
         if before is not None and before != submission.definition.value_type:
             raise _Refused(
                 "/definition/value_type",
@@ -372,8 +364,10 @@ class _Deciding:
             )
         self._needs_reason(submission.effective_from, submission.reason, "/effective_from")
         start = submission.effective_from
-        # A definition that leaves its start open starts when the batch is recorded, which is never before now.
-        here.append(Defined(submission.definition, self.now if start is None else start, None))
+        if start is None:
+            self._started_when_recorded.add(submission.setting)
+        further = (submission.setting, self.now if start is None else start, submission.definition)
+        self.catalog = self.catalog.extended([further], self.catalog.version + 1)
         body = {
             "setting": submission.setting,
             "definition": submission.definition.as_json(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from ledger.errors import BadTime
@@ -34,6 +35,12 @@ def parse_time(text: object) -> int:
     """Microseconds since 1970 of an RFC 3339 text with an offset. Raises `BadTime`."""
     if not isinstance(text, str):
         raise BadTime(f"a time must be a text, not {_json_type(text)}; {_WANTED}")
+    return _parse(text)
+
+
+# Neighbouring events share their times: cached, because a replay parses and writes millions of them.
+@lru_cache(4096)
+def _parse(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise BadTime(f"not a time with an offset; {_WANTED}")
@@ -60,12 +67,17 @@ def parse_time(text: object) -> int:
 
 def format_time(instant: int) -> str:
     """RFC 3339 text in UTC with six fractional digits, for instants in [BEGINNING, END)."""
-    days, rest = divmod(instant, DAY)
-    seconds, micros = divmod(rest, SECOND)
+    seconds, micros = divmod(instant, SECOND)
+    return f"{_to_the_second(seconds)}.{micros:06}Z"
+
+
+@lru_cache(4096)
+def _to_the_second(seconds_since_1970: int) -> str:
+    days, seconds = divmod(seconds_since_1970, 86_400)
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
     day = date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
-    return f"{day}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+    return f"{day}T{hour:02}:{minute:02}:{second:02}"
 
 
 def _json_type(value: object) -> str:

@@ -190,7 +190,7 @@ def _excuse(
     reasons: set[Reason] = set()
     lag: EnforcementLag | None = None
     for breach in breaches:
-        deciding = [state.change for state in (*breach.rests_on, *scope_evidence) if state.change is not None]
+        deciding = [state.newest for state in (*breach.rests_on, *scope_evidence) if state.newest is not None]
         newest = max(deciding, key=lambda change: change.position)
         if newest.position <= enforced_position:
             reasons.add(breach.reason)

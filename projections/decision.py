@@ -276,7 +276,10 @@ def state_json(state: SettingState) -> dict[str, Any]:
     """One piece of evidence: what a setting came to, and the event that decided it."""
     written: dict[str, Any] = {"subject": state.subject, "setting": state.setting}
     written |= {"value": state.value, "source": state.source}
-    return written | change_json(state.change)
+    written |= change_json(state.change)
+    if state.cleared_by is not None:
+        written["cleared_by"] = change_json(state.cleared_by)
+    return written
 
 
 def change_json(change: Change | None) -> dict[str, Any]:

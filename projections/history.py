@@ -21,11 +21,13 @@ class HistoryRow(NamedTuple):
 
 
 class HistoryAnswer(NamedTuple):
-    """`next_after`: the version to ask `after` for the rows behind these; None at the end."""
+    """`next_after`: the version to ask `after` for the rows behind these; None at the end. `position`: of the ledger,
+    to which the answer is pinned."""
 
     subject: str
     rows: tuple[HistoryRow, ...]
     next_after: int | None
+    position: int
 
 
 def history(
@@ -35,7 +37,8 @@ def history(
 
     A change and its retraction stand in the same stream, so the marks are complete whatever the page.
     """
-    entries = ledger.stream(subject)
+    position = ledger.head().position
+    entries = [entry for entry in ledger.stream(subject) if entry.position <= position]
     if not entries:
         raise NotFound(f"{subject} has no history in this ledger")
     leaves = [(entry, parse_leaf(entry.leaf)) for entry in reversed(entries)]
@@ -53,4 +56,4 @@ def history(
         HistoryRow(entry, leaf.data.setting, reasons.get(entry.position), retracted.get(leaf.id))
         for entry, leaf in page
     )
-    return HistoryAnswer(subject, rows, page[-1][0].version if len(wanted) > limit else None)
+    return HistoryAnswer(subject, rows, page[-1][0].version if len(wanted) > limit else None, position)

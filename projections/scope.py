@@ -7,7 +7,8 @@
    to the same end, and where the chain ends at an account, account_id must be that account. An account beside a
    chain that ends at an org is the member who sent the request: it contradicts nothing.
 
-A key or project without an owner is `unknown_owner`. Nothing is guessed. Proved by tests/scenarios.
+A key or project without an owner, or that leads to neither an org nor an account, is `unknown_owner`. Nothing is
+guessed. Proved by tests/scenarios.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def _governing(start: str, states: States) -> Scope:
             return Scope(None, tuple(via), tuple(evidence), "before_first_record")
         if isinstance(state.value, str):
             via.append(state.value)
+    if kind_of(via[-1]) not in ("account", "org"):
+        return Scope(None, tuple(via), tuple(evidence), "unknown_owner")
     return Scope(via[-1], tuple(via), tuple(evidence))
 
 

@@ -20,13 +20,21 @@ Source = Literal["explicit", "default", "not_applicable", "undefined"]
 
 class SettingState(NamedTuple):
     """What a setting of a subject came to, and why. `change` is the deciding event: the subject's own, or for a
-    default the definition; None where the source is `undefined`."""
+    default the definition; None where the source is `undefined`. `cleared_by`: the clear that a default shows through."""
 
     subject: str
     setting: str
     value: JsonValue
     source: Source
     change: Change | None
+    cleared_by: Change | None = None
+
+    @property
+    def newest(self) -> Change | None:
+        """The last event that made it so: the deciding one, or the clear that brought the default back."""
+        if self.cleared_by is None or self.change is None or self.change.position > self.cleared_by.position:
+            return self.change
+        return self.cleared_by
 
 
 class Interval(NamedTuple):
@@ -57,7 +65,7 @@ def effective(subject: str, setting: str, own: Change | None, definition: Change
     if kind_of(subject) not in members["kinds"]:
         return SettingState(subject, setting, members["default"], "not_applicable", definition)
     if own is None or own.value is None:
-        return SettingState(subject, setting, members["default"], "default", definition)
+        return SettingState(subject, setting, members["default"], "default", definition, own)
     return SettingState(subject, setting, own.value, "explicit", own)
 
 

@@ -10,19 +10,21 @@ Proved by tests/contracts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import psycopg
 from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg import IsolationLevel
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
+from psycopg_pool import PoolTimeout
 
 from ledger.clock import Clock
 from ledger.codec import complete, leaf_hash
 from ledger.drafts import Decided, Idempotency, PersonalData
-from ledger.errors import LedgerUnavailable, NotALedger
+from ledger.errors import BadInput, LedgerUnavailable, NotALedger
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     FORMAT,
@@ -43,7 +45,7 @@ _CREATE_LOCK: Final = 0x494E464F52434502
 _FORMAT: Final = "format"
 
 _TABLES: Final = (
-    f"CREATE SCHEMA {SCHEMA}",
+    f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
     f"CREATE TABLE {_EVENTS} ("
     " position bigint PRIMARY KEY,"
     " originator_id text NOT NULL,"
@@ -84,8 +86,15 @@ class PostgresLedgerDatastore(PostgresDatastore):
     """The library's pool over any libpq connection string; `url` may name sockets, TLS files and the like."""
 
     def __init__(self, url: str, *, connections_max: int = 10, connect_timeout: float = 5.0) -> None:
-        parameters: dict[str, Any] = {key: value for key, value in conninfo_to_dict(url).items() if value is not None}
+        try:
+            parameters: dict[str, Any] = {k: v for k, v in conninfo_to_dict(url).items() if v is not None}
+        except psycopg.ProgrammingError:
+            # Its message may repeat the URL, and with it a password.
+            raise BadInput(
+                "not a PostgreSQL URL; write postgresql://user@host/name, see libpq's connection strings"
+            ) from None
         parameters.setdefault("connect_timeout", int(connect_timeout))
+        self.connections_max = connections_max
         _probe(parameters)
         super().__init__(
             dbname=str(parameters.get("dbname", "")),
@@ -166,7 +175,9 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                         recorded_at,
                         leaf_hash(leaf),
                     )
-                    for position, (stored, leaf) in enumerate(zip(stored_events, leaves, strict=True), head.position + 1)
+                    for position, (stored, leaf) in enumerate(
+                        zip(stored_events, leaves, strict=True), head.position + 1
+                    )
                 ],
             )
             _insert_personal(
@@ -187,16 +198,19 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
     ) -> None:
-        with self.transaction(commit=True) as cursor:
-            cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
-            _require_importing(cursor, importing)
-            with cursor.copy(f"COPY {_EVENTS} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-                copy.set_types(["int8", "text", "int8", "text", "bytea", "int8", "bytea"])
-                for entry in entries:
-                    copy.write_row(entry)
-            _insert_personal(cursor, personal)
-            if last:
-                cursor.execute(f"DELETE FROM {SCHEMA}.ledger_meta WHERE name = %s", (IMPORTING,))
+        try:
+            with self.transaction(commit=True) as cursor:
+                cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
+                _require_importing(cursor, importing)
+                with cursor.copy(f"COPY {_EVENTS} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+                    copy.set_types(["int8", "text", "int8", "text", "bytea", "int8", "bytea"])
+                    for entry in entries:
+                        copy.write_row(entry)
+                _insert_personal(cursor, personal)
+                if last:
+                    cursor.execute(f"DELETE FROM {SCHEMA}.ledger_meta WHERE name = %s", (IMPORTING,))
+        except psycopg.errors.IntegrityError:
+            raise Stale from None
 
     def drop(self, importing: str | None) -> None:
         with self.transaction(commit=True) as cursor:
@@ -259,22 +273,42 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[PgCursor]:
         try:
-            with (
-                self.datastore.get_connection() as connection,
-                connection.transaction(force_rollback=not commit),
-                connection.cursor(row_factory=tuple_row) as cursor,
-            ):
-                if not commit:
-                    # Several statements of one question must see one ledger.
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                yield cursor
+            with ExitStack() as stack:
+                connection = self._begin(stack, commit)
+                yield stack.enter_context(connection.cursor(row_factory=tuple_row))
         except PersistenceError as error:
             cause = error.__cause__
             if isinstance(cause, psycopg.errors.IntegrityError):
                 raise cause from None
+            # An error with a code is the server's word that it took nothing; without one its answer was lost.
+            lost = commit and isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
+            advice = (
+                "it may or may not be recorded, so send it again with the same Idempotency-Key"
+                if lost and not isinstance(cause, PoolTimeout)
+                else "nothing was written, try again"
+            )
             raise LedgerUnavailable(
-                f"PostgreSQL did not carry it out: {_first_line(cause or error)}; nothing was written, try again"
+                f"PostgreSQL did not carry it out: {_first_line(cause or error)}; {advice}"
             ) from error
+
+    def _begin(self, stack: ExitStack, commit: bool) -> psycopg.Connection[Any]:
+        """A transaction has begun on the answered connection. One that the server closed meanwhile, as all are after
+        its restart, is passed over: nothing was asked of it yet."""
+        for attempt in range(self.datastore.connections_max + 1):
+            with ExitStack() as tried:
+                connection = tried.enter_context(self.datastore.get_connection())
+                # Several statements of one question must see one ledger.
+                connection.isolation_level = None if commit else IsolationLevel.REPEATABLE_READ
+                connection.read_only = None if commit else True
+                try:
+                    tried.enter_context(connection.transaction(force_rollback=not commit))
+                except psycopg.OperationalError:
+                    if attempt == self.datastore.connections_max or not connection.broken:
+                        raise
+                    continue
+                stack.push(tried.pop_all())
+                return connection
+        raise AssertionError("the last attempt returns or raises")
 
     def select_notifications(
         self,
@@ -315,7 +349,7 @@ def _meta(cursor: PgCursor) -> dict[str, str]:
     row = cursor.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.ledger_meta",)).fetchone()
     if row is None or row[0] is None:
         return {}
-    meta = dict(cursor.execute(f"SELECT name, value FROM {SCHEMA}.ledger_meta").fetchall())
+    meta: dict[str, str] = dict(cursor.execute(f"SELECT name, value FROM {SCHEMA}.ledger_meta").fetchall())
     if int(meta["format"]) > FORMAT:
         raise NotALedger(
             f"this database has ledger format {meta['format']} and this inforce knows {FORMAT}; use a newer inforce"

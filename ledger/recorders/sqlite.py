@@ -94,6 +94,7 @@ class _Pool(SQLiteConnectionPool):
             isolation_level=None,
             timeout=self.lock_timeout or 0,
         )
+        connection.row_factory = sqlite3.Row
         try:
             connection.execute("PRAGMA synchronous=FULL")
         except BaseException:
@@ -240,12 +241,15 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
     ) -> None:
-        with self._writing() as cursor:
-            _require_importing(cursor, importing)
-            cursor.executemany(f"INSERT INTO {EVENTS_TABLE} ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)", entries)
-            _insert_personal(cursor, personal)
-            if last:
-                cursor.execute("DELETE FROM ledger_meta WHERE name = ?", (IMPORTING,))
+        try:
+            with self._writing() as cursor:
+                _require_importing(cursor, importing)
+                cursor.executemany(f"INSERT INTO {EVENTS_TABLE} ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)", entries)
+                _insert_personal(cursor, personal)
+                if last:
+                    cursor.execute("DELETE FROM ledger_meta WHERE name = ?", (IMPORTING,))
+        except sqlite3.IntegrityError:
+            raise Stale from None
 
     def drop(self, importing: str | None) -> None:
         with self._writing() as cursor:
@@ -396,9 +400,7 @@ def _entries(cursor: sqlite3.Cursor, statement: str, parameters: tuple[object, .
 
 
 def _head(cursor: sqlite3.Cursor) -> Head:
-    row = cursor.execute(
-        f"SELECT position, recorded_at FROM {EVENTS_TABLE} ORDER BY position DESC LIMIT 1"
-    ).fetchone()
+    row = cursor.execute(f"SELECT position, recorded_at FROM {EVENTS_TABLE} ORDER BY position DESC LIMIT 1").fetchone()
     return Head(0, None) if row is None else Head(row[0], row[1])
 
 

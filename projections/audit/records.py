@@ -1,0 +1,234 @@
+"""Request logs to request records: JSON Lines and CSV, gzip or plain, line by line and never held whole.
+
+No line is lost: each that is not blank comes out once, as a record or as a fault with its number. What cannot be read
+costs its own line and no other. A file that is no log at all, or is cut off, is refused.
+Proved by tests/test_audit_records.py and tests/test_real_logs.py.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Final, Literal, NamedTuple
+
+from ledger import strict_json
+from ledger.errors import BadInput, BadJson, BadRecord
+from projections.audit.fields import (
+    FIELDS,
+    MEMBERS,
+    NO_SHAPE,
+    NotRead,
+    Shape,
+    cell_value,
+    json_value,
+    raw_record,
+    time_text,
+)
+from projections.audit.lines import LINE_BYTES_MAX, Counted, RawLine, raw_lines
+from projections.decision import RequestRecord, read_record
+
+LogFormat = Literal["jsonl", "csv"]
+
+QUOTED_LINES_MAX: Final = 1000
+"""A CSV row may span this many lines; a quote that is left open costs one line, not the rest of the file."""
+
+
+class LogRow(NamedTuple):
+    """One line of a log: either `record` or `fault` is there. `source` names the log, `line` counts from 1."""
+
+    source: str
+    line: int
+    record: RequestRecord | None
+    fault: str | None
+
+
+def read_log(
+    stream: BinaryIO, source: str, *, shape: Shape = NO_SHAPE, log_format: LogFormat | None = None
+) -> Log:
+    """The rows of the log in `stream`, which stays the caller's to close. `log_format` None: `{` begins JSON Lines.
+
+    Raises `BadRecord`, here or while iterating, for a shape or a header that cannot be right and for damaged gzip data.
+    """
+    return Log(stream, source, shape, log_format)
+
+
+class Log:
+    """Iterate once. `bytes_read`: of the stream so far; `unseen`: named columns that no line has had so far."""
+
+    def __init__(self, stream: BinaryIO, source: str, shape: Shape, log_format: LogFormat | None) -> None:
+        self.source = source
+        self._shape = shape
+        self._format = log_format
+        self._constants = shape.checked_constants()
+        self._counted = Counted(stream)
+        self._named = {field: column for field, column in shape.columns.items() if column}
+        self._seen: set[str] = set()
+
+    @property
+    def bytes_read(self) -> int:
+        return self._counted.count
+
+    @property
+    def unseen(self) -> list[str]:
+        return [field for field in self._named if field not in self._seen]
+
+    def __iter__(self) -> Iterator[LogRow]:
+        lines = (line for line in raw_lines(self._counted, self.source) if line.text is None or line.text.strip())
+        first = next(lines, None)
+        if first is None:
+            return
+        as_json = self._format == "jsonl" or (self._format is None and (first.text or b"").lstrip()[:1] == b"{")
+        back = _Back(first, lines)
+        yield from self._json_rows(back) if as_json else self._csv_rows(back)
+
+    def _json_rows(self, lines: Iterator[RawLine]) -> Iterator[LogRow]:
+        plain = not self._shape.columns and not self._constants
+        for number, text in lines:
+            try:
+                if text is None:
+                    raise NotRead(f"the line has more than {LINE_BYTES_MAX} bytes")
+                value = strict_json.loads(text, LINE_BYTES_MAX, "the line")
+                raw = self._plain(value) if plain else self._mapped(value)
+                yield LogRow(self.source, number, _record(raw), None)
+            except (BadInput, NotRead) as error:
+                yield LogRow(self.source, number, None, _fault(error))
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("at"), str):
+            value["at"] = time_text(value["at"], self._shape.timezone)
+        return value
+
+    def _mapped(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise NotRead("a request record must be an object")
+        if not self._named and not value.keys() <= MEMBERS:
+            raise NotRead("a member does not belong here; name the columns to read, and others are ignored")
+        observed = value.get("handling")
+        if observed is not None and not isinstance(observed, dict):
+            raise NotRead("/handling: an object is required here")
+        found: dict[str, Any] = {f"handling.{name}": said for name, said in (observed or {}).items()}
+        for field in FIELDS:
+            column = self._shape.column(field)
+            said = _member(value, column) if column else None
+            if said is not None:
+                if field in self._named:
+                    self._seen.add(field)
+                found[field] = json_value(field, said, self._shape.timezone, mapped=field in self._named)
+            elif field in self._constants:
+                found[field] = self._constants[field]
+            elif field in self._shape.columns:
+                found.pop(field, None)
+        return raw_record(found)
+
+    def _csv_rows(self, lines: _Back) -> Iterator[LogRow]:
+        header = next(lines)
+        columns = self._header(header)
+        width = len(columns)
+        places = self._places(columns)
+        for number, text in lines:
+            try:
+                cells = _cells(text, lines)
+                if len(cells) != width:
+                    raise NotRead(f"the row has {len(cells)} cells where the header has {width}")
+                found = dict(self._constants)
+                for field, place in places:
+                    said = cell_value(field, cells[place], self._shape.timezone)
+                    if said is not None:
+                        found[field] = said
+                yield LogRow(self.source, number, _record(raw_record(found)), None)
+            except (BadInput, NotRead) as error:
+                yield LogRow(self.source, number, None, _fault(error))
+
+    def _header(self, line: RawLine) -> list[str]:
+        where = f"{self.source} line {line.number}"
+        try:
+            if line.text is None:
+                raise NotRead(f"it has more than {LINE_BYTES_MAX} bytes")
+            columns = _parsed(line.text)
+        except NotRead as error:
+            raise BadRecord(f"{where}: this is neither JSON Lines nor the header of a CSV file: {error}") from None
+        if len(set(columns)) != len(columns):
+            raise BadRecord(f"{where}: the header names a column twice")
+        return columns
+
+    def _places(self, columns: list[str]) -> list[tuple[str, int]]:
+        for field, column in self._named.items():
+            if column not in columns:
+                raise BadRecord(f"{self.source}: the header has no column of the name given for {field}")
+            self._seen.add(field)
+        if not self._named and not set(columns) <= FIELDS.keys():
+            raise BadRecord(
+                f"{self.source}: a column of the header is no field of a request record; name the columns to read, "
+                f"and others are ignored (the fields are {', '.join(FIELDS)})"
+            )
+        by_field = {field: self._shape.column(field) for field in FIELDS}
+        return [(field, columns.index(column)) for field, column in by_field.items() if column and column in columns]
+
+
+class _Back(Iterator[RawLine]):
+    """Lines, with the lately taken to be put back."""
+
+    def __init__(self, first: RawLine, rest: Iterator[RawLine]) -> None:
+        self._waiting = deque([first])
+        self._rest = rest
+
+    def __next__(self) -> RawLine:
+        return self._waiting.popleft() if self._waiting else next(self._rest)
+
+    def put_back(self, lines: list[RawLine]) -> None:
+        self._waiting.extendleft(reversed(lines))
+
+
+def _cells(text: bytes | None, lines: _Back) -> list[str]:
+    """The cells of the row that begins with `text`; takes the lines that a quoted cell runs on to. Raises `NotRead`."""
+    if text is None:
+        raise NotRead(f"the line has more than {LINE_BYTES_MAX} bytes")
+    if text.count(b'"') % 2 == 0:
+        return _parsed(text)
+    taken: list[RawLine] = []
+    whole = text
+    try:
+        while whole.count(b'"') % 2:
+            line = next(lines, None)
+            if line is None:
+                raise NotRead("a quote is left open")
+            taken.append(line)
+            if line.text is None or len(taken) >= QUOTED_LINES_MAX or len(whole) > LINE_BYTES_MAX:
+                raise NotRead("a quote is left open")
+            whole += b"\n" + line.text
+        return _parsed(whole)
+    except NotRead:
+        lines.put_back(taken)
+        raise
+
+
+def _parsed(text: bytes) -> list[str]:
+    try:
+        return next(csv.reader([text.decode("utf-8")], strict=True))
+    except UnicodeDecodeError:
+        raise NotRead("the line is not UTF-8") from None
+    except (csv.Error, StopIteration):
+        raise NotRead("the line is not CSV: a quote stands where it may not, or a cell is too large") from None
+
+
+def _member(value: Mapping[str, Any], column: str) -> Any:
+    """A member by its name, or failing that by its path with dots."""
+    if column in value or "." not in column:
+        return value.get(column)
+    inner: Any = value
+    for name in column.split("."):
+        if not isinstance(inner, dict):
+            return None
+        inner = inner.get(name)
+    return inner
+
+
+def _record(raw: Any) -> RequestRecord:
+    if isinstance(raw, dict) and raw.get("at") is None:
+        raise NotRead("at is required: a log says when each request was made")
+    return read_record(raw, 0)
+
+
+def _fault(error: BadInput | NotRead) -> str:
+    return error.detail if isinstance(error, BadInput | BadJson) else str(error)

@@ -1,0 +1,122 @@
+"""Stored timelines: every subject's settings over valid time, in the ledger's own database.
+
+One module per database, one contract (`contract.py`), one test suite (tests/contracts/test_timelines.py).
+They are disposable: `projections.runner` makes them from the ledger, and makes them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
+
+from ledger.errors import LedgerUnavailable
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
+from ledger.store import Ledger
+from projections.in_force import Timelines
+from projections.timelines.contract import (
+    LIVE,
+    Axis,
+    Backend,
+    Difference,
+    Held,
+    NotThere,
+    OtherFormat,
+    Reading,
+    Side,
+    StepRow,
+    SubjectRow,
+    Writing,
+)
+
+__all__ = ["Difference", "Held", "Snapshot", "StepRow", "SubjectRow", "TimelineStore", "open_timelines"]
+
+
+class Snapshot(NamedTuple):
+    """What held at one instant everywhere, as of ledger position `position`. `held` is read as it is iterated."""
+
+    position: int
+    held: Iterator[Held]
+
+
+class TimelineStore:
+    """The stored timelines of one ledger. Safe to use from many threads; closes nothing.
+
+    Raises `LedgerUnavailable` from every call where the database cannot answer, and `LedgerCorrupt` where rows do not
+    make a timeline.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def reading(self, *sides: Side) -> AbstractContextManager[Reading]:
+        """One moment of the tables, for questions that depend on each other's answers. No sides: the live one."""
+        return self._backend.reading(*(sides or (LIVE,)))
+
+    def writing(self, *sides: Side) -> AbstractContextManager[Writing]:
+        """A transaction of the sides' only writer: for `projections.runner`."""
+        return self._backend.writing(*sides)
+
+    def tracked(self) -> int:
+        """The position up to which the ledger is projected."""
+        with self.reading() as tables:
+            return tables.tracked()
+
+    def subject(self, subject: str) -> tuple[int, dict[str, Timelines]]:
+        """(tracked position, setting → timelines), of one moment. A setting of which no step is left is absent."""
+        position, found = self.several([subject])
+        return position, found.get(subject, {})
+
+    def several(self, subjects: Iterable[str]) -> tuple[int, dict[str, dict[str, Timelines]]]:
+        """(tracked position, subject → setting → timelines), of one moment; subjects without any are absent."""
+        with self.reading() as tables:
+            return tables.tracked(), tables.timelines(subjects)
+
+    @contextmanager
+    def snapshot(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Snapshot]:
+        """What holds at `at` (µs) for every subject (of `kind`) and setting, by subject and setting in byte order.
+
+        Of one moment, and readable only within the `with`. Clears are among what holds: their value is None.
+        """
+        with self.reading() as tables:
+            yield Snapshot(tables.tracked(), tables.held(axis, at, kind))
+
+    def subjects(
+        self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
+    ) -> tuple[int, list[SubjectRow]]:
+        """(tracked position, subjects that have a history in byte order): see `Reading.subjects`."""
+        with self.reading() as tables:
+            return tables.tracked(), tables.subjects(kind, prefix, after, limit)
+
+
+def open_timelines(ledger: Ledger) -> TimelineStore:
+    """The timelines stored with `ledger`; their tables are made where there are none yet.
+
+    Raises `LedgerUnavailable`, also where there are none and the ledger cannot be written.
+    """
+    store = TimelineStore(_backend(ledger))
+    try:
+        store.tracked()
+    except NotThere:
+        try:
+            with store.writing(LIVE) as tables:
+                tables.create(LIVE)
+        except LedgerUnavailable as error:
+            detail = f"this ledger has no stored timelines yet, and none can be made: {error.detail}"
+            raise LedgerUnavailable(detail) from error
+    except OtherFormat:
+        # Whoever asks is told; a rebuild, which needs the store as well, replaces them.
+        pass
+    return store
+
+
+def _backend(ledger: Ledger) -> Backend:
+    recorder = ledger.recorder
+    if isinstance(recorder, SQLiteLedgerRecorder):
+        from projections.timelines.sqlite import SQLiteTimelines
+
+        return SQLiteTimelines(recorder)
+    # Only now: psycopg is an extra.
+    from projections.timelines.postgres import PostgresTimelines
+
+    return PostgresTimelines(recorder)

@@ -1,0 +1,287 @@
+"""The contract of stored timelines: the same suite on SQLite and on a real PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ledger.clock import ManualClock
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from ledger.subjects import CATALOG_SUBJECT
+from ledger.times import BEGINNING, END
+from projections.runner import Runner
+from projections.timelines import TimelineStore, open_timelines
+from projections.timelines.contract import LIVE, REBUILD, Axis, NotStored, NotThere, OtherFormat
+from tests.support.histories import History, alter, expected, stored
+from tests.support.ledgers import NOW, ORIGIN, change, submit
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+def ledger(database_url: str, clock: ManualClock) -> Iterator[Ledger]:
+    with open_ledger(database_url, create=True, clock=clock, origin=ORIGIN) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def store(ledger: Ledger) -> TimelineStore:
+    return open_timelines(ledger)
+
+
+@pytest.fixture
+def history(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> Iterator[History]:
+    history = History(ledger, clock, seed=7)
+    history.go_on(60)
+    Runner(ledger, store).catch_up()
+    yield history
+
+
+# Making the tables
+
+
+def test_new_timelines_are_empty_and_at_position_0(store: TimelineStore) -> None:
+    assert stored(store) == (0, [], [])
+    assert store.subject("org:acme") == (0, {})
+
+
+def test_opening_again_keeps_what_is_stored(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    assert stored(open_timelines(ledger)) == stored(store)
+
+
+def test_several_may_open_at_the_same_moment(database_url: str, ledger: Ledger) -> None:
+    start = threading.Barrier(6)
+
+    def tracked(_: int) -> int:
+        with open_ledger(database_url) as another:
+            start.wait()
+            return open_timelines(another).tracked()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(tracked, range(6))) == [0] * 6
+
+
+def test_a_read_only_ledger_without_timelines_says_so(ledger: Ledger, database_url: str) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("PostgreSQL's roles decide who may write, not the URL")
+    with (
+        open_ledger(database_url + "?mode=ro") as reader,
+        pytest.raises(LedgerUnavailable, match="no stored timelines yet, and none can be made: .*read-only"),
+    ):
+        open_timelines(reader)
+
+
+def test_a_read_only_ledger_with_timelines_can_be_asked(
+    ledger: Ledger, database_url: str, store: TimelineStore, history: History
+) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("PostgreSQL's roles decide who may write, not the URL")
+    with open_ledger(database_url + "?mode=ro") as reader:
+        timelines = open_timelines(reader)
+        assert timelines.subject("org:acme") == store.subject("org:acme")
+        assert Runner(reader, timelines).catch_up().position == ledger.head().position
+        submit(ledger, change())
+        with pytest.raises(LedgerUnavailable, match="read-only"):
+            Runner(reader, timelines).catch_up()
+
+
+def test_timelines_that_were_dropped_are_missed_and_made_again(ledger: Ledger, store: TimelineStore) -> None:
+    with store.writing(LIVE) as tables:
+        tables.drop(LIVE)
+        assert not tables.exists(LIVE)
+    with pytest.raises(NotThere, match="run inforce rebuild"):
+        store.subject("org:acme")
+    assert open_timelines(ledger).tracked() == 0
+
+
+def test_half_a_set_of_tables_is_made_whole(ledger: Ledger, store: TimelineStore) -> None:
+    alter(ledger, "DROP TABLE {timelines_subjects}")
+    with store.writing(LIVE) as tables:
+        tables.create(LIVE)
+    assert stored(store) == (0, [], [])
+
+
+def test_rows_of_another_format_are_never_read(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
+    again = open_timelines(ledger)
+    with pytest.raises(OtherFormat, match="another version of inforce"):
+        again.subject("org:acme")
+    with pytest.raises(NotStored):
+        Runner(ledger, again).catch_up()
+
+
+# Asking
+
+
+def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    folded = expected(ledger)
+    position, found = store.several([*folded, "account:nobody"])
+    assert position == ledger.head().position
+    assert found == folded
+    for subject, timelines in folded.items():
+        assert store.subject(subject) == (position, timelines)
+
+
+def test_a_setting_of_which_nothing_is_left_is_absent(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+    (receipt,) = submit(ledger, change(effective_from="2030-01-01T00:00:00Z"))
+    clock.now_us += 1
+    submit(ledger, {"type": "change.retracted", "event_id": receipt.event_id})
+    Runner(ledger, store).catch_up()
+    position, found = store.subject("org:acme")
+    assert (position, found) == (receipt.position + 1, {})
+    assert store.subjects(kind="org")[1] == [("org:acme", 2, position)]
+
+
+@pytest.mark.parametrize("axis", ["current", "in_force"])
+def test_a_snapshot_is_every_timeline_read_at_the_instant(
+    ledger: Ledger, store: TimelineStore, history: History, axis: Axis
+) -> None:
+    folded = expected(ledger)
+    boundaries = {
+        start
+        for settings in folded.values()
+        for both in settings.values()
+        for start in getattr(both, axis).starts
+        if start > BEGINNING
+    }
+    instants = {instant + step for instant in boundaries for step in (-1, 0, 1)} | {BEGINNING, END - 1}
+    for at in sorted(instants):
+        held = [
+            (subject, setting, change)
+            for subject, settings in folded.items()
+            for setting, both in sorted(settings.items())
+            if (change := getattr(both, axis).at(at)) is not None
+        ]
+        with store.snapshot(axis, at) as snapshot:
+            assert snapshot.position == ledger.head().position
+            assert list(snapshot.held) == held
+        with store.snapshot(axis, at, kind="account") as snapshot:
+            assert list(snapshot.held) == [one for one in held if one[0].startswith("account:")]
+
+
+def test_a_clear_is_among_what_holds(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+    submit(ledger, {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"})
+    Runner(ledger, store).catch_up()
+    with store.snapshot("in_force", clock.now_us + 10, kind="org") as snapshot:
+        ((subject, setting, held),) = snapshot.held
+    assert (subject, setting, held.value, held.event_id == "") == ("org:acme", "training.opt_in", None, False)
+
+
+def test_a_snapshot_is_refused_after_its_moment_not_cut_short(store: TimelineStore, history: History) -> None:
+    with store.snapshot("current", NOW) as snapshot:
+        next(snapshot.held)
+    with pytest.raises(Exception, match="closed"):
+        list(snapshot.held)
+
+
+def test_a_kind_outside_the_grammar_holds_nothing(store: TimelineStore, history: History) -> None:
+    with store.snapshot("current", NOW, kind="acc\x00unt") as snapshot:
+        assert list(snapshot.held) == []
+
+
+def test_subjects_come_in_the_order_of_their_bytes(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    position, rows = store.subjects()
+    entries = ledger.page(0, 1_000_000)
+    assert position == entries[-1].position
+    assert rows == sorted({entry.subject: (entry.subject, entry.version, entry.position) for entry in entries}.values())
+    names = [row.subject for row in rows]
+    assert names.index("account:U3") < names.index("account:_") < names.index("account:u1")
+    assert CATALOG_SUBJECT in names
+
+
+def test_subjects_can_be_paged_by_kind_and_prefix(store: TimelineStore, history: History) -> None:
+    names = [row.subject for row in store.subjects()[1]]
+    for limit in (1, 2, 3):
+        paged: list[str] = []
+        while page := store.subjects(after=paged[-1] if paged else None, limit=limit)[1]:
+            assert len(page) <= limit
+            paged += [row.subject for row in page]
+        assert paged == names
+    for kind in ("account", "org", "acc", "model"):
+        assert [row.subject for row in store.subjects(kind=kind)[1]] == [n for n in names if n.startswith(f"{kind}:")]
+    for prefix in ("account:u", "a", "org:acme", "z"):
+        assert [row.subject for row in store.subjects(prefix=prefix)[1]] == [n for n in names if n.startswith(prefix)]
+    assert [row.subject for row in store.subjects(kind="account", prefix="account:u", after="account:u1")[1]] == [
+        "account:u2"
+    ]
+    assert store.subjects(kind="org", prefix="account:")[1] == []
+    assert store.subjects(prefix="account:\x00")[1] == store.subjects(prefix="account:\udc80")[1] == []
+
+
+def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    with store.reading() as tables:
+        position = tables.tracked()
+        history.go_on(20)
+        assert Runner(ledger, store).catch_up().position > position
+        assert tables.tracked() == position
+        before = tables.timelines(["account:u1", "org:acme"])
+        rows = list(tables.rows())
+        assert {row.position for row in rows} <= set(range(1, position + 1))
+    assert store.several(["account:u1", "org:acme"])[1] != before
+
+
+def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, history: History) -> None:
+    with store.reading() as tables:
+        assert all(one == other for one, other in zip(tables.rows(), tables.rows(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE {timelines_steps} SET change = 'not a change'",
+        "UPDATE {timelines_steps} SET until_us = start_us",
+        "UPDATE {timelines_steps} SET position = position + 1",
+    ],
+)
+def test_rows_that_make_no_timeline_are_refused(
+    ledger: Ledger, store: TimelineStore, history: History, harm: str
+) -> None:
+    alter(ledger, harm)
+    with pytest.raises(LedgerCorrupt, match="the stored timelines of org:acme cannot be right; run inforce rebuild"):
+        store.subject("org:acme")
+
+
+# The side of a rebuild
+
+
+def test_a_reader_of_the_side_that_is_not_there_is_told(store: TimelineStore) -> None:
+    with pytest.raises(NotThere), store.reading(REBUILD) as tables:
+        tables.tracked(REBUILD)
+    with pytest.raises(NotThere), store.writing(REBUILD) as tables:
+        tables.tracked(REBUILD)
+
+
+def test_a_transaction_that_fails_leaves_nothing(store: TimelineStore, history: History) -> None:
+    before = stored(store)
+    with pytest.raises(RuntimeError, match="power"), store.writing(LIVE, REBUILD) as tables:
+        tables.drop(REBUILD)
+        tables.create(REBUILD)
+        tables.swap()
+        raise RuntimeError("power")
+    assert stored(store) == before
+
+
+def test_differences_name_the_rows_of_both_sides(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    _, rows, heads = stored(store)
+    changed = rows[3]
+    with store.writing(LIVE, REBUILD) as tables:
+        tables.create(REBUILD)
+        first = tables.differences(3)
+        assert [one.live for one in first] == sorted([*rows, *heads], key=lambda row: row[0])[:0] + [
+            one.live for one in first
+        ]
+        assert all(one.rebuilt is None and one.live is not None for one in first)
+        assert len(first) == 3
+        everything = tables.differences(100_000)
+        assert sorted(str(one.live) for one in everything) == sorted(str(row) for row in [*rows, *heads])
+        some = tables.differences(100_000, among=["org:acme", "org:beta"], but=["org:beta"])
+        assert {one.subject for one in some} == {"org:acme"}
+        assert tables.differences(100_000, among=[]) == []
+        assert tables.moved(0) == {row.subject for row in heads}
+    assert changed in rows

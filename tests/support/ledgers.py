@@ -1,0 +1,46 @@
+"""What tests of the ledger share: submissions as dicts, a clock at a known moment, ledgers that repeat."""
+
+from typing import Any
+
+from ledger.clock import ManualClock
+from ledger.opening import open_ledger
+from ledger.store import Ledger, Receipt
+from ledger.submissions import parse_submissions
+from ledger.times import parse_time
+
+NOW = parse_time("2026-03-01T12:00:00Z")
+ORIGIN = "test.example/ledger"
+OPERATOR = "operator:test"
+
+
+def opened(url: str, now: int = NOW) -> tuple[Ledger, ManualClock]:
+    """A ledger begun at `now`, and its clock."""
+    clock = ManualClock(now)
+    return open_ledger(url, create=True, clock=clock, origin=ORIGIN), clock
+
+
+def change(subject: str = "org:acme", value: Any = True, **more: Any) -> dict[str, Any]:
+    return {"type": "setting.changed", "subject": subject, "setting": "training.opt_in", "value": value, **more}
+
+
+def definition(**more: Any) -> dict[str, Any]:
+    return {
+        "kinds": ["org"],
+        "value_type": "bool",
+        "default": False,
+        "protective": False,
+        "writable_by": "admin",
+        "title": "Beta search",
+        "description": "Whether the new search is used.",
+        "source": "Product notes",
+        **more,
+    }
+
+
+def define(setting: str = "beta.search", **more: Any) -> dict[str, Any]:
+    return {"type": "setting.defined", "setting": setting, "definition": definition(), **more}
+
+
+def submit(ledger: Ledger, *bodies: dict[str, Any], **more: Any) -> tuple[Receipt, ...]:
+    """The bodies as one submission."""
+    return ledger.submit(parse_submissions({"events": list(bodies)}), actor=OPERATOR, **more)

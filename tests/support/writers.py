@@ -1,0 +1,72 @@
+"""Programs for tests with several processes: `python -m tests.support.writers WHAT URL …`, begun when told to.
+
+Each says `ready` and waits for a line, so that they start together.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def started(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Popen[str]]]:
+    """The programs, all ready and then told to go. What is still running at the end is killed."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.writers", *map(str, program)],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONWARNINGS": "error::ResourceWarning"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for program in programs
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def main(what: str, url: str, *arguments: str) -> None:
+    from ledger.opening import open_ledger
+    from ledger.transfer import import_ledger
+    from tests.support.ledgers import change, submit
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    match what:
+        case "begin":
+            with open_ledger(url, create=True) as ledger:
+                print(ledger.origin, ledger.head().position, flush=True)
+        case "write":
+            writer, count = arguments
+            with open_ledger(url) as ledger:
+                for number in range(int(count)):
+                    body = change("org:shared", reason=f"{writer}.{number}")
+                    submit(ledger, change(f"org:{writer}", number % 2 == 0), body)
+        case "import":
+            with Path(arguments[0]).open("rb") as stream:
+                import_ledger(url, stream, progress=lambda events, _bytes: print(events, flush=True))
+        case "hold":
+            with open_ledger(url) as ledger, ledger.recorder.transaction(commit=True):
+                print("holding", flush=True)
+                sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

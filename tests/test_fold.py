@@ -1,0 +1,303 @@
+"""The law of DESIGN.md section 3: the fold and the in-force timeline against the slow reference, for any history."""
+
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given
+
+from ledger.drafts import Draft
+from ledger.times import BEGINNING, END, parse_time
+from projections.changes import Assertion, Change
+from projections.fold import Step, Timeline, fold
+from projections.in_force import Timelines, extend, fold_both
+from tests.support.book import Book, batches, changed, cleared, event_id_of, retracted
+from tests.support.reference import Reference
+
+ORG = "org:acme"
+SETTING = "training.opt_in"
+OTHER = "storage.inputs_outputs"
+DAY_ONE = parse_time("2026-01-01T00:00:00Z")
+SPAN = 12
+"""Instants lie a microsecond apart, so that nearly everything touches, ties or overlaps."""
+
+
+class Said(NamedTuple):
+    """One draft to be: a change, a clear (value None) or, with `retracts`, the retraction of the n-th draft."""
+
+    setting: str
+    value: int | None
+    start: int | None
+    length: int | None
+    retracts: int | None
+
+
+class Plan(NamedTuple):
+    """What is said, how it is cut into submissions, and how many µs pass before each."""
+
+    said: list[Said]
+    sizes: list[int]
+    waits: list[int]
+
+
+SAID = st.builds(
+    Said,
+    setting=st.sampled_from([SETTING, SETTING, SETTING, OTHER]),
+    value=st.none() | st.integers(0, 3),
+    start=st.none() | st.integers(-2, SPAN),
+    length=st.none() | st.integers(1, 6),
+    retracts=st.none() | st.none() | st.none() | st.integers(0, 20),
+)
+PLANS = st.builds(
+    Plan,
+    said=st.lists(SAID, max_size=14),
+    sizes=st.lists(st.integers(1, 4), max_size=14),
+    waits=st.lists(st.integers(1, 3), min_size=15, max_size=15),
+)
+INSTANTS = st.integers(-3, SPAN + 8).map(lambda offset: DAY_ONE + offset)
+
+
+def written(plan: Plan) -> Book:
+    """The ledger that comes of a plan. Retractions that could not be recorded are left out."""
+    book = Book()
+    now = DAY_ONE
+    gone: set[int] = set()
+    runs = batches([Draft("", "", 0, {"said": index}, "", "") for index in range(len(plan.said))], plan.sizes)
+    for run, wait in zip(runs, plan.waits, strict=False):
+        now += wait
+        drafts: list[Draft] = []
+        for placeholder in run:
+            said = plan.said[placeholder.body["said"]]
+            start = None if said.start is None else DAY_ONE + said.start
+            until = None if said.length is None else (now if start is None else start) + said.length
+            if said.retracts is not None:
+                target = said.retracts + 1
+                if target > len(book.entries) or target in gone:
+                    continue
+                entry = book.entries[target - 1]
+                if entry.topic == "change.retracted":
+                    continue
+                gone.add(target)
+                setting = SETTING if f'"setting":"{SETTING}"'.encode() in entry.leaf else OTHER
+                drafts.append(retracted(ORG, setting, event_id_of(target)))
+            elif said.value is None:
+                drafts.append(cleared(ORG, said.setting, start, until))
+            else:
+                drafts.append(changed(ORG, said.setting, said.value, start, until))
+        if drafts:
+            book.say(now, *drafts)
+    return book
+
+
+def position(change: Change | None) -> int | None:
+    return None if change is None else change.position
+
+
+def assert_equals_reference(timeline: Timeline, reference: Reference, setting: str, known_at: int | None) -> None:
+    instants = {BEGINNING, END - 1, *timeline.starts, *reference.boundaries(ORG, setting, known_at)}
+    for instant in sorted({near for i in instants for near in (i - 1, i, i + 1) if BEGINNING <= near < END}):
+        event = reference.deciding(ORG, setting, instant, known_at)
+        assert position(timeline.at(instant)) == (None if event is None else event["data"]["position"]), instant
+
+
+def assert_well_formed(timeline: Timeline) -> None:
+    steps = list(timeline.steps())
+    assert steps[0].start == BEGINNING
+    assert steps[-1].until == END
+    for earlier, later in zip(steps, steps[1:], strict=False):
+        assert earlier.start < earlier.until == later.start
+        assert position(earlier.change) != position(later.change), "neighbours of one change are one step"
+
+
+@given(PLANS)
+@example(
+    # Retracting a bounded change lets an open one, recorded before the question, reach further than it did.
+    Plan(
+        [
+            Said(SETTING, 1, -2, None, None),
+            Said(SETTING, 2, 4, 5, None),
+            Said(SETTING, 3, 6, None, None),
+            Said(SETTING, None, None, None, 1),
+        ],
+        [1, 1, 1, 1],
+        [1] * 15,
+    )
+)
+def test_the_fold_equals_the_reference_for_any_history(plan: Plan) -> None:
+    book = written(plan)
+    reference = Reference(book.leaves)
+    timelines = fold(book.assertions(ORG))
+    for setting in (SETTING, OTHER):
+        timeline = timelines.get(setting, Timeline())
+        assert_well_formed(timeline)
+        assert_equals_reference(timeline, reference, setting, None)
+
+
+@given(PLANS, INSTANTS)
+def test_the_fold_at_any_known_at_equals_the_reference(plan: Plan, known_at: int) -> None:
+    book = written(plan)
+    reference = Reference(book.leaves)
+    timelines = fold(book.assertions(ORG, known_at))
+    for setting in (SETTING, OTHER):
+        assert_equals_reference(timelines.get(setting, Timeline()), reference, setting, known_at)
+
+
+@given(PLANS)
+def test_events_recorded_later_never_alter_an_answer_with_an_earlier_known_at(plan: Plan) -> None:
+    book = written(plan)
+    in_force = fold_both(book.assertions(ORG))
+    for known_at in sorted({entry.recorded_at for entry in book.entries}):
+        earlier = Book()
+        earlier.entries = [entry for entry in book.entries if entry.recorded_at <= known_at]
+        assert fold(earlier.assertions(ORG)) == fold(book.assertions(ORG, known_at))
+        for setting, timelines in fold_both(earlier.assertions(ORG)).items():
+            # What was in force by then is so for ever.
+            for instant in (*timelines.in_force.starts, known_at):
+                if instant <= known_at:
+                    assert timelines.in_force.at(instant) == in_force[setting].in_force.at(instant)
+
+
+@given(PLANS)
+def test_the_in_force_timeline_is_the_state_at_known_at_at_every_boundary_and_between(plan: Plan) -> None:
+    book = written(plan)
+    reference = Reference(book.leaves)
+    for setting, (current, in_force) in fold_both(book.assertions(ORG)).items():
+        assert_well_formed(current)
+        assert_well_formed(in_force)
+        boundaries = {BEGINNING + 1, END - 2, *in_force.starts, *current.starts, *reference.boundaries(ORG, setting)}
+        boundaries |= {entry.recorded_at for entry in book.entries}
+        ordered = sorted(boundaries)
+        between = [(one + two) // 2 for one, two in zip(ordered, ordered[1:], strict=False)]
+        for instant in sorted({i + step for i in (*ordered, *between) for step in (-1, 0, 1)}):
+            if not BEGINNING <= instant < END:
+                continue
+            event = reference.deciding(ORG, setting, instant, instant)
+            assert position(in_force.at(instant)) == (None if event is None else event["data"]["position"]), instant
+
+
+@given(PLANS)
+def test_the_current_half_of_both_timelines_is_the_fold(plan: Plan) -> None:
+    assertions = written(plan).assertions(ORG)
+    both = fold_both(assertions)
+    assert {setting: timelines.current for setting, timelines in both.items()} == fold(assertions)
+
+
+@given(PLANS, st.lists(st.integers(0, 14), max_size=4))
+def test_any_split_of_the_events_extends_to_the_same_timelines(plan: Plan, cuts: list[int]) -> None:
+    """Also where a cut runs through the middle of a submission."""
+    assertions = written(plan).assertions(ORG)
+    for setting, at_once in fold_both(assertions).items():
+        of_setting = [assertion for assertion in assertions if assertion.setting == setting]
+        bounds = [0, *sorted(min(cut, len(of_setting)) for cut in cuts), len(of_setting)]
+        timelines = Timelines(Timeline(), Timeline())
+        known: list[Change] = []
+        for start, until in zip(bounds, bounds[1:], strict=False):
+            timelines = extend(timelines, known, of_setting[start:until])
+        assert timelines == at_once
+        assert [change.event_id for change in known] == unretracted(of_setting)
+
+
+def unretracted(assertions: list[Assertion]) -> list[str]:
+    gone = {assertion.retracts for assertion in assertions if not isinstance(assertion, Change)}
+    return [a.event_id for a in assertions if isinstance(a, Change) and a.event_id not in gone]
+
+
+def values(timeline: Timeline) -> list[tuple[int, object]]:
+    """(µs since day one, value) of each step; "unset" where nothing was ever said."""
+    return [
+        (step.start - DAY_ONE, "unset" if step.change is None else step.change.value) for step in timeline.steps()
+    ][1:]
+
+
+def folded(*drafts: Draft) -> Timeline:
+    book = Book()
+    for second, draft in enumerate(drafts):
+        book.say(DAY_ONE + second, draft)
+    return fold(book.assertions(ORG))[SETTING]
+
+
+def on(start: int, until: int | None = None, value: object = True) -> Draft:
+    return changed(ORG, SETTING, value, DAY_ONE + start, None if until is None else DAY_ONE + until)
+
+
+def test_a_change_with_an_end_overwrites_its_whole_period() -> None:
+    assert values(folded(on(0, value=1), on(10, value=2), on(5, 15, value=3))) == [(0, 1), (5, 3), (15, 2)]
+
+
+def test_a_change_without_an_end_leaves_what_is_already_scheduled_after_it() -> None:
+    assert values(folded(on(0, value=1), on(10, value=2), on(5, value=3))) == [(0, 1), (5, 3), (10, 2)]
+
+
+def test_a_change_without_an_end_within_a_bounded_one_lasts_as_long_as_that() -> None:
+    assert values(folded(on(0, value=1), on(5, 15, value=2), on(10, value=3))) == [(0, 1), (5, 2), (10, 3), (15, 1)]
+
+
+def test_a_change_without_an_end_before_a_bounded_one_ends_with_what_it_replaces() -> None:
+    assert values(folded(on(0, value=1), on(10, 15, value=2), on(5, value=3))) == [(0, 1), (5, 3), (10, 2), (15, 1)]
+
+
+def test_a_change_at_the_very_start_of_another_replaces_it() -> None:
+    assert values(folded(on(0, value=1), on(10, value=2), on(10, value=3))) == [(0, 1), (10, 3)]
+
+
+def test_a_clear_is_a_change_to_no_value_and_not_the_same_as_never_set() -> None:
+    timeline = folded(on(5, value=1), cleared(ORG, SETTING, DAY_ONE + 10))
+    assert values(timeline) == [(5, 1), (10, None)]
+    assert timeline.at(DAY_ONE + 4) is None
+    assert timeline.at(DAY_ONE + 10) is not None
+
+
+def test_a_period_is_half_open() -> None:
+    timeline = folded(on(5, 10))
+    found = [timeline.at(DAY_ONE + instant) is not None for instant in (4, 5, 9, 10)]
+    assert found == [False, True, True, False]
+
+
+def test_a_retraction_folds_the_timeline_again_without_the_change() -> None:
+    book = Book()
+    book.say(DAY_ONE, on(0, value=1))
+    (second,) = book.say(DAY_ONE + 1, on(5, 8, value=2))
+    book.say(DAY_ONE + 2, on(6, value=3))
+    book.say(DAY_ONE + 3, retracted(ORG, SETTING, second))
+    assert values(fold(book.assertions(ORG))[SETTING]) == [(0, 1), (6, 3)]
+
+
+def test_a_setting_of_which_everything_was_retracted_is_still_known_of() -> None:
+    book = Book()
+    (only,) = book.say(DAY_ONE, on(0))
+    book.say(DAY_ONE + 1, retracted(ORG, SETTING, only))
+    assert list(fold(book.assertions(ORG))[SETTING].steps()) == [Step(BEGINNING, END, None)]
+
+
+def test_order_is_position_and_never_the_timestamp() -> None:
+    book = Book()
+    book.say(DAY_ONE, on(5, value=1), on(5, value=2))
+    assert values(fold(book.assertions(ORG))[SETTING]) == [(5, 2)]
+
+
+def test_a_backdated_change_never_alters_what_was_in_force() -> None:
+    book = Book()
+    book.say(DAY_ONE, on(0, value=1))
+    book.say(DAY_ONE + 10, on(5, value=2))
+    current, in_force = fold_both(book.assertions(ORG))[SETTING]
+    assert values(current) == [(0, 1), (5, 2)]
+    assert values(in_force) == [(0, 1), (10, 2)]
+
+
+def test_a_timeline_grows_and_so_has_no_hash() -> None:
+    with pytest.raises(TypeError, match="no hash"):
+        hash(Timeline())
+    assert repr(Timeline()) == f"Timeline([Step(start={BEGINNING}, until={END}, change=None)])"
+    assert Timeline() != "a timeline"
+
+
+def test_a_copy_of_a_timeline_grows_alone() -> None:
+    timeline = folded(on(5))
+    copy = timeline.copy()
+    change = timeline.at(DAY_ONE + 5)
+    assert change is not None
+    copy.apply(change)
+    assert copy == timeline
+    copy.splice(DAY_ONE + 5, Timeline())
+    assert values(copy) == []
+    assert values(timeline) == [(5, True)]

@@ -1,0 +1,281 @@
+"""Every sentence of DESIGN.md section 2, the law of time of section 3 and every reason of section 4, as scenarios.
+
+A scenario (tests/scenarios/*.yaml) is to be read by those who know the rules and no code. It has
+
+- `rule`: the sentence it stands for; `case`: what happens; `setting`: the built-in setting it shows, if any;
+- `given`: submissions (WIRE.md section 2) with the moment each was recorded, after those of the file's `world`. `as`
+  names an event, and `$name` stands for its id, or in a number for its position; `refused`: it must not be accepted;
+- `when`: a request record without its time, or `state_of`: a subject;
+- `boundary`: the deciding instant; the question is asked one microsecond before it (`just_before`), at it and one
+  microsecond after it (`from_then`, or `at_the_instant` and `just_after` where the two differ);
+- `known_at`: what was known when the question was asked; without it the question is asked in force.
+
+What is expected of an answer is complete in its verdict, reasons and whether hindsight differs, and otherwise what is
+written. Every decision is also compared with the slow reference.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pytest
+import yaml
+
+from ledger.catalog import BUILT_IN
+from ledger.clock import ManualClock
+from ledger.errors import BadSubmission
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from ledger.submissions import parse_submissions
+from ledger.times import format_time, parse_time
+from projections.decision import REASONS, Verdict, decision_json, outcome_json, read_record, state_json
+from projections.query import IN_FORCE, KnownAt, Query
+from tests.support.reference import Json, Reference
+
+FOLDER = Path(__file__).parent / "scenarios"
+BEGUN = parse_time("2026-01-01T00:00:00Z")
+ASKED = parse_time("2027-01-01T00:00:00Z")
+
+SECTION_2 = (
+    # The table.
+    "data sharing for training other models is opt-in",
+    "inputs and outputs are not stored by default",
+    "temporary caching may be used unless configured otherwise",
+    "allow my organization to use passthrough models",
+    "independent of training",
+    "while off nothing leaves the platform and non-passthrough models work as normal",
+    "enterprise data residency",
+    "private networking / VPC deployment",
+    "passthrough forwards prompts and responses to the upstream provider",
+    "hosted third-party models run on the platform's own infrastructure and nothing reaches their author",
+    "a passthrough request is governed by the provider's own data policy",
+    "what is served is what the author published",
+    "a key belongs to a project, org or account",
+    "personal traffic is governed by the account only while it is not attached to an organization",
+    "operators define further settings with events",
+    "a setting has exactly one type",
+    # Which subject governs.
+    "evaluated at the question's own (at, known_at)",
+    "the record names a key: follow owner from the key (key → project → org or account)",
+    "the chain ends at an org: the org governs, whichever member sent it",
+    "it ends at an account: go to 3",
+    "no key, but a project or org: the org governs",
+    "only an account: its attached_to org governs if set, else the account itself",
+    "the record also names an org or account that contradicts the chain: indeterminate, reason scope_conflict",
+    "a key or project without an owner at that moment: indeterminate, reason unknown_owner",
+    "never guess",
+    "account settings never leak into org traffic",
+    "nor org settings into personal traffic",
+    "nothing is merged across the two",
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Times stay the texts that they are in the wire format."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class Scenario(NamedTuple):
+    file: str
+    world: list[Json]
+    told: Json
+
+
+def _scenarios() -> Iterator[Scenario]:
+    for path in sorted(FOLDER.glob("*.yaml")):
+        document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, but for timestamps
+        for told in document["scenarios"]:
+            yield Scenario(path.stem, document["world"], told)
+
+
+SCENARIOS = list(_scenarios())
+MEMBERS = {"rule", "case", "setting", "given", "when", "state_of", "known_at", "boundary"}
+EXPECTED = {"just_before", "from_then", "at_the_instant", "just_after"}
+
+
+def _name(scenario: Scenario) -> str:
+    return f"{scenario.file}: {scenario.told['rule']}: {scenario.told['case']}".replace("::", ":").replace("[", "(")
+
+
+class Telling:
+    """A ledger in which the scenario's events have happened, and the names it gave them."""
+
+    def __init__(self, ledger: Ledger, clock: ManualClock, scenario: Scenario) -> None:
+        self.ids: dict[str, str] = {}
+        self.positions: dict[str, int] = {}
+        self._ledger = ledger
+        for given in [*scenario.world, *scenario.told.get("given", [])]:
+            clock.now_us = parse_time(given["recorded_at"])
+            names = [event.get("as") for event in given["events"]]
+            events = [{k: self.named(v) for k, v in event.items() if k != "as"} for event in given["events"]]
+            if given.get("refused"):
+                with pytest.raises(BadSubmission):
+                    ledger.submit(parse_submissions({"events": events}), actor="ops")
+                continue
+            receipts = ledger.submit(parse_submissions({"events": events}), actor="ops")
+            for name, receipt in zip(names, receipts, strict=True):
+                assert receipt.recorded_at == clock.now_us, "the scenario's times must ascend"
+                if name is not None:
+                    self.ids[name] = receipt.event_id
+                    self.positions[name] = receipt.position
+        clock.now_us = ASKED
+        self.query = Query(ledger)
+        self.reference = Reference(entry.leaf for entry in ledger.page(0))
+
+    def named(self, value: Any) -> Any:
+        """`$name` as the event's id; anything else as it is."""
+        return self.ids[value[1:]] if isinstance(value, str) and value.startswith("$") else value
+
+    def number(self, value: Any) -> Any:
+        """`$name` and `$name - 1` as the event's position, or the one before it."""
+        match = re.fullmatch(r"\$(.+?)(?: - (\d+))?", str(value))
+        return self.positions[match[1]] - int(match[2] or 0) if match else value
+
+    def ask(self, told: Json, at: int) -> Json:
+        """The answer as JSON. A decision must be the reference's, too."""
+        known_at: KnownAt = parse_time(told["known_at"]) if "known_at" in told else IN_FORCE
+        if "state_of" in told:
+            state = self.query.state(told["state_of"], at=at, known_at=known_at)
+            return {"settings": {setting: state_json(found) for setting, found in state.settings.items()}}
+        record = {name: self.number(value) for name, value in told["when"].items()}
+        decision = self.query.check(read_record({**record, "at": format_time(at)}, now=0), known_at)
+        known_us = at if known_at == IN_FORCE else known_at
+        expected = self.reference.check(record, at, known_us)
+        assert outcome_json(decision.outcome) == expected
+        in_hindsight = self.reference.check(record, at, None)
+        if decision.hindsight is None:
+            assert [in_hindsight[m] for m in ("verdict", "handling")] == [expected[m] for m in ("verdict", "handling")]
+        else:
+            assert outcome_json(decision.hindsight.outcome) == in_hindsight
+        return decision_json(decision)
+
+    def expect(self, expected: Json, answer: Json) -> None:
+        if "settings" in expected:
+            for setting, state in expected["settings"].items():
+                if state == "absent":
+                    assert setting not in answer["settings"]
+                else:
+                    assert state.items() <= answer["settings"][setting].items()
+            return
+        assert answer["verdict"] == expected["verdict"]
+        assert answer["reasons"] == expected.get("reasons", [])
+        for member in ("handling", "governed_by"):
+            for name, value in expected.get(member, {}).items():
+                if isinstance(value, dict):
+                    assert value.items() <= answer[member][name].items()
+                else:
+                    assert answer[member][name] == value, (member, name)
+        if "enforcement_lag" in expected:
+            lag = {name: self.number(value) for name, value in expected["enforcement_lag"].items()}
+            assert answer["enforcement_lag"] == lag
+        for of, evidence in expected.get("evidence", {}).items():
+            self._expect_evidence(of, evidence, answer)
+        assert ("hindsight" in answer) == ("hindsight" in expected), "hindsight"
+        if "hindsight" in expected:
+            changed_by = expected["hindsight"].get("changed_by")
+            if changed_by is not None:
+                found = {_newest(by) for by in answer["hindsight"]["changed_by"]}
+                assert found == {self.ids[name] for name in changed_by}
+            assert answer["hindsight"]["changed_by"], "hindsight always says what changed it"
+            self.expect(expected["hindsight"], answer["hindsight"])
+
+    def _expect_evidence(self, of: str, expected: Json, answer: Json) -> None:
+        subject, setting = of.split(" ")
+        (found,) = [e for e in answer["evidence"] if (e["subject"], e["setting"]) == (subject, setting)]
+        assert (found["source"], found["value"]) == (expected["source"], expected["value"])
+        if "event" in expected:
+            assert found["event_id"] == self.ids[expected["event"]]
+        cleared_by = found.get("cleared_by", {}).get("event_id")
+        assert cleared_by == (self.ids[expected["cleared_by"]] if "cleared_by" in expected else None)
+
+
+def _newest(by: Json) -> str:
+    return str(by.get("cleared_by", by)["event_id"])
+
+
+def run(scenario: Scenario, database_url: str) -> None:
+    told = scenario.told
+    clock = ManualClock(BEGUN)
+    with open_ledger(database_url, create=True, clock=clock, origin="scenarios.example") as ledger:
+        telling = Telling(ledger, clock, scenario)
+        boundary = parse_time(told["boundary"])
+        for instant, expected in (
+            (boundary - 1, told["just_before"]),
+            (boundary, told.get("at_the_instant") or told["from_then"]),
+            (boundary + 1, told.get("just_after") or told["from_then"]),
+        ):
+            telling.expect(expected, telling.ask(told, instant))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=_name)
+def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
+    run(scenario, f"sqlite:///{tmp_path}/ledger.db")
+
+
+# One of each rule of time: what differs between databases is how timelines are stored and read.
+ON_POSTGRES = list({s.told["rule"]: s for s in SCENARIOS if s.file == "time"}.values())
+
+
+@pytest.mark.parametrize("scenario", ON_POSTGRES, ids=_name)
+def test_scenario_on_postgresql(scenario: Scenario, postgres_url: str) -> None:
+    run(scenario, postgres_url)
+
+
+def _expectations(told: Json) -> Iterator[Json]:
+    for moment in EXPECTED & told.keys():
+        yield told[moment]
+        if "hindsight" in told[moment]:
+            yield told[moment]["hindsight"]
+
+
+def test_every_sentence_of_section_2_has_a_scenario() -> None:
+    shown = {scenario.told["rule"] for scenario in SCENARIOS}
+    assert [sentence for sentence in SECTION_2 if sentence not in shown] == []
+
+
+def test_every_built_in_setting_has_a_scenario_in_which_it_changes() -> None:
+    for setting in BUILT_IN:
+        shown = [s for s in SCENARIOS if s.told.get("setting") == setting]
+        assert shown, f"no scenario shows {setting}"
+        assert any(setting in str(scenario.told["given"]) for scenario in shown), setting
+    assert {s.told["setting"] for s in SCENARIOS if "setting" in s.told} == set(BUILT_IN)
+
+
+def test_every_reason_has_a_scenario_of_its_own_and_is_expected_on_one_side_of_its_boundary() -> None:
+    for reason in REASONS:
+        own = [s for s in SCENARIOS if s.told["rule"] == reason]
+        assert own, f"no scenario shows {reason}"
+        sides = [reason in expected.get("reasons", []) for s in own for expected in _expectations(s.told)]
+        assert True in sides
+        assert False in sides or reason == "left_platform"
+
+
+def test_every_verdict_is_expected_somewhere() -> None:
+    found = {expected.get("verdict") for s in SCENARIOS for expected in _expectations(s.told)}
+    assert found - {None} == set(get_args(Verdict))
+
+
+def test_scenarios_are_named_apart_and_have_no_member_that_nothing_reads() -> None:
+    assert [name for name, count in Counter(_name(s) for s in SCENARIOS).items() if count > 1] == []
+    for scenario in SCENARIOS:
+        members = scenario.told.keys()
+        assert members <= MEMBERS | EXPECTED
+        assert members & EXPECTED in ({"just_before", "from_then"}, {"just_before", "at_the_instant", "just_after"})
+        assert ("when" in members) != ("state_of" in members)
+        known = {"verdict", "reasons", "handling", "governed_by", "evidence", "enforcement_lag", "hindsight", "settings"}
+        for expected in _expectations(scenario.told):
+            assert expected.keys() <= known | {"changed_by"}
+
+
+def test_every_definition_cites_a_sentence_that_a_scenario_shows() -> None:
+    sentences = [sentence.lower().replace(",", "") for sentence in SECTION_2]
+    for setting, definition in BUILT_IN.items():
+        text = definition.description.lower().replace(",", "")
+        assert any(sentence in text for sentence in sentences), setting
