@@ -1,0 +1,155 @@
+"""Answers as JSON values, in the shapes of WIRE.md section 2. Instants become RFC 3339 texts here, and nowhere before.
+
+Events are spliced in as the exact bytes that were recorded: they are never taken apart and written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ledger.recorders.contract import Entry
+from ledger.store import Receipt
+from ledger.times import BEGINNING, END, format_time
+from projections.changes import Change, Retraction
+from projections.decision import Decision, change_json, decision_json, retraction_json
+from projections.history import HistoryAnswer
+from projections.query import IN_FORCE, Difference, StateAnswer, TimelineAnswer
+from projections.state import Interval, SettingState
+from projections.timelines import SubjectRow
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+def receipts_json(receipts: Sequence[Receipt]) -> dict[str, Any]:
+    return {"receipts": [receipt_json(receipt) for receipt in receipts], "position": receipts[-1].position}
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "event_id": receipt.event_id,
+        "position": receipt.position,
+        "subject": receipt.subject,
+        "version": receipt.version,
+        "recorded_at": format_time(receipt.recorded_at),
+        "effective_from": _time_or_null(receipt.effective_from),
+        "effective_until": _time_or_null(receipt.effective_until),
+    }
+
+
+def feed_json(entries: Iterable[Entry], next_after: int, head: int) -> dict[str, Any]:
+    return {"events": [msgspec.Raw(entry.leaf) for entry in entries], "next_after": next_after, "head": head}
+
+
+def subjects_json(position: int, rows: Sequence[SubjectRow], limit: int) -> dict[str, Any]:
+    return {
+        "subjects": [row._asdict() for row in rows],
+        "next_after": rows[-1].subject if len(rows) == limit else None,
+        "position": position,
+    }
+
+
+def state_json(answer: StateAnswer) -> dict[str, Any]:
+    return {
+        "subject": answer.subject,
+        "at": format_time(answer.at),
+        "known_at": format_time(answer.known_at),
+        "position": answer.position,
+        "settings": {key: _setting_json(state) for key, state in answer.settings.items()},
+    }
+
+
+def _setting_json(state: SettingState) -> dict[str, Any]:
+    written = {"value": state.value, "source": state.source} | change_json(state.change)
+    if state.cleared_by is not None:
+        written["cleared_by"] = change_json(state.cleared_by)
+    return written
+
+
+def timeline_json(answer: TimelineAnswer) -> dict[str, Any]:
+    return {
+        "subject": answer.subject,
+        "known_at": IN_FORCE if answer.known_at is None else format_time(answer.known_at),
+        "position": answer.position,
+        "intervals": [_interval_json(interval) for interval in answer.intervals],
+    }
+
+
+def _interval_json(interval: Interval) -> dict[str, Any]:
+    return {
+        "setting": interval.setting,
+        "value": interval.value,
+        "source": interval.source,
+        "from": None if interval.start == BEGINNING else format_time(interval.start),
+        "until": None if interval.until == END else format_time(interval.until),
+        "event_id": None if interval.change is None else interval.change.event_id,
+    }
+
+
+def history_json(answer: HistoryAnswer) -> dict[str, Any]:
+    return {
+        "subject": answer.subject,
+        "events": [
+            {"event": msgspec.Raw(row.entry.leaf), "reason": row.reason, "retracted_by": row.retracted_by}
+            for row in answer.rows
+        ],
+        "next_after": answer.next_after,
+        "position": answer.position,
+    }
+
+
+def diff_json(
+    subject: str, start: int, end: int, known_at: int | None, position: int, differences: Iterable[Difference]
+) -> dict[str, Any]:
+    """`known_at` None: in force."""
+    return {
+        "subject": subject,
+        "from": format_time(start),
+        "to": format_time(end),
+        "known_at": IN_FORCE if known_at is None else format_time(known_at),
+        "position": position,
+        "differences": [
+            {
+                "setting": difference.after.setting,
+                "before": _setting_json(difference.before),
+                "after": _setting_json(difference.after),
+                "changed_by": [_said_json(said) for said in difference.changed_by],
+            }
+            for difference in differences
+        ],
+    }
+
+
+def _said_json(said: Change | Retraction) -> dict[str, Any]:
+    if isinstance(said, Retraction):
+        return retraction_json(said)
+    return {"setting": said.setting, "value": said.value} | change_json(said)
+
+
+def catalog_json(at: int, known_at: int, position: int, definitions: Mapping[str, Change]) -> dict[str, Any]:
+    return {
+        "at": format_time(at),
+        "known_at": format_time(known_at),
+        "position": position,
+        "settings": {key: _definition_json(change) for key, change in definitions.items()},
+    }
+
+
+def _definition_json(change: Change) -> dict[str, Any]:
+    members: Mapping[str, Any] = change.value if isinstance(change.value, dict) else {}
+    event = change_json(change)
+    del event["effective_until"]
+    return {**members, **event}
+
+
+def decisions_json(decisions: Sequence[Decision]) -> dict[str, Any]:
+    return {
+        "decisions": [decision_json(decision) for decision in decisions],
+        "position": decisions[0].as_of.position,
+    }
+
+
+def _time_or_null(instant: int | None) -> str | None:
+    return None if instant is None else format_time(instant)

@@ -1,0 +1,74 @@
+"""The application: one flat table of routes, one handler per kind of error, one door around it all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from api.door import Door
+from api.problems import HANDLERS
+from api.routes import checks, events, operations, subjects
+from api.schemas import components
+from api.service import Service
+from ledger.store import Ledger
+
+_DESCRIPTION: Final = (
+    "Which privacy policy was in force when that request was made? Every change is an immutable event; every answer "
+    "names its two coordinates (`at`: valid time, `known_at`: what had been recorded by then) and the ledger position "
+    "it is pinned to. Every error is an RFC 9457 problem whose `type` says what its code means."
+)
+
+
+def create_app(source: str | Ledger, *, hosts: Collection[str] | None = None) -> FastAPI:
+    """The application over `source`: a database URL, opened at start-up and begun if it holds no ledger yet, or an open
+    ledger, which is not closed. `hosts`: the names in the Host header that are answered; None: any."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service = Service.open(source)
+        try:
+            yield
+        finally:
+            service.close()
+
+    app = FastAPI(
+        title="inforce",
+        version=_version(),
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        # The documentation pages load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would not be a problem document, and a path has one spelling.
+        redirect_slashes=False,
+        exception_handlers=HANDLERS,
+    )
+    # Not include_router: it matches every path twice.
+    app.router.routes.extend([*checks.routes, *subjects.routes, *events.routes, *operations.routes])
+    app.add_middleware(Door, hosts=hosts)
+    _document(app)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("inforce")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _document(app: FastAPI) -> None:
+    """Adds the schemas, which no signature names, to the OpenAPI document that FastAPI writes."""
+    write = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = write()
+        document.setdefault("components", {})["schemas"] = components()
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

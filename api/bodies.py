@@ -1,0 +1,62 @@
+"""Request bodies: JSON in UTF-8, bounded in size and time, read without forgiving anything (`ledger.strict_json`).
+
+The bound holds for chunked bodies too: bytes are counted as they arrive, and nothing beyond the bound is kept.
+Servers cut slow headers but not slow bodies, so that is done here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from api.problems import At, Refused
+from ledger import strict_json
+
+SECONDS_MAX: Final = 30.0
+DRAIN_MAX: Final = 32 * 1024 * 1024
+"""So much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
+
+
+async def read_json(request: Request, bytes_max: int) -> Any:
+    """The body's JSON value. Raises `Refused` and `BadJson`."""
+    _check_type(request)
+    return strict_json.loads(await read_body(request, bytes_max), bytes_max)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """Raises `Refused` for a body of more than `bytes_max` bytes, or one that takes longer than `SECONDS_MAX`."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= bytes_max:
+                    chunks.append(chunk)
+                elif size > DRAIN_MAX:
+                    break
+    except TimeoutError:
+        raise Refused("body_too_slow", f"the body took longer than {SECONDS_MAX:.0f} seconds") from None
+    if size > bytes_max:
+        raise Refused("body_too_large", f"a body may have {bytes_max} bytes; send it in parts")
+    return b"".join(chunks)
+
+
+def _check_type(request: Request) -> None:
+    content_type = request.headers.get("content-type", "")
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    wrong = media_type != "application/json" or any(
+        parameter not in ("", "charset=utf-8", 'charset="utf-8"') for parameter in parameters
+    )
+    if wrong:
+        detail = "the body must be sent with Content-Type: application/json, in UTF-8"
+        raise Refused("unsupported_media_type", detail, [At("header", "Content-Type", detail)], _ACCEPT)
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        detail = "the body must not be compressed"
+        raise Refused("unsupported_media_type", detail, [At("header", "Content-Encoding", detail)], _ACCEPT)
+
+
+_ACCEPT: Final = {"Accept": "application/json"}
+"""RFC 9110 section 15.5.16: a 415 may say what would have been taken."""

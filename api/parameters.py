@@ -1,0 +1,273 @@
+"""Query, path and header parameters: what each means, how it is read, and how OpenAPI shows it, said once.
+
+Unknown parameters are refused, as unknown members of a body are (WIRE.md section 1), and so is one that is given
+twice. Browsers and many clients send the `+` of an offset unescaped, which a query reads as a space; no time has a
+space, so `2026-01-01T00:00:00 02:00` is taken for what was meant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from api.problems import At, Part, Refused
+from ledger.errors import BadSubject, BadTime
+from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
+from ledger.times import parse_time
+from projections.query import IN_FORCE, KnownAt
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1000
+PARAMETERS_MAX: Final = 100
+
+
+class Unreadable(ValueError):
+    """The value cannot be read. The message says what would do, and never what was sent."""
+
+
+class Parameter(NamedTuple):
+    """`read` turns the text into the value or raises `Unreadable`; `default` stands in where it is not given."""
+
+    name: str
+    read: Callable[[str], Any]
+    schema: dict[str, Any]
+    description: str
+    example: Any = None
+    default: Any = None
+    required: bool = False
+    repeatable: bool = False
+    part: Part = "query"
+
+    def openapi(self) -> dict[str, Any]:
+        schema = {"type": "array", "items": self.schema} if self.repeatable else self.schema
+        shown: dict[str, Any] = {"name": self.name, "in": self.part, "description": self.description, "schema": schema}
+        shown["required"] = self.required or self.part == "path"
+        if self.example is not None:
+            shown["example"] = self.example
+        return shown
+
+
+def read_query(request: Request, *parameters: Parameter) -> dict[str, Any]:
+    """Name → value of every one of `parameters`. Raises `Refused`, naming every fault."""
+    query_string = request.scope["query_string"]
+    if not query_string:
+        pairs = []
+    else:
+        try:
+            pairs = parse_qsl(
+                query_string.decode("latin-1"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=PARAMETERS_MAX,
+            )
+        except ValueError:
+            detail = f"the query must be percent-encoded UTF-8 with at most {PARAMETERS_MAX} parameters"
+            raise Refused("bad_parameter", detail) from None
+    known = {parameter.name: parameter for parameter in parameters}
+    values: dict[str, Any] = {}
+    faults: list[At] = []
+    for name, text in pairs:
+        parameter = known.get(name)
+        if parameter is None:
+            # The name is the caller's own text, so it is not repeated.
+            names = ", ".join(known) or "none"
+            faults.append(At("query", "", f"a parameter is unknown; this call takes {names}"))
+            continue
+        if name in values and not parameter.repeatable:
+            faults.append(At("query", name, "the parameter is given twice"))
+            continue
+        try:
+            value = parameter.read(text)
+        except Unreadable as error:
+            faults.append(At("query", name, str(error)))
+            continue
+        if parameter.repeatable:
+            values.setdefault(name, []).append(value)
+        else:
+            values[name] = value
+    for parameter in parameters:
+        if parameter.name not in values:
+            if parameter.required and not any(fault.name == parameter.name for fault in faults):
+                faults.append(At("query", parameter.name, "the parameter is required"))
+            values[parameter.name] = parameter.default
+    if faults:
+        first = faults[0]
+        code = "bad_time" if len(faults) == 1 and first.name in _TIMES else "bad_parameter"
+        raise Refused(code, f"{first.name}: {first.detail}" if first.name else first.detail, faults)
+    return values
+
+
+def read_subject(request: Request) -> str:
+    """The subject of the path. Raises `Refused`."""
+    try:
+        return parse_subject(request.path_params["subject"])
+    except BadSubject as error:
+        raise Refused("bad_subject", error.detail, [At("path", "subject", error.detail)]) from None
+
+
+_SPACE_FOR_PLUS: Final = re.compile(r" (?=\d\d:\d\d$)")
+
+
+def _time(text: str) -> int:
+    try:
+        return parse_time(_SPACE_FOR_PLUS.sub("+", text))
+    except BadTime as error:
+        raise Unreadable(error.detail) from None
+
+
+def _known_at(text: str) -> KnownAt:
+    if text == IN_FORCE:
+        return IN_FORCE
+    try:
+        return _time(text)
+    except Unreadable as error:
+        raise Unreadable(f"{error}; or the word at, for what was in force") from None
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if re.fullmatch(r"[0-9]{1,18}", text) is None or not low <= int(text) <= high:
+            raise Unreadable(f"a whole number from {low} to {high} is required")
+        return int(text)
+
+    return read
+
+
+def _setting(text: str) -> str:
+    if not is_setting_key(text):
+        raise Unreadable("a setting's key is 1-128 of A-Z a-z 0-9 . _ -")
+    return text
+
+
+def _subject(text: str) -> str:
+    try:
+        return parse_subject(text)
+    except BadSubject as error:
+        raise Unreadable(error.detail) from None
+
+
+_ALL_KINDS: Final = (*KINDS, "catalog")
+
+
+def _kind(text: str) -> str:
+    if text not in _ALL_KINDS:
+        raise Unreadable(f"the kinds are {', '.join(_ALL_KINDS)}")
+    return text
+
+
+def _beginning(text: str) -> str:
+    if not 1 <= len(text) <= 300:
+        raise Unreadable("the beginning of a subject reference has 1 to 300 characters")
+    return text
+
+
+_A_TIME: Final = {"type": "string", "format": "date-time"}
+_POSITION: Final = {"type": "integer", "minimum": 0}
+_POSITION_MAX: Final = 10**18 - 1
+_REFERENCE: Final = {"type": "string", "pattern": rf"^({'|'.join(_ALL_KINDS)}):{ID_PATTERN}$"}
+
+AT: Final = Parameter(
+    "at", _time, _A_TIME, "Valid time: the instant that is asked about. Default: now.", "2026-03-01T12:00:00Z"
+)
+KNOWN_AT: Final = Parameter(
+    "known_at",
+    _known_at,
+    {"anyOf": [_A_TIME, {"type": "string", "const": "at"}]},
+    "Use only what was recorded by this instant; `at` means what was in force. Default: everything recorded so far.",
+    "at",
+)
+CHECK_KNOWN_AT: Final = KNOWN_AT._replace(
+    description="Use only what was recorded by this instant. Default: `at`, what was in force at each record's own time.",
+    default=IN_FORCE,
+)
+FROM: Final = Parameter(
+    "from", _time, _A_TIME, "The first of the two instants.", "2026-01-01T00:00:00Z", required=True
+)
+TO: Final = Parameter("to", _time, _A_TIME, "The second of the two instants. Default: now.", "2026-06-01T00:00:00Z")
+SETTING: Final = Parameter(
+    "setting",
+    _setting,
+    {"type": "string", "pattern": f"^{SETTING_PATTERN}$"},
+    "Only this setting. Default: all.",
+    "training.opt_in",
+)
+SETTINGS: Final = SETTING._replace(
+    description="Only this setting; may be given several times. Default: all.", repeatable=True, example=None
+)
+LIMIT: Final = Parameter(
+    "limit",
+    _whole(1, LIMIT_MAX),
+    {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+    "At most so many.",
+    default=LIMIT_DEFAULT,
+)
+AFTER_POSITION: Final = Parameter(
+    "after",
+    _whole(0, _POSITION_MAX),
+    _POSITION | {"default": 0},
+    "Only events behind this position: 0, or the next_after of the page before.",
+    default=0,
+)
+AFTER_VERSION: Final = Parameter(
+    "after",
+    _whole(1, _POSITION_MAX),
+    {"type": "integer", "minimum": 1},
+    "Only events older than this version of the subject: the next_after of the page before. Default: the newest.",
+)
+OF_SUBJECT: Final = Parameter("subject", _subject, _REFERENCE, "Only events of this subject.")
+KIND: Final = Parameter(
+    "kind", _kind, {"type": "string", "enum": list(_ALL_KINDS)}, "Only subjects of this kind.", "org"
+)
+PREFIX: Final = Parameter(
+    "prefix", _beginning, {"type": "string"}, "Only subjects whose whole reference begins so.", "org:ac"
+)
+AFTER_SUBJECT: Final = Parameter(
+    "after", _subject, _REFERENCE, "Only subjects behind this one in byte order: the next_after of the page before."
+)
+SUBJECT: Final = Parameter(
+    "subject",
+    _subject,
+    _REFERENCE,
+    "The subject reference, `kind:id`, percent-encoded or raw; slashes may stand as they are.",
+    "org:acme",
+    part="path",
+)
+EVENT_ID: Final = Parameter(
+    "event_id",
+    str,
+    {"type": "string"},
+    "The event's id, as its receipt names it.",
+    "00000000-0013-8c4f-a1d2-5b6e7f809a1b",
+    part="path",
+)
+
+_TIMES: Final = frozenset({"at", "known_at", "from", "to"})
+
+
+IDEMPOTENCY_KEY: Final = Parameter(
+    "Idempotency-Key",
+    str,
+    {"type": "string", "pattern": r'^"(\\["\\]|[ !#-\[\]-~])*"$'},
+    "A quoted structured-field string (RFC 8941). The same key with the same body answers the first receipts again.",
+    '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
+    part="header",
+)
+_KEY: Final = re.compile(r'[ \t]*"((?:\\["\\]|[ !#-\[\]-~])*)"[ \t]*')
+_ESCAPED: Final = re.compile(r'\\(["\\])')
+
+
+def read_idempotency_key(request: Request) -> str | None:
+    """The header's text without its quotes, or None where it is not sent. Raises `Refused`."""
+    sent = request.headers.getlist("idempotency-key")
+    if not sent:
+        return None
+    match = _KEY.fullmatch(sent[0]) if len(sent) == 1 else None
+    key = _ESCAPED.sub(r"\1", match[1]) if match else ""
+    if not 1 <= len(key) <= 255:
+        detail = 'Idempotency-Key must be one quoted text of 1 to 255 characters, such as "8e03978e-40d5"'
+        raise Refused("bad_idempotency_key", detail, [At("header", "Idempotency-Key", detail)])
+    return key

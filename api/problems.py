@@ -1,0 +1,298 @@
+"""RFC 9457 problem details for every error path (WIRE.md section 1).
+
+`type` is `/problems/{code}`, which this application serves: what the code means and what to do about it. A problem
+never holds an exception's text, a stack or the input; what only operators may know goes to the log, with the request's
+id, which is the problem's `instance`. Proved by tests/api/test_problems.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from ledger.errors import (
+    BadInput,
+    Conflict,
+    Fault,
+    InforceError,
+    LedgerUnavailable,
+    NotFound,
+    SubmissionInFlight,
+    VersionConflict,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+FAULTS_MAX: Final = 100
+"""A body may hold thousands of faults; the first ones are enough to mend it."""
+
+REQUEST_ID: Final = "inforce.request_id"
+TRACE_ID: Final = "inforce.trace_id"
+"""Where the door keeps them in the ASGI scope."""
+
+Part = Literal["body", "query", "path", "header"]
+
+_log = logging.getLogger("inforce.api")
+
+
+class Kind(NamedTuple):
+    """One stable code: its status, what it means, and what the caller can do."""
+
+    status: int
+    title: str
+    meaning: str
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "bad_request": Kind(400, "Not an HTTP request we can read", "The request breaks the protocol; send it anew."),
+    "bad_json": Kind(
+        400,
+        "The body is not JSON",
+        "The body is no JSON text as RFC 8259 and RFC 7493 want it: UTF-8, no member twice, no NaN, at most 32 levels"
+        " deep. The detail says which of these it was.",
+    ),
+    "bad_idempotency_key": Kind(
+        400,
+        "The Idempotency-Key cannot be read",
+        'Idempotency-Key is one quoted structured-field string (RFC 8941), such as "8e03978e-40d5-43dd-bc93-6894a57f9324"'
+        " with its quotes, of 1 to 255 characters.",
+    ),
+    "not_found": Kind(404, "There is no such thing", "The event, subject or setting is not in this ledger."),
+    "no_such_path": Kind(404, "There is no such path", "No call has this path; GET /openapi.json lists them all."),
+    "method_not_allowed": Kind(
+        405, "The path does not take this method", "The header Allow lists the methods that the path takes."
+    ),
+    "body_too_slow": Kind(408, "The body took too long", "The body did not arrive in time; send it again."),
+    "conflict": Kind(409, "The ledger moved on", "Read what is there now, decide again and retry."),
+    "version_conflict": Kind(
+        409,
+        "The subject is at another version",
+        "expected_version is not the subject's version, so somebody else wrote first and nothing was written. Read the"
+        " subject's history, decide again, and retry with current_version.",
+    ),
+    "idempotency_key_in_flight": Kind(
+        409,
+        "The same submission is being recorded",
+        "A submission with this Idempotency-Key is being recorded at this moment; retry after the given seconds and"
+        " get its receipts.",
+    ),
+    "body_too_large": Kind(413, "The body is too large", "Send the body in parts; the detail says how much is taken."),
+    "unsupported_media_type": Kind(
+        415, "The body has another type", "Send Content-Type: application/json, in UTF-8 and not compressed."
+    ),
+    "host_not_served": Kind(
+        421,
+        "This host is not served here",
+        "Without authentication the server answers to the loopback names localhost, 127.0.0.1 and ::1 only, so that a"
+        " web page cannot reach it under a name of its own.",
+    ),
+    "bad_input": Kind(422, "The input cannot be taken", "The detail says what was wrong and what to do."),
+    "bad_parameter": Kind(
+        422,
+        "A parameter cannot be taken",
+        "A query parameter is unknown, given twice, or has a value that cannot be read; errors names each.",
+    ),
+    "bad_time": Kind(
+        422,
+        "Not a time with an offset",
+        "Times are RFC 3339 texts with an offset, such as 2026-01-31T09:30:00Z. Numbers, words and times without an"
+        " offset are refused.",
+    ),
+    "bad_subject": Kind(
+        422,
+        "Not a subject reference",
+        "A subject is written kind:id; the kinds are account, org, project, key and model, and the id is 1-256 of"
+        " A-Z a-z 0-9 . _ ~ @ / + : -",
+    ),
+    "bad_submission": Kind(
+        422,
+        "The submission cannot be recorded",
+        "Nothing was written. errors names each fault by its JSON pointer into the body.",
+    ),
+    "bad_record": Kind(
+        422,
+        "The request record cannot be read",
+        "No decision was made. errors names each fault by its JSON pointer into the body.",
+    ),
+    "bad_import": Kind(422, "The line cannot be restored", "Imports are made by the command line, never over HTTP."),
+    "idempotency_key_reused": Kind(
+        422,
+        "The Idempotency-Key was used before",
+        "This Idempotency-Key was sent with another body. Send the first body again for its receipts, or take a new"
+        " key for a new submission.",
+    ),
+    "internal_error": Kind(
+        500,
+        "The server failed",
+        "A fault of the server, not of the request. Its log says more under the request's id. Whether a submission was"
+        " recorded is found out by sending it again with the same Idempotency-Key.",
+    ),
+    "error": Kind(500, "The server failed", "A fault of the server, not of the request."),
+    "ledger_corrupt": Kind(
+        500,
+        "The ledger does not add up",
+        "What is stored cannot be right. The operator must look at it before anything else is done.",
+    ),
+    "ledger_unavailable": Kind(
+        503,
+        "The ledger cannot answer",
+        "The database cannot be reached, read or written at the moment; retry after the given seconds. Whether a"
+        " submission was recorded is found out by sending it again with the same Idempotency-Key.",
+    ),
+    "not_a_ledger": Kind(
+        503, "The database holds no ledger", "The operator named a database that is no ledger of this version."
+    ),
+}
+"""Stable code → what it stands for. Every code of `ledger.errors` is here, and those of the door itself."""
+
+RETRY_AFTER_SECONDS: Final = {"ledger_unavailable": 2, "not_a_ledger": 30, "idempotency_key_in_flight": 1}
+
+_KIND_OF_STATUS: Final = {404: "no_such_path", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class At(NamedTuple):
+    """A fault of the request outside its body: `name` of a query parameter, path parameter or header."""
+
+    part: Part
+    name: str
+    detail: str
+
+
+class Refused(Exception):
+    """The door itself refuses the request. `code` is one of `KINDS`; `detail` holds nothing of the input."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        faults: Iterable[At] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = dict(headers or {})
+
+
+def problem(
+    scope: Scope,
+    code: str,
+    detail: str,
+    *,
+    faults: Iterable[Fault | At] = (),
+    members: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The problem as a response. `members` are extensions of this code, such as current_version."""
+    kind = KINDS[code]
+    body: dict[str, Any] = {
+        "type": f"/problems/{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": f"urn:inforce:request:{request_id_of(scope)}",
+        "code": code,
+    }
+    errors = [_fault_json(fault) for fault in list(faults)[:FAULTS_MAX]]
+    if errors:
+        body["errors"] = errors
+    body |= members or {}
+    all_headers = dict(headers or {})
+    if code in RETRY_AFTER_SECONDS:
+        all_headers["Retry-After"] = str(RETRY_AFTER_SECONDS[code])
+    return Response(msgspec.json.encode(body), kind.status, all_headers, MEDIA_TYPE)
+
+
+def _fault_json(fault: Fault | At) -> dict[str, str]:
+    if isinstance(fault, At):
+        return {"in": fault.part, "pointer": f"/{fault.name}", "detail": fault.detail}
+    return {"in": "body", "pointer": fault.pointer, "detail": fault.detail}
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that the door gave or let pass for this request."""
+    return str(scope.get(REQUEST_ID, "none"))
+
+
+def where(scope: Scope) -> str:
+    """The call, for the log: its method and the route's template, never the path itself, which holds subjects."""
+    route = scope.get("route")
+    called = f"{scope.get('method', '?')} {getattr(route, 'path_format', 'no route')}"
+    trace_id = scope.get(TRACE_ID)
+    return f"{called} request={request_id_of(scope)}" + (f" trace={trace_id}" if trace_id else "")
+
+
+async def on_refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return problem(request.scope, error.code, error.detail, faults=error.faults, headers=error.headers)
+
+
+async def on_domain_error(request: Request, error: Exception) -> Response:
+    """A category of `ledger.errors` → its status. The messages of the first ones are made for the caller."""
+    scope = request.scope
+    match error:
+        case VersionConflict():
+            members = {
+                "subject": error.subject,
+                "expected_version": error.expected,
+                "current_version": error.actual,
+            }
+            return problem(scope, error.code, error.detail, members=members)
+        case BadInput():
+            code = error.code if error.code in KINDS else "bad_input"
+            return problem(scope, code, error.detail, faults=error.faults)
+        case NotFound() | Conflict() | SubmissionInFlight():
+            return problem(scope, error.code, error.detail)
+        case LedgerUnavailable():
+            _log.warning("%s: %s: %s", where(scope), error.code, error.detail)
+            return problem(scope, error.code, "the ledger cannot answer at the moment; retry after the given seconds")
+        case InforceError():
+            _log.critical("%s: %s: %s", where(scope), error.code, error.detail)
+            code = error.code if error.code in KINDS else "error"
+            return problem(scope, code, "the server cannot answer this; its log says why, under the request's id")
+    raise error
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    scope = request.scope
+    if error.status_code == 405:
+        allow = ", ".join(allowed_methods(scope))
+        return problem(scope, "method_not_allowed", f"the path takes {allow}", headers={"Allow": allow})
+    code = _KIND_OF_STATUS.get(error.status_code)
+    if code is None:
+        code = "internal_error" if error.status_code >= 500 else "bad_request"
+    return problem(scope, code, KINDS[code].meaning)
+
+
+async def on_validation_error(request: Request, _error: Exception) -> Response:
+    """FastAPI's own validation, for a route that uses it: our routes read their parameters themselves."""
+    return problem(request.scope, "bad_parameter", KINDS["bad_parameter"].meaning)
+
+
+HANDLERS: Final = {
+    Refused: on_refused,
+    InforceError: on_domain_error,
+    HTTPException: on_http_error,
+    RequestValidationError: on_validation_error,
+}
+
+
+def allowed_methods(scope: Scope) -> list[str]:
+    """Every method that the path takes, over all its routes; empty for an unknown path. A route knows only its own."""
+    methods: set[str] = set()
+    for route in scope["app"].routes:
+        if route.path_regex.match(scope["path"]):
+            methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods | {"OPTIONS"}) if methods else []

@@ -1,0 +1,77 @@
+"""The invented platform's names: models, organizations, projects. Nobody and nothing here exists."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from ledger.times import DAY, SECOND, parse_time
+
+PLATFORM: Final = "Larkspur"
+OPERATOR: Final = "larkspur/ops"
+BEGIN: Final = parse_time("2024-07-01T00:00:00Z")
+"""The ledger begins."""
+FINISH: Final = parse_time("2026-01-01T00:00:00Z")
+"""Eighteen months later; wholly in the past, so that what a user adds to the ledger afterwards comes later."""
+MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
+
+SWITCHES: Final = ("training.opt_in", "storage.inputs_outputs", "caching.temporary", "passthrough.allowed")
+REGIONS: Final = ("ap-south", "eu-north", "eu-west", "us-east", "us-west")
+EUROPE: Final = ("eu-north", "eu-west")
+
+PUBLISHED_DEFAULTS: Final = {
+    "training.opt_in": False,
+    "storage.inputs_outputs": False,
+    "caching.temporary": True,
+    "passthrough.allowed": False,
+    "residency.regions": (),
+    "network.private_only": False,
+}
+"""What the platform's documentation says, written out by hand: the demo's truth is not read from the catalog."""
+
+
+class Model(NamedTuple):
+    id: str
+    hosting: Literal["hosted", "passthrough"]
+    author: str
+    regions: tuple[str, ...]
+
+    @property
+    def policy_url(self) -> str:
+        return f"https://{self.id.partition('/')[0]}.example/data-policy"
+
+
+MODELS: Final = (
+    Model("fathom/fathom-70b", "hosted", "Fathom", ("eu-west", "us-east")),
+    Model("fathom/fathom-8b", "hosted", "Fathom", ("ap-south", "eu-north", "eu-west", "us-east", "us-west")),
+    Model("opengrove/oak-32b", "hosted", "Opengrove", ("eu-north", "eu-west", "us-west")),
+    Model("opengrove/acorn-3b", "hosted", "Opengrove", ("eu-west", "us-east", "us-west")),
+    Model("kestrel/kestrel-code-34b", "hosted", "Kestrel Labs", ("eu-west", "us-east")),
+    Model("kestrel/kestrel-embed", "hosted", "Kestrel Labs", ("eu-north", "us-east")),
+    Model("aurora/aurora-120b", "hosted", "Aurora Institute", ("us-east",)),
+    Model("papillon/papillon-vision", "hosted", "Papillon", ("eu-west",)),
+    Model("papillon/papillon-audio", "hosted", "Papillon", ("eu-west", "us-west")),
+    Model("meadow/meadow-13b", "hosted", "Meadow", ("ap-south", "eu-west")),
+    Model("orbital/comet-2", "passthrough", "Orbital", ("eu-west", "us-east")),
+    Model("orbital/comet-2-mini", "passthrough", "Orbital", ("eu-north", "eu-west", "us-east")),
+    Model("halcyon/halcyon-pro", "passthrough", "Halcyon", ("us-east", "us-west")),
+    Model("vantage/vantage-4", "passthrough", "Vantage", ("eu-west", "us-east")),
+)
+UNLISTED_MODELS: Final = ("fathom/fathom-900b-preview", "orbital/comet-3-alpha", "someone/fine-tune-7")
+"""Never recorded: how they are hosted cannot be told."""
+
+NAMED_ORGS: Final = {
+    "harbor-health": ("triage", "notes"),
+    "quill-legal": ("briefs", "contracts"),
+    "tidewater-bank": ("fraud", "helpdesk"),
+    "bluefin-games": ("npc", "chat"),
+    "meridian-maps": ("places",),
+    "meridian-mills": ("looms",),
+    "cinder-studio": ("storyboard",),
+    "northgate-labs": ("atlas", "bench"),
+}
+"""The organizations that the story is about, and their projects. Chance leaves these alone."""
+
+FIRST_NAMES: Final = ("amber", "birch", "cobalt", "dune", "ember", "fern", "granite", "hazel")
+LAST_NAMES: Final = ("analytics", "foods", "freight", "optics", "press")
+PROJECTS: Final = ("search", "support", "research", "assistant", "reports", "intake")

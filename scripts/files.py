@@ -1,0 +1,85 @@
+"""Files in and out: `-` is standard input or output, what is written appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ledger.errors import BadInput
+from ledger.strict_json import MAX_BYTES
+
+
+@contextmanager
+def reading(name: str) -> Iterator[BinaryIO]:
+    """Raises `OSError` with the file's name."""
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    with Path(name).open("rb") as file:
+        yield file
+
+
+def read_body(name: str) -> bytes:
+    """All of a file that is to be one body. Raises `BadInput` where it is too large to be one."""
+    with reading(name) as file:
+        body = file.read(MAX_BYTES + 1)
+    if len(body) > MAX_BYTES:
+        raise BadInput(f"more than {MAX_BYTES} bytes in one submission; send it in parts, or see inforce import --help")
+    return body
+
+
+@contextmanager
+def writing(name: str) -> Iterator[BinaryIO]:
+    """A file that is there, whole and durable, once the block has ended well, and otherwise is as it was before."""
+    if name == "-":
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        return
+    path = Path(os.path.realpath(name))
+    if path.exists() and not path.is_file():
+        # A pipe or a device cannot be replaced.
+        with path.open("wb") as file:
+            yield file
+        return
+    beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        if error.filename == str(beside):
+            # The name that was asked for, not the one beside it.
+            raise OSError(error.errno, error.strerror, name) from None
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    """A bar on standard error while somebody watches; is told what is done of `total`, and in what words."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _words: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, words="")
+        yield lambda done, words: bar.update(task, completed=done, words=words)
+
+
+def size_of(name: str) -> int | None:
+    """A file's bytes, if it has a size."""
+    if name == "-":
+        return None
+    path = Path(name)
+    return path.stat().st_size if path.is_file() else None

@@ -1,0 +1,131 @@
+"""Rows for people and for programs. What programs read is exact UTF-8; what people read obeys no control character."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ledger.times import BEGINNING, END, format_time
+from scripts.options import Format
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Mapping[str, Any]
+Columns = Mapping[str, Callable[[Any], object]]
+"""A column's title → what it shows of a row."""
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+def show(
+    format_: Format, document: object, rows: Sequence[Any], fields: Sequence[str], columns: Columns, title: str = ""
+) -> None:
+    """Prints `document` (json), `rows` a line each (ndjson, csv with `fields`: paths with dots), or as a table."""
+    match format_:
+        case "json":
+            write_json(document)
+        case "ndjson":
+            write(b"".join(encode(row) + b"\n" for row in rows))
+        case "csv":
+            write(csv_bytes([fields, *(csv_row(row, fields) for row in rows)]))
+        case "table":
+            print_table(columns, rows, title)
+
+
+def write(content: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+
+
+def write_json(document: object) -> None:
+    write(msgspec.json.format(encode(document), indent=2) + b"\n")
+
+
+def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def csv_row(row: Any, fields: Sequence[str]) -> list[str]:
+    return [_cell(row, field) for field in fields]
+
+
+def _cell(row: Any, field: str) -> str:
+    """A text as it is, any other value as JSON; null and absent are both empty."""
+    value: Any = msgspec.json.decode(row) if isinstance(row, msgspec.Raw) else row
+    for name in field.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, msgspec.Raw):
+            value = msgspec.json.decode(value)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else encode(value).decode()
+
+
+def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text, because a value is no markup.
+        table.add_row(*(Text(printable(said(of(row)))) for of in columns.values()))
+    screen = console()
+    if title:
+        screen.print(Text(printable(title), style="bold"))
+    if sys.stdout.isatty():
+        screen.print(table)
+        return
+    with screen.capture() as captured:
+        screen.print(table)
+    # Padding at the ends of lines serves nobody who reads a file.
+    sys.stdout.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+def print_line(line: str = "", style: str = "") -> None:
+    from rich.text import Text
+
+    console().print(Text(line, style=style), soft_wrap=True)
+
+
+def console() -> Console:
+    from rich.console import Console
+
+    # Into a file or a pipe nothing is wrapped: programs cut columns, and people scroll.
+    width = None if sys.stdout.isatty() else 10_000
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
+
+
+def said(value: object) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return encode(value).decode()
+
+
+def printable(text: str) -> str:
+    """Without control characters, which a terminal obeys: somebody else may have written the text."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+
+
+def human_time(instant: int | str | None) -> str:
+    """`2026-01-03 09:00:00Z`, with its fraction only where there is one; empty for no bound."""
+    if instant is None or instant in (BEGINNING, END):
+        return ""
+    text = format_time(instant) if isinstance(instant, int) else instant
+    day, _, clock = text.removesuffix("Z").partition("T")
+    whole, _, fraction = clock.partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{day} {whole}{'.' + fraction if fraction else ''}Z"

@@ -1,0 +1,283 @@
+"""What goes into the ledger and out of it whole: submit, import, export."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from typing import Any, Final, NamedTuple
+
+import click
+
+from api.answers import receipt_json, receipts_json
+from ledger import strict_json
+from ledger.catalog import BUILT_IN, Catalog
+from ledger.clock import SystemClock
+from ledger.drafts import Idempotency
+from ledger.errors import BadInput, BadJson, BadSubmission, Fault
+from ledger.opening import open_ledger, open_recorder, sqlite_path
+from ledger.store import Ledger, Receipt
+from ledger.subjects import CATALOG_SUBJECT
+from ledger.submissions import BATCH_MAX, Streams, Submission, canonical_json, decide, parse_submissions
+from ledger.times import BEGINNING, format_time
+from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
+from scripts.files import progress, read_body, reading, size_of, writing
+from scripts.options import EXAMPLES, Format, Instant, database, output_format
+from scripts.output import Columns, human_time, show
+
+ACTOR_LENGTH_MAX: Final = 256
+KEY_LENGTH_MAX: Final = 255
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+_RECEIPT_FIELDS: Final = tuple(Receipt._fields)
+_RECEIPT_COLUMNS: Final[Columns] = {
+    "position": lambda row: row["position"],
+    "subject": lambda row: row["subject"],
+    "version": lambda row: row["version"],
+    "recorded at": lambda row: human_time(row["recorded_at"]),
+    "effective from": lambda row: human_time(row["effective_from"]),
+    "until": lambda row: human_time(row["effective_until"]),
+    "event": lambda row: row["event_id"],
+}
+
+
+class Asked(NamedTuple):
+    """What the options of `submit` say about one change."""
+
+    words: tuple[str, ...]
+    clear: bool
+    retract: str | None
+    effective_from: int | None
+    effective_until: int | None
+    reason: str | None
+    expected_version: int | None
+
+    @property
+    def any_option(self) -> bool:
+        return self.clear or any(value is not None for value in self[2:])
+
+
+@click.command(context_settings=EXAMPLES)
+@click.argument("words", nargs=-1, metavar="[SUBJECT SETTING [VALUE] | FILE | -]")
+@click.option("--clear", is_flag=True, help="Take the subject's own value away, so that the default shows through.")
+@click.option("--retract", metavar="EVENT_ID", help="Take an earlier change back, as though it had not been said.")
+@click.option("--from", "effective_from", type=Instant(), help="When the change begins to hold. Left out: at once.")
+@click.option("--until", "effective_until", type=Instant(), help="When it ceases to hold. Left out: see the manual.")
+@click.option("--reason", help="Why. Required for what concerns the past.")
+@click.option("--expected-version", type=click.IntRange(min=0), help="Refuse unless the subject is at this version.")
+@click.option("--idempotency-key", metavar="KEY", help="Send the same again under the same key: same receipts.")
+@click.option("--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who says so.")
+@click.option("--origin", help="Names a new ledger for ever, like ledger.example.com/eu. Left out: a unique name.")
+@database
+@output_format
+def submit(db: str, format_: Format, actor: str, origin: str | None, idempotency_key: str | None, **options: Any) -> None:
+    """Record a change, a clear, a retraction or a definition.
+
+    Begins the ledger where there is none. All of one call is recorded as one, or nothing of it.
+    VALUE is true or false, a number, a text, or for a set: eu-west,eu-north or a JSON array.
+    FILE (or -) holds one submission, {"events": [...]}, or a submission a line; definitions come this way only.
+
+    \b
+      inforce submit org:acme training.opt_in true --reason "ticket 4711"
+      inforce submit org:acme storage.inputs_outputs false --from 2027-01-01T00:00:00Z
+      inforce submit org:acme training.opt_in --clear
+      inforce submit --retract 00000000-002a-8c1d-9e6f-3b7a5d20f114 --reason "entered for the wrong org"
+      inforce submit changes.jsonl --idempotency-key 2026-11-23-a
+    """
+    if not 1 <= len(actor) <= ACTOR_LENGTH_MAX:
+        raise click.UsageError(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
+    asked = Asked(**options)
+    body = _read_submissions(asked.words[0]) if _is_file(asked) else None
+    begun = _there_is_a_ledger(db)
+    ledger = open_ledger(db) if begun else None
+    try:
+        if body is None:
+            body = _body(asked, ledger.catalog() if ledger else _built_in())
+        submissions = parse_submissions(body)
+        if ledger is None:
+            _rehearse(submissions)
+            ledger = open_ledger(db, create=True, origin=origin)
+        elif origin not in (None, ledger.origin):
+            raise BadInput("this ledger was begun under another origin, which it keeps; leave --origin out")
+        receipts = ledger.submit(submissions, actor=actor, idempotency=_idempotency(idempotency_key, actor, body))
+    finally:
+        if ledger is not None:
+            ledger.close()
+    rows = [receipt_json(receipt) for receipt in receipts]
+    show(format_, receipts_json(receipts), rows, _RECEIPT_FIELDS, _RECEIPT_COLUMNS)
+
+
+def _is_file(asked: Asked) -> bool:
+    count = len(asked.words)
+    if count == 1 and not asked.any_option:
+        return True
+    wanted = (count == 0) if asked.retract is not None else (count == 2) if asked.clear else (count == 3)
+    if not wanted or (asked.clear and asked.retract is not None):
+        raise click.UsageError(
+            "say SUBJECT SETTING VALUE, or SUBJECT SETTING --clear, or --retract EVENT_ID, or name one FILE (- for "
+            "standard input) and no option about the change"
+        )
+    if asked.retract is not None and (asked.effective_from, asked.effective_until) != (None, None):
+        raise click.UsageError("a retraction takes a change back entirely: it has no --from and no --until")
+    return False
+
+
+def _body(asked: Asked, catalog: Catalog) -> dict[str, Any]:
+    body: dict[str, Any]
+    if asked.retract is not None:
+        body = {"type": "change.retracted", "event_id": asked.retract}
+    else:
+        subject, setting, *value = asked.words
+        body = {"type": "setting.cleared", "subject": subject, "setting": setting}
+        if value:
+            body |= {"type": "setting.changed", "value": _value(value[0], catalog.value_type(setting))}
+    for name in ("effective_from", "effective_until"):
+        instant = getattr(asked, name)
+        if instant is not None:
+            body[name] = format_time(instant)
+    if asked.reason is not None:
+        body["reason"] = asked.reason
+    if asked.expected_version is not None:
+        body["expected_version"] = asked.expected_version
+    return body
+
+
+def _value(text: str, value_type: str | None) -> object:
+    """The value that a word stands for, given the setting's type; a word that does not fit is left to be refused."""
+    match value_type:
+        case "bool":
+            return {"true": True, "false": False}.get(text, text)
+        case "integer":
+            return int(text) if _INTEGER.fullmatch(text) else text
+        case "set_of":
+            if text.startswith("["):
+                return strict_json.loads(text.encode(), what="the value")
+            return text.split(",") if text else []
+    return text
+
+
+def _read_submissions(name: str) -> dict[str, Any]:
+    """One body from a file that holds one, or a submission a line. Raises `BadInput`."""
+    body = read_body(name)
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    if len(lines) < 2 or not _is_object(lines[0][1]):
+        value: Any = strict_json.loads(body, what="the submission")
+        if not isinstance(value, dict):
+            raise BadSubmission((Fault("", 'a submission is one object, {"events": [...]}, or an object a line'),))
+        return value
+    if len(lines) > BATCH_MAX:
+        raise BadInput(f"more than {BATCH_MAX} submissions; send them in parts, or see inforce import --help")
+    return {"events": [strict_json.loads(line, what=f"line {number}") for number, line in lines]}
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(strict_json.loads(line), dict)
+    except BadJson:
+        return False
+
+
+def _idempotency(key: str | None, actor: str, body: dict[str, Any]) -> Idempotency | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
+        raise BadInput(f"an idempotency key is a text of 1 to {KEY_LENGTH_MAX} characters")
+    return Idempotency(actor, key, hashlib.sha256(canonical_json(body)).digest())
+
+
+def _there_is_a_ledger(url: str) -> bool:
+    if url.startswith("sqlite:") and not sqlite_path(url)[0].exists():
+        return False
+    recorder = open_recorder(url)
+    try:
+        return bool(recorder.meta())
+    finally:
+        recorder.close()
+
+
+def _built_in() -> Catalog:
+    definitions = ((setting, BEGINNING, definition) for setting, definition in BUILT_IN.items())
+    return Catalog(definitions, len(BUILT_IN))
+
+
+def _rehearse(submissions: tuple[Submission, ...]) -> None:
+    """Refuses what a new ledger would refuse, before one is made: bad input leaves nothing behind."""
+    catalog = _built_in()
+    versions = defaultdict(int, {CATALOG_SUBJECT: catalog.version})
+    decide(submissions, Streams(catalog, versions), now=SystemClock().now(), actor="rehearsal", entropy=bytes)
+
+
+@click.command("export", context_settings=EXAMPLES)
+@click.option("--out", default="-", metavar="FILE", help="Where to; - (the default) is standard output.")
+@click.option("--personal", metavar="FILE", help="Also write reasons here: they are not part of an event's bytes.")
+@database
+def export(db: str, out: str, personal: str | None) -> None:
+    """Write every event, exactly as it was recorded: one a line, in order of position.
+
+    These bytes are the leaves that were hashed. inforce import restores them. Reasons are personal data, kept
+    beside the events and only committed to by them; --personal writes them to a file of their own.
+
+    \b
+      inforce export | gzip > ledger.jsonl.gz
+      inforce export --out ledger.jsonl --personal reasons.jsonl
+    """
+    if personal == out:
+        raise click.UsageError("events and personal data go to two different files")
+    with open_ledger(db) as ledger:
+        # Personal data first: of events that are recorded meanwhile, rather a reason is missing than an event.
+        if personal is not None:
+            with writing(personal) as file:
+                file.writelines(export_personal(ledger))
+        _export(ledger, out)
+
+
+def _export(ledger: Ledger, out: str) -> None:
+    head = ledger.head().position
+    with writing(out) as file, progress("exporting", head) as tell:
+        for done, line in enumerate(export_lines(ledger, until=head), 1):
+            file.write(line)
+            if done % 10_000 == 0:
+                tell(done, f"{done:,} events")
+
+
+@click.command("import", context_settings=EXAMPLES)
+@click.argument("file", metavar="FILE")
+@click.option("--personal", metavar="FILE", help="The reasons of exported events: what export --personal wrote.")
+@click.option("--origin", help="Names the new ledger of submissions; exported events keep theirs.")
+@database
+@output_format
+def import_(file: str, db: str, format_: Format, personal: str | None, origin: str | None) -> None:
+    """Fill an empty ledger from an export or from submissions.
+
+    FILE is JSON Lines, gzip too, - for standard input: exported events, which are verified and restored byte for
+    byte, or submissions as for submit, each with a "recorded_at" added. For operators: elsewhere only the ledger
+    itself sets the time of recording. What cannot be imported whole is not imported at all.
+
+    \b
+      inforce import ledger.jsonl.gz --personal reasons.jsonl --db sqlite:///copy.db
+      inforce import past-changes.jsonl --origin ledger.example.com
+    """
+    total = size_of(file)
+    with reading(file) as stream, progress("importing", total) as tell:
+
+        def told(events: int, taken: int) -> None:
+            tell(taken, f"{events:,} events")
+
+        if personal is None:
+            summary = import_ledger(db, stream, origin=origin, progress=told)
+        else:
+            with reading(personal) as beside:
+                summary = import_ledger(db, stream, personal=beside, origin=origin, progress=told)
+    _show_import(format_, summary)
+
+
+def _show_import(format_: Format, summary: ImportSummary) -> None:
+    row = summary._asdict() | {"first": format_time(summary.first), "last": format_time(summary.last)}
+    columns: Columns = {
+        "": lambda pair: pair[0],
+        "imported": lambda pair: human_time(pair[1]) if pair[0] in ("first", "last") else pair[1],
+    }
+    if format_ == "table":
+        show("table", row, list(row.items()), (), columns)
+    else:
+        show(format_, row, [row], tuple(row), columns)
