@@ -23,12 +23,16 @@ _DESCRIPTION: Final = (
 )
 
 
-def create_app(source: str | Ledger, *, hosts: Collection[str] | None = None) -> FastAPI:
-    """The application over `source`: a database URL, opened at start-up and begun if it holds no ledger yet, or an open
-    ledger, which is not closed. `hosts`: the names in the Host header that are answered; None: any."""
+def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:
+    """The application over `source`: a database URL, opened at start-up and begun if it holds no ledger yet, or a
+    ledger or service that is open, and stays so. `hosts`: the names in the Host header that are answered; None: any."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if isinstance(source, Service):
+            app.state.service = source
+            yield
+            return
         app.state.service = service = Service.open(source)
         try:
             yield
@@ -49,7 +53,9 @@ def create_app(source: str | Ledger, *, hosts: Collection[str] | None = None) ->
         exception_handlers=HANDLERS,
     )
     # Not include_router: it matches every path twice.
-    app.router.routes.extend([*checks.routes, *subjects.routes, *events.routes, *operations.routes])
+    app.router.routes.extend(
+        call.route() for call in (*checks.calls, *subjects.calls, *events.calls, *operations.calls)
+    )
     app.add_middleware(Door, hosts=hosts)
     _document(app)
     return app

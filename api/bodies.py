@@ -1,4 +1,4 @@
-"""Request bodies: JSON in UTF-8, bounded in size and time, read without forgiving anything (`ledger.strict_json`).
+"""Request bodies: bounded in size and time, before `ledger.strict_json` reads them.
 
 The bound holds for chunked bodies too: bytes are counted as they arrive, and nothing beyond the bound is kept.
 Servers cut slow headers but not slow bodies, so that is done here.
@@ -7,22 +7,21 @@ Servers cut slow headers but not slow bodies, so that is done here.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 
 from api.problems import At, Refused
-from ledger import strict_json
 
 SECONDS_MAX: Final = 30.0
 DRAIN_MAX: Final = 32 * 1024 * 1024
 """So much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
 
 
-async def read_json(request: Request, bytes_max: int) -> Any:
-    """The body's JSON value. Raises `Refused` and `BadJson`."""
+async def read_json_body(request: Request, bytes_max: int) -> bytes:
+    """The body of a request that says it sends JSON; reading it as JSON is left to a thread. Raises `Refused`."""
     _check_type(request)
-    return strict_json.loads(await read_body(request, bytes_max), bytes_max)
+    return await read_body(request, bytes_max)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:

@@ -53,52 +53,46 @@ class Parameter(NamedTuple):
 
 def read_query(request: Request, *parameters: Parameter) -> dict[str, Any]:
     """Name → value of every one of `parameters`. Raises `Refused`, naming every fault."""
-    query_string = request.scope["query_string"]
-    if not query_string:
-        pairs = []
-    else:
-        try:
-            pairs = parse_qsl(
-                query_string.decode("latin-1"),
-                keep_blank_values=True,
-                errors="strict",
-                max_num_fields=PARAMETERS_MAX,
-            )
-        except ValueError:
-            detail = f"the query must be percent-encoded UTF-8 with at most {PARAMETERS_MAX} parameters"
-            raise Refused("bad_parameter", detail) from None
-    known = {parameter.name: parameter for parameter in parameters}
     values: dict[str, Any] = {}
     faults: list[At] = []
-    for name, text in pairs:
-        parameter = known.get(name)
-        if parameter is None:
-            # The name is the caller's own text, so it is not repeated.
-            names = ", ".join(known) or "none"
-            faults.append(At("query", "", f"a parameter is unknown; this call takes {names}"))
-            continue
-        if name in values and not parameter.repeatable:
-            faults.append(At("query", name, "the parameter is given twice"))
-            continue
+    known = {parameter.name: parameter for parameter in parameters}
+    for name, text in _pairs(request.scope["query_string"]):
         try:
-            value = parameter.read(text)
+            _take(known, values, name, text)
         except Unreadable as error:
-            faults.append(At("query", name, str(error)))
-            continue
-        if parameter.repeatable:
-            values.setdefault(name, []).append(value)
-        else:
-            values[name] = value
-    for parameter in parameters:
-        if parameter.name not in values:
-            if parameter.required and not any(fault.name == parameter.name for fault in faults):
-                faults.append(At("query", parameter.name, "the parameter is required"))
-            values[parameter.name] = parameter.default
+            # An unknown name is the caller's own text, so it is not repeated.
+            faults.append(At("query", name if name in known else "", str(error)))
+    missing = [parameter for parameter in parameters if parameter.name not in values]
+    wrong = {fault.name for fault in faults}
+    faults += [At("query", p.name, "the parameter is required") for p in missing if p.required and p.name not in wrong]
     if faults:
         first = faults[0]
         code = "bad_time" if len(faults) == 1 and first.name in _TIMES else "bad_parameter"
         raise Refused(code, f"{first.name}: {first.detail}" if first.name else first.detail, faults)
-    return values
+    return values | {parameter.name: parameter.default for parameter in missing}
+
+
+def _pairs(query_string: bytes) -> list[tuple[str, str]]:
+    if not query_string:
+        return []
+    try:
+        text = query_string.decode("ascii")
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
+    except ValueError:
+        detail = f"the query must be percent-encoded UTF-8 with at most {PARAMETERS_MAX} parameters"
+        raise Refused("bad_parameter", detail) from None
+
+
+def _take(known: dict[str, Parameter], values: dict[str, Any], name: str, text: str) -> None:
+    parameter = known.get(name)
+    if parameter is None:
+        raise Unreadable(f"a parameter is unknown; this call takes {', '.join(known) or 'none'}")
+    if parameter.repeatable:
+        values.setdefault(name, []).append(parameter.read(text))
+    elif name in values:
+        raise Unreadable("the parameter is given twice")
+    else:
+        values[name] = parameter.read(text)
 
 
 def read_subject(request: Request) -> str:
@@ -181,12 +175,10 @@ KNOWN_AT: Final = Parameter(
     "at",
 )
 CHECK_KNOWN_AT: Final = KNOWN_AT._replace(
-    description="Use only what was recorded by this instant. Default: `at`, what was in force at each record's own time.",
+    description="Use only what was recorded by this instant. Default: `at`, in force at each record's own time.",
     default=IN_FORCE,
 )
-FROM: Final = Parameter(
-    "from", _time, _A_TIME, "The first of the two instants.", "2026-01-01T00:00:00Z", required=True
-)
+FROM: Final = Parameter("from", _time, _A_TIME, "The first of the two instants.", "2026-01-01T00:00:00Z", required=True)
 TO: Final = Parameter("to", _time, _A_TIME, "The second of the two instants. Default: now.", "2026-06-01T00:00:00Z")
 SETTING: Final = Parameter(
     "setting",

@@ -7,8 +7,10 @@ id, which is the problem's `instance`. Proved by tests/api/test_problems.py.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -25,7 +27,6 @@ from ledger.errors import (
     InforceError,
     LedgerUnavailable,
     NotFound,
-    SubmissionInFlight,
     VersionConflict,
 )
 
@@ -61,8 +62,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "bad_idempotency_key": Kind(
         400,
         "The Idempotency-Key cannot be read",
-        'Idempotency-Key is one quoted structured-field string (RFC 8941), such as "8e03978e-40d5-43dd-bc93-6894a57f9324"'
-        " with its quotes, of 1 to 255 characters.",
+        "Idempotency-Key is one quoted structured-field string (RFC 8941) of 1 to 255 characters, such as"
+        ' "8e03978e-40d5-43dd-bc93-6894a57f9324" with its quotes.',
     ),
     "not_found": Kind(404, "There is no such thing", "The event, subject or setting is not in this ledger."),
     "no_such_path": Kind(404, "There is no such path", "No call has this path; GET /openapi.json lists them all."),
@@ -214,7 +215,24 @@ def problem(
 def _fault_json(fault: Fault | At) -> dict[str, str]:
     if isinstance(fault, At):
         return {"in": fault.part, "pointer": f"/{fault.name}", "detail": fault.detail}
-    return {"in": "body", "pointer": fault.pointer, "detail": fault.detail}
+    return {"in": "body", "pointer": _shown_pointer(fault.pointer), "detail": fault.detail}
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+
+
+def _shown_pointer(pointer: str) -> str:
+    """The pointer up to the first member whose name is the caller's own invention, and no plain word."""
+    return "".join(f"/{part}" for part in itertools.takewhile(_PLAIN.fullmatch, pointer.split("/")[1:]))
+
+
+def _summary(faults: tuple[Fault, ...]) -> str | None:
+    """The first fault, and how many there are besides."""
+    if not faults:
+        return None
+    pointer = _shown_pointer(faults[0].pointer)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{pointer}: {faults[0].detail}{more}" if pointer else f"{faults[0].detail}{more}"
 
 
 def request_id_of(scope: Scope) -> str:
@@ -248,8 +266,8 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
             return problem(scope, error.code, error.detail, members=members)
         case BadInput():
             code = error.code if error.code in KINDS else "bad_input"
-            return problem(scope, code, error.detail, faults=error.faults)
-        case NotFound() | Conflict() | SubmissionInFlight():
+            return problem(scope, code, _summary(error.faults) or error.detail, faults=error.faults)
+        case NotFound() | Conflict():
             return problem(scope, error.code, error.detail)
         case LedgerUnavailable():
             _log.warning("%s: %s: %s", where(scope), error.code, error.detail)
@@ -279,7 +297,7 @@ async def on_validation_error(request: Request, _error: Exception) -> Response:
     return problem(request.scope, "bad_parameter", KINDS["bad_parameter"].meaning)
 
 
-HANDLERS: Final = {
+HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
     Refused: on_refused,
     InforceError: on_domain_error,
     HTTPException: on_http_error,

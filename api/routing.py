@@ -7,8 +7,9 @@ FastAPI still writes OpenAPI from the declaration.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
 
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -35,58 +36,67 @@ class BareRoute(APIRoute):
         return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
 
 
-def call(
-    method: str,
-    path: str,
-    endpoint: Endpoint,
-    *,
-    tag: str,
-    answers: Iterable[type[BaseModel]],
-    status: int = 200,
-    media_type: str = JSON,
-    parameters: Iterable[Parameter] = (),
-    takes: Iterable[type[BaseModel]] = (),
-    examples: dict[str, Any] | None = None,
-    problems: Iterable[str] = ASKS_LEDGER,
-    headers: dict[str, Any] | None = None,
-) -> BareRoute:
-    """A route; its summary and description are the endpoint's docstring."""
-    summary, _, description = (endpoint.__doc__ or "").partition("\n")
-    extra: dict[str, Any] = {}
-    shown = [parameter.openapi() for parameter in parameters]
-    if shown:
-        extra["parameters"] = shown
-    sent = [ref(model) for model in takes]
-    if sent:
-        content = {"schema": sent[0] if len(sent) == 1 else {"oneOf": sent}, "examples": examples or {}}
-        extra["requestBody"] = {"required": True, "content": {JSON: content}}
-    responses: dict[int | str, dict[str, Any]] = {status: _answer(tuple(answers), media_type, headers)}
-    responses |= _problems((*problems, *ALWAYS))
-    return BareRoute(
-        path,
-        endpoint,
-        methods=[method],
-        status_code=status,
-        tags=[tag],
-        summary=summary.strip(),
-        description=" ".join(description.split()),
-        operation_id=getattr(endpoint, "__name__", "call"),
-        response_model=None,
-        response_class=Response,
-        responses=responses,
-        openapi_extra=extra,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call as it is declared; its summary and description are the endpoint's docstring.
+
+    `answers`: the models of which the answer is one; `takes`: of which the body is one; `problems`: codes of `KINDS`.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    endpoint: Endpoint
+    tag: str
+    answers: tuple[type[BaseModel], ...]
+    status: int = 200
+    media_type: str = JSON
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    parameters: tuple[Parameter, ...] = ()
+    takes: tuple[type[BaseModel], ...] = ()
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ASKS_LEDGER
+
+    def route(self) -> BareRoute:
+        summary, _, description = (self.endpoint.__doc__ or "").partition("\n")
+        answer = _answer(self.answers, self.media_type, self.headers)
+        return BareRoute(
+            self.path,
+            self.endpoint,
+            methods=[self.method],
+            status_code=self.status,
+            tags=[self.tag],
+            summary=summary.strip(),
+            description=" ".join(description.split()),
+            operation_id=getattr(self.endpoint, "__name__", "call"),
+            response_model=None,
+            response_class=Response,
+            responses={self.status: answer, **_problems((*self.problems, *ALWAYS))},
+            openapi_extra=self._extra(),
+        )
+
+    def _extra(self) -> dict[str, Any]:
+        extra: dict[str, Any] = {}
+        if self.parameters:
+            extra["parameters"] = [parameter.openapi() for parameter in self.parameters]
+        if self.takes:
+            content = {"schema": _one_of(self.takes), "examples": dict(self.examples)}
+            extra["requestBody"] = {"required": True, "content": {JSON: content}}
+        return extra
 
 
-def _answer(models: tuple[type[BaseModel], ...], media_type: str, headers: dict[str, Any] | None) -> dict[str, Any]:
+def _one_of(models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
     refs = [ref(model) for model in models]
-    content: dict[str, Any] = {"schema": refs[0] if len(refs) == 1 else {"oneOf": refs}}
+    return refs[0] if len(refs) == 1 else {"oneOf": refs}
+
+
+def _answer(models: tuple[type[BaseModel], ...], media_type: str, headers: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": _one_of(models)}
     examples = {model.__name__: {"value": ANSWER_EXAMPLES[model]} for model in models if model in ANSWER_EXAMPLES}
     if examples:
         content["examples"] = examples
     answer: dict[str, Any] = {"description": _first_line(models[0]), "content": {media_type: content}}
     if headers:
-        answer["headers"] = headers
+        answer["headers"] = dict(headers)
     return answer
 
 
@@ -137,5 +147,11 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(encode(value), status, headers, JSON)
+def answer(value: Any) -> Response:
+    return Response(encode(value), media_type=JSON)
+
+
+async def asked(request: Request, question: Callable[[], Any]) -> Response:
+    """The answer to a question that writes nothing, asked and written out off the event loop."""
+    body = await service_of(request).ask(lambda: encode(question()))
+    return Response(body, media_type=JSON)

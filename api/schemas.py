@@ -76,7 +76,9 @@ class SettingDefinition(_Shape):
     members: list[str] | None = None
     ref_kinds: list[Literal["account", "org", "project", "key", "model"]] | None = None
     default: Any
-    protective: Any = Field(description="What is handled as true when nothing can be resolved; null: nothing is allowed.")
+    protective: Any = Field(
+        description="What is handled as true when nothing can be resolved; null: nothing is allowed."
+    )
     writable_by: Literal["owner", "admin", "operator"]
     title: str
     description: str
@@ -97,7 +99,9 @@ class SettingDefined(_Shape):
 class SubmissionBatch(_Shape):
     """Recorded as one, or not at all. Every expected_version is the version before the batch."""
 
-    events: list[SettingChange | SettingClear | ChangeRetraction | SettingDefined] = Field(min_length=1, max_length=1000)
+    events: list[SettingChange | SettingClear | ChangeRetraction | SettingDefined] = Field(
+        min_length=1, max_length=1000
+    )
 
 
 class ObservedHandling(_Shape):
@@ -179,7 +183,9 @@ class Event(_Shape):
 
 class EventPage(_Shape):
     events: list[Event]
-    next_after: int = Field(description="Send it as `after` for what comes next; it is the head where nothing does yet.")
+    next_after: int = Field(
+        description="Send it as `after` for what comes next; it is the head where nothing does yet."
+    )
     head: int = Field(description="The position of the ledger's last event.")
 
 
@@ -655,9 +661,7 @@ ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
                 "setting": "training.opt_in",
                 "before": _DEFAULT,
                 "after": _EXPLICIT,
-                "changed_by": [
-                    {"setting": "training.opt_in"} | {k: v for k, v in _EXPLICIT.items() if k != "source"}
-                ],
+                "changed_by": [{"setting": "training.opt_in"} | {k: v for k, v in _EXPLICIT.items() if k != "source"}],
             }
         ],
     },
@@ -675,7 +679,15 @@ ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     },
 }
 
-SENT: Final = (SettingChange, SettingClear, ChangeRetraction, SettingDefined, SubmissionBatch, RequestRecord, RequestRecords)
+SENT: Final = (
+    SettingChange,
+    SettingClear,
+    ChangeRetraction,
+    SettingDefined,
+    SubmissionBatch,
+    RequestRecord,
+    RequestRecords,
+)
 ANSWERED: Final = (
     *(Receipts, Event, EventPage, SubjectPage, State, Timeline, History, Differences, Catalog, Decision, Decisions),
     *(Health, Ready, Problem, ProblemKind, ProblemKinds),

@@ -36,6 +36,7 @@ class Service:
         self.ledger = ledger
         self.query = Query(ledger)
         self._owns_ledger = owns_ledger
+        self._recorded_at = ledger.head().recorded_at or 0
         self._readers = ThreadPoolExecutor(READERS, "inforce-read")
         self._writers = ThreadPoolExecutor(WRITERS, "inforce-write")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
@@ -60,18 +61,22 @@ class Service:
             self.ledger.close()
 
     def now(self) -> int:
-        """The present in µs, from the ledger's clock."""
-        return self.ledger.clock.now()
+        """The present in µs, and never before what was recorded here: with a clock that stood still or stepped back, a
+        question about now still sees the last acknowledged submission."""
+        return max(self.ledger.clock.now(), self._recorded_at)
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
         """The answer to a question that writes nothing to the ledger."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 
-    async def submit(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> tuple[Receipt, ...]:
-        def submit() -> tuple[Receipt, ...]:
-            return self.ledger.submit(submissions, actor=ANONYMOUS, idempotency=idempotency)
+    async def record(self, submission: Callable[[], Answer]) -> Answer:
+        """The outcome of something that calls `submit`."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, submission)
 
-        return await asyncio.get_running_loop().run_in_executor(self._writers, submit)
+    def submit(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> tuple[Receipt, ...]:
+        receipts = self.ledger.submit(submissions, actor=ANONYMOUS, idempotency=idempotency)
+        self._recorded_at = max(self._recorded_at, receipts[-1].recorded_at)
+        return receipts
 
     async def probe(self) -> int:
         """The ledger's head, read from the database now. Raises `TimeoutError` and `LedgerUnavailable`."""

@@ -161,7 +161,7 @@ def parse_leaf(leaf: bytes) -> Leaf:
         parsed = _parse_leaf(leaf)
         if parsed.type in _KNOWN_TYPES:
             return parsed
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
     return _upcast(leaf)
 
@@ -172,7 +172,7 @@ def _upcast(leaf: bytes) -> Leaf:
         while (upcaster := UPCASTERS.get(raw["type"])) is not None:
             raw = upcaster(raw)
         parsed = msgspec.convert(raw, Leaf)
-    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise LedgerCorrupt("a stored event cannot be read: it is no event of any version this code knows") from error
     if parsed.type not in _KNOWN_TYPES:
         raise LedgerCorrupt("a stored event has a type that this version of inforce does not know; use a newer one")

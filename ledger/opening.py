@@ -71,7 +71,7 @@ def sqlite_path(url: str) -> tuple[Path, bool]:
     """The file that a SQLite URL names, and whether it is only to be read. Raises `BadInput`."""
     parts = urlsplit(url)
     options = parse_qs(parts.query, keep_blank_values=True)
-    if parts.netloc or len(parts.path) < 2 or parts.fragment or not set(options) <= {"mode"}:
+    if not url.startswith("sqlite:///") or len(parts.path) < 2 or parts.fragment or not set(options) <= {"mode"}:
         raise BadInput(
             "a SQLite ledger is named sqlite:///relative/path or sqlite:////absolute/path, with ?mode=ro to only read"
         )

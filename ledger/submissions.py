@@ -8,6 +8,7 @@ recorded. No clock, no database: `now` is an argument. Proved by tests/test_subm
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -164,11 +165,17 @@ def parse_submission(value: object, pointer: str) -> Submission:
         raise BadSubmission(tuple(faults_of(error, pointer))) from None
 
 
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
 def faults_of(error: ValidationError, pointer: str = "") -> list[Fault]:
     """pydantic's complaints as JSON pointers and sentences that never repeat the input."""
     faults: list[Fault] = []
     for complaint in error.errors(include_url=False, include_input=False, include_context=False):
         path = [str(part) for part in complaint["loc"] if part not in TYPES]
+        if complaint["type"] == "extra_forbidden" and _PLAIN_NAME.fullmatch(path[-1]) is None:
+            # The caller's own text: shown where it is a slip in a member's name, and not where it is anything else.
+            path.pop()
         place = pointer + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
         faults.append(Fault(place, _sentence(complaint["type"], complaint["msg"])))
     return faults

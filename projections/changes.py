@@ -60,9 +60,7 @@ def assertion_of(leaf: Leaf) -> Assertion:
     data = leaf.data
     recorded_at = parse_time(leaf.time)
     if isinstance(data.retracts, str):
-        return Retraction(
-            data.position, data.version, leaf.id, recorded_at, data.actor, data.setting, data.retracts
-        )
+        return Retraction(data.position, data.version, leaf.id, recorded_at, data.actor, data.setting, data.retracts)
     value: JsonValue = None
     if data.value is not msgspec.UNSET:
         value = data.value

@@ -161,9 +161,7 @@ def _misdeeds(
         yield from _forwarding(observed.forwarded_to, policy, model)
 
 
-def _forwarding(
-    receiver: str, policy: dict[str, SettingState], model: dict[str, SettingState]
-) -> Iterable[Breach]:
+def _forwarding(receiver: str, policy: dict[str, SettingState], model: dict[str, SettingState]) -> Iterable[Breach]:
     allowed = policy[PASSTHROUGH].value is True
     hosting = model[HOSTING] if model else None
     if hosting is not None and hosting.value == "hosted":
@@ -202,9 +200,7 @@ def _excuse(
     return reasons, lag
 
 
-def _unresolved(
-    governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States
-) -> Outcome:
+def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States) -> Outcome:
     handling = Handling(
         may_store=_protective(states, STORAGE) is True,
         may_cache=_protective(states, CACHING) is True,

@@ -19,7 +19,7 @@ NOTHING: Final = Timelines(Timeline(), Timeline())
 
 
 class Course(NamedTuple):
-    """Step i holds from starts[i] (µs) to starts[i + 1]. `settled[i]`: it rests on the events that are known now, too."""
+    """Step i holds from starts[i] (µs) to starts[i + 1]. `settled[i]`: what is known now has the same events there."""
 
     starts: list[int]
     states: list[SettingState]

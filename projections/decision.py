@@ -155,7 +155,9 @@ def read_record(raw: object, now: int, pointer: str = "") -> RequestRecord:
         raise BadRecord("a request record must be an object", (Fault(pointer, "an object is required here"),))
     faults: list[Fault] = []
     if not raw.keys() <= _MEMBERS:
-        faults.extend(Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _MEMBERS)
+        faults.extend(
+            Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _MEMBERS
+        )
     ids = {name: _id(raw.get(name), f"{pointer}/{name}", faults) for name in (*_IDS, "model_id")}
     if not faults and all(ids[name] is None for name in _IDS):
         faults.append(Fault(pointer, f"one of {', '.join(_IDS)} is required"))
@@ -182,7 +184,9 @@ def _observed(raw: object, pointer: str, faults: list[Fault]) -> Observed | None
     if not isinstance(raw, dict):
         faults.append(Fault(pointer, "an object is required here"))
         return None
-    faults.extend(Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _OBSERVED)
+    faults.extend(
+        Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _OBSERVED
+    )
     flags: dict[str, Any] = {}
     for name in ("stored", "cached", "trained"):
         flags[name] = raw.get(name)

@@ -42,9 +42,7 @@ def history(
     if not entries:
         raise NotFound(f"{subject} has no history in this ledger")
     leaves = [(entry, parse_leaf(entry.leaf)) for entry in reversed(entries)]
-    retracted = {
-        str(leaf.data.retracts): leaf.id for entry, leaf in leaves if entry.topic == ChangeRetracted.TOPIC
-    }
+    retracted = {str(leaf.data.retracts): leaf.id for entry, leaf in leaves if entry.topic == ChangeRetracted.TOPIC}
     wanted = [
         (entry, leaf)
         for entry, leaf in leaves

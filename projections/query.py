@@ -348,7 +348,9 @@ class Query:
         if gone is not None and gone.effective_until is not None and gone.effective_until <= last:
             found[gone.position] = gone
         if known_at == IN_FORCE and gone is not None:
-            for said in read_assertions(e for e in self.ledger.stream(earlier.subject) if first < e.recorded_at <= last):
+            for said in read_assertions(
+                e for e in self.ledger.stream(earlier.subject) if first < e.recorded_at <= last
+            ):
                 if isinstance(said, Retraction) and said.retracts == gone.event_id:
                     found[said.position] = said
         return tuple(found[position] for position in sorted(found))
@@ -370,7 +372,9 @@ class Query:
             known = self.in_force_of(at, known_at)
             if isinstance(known, int):
                 view = _View(self, position, at, known_at)
-                held = [(row.subject, key) for row in self.store.subjects(kind)[1] for key in view.settings(row.subject)]
+                held = [
+                    (row.subject, key) for row in self.store.subjects(kind)[1] for key in view.settings(row.subject)
+                ]
                 steps = [(subject, setting, view.own(subject, setting)) for subject, setting in sorted(held)]
             else:
                 with self.store.snapshot("in_force" if known == IN_FORCE else "current", at, kind) as stored:

@@ -76,6 +76,8 @@ class _News(NamedTuple):
 
     position: int
     """Of the last event."""
+    last: bool
+    """Whether the ledger ended there when it was read."""
     assertions: dict[Pair, list[Assertion]]
     known: dict[Pair, list[Change]]
     """Where something is retracted: the unretracted changes before the page (see `extend`)."""
@@ -129,6 +131,8 @@ class Runner:
             after = tracked
             if progress is not None:
                 progress(after, self.ledger.head().position)
+            if news.last and after == news.position:
+                break
         return CaughtUp(after, frozenset(subjects))
 
     def _tracked(self, side: Side) -> int:
@@ -143,7 +147,7 @@ class Runner:
             )
 
     def _news(self, after: int, limit: int) -> _News | None:
-        entries = self._whole_submissions(after, limit)
+        entries, last = self._whole_submissions(after, limit)
         read = _readable(entries)
         if not read:
             return None
@@ -156,6 +160,7 @@ class Runner:
             versions[entry.subject] = SubjectRow(entry.subject, entry.version, entry.position)
         return _News(
             position=read[-1][0].position,
+            last=last and len(read) == len(entries),
             assertions=assertions,
             known={
                 pair: self._unretracted(pair, until=news[0].version - 1)
@@ -166,18 +171,23 @@ class Runner:
             subjects=sorted(versions.values()),
         )
 
-    def _whole_submissions(self, after: int, limit: int) -> Sequence[Entry]:
-        """About `limit` entries: those of a submission have one recorded_at, and no other submission has it."""
-        while True:
-            # One more than wanted tells whether the last submission ends here.
-            entries = self.ledger.page(after, limit + 1)
-            if len(entries) <= limit:
-                return entries
-            cut = entries[-1].recorded_at
-            whole = [entry for entry in entries if entry.recorded_at != cut]
-            if whole:
-                return whole
+    def _whole_submissions(self, after: int, limit: int) -> tuple[Sequence[Entry], bool]:
+        """At most `limit` entries, or one submission; and whether the ledger ends there.
+
+        One recorded_at is one submission's, and no other's.
+        """
+        # One more than wanted tells whether the last submission ends here.
+        entries = self.ledger.page(after, limit + 1)
+        if len(entries) <= limit:
+            return entries, True
+        cut = entries[-1].recorded_at
+        whole = [entry for entry in entries if entry.recorded_at != cut]
+        if whole:
+            return whole, False
+        while len(entries) > limit and entries[-1].recorded_at == cut:
             limit *= 2
+            entries = self.ledger.page(after, limit + 1)
+        return [entry for entry in entries if entry.recorded_at == cut], False
 
     def _unretracted(self, pair: Pair, until: int) -> list[Change]:
         subject, setting = pair

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 from ledger.subjects import kind_of
-from ledger.times import BEGINNING, END
+from ledger.times import END
 from projections.changes import Change, JsonValue
 from projections.fold import Timeline
 
@@ -20,7 +20,8 @@ Source = Literal["explicit", "default", "not_applicable", "undefined"]
 
 class SettingState(NamedTuple):
     """What a setting of a subject came to, and why. `change` is the deciding event: the subject's own, or for a
-    default the definition; None where the source is `undefined`. `cleared_by`: the clear that a default shows through."""
+    default the definition; None where the source is `undefined`. `cleared_by`: the clear that a default shows
+    through, if there is one."""
 
     subject: str
     setting: str
@@ -58,7 +59,7 @@ class States(Protocol):
 
 
 def effective(subject: str, setting: str, own: Change | None, definition: Change | None) -> SettingState:
-    """`own`: the step of the subject's timeline; `definition`: the step of the catalog's, both at one (at, known_at)."""
+    """`own`: the step of the subject's timeline; `definition`: of the catalog's; both at one (at, known_at)."""
     if definition is None or definition.value is None:
         return SettingState(subject, setting, None, "undefined", None)
     members: Any = definition.value
@@ -70,7 +71,7 @@ def effective(subject: str, setting: str, own: Change | None, definition: Change
 
 
 def intervals(subject: str, setting: str, own: Timeline, definition: Timeline) -> Iterator[Interval]:
-    """The setting over all of valid time, half-open and gapless; neighbours with one deciding event are one interval."""
+    """The setting over all of valid time, half-open, gapless; neighbours with one deciding event are one interval."""
     pending: Interval | None = None
     for start in sorted({*own.starts, *definition.starts}):
         state = effective(subject, setting, own.at(start), definition.at(start))
@@ -80,5 +81,5 @@ def intervals(subject: str, setting: str, own: Timeline, definition: Timeline) -
                 continue
             yield pending._replace(until=start)
         pending = interval
-    assert pending is not None and sorted({*own.starts, *definition.starts})[0] == BEGINNING
+    assert pending is not None, "a timeline begins at BEGINNING"
     yield pending

@@ -12,20 +12,32 @@ from api.answers import decisions_json, history_json, state_json
 from ledger import strict_json
 from ledger.clock import SystemClock
 from ledger.codec import parse_leaf
-from ledger.errors import BadInput, BadRecord, BadSubject
+from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
-from ledger.subjects import KINDS, is_setting_key, parse_subject
+from ledger.subjects import KINDS, is_setting_key
 from projections.audit.fields import FIELDS, NotRead, cell_value, raw_record
+from projections.audit.run import AGAINST
 from projections.decision import Decision, RequestRecord, decision_json, read_record
 from projections.history import history as history_of
 from projections.query import Query
 from scripts.decisions import CSV_FIELDS, print_decision, print_decisions
-from scripts.files import reading
-from scripts.options import EXAMPLES, Assignments, Format, at, database, known, known_at, output_format, unique
+from scripts.files import read_body
+from scripts.options import (
+    EXAMPLES,
+    Assignments,
+    Format,
+    SubjectRef,
+    at,
+    database,
+    known,
+    known_at,
+    output_format,
+    unique,
+)
 from scripts.output import Columns, encode, human_time, print_line, show
 
 CHECKS_MAX: Final = 10_000
-AGAINST: Final = ("violation", "denied")
+CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 
 _PERIOD_FIELDS: Final = ("recorded_at", "effective_from", "effective_until", "actor")
 _STATE_FIELDS: Final = ("setting", "value", "source", "event_id", "position", "version", *_PERIOD_FIELDS)
@@ -41,16 +53,6 @@ _STATE_COLUMNS: Final[Columns] = {
 }
 
 
-class Subject(click.ParamType):
-    name = "subject"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return parse_subject(value, (*KINDS, "catalog"))
-        except BadSubject as error:
-            self.fail(error.detail, param, ctx)
-
-
 def _setting_key(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
     for key in [value] if isinstance(value, str) else value or ():
         if not is_setting_key(key):
@@ -59,7 +61,7 @@ def _setting_key(_context: click.Context, _parameter: click.Parameter, value: An
 
 
 @click.command(context_settings=EXAMPLES)
-@click.argument("subject", type=Subject())
+@click.argument("subject", type=SubjectRef(*KINDS))
 @at
 @known_at("now", "What the answer may rest on.")
 @click.option("--setting", multiple=True, callback=_setting_key, help="Only this setting; may be given again.")
@@ -97,7 +99,7 @@ def state(subject: str, db: str, format_: Format, setting: tuple[str, ...], **as
 
 
 @click.command(context_settings=EXAMPLES)
-@click.argument("subject", type=Subject())
+@click.argument("subject", type=SubjectRef(*KINDS, "catalog"))
 @click.option("--setting", callback=_setting_key, help="Only what concerns this setting.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
 @click.option("--after", type=click.IntRange(min=1), metavar="VERSION", help="Go on behind this version.")
@@ -223,8 +225,7 @@ def _asked_record(asked: dict[str, Any], at_us: int) -> RequestRecord:
 
 
 def _read_records(name: str, now: int) -> Iterator[RequestRecord]:
-    with reading(name) as stream:
-        body = stream.read()
+    body = read_body(name, CHECK_BYTES_MAX, "a log is read by inforce audit")
     lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     if len(lines) > 1 and lines[0][1].rstrip().endswith(b"}"):
         values = [(f"/{number}", strict_json.loads(line, what=f"line {number}")) for number, line in lines]

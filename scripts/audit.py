@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, tzinfo
 from typing import Any, Final
@@ -72,8 +73,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     shape.checked_constants()
     if logs.count("-") > 1:
         raise click.UsageError("standard input can be read once")
-    if out is not None and out == rejects:
-        raise click.UsageError("--out and --rejects go to two different files")
+    _must_differ([name for name in (out, rejects, *logs) if name not in (None, "-")])
     files = RowFiles(
         logs[0], out=out, rejects=rejects, max_rejects=options["max_rejects"], findings=options["findings"]
     )
@@ -88,11 +88,12 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     if summary.rejects:
         first = files.first_reject
         assert first is not None
+        none_read = summary.rejects == summary.rows
         exits.say(
             f"{summary.rejects} of {summary.rows} lines rejected, the first: {first.source} line {first.line}: "
-            f"{first.fault}; all are in {files.rejects}"
+            f"{first.fault}; all are in {files.rejects}" + ("; --map names the columns to read" if none_read else "")
         )
-        if summary.rejects == summary.rows:
+        if none_read:
             return exits.BAD_INPUT
     if out != "-":
         _show(format_, summary, files)
@@ -127,6 +128,13 @@ class _Rows:
         # A slip in --map would otherwise pass for a log that never says anything against anybody.
         for warning in self._warnings:
             exits.say(warning)
+
+
+def _must_differ(names: list[str]) -> None:
+    """What is written must not take the place of what is read, or of what else is written."""
+    paths = [os.path.realpath(name) for name in names]
+    if len(set(paths)) != len(paths):
+        raise click.UsageError("LOG, --out and --rejects must be different files")
 
 
 def _zone(name: str | None) -> tzinfo | None:
@@ -167,19 +175,24 @@ def _show(format_: Format, summary: Summary, files: RowFiles) -> None:
 def _show_tables(summary: Summary) -> None:
     pin = summary.pin
     lines = f"{summary.rows:,} lines" + (f", {summary.rejects:,} rejected" if summary.rejects else "")
-    print_line(f"{lines}; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}", "bold")
+    if summary.first_at is not None:
+        lines += f"; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}"
+    print_line(lines, "bold")
     print_line(f"at position {pin.position} of {pin.origin}, whose event has leaf hash {pin.leaf_hash}")
+    if summary.first_at is None:
+        return
     print_line()
     verdicts = [(verdict, summary.verdicts[verdict]) for verdict in VERDICTS if summary.verdicts[verdict]]
     print_table(_counted("verdict"), verdicts)
     reasons = [(reason, summary.reasons[reason]) for reason in REASONS if summary.reasons[reason]]
     if reasons:
         print_line()
-        print_table(_counted("reason") | {"": lambda pair: REASONS[pair[0]]}, reasons)
+        print_table({**_counted("reason"), "": lambda pair: REASONS[pair[0]]}, reasons)
     print_line()
     subjects = by_weight(summary)
     of: Columns = {verdict: _verdict_count(summary, verdict) for verdict, _ in verdicts}
-    print_table({"governed by": lambda subject: subject or "(nobody that can be told)"} | of, subjects[:SUBJECTS_SHOWN])
+    who: Columns = {"governed by": lambda subject: subject or "(nobody that can be told)"}
+    print_table({**who, **of}, subjects[:SUBJECTS_SHOWN])
     if len(subjects) > SUBJECTS_SHOWN:
         print_line(f"and {len(subjects) - SUBJECTS_SHOWN:,} more; --format json names all")
     if summary.hindsight:

@@ -59,9 +59,7 @@ def print_decision(decision: Decision) -> None:
         )
     print_line(f"governed by  {governed(outcome)}")
     print_line(f"may          {may(outcome.handling)}")
-    print_line(
-        f"as of        {human_time(as_of.at)}, known at {human_time(as_of.known_at)}, position {as_of.position}"
-    )
+    print_line(f"as of        {human_time(as_of.at)}, known at {human_time(as_of.known_at)}, position {as_of.position}")
     if outcome.evidence:
         print_line()
         print_table(EVIDENCE_COLUMNS, outcome.evidence)

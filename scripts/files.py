@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ledger.errors import BadInput
-from ledger.strict_json import MAX_BYTES
 
 
 @contextmanager
@@ -24,12 +23,12 @@ def reading(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_body(name: str) -> bytes:
+def read_body(name: str, bytes_max: int, instead: str) -> bytes:
     """All of a file that is to be one body. Raises `BadInput` where it is too large to be one."""
     with reading(name) as file:
-        body = file.read(MAX_BYTES + 1)
-    if len(body) > MAX_BYTES:
-        raise BadInput(f"more than {MAX_BYTES} bytes in one submission; send it in parts, or see inforce import --help")
+        body = file.read(bytes_max + 1)
+    if len(body) > bytes_max:
+        raise BadInput(f"more than {bytes_max} bytes at once; send it in parts; {instead}")
     return body
 
 

@@ -28,7 +28,7 @@ class Verb(NamedTuple):
 
 
 VERBS: Final[dict[str, Verb]] = {
-    "demo": Verb("scripts.demo", "demo", "Show the whole road on an invented platform, in under a minute."),
+    "demo": Verb("scripts.demo", "demo", "Show the whole road on an invented platform."),
     "serve": Verb("scripts.serve", "serve", "Answer over HTTP."),
     "submit": Verb("scripts.record", "submit", "Record a change, a clear, a retraction or a definition."),
     "state": Verb("scripts.ask", "state", "Show a subject's settings at any moment, as known at any moment."),
@@ -67,7 +67,14 @@ class LazyGroup(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
         """Runs and exits. Never returns, never raises but `SystemExit`."""
         if "_INFORCE_COMPLETE" in os.environ:
             super().main(args, prog_name="inforce", **extra)
@@ -103,7 +110,7 @@ def _invoke(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
         with group.make_context("inforce", args, **extra) as context:
             code = group.invoke(context)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        click.echo(error.ctx.get_help(), err=True)
         return BAD_INPUT
     except click.exceptions.Exit as exit_:
         return exit_.exit_code

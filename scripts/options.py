@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, TypeVar
 
 import click
 
-from ledger.errors import BadTime
+from ledger.errors import BadSubject, BadTime
+from ledger.subjects import parse_subject
 from ledger.times import parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,7 +20,7 @@ EXAMPLES: Final[Any] = {"help_option_names": ["-h", "--help"], "max_content_widt
 """Settings of every verb; help texts keep the layout of their examples with `\\b`."""
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[int | str]):
     """An RFC 3339 time, as µs since 1970; `words` are taken as they are."""
 
     name = "time"
@@ -36,7 +37,22 @@ class Instant(click.ParamType):
             self.fail(error.detail, param, ctx)
 
 
-class Assignments(click.ParamType):
+class SubjectRef(click.ParamType[str]):
+    """A subject reference with a kind among `kinds`."""
+
+    name = "subject"
+
+    def __init__(self, *kinds: str) -> None:
+        self.kinds = kinds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_subject(value, self.kinds)
+        except BadSubject as error:
+            self.fail(error.detail, param, ctx)
+
+
+class Assignments(click.ParamType[tuple[str, str]]):
     """`name=value`, as a pair."""
 
     name = "name=value"

@@ -6,15 +6,13 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import click
 import msgspec
 
 from ledger.times import BEGINNING, END, format_time
 from scripts.options import Format
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], object]]
@@ -71,6 +69,7 @@ def _cell(row: Any, field: str) -> str:
 
 def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
     from rich import box
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -80,30 +79,26 @@ def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
     for row in rows:
         # Text, because a value is no markup.
         table.add_row(*(Text(printable(said(of(row)))) for of in columns.values()))
-    screen = console()
     if title:
-        screen.print(Text(printable(title), style="bold"))
+        print_line(title, "bold")
     if sys.stdout.isatty():
-        screen.print(table)
+        Console(file=sys.stdout, emoji=False).print(table)
         return
+    # Into a file or a pipe nothing is wrapped, and no line ends in padding.
+    screen = Console(file=sys.stdout, width=10_000, emoji=False)
     with screen.capture() as captured:
         screen.print(table)
-    # Padding at the ends of lines serves nobody who reads a file.
     sys.stdout.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
 
 
 def print_line(line: str = "", style: str = "") -> None:
-    from rich.text import Text
-
-    console().print(Text(line, style=style), soft_wrap=True)
-
-
-def console() -> Console:
-    from rich.console import Console
-
-    # Into a file or a pipe nothing is wrapped: programs cut columns, and people scroll.
-    width = None if sys.stdout.isatty() else 10_000
-    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
+    """`style`: bold, underline and a colour, in any order; for terminals only."""
+    words = set(style.split())
+    colour = next(iter(words - {"bold", "underline"}), None)
+    # Not rich's print, which costs a millisecond a line and ends the process its own way when a reader goes away.
+    click.echo(
+        click.style(printable(line), fg=colour, bold="bold" in words or None, underline="underline" in words or None)
+    )
 
 
 def said(value: object) -> str:

@@ -66,11 +66,15 @@ class Asked(NamedTuple):
 @click.option("--reason", help="Why. Required for what concerns the past.")
 @click.option("--expected-version", type=click.IntRange(min=0), help="Refuse unless the subject is at this version.")
 @click.option("--idempotency-key", metavar="KEY", help="Send the same again under the same key: same receipts.")
-@click.option("--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who says so.")
+@click.option(
+    "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who says so."
+)
 @click.option("--origin", help="Names a new ledger for ever, like ledger.example.com/eu. Left out: a unique name.")
 @database
 @output_format
-def submit(db: str, format_: Format, actor: str, origin: str | None, idempotency_key: str | None, **options: Any) -> None:
+def submit(
+    db: str, format_: Format, actor: str, origin: str | None, idempotency_key: str | None, **options: Any
+) -> None:
     """Record a change, a clear, a retraction or a definition.
 
     Begins the ledger where there is none. All of one call is recorded as one, or nothing of it.
@@ -86,6 +90,8 @@ def submit(db: str, format_: Format, actor: str, origin: str | None, idempotency
     """
     if not 1 <= len(actor) <= ACTOR_LENGTH_MAX:
         raise click.UsageError(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
+    if idempotency_key is not None and not 1 <= len(idempotency_key) <= KEY_LENGTH_MAX:
+        raise click.UsageError(f"an idempotency key is a text of 1 to {KEY_LENGTH_MAX} characters")
     asked = Asked(**options)
     body = _read_submissions(asked.words[0]) if _is_file(asked) else None
     begun = _there_is_a_ledger(db)
@@ -158,7 +164,7 @@ def _value(text: str, value_type: str | None) -> object:
 
 def _read_submissions(name: str) -> dict[str, Any]:
     """One body from a file that holds one, or a submission a line. Raises `BadInput`."""
-    body = read_body(name)
+    body = read_body(name, strict_json.MAX_BYTES, "a whole past is read by inforce import")
     lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     if len(lines) < 2 or not _is_object(lines[0][1]):
         value: Any = strict_json.loads(body, what="the submission")
@@ -180,8 +186,6 @@ def _is_object(line: bytes) -> bool:
 def _idempotency(key: str | None, actor: str, body: dict[str, Any]) -> Idempotency | None:
     if key is None:
         return None
-    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
-        raise BadInput(f"an idempotency key is a text of 1 to {KEY_LENGTH_MAX} characters")
     return Idempotency(actor, key, hashlib.sha256(canonical_json(body)).digest())
 
 
@@ -212,9 +216,9 @@ def _rehearse(submissions: tuple[Submission, ...]) -> None:
 @click.option("--personal", metavar="FILE", help="Also write reasons here: they are not part of an event's bytes.")
 @database
 def export(db: str, out: str, personal: str | None) -> None:
-    """Write every event, exactly as it was recorded: one a line, in order of position.
+    """Write every event, exactly as it was recorded.
 
-    These bytes are the leaves that were hashed. inforce import restores them. Reasons are personal data, kept
+    One a line, in order of position. These bytes are the leaves that were hashed. inforce import restores them. Reasons are personal data, kept
     beside the events and only committed to by them; --personal writes them to a file of their own.
 
     \b

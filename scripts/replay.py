@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import click
@@ -15,14 +18,13 @@ from ledger.events import SettingDefined
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, KINDS
 from projections.runner import Rebuilt, Runner
 from projections.timelines import open_timelines
 from scripts import exits
-from scripts.ask import Subject
 from scripts.files import progress
-from scripts.options import EXAMPLES, Format, Instant, database, output_format
-from scripts.output import Columns, csv_bytes, csv_row, human_time, print_line, printable, said, show, write
+from scripts.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format
+from scripts.output import Columns, csv_bytes, csv_row, human_time, print_line, said, show, write
 from scripts.telling import Teller
 
 READING_PACE_S: Final = 0.15
@@ -61,11 +63,16 @@ class Period(NamedTuple):
 
 
 @click.command(context_settings=EXAMPLES)
-@click.option("--subject", type=Subject(), help="Only what concerns this subject.")
+@click.option("--subject", type=SubjectRef(*KINDS, "catalog"), help="Only what concerns this subject.")
 @click.option("--since", type=Instant(), help="From what was recorded at this moment on.")
 @click.option("--until", type=Instant(), help="Up to what was recorded before this moment.")
 @click.option("--known-at", type=Instant(), help="As it could be told at this moment: of nothing recorded later.")
-@click.option("--pace", type=click.FloatRange(0, 60), metavar="SECONDS", help="Between two events. Left out: reading speed on a terminal, none elsewhere.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(0, 60),
+    metavar="SECONDS",
+    help="Between two events. Left out: reading speed on a terminal, none elsewhere.",
+)
 @database
 @output_format
 def replay(db: str, format_: Format, subject: str | None, pace: float | None, **period: Any) -> None:
@@ -108,7 +115,7 @@ def _write(format_: Format, entries: Iterator[Entry]) -> None:
 
 
 def _entries(ledger: Ledger, subject: str | None, period: Period) -> Iterator[Entry]:
-    """Everything from the first event to where the period is over; with a subject also the definitions."""
+    """Everything from the first event to where the period is over."""
     if subject is not None:
         entries = ledger.stream(subject)
         yield from (entry for entry in entries if not period.is_over(entry))
@@ -127,29 +134,29 @@ def _tell(ledger: Ledger, subject: str | None, period: Period, pace: float | Non
     wait = (READING_PACE_S if sys.stdout.isatty() else 0) if pace is None else pace
     teller = Teller(lambda of, version: ledger.stream(of, until=version))
     # What became of an event may have been recorded after the period that is told of.
-    fully = Period(None, None, period.known_at)
-    teller.foretell(_entries(ledger, subject, fully))
+    teller.foretell(_entries(ledger, subject, Period(None, None, period.known_at)))
+    heard = _entries(ledger, subject, period)
+    if subject not in (None, CATALOG_SUBJECT):
+        # Where a subject has no value of its own, the definition of the moment says what was before.
+        heard = merge(_entries(ledger, CATALOG_SUBJECT, period), heard, key=attrgetter("position"))
     told = 0
-    if subject is not None and subject != CATALOG_SUBJECT:
-        for entry in _entries(ledger, CATALOG_SUBJECT, fully):
-            teller.hear(entry, None)
-    for batch in _batches(_entries(ledger, subject, period)):
-        reasons = ledger.reasons(entry.position for entry in batch if period.tells(entry))
-        for sentence in _sentences(teller, batch, reasons, period):
+    while batch := list(islice(heard, PAGE_MAX)):
+        for sentence in _sentences(ledger, teller, batch, lambda e: period.tells(e) and subject in (None, e.subject)):
             if told and wait:
                 sys.stdout.flush()
                 time.sleep(wait)
-            print_line(printable(sentence))
+            print_line(sentence)
             told += 1
     if not told:
         print_line("nothing was recorded in this period")
 
 
-def _sentences(teller: Teller, batch: list[Entry], reasons: dict[int, str], period: Period) -> Iterator[str]:
+def _sentences(ledger: Ledger, teller: Teller, batch: list[Entry], tells: Callable[[Entry], bool]) -> Iterator[str]:
+    reasons = ledger.reasons(entry.position for entry in batch if tells(entry))
     genesis: list[Entry] = []
     for entry in batch:
         sentence = teller.hear(entry, reasons.get(entry.position))
-        if not period.tells(entry):
+        if not tells(entry):
             continue
         if entry.topic == SettingDefined.TOPIC and entry.position == 1 + len(genesis):
             genesis.append(entry)
@@ -167,17 +174,6 @@ def _beginning(genesis: list[Entry]) -> str:
         f"{human_time(genesis[0].recorded_at)}  #1 to #{len(genesis)}  the ledger begins, with the definitions of "
         f"{len(genesis)} settings  (--subject {CATALOG_SUBJECT} --format ndjson tells them)"
     )
-
-
-def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    for entry in entries:
-        batch.append(entry)
-        if len(batch) == PAGE_MAX:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @click.command(context_settings=EXAMPLES)
@@ -226,7 +222,9 @@ def _show_rebuilt(format_: Format, rebuilt: Rebuilt) -> None:
     else:
         verdict = "the live ones could not be read by this version"
     did = "took their place" if rebuilt.swapped else "the live ones were left as they are"
-    print_line(f"{rebuilt.events:,} events, {rebuilt.subjects:,} subjects, position {rebuilt.position}: {verdict}; {did}")
+    print_line(
+        f"{rebuilt.events:,} events, {rebuilt.subjects:,} subjects, position {rebuilt.position}: {verdict}; {did}"
+    )
     if differences:
         columns: Columns = {field: lambda row, field=field: said(row[field]) for field in fields}  # type: ignore[misc]
         show("table", None, differences, (), columns, "the first differences:")

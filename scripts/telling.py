@@ -55,8 +55,8 @@ class Teller:
             return f"{change.setting}  {_definition(defined_before, change)}  {_period(change, timeline)}"
         after = self._value_at(entry.subject, change.setting, change.effective_from)
         what = f"still {after}" if before == after else f"{before} → {after}"
-        cleared = "  cleared," if change.value is None else ""
-        return f"{change.setting}  {what} {cleared} {_period(change, timeline)}"
+        cleared = " (cleared)" if change.value is None else ""
+        return f"{change.setting}  {what}{cleared}  {_period(change, timeline)}"
 
     def _taken_back(self, entry: Entry, retraction: Retraction) -> str:
         known = read_assertions(self._stream_of(entry.subject, entry.version))

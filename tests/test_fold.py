@@ -1,5 +1,6 @@
 """The law of DESIGN.md section 3: the fold and the in-force timeline against the slow reference, for any history."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import hypothesis.strategies as st
@@ -8,7 +9,7 @@ from hypothesis import example, given
 
 from ledger.drafts import Draft
 from ledger.times import BEGINNING, END, parse_time
-from projections.changes import Assertion, Change
+from projections.changes import Assertion, Change, JsonValue
 from projections.fold import Step, Timeline, fold
 from projections.in_force import Timelines, extend, fold_both
 from tests.support.book import Book, batches, changed, cleared, event_id_of, retracted
@@ -104,7 +105,7 @@ def assert_well_formed(timeline: Timeline) -> None:
     steps = list(timeline.steps())
     assert steps[0].start == BEGINNING
     assert steps[-1].until == END
-    for earlier, later in zip(steps, steps[1:], strict=False):
+    for earlier, later in pairwise(steps):
         assert earlier.start < earlier.until == later.start
         assert position(earlier.change) != position(later.change), "neighbours of one change are one step"
 
@@ -167,7 +168,7 @@ def test_the_in_force_timeline_is_the_state_at_known_at_at_every_boundary_and_be
         boundaries = {BEGINNING + 1, END - 2, *in_force.starts, *current.starts, *reference.boundaries(ORG, setting)}
         boundaries |= {entry.recorded_at for entry in book.entries}
         ordered = sorted(boundaries)
-        between = [(one + two) // 2 for one, two in zip(ordered, ordered[1:], strict=False)]
+        between = [(one + two) // 2 for one, two in pairwise(ordered)]
         for instant in sorted({i + step for i in (*ordered, *between) for step in (-1, 0, 1)}):
             if not BEGINNING <= instant < END:
                 continue
@@ -191,7 +192,7 @@ def test_any_split_of_the_events_extends_to_the_same_timelines(plan: Plan, cuts:
         bounds = [0, *sorted(min(cut, len(of_setting)) for cut in cuts), len(of_setting)]
         timelines = Timelines(Timeline(), Timeline())
         known: list[Change] = []
-        for start, until in zip(bounds, bounds[1:], strict=False):
+        for start, until in pairwise(bounds):
             timelines = extend(timelines, known, of_setting[start:until])
         assert timelines == at_once
         assert [change.event_id for change in known] == unretracted(of_setting)
@@ -202,11 +203,11 @@ def unretracted(assertions: list[Assertion]) -> list[str]:
     return [a.event_id for a in assertions if isinstance(a, Change) and a.event_id not in gone]
 
 
-def values(timeline: Timeline) -> list[tuple[int, object]]:
+def values(timeline: Timeline) -> list[tuple[int, JsonValue]]:
     """(µs since day one, value) of each step; "unset" where nothing was ever said."""
-    return [
-        (step.start - DAY_ONE, "unset" if step.change is None else step.change.value) for step in timeline.steps()
-    ][1:]
+    return [(step.start - DAY_ONE, "unset" if step.change is None else step.change.value) for step in timeline.steps()][
+        1:
+    ]
 
 
 def folded(*drafts: Draft) -> Timeline:

@@ -243,7 +243,7 @@ def kill_once(process: multiprocessing.process.BaseProcess, reached: int, store:
 def test_a_projector_killed_in_between_is_gone_on_with(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=9).go_on(600)
+    History(ledger, clock, seed=9).go_on(200)
     process = SPAWN.Process(target=catch_up_slowly, args=(database_url,))
     process.start()
     kill_once(process, 30, store, rebuilt=False)
@@ -410,7 +410,7 @@ def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
 def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=13).go_on(600)
+    History(ledger, clock, seed=13).go_on(200)
     runner = Runner(ledger, store)
     runner.catch_up()
     live = stored(store)

@@ -269,7 +269,16 @@ def test_scenarios_are_named_apart_and_have_no_member_that_nothing_reads() -> No
         assert members <= MEMBERS | EXPECTED
         assert members & EXPECTED in ({"just_before", "from_then"}, {"just_before", "at_the_instant", "just_after"})
         assert ("when" in members) != ("state_of" in members)
-        known = {"verdict", "reasons", "handling", "governed_by", "evidence", "enforcement_lag", "hindsight", "settings"}
+        known = {
+            "verdict",
+            "reasons",
+            "handling",
+            "governed_by",
+            "evidence",
+            "enforcement_lag",
+            "hindsight",
+            "settings",
+        }
         for expected in _expectations(scenario.told):
             assert expected.keys() <= known | {"changed_by"}
 

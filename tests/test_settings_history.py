@@ -30,9 +30,7 @@ SAFE_IN_KEYS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 def escape(text: str, safe: frozenset[str], mark: str) -> str:
     """Reversible: `mark` is not among `safe`, so it only ever begins an escape of two hexadecimal digits."""
-    return "".join(
-        char if char in safe else "".join(f"{mark}{byte:02x}" for byte in char.encode()) for char in text
-    )
+    return "".join(char if char in safe else "".join(f"{mark}{byte:02x}" for byte in char.encode()) for char in text)
 
 
 def subject_of(scope: str) -> str:

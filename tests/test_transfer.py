@@ -18,13 +18,12 @@ import pytest
 from ledger import transfer
 from ledger.clock import ManualClock
 from ledger.codec import decode, encode, parse_leaf
-from ledger.drafts import PersonalData
 from ledger.errors import BadImport, BadInput, LedgerUnavailable
 from ledger.events import SettingChanged
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
-from ledger.times import format_time
+from ledger.times import format_time, parse_time
 from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
 from tests.support.ledgers import NOW, ORIGIN, change, define, definition, opened, submit
 from tests.support.writers import started
@@ -232,6 +231,7 @@ def without(exported: bytes, number: int) -> bytes:
 
 FIRST_CHANGE = 19
 RETRACTION = 23
+ABSURD = parse_time("1899-12-31T23:59:59.999999Z")
 TAMPERED: dict[str, Any] = {
     "a line is missing": (lambda lines: without(lines, 5), 5, "position 5 must come here"),
     "the beginning is missing": (lambda lines: without(lines, 1), 1, "position 1 must come here"),
@@ -240,9 +240,13 @@ TAMPERED: dict[str, Any] = {
         4,
         "position 4 must come here",
     ),
-    "a line occurs twice": (lambda lines: lines + lines.split(b"\n")[-2], 31, "position"),
+    "a line occurs twice": (lambda lines: lines + lines.split(b"\n")[-2], 30, "position 30 must come here"),
     "white space": (lambda lines: line_changed(lines, 7, b'":', b'": '), 7, "not the bytes"),
-    "a value that is another": (lambda lines: line_changed(lines, FIRST_CHANGE, b"true", b"1"), FIRST_CHANGE, "no event"),
+    "a value that is another": (
+        lambda lines: line_changed(lines, FIRST_CHANGE, b"true", b"1"),
+        FIRST_CHANGE,
+        "true or false",
+    ),
     "an unknown member": (lambda lines: line_changed(lines, 3, b'"data":{', b'"data":{"x":1,'), 3, "no event"),
     "a member twice": (lambda lines: line_changed(lines, 3, b'"data":{', b'"data":{"version":3,'), 3, "not the bytes"),
     "an unknown type": (lambda lines: line_changed(lines, 3, b"defined.v1", b"defined.v9"), 3, "no event"),
@@ -254,7 +258,7 @@ TAMPERED: dict[str, Any] = {
         "not the bytes",
     ),
     "an id that is none": (lambda lines: rewritten(lines, 3, event_id="00000000-0003-nonsense"), 3, "id"),
-    "not UTF-8": (lambda lines: line_changed(lines, 3, b"sharing", b"\xff\xfe"), 3, "no event"),
+    "not UTF-8": (lambda lines: line_changed(lines, 3, b"aching", b"\xff\xfe"), 3, "no event"),
     "no JSON": (lambda lines: line_changed(lines, 3, b"{", b"["), 3, "no event"),
     "a version that skips": (lambda lines: rewritten(lines, 20, version=3), 20, "version"),
     "a version that repeats": (lambda lines: rewritten(lines, 20, version=1), 20, "version"),
@@ -266,7 +270,11 @@ TAMPERED: dict[str, Any] = {
         "true or false",
     ),
     "a set that is not sorted": (lambda lines: rewritten(lines, 27, value=("us", "eu")), 27, "sorted"),
-    "a setting that is unknown": (lambda lines: rewritten(lines, FIRST_CHANGE, setting="no.such"), FIRST_CHANGE, "defined"),
+    "a setting that is unknown": (
+        lambda lines: rewritten(lines, FIRST_CHANGE, setting="no.such"),
+        FIRST_CHANGE,
+        "defined",
+    ),
     "a kind that may not have it": (
         lambda lines: rewritten(lines, FIRST_CHANGE, subject="model:m"),
         FIRST_CHANGE,
@@ -277,7 +285,11 @@ TAMPERED: dict[str, Any] = {
         FIRST_CHANGE,
         "kind of subject",
     ),
-    "an absurd effective time": (lambda lines: rewritten(lines, FIRST_CHANGE, effective_from=0 - 10**17), FIRST_CHANGE, "1900"),
+    "an absurd effective time": (
+        lambda lines: rewritten(lines, FIRST_CHANGE, effective_from=ABSURD),
+        FIRST_CHANGE,
+        "1900",
+    ),
     "an empty period": (
         lambda lines: rewritten(lines, FIRST_CHANGE, effective_from=NOW, effective_until=NOW),
         FIRST_CHANGE,
@@ -294,15 +306,19 @@ TAMPERED: dict[str, Any] = {
         "no change of this subject",
     ),
     "a setting that changes its type": (
-        lambda lines: lines.replace(b'"kinds":["account","org"],"value_type":"bool","default":false,"protective":false,'
-                                    b'"writable_by":"admin","title":"Beta',
-                                    b'"kinds":["account","org"],"value_type":"text","default":null,"protective":null,'
-                                    b'"writable_by":"admin","title":"Beta'),
+        lambda lines: lines.replace(
+            b'"kinds":["account","org"],"value_type":"bool","default":false,"protective":false,'
+            b'"writable_by":"admin","title":"Beta',
+            b'"kinds":["account","org"],"value_type":"text","default":null,"protective":null,'
+            b'"writable_by":"admin","title":"Beta',
+        ),
         29,
         "keeps its type",
     ),
     "no catalog at the beginning": (
-        lambda lines: rewritten(lines.split(b"\n")[FIRST_CHANGE - 1], 1, position=1, event_id="00000000-0001-8000-8000-000000000000"),
+        lambda lines: rewritten(
+            lines.split(b"\n")[FIRST_CHANGE - 1], 1, position=1, event_id="00000000-0001-8000-8000-000000000000"
+        ),
         1,
         "begins with the definitions",
     ),
@@ -467,7 +483,7 @@ BAD_SUBMISSIONS: dict[str, Any] = {
     "a time before the line before": (at("2024-12-31T23:59:59.999999Z", change()), "before that of the line before"),
     "a wrong value": (at(AT, change(value="SECRET")), "/value: the value must be true or false"),
     "an unknown setting": (at(AT, {**change(), "setting": "SECRET"}), "/setting: unknown setting"),
-    "an unknown member": (at(AT, change(SECRET=1)), "does not belong"),
+    "an unknown member": (at(AT, {**change(), "SECRET\n": 1}), "does not belong"),
     "an unknown type": (at(AT, {"type": "SECRET"}), "type must be one of"),
     "backdated without a reason": (at(LATER, change(effective_from=AT)), "needs a reason"),
     "an actor that is none": (at(AT, change(actor=7)), "/actor"),
@@ -550,8 +566,7 @@ def test_any_damaged_file_is_either_refused_or_restored_exactly(tmp_path: Path, 
         url = f"sqlite:///{tmp_path}/{attempt}.db"
         try:
             imported(url, bytes(damaged))
-        except BadInput as error:
-            assert "\n" not in error.detail
+        except BadImport:
             continue
         # What passes is what a ledger would have written: the bytes that came in.
         assert [entry.leaf for entry in entries(url)] == bytes(damaged).splitlines()
@@ -627,9 +642,7 @@ def test_an_import_that_another_one_overtook_gives_up_and_harms_nothing(
     assert entries(database_url) == original.page(0)
 
 
-def test_an_import_killed_in_the_middle_is_refused_and_starts_over(
-    database_url: str, tmp_path: Path
-) -> None:
+def test_an_import_killed_in_the_middle_is_refused_and_starts_over(database_url: str, tmp_path: Path) -> None:
     file = tmp_path / "submissions.jsonl"
     lines = [jsonl(at(format_time(AT_US + number), change(f"org:{number % 99}"))) for number in range(30_000)]
     file.write_bytes(b"".join(lines))
@@ -647,7 +660,9 @@ def test_an_import_killed_in_the_middle_is_refused_and_starts_over(
 
 
 def held(url: str) -> int:
-    connection: Any = sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
+    connection: Any = (
+        sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
+    )
     with closing(connection):
         (count,) = connection.execute(f"SELECT count(*) FROM {'' if 'sqlite' in url else 'inforce.'}events").fetchone()
         return int(count)
@@ -657,20 +672,20 @@ def test_a_failure_of_the_database_leaves_nothing(
     database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "BATCH", 5)
-    real = transfer.open_recorder
+    real = open_recorder
 
     def failing(url: str) -> Any:
         recorder = real(url)
         restore = recorder.restore
         calls: list[int] = []
 
-        def fails_the_third_time(entries: list[Entry], personal: list[tuple[int, PersonalData]], **more: Any) -> None:
+        def fails_the_third_time(*arguments: Any, **more: Any) -> None:
             calls.append(1)
             if len(calls) == 3:
                 raise LedgerUnavailable("the disk is full")
-            restore(entries, personal, **more)
+            restore(*arguments, **more)
 
-        recorder.restore = fails_the_third_time  # type: ignore[method-assign]
+        monkeypatch.setattr(recorder, "restore", fails_the_third_time)
         return recorder
 
     monkeypatch.setattr(transfer, "open_recorder", failing)

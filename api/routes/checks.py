@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import decisions_json
-from api.bodies import read_json
+from api.bodies import read_json_body
 from api.parameters import CHECK_KNOWN_AT, read_query
-from api.routing import ASKS_LEDGER, answer, call, service_of
+from api.routing import ASKS_LEDGER, Call, asked, service_of
+from ledger import strict_json
 from ledger.errors import BadRecord, Fault
 from projections.decision import RequestRecord, decision_json, read_record
 
@@ -27,16 +28,17 @@ async def check(request: Request) -> Response:
     or indeterminate. By default by what was in force at the record's own time.
     """
     known_at = read_query(request, CHECK_KNOWN_AT)["known_at"]
-    body = await read_json(request, BYTES_MAX)
+    sent = await read_json_body(request, BYTES_MAX)
     service = service_of(request)
     now = service.now()
-    if not isinstance(body, dict) or "requests" not in body:
-        record = read_record(body, now)
-        decision = await service.ask(lambda: service.query.check(record, known_at))
-        return answer(decision_json(decision))
-    records = read_records(body, now)
-    decisions = await service.ask(lambda: service.query.check_all(records, known_at))
-    return answer(decisions_json(decisions))
+
+    def question() -> dict[str, Any]:
+        body = strict_json.loads(sent, BYTES_MAX)
+        if isinstance(body, dict) and "requests" in body:
+            return decisions_json(service.query.check_all(read_records(body, now), known_at))
+        return decision_json(service.query.check(read_record(body, now), known_at))
+
+    return await asked(request, question)
 
 
 def read_records(body: dict[str, Any], now: int) -> list[RequestRecord]:
@@ -60,15 +62,21 @@ def read_records(body: dict[str, Any], now: int) -> list[RequestRecord]:
     return records
 
 
-routes = [
-    call(
-        "POST",
-        "/v1/checks",
-        check,
+calls = [
+    Call(
+        method="POST",
+        path="/v1/checks",
+        endpoint=check,
         tag="checks",
-        answers=[schemas.Decision, schemas.Decisions],
-        parameters=[CHECK_KNOWN_AT],
-        takes=[schemas.RequestRecord, schemas.RequestRecords],
+        answers=(
+            schemas.Decision,
+            schemas.Decisions,
+        ),
+        parameters=(CHECK_KNOWN_AT,),
+        takes=(
+            schemas.RequestRecord,
+            schemas.RequestRecords,
+        ),
         examples=schemas.CHECK_EXAMPLES,
         problems=(
             *("bad_json", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_record", "bad_parameter"),

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.answers import feed_json, receipts_json
-from api.bodies import read_json
+from api.answers import encode, feed_json, receipts_json
+from api.bodies import read_json_body
 from api.parameters import (
     AFTER_POSITION,
     EVENT_ID,
@@ -20,9 +20,11 @@ from api.parameters import (
     read_idempotency_key,
     read_query,
 )
-from api.routing import ASKS_LEDGER, answer, call, service_of
+from api.routing import ASKS_LEDGER, JSON, Call, asked, service_of
 from api.service import ANONYMOUS
+from ledger import strict_json
 from ledger.drafts import Idempotency
+from ledger.store import Receipt
 from ledger.strict_json import MAX_BYTES
 from ledger.submissions import canonical_json, parse_submissions
 
@@ -38,14 +40,19 @@ async def submit(request: Request) -> Response:
     """
     read_query(request)
     key = read_idempotency_key(request)
-    body = await read_json(request, MAX_BYTES)
-    submissions = parse_submissions(body)
-    idempotency = None
-    if key is not None:
-        idempotency = Idempotency(ANONYMOUS, key, hashlib.sha256(canonical_json(body)).digest())
-    receipts = await service_of(request).submit(submissions, idempotency)
+    sent = await read_json_body(request, MAX_BYTES)
+    service = service_of(request)
+
+    def submission() -> tuple[Receipt, ...]:
+        body = strict_json.loads(sent, MAX_BYTES)
+        idempotency = None
+        if key is not None:
+            idempotency = Idempotency(ANONYMOUS, key, hashlib.sha256(canonical_json(body)).digest())
+        return service.submit(parse_submissions(body), idempotency)
+
+    receipts = await service.record(submission)
     headers = {"Location": f"/v1/events/{receipts[0].event_id}"} if len(receipts) == 1 else None
-    return answer(receipts_json(receipts), 201, headers)
+    return Response(encode(receipts_json(receipts)), 201, headers, JSON)
 
 
 async def feed(request: Request) -> Response:
@@ -53,10 +60,9 @@ async def feed(request: Request) -> Response:
 
     Each event is the exact text that was recorded. Send `next_after` as `after` to go on.
     """
-    query = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT)
+    asks = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT)
     service = service_of(request)
-    page = await service.ask(lambda: service.feed(query["after"], query["limit"], query["subject"]))
-    return answer(feed_json(*page))
+    return await asked(request, lambda: feed_json(*service.feed(asks["after"], asks["limit"], asks["subject"])))
 
 
 async def event(request: Request) -> Response:
@@ -68,22 +74,22 @@ async def event(request: Request) -> Response:
     return Response(entry.leaf, 200, {"Cache-Control": _FOR_EVER}, CLOUDEVENT)
 
 
-routes = [
-    call(
-        "POST",
-        "/v1/events",
-        submit,
+calls = [
+    Call(
+        method="POST",
+        path="/v1/events",
+        endpoint=submit,
         tag="events",
         status=201,
-        answers=[schemas.Receipts],
-        parameters=[IDEMPOTENCY_KEY],
-        takes=[
+        answers=(schemas.Receipts,),
+        parameters=(IDEMPOTENCY_KEY,),
+        takes=(
             schemas.SettingChange,
             schemas.SettingClear,
             schemas.ChangeRetraction,
             schemas.SettingDefined,
             schemas.SubmissionBatch,
-        ],
+        ),
         examples=schemas.SUBMISSION_EXAMPLES,
         problems=(
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
@@ -92,23 +98,27 @@ routes = [
         ),
         headers={"Location": {"description": "Of the event, where it is one.", "schema": {"type": "string"}}},
     ),
-    call(
-        "GET",
-        "/v1/events",
-        feed,
+    Call(
+        method="GET",
+        path="/v1/events",
+        endpoint=feed,
         tag="events",
-        answers=[schemas.EventPage],
-        parameters=[AFTER_POSITION, LIMIT, OF_SUBJECT],
+        answers=(schemas.EventPage,),
+        parameters=(
+            AFTER_POSITION,
+            LIMIT,
+            OF_SUBJECT,
+        ),
         problems=("bad_parameter", *ASKS_LEDGER),
     ),
-    call(
-        "GET",
-        "/v1/events/{event_id}",
-        event,
+    Call(
+        method="GET",
+        path="/v1/events/{event_id}",
+        endpoint=event,
         tag="events",
-        answers=[schemas.Event],
+        answers=(schemas.Event,),
         media_type=CLOUDEVENT,
-        parameters=[EVENT_ID],
+        parameters=(EVENT_ID,),
         problems=("not_found", "bad_parameter", *ASKS_LEDGER),
     ),
 ]

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from api import schemas
 from api.parameters import Parameter, read_query
 from api.problems import KINDS, Refused
-from api.routing import ASKS_LEDGER, answer, call, service_of
+from api.routing import ASKS_LEDGER, Call, answer, service_of
+
 
 async def healthz(request: Request) -> Response:
     """Whether the process answers. Asks no database."""
@@ -50,17 +51,26 @@ def _kind_json(code: str) -> dict[str, Any]:
 
 CODE = Parameter("code", str, {"type": "string"}, "The problem's code.", "version_conflict", part="path")
 
-routes = [
-    call("GET", "/healthz", healthz, tag="operations", answers=[schemas.Health], problems=()),
-    call("GET", "/readyz", readyz, tag="operations", answers=[schemas.Ready], problems=ASKS_LEDGER),
-    call("GET", "/problems", problems, tag="operations", answers=[schemas.ProblemKinds], problems=()),
-    call(
-        "GET",
-        "/problems/{code}",
-        problem_kind,
+calls = [
+    Call(method="GET", path="/healthz", endpoint=healthz, tag="operations", answers=(schemas.Health,), problems=()),
+    Call(
+        method="GET", path="/readyz", endpoint=readyz, tag="operations", answers=(schemas.Ready,), problems=ASKS_LEDGER
+    ),
+    Call(
+        method="GET",
+        path="/problems",
+        endpoint=problems,
         tag="operations",
-        answers=[schemas.ProblemKind],
-        parameters=[CODE],
+        answers=(schemas.ProblemKinds,),
+        problems=(),
+    ),
+    Call(
+        method="GET",
+        path="/problems/{code}",
+        endpoint=problem_kind,
+        tag="operations",
+        answers=(schemas.ProblemKind,),
+        parameters=(CODE,),
         problems=("not_found",),
     ),
 ]

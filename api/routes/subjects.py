@@ -6,6 +6,8 @@ segment, so `model:deepseek-ai/DeepSeek-V3` may be sent raw or percent-encoded.
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,20 +29,21 @@ from api.parameters import (
     read_query,
     read_subject,
 )
-from api.routing import ASKS_LEDGER, answer, call, service_of
+from api.routing import ASKS_LEDGER, Call, asked, service_of
 from projections.history import history
 from projections.query import IN_FORCE
 
 
 async def subjects(request: Request) -> Response:
     """The subjects that have a history, in byte order of their references."""
-    query = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT)
-    service = service_of(request)
-    limit = query["limit"]
-    position, rows = await service.ask(
-        lambda: service.subjects(query["kind"], query["prefix"], query["after"], limit)
-    )
-    return answer(subjects_json(position, rows, limit))
+    asks = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT)
+    service, limit = service_of(request), asks["limit"]
+
+    def question() -> dict[str, Any]:
+        position, rows = service.subjects(asks["kind"], asks["prefix"], asks["after"], limit)
+        return subjects_json(position, rows, limit)
+
+    return await asked(request, question)
 
 
 async def state(request: Request) -> Response:
@@ -50,37 +53,40 @@ async def state(request: Request) -> Response:
     default of that moment, and the definition's event.
     """
     subject = read_subject(request)
-    query = read_query(request, AT, KNOWN_AT, SETTINGS)
+    asks = read_query(request, AT, KNOWN_AT, SETTINGS)
     service = service_of(request)
-    at = service.now() if query["at"] is None else query["at"]
-    found = await service.ask(
-        lambda: service.query.state(subject, at=at, known_at=query["known_at"], settings=query["setting"])
-    )
-    return answer(state_json(found))
+    at = service.now() if asks["at"] is None else asks["at"]
+
+    def question() -> dict[str, Any]:
+        found = service.query.state(subject, at=at, known_at=asks["known_at"], settings=asks["setting"])
+        return state_json(found)
+
+    return await asked(request, question)
 
 
 async def timeline(request: Request) -> Response:
     """Intervals over valid time, half-open and without gaps; known_at=at gives the in-force timeline."""
     subject = read_subject(request)
-    query = read_query(request, SETTING, KNOWN_AT)
+    asks = read_query(request, SETTING, KNOWN_AT)
     service = service_of(request)
-    found = await service.ask(
-        lambda: service.query.timeline(subject, setting=query["setting"], known_at=query["known_at"])
-    )
-    return answer(timeline_json(found))
+
+    def question() -> dict[str, Any]:
+        return timeline_json(service.query.timeline(subject, setting=asks["setting"], known_at=asks["known_at"]))
+
+    return await asked(request, question)
 
 
 async def subject_history(request: Request) -> Response:
     """Every event about the subject, newest first, with its reason; retracted ones are marked."""
     subject = read_subject(request)
-    query = read_query(request, SETTING, AFTER_VERSION, LIMIT)
-    service = service_of(request)
-    found = await service.ask(
-        lambda: history(
-            service.ledger, subject, setting=query["setting"], after=query["after"], limit=query["limit"]
-        )
-    )
-    return answer(history_json(found))
+    asks = read_query(request, SETTING, AFTER_VERSION, LIMIT)
+    ledger = service_of(request).ledger
+
+    def question() -> dict[str, Any]:
+        found = history(ledger, subject, setting=asks["setting"], after=asks["after"], limit=asks["limit"])
+        return history_json(found)
+
+    return await asked(request, question)
 
 
 async def diff(request: Request) -> Response:
@@ -89,85 +95,116 @@ async def diff(request: Request) -> Response:
     With known_at=at each of the two shows what was in force then.
     """
     subject = read_subject(request)
-    query = read_query(request, FROM, TO, KNOWN_AT)
+    asks = read_query(request, FROM, TO, KNOWN_AT)
     service = service_of(request)
-    now = service.now()
-    start, end = query["from"], now if query["to"] is None else query["to"]
-    known_at = query["known_at"]
-    position, differences = await service.ask(
-        lambda: service.query.diff(subject, start=start, end=end, known_at=known_at)
-    )
+    now, known_at = service.now(), asks["known_at"]
+    start, end = asks["from"], now if asks["to"] is None else asks["to"]
     shown = None if known_at == IN_FORCE else now if known_at is None else known_at
-    return answer(diff_json(subject, start, end, shown, position, differences))
+
+    def question() -> dict[str, Any]:
+        position, differences = service.query.diff(subject, start=start, end=end, known_at=known_at)
+        return diff_json(subject, start, end, shown, position, differences)
+
+    return await asked(request, question)
 
 
 async def catalog(request: Request) -> Response:
     """The settings that are defined at (at, known_at), each with the event that defined it."""
-    query = read_query(request, AT, KNOWN_AT)
+    asks = read_query(request, AT, KNOWN_AT)
     service = service_of(request)
-    now = service.now()
-    at = now if query["at"] is None else query["at"]
-    known_at = query["known_at"]
-    position, definitions = await service.ask(lambda: service.query.catalog(at=at, known_at=known_at))
+    now, known_at = service.now(), asks["known_at"]
+    at = now if asks["at"] is None else asks["at"]
     shown = at if known_at == IN_FORCE else now if known_at is None else known_at
-    return answer(catalog_json(at, shown, position, definitions))
+
+    def question() -> dict[str, Any]:
+        position, definitions = service.query.catalog(at=at, known_at=known_at)
+        return catalog_json(at, shown, position, definitions)
+
+    return await asked(request, question)
 
 
 _OF_A_SUBJECT = ("not_found", "bad_subject", "bad_parameter", "bad_time", *ASKS_LEDGER)
 
-routes = [
-    call(
-        "GET",
-        "/v1/subjects",
-        subjects,
+calls = [
+    Call(
+        method="GET",
+        path="/v1/subjects",
+        endpoint=subjects,
         tag="subjects",
-        answers=[schemas.SubjectPage],
-        parameters=[KIND, PREFIX, AFTER_SUBJECT, LIMIT],
+        answers=(schemas.SubjectPage,),
+        parameters=(
+            KIND,
+            PREFIX,
+            AFTER_SUBJECT,
+            LIMIT,
+        ),
         problems=("bad_parameter", *ASKS_LEDGER),
     ),
-    call(
-        "GET",
-        "/v1/subjects/{subject:path}/state",
-        state,
+    Call(
+        method="GET",
+        path="/v1/subjects/{subject:path}/state",
+        endpoint=state,
         tag="subjects",
-        answers=[schemas.State],
-        parameters=[SUBJECT, AT, KNOWN_AT, SETTINGS],
+        answers=(schemas.State,),
+        parameters=(
+            SUBJECT,
+            AT,
+            KNOWN_AT,
+            SETTINGS,
+        ),
         problems=_OF_A_SUBJECT,
     ),
-    call(
-        "GET",
-        "/v1/subjects/{subject:path}/timeline",
-        timeline,
+    Call(
+        method="GET",
+        path="/v1/subjects/{subject:path}/timeline",
+        endpoint=timeline,
         tag="subjects",
-        answers=[schemas.Timeline],
-        parameters=[SUBJECT, SETTING, KNOWN_AT],
+        answers=(schemas.Timeline,),
+        parameters=(
+            SUBJECT,
+            SETTING,
+            KNOWN_AT,
+        ),
         problems=_OF_A_SUBJECT,
     ),
-    call(
-        "GET",
-        "/v1/subjects/{subject:path}/history",
-        subject_history,
+    Call(
+        method="GET",
+        path="/v1/subjects/{subject:path}/history",
+        endpoint=subject_history,
         tag="subjects",
-        answers=[schemas.History],
-        parameters=[SUBJECT, SETTING, AFTER_VERSION, LIMIT],
+        answers=(schemas.History,),
+        parameters=(
+            SUBJECT,
+            SETTING,
+            AFTER_VERSION,
+            LIMIT,
+        ),
         problems=("not_found", "bad_subject", "bad_parameter", *ASKS_LEDGER),
     ),
-    call(
-        "GET",
-        "/v1/subjects/{subject:path}/diff",
-        diff,
+    Call(
+        method="GET",
+        path="/v1/subjects/{subject:path}/diff",
+        endpoint=diff,
         tag="subjects",
-        answers=[schemas.Differences],
-        parameters=[SUBJECT, FROM, TO, KNOWN_AT],
+        answers=(schemas.Differences,),
+        parameters=(
+            SUBJECT,
+            FROM,
+            TO,
+            KNOWN_AT,
+        ),
         problems=_OF_A_SUBJECT,
     ),
-    call(
-        "GET",
-        "/v1/catalog",
-        catalog,
+    Call(
+        method="GET",
+        path="/v1/catalog",
+        endpoint=catalog,
         tag="catalog",
-        answers=[schemas.Catalog],
-        parameters=[AT, KNOWN_AT],
+        answers=(schemas.Catalog,),
+        parameters=(
+            AT,
+            KNOWN_AT,
+        ),
         problems=("bad_parameter", "bad_time", *ASKS_LEDGER),
     ),
 ]

@@ -54,7 +54,7 @@ def raw_lines(counted: Counted, source: str) -> Iterator[RawLine]:
     try:
         raw = io.BufferedReader(counted, _CHUNK)
         packed = raw.peek(2)[:2] == _GZIP
-        plain = io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK) if packed else raw  # type: ignore[arg-type]
+        plain = io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK) if packed else raw
         if plain.peek(3)[:3] == _BYTE_ORDER_MARK:
             plain.read(3)
         while line := plain.readline(LINE_BYTES_MAX + 2):

@@ -43,9 +43,7 @@ class LogRow(NamedTuple):
     fault: str | None
 
 
-def read_log(
-    stream: BinaryIO, source: str, *, shape: Shape = NO_SHAPE, log_format: LogFormat | None = None
-) -> Log:
+def read_log(stream: BinaryIO, source: str, *, shape: Shape = NO_SHAPE, log_format: LogFormat | None = None) -> Log:
     """The rows of the log in `stream`, which stays the caller's to close. `log_format` None: `{` begins JSON Lines.
 
     Raises `BadRecord`, here or while iterating, for a shape or a header that cannot be right and for damaged gzip data.

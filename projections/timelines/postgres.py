@@ -55,10 +55,10 @@ class PostgresTimelines:
     @contextmanager
     def reading(self, *sides: Side) -> Iterator[PostgresTables]:
         with self._recorder.transaction(commit=False) as cursor, _told():
-            tables = PostgresTables(cursor)
             names = ", ".join(_table(side, table) for side in sides for table in _TABLES)
             cursor.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-            yield tables
+            with closing(PostgresTables(cursor)) as tables:
+                yield tables
 
     @contextmanager
     def writing(self, *sides: Side) -> Iterator[PostgresTables]:
@@ -88,6 +88,7 @@ class PostgresTables:
     def __init__(self, cursor: PgCursor) -> None:
         self._cursor = cursor
         self._streams: list[psycopg.ServerCursor[tuple[Any, ...]]] = []
+        self._closed = False
 
     def exists(self, side: Side) -> bool:
         names = [_table(side, table) for table in _TABLES]
@@ -308,10 +309,19 @@ class PostgresTables:
         cursor = self._cursor.connection.cursor(name=name, row_factory=tuple_row)
         self._streams.append(cursor)
         cursor.itersize = _STREAM_ROWS
-        return iter(cursor.execute(statement, parameters))
+        return self._while_open(iter(cursor.execute(statement, parameters)))
+
+    def _while_open(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Fetching more once the transaction is over would do so within whatever the connection does by then."""
+        while not self._closed:
+            row = next(rows, None)
+            if row is None:
+                return
+            yield row
+        raise RuntimeError("these rows were to be read within their moment, and it is closed")
 
     def close(self) -> None:
-        """Ends what is still being read, within the transaction: later would be within somebody else's."""
+        self._closed = True
         for cursor in self._streams:
             cursor.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import heapq
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 from ledger.clock import ManualClock
 from ledger.opening import open_recorder
 from ledger.store import Ledger
+from ledger.times import DAY, SECOND
 from projections.decision import REASONS
 from scripts.demo import folder as places
 from scripts.demo.platform import Line, Narrowed, Platform
@@ -30,7 +32,7 @@ from scripts.demo.traffic import (
     Truth,
     wanted,
 )
-from scripts.demo.world import BEGIN, DAY, FINISH, HOUR, MINUTE, SECOND
+from scripts.demo.world import BEGIN, FINISH, HOUR, MINUTE
 
 ORIGIN: Final = "larkspur.example/demo"
 UNREADABLE: Final = (
@@ -60,8 +62,11 @@ class Made(NamedTuple):
     unreadable: frozenset[int]
 
 
-def make(folder: Path, requests: int, seed: int) -> Made:
-    """The same for the same seed, to the last byte of every event. `folder` is there and empty of ours."""
+def make(folder: Path, requests: int, seed: int, progress: Callable[[int], None] | None = None) -> Made:
+    """The same for the same seed, to the last byte of every event. `folder` is there and empty of ours.
+
+    `progress` is told, now and then, how many requests are written.
+    """
     rng = Random(seed)  # noqa: S311 - an invented world, and one that must come again
     clock = ManualClock(BEGIN)
     recorder = open_recorder(f"sqlite:///{(folder / places.LEDGER).absolute()}")
@@ -70,9 +75,10 @@ def make(folder: Path, requests: int, seed: int) -> Made:
         ledger.begin()
         platform = Platform(ledger, clock)
         # Quick rather than small: it is read once. Without a time of its own, so that it is the same every time.
-        with gzip.GzipFile(folder / places.LOG, "wb", compresslevel=1, mtime=0) as log:
+        packed = gzip.GzipFile(folder / places.LOG, "wb", compresslevel=1, mtime=0)
+        with io.BufferedWriter(packed, 1 << 18) as log:
             months = _Months(platform, Traffic(platform, rng), rng, requests, log)
-            months.live_through()
+            months.live_through(progress)
         planted = "".join(
             msgspec.json.encode({"request_id": request_id, **truth._asdict()}).decode() + "\n"
             for request_id, truth in months.planted.items()
@@ -116,7 +122,7 @@ class _Months:
         self._noted = 0
         self._narrowed = 0
 
-    def live_through(self) -> None:
+    def live_through(self, progress: Callable[[int], None] | None) -> None:
         for at in sorted(BEGIN - self.rng.randrange(1, 5 * DAY) for _ in range(self._early_left)):
             self._write(self.traffic.early(at))
         self._fill_agenda()
@@ -126,6 +132,8 @@ class _Months:
         unreadable = dict(zip((count * share // 100 for share in (11, 27, 48, 66, 93)), UNREADABLE, strict=True))
         due = 0
         for number, at in enumerate(times):
+            if progress is not None and number % 1000 == 0:
+                progress(number)
             self._live_until(at)
             due += number in slots
             planted = self._plant() if due else None
@@ -142,7 +150,8 @@ class _Months:
             self._write(self.traffic.honest())
         # Whoever shrinks the story finds out here, not by a demo that no longer shows everything.
         shown = {reason for truth in self.planted.values() for reason in truth.reasons}
-        assert not self._waiting and shown == set(REASONS), f"never planted: {self._waiting}, {set(REASONS) - shown}"
+        assert not self._waiting, f"never planted: {self._waiting}"
+        assert shown == set(REASONS), f"never planted: {set(REASONS) - shown}"
 
     def rewritten(self) -> frozenset[str]:
         """Nothing was known about the earliest; the others' past was told otherwise later."""

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.store import Ledger, Receipt
-from ledger.submissions import parse_submissions
 from ledger.subjects import kind_of
+from ledger.submissions import parse_submissions
 from ledger.times import format_time
-from scripts.demo.world import PUBLISHED_DEFAULTS
+from scripts.demo.world import PUBLISHED_DEFAULTS, SWITCHES
 
 CLEARED: Final = None
 _ABSENT: Final = object()
@@ -41,7 +41,7 @@ class Rewritten(NamedTuple):
 
 
 class Narrowed(NamedTuple):
-    """The subject had this on and now has it off; `position_before` is the ledger's last one before that."""
+    """The subject had a switch on and now has it off; `position_before` is the ledger's last one before that."""
 
     subject: str
     setting: str
@@ -103,7 +103,9 @@ class Platform:
                 self._write(entry, value)
         self.clock.now_us = now
 
-    def record(self, actor: str, *said: Said, reason: str | None = None, told: str | None = None) -> tuple[Receipt, ...]:
+    def record(
+        self, actor: str, *said: Said, reason: str | None = None, told: str | None = None
+    ) -> tuple[Receipt, ...]:
         """One submission, and the books brought up to date."""
         events = [self._as_json(one, reason) for one in said]
         before = self.position
@@ -161,7 +163,7 @@ class Platform:
             self.rewritten.append(Rewritten(said.subject, start, now))
         was = self.value(*entry)
         self._write(entry, said.value)
-        if was is True and self.value(*entry) is False:
+        if said.setting in SWITCHES and was is True and self.value(*entry) is False:
             self.narrowed.append(Narrowed(said.subject, said.setting, now, position_before))
 
     def _note(self, instant: int, entry: tuple[str, str] | None, value: Any) -> None:

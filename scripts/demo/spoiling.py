@@ -46,7 +46,7 @@ def _does_against(done: str, setting: str) -> Spoiler:
 
 
 def _hosting(platform: Platform, model: Model) -> Any:
-    return platform.value(f"model:{model.id}", "model.hosting")
+    return platform.value(model.subject, "model.hosting")
 
 
 def _scope_conflict(draft: Draft, platform: Platform, rng: Random) -> bool:
@@ -87,12 +87,12 @@ def _passthrough_not_allowed(draft: Draft, platform: Platform, rng: Random) -> b
 
 def _left_platform(draft: Draft, platform: Platform, rng: Random) -> bool:
     draft.handling["forwarded_to"] = draft.model.author
-    return _hosting(platform, draft.model) == "hosted"
+    return bool(_hosting(platform, draft.model) == "hosted")
 
 
 def _wrong_provider(draft: Draft, platform: Platform, rng: Random) -> bool:
     draft.handling["forwarded_to"] = rng.choice([m.author for m in MODELS if m.author != draft.model.author])
-    return _hosting(platform, draft.model) == "passthrough"
+    return bool(_hosting(platform, draft.model) == "passthrough")
 
 
 def _outside_residency(draft: Draft, platform: Platform, rng: Random) -> bool:

@@ -7,11 +7,10 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from ledger.store import Receipt
-from ledger.times import format_time, parse_time
+from ledger.times import DAY, SECOND, format_time, parse_time
 from scripts.demo.platform import CLEARED, Platform, Said
 from scripts.demo.world import (
     BEGIN,
-    DAY,
     EUROPE,
     FINISH,
     FIRST_NAMES,
@@ -22,8 +21,8 @@ from scripts.demo.world import (
     OPERATOR,
     PROJECTS,
     REGIONS,
-    SECOND,
     SWITCHES,
+    Model,
 )
 
 ACCOUNTS: Final = 240
@@ -54,7 +53,7 @@ def _time(day: str) -> int:
     return parse_time(f"{day}:00Z")
 
 
-REWRITTEN: Final = "org:bluefin-games"
+REWRITTEN: Final = "org:bluefin"
 WITHDRAWN_FROM: Final = _time("2025-02-03T00:00")
 WITHDRAWN_RECORDED: Final = _time("2025-02-17T09:12")
 CLOSED: Final = "org:quill-legal"
@@ -67,27 +66,28 @@ def _chapters(rng: Random) -> list[Happening]:
 
 def _opening(rng: Random) -> list[Happening]:
     def models(platform: Platform) -> None:
-        said = [one for model in MODELS for one in _listing(model.id)]
+        said = [one for model in MODELS for one in _listing(model)]
         hosted = sum(model.hosting == "hosted" for model in MODELS)
         passthrough = len(MODELS) - hosted
-        platform.record(OPERATOR, *said, told=f"{hosted} hosted and {passthrough} passthrough models are listed")
+        platform.record(OPERATOR, *said, told=f"{hosted} hosted and {passthrough} passthrough models")
 
     happenings = [Happening(_time("2024-07-01T09:00"), models)]
     for day, (org, projects) in enumerate(NAMED_ORGS.items()):
-        told = "harbor-health signs up: storage on, data to stay in Europe" if org == "harbor-health" else None
+        told = "harbor-health signs up: storage on, Europe only" if org == "harbor-health" else None
         act = _found_org(org, projects, _first_settings(org), rng, told)
         happenings.append(Happening(_time("2024-07-02T10:00") + day * 26 * HOUR, act))
     return happenings
 
 
 def _first_settings(org: str) -> dict[str, Any]:
-    return {
+    first: dict[str, dict[str, Any]] = {
         "harbor-health": {"residency.regions": EUROPE, "storage.inputs_outputs": True},
         "quill-legal": {"passthrough.allowed": True},
         "tidewater-bank": {"residency.regions": EUROPE, "caching.temporary": True},
-        "bluefin-games": {"training.opt_in": True, "storage.inputs_outputs": True},
+        "bluefin": {"training.opt_in": True, "storage.inputs_outputs": True},
         "northgate-labs": {"training.opt_in": True, "passthrough.allowed": True},
-    }.get(org, {})
+    }
+    return first.get(org, {})
 
 
 def _switches() -> list[Happening]:
@@ -97,11 +97,11 @@ def _switches() -> list[Happening]:
 
     def try_passthrough(p: Platform) -> None:
         said = Said("org:cinder-studio", "passthrough.allowed", True, *trial)
-        p.record("cinder-studio/mona", said, told="cinder-studio allows passthrough for four weeks of November")
+        p.record("cinder-studio/mona", said, told="cinder-studio tries passthrough for four weeks")
 
     def schedule_private(p: Platform) -> None:
         said = Said("org:tidewater-bank", "network.private_only", True, private_from)
-        p.record(OPERATOR, said, told="tidewater-bank: private network only, scheduled for 1 March")
+        p.record(OPERATOR, said, told="tidewater-bank: private network only, from 1 March on")
 
     def withdraw_passthrough(p: Platform) -> None:
         said = Said(CLOSED, "passthrough.allowed", False)
@@ -112,12 +112,12 @@ def _switches() -> list[Happening]:
         p.record("harbor-health/omar", said, told="harbor-health switches storage off")
 
     def announce_default(p: Platform) -> None:
-        told = "The default of caching.temporary becomes off, as of 1 June"
+        told = "Caching will be off by default, from 1 June on"
         p.redefine_default(OPERATOR, "caching.temporary", False, default_from, told=told)
 
     def host_vantage(p: Platform) -> None:
         said = Said("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00"))
-        p.record(OPERATOR, said, told="vantage/vantage-4 will be hosted from 15 September")
+        p.record(OPERATOR, said, told="vantage-4, so far passthrough, hosted from 15 Sept. on")
 
     return [
         Happening(_time("2024-10-28T15:20"), try_passthrough),
@@ -138,16 +138,18 @@ def _set_right() -> list[Happening]:
         p.record(
             OPERATOR,
             Said(REWRITTEN, "training.opt_in", False, WITHDRAWN_FROM),
-            reason="bluefin-games withdrew by letter of 3 February; the letter was found on the 17th",
-            told="bluefin-games: opt-in withdrawn, backdated to 3 February",
+            reason="withdrawn by letter of 3 February, which was found on the 17th",
+            told="bluefin withdraws its opt-in, backdated to 3 Feb.",
         )
 
     def opt_in_wrongly(p: Platform) -> None:
-        receipts.extend(p.record(OPERATOR, wrong, told="meridian-maps opts in to training, by mistake"))
+        receipts.extend(p.record(OPERATOR, wrong, told="meridian-maps opts in to training, by a mistake"))
 
     def take_back(p: Platform) -> None:
         reason = "entered for meridian-maps instead of meridian-mills"
-        p.retract(OPERATOR, receipts[0], wrong, CLEARED, reason=reason, told="… and that change is retracted")
+        p.retract(
+            OPERATOR, receipts[0], wrong, CLEARED, reason=reason, told="which is retracted: meridian-mills was meant"
+        )
 
     def opt_in_rightly(p: Platform) -> None:
         p.record(OPERATOR, Said("org:meridian-mills", "training.opt_in", True))
@@ -163,7 +165,7 @@ def _set_right() -> list[Happening]:
 def _moves() -> list[Happening]:
     def sell_atlas(p: Platform) -> None:
         said = Said("project:northgate-labs-atlas", "owner", "org:tidewater-bank")
-        p.record(OPERATOR, said, told="northgate-labs sells its project atlas to tidewater-bank")
+        p.record(OPERATOR, said, told="northgate-labs sells project atlas to tidewater-bank")
 
     def leave(p: Platform) -> None:
         member = next(iter(p.members["org:quill-legal"]))
@@ -173,8 +175,7 @@ def _moves() -> list[Happening]:
     return [Happening(_time("2025-08-04T13:00"), sell_atlas), Happening(_time("2025-10-06T17:00"), leave)]
 
 
-def _listing(model_id: str) -> list[Said]:
-    model = next(model for model in MODELS if model.id == model_id)
+def _listing(model: Model) -> list[Said]:
     facts: dict[str, Any] = {
         "model.hosting": model.hosting,
         "model.author": model.author,
@@ -184,7 +185,7 @@ def _listing(model_id: str) -> list[Said]:
     }
     if model.hosting == "passthrough":
         facts |= {"model.provider": model.author, "model.policy_url": model.policy_url}
-    return [Said(f"model:{model.id}", setting, value) for setting, value in facts.items()]
+    return [Said(model.subject, setting, value) for setting, value in facts.items()]
 
 
 def _found_org(org: str, projects: tuple[str, ...], settings: dict[str, Any], rng: Random, told: str | None) -> Act:
@@ -268,7 +269,7 @@ class _Chance:
     def _flip(self, platform: Platform) -> None:
         subject = self._someone(platform)
         setting = self.rng.choice(SWITCHES if subject.startswith("org:") else SWITCHES[:3])
-        value = not platform.value(subject, setting)
+        value: bool | None = not platform.value(subject, setting)
         if platform.books.get((subject, setting)) is not None and self.rng.random() < 0.2:
             value = CLEARED
         platform.record(f"{subject.partition(':')[2]}/admin", Said(subject, setting, value))

@@ -43,8 +43,9 @@ TURNED_AWAY: Final[Reasons] = ()
 TURNED_AWAY_SHARE: Final = 0.5
 """As many in a thousand ask for passthrough where it is not allowed, and do not get it: nothing is wrong with that."""
 UNOBSERVED_SHARE: Final = 0.03
-CARELESS: Final = ("org:bluefin-games", "org:harbor-health", "org:northgate-labs", "org:quill-legal")
+CARELESS: Final = ("org:bluefin", "org:harbor-health", "org:northgate-labs", "org:quill-legal")
 """Half of what is planted is planted here, where it can be."""
+_MODELS: Final = tuple((model, model.subject) for model in MODELS)
 _ATTEMPTS_MAX: Final = 400
 _ORG_WEIGHT: Final = 6
 _SETTING_OF_LAG: Final[dict[str, Reason]] = {
@@ -106,6 +107,8 @@ class Traffic:
         if draft is None or self.platform.value(draft.governing, "training.opt_in") is not True:
             return None
         draft.handling["trained"] = True
+        # An older position would turn the violation of hindsight into a lag.
+        draft.record.pop("enforced_position", None)
         return self._finished(draft, draft.governing, None)
 
     def spoiled(self, reasons: Reasons, senders: Sequence[str] = ()) -> Request | None:
@@ -175,7 +178,7 @@ class Traffic:
         record["model_id"] = model.id
         may = {name: platform.value(governing, setting) is True for name, setting in _DONE.items()}
         handling: dict[str, Any] = {name: allowed and rng.random() < 0.7 for name, allowed in may.items()}
-        if platform.value(f"model:{model.id}", "model.hosting") == "passthrough":
+        if platform.value(model.subject, "model.hosting") == "passthrough":
             handling["forwarded_to"] = model.author
         handling["region"] = rng.choice([region for region in model.regions if not regions or region in regions])
         private = platform.value(governing, "network.private_only") or rng.random() < 0.3
@@ -209,11 +212,12 @@ class Traffic:
 
     def _usable(self, governing: str, regions: tuple[str, ...]) -> list[Model]:
         passthrough = self.platform.value(governing, "passthrough.allowed") is True
+        books, wanted = self.platform.books, set(regions)
         return [
             model
-            for model in MODELS
-            if (passthrough or self.platform.books[f"model:{model.id}", "model.hosting"] == "hosted")
-            and (not regions or not set(regions).isdisjoint(model.regions))
+            for model, subject in _MODELS
+            if (passthrough or books[subject, "model.hosting"] == "hosted")
+            and (not wanted or not wanted.isdisjoint(model.regions))
         ]
 
     def _finished(self, draft: Draft, governing: str | None, truth: Truth | None) -> Request:

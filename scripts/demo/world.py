@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from ledger.times import DAY, SECOND, parse_time
+from ledger.times import SECOND, parse_time
 
 PLATFORM: Final = "Larkspur"
 OPERATOR: Final = "larkspur/ops"
@@ -37,6 +37,10 @@ class Model(NamedTuple):
     regions: tuple[str, ...]
 
     @property
+    def subject(self) -> str:
+        return f"model:{self.id}"
+
+    @property
     def policy_url(self) -> str:
         return f"https://{self.id.partition('/')[0]}.example/data-policy"
 
@@ -64,7 +68,7 @@ NAMED_ORGS: Final = {
     "harbor-health": ("triage", "notes"),
     "quill-legal": ("briefs", "contracts"),
     "tidewater-bank": ("fraud", "helpdesk"),
-    "bluefin-games": ("npc", "chat"),
+    "bluefin": ("npc", "chat"),
     "meridian-maps": ("places",),
     "meridian-mills": ("looms",),
     "cinder-studio": ("storyboard",),

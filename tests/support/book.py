@@ -10,8 +10,8 @@ from typing import Any, Literal
 from ledger.codec import complete, draft_bytes, id_tail, leaf_hash
 from ledger.drafts import RECORDED, Draft
 from ledger.recorders.contract import Entry
-from ledger.submissions import genesis
 from ledger.subjects import CATALOG_SUBJECT
+from ledger.submissions import genesis
 from projections.changes import Assertion, Change, read_assertions
 from projections.fold import Timeline, fold
 from projections.in_force import fold_both
@@ -32,7 +32,7 @@ class Book:
         self.entries: list[Entry] = []
         self._versions: dict[str, int] = {}
         if begun_at is not None:
-            self.say(begun_at, *(genesis(lambda size: bytes(size))))
+            self.say(begun_at, *genesis(bytes))
 
     def say(self, recorded_at: int, *drafts: Draft) -> list[str]:
         """Records the drafts as one submission; answers their event ids."""

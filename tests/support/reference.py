@@ -148,7 +148,7 @@ class Reference:
         if definition is None:
             return Told(subject, setting, None, "undefined", None)
         members = definition["data"]["definition"]
-        if subject.split(":")[0] not in members["kinds"]:
+        if _kind(subject) not in members["kinds"]:
             return Told(subject, setting, members["default"], "not_applicable", definition)
         own = self.deciding(subject, setting, at, known_at)
         if own is not None and "value" in own["data"]:
@@ -158,7 +158,7 @@ class Reference:
     # Which subject governs (section 2).
 
     def follow(self, subject: str, at: int, known_at: int | None, hops: int = OWNERS_FOLLOWED_MAX) -> Followed:
-        kind = subject.split(":")[0]
+        kind = _kind(subject)
         if kind == "org":
             return Followed([subject], [], None)
         if kind == "account":
@@ -257,9 +257,7 @@ class Reference:
         if residency.value and regions.value and not [r for r in regions.value if r in residency.value]:
             yield Charge("outside_residency", [residency, regions])
 
-    def _against_what_was_done(
-        self, policy: dict[str, Told], model: dict[str, Told], done: Json
-    ) -> Iterable[Charge]:
+    def _against_what_was_done(self, policy: dict[str, Told], model: dict[str, Told], done: Json) -> Iterable[Charge]:
         for deed, setting, reason in (
             ("stored", "storage.inputs_outputs", "stored_against_setting"),
             ("cached", "caching.temporary", "cached_against_setting"),
@@ -309,6 +307,10 @@ class Reference:
 
 KINDS_NAMED = ("key", "project", "org", "account")
 """What a record may name, in the order in which the rules of section 2 look at it."""
+
+
+def _kind(subject: str) -> str:
+    return subject.partition(":")[0]
 
 
 def _period(event: Json) -> tuple[int, int | None]:

@@ -1,0 +1,105 @@
+"""`inforce serve`: the application on granian, on a loopback address.
+
+There is no authentication yet, so any other address is refused, and so is a Host header with any other name (a web
+page could have its own name lead to 127.0.0.1). One process, one worker: questions are answered by its threads.
+granian cuts slow and large headers by itself; `api.bodies` cuts slow and large bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from api.app import create_app
+from api.door import LOOPBACK_NAMES
+from api.service import Service
+from ledger.errors import BadInput
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 8000
+HEADER_BYTES_MAX: Final = 65_536
+HEADER_MS_MAX: Final = 10_000
+STOP_SECONDS_MAX: Final = 10
+"""How long a request that is being answered may take to end when the server is told to stop."""
+
+
+def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable[[str], None] = print) -> None:
+    """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then ends what is being answered.
+
+    `port` 0: any free one. `announce` gets the one line that says where the server listens. Raises `BadInput` for an
+    address that is not loopback or is taken, and what opening a ledger raises.
+    """
+    address = loopback(host)
+    port = free_port(address, port)
+    service = Service.open(source)
+    try:
+        asyncio.run(_run(service, address, port, announce))
+    finally:
+        service.close()
+
+
+def loopback(host: str) -> str:
+    """The address that `host` stands for. Raises `BadInput` unless it is one of this machine's own loopback."""
+    if host == "localhost":
+        return HOST
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback or getattr(address, "ipv4_mapped", None):
+        raise BadInput(
+            "without authentication, which is still to come, the server listens on this machine only: "
+            "localhost, 127.0.0.1 or ::1"
+        )
+    return str(address)
+
+
+def free_port(address: str, port: int) -> int:
+    """`port`, or a free one for 0. Raises `BadInput` where it cannot be had.
+
+    granian shares its port with whoever asks for sharing, another inforce too, so it is tried here without sharing.
+    """
+    if not 0 <= port <= 65_535:
+        raise BadInput("a port is a number from 0 to 65535")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        why = "is taken by another program" if error.errno == 98 else f"cannot be had ({error.strerror})"
+        raise BadInput(f"port {port} of {address} {why}; name another with --port") from None
+
+
+async def _run(service: Service, address: str, port: int, announce: Callable[[str], None]) -> None:
+    shown = f"[{address}]" if ":" in address else address
+    app = create_app(service, hosts=LOOPBACK_NAMES | {shown})
+    server = Server(
+        app,
+        address=address,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX, max_buffer_size=HEADER_BYTES_MAX),
+        log_level=LogLevels.error,
+    )
+    server.workers_kill_timeout = STOP_SECONDS_MAX
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.stop)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    server.on_startup(lambda: announce(f"inforce listens on http://{shown}:{port}"))
+    await server.serve()

@@ -1,0 +1,122 @@
+"""Databases of a measurement's own, gone when it ends: files in a folder, or databases on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from ledger.errors import BadInput, LedgerUnavailable
+
+_PREFIX: Final = "inforce_bench_"
+
+
+class Scratch(Protocol):
+    """`described`: the kind of database and its durability, as asked of the database itself."""
+
+    described: str
+
+    def url(self) -> str:
+        """A new, empty database. Raises `LedgerUnavailable`."""
+
+    def library_environment(self, url: str) -> dict[str, str]:
+        """What the eventsourcing library needs to use the database at `url`."""
+
+
+@contextmanager
+def scratch(db: str | None, folder: Path) -> Iterator[Scratch]:
+    """`db` None: SQLite files in a folder of their own in `folder`; else the server of a PostgreSQL URL."""
+    if db is None or db.startswith("sqlite:"):
+        if db is not None:
+            raise BadInput("the benches make SQLite files of their own; name the folder they go to with --folder")
+        with TemporaryDirectory(prefix=".inforce-bench-", dir=folder) as own:
+            yield _Files(Path(own))
+        return
+    server = _Server(db)
+    try:
+        yield server
+    finally:
+        server.drop()
+
+
+class _Files:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = 0
+        from eventsourcing.sqlite import SQLiteDatastore
+
+        datastore = SQLiteDatastore(str(folder / "asked.db"))
+        with datastore.transaction(commit=False) as cursor:
+            cursor.execute("PRAGMA synchronous")
+            level = cursor.fetchone()[0]
+        datastore.close()
+        # The library takes what its SQLite was compiled with; ours asks for FULL. Both must wait for the disk.
+        if level != 2:
+            raise LedgerUnavailable("the library's SQLite is not synchronous=FULL here; there is no fair comparison")
+        self.described = "SQLite, WAL, synchronous=FULL"
+
+    def url(self) -> str:
+        self._made += 1
+        return f"sqlite:///{(self._folder / f'{self._made}.db').absolute()}"
+
+    def library_environment(self, url: str) -> dict[str, str]:
+        return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": url.removeprefix("sqlite:///")}
+
+
+class _Server:
+    def __init__(self, db: str) -> None:
+        try:
+            import psycopg
+        except ImportError:
+            raise LedgerUnavailable("PostgreSQL needs the extra: pip install 'inforce[postgres]'") from None
+        if urlsplit(db).scheme not in ("postgresql", "postgres"):
+            raise BadInput("--db names a PostgreSQL server here: postgresql://user@host/name")
+        self._psycopg = psycopg
+        self._db = db
+        self._made: list[str] = []
+        with self._connection() as connection:
+            version = connection.execute("SHOW server_version").fetchone()[0]
+            commit = connection.execute("SHOW synchronous_commit").fetchone()[0]
+            fsync = connection.execute("SHOW fsync").fetchone()[0]
+        self.described = f"PostgreSQL {version}, synchronous_commit={commit}, fsync={fsync}"
+
+    def _connection(self) -> Any:
+        try:
+            return self._psycopg.connect(self._db, autocommit=True)
+        except self._psycopg.Error as error:
+            raise LedgerUnavailable(f"PostgreSQL cannot be reached: {str(error).splitlines()[0]}") from None
+
+    def url(self) -> str:
+        name = _PREFIX + secrets.token_hex(6)
+        with self._connection() as connection:
+            try:
+                connection.execute(f"CREATE DATABASE {name}")
+            except self._psycopg.Error as error:
+                raise LedgerUnavailable(
+                    f"the benches make databases of their own, and may not: {str(error).splitlines()[0]}"
+                ) from None
+        self._made.append(name)
+        parts = urlsplit(self._db)
+        return f"{parts.scheme}://{parts.netloc}/{name}{f'?{parts.query}' if parts.query else ''}"
+
+    def library_environment(self, url: str) -> dict[str, str]:
+        from psycopg.conninfo import conninfo_to_dict
+
+        found = conninfo_to_dict(url)
+        return {
+            "PERSISTENCE_MODULE": "eventsourcing.postgres",
+            "POSTGRES_DBNAME": str(found.get("dbname")),
+            "POSTGRES_HOST": str(found.get("host", "")),
+            "POSTGRES_PORT": str(found.get("port", "5432")),
+            "POSTGRES_USER": str(found.get("user", "")),
+            "POSTGRES_PASSWORD": str(found.get("password", "")),
+        }
+
+    def drop(self) -> None:
+        with self._connection() as connection:
+            for name in self._made:
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -1,0 +1,47 @@
+"""Words for the tests of the HTTP door: submit, ask, and see that a problem is one."""
+
+from typing import Any
+
+import httpx2
+from starlette.testclient import TestClient
+
+from api.problems import KINDS
+from api.schemas import Problem
+
+GENESIS = 18
+"""Events that every ledger begins with."""
+
+
+def changed(subject: str, setting: str, value: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "setting.changed", "subject": subject, "setting": setting, "value": value, **more}
+
+
+def submit(client: TestClient, body: Any, **headers: str) -> list[dict[str, Any]]:
+    answer = client.post("/v1/events", json=body, headers={key.replace("_", "-"): v for key, v in headers.items()})
+    assert answer.status_code == 201, answer.text
+    receipts: list[dict[str, Any]] = answer.json()["receipts"]
+    return receipts
+
+
+def get(client: TestClient, path: str) -> Any:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def head(client: TestClient) -> int:
+    position: int = get(client, "/readyz")["position"]
+    return position
+
+
+def problem(answer: httpx2.Response, code: str) -> dict[str, Any]:
+    """The problem document of `answer`, after seeing that it is one with this code."""
+    assert answer.headers["content-type"] == "application/problem+json", (answer.status_code, answer.text)
+    body: dict[str, Any] = answer.json()
+    Problem.model_validate(body)
+    assert body["code"] == code, body
+    assert answer.status_code == body["status"] == KINDS[code].status
+    assert body["type"] == f"/problems/{code}"
+    assert body["title"] == KINDS[code].title
+    assert body["instance"] == f"urn:inforce:request:{answer.headers['x-request-id']}"
+    return body

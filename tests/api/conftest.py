@@ -1,0 +1,30 @@
+"""Clients of the application over a real ledger."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+
+
+@pytest.fixture
+def client(database_url: str) -> Iterator[TestClient]:
+    """Over a new ledger, once on SQLite and once on PostgreSQL."""
+    with TestClient(create_app(database_url)) as client:
+        yield client
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[TestClient]:
+    """Over a new ledger on SQLite, for what does not depend on the database."""
+    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One for a whole module: for questions, and for submissions that must not be recorded."""
+    with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('shared')}/ledger.db")) as client:
+        yield client

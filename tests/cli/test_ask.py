@@ -1,0 +1,106 @@
+"""state, history and check, for people and for programs."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.command import Inforce
+
+PAST = ("--from", "2026-01-01T00:00:00Z", "--reason", "filed late")
+
+
+@pytest.fixture
+def filled(inforce_on_both: Inforce) -> Inforce:
+    """org:acme opted in for 2026, said so late; m1 is hosted, m2 passthrough."""
+    for args in (
+        ("org:acme", "training.opt_in", "true", *PAST),
+        ("model:m1", "model.hosting", "hosted"),
+        ("model:m2", "model.hosting", "passthrough"),
+    ):
+        assert inforce_on_both("submit", *args).code == 0
+    return inforce_on_both
+
+
+def test_a_state_answers_what_is_known_now_and_on_request_what_was_in_force(filled: Inforce) -> None:
+    asked = ("state", "org:acme", "--at", "2026-02-01T00:00:00Z", "--setting", "training.opt_in", "--format", "json")
+    now = filled(*asked).json()
+    assert (now["subject"], now["at"]) == ("org:acme", "2026-02-01T00:00:00.000000Z")
+    (setting,) = now["settings"].values()
+    assert (setting["value"], setting["source"]) == (True, "explicit")
+    in_force = filled(*asked, "--known-at", "at")
+    assert in_force.code == 2
+    assert "then" in in_force.err or "not defined" in in_force.err
+
+
+def test_a_state_names_every_setting_of_the_kind_in_every_format(filled: Inforce) -> None:
+    document = filled("state", "org:acme", "--format", "json").json()
+    table = filled("state", "org:acme").out
+    lines = filled("state", "org:acme", "--format", "ndjson").lines()
+    csv = filled("state", "org:acme", "--format", "csv").out.splitlines()
+    assert [line["setting"] for line in lines] == list(document["settings"])
+    assert [row.split(",")[0] for row in csv[1:]] == list(document["settings"])
+    assert all(setting in table for setting in document["settings"])
+    assert "residency.regions" in document["settings"]
+    assert "model.hosting" not in document["settings"]
+    assert max(map(len, table.splitlines())) < 200
+    assert all(line == line.rstrip() for line in table.splitlines())
+
+
+def test_a_history_goes_on_where_it_ended(inforce: Inforce) -> None:
+    for value in ("true", "false", "true"):
+        inforce("submit", "org:acme", "training.opt_in", value)
+    first = inforce("history", "org:acme", "--limit", "2", "--format", "json").json()
+    assert [event["event"]["data"]["version"] for event in first["events"]] == [3, 2]
+    rest = inforce("history", "org:acme", "--after", str(first["next_after"]), "--format", "csv").out.splitlines()
+    assert rest[1].split(",")[1:6:2] == ["1", "inforce.setting.changed.v1", "true"]
+    assert "more: --after 2" in inforce("history", "org:acme", "--limit", "2").out
+
+
+@pytest.mark.parametrize(
+    ("options", "verdict", "code"),
+    [
+        (("--model", "m1"), "allowed", 0),
+        (("--model", "m2"), "denied", 1),
+        (("--model", "m3"), "indeterminate", 0),
+        (("--model", "m1", "--handling", "trained=true"), "compliant", 0),
+        (("--model", "m1", "--handling", "trained=true", "--handling", "stored=1"), "violation", 1),
+        (("--handling", "forwarded_to=Else", "--enforced-position", "2"), "violation", 1),
+    ],
+)
+def test_a_check_exits_1_when_the_verdict_speaks_against_the_request(
+    options: tuple[str, ...], verdict: str, code: int, filled: Inforce
+) -> None:
+    as_json = filled("check", "--org", "acme", *options, "--format", "json")
+    as_table = filled("check", "--org", "acme", *options)
+    assert (as_json.code, as_table.code) == (code, code)
+    assert as_json.json()["verdict"] == verdict
+    assert as_table.out.startswith(f"{verdict}\n")
+    assert "governed by  org:acme" in as_table.out
+
+
+def test_hindsight_is_told_with_the_events_that_made_it(inforce: Inforce) -> None:
+    inforce("submit", "org:acme", "training.opt_in", "false")
+    at = inforce("history", "org:acme", "--format", "json").json()["events"][0]["event"]["time"]
+    inforce("submit", "org:acme", "training.opt_in", "true", "--from", at, "--reason", "misread")
+    asked = ("check", "--org", "acme", "--handling", "trained=true", "--at", at)
+    in_force = inforce(*asked)
+    assert in_force.code == 1
+    assert "in hindsight: compliant" in in_force.out
+    assert "because      #20" in in_force.out
+    assert inforce(*asked, "--known-at", "now").code == 0
+    assert inforce(*asked, "--format", "json").json()["hindsight"]["verdict"] == "compliant"
+
+
+def test_records_come_from_a_file_or_a_pipe_one_or_many(filled: Inforce) -> None:
+    records: list[dict[str, Any]] = [{"request_id": "r1", "org_id": "acme", "model_id": m} for m in ("m1", "m2")]
+    lines = "\n".join(map(json.dumps, records))
+    many = filled("check", "-", "--format", "ndjson", stdin=lines)
+    batch = filled("check", "-", "--format", "json", stdin=json.dumps({"requests": records}, indent=1))
+    one = filled("check", "-", "--format", "csv", stdin=json.dumps(records[0], indent=1))
+    table = filled("check", "-", stdin=lines)
+    assert [line["verdict"] for line in many.lines()] == ["allowed", "denied"]
+    assert [decision["verdict"] for decision in batch.json()["decisions"]] == ["allowed", "denied"]
+    assert one.out.splitlines()[1].startswith("r1,")
+    assert (many.code, batch.code, one.code, table.code) == (1, 1, 0, 1)
+    assert "denied" in table.out

@@ -1,0 +1,141 @@
+"""submit, export, import: what goes in comes out as it was."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import Inforce
+
+CHANGE = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": True}
+
+
+def receipt(ran: Any) -> dict[str, Any]:
+    assert ran.code == 0, ran.err
+    (only,) = ran.json()["receipts"]
+    return dict(only)
+
+
+def test_a_change_a_schedule_a_clear_and_a_retraction(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    first = receipt(inforce("submit", "org:acme", "training.opt_in", "true", "--format", "json"))
+    assert (first["subject"], first["version"]) == ("org:acme", 1)
+    assert first["effective_from"] == first["recorded_at"]
+    period = ("--from", "2026-01-01T00:00:00Z", "--until", "2026-02-01T00:00:00+00:00", "--reason", "late")
+    bounded = receipt(inforce("submit", "org:acme", "training.opt_in", "false", *period, "--format", "json"))
+    assert bounded["effective_until"] == "2026-02-01T00:00:00.000000Z"
+    cleared = receipt(inforce("submit", "org:acme", "training.opt_in", "--clear", "--format", "json"))
+    retraction = ("--retract", bounded["event_id"], "--reason", "wrong org", "--format", "json")
+    retracted = receipt(inforce("submit", *retraction, "--actor", "alice", "--expected-version", "3"))
+    assert (cleared["version"], retracted["version"]) == (3, 4)
+    history = inforce("history", "org:acme", "--format", "json").json()["events"]
+    assert [event["event"]["data"]["actor"] for event in history] == ["alice", "cli", "cli", "cli"]
+    assert [event["reason"] for event in history] == ["wrong org", None, "late", None]
+    assert [event["retracted_by"] for event in history] == [None, None, retracted["event_id"], None]
+
+
+@pytest.mark.parametrize(
+    ("subject", "setting", "word", "value"),
+    [
+        ("org:acme", "residency.regions", "eu-west,eu-north", ["eu-north", "eu-west"]),
+        ("org:acme", "residency.regions", '["eu, west"]', ["eu, west"]),
+        ("org:acme", "residency.regions", "", []),
+        ("model:a/b", "model.hosting", "hosted", "hosted"),
+        ("model:a/b", "model.revision", "17", "17"),
+        ("key:k1", "owner", "org:acme", "org:acme"),
+        ("org:acme", "passthrough.allowed", "false", False),
+    ],
+)
+def test_a_word_is_read_by_the_type_of_its_setting(
+    subject: str, setting: str, word: str, value: object, inforce: Inforce
+) -> None:
+    assert inforce("submit", subject, setting, word).code == 0
+    state = inforce("state", subject, "--setting", setting, "--format", "json").json()
+    assert state["settings"][setting]["value"] == value
+
+
+def test_one_submission_a_batch_and_a_submission_a_line_are_read_alike(inforce: Inforce, folder: Path) -> None:
+    other = CHANGE | {"subject": "org:beta"}
+    bodies = {
+        "one.json": json.dumps(CHANGE, indent=2),
+        "batch.json": json.dumps({"events": [CHANGE, other]}, indent=1),
+        "lines.jsonl": f"{json.dumps(CHANGE)}\r\n\n{json.dumps(other)}\n",
+    }
+    for name, body in bodies.items():
+        (folder / name).write_text(body)
+        by_name = inforce("submit", name, "--format", "ndjson")
+        by_pipe = inforce("submit", "-", "--format", "ndjson", stdin=body)
+        assert (by_name.code, by_pipe.code) == (0, 0), by_name.err + by_pipe.err
+        assert len(by_name.lines()) == len(by_pipe.lines()) == (1 if name == "one.json" else 2)
+        assert len({line["recorded_at"] for line in by_name.lines()}) == 1
+
+
+def test_a_retry_under_the_same_key_gives_the_same_receipts_and_records_nothing(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    asked = ("submit", "org:acme", "training.opt_in", "true", "--idempotency-key", "k", "--format", "json")
+    assert inforce(*asked).json() == inforce(*asked).json()
+    other = inforce("submit", "org:acme", "training.opt_in", "false", "--idempotency-key", "k")
+    assert other.code == 2
+    assert "used for another body" in other.err
+    assert inforce("export").out.count("org:acme") == 1
+
+
+def test_receipts_in_every_format(inforce: Inforce) -> None:
+    table = inforce("submit", "org:acme", "training.opt_in", "true")
+    assert "org:acme" in table.out
+    assert table.err == ""
+    csv = inforce("submit", "org:acme", "training.opt_in", "true", "--format", "csv").out.splitlines()
+    assert csv[0] == "event_id,position,subject,version,recorded_at,effective_from,effective_until"
+    assert csv[1].split(",")[1:4] == ["20", "org:acme", "2"]
+
+
+def test_an_export_imports_to_the_same_bytes_and_reasons(inforce_on_both: Inforce, folder: Path) -> None:
+    inforce = inforce_on_both
+    inforce("submit", "org:acme", "training.opt_in", "true", "--reason", "ticket 4711", "--origin", "a.example/x")
+    inforce("submit", "org:acme", "training.opt_in", "--clear")
+    exported = inforce("export")
+    written = inforce("export", "--out", "ledger.jsonl", "--personal", "reasons.jsonl")
+    assert (exported.code, written.code, written.out) == (0, 0, "")
+    assert (folder / "ledger.jsonl").read_text() == exported.out
+    copy = ("--db", "sqlite:///copy.db")
+    (folder / "ledger.jsonl.gz").write_bytes(gzip.compress(exported.out.encode()))
+    ran = inforce("import", "ledger.jsonl.gz", "--personal", "reasons.jsonl", *copy, "--format", "json")
+    assert ran.code == 0, ran.err
+    assert (ran.json()["origin"], ran.json()["events"], ran.json()["personal"]) == ("a.example/x", 20, 1)
+    assert inforce("export", *copy).out == exported.out
+    assert "ticket 4711" in inforce("history", "org:acme", *copy).out
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("copy")) == [
+        "ledger.jsonl",
+        "ledger.jsonl.gz",
+        "reasons.jsonl",
+    ]
+
+
+def test_submissions_of_the_past_are_imported_with_their_times(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    lines = [CHANGE | {"recorded_at": f"2025-0{month}-01T00:00:00Z"} for month in (1, 2)]
+    ran = inforce("import", "-", "--origin", "old.example", stdin="\n".join(map(json.dumps, lines)))
+    assert ran.code == 0, ran.err
+    assert "old.example" in ran.out
+    state = inforce("state", "org:acme", "--known-at", "2025-01-15T00:00:00Z", "--at", "2025-01-15T00:00:00Z")
+    assert state.code == 0
+    again = inforce("import", "-", stdin="\n".join(map(json.dumps, lines)))
+    assert (again.code, again.err.count("\n")) == (2, 1)
+
+
+def test_a_ledger_keeps_the_origin_it_was_begun_under(inforce: Inforce) -> None:
+    assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "a.example").code == 0
+    assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "a.example").code == 0
+    assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "b.example").code == 2
+
+
+def test_an_export_that_fails_leaves_the_last_one_alone(inforce: Inforce, folder: Path) -> None:
+    inforce("submit", "org:acme", "training.opt_in", "true")
+    (folder / "out.jsonl").write_text("before")
+    ran = inforce("export", "--out", "out.jsonl", "--db", "sqlite:///absent.db")
+    assert (ran.code, (folder / "out.jsonl").read_text()) == (3, "before")
+    ran = inforce("export", "--out", "no/such/folder.jsonl")
+    assert ran.code == 2
+    assert "no/such/folder.jsonl: no such file or directory" in ran.err

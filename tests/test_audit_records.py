@@ -1,0 +1,241 @@
+"""Request logs to request records: every line comes out once, as a record or as a fault with its number."""
+
+import gzip
+import io
+from datetime import UTC
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.errors import BadRecord
+from ledger.times import parse_time
+from projections.audit.fields import Shape
+from projections.audit.lines import LINE_BYTES_MAX
+from projections.audit.records import Log, LogRow, read_log
+from projections.decision import Observed, RequestRecord
+
+AT = "2026-03-01T12:00:00Z"
+AT_US = parse_time(AT)
+NOON = '"at":"2026-03-01T12:00:00Z"'
+
+
+def log(text: str | bytes, shape: Shape | None = None) -> Log:
+    body = text.encode() if isinstance(text, str) else text
+    return read_log(io.BytesIO(body), "a.log", shape=shape or Shape())
+
+
+def rows(text: str | bytes, shape: Shape | None = None) -> list[LogRow]:
+    return list(log(text, shape))
+
+
+def only(text: str | bytes, shape: Shape | None = None) -> RequestRecord:
+    (row,) = rows(text, shape)
+    assert row.fault is None
+    assert row.record is not None
+    return row.record
+
+
+def fault(text: str | bytes, shape: Shape | None = None) -> str:
+    (row,) = rows(text, shape)
+    assert row.record is None
+    assert row.fault is not None
+    return row.fault
+
+
+def test_a_line_of_json_is_a_request_record() -> None:
+    line = f'{{{NOON},"request_id":"r1","key_id":"k1","model_id":"m","handling":{{"stored":true,"region":"eu"}}}}'
+    assert only(line) == RequestRecord(
+        AT_US, key_id="k1", model_id="m", request_id="r1", handling=Observed(stored=True, region="eu")
+    )
+
+
+def test_a_row_of_csv_is_a_request_record_and_an_empty_cell_is_absent() -> None:
+    text = (
+        "request_id,at,key_id,org_id,enforced_position,handling.stored,handling.cached,handling.trained,"
+        f"handling.network\nr1,{AT},k1,,42,TRUE,0,,public\n"
+    )
+    assert only(text) == RequestRecord(
+        AT_US,
+        key_id="k1",
+        request_id="r1",
+        enforced_position=42,
+        handling=Observed(stored=True, cached=False, network="public"),
+    )
+
+
+def test_gzip_is_told_by_its_first_bytes_and_a_byte_order_mark_is_passed_over() -> None:
+    plain = f'{{{NOON},"org_id":"acme"}}\n'.encode()
+    assert only(gzip.compress(b"\xef\xbb\xbf" + plain)) == only(plain) == RequestRecord(AT_US, org_id="acme")
+
+
+def test_lines_are_counted_as_editors_do_and_blank_ones_are_no_rows() -> None:
+    text = f'\r\n{{{NOON},"org_id":"a"}}\r\n\r\n  \r\nnonsense\r\n{{{NOON},"org_id":"b"}}'
+    assert [(row.line, row.record is not None) for row in rows(text, None)] == [(2, True), (5, False), (6, True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"org_id":"acme"}', "at is required"),
+        (f"{{{NOON}}}", "is required"),
+        ('{"at":"2026-03-01T12:00:00","org_id":"acme"}', "no time zone was given"),
+        ('{"at":1772366400,"org_id":"acme"}', "must be a text, not a number"),
+        (f'{{{NOON},"org_id":17}}', "an id is"),
+        (f'{{{NOON},"org_id":"acme","model":"m"}}', "does not belong here"),
+        (f'{{{NOON},"org_id":"acme","org_id":"acme"}}', "twice"),
+        (f'{{{NOON},"org_id":"acme","handling":{{"stored":1}}}}', "true or false"),
+        (f'{{{NOON},"org_id":"acme","handling":{{"stored":NaN}}}}', "NaN"),
+        (f'{{{NOON},"org_id":"acme"', "not JSON"),
+        ("{}" + "[" * 50, "not JSON"),
+    ],
+)
+def test_a_json_line_that_cannot_be_read_says_why_and_repeats_none_of_it(line: str, said: str) -> None:
+    assert said in fault(line)
+    assert "17723" not in fault(line)
+
+
+def test_a_line_that_is_too_long_or_not_utf8_costs_itself_only() -> None:
+    good = f'{{{NOON},"org_id":"a"}}\n'.encode()
+    text = good + b'{"x":"' + b"y" * (3 * LINE_BYTES_MAX) + b'"}\n' + good + b'{"org_id":"\xff"}\n' + good
+    assert [(row.line, row.fault is None) for row in rows(text)] == [
+        (1, True),
+        (2, False),
+        (3, True),
+        (4, False),
+        (5, True),
+    ]
+
+
+def test_gzip_data_that_is_cut_off_or_damaged_is_refused_because_what_followed_is_unknown() -> None:
+    packed = gzip.compress(f'{{{NOON},"org_id":"a"}}\n'.encode() * 1000)
+    with pytest.raises(BadRecord, match="cut off"):
+        rows(packed[:-20])
+    with pytest.raises(BadRecord, match="damaged"):
+        rows(packed[:30] + b"\x00" * 10 + packed[40:])
+
+
+def test_columns_of_other_names_are_mapped_by_name_or_path_and_the_rest_ignored() -> None:
+    shape = Shape({"request_id": "id", "account_id": "user.id", "handling.stored": "kept", "model_id": "a.b"})
+    line = f'{{{NOON},"id":17,"user":{{"id":"u1"}},"kept":true,"a.b":"m","cost":0.1}}'
+    assert only(line, shape) == RequestRecord(
+        AT_US, account_id="u1", model_id="m", request_id="17", handling=Observed(stored=True)
+    )
+
+
+def test_a_field_mapped_to_nothing_is_not_read_from_the_column_of_its_name() -> None:
+    line = f'{{{NOON},"org_id":"a","model_id":"m","handling":{{"stored":true,"cached":true}}}}'
+    shape = Shape({"model_id": "", "handling.stored": ""})
+    assert only(line, shape) == RequestRecord(AT_US, org_id="a", handling=Observed(cached=True))
+
+
+def test_a_constant_holds_where_the_line_does_not_say() -> None:
+    shape = Shape({}, {"org_id": "acme", "handling.trained": "false"})
+    given_org, absent_org = rows(f'{{{NOON},"org_id":"own"}}\n{{{NOON}}}', shape)
+    assert given_org.record == RequestRecord(AT_US, org_id="own", handling=Observed(trained=False))
+    assert absent_org.record == RequestRecord(AT_US, org_id="acme", handling=Observed(trained=False))
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (Shape({"organisation": "org"}), "no such field"),
+        (Shape({}, {"handling.kept": "true"}), "no such field"),
+        (Shape({}, {"handling.stored": "yes"}), "true, false, 1 or 0"),
+        (Shape({}, {"at": "2026-03-01T12:00:00"}), "no offset"),
+        (Shape({}, {"org_id": "not an id"}), "an id is"),
+        (Shape({}, {"org_id": ""}), "is empty"),
+    ],
+)
+def test_a_shape_that_cannot_be_right_is_refused_before_the_first_line(shape: Shape, said: str) -> None:
+    with pytest.raises(BadRecord, match=said):
+        log("", shape)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time,org_id\n", "no field of a request record"),
+        ("at,at\n", "twice"),
+        ('at,"org\n', "neither JSON Lines nor the header"),
+        ("\xff\n".encode("latin-1"), "neither JSON Lines nor the header"),
+        ("[1,2]\n", "no field of a request record"),
+    ],
+)
+def test_a_header_that_cannot_be_right_is_refused(text: str | bytes, said: str) -> None:
+    with pytest.raises(BadRecord, match=said):
+        rows(text)
+
+
+def test_a_mapped_column_must_be_in_the_header() -> None:
+    with pytest.raises(BadRecord, match="no column of the name given for model_id"):
+        rows(f"at,org_id\n{AT},acme\n", Shape({"model_id": "model"}))
+
+
+def test_a_mapped_column_that_no_json_line_has_is_told_of() -> None:
+    read = log(f'{{{NOON},"org_id":"a","kept":null}}', Shape({"handling.stored": "kept", "org_id": "org_id"}))
+    assert len(list(read)) == 1
+    assert read.unseen == ["handling.stored"]
+
+
+@pytest.mark.parametrize("cell", ["yes", "2", "t", "True ", "-1"])
+def test_a_flag_in_csv_is_true_false_1_or_0_and_nothing_else(cell: str) -> None:
+    assert "true, false, 1 or 0" in fault(f"at,org_id,handling.stored\n{AT},acme,{cell}\n")
+
+
+@pytest.mark.parametrize("cell", ["x", "-1", "1.0", "٣", "9" * 19])
+def test_a_position_in_csv_is_a_whole_number(cell: str) -> None:
+    assert "whole number" in fault(f"at,org_id,enforced_position\n{AT},acme,{cell}\n")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2026-03-01 12:00:00Z", "2026-03-01 13:00:00+01", "2026-03-01T13:00:00+0100", "2026-03-01t12:00:00.0000000z"],
+)
+def test_times_are_taken_as_logs_write_them(written: str) -> None:
+    assert only(f"at,org_id\n{written},acme\n").at == AT_US
+
+
+def test_a_time_without_an_offset_is_read_in_the_time_zone_of_the_log() -> None:
+    naive = "at,org_id\n2023-11-16 18:15:46.6805907,acme\n"
+    assert only(naive, Shape(timezone=UTC)).at == parse_time("2023-11-16T18:15:46.680590Z")
+    assert only(naive, Shape(timezone=ZoneInfo("Asia/Kolkata"))).at == parse_time("2023-11-16T12:45:46.680590Z")
+    line = '{"at":"2023-07-16T18:15:46","org_id":"acme"}'
+    assert only(line, Shape(timezone=ZoneInfo("Europe/Berlin"))).at == parse_time("2023-07-16T16:15:46Z")
+
+
+@pytest.mark.parametrize("local", ["2025-10-26T02:30:00", "2025-03-30T02:30:00"])
+def test_a_local_time_that_came_twice_or_never_is_not_guessed_at(local: str) -> None:
+    assert "twice, or not at all" in fault(f"at,org_id\n{local},a\n", Shape(timezone=ZoneInfo("Europe/Berlin")))
+
+
+def test_a_quoted_cell_may_run_over_lines() -> None:
+    text = f'request_id,at,org_id\n"two\nlines, and a ""quote""",{AT},a\nr2,{AT},b\n'
+    first, second = rows(text)
+    assert (first.line, first.record and first.record.request_id) == (2, 'two\nlines, and a "quote"')
+    assert (second.line, second.record and second.record.org_id) == (4, "b")
+
+
+def test_a_quote_left_open_costs_one_line() -> None:
+    text = f'request_id,at,org_id\n"open,{AT},a\nr2,{AT},b\nr3,{AT},c\n'
+    assert [(row.line, row.fault) for row in rows(text)] == [(2, "a quote is left open"), (3, None), (4, None)]
+
+
+def test_a_row_of_another_width_than_the_header_is_rejected() -> None:
+    assert fault(f"at,org_id\n{AT},acme,more\n") == "the row has 3 cells where the header has 2"
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30))
+def test_whatever_follows_a_header_every_line_is_a_row_or_part_of_a_row(lines: list[bytes]) -> None:
+    body = b"\n".join(line.replace(b"\n", b"") for line in lines)
+    numbers = [row.line for row in rows(b"at,org_id\n" + body)]
+    assert numbers == sorted(set(numbers))
+    if b'"' not in body:
+        assert numbers == [n for n, line in enumerate(body.split(b"\n"), 2) if line.strip()]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=30))
+def test_whatever_follows_a_json_line_every_line_that_is_not_blank_is_a_row(lines: list[bytes]) -> None:
+    body = b"\n".join([b"{}", *(line.replace(b"\n", b"") for line in lines)])
+    assert [row.line for row in rows(body)] == [n for n, line in enumerate(body.split(b"\n"), 1) if line.strip()]

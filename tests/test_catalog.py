@@ -1,0 +1,119 @@
+"""Definitions over valid time, and the built-in catalog of DESIGN.md section 2."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ledger.catalog import BUILT_IN, Catalog, Defined, Definition, WrongValue
+from tests.support.ledgers import definition
+
+
+def made(**more: Any) -> Definition:
+    return Definition.model_validate(definition(**more))
+
+
+RULES: dict[str, tuple[set[str], str, Any, str]] = {
+    "training.opt_in": ({"account", "org"}, "bool", False, "admin"),
+    "storage.inputs_outputs": ({"account", "org"}, "bool", False, "admin"),
+    "caching.temporary": ({"account", "org"}, "bool", True, "admin"),
+    "passthrough.allowed": ({"org"}, "bool", False, "admin"),
+    "residency.regions": ({"org"}, "set_of", (), "operator"),
+    "network.private_only": ({"org"}, "bool", False, "operator"),
+    "model.hosting": ({"model"}, "one_of", None, "operator"),
+    "model.author": ({"model"}, "text", None, "operator"),
+    "model.provider": ({"model"}, "text", None, "operator"),
+    "model.policy_url": ({"model"}, "text", None, "operator"),
+    "model.regions": ({"model"}, "set_of", (), "operator"),
+    "model.precision": ({"model"}, "text", None, "operator"),
+    "model.distilled": ({"model"}, "bool", None, "operator"),
+    "model.system_prompt_forced": ({"model"}, "bool", None, "operator"),
+    "model.censorship_layer": ({"model"}, "bool", None, "operator"),
+    "model.revision": ({"model"}, "text", None, "operator"),
+    "owner": ({"key", "project"}, "subject_ref", None, "operator"),
+    "attached_to": ({"account"}, "subject_ref", None, "admin"),
+}
+
+
+def test_the_built_in_catalog_is_the_table_of_the_design() -> None:
+    assert {setting: (set(d.kinds), d.value_type, d.default, d.writable_by) for setting, d in BUILT_IN.items()} == RULES
+
+
+def test_every_built_in_definition_cites_its_rule() -> None:
+    for built_in in BUILT_IN.values():
+        assert built_in.source.startswith("Published")
+        assert built_in.description.endswith(".")
+
+
+def test_no_protective_value_permits_anything() -> None:
+    for setting in ("training.opt_in", "storage.inputs_outputs", "caching.temporary", "passthrough.allowed"):
+        assert BUILT_IN[setting].protective is False
+    assert BUILT_IN["network.private_only"].protective is True
+    assert BUILT_IN["model.hosting"].protective == "passthrough"
+
+
+@pytest.mark.parametrize("setting", BUILT_IN)
+def test_a_definition_reads_back_from_its_json(setting: str) -> None:
+    assert Definition.model_validate(BUILT_IN[setting].as_json()) == BUILT_IN[setting]
+
+
+def test_a_set_is_kept_sorted() -> None:
+    assert made(value_type="set_of", default=["b", "a"], protective=None).default == ("a", "b")
+
+
+def test_members_bound_a_set_and_a_choice() -> None:
+    regions = made(value_type="set_of", members=["eu", "us"], default=[], protective=None)
+    assert regions.accept(["us", "eu"]) == ("eu", "us")
+    with pytest.raises(WrongValue, match="among eu, us"):
+        regions.accept(["mars"])
+    choice = made(value_type="one_of", members=["on", "off"], default="off", protective="off")
+    assert choice.accept("on") == "on"
+    with pytest.raises(WrongValue, match="one of on, off"):
+        choice.accept("maybe")
+    with pytest.raises(ValidationError):
+        made(value_type="one_of", members=["on"], default="off", protective="on")
+
+
+def test_a_definition_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        made().default = True  # type: ignore[misc]
+
+
+STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6), st.sampled_from("xyz")), max_size=12)
+
+
+def slowly(steps: list[tuple[str, int, str]], setting: str, at: int) -> tuple[str, int] | None:
+    """Among the definitions in force, the latest start; among equals the one recorded last."""
+    found: tuple[str, int] | None = None
+    for name, start, title in steps:
+        if name == setting and start <= at and (found is None or start >= found[1]):
+            found = (title, start)
+    return found
+
+
+@given(STEPS, st.integers(0, 12))
+def test_the_definition_that_holds_is_the_latest_that_has_started(
+    steps: list[tuple[str, int, str]], split: int
+) -> None:
+    definitions = [(setting, start, made(title=title)) for setting, start, title in steps]
+    at_once = Catalog(definitions, len(definitions))
+    in_parts = Catalog(definitions[:split]).extended(definitions[split:], len(definitions))
+    for setting in "abc":
+        starts = {start for name, start, _ in steps if name == setting}
+        for at in range(-1, 8):
+            found = at_once.defined(setting, at)
+            assert in_parts.defined(setting, at) == found
+            assert (found and (found.definition.title, found.effective_from)) == slowly(steps, setting, at)
+            if found is not None:
+                assert found.effective_until == min((start for start in starts if start > at), default=None)
+        assert (setting in at_once) == bool(starts)
+    assert in_parts.version == at_once.version
+
+
+def test_extending_a_catalog_leaves_it_as_it_was() -> None:
+    before = Catalog([("a", 0, made(title="first"))], 1)
+    before.extended([("a", 0, made(title="second")), ("b", 0, made())], 3)
+    assert before.defined("a", 0) == Defined(made(title="first"), 0, None)
+    assert ("b" in before, before.version) == (False, 1)

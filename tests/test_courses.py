@@ -1,0 +1,79 @@
+"""A course says at every instant what `effective` says of the in-force timelines, and where hindsight agrees."""
+
+from pathlib import Path
+
+import pytest
+
+from ledger.subjects import CATALOG_SUBJECT
+from ledger.times import BEGINNING, END
+from projections.courses import NOTHING, course
+from projections.decision import RequestRecord
+from projections.fold import Timeline
+from projections.query import Query
+from projections.state import effective
+from tests.support.histories import SUBJECTS, History, expected
+from tests.support.ledgers import change, opened, submit
+
+SETTINGS = (
+    "training.opt_in",
+    "caching.temporary",
+    "residency.regions",
+    "model.hosting",
+    "beta.search",
+    "never.defined",
+)
+
+
+def _position(timeline: Timeline, instant: int) -> int | None:
+    change = timeline.at(instant)
+    return None if change is None else change.position
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_course_is_effective_state_at_every_instant(seed: int, tmp_path: Path) -> None:
+    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    with ledger:
+        History(ledger, clock, seed).go_on(120)
+        folded = expected(ledger)
+    unsettled = 0
+    for subject in (*SUBJECTS, "org:silent"):
+        for setting in SETTINGS:
+            own = folded.get(subject, {}).get(setting, NOTHING)
+            definition = folded[CATALOG_SUBJECT].get(setting, NOTHING)
+            made = course(subject, setting, own, definition)
+            edges = {start for both in (own, definition) for timeline in both for start in timeline.starts}
+            for instant in {edge + step for edge in edges for step in (-1, 0, 1)} | {BEGINNING, END - 1}:
+                if instant < BEGINNING:
+                    continue
+                state, settled = made.at(instant)
+                assert state == effective(
+                    subject, setting, own.in_force.at(instant), definition.in_force.at(instant)
+                ), f"{subject} {setting} at {instant}"
+                assert settled == all(
+                    _position(both.in_force, instant) == _position(both.current, instant) for both in (own, definition)
+                )
+                unsettled += not settled
+    assert unsettled, "the histories hold corrections"
+
+
+def test_nothing_was_said_stays_empty() -> None:
+    assert all(timeline == Timeline() for timeline in NOTHING)
+
+
+def test_a_change_and_a_new_default_reach_courses_that_are_made_already(tmp_path: Path) -> None:
+    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    with ledger:
+        query = Query(ledger)
+
+        def may() -> tuple[bool, bool]:
+            clock.now_us += 1000
+            outcome = query.check(RequestRecord(at=clock.now_us, org_id="acme")).outcome
+            return outcome.handling.may_train, outcome.handling.may_cache
+
+        assert may() == (False, True)
+        submit(ledger, change(value=True))
+        assert may() == (True, True)
+        definition = dict(query.catalog(at=clock.now_us)[1]["caching.temporary"].value)  # type: ignore[arg-type]
+        redefined = {"type": "setting.defined", "setting": "caching.temporary", "definition": definition}
+        submit(ledger, redefined | {"definition": definition | {"default": False}})
+        assert may() == (True, False)

@@ -1,0 +1,262 @@
+"""The demo finds exactly what it planted, says so by its exit code, and leaves behind what its last lines promise."""
+
+import gzip
+import json
+import os
+import resource
+import shlex
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.opening import open_ledger
+from ledger.times import format_time
+from projections.decision import REASONS
+from scripts.demo import folder, making, show
+from scripts.demo.finding import find
+from scripts.demo.making import Made, make
+from scripts.demo.world import FINISH
+from scripts.main import VERBS, cli
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SMALL = 3000
+
+
+def run_cli(*args: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(args))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def in_process_of_its_own(*args: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.main", *args],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def made_in(place: Path, seed: int = 1, requests: int = SMALL) -> Made:
+    folder.prepare(place)
+    return make(place, requests, seed)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A small platform to look at; who spoils one makes their own."""
+    return made_in(tmp_path_factory.mktemp("demo") / "kept")
+
+
+def test_the_full_demo_takes_less_than_thirty_seconds_and_finds_exactly_what_was_planted(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = in_process_of_its_own("demo", "--format", "json", cwd=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["exact"] is True
+    assert found["differences"] == []
+    assert found["audit"]["rows"] - found["audit"]["rejects"] == 100_000
+    assert set(found["reasons"]) == set(REASONS)
+    assert all(counts["planted"] == counts["found"] > 0 for counts in found["reasons"].values())
+    # Of the processor: what else this machine does meanwhile is not the demo's.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_any_seed_and_size_is_exact(seed: int, tmp_path: Path) -> None:
+    found = find(made_in(tmp_path / "kept", seed, 1000 * seed))
+    assert found.differences == []
+    assert found.violation is not None
+    assert found.hindsight is not None
+
+
+def test_every_reason_and_verdict_is_planted(made: Made) -> None:
+    assert {reason for truth in made.planted.values() for reason in truth.reasons} == set(REASONS)
+    assert {truth.verdict for truth in made.planted.values()} == {"violation", "indeterminate", "denied"}
+
+
+def test_the_same_seed_gives_the_same_events_and_the_same_log(made: Made, tmp_path: Path) -> None:
+    again = made_in(tmp_path / "again")
+    leaves = []
+    for one in (made, again):
+        with open_ledger(f"sqlite:///{one.folder / folder.LEDGER}") as ledger:
+            leaves.append([entry.leaf for entry in ledger.page(0, 100_000)])
+    assert leaves[0] == leaves[1]
+    assert (made.folder / folder.LOG).read_bytes() == (again.folder / folder.LOG).read_bytes()
+
+
+def test_the_story_has_one_of_everything(made: Made) -> None:
+    with open_ledger(f"sqlite:///{made.folder / folder.LEDGER}") as ledger:
+        events = [json.loads(entry.leaf) for entry in ledger.page(0, 100_000)]
+    topics = {event["type"] for event in events}
+    assert topics == {
+        f"inforce.{topic}.v1" for topic in ("setting.changed", "setting.cleared", "change.retracted", "setting.defined")
+    }
+    changes = [event["data"] | {"time": event["time"]} for event in events if "effective_from" in event["data"]]
+    assert any(data["effective_from"] > data["time"] for data in changes), "a scheduled change"
+    assert any(data.get("effective_until") for data in changes), "a bounded change"
+    assert any(data["setting"] == "attached_to" for data in changes), "an attachment"
+    backdated = [d for d in changes if d["effective_from"] < d["time"] and d["position"] > len(REASONS) + 10]
+    assert backdated, "a backdated correction"
+    assert all("personal" in data for data in backdated), "with its reason"
+    assert events[-1]["time"] < format_time(FINISH)
+
+
+def test_people_see_the_story_the_counts_and_the_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL)) == 0
+    said = capsys.readouterr()
+    assert said.err == "", "no progress bar where nobody watches"
+    assert "\x1b" not in said.out, "no colour in a pipe"
+    for reason in REASONS:
+        assert reason in said.out
+    for words in (
+        "bluefin withdraws its opt-in, backdated",
+        "Exactly what was planted was found",
+        "violation: passthrough_not_allowed",
+        "said by quill-legal/ines on 2025-03-10 16:45",
+        "In hindsight: violation (trained_without_opt_in)",
+        "reason given: withdrawn by letter of 3 February",
+    ):
+        assert words in said.out
+    shown, _, steps = said.out.partition("What to try next")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "export INFORCE_DATABASE=" in steps
+
+
+def test_the_commands_to_try_next_work(made: Made) -> None:
+    steps = [shlex.split(step.command) for step in show.next_steps(made.folder)]
+    assert steps[0][0] == "export"
+    name, _, url = steps[0][1].partition("=")
+    ended: dict[str, int] = {}
+    for _launcher, verb, *args in steps[1:]:
+        assert verb in VERBS
+        if verb == "serve":
+            continue
+        ran = in_process_of_its_own(verb, *args, cwd=made.folder, **{name: url})
+        ended[verb] = ran.returncode
+        assert ran.stdout, f"{verb}: {ran.stderr}"
+    assert ended == {"state": 0, "history": 0, "check": 1, "audit": 1, "replay": 0, "rebuild": 0}
+
+
+def test_the_launcher_is_named_as_it_is_found_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    assert show.next_steps(tmp_path)[1].command.startswith("./scripts/inforce state ")
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(show.next_steps(tmp_path)[1].command)[0] == str(REPOSITORY / "scripts" / "inforce")
+
+
+def _rewrite_log(made: Made, change: Any) -> None:
+    path = made.folder / folder.LOG
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(change(lines))))
+
+
+def _spoil_an_honest_request(made: Made) -> None:
+    def change(lines: list[bytes]) -> list[bytes]:
+        for number, line in enumerate(lines):
+            if b'"stored":false' in line and json.loads(line)["request_id"] not in made.planted:
+                lines[number] = line.replace(b'"stored":false', b'"stored":true')
+                return lines
+        raise AssertionError("no honest request")
+
+    _rewrite_log(made, change)
+
+
+def _lose_a_request(made: Made) -> None:
+    _rewrite_log(made, lambda lines: lines[:-1])
+
+
+def _repeat_a_request(made: Made) -> None:
+    _rewrite_log(made, lambda lines: [*lines, lines[-1]])
+
+
+def _mend_a_line(made: Made) -> None:
+    line = min(made.unreadable) - 1
+    _rewrite_log(
+        made, lambda lines: [*lines[:line], b'{"at":"2025-01-01T00:00:00Z","org_id":"x"}\n', *lines[line + 1 :]]
+    )
+
+
+def _forge_an_event(made: Made) -> None:
+    """Past the ledger's own refusal: harbor-health never switched storage off."""
+    with sqlite3.connect(made.folder / folder.LEDGER, isolation_level=None) as raw:
+        raw.execute("DROP TRIGGER events_no_update")
+        switched_off = '%"setting":"storage.inputs_outputs","value":false%"actor":"harbor-health/omar"%'
+        forged = raw.execute(
+            "UPDATE events SET state = CAST(replace(CAST(state AS TEXT), '\"value\":false', '\"value\":true') AS BLOB)"
+            " WHERE CAST(state AS TEXT) LIKE ?",
+            (switched_off,),
+        )
+        assert forged.rowcount == 1
+    raw.close()
+
+
+@pytest.mark.parametrize(
+    "tamper", [_spoil_an_honest_request, _lose_a_request, _repeat_a_request, _mend_a_line, _forge_an_event]
+)
+def test_what_was_tampered_with_is_not_exact_and_exits_1(
+    tamper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make_and_tamper(*args: Any) -> Made:
+        made = make(*args)
+        tamper(made)
+        return made
+
+    monkeypatch.setattr(making, "make", make_and_tamper)
+    assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL)) == 1
+    said = capsys.readouterr().out
+    assert "NOT what was planted" in said
+    assert "not as planted" in said
+
+
+def test_a_tampered_demo_names_the_difference_to_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make_and_tamper(*args: Any) -> Made:
+        made = make(*args)
+        _spoil_an_honest_request(made)
+        return made
+
+    monkeypatch.setattr(making, "make", make_and_tamper)
+    assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL), "--format", "json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["exact"] is False
+    assert [difference["planted"] for difference in found["differences"]] == [None]
+    assert found["differences"][0]["found"]["verdict"] == "violation"
+
+
+def test_the_next_demo_takes_the_place_of_the_last(tmp_path: Path) -> None:
+    place = tmp_path / "kept"
+    first = made_in(place, seed=1, requests=1000)
+    (place / "notes.txt").write_text("mine")
+    second = made_in(place, seed=2, requests=1000)
+    assert first.events != second.events
+    assert (place / "notes.txt").read_text() == "mine"
+    assert find(second).differences == []
+
+
+@pytest.mark.parametrize("name", [folder.LEDGER, "notes.txt", folder.MARK])
+def test_files_that_no_demo_has_made_are_left_alone(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("mine")
+    assert run_cli("demo", "--keep", str(tmp_path)) == 2
+    assert "--keep" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "kept").write_text("mine")
+    assert run_cli("demo", "--keep", str(tmp_path / "kept")) == 2
+    assert (tmp_path / "kept").read_text() == "mine"
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,289 @@
+"""From a URL to an open ledger, or to one clear line on why not."""
+
+import gc
+import socket
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from ledger.errors import BadInput, LedgerUnavailable, NotALedger
+from ledger.opening import open_ledger, open_recorder
+from ledger.recorders.contract import FORMAT
+from ledger.recorders.sqlite import APPLICATION_ID
+from ledger.store import Ledger
+from tests.support.ledgers import change, opened, submit
+from tests.support.writers import started
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    ledger, _ = opened(f"sqlite:///{path}")
+    with ledger:
+        yield ledger
+
+
+def refusal(url: str, *, create: bool = False) -> LedgerUnavailable:
+    with pytest.raises(LedgerUnavailable) as refused:
+        open_ledger(url, create=create).close()
+    assert "\n" not in refused.value.detail
+    return refused.value
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "ledger.db",
+        "mysql://host/name",
+        "sqlite:ledger.db",
+        "sqlite://ledger.db",
+        "sqlite://host/ledger.db",
+        "sqlite:///",
+        "sqlite:///a.db?mode=rwc",
+        "sqlite:///a.db?mode=ro&mode=rw",
+        "sqlite:///a.db?cache=shared",
+        "sqlite:///a.db#x",
+        "postgresql://host/name?no_such_option=SECRET",
+        "postgresql://[::1/SECRET",
+    ],
+)
+def test_a_url_that_names_no_database_is_bad_input_and_is_not_repeated(url: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        open_ledger(url, create=True)
+    assert "SECRET" not in refused.value.detail
+    assert "\n" not in refused.value.detail
+
+
+@pytest.mark.parametrize("origin", ["", "https://a", "A", "a b", "a/"])
+def test_an_origin_outside_the_grammar_is_bad_input_and_makes_nothing(path: Path, origin: str) -> None:
+    with pytest.raises(BadInput, match="origin"):
+        open_ledger(f"sqlite:///{path}", create=True, origin=origin)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["with space.db", "per%cent.db", "hash#mark?.db", "ünï.db", ":memory:", "a'b.db"])
+def test_any_file_name_can_be_given_percent_encoded(tmp_path: Path, name: str) -> None:
+    url = f"sqlite:///{quote(str(tmp_path / name))}"
+    open_ledger(url, create=True).close()
+    open_ledger(url).close()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_relative_path_is_relative_to_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_ledger("sqlite:///ledger.db", create=True).close()
+    assert (tmp_path / "ledger.db").exists()
+
+
+def test_a_ledger_without_a_given_origin_gets_one_of_its_own(tmp_path: Path) -> None:
+    origins = set()
+    for name in "ab":
+        with open_ledger(f"sqlite:///{tmp_path}/{name}.db", create=True) as ledger:
+            origins.add(ledger.origin)
+    assert len(origins) == 2
+
+
+# Files that are no ledger
+
+
+def test_an_absent_file_is_told_and_not_made(path: Path) -> None:
+    assert f"there is no ledger at {path}" in refusal(f"sqlite:///{path}").detail
+    assert not path.exists()
+
+
+def test_an_empty_file_is_no_ledger_yet_and_becomes_one(path: Path) -> None:
+    path.touch()
+    assert "no ledger in this database yet" in refusal(f"sqlite:///{path}").detail
+    assert path.read_bytes() == b""
+    open_ledger(f"sqlite:///{path}", create=True).close()
+
+
+@pytest.mark.parametrize("content", [b"hello", b"SQLite format 4\0" * 10, b"\0" * 4096, b"{}\n" * 5000])
+@pytest.mark.parametrize("create", [False, True])
+def test_a_file_that_is_no_sqlite_is_left_as_it_is(path: Path, content: bytes, create: bool) -> None:
+    path.write_bytes(content)
+    error = refusal(f"sqlite:///{path}", create=create)
+    assert isinstance(error, NotALedger)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_damaged_file_is_told(path: Path, create: bool) -> None:
+    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
+    assert "damaged" in refusal(f"sqlite:///{path}", create=create).detail
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_another_program_s_file_is_left_as_it_is(path: Path, create: bool) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE bookmarks (url TEXT)")
+        other.commit()
+    before = path.read_bytes()
+    error = refusal(f"sqlite:///{path}", create=create)
+    assert isinstance(error, NotALedger)
+    assert "another program" in error.detail
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
+    assert "directory" in refusal(f"sqlite:///{tmp_path}", create=True).detail.lower()
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert "cannot be opened" in refusal(f"sqlite:///{tmp_path}/no/such/ledger.db", create=True).detail
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_ledger_of_a_newer_format_is_left_alone(database_url: str, create: bool) -> None:
+    open_ledger(database_url, create=True).close()
+    if database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
+            connection.execute(f"PRAGMA user_version={FORMAT + 1}")
+    else:
+        with psycopg.connect(database_url) as newer:
+            newer.execute("UPDATE inforce.ledger_meta SET value = %s WHERE name = 'format'", (str(FORMAT + 1),))
+    error = refusal(database_url, create=create)
+    assert isinstance(error, NotALedger)
+    assert f"format {FORMAT + 1}" in error.detail
+
+
+def test_the_file_says_whose_it_is_and_keeps_what_was_acknowledged(path: Path, ledger: Ledger) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with ledger.recorder.transaction(commit=True) as cursor:
+        assert cursor.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+# Read-only, locked, absent
+
+
+def test_a_ledger_opened_read_only_answers_and_takes_nothing(path: Path, ledger: Ledger) -> None:
+    with open_ledger(f"sqlite:///{path}?mode=ro") as reader:
+        assert reader.head() == ledger.head()
+        with pytest.raises(LedgerUnavailable, match="read-only"):
+            submit(reader, change())
+        submit(ledger, change())
+        assert reader.head() == ledger.head()
+
+
+def test_no_ledger_is_begun_read_only(path: Path) -> None:
+    refusal(f"sqlite:///{path}?mode=ro", create=True)
+    assert not path.exists()
+    path.touch()
+    refusal(f"sqlite:///{path}?mode=ro", create=True)
+    assert path.read_bytes() == b""
+
+
+def test_while_another_process_writes_readers_read_and_writers_are_told(path: Path, ledger: Ledger) -> None:
+    with (
+        started(("hold", f"sqlite:///{path}")) as (process,),
+        closing(open_recorder(f"sqlite:///{path}", lock_timeout=0)) as recorder,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holding\n"
+        assert recorder.head() == ledger.head()
+        with pytest.raises(LedgerUnavailable, match="another process is writing"), recorder.transaction(commit=True):
+            pass
+    submit(ledger, change())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://127.0.0.1:1/name",
+        "postgresql://user:SECRET@127.0.0.1:1/name",
+        "postgresql:///name?host=/no/such/folder",
+    ],
+)
+def test_a_server_that_is_not_there_is_told(url: str) -> None:
+    error = refusal(url)
+    assert "PostgreSQL cannot be reached" in error.detail
+    assert "SECRET" not in error.detail
+
+
+def test_a_database_that_is_not_there_is_told(postgres_url: str) -> None:
+    assert "does not exist" in refusal(postgres_url.replace("/inforce_test_", "/no_such_")).detail
+
+
+def test_an_empty_database_is_no_ledger_yet(postgres_url: str) -> None:
+    assert "no ledger in this database yet" in refusal(postgres_url).detail
+
+
+def test_a_schema_made_for_us_beforehand_is_used(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE SCHEMA inforce")
+    open_ledger(postgres_url, create=True).close()
+    open_ledger(postgres_url).close()
+
+
+def test_connections_that_the_server_closed_are_passed_over(postgres_url: str) -> None:
+    ledger, _ = opened(postgres_url)
+    with ledger:
+        for _ in range(2):
+            with psycopg.connect(postgres_url, autocommit=True) as admin:
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            submit(ledger, change())
+            assert ledger.page(0)
+        assert len(ledger.stream("org:acme")) == 2
+
+
+def test_a_connection_lost_at_the_commit_is_not_said_to_have_written_nothing(postgres_url: str) -> None:
+    ledger, _ = opened(postgres_url)
+    with (
+        ledger,
+        pytest.raises(LedgerUnavailable, match=r"may or may not be recorded.*Idempotency-Key"),
+        ledger.recorder.transaction(commit=True) as cursor,
+        closing(socket.fromfd(cursor.connection.fileno(), socket.AF_UNIX, socket.SOCK_STREAM)) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_commit_is_durable_although_the_database_s_default_is_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(postgres_url)[0].close()
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET synchronous_commit = off')
+    seen: list[str] = []
+
+    def look(cursor: psycopg.Cursor[tuple[str]], _personal: object) -> None:
+        seen.extend(cursor.execute("SHOW synchronous_commit").fetchone() or ())
+
+    monkeypatch.setattr("ledger.recorders.postgres._insert_personal", look)
+    with open_ledger(postgres_url) as ledger:
+        submit(ledger, change())
+    assert seen == ["on"]
+
+
+# Nothing is left open
+
+
+def test_a_closed_ledger_and_a_refused_one_leave_nothing_open(database_url: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            open_ledger(database_url, create=True).close()
+            refusal(f"sqlite:///{broken}")
+            gc.collect()

@@ -1,0 +1,352 @@
+"""What may be asked: every bad submission is named by a pointer, and nothing of it is written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.catalog import BUILT_IN
+from ledger.clock import ManualClock
+from ledger.errors import BadSubmission, Fault
+from ledger.store import Ledger
+from ledger.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN, canonical_json, parse_submissions
+from ledger.times import format_time
+from tests.support.ledgers import NOW, change, define, definition, opened, submit
+
+GENESIS = len(BUILT_IN)
+HOUR = 3_600_000_000
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db", NOW - HOUR)
+    clock.now_us = NOW
+    with ledger:
+        yield ledger
+
+
+def faults(ledger: Ledger, *bodies: Any) -> tuple[Fault, ...]:
+    """The faults of the bodies, after it was seen that nothing was written."""
+    before = ledger.head()
+    with pytest.raises(BadSubmission) as refused:
+        ledger.submit(
+            parse_submissions(bodies[0] if len(bodies) == 1 else {"events": list(bodies)}), actor="operator:test"
+        )
+    assert ledger.head() == before
+    assert "SECRET" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    return refused.value.faults
+
+
+def clear(**more: Any) -> dict[str, Any]:
+    return {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in", **more}
+
+
+def retract(event_id: str, **more: Any) -> dict[str, Any]:
+    return {"type": "change.retracted", "event_id": event_id, **more}
+
+
+WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
+    "no object": (["SECRET"], "", "must be one submission"),
+    "null": (None, "", "must be one submission"),
+    "a text": ("SECRET", "", "must be one submission"),
+    "no type": ({"subject": "org:a"}, "", "type must be one of"),
+    "an unknown type": ({"type": "SECRET"}, "", "type must be one of"),
+    "a type that is no text": ({"type": 1}, "", "type must be one of"),
+    "the reserved erasure": ({"type": "personal_data.erased", "subject": "org:a"}, "/type", "reserved"),
+    "an unknown member": (change(efective_from=None), "/efective_from", "does not belong"),
+    "an unknown member of any kind": ({**change(), "SECRET \n": 1}, "", "does not belong"),
+    "a missing member": ({"type": "setting.changed", "subject": "org:a", "value": True}, "/setting", "required"),
+    "a missing value": ({"type": "setting.changed", "subject": "org:a", "setting": "x"}, "/value", "required"),
+    "a cleared value": (clear(value=True), "/value", "does not belong"),
+    "a batch with something beside": ({"events": [change()], "x": 1}, "", "one member"),
+    "a batch that is no array": ({"events": {}}, "/events", "array of 1 to 1000"),
+    "an empty batch": ({"events": []}, "/events", "array of 1 to 1000"),
+    "a batch of 1001": ({"events": [change()] * 1001}, "/events", "array of 1 to 1000"),
+    "a batch in a batch": ({"events": [{"events": [change()]}]}, "/events/0", "type must be one of"),
+    "a bad member of a batch": ({"events": [change(), 7]}, "/events/1", "object"),
+    "a subject without a kind": (change("acme"), "/subject", "kind:id"),
+    "a subject of no kind": (change("planet:earth"), "/subject", "unknown kind"),
+    "the catalog as a subject": (change("catalog:settings"), "/subject", "unknown kind"),
+    "a subject without an id": (change("org:"), "/subject", "1-256"),
+    "a subject with white space": (change("org:SECRET x"), "/subject", "1-256"),
+    "a subject with a newline": (change("org:a\n"), "/subject", "1-256"),
+    "a subject that is too long": (change("org:" + "a" * 257), "/subject", "1-256"),
+    "a subject that is not ASCII": (change("org:é"), "/subject", "1-256"),
+    "a subject that is no text": (change(subject=7), "/subject", "text"),  # type: ignore[arg-type]
+    "a setting outside the grammar": ({**change(), "setting": "SECRET x"}, "/setting", "1-128"),
+    "a setting that is too long": ({**change(), "setting": "a" * 129}, "/setting", "1-128"),
+    "a setting that is no text": ({**change(), "setting": None}, "/setting", "string"),
+    "a naive time": (change(effective_from="2026-01-01T00:00:00"), "/effective_from", "offset"),
+    "a date": (change(effective_from="2026-01-01"), "/effective_from", "offset"),
+    "a word": (change(effective_from="now"), "/effective_from", "offset"),
+    "a numeric time": (change(effective_from=1767225600), "/effective_from", "not a number"),
+    "a numeric end": (change(effective_until=1767225600.5), "/effective_until", "not a number"),
+    "no such day": (change(effective_from="2026-02-30T00:00:00Z"), "/effective_from", "no such day"),
+    "an absurdly early time": (change(effective_from="1899-12-31T23:59:59.999999Z"), "/effective_from", "1900"),
+    "an absurdly late time": (change(effective_until="2200-01-01T00:00:00Z"), "/effective_until", "1900"),
+    "an empty reason": (change(reason=""), "/reason", "at least 1"),
+    "a reason that is too long": (change(reason="x" * 2001), "/reason", "at most 2000"),
+    "a reason that is no text": (change(reason=["SECRET"]), "/reason", "string"),
+    "half a character in a reason": (change(reason="\ud800"), "/reason", "unicode"),
+    "a negative version": (change(expected_version=-1), "/expected_version", "greater"),
+    "a version that is a text": (change(expected_version="1"), "/expected_version", "integer"),
+    "a version that is a bool": (change(expected_version=True), "/expected_version", "integer"),
+    "an immense version": (change(expected_version=10**4000), "/expected_version", "less"),
+    "an event id that is no text": (retract(7), "/event_id", "string"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SHAPE)
+def test_what_has_the_wrong_shape_is_refused_with_a_pointer(ledger: Ledger, name: str) -> None:
+    body, pointer, said = WRONG_SHAPE[name]
+    fault, *_ = faults(ledger, body)
+    assert fault.pointer == pointer
+    assert said in fault.detail
+
+
+WRONG_DEFINITION: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no kind": (definition(kinds=[]), "/definition/kinds", "at least 1"),
+    "an unknown kind": (definition(kinds=["planet"]), "/definition/kinds/0", "'account'"),
+    "a kind twice": (definition(kinds=["org", "org"]), "/definition", "twice"),
+    "an unknown type": (definition(value_type="SECRET"), "/definition/value_type", "'bool'"),
+    "a default of the wrong type": (definition(default=1), "/definition", "default: the value must be true or false"),
+    "a protective value of the wrong type": (definition(protective="yes"), "/definition", "protective"),
+    "one_of without members": (
+        definition(value_type="one_of", default=None, protective=None),
+        "/definition",
+        "members",
+    ),
+    "members of a bool": (definition(members=["a"]), "/definition", "members"),
+    "a reference without kinds": (
+        definition(value_type="subject_ref", default=None, protective=None),
+        "/definition",
+        "ref_kinds",
+    ),
+    "an unknown writer": (definition(writable_by="anyone"), "/definition/writable_by", "'owner'"),
+    "no title": (definition(title=""), "/definition/title", "at least 1"),
+    "an unknown member": (definition(colour="red"), "/definition/colour", "does not belong"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_DEFINITION)
+def test_a_definition_that_contradicts_itself_is_refused(ledger: Ledger, name: str) -> None:
+    body, pointer, said = WRONG_DEFINITION[name]
+    fault, *_ = faults(ledger, {**define(), "definition": body})
+    assert fault.pointer == pointer
+    assert said in fault.detail
+
+
+def test_every_fault_of_a_batch_is_named(ledger: Ledger) -> None:
+    found = faults(ledger, change("x"), change(), change(reason="", effective_from=1))
+    assert [fault.pointer for fault in found] == [
+        "/events/0/subject",
+        "/events/2/effective_from",
+        "/events/2/reason",
+    ]
+    found = faults(ledger, change(value=1), change(), {**change(), "setting": "no.such"})
+    assert [fault.pointer for fault in found] == ["/events/0/value", "/events/2/setting"]
+
+
+VALUES: dict[str, tuple[str, str, list[Any], list[Any]]] = {
+    "bool": ("org:a", "training.opt_in", [True, False], [1, 0, "true", "yes", None, [], 1.0]),
+    "one_of": ("model:m", "model.hosting", ["hosted", "passthrough"], ["Hosted", "", True, None, ["hosted"]]),
+    "text": ("model:m", "model.author", ["", "x" * 4096, "é\u0000🙂"], ["x" * 4097, 1, None, "\ud800", ["x"]]),
+    "set_of": (
+        "org:a",
+        "residency.regions",
+        [[], ["eu"], ["us", "eu"], [f"r{number}" for number in range(1000)]],
+        ["eu", ["eu", "eu"], [""], [1], [None], ["\udfff"], [f"r{number}" for number in range(1001)], {"eu": 1}],
+    ),
+    "subject_ref": ("key:k", "owner", ["org:a", "project:p", "account:u"], ["key:k", "model:m", "org", "a", 1, None]),
+}
+
+
+@pytest.mark.parametrize("value_type", VALUES)
+def test_a_value_is_taken_as_it_is_or_refused(ledger: Ledger, value_type: str) -> None:
+    subject, setting, good, bad = VALUES[value_type]
+    for value in good:
+        submit(ledger, {**change(subject, value), "setting": setting})
+    for value in bad:
+        (fault,) = faults(ledger, {**change(subject, value), "setting": setting})
+        assert fault.pointer == "/value"
+
+
+def test_an_integer_has_a_double_s_exact_range(ledger: Ledger) -> None:
+    submit(ledger, define("limit", definition=definition(value_type="integer", default=0, protective=0)))
+    edge = 2**53 - 1
+    for value in (0, edge, -edge):
+        submit(ledger, {**change("org:a", value), "setting": "limit"})
+    for bad in (edge + 1, -edge - 1, 10**4000, 1.0, True, "1", None):
+        assert faults(ledger, {**change("org:a", bad), "setting": "limit"})[0].pointer == "/value"
+
+
+def test_an_unknown_setting_is_refused(ledger: Ledger) -> None:
+    for body in (change(), clear()):
+        (fault,) = faults(ledger, {**body, "setting": "SECRET.setting"})
+        assert (fault.pointer, fault.detail[:15]) == ("/setting", "unknown setting")
+
+
+def test_a_setting_on_a_kind_that_may_not_have_it_is_refused(ledger: Ledger) -> None:
+    (fault,) = faults(ledger, {**change("account:a"), "setting": "passthrough.allowed"})
+    assert fault == ("/setting", "this setting belongs to subjects of kind org, not account")
+
+
+def test_a_subject_cannot_own_itself(ledger: Ledger) -> None:
+    assert faults(ledger, {**change("project:p", "project:p"), "setting": "owner"})[0].pointer == "/value"
+
+
+# Periods, at t - 1 µs, t and t + 1 µs
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, False), (1, True)])
+@pytest.mark.parametrize("make", [change, clear])
+def test_a_period_ends_after_it_starts(ledger: Ledger, make: Any, offset: int, accepted: bool) -> None:
+    start = NOW + HOUR
+    for begins in (start, None):
+        end = format_time((start if begins else NOW) + offset)
+        body = make(effective_until=end)
+        if begins:
+            body["effective_from"] = format_time(begins)
+        if accepted and begins:
+            submit(ledger, body)
+        elif not accepted:
+            (fault,) = faults(ledger, body)
+            assert fault.pointer == "/effective_until"
+    if accepted:
+        assert isinstance(ledger.clock, ManualClock)
+        ledger.clock.now_us = NOW + 10
+        submit(ledger, make(effective_until=format_time(NOW + 10 + offset)))
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, True), (1, True)])
+@pytest.mark.parametrize("make", [change, clear])
+def test_a_backdated_change_needs_a_reason(ledger: Ledger, make: Any, offset: int, accepted: bool) -> None:
+    start = format_time(NOW + offset)
+    if accepted:
+        submit(ledger, make(effective_from=start))
+    else:
+        (fault,) = faults(ledger, make(effective_from=start))
+        assert fault.pointer == "/effective_from"
+        assert "needs a reason" in fault.detail
+        (receipt,) = submit(ledger, make(effective_from=start, reason="found out late"))
+        assert receipt.effective_from == NOW + offset
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, True), (1, True)])
+def test_a_backdated_definition_needs_a_reason(ledger: Ledger, offset: int, accepted: bool) -> None:
+    start = format_time(NOW + offset)
+    if accepted:
+        submit(ledger, define(effective_from=start))
+    else:
+        assert faults(ledger, define(effective_from=start))[0].pointer == "/effective_from"
+        submit(ledger, define(effective_from=start, reason="found out late"))
+
+
+def test_effective_times_reach_from_1900_to_2199(ledger: Ledger) -> None:
+    submit(
+        ledger,
+        change(
+            effective_from=format_time(EFFECTIVE_MIN), effective_until=format_time(EFFECTIVE_MAX - 1), reason="for ever"
+        ),
+    )
+
+
+def test_an_explicit_null_is_the_same_as_leaving_it_out(ledger: Ledger) -> None:
+    (receipt,) = submit(ledger, change(effective_from=None, effective_until=None, reason=None, expected_version=None))
+    assert (receipt.effective_from, receipt.effective_until) == (NOW, None)
+
+
+# Retractions
+
+
+def test_a_retraction_names_a_change_that_there_is(ledger: Ledger) -> None:
+    (receipt,) = submit(ledger, change())
+    unknown = "00000000-0099" + receipt.event_id[13:]
+    for event_id in (unknown, "", "SECRET", receipt.event_id.upper() + "x"):
+        (fault,) = faults(ledger, retract(event_id, reason="why"))
+        assert fault == ("/event_id", "there is no event with this id in this ledger")
+
+
+def test_a_change_is_retracted_once(ledger: Ledger) -> None:
+    (receipt,) = submit(ledger, change())
+    twice = retract(receipt.event_id, reason="why")
+    (fault,) = faults(ledger, twice, twice)
+    assert fault == ("/events/1/event_id", "this change has been retracted already")
+    submit(ledger, twice)
+    (fault,) = faults(ledger, twice)
+    assert fault == ("/event_id", "this change has been retracted already")
+
+
+def test_a_retraction_cannot_be_retracted(ledger: Ledger) -> None:
+    (receipt,) = submit(ledger, change())
+    (retraction,) = submit(ledger, retract(receipt.event_id, reason="why"))
+    (fault,) = faults(ledger, retract(retraction.event_id, reason="why"))
+    assert "a retraction cannot be retracted" in fault.detail
+
+
+def test_a_definition_cannot_be_retracted(ledger: Ledger) -> None:
+    (receipt,) = submit(ledger, define())
+    (fault,) = faults(ledger, retract(receipt.event_id, reason="why"))
+    assert "only changes can be retracted" in fault.detail
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, True), (1, True)])
+def test_taking_back_what_is_effective_already_needs_a_reason(ledger: Ledger, offset: int, accepted: bool) -> None:
+    assert isinstance(ledger.clock, ManualClock)
+    start = NOW + HOUR
+    (receipt,) = submit(ledger, change(effective_from=format_time(start)))
+    ledger.clock.now_us = start - offset
+    if accepted:
+        submit(ledger, retract(receipt.event_id))
+    else:
+        (fault,) = faults(ledger, retract(receipt.event_id))
+        assert fault.pointer == "/reason"
+        submit(ledger, retract(receipt.event_id, reason="why"))
+
+
+# Definitions
+
+
+def test_a_setting_keeps_its_type(ledger: Ledger) -> None:
+    text = define(definition=definition(value_type="text", default="", protective=""))
+    (fault,) = faults(ledger, define(), text)
+    assert fault.pointer == "/events/1/definition/value_type"
+    submit(ledger, define())
+    (fault,) = faults(ledger, text)
+    assert fault.pointer == "/definition/value_type"
+
+
+def test_a_definition_holds_for_the_changes_that_come_with_it(ledger: Ledger) -> None:
+    beta = {**change(), "setting": "beta.search"}
+    (fault,) = faults(ledger, beta, define())
+    assert fault.pointer == "/events/0/setting"
+    submit(ledger, define(), beta)
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, True), (1, True)])
+def test_a_setting_can_be_changed_from_when_it_is_defined(ledger: Ledger, offset: int, accepted: bool) -> None:
+    start = NOW + HOUR
+    submit(ledger, define(effective_from=format_time(start)))
+    body = {**change(effective_from=format_time(start + offset)), "setting": "beta.search"}
+    if accepted:
+        submit(ledger, body)
+    else:
+        (fault,) = faults(ledger, body)
+        assert "not defined yet" in fault.detail
+
+
+def test_of_two_definitions_in_one_batch_the_later_one_holds_whatever_their_order(ledger: Ledger) -> None:
+    for_accounts = define(definition=definition(kinds=["account"]), effective_from=format_time(NOW + HOUR))
+    for_orgs = define()
+    now = {**change(), "setting": "beta.search"}
+    later = {**now, "effective_from": format_time(NOW + HOUR)}
+    for definitions in ((for_accounts, for_orgs), (for_orgs, for_accounts)):
+        (fault,) = faults(ledger, *definitions, now, later)
+        assert fault == ("/events/3/setting", "this setting belongs to subjects of kind account, not org")
+
+
+def test_equal_json_values_have_one_canonical_text() -> None:
+    assert canonical_json({"b": [1, "é"], "a": None}) == canonical_json({"a": None, "b": [1, "é"]})
+    assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
