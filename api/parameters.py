@@ -29,6 +29,10 @@ class Unreadable(ValueError):
     """The value cannot be read. The message says what would do, and never what was sent."""
 
 
+class UnreadableTime(Unreadable):
+    """Not a time with an offset."""
+
+
 class Parameter(NamedTuple):
     """`read` turns the text into the value or raises `Unreadable`; `default` stands in where it is not given."""
 
@@ -55,6 +59,7 @@ def read_query(request: Request, *parameters: Parameter) -> dict[str, Any]:
     """Name → value of every one of `parameters`. Raises `Refused`, naming every fault."""
     values: dict[str, Any] = {}
     faults: list[At] = []
+    code = "bad_time"
     known = {parameter.name: parameter for parameter in parameters}
     for name, text in _pairs(request.scope["query_string"]):
         try:
@@ -62,12 +67,15 @@ def read_query(request: Request, *parameters: Parameter) -> dict[str, Any]:
         except Unreadable as error:
             # An unknown name is the caller's own text, so it is not repeated.
             faults.append(At("query", name if name in known else "", str(error)))
-    missing = [parameter for parameter in parameters if parameter.name not in values]
+            code = code if isinstance(error, UnreadableTime) else "bad_parameter"
     wrong = {fault.name for fault in faults}
-    faults += [At("query", p.name, "the parameter is required") for p in missing if p.required and p.name not in wrong]
+    missing = [parameter for parameter in parameters if parameter.name not in values]
+    for parameter in missing:
+        if parameter.required and parameter.name not in wrong:
+            faults.append(At("query", parameter.name, "the parameter is required"))
+            code = "bad_parameter"
     if faults:
         first = faults[0]
-        code = "bad_time" if len(faults) == 1 and first.name in _TIMES else "bad_parameter"
         raise Refused(code, f"{first.name}: {first.detail}" if first.name else first.detail, faults)
     return values | {parameter.name: parameter.default for parameter in missing}
 
@@ -110,7 +118,7 @@ def _time(text: str) -> int:
     try:
         return parse_time(_SPACE_FOR_PLUS.sub("+", text))
     except BadTime as error:
-        raise Unreadable(error.detail) from None
+        raise UnreadableTime(error.detail) from None
 
 
 def _known_at(text: str) -> KnownAt:
@@ -119,7 +127,7 @@ def _known_at(text: str) -> KnownAt:
     try:
         return _time(text)
     except Unreadable as error:
-        raise Unreadable(f"{error}; or the word at, for what was in force") from None
+        raise UnreadableTime(f"{error}; or the word at, for what was in force") from None
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -236,9 +244,6 @@ EVENT_ID: Final = Parameter(
     "00000000-0013-8c4f-a1d2-5b6e7f809a1b",
     part="path",
 )
-
-_TIMES: Final = frozenset({"at", "known_at", "from", "to"})
-
 
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from granian.constants import HTTPModes, Interfaces
@@ -34,17 +35,17 @@ STOP_SECONDS_MAX: Final = 10
 """How long a request that is being answered may take to end when the server is told to stop."""
 
 
-def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable[[str], None] = print) -> None:
+def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable[[str], None] | None = None) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then ends what is being answered.
 
-    `port` 0: any free one. `announce` gets the one line that says where the server listens. Raises `BadInput` for an
-    address that is not loopback or is taken, and what opening a ledger raises.
+    `port` 0: any free one. `announce` gets the one line that says where the server listens, once it does; None: it is
+    printed. Raises `BadInput` for an address that is not loopback or is taken, and what opening a ledger raises.
     """
     address = loopback(host)
     port = free_port(address, port)
     service = Service.open(source)
     try:
-        asyncio.run(_run(service, address, port, announce))
+        asyncio.run(_run(service, address, port, announce or partial(print, flush=True)))
     finally:
         service.close()
 
@@ -101,5 +102,20 @@ async def _run(service: Service, address: str, port: int, announce: Callable[[st
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.stop)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    server.on_startup(lambda: announce(f"inforce listens on http://{shown}:{port}"))
-    await server.serve()
+    serving = asyncio.create_task(server.serve())
+    if await _listens(serving, address, port):
+        announce(f"inforce listens on http://{shown}:{port}")
+    await serving
+
+
+async def _listens(serving: asyncio.Task[None], address: str, port: int) -> bool:
+    """Waits until somebody can connect; granian does not say when. False: the server ended before."""
+    while not serving.done():
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.close()
+            return True
+    return False

@@ -99,5 +99,4 @@ class Service:
         self, kind: str | None, prefix: str | None, after: str | None, limit: int
     ) -> tuple[int, list[SubjectRow]]:
         """(position, subjects that have a history): see `TimelineStore.subjects`."""
-        self.query.pin()
-        return self.query.store.subjects(kind, prefix, after, limit)
+        return self.query.subjects(kind, prefix, after, limit)

@@ -158,70 +158,74 @@ def read_record(raw: object, now: int, pointer: str = "") -> RequestRecord:
         faults.extend(
             Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _MEMBERS
         )
-    ids = {name: _id(raw.get(name), f"{pointer}/{name}", faults) for name in (*_IDS, "model_id")}
-    if not faults and all(ids[name] is None for name in _IDS):
+    key, account, org, project, model = (_id(raw.get(name), pointer, name, faults) for name in (*_IDS, "model_id"))
+    if not faults and key is None and account is None and org is None and project is None:
         faults.append(Fault(pointer, f"one of {', '.join(_IDS)} is required"))
-    request_id = _text(raw.get("request_id"), f"{pointer}/request_id", faults)
+    request_id = _text(raw.get("request_id"), pointer, "request_id", faults)
     enforced = raw.get("enforced_position")
     if enforced is not None and (isinstance(enforced, bool) or not isinstance(enforced, int) or enforced < 0):
         faults.append(Fault(f"{pointer}/enforced_position", "a ledger position is a whole number, 0 or more"))
     at = now
-    if raw.get("at") is not None:
+    said_at = raw.get("at")
+    if said_at is not None:
         try:
-            at = parse_time(raw["at"])
+            at = parse_time(said_at)
         except BadTime as error:
             faults.append(Fault(f"{pointer}/at", error.detail))
-    handling = _observed(raw.get("handling"), f"{pointer}/handling", faults)
+    said_handling = raw.get("handling")
+    handling = None if said_handling is None else _observed(said_handling, f"{pointer}/handling", faults)
     if faults:
         first = faults[0]
         raise BadRecord(f"{first.pointer}: {first.detail}" if first.pointer else first.detail, tuple(faults))
-    return RequestRecord(at=at, request_id=request_id, enforced_position=enforced, handling=handling, **ids)
+    return RequestRecord(at, key, account, org, project, model, request_id, enforced, handling)
 
 
 def _observed(raw: object, pointer: str, faults: list[Fault]) -> Observed | None:
-    if raw is None:
-        return None
     if not isinstance(raw, dict):
         faults.append(Fault(pointer, "an object is required here"))
         return None
-    faults.extend(
-        Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _OBSERVED
-    )
-    flags: dict[str, Any] = {}
-    for name in ("stored", "cached", "trained"):
-        flags[name] = raw.get(name)
-        if flags[name] is not None and not isinstance(flags[name], bool):
-            faults.append(Fault(f"{pointer}/{name}", "the value must be true or false"))
+    if not raw.keys() <= _OBSERVED:
+        faults.extend(
+            Fault(f"{pointer}/{_escape(m)}", "this member does not belong here") for m in raw if m not in _OBSERVED
+        )
+    stored, cached, trained = (_flag(raw.get(name), pointer, name, faults) for name in ("stored", "cached", "trained"))
     network = raw.get("network")
     if network is not None and network not in ("public", "private"):
         faults.append(Fault(f"{pointer}/network", "network must be public or private"))
-    observed = Observed(
-        **flags,
-        forwarded_to=_text(raw.get("forwarded_to"), f"{pointer}/forwarded_to", faults),
-        region=_text(raw.get("region"), f"{pointer}/region", faults),
-        network=network,
-    )
+    forwarded_to = _text(raw.get("forwarded_to"), pointer, "forwarded_to", faults)
+    region = _text(raw.get("region"), pointer, "region", faults)
+    observed = Observed(stored, cached, trained, forwarded_to, region, network)
     return None if observed == _NOTHING_OBSERVED else observed
 
 
 _NOTHING_OBSERVED: Final = Observed()
 
 
-def _id(raw: object, pointer: str, faults: list[Fault]) -> str | None:
+# A log is read a million lines at a time, so the pointer to a member is only put together where it is needed.
+
+
+def _flag(raw: object, pointer: str, name: str, faults: list[Fault]) -> bool | None:
+    if raw is None or isinstance(raw, bool):
+        return raw
+    faults.append(Fault(f"{pointer}/{name}", "the value must be true or false"))
+    return None
+
+
+def _id(raw: object, pointer: str, name: str, faults: list[Fault]) -> str | None:
     if raw is None:
         return None
     if isinstance(raw, str) and is_id(raw):
         return raw
-    faults.append(Fault(pointer, "an id is 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"))
+    faults.append(Fault(f"{pointer}/{name}", "an id is 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"))
     return None
 
 
-def _text(raw: object, pointer: str, faults: list[Fault]) -> str | None:
+def _text(raw: object, pointer: str, name: str, faults: list[Fault]) -> str | None:
     if raw is None:
         return None
     if isinstance(raw, str) and 1 <= len(raw) <= TEXT_MAX:
         return raw
-    faults.append(Fault(pointer, f"a text of 1 to {TEXT_MAX} characters is required here"))
+    faults.append(Fault(f"{pointer}/{name}", f"a text of 1 to {TEXT_MAX} characters is required here"))
     return None
 
 

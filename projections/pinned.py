@@ -1,16 +1,13 @@
 """Questions that all rest on one position, however far the ledger moves on meanwhile: what an audit needs.
 
-Stored timelines serve as long as they stand at that position. Once they have moved on, a subject's events up to the
-position are folded instead, which is slower and gives the same answers. Proved by tests/test_pinned.py.
+Proved by tests/test_pinned.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from projections.changes import read_assertions
-from projections.in_force import Timelines, fold_both
+from projections.moments import Moment
 from projections.query import Query
 
 
@@ -24,30 +21,16 @@ class Pin(NamedTuple):
 
 
 class PinnedQuery(Query):
-    """The questions of `query`, as of its ledger's position now."""
+    """The questions of `query`, as of its ledger's position now. For one thread."""
 
     def __init__(self, query: Query) -> None:
-        position = query.pin()
-        super().__init__(query.ledger)
-        entry = self.ledger.recorder.entry(position)
-        self._position = position
-        self._head_recorded_at = entry.recorded_at if entry else None
-        self.pinned = Pin(
-            self.ledger.origin, position, self._head_recorded_at, entry.leaf_hash.hex() if entry else None
-        )
+        self.ledger = query.ledger
+        self.store = query.store
+        self.histories = query.histories
+        self._moment = query.moment()
+        entry = self.ledger.recorder.entry(self._moment.position)
+        leaf_hash = entry.leaf_hash.hex() if entry is not None else None
+        self.pinned = Pin(self.ledger.origin, self._moment.position, self._moment.recorded_at, leaf_hash)
 
-    def pin(self) -> int:
-        return self._position
-
-    def timelines_of(self, subject: str, position: int) -> Mapping[str, Timelines]:
-        assert position == self._position
-        cached = self._cache.get(subject)
-        if cached is None:
-            tracked, cached = self.store.subject(subject)
-            if tracked != position:
-                entries = self.ledger.stream(subject)
-                cached = fold_both(read_assertions(entry for entry in entries if entry.position <= position))
-            self._cache[subject] = cached
-            if len(self._cache) > self._cached_subjects_max:
-                self._cache.popitem(last=False)
-        return cached
+    def moment(self) -> Moment:
+        return self._moment

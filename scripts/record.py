@@ -218,8 +218,9 @@ def _rehearse(submissions: tuple[Submission, ...]) -> None:
 def export(db: str, out: str, personal: str | None) -> None:
     """Write every event, exactly as it was recorded.
 
-    One a line, in order of position. These bytes are the leaves that were hashed. inforce import restores them. Reasons are personal data, kept
-    beside the events and only committed to by them; --personal writes them to a file of their own.
+    One a line, in order of position. These bytes are the leaves that were hashed. inforce import restores them.
+    Reasons are personal data, kept beside the events and only committed to by them: --personal writes them to a
+    file of their own.
 
     \b
       inforce export | gzip > ledger.jsonl.gz

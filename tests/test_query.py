@@ -318,6 +318,23 @@ def test_diff_shows_a_default_that_changed(bench: Bench) -> None:
     assert (difference.before.value, difference.after.value, difference.after.source) == (True, False, "default")
 
 
+def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: Bench) -> None:
+    (bounded,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON, NOON + 10))
+    (mistake,) = bench.submit(NOON + 1, changed("org:acme", TRAINING, True))
+    (retraction,) = bench.submit(NOON + 2, retracted(mistake.event_id))
+
+    def changed_by(start: int, end: int) -> dict[str, list[int]]:
+        found = bench.query.diff("org:acme", start=start, end=end, known_at=IN_FORCE)[1]
+        return {d.after.setting: [said.position for said in d.changed_by] for d in found}
+
+    assert changed_by(NOON - 1, NOON) == {STORAGE: [bounded.position]}
+    assert bounded.position in changed_by(NOON + 9, NOON + 10)[STORAGE]
+    assert retraction.position in changed_by(NOON + 1, NOON + 2)[TRAINING]
+    backwards = bench.query.diff("org:acme", start=NOON, end=NOON - 1, known_at=IN_FORCE)[1]
+    assert [(d.before.value, d.after.value) for d in backwards] == [(True, False)]
+    assert [said.position for said in backwards[0].changed_by] == [bounded.position]
+
+
 def test_the_catalog_at_earlier_times(bench: Bench) -> None:
     bench.submit(NOON, defined("beta.search", NOON + HOUR))
     bench.submit(NOON + 2 * HOUR, defined("beta.search", NOON + HOUR, default=True))
@@ -374,6 +391,33 @@ def test_a_tiny_cache_gives_the_same_answers(bench: Bench) -> None:
     assert tiny.state(subjects[2], at=NOON + 1).settings[STORAGE].value is True
 
 
+def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
+    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key was read before it changed hands, the organization's settings after."""
+    bench.submit(NOON, changed("org:a", STORAGE, True, NOON - HOUR), changed("key:k1", "owner", "org:a", NOON - HOUR))
+    record = read_record({"key_id": "k1", "handling": {"stored": True}}, NOON + HOUR)
+    read = bench.query.store.subject
+    moved: list[Receipt] = []
+
+    def read_and_move_on(subject: str) -> Any:
+        found = read(subject)
+        if subject == "key:k1" and not moved:
+            with open_ledger(database_url, clock=ManualClock(NOON + 1)) as ledger:
+                events = [changed("key:k1", "owner", "org:b"), changed("org:a", STORAGE, False)]
+                events.append(changed("org:b", STORAGE, True))
+                moved.extend(ledger.submit(parse_submissions({"events": events}), actor="other"))
+                Query(ledger).moment()
+        return found
+
+    monkeypatch.setattr(bench.query.store, "subject", read_and_move_on)
+    decision = bench.query.check(record)
+    assert (decision.outcome.verdict, decision.outcome.governed_by.subject) == ("compliant", "org:a")
+    assert decision.as_of.position == moved[0].position - 1
+    assert bench.query.check(record).outcome.governed_by.subject == "org:b"
+    assert bench.query.check(record).as_of.position == moved[-1].position
+
+
 def test_answers_stay_whole_while_another_writes_and_projects(bench: Bench, database_url: str) -> None:
     """The key changes hands with every submission, and only the org that has it then stores. No answer ever shows the
     new owner with the old settings, or an older position than the answer before."""
@@ -394,7 +438,7 @@ def test_answers_stay_whole_while_another_writes_and_projects(bench: Bench, data
                 other = Query(ledger)
                 for step in range(1, rounds):
                     ledger.submit(parse_submissions({"events": handed_over(step)}), actor="other")
-                    other.pin()
+                    other.moment()
         except BaseException as error:
             failures.append(error)
 

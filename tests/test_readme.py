@@ -108,6 +108,7 @@ def serve(text: str, shown: str, folder: Path, environment: dict[str, str]) -> s
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {text}"], cwd=folder, env=environment, stdout=output, stderr=output
         )
+    said = ""
     for _wait in range(600):
         said = log.read_text(encoding="utf-8")
         if "\n" in said or process.poll() is not None:

@@ -247,7 +247,7 @@ def test_a_folder_that_is_not_there(inforce: Inforce) -> None:
     must_refuse(inforce("submit", "org:acme", "training.opt_in", "true", "--db", "sqlite:///no/such/ledger.db"), 3)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", ""])  # noqa: S104 - it is refused
 def test_the_server_listens_on_this_machine_only(host: str, inforce: Inforce, folder: Path) -> None:
     must_refuse(inforce("serve", "--host", host))
     assert list(folder.iterdir()) == []

@@ -92,7 +92,12 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(inforce: Inforce, folde
     env = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     for verb in ("export", "replay", "history catalog:settings"):
         ran = subprocess.run(
-            ["bash", "-c", script.replace("export", verb)], capture_output=True, text=True, cwd=folder, env=env
+            ["bash", "-c", script.replace("export", verb)],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=env,
         )
         assert ran.stderr == ""
         assert ran.stdout.strip() in ("0", "141")

@@ -1,0 +1,176 @@
+"""The OpenAPI document, the domain and the real answers say the same."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+from starlette.testclient import TestClient
+
+from api import schemas
+from api.app import create_app
+from ledger import submissions
+from ledger.catalog import Definition
+from ledger.codec import Leaf, LeafData
+from ledger.store import Receipt
+from projections.decision import Observed, RequestRecord
+from tests.api.asking import changed, get, problem, submit
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A ledger with one of everything."""
+    with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('story')}/ledger.db")) as client:
+        for name, example in schemas.SUBMISSION_EXAMPLES.items():
+            body = example["value"]
+            if name == "retract":
+                first = get(client, "/v1/events?subject=org:acme")["events"][0]["id"]
+                body = body | {"event_id": first}
+            submit(client, body)
+        submit(client, changed("account:u1", "training.opt_in", True))
+        yield client
+
+
+def test_every_submission_example_is_recorded(story: TestClient) -> None:
+    types = {event["type"] for event in get(story, "/v1/events?limit=1000")["events"]}
+    assert types == {f"inforce.{name}.v1" for name in submissions.TYPES}
+
+
+@pytest.mark.parametrize("example", schemas.CHECK_EXAMPLES.values(), ids=schemas.CHECK_EXAMPLES.keys())
+def test_every_check_example_is_decided(story: TestClient, example: Any) -> None:
+    answer = story.post("/v1/checks", json=example["value"])
+    assert answer.status_code == 200, answer.text
+    model = schemas.Decisions if "requests" in example["value"] else schemas.Decision
+    model.model_validate_json(answer.text)
+
+
+QUESTIONS: list[tuple[str, type[BaseModel]]] = [
+    ("/v1/events?limit=1000", schemas.EventPage),
+    ("/v1/subjects", schemas.SubjectPage),
+    ("/v1/catalog", schemas.Catalog),
+    ("/healthz", schemas.Health),
+    ("/readyz", schemas.Ready),
+    ("/problems", schemas.ProblemKinds),
+    ("/problems/not_found", schemas.ProblemKind),
+    *(
+        (f"/v1/subjects/{subject}/{call}", model)
+        for subject in ("org:acme", "key:k1", "model:deepseek-ai/DeepSeek-V3", "account:u1", "catalog:settings")
+        for call, model in (
+            ("state", schemas.State),
+            ("state?at=2026-01-01T00:00:00Z&known_at=at", schemas.State),
+            ("timeline", schemas.Timeline),
+            ("timeline?known_at=at", schemas.Timeline),
+            ("history", schemas.History),
+            ("diff?from=2020-01-01T00:00:00Z", schemas.Differences),
+            ("diff?from=2020-01-01T00:00:00Z&known_at=at", schemas.Differences),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "model"), QUESTIONS)
+def test_real_answers_fit_the_documented_shapes_exactly(story: TestClient, path: str, model: type[BaseModel]) -> None:
+    answer = story.get(path)
+    assert answer.status_code == 200, answer.text
+    model.model_validate_json(answer.text)
+
+
+def test_a_receipt_and_an_event_fit_too(story: TestClient) -> None:
+    answer = story.post("/v1/events", json=changed("org:other", "training.opt_in", True))
+    schemas.Receipts.model_validate_json(answer.text)
+    schemas.Event.model_validate_json(story.get(answer.headers["location"]).text)
+
+
+@pytest.mark.parametrize("model", schemas.ANSWER_EXAMPLES, ids=lambda model: model.__name__)
+def test_every_answer_example_fits_its_shape(model: type[BaseModel]) -> None:
+    model.model_validate(schemas.ANSWER_EXAMPLES[model])
+
+
+def test_every_request_example_fits_its_shape() -> None:
+    sent = schemas.SettingChange | schemas.SettingClear | schemas.ChangeRetraction | schemas.SettingDefined
+    adapter: TypeAdapter[Any] = TypeAdapter(sent | schemas.SubmissionBatch)
+    for example in schemas.SUBMISSION_EXAMPLES.values():
+        adapter.validate_python(example["value"])
+    records: TypeAdapter[Any] = TypeAdapter(schemas.RequestRecord | schemas.RequestRecords)
+    for example in schemas.CHECK_EXAMPLES.values():
+        records.validate_python(example["value"])
+
+
+@pytest.mark.parametrize(
+    ("shown", "domain"),
+    [
+        (schemas.SettingChange, submissions.ChangeSetting),
+        (schemas.SettingClear, submissions.ClearSetting),
+        (schemas.ChangeRetraction, submissions.RetractChange),
+        (schemas.SettingDefined, submissions.DefineSetting),
+        (schemas.SettingDefinition, Definition),
+    ],
+)
+def test_what_is_shown_is_what_is_taken(shown: type[BaseModel], domain: type[BaseModel]) -> None:
+    def members(model: type[BaseModel]) -> dict[str, bool]:
+        return {name: field.is_required() for name, field in model.model_fields.items()}
+
+    assert members(shown) == members(domain)
+
+
+def test_the_other_shapes_have_the_members_of_the_domain() -> None:
+    assert set(schemas.RequestRecord.model_fields) == set(RequestRecord._fields)
+    assert set(schemas.ObservedHandling.model_fields) == set(Observed._fields)
+    assert set(schemas.Receipt.model_fields) == set(Receipt._fields)
+    assert set(schemas.Event.model_fields) == set(Leaf.__struct_fields__)
+    assert set(schemas.EventData.model_fields) == set(LeafData.__struct_fields__)
+
+
+def test_the_document_holds_together(story: TestClient) -> None:
+    document = get(story, "/openapi.json")
+    assert document["openapi"].startswith("3.1")
+    defined = document["components"]["schemas"]
+    references = set(_references(document))
+    assert references
+    assert {reference.removeprefix("#/components/schemas/") for reference in references} <= set(defined)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            where = f"{method} {path}"
+            assert operation["summary"], where
+            assert operation["operationId"], where
+            named = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
+            assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}, where
+            for status, answer in operation["responses"].items():
+                problems = int(status) >= 400
+                (media_type,) = answer["content"]
+                assert (media_type == "application/problem+json") == problems, (where, status)
+            assert "500" in operation["responses"], where
+            if "requestBody" in operation:
+                assert {"400", "408", "413", "415", "422"} <= set(operation["responses"]), where
+    ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(ids) == len(set(ids))
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "$ref":
+                yield inner
+            else:
+                yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+def test_an_application_over_no_ledger_does_not_start(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no ledger at all, but some text that is longer than a header of SQLite would be" * 3)
+    app = create_app(f"sqlite:///{file}")
+    with pytest.raises(Exception, match="no SQLite file"), TestClient(app):
+        pass
+    assert file.read_text().startswith("no ledger")
+
+
+def test_nothing_is_served_under_another_name(tmp_path: Path) -> None:
+    app = create_app(f"sqlite:///{tmp_path}/ledger.db", hosts={"localhost"})
+    with TestClient(app, base_url="http://localhost:8000") as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz", headers={"Host": "LOCALHOST"}).status_code == 200
+        problem(client.get("/healthz", headers={"Host": "evil.example"}), "host_not_served")

@@ -1,0 +1,221 @@
+"""The real server, over a real socket: where it listens, what it refuses, and how it stops."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.server import free_port, loopback, serve
+from ledger.errors import BadInput, LedgerUnavailable
+from tests.api.asking import GENESIS, changed
+
+SERVE = "import sys; from api.server import serve; serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
+
+
+@contextmanager
+def running(
+    url: str, host: str = "127.0.0.1", port: int = 0, *, before: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", before + SERVE, url, host, str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        listens = re.fullmatch(r"inforce listens on http://(127\.0\.0\.1|\[::1\]):(\d+)\n", line)
+        assert listens, line
+        yield process, int(listens[2])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with running(f"sqlite:///{tmp_path_factory.mktemp('served')}/ledger.db") as (_, port):
+        yield port
+
+
+def talk(
+    port: int, method: str, path: str, body: Any = None, host: str = "127.0.0.1", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    connection = HTTPConnection(host, port, timeout=60)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def test_the_main_calls_over_a_socket(port: int) -> None:
+    status, headers, body = talk(port, "POST", "/v1/events", json.dumps(CHANGE), Idempotency_Key='"k"')
+    assert (status, json.loads(body)["position"]) == (201, GENESIS + 1)
+    for spelling in ("model:deepseek-ai/DeepSeek-V3", "model%3Adeepseek-ai%2FDeepSeek-V3"):
+        status, _, body = talk(port, "GET", f"/v1/subjects/{spelling}/state?setting=model.hosting")
+        assert (status, json.loads(body)["settings"]["model.hosting"]["value"]) == (200, "hosted")
+    status, _, leaf = talk(port, "GET", headers["location"])
+    _, _, feed = talk(port, "GET", f"/v1/events?after={GENESIS}")
+    assert leaf in feed
+    record = {"org_id": "acme", "model_id": "deepseek-ai/DeepSeek-V3"}
+    status, _, body = talk(port, "POST", "/v1/checks", json.dumps(record))
+    assert (status, json.loads(body)["verdict"]) == (200, "allowed")
+
+
+def test_head_and_options_over_a_socket(port: int) -> None:
+    at = "?at=2026-01-01T00:00:00Z&known_at=2026-01-01T00:00:00Z"
+    status, headers, body = talk(port, "HEAD", f"/v1/catalog{at}")
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) == len(talk(port, "GET", f"/v1/catalog{at}")[2])
+    status, headers, body = talk(port, "OPTIONS", "/v1/events")
+    assert (status, headers["allow"], body) == (204, "GET, HEAD, OPTIONS, POST", b"")
+
+
+def test_a_body_that_is_too_large_gets_its_answer(port: int) -> None:
+    for size in (1_048_577, 20_000_000):
+        status, headers, body = talk(port, "POST", "/v1/events", b"x" * size)
+        assert (status, json.loads(body)["code"]) == (413, "body_too_large")
+    status, headers, body = talk(port, "POST", "/v1/events", (b"x" * 65_536 for _ in range(20)))
+    assert (status, headers["content-type"]) == (413, "application/problem+json")
+    assert json.loads(body)["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("path", ["/%ff%00", "/v1/subjects/%ff/state", "/v1/events/%00", "/v1/events?after=%ff"])
+def test_odd_paths_over_a_socket(port: int, path: str) -> None:
+    status, headers, _ = talk(port, "GET", path)
+    assert status in (404, 422)
+    assert headers["content-type"] == "application/problem+json"
+
+
+def test_another_host_name_is_refused_over_a_socket(port: int) -> None:
+    status, _, body = talk(port, "GET", "/v1/catalog", Host="rebound.example")
+    assert (status, json.loads(body)["code"]) == (421, "host_not_served")
+
+
+def test_many_callers_at_once(port: int) -> None:
+    def one(number: int) -> int:
+        if number % 4:
+            return talk(port, "POST", "/v1/checks", json.dumps({"org_id": f"o{number}"}))[0]
+        return talk(port, "POST", "/v1/events", json.dumps(changed(f"org:o{number}", "training.opt_in", True)))[0]
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(one, range(80)))
+    assert statuses == [200 if number % 4 else 201 for number in range(80)]
+    positions = [
+        event["data"]["position"] for event in json.loads(talk(port, "GET", "/v1/events?limit=1000")[2])["events"]
+    ]
+    assert positions == list(range(1, len(positions) + 1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
+    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
+        assert talk(port, "POST", "/v1/events", json.dumps(CHANGE))[0] == 201
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_what_is_being_answered_when_it_is_told_to_stop_is_answered(tmp_path: Path) -> None:
+    body = json.dumps({"requests": [{"org_id": f"o{number % 50}"} for number in range(10_000)]})
+    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(talk, port, "POST", "/v1/checks", body)
+        time.sleep(0.4)
+        assert not answer.done()
+        process.send_signal(signal.SIGTERM)
+        status, _, decisions = answer.result(60)
+        assert (status, len(json.loads(decisions)["decisions"])) == (200, 10_000)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    before = "import api.bodies; api.bodies.SECONDS_MAX = 0.5\n"
+    with (
+        running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=30) as slow,
+    ):
+        slow.sendall(
+            b"POST /v1/checks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        assert slow.recv(65_536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_port_that_is_taken_is_one_clear_line(port: int, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"port {port} of 127.0.0.1 is taken"):
+        serve(f"sqlite:///{tmp_path}/ledger.db", port=port)
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_a_ledger_that_is_none_is_said_before_anything_listens(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("some text" * 100)
+    said: list[str] = []
+    with pytest.raises(LedgerUnavailable):
+        serve(f"sqlite:///{tmp_path}/notes.txt", port=0, announce=said.append)
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        ".".join("0000"),
+        "::",
+        "192.168.1.10",
+        "10.0.0.1",
+        "example.com",
+        "",
+        "127.0.0.1.evil.example",
+        "::ffff:127.0.0.1",
+    ],
+)
+def test_any_address_but_loopback_is_refused(host: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="without authentication"):
+        serve(f"sqlite:///{tmp_path}/ledger.db", host)
+    assert not (tmp_path / "ledger.db").exists()
+
+
+def test_loopback_has_many_names() -> None:
+    assert [loopback(host) for host in ("localhost", "127.0.0.1", "127.8.9.10", "::1")] == [
+        *("127.0.0.1", "127.0.0.1", "127.8.9.10", "::1")
+    ]
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_is_none(port: int) -> None:
+    with pytest.raises(BadInput, match="from 0 to 65535"):
+        free_port("127.0.0.1", port)
+
+
+def test_it_listens_on_ipv6(tmp_path: Path) -> None:
+    try:
+        free_port("::1", 0)
+    except BadInput:
+        pytest.skip("this machine has no IPv6 loopback")
+    with running(f"sqlite:///{tmp_path}/ledger.db", "::1") as (_, port):
+        assert talk(port, "GET", "/healthz", host="::1")[0] == 200
+
+
+def test_nobody_keeps_the_server_waiting_with_half_a_header(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        assert talk(port, "GET", "/healthz")[0] == 200

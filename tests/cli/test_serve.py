@@ -1,0 +1,29 @@
+"""serve: begins a ledger, says where it listens, answers, and ends when it is told to."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from urllib.request import urlopen
+
+from tests.cli.test_main import COMMAND, ENVIRONMENT
+from tests.support.command import Inforce
+
+
+def test_a_server_says_where_it_listens_and_ends_well(inforce: Inforce, folder: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT
+    ) as server:
+        assert server.stdout is not None
+        try:
+            url = server.stdout.readline().split()[-1]
+            with urlopen(f"{url}/healthz", timeout=10) as answer:  # noqa: S310 - the server's own address
+                assert answer.status == 200
+            assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
+            with urlopen(f"{url}/v1/subjects/org:acme/state", timeout=10) as answer:  # noqa: S310
+                said = json.load(answer)
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
+    by_verb = inforce("state", "org:acme", "--format", "json").json()
+    assert said["settings"] == by_verb["settings"]
