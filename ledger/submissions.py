@@ -296,7 +296,7 @@ class _Deciding:
         if defined is None:
             if submission.setting in self.catalog:
                 raise _Refused("/setting", "the setting was not defined yet at the change's effective_from")
-            raise _Refused("/setting", "unknown setting; GET /v1/catalog lists those that are defined")
+            raise _Refused("/setting", "unknown setting; the catalog lists those that are defined")
         if submission.effective_from is None:
             if defined.effective_until is not None:
                 self._not_after(defined.effective_until - 1)

@@ -97,7 +97,7 @@ class Query:
         view = View(moment, at, known_at)
         defined = view.settings(CATALOG_SUBJECT)
         if settings is not None and not set(settings) <= set(defined):
-            raise NotFound("a setting is not defined; GET /v1/catalog lists those that are")
+            raise NotFound("a setting is not defined; the catalog lists those that are")
         wanted = sorted(defined) if settings is None else settings
         states = (view.setting(subject, setting) for setting in wanted)
         found = {s.setting: s for s in states if s.source in ("explicit", "default")}
@@ -118,7 +118,7 @@ class Query:
             for interval in intervals(subject, key, view.timeline(subject, key), view.timeline(CATALOG_SUBJECT, key))
         ]
         if setting is not None and all(interval.source in ("undefined", "not_applicable") for interval in found):
-            raise NotFound(f"{subject} has no setting {setting}; GET /v1/catalog lists those that are defined")
+            raise NotFound(f"{subject} has no setting {setting}; the catalog lists those that are defined")
         instant = None if known_at == IN_FORCE else self._instant(BEGINNING, known_at, moment)
         return TimelineAnswer(subject, instant, moment.position, tuple(found))
 

@@ -58,7 +58,7 @@ def print_decision(decision: Decision) -> None:
             f"{lag.lag_us / 1e6:.6g} s"
         )
     print_line(f"governed by  {governed(outcome)}")
-    print_line(f"may          {may(outcome.handling)}")
+    print_handling(outcome.handling)
     print_line(f"as of        {human_time(as_of.at)}, known at {human_time(as_of.known_at)}, position {as_of.position}")
     if outcome.evidence:
         print_line()
@@ -72,7 +72,7 @@ def _print_hindsight(later: Outcome, changed_by: Iterable[SettingState | Retract
     print_line(f"in hindsight: {later.verdict}", _STYLES.get(later.verdict, "bold green"))
     for reason in later.reasons:
         print_line(f"  {reason}: {REASONS[reason]}")
-    print_line(f"may          {may(later.handling)}")
+    print_handling(later.handling)
     for by in changed_by:
         if isinstance(by, Retraction):
             print_line(
@@ -105,21 +105,23 @@ def governed(outcome: Outcome) -> str:
     return f"{subject or 'nobody that can be told'}{way}"
 
 
-def may(handling: Handling) -> str:
-    """The handling in words."""
-    allowed = {
+def print_handling(handling: Handling) -> None:
+    """What may be done with the data, and what not, in words."""
+    deeds = {
         "store": handling.may_store,
         "cache": handling.may_cache,
         "train": handling.may_train,
         "leave the platform": handling.may_leave_platform,
     }
-    words = [name if yes else f"not {name}" for name, yes in allowed.items()]
+    for permitted, heading in ((True, "may"), (False, "may not")):
+        named = [deed for deed, yes in deeds.items() if yes is permitted]
+        if named:
+            print_line(f"{heading:<13}{', '.join(named)}")
     regions = handling.allowed_regions
     if regions is not None:
-        words.append(f"only in {', '.join(regions)}" if regions else "in no region")
+        print_line(f"regions      {', '.join(regions) if regions else 'none'}")
     if handling.private_network_required:
-        words.append("on a private network only")
+        print_line("network      private only")
     policy = handling.data_policy
     if policy.by == "provider":
-        words.append(f"under the data policy of {policy.name or 'an unknown provider'} {policy.url or ''}".rstrip())
-    return ", ".join(words)
+        print_line(f"data policy  of {policy.name or 'an unknown provider'} {policy.url or ''}".rstrip())

@@ -51,7 +51,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def submissions(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The history as an import file. Values of every type are kept as their JSON text, because a setting has one type."""
+    """The history as an import file. Values are kept as their JSON texts, because a setting has one type for ever."""
     first = events[0]["at"]
     for setting in sorted({event["setting"] for event in events}):
         yield {
