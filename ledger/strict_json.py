@@ -74,21 +74,23 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_co
 
 def _check(value: Any) -> None:
     level: list[Any] = [value]
-    for _depth in range(MAX_DEPTH + 1):
+    depth = 0
+    while level:
         below: list[Any] = []
         for item in level:
             if isinstance(item, str):
                 _check_text(item)
-            elif isinstance(item, dict):
-                for name in item:
-                    _check_text(name)
-                below.extend(item.values())
-            elif isinstance(item, list):
-                below.extend(item)
-        if not below:
-            return
+            elif isinstance(item, dict | list):
+                if depth == MAX_DEPTH:
+                    raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels")
+                if isinstance(item, dict):
+                    for name in item:
+                        _check_text(name)
+                    below.extend(item.values())
+                else:
+                    below.extend(item)
         level = below
-    raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels")
+        depth += 1
 
 
 def _check_text(text: str) -> None:

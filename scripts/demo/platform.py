@@ -8,6 +8,7 @@ never from asking `check`.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from ledger.catalog import BUILT_IN
@@ -72,6 +73,8 @@ class Platform:
         self.told: list[Line] = []
         self.rewritten: list[Rewritten] = []
         self.narrowed: list[Narrowed] = []
+        self.pages: Counter[str] = Counter()
+        """Subject → how often something of it was written in the books; "" for what concerns everybody."""
         self._diary: list[tuple[int, int, tuple[str, str] | None, Any]] = []
         self._noted = 0
 
@@ -99,6 +102,7 @@ class Platform:
             _, _, entry, value = heapq.heappop(self._diary)
             if entry is None:
                 self.defaults.update(value)
+                self.pages[""] += 1
             else:
                 self._write(entry, value)
         self.clock.now_us = now
@@ -171,6 +175,7 @@ class Platform:
         heapq.heappush(self._diary, (instant, self._noted, entry, value))
 
     def _write(self, entry: tuple[str, str], value: Any) -> None:
+        self.pages["" if entry[1] == "model.hosting" else entry[0]] += 1
         if value is CLEARED:
             self.books.pop(entry, None)
         else:

@@ -45,7 +45,6 @@ TURNED_AWAY_SHARE: Final = 0.5
 UNOBSERVED_SHARE: Final = 0.03
 CARELESS: Final = ("org:bluefin", "org:harbor-health", "org:northgate-labs", "org:quill-legal")
 """Half of what is planted is planted here, where it can be."""
-_MODELS: Final = tuple((model, model.subject) for model in MODELS)
 _ATTEMPTS_MAX: Final = 400
 _ORG_WEIGHT: Final = 6
 _SETTING_OF_LAG: Final[dict[str, Reason]] = {
@@ -77,6 +76,16 @@ class Request(NamedTuple):
     truth: Truth | None
 
 
+Usable = tuple[Model, str | None, list[str]]
+"""A model that may be used, to whom it is forwarded if at all, and where."""
+
+
+class Rules(NamedTuple):
+    usable: list[Usable]
+    may: list[tuple[str, bool]]
+    private: bool
+
+
 class Traffic:
     """Makes requests as of the platform's present."""
 
@@ -85,7 +94,8 @@ class Traffic:
         self.rng = rng
         self.made = 0
         self._senders: list[str] = []
-        self._known = 0
+        self._senders_known = 0
+        self._known_rules: dict[str, tuple[tuple[int, int], Rules]] = {}
 
     def early(self, at: int) -> Request:
         """From before the ledger: nobody can say what was in force."""
@@ -155,8 +165,8 @@ class Traffic:
 
     def _sender(self) -> str:
         """An organization or account; organizations send more."""
-        if self._known != len(self.platform.keys):
-            self._known = len(self.platform.keys)
+        if self._senders_known != len(self.platform.keys):
+            self._senders_known = len(self.platform.keys)
             self._senders = [
                 subject
                 for subject in self.platform.keys
@@ -173,15 +183,14 @@ class Traffic:
         if kind_of(governing) not in ("org", "account"):
             return None
         self._name_more(record, chain)
-        regions = platform.value(governing, "residency.regions")
-        model = rng.choice(self._usable(governing, regions))
+        rules = self._rules(governing)
+        model, provider, regions = rng.choice(rules.usable)
         record["model_id"] = model.id
-        may = {name: platform.value(governing, setting) is True for name, setting in _DONE.items()}
-        handling: dict[str, Any] = {name: allowed and rng.random() < 0.7 for name, allowed in may.items()}
-        if platform.value(model.subject, "model.hosting") == "passthrough":
-            handling["forwarded_to"] = model.author
-        handling["region"] = rng.choice([region for region in model.regions if not regions or region in regions])
-        private = platform.value(governing, "network.private_only") or rng.random() < 0.3
+        handling: dict[str, Any] = {name: allowed and rng.random() < 0.7 for name, allowed in rules.may}
+        if provider is not None:
+            handling["forwarded_to"] = provider
+        handling["region"] = rng.choice(regions)
+        private = rules.private or rng.random() < 0.3
         handling["network"] = "private" if private else "public"
         record["handling"] = handling
         if rng.random() < 0.5:
@@ -210,15 +219,26 @@ class Traffic:
         if members and not any(kind_of(subject) == "account" for subject in chain) and self.rng.random() < 0.3:
             record["account_id"] = self.rng.choice(members)
 
-    def _usable(self, governing: str, regions: tuple[str, ...]) -> list[Model]:
-        passthrough = self.platform.value(governing, "passthrough.allowed") is True
-        books, wanted = self.platform.books, set(regions)
-        return [
-            model
-            for model, subject in _MODELS
-            if (passthrough or books[subject, "model.hosting"] == "hosted")
-            and (not wanted or not wanted.isdisjoint(model.regions))
-        ]
+    def _rules(self, governing: str) -> Rules:
+        """What the books say of who governs; looked up again where something was written since."""
+        pages = self.platform.pages
+        stamp = (pages[""], pages[governing])
+        known = self._known_rules.get(governing)
+        if known is None or known[0] != stamp:
+            known = self._known_rules[governing] = stamp, self._look_up(governing)
+        return known[1]
+
+    def _look_up(self, governing: str) -> Rules:
+        value = self.platform.value
+        allowed = value(governing, "residency.regions")
+        usable: list[Usable] = []
+        for model in MODELS:
+            passthrough = value(model.subject, "model.hosting") == "passthrough"
+            regions = [region for region in model.regions if not allowed or region in allowed]
+            if regions and (not passthrough or value(governing, "passthrough.allowed") is True):
+                usable.append((model, model.author if passthrough else None, regions))
+        may = [(name, value(governing, setting) is True) for name, setting in _DONE.items()]
+        return Rules(usable, may, value(governing, "network.private_only") is True)
 
     def _finished(self, draft: Draft, governing: str | None, truth: Truth | None) -> Request:
         at = self.platform.clock.now_us
