@@ -129,9 +129,11 @@ def run(text: str, shown: str, folder: Path, environment: dict[str, str]) -> Non
 
 
 def test_every_variable_of_the_environment_is_documented() -> None:
+    documented = set(re.findall(r"`(INFORCE_[A-Z_]+)`", README))
     named = set()
     for folder in ("ledger", "projections", "api", "scripts", "tests"):
         for path in (REPOSITORY / folder).rglob("*"):
             if path.is_file() and path.suffix in (".py", "") and "__pycache__" not in path.parts:
-                named |= set(re.findall(r"\bINFORCE_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
-    assert named <= set(re.findall(r"\bINFORCE_[A-Z_]+\b", README))
+                named |= set(re.findall(r"[\"'$]\{?(INFORCE_[A-Z_]*[A-Z])\b", path.read_text(encoding="utf-8")))
+    assert len(named) >= 5
+    assert named <= documented
