@@ -16,7 +16,7 @@ from ledger.times import BEGINNING, END, format_time
 from projections.changes import Change, Retraction
 from projections.decision import Decision, change_json, decision_json, retraction_json
 from projections.history import HistoryAnswer
-from projections.query import IN_FORCE, Difference, StateAnswer, TimelineAnswer
+from projections.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.state import Interval, SettingState
 from projections.timelines import SubjectRow
 
@@ -100,16 +100,13 @@ def history_json(answer: HistoryAnswer) -> dict[str, Any]:
     }
 
 
-def diff_json(
-    subject: str, start: int, end: int, known_at: int | None, position: int, differences: Iterable[Difference]
-) -> dict[str, Any]:
-    """`known_at` None: in force."""
+def diff_json(subject: str, start: int, end: int, answer: DiffAnswer) -> dict[str, Any]:
     return {
         "subject": subject,
         "from": format_time(start),
         "to": format_time(end),
-        "known_at": IN_FORCE if known_at is None else format_time(known_at),
-        "position": position,
+        "known_at": IN_FORCE if answer.known_at is None else format_time(answer.known_at),
+        "position": answer.position,
         "differences": [
             {
                 "setting": difference.after.setting,
@@ -117,7 +114,7 @@ def diff_json(
                 "after": _setting_json(difference.after),
                 "changed_by": [_said_json(said) for said in difference.changed_by],
             }
-            for difference in differences
+            for difference in answer.differences
         ],
     }
 
@@ -128,12 +125,12 @@ def _said_json(said: Change | Retraction) -> dict[str, Any]:
     return {"setting": said.setting, "value": said.value} | change_json(said)
 
 
-def catalog_json(at: int, known_at: int, position: int, definitions: Mapping[str, Change]) -> dict[str, Any]:
+def catalog_json(at: int, answer: CatalogAnswer) -> dict[str, Any]:
     return {
         "at": format_time(at),
-        "known_at": format_time(known_at),
-        "position": position,
-        "settings": {key: _definition_json(change) for key, change in definitions.items()},
+        "known_at": format_time(answer.known_at),
+        "position": answer.position,
+        "settings": {key: _definition_json(change) for key, change in answer.definitions.items()},
     }
 
 

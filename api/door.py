@@ -16,6 +16,7 @@ from collections.abc import Collection
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -61,6 +62,9 @@ class Door:
         try:
             early = self._early(scope, host)
             await (self.app if early is None else early)(scope, receive, send_on)
+        except ClientDisconnect:
+            # Before the body was all there, so nothing was begun, and nobody is left to be answered.
+            _log.info("%s: the caller hung up", where(scope))
         except Exception as error:
             _log.critical("%s: unexpected %s", where(scope), place_of(error))
             if started:

@@ -73,8 +73,10 @@ class Service:
         """The outcome of something that calls `submit`."""
         return await asyncio.get_running_loop().run_in_executor(self._writers, submission)
 
-    def submit(self, submissions: Sequence[Submission], idempotency: Idempotency | None) -> tuple[Receipt, ...]:
-        receipts = self.ledger.submit(submissions, actor=ANONYMOUS, idempotency=idempotency)
+    def submit(
+        self, submissions: Sequence[Submission], idempotency: Idempotency | None, *, batch: bool = False
+    ) -> tuple[Receipt, ...]:
+        receipts = self.ledger.submit(submissions, actor=ANONYMOUS, idempotency=idempotency, batch=batch)
         self._recorded_at = max(self._recorded_at, receipts[-1].recorded_at)
         return receipts
 

@@ -22,6 +22,8 @@ Value = bool | int | str | tuple[str, ...]
 
 TEXT_LENGTH_MAX: Final = 4096
 SET_SIZE_MAX: Final = 1000
+SHOWN_MEMBERS_MAX: Final = 20
+SHOWN_LENGTH_MAX: Final = 300
 INTEGER_MAX: Final = 2**53 - 1
 """Whole numbers beyond this lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
 
@@ -88,7 +90,7 @@ class Definition(BaseModel):
             case "one_of":
                 if isinstance(value, str) and value in (self.members or ()):
                     return value
-                raise WrongValue(f"the value must be one of {', '.join(self.members or ())}")
+                raise WrongValue(f"the value must be one of {_listed(self.members or ())}")
             case "subject_ref":
                 try:
                     return parse_subject(value, self.ref_kinds or KINDS)
@@ -105,7 +107,7 @@ class Definition(BaseModel):
             if not isinstance(member, str) or not 1 <= len(member) <= TEXT_LENGTH_MAX or not is_text(member):
                 raise WrongValue(f"{wanted}, each of 1 to {TEXT_LENGTH_MAX} characters")
             if self.members is not None and member not in self.members:
-                raise WrongValue(f"{wanted} among {', '.join(self.members)}")
+                raise WrongValue(f"{wanted} among {_listed(self.members)}")
         if len(set(value)) != len(value):
             raise WrongValue(wanted)
         return tuple(sorted(value))
@@ -122,6 +124,14 @@ class Definition(BaseModel):
         written |= {"writable_by": self.writable_by, "title": self.title}
         written |= {"description": self.description, "source": self.source}
         return written
+
+
+def _listed(members: tuple[str, ...]) -> str:
+    """The first members, as many as a sentence bears: a definition may have a megabyte of them."""
+    text = ", ".join(members[:SHOWN_MEMBERS_MAX])
+    if len(members) <= SHOWN_MEMBERS_MAX and len(text) <= SHOWN_LENGTH_MAX:
+        return text
+    return f"{text[:SHOWN_LENGTH_MAX]} … ({len(members)} in all; the catalog lists them)"
 
 
 class Defined(NamedTuple):

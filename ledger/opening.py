@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
@@ -12,6 +13,8 @@ from ledger.recorders.contract import IMPORTING, Recorder
 from ledger.recorders.sqlite import SQLiteLedgerDatastore, SQLiteLedgerRecorder
 from ledger.store import Ledger
 from ledger.subjects import is_origin
+
+_NOT_BEGUN: Final = "there is no ledger in this database yet; inforce serve, submit or import begins one"
 
 
 def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
@@ -44,9 +47,7 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
         meta = recorder.meta()
         if not meta:
             if not create:
-                raise LedgerUnavailable(
-                    "there is no ledger in this database yet; inforce serve, submit or import begins one"
-                )
+                raise LedgerUnavailable(_NOT_BEGUN)
             recorder.create({"origin": origin or new_origin()})
             meta = recorder.meta()
         if IMPORTING in meta:
@@ -56,6 +57,9 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
         ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
         if create:
             ledger.begin()
+        elif not ledger.head().position:
+            # Whoever began it was cut off between the tables and the catalog; create takes it up from there.
+            raise LedgerUnavailable(_NOT_BEGUN)
         return ledger
     except BaseException:
         recorder.close()

@@ -22,7 +22,7 @@ from ledger.events import SettingDefined
 from ledger.lines import Line
 from ledger.recorders.contract import Entry
 from ledger.restoring import Restored
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor
 from ledger.submissions import (
     EFFECTIVE_MIN,
     Entropy,
@@ -36,7 +36,6 @@ from ledger.submissions import (
 from ledger.times import format_time, parse_time
 
 DEFAULT_ACTOR: Final = "import"
-ACTOR_LENGTH_MAX: Final = 256
 
 
 class _Taken(NamedTuple):
@@ -91,7 +90,7 @@ def _parsed(line: Line) -> _Taken:
     except BadTime as error:
         raise BadImport(f"line {line.number}: /recorded_at: {error.detail}") from None
     actor = value.pop("actor", DEFAULT_ACTOR)
-    if not isinstance(actor, str) or not 1 <= len(actor) <= ACTOR_LENGTH_MAX:
+    if not is_actor(actor):
         raise BadImport(f"line {line.number}: /actor: a text of 1 to {ACTOR_LENGTH_MAX} characters is required")
     try:
         submission = parse_submission(value, "")
@@ -111,7 +110,7 @@ def _decided(taken: list[_Taken], recording: _Recording, entropy: Entropy) -> tu
     recorded_at = taken[0].recorded_at
     try:
         drafts = decide(
-            submissions, streams, now=recorded_at, actor=DEFAULT_ACTOR, entropy=entropy, imported=True
+            submissions, streams, now=recorded_at, actor=DEFAULT_ACTOR, entropy=entropy, imported=True, batch=True
         ).drafts
     except BadSubmission as error:
         raise _refused([_placed(fault, taken) for fault in error.faults]) from None
@@ -127,8 +126,6 @@ def _decided(taken: list[_Taken], recording: _Recording, entropy: Entropy) -> tu
 
 
 def _placed(fault: Fault, taken: list[_Taken]) -> tuple[int, Fault]:
-    if len(taken) == 1:
-        return taken[0].number, fault
     index, _, member = fault.pointer.removeprefix("/events/").partition("/")
     return taken[int(index)].number, fault._replace(pointer=f"/{member}" if member else "")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -30,7 +30,7 @@ from ledger.errors import (
 )
 from ledger.events import ChangeRetracted, SettingDefined
 from ledger.recorders.contract import Entry, Head, KnownSubmission, Recorded, Recorder, Stale
-from ledger.subjects import CATALOG_SUBJECT, is_text
+from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.submissions import (
     DefineSetting,
     Entropy,
@@ -44,6 +44,9 @@ from ledger.submissions import (
 from ledger.times import parse_time
 
 ATTEMPTS_MAX: Final = 100
+ATTEMPTS_UNLOCKED: Final = 3
+"""So often a submission is decided before the append lock is taken. Whoever keeps being overtaken by faster writers on
+the same subject then decides under it, where nothing can move."""
 PAGE_MAX: Final = 1000
 KEY_LENGTH_MAX: Final = 256
 """Of an idempotency key and of its caller: together they must fit PostgreSQL's index entries."""
@@ -73,7 +76,6 @@ class Ledger:
         self.entropy = entropy
         self._mapper = LedgerMapper(SOURCE_PREFIX + origin)
         self._catalog = Catalog()
-        self._catalog_lock = threading.Lock()
         self._in_flight: set[tuple[str, str]] = set()
         self._in_flight_lock = threading.Lock()
 
@@ -94,17 +96,24 @@ class Ledger:
             self._append(Decided(genesis(self.entropy), {CATALOG_SUBJECT: 0}, None), None)
 
     def submit(
-        self, submissions: Sequence[Submission], *, actor: str, idempotency: Idempotency | None = None
+        self,
+        submissions: Sequence[Submission],
+        *,
+        actor: str,
+        idempotency: Idempotency | None = None,
+        batch: bool = False,
     ) -> tuple[Receipt, ...]:
-        """Records all submissions as one, durably, or none of them.
+        """Records all submissions as one, durably, or none of them. `batch`: see `decide`.
 
-        Raises `BadSubmission`, `VersionConflict`, `IdempotencyKeyReused`, `SubmissionInFlight`. A retry with the same
-        idempotency key and body answers the first receipts.
+        Raises `BadSubmission`, `VersionConflict`, `IdempotencyKeyReused`, `SubmissionInFlight`, and `BadInput` for an
+        actor or a key that is none. A retry with the same idempotency key and body answers the first receipts.
         """
+        if not is_actor(actor):
+            raise BadInput(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
         if not submissions:
             raise BadSubmission((Fault("", "there must be at least one submission"),))
         if idempotency is None:
-            return self._submit(tuple(submissions), actor, None)
+            return self._submit(tuple(submissions), actor, None, batch)
         _check_key(idempotency)
         flight = (idempotency.caller, idempotency.key)
         with self._in_flight_lock:
@@ -116,7 +125,7 @@ class Ledger:
             if known is not None:
                 return self._first_receipts(known, idempotency)
             try:
-                return self._submit(tuple(submissions), actor, idempotency)
+                return self._submit(tuple(submissions), actor, idempotency, batch)
             except (BadSubmission, VersionConflict):
                 # Another process may have recorded this very submission since: then that is what it conflicts with.
                 known = self.recorder.known_submission(*flight)
@@ -128,20 +137,23 @@ class Ledger:
                 self._in_flight.discard(flight)
 
     def _submit(
-        self, submissions: tuple[Submission, ...], actor: str, idempotency: Idempotency | None
+        self, submissions: tuple[Submission, ...], actor: str, idempotency: Idempotency | None, batch: bool
     ) -> tuple[Receipt, ...]:
-        for _attempt in range(ATTEMPTS_MAX):
-            streams = self._streams(submissions)
-            decided = decide(submissions, streams, now=self._now(), actor=actor, entropy=self.entropy)
+        for attempt in range(ATTEMPTS_MAX):
             try:
-                outcome = self._append(decided, idempotency)
+                with nullcontext() if attempt < ATTEMPTS_UNLOCKED else self.recorder.exclusive():
+                    streams = self._streams(submissions)
+                    decided = decide(
+                        submissions, streams, now=self._now(), actor=actor, entropy=self.entropy, batch=batch
+                    )
+                    outcome = self._append(decided, idempotency)
             except Stale:
                 continue
             if isinstance(outcome, KnownSubmission):
                 assert idempotency is not None
                 return self._first_receipts(outcome, idempotency)
             return tuple(receipt(parse_leaf(leaf)) for leaf in outcome.leaves)
-        raise LedgerUnavailable("other writers kept changing the same subjects; nothing was written, try again")
+        raise LedgerUnavailable("what was decided kept being overtaken; nothing was written, try again")
 
     def _now(self) -> int:
         """The moment of recording, were it now: a clock that was set back does not reach behind the ledger's head."""
@@ -172,8 +184,14 @@ class Ledger:
                 subjects.add(submission.subject)
         # Versions last: whatever moved since the targets were read makes the append stale, not wrong.
         versions = self.recorder.versions(sorted(subjects))
-        retracted = {event_id: self._is_retracted(target, versions) for event_id, target in targets.items()}
-        targets = {key: target._replace(retracted=retracted[key]) for key, target in targets.items()}
+        retracted = {
+            subject: self._retracted(subject, versions[subject])
+            for subject in {target.subject for target in targets.values()}
+        }
+        targets = {
+            event_id: target._replace(retracted=event_id in retracted[target.subject])
+            for event_id, target in targets.items()
+        }
         return Streams(self.catalog(versions[CATALOG_SUBJECT]), versions, targets)
 
     def _retraction_target(self, event_id: str) -> RetractionTarget | None:
@@ -191,25 +209,23 @@ class Ledger:
             retracted=False,
         )
 
-    def _is_retracted(self, target: RetractionTarget, versions: dict[str, int]) -> bool:
-        entries = self.recorder.stream(target.subject, until=versions[target.subject])
-        return any(
-            entry.topic == ChangeRetracted.TOPIC and parse_leaf(entry.leaf).data.retracts == target.event_id
-            for entry in entries
-        )
+    def _retracted(self, subject: str, version: int) -> set[object]:
+        """The ids of the subject's changes that are retracted at `version`."""
+        entries = self.recorder.stream(subject, until=version)
+        return {parse_leaf(entry.leaf).data.retracts for entry in entries if entry.topic == ChangeRetracted.TOPIC}
 
     def catalog(self, version: int | None = None) -> Catalog:
         """The definitions known at `version` of the catalog's stream (None: now)."""
         if version is None:
             version = self.recorder.versions([CATALOG_SUBJECT])[CATALOG_SUBJECT]
-        with self._catalog_lock:
-            if self._catalog.version != version:
-                events = (decode(entry.leaf) for entry in self.recorder.stream(CATALOG_SUBJECT, until=version))
-                self._catalog = Catalog(
-                    ((e.setting, e.effective_from, e.definition) for e in events if isinstance(e, SettingDefined)),
-                    version,
-                )
-            return self._catalog
+        # No lock: two threads may read the same definitions twice, but neither waits for the other's database.
+        catalog = self._catalog
+        if catalog.version != version:
+            events = (decode(entry.leaf) for entry in self.recorder.stream(CATALOG_SUBJECT, until=version))
+            self._catalog = catalog = Catalog(
+                ((e.setting, e.effective_from, e.definition) for e in events if isinstance(e, SettingDefined)), version
+            )
+        return catalog
 
     def head(self) -> Head:
         return self.recorder.head()

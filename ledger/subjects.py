@@ -20,6 +20,7 @@ CATALOG_SUBJECT: Final = "catalog:settings"
 KINDS: Final = ("account", "org", "project", "key", "model")
 """The kinds of subject that settings can be defined for; `catalog` holds the definitions themselves."""
 
+ACTOR_LENGTH_MAX: Final = 256
 ID_PATTERN: Final = r"[A-Za-z0-9._~@/+:-]{1,256}"
 SETTING_PATTERN: Final = r"[A-Za-z0-9._-]{1,128}"
 _ID: Final = re.compile(ID_PATTERN)
@@ -55,6 +56,11 @@ def is_setting_key(text: str) -> bool:
 def is_origin(text: str) -> bool:
     """Whether `text` may name a ledger for ever: like a host and a path in lower case, `ledger.example.com/eu`."""
     return _ORIGIN.fullmatch(text) is not None
+
+
+def is_actor(text: object) -> bool:
+    """Whether `text` may name who says something: 1 to 256 characters."""
+    return isinstance(text, str) and 1 <= len(text) <= ACTOR_LENGTH_MAX and is_text(text)
 
 
 def is_text(text: str) -> bool:

@@ -191,6 +191,9 @@ def _sentence(kind: str, message: str) -> str:
             return "this member is required"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "an object is required here"
+        case "value_error":
+            # Our own words, behind two of pydantic's.
+            return message.removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 
 
@@ -229,13 +232,15 @@ def decide(
     actor: str,
     entropy: Entropy,
     imported: bool = False,
+    batch: bool = False,
 ) -> Decided:
     """What the submissions come to, all or nothing. `now` is in µs; the recorder checks `recorded_at_max` against
-    the true moment of recording. Raises `BadSubmission` (naming every fault) and `VersionConflict`."""
+    the true moment of recording. `batch`: a single submission came within `events`, too, as several always do.
+    Raises `BadSubmission` (naming every fault) and `VersionConflict`."""
     deciding = _Deciding(streams, now, actor, entropy, imported)
     faults: list[Fault] = []
     for index, submission in enumerate(submissions):
-        pointer = "" if len(submissions) == 1 else f"/events/{index}"
+        pointer = f"/events/{index}" if batch or len(submissions) > 1 else ""
         try:
             deciding.take(submission)
         except _Refused as refused:

@@ -10,7 +10,8 @@ How a verdict comes about:
   to have been denied. Only what was observed is judged. A certain violation outweighs what could not be resolved.
 - A setting that is not for the governing subject's kind counts at its default: an account has no
   `passthrough.allowed`, so its traffic does not leave the platform, and no residency, so it may be handled anywhere.
-- A violation that rests on an event newer than the position that the gateway enforced is `enforcement_lag`.
+- A violation that rests on an event newer than the position that the gateway enforced, a retraction too, is
+  `enforcement_lag`.
 
 Every bulk path must equal this function, row by row. Proved by tests/scenarios and tests/test_check.py (against a
 reference that shares no code with it).
@@ -88,7 +89,7 @@ def check(record: RequestRecord, states: States) -> Outcome:
     lag = None
     reasons: set[Reason] = {breach.reason for breach in breaches}
     if breaches and record.handling is not None and record.enforced_position is not None:
-        reasons, lag = _excuse(record.at, record.enforced_position, breaches, scope.evidence)
+        reasons, lag = _excuse(record.at, record.enforced_position, breaches, scope.evidence, states)
     return Outcome(
         verdict=_verdict(record.handling is not None, bool(breaches), bool(unknown)),
         governed_by=governed_by,
@@ -183,21 +184,37 @@ def _provider_unknown(observed: Observed, policy: dict[str, SettingState], model
 
 
 def _excuse(
-    at: int, enforced_position: int, breaches: list[Breach], scope_evidence: tuple[SettingState, ...]
+    at: int,
+    enforced_position: int,
+    breaches: list[Breach],
+    scope_evidence: tuple[SettingState, ...],
+    states: States,
 ) -> tuple[set[Reason], EnforcementLag | None]:
     reasons: set[Reason] = set()
     lag: EnforcementLag | None = None
     for breach in breaches:
-        deciding = [state.newest for state in (*breach.rests_on, *scope_evidence) if state.newest is not None]
-        newest = max(deciding, key=lambda change: change.position)
-        if newest.position <= enforced_position:
+        late = [_late(at, enforced_position, state, states) for state in (*breach.rests_on, *scope_evidence)]
+        newest = max((one for one in late if one is not None), key=lambda one: one.deciding_position, default=None)
+        if newest is None:
             reasons.add(breach.reason)
             continue
         reasons.add("enforcement_lag")
-        in_force_since = max(newest.recorded_at, newest.effective_from)
-        late = EnforcementLag(max(0, at - in_force_since), enforced_position, newest.position)
-        lag = late if lag is None else max(lag, late)
+        lag = newest if lag is None else max(lag, newest)
     return reasons, lag
+
+
+def _late(at: int, enforced_position: int, state: SettingState, states: States) -> EnforcementLag | None:
+    """The lag of a state that came about after the position that was enforced: by a change, or by taking one back."""
+    found: list[tuple[int, int]] = []
+    if state.newest is not None:
+        found.append((state.newest.position, max(state.newest.recorded_at, state.newest.effective_from)))
+    retraction = states.taken_back(state.subject, state.setting, enforced_position)
+    if retraction is not None:
+        found.append((retraction.position, retraction.recorded_at))
+    position, in_force_since = max(found, default=(0, 0))
+    if position <= enforced_position:
+        return None
+    return EnforcementLag(max(0, at - in_force_since), enforced_position, position)
 
 
 def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States) -> Outcome:

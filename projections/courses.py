@@ -17,6 +17,9 @@ from projections.state import SettingState, effective
 NOTHING: Final = Timelines(Timeline(), Timeline())
 """The timelines of what nothing was ever said about. Never to be extended."""
 
+COURSE_STEPS_MAX: Final = 256
+"""Of timelines with more steps no course is made: each event about the subject would have it all made anew."""
+
 
 class Course(NamedTuple):
     """Step i holds from starts[i] (µs) to starts[i + 1]. `settled[i]`: what is known now has the same events there."""
@@ -34,13 +37,15 @@ def course(subject: str, setting: str, own: Timelines, definition: Timelines) ->
     """`own`: the subject's timelines of the setting; `definition`: the catalog's."""
     timelines = (own.in_force, own.current, definition.in_force, definition.current)
     starts = sorted({start for timeline in timelines for start in timeline.starts})
-    states: list[SettingState] = []
-    settled: list[bool] = []
-    for start in starts:
-        said, defined = own.in_force.at(start), definition.in_force.at(start)
-        states.append(effective(subject, setting, said, defined))
-        settled.append(_same(said, own.current.at(start)) and _same(defined, definition.current.at(start)))
-    return Course(starts, states, settled)
+    points = [point(subject, setting, own, definition, start) for start in starts]
+    return Course(starts, [state for state, _ in points], [settled for _, settled in points])
+
+
+def point(subject: str, setting: str, own: Timelines, definition: Timelines, instant: int) -> tuple[SettingState, bool]:
+    """What the course says at `instant` (µs): for one look at timelines of many steps, of which none is made."""
+    said, defined = own.in_force.at(instant), definition.in_force.at(instant)
+    settled = _same(said, own.current.at(instant)) and _same(defined, definition.current.at(instant))
+    return effective(subject, setting, said, defined), settled
 
 
 def _same(one: Change | None, other: Change | None) -> bool:

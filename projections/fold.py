@@ -105,6 +105,14 @@ def _same(one: Change | None, other: Change | None) -> bool:
     return one is other or (one is not None and other is not None and one.position == other.position)
 
 
+def retraction_of_decided(known: list[Assertion], setting: str, at: int, after: int) -> Retraction | None:
+    """The retraction of the change that decided at `at` (µs) for who knew the ledger up to position `after`."""
+    early = fold(said for said in known if said.setting == setting and said.position <= after).get(setting)
+    decided = None if early is None else early.at(at)
+    late = (said for said in known if isinstance(said, Retraction) and said.position > after)
+    return next((said for said in late if decided is not None and said.retracts == decided.event_id), None)
+
+
 def fold(assertions: Iterable[Assertion]) -> dict[str, Timeline]:
     """Setting → timeline of one subject, knowing exactly these of its changes and retractions, in position order."""
     known = list(assertions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 from ledger.codec import parse_leaf
@@ -40,14 +41,12 @@ def history(
     position = ledger.head().position
     entries = [entry for entry in ledger.stream(subject) if entry.position <= position]
     if not entries:
-        raise NotFound(f"{subject} has no history in this ledger")
-    leaves = [(entry, parse_leaf(entry.leaf)) for entry in reversed(entries)]
-    retracted = {str(leaf.data.retracts): leaf.id for entry, leaf in leaves if entry.topic == ChangeRetracted.TOPIC}
-    wanted = [
-        (entry, leaf)
-        for entry, leaf in leaves
-        if (after is None or entry.version < after) and (setting is None or leaf.data.setting == setting)
-    ]
+        raise NotFound("the subject has no history in this ledger")
+    retractions = [parse_leaf(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC]
+    retracted = {str(leaf.data.retracts): leaf.id for leaf in retractions}
+    older = ((entry, parse_leaf(entry.leaf)) for entry in reversed(entries) if after is None or entry.version < after)
+    # One more than wanted tells whether there are any behind.
+    wanted = list(islice((pair for pair in older if setting in (None, pair[1].data.setting)), limit + 1))
     page = wanted[:limit]
     reasons = ledger.reasons(entry.position for entry, _ in page)
     rows = tuple(

@@ -1,7 +1,7 @@
 """The ledger at one position: what a question sees from its first look to its last.
 
-`Histories` keeps subjects' timelines in memory and is kept right by the feed: it drops what an event is about before
-it moves on to that event's position. A `Moment` is one position of it. As long as the stored timelines stand there
+`Histories` keeps subjects' timelines in memory and is kept right by the feed: it learns what an event says before it
+moves on to that event's position. A `Moment` is one position of it. As long as the stored timelines stand there
 they serve; once they have moved on under a question, a subject's events up to the position are folded instead, which
 is slower and comes to the same. So no answer mixes two positions, and none has to be asked twice.
 Proved by tests/test_query.py and tests/test_pinned.py.
@@ -16,9 +16,9 @@ from typing import Final, Literal
 
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.changes import Assertion, read_assertions
-from projections.courses import Course
-from projections.in_force import Timelines, fold_both
+from projections.changes import Assertion, Retraction, read_assertion, read_assertions
+from projections.courses import NOTHING, Course
+from projections.in_force import Timelines, extend, fold_both
 from projections.runner import Runner
 from projections.timelines import TimelineStore
 
@@ -37,13 +37,21 @@ History = Mapping[str, Timelines]
 
 
 class Moment:
-    """The ledger at `position`, whose event was recorded at `recorded_at` (µs; None: there is no event)."""
+    """The ledger at `position`, whose event was recorded at `recorded_at` (µs; None: there is no event).
 
-    def __init__(self, histories: Histories, position: int, recorded_at: int | None) -> None:
+    `now`: the present (µs) before the ledger was looked at. What was recorded since is not in the answers, so none of
+    them claims to know of it. (What was being committed just then may have been recorded a moment earlier and still
+    not be seen: what an answer rests on for certain is `position`.)
+    """
+
+    def __init__(self, histories: Histories, position: int, recorded_at: int | None, now: int) -> None:
         self.position = position
         self.recorded_at = recorded_at
+        # Not before what the answers rest on, whatever the clock says.
+        self.now = now if recorded_at is None else max(now, recorded_at)
         self._histories = histories
         self._folded: OrderedDict[str, History] = OrderedDict()
+        self._retractions: OrderedDict[str, tuple[Retraction, ...]] = OrderedDict()
         self._courses: dict[str, dict[str, Course]] = {}
 
     def history(self, subject: str) -> History:
@@ -68,6 +76,16 @@ class Moment:
             if entry.position <= self.position and (known_at is None or entry.recorded_at <= known_at)
         )
 
+    def retractions(self, subject: str) -> tuple[Retraction, ...]:
+        """What of the subject's changes was taken back up to this position. Kept: an audit asks at every breach."""
+        found = self._retractions.get(subject)
+        if found is None:
+            found = tuple(said for said in self.assertions(subject) if isinstance(said, Retraction))
+            self._retractions[subject] = found
+            if len(self._retractions) > self._histories.cached_subjects_max:
+                self._retractions.popitem(last=False)
+        return found
+
     def courses(self, subject: str) -> dict[str, Course]:
         """Setting → course of the subject, as far as made: for the reader to make more and add them."""
         shared = self._histories.courses(subject, self.position)
@@ -80,6 +98,12 @@ class Moment:
     def everything_known_at(self, instant: int) -> bool:
         """Whether nothing of this moment was recorded after `instant` (µs)."""
         return self.recorded_at is None or instant >= self.recorded_at
+
+    def instant(self, at: int, known_at: KnownAt) -> int:
+        """`known_at` as an instant (µs): the one asked for, but not beyond the present."""
+        if known_at is None:
+            return self.now
+        return min(at if known_at == IN_FORCE else known_at, self.now)
 
     def cheapest(self, at: int, known_at: KnownAt) -> KnownAt:
         """The known_at with the same answers that stored timelines can serve, which is `IN_FORCE` or None, if any."""
@@ -107,30 +131,39 @@ class Histories:
 
     def now(self) -> Moment:
         """The ledger at its head, with the stored timelines brought up to it."""
+        now = self.ledger.clock.now()
         head = self.ledger.head()
         with self._lock:
             if head.position > self._position:
                 position = self.runner.catch_up().position
-                self._forget(self._position, position)
+                self._learn(self._position, position)
                 self._recorded_at = head.recorded_at
                 if position != head.position:
                     entry = self.ledger.recorder.entry(position)
                     self._recorded_at = entry.recorded_at if entry is not None else None
                 self._position = position
-            return Moment(self, self._position, self._recorded_at)
+            return Moment(self, self._position, self._recorded_at, now)
 
-    def _forget(self, after: int, until: int) -> None:
-        """Drops what the events in (after, until] are about."""
+    def _learn(self, after: int, until: int) -> None:
+        """Brings what is kept up to the events in (after, until]."""
         if not self._cache and not self._courses:
             return
         while after < until:
             page = self.ledger.page(after, until=until)
+            news: dict[str, list[Assertion]] = {}
             for entry in page:
-                self._cache.pop(entry.subject, None)
+                if entry.subject in self._cache:
+                    news.setdefault(entry.subject, []).append(read_assertion(entry.leaf))
                 self._courses.pop(entry.subject, None)
                 if entry.subject == CATALOG_SUBJECT:
                     # Every course rests on definitions. Replaced, not cleared: a reader may still be adding to it.
                     self._courses = {}
+            for subject, assertions in news.items():
+                if any(isinstance(said, Retraction) for said in assertions):
+                    # Folded again from the first change, which is not kept.
+                    del self._cache[subject]
+                else:
+                    self._cache[subject] = _extended(self._cache[subject], assertions)
             after = page[-1].position
 
     def stored(self, subject: str, position: int) -> History | None:
@@ -163,3 +196,13 @@ class Histories:
                     self._courses = {}
                 courses = self._courses[subject] = {}
             return courses
+
+
+def _extended(history: History, news: list[Assertion]) -> History:
+    """Others may be reading `history`: what changes is copied."""
+    extended = dict(history)
+    for setting in {said.setting for said in news}:
+        current, in_force = history.get(setting, NOTHING)
+        copied = Timelines(current.copy(), in_force.copy())
+        extended[setting] = extend(copied, [], [said for said in news if said.setting == setting])
+    return extended

@@ -24,7 +24,17 @@ from projections.state import Interval, SettingState, intervals
 from projections.timelines import SubjectRow, open_timelines
 from projections.view import View
 
-__all__ = ["IN_FORCE", "Difference", "KnownAt", "Query", "Snapshot", "StateAnswer", "TimelineAnswer"]
+__all__ = [
+    "IN_FORCE",
+    "CatalogAnswer",
+    "DiffAnswer",
+    "Difference",
+    "KnownAt",
+    "Query",
+    "Snapshot",
+    "StateAnswer",
+    "TimelineAnswer",
+]
 
 ATTEMPTS_MAX: Final = 100
 
@@ -59,6 +69,21 @@ class Difference(NamedTuple):
     changed_by: tuple[Change | Retraction, ...]
 
 
+class DiffAnswer(NamedTuple):
+    known_at: int | None
+    """None: in force, at each of the two instants."""
+    position: int
+    differences: tuple[Difference, ...]
+
+
+class CatalogAnswer(NamedTuple):
+    """`definitions`: setting → its definition's change, whose value holds the definition's members."""
+
+    known_at: int
+    position: int
+    definitions: Mapping[str, Change]
+
+
 class Snapshot(NamedTuple):
     """What subjects themselves have at one (at, known_at), by subject and setting in byte order; no clears."""
 
@@ -80,13 +105,7 @@ class Query:
 
     def _must_exist(self, subject: str, moment: Moment) -> None:
         if not moment.history(subject) and not moment.assertions(subject):
-            raise NotFound(f"{subject} has no history in this ledger")
-
-    def _instant(self, at: int, known_at: KnownAt, moment: Moment) -> int:
-        if known_at is None:
-            # Not before what the answer rests on, whatever the clock says.
-            return max(self.ledger.clock.now(), moment.recorded_at or BEGINNING)
-        return at if known_at == IN_FORCE else known_at
+            raise NotFound("the subject has no history in this ledger")
 
     def state(
         self, subject: str, *, at: int, known_at: KnownAt = None, settings: Sequence[str] | None = None
@@ -101,7 +120,7 @@ class Query:
         wanted = sorted(defined) if settings is None else settings
         states = (view.setting(subject, setting) for setting in wanted)
         found = {s.setting: s for s in states if s.source in ("explicit", "default")}
-        return StateAnswer(subject, at, self._instant(at, known_at, moment), moment.position, found)
+        return StateAnswer(subject, at, moment.instant(at, known_at), moment.position, found)
 
     def timeline(self, subject: str, *, setting: str | None = None, known_at: KnownAt = None) -> TimelineAnswer:
         """Intervals over valid time of one setting, or of each setting that the subject ever had. Raises `NotFound`."""
@@ -118,14 +137,12 @@ class Query:
             for interval in intervals(subject, key, view.timeline(subject, key), view.timeline(CATALOG_SUBJECT, key))
         ]
         if setting is not None and all(interval.source in ("undefined", "not_applicable") for interval in found):
-            raise NotFound(f"{subject} has no setting {setting}; the catalog lists those that are defined")
-        instant = None if known_at == IN_FORCE else self._instant(BEGINNING, known_at, moment)
+            raise NotFound("the subject has no such setting; the catalog lists those that are defined")
+        instant = None if known_at == IN_FORCE else moment.instant(BEGINNING, known_at)
         return TimelineAnswer(subject, instant, moment.position, tuple(found))
 
-    def diff(
-        self, subject: str, *, start: int, end: int, known_at: KnownAt = None
-    ) -> tuple[int, tuple[Difference, ...]]:
-        """(position, the settings whose value differs between instants `start` and `end`). Raises `NotFound`."""
+    def diff(self, subject: str, *, start: int, end: int, known_at: KnownAt = None) -> DiffAnswer:
+        """The settings whose value differs between instants `start` and `end`. Raises `NotFound`."""
         moment = self.moment()
         self._must_exist(subject, moment)
         before, after = View(moment, start, known_at), View(moment, end, known_at)
@@ -137,14 +154,16 @@ class Query:
                 earlier, later = states if start <= end else states[::-1]
                 changed_by = causes.between(moment, earlier, later, min(start, end), max(start, end), known_at)
                 differences.append(Difference(*states, changed_by))
-        return moment.position, tuple(differences)
+        instant = None if known_at == IN_FORCE else moment.instant(start, known_at)
+        return DiffAnswer(instant, moment.position, tuple(differences))
 
-    def catalog(self, *, at: int, known_at: KnownAt = None) -> tuple[int, Mapping[str, Change]]:
-        """(position, setting → its definition's change, whose value holds the definition's members)."""
+    def catalog(self, *, at: int, known_at: KnownAt = None) -> CatalogAnswer:
+        """The settings that are defined at (at, known_at)."""
         moment = self.moment()
         view = View(moment, at, known_at)
         found = {key: view.own(CATALOG_SUBJECT, key) for key in sorted(view.settings(CATALOG_SUBJECT))}
-        return moment.position, {key: change for key, change in found.items() if change is not None}
+        definitions = {key: change for key, change in found.items() if change is not None}
+        return CatalogAnswer(moment.instant(at, known_at), moment.position, definitions)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
@@ -185,7 +204,7 @@ class Query:
     def _decide(self, record: RequestRecord, known_at: KnownAt, moment: Moment) -> Decision:
         view = View(moment, record.at, known_at)
         outcome = check(record, view)
-        as_of = AsOf(record.at, self._instant(record.at, known_at, moment), moment.position)
+        as_of = AsOf(record.at, moment.instant(record.at, known_at), moment.position)
         hindsight = None
         if view.known_at is not None and not view.agrees_with_hindsight():
             later = check(record, View(moment, record.at, None))

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from ledger.errors import BadTime, InforceError, LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
+from ledger.times import BEGINNING
 from projections.changes import Assertion, Change, Retraction, read_assertion
 from projections.in_force import extend
 from projections.timelines import TimelineStore
@@ -311,7 +312,8 @@ def _read(entry: Entry) -> Assertion:
 
 
 def _project(tables: Writing, side: Side, news: _News) -> None:
-    before = tables.load(side, [pair for pair in news.assertions if pair[0] in news.begun])
+    touched = {pair: _reach(said) for pair, said in news.assertions.items() if pair[0] in news.begun}
+    before = tables.load(side, touched)
     removed: list[StepKey] = []
     written: list[RawStep] = []
     # In the order of the key, neighbours are written to the same page of the table.
@@ -322,3 +324,10 @@ def _project(tables: Writing, side: Side, news: _News) -> None:
         removed += stale
         written += fresh
     tables.write(side, Update(removed, written, news.subjects, news.position))
+
+
+def _reach(assertions: list[Assertion]) -> int:
+    """The instant (µs) before which these leave every step as it is."""
+    if any(isinstance(said, Retraction) for said in assertions):
+        return BEGINNING
+    return min(min(said.effective_from, said.recorded_at) for said in assertions if isinstance(said, Change))

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ledger.subjects import kind_of
 from ledger.times import END
-from projections.changes import Change, JsonValue
+from projections.changes import Change, JsonValue, Retraction
 from projections.fold import Timeline
 
 Source = Literal["explicit", "default", "not_applicable", "undefined"]
@@ -56,6 +56,9 @@ class States(Protocol):
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         """The definition's members (`kinds`, `default`, `protective`, …), or None where there is none."""
+
+    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+        """The retraction, later than position `after`, of the change that decided there. None: it still stands."""
 
 
 def effective(subject: str, setting: str, own: Change | None, definition: Change | None) -> SettingState:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ledger.subjects import CATALOG_SUBJECT
-from projections.changes import Change
-from projections.courses import NOTHING, Course, course
-from projections.fold import Timeline, fold
+from projections.changes import Change, Retraction
+from projections.courses import COURSE_STEPS_MAX, NOTHING, Course, course, point
+from projections.fold import Timeline, fold, retraction_of_decided
 from projections.moments import IN_FORCE, History, KnownAt, Moment
 from projections.state import SettingState, effective
 
@@ -40,14 +40,25 @@ class View:
         if found is None:
             own = self._history(subject).get(setting, NOTHING)
             definition = self._history(CATALOG_SUBJECT).get(setting, NOTHING)
+            if len(own.in_force.starts) > COURSE_STEPS_MAX:
+                return self._noted(*point(subject, setting, own, definition, self.at))
             found = courses[setting] = course(subject, setting, own, definition)
-        state, settled = found.at(self.at)
+        return self._noted(*found.at(self.at))
+
+    def _noted(self, state: SettingState, settled: bool) -> SettingState:
         self._settled = self._settled and settled
         return state
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         change = self.own(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None
+
+    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+        if not any(said.position > after and said.setting == setting for said in self.moment.retractions(subject)):
+            return None
+        known_at = self.at if self.known_at == IN_FORCE else self.known_at
+        known = self.moment.assertions(subject, known_at if isinstance(known_at, int) else None)
+        return retraction_of_decided(known, setting, self.at, after)
 
     def own(self, subject: str, setting: str) -> Change | None:
         """The step of the subject's own timeline."""

@@ -34,7 +34,7 @@ from scripts.options import (
     output_format,
     unique,
 )
-from scripts.output import Columns, encode, human_time, print_line, show
+from scripts.output import Columns, encode, human_instant, human_time, print_line, show
 
 CHECKS_MAX: Final = 10_000
 CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -88,14 +88,9 @@ def state(subject: str, db: str, format_: Format, setting: tuple[str, ...], **as
         raise BadInput(f"no such setting of {subject} then: {', '.join(sorted(missing))}")
     document = state_json(answer)
     rows = [{"setting": key} | said for key, said in document["settings"].items()]
-    show(
-        format_,
-        document,
-        rows,
-        _STATE_FIELDS,
-        _STATE_COLUMNS,
-        f"{subject} at {human_time(answer.at)}, known at {human_time(answer.known_at)}, position {answer.position}",
-    )
+    known_at_text = human_instant(answer.known_at)
+    title = f"{subject} at {human_instant(answer.at)}, known at {known_at_text}, position {answer.position}"
+    show(format_, document, rows, _STATE_FIELDS, _STATE_COLUMNS, title)
 
 
 @click.command(context_settings=EXAMPLES)
@@ -211,6 +206,11 @@ def check(file: str | None, db: str, format_: Format, **asked: Any) -> int:
 def _asked_record(asked: dict[str, Any], at_us: int) -> RequestRecord:
     handling = unique(asked.pop("handling"), "--handling")
     values = {name: value for name, value in asked.items() if value is not None}
+    for name, value in values.items():
+        kind = name.removesuffix("_id")
+        if value.startswith(f"{kind}:"):
+            # Taken as it stands it would be another, which has nothing but defaults.
+            raise click.UsageError(f"--{kind} takes the bare id, without {kind}: before it")
     values |= {f"handling.{name}": value for name, value in handling.items()}
     read: dict[str, Any] = {}
     for field, text in values.items():

@@ -8,7 +8,7 @@ from typing import Final
 from projections.changes import Retraction
 from projections.decision import REASONS, Decision, Handling, Outcome
 from projections.state import SettingState
-from scripts.output import Columns, encode, human_time, print_line, print_table
+from scripts.output import Columns, encode, human_instant, human_time, print_line, print_table
 
 CSV_FIELDS: Final = (
     "request_id",
@@ -59,7 +59,8 @@ def print_decision(decision: Decision) -> None:
         )
     print_line(f"governed by  {governed(outcome)}")
     print_handling(outcome.handling)
-    print_line(f"as of        {human_time(as_of.at)}, known at {human_time(as_of.known_at)}, position {as_of.position}")
+    known = human_instant(as_of.known_at)
+    print_line(f"as of        {human_instant(as_of.at)}, known at {known}, position {as_of.position}")
     if outcome.evidence:
         print_line()
         print_table(EVIDENCE_COLUMNS, outcome.evidence)
@@ -90,7 +91,7 @@ def _print_hindsight(later: Outcome, changed_by: Iterable[SettingState | Retract
 def print_decisions(decisions: Iterable[Decision]) -> None:
     columns: Columns = {
         "request": lambda decision: decision.request_id,
-        "at": lambda decision: human_time(decision.as_of.at),
+        "at": lambda decision: human_instant(decision.as_of.at),
         "verdict": lambda decision: decision.outcome.verdict,
         "reasons": lambda decision: ", ".join(decision.outcome.reasons),
         "governed by": lambda decision: decision.outcome.governed_by.subject,

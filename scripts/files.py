@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ledger.errors import BadInput
+
+_SQLITE: Final = b"SQLite format 3\x00"
 
 
 @contextmanager
@@ -34,12 +36,14 @@ def read_body(name: str, bytes_max: int, instead: str) -> bytes:
 
 @contextmanager
 def writing(name: str) -> Iterator[BinaryIO]:
-    """A file that is there, whole and durable, once the block has ended well, and otherwise is as it was before."""
+    """A file that is there, whole and durable, once the block has ended well, and otherwise is as it was before.
+    Raises `BadInput` where it would take the place of a database."""
     if name == "-":
         sys.stdout.flush()
         yield sys.stdout.buffer
         return
     path = Path(os.path.realpath(name))
+    _refuse_database(path, name)
     if path.exists() and not path.is_file():
         # A pipe or a device cannot be replaced.
         with path.open("wb") as file:
@@ -59,6 +63,15 @@ def writing(name: str) -> Iterator[BinaryIO]:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _refuse_database(path: Path, name: str) -> None:
+    """A slip of the hand must not put an export in the place of the ledger that it was made from."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if file.read(len(_SQLITE)) == _SQLITE:
+            raise BadInput(f"{name} is a database, perhaps a ledger, and is not overwritten; name another file")
 
 
 @contextmanager

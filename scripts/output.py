@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from shutil import get_terminal_size
 from typing import Any, Final
 
 import click
@@ -17,6 +18,8 @@ from scripts.options import Format
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], object]]
 """A column's title → what it shows of a row."""
+
+_BEGINNING_TEXT: Final = format_time(BEGINNING)
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -68,27 +71,56 @@ def _cell(row: Any, field: str) -> str:
 
 
 def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
+    cells = [[printable(said(of(row))) for of in columns.values()] for row in rows]
+    if title:
+        print_line(title, "bold")
+    if not sys.stdout.isatty():
+        # Into a file or a pipe nothing is wrapped, and no line ends in padding.
+        text = _table_text(list(columns), cells, 10_000)
+        sys.stdout.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
+        return
+    width = get_terminal_size().columns
+    shown = [i for i in range(len(columns)) if not cells or any(row[i] for row in cells)]
+    titles, cells = [list(columns)[i] for i in shown], [[row[i] for i in shown] for row in cells]
+    if sum(_widest_word(column) for column in zip(titles, *cells, strict=True)) + 3 * (len(titles) - 1) <= width:
+        sys.stdout.write(_table_text(titles, cells, width))
+    else:
+        # Folded within its words a table cannot be read.
+        _print_records(titles, cells)
+
+
+def _table_text(titles: Sequence[str], cells: Iterable[Sequence[str]], width: int) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(cells)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column in zip(titles, *rows, strict=True):
+        table.add_column(column[0], overflow="fold", min_width=_widest_word(column))
     for row in rows:
         # Text, because a value is no markup.
-        table.add_row(*(Text(printable(said(of(row)))) for of in columns.values()))
-    if title:
-        print_line(title, "bold")
-    if sys.stdout.isatty():
-        Console(file=sys.stdout, emoji=False).print(table)
-        return
-    # Into a file or a pipe nothing is wrapped, and no line ends in padding.
-    screen = Console(file=sys.stdout, width=10_000, emoji=False)
+        table.add_row(*map(Text, row))
+    screen = Console(file=sys.stdout, width=width, emoji=False)
     with screen.capture() as captured:
         screen.print(table)
-    sys.stdout.write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+    return captured.get()
+
+
+def _widest_word(texts: Iterable[str]) -> int:
+    return max((len(word) for text in texts for word in text.split()), default=0)
+
+
+def _print_records(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """A line a cell, as psql does where a table is too wide."""
+    margin = max(map(len, titles)) + 3
+    for number, row in enumerate(cells):
+        if number:
+            print_line()
+        for title, text in zip(titles, row, strict=True):
+            if text:
+                print_line(f"{title:<{margin}}{text}")
 
 
 def print_line(line: str = "", style: str = "") -> None:
@@ -117,8 +149,13 @@ def printable(text: str) -> str:
 
 def human_time(instant: int | str | None) -> str:
     """`2026-01-03 09:00:00Z`, with its fraction only where there is one; empty for no bound."""
-    if instant is None or instant in (BEGINNING, END):
+    if instant is None or instant in (BEGINNING, END, _BEGINNING_TEXT):
         return ""
+    return human_instant(instant)
+
+
+def human_instant(instant: int | str) -> str:
+    """The same of an instant that was asked about, which is never no bound."""
     text = format_time(instant) if isinstance(instant, int) else instant
     day, _, clock = text.removesuffix("Z").partition("T")
     whole, _, fraction = clock.partition(".")

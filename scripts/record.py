@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import defaultdict
 from typing import Any, Final, NamedTuple
@@ -17,7 +18,7 @@ from ledger.drafts import Idempotency
 from ledger.errors import BadInput, BadJson, BadSubmission, Fault
 from ledger.opening import open_ledger, open_recorder, sqlite_path
 from ledger.store import Ledger, Receipt
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.submissions import BATCH_MAX, Streams, Submission, canonical_json, decide, parse_submissions
 from ledger.times import BEGINNING, format_time
 from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
@@ -25,7 +26,6 @@ from scripts.files import progress, read_body, reading, size_of, writing
 from scripts.options import EXAMPLES, Format, Instant, database, output_format
 from scripts.output import Columns, human_time, show
 
-ACTOR_LENGTH_MAX: Final = 256
 KEY_LENGTH_MAX: Final = 255
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
@@ -62,7 +62,9 @@ class Asked(NamedTuple):
 @click.option("--clear", is_flag=True, help="Take the subject's own value away, so that the default shows through.")
 @click.option("--retract", metavar="EVENT_ID", help="Take an earlier change back, as though it had not been said.")
 @click.option("--from", "effective_from", type=Instant(), help="When the change begins to hold. Left out: at once.")
-@click.option("--until", "effective_until", type=Instant(), help="When it ceases to hold. Left out: see the manual.")
+@click.option(
+    "--until", "effective_until", type=Instant(), help="When it ceases to hold. Left out: with the next change."
+)
 @click.option("--reason", help="Why. Required for what concerns the past.")
 @click.option("--expected-version", type=click.IntRange(min=0), help="Refuse unless the subject is at this version.")
 @click.option("--idempotency-key", metavar="KEY", help="Send the same again under the same key: same receipts.")
@@ -88,9 +90,9 @@ def submit(
       inforce submit --retract 00000000-002a-8c1d-9e6f-3b7a5d20f114 --reason "entered for the wrong org"
       inforce submit changes.jsonl --idempotency-key 2026-11-23-a
     """
-    if not 1 <= len(actor) <= ACTOR_LENGTH_MAX:
+    if not is_actor(actor):
         raise click.UsageError(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
-    if idempotency_key is not None and not 1 <= len(idempotency_key) <= KEY_LENGTH_MAX:
+    if idempotency_key is not None and not (1 <= len(idempotency_key) <= KEY_LENGTH_MAX and is_text(idempotency_key)):
         raise click.UsageError(f"an idempotency key is a text of 1 to {KEY_LENGTH_MAX} characters")
     asked = Asked(**options)
     body = _read_submissions(asked.words[0]) if _is_file(asked) else None
@@ -100,12 +102,14 @@ def submit(
         if body is None:
             body = _body(asked, ledger.catalog() if ledger else _built_in())
         submissions = parse_submissions(body)
+        batch = "events" in body
         if ledger is None:
-            _rehearse(submissions)
+            _rehearse(submissions, batch)
             ledger = open_ledger(db, create=True, origin=origin)
-        elif origin not in (None, ledger.origin):
+        if origin not in (None, ledger.origin):
             raise BadInput("this ledger was begun under another origin, which it keeps; leave --origin out")
-        receipts = ledger.submit(submissions, actor=actor, idempotency=_idempotency(idempotency_key, actor, body))
+        idempotency = _idempotency(idempotency_key, actor, body)
+        receipts = ledger.submit(submissions, actor=actor, idempotency=idempotency, batch=batch)
     finally:
         if ledger is not None:
             ledger.close()
@@ -150,6 +154,8 @@ def _body(asked: Asked, catalog: Catalog) -> dict[str, Any]:
 
 def _value(text: str, value_type: str | None) -> object:
     """The value that a word stands for, given the setting's type; a word that does not fit is left to be refused."""
+    if not is_text(text):
+        raise BadSubmission((Fault("/value", "the value is not UTF-8"),))
     match value_type:
         case "bool":
             return {"true": True, "false": False}.get(text, text)
@@ -194,7 +200,7 @@ def _there_is_a_ledger(url: str) -> bool:
         return False
     recorder = open_recorder(url)
     try:
-        return bool(recorder.meta())
+        return bool(recorder.meta()) and recorder.head().position > 0
     finally:
         recorder.close()
 
@@ -204,11 +210,12 @@ def _built_in() -> Catalog:
     return Catalog(definitions, len(BUILT_IN))
 
 
-def _rehearse(submissions: tuple[Submission, ...]) -> None:
+def _rehearse(submissions: tuple[Submission, ...], batch: bool) -> None:
     """Refuses what a new ledger would refuse, before one is made: bad input leaves nothing behind."""
     catalog = _built_in()
     versions = defaultdict(int, {CATALOG_SUBJECT: catalog.version})
-    decide(submissions, Streams(catalog, versions), now=SystemClock().now(), actor="rehearsal", entropy=bytes)
+    streams = Streams(catalog, versions)
+    decide(submissions, streams, now=SystemClock().now(), actor="rehearsal", entropy=bytes, batch=batch)
 
 
 @click.command("export", context_settings=EXAMPLES)
@@ -226,7 +233,7 @@ def export(db: str, out: str, personal: str | None) -> None:
       inforce export | gzip > ledger.jsonl.gz
       inforce export --out ledger.jsonl --personal reasons.jsonl
     """
-    if personal == out:
+    if personal is not None and _same_file(personal, out):
         raise click.UsageError("events and personal data go to two different files")
     with open_ledger(db) as ledger:
         # Personal data first: of events that are recorded meanwhile, rather a reason is missing than an event.
@@ -234,6 +241,10 @@ def export(db: str, out: str, personal: str | None) -> None:
             with writing(personal) as file:
                 file.writelines(export_personal(ledger))
         _export(ledger, out)
+
+
+def _same_file(one: str, other: str) -> bool:
+    return one == other or ("-" not in (one, other) and os.path.realpath(one) == os.path.realpath(other))
 
 
 def _export(ledger: Ledger, out: str) -> None:
@@ -262,6 +273,8 @@ def import_(file: str, db: str, format_: Format, personal: str | None, origin: s
       inforce import ledger.jsonl.gz --personal reasons.jsonl --db sqlite:///copy.db
       inforce import past-changes.jsonl --origin ledger.example.com
     """
+    if personal is not None and _same_file(personal, file):
+        raise click.UsageError("events and personal data come from two different files")
     total = size_of(file)
     with reading(file) as stream, progress("importing", total) as tell:
 

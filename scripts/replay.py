@@ -89,7 +89,7 @@ def replay(db: str, format_: Format, subject: str | None, pace: float | None, **
     """
     with open_ledger(db) as ledger:
         if subject is not None and not ledger.recorder.versions([subject])[subject]:
-            raise NotFound(f"{subject} has no history in this ledger")
+            raise NotFound("the subject has no history in this ledger")
         asked = Period(**period)
         if format_ == "table":
             _tell(ledger, subject, asked, pace)

@@ -76,6 +76,16 @@ def test_members_bound_a_set_and_a_choice() -> None:
         made(value_type="one_of", members=["on"], default="off", protective="on")
 
 
+def test_a_refusal_lists_no_more_members_than_a_sentence_bears() -> None:
+    many = [f"{number:04}{'x' * 4000}" for number in range(1000)]
+    for value_type, wrong in (("one_of", "none"), ("set_of", ["none"])):
+        for members in (many, many[:2], [str(number) for number in range(21)]):
+            with pytest.raises(WrongValue) as refused:
+                made(value_type=value_type, members=members, default=None, protective=None).accept(wrong)
+            assert len(str(refused.value)) < 500
+            assert str(refused.value).endswith(f"({len(members)} in all; the catalog lists them)")
+
+
 def test_a_definition_is_frozen() -> None:
     with pytest.raises(ValidationError):
         made().default = True  # type: ignore[misc]

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -12,12 +13,13 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from ledger.catalog import BUILT_IN
 from ledger.errors import BadInput, LedgerUnavailable, NotALedger
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import FORMAT
 from ledger.recorders.sqlite import APPLICATION_ID
 from ledger.store import Ledger
-from tests.support.ledgers import change, opened, submit
+from tests.support.ledgers import ORIGIN, change, opened, submit
 from tests.support.writers import started
 
 
@@ -59,6 +61,7 @@ def refusal(url: str, *, create: bool = False) -> LedgerUnavailable:
         "sqlite:///a.db#x",
         "postgresql://host/name?no_such_option=SECRET",
         "postgresql://[::1/SECRET",
+        "postgresql://user:pass@SECRET@127.0.0.1:1/name",
     ],
 )
 def test_a_url_that_names_no_database_is_bad_input_and_is_not_repeated(url: str) -> None:
@@ -162,6 +165,17 @@ def test_a_ledger_of_a_newer_format_is_left_alone(database_url: str, create: boo
     assert f"format {FORMAT + 1}" in error.detail
 
 
+def test_a_beginning_that_was_cut_off_before_the_catalog_is_no_ledger_yet_and_is_taken_up(database_url: str) -> None:
+    with closing(open_recorder(database_url)) as recorder:
+        recorder.create({"origin": ORIGIN})
+    assert "no ledger in this database yet" in refusal(database_url).detail
+    with open_ledger(database_url, create=True) as ledger:
+        assert ledger.origin == ORIGIN
+        assert ledger.head().position == len(BUILT_IN)
+        submit(ledger, change())
+    open_ledger(database_url).close()
+
+
 def test_the_file_says_whose_it_is_and_keeps_what_was_acknowledged(path: Path, ledger: Ledger) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
@@ -230,6 +244,32 @@ def test_a_schema_made_for_us_beforehand_is_used(postgres_url: str) -> None:
         connection.execute("CREATE SCHEMA inforce")
     open_ledger(postgres_url, create=True).close()
     open_ledger(postgres_url).close()
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_another_program_s_schema_is_left_as_it_is(postgres_url: str, create: bool) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE SCHEMA inforce")
+        connection.execute("CREATE TABLE inforce.ledger_meta (name text, value text)")
+    error = refusal(postgres_url, create=create)
+    assert isinstance(error, NotALedger)
+    assert "another program" in error.detail
+
+
+def test_writers_see_each_other_s_events_whatever_isolation_is_the_database_s_default(postgres_url: str) -> None:
+    opened(postgres_url)[0].close()
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE \"{admin.info.dbname}\" SET default_transaction_isolation = 'serializable'")
+
+    def write(number: int) -> None:
+        with open_ledger(postgres_url) as ledger:
+            for _ in range(10):
+                submit(ledger, change(f"org:{number}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    with open_ledger(postgres_url) as ledger:
+        assert ledger.head().position == len(BUILT_IN) + 40
 
 
 def test_connections_that_the_server_closed_are_passed_over(postgres_url: str) -> None:

@@ -11,11 +11,15 @@ from ledger.clock import ManualClock
 from ledger.errors import NotFound
 from ledger.opening import open_ledger
 from ledger.store import Ledger, Receipt
+from ledger.subjects import CATALOG_SUBJECT
 from ledger.submissions import parse_submissions
 from ledger.times import BEGINNING, END, format_time, parse_time
+from projections.courses import NOTHING
 from projections.decision import outcome_json, read_record
 from projections.history import HistoryRow, history
+from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
+from tests.support.histories import SUBJECTS, History
 from tests.support.reference import Json, Reference
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")
@@ -289,13 +293,13 @@ def test_history_in_pages_is_the_whole_history(bench: Bench, limit: int) -> None
 def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(bench: Bench) -> None:
     bench.submit(NOON, changed("org:acme", TRAINING, False), changed("org:acme", CACHING, True))
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True))
-    position, differences = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
+    _, position, differences = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
     assert position == on.position
     (difference,) = differences
     assert (difference.before.setting, difference.before.value, difference.after.value) == (STORAGE, False, True)
     assert difference.after.change is not None
     assert difference.after.change.event_id == on.event_id
-    assert bench.query.diff("org:acme", start=NOON + 1, end=NOON + HOUR)[1] == ()
+    assert bench.query.diff("org:acme", start=NOON + 1, end=NOON + HOUR).differences == ()
 
 
 def test_diff_depends_on_what_was_known(bench: Bench) -> None:
@@ -303,7 +307,10 @@ def test_diff_depends_on_what_was_known(bench: Bench) -> None:
     bench.submit(NOON + HOUR, changed("org:acme", STORAGE, True, NOON + 1))
 
     def differing(known_at: KnownAt) -> list[str]:
-        return [d.after.setting for d in bench.query.diff("org:acme", start=NOON, end=NOON + 2, known_at=known_at)[1]]
+        return [
+            d.after.setting
+            for d in bench.query.diff("org:acme", start=NOON, end=NOON + 2, known_at=known_at).differences
+        ]
 
     assert differing(None) == [STORAGE]
     assert differing(NOON + HOUR) == [STORAGE]
@@ -314,7 +321,7 @@ def test_diff_depends_on_what_was_known(bench: Bench) -> None:
 def test_diff_shows_a_default_that_changed(bench: Bench) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.submit(NOON + 1, defined(CACHING, default=False))
-    (difference,) = bench.query.diff("org:acme", start=NOON, end=NOON + 1)[1]
+    (difference,) = bench.query.diff("org:acme", start=NOON, end=NOON + 1).differences
     assert (difference.before.value, difference.after.value, difference.after.source) == (True, False, "default")
 
 
@@ -324,13 +331,13 @@ def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: Bench) -
     (retraction,) = bench.submit(NOON + 2, retracted(mistake.event_id))
 
     def changed_by(start: int, end: int) -> dict[str, list[int]]:
-        found = bench.query.diff("org:acme", start=start, end=end, known_at=IN_FORCE)[1]
+        found = bench.query.diff("org:acme", start=start, end=end, known_at=IN_FORCE).differences
         return {d.after.setting: [said.position for said in d.changed_by] for d in found}
 
     assert changed_by(NOON - 1, NOON) == {STORAGE: [bounded.position]}
     assert bounded.position in changed_by(NOON + 9, NOON + 10)[STORAGE]
     assert retraction.position in changed_by(NOON + 1, NOON + 2)[TRAINING]
-    backwards = bench.query.diff("org:acme", start=NOON, end=NOON - 1, known_at=IN_FORCE)[1]
+    backwards = bench.query.diff("org:acme", start=NOON, end=NOON - 1, known_at=IN_FORCE).differences
     assert [(d.before.value, d.after.value) for d in backwards] == [(True, False)]
     assert [said.position for said in backwards[0].changed_by] == [bounded.position]
 
@@ -340,7 +347,7 @@ def test_the_catalog_at_earlier_times(bench: Bench) -> None:
     bench.submit(NOON + 2 * HOUR, defined("beta.search", NOON + HOUR, default=True))
 
     def default_of(at: int, known_at: KnownAt) -> Any:
-        definition = bench.query.catalog(at=at, known_at=known_at)[1].get("beta.search")
+        definition = bench.query.catalog(at=at, known_at=known_at).definitions.get("beta.search")
         return "undefined" if definition is None else dict(definition.value or {})["default"]  # type: ignore[arg-type]
 
     assert default_of(NOON + HOUR - 1, None) == "undefined"
@@ -349,7 +356,7 @@ def test_the_catalog_at_earlier_times(bench: Bench) -> None:
     assert default_of(NOON + HOUR, NOON - 1) == "undefined"
     assert default_of(NOON + HOUR, NOON) is False
     assert default_of(NOON + 2 * HOUR, IN_FORCE) is True
-    assert bench.query.catalog(at=BEGUN - 1, known_at=IN_FORCE)[1] == {}
+    assert bench.query.catalog(at=BEGUN - 1, known_at=IN_FORCE).definitions == {}
 
 
 # Pinning and freshness.
@@ -553,3 +560,51 @@ def _assert_check(query: Query, reference: Reference, chance: random.Random, at:
     else:
         assert outcome_json(decision.hindsight.outcome) == later
         assert decision.hindsight.changed_by
+
+
+def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    later = NOON + HOUR
+    record = read_record({"org_id": "acme", "at": format_time(later)}, now=0)
+    assert bench.query.check(record).as_of[:2] == (later, NOON)
+    assert bench.query.check(record, later).as_of.known_at == NOON
+    assert bench.query.state("org:acme", at=NOON, known_at=later).known_at == NOON
+    assert bench.query.timeline("org:acme", known_at=later).known_at == NOON
+    assert bench.query.diff("org:acme", start=BEGUN, end=later, known_at=later).known_at == NOON
+    assert bench.query.catalog(at=later, known_at=IN_FORCE).known_at == NOON
+
+
+def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    pinned = PinnedQuery(bench.query)
+    bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False))
+    bench.clock.now_us = NOON + 2 * HOUR
+    decision = pinned.check(read_record({"org_id": "acme", "at": format_time(NOON)}, now=0), None)
+    assert decision.outcome.handling.may_store
+    assert decision.as_of.known_at == NOON
+
+
+def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench: Bench) -> None:
+    past = History(bench.ledger, bench.clock, seed=11)
+    for _ in range(40):
+        past.go_on(2)
+        kept, stored = bench.query.moment(), Query(bench.ledger).moment()
+        for subject in (*SUBJECTS, CATALOG_SUBJECT):
+            found = kept.history(subject)
+            for setting, timelines in stored.history(subject).items():
+                assert found[setting] == timelines, (subject, setting)
+            for setting in found.keys() - stored.history(subject).keys():
+                assert found[setting] == NOTHING, "of which everything was taken back"
+
+
+def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    past = History(bench.ledger, bench.clock, seed=12)
+    past.go_on(80)
+    last = bench.clock.now_us
+    records = [
+        read_record({"org_id": "acme", "account_id": None, "at": format_time(at), "handling": {"trained": True}}, now=0)
+        for at in range(BEGUN, last + HOUR, max(1, (last - BEGUN) // 50))
+    ]
+    expected = bench.query.check_all(records)
+    monkeypatch.setattr("projections.view.COURSE_STEPS_MAX", 0)
+    assert Query(bench.ledger).check_all(records) == expected

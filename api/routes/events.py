@@ -48,7 +48,7 @@ async def submit(request: Request) -> Response:
         idempotency = None
         if key is not None:
             idempotency = Idempotency(ANONYMOUS, key, hashlib.sha256(canonical_json(body)).digest())
-        return service.submit(parse_submissions(body), idempotency)
+        return service.submit(parse_submissions(body), idempotency, batch="events" in body)
 
     receipts = await service.record(submission)
     headers = {"Location": f"/v1/events/{receipts[0].event_id}"} if len(receipts) == 1 else None

@@ -31,7 +31,6 @@ from api.parameters import (
 )
 from api.routing import ASKS_LEDGER, Call, asked, service_of
 from projections.history import history
-from projections.query import IN_FORCE
 
 
 async def subjects(request: Request) -> Response:
@@ -97,13 +96,12 @@ async def diff(request: Request) -> Response:
     subject = read_subject(request)
     asks = read_query(request, FROM, TO, KNOWN_AT)
     service = service_of(request)
-    now, known_at = service.now(), asks["known_at"]
-    start, end = asks["from"], now if asks["to"] is None else asks["to"]
-    shown = None if known_at == IN_FORCE else now if known_at is None else known_at
+    start, end = asks["from"], service.now() if asks["to"] is None else asks["to"]
 
     def question() -> dict[str, Any]:
-        position, differences = service.query.diff(subject, start=start, end=end, known_at=known_at)
-        return diff_json(subject, start, end, shown, position, differences)
+        return diff_json(
+            subject, start, end, service.query.diff(subject, start=start, end=end, known_at=asks["known_at"])
+        )
 
     return await asked(request, question)
 
@@ -112,13 +110,10 @@ async def catalog(request: Request) -> Response:
     """The settings that are defined at (at, known_at), each with the event that defined it."""
     asks = read_query(request, AT, KNOWN_AT)
     service = service_of(request)
-    now, known_at = service.now(), asks["known_at"]
-    at = now if asks["at"] is None else asks["at"]
-    shown = at if known_at == IN_FORCE else now if known_at is None else known_at
+    at = service.now() if asks["at"] is None else asks["at"]
 
     def question() -> dict[str, Any]:
-        position, definitions = service.query.catalog(at=at, known_at=known_at)
-        return catalog_json(at, shown, position, definitions)
+        return catalog_json(at, service.query.catalog(at=at, known_at=asks["known_at"]))
 
     return await asked(request, question)
 

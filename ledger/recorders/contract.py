@@ -112,4 +112,8 @@ class Recorder(Protocol):
     def transaction(self, *, commit: bool) -> AbstractContextManager[Any]:
         """A database cursor within one transaction: the way in for stored projections."""
 
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The append lock, for the block: nobody else appends, and what this thread reads and appends is one
+        transaction. Commits at its end, unless an error leaves it."""
+
     def close(self) -> None: ...

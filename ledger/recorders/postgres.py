@@ -9,6 +9,7 @@ Proved by tests/contracts.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -73,6 +74,8 @@ _INSERT: Final = (
     " %s::bytea[], %s::bigint[], %s::bytea[])"
 )
 
+_HAS_META: Final = f"SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'ledger_meta'"
+
 _LOCK_DURABLY: Final = (
     "SELECT pg_advisory_xact_lock(%s), CASE WHEN current_setting('synchronous_commit') = 'off'"
     " THEN set_config('synchronous_commit', 'on', true) END"
@@ -93,6 +96,9 @@ class PostgresLedgerDatastore(PostgresDatastore):
             raise BadInput(
                 "not a PostgreSQL URL; write postgresql://user@host/name, see libpq's connection strings"
             ) from None
+        if "@" in str(parameters.get("host", "")):
+            # What follows a password's own @ is taken for the host, and errors name the host.
+            raise BadInput("the PostgreSQL URL has a second @; write %40 for one that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
         self.connections_max = connections_max
         _probe(parameters)
@@ -128,6 +134,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     def __init__(self, datastore: PostgresLedgerDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
+        self._held = threading.local()
 
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
@@ -272,6 +279,11 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[PgCursor]:
+        held: psycopg.Connection[Any] | None = getattr(self._held, "connection", None)
+        if held is not None:
+            with held.cursor(row_factory=tuple_row) as cursor:
+                yield cursor
+            return
         try:
             with ExitStack() as stack:
                 connection = self._begin(stack, commit)
@@ -291,14 +303,25 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 f"PostgreSQL did not carry it out: {_first_line(cause or error)}; {advice}"
             ) from error
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self.transaction(commit=True) as cursor:
+            cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
+            self._held.connection = cursor.connection
+            try:
+                yield
+            finally:
+                del self._held.connection
+
     def _begin(self, stack: ExitStack, commit: bool) -> psycopg.Connection[Any]:
         """A transaction has begun on the answered connection. One that the server closed meanwhile, as all are after
         its restart, is passed over: nothing was asked of it yet."""
         for attempt in range(self.datastore.connections_max + 1):
             with ExitStack() as tried:
                 connection = tried.enter_context(self.datastore.get_connection())
-                # Several statements of one question must see one ledger.
-                connection.isolation_level = None if commit else IsolationLevel.REPEATABLE_READ
+                # Several statements of one question must see one ledger. Those behind a lock must see what its last
+                # holder committed, whatever level the server's or the role's default is.
+                connection.isolation_level = IsolationLevel.READ_COMMITTED if commit else IsolationLevel.REPEATABLE_READ
                 connection.read_only = None if commit else True
                 try:
                     tried.enter_context(connection.transaction(force_rollback=not commit))
@@ -346,15 +369,18 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
 
 def _meta(cursor: PgCursor) -> dict[str, str]:
-    row = cursor.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.ledger_meta",)).fetchone()
-    if row is None or row[0] is None:
+    # Not to_regclass: it asks a cache, which behind a lock need not know yet what the lock's last holder made.
+    if not cursor.execute(_HAS_META).fetchone():
         return {}
     meta: dict[str, str] = dict(cursor.execute(f"SELECT name, value FROM {SCHEMA}.ledger_meta").fetchall())
-    if int(meta["format"]) > FORMAT:
+    format_ = meta.pop(_FORMAT, "")
+    if not format_.isdecimal():
+        raise NotALedger(f"the schema {SCHEMA} of this database is another program's; name another database with --db")
+    if int(format_) > FORMAT:
         raise NotALedger(
-            f"this database has ledger format {meta['format']} and this inforce knows {FORMAT}; use a newer inforce"
+            f"this database has ledger format {format_} and this inforce knows {FORMAT}; use a newer inforce"
         )
-    return {name: value for name, value in meta.items() if name != "format"}
+    return meta
 
 
 def _require_importing(cursor: PgCursor, importing: str | None) -> None:

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,6 +151,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def __init__(self, datastore: SQLiteLedgerDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
+        self._held = threading.local()
         self._check_file()
 
     def construct_create_table_statements(self) -> list[str]:
@@ -317,6 +318,11 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[sqlite3.Cursor]:
+        held: sqlite3.Connection | None = getattr(self._held, "connection", None)
+        if held is not None:
+            with closing(held.cursor()) as one_more:
+                yield one_more
+            return
         with self._translated():
             if commit:
                 with self.datastore.writing() as cursor, cursor as raw:
@@ -324,6 +330,15 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             else:
                 with self.datastore.transaction(commit=False) as cursor, cursor as raw:
                     yield raw
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._writing() as cursor:
+            self._held.connection = cursor.connection
+            try:
+                yield
+            finally:
+                del self._held.connection
 
     def _writing(self) -> Any:
         return self.transaction(commit=True)

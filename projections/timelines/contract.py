@@ -159,8 +159,8 @@ class Writing(Reading, Protocol):
     def drop(self, side: Side) -> None:
         """Takes the side's tables away, if they are there."""
 
-    def load(self, side: Side, pairs: Iterable[Pair]) -> Mapping[Pair, list[RawStep]]:
-        """The steps of these subjects' settings, by axis and start."""
+    def load(self, side: Side, pairs: Mapping[Pair, int]) -> Mapping[Pair, list[RawStep]]:
+        """The steps of each pair that end at its instant (µs) or later, by axis and start."""
 
     def write(self, side: Side, update: Update) -> None: ...
 

@@ -244,15 +244,16 @@ class PostgresTables:
         names = ", ".join(_table(side, table) for table in _TABLES)
         self._cursor.execute(f"DROP TABLE IF EXISTS {names}")
 
-    def load(self, side: Side, pairs: Iterable[Pair]) -> Mapping[Pair, list[RawStep]]:
-        wanted = list(pairs)
-        found: dict[Pair, list[RawStep]] = {pair: [] for pair in wanted}
+    def load(self, side: Side, pairs: Mapping[Pair, int]) -> Mapping[Pair, list[RawStep]]:
+        wanted = [(*pair, instant) for pair, instant in pairs.items()]
+        found: dict[Pair, list[RawStep]] = {pair: [] for pair in pairs}
         if not wanted:
             return found
         columns = ", ".join(f"s.{column}" for column in _COLUMNS.split(", "))
         rows = self._cursor.execute(
-            f"SELECT {columns} FROM unnest(%s::text[], %s::text[]) AS p (subject, setting)"
+            f"SELECT {columns} FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS p (subject, setting, instant)"
             f" JOIN {_table(side, 'steps')} s ON s.subject = p.subject AND s.setting = p.setting"
+            " AND s.until_us >= p.instant"
             " ORDER BY s.subject, s.setting, s.axis, s.start_us",
             _arrays(wanted),
         )

@@ -212,10 +212,13 @@ class SQLiteTables:
         for table in _TABLES:
             self._cursor.execute(f"DROP TABLE IF EXISTS {side}_{table}")
 
-    def load(self, side: Side, pairs: Iterable[Pair]) -> Mapping[Pair, list[RawStep]]:
-        statement = f"SELECT {_COLUMNS} FROM {side}_steps WHERE subject = ? AND setting = ? ORDER BY axis, start_us"
+    def load(self, side: Side, pairs: Mapping[Pair, int]) -> Mapping[Pair, list[RawStep]]:
+        statement = (
+            f"SELECT {_COLUMNS} FROM {side}_steps WHERE subject = ? AND setting = ? AND until_us >= ?"
+            " ORDER BY axis, start_us"
+        )
         execute = self._cursor.execute
-        return {pair: execute(statement, pair).fetchall() for pair in pairs}
+        return {pair: execute(statement, (*pair, instant)).fetchall() for pair, instant in pairs.items()}
 
     def write(self, side: Side, update: Update) -> None:
         self._cursor.executemany(

@@ -43,6 +43,13 @@ def test_a_bad_tenth_item_writes_nothing(client: TestClient) -> None:
     assert head(client) == GENESIS
 
 
+def test_a_fault_of_a_batch_of_one_is_placed_in_the_batch(shared_door: TestClient) -> None:
+    wrong = changed("org:acme", "training.opt_in", 1)
+    for body, pointer in ((wrong, "/value"), ({"events": [wrong]}, "/events/0/value")):
+        answer = shared_door.post("/v1/events", json=body)
+        assert [fault["pointer"] for fault in problem(answer, "bad_submission")["errors"]] == [pointer]
+
+
 def test_every_kind_of_submission_is_taken(client: TestClient) -> None:
     (first,) = submit(client, OPT_IN)
     submit(client, {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"})

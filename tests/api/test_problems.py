@@ -1,5 +1,6 @@
 """Every error path is an RFC 9457 problem, says what to do, and repeats nothing of the input."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Iterator
@@ -8,8 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
+from api.bodies import read_body
+from api.door import Door
 from api.problems import KINDS
 from ledger import errors
 from projections.query import Query
@@ -205,6 +210,9 @@ def test_no_problem_repeats_the_input(shared_door: TestClient, caplog: pytest.Lo
         shared_door.get(f"/v1/events?after={SECRET}"),
         shared_door.get(f"/v1/catalog?at={SECRET}"),
         shared_door.get(f"/v1/subjects/{SECRET}/state"),
+        shared_door.get(f"/v1/subjects/org:{SECRET}/state"),
+        shared_door.get(f"/v1/subjects/org:{SECRET}/history"),
+        shared_door.get(f"/v1/subjects/catalog:settings/timeline?setting={SECRET}"),
         shared_door.get(f"/problems/{SECRET}"),
         shared_door.request(SECRET.upper().replace("-", ""), "/healthz"),
         shared_door.post("/v1/events", content=SECRET, headers=JSON),
@@ -255,6 +263,30 @@ def test_an_unexpected_error_tells_nothing_and_is_logged_with_its_trace(
         assert told in caplog.text
     assert "org:acme" not in caplog.text
     assert door.get("/healthz").status_code == 200
+
+
+def test_a_caller_who_hangs_up_before_the_body_ends_is_no_failure_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arriving: list[Message] = [
+        {"type": "http.request", "body": b'{"type":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return arriving.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def app(scope: Scope, receive: Receive, _send: Send) -> None:
+        await read_body(Request(scope, receive), 100)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/events", "headers": []}
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(Door(app)(scope, receive, send))
+    assert (arriving, sent, caplog.text) == ([], [], "")
 
 
 def test_every_answer_forbids_caching_and_sniffing(shared_door: TestClient) -> None:

@@ -1,12 +1,23 @@
 """state, history and check, for people and for programs."""
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.command import Inforce
 
+REPOSITORY = str(Path(__file__).resolve().parents[2])
 PAST = ("--from", "2026-01-01T00:00:00Z", "--reason", "filed late")
 
 
@@ -45,6 +56,7 @@ def test_a_state_names_every_setting_of_the_kind_in_every_format(filled: Inforce
     assert "model.hosting" not in document["settings"]
     assert max(map(len, table.splitlines())) < 200
     assert all(line == line.rstrip() for line in table.splitlines())
+    assert "0001-01-01" not in table, "the beginning of time is no time that a person asked for"
 
 
 def test_a_history_goes_on_where_it_ended(inforce: Inforce) -> None:
@@ -104,3 +116,38 @@ def test_records_come_from_a_file_or_a_pipe_one_or_many(filled: Inforce) -> None
     assert one.out.splitlines()[1].startswith("r1,")
     assert (many.code, batch.code, one.code, table.code) == (1, 1, 0, 1)
     assert "denied" in table.out
+
+
+def test_an_id_with_its_kind_before_it_is_not_taken_for_another_subject(filled: Inforce) -> None:
+    refused = filled("check", "--org", "org:acme")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--org takes the bare id" in refused.err
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_on_a_narrow_terminal_no_word_of_a_table_is_broken(filled: Inforce, width: int) -> None:
+    filled("submit", "org:acme", "storage.inputs_outputs", "true")
+    asked = [sys.executable, "-m", "scripts.main", "state", "org:acme"]
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    with subprocess.Popen(
+        asked, stdout=terminal, env=environment | {"TERM": "xterm", "PYTHONPATH": REPOSITORY}
+    ) as running:
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # The terminal is gone when its last user is.
+            while chunk := os.read(screen, 65_536):
+                shown += chunk
+    os.close(screen)
+    assert running.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    words = text.split()
+    for word in ("storage.inputs_outputs", "training.opt_in", "explicit", "residency.regions"):
+        assert word in words
+    assert max(map(len, text.splitlines()[1:])) <= width
+
+
+def test_the_instant_that_was_asked_about_is_shown_even_where_it_is_the_first(filled: Inforce) -> None:
+    state = filled("state", "org:acme", "--at", "0001-01-01T00:00:00Z", "--known-at", "at")
+    assert state.out.startswith("org:acme at 0001-01-01 00:00:00Z, known at 0001-01-01 00:00:00Z,")

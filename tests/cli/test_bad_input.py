@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ledger.opening import open_recorder
 from tests.support.command import Inforce, Ran
 
 CHANGE: dict[str, Any] = {
@@ -100,6 +101,8 @@ def test_a_submission_that_is_refused_writes_nothing(inforce_on_both: Inforce) -
         ("org:acme", "training.opt_in", "true", "--origin", "Not An Origin"),
         ("org:acme", "training.opt_in", "true", "--actor", ""),
         ("org:acme", "training.opt_in", "true", "--idempotency-key", ""),
+        ("org:acme", "training.opt_in", "true", "--actor", "\udcff"),
+        ("org:acme", "training.opt_in", "true", "--idempotency-key", "\udcff"),
         ("org:acme", "training.opt_in"),
         ("org:acme", "training.opt_in", "true", "--clear"),
         ("--retract", "00000000-0001-8000-8000-000000000000", "--reason", "x"),
@@ -113,6 +116,26 @@ def test_a_submission_that_is_refused_writes_nothing(inforce_on_both: Inforce) -
 def test_options_that_are_refused_begin_no_ledger(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
     must_refuse(inforce("submit", *args))
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("model:m", "model.author", "\udcff"), ("org:acme", "residency.regions", '["\udcff"]')]
+)
+def test_a_word_that_is_not_utf_8_writes_nothing(words: tuple[str, ...], inforce: Inforce) -> None:
+    assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
+    before = inforce("export").out
+    must_refuse(inforce("submit", *words, "--idempotency-key", "k"))
+    assert inforce("export").out == before
+
+
+def test_a_ledger_whose_beginning_was_cut_off_is_begun(inforce_on_both: Inforce, database_url: str) -> None:
+    recorder = open_recorder(database_url)
+    recorder.create({"origin": "a.example"})
+    recorder.close()
+    change = ("submit", "org:acme", "training.opt_in", "true")
+    must_refuse(inforce_on_both("state", "org:acme"), 3)
+    must_refuse(inforce_on_both(*change, "--origin", "b.example"))
+    assert inforce_on_both(*change, "--origin", "a.example").code == 0
 
 
 def test_a_change_is_retracted_once_and_a_retraction_never(inforce_on_both: Inforce) -> None:

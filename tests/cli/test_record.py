@@ -131,6 +131,29 @@ def test_a_ledger_keeps_the_origin_it_was_begun_under(inforce: Inforce) -> None:
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "b.example").code == 2
 
 
+def test_an_export_never_takes_the_place_of_the_ledger(inforce: Inforce, folder: Path) -> None:
+    inforce("submit", "org:acme", "training.opt_in", "true")
+    (folder / "link.jsonl").symlink_to("inforce.db")
+    for args in (("--out", "inforce.db"), ("--personal", "inforce.db"), ("--out", "link.jsonl")):
+        ran = inforce("export", *args)
+        assert (ran.code, "is not overwritten" in ran.err) == (2, True)
+    assert inforce("history", "org:acme").code == 0
+
+
+def test_events_and_reasons_are_two_files(inforce: Inforce, folder: Path) -> None:
+    inforce("submit", "org:acme", "training.opt_in", "true", "--reason", "ticket 4711")
+    (folder / "out.jsonl").write_text("before")
+    for args in (
+        ("export", "--out", "out.jsonl", "--personal", "./out.jsonl"),
+        ("export", "--personal", "-"),
+        ("import", "out.jsonl", "--personal", "./out.jsonl", "--db", "sqlite:///copy.db"),
+        ("import", "-", "--personal", "-", "--db", "sqlite:///copy.db"),
+    ):
+        ran = inforce(*args)
+        assert (ran.code, "two different files" in ran.err) == (2, True), args
+    assert (folder / "out.jsonl").read_text() == "before"
+
+
 def test_an_export_that_fails_leaves_the_last_one_alone(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     (folder / "out.jsonl").write_text("before")

@@ -31,7 +31,7 @@ from ledger.opening import open_ledger
 from ledger.recorders.contract import Stale
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
-from ledger.store import Ledger
+from ledger.store import ATTEMPTS_UNLOCKED, Ledger
 from ledger.submissions import decide, parse_submissions
 from ledger.times import format_time
 from tests.support.ledgers import NOW, OPERATOR, ORIGIN, change, define, definition, opened, submit
@@ -281,6 +281,13 @@ def test_no_submission_is_a_bad_submission(ledger: Ledger) -> None:
         ledger.submit((), actor=OPERATOR)
 
 
+@pytest.mark.parametrize("actor", ["", "a" * 257, "\ud800"])
+def test_an_actor_that_is_none_is_bad_input(ledger: Ledger, actor: str) -> None:
+    with pytest.raises(BadInput, match="an actor is a text of 1 to 256 characters"):
+        ledger.submit(parse_submissions(change()), actor=actor)
+    assert ledger.head().position == GENESIS
+
+
 # Recorded time
 
 
@@ -456,6 +463,55 @@ def test_a_setting_defined_anew_by_another_writer_meanwhile_is_decided_by_the_ne
 
 
 # Many writers
+
+
+@pytest.mark.parametrize("idempotency", [None, key("k")])
+def test_whoever_keeps_being_overtaken_decides_under_the_lock(
+    database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, idempotency: Idempotency | None
+) -> None:
+    locked = threading.Event()
+    with open_ledger(database_url) as faster:
+        streams = ledger._streams
+
+        def overtaken(*arguments: Any) -> Any:
+            found = streams(*arguments)
+            overtaking = threading.Thread(target=overtake)
+            overtaking.start()
+            # Under the lock the faster writer waits; before it, it wins.
+            overtaking.join(0.3 if locked.is_set() else 10)
+            threads.append(overtaking)
+            return found
+
+        def overtake() -> None:
+            submit(faster, change())
+
+        threads: list[threading.Thread] = []
+        monkeypatch.setattr(ledger, "_streams", overtaken)
+        real = ledger.recorder.exclusive
+
+        def exclusive() -> Any:
+            locked.set()
+            return real()
+
+        monkeypatch.setattr(ledger.recorder, "exclusive", exclusive)
+        (receipt,) = submit(ledger, change(), idempotency=idempotency)
+        for thread in threads:
+            thread.join(10)
+    assert len(threads) == ATTEMPTS_UNLOCKED + 1
+    assert receipt.version == ATTEMPTS_UNLOCKED + 1
+    assert [entry.version for entry in ledger.stream("org:acme")] == list(range(1, ATTEMPTS_UNLOCKED + 3))
+
+
+def test_what_is_refused_under_the_lock_writes_nothing_and_lets_it_go(ledger: Ledger) -> None:
+    def write() -> None:
+        with ledger.recorder.exclusive():
+            submit(ledger, change())
+            submit(ledger, change(value=1))
+
+    with pytest.raises(BadSubmission):
+        write()
+    assert ledger.head().position == GENESIS
+    submit(ledger, change())
 
 
 def test_four_processes_write_at_once_and_no_reader_misses_an_event(database_url: str, ledger: Ledger) -> None:

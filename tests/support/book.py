@@ -12,8 +12,8 @@ from ledger.drafts import RECORDED, Draft
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.submissions import genesis
-from projections.changes import Assertion, Change, read_assertions
-from projections.fold import Timeline, fold
+from projections.changes import Assertion, Change, Retraction, read_assertions
+from projections.fold import Timeline, fold, retraction_of_decided
 from projections.in_force import fold_both
 from projections.state import SettingState, effective
 
@@ -124,6 +124,10 @@ class FoldedStates:
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         change = self.own(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None
+
+    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+        known_at = self._at if self._known_at == "at" else self._known_at
+        return retraction_of_decided(list(self._book.assertions(subject, known_at)), setting, self._at, after)
 
 
 def batches(drafts: Sequence[Draft], sizes: Sequence[int]) -> list[list[Draft]]:

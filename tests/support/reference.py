@@ -229,10 +229,13 @@ class Reference:
         if done and enforced is not None:
             reasons, late = set(), []
             for charge in charges:
-                newest = max([*charge.facts, *scope.facts], key=lambda told: told.position)
-                if newest.position > enforced:
+                rests_on = [*charge.facts, *scope.facts]
+                became_so = [(told.position, _since(told)) for told in rests_on if told.position]
+                became_so += [pair for told in rests_on for pair in self._undone(told, enforced, at, known_at)]
+                position, since = max(became_so)
+                if position > enforced:
                     reasons.add("enforcement_lag")
-                    late.append((at - _since(newest), newest.position))
+                    late.append((at - since, position))
                 else:
                     reasons.add(charge.reason)
             if late:
@@ -246,6 +249,17 @@ class Reference:
             reasons.add("unknown_model")
         answer["reasons"] = [reason for reason in ORDER_OF_REASONS if reason in reasons]
         return answer
+
+    def _undone(self, told: Told, enforced: int, at: int, known_at: int | None) -> Iterable[tuple[int, int]]:
+        """The retractions, by position and instant, of what the gateway saw deciding when it enforced that position."""
+        seen_by_gateway = Reference([])
+        seen_by_gateway.events = self.events[:enforced]
+        seen = seen_by_gateway.deciding(told.subject, told.setting, at, known_at)
+        for event in self.events[enforced:]:
+            recorded = _instant(event["time"])
+            is_known = known_at is FOR_EVER or recorded <= known_at
+            if is_known and seen is not None and event["data"].get("retracts") == seen["id"]:
+                yield event["data"]["position"], recorded
 
     def _against_the_model(self, policy: dict[str, Told], model: dict[str, Told]) -> Iterable[Charge]:
         if not model:

@@ -1,0 +1,152 @@
+"""What goes in and out, as OpenAPI shows it: one pydantic model per shape of WIRE.md section 2, with examples.
+
+These models document; the domain's own readers decide what is taken, and `api.answers` writes what is answered.
+tests/api/test_openapi.py holds the three together: real answers fit these models exactly, their members are those of
+the domain's, and every example is posted and works.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.schemas.answered import (
+    AsOf,
+    Catalog,
+    CatalogEntry,
+    ChangedBy,
+    DataPolicy,
+    DecidingEvent,
+    Decision,
+    Decisions,
+    Differences,
+    EnforcementLag,
+    Event,
+    EventData,
+    EventPage,
+    EvidenceState,
+    EvidenceUndefined,
+    GovernedBy,
+    Handling,
+    Health,
+    Hindsight,
+    History,
+    HistoryRow,
+    Interval,
+    NotApplicableState,
+    Outcome,
+    Problem,
+    ProblemFault,
+    ProblemKind,
+    ProblemKinds,
+    Ready,
+    Receipt,
+    Receipts,
+    RetractedBy,
+    SettingDifference,
+    SettingState,
+    State,
+    SubjectPage,
+    SubjectRow,
+    Timeline,
+    UndefinedState,
+)
+from api.schemas.examples import ANSWER_EXAMPLES, CHECK_EXAMPLES, SUBMISSION_EXAMPLES
+from api.schemas.sent import (
+    ChangeRetraction,
+    ObservedHandling,
+    RequestRecord,
+    RequestRecords,
+    SettingChange,
+    SettingClear,
+    SettingDefined,
+    SettingDefinition,
+    SubmissionBatch,
+)
+
+__all__ = [
+    "ANSWERED",
+    "ANSWER_EXAMPLES",
+    "CHECK_EXAMPLES",
+    "SENT",
+    "SUBMISSION_EXAMPLES",
+    "AsOf",
+    "Catalog",
+    "CatalogEntry",
+    "ChangeRetraction",
+    "ChangedBy",
+    "DataPolicy",
+    "DecidingEvent",
+    "Decision",
+    "Decisions",
+    "Differences",
+    "EnforcementLag",
+    "Event",
+    "EventData",
+    "EventPage",
+    "EvidenceState",
+    "EvidenceUndefined",
+    "GovernedBy",
+    "Handling",
+    "Health",
+    "Hindsight",
+    "History",
+    "HistoryRow",
+    "Interval",
+    "NotApplicableState",
+    "ObservedHandling",
+    "Outcome",
+    "Problem",
+    "ProblemFault",
+    "ProblemKind",
+    "ProblemKinds",
+    "Ready",
+    "Receipt",
+    "Receipts",
+    "RequestRecord",
+    "RequestRecords",
+    "RetractedBy",
+    "SettingChange",
+    "SettingClear",
+    "SettingDefined",
+    "SettingDefinition",
+    "SettingDifference",
+    "SettingState",
+    "State",
+    "SubjectPage",
+    "SubjectRow",
+    "SubmissionBatch",
+    "Timeline",
+    "UndefinedState",
+    "components",
+    "ref",
+]
+
+SENT: Final = (
+    SettingChange,
+    SettingClear,
+    ChangeRetraction,
+    SettingDefined,
+    SubmissionBatch,
+    RequestRecord,
+    RequestRecords,
+)
+ANSWERED: Final = (
+    *(Receipts, Event, EventPage, SubjectPage, State, Timeline, History, Differences, Catalog, Decision, Decisions),
+    *(Health, Ready, Problem, ProblemKind, ProblemKinds),
+)
+
+_TEMPLATE: Final = "#/components/schemas/{model}"
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _TEMPLATE.format(model=model.__name__)}
+
+
+def components() -> dict[str, Any]:
+    """Name → JSON Schema of every model that a route refers to, and of what those refer to."""
+    _, found = models_json_schema([(model, "validation") for model in (*SENT, *ANSWERED)], ref_template=_TEMPLATE)
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas

@@ -1,0 +1,310 @@
+"""The bodies of answers, problems included."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from api.schemas.sent import SettingDefinition
+from api.schemas.shape import Shape, time_field
+from projections.decision import Reason, Verdict
+from projections.state import Source
+
+
+class Receipt(Shape):
+    event_id: str
+    position: int
+    subject: str
+    version: int
+    recorded_at: str = time_field("When the ledger accepted it.")
+    effective_from: str | None = time_field("Null for a retraction.")
+    effective_until: str | None = time_field("Null: without end.")
+
+
+class Receipts(Shape):
+    """One receipt per event, in order; one submission gets one receipt."""
+
+    receipts: list[Receipt]
+    position: int = Field(description="Of the last event: an answer pinned to it, or later, has seen all of these.")
+
+
+class EventData(Shape):
+    position: int
+    version: int
+    setting: str
+    value: Any = None
+    definition: dict[str, Any] | None = None
+    retracts: str | None = None
+    effective_from: str | None = None
+    effective_until: str | None = None
+    actor: str
+    personal: dict[str, str] | None = Field(None, description="The commitment to the reason, which is kept beside it.")
+    imported: bool = False
+
+
+class Event(Shape):
+    """One event in the exact bytes that were recorded and hashed (CloudEvents 1.0)."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str = time_field("recorded_at")
+    sequence: str
+    datacontenttype: Literal["application/json"]
+    data: EventData
+
+
+class EventPage(Shape):
+    events: list[Event]
+    next_after: int = Field(
+        description="Send it as `after` for what comes next; it is the head where nothing does yet."
+    )
+    head: int = Field(description="The position of the ledger's last event.")
+
+
+class SubjectRow(Shape):
+    subject: str
+    version: int
+    position: int = Field(description="Of the subject's last event.")
+
+
+class SubjectPage(Shape):
+    subjects: list[SubjectRow]
+    next_after: str | None = Field(description="Send it as `after` for the next page; null: there is none.")
+    position: int
+
+
+class DecidingEvent(Shape):
+    """The event behind a value: the subject's own, or for a default the definition."""
+
+    event_id: str
+    position: int
+    version: int
+    recorded_at: str = time_field("")
+    effective_from: str = time_field("")
+    effective_until: str | None = time_field("Null: without end.")
+    actor: str
+
+
+class SettingState(DecidingEvent):
+    value: Any
+    source: Literal["explicit", "default"]
+    cleared_by: DecidingEvent | None = Field(None, description="The clear that the default shows through.")
+
+
+class State(Shape):
+    subject: str
+    at: str = time_field("Valid time.")
+    known_at: str = time_field("Only what was recorded by then was used.")
+    position: int
+    settings: dict[str, SettingState]
+
+
+class Interval(Shape):
+    setting: str
+    value: Any
+    source: Source
+    from_: str | None = time_field("Null: open.", alias="from")
+    until: str | None = time_field("The first instant that no longer belongs to it; null: open.")
+    event_id: str | None
+
+
+class Timeline(Shape):
+    """Half-open intervals without gaps, setting by setting."""
+
+    subject: str
+    known_at: str = Field(description="An instant, or `at`: what was in force.")
+    position: int
+    intervals: list[Interval]
+
+
+class HistoryRow(Shape):
+    event: Event
+    reason: str | None
+    retracted_by: str | None = Field(description="The event_id of the retraction that took it back.")
+
+
+class History(Shape):
+    """Newest first."""
+
+    subject: str
+    events: list[HistoryRow]
+    next_after: int | None = Field(description="Send it as `after` for older ones; null: there are none.")
+    position: int
+
+
+class ChangedBy(DecidingEvent):
+    setting: str
+    value: Any = Field(description="Null: the setting was cleared.")
+
+
+class RetractedBy(Shape):
+    setting: str
+    retracts: str
+    event_id: str
+    position: int
+    version: int
+    recorded_at: str = time_field("")
+    actor: str
+
+
+class UndefinedState(Shape):
+    value: None
+    source: Literal["undefined"]
+
+
+class NotApplicableState(DecidingEvent):
+    value: Any
+    source: Literal["not_applicable"]
+
+
+class SettingDifference(Shape):
+    setting: str
+    before: SettingState | NotApplicableState | UndefinedState
+    after: SettingState | NotApplicableState | UndefinedState
+    changed_by: list[ChangedBy | RetractedBy]
+
+
+class Differences(Shape):
+    subject: str
+    from_: str = time_field("", alias="from")
+    to: str = time_field("")
+    known_at: str = Field(description="An instant, or `at`: what was in force at each of the two.")
+    position: int
+    differences: list[SettingDifference]
+
+
+class CatalogEntry(SettingDefinition):
+    event_id: str
+    position: int
+    version: int
+    recorded_at: str = time_field("")
+    effective_from: str = time_field("")
+    actor: str
+
+
+class Catalog(Shape):
+    at: str = time_field("")
+    known_at: str = time_field("")
+    position: int
+    settings: dict[str, CatalogEntry]
+
+
+class GovernedBy(Shape):
+    subject: str | None = Field(description="The governing account or organization; null: it cannot be told.")
+    via: list[str] = Field(description="The subjects that led to it, in order.")
+
+
+class DataPolicy(Shape):
+    by: Literal["platform", "provider"]
+    name: str | None = None
+    url: str | None = None
+
+
+class Handling(Shape):
+    may_store: bool
+    may_cache: bool
+    may_train: bool
+    may_leave_platform: bool
+    allowed_regions: list[str] | None = Field(description="Null: anywhere; empty: nowhere.")
+    private_network_required: bool
+    data_policy: DataPolicy
+
+
+class EvidenceState(DecidingEvent):
+    subject: str
+    setting: str
+    value: Any
+    source: Literal["explicit", "default", "not_applicable"]
+    cleared_by: DecidingEvent | None = None
+
+
+class EvidenceUndefined(UndefinedState):
+    subject: str
+    setting: str
+
+
+class EnforcementLag(Shape):
+    lag_us: int
+    enforced_position: int
+    deciding_position: int
+
+
+class Outcome(Shape):
+    verdict: Verdict
+    governed_by: GovernedBy
+    handling: Handling
+    reasons: list[Reason]
+    evidence: list[EvidenceState | EvidenceUndefined]
+    enforcement_lag: EnforcementLag | None = None
+
+
+class Hindsight(Outcome):
+    """The decision with everything recorded since, and the events that changed it."""
+
+    changed_by: list[EvidenceState | RetractedBy]
+
+
+class AsOf(Shape):
+    at: str = time_field("")
+    known_at: str = time_field("")
+    position: int
+
+
+class Decision(Outcome):
+    request_id: str | None = None
+    as_of: AsOf
+    hindsight: Hindsight | None = Field(None, description="Only where it changes the verdict or the handling.")
+
+
+class Decisions(Shape):
+    """In the order of the records, all pinned to one position."""
+
+    decisions: list[Decision]
+    position: int
+
+
+class Health(Shape):
+    status: Literal["ok"]
+    version: str
+
+
+class Ready(Shape):
+    status: Literal["ready"]
+    position: int
+
+
+class ProblemFault(Shape):
+    in_: Literal["body", "query", "path", "header"] = Field(alias="in", description="What `pointer` points into.")
+    pointer: str = Field(description="JSON pointer (RFC 6901), or / and the parameter's name.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. `type` is served here and says what the code means. Codes may add members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="Holds the request's id, under which the server's log says more.")
+    code: str
+    errors: list[ProblemFault] | None = None
+    subject: str | None = Field(None, description="With version_conflict.")
+    expected_version: int | None = Field(None, description="With version_conflict.")
+    current_version: int | None = Field(None, description="With version_conflict: retry with this one.")
+
+
+class ProblemKind(Shape):
+    type: str
+    code: str
+    status: int
+    title: str
+    meaning: str
+
+
+class ProblemKinds(Shape):
+    problems: list[ProblemKind]

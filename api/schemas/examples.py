@@ -1,0 +1,276 @@
+"""Examples: of bodies to send, each of which works, and of answers.
+
+They are posted, and held against the shapes, by tests/api/test_openapi.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from api.schemas.answered import (
+    Catalog,
+    Decision,
+    Decisions,
+    Differences,
+    Event,
+    EventPage,
+    Health,
+    History,
+    ProblemKind,
+    Ready,
+    Receipts,
+    State,
+    SubjectPage,
+    Timeline,
+)
+
+T1: Final = "2026-01-01T00:00:00.000000Z"
+EVENT_ID: Final = "00000000-0013-8c4f-a1d2-5b6e7f809a1b"
+DEFINITION_ID: Final = "00000000-0001-8b1e-9f00-c2d3e4f5a6b7"
+
+SUBMISSION_EXAMPLES: Final[dict[str, Any]] = {
+    "change": {
+        "summary": "Set a value, with the version that it rests on",
+        "value": {
+            "type": "setting.changed",
+            "subject": "org:acme",
+            "setting": "training.opt_in",
+            "value": True,
+            "effective_from": "2026-01-01T00:00:00Z",
+            "effective_until": None,
+            "reason": "ticket 4711",
+            "expected_version": 0,
+        },
+    },
+    "clear": {
+        "summary": "Take the own value away: the default shows through",
+        "value": {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"},
+    },
+    "define": {
+        "summary": "Define a setting of your own",
+        "value": {
+            "type": "setting.defined",
+            "setting": "beta.search",
+            "definition": {
+                "kinds": ["account", "org"],
+                "value_type": "bool",
+                "default": False,
+                "protective": False,
+                "writable_by": "admin",
+                "title": "Search (beta)",
+                "description": "Whether the organization tries out search.",
+                "source": "Product decision 12",
+            },
+        },
+    },
+    "batch": {
+        "summary": "Several, as one",
+        "value": {
+            "events": [
+                {"type": "setting.changed", "subject": "key:k1", "setting": "owner", "value": "org:acme"},
+                {
+                    "type": "setting.changed",
+                    "subject": "model:deepseek-ai/DeepSeek-V3",
+                    "setting": "model.hosting",
+                    "value": "hosted",
+                    "effective_from": "2026-01-01T00:00:00Z",
+                    "reason": "hosted since the new year",
+                },
+            ]
+        },
+    },
+    "retract": {
+        "summary": "Take a change back",
+        "value": {
+            "type": "change.retracted",
+            "event_id": EVENT_ID,
+            "reason": "entered for the wrong organization",
+        },
+    },
+}
+
+CHECK_EXAMPLES: Final[dict[str, Any]] = {
+    "question": {
+        "summary": "May this request be made now?",
+        "value": {"org_id": "acme", "model_id": "deepseek-ai/DeepSeek-V3"},
+    },
+    "observed": {
+        "summary": "Was what was done in force then?",
+        "value": {
+            "request_id": "r-1",
+            "at": "2026-03-01T12:00:00Z",
+            "key_id": "k1",
+            "model_id": "deepseek-ai/DeepSeek-V3",
+            "enforced_position": 42,
+            "handling": {"stored": False, "cached": True, "trained": True, "network": "public"},
+        },
+    },
+    "several": {
+        "summary": "Several, pinned to one position",
+        "value": {"requests": [{"org_id": "acme"}, {"account_id": "u1", "at": "2026-03-01T12:00:00Z"}]},
+    },
+}
+
+_RECEIPT: Final = {
+    "event_id": EVENT_ID,
+    "position": 19,
+    "subject": "org:acme",
+    "version": 1,
+    "recorded_at": "2026-01-15T09:30:00.000000Z",
+    "effective_from": T1,
+    "effective_until": None,
+}
+_EVENT: Final = {
+    "specversion": "1.0",
+    "id": EVENT_ID,
+    "source": "urn:inforce:inforce.local/5f0c2a91",
+    "type": "inforce.setting.changed.v1",
+    "subject": "org:acme",
+    "time": "2026-01-15T09:30:00.000000Z",
+    "sequence": "00000000000000000019",
+    "datacontenttype": "application/json",
+    "data": {
+        "position": 19,
+        "version": 1,
+        "setting": "training.opt_in",
+        "value": True,
+        "effective_from": T1,
+        "effective_until": None,
+        "actor": "anonymous",
+        "personal": {"commitment": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
+    },
+}
+_EXPLICIT: Final = {
+    "value": True,
+    "source": "explicit",
+    "event_id": EVENT_ID,
+    "position": 19,
+    "version": 1,
+    "recorded_at": "2026-01-15T09:30:00.000000Z",
+    "effective_from": T1,
+    "effective_until": None,
+    "actor": "anonymous",
+}
+_DEFAULT: Final = {
+    "value": False,
+    "source": "default",
+    "event_id": DEFINITION_ID,
+    "position": 1,
+    "version": 1,
+    "recorded_at": T1,
+    "effective_from": "0001-01-01T00:00:00.000000Z",
+    "effective_until": None,
+    "actor": "inforce",
+}
+_OUTCOME: Final = {
+    "verdict": "allowed",
+    "governed_by": {"subject": "org:acme", "via": ["org:acme"]},
+    "handling": {
+        "may_store": False,
+        "may_cache": True,
+        "may_train": True,
+        "may_leave_platform": False,
+        "allowed_regions": None,
+        "private_network_required": False,
+        "data_policy": {"by": "platform"},
+    },
+    "reasons": [],
+    "evidence": [{"subject": "org:acme", "setting": "training.opt_in", **_EXPLICIT}],
+}
+_DECISION: Final = {
+    **_OUTCOME,
+    "as_of": {"at": "2026-03-01T12:00:00.000000Z", "known_at": "2026-03-01T12:00:00.000000Z", "position": 19},
+}
+_DEFINED: Final = {
+    "kinds": ["account", "org"],
+    "value_type": "bool",
+    "default": False,
+    "protective": False,
+    "writable_by": "admin",
+    "title": "Training opt-in",
+    "description": "Data sharing for training other models is opt-in.",
+    "source": "Published data privacy rules",
+    "event_id": DEFINITION_ID,
+    "position": 1,
+    "version": 1,
+    "recorded_at": T1,
+    "effective_from": "0001-01-01T00:00:00.000000Z",
+    "actor": "inforce",
+}
+_NOW: Final = "2026-03-01T12:00:00.000000Z"
+
+ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
+    Receipts: {"receipts": [_RECEIPT], "position": 19},
+    Event: _EVENT,
+    EventPage: {"events": [_EVENT], "next_after": 19, "head": 19},
+    SubjectPage: {
+        "subjects": [{"subject": "org:acme", "version": 1, "position": 19}],
+        "next_after": None,
+        "position": 19,
+    },
+    State: {
+        "subject": "org:acme",
+        "at": _NOW,
+        "known_at": _NOW,
+        "position": 19,
+        "settings": {"storage.inputs_outputs": _DEFAULT, "training.opt_in": _EXPLICIT},
+    },
+    Timeline: {
+        "subject": "org:acme",
+        "known_at": _NOW,
+        "position": 19,
+        "intervals": [
+            {
+                "setting": "training.opt_in",
+                "value": False,
+                "source": "default",
+                "from": None,
+                "until": T1,
+                "event_id": DEFINITION_ID,
+            },
+            {
+                "setting": "training.opt_in",
+                "value": True,
+                "source": "explicit",
+                "from": T1,
+                "until": None,
+                "event_id": EVENT_ID,
+            },
+        ],
+    },
+    History: {
+        "subject": "org:acme",
+        "events": [{"event": _EVENT, "reason": "ticket 4711", "retracted_by": None}],
+        "next_after": None,
+        "position": 19,
+    },
+    Differences: {
+        "subject": "org:acme",
+        "from": "2025-12-31T00:00:00.000000Z",
+        "to": _NOW,
+        "known_at": _NOW,
+        "position": 19,
+        "differences": [
+            {
+                "setting": "training.opt_in",
+                "before": _DEFAULT,
+                "after": _EXPLICIT,
+                "changed_by": [{"setting": "training.opt_in"} | {k: v for k, v in _EXPLICIT.items() if k != "source"}],
+            }
+        ],
+    },
+    Catalog: {"at": _NOW, "known_at": _NOW, "position": 19, "settings": {"training.opt_in": _DEFINED}},
+    Decision: _DECISION,
+    Decisions: {"decisions": [_DECISION], "position": 19},
+    Health: {"status": "ok", "version": "0.1.0"},
+    Ready: {"status": "ready", "position": 19},
+    ProblemKind: {
+        "type": "/problems/version_conflict",
+        "code": "version_conflict",
+        "status": 409,
+        "title": "The subject is at another version",
+        "meaning": "expected_version is not the subject's version.",
+    },
+}
