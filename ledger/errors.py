@@ -72,16 +72,13 @@ class BadImport(BadInput):
 
 
 class BadSubmission(BadInput):
-    """`code` is `bad_submission`, or the code of the first fault's rule."""
-
     code = "bad_submission"
 
-    def __init__(self, faults: tuple[Fault, ...], code: str = "bad_submission") -> None:
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
         first = faults[0]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         where = f"{first.pointer}: " if first.pointer else ""
         super().__init__(f"{where}{first.detail}{more}", faults)
-        self.code = code
 
 
 class IdempotencyKeyReused(BadInput):

@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ledger.clock import Clock, SystemClock
 from ledger.errors import BadInput, LedgerUnavailable
 from ledger.recorders.contract import IMPORTING, Recorder
-from ledger.recorders.sqlite import SQLiteLedgerDatastore, SQLiteLedgerRecorder
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
+from ledger.recorders.sqlite_file import SQLiteLedgerDatastore
 from ledger.store import Ledger
 from ledger.subjects import is_origin
 
@@ -22,7 +23,8 @@ def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
     scheme = url.partition(":")[0]
     if scheme in ("postgresql", "postgres"):
         try:
-            from ledger.recorders.postgres import PostgresLedgerDatastore, PostgresLedgerRecorder
+            from ledger.recorders.postgres import PostgresLedgerRecorder
+            from ledger.recorders.postgres_server import PostgresLedgerDatastore
         except ImportError:
             raise LedgerUnavailable("PostgreSQL needs the extra: pip install 'inforce[postgres]'") from None
         return PostgresLedgerRecorder(PostgresLedgerDatastore(url))

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Self
 from ledger.catalog import Catalog
 from ledger.clock import Clock
 from ledger.codec import SOURCE_PREFIX, Leaf, LedgerMapper, decode, parse_leaf, position_of
+from ledger.deciding import Entropy, RetractionTarget, Streams, decide, genesis
 from ledger.drafts import Decided, Idempotency
 from ledger.errors import (
     BadInput,
@@ -31,16 +32,7 @@ from ledger.errors import (
 from ledger.events import ChangeRetracted, SettingDefined
 from ledger.recorders.contract import Entry, Head, KnownSubmission, Recorded, Recorder, Stale
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
-from ledger.submissions import (
-    DefineSetting,
-    Entropy,
-    RetractChange,
-    RetractionTarget,
-    Streams,
-    Submission,
-    decide,
-    genesis,
-)
+from ledger.submissions import DefineSetting, RetractChange, Submission
 from ledger.times import parse_time
 
 ATTEMPTS_MAX: Final = 100

@@ -17,6 +17,7 @@ from typing import BinaryIO, Final, Literal, NamedTuple
 import msgspec
 
 from ledger.clock import Clock, SystemClock
+from ledger.deciding import Entropy
 from ledger.drafts import PersonalData
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
 from ledger.lines import Lines
@@ -26,7 +27,6 @@ from ledger.restoring import PersonalLines, PersonalRow, Restored, is_event_line
 from ledger.resubmitting import resubmitted
 from ledger.store import Ledger
 from ledger.subjects import is_origin
-from ledger.submissions import Entropy
 
 BATCH: Final = 10_000
 """Events to a commit, and to a page of an export."""

@@ -16,16 +16,15 @@ from typing import Any, Final
 
 import psycopg
 from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg import IsolationLevel
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 
 from ledger.clock import Clock
 from ledger.codec import complete, leaf_hash
 from ledger.drafts import Decided, Idempotency, PersonalData
-from ledger.errors import BadInput, LedgerUnavailable, NotALedger
+from ledger.errors import LedgerUnavailable, NotALedger
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     FORMAT,
@@ -36,8 +35,8 @@ from ledger.recorders.contract import (
     Recorded,
     Stale,
 )
+from ledger.recorders.postgres_server import SCHEMA, PostgresLedgerDatastore, first_line
 
-SCHEMA: Final = "inforce"
 _EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
 _COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 _APPEND_LOCK: Final = 0x494E464F52434501
@@ -83,50 +82,6 @@ _LOCK_DURABLY: Final = (
 """Accepted means durable, whatever the server's or the role's default says."""
 
 PgCursor = psycopg.Cursor[tuple[Any, ...]]
-
-
-class PostgresLedgerDatastore(PostgresDatastore):
-    """The library's pool over any libpq connection string; `url` may name sockets, TLS files and the like."""
-
-    def __init__(self, url: str, *, connections_max: int = 10, connect_timeout: float = 5.0) -> None:
-        try:
-            parameters: dict[str, Any] = {k: v for k, v in conninfo_to_dict(url).items() if v is not None}
-        except psycopg.ProgrammingError:
-            # Its message may repeat the URL, and with it a password.
-            raise BadInput(
-                "not a PostgreSQL URL; write postgresql://user@host/name, see libpq's connection strings"
-            ) from None
-        if "@" in str(parameters.get("host", "")):
-            # What follows a password's own @ is taken for the host, and errors name the host.
-            raise BadInput("the PostgreSQL URL has a second @; write %40 for one that belongs to the password")
-        parameters.setdefault("connect_timeout", int(connect_timeout))
-        self.connections_max = connections_max
-        _probe(parameters)
-        super().__init__(
-            dbname=str(parameters.get("dbname", "")),
-            host=str(parameters.get("host", "")),
-            port=str(parameters.get("port", "")),
-            user=str(parameters.get("user", "")),
-            password=str(parameters.get("password", "")),
-            connect_timeout=connect_timeout,
-            idle_in_transaction_session_timeout=60,
-            pool_size=1,
-            max_overflow=connections_max - 1,
-            schema=SCHEMA,
-            originator_id_type="text",
-        )
-        assert isinstance(self.pool.kwargs, dict)
-        row_factory = self.pool.kwargs["row_factory"]
-        self.pool.kwargs.clear()
-        self.pool.kwargs.update(parameters, row_factory=row_factory)
-
-
-def _probe(parameters: Mapping[str, Any]) -> None:
-    """Asks once, so that a server that is not there is said at once and in its own words, not by a pool's timeout."""
-    try:
-        psycopg.connect(**parameters).close()
-    except psycopg.Error as error:
-        raise LedgerUnavailable(f"PostgreSQL cannot be reached: {_first_line(error)}; see --db") from None
 
 
 class PostgresLedgerRecorder(PostgresApplicationRecorder):
@@ -300,7 +255,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 else "nothing was written, try again"
             )
             raise LedgerUnavailable(
-                f"PostgreSQL did not carry it out: {_first_line(cause or error)}; {advice}"
+                f"PostgreSQL did not carry it out: {first_line(cause or error)}; {advice}"
             ) from error
 
     @contextmanager
@@ -431,7 +386,3 @@ def _known_submission(cursor: PgCursor, caller: str, key: str) -> KnownSubmissio
 
 def _highest(until: int | None) -> int:
     return 2**63 - 1 if until is None else until
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else type(error).__name__

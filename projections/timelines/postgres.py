@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from ledger.recorders.contract import Recorder
-from ledger.recorders.postgres import SCHEMA
+from ledger.recorders.postgres_server import SCHEMA
 from projections.in_force import Timelines
 from projections.timelines.contract import (
     FORMAT,
@@ -91,10 +91,10 @@ class PostgresTables:
         self._closed = False
 
     def exists(self, side: Side) -> bool:
+        # Not to_regclass, which can answer from before the lock that this transaction has just been given.
         names = [_table(side, table) for table in _TABLES]
-        return bool(
-            self._one("SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest(%s::text[]) AS name", (names,))
-        )
+        there = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname || '.' || tablename = ANY(%s)"
+        return bool(self._one(there, (names,)) == len(names))
 
     def tracked(self, side: Side = LIVE) -> int:
         row = self._cursor.execute(

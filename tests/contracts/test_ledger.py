@@ -16,6 +16,7 @@ from eventsourcing.persistence import EventStore
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.codec import LedgerMapper, decode, leaf_hash, parse_leaf, position_of
+from ledger.deciding import decide
 from ledger.drafts import Decided, Idempotency
 from ledger.errors import (
     BadInput,
@@ -32,7 +33,7 @@ from ledger.recorders.contract import Stale
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import ATTEMPTS_UNLOCKED, Ledger
-from ledger.submissions import decide, parse_submissions
+from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from tests.support.ledgers import NOW, OPERATOR, ORIGIN, change, define, definition, opened, submit
 from tests.support.writers import started

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ledger.codec import complete, draft_bytes, id_tail, leaf_hash
+from ledger.deciding import genesis
 from ledger.drafts import RECORDED, Draft
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import genesis
 from projections.changes import Assertion, Change, Retraction, read_assertions
 from projections.fold import Timeline, fold, retraction_of_decided
 from projections.in_force import fold_both
