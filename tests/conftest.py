@@ -40,6 +40,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("postgres")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests recorded as a `figure`: counts that a reader should see although the test passed."""
+    reports = terminalreporter.stats.get("passed", [])
+    figures = sorted(str(value) for report in reports for name, value in report.user_properties if name == "figure")
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write("".join(f"{figure}\n" for figure in figures))
+
+
 @pytest.fixture(scope="session")
 def postgres_server_url(pytestconfig: pytest.Config) -> str:
     """A PostgreSQL server where databases may be created."""

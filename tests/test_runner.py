@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock, SystemClock
@@ -78,6 +81,30 @@ def test_any_split_of_catching_up_stores_the_same_rows(
         while runner.catch_up(limit=random.randrange(1, 20)).position < ledger.head().position:
             pass
         assert stored(store) == whole
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 2**32),
+    turns=st.lists(st.tuples(st.integers(0, 8), st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8),
+)
+def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: list[tuple[int, int, int]]) -> None:
+    """Each turn: so many submissions, then a projector with such pages that takes so many events."""
+    clock = ManualClock(NOW)
+    with (
+        TemporaryDirectory() as folder,
+        open_ledger(f"sqlite:///{folder}/ledger.db", create=True, clock=clock, origin=ORIGIN) as ledger,
+    ):
+        history, store = History(ledger, clock, seed), open_timelines(ledger)
+        for submissions, page_events, limit in turns:
+            history.go_on(submissions)
+            Runner(ledger, store, page_events=page_events).catch_up(limit)
+        Runner(ledger, store).catch_up()
+        assert_right(ledger, store)
+        live = stored(store)
+        rebuilt = Runner(ledger, store).rebuild()
+        assert (rebuilt.live_equal, rebuilt.differences) == (True, ())
+        assert stored(store) == live
 
 
 def test_catching_up_as_events_come_stores_the_same_rows(
