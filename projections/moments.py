@@ -136,12 +136,18 @@ class Histories:
         with self._lock:
             if head.position > self._position:
                 position = self.runner.catch_up().position
-                self._learn(self._position, position)
-                self._recorded_at = head.recorded_at
+                recorded_at = head.recorded_at
                 if position != head.position:
                     entry = self.ledger.recorder.entry(position)
-                    self._recorded_at = entry.recorded_at if entry is not None else None
-                self._position = position
+                    recorded_at = entry.recorded_at if entry is not None else None
+                try:
+                    self._learn(self._position, position)
+                except BaseException:
+                    # Some of it is learned, and nothing may be learned twice: begin with nothing kept.
+                    self._cache.clear()
+                    self._courses = {}
+                    raise
+                self._position, self._recorded_at = position, recorded_at
             return Moment(self, self._position, self._recorded_at, now)
 
     def _learn(self, after: int, until: int) -> None:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from ledger.clock import ManualClock
-from ledger.errors import NotFound
+from ledger.errors import LedgerUnavailable, NotFound
 from ledger.opening import open_ledger
+from ledger.recorders.contract import Entry
 from ledger.store import Ledger, Receipt
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.submissions import parse_submissions
@@ -608,3 +609,32 @@ def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, mon
     expected = bench.query.check_all(records)
     monkeypatch.setattr("projections.view.COURSE_STEPS_MAX", 0)
     assert Query(bench.ledger).check_all(records) == expected
+
+
+def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In force, a value must not show before the submission that brought it, which learning it again would do."""
+    bench.submit(NOON, changed("org:a", STORAGE, False, NOON - HOUR))
+    assert bench.query.state("org:a", at=NOON).settings[STORAGE].value is False
+    bench.submit(NOON + 10, changed("org:a", STORAGE, True, NOON - HOUR))
+    bench.submit(NOON + 20, changed("org:a", STORAGE, False, NOON + 15))
+    bench.submit(NOON + 30, changed("org:b", STORAGE, True, NOON))
+    page = bench.ledger.page
+    asked: list[int] = []
+
+    def page_that_fails_once(after: int, limit: int = 1000, until: int | None = None) -> list[Entry]:
+        if until is None:
+            return page(after, limit)
+        asked.append(after)
+        if len(asked) == 3:
+            raise LedgerUnavailable("the database is gone")
+        return page(after, 1, until)
+
+    monkeypatch.setattr(bench.ledger, "page", page_that_fails_once)
+    with pytest.raises(LedgerUnavailable):
+        bench.query.state("org:a", at=NOON + 15, known_at=IN_FORCE)
+    for query in (bench.query, Query(bench.ledger)):
+        for at, value in ((NOON + 9, False), (NOON + 10, True), (NOON + 19, True), (NOON + 20, False)):
+            assert query.state("org:a", at=at, known_at=IN_FORCE).settings[STORAGE].value is value
+    assert len(asked) >= 3
