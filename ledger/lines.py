@@ -1,6 +1,6 @@
 """JSON Lines from a file or a pipe, gzip or plain: one value a line, blank lines ignored, `\\r\\n` taken as `\\n`.
 
-What comes is untrusted: a line has at most 1 MiB, whatever a gzip file unfolds to. Proved by tests/test_transfer.py.
+What comes is untrusted: a line has at most 1 MiB, whatever a gzip file unfolds to. Proved by tests/transfer.
 """
 
 from __future__ import annotations

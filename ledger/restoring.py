@@ -2,7 +2,7 @@
 
 A line is taken only if reading it and writing it again gives the same bytes, if it is the next of the ledger and of
 its subject, if no time runs backwards, and if it says something that a ledger could have accepted at that point.
-Proved by tests/test_transfer.py.
+Proved by tests/transfer/test_export_and_restore.py and tests/transfer/test_refused_files.py.
 """
 
 from __future__ import annotations

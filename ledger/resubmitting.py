@@ -2,7 +2,7 @@
 
 Each line is a submission of WIRE.md section 2 with a `recorded_at`, and an `actor` if it was not "import".
 Neighbours with equal times are one submission. They are decided by the same function as any other, at their own
-recorded_at; their events say that they were imported. Proved by tests/test_transfer.py.
+recorded_at; their events say that they were imported. Proved by tests/transfer/test_imported_submissions.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `export_lines` gives the exact bytes of every event; `import_ledger` restores them, or records submissions that were
 accepted elsewhere at the times they carry. Elsewhere only the ledger sets recorded_at: an import is the operator's.
 Nothing half-written is ever opened: from before its first batch until its last, the ledger says that an import is at
-work, and what an import that failed had made is taken away again. Proved by tests/test_transfer.py.
+work, and what an import that failed had made is taken away again. Proved by tests/transfer.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 moves on to that event's position. A `Moment` is one position of it. As long as the stored timelines stand there
 they serve; once they have moved on under a question, a subject's events up to the position are folded instead, which
 is slower and comes to the same. So no answer mixes two positions, and none has to be asked twice.
-Proved by tests/test_query.py and tests/test_pinned.py.
+Proved by tests/query/test_moments.py and tests/test_pinned.py.
 """
 
 from __future__ import annotations

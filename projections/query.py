@@ -3,7 +3,7 @@
 Answers come from stored timelines: in force from the diagonal, hindsight from the current ones; for any other known_at
 a subject's events are folded as they stood. Before a question is answered the projection is brought up to the
 ledger's head, so a read after an acknowledged write sees it, whichever process took it. From then on the question sees
-one moment of the ledger (see `moments`). Proved by tests/test_query.py.
+one moment of the ledger (see `moments`). Proved by tests/query.
 """
 
 from __future__ import annotations

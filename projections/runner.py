@@ -4,7 +4,7 @@ Events are taken a page at a time. What they change and the tracked position are
 first sees that nobody else has projected them, so each is projected exactly once. A rebuild is the same code started
 from position 0 on tables beside the live ones, which it then compares and replaces.
 A submission is never split: who reads the timelines sees all of it or nothing.
-Proved by tests/test_runner.py and tests/contracts/test_timelines.py.
+Proved by tests/contracts: test_catching_up.py, test_rebuilding.py, test_projectors_at_once.py, test_timelines.py.
 """
 
 from __future__ import annotations

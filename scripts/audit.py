@@ -11,7 +11,7 @@ import click
 
 from ledger.opening import open_ledger
 from projections.audit.fields import FIELDS, Shape
-from projections.audit.records import LogFormat, LogRow, read_log
+from projections.audit.records import Log, LogFormat, LogRow, read_log
 from projections.audit.run import VERDICTS, Summary, by_weight, run, summary_json
 from projections.decision import REASONS
 from projections.query import Query
@@ -108,21 +108,21 @@ class _Rows:
         self._shape = shape
         self._format = log_format
         self._warnings: list[str] = []
-        self._taken: Callable[[], int] = lambda: 0
+        self._reading: Log | None = None
         self._taken_before = 0
 
     @property
     def bytes_read(self) -> int:
-        return self._taken_before + self._taken()
+        return self._taken_before + (self._reading.bytes_read if self._reading is not None else 0)
 
     def __iter__(self) -> Iterator[LogRow]:
         for name in self._logs:
             with reading(name) as stream:
                 log = read_log(stream, name, shape=self._shape, log_format=self._format)
-                self._taken = lambda log=log: log.bytes_read  # type: ignore[misc]
+                self._reading = log
                 yield from log
                 self._warnings += [f"{name}: no line had the column that was named for {f}" for f in log.unseen]
-                self._taken_before, self._taken = self.bytes_read, lambda: 0
+                self._taken_before, self._reading = self.bytes_read, None
 
     def warn(self) -> None:
         # A slip in --map would otherwise pass for a log that never says anything against anybody.
@@ -138,8 +138,10 @@ def _must_differ(names: list[str]) -> None:
 
 
 def _zone(name: str | None) -> tzinfo | None:
-    if name is None or name.upper() == "UTC":
-        return name and UTC  # type: ignore[return-value]
+    if name is None:
+        return None
+    if name.upper() == "UTC":
+        return UTC
     from zoneinfo import ZoneInfo
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO, Final
 
 from ledger.errors import BadRecord
@@ -49,8 +50,10 @@ class RowFiles:
             self._stack = opening.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> bool | None:
-        return self._stack.__exit__(*error)  # type: ignore[arg-type]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, at)
 
     def take(self, row: LogRow, decision: Decision | None) -> None:
         if decision is None:

@@ -29,8 +29,10 @@ class Instant(click.ParamType[int | str]):
         self.words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if isinstance(value, int) or value in self.words:
-            return value  # type: ignore[no-any-return]
+        if isinstance(value, int):
+            return value
+        if value in self.words:
+            return str(value)
         try:
             return parse_time(value)
         except BadTime as error:

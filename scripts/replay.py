@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -226,5 +227,9 @@ def _show_rebuilt(format_: Format, rebuilt: Rebuilt) -> None:
         f"{rebuilt.events:,} events, {rebuilt.subjects:,} subjects, position {rebuilt.position}: {verdict}; {did}"
     )
     if differences:
-        columns: Columns = {field: lambda row, field=field: said(row[field]) for field in fields}  # type: ignore[misc]
+        columns: Columns = {field: partial(_member_said, field) for field in fields}
         show("table", None, differences, (), columns, "the first differences:")
+
+
+def _member_said(field: str, row: Mapping[str, Any]) -> Any:
+    return said(row[field])

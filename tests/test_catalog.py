@@ -88,7 +88,7 @@ def test_a_refusal_lists_no_more_members_than_a_sentence_bears() -> None:
 
 def test_a_definition_is_frozen() -> None:
     with pytest.raises(ValidationError):
-        made().default = True  # type: ignore[misc]
+        made().default = True  # type: ignore[misc]  # wrong on purpose
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6), st.sampled_from("xyz")), max_size=12)

@@ -73,7 +73,7 @@ def test_a_change_and_a_new_default_reach_courses_that_are_made_already(tmp_path
         assert may() == (False, True)
         submit(ledger, change(value=True))
         assert may() == (True, True)
-        definition = dict(query.catalog(at=clock.now_us).definitions["caching.temporary"].value)  # type: ignore[arg-type]
+        definition = dict(query.catalog(at=clock.now_us).definitions["caching.temporary"].value)  # type: ignore[arg-type]  # a definition is an object
         redefined = {"type": "setting.defined", "setting": "caching.temporary", "definition": definition}
         submit(ledger, redefined | {"definition": definition | {"default": False}})
         assert may() == (True, False)

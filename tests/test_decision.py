@@ -66,7 +66,7 @@ def test_a_record_with_everything_is_read() -> None:
 
 @pytest.mark.parametrize("name", ["key_id", "account_id", "org_id", "project_id"])
 def test_one_id_is_enough_and_the_moment_of_asking_stands_in_for_at(name: str) -> None:
-    assert read_record({name: "x"}, NOW) == RequestRecord(at=NOW, **{name: "x"})  # type: ignore[arg-type]
+    assert read_record({name: "x"}, NOW) == RequestRecord(at=NOW, **{name: "x"})  # type: ignore[arg-type]  # one of the ids, by name
 
 
 def test_null_is_the_same_as_absent() -> None:

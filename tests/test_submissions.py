@@ -74,7 +74,7 @@ WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
     "a subject with a newline": (change("org:a\n"), "/subject", "1-256"),
     "a subject that is too long": (change("org:" + "a" * 257), "/subject", "1-256"),
     "a subject that is not ASCII": (change("org:é"), "/subject", "1-256"),
-    "a subject that is no text": (change(subject=7), "/subject", "text"),  # type: ignore[arg-type]
+    "a subject that is no text": (change(subject=7), "/subject", "text"),  # type: ignore[arg-type]  # wrong on purpose
     "a setting outside the grammar": ({**change(), "setting": "SECRET x"}, "/setting", "1-128"),
     "a setting that is too long": ({**change(), "setting": "a" * 129}, "/setting", "1-128"),
     "a setting that is no text": ({**change(), "setting": None}, "/setting", "string"),
@@ -94,7 +94,7 @@ WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
     "a version that is a text": (change(expected_version="1"), "/expected_version", "integer"),
     "a version that is a bool": (change(expected_version=True), "/expected_version", "integer"),
     "an immense version": (change(expected_version=10**4000), "/expected_version", "less"),
-    "an event id that is no text": (retract(7), "/event_id", "string"),  # type: ignore[arg-type]
+    "an event id that is no text": (retract(7), "/event_id", "string"),  # type: ignore[arg-type]  # wrong on purpose
 }
 
 

@@ -118,7 +118,7 @@ def test_the_feed_gives_exact_bytes_and_where_to_go_on(client: TestClient) -> No
     assert one.headers["content-type"] == "application/cloudevents+json"
     assert "immutable" in one.headers["cache-control"]
     assert text == f'{{"events":[{one.text}],"next_after":{GENESIS + 1},"head":{GENESIS + 5}}}'
-    service: Any = client.app.state.service  # type: ignore[attr-defined]
+    service: Any = client.app.state.service  # type: ignore[attr-defined]  # TestClient says only ASGI app
     entry = service.ledger.event(event_id)
     assert one.content == entry.leaf
     assert leaf_hash(one.content) == entry.leaf_hash == hashlib.sha256(b"\x00" + one.content).digest()

@@ -20,7 +20,7 @@ def test_a_server_says_where_it_listens_and_ends_well(inforce: Inforce, folder: 
             with urlopen(f"{url}/healthz", timeout=10) as answer:  # noqa: S310 - the server's own address
                 assert answer.status == 200
             assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
-            with urlopen(f"{url}/v1/subjects/org:acme/state", timeout=10) as answer:  # noqa: S310
+            with urlopen(f"{url}/v1/subjects/org:acme/state", timeout=10) as answer:  # noqa: S310 - our own server
                 said = json.load(answer)
         finally:
             server.send_signal(signal.SIGTERM)

@@ -1,8 +1,10 @@
 """The contract of stored timelines: the same suite on SQLite and on a real PostgreSQL."""
 
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -16,23 +18,7 @@ from projections.runner import Runner
 from projections.timelines import TimelineStore, open_timelines
 from projections.timelines.contract import LIVE, REBUILD, Axis, NotStored, NotThere, OtherFormat
 from tests.support.histories import History, alter, expected, stored
-from tests.support.ledgers import NOW, ORIGIN, change, submit
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(NOW)
-
-
-@pytest.fixture
-def ledger(database_url: str, clock: ManualClock) -> Iterator[Ledger]:
-    with open_ledger(database_url, create=True, clock=clock, origin=ORIGIN) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def store(ledger: Ledger) -> TimelineStore:
-    return open_timelines(ledger)
+from tests.support.ledgers import NOW, change, submit
 
 
 @pytest.fixture
@@ -285,3 +271,14 @@ def test_differences_name_the_rows_of_both_sides(ledger: Ledger, store: Timeline
         assert {one.subject for one in some} == {"org:acme"}
         assert tables.differences(100_000, among=[]) == []
         assert tables.moved(0) == {row.subject for row in heads}
+
+
+def test_sqlite_users_need_no_psycopg(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from ledger.opening import open_ledger\n"
+        "from projections.timelines import open_timelines\n"
+        "with open_ledger(sys.argv[1], create=True) as ledger:\n"
+        "    assert open_timelines(ledger).tracked() == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code, f"sqlite:///{tmp_path}/ledger.db"], check=True)

@@ -89,6 +89,21 @@ def stored(store: TimelineStore, side: Side = LIVE) -> tuple[int, list[StepRow],
         return tables.tracked(side), list(tables.rows(side)), list(tables.heads(side))
 
 
+def assert_right(ledger: Ledger, store: TimelineStore) -> None:
+    folded = expected(ledger)
+    position, found = store.several(folded)
+    assert position == ledger.head().position
+    assert found == folded
+    with store.reading() as tables:
+        assert {row.subject for row in tables.rows()} == set(folded)
+
+
+def begin_again(store: TimelineStore) -> None:
+    with store.writing(LIVE) as tables:
+        tables.drop(LIVE)
+        tables.create(LIVE)
+
+
 def alter(ledger: Ledger, statement: str, *parameters: object) -> None:
     """Past every line of our code: `statement` names tables as `{timelines_steps}` and parameters as `?`."""
     postgres = isinstance(ledger.recorder, PostgresLedgerRecorder)

@@ -1,8 +1,11 @@
-"""What tests of the ledger share: submissions as dicts, a clock at a known moment, ledgers that repeat."""
+"""What tests of the ledger share: submissions as dicts, keys, a clock at a known moment, ledgers that repeat."""
 
+import hashlib
 from typing import Any
 
+from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
+from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
 from ledger.store import Ledger, Receipt
 from ledger.submissions import parse_submissions
@@ -11,6 +14,8 @@ from ledger.times import parse_time
 NOW = parse_time("2026-03-01T12:00:00Z")
 ORIGIN = "test.example/ledger"
 OPERATOR = "operator:test"
+GENESIS = len(BUILT_IN)
+"""How many events a new ledger begins with."""
 
 
 def opened(url: str, now: int = NOW) -> tuple[Ledger, ManualClock]:
@@ -44,3 +49,7 @@ def define(setting: str = "beta.search", **more: Any) -> dict[str, Any]:
 def submit(ledger: Ledger, *bodies: dict[str, Any], **more: Any) -> tuple[Receipt, ...]:
     """The bodies as one submission."""
     return ledger.submit(parse_submissions({"events": list(bodies)}), actor=OPERATOR, **more)
+
+
+def key(key: str, body: bytes = b"body", caller: str = "alice") -> Idempotency:
+    return Idempotency(caller, key, hashlib.sha256(body).digest())

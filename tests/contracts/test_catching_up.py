@@ -1,0 +1,148 @@
+"""The projector catches up: in any split it stores the same timelines, those of the ledger, or stops where it must."""
+
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.clock import ManualClock
+from ledger.errors import LedgerCorrupt
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from projections.runner import CaughtUp, Runner
+from projections.timelines import TimelineStore, open_timelines
+from projections.timelines.contract import REBUILD, NotThere
+from tests.support.histories import History, alter, assert_right, begin_again, stored
+from tests.support.ledgers import GENESIS, NOW, ORIGIN, change, submit
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_split_of_catching_up_stores_the_same_rows(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, seed: int
+) -> None:
+    History(ledger, clock, seed).go_on(60)
+    Runner(ledger, store).catch_up()
+    whole = stored(store)
+    assert_right(ledger, store)
+    random = Random(seed)
+    for page_events in (1, 2, 7, 30):
+        begin_again(store)
+        runner = Runner(ledger, store, page_events=page_events)
+        while runner.catch_up(limit=random.randrange(1, 20)).position < ledger.head().position:
+            pass
+        assert stored(store) == whole
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 2**32),
+    turns=st.lists(st.tuples(st.integers(0, 8), st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8),
+)
+def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: list[tuple[int, int, int]]) -> None:
+    """Each turn: so many submissions, then a projector with such pages that takes so many events."""
+    clock = ManualClock(NOW)
+    with (
+        TemporaryDirectory() as folder,
+        open_ledger(f"sqlite:///{folder}/ledger.db", create=True, clock=clock, origin=ORIGIN) as ledger,
+    ):
+        history, store = History(ledger, clock, seed), open_timelines(ledger)
+        for submissions, page_events, limit in turns:
+            history.go_on(submissions)
+            Runner(ledger, store, page_events=page_events).catch_up(limit)
+        Runner(ledger, store).catch_up()
+        assert_right(ledger, store)
+        live = stored(store)
+        rebuilt = Runner(ledger, store).rebuild()
+        assert (rebuilt.live_equal, rebuilt.differences) == (True, ())
+        assert stored(store) == live
+
+
+def test_catching_up_as_events_come_stores_the_same_rows(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
+    history, runner = History(ledger, clock, seed=11), Runner(ledger, store)
+    for _ in range(60):
+        history.go_on(1)
+        runner.catch_up()
+    live = stored(store)
+    assert_right(ledger, store)
+    begin_again(store)
+    runner.catch_up()
+    assert stored(store) == live
+
+
+def test_catching_up_says_whose_news_it_projected(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+    runner = Runner(ledger, store)
+    assert runner.catch_up() == CaughtUp(GENESIS, frozenset({"catalog:settings"}))
+    clock.now_us += 1
+    submit(ledger, change("org:acme"), change("account:u1"))
+    assert runner.catch_up() == CaughtUp(GENESIS + 2, frozenset({"org:acme", "account:u1"}))
+    assert runner.catch_up() == CaughtUp(GENESIS + 2, frozenset())
+
+
+def test_a_submission_is_never_split(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+    ends = [GENESIS]
+    for size in (5, 1, 1, 30, 2):
+        clock.now_us += 1
+        ends.append(submit(ledger, *[change(f"org:o{n}") for n in range(size)])[-1].position)
+    runner = Runner(ledger, store, page_events=3)
+    seen = [runner.catch_up(limit=1).position for _ in ends]
+    assert seen == ends
+    assert_right(ledger, store)
+
+
+def test_an_event_that_cannot_be_read_stops_the_projector_there(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
+    History(ledger, clock, seed=3).go_on(10)
+    head = ledger.head()
+    poison = b'{"specversion":"1.0","type":"inforce.unheard.of.v1"}'
+    assert head.recorded_at is not None
+    alter(
+        ledger,
+        "INSERT INTO {events} (position, originator_id, originator_version, topic, state, recorded_at, leaf_hash)"
+        " VALUES (?,?,?,?,?,?,?)",
+        *(head.position + 1, "org:poison", 1, "unheard.of", poison, head.recorded_at + 1, bytes(32)),
+    )
+    clock.now_us += 10
+    submit(ledger, change())
+    runner = Runner(ledger, store)
+    for _ in range(2):
+        with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
+            runner.catch_up()
+        assert store.tracked() == head.position
+    before = stored(store)
+    with pytest.raises(LedgerCorrupt, match=f"position {head.position + 1} "):
+        runner.rebuild()
+    assert stored(store) == before
+    with pytest.raises(NotThere):
+        stored(store, REBUILD)
+
+
+def test_an_event_stored_in_anothers_place_is_not_projected(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
+    (receipt,) = submit(ledger, change())
+    leaf = ledger.page(receipt.position - 1)[0].leaf
+    alter(
+        ledger,
+        "INSERT INTO {events} (position, originator_id, originator_version, topic, state, recorded_at, leaf_hash)"
+        " VALUES (?,?,?,?,?,?,?)",
+        *(receipt.position + 1, "org:acme", 2, "setting.changed", leaf, receipt.recorded_at + 1, bytes(32)),
+    )
+    with pytest.raises(LedgerCorrupt, match=f"position {receipt.position + 1} says that it belongs elsewhere"):
+        Runner(ledger, store).catch_up()
+    assert store.tracked() == receipt.position
+
+
+def test_timelines_ahead_of_their_ledger_are_refused(ledger: Ledger, store: TimelineStore) -> None:
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    alter(ledger, "UPDATE {timelines_tracking} SET position = ?", GENESIS + 5)
+    with pytest.raises(LedgerCorrupt, match=f"at position {GENESIS + 5} and the ledger ends at {GENESIS}; run inforce"):
+        runner.catch_up()
+    rebuilt = runner.rebuild()
+    assert (rebuilt.live_equal, rebuilt.differences, rebuilt.position) == (False, (), GENESIS)
+    assert_right(ledger, store)

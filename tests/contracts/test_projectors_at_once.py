@@ -1,0 +1,200 @@
+"""Projectors at once, killed in between, and beside readers and writers: every event once, and every answer right."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from ledger.clock import ManualClock, SystemClock
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from projections.runner import Runner
+from projections.timelines import StepRow, TimelineStore, open_timelines
+from projections.timelines.contract import LIVE, REBUILD, NotThere
+from tests.support.histories import History, alter, assert_right, begin_again, stored
+from tests.support.ledgers import change, submit
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+# Exactly once
+
+
+def test_two_runners_at_once_project_every_event_once(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
+) -> None:
+    History(ledger, clock, seed=5).go_on(80)
+    start = threading.Barrier(4)
+
+    def catch_up(page_events: int) -> int:
+        with open_ledger(database_url) as another:
+            runner = Runner(another, open_timelines(another), page_events=page_events)
+            start.wait()
+            return runner.catch_up().position
+
+    with ThreadPoolExecutor(4) as pool:
+        positions = set(pool.map(catch_up, (1, 1, 2, 3)))
+    assert positions == {ledger.head().position}
+    together = stored(store)
+    assert_right(ledger, store)
+    begin_again(store)
+    Runner(ledger, store).catch_up()
+    assert stored(store) == together
+
+
+def test_many_threads_of_one_runner_find_their_own_writes(ledger: Ledger, store: TimelineStore) -> None:
+    ledger.clock = SystemClock()
+    runner = Runner(ledger, store)
+
+    def write_and_read(thread: int) -> None:
+        for value in range(10):
+            (receipt,) = submit(ledger, change(f"org:t{thread}", value=value % 2 == 0))
+            assert runner.catch_up().position >= receipt.position
+            position, timelines = store.subject(f"org:t{thread}")
+            assert position >= receipt.position
+            held = timelines["training.opt_in"].in_force.at(receipt.recorded_at)
+            assert held is not None
+            assert held.event_id == receipt.event_id
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_and_read, range(8)))
+    assert_right(ledger, store)
+
+
+def catch_up_slowly(url: str) -> None:
+    with open_ledger(url) as ledger:
+        Runner(ledger, open_timelines(ledger), page_events=1).catch_up()
+
+
+def rebuild_slowly(url: str) -> None:
+    with open_ledger(url) as ledger:
+        Runner(ledger, open_timelines(ledger), page_events=1).rebuild()
+
+
+def kill_once(process: multiprocessing.process.BaseProcess, reached: int, store: TimelineStore, rebuilt: bool) -> None:
+    """Kills the process (-9) once it has projected as far as `reached`."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with store.reading(*([REBUILD] if rebuilt else [LIVE])) as tables:
+                if tables.tracked(REBUILD if rebuilt else LIVE) >= reached:
+                    break
+        except NotThere:
+            pass
+        time.sleep(0.005)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it was through before it was killed"
+
+
+def test_a_projector_killed_in_between_is_gone_on_with(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
+) -> None:
+    History(ledger, clock, seed=9).go_on(200)
+    process = SPAWN.Process(target=catch_up_slowly, args=(database_url,))
+    process.start()
+    kill_once(process, 30, store, rebuilt=False)
+    assert 30 <= store.tracked() < ledger.head().position
+    Runner(ledger, store).catch_up()
+    gone_on = stored(store)
+    assert_right(ledger, store)
+    begin_again(store)
+    Runner(ledger, store).catch_up()
+    assert stored(store) == gone_on
+
+
+# Rebuilding
+
+
+def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
+) -> None:
+    History(ledger, clock, seed=10).go_on(60)
+    ledger.clock = SystemClock()
+    done = threading.Event()
+
+    def go_on(worker: int) -> int:
+        with open_ledger(database_url) as another:
+            timelines = open_timelines(another)
+            runner = Runner(another, timelines)
+            count = 0
+            while not done.is_set() or count < 3:
+                (receipt,) = submit(another, change(f"org:w{worker}", value=count % 2 == 0))
+                runner.catch_up()
+                position, found = timelines.subject(f"org:w{worker}")
+                assert position >= receipt.position
+                held = found["training.opt_in"].current.at(receipt.recorded_at)
+                assert held is not None
+                assert held.event_id == receipt.event_id
+                count += 1
+            return count
+
+    with ThreadPoolExecutor(2) as pool:
+        workers = [pool.submit(go_on, worker) for worker in range(2)]
+        try:
+            rebuilds = [Runner(ledger, store, page_events=20).rebuild() for _ in range(5)]
+        finally:
+            done.set()
+        assert all(worker.result() >= 3 for worker in workers)
+    assert [(rebuilt.live_equal, rebuilt.swapped) for rebuilt in rebuilds] == [(True, True)] * 5
+    Runner(ledger, store).catch_up()
+    assert_right(ledger, store)
+
+
+def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
+    History(ledger, clock, seed=12).go_on(40)
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    alter(ledger, "DELETE FROM {timelines_steps} WHERE subject = 'org:acme'")
+    with ThreadPoolExecutor(1) as pool:
+        with store.reading() as tables:
+            before: list[StepRow] = list(tables.rows())
+            rebuild = pool.submit(runner.rebuild)
+            for _ in range(20):
+                time.sleep(0.05)
+                # Who comes while a swap is waited for is not kept waiting with it for long.
+                assert store.tracked() == ledger.head().position
+            assert list(tables.rows()) == before
+        assert not rebuild.result(60).live_equal
+    assert_right(ledger, store)
+
+
+def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
+) -> None:
+    History(ledger, clock, seed=13).go_on(200)
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    live = stored(store)
+    process = SPAWN.Process(target=rebuild_slowly, args=(database_url,))
+    process.start()
+    kill_once(process, 30, store, rebuilt=True)
+    assert stored(store) == live
+    assert runner.rebuild().live_equal
+    assert stored(store) == live
+
+
+def test_rebuilds_at_once_do_not_spoil_each_other(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
+) -> None:
+    History(ledger, clock, seed=14).go_on(60)
+    start = threading.Barrier(3)
+
+    def rebuild(_: int) -> bool:
+        with open_ledger(database_url) as another:
+            runner = Runner(another, open_timelines(another), page_events=10)
+            start.wait()
+            try:
+                return runner.rebuild().live_equal
+            except NotThere:
+                return True
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(rebuild, range(3)))
+    Runner(ledger, store).catch_up()
+    assert_right(ledger, store)

@@ -1,0 +1,117 @@
+"""History, diff and the catalog at earlier times, through a real ledger on both databases."""
+
+from typing import Any
+
+import pytest
+
+from projections.history import HistoryRow, history
+from projections.query import IN_FORCE, KnownAt
+from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
+
+
+def test_history_is_newest_first_with_retracted_changes_marked(bench: Bench) -> None:
+    (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
+    (second,) = bench.submit(NOON + 1, changed("org:acme", CACHING, False))
+    (third,) = bench.submit(NOON + 2, retracted(first.event_id))
+    rows = history(bench.ledger, "org:acme").rows
+    assert [(row.entry.version, row.setting, row.retracted_by) for row in rows] == [
+        (third.version, STORAGE, None),
+        (second.version, CACHING, None),
+        (first.version, STORAGE, third.event_id),
+    ]
+    assert {row.reason for row in rows} == {"a test"}
+
+
+def test_history_of_one_setting(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:acme", CACHING, False))
+    assert [row.setting for row in history(bench.ledger, "org:acme", setting=CACHING).rows] == [CACHING]
+    assert history(bench.ledger, "org:acme", setting="no.such.setting").rows == ()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 6])
+def test_history_in_pages_is_the_whole_history(bench: Bench, limit: int) -> None:
+    """Marks are complete whatever the page."""
+    (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
+    bench.submit(NOON + 1, *(changed("org:acme", CACHING, on) for on in (False, True, False)))
+    bench.submit(NOON + 2, retracted(first.event_id))
+    whole = history(bench.ledger, "org:acme").rows
+    pages: list[HistoryRow] = []
+    after = None
+    while True:
+        page = history(bench.ledger, "org:acme", after=after, limit=limit)
+        assert len(page.rows) <= limit
+        pages.extend(page.rows)
+        after = page.next_after
+        if after is None:
+            break
+    assert tuple(pages) == whole
+    assert pages[-1].retracted_by is not None
+
+
+def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", TRAINING, False), changed("org:acme", CACHING, True))
+    (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True))
+    _, position, differences = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
+    assert position == on.position
+    (difference,) = differences
+    assert (difference.before.setting, difference.before.value, difference.after.value) == (STORAGE, False, True)
+    assert difference.after.change is not None
+    assert difference.after.change.event_id == on.event_id
+    assert bench.query.diff("org:acme", start=NOON + 1, end=NOON + HOUR).differences == ()
+
+
+def test_diff_depends_on_what_was_known(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", CACHING, True))
+    bench.submit(NOON + HOUR, changed("org:acme", STORAGE, True, NOON + 1))
+
+    def differing(known_at: KnownAt) -> list[str]:
+        return [
+            d.after.setting
+            for d in bench.query.diff("org:acme", start=NOON, end=NOON + 2, known_at=known_at).differences
+        ]
+
+    assert differing(None) == [STORAGE]
+    assert differing(NOON + HOUR) == [STORAGE]
+    assert differing(NOON + HOUR - 1) == []
+    assert differing(IN_FORCE) == []
+
+
+def test_diff_shows_a_default_that_changed(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    bench.submit(NOON + 1, defined(CACHING, default=False))
+    (difference,) = bench.query.diff("org:acme", start=NOON, end=NOON + 1).differences
+    assert (difference.before.value, difference.after.value, difference.after.source) == (True, False, "default")
+
+
+def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: Bench) -> None:
+    (bounded,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON, NOON + 10))
+    (mistake,) = bench.submit(NOON + 1, changed("org:acme", TRAINING, True))
+    (retraction,) = bench.submit(NOON + 2, retracted(mistake.event_id))
+
+    def changed_by(start: int, end: int) -> dict[str, list[int]]:
+        found = bench.query.diff("org:acme", start=start, end=end, known_at=IN_FORCE).differences
+        return {d.after.setting: [said.position for said in d.changed_by] for d in found}
+
+    assert changed_by(NOON - 1, NOON) == {STORAGE: [bounded.position]}
+    assert bounded.position in changed_by(NOON + 9, NOON + 10)[STORAGE]
+    assert retraction.position in changed_by(NOON + 1, NOON + 2)[TRAINING]
+    backwards = bench.query.diff("org:acme", start=NOON, end=NOON - 1, known_at=IN_FORCE).differences
+    assert [(d.before.value, d.after.value) for d in backwards] == [(True, False)]
+    assert [said.position for said in backwards[0].changed_by] == [bounded.position]
+
+
+def test_the_catalog_at_earlier_times(bench: Bench) -> None:
+    bench.submit(NOON, defined("beta.search", NOON + HOUR))
+    bench.submit(NOON + 2 * HOUR, defined("beta.search", NOON + HOUR, default=True))
+
+    def default_of(at: int, known_at: KnownAt) -> Any:
+        definition = bench.query.catalog(at=at, known_at=known_at).definitions.get("beta.search")
+        return "undefined" if definition is None else dict(definition.value or {})["default"]  # type: ignore[arg-type]
+
+    assert default_of(NOON + HOUR - 1, None) == "undefined"
+    assert default_of(NOON + HOUR, None) is True
+    assert default_of(NOON + HOUR, IN_FORCE) is False
+    assert default_of(NOON + HOUR, NOON - 1) == "undefined"
+    assert default_of(NOON + HOUR, NOON) is False
+    assert default_of(NOON + 2 * HOUR, IN_FORCE) is True
+    assert bench.query.catalog(at=BEGUN - 1, known_at=IN_FORCE).definitions == {}

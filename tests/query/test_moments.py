@@ -1,0 +1,205 @@
+"""Every answer is pinned to one moment of the ledger: fresh after a write, and whole while others write."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from ledger.clock import ManualClock
+from ledger.errors import LedgerUnavailable
+from ledger.opening import open_ledger
+from ledger.recorders.contract import Entry
+from ledger.store import Receipt
+from ledger.subjects import CATALOG_SUBJECT
+from ledger.submissions import parse_submissions
+from ledger.times import format_time
+from projections.courses import NOTHING
+from projections.decision import read_record
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE, KnownAt, Query
+from tests.support.asking import BEGUN, HOUR, NOON, STORAGE, Bench, changed
+from tests.support.histories import SUBJECTS, History
+from tests.support.reference import Json
+
+
+def test_a_read_after_an_acknowledged_write_sees_it_whoever_wrote(bench: Bench, database_url: str) -> None:
+    with open_ledger(database_url, clock=bench.clock) as other_ledger:
+        other = Query(other_ledger)
+        for step in range(4):
+            writer, reader = (bench.ledger, other) if step % 2 else (other_ledger, bench.query)
+            bench.clock.now_us = NOON + step
+            (receipt,) = writer.submit(parse_submissions(changed("org:acme", STORAGE, step % 2 == 0)), actor="ops")
+            for query in (reader, bench.query, other):
+                answer = query.state("org:acme", at=NOON + step)
+                assert answer.position == receipt.position
+                assert answer.settings[STORAGE].value is (step % 2 == 0)
+
+
+def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    records = [read_record({"org_id": f"o{index % 7}"}, NOON) for index in range(50)]
+    decisions = bench.query.check_all(iter(records))
+    assert {decision.as_of.position for decision in decisions} == {bench.ledger.head().position}
+    assert {decision.as_of.known_at for decision in decisions} == {NOON}
+
+
+def test_a_tiny_cache_gives_the_same_answers(bench: Bench) -> None:
+    subjects = [f"org:o{index}" for index in range(6)]
+    bench.submit(NOON, *(changed(subject, STORAGE, index % 2 == 0) for index, subject in enumerate(subjects)))
+    tiny = Query(bench.ledger, cached_subjects_max=1)
+    for known_at in (None, IN_FORCE):
+        for _round in range(2):
+            for subject in subjects:
+                assert tiny.state(subject, at=NOON, known_at=known_at) == bench.query.state(
+                    subject, at=NOON, known_at=known_at
+                )
+    bench.submit(NOON + 1, changed(subjects[0], STORAGE, False))
+    assert tiny.state(subjects[0], at=NOON + 1).settings[STORAGE].value is False
+    assert tiny.state(subjects[2], at=NOON + 1).settings[STORAGE].value is True
+
+
+def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
+    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key was read before it changed hands, the organization's settings after."""
+    bench.submit(NOON, changed("org:a", STORAGE, True, NOON - HOUR), changed("key:k1", "owner", "org:a", NOON - HOUR))
+    record = read_record({"key_id": "k1", "handling": {"stored": True}}, NOON + HOUR)
+    read = bench.query.store.subject
+    moved: list[Receipt] = []
+
+    def read_and_move_on(subject: str) -> Any:
+        found = read(subject)
+        if subject == "key:k1" and not moved:
+            with open_ledger(database_url, clock=ManualClock(NOON + 1)) as ledger:
+                events = [changed("key:k1", "owner", "org:b"), changed("org:a", STORAGE, False)]
+                events.append(changed("org:b", STORAGE, True))
+                moved.extend(ledger.submit(parse_submissions({"events": events}), actor="other"))
+                Query(ledger).moment()
+        return found
+
+    monkeypatch.setattr(bench.query.store, "subject", read_and_move_on)
+    decision = bench.query.check(record)
+    assert (decision.outcome.verdict, decision.outcome.governed_by.subject) == ("compliant", "org:a")
+    assert decision.as_of.position == moved[0].position - 1
+    assert bench.query.check(record).outcome.governed_by.subject == "org:b"
+    assert bench.query.check(record).as_of.position == moved[-1].position
+
+
+def test_answers_stay_whole_while_another_writes_and_projects(bench: Bench, database_url: str) -> None:
+    """The key changes hands with every submission, and only the org that has it then stores. No answer ever shows the
+    new owner with the old settings, or an older position than the answer before."""
+
+    def handed_over(step: int) -> list[Json]:
+        orgs = ["org:a", "org:b"]
+        until = NOON + 2 * HOUR
+        stores = [changed(org, STORAGE, orgs.index(org) == step % 2, NOON - HOUR, until) for org in orgs]
+        return [*stores, changed("key:k1", "owner", orgs[step % 2], NOON - HOUR, until)]
+
+    bench.submit(NOON, *handed_over(0))
+    rounds = 25
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            with open_ledger(database_url, clock=ManualClock(NOON)) as ledger:
+                other = Query(ledger)
+                for step in range(1, rounds):
+                    ledger.submit(parse_submissions({"events": handed_over(step)}), actor="other")
+                    other.moment()
+        except BaseException as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    last = 0
+    asked = 0
+    record = read_record({"key_id": "k1", "handling": {"stored": True}}, NOON + HOUR)
+    while writer.is_alive() or asked < 3:
+        choices: list[KnownAt] = [None, IN_FORCE, NOON + asked]
+        decision = bench.query.check(record, choices[asked % 3])
+        asked += 1
+        assert decision.outcome.verdict == "compliant"
+        assert decision.as_of.position >= last
+        last = decision.as_of.position
+    writer.join()
+    assert failures == []
+    final = bench.query.check(record)
+    assert final.as_of.position == bench.ledger.head().position
+    assert final.outcome.governed_by.subject == "org:a"
+
+
+def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    later = NOON + HOUR
+    record = read_record({"org_id": "acme", "at": format_time(later)}, now=0)
+    assert bench.query.check(record).as_of[:2] == (later, NOON)
+    assert bench.query.check(record, later).as_of.known_at == NOON
+    assert bench.query.state("org:acme", at=NOON, known_at=later).known_at == NOON
+    assert bench.query.timeline("org:acme", known_at=later).known_at == NOON
+    assert bench.query.diff("org:acme", start=BEGUN, end=later, known_at=later).known_at == NOON
+    assert bench.query.catalog(at=later, known_at=IN_FORCE).known_at == NOON
+
+
+def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    pinned = PinnedQuery(bench.query)
+    bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False))
+    bench.clock.now_us = NOON + 2 * HOUR
+    decision = pinned.check(read_record({"org_id": "acme", "at": format_time(NOON)}, now=0), None)
+    assert decision.outcome.handling.may_store
+    assert decision.as_of.known_at == NOON
+
+
+def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench: Bench) -> None:
+    past = History(bench.ledger, bench.clock, seed=11)
+    for _ in range(40):
+        past.go_on(2)
+        kept, stored = bench.query.moment(), Query(bench.ledger).moment()
+        for subject in (*SUBJECTS, CATALOG_SUBJECT):
+            found = kept.history(subject)
+            for setting, timelines in stored.history(subject).items():
+                assert found[setting] == timelines, (subject, setting)
+            for setting in found.keys() - stored.history(subject).keys():
+                assert found[setting] == NOTHING, "of which everything was taken back"
+
+
+def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    past = History(bench.ledger, bench.clock, seed=12)
+    past.go_on(80)
+    last = bench.clock.now_us
+    records = [
+        read_record({"org_id": "acme", "account_id": None, "at": format_time(at), "handling": {"trained": True}}, now=0)
+        for at in range(BEGUN, last + HOUR, max(1, (last - BEGUN) // 50))
+    ]
+    expected = bench.query.check_all(records)
+    monkeypatch.setattr("projections.view.COURSE_STEPS_MAX", 0)
+    assert Query(bench.ledger).check_all(records) == expected
+
+
+def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In force, a value must not show before the submission that brought it, which learning it again would do."""
+    bench.submit(NOON, changed("org:a", STORAGE, False, NOON - HOUR))
+    assert bench.query.state("org:a", at=NOON).settings[STORAGE].value is False
+    bench.submit(NOON + 10, changed("org:a", STORAGE, True, NOON - HOUR))
+    bench.submit(NOON + 20, changed("org:a", STORAGE, False, NOON + 15))
+    bench.submit(NOON + 30, changed("org:b", STORAGE, True, NOON))
+    page = bench.ledger.page
+    asked: list[int] = []
+
+    def page_that_fails_once(after: int, limit: int = 1000, until: int | None = None) -> list[Entry]:
+        if until is None:
+            return page(after, limit)
+        asked.append(after)
+        if len(asked) == 3:
+            raise LedgerUnavailable("the database is gone")
+        return page(after, 1, until)
+
+    monkeypatch.setattr(bench.ledger, "page", page_that_fails_once)
+    with pytest.raises(LedgerUnavailable):
+        bench.query.state("org:a", at=NOON + 15, known_at=IN_FORCE)
+    for query in (bench.query, Query(bench.ledger)):
+        for at, value in ((NOON + 9, False), (NOON + 10, True), (NOON + 19, True), (NOON + 20, False)):
+            assert query.state("org:a", at=at, known_at=IN_FORCE).settings[STORAGE].value is value
+    assert len(asked) >= 3

@@ -1,0 +1,154 @@
+"""What was exported is restored byte for byte, on either database, however the file was packed."""
+
+import gzip
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import transfer
+from ledger.clock import ManualClock
+from ledger.codec import parse_leaf
+from ledger.errors import BadInput
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
+from tests.support.ledgers import NOW, ORIGIN, change, opened, submit
+from tests.support.transfers import entries, imported
+
+# Export
+
+
+def test_an_export_is_the_exact_bytes_of_every_leaf(original: Ledger, exported: bytes) -> None:
+    assert exported.endswith(b"\n")
+    assert exported.split(b"\n")[:-1] == [entry.leaf for entry in original.page(0)]
+
+
+def test_a_part_can_be_exported(original: Ledger) -> None:
+    lines = list(export_lines(original, after=3, until=5))
+    assert [parse_leaf(line).data.position for line in lines] == [4, 5]
+
+
+def test_an_export_ends_where_the_head_was_when_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 5)
+    ledger, _ = opened(f"sqlite:///{tmp_path}/ledger.db")
+    with ledger:
+        head = ledger.head().position
+        lines = export_lines(ledger)
+        got = [next(lines)]
+        submit(ledger, change())
+        got += lines
+    assert len(got) == head
+
+
+# Events, restored
+
+
+@pytest.mark.parametrize("batch", [1, 7, 10_000])
+def test_what_was_exported_is_restored_byte_for_byte(
+    database_url: str, original: Ledger, exported: bytes, personal: bytes, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", batch)
+    summary = imported(database_url, exported, personal=io.BytesIO(personal))
+    assert entries(database_url) == original.page(0)
+    with open_ledger(database_url) as restored:
+        assert restored.origin == ORIGIN
+        assert restored.reasons(range(100)) == original.reasons(range(100))
+        assert b"".join(export_lines(restored)) == exported
+        assert b"".join(export_personal(restored)) == personal
+    assert summary == ImportSummary(
+        source="events",
+        origin=ORIGIN,
+        events=original.head().position,
+        submissions=len({entry.recorded_at for entry in original.page(0)}),
+        first=NOW,
+        last=original.head().recorded_at or 0,
+        personal=3,
+    )
+
+
+def test_from_sqlite_to_postgresql_and_back_nothing_changes(
+    postgres_url: str, tmp_path: Path, original: Ledger, exported: bytes, personal: bytes
+) -> None:
+    back = f"sqlite:///{tmp_path}/back.db"
+    imported(postgres_url, exported, personal=io.BytesIO(personal))
+    with open_ledger(postgres_url) as between:
+        lines, kept = b"".join(export_lines(between)), b"".join(export_personal(between))
+    imported(back, lines, personal=io.BytesIO(kept))
+    assert entries(back) == entries(postgres_url) == original.page(0)
+    assert (lines, kept) == (exported, personal)
+
+
+def test_a_restored_ledger_goes_on_from_there(database_url: str, original: Ledger, exported: bytes) -> None:
+    imported(database_url, exported)
+    with open_ledger(database_url, create=True, clock=ManualClock(NOW - 10**9)) as restored:
+        (receipt,) = submit(restored, change())
+        head = original.head()
+        assert head.recorded_at is not None
+        assert (receipt.position, receipt.recorded_at) == (head.position + 1, head.recorded_at + 1)
+        assert receipt.version == len(original.stream("org:acme")) + 1
+
+
+def test_without_the_personal_data_the_events_are_the_same_and_their_reasons_are_gone(
+    database_url: str, original: Ledger, exported: bytes
+) -> None:
+    assert imported(database_url, exported).personal == 0
+    assert entries(database_url) == original.page(0)
+    with open_ledger(database_url) as restored:
+        assert restored.reasons(range(100)) == {}
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        gzip.compress,
+        lambda lines: gzip.compress(lines[:50]) + gzip.compress(lines[50:]),
+        lambda lines: lines.replace(b"\n", b"\r\n"),
+        lambda lines: b"\n  \n" + lines.replace(b"\n", b"\n\n\t\r\n"),
+        lambda lines: lines.removesuffix(b"\n"),
+    ],
+    ids=["gzip", "two gzip members", "CRLF", "blank lines", "no last newline"],
+)
+def test_gzip_crlf_and_blank_lines_make_no_difference(
+    tmp_path: Path, original: Ledger, exported: bytes, disguise: Any
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    imported(url, disguise(exported))
+    assert entries(url) == original.page(0)
+
+
+def test_a_pipe_can_be_imported(tmp_path: Path, original: Ledger, exported: bytes) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    read, write = os.pipe()
+    os.write(write, gzip.compress(exported))
+    os.close(write)
+    with os.fdopen(read, "rb", 0) as stream:
+        import_ledger(url, stream, clock=ManualClock(NOW))
+        assert not stream.closed
+    assert entries(url) == original.page(0)
+
+
+def test_progress_counts_events_and_the_bytes_of_the_file(
+    tmp_path: Path, exported: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 10)
+    seen: list[tuple[int, int]] = []
+    zipped = gzip.compress(exported)
+    summary = imported(f"sqlite:///{tmp_path}/ledger.db", zipped, progress=lambda *told: seen.append(told))
+    assert [events for events, _ in seen] == [10, 20, summary.events]
+    assert seen[-1][1] == len(zipped)
+
+
+def test_the_origin_of_exported_events_is_kept(tmp_path: Path, exported: bytes) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(BadInput, match="keep the origin"):
+        imported(url, exported, origin="other.example")
+    assert imported(url, exported, origin=ORIGIN).origin == ORIGIN
+
+
+def test_personal_data_of_some_events_is_taken(tmp_path: Path, exported: bytes, personal: bytes) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    some = b"".join(personal.splitlines(keepends=True)[1:])
+    assert imported(url, exported, personal=io.BytesIO(gzip.compress(some))).personal == 2

@@ -1,0 +1,138 @@
+"""An import goes into an empty ledger only, and wholly or not at all."""
+
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger import transfer
+from ledger.errors import BadImport, LedgerUnavailable
+from ledger.opening import open_ledger, open_recorder
+from ledger.store import Ledger
+from ledger.times import format_time
+from tests.support.ledgers import ORIGIN, change, opened, submit
+from tests.support.transfers import AT_US, at, entries, imported, is_untouched, jsonl
+from tests.support.writers import started
+
+
+def test_a_ledger_that_holds_events_is_left_alone(database_url: str, exported: bytes) -> None:
+    ledger, _ = opened(database_url)
+    with ledger:
+        submit(ledger, change())
+        before = ledger.page(0)
+    with pytest.raises(BadImport, match="this ledger holds 19 events"):
+        imported(database_url, exported)
+    assert entries(database_url) == before
+
+
+def test_a_ledger_that_was_made_and_never_begun_is_filled(database_url: str, exported: bytes) -> None:
+    with closing(open_recorder(database_url)) as recorder:
+        recorder.create({"origin": "never.begun"})
+    assert imported(database_url, exported).origin == ORIGIN
+
+
+def test_an_interrupted_import_leaves_nothing(
+    database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 5)
+
+    def interrupt(events: int, _bytes: int) -> None:
+        if events >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        imported(database_url, exported, progress=interrupt)
+    assert is_untouched(database_url)
+    imported(database_url, exported)
+
+
+def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
+    database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 5)
+    refusals: list[str] = []
+
+    def try_to_open(_events: int, _bytes: int) -> None:
+        try:
+            open_ledger(database_url, create=True).close()
+        except LedgerUnavailable as error:
+            refusals.append(error.detail)
+
+    summary = imported(database_url, exported, progress=try_to_open)
+    # Told once more after the last batch, when it is done.
+    assert len(refusals) == summary.events // 5
+    assert "import" in refusals[0]
+
+
+def test_an_import_that_another_one_overtook_gives_up_and_harms_nothing(
+    database_url: str, original: Ledger, exported: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 5)
+    overtaken = False
+
+    def overtake(_events: int, _bytes: int) -> None:
+        nonlocal overtaken
+        if not overtaken:
+            overtaken = True
+            imported(database_url, exported)
+
+    with pytest.raises(LedgerUnavailable, match="another import"):
+        imported(database_url, exported, progress=overtake)
+    assert entries(database_url) == original.page(0)
+
+
+def test_an_import_killed_in_the_middle_is_refused_and_starts_over(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "submissions.jsonl"
+    lines = [jsonl(at(format_time(AT_US + number), change(f"org:{number % 99}"))) for number in range(30_000)]
+    file.write_bytes(b"".join(lines))
+    with started(("import", database_url, file)) as (process,):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "10000\n"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+    for create in (False, True):
+        with pytest.raises(LedgerUnavailable, match="import into this ledger is running or was cut off"):
+            open_ledger(database_url, create=create)
+    assert held(database_url) >= 10_000
+    assert imported(database_url, b"".join(lines[:50])).events == 68
+    assert len(entries(database_url)) == 68
+
+
+def held(url: str) -> int:
+    connection: Any = (
+        sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
+    )
+    with closing(connection):
+        (count,) = connection.execute(f"SELECT count(*) FROM {'' if 'sqlite' in url else 'inforce.'}events").fetchone()
+        return int(count)
+
+
+def test_a_failure_of_the_database_leaves_nothing(
+    database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 5)
+    real = open_recorder
+
+    def failing(url: str) -> Any:
+        recorder = real(url)
+        restore = recorder.restore
+        calls: list[int] = []
+
+        def fails_the_third_time(*arguments: Any, **more: Any) -> None:
+            calls.append(1)
+            if len(calls) == 3:
+                raise LedgerUnavailable("the disk is full")
+            restore(*arguments, **more)
+
+        monkeypatch.setattr(recorder, "restore", fails_the_third_time)
+        return recorder
+
+    monkeypatch.setattr(transfer, "open_recorder", failing)
+    with pytest.raises(LedgerUnavailable, match="disk is full"):
+        imported(database_url, exported)
+    monkeypatch.undo()
+    assert is_untouched(database_url)
