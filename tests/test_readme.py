@@ -77,7 +77,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_tour_of_the_readme_runs_as_shown(folder: Path) -> None:
     port = str(free_port())
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    terminal = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = dict(terminal)
     served: list[subprocess.Popen[bytes]] = []
     ran = 0
     try:
@@ -91,6 +92,8 @@ def test_the_tour_of_the_readme_runs_as_shown(folder: Path) -> None:
                 environment[name] = value
             elif " serve " in text:
                 served.append(serve(text, shown, folder, environment))
+                # Whoever follows the tour goes on in another terminal, which knows nothing of the first one's exports.
+                environment = dict(terminal)
             else:
                 run(text, shown, folder, environment)
             ran += 1
