@@ -7,6 +7,7 @@ recorded. No clock, no database: `now` is an argument. Proved by tests/test_subm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,7 +32,6 @@ class RetractionTarget(NamedTuple):
     topic: str
     setting: str
     effective_from: int | None
-    retracted: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Streams:
     """Version of every subject of the batch, and of the subjects of its retraction targets."""
     targets: Mapping[str, RetractionTarget] = field(default_factory=dict)
     """Event id → the event, for the ids that exist among those that the batch retracts."""
+    retracted: AbstractSet[str] = frozenset()
+    """The ids of what is retracted already, among the events of the targets' subjects."""
 
 
 def decide(
@@ -90,6 +92,8 @@ class _Deciding:
         self.drafts: list[Draft] = []
         self.relied_on: dict[str, int] = {CATALOG_SUBJECT: streams.catalog.version}
         self.recorded_at_max: int | None = None
+        # (setting, kind) → what holds from the moment of recording on, without an end in sight.
+        self._settled: dict[tuple[str, str], Definition] = {}
         self._next_version: dict[str, int] = {}
         self._started_when_recorded: set[str] = set()
         self._retracted_here: set[str] = set()
@@ -117,6 +121,11 @@ class _Deciding:
                 self._define(submission)
 
     def _definition(self, submission: ChangeSetting | ClearSetting) -> Definition:
+        kind = kind_of(submission.subject)
+        if submission.effective_from is None:
+            settled = self._settled.get((submission.setting, kind))
+            if settled is not None:
+                return settled
         start = self.now if submission.effective_from is None else submission.effective_from
         defined = self.catalog.defined(submission.setting, start)
         if defined is None:
@@ -129,10 +138,11 @@ class _Deciding:
         elif start >= self.now and submission.setting in self._started_when_recorded:
             # A definition of this batch starts when it is recorded: not after the change that may rest on it.
             self._not_after(start)
-        kind = kind_of(submission.subject)
         if kind not in defined.definition.kinds:
             kinds = ", ".join(defined.definition.kinds)
             raise _Refused("/setting", f"this setting belongs to subjects of kind {kinds}, not {kind}")
+        if submission.effective_from is None and defined.effective_until is None:
+            self._settled[submission.setting, kind] = defined.definition
         return defined.definition
 
     def _period(self, submission: ChangeSetting | ClearSetting) -> dict[str, Any]:
@@ -174,7 +184,7 @@ class _Deciding:
             raise _Refused("/event_id", "a retraction cannot be retracted; record the change again instead")
         if target.topic not in (SettingChanged.TOPIC, SettingCleared.TOPIC):
             raise _Refused("/event_id", "only changes can be retracted; define the setting anew instead")
-        if target.retracted or target.event_id in self._retracted_here:
+        if target.event_id in self.streams.retracted or target.event_id in self._retracted_here:
             raise _Refused("/event_id", "this change has been retracted already")
         if target.effective_from is not None and submission.reason is None:
             if target.effective_from < self.now:
@@ -200,6 +210,7 @@ class _Deciding:
         if start is None:
             self._started_when_recorded.add(submission.setting)
         further = (submission.setting, self.now if start is None else start, submission.definition)
+        self._settled.clear()
         self.catalog = self.catalog.extended([further], self.catalog.version + 1)
         body = {
             "setting": submission.setting,
@@ -218,19 +229,10 @@ class _Deciding:
         personal = None
         if submission.reason is not None:
             personal = personal_data(self.entropy(32), submission.reason)
-        self.drafts.append(
-            Draft(
-                topic=topic,
-                subject=subject,
-                version=version,
-                body=body,
-                actor=self.actor,
-                id_tail=id_tail(self.entropy(10)),
-                personal=personal,
-                commitment=personal.commitment if personal else None,
-                imported=self.imported,
-            )
-        )
+        commitment = None if personal is None else personal.commitment
+        tail = id_tail(self.entropy(10))
+        # By place, which is cheaper: a batch makes a thousand of them.
+        self.drafts.append(Draft(topic, subject, version, body, self.actor, tail, personal, commitment, self.imported))
 
     def _not_after(self, instant: int) -> None:
         current = self.recorded_at_max

@@ -14,7 +14,9 @@
     │   ├── VersionConflict
     │   └── SubmissionInFlight     the same idempotency key is being recorded at this moment
     ├── LedgerUnavailable          the database cannot be reached, written or locked: try again, or mend it
-    │   └── NotALedger             the file or database is there and is no ledger of this version
+    │   ├── LedgerBusy             more waits to be recorded than the server holds: try again in a moment
+    │   ├── NotALedger             the file or database is there and is no ledger of this version
+    │   └── PositionNotReached     the ledger is not yet where the question wants it: wait, ask again
     └── LedgerCorrupt              what is stored cannot be right: stop, and look
 
 The first five are answers to one caller; `LedgerCorrupt` is a reason to stop everything.
@@ -120,8 +122,31 @@ class LedgerUnavailable(InforceError):
     code = "ledger_unavailable"
 
 
+class LedgerBusy(LedgerUnavailable):
+    code = "ledger_busy"
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(
+            f"{waiting} submissions wait to be recorded and no more are taken for now; this one was not recorded, try "
+            "again in a moment"
+        )
+        self.waiting = waiting
+
+
 class NotALedger(LedgerUnavailable):
     code = "not_a_ledger"
+
+
+class PositionNotReached(LedgerUnavailable):
+    code = "position_not_reached"
+
+    def __init__(self, at_least: int, position: int) -> None:
+        super().__init__(
+            f"the ledger is at position {position} and did not reach {at_least} in time; ask again in a moment, or "
+            f"for at least {position}"
+        )
+        self.at_least = at_least
+        self.position = position
 
 
 class LedgerCorrupt(InforceError):

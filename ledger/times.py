@@ -26,7 +26,7 @@ END: Final = (date(9999, 12, 31).toordinal() + 1 - _EPOCH_ORDINAL) * DAY
 """The first instant after 9999-12-31, for which there is no text: an exclusive bound, never a time."""
 
 _RFC3339: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _WANTED: Final = "write it as RFC 3339 with an offset, for example 2026-01-31T09:30:00Z"
 
@@ -44,15 +44,12 @@ def _parse(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise BadTime(f"not a time with an offset; {_WANTED}")
-    year, month, day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
-    try:
-        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_ORDINAL
-    except ValueError:
-        raise BadTime(f"there is no such day; {_WANTED}") from None
+    day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
+    midnight = _midnight(day)
     hours, minutes, seconds = int(hour), int(minute), int(second)
     if hours > 23 or minutes > 59 or seconds > 59:
         raise BadTime(f"there is no such time of day (24:00:00 and leap seconds are not taken); {_WANTED}")
-    instant = days * DAY + (hours * 3600 + minutes * 60 + seconds) * SECOND
+    instant = midnight + (hours * 3600 + minutes * 60 + seconds) * SECOND
     if fraction is not None:
         instant += int(fraction.ljust(6, "0")[:6])
     if sign is not None:
@@ -65,19 +62,27 @@ def _parse(text: str) -> int:
     return instant
 
 
+@lru_cache(4096)
+def _midnight(day: str) -> int:
+    try:
+        return (date(int(day[:4]), int(day[5:7]), int(day[8:])).toordinal() - _EPOCH_ORDINAL) * DAY
+    except ValueError:
+        raise BadTime(f"there is no such day; {_WANTED}") from None
+
+
 def format_time(instant: int) -> str:
     """RFC 3339 text in UTC with six fractional digits, for instants in [BEGINNING, END)."""
     seconds, micros = divmod(instant, SECOND)
-    return f"{_to_the_second(seconds)}.{micros:06}Z"
+    days, second = divmod(seconds, 86_400)
+    return f"{_day(days)}T{_MINUTES[second // 60]}:{second % 60:02}.{micros:06}Z"
 
 
 @lru_cache(4096)
-def _to_the_second(seconds_since_1970: int) -> str:
-    days, seconds = divmod(seconds_since_1970, 86_400)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    day = date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
-    return f"{day}T{hour:02}:{minute:02}:{second:02}"
+def _day(since_1970: int) -> str:
+    return date.fromordinal(since_1970 + _EPOCH_ORDINAL).isoformat()
+
+
+_MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(1440))
 
 
 def _json_type(value: object) -> str:

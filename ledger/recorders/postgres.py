@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from eventsourcing.persistence import Notification, PersistenceError, StoredEvent
@@ -22,66 +22,60 @@ from psycopg.rows import tuple_row
 from psycopg_pool import PoolTimeout
 
 from ledger.clock import Clock
-from ledger.codec import complete, leaf_hash
-from ledger.drafts import Decided, Idempotency, PersonalData
-from ledger.errors import LedgerUnavailable, NotALedger
+from ledger.drafts import PersonalData
+from ledger.errors import LedgerUnavailable
+from ledger.recorders import postgres_schema
 from ledger.recorders.contract import (
     EVENTS_TABLE,
-    FORMAT,
     IMPORTING,
     Entry,
     Head,
     KnownSubmission,
+    Mark,
+    Outcome,
+    Proposal,
     Recorded,
     Stale,
+    Standing,
+    Told,
 )
-from ledger.recorders.postgres_server import SCHEMA, PostgresLedgerDatastore, first_line
+from ledger.recorders.postgres_append import APPEND, APPEND_LOCK, Call
+from ledger.recorders.postgres_schema import COLUMNS, EVENTS, PgCursor
+from ledger.recorders.postgres_server import (
+    SCHEMA,
+    Line,
+    NotConnected,
+    PostgresLedgerDatastore,
+    first_line,
+    is_read_only,
+)
+from ledger.recorders.postgres_watch import PostgresWatch
+from ledger.recorders.searching import version_at_statement
 
-_EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
-_COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
-_APPEND_LOCK: Final = 0x494E464F52434501
-"""The advisory lock under which events are appended: one per database, so one ledger per database."""
 _CREATE_LOCK: Final = 0x494E464F52434502
-_FORMAT: Final = "format"
-
-_TABLES: Final = (
-    f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
-    f"CREATE TABLE {_EVENTS} ("
-    " position bigint PRIMARY KEY,"
-    " originator_id text NOT NULL,"
-    " originator_version bigint NOT NULL,"
-    " topic text NOT NULL,"
-    " state bytea NOT NULL,"
-    " recorded_at bigint NOT NULL,"
-    " leaf_hash bytea NOT NULL CHECK (length(leaf_hash) = 32),"
-    " UNIQUE (originator_id, originator_version))",
-    f"CREATE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$BEGIN RAISE EXCEPTION 'the ledger is immutable: % of events is refused', TG_OP"
-    " USING ERRCODE = 'integrity_constraint_violation'; END$$",
-    f"CREATE TRIGGER {EVENTS_TABLE}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {_EVENTS}"
-    f" FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change()",
-    f"CREATE TABLE {SCHEMA}.submissions ("
-    " caller text NOT NULL, key text NOT NULL, body_sha256 bytea NOT NULL,"
-    " first_position bigint NOT NULL, event_count bigint NOT NULL, recorded_at bigint NOT NULL,"
-    " PRIMARY KEY (caller, key))",
-    f"CREATE TABLE {SCHEMA}.personal_data (position bigint PRIMARY KEY, salt bytea NOT NULL, content text NOT NULL)",
-    f"CREATE TABLE {SCHEMA}.ledger_meta (name text PRIMARY KEY, value text NOT NULL)",
-)
 
 _INSERT: Final = (
-    f"INSERT INTO {_EVENTS} ({_COLUMNS}) SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[],"
+    f"INSERT INTO {EVENTS} ({COLUMNS}) SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[],"
     " %s::bytea[], %s::bigint[], %s::bytea[])"
 )
 
-_HAS_META: Final = f"SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'ledger_meta'"
+_HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
+
+_STANDING: Final = (
+    f"(SELECT 0, NULL, NULL, NULL::bytea, position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1)"
+    " UNION ALL SELECT 1, wanted, NULL, NULL, coalesce((SELECT max(originator_version) FROM"
+    f" {EVENTS} WHERE originator_id = wanted), 0), NULL FROM unnest(%b::text[]) AS wanted"
+    " UNION ALL SELECT 2, caller, key, body_sha256, first_position, event_count"
+    f" FROM unnest(%b::text[], %b::text[]) AS asked(caller, key) JOIN {SCHEMA}.submissions USING (caller, key)"
+)
+
+_VERSION_AT: Final = version_at_statement(EVENTS, "%(subject)s", "%(position)s")
 
 _LOCK_DURABLY: Final = (
     "SELECT pg_advisory_xact_lock(%s), CASE WHEN current_setting('synchronous_commit') = 'off'"
     " THEN set_config('synchronous_commit', 'on', true) END"
 )
 """Accepted means durable, whatever the server's or the role's default says."""
-
-PgCursor = psycopg.Cursor[tuple[Any, ...]]
 
 
 class PostgresLedgerRecorder(PostgresApplicationRecorder):
@@ -90,81 +84,74 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def __init__(self, datastore: PostgresLedgerDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._held = threading.local()
+        self._watch = Line(datastore.parameters)
+        # Not the one that answers questions: they need not wait for a commit.
+        self._appending = Line(datastore.parameters)
 
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
-            return _meta(cursor)
+            return postgres_schema.read_meta(cursor)
 
     def create(self, meta: Mapping[str, str]) -> None:
         with self.transaction(commit=True) as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATE_LOCK,))
-            if _meta(cursor):
-                return
-            for statement in _TABLES:
-                cursor.execute(statement)
-            for fact in {**meta, _FORMAT: str(FORMAT)}.items():
-                cursor.execute(f"INSERT INTO {SCHEMA}.ledger_meta VALUES (%s, %s)", fact)
+            if not postgres_schema.read_format(cursor):
+                postgres_schema.create(cursor, meta)
 
-    def append(
-        self, stored_events: Sequence[StoredEvent], decided: Decided, clock: Clock, idempotency: Idempotency | None
-    ) -> Recorded | KnownSubmission:
-        with self.transaction(commit=True) as cursor:
-            # The lock first and by itself: the statements after it must see what its last holder committed.
-            cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
-            if idempotency is not None:
-                known = _known_submission(cursor, idempotency.caller, idempotency.key)
-                if known is not None:
-                    return known
-            if _versions(cursor, decided.versions) != decided.versions:
-                raise Stale
-            head = _head(cursor)
-            recorded_at = clock.now() if head.recorded_at is None else max(clock.now(), head.recorded_at + 1)
-            if decided.recorded_at_max is not None and recorded_at > decided.recorded_at_max:
-                raise Stale
-            leaves = tuple(
-                complete(stored.state, position, recorded_at)
-                for position, stored in enumerate(stored_events, head.position + 1)
-            )
-            _insert_entries(
-                cursor,
-                [
-                    Entry(
-                        position,
-                        str(stored.originator_id),
-                        stored.originator_version,
-                        stored.topic,
-                        leaf,
-                        recorded_at,
-                        leaf_hash(leaf),
-                    )
-                    for position, (stored, leaf) in enumerate(
-                        zip(stored_events, leaves, strict=True), head.position + 1
-                    )
-                ],
-            )
-            _insert_personal(
-                cursor,
-                [
-                    (position, draft.personal)
-                    for position, draft in enumerate(decided.drafts, head.position + 1)
-                    if draft.personal is not None
-                ],
-            )
-            if idempotency is not None:
-                cursor.execute(
-                    f"INSERT INTO {SCHEMA}.submissions VALUES (%s,%s,%s,%s,%s,%s)",
-                    (*idempotency, head.position + 1, len(leaves), recorded_at),
-                )
-        return Recorded(head.position + 1, recorded_at, leaves)
+    def migrate(self) -> None:
+        with self.transaction(commit=False) as cursor:
+            format_ = postgres_schema.read_format(cursor)
+        while 0 < format_ < postgres_schema.FORMAT:
+            try:
+                with self.transaction(commit=True) as cursor:
+                    cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
+                    format_ = postgres_schema.migrate(cursor)
+            except LedgerUnavailable as error:
+                if not is_read_only(error):
+                    raise
+                if format_ < postgres_schema.READS_FROM:
+                    raise postgres_schema.unreadable(format_) from error
+                return
+
+    def append(self, proposals: Sequence[Proposal], clock: Clock) -> list[Outcome]:
+        if not proposals:
+            return []
+        call = Call(proposals)
+        held = self._held_connection()
+        if held is not None:
+            with held.cursor(row_factory=tuple_row) as cursor:
+                row = cursor.execute(APPEND, call.arguments(clock.now())).fetchone()
+            assert row is not None
+        else:
+            try:
+                row = self._appending.tell(APPEND, lambda: call.arguments(clock.now()))
+            except psycopg.IntegrityError:
+                raise
+            except psycopg.Error as error:
+                raise _unavailable(error, error, commit=True) from error
+        return call.outcomes(row)
+
+    def standing(self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()) -> Standing:
+        pairs = list(keys)
+        asked = (list(subjects), [caller for caller, _ in pairs], [key for _, key in pairs])
+        head, versions, known = Head(0, None), {}, {}
+        for what, name, key, body, number, second in self._ask(_STANDING, asked):
+            if what == 0:
+                head = Head(number, second)
+            elif what == 1:
+                versions[name] = number
+            else:
+                known[name, key] = KnownSubmission(bytes(body), number, second)
+        return Standing(head, versions, known)
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
     ) -> None:
         try:
             with self.transaction(commit=True) as cursor:
-                cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
+                cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
                 _require_importing(cursor, importing)
-                with cursor.copy(f"COPY {_EVENTS} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+                with cursor.copy(f"COPY {EVENTS} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
                     copy.set_types(["int8", "text", "int8", "text", "bytea", "int8", "bytea"])
                     for entry in entries:
                         copy.write_row(entry)
@@ -176,15 +163,41 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     def drop(self, importing: str | None) -> None:
         with self.transaction(commit=True) as cursor:
-            cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
+            cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
             _require_importing(cursor, importing)
             if importing is None and _head(cursor).position:
                 raise Stale
-            cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
+            postgres_schema.drop(cursor)
 
     def head(self) -> Head:
-        with self.transaction(commit=False) as cursor:
-            return _head(cursor)
+        rows = self._ask(_HEAD)
+        return Head(*rows[0]) if rows else Head(0, None)
+
+    def _ask(self, statement: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement that writes nothing, in one round trip: one statement sees one ledger."""
+        held = self._held_connection()
+        if held is not None:
+            with held.cursor(row_factory=tuple_row) as cursor:
+                return cursor.execute(statement, parameters).fetchall()
+        try:
+            return self._watch.ask(statement, parameters)
+        except psycopg.Error as error:
+            raise _unavailable(error, error, commit=False) from error
+
+    def _held_connection(self) -> psycopg.Connection[Any] | None:
+        return getattr(self._held, "connection", None)
+
+    def mark(self) -> Mark:
+        # Only events are committed to a ledger, and each takes the next position; an import that starts over may come
+        # to the same one at another time.
+        head = self.head()
+        return (head.position, head.recorded_at or 0)
+
+    def mark_at_once(self) -> None:
+        """Never: every look at it goes over the network."""
+
+    def watch(self) -> PostgresWatch:
+        return PostgresWatch(self.datastore.parameters)
 
     def entry(self, position: int) -> Entry | None:
         entries = self.page(position - 1, 1, position)
@@ -194,7 +207,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             return _entries(
                 cursor,
-                f"SELECT {_COLUMNS} FROM {_EVENTS} WHERE position > %s AND position <= %s ORDER BY position LIMIT %s",
+                f"SELECT {COLUMNS} FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position LIMIT %s",
                 (after, _highest(until), limit),
             )
 
@@ -210,11 +223,17 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             return _entries(
                 cursor,
-                f"SELECT {_COLUMNS} FROM {_EVENTS}"
+                f"SELECT {COLUMNS} FROM {EVENTS}"
                 " WHERE originator_id = %s AND originator_version > %s AND originator_version <= %s"
                 f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT %s",
                 (subject, after, _highest(until), limit),
             )
+
+    def version_at(self, subject: str, position: int) -> int:
+        with self.transaction(commit=False) as cursor:
+            row = cursor.execute(_VERSION_AT, {"subject": subject, "position": position}).fetchone()
+            assert row is not None, "the search ends with one row"
+            return int(row[0])
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         with self.transaction(commit=False) as cursor:
@@ -247,21 +266,12 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             cause = error.__cause__
             if isinstance(cause, psycopg.errors.IntegrityError):
                 raise cause from None
-            # An error with a code is the server's word that it took nothing; without one its answer was lost.
-            lost = commit and isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
-            advice = (
-                "it may or may not be recorded, so send it again with the same Idempotency-Key"
-                if lost and not isinstance(cause, PoolTimeout)
-                else "nothing was written, try again"
-            )
-            raise LedgerUnavailable(
-                f"PostgreSQL did not carry it out: {first_line(cause or error)}; {advice}"
-            ) from error
+            raise _unavailable(error, cause, commit=commit) from error
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         with self.transaction(commit=True) as cursor:
-            cursor.execute(_LOCK_DURABLY, (_APPEND_LOCK,))
+            cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
             self._held.connection = cursor.connection
             try:
                 yield
@@ -301,7 +311,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         after = 0 if start is None else start - 1 if inclusive_of_start else start
         with self.transaction(commit=False) as cursor:
             rows = cursor.execute(
-                f"SELECT position, originator_id, originator_version, topic, state FROM {_EVENTS}"
+                f"SELECT position, originator_id, originator_version, topic, state FROM {EVENTS}"
                 " WHERE position > %s AND position <= %s AND (topic = ANY(%s) OR %s) ORDER BY position LIMIT %s",
                 (after, _highest(stop), list(topics), not topics, limit),
             ).fetchall()
@@ -314,32 +324,60 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         return self.head().position or None
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """The library's way in: `append` with its arguments as keywords, answering positions."""
-        recorded = self.append(stored_events, idempotency=None, **kwargs)
-        assert isinstance(recorded, Recorded)
-        return range(recorded.first_position, recorded.first_position + len(recorded.leaves))
+        """The library's way in: keywords `decided` and `clock`, answering positions. Raises `Stale`."""
+        marked = [stored.state for stored in stored_events]
+        (outcome,) = self.append([Proposal(kwargs["decided"], marked, None)], kwargs["clock"])
+        if not isinstance(outcome, Recorded):
+            raise Stale
+        return range(outcome.first_position, outcome.first_position + len(marked))
+
+    def told(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[Told]:
+        below = "" if upto is None else ' AND originator_id COLLATE "C" <= %s'
+        with self.transaction(commit=False) as cursor:
+            return cursor.execute(
+                f"SELECT position, originator_id, originator_version, state FROM {EVENTS} WHERE position > %s"
+                f' AND position <= %s AND originator_id COLLATE "C" > %s{below} ORDER BY position',
+                (after, until, above, *(() if upto is None else (upto,))),
+                binary=True,
+            ).fetchall()
+
+    def subjects_at(self, positions: Sequence[int]) -> list[str]:
+        with self.transaction(commit=False) as cursor:
+            statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"
+            return sorted(subject for (subject,) in cursor.execute(statement, (list(positions),)))
 
     def close(self) -> None:
+        self._watch.close()
+        self._appending.close()
         self.datastore.close()
 
 
-def _meta(cursor: PgCursor) -> dict[str, str]:
-    # Not to_regclass: it asks a cache, which behind a lock need not know yet what the lock's last holder made.
-    if not cursor.execute(_HAS_META).fetchone():
-        return {}
-    meta: dict[str, str] = dict(cursor.execute(f"SELECT name, value FROM {SCHEMA}.ledger_meta").fetchall())
-    format_ = meta.pop(_FORMAT, "")
-    if not format_.isdecimal():
-        raise NotALedger(f"the schema {SCHEMA} of this database is another program's; name another database with --db")
-    if int(format_) > FORMAT:
-        raise NotALedger(
-            f"this database has ledger format {format_} and this inforce knows {FORMAT}; use a newer inforce"
+def _unavailable(error: BaseException, cause: BaseException | None, *, commit: bool) -> LedgerUnavailable:
+    if isinstance(cause, psycopg.errors.UndefinedFunction):
+        # A role that may add rows and nothing else can open a ledger of an older format, and not bring it up to date.
+        return LedgerUnavailable(
+            "this ledger is of an older format, and nothing was written; open it once as the role that owns the schema "
+            f"{SCHEMA}, which brings it up to date"
         )
-    return meta
+    # An error with a code is the server's word that it took nothing; without one its answer was lost.
+    lost = (
+        commit
+        and isinstance(cause, psycopg.OperationalError)
+        and cause.sqlstate is None
+        and not isinstance(cause, PoolTimeout | NotConnected)
+    )
+    advice = (
+        "it may or may not be recorded, so send it again with the same Idempotency-Key"
+        if lost
+        else "nothing was written, try again"
+        if commit
+        else "try again"
+    )
+    return LedgerUnavailable(f"PostgreSQL did not carry it out: {first_line(cause or error)}; {advice}")
 
 
 def _require_importing(cursor: PgCursor, importing: str | None) -> None:
-    meta = _meta(cursor)
+    meta = postgres_schema.read_meta(cursor)
     if not meta or meta.get(IMPORTING) != importing:
         raise Stale
 
@@ -362,7 +400,7 @@ def _insert_personal(cursor: PgCursor, personal: Iterable[tuple[int, PersonalDat
 
 
 def _head(cursor: PgCursor) -> Head:
-    row = cursor.execute(f"SELECT position, recorded_at FROM {_EVENTS} ORDER BY position DESC LIMIT 1").fetchone()
+    row = cursor.execute(_HEAD).fetchone()
     return Head(0, None) if row is None else Head(row[0], row[1])
 
 
@@ -370,7 +408,7 @@ def _versions(cursor: PgCursor, subjects: Iterable[str]) -> dict[str, int]:
     wanted = list(subjects)
     rows = cursor.execute(
         "SELECT wanted, coalesce((SELECT max(originator_version) FROM"
-        f" {_EVENTS} WHERE originator_id = wanted), 0) FROM unnest(%s::text[]) AS wanted",
+        f" {EVENTS} WHERE originator_id = wanted), 0) FROM unnest(%s::text[]) AS wanted",
         (wanted,),
     )
     return dict(rows.fetchall())

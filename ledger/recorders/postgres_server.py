@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+import select
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, LiteralString
 
 import psycopg
 from eventsourcing.postgres import PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 
 from ledger.errors import BadInput, LedgerUnavailable
 
@@ -30,6 +33,7 @@ class PostgresLedgerDatastore(PostgresDatastore):
             raise BadInput("the PostgreSQL URL has a second @; write %40 for one that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
         self.connections_max = connections_max
+        self.parameters: Mapping[str, Any] = dict(parameters)
         _probe(parameters)
         super().__init__(
             dbname=str(parameters.get("dbname", "")),
@@ -50,12 +54,101 @@ class PostgresLedgerDatastore(PostgresDatastore):
         self.pool.kwargs.update(parameters, row_factory=row_factory)
 
 
+class NotConnected(psycopg.OperationalError):
+    """No connection was to be had, so nothing was asked of the server."""
+
+
+class Line:
+    """A connection of its own for single statements, one round trip each: prepared, and committed with their answer.
+
+    Connected when it is first used, and again when the server has closed it, as it does to all when it is restarted.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._parameters = parameters
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._closed = False
+
+    def ask(self, statement: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement that writes nothing, so that it may be asked twice. Raises psycopg's errors."""
+        with self._lock:
+            had_been_open = self._connection is not None
+            try:
+                return self._execute(statement, parameters)
+            except psycopg.OperationalError:
+                if not had_been_open or self._connection is not None:
+                    raise
+                return self._execute(statement, parameters)
+
+    def tell(self, statement: LiteralString, arguments: Callable[[], Sequence[object]]) -> tuple[Any, ...]:
+        """The row of a statement that writes, sent once. `arguments` is called when it can go out. Raises psycopg's
+        errors, `NotConnected` where it was not sent."""
+        with self._lock:
+            if self._connection is not None and _hung_up(self._connection):
+                self._drop()
+            self._open()
+            (row,) = self._execute(statement, arguments())
+            return row
+
+    def _execute(self, statement: LiteralString, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        connection = self._open()
+        try:
+            return connection.execute(statement, parameters, prepare=True).fetchall()
+        except BaseException:
+            # Also where this thread was interrupted: what it left half read must not answer the next one.
+            if connection.broken or connection.info.transaction_status != TransactionStatus.IDLE:
+                self._drop()
+            raise
+
+    def _open(self) -> psycopg.Connection[tuple[Any, ...]]:
+        if self._closed:
+            raise NotConnected("it was closed")
+        if self._connection is None:
+            try:
+                connection = psycopg.connect(**self._parameters, autocommit=True)
+            except psycopg.OperationalError as error:
+                raise NotConnected(str(error)) from error
+            try:
+                # What stands behind a lock must see what its last holder committed, whatever the role's default is.
+                connection.execute("SET default_transaction_isolation TO 'read committed'")
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+
+def _hung_up(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has something to say although nothing was asked: that is how it says good-bye."""
+    return connection.closed or bool(select.select([connection.fileno()], [], [], 0)[0])
+
+
 def _probe(parameters: Mapping[str, Any]) -> None:
     """Asks once, so that a server that is not there is said at once and in its own words, not by a pool's timeout."""
     try:
         psycopg.connect(**parameters).close()
     except psycopg.Error as error:
         raise LedgerUnavailable(f"PostgreSQL cannot be reached: {first_line(error)}; see --db") from None
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether this came of a role or a server that may be read and not written."""
+    while error is not None:
+        if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
+            return True
+        error = error.__cause__
+    return False
 
 
 def first_line(error: BaseException) -> str:

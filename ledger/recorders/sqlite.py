@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Final
 
+import msgspec
 from eventsourcing.persistence import (
     Notification,
     PersistenceError,
@@ -24,54 +25,40 @@ from eventsourcing.sqlite import (
 )
 
 from ledger.clock import Clock
-from ledger.codec import complete, leaf_hash
-from ledger.drafts import Decided, Idempotency, PersonalData
-from ledger.errors import LedgerUnavailable, NotALedger
+from ledger.codec import completed, leaf_hash
+from ledger.drafts import PersonalData
+from ledger.errors import LedgerUnavailable
+from ledger.recorders import sqlite_schema
 from ledger.recorders.contract import (
     EVENTS_TABLE,
-    FORMAT,
     IMPORTING,
     Entry,
     Head,
     KnownSubmission,
+    Mark,
+    Outcome,
+    Proposal,
     Recorded,
     Stale,
+    Standing,
+    Told,
 )
-from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice
+from ledger.recorders.placing import placed
+from ledger.recorders.searching import version_at_statement
+from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_read_only
+from ledger.recorders.sqlite_schema import COLUMNS
+from ledger.recorders.sqlite_watch import SQLiteWatch
 
-APPLICATION_ID: Final = 0x494E4652
-"""`INFR` in the file's header: says whose file it is, to us and to file(1)."""
-
-_COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
-_IMMUTABLE: Final = "the ledger is immutable"
-
-_TABLES: Final = (
-    f"CREATE TABLE {EVENTS_TABLE} ("
-    " position INTEGER PRIMARY KEY,"
-    " originator_id TEXT NOT NULL,"
-    " originator_version INTEGER NOT NULL,"
-    " topic TEXT NOT NULL,"
-    " state BLOB NOT NULL,"
-    " recorded_at INTEGER NOT NULL,"
-    " leaf_hash BLOB NOT NULL CHECK (length(leaf_hash) = 32),"
-    " UNIQUE (originator_id, originator_version))",
-    # REPLACE deletes without firing DELETE triggers, so an insert must be new by itself as well as next in line.
-    f"CREATE TRIGGER {EVENTS_TABLE}_in_order BEFORE INSERT ON {EVENTS_TABLE}"
-    f" WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM {EVENTS_TABLE})"
-    f" OR EXISTS (SELECT 1 FROM {EVENTS_TABLE} WHERE originator_id = NEW.originator_id"
-    "  AND originator_version = NEW.originator_version)"
-    f" BEGIN SELECT RAISE(ABORT, '{_IMMUTABLE}: an event must be the next one'); END",
-    f"CREATE TRIGGER {EVENTS_TABLE}_no_update BEFORE UPDATE ON {EVENTS_TABLE}"
-    f" BEGIN SELECT RAISE(ABORT, '{_IMMUTABLE}: no event is ever changed'); END",
-    f"CREATE TRIGGER {EVENTS_TABLE}_no_delete BEFORE DELETE ON {EVENTS_TABLE}"
-    f" BEGIN SELECT RAISE(ABORT, '{_IMMUTABLE}: no event is ever deleted'); END",
-    "CREATE TABLE submissions ("
-    " caller TEXT NOT NULL, key TEXT NOT NULL, body_sha256 BLOB NOT NULL,"
-    " first_position INTEGER NOT NULL, event_count INTEGER NOT NULL, recorded_at INTEGER NOT NULL,"
-    " PRIMARY KEY (caller, key)) WITHOUT ROWID",
-    "CREATE TABLE personal_data (position INTEGER PRIMARY KEY, salt BLOB NOT NULL, content TEXT NOT NULL)",
-    "CREATE TABLE ledger_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+_VERSIONS: Final = (
+    f"SELECT value, coalesce((SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = value), 0)"
+    " FROM json_each(?)"
 )
+_VERSION: Final = f"SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = ?"
+_FEW: Final = 8
+"""So many subjects are asked for one by one: taking an array apart in SQL costs as much as four."""
+_json: Final = msgspec.json.Encoder().encode
+
+_VERSION_AT: Final = version_at_statement(EVENTS_TABLE, ":subject", ":position")
 
 
 class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
@@ -83,23 +70,11 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         datastore.check_header()
 
     def construct_create_table_statements(self) -> list[str]:
-        return list(_TABLES)
+        return [statement for step in sqlite_schema.STEPS for statement in step]
 
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
-            application_id = cursor.execute("PRAGMA application_id").fetchone()[0]
-            version = cursor.execute("PRAGMA user_version").fetchone()[0]
-            tables = cursor.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            if application_id == 0 and version == 0 and tables == 0:
-                return {}
-            path = self.datastore.path
-            if application_id != APPLICATION_ID:
-                raise NotALedger(f"{path} is a SQLite file of another program; name another with --db")
-            if version > FORMAT:
-                raise NotALedger(
-                    f"{path} has ledger format {version} and this inforce knows {FORMAT}; use a newer inforce"
-                )
-            return dict(cursor.execute("SELECT name, value FROM ledger_meta").fetchall())
+            return sqlite_schema.read_meta(cursor, self.datastore.path)
 
     def create(self, meta: Mapping[str, str]) -> None:
         if self.meta():
@@ -107,53 +82,60 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self._translated():
             self.datastore.make_wal()
         with self._writing() as cursor:
-            if cursor.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                return
-            for statement in self.create_table_statements:
-                cursor.execute(statement)
-            cursor.executemany("INSERT INTO ledger_meta VALUES (?, ?)", meta.items())
-            cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            cursor.execute(f"PRAGMA user_version={FORMAT}")
+            if sqlite_schema.is_empty(cursor):
+                sqlite_schema.create(cursor, meta)
 
-    def append(
-        self, stored_events: Sequence[StoredEvent], decided: Decided, clock: Clock, idempotency: Idempotency | None
-    ) -> Recorded | KnownSubmission:
+    def migrate(self) -> None:
+        path = self.datastore.path
+        with self.transaction(commit=False) as cursor:
+            format_ = sqlite_schema.read_format(cursor, path)
+        while 0 < format_ < sqlite_schema.FORMAT:
+            try:
+                with self._writing() as cursor:
+                    format_ = sqlite_schema.migrate(cursor, path)
+            except LedgerUnavailable as error:
+                if not is_read_only(error):
+                    raise
+                if format_ < sqlite_schema.READS_FROM:
+                    raise sqlite_schema.unreadable(format_, path) from error
+                return
+
+    def append(self, proposals: Sequence[Proposal], clock: Clock) -> list[Outcome]:
         with self._writing() as cursor:
-            if idempotency is not None:
-                known = _known_submission(cursor, idempotency.caller, idempotency.key)
-                if known is not None:
-                    return known
-            if _versions(cursor, decided.versions) != decided.versions:
-                raise Stale
-            head = _head(cursor)
-            recorded_at = clock.now() if head.recorded_at is None else max(clock.now(), head.recorded_at + 1)
-            if decided.recorded_at_max is not None and recorded_at > decided.recorded_at_max:
-                raise Stale
-            leaves = tuple(
-                complete(stored.state, position, recorded_at)
-                for position, stored in enumerate(stored_events, head.position + 1)
-            )
-            cursor.executemany(
-                f"INSERT INTO {EVENTS_TABLE} ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)",
-                [
-                    (position, s.originator_id, s.originator_version, s.topic, leaf, recorded_at, leaf_hash(leaf))
-                    for position, (s, leaf) in enumerate(zip(stored_events, leaves, strict=True), head.position + 1)
-                ],
-            )
-            _insert_personal(
-                cursor,
-                [
-                    (position, draft.personal)
-                    for position, draft in enumerate(decided.drafts, head.position + 1)
-                    if draft.personal is not None
-                ],
-            )
-            if idempotency is not None:
-                cursor.execute(
-                    "INSERT INTO submissions VALUES (?,?,?,?,?,?)",
-                    (*idempotency, head.position + 1, len(leaves), recorded_at),
-                )
-        return Recorded(head.position + 1, recorded_at, leaves)
+            cursor.row_factory = None
+            subjects = {subject for proposal in proposals for subject in proposal.decided.versions}
+            standing = _standing(cursor, subjects, {key for proposal in proposals if (key := proposal.key)})
+            outcomes = placed(proposals, standing, clock.now())
+            rows: list[tuple[object, ...]] = []
+            personal: list[tuple[int, PersonalData]] = []
+            submissions: list[tuple[object, ...]] = []
+            for proposal, outcome in zip(proposals, outcomes, strict=True):
+                if not isinstance(outcome, Recorded):
+                    continue
+                first, recorded_at = outcome
+                drafts = proposal.decided.drafts
+                leaves = completed(proposal.marked, first, recorded_at)
+                for position, (draft, leaf) in enumerate(zip(drafts, leaves, strict=True), first):
+                    rows.append(
+                        (position, draft.subject, draft.version, draft.topic, leaf, recorded_at, leaf_hash(leaf))
+                    )
+                    if draft.personal is not None:
+                        personal.append((position, draft.personal))
+                if proposal.idempotency is not None:
+                    submissions.append((*proposal.idempotency, first, len(drafts), recorded_at))
+            cursor.executemany(f"INSERT INTO {EVENTS_TABLE} ({COLUMNS}) VALUES (?,?,?,?,?,?,?)", rows)
+            if personal:
+                _insert_personal(cursor, personal)
+            if submissions:
+                cursor.executemany("INSERT INTO submissions VALUES (?,?,?,?,?,?)", submissions)
+        return outcomes
+
+    def standing(self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()) -> Standing:
+        if getattr(self._held, "connection", None) is not None:
+            with self.transaction(commit=False) as cursor:
+                return _standing(cursor, subjects, keys)
+        with self._translated(), self.datastore.reading() as cursor:
+            return _standing(cursor, subjects, keys)
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
@@ -161,7 +143,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         try:
             with self._writing() as cursor:
                 _require_importing(cursor, importing)
-                cursor.executemany(f"INSERT INTO {EVENTS_TABLE} ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)", entries)
+                cursor.executemany(f"INSERT INTO {EVENTS_TABLE} ({COLUMNS}) VALUES (?,?,?,?,?,?,?)", entries)
                 _insert_personal(cursor, personal)
                 if last:
                     cursor.execute("DELETE FROM ledger_meta WHERE name = ?", (IMPORTING,))
@@ -173,15 +155,24 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             _require_importing(cursor, importing)
             if importing is None and _head(cursor).position:
                 raise Stale
-            tables = cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-            for (table,) in tables:
-                cursor.execute(f'DROP TABLE "{table}"')
-            cursor.execute("PRAGMA application_id=0")
-            cursor.execute("PRAGMA user_version=0")
+            sqlite_schema.drop(cursor)
 
     def head(self) -> Head:
         with self.transaction(commit=False) as cursor:
             return _head(cursor)
+
+    def mark(self) -> Mark:
+        mark = self.mark_at_once()
+        if mark is not None:
+            return mark
+        with self._translated():
+            return self.datastore.data_version()
+
+    def mark_at_once(self) -> Mark | None:
+        return self.datastore.data_version_at_once()
+
+    def watch(self) -> SQLiteWatch:
+        return SQLiteWatch(self.mark, self.head)
 
     def entry(self, position: int) -> Entry | None:
         entries = self.page(position - 1, 1, position)
@@ -191,7 +182,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             return _entries(
                 cursor,
-                f"SELECT {_COLUMNS} FROM {EVENTS_TABLE} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
+                f"SELECT {COLUMNS} FROM {EVENTS_TABLE} WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
                 (after, _highest(until), limit),
             )
 
@@ -207,11 +198,16 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             return _entries(
                 cursor,
-                f"SELECT {_COLUMNS} FROM {EVENTS_TABLE}"
+                f"SELECT {COLUMNS} FROM {EVENTS_TABLE}"
                 " WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
                 f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT ?",
                 (subject, after, _highest(until), -1 if limit is None else limit),
             )
+
+    def version_at(self, subject: str, position: int) -> int:
+        with self.transaction(commit=False) as cursor:
+            row = cursor.execute(_VERSION_AT, {"subject": subject, "position": position}).fetchone()
+            return int(row[0])
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         with self.transaction(commit=False) as cursor:
@@ -233,7 +229,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         return found
 
     @contextmanager
-    def transaction(self, *, commit: bool) -> Iterator[sqlite3.Cursor]:
+    def transaction(self, *, commit: bool, durable: bool = True) -> Iterator[sqlite3.Cursor]:
         held: sqlite3.Connection | None = getattr(self._held, "connection", None)
         if held is not None:
             with closing(held.cursor()) as one_more:
@@ -241,9 +237,10 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             return
         with self._translated():
             if commit:
-                with self.datastore.writing() as cursor, cursor as raw:
+                with self.datastore.writing(durable=durable) as raw:
                     yield raw
             else:
+                self.datastore.require_same_file()
                 with self.datastore.transaction(commit=False) as cursor, cursor as raw:
                     yield raw
 
@@ -284,7 +281,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             entries = _entries(
                 cursor,
-                f"SELECT {_COLUMNS} FROM {EVENTS_TABLE} WHERE position > ? AND position <= ?{wanted}"
+                f"SELECT {COLUMNS} FROM {EVENTS_TABLE} WHERE position > ? AND position <= ?{wanted}"
                 " ORDER BY position LIMIT ?",
                 (after, _highest(stop), *topics, limit),
             )
@@ -300,10 +297,29 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         ]
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """The library's way in: `append` with its arguments as keywords, answering positions."""
-        recorded = self.append(stored_events, idempotency=None, **kwargs)
-        assert isinstance(recorded, Recorded)
-        return range(recorded.first_position, recorded.first_position + len(recorded.leaves))
+        """The library's way in: keywords `decided` and `clock`, answering positions. Raises `Stale`."""
+        marked = [stored.state for stored in stored_events]
+        (outcome,) = self.append([Proposal(kwargs["decided"], marked, None)], kwargs["clock"])
+        if not isinstance(outcome, Recorded):
+            raise Stale
+        return range(outcome.first_position, outcome.first_position + len(marked))
+
+    def told(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[Told]:
+        with self.transaction(commit=False) as cursor:
+            cursor.row_factory = None
+            # In the order of the table: by the index of subjects, each event would be another page. Blobs sort behind
+            # every text.
+            return cursor.execute(
+                f"SELECT position, originator_id, originator_version, state FROM {EVENTS_TABLE} NOT INDEXED"
+                " WHERE position > ? AND position <= ? AND originator_id > ? AND originator_id <= ? ORDER BY position",
+                (after, until, above, b"" if upto is None else upto),
+            ).fetchall()
+
+    def subjects_at(self, positions: Sequence[int]) -> list[str]:
+        statement = f"SELECT originator_id FROM {EVENTS_TABLE} WHERE position = ?"
+        with self.transaction(commit=False) as cursor:
+            rows = (cursor.execute(statement, (position,)).fetchone() for position in positions)
+            return sorted({str(row[0]) for row in rows if row is not None})
 
     def close(self) -> None:
         self.datastore.close()
@@ -320,13 +336,17 @@ def _head(cursor: sqlite3.Cursor) -> Head:
 
 
 def _versions(cursor: sqlite3.Cursor, subjects: Iterable[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for subject in subjects:
-        row = cursor.execute(
-            f"SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = ?", (subject,)
-        ).fetchone()
-        found[subject] = row[0] or 0
-    return found
+    wanted = list(subjects)
+    cursor.row_factory = None
+    if len(wanted) > _FEW:
+        return dict(cursor.execute(_VERSIONS, (_json(wanted),)).fetchall())
+    return {subject: cursor.execute(_VERSION, (subject,)).fetchall()[0][0] or 0 for subject in wanted}
+
+
+def _standing(cursor: sqlite3.Cursor, subjects: Iterable[str], keys: Iterable[tuple[str, str]]) -> Standing:
+    versions = _versions(cursor, subjects)
+    known = {key: found for key in keys if (found := _known_submission(cursor, *key)) is not None}
+    return Standing(_head(cursor), versions, known)
 
 
 def _known_submission(cursor: sqlite3.Cursor, caller: str, key: str) -> KnownSubmission | None:

@@ -1,0 +1,121 @@
+"""The tables of a SQLite ledger, format by format.
+
+`STEPS[n]` brings a ledger of format n to n + 1, in one transaction with the number, under the write lock; format 0 is
+an empty file. A new ledger goes through the same steps as one that an older inforce made, so the two cannot differ.
+A released step is never edited: what is to be different is a further step, with a stored ledger of the format before
+it among the fixtures. Proved by tests/life.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ledger.errors import NotALedger
+from ledger.recorders.contract import EVENTS_TABLE
+
+APPLICATION_ID: Final = 0x494E4652
+"""`INFR` in the file's header: says whose file it is, to us and to file(1)."""
+
+COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
+_IMMUTABLE: Final = "the ledger is immutable"
+
+_FORMAT_1: Final = (
+    f"CREATE TABLE {EVENTS_TABLE} ("
+    " position INTEGER PRIMARY KEY,"
+    " originator_id TEXT NOT NULL,"
+    " originator_version INTEGER NOT NULL,"
+    " topic TEXT NOT NULL,"
+    " state BLOB NOT NULL,"
+    " recorded_at INTEGER NOT NULL,"
+    " leaf_hash BLOB NOT NULL CHECK (length(leaf_hash) = 32),"
+    " UNIQUE (originator_id, originator_version))",
+    # REPLACE deletes without firing DELETE triggers, so an insert must be new by itself as well as next in line.
+    f"CREATE TRIGGER {EVENTS_TABLE}_in_order BEFORE INSERT ON {EVENTS_TABLE}"
+    f" WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM {EVENTS_TABLE})"
+    f" OR EXISTS (SELECT 1 FROM {EVENTS_TABLE} WHERE originator_id = NEW.originator_id"
+    "  AND originator_version = NEW.originator_version)"
+    f" BEGIN SELECT RAISE(ABORT, '{_IMMUTABLE}: an event must be the next one'); END",
+    f"CREATE TRIGGER {EVENTS_TABLE}_no_update BEFORE UPDATE ON {EVENTS_TABLE}"
+    f" BEGIN SELECT RAISE(ABORT, '{_IMMUTABLE}: no event is ever changed'); END",
+    f"CREATE TRIGGER {EVENTS_TABLE}_no_delete BEFORE DELETE ON {EVENTS_TABLE}"
+    f" BEGIN SELECT RAISE(ABORT, '{_IMMUTABLE}: no event is ever deleted'); END",
+    "CREATE TABLE submissions ("
+    " caller TEXT NOT NULL, key TEXT NOT NULL, body_sha256 BLOB NOT NULL,"
+    " first_position INTEGER NOT NULL, event_count INTEGER NOT NULL, recorded_at INTEGER NOT NULL,"
+    " PRIMARY KEY (caller, key)) WITHOUT ROWID",
+    "CREATE TABLE personal_data (position INTEGER PRIMARY KEY, salt BLOB NOT NULL, content TEXT NOT NULL)",
+    "CREATE TABLE ledger_meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    f"PRAGMA application_id={APPLICATION_ID}",
+)
+
+STEPS: Final = (_FORMAT_1,)
+
+FORMAT: Final = len(STEPS)
+"""The version of our tables. A file with a higher one was written by a newer inforce and is left alone."""
+
+READS_FROM: Final = 1
+"""The oldest format that this code can read without any step, from a file that it may not write."""
+
+
+def is_empty(cursor: sqlite3.Cursor) -> bool:
+    return not cursor.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+
+
+def read_format(cursor: sqlite3.Cursor, path: Path) -> int:
+    """The file's format, 0 for an empty one. Raises `NotALedger`."""
+    application_id = cursor.execute("PRAGMA application_id").fetchone()[0]
+    version: int = cursor.execute("PRAGMA user_version").fetchone()[0]
+    if application_id == 0 and version == 0 and is_empty(cursor):
+        return 0
+    if application_id != APPLICATION_ID:
+        raise NotALedger(f"{path} is a SQLite file of another program; name another with --db")
+    if version > FORMAT:
+        raise NotALedger(f"{path} has ledger format {version} and this inforce knows {FORMAT}; use a newer inforce")
+    return version
+
+
+def read_meta(cursor: sqlite3.Cursor, path: Path) -> dict[str, str]:
+    """The facts about the ledger; empty for an empty file. Raises `NotALedger`."""
+    if not read_format(cursor, path):
+        return {}
+    return dict(cursor.execute("SELECT name, value FROM ledger_meta").fetchall())
+
+
+def migrate(cursor: sqlite3.Cursor, path: Path) -> int:
+    """Takes the ledger's next step, unless another process has taken the last one since; answers the format then.
+    Inside the caller's transaction, which holds the write lock. Raises `NotALedger`."""
+    format_ = read_format(cursor, path)
+    return _step(cursor, format_) if format_ < FORMAT else format_
+
+
+def unreadable(format_: int, path: Path) -> NotALedger:
+    """What is said of an older format that cannot be read as it is, where nothing may be written."""
+    return NotALedger(
+        f"{path} has ledger format {format_}, and from {READS_FROM} on they are read as they are; open it once where "
+        f"it may be written, which brings it to format {FORMAT}"
+    )
+
+
+def _step(cursor: sqlite3.Cursor, format_: int) -> int:
+    for statement in STEPS[format_]:
+        cursor.execute(statement)
+    cursor.execute(f"PRAGMA user_version={format_ + 1}")
+    return format_ + 1
+
+
+def create(cursor: sqlite3.Cursor, meta: Mapping[str, str]) -> None:
+    """Makes the tables in an empty file, inside the caller's transaction."""
+    for format_ in range(FORMAT):
+        _step(cursor, format_)
+    cursor.executemany("INSERT INTO ledger_meta VALUES (?, ?)", meta.items())
+
+
+def drop(cursor: sqlite3.Cursor) -> None:
+    """Makes the file an empty one, inside the caller's transaction."""
+    for (table,) in cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        cursor.execute(f'DROP TABLE "{table}"')
+    cursor.execute("PRAGMA application_id=0")
+    cursor.execute("PRAGMA user_version=0")

@@ -1,0 +1,236 @@
+"""What becomes of a group of submissions: one read of what they depend on, a decision each, one transaction.
+
+Each is decided on the ledger as those before it in the group will leave it, and answered for itself. What was decided
+on something that did not come to be is decided again: where the transaction found a proposal stale, and where a
+submission was refused on account of one before it in the group, which might not be recorded after all.
+Proved by tests/contracts/test_groups.py: a group comes to what the same submissions come to one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from ledger.codec import decode, draft_bytes, parse_leaf
+from ledger.deciding import RetractionTarget, Streams, decide
+from ledger.drafts import Decided, Draft, Idempotency
+from ledger.errors import BadSubmission, IdempotencyKeyReused, LedgerUnavailable, VersionConflict
+from ledger.events import ChangeRetracted
+from ledger.receipts import Receipt, receipt, receipt_of
+from ledger.recorders.contract import Head, KnownSubmission, Proposal, Recorded, Standing
+from ledger.subjects import CATALOG_SUBJECT
+from ledger.submissions import DefineSetting, RetractChange
+from ledger.times import parse_time
+from ledger.writer import STALE_MAX, Pending
+
+if TYPE_CHECKING:
+    from ledger.store import Ledger
+
+AGAIN = None
+Result = tuple[Receipt, ...] | Exception | None
+"""Receipts, or why there are none, or `AGAIN`."""
+
+
+class Recording:
+    def __init__(self, ledger: Ledger, source: str) -> None:
+        """`source`: `urn:inforce:<origin>`."""
+        self._ledger = ledger
+        self._source = source
+
+    def commit(self, group: list[Pending]) -> list[Pending]:
+        """Settles the group's members, but for those to be decided again, which it answers in their order.
+
+        Raises `LedgerUnavailable` for all of them.
+        """
+        locked = group[0].stale >= STALE_MAX
+        with self._ledger.recorder.exclusive() if locked else nullcontext():
+            results, head = self._record(group)
+        # Only now is it durable, whatever the lock was.
+        if head is not None:
+            self._ledger.follower.grown(head)
+        for pending, result in results.items():
+            if isinstance(result, Exception):
+                pending.error = result
+            else:
+                pending.receipts = result
+        return [pending for pending in group if not pending.settled]
+
+    def _record(self, group: list[Pending]) -> tuple[dict[Pending, Result], Head | None]:
+        """What becomes of each, and the ledger's head if it has grown."""
+        results: dict[Pending, Result] = {}
+        targets: dict[str, RetractionTarget] = {}
+        asking: list[Pending] = []
+        for pending in group:
+            try:
+                targets.update(self._targets(pending))
+                asking.append(pending)
+            except LedgerUnavailable:
+                raise
+            except Exception as error:
+                results[pending] = error
+        standing = self._standing(asking, targets)
+        retracted = {
+            event_id
+            for subject in {target.subject for target in targets.values()}
+            for event_id in self._retracted(subject, standing.versions[subject])
+        }
+        deciding = _Deciding(self._ledger, standing, targets, retracted)
+        proposed: list[tuple[Pending, Proposal]] = []
+        for pending in asking:
+            idempotency = pending.idempotency
+            known = None if idempotency is None else standing.known.get(idempotency[:2])
+            if known is not None and idempotency is not None:
+                results[pending] = self._first(known, idempotency)
+                continue
+            decided = deciding.take(pending)
+            if isinstance(decided, Decided):
+                marked = [draft_bytes(draft, self._source) for draft in decided.drafts]
+                proposed.append((pending, Proposal(decided, marked, idempotency)))
+            else:
+                results[pending] = decided
+        return results, self._append(proposed, results) if proposed else None
+
+    def _append(self, proposed: list[tuple[Pending, Proposal]], results: dict[Pending, Result]) -> Head | None:
+        outcomes = self._ledger.recorder.append([proposal for _, proposal in proposed], self._ledger.clock)
+        head: Head | None = None
+        for (pending, proposal), outcome in zip(proposed, outcomes, strict=True):
+            if isinstance(outcome, Recorded):
+                drafts = proposal.decided.drafts
+                results[pending] = receipts_of(drafts, outcome)
+                head = Head(outcome.first_position + len(drafts) - 1, outcome.recorded_at)
+            elif outcome is not None and proposal.idempotency is not None:
+                results[pending] = self._first(outcome, proposal.idempotency)
+            else:
+                pending.stale += 1
+                results[pending] = AGAIN
+        return head
+
+    def _standing(self, group: Iterable[Pending], targets: Mapping[str, RetractionTarget]) -> Standing:
+        subjects = {CATALOG_SUBJECT}
+        keys: list[tuple[str, str]] = []
+        for pending in group:
+            for submission in pending.submissions:
+                if isinstance(submission, RetractChange):
+                    target = targets.get(submission.event_id)
+                    if target is not None:
+                        subjects.add(target.subject)
+                elif not isinstance(submission, DefineSetting):
+                    subjects.add(submission.subject)
+            if pending.idempotency is not None:
+                keys.append(pending.idempotency[:2])
+        return self._ledger.recorder.standing(subjects, keys)
+
+    def _first(self, known: KnownSubmission, idempotency: Idempotency) -> tuple[Receipt, ...] | Exception:
+        if known.body_sha256 != idempotency.body_sha256:
+            return IdempotencyKeyReused()
+        last = known.first_position + known.event_count - 1
+        entries = self._ledger.recorder.page(known.first_position - 1, known.event_count, last)
+        return tuple(receipt(parse_leaf(entry.leaf)) for entry in entries)
+
+    def _targets(self, pending: Pending) -> dict[str, RetractionTarget]:
+        """The events that the submissions retract, as far as there are such events."""
+        return {
+            submission.event_id: target
+            for submission in pending.submissions
+            if isinstance(submission, RetractChange) and (target := self._target(submission.event_id)) is not None
+        }
+
+    def _target(self, event_id: str) -> RetractionTarget | None:
+        entry = self._ledger.find(event_id)
+        if entry is None:
+            return None
+        leaf = parse_leaf(entry.leaf)
+        start = leaf.data.effective_from
+        return RetractionTarget(
+            event_id=leaf.id,
+            subject=entry.subject,
+            topic=entry.topic,
+            setting=leaf.data.setting,
+            effective_from=parse_time(start) if isinstance(start, str) else None,
+        )
+
+    def _retracted(self, subject: str, version: int) -> set[str]:
+        """The ids of the subject's changes that are retracted at `version`."""
+        entries = self._ledger.recorder.stream(subject, until=version)
+        events = (decode(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC)
+        return {event.retracts for event in events if isinstance(event, ChangeRetracted)}
+
+
+class _Deciding:
+    """The ledger as the group so far will leave it."""
+
+    def __init__(
+        self, ledger: Ledger, standing: Standing, targets: Mapping[str, RetractionTarget], retracted: set[str]
+    ) -> None:
+        self._ledger = ledger
+        self._versions = dict(standing.versions)
+        self._retracted = retracted
+        self._streams = Streams(
+            ledger.catalog(self._versions[CATALOG_SUBJECT]), self._versions, targets, self._retracted
+        )
+        self._recorded_at = standing.head.recorded_at
+        self._changed: set[str] = set()
+        self._held: set[str] = set()
+
+    def take(self, pending: Pending) -> Decided | Exception | None:
+        """What it comes to, or its error, or `AGAIN`."""
+        subjects = self._subjects(pending)
+        # By which definitions it is judged is known when those of this group are recorded; and on each subject the
+        # first to come is the first to be decided. All depend on the catalog.
+        if (
+            CATALOG_SUBJECT in self._changed
+            or not self._held.isdisjoint((CATALOG_SUBJECT, *subjects))
+            or (CATALOG_SUBJECT in subjects and self._held)
+        ):
+            self._held |= subjects
+            return AGAIN
+        # A clock that was set back does not reach behind the ledger's head.
+        now = self._ledger.clock.now()
+        if self._recorded_at is not None:
+            now = max(now, self._recorded_at + 1)
+        try:
+            decided = decide(
+                pending.submissions,
+                self._streams,
+                now=now,
+                actor=pending.actor,
+                entropy=self._ledger.entropy,
+                batch=pending.batch,
+            )
+        except (BadSubmission, VersionConflict) as error:
+            if self._changed.isdisjoint(subjects):
+                return error
+            self._held |= subjects
+            return AGAIN
+        except Exception as error:
+            return error
+        self._recorded_at = now
+        for draft in decided.drafts:
+            self._take(draft)
+        return decided
+
+    def _take(self, draft: Draft) -> None:
+        self._versions[draft.subject] = draft.version
+        self._changed.add(draft.subject)
+        if draft.topic == ChangeRetracted.TOPIC:
+            self._retracted.add(draft.body["retracts"])
+
+    def _subjects(self, pending: Pending) -> set[str]:
+        """Those whose streams it would add to."""
+        subjects: set[str] = set()
+        for submission in pending.submissions:
+            if isinstance(submission, RetractChange):
+                target = self._streams.targets.get(submission.event_id)
+                if target is not None:
+                    subjects.add(target.subject)
+            else:
+                subjects.add(CATALOG_SUBJECT if isinstance(submission, DefineSetting) else submission.subject)
+        return subjects
+
+
+def receipts_of(drafts: Iterable[Draft], recorded: Recorded) -> tuple[Receipt, ...]:
+    return tuple(
+        receipt_of(draft, position, recorded.recorded_at)
+        for position, draft in enumerate(drafts, recorded.first_position)
+    )

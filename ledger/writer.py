@@ -1,0 +1,316 @@
+"""Group commit: one writer per open ledger, and whatever waits when a commit ends is the next group.
+
+There is no idle delay and no thread that must be woken. A submission that finds nobody leading leads: its own thread
+commits it, and with it what has arrived, and hands on the lead. So one thread alone pays for no other, and many share
+a commit. Submissions that come without a thread of their own (`enqueue`) are led by a worker.
+Proved by tests/contracts/test_writer.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from ledger.drafts import Idempotency
+from ledger.errors import LedgerBusy, LedgerUnavailable, SubmissionInFlight
+from ledger.receipts import Receipt
+from ledger.submissions import Submission
+
+GROUP_MAX: Final = 256
+"""Submissions in one commit."""
+GROUP_EVENTS_MAX: Final = 2000
+GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of the bodies; so that a group's statement stays small. One submission alone may have more."""
+WAITING_MAX: Final = 1024
+WAITING_EVENTS_MAX: Final = 20_000
+WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
+"""What may wait to be committed; more is refused, before memory grows."""
+STALE_MAX: Final = 3
+"""So often a submission is decided before the append lock is taken. Whoever keeps being overtaken by other processes
+then decides under it, where nothing can move."""
+CLOSE_SECONDS_MAX: Final = 30.0
+EVENT_BYTES: Final = 512
+"""What an event is taken for where no body was sent."""
+
+
+class Pending:
+    """One submission on its way: settled when it has `receipts` or an `error`."""
+
+    __slots__ = (
+        *("submissions", "actor", "idempotency", "batch", "bytes", "told"),
+        *("stale", "receipts", "error", "turn", "leads"),
+    )
+
+    def __init__(
+        self,
+        submissions: tuple[Submission, ...],
+        actor: str,
+        idempotency: Idempotency | None,
+        batch: bool,
+        bytes_: int | None = None,
+        told: Callable[[Sequence[Pending]], None] | None = None,
+    ) -> None:
+        """`bytes_`: of the body. `told` is called once for all of a group that name the same one, in the thread that
+        committed it: it must neither wait nor raise. None: `submit` waits."""
+        self.submissions = submissions
+        self.actor = actor
+        self.idempotency = idempotency
+        self.batch = batch
+        self.bytes = EVENT_BYTES * len(submissions) if bytes_ is None else bytes_
+        self.told = told
+        self.stale = 0
+        self.receipts: tuple[Receipt, ...] | None = None
+        self.error: BaseException | None = None
+        self.turn: threading.Event | None = None
+        self.leads = False
+
+    @property
+    def settled(self) -> bool:
+        return self.receipts is not None or self.error is not None
+
+    @property
+    def key(self) -> tuple[str, str] | None:
+        return None if self.idempotency is None else self.idempotency[:2]
+
+    def outcome(self) -> tuple[Receipt, ...]:
+        """Raises the error that it was settled with."""
+        if self.receipts is None:
+            assert self.error is not None, "it is not settled"
+            raise self.error
+        return self.receipts
+
+
+class Writer:
+    """`commit` settles the members of a group it is given, but for those to be decided again, which it answers in their
+    order; nobody else calls it meanwhile. Where it raises, the whole group fails with that."""
+
+    def __init__(self, commit: Callable[[list[Pending]], list[Pending]], *, group_max: int = GROUP_MAX) -> None:
+        self.group_max = group_max
+        self._commit = commit
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._queue: deque[Pending] = deque()
+        self._in_flight: set[tuple[str, str]] = set()
+        # Of all that is not settled, whether it waits or is being committed.
+        self._count = self._events = self._bytes = 0
+        self._leading = False
+        self._closed = False
+        # The group that is being committed: whatever interrupts the leader, none of it is left waiting for ever.
+        self._group: list[Pending] = []
+        self._worker: threading.Thread | None = None
+        self._worker_turn = threading.Event()
+        self._worker_leads = False
+
+    def submit(self, pending: Pending) -> tuple[Receipt, ...]:
+        """Returns when it is recorded. Raises what it was settled with, and `LedgerBusy` and `SubmissionInFlight`."""
+        with self._lock:
+            self._admit(pending)
+            leads = not self._leading
+            self._leading = True
+            if not leads:
+                pending.turn = threading.Event()
+        if leads:
+            self._lead(pending)
+        else:
+            self._wait(pending)
+        return pending.outcome()
+
+    def enqueue(self, pending: Pending) -> None:
+        """Returns at once; `pending.told` is called when it is settled. Raises `LedgerBusy`, `SubmissionInFlight`."""
+        assert pending.told is not None
+        with self._lock:
+            self._admit(pending)
+            if not self._leading:
+                self._leading = True
+                self._wake_worker()
+
+    @property
+    def waiting(self) -> int:
+        """How many submissions are not settled yet."""
+        return self._count
+
+    def room_for(self, bytes_: int, events: int = 1) -> bool:
+        """Whether a body of so many bytes would be taken now. One that is alone always is."""
+        return self._count == 0 or (
+            self._count < WAITING_MAX
+            and self._events + events <= WAITING_EVENTS_MAX
+            and self._bytes + bytes_ <= WAITING_BYTES_MAX
+        )
+
+    def close(self) -> None:
+        """Fails what waits, and returns when nothing is being committed any more."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._queue)
+            self._queue.clear()
+            self._forget(waiting)
+            worker = self._worker
+            self._worker_turn.set()
+        self._fail(waiting, LedgerUnavailable("the ledger was closed; nothing was recorded"))
+        self._tell(waiting)
+        with self._lock:
+            self._idle.wait_for(lambda: not self._leading, CLOSE_SECONDS_MAX)
+        if worker is not None and worker is not threading.current_thread():
+            worker.join(CLOSE_SECONDS_MAX)
+
+    def _admit(self, pending: Pending) -> None:
+        if self._closed:
+            raise LedgerUnavailable("the ledger was closed; nothing was recorded")
+        if not self.room_for(pending.bytes, len(pending.submissions)):
+            raise LedgerBusy(self._count)
+        key = pending.key
+        if key is not None:
+            if key in self._in_flight:
+                raise SubmissionInFlight
+            self._in_flight.add(key)
+        self._count += 1
+        self._events += len(pending.submissions)
+        self._bytes += pending.bytes
+        self._queue.append(pending)
+
+    def _forget(self, settled: Iterable[Pending]) -> None:
+        for pending in settled:
+            self._count -= 1
+            self._events -= len(pending.submissions)
+            self._bytes -= pending.bytes
+            if (key := pending.key) is not None:
+                self._in_flight.discard(key)
+
+    def _wait(self, pending: Pending) -> None:
+        turn = pending.turn
+        assert turn is not None
+        try:
+            turn.wait()
+        except BaseException:
+            # Interrupted. It is not waited for any longer, so it cannot be left to lead either.
+            with self._lock:
+                pending.turn = None
+                leads = pending.leads
+                if pending in self._queue:
+                    self._queue.remove(pending)
+                    self._forget((pending,))
+            if leads:
+                self._hand_on()
+            raise
+        if not pending.settled:
+            self._lead(pending)
+
+    def _lead(self, own: Pending | None) -> None:
+        """Commits group after group: until `own` is settled, then hands on the lead; None: until nothing waits."""
+        try:
+            while (own is None or not own.settled) and self._take_group():
+                again: list[Pending] = []
+                try:
+                    again = self._commit(self._group)
+                except Exception as error:
+                    self._fail(self._group, error)
+                self._end_group(again)
+        except BaseException as error:
+            self._fail(self._group, error)
+            self._end_group([])
+            raise
+        finally:
+            self._hand_on()
+
+    def _take_group(self) -> bool:
+        """Whether anything waits: then it is taken for the next group."""
+        group = self._group
+        events = bytes_ = 0
+        with self._lock:
+            queue = self._queue
+            while queue and len(group) < self.group_max:
+                pending = queue[0]
+                if pending.settled:
+                    queue.popleft()
+                    continue
+                events += len(pending.submissions)
+                bytes_ += pending.bytes
+                if group and (
+                    events > GROUP_EVENTS_MAX
+                    or bytes_ > GROUP_BYTES_MAX
+                    # What must get through is decided under the append lock, and nothing else.
+                    or (pending.stale >= STALE_MAX) != (group[0].stale >= STALE_MAX)
+                ):
+                    break
+                group.append(pending)
+                queue.popleft()
+        return bool(group)
+
+    def _end_group(self, again: list[Pending]) -> None:
+        with self._lock:
+            if self._closed and again:
+                self._fail(again, LedgerUnavailable("the ledger was closed; nothing was recorded"))
+                again = []
+            settled = [pending for pending in self._group if pending.settled]
+            self._queue.extendleft(reversed(again))
+            self._forget(settled)
+            self._group = []
+        self._tell(settled)
+
+    @staticmethod
+    def _fail(group: Iterable[Pending], error: BaseException) -> None:
+        for pending in group:
+            if pending.settled:
+                continue
+            if isinstance(error, LedgerUnavailable):
+                # One each, because a raised error collects the traces of all who raise it.
+                pending.error = LedgerUnavailable(error.detail)
+                pending.error.__cause__ = error
+            elif isinstance(error, Exception):
+                pending.error = error
+            else:
+                pending.error = LedgerUnavailable(
+                    f"the writer was interrupted by {type(error).__name__}; it may or may not be recorded, so send it "
+                    "again with the same Idempotency-Key"
+                )
+
+    @staticmethod
+    def _tell(settled: Iterable[Pending]) -> None:
+        told: dict[Callable[[Sequence[Pending]], None], list[Pending]] = {}
+        for pending in settled:
+            if pending.told is not None:
+                told.setdefault(pending.told, []).append(pending)
+            elif (turn := pending.turn) is not None:
+                turn.set()
+        for tell, group in told.items():
+            tell(group)
+
+    def _hand_on(self) -> None:
+        """The lead to somebody who waits in a thread of their own, else to the worker, else to nobody."""
+        with self._lock:
+            if not self._queue:
+                self._leading = False
+                self._idle.notify_all()
+                return
+            for pending in self._queue:
+                if pending.turn is not None:
+                    pending.leads = True
+                    pending.turn.set()
+                    return
+            self._wake_worker()
+
+    def _wake_worker(self) -> None:
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="inforce-write", daemon=True)
+            self._worker.start()
+        self._worker_leads = True
+        self._worker_turn.set()
+
+    def _work(self) -> None:
+        while True:
+            self._worker_turn.wait()
+            with self._lock:
+                self._worker_turn.clear()
+                leads, self._worker_leads = self._worker_leads, False
+                closed = self._closed
+            if leads:
+                # Whatever it was, those whom it concerned were told of it.
+                with suppress(BaseException):
+                    self._lead(None)
+            elif closed:
+                return
+            if closed:
+                self._worker_turn.set()

@@ -1,0 +1,479 @@
+"""Many submissions in one transaction: each is answered for itself, as though they had come one by one."""
+
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.clock import ManualClock, SystemClock
+from ledger.codec import completed, leaf_hash, parse_leaf
+from ledger.drafts import Idempotency
+from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, VersionConflict
+from ledger.opening import open_ledger
+from ledger.receipts import Receipt
+from ledger.recorders.contract import KnownSubmission, Proposal, Recorded, Standing
+from ledger.recorders.placing import placed
+from ledger.recording import Recording
+from ledger.store import Ledger
+from ledger.submissions import parse_submissions
+from ledger.times import BEGINNING, END, format_time
+from ledger.writer import Pending
+from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, submit
+from tests.support.proposals import Proposing
+
+# What the recorder makes of proposals
+
+
+def test_each_proposal_has_a_place_and_a_time_of_its_own(ledger: Ledger, clock: ManualClock) -> None:
+    proposing = Proposing(ledger)
+    proposals = [proposing.propose(change("org:a")), proposing.propose(change("org:b"), change("org:a"))]
+    clock.now_us = NOW + 10
+    outcomes = ledger.recorder.append([*proposals, proposing.propose(change("org:a"))], clock)
+    assert outcomes == [
+        Recorded(GENESIS + 1, NOW + 10),
+        Recorded(GENESIS + 2, NOW + 11),
+        Recorded(GENESIS + 4, NOW + 12),
+    ]
+    assert [(e.position, e.subject, e.version, e.recorded_at - NOW) for e in ledger.page(GENESIS)] == [
+        (GENESIS + 1, "org:a", 1, 10),
+        (GENESIS + 2, "org:b", 1, 11),
+        (GENESIS + 3, "org:a", 2, 11),
+        (GENESIS + 4, "org:a", 3, 12),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("moved_by", "expected"), [(-3_600_000_000, NOW + 1), (0, NOW + 1), (1, NOW + 1), (2, NOW + 2)]
+)
+def test_a_clock_that_steps_back_does_not_reach_behind_the_last_submission(
+    ledger: Ledger, clock: ManualClock, moved_by: int, expected: int
+) -> None:
+    proposal = Proposing(ledger).propose(change())
+    clock.now_us = NOW + moved_by
+    assert ledger.recorder.append([proposal], clock) == [Recorded(GENESIS + 1, expected)]
+
+
+@pytest.mark.parametrize("late", [-1, 0, 1])
+def test_what_would_be_recorded_too_late_is_stale_and_so_is_what_rests_on_it(
+    ledger: Ledger, clock: ManualClock, late: int
+) -> None:
+    proposing = Proposing(ledger)
+    start = NOW + 100
+    bound = proposing.propose(change("org:a", effective_from=format_time(start)), now=NOW + 50)
+    proposals = [bound, proposing.propose(change("org:a")), proposing.propose(change("org:b"))]
+    clock.now_us = start + late
+    first, second, third = ledger.recorder.append(proposals, clock)
+    if late <= 0:
+        assert (first, second) == (Recorded(GENESIS + 1, start + late), Recorded(GENESIS + 2, start + late + 1))
+    else:
+        assert (first, second, third) == (None, None, Recorded(GENESIS + 1, start + late))
+
+
+def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: ManualClock) -> None:
+    first = submit(ledger, change("org:known"), idempotency=key("known"))
+    before = Proposing(ledger, {"org:moved": 0})
+    moved = before.propose(change("org:moved"))
+    on_moved = before.propose(change("org:moved"), change("org:c"))
+    submit(ledger, change("org:moved"))
+    proposing = Proposing(ledger)
+    head = ledger.head()
+    outcomes = ledger.recorder.append(
+        [
+            proposing.propose(change("org:a", reason="one"), idempotency=key("a")),
+            moved,
+            proposing.propose(change("org:known"), idempotency=key("known", b"whatever")),
+            on_moved,
+            proposing.propose(change("org:known")),
+            proposing.propose(change("org:b", reason="two"), change("org:a", reason="three"), idempotency=key("b")),
+            proposing.propose(change("org:d"), idempotency=key("b")),
+            proposing.propose(change("org:a")),
+        ],
+        clock,
+    )
+    known = KnownSubmission(key("known").body_sha256, first[0].position, 1)
+    assert head.recorded_at is not None
+    at = head.recorded_at
+    assert outcomes == [
+        Recorded(head.position + 1, at + 1),
+        None,
+        known,
+        None,
+        None,
+        Recorded(head.position + 2, at + 2),
+        None,
+        Recorded(head.position + 4, at + 3),
+    ]
+    positions = range(head.position + 1, head.position + 5)
+    assert [entry.position for entry in ledger.page(head.position)] == list(positions)
+    kept = ledger.recorder.personal(list(range(1, head.position + 9)))
+    assert {position: data.reason for position, data in kept.items()} == dict(
+        zip(positions, ("one", "two", "three"), strict=False)
+    )
+    assert ledger.recorder.known_submission("alice", "a") == KnownSubmission(key("a").body_sha256, head.position + 1, 1)
+    assert ledger.recorder.known_submission("alice", "b") == KnownSubmission(key("b").body_sha256, head.position + 2, 2)
+
+
+def test_a_group_of_nothing_but_what_cannot_be_recorded_writes_nothing(ledger: Ledger, clock: ManualClock) -> None:
+    proposing = Proposing(ledger, {"org:a": 7})
+    head, mark = ledger.head(), ledger.recorder.standing(["org:a"])
+    assert ledger.recorder.append([proposing.propose(change("org:a")), proposing.propose(change("org:a"))], clock) == [
+        None,
+        None,
+    ]
+    assert ledger.recorder.append([], clock) == []
+    assert (ledger.head(), ledger.recorder.standing(["org:a"])) == (head, mark)
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> list[tuple[list[str], bool, bool, str | None]]:
+    """Per proposal: its subjects, whether it was decided on versions that are wrong, whether it comes too late, key."""
+    proposal = st.tuples(
+        st.lists(st.sampled_from(["org:a", "org:b", "org:c"]), min_size=1, max_size=3),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([None, None, "used", "x", "y"]),
+    )
+    return draw(st.lists(proposal, min_size=1, max_size=6))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(groups())
+def test_both_databases_place_proposals_as_the_plain_rule_says(
+    ledger: Ledger, clock: ManualClock, group: list[tuple[list[str], bool, bool, str | None]]
+) -> None:
+    clock.now_us += 1_000_000
+    if ledger.recorder.known_submission("alice", "used") is None:
+        submit(ledger, change("org:z"), idempotency=key("used"))
+    proposing = Proposing(ledger)
+    proposals: list[Proposal] = []
+    for subjects, wrong, late, name in group:
+        if wrong:
+            proposing.versions[subjects[0]] = 1_000_000 + len(proposals)
+        more: dict[str, Any] = {"effective_from": format_time(clock.now_us - 1)} if late else {}
+        # Unique among the examples, but for "used".
+        unique = name if name in (None, "used") else f"{name}{clock.now_us}"
+        proposals.append(
+            proposing.propose(
+                *(change(subject, **more) for subject in subjects),
+                now=clock.now_us - 2,
+                idempotency=None if unique is None else key(unique),
+            )
+        )
+    relied = {subject for proposal in proposals for subject in proposal.decided.versions}
+    standing = ledger.recorder.standing(relied, [proposal.key for proposal in proposals if proposal.key])
+    expected = placed(proposals, standing, clock.now())
+    assert ledger.recorder.append(proposals, clock) == expected
+    positions = [entry.position for entry in ledger.page(standing.head.position)]
+    assert positions == list(range(standing.head.position + 1, standing.head.position + 1 + len(positions)))
+
+
+def test_standing_is_what_the_single_questions_say(ledger: Ledger) -> None:
+    submit(ledger, change("org:a"), change("org:a"), idempotency=key("k"))
+    keys = [("alice", "k"), ("alice", "none"), ("bob", "k")]
+    known = ledger.recorder.known_submission("alice", "k")
+    assert known is not None
+    assert ledger.recorder.standing(["org:a", "org:none", "catalog:settings"], keys) == Standing(
+        ledger.head(), {"org:a": 2, "org:none": 0, "catalog:settings": GENESIS}, {("alice", "k"): known}
+    )
+    assert ledger.recorder.standing([]) == Standing(ledger.head(), {}, {})
+
+
+# The bytes
+
+ODD = ["\\", '"', "é", "\u2028", "𐀀", "\x7f", "\x01", "\\x01I", "\0", "%", "$1", "\\001T", "''"]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        BEGINNING + 1_000,
+        -62_000_000_000_000_001,
+        -1,
+        0,
+        1,
+        86_400_000_000 - 1,
+        951_782_400_000_000 - 1,
+        NOW + 123,
+        END - 1_000,
+    ],
+)
+def test_the_bytes_are_those_of_the_codec_at_any_instant(database_url: str, moment: int) -> None:
+    clock = ManualClock(moment)
+    with open_ledger(database_url, create=True, clock=clock, origin=ORIGIN) as ledger:
+        proposals = odd_proposals(ledger)
+        outcomes = ledger.recorder.append(proposals, clock)
+        expected = [
+            leaf
+            for proposal, outcome in zip(proposals, outcomes, strict=True)
+            for leaf in completed(proposal.marked, *required(outcome))
+        ]
+        entries = ledger.page(GENESIS)
+        assert [entry.leaf for entry in entries] == expected
+        assert [entry.leaf_hash for entry in entries] == [leaf_hash(leaf) for leaf in expected]
+        assert parse_leaf(expected[0]).time == format_time(ledger.page(GENESIS)[0].recorded_at)
+        texts = [data.reason for data in ledger.recorder.personal([entry.position for entry in entries]).values()]
+        assert sorted(texts) == sorted(ODD)
+
+
+def odd_proposals(ledger: Ledger) -> list[Any]:
+    proposing = Proposing(ledger, entropy=lambda count: b"\xa7" * count)
+    texts = [
+        {"type": "setting.changed", "subject": f"model:m{n}", "setting": "model.author", "value": odd, "reason": odd}
+        for n, odd in enumerate(ODD)
+    ]
+    return [
+        proposing.propose(*texts[:5]),
+        proposing.propose(*texts[5:]),
+        proposing.propose({"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"}),
+    ]
+
+
+def required(outcome: Any) -> Recorded:
+    assert isinstance(outcome, Recorded)
+    return outcome
+
+
+def test_a_database_of_another_encoding_keeps_the_bytes(postgres_server_url: str, postgres_url: str) -> None:
+    """`SQL_ASCII` is an encoding of bytes: where the marks are filled in, nothing may take them for another text."""
+    name = "inforce_test_ascii"
+    with psycopg.connect(postgres_server_url, autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {name}")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+        try:
+            url = postgres_url.replace(postgres_url.rpartition("/")[2].partition("?")[0], f"{name}") + (
+                "&client_encoding=utf8"
+            )
+            clock = ManualClock(NOW)
+            with open_ledger(url, create=True, clock=clock, origin=ORIGIN) as ledger:
+                proposals = odd_proposals(ledger)
+                outcomes = ledger.recorder.append(proposals, clock)
+                expected = [
+                    leaf
+                    for proposal, outcome in zip(proposals, outcomes, strict=True)
+                    for leaf in completed(proposal.marked, *required(outcome))
+                ]
+                assert [entry.leaf for entry in ledger.page(GENESIS)] == expected
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+# What becomes of groups of submissions
+
+
+def pending(*bodies: dict[str, Any], idempotency: Idempotency | None = None) -> Pending:
+    return Pending(parse_submissions({"events": list(bodies)}), OPERATOR, idempotency, True)
+
+
+def settle(ledger: Ledger, *group: Pending) -> list[tuple[Receipt, ...] | InforceError]:
+    """The group, and what is to be decided again as groups after it, as the writer does."""
+    recording = Recording(ledger, f"urn:inforce:{ledger.origin}")
+    waiting = list(group)
+    for _ in range(len(group) + 3):
+        if not waiting:
+            break
+        waiting = recording.commit(waiting)
+    assert all(one.settled for one in group)
+    outcomes: list[tuple[Receipt, ...] | InforceError] = []
+    for one in group:
+        assert one.error is None or isinstance(one.error, InforceError)
+        outcomes.append(one.error or one.outcome())
+    return outcomes
+
+
+def test_changes_of_one_subject_in_one_group_all_go_through(ledger: Ledger) -> None:
+    outcomes = settle(ledger, *(pending(change(value=value)) for value in (True, False, True)))
+    assert [receipts[0].version for receipts in outcomes if isinstance(receipts, tuple)] == [1, 2, 3]
+    moments = [entry.recorded_at for entry in ledger.page(GENESIS)]
+    assert moments == sorted(set(moments))
+
+
+def test_of_those_that_expect_the_same_version_in_one_group_one_wins(ledger: Ledger) -> None:
+    first, *others = settle(ledger, *(pending(change(expected_version=0)) for _ in range(4)))
+    assert isinstance(first, tuple)
+    for other in others:
+        assert isinstance(other, VersionConflict)
+        assert (other.expected, other.actual) == (0, 1)
+    assert len(ledger.stream("org:acme")) == 1
+
+
+def test_a_version_that_another_of_the_group_makes_may_be_expected(ledger: Ledger) -> None:
+    first, second = settle(ledger, pending(change()), pending(change(expected_version=1)))
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+
+
+def test_a_fault_is_the_fault_of_one(ledger: Ledger) -> None:
+    (target,) = submit(ledger, change("org:r"))
+    retraction = {"type": "change.retracted", "event_id": target.event_id, "reason": "a slip"}
+    outcomes = settle(
+        ledger,
+        pending(change("org:a")),
+        pending(change("org:b", value="yes")),
+        pending(retraction),
+        pending(retraction),
+        pending(change("org:c", expected_version=9)),
+        pending(change("org:d"), change("model:d")),
+        pending({**retraction, "event_id": "no such id"}),
+        pending(change("org:e"), idempotency=key("k", b"one")),
+        pending(change("org:f")),
+    )
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds == [
+        tuple,
+        BadSubmission,
+        tuple,
+        BadSubmission,
+        VersionConflict,
+        BadSubmission,
+        BadSubmission,
+        tuple,
+        tuple,
+    ]
+    assert "retracted already" in str(outcomes[3])
+    assert [entry.subject for entry in ledger.page(GENESIS + 1)] == ["org:a", "org:r", "org:e", "org:f"]
+    reused, again = settle(
+        ledger,
+        pending(change("org:e"), idempotency=key("k", b"two")),
+        pending(change("org:e", expected_version=0), idempotency=key("k", b"one")),
+    )
+    assert isinstance(reused, IdempotencyKeyReused)
+    assert again == outcomes[7]
+
+
+def test_what_comes_behind_a_definition_is_judged_by_it(ledger: Ledger) -> None:
+    uses = {**change(), "setting": "beta.search"}
+    early, defined, late = settle(ledger, pending(uses), pending(define()), pending(uses))
+    assert isinstance(early, BadSubmission)
+    assert isinstance(defined, tuple)
+    assert isinstance(late, tuple)
+
+
+def test_what_was_refused_on_account_of_one_that_is_not_recorded_is_decided_again(
+    database_url: str, ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of the group becomes stale, so the second's expected version holds after all, and then the first's
+    does not."""
+    append = ledger.recorder.append
+    told: list[Any] = []
+
+    def first_is_late(proposals: Any, clock_: Any) -> Any:
+        if not told:
+            clock.now_us += 1_000_000
+        told.append(proposals)
+        return append(proposals, clock_)
+
+    monkeypatch.setattr(ledger.recorder, "append", first_is_late)
+    soon = format_time(NOW + 1_000)
+    first, second = settle(
+        ledger, pending(change(effective_from=soon)), pending(change(expected_version=0, value=False))
+    )
+    assert isinstance(first, BadSubmission)
+    assert "backdated" in str(first)
+    assert isinstance(second, tuple)
+
+
+SUBJECTS = ["org:a", "org:b", "account:u", "model:m"]
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> dict[str, Any]:
+    subject = draw(st.sampled_from(SUBJECTS))
+    kind = draw(st.sampled_from(["change", "change", "change", "clear", "retract", "define"]))
+    offset = draw(st.sampled_from([None, None, -5, 0, 1, 2, 3, 5, 1000]))
+    more: dict[str, Any] = {}
+    if offset is not None:
+        more["effective_from"] = format_time(NOW + 10 + offset)
+    if draw(st.booleans()):
+        more["reason"] = "because"
+    expected = draw(st.sampled_from([None, None, None, 0, 1, 2]))
+    if expected is not None:
+        more["expected_version"] = expected
+    if kind == "retract":
+        more.pop("effective_from", None)
+        return {"type": "change.retracted", "event_id": draw(st.integers(0, 2)), **more}
+    if kind == "define":
+        return {**define(), **more}
+    setting = draw(st.sampled_from(["training.opt_in", "beta.search"]))
+    if kind == "clear":
+        return {"type": "setting.cleared", "subject": subject, "setting": setting, **more}
+    return {"type": "setting.changed", "subject": subject, "setting": setting, "value": draw(st.booleans()), **more}
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.lists(bodies(), min_size=1, max_size=3), st.sampled_from([None, None, "k1", "k2"])),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_a_group_comes_to_what_the_same_submissions_come_to_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[list[dict[str, Any]], str | None]]
+) -> None:
+    """Down to the bytes but for places and times, and down to those where nothing had to be decided again."""
+    results = []
+    for together in (True, False):
+        folder = tmp_path_factory.mktemp("group")
+        clock = ManualClock(NOW)
+        with open_ledger(f"sqlite:///{folder}/ledger.db", create=True, clock=clock, origin=ORIGIN) as ledger:
+            # The same for each event, as a group decides some twice.
+            ledger.entropy = lambda count: b"\x5a" * count
+            targets = [submit(ledger, change(f"org:{name}"))[0].event_id for name in "abc"]
+            clock.now_us = NOW + 10
+            group = []
+            for number, (events, name) in enumerate(said):
+                named = [
+                    {**event, "event_id": targets[event["event_id"]]} if "event_id" in event else event
+                    for event in events
+                ]
+                # Each its own, as those in flight twice are refused before.
+                group.append(pending(*named, idempotency=None if name is None else key(f"{name}{number}")))
+            results.append(result(ledger, [group] if together else [[one] for one in group]))
+    grouped, single = results
+    assert grouped.told == single.told
+    assert grouped.streams == single.streams
+    if grouped.rounds == 1:
+        assert grouped.leaves == single.leaves
+
+
+class Result(NamedTuple):
+    told: list[Any]
+    streams: dict[str, list[Any]]
+    leaves: list[bytes]
+    rounds: int
+
+
+def result(ledger: Ledger, groups: list[list[Pending]]) -> Result:
+    """What the groups come to, as settled one behind the other."""
+    recording = Recording(ledger, f"urn:inforce:{ledger.origin}")
+    rounds = 0
+    for group in groups:
+        waiting = group
+        while waiting:
+            waiting = recording.commit(waiting)
+            rounds += 1
+    told = [
+        [(receipt.subject, receipt.version) for receipt in one.receipts] if one.receipts else [type(one.error)]
+        for group in groups
+        for one in group
+    ]
+    entries = ledger.page(GENESIS)
+    streams: dict[str, list[Any]] = {}
+    for entry in entries:
+        data = parse_leaf(entry.leaf).data
+        now = data.effective_from == format_time(entry.recorded_at)
+        said = (entry.topic, entry.version, data.setting, data.value, data.retracts, now or data.effective_from)
+        streams.setdefault(entry.subject, []).append(said)
+    return Result(told, streams, [entry.leaf for entry in entries], rounds)
+
+
+def test_the_clock_is_read_once_a_group_and_is_the_first_one_s_moment(ledger: Ledger) -> None:
+    ledger.clock = SystemClock()
+    before = ledger.clock.now()
+    outcomes = settle(ledger, *(pending(change(f"org:{number}")) for number in range(5)))
+    after = ledger.clock.now()
+    moments = [receipts[0].recorded_at for receipts in outcomes if isinstance(receipts, tuple)]
+    assert before <= moments[0] <= after
+    assert moments == list(range(moments[0], moments[0] + 5))

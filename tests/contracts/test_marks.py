@@ -1,0 +1,108 @@
+"""Two equal marks: nothing was committed in between, by anybody."""
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger.errors import LedgerUnavailable
+from ledger.opening import open_ledger
+from ledger.recorders.sqlite_index import WalIndex
+from ledger.store import Ledger
+from tests.support.ledgers import change, submit
+
+
+def test_a_mark_changes_with_every_commit_of_this_process_and_of_others(database_url: str, ledger: Ledger) -> None:
+    marks = [ledger.recorder.mark()]
+    assert ledger.recorder.mark() == marks[0]
+    with open_ledger(database_url) as other:
+        for writer in (ledger, other, ledger, other):
+            submit(writer, change())
+            marks.append(ledger.recorder.mark())
+            ledger.page(0)
+            assert ledger.recorder.mark() == marks[-1]
+    assert len(set(marks)) == 5
+
+
+def test_without_the_wal_index_sqlite_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WalIndex, "of", staticmethod(lambda path: None))
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with open_ledger(url, create=True) as ledger:
+        test_a_mark_changes_with_every_commit_of_this_process_and_of_others(url, ledger)
+        test_what_was_not_committed_changes_no_mark(url, ledger)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not tell whose a descriptor is")
+def test_the_wal_index_shows_every_commit_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with open_ledger(f"sqlite:///{path}", create=True) as ledger:
+        index = WalIndex.of(path)
+        assert index is not None
+        headers = [index.header()]
+        for _ in range(50):
+            submit(ledger, change())
+            headers.append(index.header())
+            ledger.page(0)
+            assert index.header() == headers[-1]
+        with sqlite3.connect(path) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        submit(ledger, change())
+        headers.append(index.header())
+    assert None not in headers
+    assert len(set(headers)) == 52
+
+
+def test_a_descriptor_that_may_be_somebody_elses_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    assert WalIndex.of(path) is None
+    with open_ledger(f"sqlite:///{path}", create=True), Path(f"{path}-shm").open("rb"):
+        assert WalIndex.of(path) is None
+
+
+def test_what_was_not_committed_changes_no_mark(database_url: str, ledger: Ledger) -> None:
+    mark = ledger.recorder.mark()
+    table = "personal_data" if database_url.startswith("sqlite") else "inforce.personal_data"
+    with suppress(ZeroDivisionError), ledger.recorder.transaction(commit=True) as cursor:
+        cursor.execute(f"INSERT INTO {table} VALUES (77, 'salt', '{{}}')")
+        raise ZeroDivisionError
+    assert ledger.recorder.mark() == mark
+
+
+def test_a_ledger_that_is_only_read_has_marks(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with open_ledger(url, create=True) as writer, open_ledger(f"{url}?mode=ro") as reader:
+        before = reader.recorder.mark()
+        assert reader.recorder.mark() == before
+        submit(writer, change())
+        assert reader.recorder.mark() != before
+
+
+def test_a_closed_ledger_has_no_mark(ledger: Ledger) -> None:
+    ledger.recorder.mark()
+    ledger.close()
+    with pytest.raises(LedgerUnavailable, match="closed"):
+        ledger.recorder.mark()
+
+
+def test_a_mark_is_never_one_of_another_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite counts anew on every connection, so the count of a new one says nothing about the old one's."""
+    monkeypatch.setattr(WalIndex, "of", staticmethod(lambda path: None))
+    with open_ledger(f"sqlite:///{tmp_path}/ledger.db", create=True) as ledger:
+        datastore: Any = ledger.recorder.datastore  # type: ignore[attr-defined]  # SQLite's own
+        first = ledger.recorder.mark()
+        datastore._watch.close()
+        assert ledger.recorder.mark() != first
+
+
+def test_a_server_that_closed_the_connection_is_asked_again(postgres_url: str) -> None:
+    with open_ledger(postgres_url, create=True) as ledger:
+        mark = ledger.recorder.mark()
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        assert ledger.recorder.mark() == mark

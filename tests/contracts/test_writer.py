@@ -1,0 +1,407 @@
+"""The writer: whatever waits is the next group, nobody waits for ever, and what waits is bounded."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger import writer as writing
+from ledger.errors import InforceError, LedgerBusy, LedgerUnavailable, SubmissionInFlight, VersionConflict
+from ledger.opening import open_ledger
+from ledger.receipts import Receipt
+from ledger.store import Ledger
+from ledger.submissions import parse_submissions
+from ledger.writer import STALE_MAX, Pending
+from tests.support.ledgers import GENESIS, OPERATOR, change, define, key, submit
+from tests.support.writers import started
+
+WAIT_S = 30.0
+
+
+@contextmanager
+def held_up(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The first commit waits until the block ends; the sizes of the groups, in order."""
+    append = ledger.recorder.append
+    free = threading.Event()
+    sizes: list[int] = []
+
+    def slow(proposals: Sequence[Any], clock: Any) -> Any:
+        sizes.append(len(proposals))
+        if len(sizes) == 1:
+            assert free.wait(WAIT_S)
+        return append(proposals, clock)
+
+    monkeypatch.setattr(ledger.recorder, "append", slow)
+    try:
+        yield sizes
+    finally:
+        free.set()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def submitting(pool: ThreadPoolExecutor, ledger: Ledger, *bodies: dict[str, Any], **more: Any) -> Future[Any]:
+    """Submitted in a thread of its own, and known to wait: for its own commit, or for the one that is under way."""
+    waiting = ledger.writer.waiting
+    future = pool.submit(submit, ledger, *bodies, **more)
+    until(lambda: (ledger.writer.waiting > waiting and bool(ledger.writer._group)) or future.done())
+    return future
+
+
+def enqueued(ledger: Ledger, body: dict[str, Any], told: Callable[[Sequence[Pending]], None], **more: Any) -> Pending:
+    return ledger.enqueue(parse_submissions(body), actor=OPERATOR, told=told, bytes_=100, **more)
+
+
+def test_whatever_waits_when_a_commit_ends_is_the_next_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        with held_up(ledger, monkeypatch) as sizes:
+            futures = [submitting(pool, ledger, change(f"org:{number}")) for number in range(12)]
+        receipts = [future.result(WAIT_S)[0] for future in futures]
+    assert sizes == [1, 11]
+    assert [receipt.position for receipt in receipts] == list(range(GENESIS + 1, GENESIS + 13))
+    assert len({receipt.recorded_at for receipt in receipts}) == 12
+    assert ledger.writer.waiting == 0
+
+
+def test_a_group_is_no_larger_than_it_may_be(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.writer.group_max = 4
+    with ThreadPoolExecutor(10) as pool:
+        with held_up(ledger, monkeypatch) as sizes:
+            futures = [submitting(pool, ledger, change(f"org:{number}")) for number in range(10)]
+        assert all(future.result(WAIT_S) for future in futures)
+    assert sizes == [1, 4, 4, 1]
+
+
+def test_a_group_is_bounded_in_events_and_bytes(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "GROUP_EVENTS_MAX", 5)
+    with ThreadPoolExecutor(6) as pool:
+        with held_up(ledger, monkeypatch) as sizes:
+            futures = [submitting(pool, ledger, *(change(f"org:{number}"),) * 2) for number in range(5)]
+            futures.append(submitting(pool, ledger, *(change(),) * 9))
+        assert all(future.result(WAIT_S) for future in futures)
+    assert sizes == [1, 2, 2, 1]
+
+
+def test_one_thread_alone_needs_no_other(ledger: Ledger) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        submit(ledger, change())
+    assert threading.active_count() == before
+
+
+def test_each_gets_its_own_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        with held_up(ledger, monkeypatch):
+            first = submitting(pool, ledger, change("org:a"))
+            good = submitting(pool, ledger, change("org:b"))
+            conflict = submitting(pool, ledger, change("org:a", expected_version=7))
+            last = submitting(pool, ledger, change("org:a", expected_version=1))
+        assert [future.result(WAIT_S)[0].version for future in (first, good, last)] == [1, 1, 2]
+        with pytest.raises(VersionConflict) as told:
+            conflict.result(WAIT_S)
+        assert told.value.actual == 1
+
+
+def test_those_told_are_told_once_a_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Sequence[Pending]] = []
+    with held_up(ledger, monkeypatch):
+        first = enqueued(ledger, change("org:0"), told.append)
+        until(lambda: bool(ledger.writer._group))
+        tell = told.append
+        group = [enqueued(ledger, change(f"org:{number}"), tell, idempotency=key(str(number))) for number in range(8)]
+        with pytest.raises(SubmissionInFlight):
+            enqueued(ledger, change("org:0"), tell, idempotency=key("0"))
+    until(lambda: ledger.writer.waiting == 0 and len(told) >= 2)
+    assert [list(settled) for settled in told] == [[first], group]
+    assert [one.outcome()[0].position for one in group] == list(range(GENESIS + 2, GENESIS + 10))
+    assert enqueued(ledger, change("org:0"), tell, idempotency=key("0")).key == ("alice", "0")
+
+
+def test_threads_and_the_worker_share_groups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    with ThreadPoolExecutor(4) as pool:
+        with held_up(ledger, monkeypatch) as sizes:
+            first = submitting(pool, ledger, change("org:0"))
+            others = [enqueued(ledger, change(f"org:{number}"), told.extend) for number in range(1, 4)]
+            last = submitting(pool, ledger, change("org:9"))
+        assert first.result(WAIT_S)
+        assert last.result(WAIT_S)
+    until(lambda: len(told) == 3)
+    assert told == others
+    assert sizes == [1, 4]
+
+
+# Bounds
+
+
+def test_more_than_may_wait_is_refused_and_taken_again_later(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "WAITING_MAX", 3)
+    with ThreadPoolExecutor(3) as pool:
+        with held_up(ledger, monkeypatch):
+            futures = [submitting(pool, ledger, change(f"org:{number}")) for number in range(3)]
+            assert not ledger.writer.room_for(1)
+            with pytest.raises(LedgerBusy, match="3 submissions wait") as busy:
+                submit(ledger, change(), idempotency=key("k"))
+            assert busy.value.code == "ledger_busy"
+        assert all(future.result(WAIT_S) for future in futures)
+    assert submit(ledger, change(), idempotency=key("k"))[0].position == GENESIS + 4
+
+
+@pytest.mark.parametrize(("bound", "most"), [("WAITING_EVENTS_MAX", 4), ("WAITING_BYTES_MAX", 4 * writing.EVENT_BYTES)])
+def test_what_waits_is_bounded_in_events_and_in_bytes_but_one_alone_is_taken(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    monkeypatch.setattr(writing, bound, most)
+    assert len(submit(ledger, *(change(),) * 9)) == 9
+    with ThreadPoolExecutor(3) as pool:
+        with held_up(ledger, monkeypatch):
+            futures = [submitting(pool, ledger, change("org:a"), change("org:a"))]
+            with pytest.raises(LedgerBusy):
+                submit(ledger, *(change(),) * 3)
+            futures.append(submitting(pool, ledger, change("org:b"), change("org:b")))
+            with pytest.raises(LedgerBusy):
+                submit(ledger, change())
+        assert all(future.result(WAIT_S) for future in futures)
+
+
+# Failures
+
+
+def failing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: BaseException, times: int) -> None:
+    append = ledger.recorder.append
+    left = [times]
+
+    def broken(*arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return append(*arguments)
+
+    monkeypatch.setattr(ledger.recorder, "append", broken)
+
+
+def test_a_failed_transaction_fails_the_whole_group_and_the_next_goes_on(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(ledger, monkeypatch, LedgerUnavailable("no room on the disk; nothing was written"), 2)
+    with ThreadPoolExecutor(5) as pool:
+        with held_up(ledger, monkeypatch) as sizes:
+            futures = [submitting(pool, ledger, change(), idempotency=key(str(number))) for number in range(5)]
+        errors = [future.exception(WAIT_S) for future in futures]
+    assert sizes == [1, 4]
+    assert [type(error) for error in errors] == [LedgerUnavailable] * 5
+    assert len({id(error) for error in errors}) == 5
+    assert {str(error) for error in errors} == {"no room on the disk; nothing was written"}
+    assert ledger.head().position == GENESIS
+    assert submit(ledger, change(), idempotency=key("0"))[0].version == 1
+
+
+def test_a_leader_that_is_interrupted_leaves_nobody_waiting(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ledger, monkeypatch, KeyboardInterrupt(), 2)
+    with ThreadPoolExecutor(4) as pool:
+        with held_up(ledger, monkeypatch) as sizes:
+            futures = [submitting(pool, ledger, change(f"org:{number}")) for number in range(4)]
+        errors = [future.exception(WAIT_S) for future in futures]
+    assert sizes == [1, 3]
+    assert isinstance(errors[0], KeyboardInterrupt)
+    assert sorted(type(error).__name__ for error in errors[1:]) == ["KeyboardInterrupt", *["LedgerUnavailable"] * 2]
+    assert all("may or may not" in str(error) for error in errors if isinstance(error, LedgerUnavailable))
+    assert submit(ledger, change())[0].position == GENESIS + 1
+
+
+def test_a_worker_that_is_interrupted_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ledger, monkeypatch, KeyboardInterrupt(), 1)
+    told: list[Pending] = []
+    for count in (1, 2):
+        enqueued(ledger, change(), told.extend)
+        until(lambda count=count: len(told) == count)  # type: ignore[misc]  # mypy infers no type for a default
+    assert isinstance(told[0].error, LedgerUnavailable)
+    assert told[1].outcome()[0].position == GENESIS + 1
+
+
+def test_a_fault_that_was_not_foreseen_is_told_and_the_writer_goes_on(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(ledger, monkeypatch, sqlite3.IntegrityError("what nobody foresaw"), 1)
+    with pytest.raises(sqlite3.IntegrityError):
+        submit(ledger, change())
+    assert submit(ledger, change())[0].position == GENESIS + 1
+
+
+def test_closing_fails_what_waits_and_lets_the_commit_end(
+    database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Pending] = []
+    with ThreadPoolExecutor(4) as pool:
+        with held_up(ledger, monkeypatch):
+            first = submitting(pool, ledger, change("org:0"))
+            waiting = submitting(pool, ledger, change("org:1"))
+            enqueued(ledger, change("org:2"), told.extend)
+            closing = pool.submit(ledger.close)
+            with pytest.raises(LedgerUnavailable, match="nothing was recorded"):
+                waiting.result(WAIT_S)
+            until(lambda: bool(told))
+            assert not closing.done()
+        assert first.result(WAIT_S)[0].position == GENESIS + 1
+        closing.result(WAIT_S)
+    with pytest.raises(LedgerUnavailable, match="nothing was recorded"):
+        told[0].outcome()
+    with pytest.raises(LedgerUnavailable, match="closed"):
+        submit(ledger, change())
+    with open_ledger(database_url) as again:
+        assert again.head().position == GENESIS + 1
+
+
+def test_a_ledger_whose_worker_has_worked_is_closed_at_once(ledger: Ledger) -> None:
+    told: list[Pending] = []
+    enqueued(ledger, change(), told.extend)
+    until(lambda: bool(told))
+    begun = time.monotonic()
+    ledger.close()
+    assert time.monotonic() - begun < 5
+
+
+# Other processes
+
+
+def test_whoever_is_overtaken_by_others_again_and_again_gets_through_with_its_group(
+    database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked: list[int] = []
+    exclusive = ledger.recorder.exclusive
+
+    def counting() -> Any:
+        locked.append(1)
+        return exclusive()
+
+    with open_ledger(database_url) as faster, ThreadPoolExecutor(2) as pool:
+        standing = ledger.recorder.standing
+
+        def overtaken(*arguments: Any) -> Any:
+            found = standing(*arguments)
+            if not locked:
+                submit(faster, change("org:hot"))
+            return found
+
+        monkeypatch.setattr(ledger.recorder, "exclusive", counting)
+        monkeypatch.setattr(ledger.recorder, "standing", overtaken)
+        with held_up(ledger, monkeypatch):
+            first = submitting(pool, ledger, change("org:cold"))
+            second = submitting(pool, ledger, change("org:hot"))
+        assert first.result(WAIT_S)
+        assert second.result(WAIT_S)[0].version == STALE_MAX + 2
+    assert locked == [1]
+
+
+def test_processes_that_write_groups_at_once_lose_nothing(database_url: str, ledger: Ledger) -> None:
+    processes, threads, count = 3, 4, 15
+    with started(*(("many", database_url, writer, threads, count) for writer in range(processes))) as running:
+        for process in running:
+            assert process.wait(120) == 0
+    entries = ledger.page(GENESIS)
+    total = processes * threads * count
+    assert [entry.position for entry in entries] == list(range(GENESIS + 1, GENESIS + total + 1))
+    assert [entry.version for entry in ledger.stream("org:shared")] == list(range(1, total + 1))
+    moments = [entry.recorded_at for entry in entries]
+    assert moments == sorted(set(moments))
+
+
+# PostgreSQL
+
+
+def terminate(url: str, query: str) -> int:
+    """Ends the other sessions whose last statement is like `query`; how many there were."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        ended = admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE %s",
+            (query,),
+        ).fetchall()
+    return len(ended)
+
+
+def test_a_session_that_was_ended_between_two_appends_is_begun_again(postgres_url: str) -> None:
+    with open_ledger(postgres_url, create=True) as ledger:
+        submit(ledger, change())
+        assert terminate(postgres_url, "%append_group%") == 1
+        assert submit(ledger, change())[0].version == 2
+
+
+def test_a_session_that_is_ended_in_an_append_is_unavailable_and_then_recovers(postgres_url: str) -> None:
+    with open_ledger(postgres_url, create=True) as ledger, ThreadPoolExecutor(3) as pool:
+        submit(ledger, change())
+        with ledger.recorder.exclusive():
+            first = submitting(pool, ledger, change("org:a"), idempotency=key("a"))
+            others = [submitting(pool, ledger, change("org:b"), idempotency=key(str(number))) for number in range(2)]
+            until(lambda: _waits_for_the_lock(postgres_url))
+            assert terminate(postgres_url, "%append_group%") == 1
+            with pytest.raises(LedgerUnavailable, match="nothing was written"):
+                first.result(WAIT_S)
+        receipts: list[tuple[Receipt, ...]] = [other.result(WAIT_S) for other in others]
+        assert sorted(receipt[0].version for receipt in receipts) == [1, 2]
+        assert submit(ledger, change("org:a"), idempotency=key("a"))[0].version == 1
+
+
+def _waits_for_the_lock(url: str) -> bool:
+    with psycopg.connect(url, autocommit=True) as admin:
+        waiting = admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND wait_event = 'advisory' AND query LIKE '%append_group%'"
+        ).fetchone()
+    return waiting is not None and waiting[0] > 0
+
+
+def test_the_moment_of_recording_is_the_moment_under_the_lock(postgres_url: str) -> None:
+    """Read before the statement, and put forward by as long as the lock was waited for."""
+    held_s = 0.3
+    with open_ledger(postgres_url, create=True) as ledger, ThreadPoolExecutor(1) as pool:
+        submit(ledger, change())
+        with ledger.recorder.exclusive():
+            waiting = submitting(pool, ledger, change())
+            until(lambda: _waits_for_the_lock(postgres_url))
+            time.sleep(held_s)
+            released = ledger.clock.now()
+        (receipt,) = waiting.result(WAIT_S)
+        assert released - 50_000 <= receipt.recorded_at <= ledger.clock.now()
+
+
+def test_a_lock_that_may_not_be_waited_for_any_longer_is_unavailable(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET lock_timeout = 200')
+    with open_ledger(postgres_url, create=True) as ledger, ThreadPoolExecutor(1) as pool:
+        with ledger.recorder.exclusive():
+            late = pool.submit(submit, ledger, change())
+            with pytest.raises(LedgerUnavailable, match="lock timeout; nothing was written"):
+                late.result(WAIT_S)
+        assert submit(ledger, change())[0].version == 1
+
+
+def test_every_append_tells_who_listens_which_position_is_the_last(postgres_url: str) -> None:
+    with (
+        open_ledger(postgres_url, create=True) as ledger,
+        psycopg.connect(postgres_url, autocommit=True) as listener,
+    ):
+        listener.execute("LISTEN inforce")
+        submit(ledger, change(), change())
+        submit(ledger, define())
+        told = [notice.payload for notice in listener.notifies(timeout=5, stop_after=2)]
+    assert told == [str(GENESIS + 2), str(GENESIS + 3)]
+
+
+def test_errors_of_a_group_are_all_of_inforce(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(submit, ledger, change(expected_version=number % 3)) for number in range(24)]
+        errors = [future.exception(WAIT_S) for future in futures]
+    assert all(error is None or isinstance(error, InforceError) for error in errors)
+    assert len(ledger.stream("org:acme")) == errors.count(None)
