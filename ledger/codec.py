@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from ledger.events import (
     SettingDefined,
 )
 from ledger.times import format_time, parse_time
+from ledger.upcasting import VERSIONS
 
 SOURCE_PREFIX: Final = "urn:inforce:"
 _POSITION: Final = "\x01P"
@@ -59,6 +60,11 @@ def position_of(event_id: str) -> int | None:
     return int(match[1] + match[2], 16) if match else None
 
 
+def event_id(position: int, id_tail: str) -> str:
+    """The id of the event at `position` whose random part is `id_tail`."""
+    return _id_head(position) + id_tail
+
+
 def draft_bytes(draft: Draft, source: str) -> bytes:
     """The event's bytes with marks for what the append lock decides. `source` is `urn:inforce:<origin>`."""
     return _written(draft, source, _ID, _TIME, _SEQUENCE, _POSITION)
@@ -66,12 +72,19 @@ def draft_bytes(draft: Draft, source: str) -> bytes:
 
 def complete(marked: bytes, position: int, recorded_at: int) -> bytes:
     """The leaf: `marked` with its position and time (µs) filled in."""
-    return (
-        marked.replace(_ID.encode(), _id_head(position).encode(), 1)
-        .replace(_TIME.encode(), format_time(recorded_at).encode())
-        .replace(_SEQUENCE.encode(), b"%020d" % position, 1)
-        .replace(_POSITION.encode(), b"%d" % position, 1)
-    )
+    return completed((marked,), position, recorded_at)[0]
+
+
+def completed(marked: Iterable[bytes], first_position: int, recorded_at: int) -> list[bytes]:
+    """The leaves of one submission, at `first_position` and behind."""
+    time = format_time(recorded_at).encode()
+    return [
+        one.replace(b"\x01I", b"%08x-%04x" % (position >> 16, position & 0xFFFF), 1)
+        .replace(b"\x01T", time)
+        .replace(b"\x01S", b"%020d" % position, 1)
+        .replace(b"\x01P", b"%d" % position, 1)
+        for position, one in enumerate(marked, first_position)
+    ]
 
 
 def recorded_bytes(draft: Draft, source: str, position: int, recorded_at: int) -> bytes:
@@ -80,13 +93,18 @@ def recorded_bytes(draft: Draft, source: str, position: int, recorded_at: int) -
 
 
 def _written(draft: Draft, source: str, id_head: str, time: str, sequence: str, position: str) -> bytes:
-    members = {name: _member(name, value, time) for name, value in draft.body.items()}
+    members = dict(draft.body)
+    for name in ("effective_from", "effective_until"):
+        instant = members.get(name)
+        if instant is not None:
+            # Raw, so that a mark stays one; a time needs no escaping either.
+            members[name] = msgspec.Raw(f'"{time if instant == RECORDED else format_time(instant)}"'.encode())
     body = msgspec.json.encode(members).decode()[1:-1]
     personal = f',"personal":{{"commitment":"{draft.commitment}"}}' if draft.commitment else ""
     imported = ',"imported":true' if draft.imported else ""
     return (
         f'{{"specversion":"1.0","id":"{id_head}{draft.id_tail}","source":{_json(source)},'
-        f'"type":"inforce.{draft.topic}.v1","subject":"{draft.subject}","time":"{time}","sequence":"{sequence}",'
+        f'"type":"{VERSIONS.written[draft.topic]}","subject":"{draft.subject}","time":"{time}","sequence":"{sequence}",'
         f'"datacontenttype":"application/json","data":{{"position":{position},"version":{draft.version},'
         f'{body},"actor":{_json(draft.actor)}{personal}{imported}}}}}'
     ).encode()
@@ -95,13 +113,6 @@ def _written(draft: Draft, source: str, id_head: str, time: str, sequence: str, 
 def _id_head(position: int) -> str:
     digits = f"{position:012x}"
     return f"{digits[:8]}-{digits[8:]}"
-
-
-def _member(name: str, value: Any, time: str) -> Any:
-    if name in ("effective_from", "effective_until") and value is not None:
-        # Raw, so that a mark stays one; a time needs no escaping either.
-        return msgspec.Raw(f'"{time if value == RECORDED else format_time(value)}"'.encode())
-    return value
 
 
 @lru_cache(1024)
@@ -148,18 +159,18 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.type.removeprefix("inforce.").rpartition(".")[0]
 
 
-UPCASTERS: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
-"""Old type (e.g. `inforce.setting.changed.v1`) → how its parsed leaf is brought to the next version."""
-
 _parse_leaf: Final = msgspec.json.Decoder(Leaf).decode
-_KNOWN_TYPES: Final = frozenset(f"inforce.{topic}.v1" for topic in EVENT_TYPES)
 
 
 def parse_leaf(leaf: bytes) -> Leaf:
-    """Raises `LedgerCorrupt` where no code of this version can read the bytes."""
+    """The leaf in the newest version of its type, whatever version it was recorded in.
+
+    Raises `LedgerCorrupt`, naming the position where the bytes still tell it, where no code of this version can read
+    them.
+    """
     try:
         parsed = _parse_leaf(leaf)
-        if parsed.type in _KNOWN_TYPES:
+        if parsed.type in VERSIONS.current:
             return parsed
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
@@ -169,14 +180,24 @@ def parse_leaf(leaf: bytes) -> Leaf:
 def _upcast(leaf: bytes) -> Leaf:
     try:
         raw = msgspec.json.decode(leaf)
-        while (upcaster := UPCASTERS.get(raw["type"])) is not None:
-            raw = upcaster(raw)
-        parsed = msgspec.convert(raw, Leaf)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise LedgerCorrupt("a stored event cannot be read: it is no event of any version this code knows") from error
-    if parsed.type not in _KNOWN_TYPES:
-        raise LedgerCorrupt("a stored event has a type that this version of inforce does not know; use a newer one")
-    return parsed
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise LedgerCorrupt("a stored event cannot be read: it is no JSON") from error
+    type_ = raw.get("type") if isinstance(raw, dict) else None
+    position = _position(raw)
+    which = "a stored event" if position is None else f"the event stored at position {position}"
+    if not isinstance(type_, str) or type_ not in VERSIONS.all:
+        raise LedgerCorrupt(f"{which} has a type that this version of inforce does not know; use a newer one")
+    try:
+        return msgspec.convert(VERSIONS.up(raw), Leaf)
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # An upcaster relies on what its version wrote; anything it stumbles over was not written by it.
+        raise LedgerCorrupt(f"{which} cannot be read: it has not the form of its type") from error
+
+
+def _position(raw: Any) -> int | None:
+    data = raw.get("data") if isinstance(raw, dict) else None
+    position = data.get("position") if isinstance(data, dict) else None
+    return position if type(position) is int else None
 
 
 def decode(leaf: bytes) -> AnyEvent:
@@ -212,7 +233,7 @@ def decode(leaf: bytes) -> AnyEvent:
 
 
 def encode(event: AnyEvent, source: str) -> bytes:
-    """The exact bytes of a recorded event: the inverse of `decode`."""
+    """The exact bytes of a recorded event in the newest version of its type: there the inverse of `decode`."""
     body: dict[str, Any] = {}
     match event:
         case SettingChanged():
@@ -235,6 +256,19 @@ def encode(event: AnyEvent, source: str) -> bytes:
         imported=event.imported,
     )
     return recorded_bytes(draft, source, event.position, event.recorded_at)
+
+
+def is_exact(leaf: bytes, event: AnyEvent, source: str) -> bool:
+    """Whether `event`, which was decoded from `leaf`, comes to the same bytes when written as it was written then."""
+    written = encode(event, source)
+    if written == leaf:
+        return True
+    type_ = msgspec.json.decode(leaf)["type"]
+    return type_ not in VERSIONS.current and _written_again(written, type_) == leaf
+
+
+def _written_again(newest: bytes, type_: str) -> bytes:
+    return msgspec.json.encode(VERSIONS.back(msgspec.json.decode(newest), type_))
 
 
 def _period(event: SettingChanged | SettingCleared) -> dict[str, int | None]:

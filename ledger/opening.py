@@ -37,7 +37,8 @@ def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
 def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, origin: str | None = None) -> Ledger:
     """The ledger at `url`, begun with the built-in catalog if `create` and there is none.
 
-    `origin` names a new ledger for ever (its events' source is urn:inforce:<origin>); None makes a unique one.
+    `origin` names a new ledger for ever (its events' source is urn:inforce:<origin>); None makes a unique one. One that
+    an older inforce made is brought to today's format.
     Raises `BadInput` and `LedgerUnavailable`.
     """
     if origin is not None and not is_origin(origin):
@@ -56,6 +57,7 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
             raise LedgerUnavailable(
                 "an import into this ledger is running or was cut off; wait for it, or run it again: it starts over"
             )
+        recorder.migrate()
         ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
         if create:
             ledger.begin()

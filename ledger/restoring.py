@@ -17,7 +17,7 @@ import msgspec
 
 from ledger import strict_json
 from ledger.catalog import Catalog, WrongValue
-from ledger.codec import SOURCE_PREFIX, decode, encode, leaf_hash, parse_leaf, position_of
+from ledger.codec import SOURCE_PREFIX, decode, is_exact, leaf_hash, parse_leaf, position_of
 from ledger.drafts import PersonalData
 from ledger.errors import BadImport, BadJson, BadSubject, LedgerCorrupt
 from ledger.events import AnyEvent, ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
@@ -145,7 +145,7 @@ class _Verifying:
         position = len(self.changes) + 1
         if event.position != position:
             raise _Wrong(f"position {position} must come here: an import is a whole export, in order, from position 1")
-        if encode(event, self.source) != text:
+        if not is_exact(text, event, self.source):
             raise _Wrong("these are not the bytes of an event of this ledger; they were changed after the export")
         if position_of(event.event_id) != position:
             raise _Wrong("the event's id does not carry its position")

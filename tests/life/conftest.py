@@ -1,0 +1,61 @@
+"""A stored ledger of each release, on each database; and formats that do not exist yet."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+
+from ledger.opening import sqlite_path
+from ledger.recorders import postgres_schema, sqlite_schema
+from tests.life.stored import RELEASES, Stored
+
+
+@pytest.fixture(params=RELEASES)
+def stored(request: pytest.FixtureRequest) -> Stored:
+    return Stored(request.param)
+
+
+@pytest.fixture
+def stored_url(stored: Stored, database_url: str) -> str:
+    return stored.put(database_url)
+
+
+class Ahead(Protocol):
+    def __call__(self, *steps: Iterable[str]) -> None: ...
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
+    """`ahead(("CREATE TABLE {}more (x integer)",))`: from now on this inforce has a further format for each step. `{}`
+    stands for what is before a table's name."""
+
+    def invent(*steps: Iterable[str]) -> None:
+        for module, prefix in ((sqlite_schema, ""), (postgres_schema, "inforce.")):
+            known: Any = module
+            more = tuple(tuple(statement.format(prefix) for statement in step) for step in steps)
+            monkeypatch.setattr(known, "STEPS", known.STEPS + more)
+            monkeypatch.setattr(known, "FORMAT", len(known.STEPS))
+
+    return invent
+
+
+def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """What the database itself says, `{}` as above."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(sqlite_path(url)[0])) as file:
+            return file.execute(statement.format("")).fetchall()
+    with psycopg.connect(url) as server:
+        return server.execute(statement.format("inforce.").encode()).fetchall()
+
+
+def format_of(url: str) -> int:
+    if url.startswith("sqlite"):
+        return int(ask(url, "PRAGMA user_version")[0][0])
+    return int(ask(url, "SELECT value FROM {}ledger_meta WHERE name = 'format'")[0][0])
+
+
+def format_today(url: str) -> int:
+    return sqlite_schema.FORMAT if url.startswith("sqlite") else postgres_schema.FORMAT

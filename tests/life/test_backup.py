@@ -1,0 +1,394 @@
+"""A backup is one whole moment of the ledger, or nothing at all; restored, it goes on."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ledger.backup import Backup, back_up, check_backup
+from ledger.errors import BadInput, InforceError, LedgerCorrupt, LedgerUnavailable, NotALedger
+from ledger.opening import open_ledger, open_recorder
+from ledger.recorders.contract import IMPORTING
+from ledger.store import Ledger
+from ledger.transfer import export_lines, export_personal
+from projections.runner import Runner
+from projections.timelines import open_timelines
+from tests.life.conftest import Ahead, format_of
+from tests.support.ledgers import GENESIS, ORIGIN, change, key, opened, submit
+from tests.support.writers import started
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A ledger's file, closed; 20 changes, a reason, a key, stored timelines."""
+    path = tmp_path / "ledger.db"
+    ledger, clock = opened(f"sqlite:///{path}")
+    with ledger:
+        submit(ledger, change(reason="for the auditor"), idempotency=key("first"))
+        for number in range(19):
+            clock.now_us += 1
+            submit(ledger, change(f"org:{number}", number % 2 == 0))
+        Runner(ledger, open_timelines(ledger)).catch_up()
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "copy.db"
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def exported(path: Path) -> bytes:
+    with open_ledger(url(path)) as ledger:
+        return b"".join(export_lines(ledger))
+
+
+def test_the_copy_is_the_ledger(path: Path, target: Path) -> None:
+    made = back_up(url(path), target)
+    with open_ledger(url(path)) as ledger, open_ledger(url(target)) as copy:
+        assert copy.page(0) == ledger.page(0)
+        assert b"".join(export_personal(copy)) == b"".join(export_personal(ledger))
+        last = ledger.page(0)[-1]
+        size = target.stat().st_size
+        assert made == Backup(str(target), size, ORIGIN, GENESIS + 20, last.recorded_at, last.leaf_hash.hex())
+        known = submit(ledger, change(reason="for the auditor"), idempotency=key("first"))
+        assert submit(copy, change(reason="for the auditor"), idempotency=key("first")) == known
+        assert Runner(copy, open_timelines(copy)).rebuild(check_only=True).live_equal
+        submit(copy, change("org:later"))
+    with closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert [file.name for file in target.parent.iterdir()] == ["copy.db"]
+
+
+def test_it_is_told_how_far_it_is(path: Path, target: Path) -> None:
+    said: list[tuple[float, str]] = []
+    back_up(url(path), target, progress=lambda done, words: said.append((done, words)))
+    shares = [done for done, _ in said]
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] <= shares[-1] <= 1
+    assert {words for _, words in said} == {"copying", "checking"}
+
+
+def test_while_writers_write_each_copy_is_one_whole_moment(path: Path, target: Path) -> None:
+    copies: list[Path] = []
+    with started(("write", url(path), "one", 60), ("write", url(path), "two", 60)) as writers:
+        while len(copies) < 3 or any(writer.poll() is None for writer in writers):
+            copies.append(target.with_name(f"copy{len(copies)}.db"))
+            back_up(url(path), copies[-1])
+    assert all(writer.returncode == 0 for writer in writers)
+    whole = exported(path)
+    for copy in copies:
+        held = exported(copy)
+        assert whole.startswith(held)
+        # Each of the writers' submissions has two events.
+        assert (held.count(b"\n") - GENESIS - 20) % 2 == 0
+    lengths = [copy.stat().st_size for copy in copies]
+    assert lengths == sorted(lengths)
+
+
+def test_what_is_committed_while_it_copies_is_not_in_it_and_does_not_make_it_begin_again(
+    path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.backup.PAGES_A_STEP", 1)
+    before = exported(path)
+    steps = 0
+    with open_ledger(url(path)) as writing:
+
+        def write(done: float, words: str) -> None:
+            nonlocal steps
+            steps += words == "copying"
+            if words == "copying" and steps <= 10:
+                submit(writing, change(f"org:meanwhile{steps}"))
+
+        back_up(url(path), target, progress=write)
+        assert writing.head().position == GENESIS + 30
+        pages = target.stat().st_size // 4096
+        assert steps <= pages + 1
+    assert exported(target) == before
+
+
+def test_a_copy_is_as_private_as_the_ledger(path: Path, target: Path) -> None:
+    path.chmod(0o600)
+    back_up(url(path), target)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_a_ledger_of_an_older_format_is_copied_as_it_is(path: Path, target: Path, ahead: Ahead) -> None:
+    """Whoever is about to upgrade wants the copy from before."""
+    today = format_of(url(path))
+    ahead(("CREATE TABLE {}more (x integer)",))
+    back_up(url(path), target)
+    assert (format_of(url(path)), format_of(url(target))) == (today, today)
+    open_ledger(url(target)).close()
+    assert format_of(url(target)) == today + 1
+
+
+def test_a_ledger_that_may_only_be_read_is_copied(path: Path, target: Path) -> None:
+    assert back_up(f"{url(path)}?mode=ro", target).position == GENESIS + 20
+
+
+# Names that are not free
+
+
+def refused(kind: type[InforceError], act: Callable[[], object]) -> str:
+    with pytest.raises(kind) as refusal:
+        act()
+    assert "\n" not in refusal.value.detail
+    return refusal.value.detail
+
+
+def test_a_file_that_is_there_is_overwritten_only_if_that_is_said(path: Path, target: Path) -> None:
+    target.write_bytes(b"dear")
+    assert "--force" in refused(BadInput, lambda: back_up(url(path), target))
+    assert target.read_bytes() == b"dear"
+    back_up(url(path), target, overwrite=True)
+    assert exported(target) == exported(path)
+
+
+def test_one_that_somebody_makes_meanwhile_is_not_overwritten(path: Path, target: Path) -> None:
+    assert "--force" in refused(
+        BadInput, lambda: back_up(url(path), target, progress=lambda _done, _words: void(target.write_bytes(b"dear")))
+    )
+    assert target.read_bytes() == b"dear"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def void(_value: object) -> None:
+    pass
+
+
+def test_where_links_are_unknown_the_copy_takes_its_name_all_the_same(
+    path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_self: Path, _target: Path) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", unknown)
+    back_up(url(path), target)
+    assert exported(target) == exported(path)
+
+
+def test_names_that_cannot_be_a_backups_are_refused(path: Path, target: Path) -> None:
+    assert "the ledger itself" in refused(BadInput, lambda: back_up(url(path), path, overwrite=True))
+    link = target.with_name("link.db")
+    link.symlink_to(path)
+    assert "the ledger itself" in refused(BadInput, lambda: back_up(url(path), link, overwrite=True))
+    assert "is no file" in refused(BadInput, lambda: back_up(url(path), target.parent, overwrite=True))
+    assert "no folder" in refused(BadInput, lambda: back_up(url(path), target / "no" / "copy.db"))
+    for companion in ("-wal", "-shm", "-journal"):
+        beside = target.with_name(f"copy.db{companion}")
+        beside.touch()
+        assert str(beside) in refused(BadInput, lambda: back_up(url(path), target, overwrite=True))
+        beside.unlink()
+
+
+def test_what_is_no_ledger_is_not_copied(path: Path, target: Path) -> None:
+    assert "pg_dump" in refused(BadInput, lambda: back_up("postgresql://host/name", target))
+    assert "no ledger at" in refused(LedgerUnavailable, lambda: back_up(url(target), target))
+    other = target.with_name("other.db")
+    other.write_bytes(b"text")
+    assert "no SQLite file" in refused(NotALedger, lambda: back_up(url(other), target))
+    other.write_bytes(b"")
+    assert "no ledger in" in refused(NotALedger, lambda: back_up(url(other), target))
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    assert "another program" in refused(NotALedger, lambda: back_up(url(other), target))
+    importing = target.with_name("importing.db")
+    with closing(open_recorder(url(importing))) as recorder:
+        recorder.create({"origin": ORIGIN, IMPORTING: "0"})
+    assert "an import into" in refused(LedgerUnavailable, lambda: back_up(url(importing), target))
+    assert not target.exists()
+    assert not [file for file in target.parent.iterdir() if file.name.startswith(".")]
+
+
+# What goes wrong on the way
+
+
+def interrupted(_done: float, words: str) -> None:
+    if words == "checking":
+        raise KeyboardInterrupt
+
+
+def test_interrupted_it_leaves_nothing_and_what_was_there_as_it_was(path: Path, target: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        back_up(url(path), target, progress=interrupted)
+    assert list(target.parent.iterdir()) == []
+    target.write_bytes(b"dear")
+    with pytest.raises(KeyboardInterrupt):
+        back_up(url(path), target, overwrite=True, progress=interrupted)
+    assert target.read_bytes() == b"dear"
+    assert list(target.parent.iterdir()) == [target]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ledger.backup import back_up
+
+def kill(done, words):
+    if words == "checking":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+back_up(sys.argv[1], Path(sys.argv[2]), overwrite=True, progress=kill)
+"""
+
+
+def test_killed_it_leaves_what_was_there_as_it_was(path: Path, target: Path) -> None:
+    target.write_bytes(b"dear")
+    killed = subprocess.run([sys.executable, "-c", KILLED, url(path), target], cwd=REPOSITORY, check=False)
+    assert killed.returncode == -9
+    assert target.read_bytes() == b"dear"
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+from scripts.main import cli
+cli.main(["backup", sys.argv[2], "--db", sys.argv[1]])
+"""
+
+
+def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(path: Path, target: Path) -> None:
+    full = subprocess.run(
+        [sys.executable, "-c", FULL, url(path), target], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (full.returncode, full.stdout) == (3, "")
+    assert "the disk is full or failing" in full.stderr
+    assert str(target) in full.stderr
+    assert full.stderr.count("\n") == 1
+    assert list(target.parent.iterdir()) == []
+
+
+# What is not whole is no backup
+
+
+def leaf_changed(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_update")
+    connection.execute(
+        "UPDATE events SET state = CAST(replace(state, '\"value\":', '\"valve\":') AS BLOB) WHERE position = 20"
+    )
+
+
+def leaf_made_a_text(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_update")
+    connection.execute("UPDATE events SET state = CAST(state AS TEXT) WHERE position = 20")
+
+
+def event_lost(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_delete")
+    connection.execute("DELETE FROM events WHERE position = 20")
+
+
+def version_lost(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_update")
+    connection.execute("UPDATE events SET originator_version = 7 WHERE position = 20")
+
+
+def time_turned_back(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_update")
+    connection.execute("UPDATE events SET recorded_at = 0 WHERE position = 20")
+
+
+def index_damaged(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute(
+        "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'ledger_meta')"
+        " WHERE name = 'sqlite_autoindex_events_1'"
+    )
+
+
+HARM: dict[Callable[[sqlite3.Connection], None], str] = {
+    leaf_changed: "the event at position 20 is not the one that was hashed",
+    leaf_made_a_text: "the event at position 20 is not the one that was hashed",
+    event_lost: "after the event at position 19 comes that at 21",
+    version_lost: "the subject of the event at position 20 lacks a version",
+    time_turned_back: "the event at position 20 is older",
+    index_damaged: "is damaged",
+}
+
+
+@pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
+def test_a_ledger_that_is_not_whole_is_told_and_makes_no_backup(
+    path: Path, target: Path, harm: Callable[[sqlite3.Connection], None]
+) -> None:
+    back_up(url(path), target)
+    for harmed in (path, target):
+        with closing(sqlite3.connect(harmed, isolation_level=None)) as connection:
+            harm(connection)
+    another = target.with_name("another.db")
+    said = refused(LedgerCorrupt, lambda: back_up(url(path), another))
+    assert HARM[harm] in said
+    assert str(path) in said
+    assert list(target.parent.iterdir()) == [target]
+    assert HARM[harm] in refused(LedgerCorrupt, lambda: check_backup(target))
+
+
+def test_a_backup_that_was_cut_short_is_told(path: Path, target: Path) -> None:
+    back_up(url(path), target)
+    os.truncate(target, target.stat().st_size - 4096)
+    assert "damaged" in refused(LedgerCorrupt, lambda: check_backup(target))
+    os.truncate(target, 50)
+    assert refused(InforceError, lambda: check_backup(target))
+    assert "no file" in refused(LedgerUnavailable, lambda: check_backup(target.with_name("no.db")))
+
+
+def test_checking_changes_nothing_and_says_what_making_it_said(path: Path, target: Path) -> None:
+    made = back_up(url(path), target)
+    before = target.read_bytes()
+    target.chmod(0o400)
+    assert check_backup(target) == made
+    assert target.read_bytes() == before
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_checking_one_that_was_opened_and_written_since_sees_what_was_written(path: Path, target: Path) -> None:
+    back_up(url(path), target)
+    with open_ledger(url(target)) as ledger:
+        submit(ledger, change("org:later"))
+        assert check_backup(target).position == GENESIS + 21
+
+
+# Restoring, as the README says: stop, take the ledger's file and its companions away, copy the backup there
+
+
+def restore(backup: Path, ledger: Path) -> None:
+    for name in ("", "-wal", "-shm"):
+        ledger.with_name(ledger.name + name).unlink(missing_ok=True)
+    shutil.copy(backup, ledger)
+
+
+def test_a_ledger_that_was_lost_in_the_middle_of_its_work_is_restored(path: Path, target: Path) -> None:
+    before = exported(path)
+    back_up(url(path), target)
+    # What a crash leaves: events that are only in the -wal file.
+    with closing(open_recorder(url(path))), open_ledger(url(path)) as ledger:
+        submit(ledger, change("org:lost"))
+        crashed = path.with_name("crashed.db")
+        for name in ("", "-wal", "-shm"):
+            shutil.copy(path.with_name(path.name + name), crashed.with_name(crashed.name + name))
+    assert crashed.with_name("crashed.db-wal").stat().st_size
+    restore(target, crashed)
+    assert exported(crashed) == before
+    with open_ledger(url(crashed)) as restored:
+        assert submit(restored, change("org:after"))[0].position == GENESIS + 21
+        assert is_sound(restored)
+    assert check_backup(target).position == GENESIS + 20
+
+
+def is_sound(ledger: Ledger) -> bool:
+    runner = Runner(ledger, open_timelines(ledger))
+    runner.catch_up()
+    return runner.rebuild(check_only=True).live_equal

