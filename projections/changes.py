@@ -6,12 +6,15 @@ A definition is a change too: the setting's definition on `catalog:settings`, fr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import msgspec
+from msgspec import UNSET
 
+from ledger import codec
 from ledger.codec import Leaf, parse_leaf
-from ledger.events import ChangeRetracted
+from ledger.errors import BadTime, LedgerCorrupt
 from ledger.times import parse_time
 
 JsonValue = bool | int | str | list[str] | dict[str, Any] | None
@@ -48,36 +51,85 @@ class Retraction(msgspec.Struct, frozen=True, gc=False):
 
 Assertion = Change | Retraction
 
-_RETRACTED: Final = ChangeRetracted.TOPIC
+
+class _SaidData(msgspec.Struct, gc=False):
+    position: int
+    version: int
+    actor: str
+    setting: str
+    value: bool | int | str | list[str] | msgspec.UnsetType = msgspec.UNSET
+    effective_from: datetime | msgspec.UnsetType = msgspec.UNSET
+    effective_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    retracts: str | msgspec.UnsetType = msgspec.UNSET
+    definition: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Said(msgspec.Struct, gc=False):
+    """The members of a leaf that the fold has a use for: half the cost of parsing them all."""
+
+    id: str
+    type: str
+    time: datetime
+    data: _SaidData
+
+
+_parse: Final = msgspec.json.Decoder(_Said).decode
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def read_assertion(leaf: bytes) -> Assertion:
     """What an event says to the fold. Raises `LedgerCorrupt`."""
-    return assertion_of(parse_leaf(leaf))
+    try:
+        said = _parse(leaf)
+        data = said.data
+        if said.type in codec.VERSIONS.current:  # type: ignore[attr-defined] # looked up where tests set it
+            recorded_at = (said.time - _EPOCH) // _MICROSECOND
+            value, start, until, retracts = data.value, data.effective_from, data.effective_until, data.retracts
+            if start is not UNSET:
+                return Change(
+                    data.position,
+                    data.version,
+                    said.id,
+                    recorded_at,
+                    data.actor,
+                    data.setting,
+                    value if value is not UNSET else None if data.definition is UNSET else data.definition,
+                    (start - _EPOCH) // _MICROSECOND,
+                    (until - _EPOCH) // _MICROSECOND if until is not UNSET and until is not None else None,
+                )
+            if retracts is not UNSET:
+                return Retraction(data.position, data.version, said.id, recorded_at, data.actor, data.setting, retracts)
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        # A time without an offset is a TypeError where it meets one that has it.
+        pass
+    # An old form, which is brought up to the present one, or nothing that can be read.
+    return _assertion(parse_leaf(leaf))
 
 
-def assertion_of(leaf: Leaf) -> Assertion:
+def _assertion(leaf: Leaf) -> Assertion:
     data = leaf.data
-    recorded_at = parse_time(leaf.time)
-    if isinstance(data.retracts, str):
-        return Retraction(data.position, data.version, leaf.id, recorded_at, data.actor, data.setting, data.retracts)
-    value: JsonValue = None
-    if data.value is not msgspec.UNSET:
-        value = data.value
-    elif data.definition is not msgspec.UNSET:
-        value = data.definition
-    start, until = data.effective_from, data.effective_until
-    return Change(
-        position=data.position,
-        version=data.version,
-        event_id=leaf.id,
-        recorded_at=recorded_at,
-        actor=data.actor,
-        setting=data.setting,
-        value=value,
-        effective_from=recorded_at if start == leaf.time else parse_time(start),
-        effective_until=parse_time(until) if isinstance(until, str) else None,
-    )
+    value, start, until = data.value, data.effective_from, data.effective_until
+    try:
+        recorded_at = parse_time(leaf.time)
+        if isinstance(data.retracts, str):
+            setting = data.setting
+            return Retraction(data.position, data.version, leaf.id, recorded_at, data.actor, setting, data.retracts)
+        return Change(
+            position=data.position,
+            version=data.version,
+            event_id=leaf.id,
+            recorded_at=recorded_at,
+            actor=data.actor,
+            setting=data.setting,
+            value=value if value is not UNSET else None if data.definition is UNSET else data.definition,
+            effective_from=parse_time(start),
+            effective_until=parse_time(until) if isinstance(until, str) else None,
+        )
+    except BadTime as error:
+        raise LedgerCorrupt(
+            f"the event stored at position {data.position} has no time where one belongs: {error.detail}"
+        ) from error
 
 
 class HasLeaf(Protocol):

@@ -69,9 +69,21 @@ class Timeline:
     def apply(self, change: Change) -> None:
         """Lets one more change, recorded after all before it, take its effect."""
         start, until = change.effective_from, change.effective_until
-        if until is None:
-            until = self.step(start).until
-        self._overwrite(start, until, change)
+        starts, changes = self.starts, self.changes
+        last = starts[-1]
+        if start < last:
+            self._overwrite(start, self.step(start).until if until is None else until, change)
+            return
+        # The ordinary case, at the cost of a step however many there are: nothing was to happen after it.
+        resumed = changes[-1]
+        if start > last:
+            starts.append(start)
+            changes.append(change)
+        else:
+            changes[-1] = change
+        if until is not None:
+            starts.append(until)
+            changes.append(resumed)
 
     def _overwrite(self, start: int, until: int, change: Change | None) -> None:
         first = bisect_left(self.starts, start)

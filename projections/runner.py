@@ -1,50 +1,33 @@
-"""The projector: brings the stored timelines up to the ledger, and makes them anew.
+"""The projector: brings the stored timelines up to the ledger.
 
 Events are taken a page at a time. What they change and the tracked position are written by one transaction, which
-first sees that nobody else has projected them, so each is projected exactly once. A rebuild is the same code started
-from position 0 on tables beside the live ones, which it then compares and replaces.
+first sees that nobody else has projected them, so each is projected exactly once.
 A submission is never split: who reads the timelines sees all of it or nothing.
-Proved by tests/contracts: test_catching_up.py, test_rebuilding.py, test_projectors_at_once.py, test_timelines.py.
+Proved by tests/contracts: test_catching_up.py, test_projectors_at_once.py, test_timelines.py.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from operator import itemgetter
-from typing import Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ledger.errors import BadTime, InforceError, LedgerCorrupt, LedgerUnavailable
+from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import BEGINNING
 from projections.changes import Assertion, Change, Retraction, read_assertion
 from projections.in_force import extend
 from projections.timelines import TimelineStore
-from projections.timelines.contract import (
-    LIVE,
-    REBUILD,
-    Difference,
-    NotStored,
-    Pair,
-    RawStep,
-    Reading,
-    Side,
-    StepKey,
-    SubjectRow,
-    SwapBusy,
-    Update,
-    Writing,
-)
-from projections.timelines.rows import changed_rows, first_of, timelines_of
+from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update, Writing
+from projections.timelines.form import encoded, part, settings_of, stored_form
+
+if TYPE_CHECKING:
+    from projections.rebuilding.rebuild import Rebuilt
+    from projections.rebuilding.workers import Workers
 
 PAGE_EVENTS: Final = 5000
-DIFFERENCES_MAX: Final = 10
-FINISH_ATTEMPTS_MAX: Final = 1000
-SWAP_PAUSE_S: Final = 0.2
-"""After an attempt at a swap that readers were in the way of: all attempts together take about five minutes."""
 
 Progress = Callable[[int, int], None]
 """Called with the position reached and the ledger's head."""
@@ -57,21 +40,6 @@ class CaughtUp(NamedTuple):
     subjects: frozenset[str]
 
 
-class Rebuilt(NamedTuple):
-    """What a rebuild found. Both sides were compared as of `position`, so `events` is as many.
-
-    `differences` are the first rows that were not the same. Where there are none and yet `live_equal` is false, the
-    live timelines were of another format, or at no position of this ledger.
-    """
-
-    position: int
-    events: int
-    subjects: int
-    live_equal: bool
-    differences: tuple[Difference, ...]
-    swapped: bool
-
-
 class _News(NamedTuple):
     """A page of the ledger, made ready: everything that projecting needs to know of the ledger itself."""
 
@@ -79,20 +47,13 @@ class _News(NamedTuple):
     """Of the last event."""
     last: bool
     """Whether the ledger ended there when it was read."""
-    assertions: dict[Pair, list[Assertion]]
-    known: dict[Pair, list[Change]]
+    assertions: dict[str, dict[str, list[Assertion]]]
+    """Subject → setting → what is said, in the order of subjects."""
+    known: dict[tuple[str, str], list[Change]]
     """Where something is retracted: the unretracted changes before the page (see `extend`)."""
-    begun: frozenset[str]
+    begun: list[str]
     """The subjects that have events before the page."""
-    subjects: list[SubjectRow]
-
-
-class _Compared(NamedTuple):
-    """`unsettled`: the subjects left out because one side was ahead with them; `since`: it had events after that."""
-
-    differences: list[Difference]
-    unsettled: frozenset[str]
-    since: int
+    heads: dict[str, SubjectRow]
 
 
 class Runner:
@@ -112,9 +73,10 @@ class Runner:
         projected and stay so. Raises `LedgerUnavailable` where there is news and the ledger cannot be written.
         """
         with self._lock:
-            return self._catch_up(LIVE, limit)
+            return self.catch_up_side(LIVE, limit)
 
-    def _catch_up(self, side: Side, limit: int | None = None, progress: Progress | None = None) -> CaughtUp:
+    def catch_up_side(self, side: Side, limit: int | None = None, progress: Progress | None = None) -> CaughtUp:
+        """`catch_up` for the tables of a side, whose only projector in this process this is."""
         subjects: set[str] = set()
         begun = after = self._tracked(side)
         while limit is None or after - begun < limit:
@@ -128,13 +90,22 @@ class Runner:
                 if tracked == after:
                     _project(tables, side, news)
                     tracked = news.position
-                    subjects.update(row.subject for row in news.subjects)
+                    subjects.update(news.heads)
             after = tracked
             if progress is not None:
                 progress(after, self.ledger.head().position)
             if news.last and after == news.position:
                 break
         return CaughtUp(after, frozenset(subjects))
+
+    def rebuild(
+        self, *, check_only: bool = False, workers: Workers | None = None, progress: Progress | None = None
+    ) -> Rebuilt:
+        """Makes the timelines anew beside the live ones: see `projections.rebuilding.rebuild`."""
+        # It is the projector's other half, and needs this one.
+        from projections.rebuilding.rebuild import rebuild
+
+        return rebuild(self, check_only=check_only, workers=workers, progress=progress)
 
     def _tracked(self, side: Side) -> int:
         with self.store.reading(side) as tables:
@@ -152,24 +123,29 @@ class Runner:
         read = _readable(entries)
         if not read:
             return None
-        assertions: dict[Pair, list[Assertion]] = {}
-        versions: dict[str, SubjectRow] = {}
-        first: dict[str, int] = {}
-        for entry, assertion in read:
-            assertions.setdefault((entry.subject, assertion.setting), []).append(assertion)
-            first.setdefault(entry.subject, entry.version)
-            versions[entry.subject] = SubjectRow(entry.subject, entry.version, entry.position)
+        assertions: dict[str, dict[str, list[Assertion]]] = {}
+        heads: dict[str, SubjectRow] = {}
+        begun: list[str] = []
+        retracting: dict[tuple[str, str], int] = {}
+        for entry, said in read:
+            subject = entry.subject
+            settings = assertions.get(subject)
+            if settings is None:
+                settings = assertions[subject] = {}
+                if entry.version > 1:
+                    begun.append(subject)
+            settings.setdefault(said.setting, []).append(said)
+            heads[subject] = SubjectRow(subject, entry.version, entry.position)
+            if isinstance(said, Retraction):
+                retracting[subject, said.setting] = settings[said.setting][0].version - 1
         return _News(
             position=read[-1][0].position,
             last=last and len(read) == len(entries),
-            assertions=assertions,
-            known={
-                pair: self._unretracted(pair, until=news[0].version - 1)
-                for pair, news in assertions.items()
-                if any(isinstance(assertion, Retraction) for assertion in news)
-            },
-            begun=frozenset(subject for subject, version in first.items() if version > 1),
-            subjects=sorted(versions.values()),
+            # In the order of the key, neighbours are written to the same page of the table.
+            assertions=dict(sorted(assertions.items())),
+            known={pair: self._unretracted(*pair, until=until) for pair, until in retracting.items()},
+            begun=begun,
+            heads=heads,
         )
 
     def _whole_submissions(self, after: int, limit: int) -> tuple[Sequence[Entry], bool]:
@@ -190,11 +166,10 @@ class Runner:
             entries = self.ledger.page(after, limit + 1)
         return [entry for entry in entries if entry.recorded_at == cut], False
 
-    def _unretracted(self, pair: Pair, until: int) -> list[Change]:
-        subject, setting = pair
+    def _unretracted(self, subject: str, setting: str, until: int) -> list[Change]:
         changes: dict[str, Change] = {}
         for entry in self.ledger.stream(subject, until=until):
-            assertion = _read(entry)
+            assertion = read_entry(entry.position, entry.version, entry.leaf)
             if assertion.setting != setting:
                 continue
             if isinstance(assertion, Retraction):
@@ -202,84 +177,6 @@ class Runner:
             else:
                 changes[assertion.event_id] = assertion
         return list(changes.values())
-
-    def rebuild(self, *, check_only: bool = False, progress: Progress | None = None) -> Rebuilt:
-        """Makes the timelines anew beside the live ones, compares the two, and swaps them in.
-
-        Reads and writes go on meanwhile. Killed, it leaves the live timelines alone and can be run again.
-        `check_only`: compares, and takes its own away again. Raises as `catch_up` does, and `LedgerUnavailable` where
-        others never let it come to an end.
-        """
-        with self.store.writing(LIVE, REBUILD) as tables:
-            tables.create(LIVE)
-            tables.drop(REBUILD)
-            tables.create(REBUILD)
-        try:
-            self._catch_up(REBUILD, progress=progress)
-            return self._finish(self._compare(), check_only)
-        except BaseException:
-            # What cannot be taken away now is taken away by the next rebuild.
-            with suppress(InforceError), self.store.writing(REBUILD) as tables:
-                tables.drop(REBUILD)
-            raise
-
-    def _compare(self) -> _Compared:
-        """The bulk of the comparison, while everything goes on."""
-        self._live_caught_up()
-        with self.store.reading(LIVE, REBUILD) as tables:
-            try:
-                since = min(tables.tracked(LIVE), tables.tracked(REBUILD))
-            except NotStored:
-                return _Compared([], frozenset(), 0)
-            unsettled = frozenset(tables.moved(since))
-            return _Compared(tables.differences(DIFFERENCES_MAX, but=unsettled), unsettled, since)
-
-    def _live_caught_up(self) -> bool:
-        """False: the live timelines cannot be brought up to the ledger, which is what a rebuild is for."""
-        try:
-            self.catch_up()
-        except (LedgerCorrupt, NotStored):
-            return False
-        return True
-
-    def _finish(self, compared: _Compared, check_only: bool) -> Rebuilt:
-        """Compares what has moved since, at one position of both sides and with no other writer, and swaps."""
-        for _attempt in range(FINISH_ATTEMPTS_MAX):
-            sound = self._live_caught_up()
-            self._catch_up(REBUILD)
-            try:
-                with self.store.writing(LIVE, REBUILD) as tables:
-                    position = tables.tracked(REBUILD)
-                    if sound and tables.tracked(LIVE) != position:
-                        continue
-                    differences = self._differences(tables, compared)
-                    subjects = tables.count_subjects(REBUILD)
-                    if check_only:
-                        tables.drop(REBUILD)
-                    else:
-                        tables.swap()
-            except SwapBusy:
-                time.sleep(SWAP_PAUSE_S)
-                continue
-            return Rebuilt(
-                position=position,
-                events=position,
-                subjects=subjects,
-                live_equal=sound and not differences,
-                differences=differences,
-                swapped=not check_only,
-            )
-        raise LedgerUnavailable("the rebuilt timelines could not take their place: others kept using those there are")
-
-    @staticmethod
-    def _differences(tables: Reading, compared: _Compared) -> tuple[Difference, ...]:
-        try:
-            tables.tracked(LIVE)
-        except NotStored:
-            return ()
-        among = compared.unsettled | tables.moved(compared.since)
-        moved = tables.differences(DIFFERENCES_MAX, among=among)
-        return tuple(first_of(compared.differences, moved, limit=DIFFERENCES_MAX))
 
 
 def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
@@ -290,7 +187,7 @@ def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
     read: list[tuple[Entry, Assertion]] = []
     for entry in entries:
         try:
-            read.append((entry, _read(entry)))
+            read.append((entry, read_entry(entry.position, entry.version, entry.leaf)))
         except LedgerCorrupt:
             before = [one for one in read if one[0].recorded_at != entry.recorded_at]
             if not before:
@@ -299,31 +196,39 @@ def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
     return read
 
 
-def _read(entry: Entry) -> Assertion:
+def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
+    """What the event stored in this place says. Raises `LedgerCorrupt`, naming the position."""
     try:
-        assertion = read_assertion(entry.leaf)
-    except (LedgerCorrupt, BadTime) as error:
+        assertion = read_assertion(leaf)
+    except LedgerCorrupt as error:
         raise LedgerCorrupt(
-            f"the event at position {entry.position} cannot be projected, and so nothing after it: {error.detail}"
+            f"the event at position {position} cannot be projected, and so nothing after it: {error.detail}"
         ) from error
-    if (assertion.position, assertion.version) != (entry.position, entry.version):
-        raise LedgerCorrupt(f"the event stored at position {entry.position} says that it belongs elsewhere")
+    if assertion.position != position or assertion.version != version:
+        raise LedgerCorrupt(f"the event stored at position {position} says that it belongs elsewhere")
     return assertion
 
 
 def _project(tables: Writing, side: Side, news: _News) -> None:
-    touched = {pair: _reach(said) for pair, said in news.assertions.items() if pair[0] in news.begun}
-    before = tables.load(side, touched)
-    removed: list[StepKey] = []
-    written: list[RawStep] = []
-    # In the order of the key, neighbours are written to the same page of the table.
-    for pair, assertions in sorted(news.assertions.items(), key=itemgetter(0)):
-        rows = before.get(pair, ())
-        timelines = extend(timelines_of(rows), news.known.get(pair, []), assertions)
-        stale, fresh = changed_rows(pair, rows, timelines)
-        removed += stale
-        written += fresh
-    tables.write(side, Update(removed, written, news.subjects, news.position))
+    before = tables.load(side, news.begun) if news.begun else {}
+    removed: list[Tail] = []
+    blocks: list[BlockRow] = []
+    rows: list[StoredRow] = []
+    for subject, said in news.assertions.items():
+        row = before.get(subject)
+        settings = {} if row is None else settings_of(subject, row.settings)
+        for setting, assertions in said.items():
+            load = partial(tables.load_blocks, side, subject, setting)
+            old = part(subject, settings.pop(setting, None), _reach(assertions), load)
+            timelines = extend(old.timelines, news.known.get((subject, setting), []), assertions)
+            stored, cut = stored_form(subject, setting, old._replace(timelines=timelines))
+            if old.cut:
+                removed.append(Tail(subject, setting, old.first))
+            if stored is not None:
+                settings[setting] = stored
+            blocks += cut
+        rows.append(StoredRow(*news.heads[subject], encoded(settings)))
+    tables.write(side, Update(removed, blocks, rows, news.position))
 
 
 def _reach(assertions: list[Assertion]) -> int:

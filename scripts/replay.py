@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,9 @@ from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
-from projections.runner import Rebuilt, Runner
+from projections.rebuilding.rebuild import Rebuilt
+from projections.rebuilding.workers import Workers
+from projections.runner import Runner
 from projections.timelines import open_timelines
 from scripts import exits
 from scripts.files import progress
@@ -179,9 +182,14 @@ def _beginning(genesis: list[Entry]) -> str:
 
 @click.command(context_settings=EXAMPLES)
 @click.option("--check", "check_only", is_flag=True, help="Only compare; leave the stored timelines as they are.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="That read and fold a large ledger.  [default: one for each processor; one for a small ledger]",
+)
 @database
 @output_format
-def rebuild(db: str, format_: Format, check_only: bool) -> int:
+def rebuild(db: str, format_: Format, check_only: bool, processes: int | None) -> int:
     """Make the stored timelines anew from the events.
 
     They are made beside the live ones, compared with them, and take their place in one transaction; answers and
@@ -193,7 +201,11 @@ def rebuild(db: str, format_: Format, check_only: bool) -> int:
     """
     with open_ledger(db) as ledger, progress("rebuilding", ledger.head().position) as tell:
         runner = Runner(ledger, open_timelines(ledger))
-        rebuilt = runner.rebuild(check_only=check_only, progress=lambda done, _head: tell(done, f"{done:,} events"))
+        rebuilt = runner.rebuild(
+            check_only=check_only,
+            workers=Workers(db, processes or os.cpu_count() or 1),
+            progress=lambda done, _head: tell(done, f"{done:,} events"),
+        )
     _show_rebuilt(format_, rebuilt)
     differs = bool(rebuilt.differences) or (check_only and not rebuilt.live_equal)
     return exits.AGAINST if differs else exits.OK
@@ -221,7 +233,7 @@ def _show_rebuilt(format_: Format, rebuilt: Rebuilt) -> None:
     elif differences:
         verdict = "NOT equal to the live ones"
     else:
-        verdict = "the live ones could not be read by this version"
+        verdict = "there were no live ones of this version to compare with"
     did = "took their place" if rebuilt.swapped else "the live ones were left as they are"
     print_line(
         f"{rebuilt.events:,} events, {rebuilt.subjects:,} subjects, position {rebuilt.position}: {verdict}; {did}"

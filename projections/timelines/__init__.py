@@ -7,8 +7,8 @@ They are disposable: `projections.runner` makes them from the ledger, and makes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
@@ -16,20 +16,23 @@ from ledger.store import Ledger
 from projections.in_force import Timelines
 from projections.timelines.contract import (
     LIVE,
+    OLD,
     Axis,
     Backend,
-    Difference,
     Held,
+    NotStored,
     NotThere,
-    OtherFormat,
     Reading,
     Side,
-    StepRow,
     SubjectRow,
     Writing,
 )
 
-__all__ = ["Difference", "Held", "Snapshot", "StepRow", "SubjectRow", "TimelineStore", "open_timelines"]
+__all__ = ["Held", "Snapshot", "SubjectRow", "TimelineStore", "open_timelines"]
+
+
+CLEARED_ROWS: Final = 5000
+"""In one transaction, of what was replaced."""
 
 
 class Snapshot(NamedTuple):
@@ -90,24 +93,48 @@ class TimelineStore:
 
 
 def open_timelines(ledger: Ledger) -> TimelineStore:
-    """The timelines stored with `ledger`; their tables are made where there are none yet.
+    """The timelines stored with `ledger`; their tables are made where there are none of this form yet, so that after an
+    upgrade the next projector makes them anew.
 
     Raises `LedgerUnavailable`, also where there are none and the ledger cannot be written.
     """
     store = TimelineStore(_backend(ledger))
     try:
         store.tracked()
-    except NotThere:
+    except NotStored as missing:
         try:
-            with store.writing(LIVE) as tables:
-                tables.create(LIVE)
+            make_anew(store)
         except LedgerUnavailable as error:
-            detail = f"this ledger has no stored timelines yet, and none can be made: {error.detail}"
+            what = "has no stored timelines yet" if isinstance(missing, NotThere) else "has those of another version"
+            detail = f"this ledger {what}, and none can be made: {error.detail}"
             raise LedgerUnavailable(detail) from error
-    except OtherFormat:
-        # Whoever asks is told; a rebuild, which needs the store as well, replaces them.
-        pass
     return store
+
+
+def make_anew(store: TimelineStore) -> None:
+    """Live tables of this form, empty where there were none of it before."""
+    while True:
+        clear_old(store)
+        with store.writing(LIVE, OLD) as tables:
+            if not tables.clear_old(CLEARED_ROWS):
+                # Somebody else set theirs aside since.
+                continue
+            if tables.exists(LIVE):
+                with suppress(NotStored):
+                    tables.tracked(LIVE)
+                    return
+            tables.set_aside(LIVE)
+            tables.create(LIVE)
+        clear_old(store)
+        return
+
+
+def clear_old(store: TimelineStore) -> None:
+    """Takes away what was replaced, in many transactions, so that others can write meanwhile."""
+    while True:
+        with store.writing(OLD) as tables:
+            if tables.clear_old(CLEARED_ROWS):
+                return
 
 
 def _backend(ledger: Ledger) -> Backend:

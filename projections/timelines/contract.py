@@ -1,16 +1,17 @@
 """What the stored timelines ask of a database. Back ends share this contract and its tests, not a base class.
 
-A stored timeline is a row for every step that has a change, on two axes; the times about which nothing was ever said
-are the gaps between rows. Rows and the tracked position (up to where the ledger is projected) are written by one
-transaction, so every event is projected exactly once whoever else projects, and whenever anything is killed.
+A subject is a row with the steps of all its settings; long timelines go on in rows of blocks (see `form`). Rows and the
+tracked position (up to where the ledger is projected) are written by one transaction, so every event is projected
+exactly once whoever else projects, and whenever anything is killed.
 
-All tables exist on a side: the live one, and, while a rebuild runs, one beside it that takes the live one's place in
-one transaction. Proved by tests/contracts/test_timelines.py.
+All tables exist on a side: the live one; while a rebuild runs, one beside it that takes the live one's place in one
+transaction; and one that holds what was replaced until it is cleared away.
+Proved by tests/contracts/test_timelines.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -18,17 +19,16 @@ from ledger.errors import LedgerUnavailable
 from projections.changes import Change
 from projections.in_force import Timelines
 
-FORMAT: Final = "steps.v1"
-"""The form of the rows. Rows of another form are never read; a rebuild replaces them."""
+FORMAT: Final = "subjects.v2"
+"""The form of the rows. Rows of another form are never read: they are made anew."""
 
-Side = Literal["timelines", "timelines_rebuild"]
+Side = Literal["timelines", "timelines_rebuild", "timelines_old"]
 """The prefix of the tables' names."""
 LIVE: Final[Side] = "timelines"
 REBUILD: Final[Side] = "timelines_rebuild"
+OLD: Final[Side] = "timelines_old"
 
 Axis = Literal["current", "in_force"]
-Pair = tuple[str, str]
-"""A subject and a setting."""
 
 
 class NotStored(LedgerUnavailable):
@@ -51,37 +51,33 @@ class SwapBusy(Exception):
     """Somebody is reading the live tables and will not be interrupted: try again in a moment. Nothing was changed."""
 
 
-class StepRow(NamedTuple):
-    """`change` (the JSON of a `Change`, with its position beside it) is in force in [start, until). Instants in µs."""
-
-    subject: str
-    setting: str
-    axis: Axis
-    start: int
-    until: int
-    position: int
-    change: str
-
-
-RawStep = tuple[str, str, Axis, int, int, int, str]
-"""A `StepRow` as the database gives it: a projector handles too many to name the parts of each."""
-
-
-class StepKey(NamedTuple):
-    """What a `StepRow` is found by."""
-
-    subject: str
-    setting: str
-    axis: Axis
-    start: int
-
-
 class SubjectRow(NamedTuple):
     """A subject that has a history: the version and the position of its last event."""
 
     subject: str
     version: int
     position: int
+
+
+class StoredRow(NamedTuple):
+    """A `SubjectRow` with the steps of the subject's settings in the form of `form`."""
+
+    subject: str
+    version: int
+    position: int
+    settings: bytes
+
+
+class BlockRow(NamedTuple):
+    """A full block of a timeline's steps, which hold in [start, until). Instants in µs."""
+
+    subject: str
+    setting: str
+    axis: Axis
+    number: int
+    start: int
+    until: int
+    steps: bytes
 
 
 class Held(NamedTuple):
@@ -92,22 +88,20 @@ class Held(NamedTuple):
     change: Change
 
 
-class Difference(NamedTuple):
-    """A row that is not the same on both sides; None: it is not there. `setting` and `axis` None: a subject's row."""
+class Tail(NamedTuple):
+    """The blocks of a subject's setting with number `first` or higher, on both axes."""
 
     subject: str
-    setting: str | None
-    axis: Axis | None
-    live: StepRow | SubjectRow | None
-    rebuilt: StepRow | SubjectRow | None
+    setting: str
+    first: int
 
 
 class Update(NamedTuple):
-    """What one transaction of a projector does: `removed` first, then `written` and `subjects` over what is there."""
+    """What one transaction of a projector does: `removed` first, then `blocks`, and `subjects` over what is there."""
 
-    removed: Sequence[StepKey]
-    written: Sequence[RawStep]
-    subjects: Sequence[SubjectRow]
+    removed: Sequence[Tail]
+    blocks: Sequence[BlockRow]
+    subjects: Sequence[StoredRow]
     position: int
 
 
@@ -118,6 +112,9 @@ class Reading(Protocol):
 
     def tracked(self, side: Side = LIVE) -> int:
         """The position up to which events are projected. Raises `NotStored`."""
+
+    def claim(self, side: Side) -> str | None:
+        """Whose rebuild fills the side. Raises `NotThere`."""
 
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
         """Subject → setting → live timelines; subjects and settings without any step are absent.
@@ -133,19 +130,21 @@ class Reading(Protocol):
     ) -> list[SubjectRow]:
         """Subjects that have a history, in byte order; `prefix` is of the whole reference, `after` a subject."""
 
-    def rows(self, side: Side = LIVE) -> Iterator[StepRow]:
-        """Every step, in the order of its key."""
+    def rows(self, side: Side = LIVE) -> Iterator[StoredRow]:
+        """Every subject's row, in byte order."""
 
-    def heads(self, side: Side = LIVE) -> Iterator[SubjectRow]:
-        """Every subject, in byte order."""
+    def blocks(self, side: Side = LIVE) -> Iterator[BlockRow]:
+        """Every block, in the order of its key."""
 
-    def moved(self, after: int) -> set[str]:
-        """The subjects whose last event, on either side, is later than position `after`."""
+    def load(self, side: Side, subjects: Iterable[str]) -> dict[str, StoredRow]:
+        """The rows of these subjects, as far as there are any."""
 
-    def differences(
-        self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()
-    ) -> list[Difference]:
-        """The first rows that are not the same on both sides, of the subjects `among` (None: all) `but` some."""
+    def load_blocks(self, side: Side, subject: str, setting: str | None = None, first: int = 0) -> list[BlockRow]:
+        """The subject's blocks (of one setting) with number `first` or higher, in the order of their key."""
+
+    def differing(self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()) -> list[str]:
+        """The first subjects, in byte order, of which any row is not the same on the live and the rebuilt side: of
+        the subjects `among` (None: all) `but` some."""
 
     def count_subjects(self, side: Side) -> int: ...
 
@@ -157,15 +156,28 @@ class Writing(Reading, Protocol):
         """Makes the side's tables, empty and at position 0, unless they are there."""
 
     def drop(self, side: Side) -> None:
-        """Takes the side's tables away, if they are there."""
+        """Takes the side's tables away, if they are there; at a cost that grows with them."""
 
-    def load(self, side: Side, pairs: Mapping[Pair, int]) -> Mapping[Pair, list[RawStep]]:
-        """The steps of each pair that end at its instant (µs) or later, by axis and start."""
+    def begin(self, side: Side, claim: str) -> None:
+        """Makes the side's tables, which must not be there, to be filled by who has the claim: no position is tracked
+        until `complete`."""
+
+    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
+        """Adds rows that are not there yet, in the order of their keys."""
+
+    def complete(self, side: Side, position: int) -> None:
+        """Everything up to `position` is filled in."""
 
     def write(self, side: Side, update: Update) -> None: ...
 
+    def set_aside(self, side: Side) -> None:
+        """The side's tables, of whatever form, become the old ones, which must have been cleared away."""
+
+    def clear_old(self, rows: int) -> bool:
+        """Takes away about so many rows of the old tables, and with the last ones the tables. Whether they are gone."""
+
     def swap(self) -> None:
-        """The rebuilt tables become the live ones. Raises `SwapBusy`."""
+        """The rebuilt tables become the live ones, and those the old ones. Raises `SwapBusy`."""
 
 
 class Backend(Protocol):

@@ -9,8 +9,9 @@ the tracked position, and it is projected again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -22,25 +23,35 @@ from projections.in_force import Timelines
 from projections.timelines.contract import (
     FORMAT,
     LIVE,
+    OLD,
     REBUILD,
     Axis,
-    Difference,
+    BlockRow,
     Held,
     NotThere,
     OtherFormat,
-    Pair,
-    RawStep,
     Side,
-    StepRow,
+    StoredRow,
     SubjectRow,
     SwapBusy,
     Update,
 )
-from projections.timelines.rows import by_setting, decode_change, first_of, subject_range
+from projections.timelines.form import timelines_of
+from projections.timelines.holding import held
+from projections.timelines.ranges import subject_range
 
-_TABLES: Final = ("steps", "subjects", "tracking")
-_COLUMNS: Final = "subject, setting, axis, start_us, until_us, position, change"
-_LOCKS: Final[Mapping[Side, int]] = {LIVE: 0x494E464F52434503, REBUILD: 0x494E464F52434504}
+_TABLES: Final = ("subjects", "blocks", "tracking")
+_OF_ANY_FORM: Final = (*_TABLES, "steps")
+"""`steps` belonged to an earlier form."""
+_ROW: Final = "subject, version, position, settings"
+_BLOCK: Final = "subject, setting, axis, number, start_us, until_us, steps"
+_BLOCK_TYPES: Final = ("text", "text", "text", "int8", "int8", "int8", "bytea")
+_CLAIM: Final = "rebuild"
+_LOCKS: Final[Mapping[Side, int]] = {
+    LIVE: 0x494E464F52434503,
+    REBUILD: 0x494E464F52434504,
+    OLD: 0x494E464F52434505,
+}
 _SWAP_WAIT: Final = "250ms"
 """Readers that come while a swap waits for those before them wait with it, so it does not wait for long."""
 _STREAM_ROWS: Final = 5000
@@ -82,6 +93,8 @@ def _told() -> Iterator[None]:
         yield
     except psycopg.errors.UndefinedTable as error:
         raise NotThere from error
+    except psycopg.errors.UndefinedColumn as error:
+        raise OtherFormat from error
 
 
 class PostgresTables:
@@ -91,10 +104,13 @@ class PostgresTables:
         self._closed = False
 
     def exists(self, side: Side) -> bool:
+        return len(self._found(side, _TABLES)) == len(_TABLES)
+
+    def _found(self, side: Side, tables: Sequence[str]) -> list[str]:
         # Not to_regclass, which can answer from before the lock that this transaction has just been given.
-        names = [_table(side, table) for table in _TABLES]
-        there = "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname || '.' || tablename = ANY(%s)"
-        return bool(self._one(there, (names,)) == len(names))
+        there = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
+        rows = self._cursor.execute(there, (SCHEMA, [f"{side}_{table}" for table in tables]))
+        return [name.removeprefix(f"{side}_") for (name,) in rows]
 
     def tracked(self, side: Side = LIVE) -> int:
         row = self._cursor.execute(
@@ -105,13 +121,19 @@ class PostgresTables:
         position: int = row[0]
         return position
 
+    def claim(self, side: Side) -> str | None:
+        row = self._cursor.execute(
+            f"SELECT name FROM {_table(side, 'tracking')} WHERE starts_with(name, %s)", (f"{_CLAIM} ",)
+        ).fetchone()
+        return None if row is None else str(row[0]).partition(" ")[2]
+
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
-        rows = self._cursor.execute(
-            f"SELECT {_COLUMNS} FROM {_table(LIVE, 'steps')} WHERE subject = ANY(%s)"
-            " ORDER BY subject, setting, axis, start_us",
-            (list(subjects),),
-        )
-        return by_setting(map(StepRow._make, rows))
+        found: dict[str, dict[str, Timelines]] = {}
+        for subject, row in self.load(LIVE, subjects).items():
+            timelines = timelines_of(subject, row.settings, partial(self.load_blocks, LIVE, subject))
+            if timelines:
+                found[subject] = timelines
+        return found
 
     def held(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Held]:
         wanted = subject_range(kind, None)
@@ -119,11 +141,16 @@ class PostgresTables:
             return iter(())
         low, high, _ = wanted
         rows = self._stream(
-            f"SELECT subject, setting, change FROM {_table(LIVE, 'steps')} WHERE subject >= %s AND subject <= %s"
-            " AND axis = %s AND start_us <= %s AND until_us > %s ORDER BY subject, setting",
-            (low, high, axis, at, at),
+            f"SELECT subject, settings FROM {_table(LIVE, 'subjects')} WHERE subject >= %s AND subject <= %s"
+            " ORDER BY subject",
+            (low, high),
         )
-        return (Held(subject, setting, decode_change(change, subject)) for subject, setting, change in rows)
+        covering = self._stream(
+            f"SELECT subject, setting, axis, steps FROM {_table(LIVE, 'blocks')} WHERE subject >= %s AND subject <= %s"
+            " AND start_us <= %s AND until_us > %s ORDER BY subject, setting, axis, number",
+            (low, high, at, at),
+        )
+        return held(rows, covering, axis, at)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
@@ -138,80 +165,52 @@ class PostgresTables:
         )
         return [SubjectRow(*row) for row in rows]
 
-    def rows(self, side: Side = LIVE) -> Iterator[StepRow]:
-        steps = _table(side, "steps")
-        return map(
-            StepRow._make, self._stream(f"SELECT {_COLUMNS} FROM {steps} ORDER BY subject, setting, axis, start_us")
-        )
+    def rows(self, side: Side = LIVE) -> Iterator[StoredRow]:
+        return map(StoredRow._make, self._stream(f"SELECT {_ROW} FROM {_table(side, 'subjects')} ORDER BY subject"))
 
-    def heads(self, side: Side = LIVE) -> Iterator[SubjectRow]:
-        statement = f"SELECT subject, version, position FROM {_table(side, 'subjects')} ORDER BY subject"
-        return map(SubjectRow._make, self._stream(statement))
+    def blocks(self, side: Side = LIVE) -> Iterator[BlockRow]:
+        statement = f"SELECT {_BLOCK} FROM {_table(side, 'blocks')} ORDER BY subject, setting, axis, number"
+        return map(BlockRow._make, self._stream(statement))
 
-    def moved(self, after: int) -> set[str]:
+    def load(self, side: Side, subjects: Iterable[str]) -> dict[str, StoredRow]:
         rows = self._cursor.execute(
-            f"SELECT subject FROM {_table(LIVE, 'subjects')} WHERE position > %s"
-            f" UNION SELECT subject FROM {_table(REBUILD, 'subjects')} WHERE position > %s",
-            (after, after),
+            f"SELECT {_ROW} FROM {_table(side, 'subjects')} WHERE subject = ANY(%s)", (list(subjects),)
         )
-        return {subject for (subject,) in rows}
+        return {row[0]: StoredRow._make(row) for row in rows}
 
-    def differences(
-        self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()
-    ) -> list[Difference]:
+    def load_blocks(self, side: Side, subject: str, setting: str | None = None, first: int = 0) -> list[BlockRow]:
+        rows = self._cursor.execute(
+            f"SELECT {_BLOCK} FROM {_table(side, 'blocks')} WHERE subject = %s AND number >= %s"
+            " AND setting = coalesce(%s, setting) ORDER BY subject, setting, axis, number",
+            (subject, first, setting),
+        )
+        return [BlockRow._make(row) for row in rows]
+
+    def differing(self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()) -> list[str]:
         which = " AND a.subject <> ALL(%s)"
         parameters: list[Any] = [list(but)]
         if among is not None:
             which += " AND a.subject = ANY(%s)"
             parameters.append(list(among))
-        return first_of(
-            self._step_differences(which, [*parameters, limit]),
-            self._subject_differences(which, [*parameters, limit]),
-            limit=limit,
+        key = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.number = a.number"
+        live, rebuilt = _table(LIVE, "subjects"), _table(REBUILD, "subjects")
+        live_blocks, rebuilt_blocks = _table(LIVE, "blocks"), _table(REBUILD, "blocks")
+        statements = (
+            f"SELECT a.subject FROM {live} a LEFT JOIN {rebuilt} b ON b.subject = a.subject"
+            " WHERE (b.version IS DISTINCT FROM a.version OR b.position IS DISTINCT FROM a.position"
+            " OR b.settings IS DISTINCT FROM a.settings)",
+            f"SELECT a.subject FROM {rebuilt} a WHERE NOT EXISTS (SELECT 1 FROM {live} b WHERE b.subject = a.subject)",
+            f"SELECT DISTINCT a.subject FROM {live_blocks} a LEFT JOIN {rebuilt_blocks} b ON {key} WHERE"
+            " (b.start_us IS DISTINCT FROM a.start_us OR b.until_us IS DISTINCT FROM a.until_us"
+            " OR b.steps IS DISTINCT FROM a.steps)",
+            f"SELECT DISTINCT a.subject FROM {rebuilt_blocks} a WHERE NOT EXISTS"
+            f" (SELECT 1 FROM {live_blocks} b WHERE {key})",
         )
-
-    def _step_differences(self, which: str, parameters: list[Any]) -> Iterator[Difference]:
-        key = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.start_us = a.start_us"
-        columns = ", ".join(f"a.{column}" for column in _COLUMNS.split(", "))
-        live_steps, rebuilt_steps = _table(LIVE, "steps"), _table(REBUILD, "steps")
-        rows = self._cursor.execute(
-            f"SELECT {columns}, b.until_us, b.position, b.change FROM {live_steps} a LEFT JOIN {rebuilt_steps} b"
-            f" ON {key} WHERE (b.until_us IS DISTINCT FROM a.until_us OR b.position IS DISTINCT FROM a.position"
-            f" OR b.change IS DISTINCT FROM a.change){which}"
-            " ORDER BY a.subject, a.setting, a.axis, a.start_us LIMIT %s",
-            parameters,
-        )
-        for row in rows.fetchall():
-            live = StepRow(*row[:7])
-            rebuilt = None if row[7] is None else StepRow(*row[:4], *row[7:])
-            yield Difference(live.subject, live.setting, live.axis, live, rebuilt)
-        rows = self._cursor.execute(
-            f"SELECT {columns} FROM {rebuilt_steps} a WHERE NOT EXISTS (SELECT 1 FROM {live_steps} b WHERE {key})"
-            f"{which} ORDER BY a.subject, a.setting, a.axis, a.start_us LIMIT %s",
-            parameters,
-        )
-        for row in rows.fetchall():
-            missing = StepRow(*row)
-            yield Difference(missing.subject, missing.setting, missing.axis, None, missing)
-
-    def _subject_differences(self, which: str, parameters: list[Any]) -> Iterator[Difference]:
-        live_subjects, rebuilt_subjects = _table(LIVE, "subjects"), _table(REBUILD, "subjects")
-        rows = self._cursor.execute(
-            f"SELECT a.subject, a.version, a.position, b.version, b.position FROM {live_subjects} a"
-            f" LEFT JOIN {rebuilt_subjects} b ON b.subject = a.subject WHERE (b.version IS DISTINCT FROM a.version"
-            f" OR b.position IS DISTINCT FROM a.position){which} ORDER BY a.subject LIMIT %s",
-            parameters,
-        )
-        for subject, version, position, *other in rows.fetchall():
-            rebuilt = None if other[0] is None else SubjectRow(subject, *other)
-            yield Difference(subject, None, None, SubjectRow(subject, version, position), rebuilt)
-        rows = self._cursor.execute(
-            f"SELECT a.subject, a.version, a.position FROM {rebuilt_subjects} a WHERE NOT EXISTS"
-            f" (SELECT 1 FROM {live_subjects} b WHERE b.subject = a.subject){which} ORDER BY a.subject LIMIT %s",
-            parameters,
-        )
-        for row in rows.fetchall():
-            yield Difference(row[0], None, None, None, SubjectRow(*row))
+        found: set[str] = set()
+        for statement in statements:
+            rows = self._cursor.execute(f"{statement}{which} ORDER BY a.subject LIMIT %s", [*parameters, limit])
+            found.update(subject for (subject,) in rows)
+        return sorted(found)[:limit]
 
     def count_subjects(self, side: Side) -> int:
         count: int = self._one(f"SELECT count(*) FROM {_table(side, 'subjects')}")
@@ -221,80 +220,93 @@ class PostgresTables:
         if self.exists(side):
             return
         self.drop(side)
+        self._make(side)
+        self.complete(side, 0)
+
+    def begin(self, side: Side, claim: str) -> None:
+        self._make(side)
+        self._cursor.execute(f"INSERT INTO {_table(side, 'tracking')} VALUES (%s, 0)", (f"{_CLAIM} {claim}",))
+
+    def _make(self, side: Side) -> None:
         # Collation "C": the order of bytes, the same as SQLite's, whatever the database's own is. Constraints are
         # named, so that a swap can rename them too.
         self._cursor.execute(
-            f"CREATE TABLE {_table(side, 'steps')} ("
-            ' subject text COLLATE "C" NOT NULL, setting text COLLATE "C" NOT NULL, axis text COLLATE "C" NOT NULL,'
-            " start_us bigint NOT NULL, until_us bigint NOT NULL, position bigint NOT NULL, change text NOT NULL,"
-            f" CONSTRAINT {side}_steps_pkey PRIMARY KEY (subject, setting, axis, start_us))"
-        )
-        self._cursor.execute(
             f"CREATE TABLE {_table(side, 'subjects')} ("
             ' subject text COLLATE "C" NOT NULL, version bigint NOT NULL, position bigint NOT NULL,'
-            f" CONSTRAINT {side}_subjects_pkey PRIMARY KEY (subject))"
+            f" settings bytea NOT NULL, CONSTRAINT {side}_subjects_pkey PRIMARY KEY (subject))"
+        )
+        self._cursor.execute(
+            f"CREATE TABLE {_table(side, 'blocks')} ("
+            ' subject text COLLATE "C" NOT NULL, setting text COLLATE "C" NOT NULL, axis text COLLATE "C" NOT NULL,'
+            " number bigint NOT NULL, start_us bigint NOT NULL, until_us bigint NOT NULL, steps bytea NOT NULL,"
+            f" CONSTRAINT {side}_blocks_pkey PRIMARY KEY (subject, setting, axis, number))"
         )
         self._cursor.execute(
             f"CREATE TABLE {_table(side, 'tracking')} (name text NOT NULL, position bigint NOT NULL,"
             f" CONSTRAINT {side}_tracking_pkey PRIMARY KEY (name))"
         )
-        self._cursor.execute(f"INSERT INTO {_table(side, 'tracking')} VALUES (%s, 0)", (FORMAT,))
+
+    def complete(self, side: Side, position: int) -> None:
+        self._cursor.execute(f"INSERT INTO {_table(side, 'tracking')} VALUES (%s, %s)", (FORMAT, position))
 
     def drop(self, side: Side) -> None:
-        names = ", ".join(_table(side, table) for table in _TABLES)
+        names = ", ".join(_table(side, table) for table in _OF_ANY_FORM)
         self._cursor.execute(f"DROP TABLE IF EXISTS {names}")
 
-    def load(self, side: Side, pairs: Mapping[Pair, int]) -> Mapping[Pair, list[RawStep]]:
-        wanted = [(*pair, instant) for pair, instant in pairs.items()]
-        found: dict[Pair, list[RawStep]] = {pair: [] for pair in pairs}
-        if not wanted:
-            return found
-        columns = ", ".join(f"s.{column}" for column in _COLUMNS.split(", "))
-        rows = self._cursor.execute(
-            f"SELECT {columns} FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS p (subject, setting, instant)"
-            f" JOIN {_table(side, 'steps')} s ON s.subject = p.subject AND s.setting = p.setting"
-            " AND s.until_us >= p.instant"
-            " ORDER BY s.subject, s.setting, s.axis, s.start_us",
-            _arrays(wanted),
-        )
-        for row in rows:
-            found[row[0], row[1]].append(row)
-        return found
+    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
+        self._copy(f"{_table(side, 'subjects')} ({_ROW})", ("text", "int8", "int8", "bytea"), subjects)
+        if blocks:
+            self._copy(f"{_table(side, 'blocks')} ({_BLOCK})", _BLOCK_TYPES, blocks)
+
+    def _copy(self, into: str, types: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        with self._cursor.copy(f"COPY {into} FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
 
     def write(self, side: Side, update: Update) -> None:
-        steps = _table(side, "steps")
+        blocks = _table(side, "blocks")
         if update.removed:
             self._cursor.execute(
-                f"DELETE FROM {steps} s USING unnest(%s::text[], %s::text[], %s::text[], %s::bigint[])"
-                " AS k (subject, setting, axis, start_us) WHERE s.subject = k.subject AND s.setting = k.setting"
-                " AND s.axis = k.axis AND s.start_us = k.start_us",
+                f"DELETE FROM {blocks} b USING unnest(%s::text[], %s::text[], %s::bigint[])"
+                " AS k (subject, setting, first) WHERE b.subject = k.subject AND b.setting = k.setting"
+                " AND b.number >= k.first",
                 _arrays(update.removed),
             )
-        if update.written:
+        if update.blocks:
             self._cursor.execute(
-                f"INSERT INTO {steps} SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[],"
-                " %s::bigint[], %s::bigint[], %s::text[]) ON CONFLICT (subject, setting, axis, start_us) DO UPDATE"
-                " SET until_us = excluded.until_us, position = excluded.position, change = excluded.change",
-                _arrays(update.written),
+                f"INSERT INTO {blocks} SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[],"
+                " %s::bigint[], %s::bigint[], %s::bytea[])",
+                _arrays(update.blocks),
             )
         if update.subjects:
             self._cursor.execute(
-                f"INSERT INTO {_table(side, 'subjects')} SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[])"
-                " ON CONFLICT (subject) DO UPDATE SET version = excluded.version, position = excluded.position",
+                f"INSERT INTO {_table(side, 'subjects')} SELECT * FROM"
+                " unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bytea[]) ON CONFLICT (subject) DO UPDATE"
+                " SET version = excluded.version, position = excluded.position, settings = excluded.settings",
                 _arrays(update.subjects),
             )
         self._cursor.execute(
             f"UPDATE {_table(side, 'tracking')} SET position = %s WHERE name = %s", (update.position, FORMAT)
         )
 
+    def set_aside(self, side: Side) -> None:
+        # PostgreSQL takes a table away at once, however large it is.
+        self.drop(side)
+
+    def clear_old(self, rows: int) -> bool:
+        self.drop(OLD)
+        return True
+
     def swap(self) -> None:
-        names = ", ".join(_table(side, table) for side in (LIVE, REBUILD) for table in _TABLES)
+        names = ", ".join(_table(side, table) for side in (LIVE, REBUILD) for table in self._found(side, _OF_ANY_FORM))
         self._cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_SWAP_WAIT,))
         try:
             self._cursor.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE")
         except psycopg.errors.LockNotAvailable as error:
             raise SwapBusy from error
-        self.drop(LIVE)
+        self._cursor.execute(f"DELETE FROM {_table(REBUILD, 'tracking')} WHERE starts_with(name, %s)", (f"{_CLAIM} ",))
+        self.set_aside(LIVE)
         for table in _TABLES:
             self._cursor.execute(f"ALTER TABLE {_table(REBUILD, table)} RENAME TO {LIVE}_{table}")
             self._cursor.execute(f"ALTER INDEX {_table(REBUILD, table)}_pkey RENAME TO {LIVE}_{table}_pkey")

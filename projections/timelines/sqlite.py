@@ -8,38 +8,44 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any, Final
 
-from ledger.recorders.contract import Recorder
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from projections.in_force import Timelines
 from projections.timelines.contract import (
     FORMAT,
     LIVE,
+    OLD,
     REBUILD,
     Axis,
-    Difference,
+    BlockRow,
     Held,
     NotThere,
     OtherFormat,
-    Pair,
-    RawStep,
     Side,
-    StepRow,
+    StoredRow,
     SubjectRow,
     Update,
 )
-from projections.timelines.rows import by_setting, decode_change, first_of, subject_range
+from projections.timelines.form import timelines_of
+from projections.timelines.holding import held
+from projections.timelines.ranges import subject_range
 
-_TABLES: Final = ("steps", "subjects", "tracking")
-_COLUMNS: Final = "subject, setting, axis, start_us, until_us, position, change"
+_TABLES: Final = ("subjects", "blocks", "tracking")
+_OF_ANY_FORM: Final = (*_TABLES, "steps")
+"""`steps` belonged to an earlier form."""
+_ROW: Final = "subject, version, position, settings"
+_BLOCK: Final = "subject, setting, axis, number, start_us, until_us, steps"
+_CLAIM: Final = "rebuild"
 _WRITER_CACHE_KIB: Final = 65_536
 """Rows arrive in the order of events and are stored in the order of subjects: most pages are wanted again."""
 
 
 class SQLiteTimelines:
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: SQLiteLedgerRecorder) -> None:
         self._recorder = recorder
 
     @contextmanager
@@ -49,7 +55,8 @@ class SQLiteTimelines:
 
     @contextmanager
     def writing(self, *sides: Side) -> Iterator[SQLiteTables]:
-        with self._recorder.transaction(commit=True) as cursor, _tables(cursor) as tables:
+        # What a power cut takes away it takes with the tracked position, and it is projected again.
+        with self._recorder.transaction(commit=True, durable=False) as cursor, _tables(cursor) as tables:
             cursor.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
             yield tables
 
@@ -63,6 +70,8 @@ def _tables(cursor: sqlite3.Cursor) -> Iterator[SQLiteTables]:
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             raise NotThere from error
+        if "no such column" in str(error):
+            raise OtherFormat from error
         raise
 
 
@@ -72,9 +81,13 @@ class SQLiteTables:
         self._streams: list[sqlite3.Cursor] = []
 
     def exists(self, side: Side) -> bool:
-        names = [f"{side}_{table}" for table in _TABLES]
-        found = self._one("SELECT count(*) FROM sqlite_schema WHERE name IN (?,?,?)", names)
-        return bool(found == len(_TABLES))
+        return self._found(side, _TABLES) == len(_TABLES)
+
+    def _found(self, side: Side, tables: Sequence[str]) -> int:
+        names = json.dumps([f"{side}_{table}" for table in tables])
+        found = "SELECT count(*) FROM sqlite_schema WHERE name IN (SELECT value FROM json_each(?))"
+        count: int = self._one(found, names)
+        return count
 
     def tracked(self, side: Side = LIVE) -> int:
         row = self._cursor.execute(f"SELECT position FROM {side}_tracking WHERE name = ?", (FORMAT,)).fetchone()
@@ -83,13 +96,16 @@ class SQLiteTables:
         position: int = row[0]
         return position
 
+    def claim(self, side: Side) -> str | None:
+        row = self._cursor.execute(f"SELECT name FROM {side}_tracking WHERE name LIKE '{_CLAIM} %'").fetchone()
+        return None if row is None else str(row[0]).partition(" ")[2]
+
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
         found: dict[str, dict[str, Timelines]] = {}
-        for subject in subjects:
-            rows = self._cursor.execute(
-                f"SELECT {_COLUMNS} FROM {LIVE}_steps WHERE subject = ? ORDER BY setting, axis, start_us", (subject,)
-            )
-            found.update(by_setting(map(StepRow._make, rows)))
+        for subject, row in self.load(LIVE, subjects).items():
+            timelines = timelines_of(subject, row.settings, partial(self.load_blocks, LIVE, subject))
+            if timelines:
+                found[subject] = timelines
         return found
 
     def held(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Held]:
@@ -98,11 +114,15 @@ class SQLiteTables:
             return iter(())
         low, high, _ = wanted
         rows = self._stream(
-            f"SELECT subject, setting, change FROM {LIVE}_steps WHERE subject >= ? AND subject <= ? AND axis = ?"
-            " AND start_us <= ? AND until_us > ? ORDER BY subject, setting",
-            (low, high, axis, at, at),
+            f"SELECT subject, settings FROM {LIVE}_subjects WHERE subject >= ? AND subject <= ? ORDER BY subject",
+            (low, high),
         )
-        return (Held(subject, setting, decode_change(change, subject)) for subject, setting, change in rows)
+        covering = self._stream(
+            f"SELECT subject, setting, axis, steps FROM {LIVE}_blocks WHERE subject >= ? AND subject <= ?"
+            " AND start_us <= ? AND until_us > ? ORDER BY subject, setting, axis, number",
+            (low, high, at, at),
+        )
+        return held(rows, covering, axis, at)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
@@ -117,75 +137,50 @@ class SQLiteTables:
         )
         return [SubjectRow(*row) for row in rows]
 
-    def rows(self, side: Side = LIVE) -> Iterator[StepRow]:
-        statement = f"SELECT {_COLUMNS} FROM {side}_steps ORDER BY subject, setting, axis, start_us"
-        return map(StepRow._make, self._stream(statement))
+    def rows(self, side: Side = LIVE) -> Iterator[StoredRow]:
+        return map(StoredRow._make, self._stream(f"SELECT {_ROW} FROM {side}_subjects ORDER BY subject"))
 
-    def heads(self, side: Side = LIVE) -> Iterator[SubjectRow]:
-        statement = f"SELECT subject, version, position FROM {side}_subjects ORDER BY subject"
-        return map(SubjectRow._make, self._stream(statement))
+    def blocks(self, side: Side = LIVE) -> Iterator[BlockRow]:
+        statement = f"SELECT {_BLOCK} FROM {side}_blocks ORDER BY subject, setting, axis, number"
+        return map(BlockRow._make, self._stream(statement))
 
-    def moved(self, after: int) -> set[str]:
+    def load(self, side: Side, subjects: Iterable[str]) -> dict[str, StoredRow]:
+        statement = f"SELECT {_ROW} FROM {side}_subjects WHERE subject = ?"
+        execute = self._cursor.execute
+        rows = (execute(statement, (subject,)).fetchone() for subject in subjects)
+        return {row[0]: StoredRow._make(row) for row in rows if row is not None}
+
+    def load_blocks(self, side: Side, subject: str, setting: str | None = None, first: int = 0) -> list[BlockRow]:
+        which = "" if setting is None else " AND setting = ?"
         rows = self._cursor.execute(
-            f"SELECT subject FROM {LIVE}_subjects WHERE position > ?"
-            f" UNION SELECT subject FROM {REBUILD}_subjects WHERE position > ?",
-            (after, after),
+            f"SELECT {_BLOCK} FROM {side}_blocks WHERE subject = ? AND number >= ?{which}"
+            " ORDER BY subject, setting, axis, number",
+            (subject, first) if setting is None else (subject, first, setting),
         )
-        return {subject for (subject,) in rows}
+        return [BlockRow._make(row) for row in rows]
 
-    def differences(
-        self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()
-    ) -> list[Difference]:
+    def differing(self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()) -> list[str]:
         which = " AND a.subject NOT IN (SELECT value FROM json_each(?))"
-        parameters = [json.dumps(list(but))]
+        parameters: list[Any] = [json.dumps(list(but))]
         if among is not None:
             which += " AND a.subject IN (SELECT value FROM json_each(?))"
             parameters.append(json.dumps(list(among)))
-        return first_of(
-            self._step_differences(which, [*parameters, limit]),
-            self._subject_differences(which, [*parameters, limit]),
-            limit=limit,
+        key = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.number = a.number"
+        statements = (
+            f"SELECT a.subject FROM {LIVE}_subjects a LEFT JOIN {REBUILD}_subjects b ON b.subject = a.subject"
+            " WHERE (b.version IS NOT a.version OR b.position IS NOT a.position OR b.settings IS NOT a.settings)",
+            f"SELECT a.subject FROM {REBUILD}_subjects a WHERE NOT EXISTS"
+            f" (SELECT 1 FROM {LIVE}_subjects b WHERE b.subject = a.subject)",
+            f"SELECT DISTINCT a.subject FROM {LIVE}_blocks a LEFT JOIN {REBUILD}_blocks b ON {key} WHERE"
+            " (b.start_us IS NOT a.start_us OR b.until_us IS NOT a.until_us OR b.steps IS NOT a.steps)",
+            f"SELECT DISTINCT a.subject FROM {REBUILD}_blocks a WHERE NOT EXISTS"
+            f" (SELECT 1 FROM {LIVE}_blocks b WHERE {key})",
         )
-
-    def _step_differences(self, which: str, parameters: list[Any]) -> Iterator[Difference]:
-        key = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.start_us = a.start_us"
-        columns = ", ".join(f"a.{column}" for column in _COLUMNS.split(", "))
-        rows = self._cursor.execute(
-            f"SELECT {columns}, b.until_us, b.position, b.change FROM {LIVE}_steps a LEFT JOIN {REBUILD}_steps b"
-            f" ON {key} WHERE (b.until_us IS NOT a.until_us OR b.position IS NOT a.position"
-            f" OR b.change IS NOT a.change){which} ORDER BY a.subject, a.setting, a.axis, a.start_us LIMIT ?",
-            parameters,
-        )
-        for row in rows.fetchall():
-            live = StepRow(*row[:7])
-            rebuilt = None if row[7] is None else StepRow(*row[:4], *row[7:])
-            yield Difference(live.subject, live.setting, live.axis, live, rebuilt)
-        rows = self._cursor.execute(
-            f"SELECT {columns} FROM {REBUILD}_steps a WHERE NOT EXISTS (SELECT 1 FROM {LIVE}_steps b WHERE {key})"
-            f"{which} ORDER BY a.subject, a.setting, a.axis, a.start_us LIMIT ?",
-            parameters,
-        )
-        for row in rows.fetchall():
-            missing = StepRow(*row)
-            yield Difference(missing.subject, missing.setting, missing.axis, None, missing)
-
-    def _subject_differences(self, which: str, parameters: list[Any]) -> Iterator[Difference]:
-        rows = self._cursor.execute(
-            f"SELECT a.subject, a.version, a.position, b.version, b.position FROM {LIVE}_subjects a"
-            f" LEFT JOIN {REBUILD}_subjects b ON b.subject = a.subject"
-            f" WHERE (b.version IS NOT a.version OR b.position IS NOT a.position){which} ORDER BY a.subject LIMIT ?",
-            parameters,
-        )
-        for subject, version, position, *other in rows.fetchall():
-            rebuilt = None if other[0] is None else SubjectRow(subject, *other)
-            yield Difference(subject, None, None, SubjectRow(subject, version, position), rebuilt)
-        rows = self._cursor.execute(
-            f"SELECT a.subject, a.version, a.position FROM {REBUILD}_subjects a WHERE NOT EXISTS"
-            f" (SELECT 1 FROM {LIVE}_subjects b WHERE b.subject = a.subject){which} ORDER BY a.subject LIMIT ?",
-            parameters,
-        )
-        for row in rows.fetchall():
-            yield Difference(row[0], None, None, None, SubjectRow(*row))
+        found: set[str] = set()
+        for statement in statements:
+            rows = self._cursor.execute(f"{statement}{which} ORDER BY a.subject LIMIT ?", [*parameters, limit])
+            found.update(subject for (subject,) in rows)
+        return sorted(found)[:limit]
 
     def count_subjects(self, side: Side) -> int:
         count: int = self._one(f"SELECT count(*) FROM {side}_subjects")
@@ -195,46 +190,79 @@ class SQLiteTables:
         if self.exists(side):
             return
         self.drop(side)
-        self._cursor.execute(
-            f"CREATE TABLE {side}_steps ("
-            " subject TEXT NOT NULL, setting TEXT NOT NULL, axis TEXT NOT NULL CHECK (axis IN ('current', 'in_force')),"
-            " start_us INTEGER NOT NULL, until_us INTEGER NOT NULL, position INTEGER NOT NULL, change TEXT NOT NULL,"
-            " PRIMARY KEY (subject, setting, axis, start_us)) WITHOUT ROWID"
-        )
+        self._make(side)
+        self.complete(side, 0)
+
+    def begin(self, side: Side, claim: str) -> None:
+        self._make(side)
+        self._cursor.execute(f"INSERT INTO {side}_tracking VALUES (?, 0)", (f"{_CLAIM} {claim}",))
+
+    def _make(self, side: Side) -> None:
+        # With row ids: a row of some hundred bytes fits a page of such a table, and overflows in one without.
         self._cursor.execute(
             f"CREATE TABLE {side}_subjects ("
-            " subject TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL) WITHOUT ROWID"
+            " subject TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL,"
+            " settings BLOB NOT NULL)"
         )
-        self._cursor.execute(f"CREATE TABLE {side}_tracking (name TEXT PRIMARY KEY, position INTEGER NOT NULL)")
-        self._cursor.execute(f"INSERT INTO {side}_tracking VALUES (?, 0)", (FORMAT,))
+        self._cursor.execute(
+            f"CREATE TABLE {side}_blocks ("
+            " subject TEXT NOT NULL, setting TEXT NOT NULL, axis TEXT NOT NULL CHECK (axis IN ('current', 'in_force')),"
+            " number INTEGER NOT NULL, start_us INTEGER NOT NULL, until_us INTEGER NOT NULL, steps BLOB NOT NULL,"
+            " PRIMARY KEY (subject, setting, axis, number))"
+        )
+        self._cursor.execute(
+            f"CREATE TABLE {side}_tracking (name TEXT PRIMARY KEY NOT NULL, position INTEGER NOT NULL)"
+        )
+
+    def complete(self, side: Side, position: int) -> None:
+        self._cursor.execute(f"INSERT INTO {side}_tracking VALUES (?, ?)", (FORMAT, position))
 
     def drop(self, side: Side) -> None:
-        for table in _TABLES:
+        for table in _OF_ANY_FORM:
             self._cursor.execute(f"DROP TABLE IF EXISTS {side}_{table}")
 
-    def load(self, side: Side, pairs: Mapping[Pair, int]) -> Mapping[Pair, list[RawStep]]:
-        statement = (
-            f"SELECT {_COLUMNS} FROM {side}_steps WHERE subject = ? AND setting = ? AND until_us >= ?"
-            " ORDER BY axis, start_us"
-        )
-        execute = self._cursor.execute
-        return {pair: execute(statement, (*pair, instant)).fetchall() for pair, instant in pairs.items()}
+    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
+        self._cursor.executemany(f"INSERT INTO {side}_subjects VALUES (?,?,?,?)", subjects)
+        self._cursor.executemany(f"INSERT INTO {side}_blocks VALUES (?,?,?,?,?,?,?)", blocks)
 
     def write(self, side: Side, update: Update) -> None:
         self._cursor.executemany(
-            f"DELETE FROM {side}_steps WHERE subject = ? AND setting = ? AND axis = ? AND start_us = ?", update.removed
+            f"DELETE FROM {side}_blocks WHERE subject = ? AND setting = ? AND number >= ?", update.removed
         )
-        self._cursor.executemany(f"INSERT OR REPLACE INTO {side}_steps VALUES (?,?,?,?,?,?,?)", update.written)
-        self._cursor.executemany(f"INSERT OR REPLACE INTO {side}_subjects VALUES (?,?,?)", update.subjects)
+        self._cursor.executemany(f"INSERT INTO {side}_blocks VALUES (?,?,?,?,?,?,?)", update.blocks)
+        self._cursor.executemany(
+            f"INSERT INTO {side}_subjects VALUES (?,?,?,?) ON CONFLICT (subject) DO UPDATE"
+            " SET version = excluded.version, position = excluded.position, settings = excluded.settings",
+            update.subjects,
+        )
         self._cursor.execute(f"UPDATE {side}_tracking SET position = ? WHERE name = ?", (update.position, FORMAT))
 
+    def set_aside(self, side: Side) -> None:
+        for table in _OF_ANY_FORM:
+            if self._found(side, [table]):
+                self._cursor.execute(f"ALTER TABLE {side}_{table} RENAME TO {OLD}_{table}")
+
+    def clear_old(self, rows: int) -> bool:
+        # To drop a large table takes seconds, and nobody else could write meanwhile.
+        for table in _OF_ANY_FORM:
+            if not self._found(OLD, [table]):
+                continue
+            name = f"{OLD}_{table}"
+            key = self._one("SELECT group_concat(name, ', ') FROM pragma_table_info(?) WHERE pk > 0", name)
+            keys = f"SELECT {key} FROM {name} ORDER BY {key} LIMIT ?"
+            if self._cursor.execute(f"DELETE FROM {name} WHERE ({key}) IN ({keys})", (rows,)).rowcount >= rows:
+                return False
+            self._cursor.execute(f"DROP TABLE {name}")
+        return True
+
     def swap(self) -> None:
-        self.drop(LIVE)
+        self._cursor.execute(f"DELETE FROM {REBUILD}_tracking WHERE name LIKE '{_CLAIM} %'")
+        self.set_aside(LIVE)
         for table in _TABLES:
             self._cursor.execute(f"ALTER TABLE {REBUILD}_{table} RENAME TO {LIVE}_{table}")
 
-    def _one(self, statement: str, parameters: Iterable[Any] = ()) -> Any:
-        return self._cursor.execute(statement, tuple(parameters)).fetchone()[0]
+    def _one(self, statement: str, *parameters: Any) -> Any:
+        return self._cursor.execute(statement, parameters).fetchone()[0]
 
     def _stream(self, statement: str, parameters: tuple[Any, ...] = ()) -> Iterator[Any]:
         """Rows on a cursor of their own, so that other questions may be asked while they are read."""

@@ -5,14 +5,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
+from projections.rebuilding.rebuild import GaveWay, rebuild
 from projections.runner import Runner
-from projections.timelines import StepRow, TimelineStore, open_timelines
-from projections.timelines.contract import LIVE, REBUILD, NotThere
+from projections.timelines import TimelineStore, open_timelines
+from projections.timelines.contract import REBUILD, NotThere, StoredRow
 from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import change, submit
 
@@ -68,22 +72,21 @@ def catch_up_slowly(url: str) -> None:
         Runner(ledger, open_timelines(ledger), page_events=1).catch_up()
 
 
-def rebuild_slowly(url: str) -> None:
+def rebuild_slowly(url: str, bucket_events: int) -> None:
     with open_ledger(url) as ledger:
-        Runner(ledger, open_timelines(ledger), page_events=1).rebuild()
+        rebuild(Runner(ledger, open_timelines(ledger)), bucket_events=bucket_events)
 
 
-def kill_once(process: multiprocessing.process.BaseProcess, reached: int, store: TimelineStore, rebuilt: bool) -> None:
-    """Kills the process (-9) once it has projected as far as `reached`."""
+def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[], bool]) -> None:
+    """Kills the process (-9) once it has got so far."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            with store.reading(*([REBUILD] if rebuilt else [LIVE])) as tables:
-                if tables.tracked(REBUILD if rebuilt else LIVE) >= reached:
-                    break
+            if reached():
+                break
         except NotThere:
             pass
-        time.sleep(0.005)
+        time.sleep(0.002)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -96,7 +99,7 @@ def test_a_projector_killed_in_between_is_gone_on_with(
     History(ledger, clock, seed=9).go_on(200)
     process = SPAWN.Process(target=catch_up_slowly, args=(database_url,))
     process.start()
-    kill_once(process, 30, store, rebuilt=False)
+    kill_once(process, lambda: store.tracked() >= 30)
     assert 30 <= store.tracked() < ledger.head().position
     Runner(ledger, store).catch_up()
     gone_on = stored(store)
@@ -135,7 +138,7 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
     with ThreadPoolExecutor(2) as pool:
         workers = [pool.submit(go_on, worker) for worker in range(2)]
         try:
-            rebuilds = [Runner(ledger, store, page_events=20).rebuild() for _ in range(5)]
+            rebuilds = [rebuild(Runner(ledger, store, page_events=20), bucket_events=20) for _ in range(5)]
         finally:
             done.set()
         assert all(worker.result() >= 3 for worker in workers)
@@ -150,10 +153,10 @@ def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
     History(ledger, clock, seed=12).go_on(40)
     runner = Runner(ledger, store)
     runner.catch_up()
-    alter(ledger, "DELETE FROM {timelines_steps} WHERE subject = 'org:acme'")
+    alter(ledger, "DELETE FROM {timelines_subjects} WHERE subject = 'org:acme'")
     with ThreadPoolExecutor(1) as pool:
         with store.reading() as tables:
-            before: list[StepRow] = list(tables.rows())
+            before: list[StoredRow] = list(tables.rows())
             rebuild = pool.submit(runner.rebuild)
             for _ in range(20):
                 time.sleep(0.05)
@@ -167,15 +170,45 @@ def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
 def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=13).go_on(200)
+    History(ledger, clock, seed=13).go_on(40)
+    for number in range(60):
+        clock.now_us += 1
+        submit(ledger, *[change(f"account:n{number}.{n}") for n in range(10)])
     runner = Runner(ledger, store)
     runner.catch_up()
     live = stored(store)
-    process = SPAWN.Process(target=rebuild_slowly, args=(database_url,))
+
+    def reached() -> bool:
+        with store.reading(REBUILD) as tables:
+            return tables.count_subjects(REBUILD) >= 20
+
+    process = SPAWN.Process(target=rebuild_slowly, args=(database_url, 1))
     process.start()
-    kill_once(process, 30, store, rebuilt=True)
+    kill_once(process, reached)
     assert stored(store) == live
+    with store.reading(REBUILD) as tables:
+        assert tables.count_subjects(REBUILD) < len(live[1])
     assert runner.rebuild().live_equal
+    assert stored(store) == live
+
+
+def test_a_rebuild_gives_way_to_one_that_began_after_it(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
+    History(ledger, clock, seed=14).go_on(60)
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    live = stored(store)
+    later: list[bool] = []
+
+    def begin_another(_position: int, _head: int) -> None:
+        if not later:
+            later.append(False)
+            later[0] = Runner(ledger, store).rebuild().live_equal
+
+    with pytest.raises(GaveWay, match="gives way to it; the live ones are as they were"):
+        runner.rebuild(progress=begin_another)
+    assert later == [True]
     assert stored(store) == live
 
 
@@ -185,16 +218,18 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
     History(ledger, clock, seed=14).go_on(60)
     start = threading.Barrier(3)
 
-    def rebuild(_: int) -> bool:
+    def rebuilt(_: int) -> bool | None:
         with open_ledger(database_url) as another:
             runner = Runner(another, open_timelines(another), page_events=10)
             start.wait()
             try:
-                return runner.rebuild().live_equal
-            except NotThere:
-                return True
+                return rebuild(runner, bucket_events=10).live_equal
+            except GaveWay:
+                return None
 
     with ThreadPoolExecutor(3) as pool:
-        assert all(pool.map(rebuild, range(3)))
+        found = list(pool.map(rebuilt, range(3)))
+    assert True in found
+    assert False not in found
     Runner(ledger, store).catch_up()
     assert_right(ledger, store)

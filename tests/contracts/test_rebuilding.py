@@ -1,5 +1,6 @@
 """Timelines made anew equal the live ones, and replace them where these were harmed."""
 
+import msgspec
 import pytest
 
 from ledger.clock import ManualClock
@@ -7,7 +8,10 @@ from ledger.store import Ledger
 from projections.runner import Runner
 from projections.timelines import TimelineStore
 from projections.timelines.contract import REBUILD, NotThere
+from projections.timelines.differences import StepRow, Unlike
+from projections.timelines.form import BLOCK_STEPS
 from tests.support.histories import History, alter, assert_right, stored
+from tests.support.ledgers import change, submit
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -22,7 +26,7 @@ def test_a_rebuild_equals_the_live_timelines_byte_for_byte(
     head = ledger.head().position
     reached: list[tuple[int, int]] = []
     rebuilt = runner.rebuild(progress=lambda position, of: reached.append((position, of)))
-    assert (rebuilt.position, rebuilt.events, rebuilt.subjects) == (head, head, len(live[2]))
+    assert (rebuilt.position, rebuilt.events, rebuilt.subjects) == (head, head, len(live[1]))
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
     assert reached[-1] == (head, head)
     assert stored(store) == live
@@ -49,31 +53,62 @@ def test_a_check_leaves_everything_as_it_was(ledger: Ledger, clock: ManualClock,
 def test_a_row_that_was_tampered_with_is_reported_and_mended(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
-    History(ledger, clock, seed=6).go_on(40)
+    (receipt,) = submit(ledger, change())
+    clock.now_us += 5
+    (second,) = submit(ledger, change(value=False))
     runner = Runner(ledger, store)
     runner.catch_up()
     right = stored(store)
-    row = next(row for row in right[1] if row.subject == "org:acme" and row.axis == "in_force")
-    harm = "UPDATE {timelines_steps} SET until_us = ? WHERE subject = ? AND setting = ? AND axis = ? AND start_us = ?"
-    alter(ledger, harm, row.until - 1, *row[:4])
+    row = next(row for row in right[1] if row.subject == "org:acme")
+    actor, other = b"operator:test", b"operator:evil"
+    alter(
+        ledger,
+        "UPDATE {timelines_subjects} SET settings = ? WHERE subject = ?",
+        row.settings.replace(actor, other),
+        row.subject,
+    )
     harmed = stored(store)
     for check_only in (True, False):
-        (difference,) = (found := runner.rebuild(check_only=check_only)).differences
+        found = runner.rebuild(check_only=check_only)
         assert not found.live_equal
-        assert difference == (row.subject, row.setting, row.axis, row._replace(until=row.until - 1), row)
+        first = found.differences[0]
+        assert isinstance(first.live, StepRow)
+        assert isinstance(first.rebuilt, StepRow)
+        assert (first.subject, first.setting, first.axis) == ("org:acme", "training.opt_in", "current")
+        assert first.live == first.rebuilt._replace(change=first.rebuilt.change.replace(actor.decode(), other.decode()))
+        assert (first.live.start, first.live.until) == (receipt.recorded_at, second.recorded_at)
+        assert {one.axis for one in found.differences} == {"current", "in_force"}
         assert stored(store) == (harmed if check_only else right)
     assert runner.rebuild().live_equal
+
+
+def test_the_same_steps_in_other_bytes_are_a_difference(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
+    submit(ledger, change())
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    settings = next(row.settings for row in stored(store)[1] if row.subject == "org:acme")
+    blob = msgspec.msgpack.decode(settings)
+    blob["training.opt_in"][1] = blob["training.opt_in"][0]
+    alter(
+        ledger, "UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", msgspec.msgpack.encode(blob)
+    )
+    assert_right(ledger, store)
+    (found,) = runner.rebuild().differences
+    assert (found.subject, found.live) == ("org:acme", Unlike("the same steps in other bytes"))
 
 
 @pytest.mark.parametrize(
     ("harm", "found"),
     [
-        ("DELETE FROM {timelines_steps} WHERE subject = 'org:acme'", "org:acme"),
-        ("UPDATE {timelines_steps} SET change = 'x' WHERE subject = 'org:acme'", "org:acme"),
-        ("INSERT INTO {timelines_steps} VALUES ('org:none', 's', 'current', 1, 2, 3, 'x')", "org:none"),
-        ("UPDATE {timelines_subjects} SET position = 999999 WHERE subject = 'org:acme'", "org:acme"),
-        ("DELETE FROM {timelines_subjects} WHERE subject = 'org:acme'", "org:acme"),
-        ("INSERT INTO {timelines_subjects} VALUES ('org:none', 1, 1)", "org:none"),
+        ("UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", "org:acme"),
+        ("INSERT INTO {timelines_blocks} VALUES ('org:none', 's', 'current', 1, 2, 3, ?)", "org:none"),
+        ("DELETE FROM {timelines_blocks} WHERE subject = 'org:long' AND ? IS NOT NULL", "org:long"),
+        ("UPDATE {timelines_blocks} SET steps = ? WHERE subject = 'org:long' AND number = 0", "org:long"),
+        ("UPDATE {timelines_subjects} SET position = 999999 WHERE subject = 'org:acme' AND ? IS NOT NULL", "org:acme"),
+        ("DELETE FROM {timelines_subjects} WHERE subject = 'org:acme' AND ? IS NOT NULL", "org:acme"),
+        ("INSERT INTO {timelines_subjects} VALUES ('org:none', 1, 1, ?)", "org:none"),
     ],
 )
 def test_every_kind_of_harm_is_found_although_events_go_on(
@@ -81,8 +116,11 @@ def test_every_kind_of_harm_is_found_although_events_go_on(
 ) -> None:
     history, runner = History(ledger, clock, seed=8), Runner(ledger, store)
     history.go_on(30)
+    for number in range(BLOCK_STEPS + 5):
+        clock.now_us += 1
+        submit(ledger, change("org:long", value=number % 2 == 0))
     runner.catch_up()
-    alter(ledger, harm)
+    alter(ledger, harm, b"\x80")
     history.go_on(3)
     rebuilt = runner.rebuild()
     assert not rebuilt.live_equal

@@ -9,7 +9,7 @@ from eventsourcing.persistence import EventStore
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.codec import LedgerMapper, decode, leaf_hash, parse_leaf, position_of
-from ledger.deciding import decide
+from ledger.deciding import Streams, decide
 from ledger.drafts import Decided
 from ledger.errors import (
     NotFound,
@@ -165,8 +165,8 @@ def test_the_library_writes_through_its_event_store(ledger: Ledger, clock: Manua
     recorder = ledger.recorder
     assert isinstance(recorder, SQLiteLedgerRecorder | PostgresLedgerRecorder)
     store = EventStore(LedgerMapper(f"urn:inforce:{ORIGIN}"), recorder)
-    submissions = parse_submissions(change())
-    decided = decide(submissions, ledger._streams(submissions), now=NOW + 1, actor=OPERATOR, entropy=bytes)
+    streams = Streams(ledger.catalog(), recorder.versions(["org:acme", "catalog:settings"]))
+    decided = decide(parse_submissions(change()), streams, now=NOW + 1, actor=OPERATOR, entropy=bytes)
     (recording,) = store.put(decided.drafts, decided=decided, clock=clock)
     assert recording.notification.id == GENESIS + 1
     assert ledger.head().position == GENESIS + 1

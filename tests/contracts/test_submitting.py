@@ -1,5 +1,6 @@
 """A submission is recorded once, however often it is sent; whole or not at all; at a moment after all before it."""
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from ledger.errors import (
     BadInput,
     BadSubmission,
     IdempotencyKeyReused,
+    LedgerUnavailable,
     SubmissionInFlight,
 )
 from ledger.opening import open_ledger
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from ledger.submissions import parse_submissions
 from ledger.times import format_time
@@ -77,21 +80,24 @@ def test_a_retry_while_the_first_is_being_recorded_is_told_so(ledger: Ledger, mo
     assert submit(ledger, change(), idempotency=key("k"))[0].version == 1
 
 
+@pytest.mark.parametrize("seen", [True, False])
 @pytest.mark.parametrize("expected_version", [None, 0])
 def test_the_same_submission_through_two_ledgers_at_once_is_recorded_once(
-    database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, expected_version: int | None
+    database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, expected_version: int | None, seen: bool
 ) -> None:
+    """`seen`: whether the decision is made on a ledger that holds the other's already."""
     body = change() if expected_version is None else change(expected_version=expected_version)
     with open_ledger(database_url) as other:
-        streams = ledger._streams
+        standing = ledger.recorder.standing
         done: list[Any] = []
 
-        def other_is_quicker(submissions: Any) -> Any:
+        def other_is_quicker(*arguments: Any) -> Any:
+            before = standing(*arguments)
             if not done:
                 done.append(submit(other, body, idempotency=key("k")))
-            return streams(submissions)
+            return standing(*arguments) if seen else before
 
-        monkeypatch.setattr(ledger, "_streams", other_is_quicker)
+        monkeypatch.setattr(ledger.recorder, "standing", other_is_quicker)
         assert submit(ledger, body, idempotency=key("k")) == done[0]
     assert len(ledger.stream("org:acme")) == 1
 
@@ -125,17 +131,24 @@ def test_a_bad_tenth_item_writes_nothing_and_is_named(ledger: Ledger) -> None:
     assert ledger.recorder.personal(list(range(100))) == {}
 
 
-def test_a_failure_after_the_events_were_inserted_leaves_nothing(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_arguments: Any) -> None:
-        raise RuntimeError("after the insert")
-
-    module = type(ledger.recorder).__module__
-    monkeypatch.setattr(f"{module}._insert_personal", broken)
-    with pytest.raises(RuntimeError, match="after the insert"):
+def test_a_failure_after_the_events_were_inserted_leaves_nothing(ledger: Ledger) -> None:
+    sqlite = isinstance(ledger.recorder, SQLiteLedgerRecorder)
+    with ledger.recorder.transaction(commit=True) as cursor:
+        for statement in _FAILING_SQLITE if sqlite else _FAILING_POSTGRESQL:
+            cursor.execute(statement)
+    with pytest.raises((LedgerUnavailable, sqlite3.IntegrityError), match="after the insert"):
         submit(ledger, change(reason="a reason"))
     assert ledger.head().position == GENESIS
+    assert submit(ledger, change())[0].position == GENESIS + 1
+
+
+_FAILING_SQLITE = (
+    "CREATE TRIGGER failing BEFORE INSERT ON personal_data BEGIN SELECT RAISE(ABORT, 'after the insert'); END",
+)
+_FAILING_POSTGRESQL = (
+    "CREATE FUNCTION failing() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'after the insert'; END$$",
+    "CREATE TRIGGER failing BEFORE INSERT ON inforce.personal_data EXECUTE FUNCTION failing()",
+)
 
 
 def test_no_submission_is_a_bad_submission(ledger: Ledger) -> None:

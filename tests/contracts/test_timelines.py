@@ -6,18 +6,20 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ledger.clock import ManualClock
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.runner import Runner
 from projections.timelines import TimelineStore, open_timelines
-from projections.timelines.contract import LIVE, REBUILD, Axis, NotStored, NotThere, OtherFormat
-from tests.support.histories import History, alter, expected, stored
+from projections.timelines.contract import LIVE, OLD, REBUILD, Axis, NotStored, NotThere, OtherFormat
+from tests.support.histories import History, alter, assert_right, expected, stored
 from tests.support.ledgers import NOW, change, submit
 
 
@@ -87,7 +89,7 @@ def test_timelines_that_were_dropped_are_missed_and_made_again(ledger: Ledger, s
 
 
 def test_half_a_set_of_tables_is_made_whole(ledger: Ledger, store: TimelineStore) -> None:
-    alter(ledger, "DROP TABLE {timelines_subjects}")
+    alter(ledger, "DROP TABLE {timelines_blocks}")
     with store.writing(LIVE) as tables:
         tables.create(LIVE)
     assert stored(store) == (0, [], [])
@@ -95,11 +97,70 @@ def test_half_a_set_of_tables_is_made_whole(ledger: Ledger, store: TimelineStore
 
 def test_rows_of_another_format_are_never_read(ledger: Ledger, store: TimelineStore, history: History) -> None:
     alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
-    again = open_timelines(ledger)
     with pytest.raises(OtherFormat, match="another version of inforce"):
-        again.subject("org:acme")
+        store.subject("org:acme")
     with pytest.raises(NotStored):
-        Runner(ledger, again).catch_up()
+        Runner(ledger, store).catch_up()
+
+
+def as_version_1_left_them(ledger: Ledger) -> None:
+    """The live tables in the form of the first release, up to date with the ledger."""
+    for table in ("subjects", "blocks", "tracking"):
+        alter(ledger, f"DROP TABLE {{timelines_{table}}}")
+    alter(
+        ledger,
+        "CREATE TABLE {timelines_steps} (subject TEXT NOT NULL, setting TEXT NOT NULL, axis TEXT NOT NULL,"
+        " start_us BIGINT NOT NULL, until_us BIGINT NOT NULL, position BIGINT NOT NULL, change TEXT NOT NULL,"
+        " PRIMARY KEY (subject, setting, axis, start_us))",
+    )
+    alter(
+        ledger,
+        "CREATE TABLE {timelines_subjects} (subject TEXT PRIMARY KEY, version BIGINT NOT NULL,"
+        " position BIGINT NOT NULL)",
+    )
+    alter(ledger, "CREATE TABLE {timelines_tracking} (name TEXT PRIMARY KEY, position BIGINT NOT NULL)")
+    for number in range(3):
+        alter(ledger, "INSERT INTO {timelines_subjects} VALUES (?, 1, 1)", f"org:o{number}")
+    alter(ledger, "INSERT INTO {timelines_steps} VALUES ('org:o1', 'training.opt_in', 'current', 1, 2, 3, '[]')")
+    alter(ledger, "INSERT INTO {timelines_tracking} VALUES ('steps.v1', ?)", ledger.head().position)
+
+
+def test_timelines_of_an_older_form_are_made_anew_by_whoever_may_write(
+    ledger: Ledger, database_url: str, store: TimelineStore, history: History
+) -> None:
+    right = stored(store)
+    as_version_1_left_them(ledger)
+    if database_url.startswith("sqlite"):
+        with (
+            open_ledger(database_url + "?mode=ro") as reader,
+            pytest.raises(LedgerUnavailable, match=r"has those of another version, and none can be made: .*read-only"),
+        ):
+            open_timelines(reader)
+    again = open_timelines(ledger)
+    assert again.tracked() == 0
+    Runner(ledger, again).catch_up()
+    assert stored(again) == right
+    assert_right(ledger, again)
+    with again.writing(OLD) as tables:
+        assert not tables.exists(OLD)
+
+
+def test_what_was_replaced_is_cleared_away_in_small_pieces(
+    ledger: Ledger, store: TimelineStore, history: History
+) -> None:
+    if not isinstance(ledger.recorder, SQLiteLedgerRecorder):
+        pytest.skip("PostgreSQL takes a table away at once")
+    with store.writing(LIVE, OLD) as tables:
+        tables.set_aside(LIVE)
+        tables.create(LIVE)
+    pieces = 0
+    while True:
+        with store.writing(OLD) as tables:
+            if tables.clear_old(2):
+                break
+        pieces += 1
+    assert pieces > 2
+    assert stored(store) == (0, [], [])
 
 
 # Asking
@@ -208,7 +269,7 @@ def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineS
         assert tables.tracked() == position
         before = tables.timelines(["account:u1", "org:acme"])
         rows = list(tables.rows())
-        assert {row.position for row in rows} <= set(range(1, position + 1))
+        assert max(row.position for row in rows) == position
     assert store.several(["account:u1", "org:acme"])[1] != before
 
 
@@ -220,15 +281,22 @@ def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, hist
 @pytest.mark.parametrize(
     "harm",
     [
-        "UPDATE {timelines_steps} SET change = 'not a change'",
-        "UPDATE {timelines_steps} SET until_us = start_us",
-        "UPDATE {timelines_steps} SET position = position + 1",
+        b"not msgpack",
+        msgspec.msgpack.encode({"training.opt_in": "no steps"}),
+        # Steps that do not begin at the beginning, go backwards, are not as many as their changes, or none.
+        msgspec.msgpack.encode({"training.opt_in": [[0, [5], [None]], None]}),
+        msgspec.msgpack.encode({"training.opt_in": [[0, [BEGINNING, 9, 5], [None, None, None]], None]}),
+        msgspec.msgpack.encode({"training.opt_in": [[0, [BEGINNING], [None, None]], None]}),
+        msgspec.msgpack.encode({"training.opt_in": [[0, [], []], None]}),
+        # A change that is not among the current ones, and a block that is not there.
+        msgspec.msgpack.encode({"training.opt_in": [[0, [BEGINNING], [None]], [0, [BEGINNING], [7]]]}),
+        msgspec.msgpack.encode({"training.opt_in": [[1, [5], [None]], None]}),
     ],
 )
 def test_rows_that_make_no_timeline_are_refused(
-    ledger: Ledger, store: TimelineStore, history: History, harm: str
+    ledger: Ledger, store: TimelineStore, history: History, harm: bytes
 ) -> None:
-    alter(ledger, harm)
+    alter(ledger, "UPDATE {timelines_subjects} SET settings = ?", harm)
     with pytest.raises(LedgerCorrupt, match="the stored timelines of org:acme cannot be right; run inforce rebuild"):
         store.subject("org:acme")
 
@@ -258,19 +326,15 @@ def test_a_transaction_that_fails_leaves_nothing(store: TimelineStore, history: 
     assert stored(store) == before
 
 
-def test_differences_name_the_rows_of_both_sides(ledger: Ledger, store: TimelineStore, history: History) -> None:
-    _, rows, heads = stored(store)
+def test_the_subjects_that_differ_are_found(ledger: Ledger, store: TimelineStore, history: History) -> None:
+    _, rows, _ = stored(store)
+    names = [row.subject for row in rows]
     with store.writing(LIVE, REBUILD) as tables:
         tables.create(REBUILD)
-        first = tables.differences(3)
-        assert [one.live for one in first] == [heads[0], *[row for row in rows if row.subject == heads[0].subject][:2]]
-        assert {one.rebuilt for one in first} == {None}
-        everything = tables.differences(100_000)
-        assert sorted(str(one.live) for one in everything) == sorted(str(row) for row in [*rows, *heads])
-        some = tables.differences(100_000, among=["org:acme", "org:beta"], but=["org:beta"])
-        assert {one.subject for one in some} == {"org:acme"}
-        assert tables.differences(100_000, among=[]) == []
-        assert tables.moved(0) == {row.subject for row in heads}
+        assert tables.differing(3) == names[:3]
+        assert tables.differing(100_000) == names
+        assert tables.differing(100_000, among=["org:acme", "org:beta"], but=["org:beta"]) == ["org:acme"]
+        assert tables.differing(100_000, among=[]) == []
 
 
 def test_sqlite_users_need_no_psycopg(tmp_path: Path) -> None:

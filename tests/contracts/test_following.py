@@ -1,0 +1,287 @@
+"""Waiting for a position, whoever records it: woken at once, by the poll where no word comes, never too early."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+
+from ledger import following
+from ledger.errors import LedgerUnavailable, PositionNotReached
+from ledger.opening import open_ledger
+from ledger.recorders.contract import Watch
+from ledger.store import Ledger
+from tests.support.ledgers import GENESIS, change, submit
+
+LONG_S = 20.0
+SHORT_S = 0.05
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "inforce-follow"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    yield
+    until(lambda: not watchers())
+
+
+def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+@contextmanager
+def waiting(ledger: Ledger, position: int, timeout_s: float = LONG_S) -> Iterator[Callable[[], float]]:
+    """Somebody waits in a thread: the yielded call ends when they do, and answers how long it took from the call."""
+
+    def wait() -> float:
+        ledger.at_least(position, timeout_s)
+        return time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(wait)
+        until(lambda: waits.done() or ledger.follower._waiters)
+
+        def ended() -> float:
+            began = time.monotonic()
+            return max(0.0, waits.result(LONG_S) - began)
+
+        yield ended
+
+
+def test_what_is_there_is_not_waited_for(database_url: str, ledger: Ledger) -> None:
+    submit(ledger, change())
+    with open_ledger(database_url) as other:
+        for position in (0, 1, GENESIS, GENESIS + 1):
+            ledger.at_least(position, 0)
+            other.at_least(position, 0)
+    assert not watchers()
+
+
+def test_the_next_position_is_not_reached_and_both_are_named(ledger: Ledger) -> None:
+    with pytest.raises(PositionNotReached, match=f"position {GENESIS} and did not reach {GENESIS + 1}") as told:
+        ledger.at_least(GENESIS + 1, SHORT_S)
+    assert (told.value.at_least, told.value.position) == (GENESIS + 1, GENESIS)
+    submit(ledger, change())
+    ledger.at_least(GENESIS + 1, 0)
+    with pytest.raises(PositionNotReached):
+        ledger.at_least(GENESIS + 2, SHORT_S)
+
+
+def test_what_this_process_records_wakes_at_once(ledger: Ledger) -> None:
+    with waiting(ledger, GENESIS + 1) as ended:
+        submit(ledger, change())
+        assert ended() < 0.2
+
+
+def test_what_another_records_wakes_too(database_url: str, ledger: Ledger) -> None:
+    with open_ledger(database_url) as other, waiting(ledger, GENESIS + 3) as ended:
+        submit(other, change())
+        time.sleep(3 * following.POLL_S)
+        assert ledger.follower._waiters, "it is one short of two more"
+        submit(other, change(), change("org:b"))
+        assert ended() < LONG_S / 2
+
+
+def test_on_postgresql_word_of_an_append_comes_long_before_the_poll(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL_S", 3600.0)
+    with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
+        for number in range(1, 21):
+            with waiting(ledger, GENESIS + number) as ended:
+                until(lambda: listening(postgres_url))
+                submit(other, change())
+                assert ended() < LONG_S / 2
+
+
+def test_word_of_an_append_that_comes_while_the_head_is_read_is_not_lost(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
+        watch: Any = ledger.recorder.watch()
+        woken, waker = socket.socketpair()
+        with woken, waker:
+            watch.head()
+            submit(other, change())
+            # Its answer brings the notification along.
+            watch._connection.execute("SELECT 1")
+            began = time.monotonic()
+            watch.wait(LONG_S, woken)
+            assert time.monotonic() - began < LONG_S / 2
+            assert watch.head().position == GENESIS + 1
+        watch.close()
+
+
+def test_a_notification_alone_is_not_believed(postgres_url: str) -> None:
+    with open_ledger(postgres_url, create=True) as ledger, psycopg.connect(postgres_url, autocommit=True) as anybody:
+        with waiting(ledger, GENESIS + 1, 1.0) as ended:
+            for payload in ("", "999999", "nonsense", "-1"):
+                anybody.execute("SELECT pg_notify('inforce', %s)", (payload,))
+            with pytest.raises(PositionNotReached):
+                ended()
+        assert ledger.follower.position == GENESIS
+
+
+def backends(url: str) -> list[tuple[int, str]]:
+    with psycopg.connect(url, autocommit=True) as admin:
+        return admin.execute(
+            "SELECT pid, application_name FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND query <> ''"
+        ).fetchall()
+
+
+def listening(url: str) -> list[int]:
+    return [pid for pid, name in backends(url) if name == "inforce follow"]
+
+
+def another_listens(url: str, than: int) -> bool:
+    return any(pid != than for pid in listening(url))
+
+
+def test_a_watch_that_is_cut_off_finds_what_was_recorded_meanwhile_and_listens_again(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
+        with ledger.follower.following():
+            for round_ in range(5):
+                until(lambda: listening(postgres_url))
+                (pid,) = listening(postgres_url)
+                with waiting(ledger, GENESIS + 1 + round_) as ended, psycopg.connect(postgres_url) as admin:
+                    admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+                    submit(other, change())
+                    assert ended() < LONG_S / 2
+                until(partial(another_listens, postgres_url, pid))
+        until(lambda: not listening(postgres_url))
+    assert "begins again" in caplog.text
+    assert "postgres" not in caplog.text.lower().replace("postgresql", "")
+
+
+def test_where_no_watch_can_be_had_the_ledger_is_still_looked_at(
+    database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left() -> Watch:
+        raise LedgerUnavailable("too many connections")
+
+    monkeypatch.setattr(ledger.recorder, "watch", none_left)
+    with open_ledger(database_url) as other, waiting(ledger, GENESIS + 1) as ended:
+        submit(other, change())
+        assert ended() < LONG_S / 2
+    assert caplog.text.count("too many connections") == 1, "said once, not at every attempt"
+
+
+def test_many_wait_with_one_thread_and_one_connection(database_url: str, ledger: Ledger) -> None:
+    before = len(backends(database_url)) if database_url.startswith("postgresql") else 0
+
+    async def wait_for_all() -> None:
+        waits = [asyncio.create_task(ledger.follower.reached(GENESIS + 1 + n % 3, LONG_S)) for n in range(300)]
+        await asyncio.sleep(0.2)
+        assert len(watchers()) == 1
+        if database_url.startswith("postgresql"):
+            assert len(backends(database_url)) == before + 1
+        with open_ledger(database_url) as other:
+            for number in range(1, 4):
+                await asyncio.to_thread(submit, other, change())
+                await asyncio.gather(*(wait for n, wait in enumerate(waits) if n % 3 < number))
+                assert all(wait.done() == (n % 3 < number) for n, wait in enumerate(waits))
+            until(lambda: not watchers())
+
+    asyncio.run(wait_for_all())
+
+
+def test_who_gives_up_leaves_nothing_behind(ledger: Ledger) -> None:
+    async def give_up() -> None:
+        waits = [asyncio.create_task(ledger.follower.reached(GENESIS + 9, LONG_S)) for _ in range(10)]
+        await asyncio.sleep(0.05)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        with pytest.raises(PositionNotReached):
+            await ledger.follower.reached(GENESIS + 1, SHORT_S)
+
+    asyncio.run(give_up())
+    assert not ledger.follower._waiters
+    until(lambda: not watchers())
+
+
+def test_a_loop_that_ended_is_no_reason_to_fail(ledger: Ledger) -> None:
+    loop = asyncio.new_event_loop()
+    wait = loop.create_task(ledger.follower.reached(GENESIS + 1, LONG_S))
+    loop.run_until_complete(asyncio.sleep(0))
+    wait.cancel()
+    with suppress(asyncio.CancelledError):
+        loop.run_until_complete(wait)
+    left = ledger.follower._waiting(GENESIS + 1, lambda: following._wake(loop, loop.create_future()))
+    with left:
+        loop.close()
+        submit(ledger, change())
+
+
+def test_whoever_waits_when_the_ledger_is_closed_is_told(database_url: str) -> None:
+    ledger = open_ledger(database_url, create=True)
+    with waiting(ledger, GENESIS + 1) as ended:
+        ledger.close()
+        with pytest.raises(LedgerUnavailable, match="closed"):
+            ended()
+    assert not watchers()
+    if database_url.startswith("postgresql"):
+        until(lambda: not backends(database_url))
+
+
+def test_following_keeps_one_watch_from_wait_to_wait(database_url: str, ledger: Ledger) -> None:
+    async def follow() -> None:
+        with ledger.follower.following():
+            (thread,) = watchers()
+            for number in range(1, 6):
+                wait = asyncio.create_task(ledger.follower.reached(GENESIS + number, LONG_S))
+                with open_ledger(database_url) as other:
+                    await asyncio.to_thread(submit, other, change())
+                await wait
+                assert watchers() == [thread]
+
+    asyncio.run(follow())
+    until(lambda: not watchers())
+
+
+def test_waiting_and_giving_up_at_random_never_misses_a_position(database_url: str, ledger: Ledger) -> None:
+    """Threads come and go while others record: the watch begins and ends hundreds of times."""
+    rounds = 60
+
+    def wait(number: int) -> None:
+        for position in range(GENESIS + 1, GENESIS + 1 + rounds):
+            with suppress(PositionNotReached):
+                ledger.at_least(position, 0.001 * (number % 3))
+            ledger.at_least(position, LONG_S)
+
+    with open_ledger(database_url) as other, ThreadPoolExecutor(6) as pool:
+        waits = [pool.submit(wait, number) for number in range(6)]
+        for _ in range(rounds):
+            submit(other, change())
+            time.sleep(0.002)
+        for done in waits:
+            done.result(60)
+
+
+@pytest.mark.parametrize("after", [0, 1, 17, 18, 19, 20, 23, 24, 25, 10**17])
+def test_the_feed_of_one_subject_begins_behind_any_position(ledger: Ledger, after: int) -> None:
+    for subject in ("org:a", "org:b", "org:a", "org:b", "org:b", "org:a", "org:a"):
+        submit(ledger, change(subject))
+    for subject in ("org:a", "org:b", "org:nobody", "catalog:settings"):
+        wanted = [entry for entry in ledger.stream(subject) if entry.position > after]
+        assert ledger.subject_page(subject, after) == wanted
+        assert ledger.subject_page(subject, after, 2) == wanted[:2]
+        until_21 = [entry for entry in wanted if entry.position <= 21]
+        assert ledger.subject_page(subject, after, until=21) == until_21
+        version = ledger.recorder.version_at(subject, after)
+        assert version == len([entry for entry in ledger.stream(subject) if entry.position <= after])

@@ -1,0 +1,159 @@
+"""A rebuild by several processes is the same as by one, and ends with the one that began it."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ledger.clock import ManualClock
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from projections.rebuilding.folding import Folded, Read, fold_ranges
+from projections.rebuilding.rebuild import rebuild
+from projections.rebuilding.sorting import Range, ranges
+from projections.rebuilding.workers import Workers, fold_in_workers
+from projections.runner import Runner
+from projections.timelines import TimelineStore
+from projections.timelines.contract import REBUILD, NotThere
+from tests.support.histories import History, alter, assert_right, stored
+from tests.support.ledgers import NOW, ORIGIN, change, submit
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def history(ledger: Ledger, clock: ManualClock) -> History:
+    history = History(ledger, clock, seed=21)
+    history.go_on(80)
+    return history
+
+
+def test_any_number_of_processes_and_any_cut_store_the_same_bytes(
+    ledger: Ledger, store: TimelineStore, database_url: str, history: History
+) -> None:
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    live = stored(store)
+    for count, bucket_events in ((2, 10), (3, 1), (5, 1000)):
+        rebuilt = rebuild(
+            runner, workers=Workers(database_url, count), bucket_events=bucket_events, workers_events_min=0
+        )
+        assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
+        assert stored(store) == live
+    assert_right(ledger, store)
+
+
+def test_every_event_is_read_once_whatever_fits_in_memory(ledger: Ledger, history: History) -> None:
+    head = ledger.head().position
+    whole = list(fold_ranges(ledger.recorder, head, [Range("", None)]))
+    rows = [row for one in whole if isinstance(one, Folded) for row in one.rows]
+    for bucket_events in (1, 7, 50):
+        for held_events in (1, 5, 10_000):
+            cut = ranges(ledger.recorder, head, bucket_events)
+            said = list(fold_ranges(ledger.recorder, head, cut, held_events=held_events))
+            assert sum(one.events for one in said if isinstance(one, Read)) == head
+            assert sum(one.events for one in said if isinstance(one, Folded)) == head
+            assert [row for one in said if isinstance(one, Folded) for row in one.rows] == rows
+
+
+def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: History) -> None:
+    cut = ranges(ledger.recorder, ledger.head().position, 5)
+    assert len(cut) > 3
+    assert (cut[0].above, cut[-1].upto) == ("", None)
+    assert [one.upto for one in cut[:-1]] == [one.above for one in cut[1:]]
+    assert [one.above for one in cut] == sorted({one.above for one in cut})
+
+
+def test_what_a_process_stumbles_over_is_named_by_position(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str, history: History
+) -> None:
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    before = stored(store)
+    head = ledger.head()
+    assert head.recorded_at is not None
+    alter(
+        ledger,
+        "INSERT INTO {events} (position, originator_id, originator_version, topic, state, recorded_at, leaf_hash)"
+        " VALUES (?,?,?,?,?,?,?)",
+        *(head.position + 1, "org:poison", 1, "unheard.of", b"{}", head.recorded_at + 1, bytes(32)),
+    )
+    clock.now_us += 10
+    submit(ledger, change())
+    with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
+        rebuild(runner, workers=Workers(database_url, 2), bucket_events=20, workers_events_min=0)
+    assert stored(store) == before
+    with pytest.raises(NotThere):
+        stored(store, REBUILD)
+
+
+def test_a_process_that_is_gone_is_missed(
+    ledger: Ledger, store: TimelineStore, database_url: str, history: History
+) -> None:
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    before = stored(store)
+
+    def kill_the_workers(_position: int, _head: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(LedgerUnavailable, match=r"a process of the rebuild is gone \(exit code -9\)"):
+        rebuild(
+            runner,
+            workers=Workers(database_url, 2),
+            bucket_events=1,
+            workers_events_min=0,
+            progress=kill_the_workers,
+        )
+    assert stored(store) == before
+
+
+def test_no_room_for_the_temporary_file_is_said(
+    ledger: Ledger, store: TimelineStore, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    cut = ranges(ledger.recorder, ledger.head().position, 10)
+    with pytest.raises(LedgerUnavailable, match=r"the temporary file in /nowhere cannot be used .*TMPDIR"):
+        list(fold_ranges(ledger.recorder, ledger.head().position, cut, held_events=10))
+
+
+def read_for_ever(url: str, file: str) -> None:
+    """A parent of two workers, which it leaves hanging with nobody to read what they say."""
+    with open_ledger(url) as ledger:
+        head = ledger.head().position
+        said = fold_in_workers(Workers(url, 2), head, ranges(ledger.recorder, head, 20))
+        next(said)
+        Path(file).write_text(" ".join(str(child.pid) for child in multiprocessing.active_children()))
+        time.sleep(60)
+
+
+def test_workers_end_with_the_process_that_began_them(tmp_path: Path) -> None:
+    url, file = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "pids"
+    with open_ledger(url, create=True, clock=ManualClock(NOW), origin=ORIGIN) as ledger:
+        clock = ledger.clock
+        assert isinstance(clock, ManualClock)
+        for number in range(400):
+            clock.now_us += 1
+            # More than a pipe holds, so that the workers wait to be heard.
+            submit(ledger, *[change(f"org:o{number}.{n}", reason="x" * 100) for n in range(10)])
+    process = SPAWN.Process(target=read_for_ever, args=(url, str(file)))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [int(pid) for pid in file.read_text().split()]
+    assert workers
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    while any(
+        Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in workers
+    ):
+        assert time.monotonic() < deadline, "a worker went on for nobody"
+        time.sleep(0.01)

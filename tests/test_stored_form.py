@@ -1,0 +1,201 @@
+"""The stored form of timelines: what is read back is what was stored, and the bytes do not tell how it grew."""
+
+from collections.abc import Callable, Iterable
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given, settings
+
+from ledger.times import BEGINNING
+from projections.changes import Assertion, Change, Retraction
+from projections.in_force import Timelines, extend, fold_both, nothing
+from projections.timelines.contract import Axis, BlockRow
+from projections.timelines.form import (
+    BLOCK_STEPS,
+    Part,
+    Stored,
+    all_stored,
+    encoded,
+    held_at,
+    part,
+    settings_of,
+    stored_form,
+    timelines_of,
+)
+
+SUBJECT, SETTING = "org:acme", "training.opt_in"
+SPAN = 400
+
+
+def change(position: int, recorded_at: int, start: int, until: int | None = None, value: bool | None = True) -> Change:
+    return Change(position, position, f"id-{position}", recorded_at, "alice", SETTING, value, start, until)
+
+
+class Kept:
+    """One setting as a database keeps it: its member of the row, and its blocks. Counts what is read."""
+
+    def __init__(self) -> None:
+        self.settings = encoded({})
+        self.blocks: dict[tuple[str, int], BlockRow] = {}
+        self.blocks_read = 0
+        self.known: list[Change] = []
+
+    def load(self, first: int) -> list[BlockRow]:
+        found = [row for (_, number), row in sorted(self.blocks.items()) if number >= first]
+        self.blocks_read += len(found)
+        return found
+
+    def say(self, *news: Assertion) -> None:
+        held = settings_of(SUBJECT, self.settings)
+        reach = min(
+            min(said.effective_from, said.recorded_at) if isinstance(said, Change) else BEGINNING for said in news
+        )
+        old = part(SUBJECT, held.pop(SETTING, None), reach, self.load)
+        grown = extend(old.timelines, self.known, news)
+        stored, blocks = stored_form(SUBJECT, SETTING, old._replace(timelines=grown))
+        if stored is not None:
+            held[SETTING] = stored
+        self.settings = encoded(held)
+        self.blocks = {key: row for key, row in self.blocks.items() if key[1] < old.first}
+        self.blocks |= {(row.axis, row.number): row for row in blocks}
+
+    def everything(self) -> tuple[bytes, list[BlockRow]]:
+        return self.settings, sorted(self.blocks.values())
+
+    def timelines(self) -> dict[str, Timelines]:
+        return timelines_of(SUBJECT, self.settings, self.blocks.values())
+
+
+def at_once(said: Iterable[Assertion]) -> tuple[bytes, list[BlockRow]]:
+    folded = fold_both(said).get(SETTING)
+    if folded is None:
+        return encoded({}), []
+    stored, blocks = stored_form(SUBJECT, SETTING, Part(0, folded, False))
+    return encoded({} if stored is None else {SETTING: stored}), sorted(blocks)
+
+
+def ordinary(count: int) -> list[Assertion]:
+    return [change(n, 10 * n, 10 * n, value=n % 2 == 0) for n in range(1, count + 1)]
+
+
+SAID = st.tuples(
+    st.sampled_from(["now", "now", "now", "now", "schedule", "backdate", "far", "bounded", "clear", "retract"]),
+    st.integers(0, SPAN),
+    st.integers(1, 30),
+)
+HISTORIES = st.tuples(
+    # What came before: enough to lie about the edges of blocks.
+    st.sampled_from([0, 1, 62, 63, 64, 65, 127, 128, 129, 200]),
+    st.lists(SAID, max_size=30),
+    st.lists(st.integers(1, 40), min_size=1),
+)
+
+
+def written(before: int, more: list[tuple[str, int, int]]) -> list[Assertion]:
+    said = ordinary(before)
+    gone: set[int] = set()
+    for how, offset, length in more:
+        position = len(said) + 1
+        now = 10 * position
+        match how:
+            case "retract":
+                target = said[offset % len(said)] if said else None
+                if isinstance(target, Change) and target.position not in gone:
+                    gone.add(target.position)
+                    said.append(Retraction(position, position, f"id-{position}", now, "bob", SETTING, target.event_id))
+            case "schedule":
+                said.append(change(position, now, now + offset))
+            case "backdate":
+                said.append(change(position, now, now - length))
+            case "far":
+                said.append(
+                    change(position, now, now - 10 * offset, None if length % 2 else now - 10 * offset + length)
+                )
+            case "bounded":
+                said.append(change(position, now, now + offset % 7, now + 7 + length))
+            case _:
+                said.append(change(position, now, now, value=None if how == "clear" else length % 2 == 0))
+    return said
+
+
+@settings(max_examples=60)
+@given(HISTORIES)
+@example((64, [("far", 400, 3)], [1]))
+# A block of the same steps that ends earlier on one axis.
+@example((128, [("backdate", 0, 11)], [1]))
+@example((130, [("backdate", 0, 5), ("retract", 0, 1)], [130, 1, 1]))
+def test_any_way_of_growing_comes_to_the_same_bytes(history: tuple[int, list[tuple[str, int, int]], list[int]]) -> None:
+    before, more, sizes = history
+    said = written(before, more)
+    grown = Kept()
+    at, turn = 0, 0
+    while at < len(said):
+        size = sizes[turn % len(sizes)]
+        grown.say(*said[at : at + size])
+        at, turn = at + size, turn + 1
+    assert grown.everything() == at_once(said)
+    folded = {setting: both for setting, both in fold_both(said).items() if any(any(t.changes) for t in both)}
+    assert grown.timelines() == folded
+    for axis in ("current", "in_force"):
+        assert_held(grown, axis, folded.get(SETTING, nothing()))
+
+
+def assert_held(stored: Kept, axis: Axis, both: Timelines) -> None:
+    timeline = both.current if axis == "current" else both.in_force
+    raw = settings_of(SUBJECT, stored.settings).get(SETTING)
+    if raw is None:
+        assert timeline.changes == [None]
+        return
+    member: Stored = all_stored(SUBJECT, stored.settings)[SETTING]
+    for instant in {near for start in timeline.starts for near in (start - 1, start, start + 1) if near >= BEGINNING}:
+        covering = {row.axis: row.steps for row in stored.blocks.values() if row.start <= instant < row.until}
+        assert held_at(SUBJECT, member, axis, instant, covering) == timeline.at(instant)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks"), [(0, 0), (1, 0), (62, 0), (63, 0), (64, 1), (65, 1), (127, 1), (128, 2), (129, 2)]
+)
+def test_a_block_is_cut_off_when_a_step_is_left_over(changes: int, blocks: int) -> None:
+    """The first step is the time before the first word."""
+    _, rows = at_once(ordinary(changes))
+    assert len(rows) == blocks
+    for row, number in zip(rows, range(blocks), strict=True):
+        assert (row.axis, row.number) == ("current", number)
+
+
+def test_one_more_event_reads_no_block_however_long_the_history_is() -> None:
+    grown = Kept()
+    sizes = []
+    for said in ordinary(20 * BLOCK_STEPS):
+        grown.say(said)
+        sizes.append(len(grown.settings))
+    assert len(grown.blocks) == 20
+    assert grown.blocks_read <= 1
+    assert max(sizes) < 6000
+
+
+def test_an_update_reads_as_far_back_as_it_reaches() -> None:
+    grown = Kept()
+    grown.say(*ordinary(20 * BLOCK_STEPS))
+    now = 10 * (20 * BLOCK_STEPS + 1)
+    grown.blocks_read = 0
+    grown.say(change(20 * BLOCK_STEPS + 1, now, now - 10 * BLOCK_STEPS))
+    assert 1 <= grown.blocks_read <= 4
+    # What was in force stays what it was: of its blocks, only those that are not the current ones are kept.
+    assert len([row for row in grown.blocks.values() if row.axis == "in_force"]) <= 2
+
+
+def test_both_axes_are_one_where_nothing_was_backdated() -> None:
+    grown = Kept()
+    grown.say(*ordinary(150))
+    ((_, both),) = grown.timelines().items()
+    assert both.current is both.in_force
+
+
+def never(_: int) -> list[BlockRow]:
+    raise AssertionError("no block is to be read")
+
+
+def test_the_first_word_reads_nothing() -> None:
+    loads: Callable[[int], list[BlockRow]] = never
+    assert part(SUBJECT, None, BEGINNING, loads).timelines == nothing()
