@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
-from ledger.store import Receipt
 from ledger.times import BEGINNING, END, format_time
 from projections.changes import Change, Retraction
 from projections.decision import Decision, change_json, decision_json, retraction_json

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from api.problems import At, Refused
 
@@ -28,23 +28,47 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     """Raises `Refused` for a body of more than `bytes_max` bytes, or one that takes longer than `SECONDS_MAX`."""
     chunks: list[bytes] = []
     size = 0
+    length = _content_length(request)
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            async for chunk in request.stream():
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk = message.get("body", b"")
                 size += len(chunk)
                 if size <= bytes_max:
                     chunks.append(chunk)
                 elif size > DRAIN_MAX:
                     break
+                # Not one look more than needed: the server's word that this was all costs as much as the body did.
+                if size == length or not message.get("more_body", False):
+                    break
     except TimeoutError:
         raise Refused("body_too_slow", f"the body took longer than {SECONDS_MAX:.0f} seconds") from None
     if size > bytes_max:
         raise Refused("body_too_large", f"a body may have {bytes_max} bytes; send it in parts")
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def declared_bytes(request: Request, bytes_max: int) -> int:
+    """So many bytes the body may come to have in memory: what it says, or `bytes_max` where it says nothing."""
+    return min(_content_length(request) or bytes_max, bytes_max)
+
+
+def _content_length(request: Request) -> int | None:
+    """As the request says and the server holds it to; None where the body comes in chunks. Never 0: that one has to be
+    asked for, so that a caller who is gone is noticed."""
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            return int(value) or None if value.isdigit() else None
+    return None
 
 
 def _check_type(request: Request) -> None:
     content_type = request.headers.get("content-type", "")
+    if content_type == "application/json" and "content-encoding" not in request.headers:
+        return
     media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
     wrong = media_type != "application/json" or any(
         parameter not in ("", "charset=utf-8", 'charset="utf-8"') for parameter in parameters

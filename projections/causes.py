@@ -21,7 +21,7 @@ def between(
     if gone is not None and gone.effective_until is not None and gone.effective_until <= last:
         found[gone.position] = gone
     if known_at == IN_FORCE and gone is not None:
-        for said in _retractions(moment.assertions(earlier.subject, last)):
+        for said in _retractions(moment.footing.assertions(earlier.subject, last)):
             if said.recorded_at > first and said.retracts == gone.event_id:
                 found[said.position] = said
     return tuple(found[position] for position in sorted(found))
@@ -50,7 +50,7 @@ def _retracted_since(moment: Moment, known: SettingState, as_of: AsOf, *, of_any
     open change may reach further once a bounded one that it began in is gone."""
     since = [
         said
-        for said in _retractions(moment.assertions(known.subject))
+        for said in _retractions(moment.footing.assertions(known.subject))
         if said.recorded_at > as_of.known_at and said.setting == known.setting
     ]
     rested_on = [said for said in since if known.newest and said.retracts == known.newest.event_id]

@@ -13,8 +13,10 @@ How a verdict comes about:
 - A violation that rests on an event newer than the position that the gateway enforced, a retraction too, is
   `enforcement_lag`.
 
-Every bulk path must equal this function, row by row. Proved by tests/scenarios and tests/test_check.py (against a
-reference that shares no code with it).
+It is made of two steps, so that what they rest on can be kept: `ground` follows from the record's ids and the states
+alone and holds for every request by the same ids while those states do; `judge` looks at what was done. `check` is the
+one after the other, and the one meaning: every bulk path must equal it, row by row. Proved by tests/scenarios,
+tests/test_check.py (against a reference that shares no code with it) and tests/query/test_grounds.py.
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ _ORDER: Final = {reason: place for place, reason in enumerate(REASONS)}
 _PLATFORM: Final = DataPolicy("platform")
 
 
+JUDGED_MAX: Final = 8
+"""Of one ground: most requests are handled in one of a few ways."""
+
+
 class Breach(NamedTuple):
     """A reason against the request, and the settings that it rests on."""
 
@@ -65,39 +71,90 @@ class Breach(NamedTuple):
     rests_on: tuple[SettingState, ...]
 
 
+class Ground(NamedTuple):
+    """What a decision stands on before what was done is looked at.
+
+    `unresolved`: nobody can be said to govern, for this reason. `evidence` begins with the `scope_length` settings that
+    led to the governing subject. `asked`: the outcome of a question, and of every record where it is unresolved.
+    `judged`: outcomes of records without an enforced position, by what was done: kept by `judge`, which adds to them.
+    """
+
+    handling: Handling
+    asked: Outcome
+    judged: dict[Observed, Outcome]
+    denials: tuple[Breach, ...]
+    evidence: tuple[SettingState, ...]
+    scope_length: int
+    unresolved: Reason | None
+
+
 def check(record: RequestRecord, states: States) -> Outcome:
     """The decision on `record` with `states` at (record.at, some known_at)."""
+    return judge(record, ground(record, states), states)
+
+
+def ground(record: RequestRecord, states: States) -> Ground:
+    """What the decision on `record` stands on. Of the record only its ids are looked at."""
     scope = resolve(record, states)
-    governed_by = GovernedBy(scope.governing, scope.via)
     if scope.governing is None:
         assert scope.problem is not None
-        return _unresolved(governed_by, scope.problem, scope.evidence, states)
+        return _unresolved(GovernedBy(None, scope.via), scope.problem, scope.evidence, states)
     policy = {setting: states.setting(scope.governing, setting) for setting in POLICY}
     if any(state.source == "undefined" for state in policy.values()):
         return _unresolved(GovernedBy(None, scope.via), "before_first_record", scope.evidence, states)
     model = _model(record, states)
     evidence = (*scope.evidence, *policy.values(), *model.values())
     handling = _handling(policy, model)
+    denials = tuple(_denials(policy, model))
+    unknown: tuple[Reason, ...] = ("unknown_model",) if model and model[HOSTING].value is None else ()
+    reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
+    verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
+    asked = Outcome(verdict, GovernedBy(scope.governing, scope.via), handling, reasons, evidence, None)
+    return Ground(handling, asked, {}, denials, evidence, len(scope.evidence), None)
+
+
+def judge(record: RequestRecord, ground: Ground, states: States | None) -> Outcome:
+    """The decision on `record`, which stands on `ground`. `states` are those of the ground, and are only asked of a
+    record with an `enforced_position`: without one they may be None."""
+    observed = record.handling
+    if observed is None or ground.unresolved is not None:
+        return ground.asked
+    if record.enforced_position is not None:
+        return _judged(record, observed, ground, states)
+    outcome = ground.judged.get(observed)
+    if outcome is None:
+        outcome = _judged(record, observed, ground, states)
+        if len(ground.judged) < JUDGED_MAX:
+            ground.judged[observed] = outcome
+    return outcome
+
+
+def _judged(record: RequestRecord, observed: Observed, ground: Ground, states: States | None) -> Outcome:
+    scope_evidence = ground.evidence[: ground.scope_length]
+    found = {state.setting: state for state in ground.evidence[ground.scope_length :]}
+    policy = {setting: found[setting] for setting in POLICY}
+    model = {setting: found[setting] for setting in OF_MODEL} if HOSTING in found else {}
+    breaches = [*ground.denials, *_misdeeds(observed, ground.handling, policy, model)]
     unknown: set[Reason] = set()
-    if model and model[HOSTING].value is None:
+    if (model and model[HOSTING].value is None) or _provider_unknown(observed, policy, model):
         unknown.add("unknown_model")
-    breaches = [*_denials(policy, model)]
-    if record.handling is not None:
-        breaches += _misdeeds(record.handling, handling, policy, model)
-        if _provider_unknown(record.handling, policy, model):
-            unknown.add("unknown_model")
     lag = None
     reasons: set[Reason] = {breach.reason for breach in breaches}
-    if breaches and record.handling is not None and record.enforced_position is not None:
-        reasons, lag = _excuse(record.at, record.enforced_position, breaches, scope.evidence, states)
+    if breaches and record.enforced_position is not None:
+        assert states is not None
+        reasons, lag = _excuse(record.at, record.enforced_position, breaches, scope_evidence, states)
     return Outcome(
-        verdict=_verdict(record.handling is not None, bool(breaches), bool(unknown)),
-        governed_by=governed_by,
-        handling=handling,
-        reasons=tuple(sorted(reasons | unknown, key=_ORDER.__getitem__)),
-        evidence=evidence,
+        verdict=_verdict(observed=True, breached=bool(breaches), unknown=bool(unknown)),
+        governed_by=ground.asked.governed_by,
+        handling=ground.handling,
+        reasons=_in_order(reasons | unknown),
+        evidence=ground.evidence,
         enforcement_lag=lag,
     )
+
+
+def _in_order(reasons: set[Reason]) -> tuple[Reason, ...]:
+    return tuple(sorted(reasons, key=_ORDER.__getitem__))
 
 
 def _model(record: RequestRecord, states: States) -> dict[str, SettingState]:
@@ -107,7 +164,7 @@ def _model(record: RequestRecord, states: States) -> dict[str, SettingState]:
     return {setting: states.setting(subject, setting) for setting in OF_MODEL}
 
 
-def _verdict(observed: bool, breached: bool, unknown: bool) -> Verdict:
+def _verdict(*, observed: bool, breached: bool, unknown: bool) -> Verdict:
     if breached:
         return "violation" if observed else "denied"
     if unknown:
@@ -217,7 +274,7 @@ def _late(at: int, enforced_position: int, state: SettingState, states: States) 
     return EnforcementLag(max(0, at - in_force_since), enforced_position, position)
 
 
-def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States) -> Outcome:
+def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States) -> Ground:
     handling = Handling(
         may_store=_protective(states, STORAGE) is True,
         may_cache=_protective(states, CACHING) is True,
@@ -227,7 +284,8 @@ def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[Setting
         private_network_required=_protective(states, NETWORK) is not False,
         data_policy=_PLATFORM,
     )
-    return Outcome("indeterminate", governed_by, handling, (reason,), evidence, None)
+    asked = Outcome("indeterminate", governed_by, handling, (reason,), evidence, None)
+    return Ground(handling, asked, {}, (), evidence, len(evidence), reason)
 
 
 def _protective(states: States, setting: str) -> JsonValue:

@@ -28,8 +28,11 @@ class Course(NamedTuple):
     states: list[SettingState]
     settled: list[bool]
 
+    def step(self, instant: int) -> int:
+        return bisect_right(self.starts, instant) - 1
+
     def at(self, instant: int) -> tuple[SettingState, bool]:
-        step = bisect_right(self.starts, instant) - 1
+        step = self.step(instant)
         return self.states[step], self.settled[step]
 
 

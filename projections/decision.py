@@ -195,10 +195,10 @@ def _observed(raw: object, pointer: str, faults: list[Fault]) -> Observed | None
     forwarded_to = _text(raw.get("forwarded_to"), pointer, "forwarded_to", faults)
     region = _text(raw.get("region"), pointer, "region", faults)
     observed = Observed(stored, cached, trained, forwarded_to, region, network)
-    return None if observed == _NOTHING_OBSERVED else observed
+    return None if observed == NOTHING_OBSERVED else observed
 
 
-_NOTHING_OBSERVED: Final = Observed()
+NOTHING_OBSERVED: Final = Observed()
 
 
 # A log is read a million lines at a time, so the pointer to a member is only put together where it is needed.
@@ -246,38 +246,44 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "position": as_of.position,
     }
     if decision.hindsight is not None:
-        written["hindsight"] = {
-            **outcome_json(decision.hindsight.outcome),
-            "changed_by": [
-                state_json(by) if isinstance(by, SettingState) else retraction_json(by)
-                for by in decision.hindsight.changed_by
-            ],
-        }
+        written["hindsight"] = hindsight_json(decision.hindsight)
     return written
 
 
+def hindsight_json(hindsight: Hindsight) -> dict[str, Any]:
+    return {
+        **outcome_json(hindsight.outcome),
+        "changed_by": [
+            state_json(by) if isinstance(by, SettingState) else retraction_json(by) for by in hindsight.changed_by
+        ],
+    }
+
+
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    handling = outcome.handling
-    policy = handling.data_policy
     lag = outcome.enforcement_lag
     written: dict[str, Any] = {
         "verdict": outcome.verdict,
         "governed_by": {"subject": outcome.governed_by.subject, "via": list(outcome.governed_by.via)},
-        "handling": {
-            "may_store": handling.may_store,
-            "may_cache": handling.may_cache,
-            "may_train": handling.may_train,
-            "may_leave_platform": handling.may_leave_platform,
-            "allowed_regions": None if handling.allowed_regions is None else list(handling.allowed_regions),
-            "private_network_required": handling.private_network_required,
-            "data_policy": policy._asdict() if policy.by == "provider" else {"by": "platform"},
-        },
+        "handling": handling_json(outcome.handling),
         "reasons": list(outcome.reasons),
         "evidence": [state_json(state) for state in outcome.evidence],
     }
     if lag is not None:
         written["enforcement_lag"] = lag._asdict()
     return written
+
+
+def handling_json(handling: Handling) -> dict[str, Any]:
+    policy = handling.data_policy
+    return {
+        "may_store": handling.may_store,
+        "may_cache": handling.may_cache,
+        "may_train": handling.may_train,
+        "may_leave_platform": handling.may_leave_platform,
+        "allowed_regions": None if handling.allowed_regions is None else list(handling.allowed_regions),
+        "private_network_required": handling.private_network_required,
+        "data_policy": policy._asdict() if policy.by == "provider" else {"by": "platform"},
+    }
 
 
 def state_json(state: SettingState) -> dict[str, Any]:

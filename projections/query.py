@@ -12,14 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable, NotFound
+from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
 from projections import causes
 from projections.changes import Change, Retraction
-from projections.check import check
-from projections.decision import AsOf, Decision, RequestRecord
-from projections.moments import CACHED_SUBJECTS_MAX, IN_FORCE, Histories, KnownAt, Moment
+from projections.check import check, ground, judge
+from projections.decision import AsOf, Decision, Outcome, RequestRecord
+from projections.grounds import Span
+from projections.moments import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
 from projections.state import Interval, SettingState, intervals
 from projections.timelines import SubjectRow, open_timelines
 from projections.view import View
@@ -94,17 +96,24 @@ class Snapshot(NamedTuple):
 class Query:
     """All questions about one ledger. Safe to use from many threads; closes nothing."""
 
-    def __init__(self, ledger: Ledger, *, cached_subjects_max: int = CACHED_SUBJECTS_MAX) -> None:
+    def __init__(self, ledger: Ledger, *, memory_max: int = MEMORY_MAX) -> None:
         self.ledger = ledger
         self.store = open_timelines(ledger)
-        self.histories = Histories(ledger, self.store, cached_subjects_max)
+        self.histories = Histories(ledger, self.store, memory_max)
 
     def moment(self) -> Moment:
         """What the next question sees: the ledger's head, with the projection brought up to it."""
         return self.histories.now()
 
+    def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
+        """Returns once the ledger has reached `position`: no question asked after that is answered from before it.
+
+        Raises `PositionNotReached`. A receipt's position is seen anyway by every question asked after the receipt came.
+        """
+        self.ledger.at_least(position, timeout_s)
+
     def _must_exist(self, subject: str, moment: Moment) -> None:
-        if not moment.history(subject) and not moment.assertions(subject):
+        if not moment.footing.kept(subject).history and not moment.footing.assertions(subject):
             raise NotFound("the subject has no history in this ledger")
 
     def state(
@@ -201,7 +210,46 @@ class Query:
         moment = self.moment()
         return [self._decide(record, known_at, moment) for record in records]
 
+    def check_at_once(self, records: Iterable[RequestRecord]) -> list[Decision] | None:
+        """The decisions in force, if they can be had from memory without waiting for anything; else None."""
+        moment = self.histories.at_once()
+        if moment is None:
+            return None
+        decisions = []
+        for record in records:
+            span = moment.footing.find(record[1:6], record.at)
+            if span is None or span.later is not None or record.enforced_position is not None:
+                # What changed it since, or was taken back, is read from the ledger.
+                return None
+            decisions.append(_decided(record, moment, judge(record, span.ground, None)))
+        return decisions
+
     def _decide(self, record: RequestRecord, known_at: KnownAt, moment: Moment) -> Decision:
+        if known_at not in (IN_FORCE, record.at):
+            return self._decide_as_known(record, known_at, moment)
+        span = moment.footing.find(record[1:6], record.at)
+        if span is None:
+            span = self._stand(record, moment)
+        states = None if record.enforced_position is None else View(moment, record.at, IN_FORCE)
+        decision = _decided(record, moment, judge(record, span.ground, states))
+        if span.later is None:
+            return decision
+        later = judge(record, span.later, None if states is None else View(moment, record.at, None))
+        return decision._replace(hindsight=causes.hindsight(moment, decision.outcome, later, decision.as_of))
+
+    def _stand(self, record: RequestRecord, moment: Moment) -> Span:
+        """What the decision in force on `record` stands on, made and kept."""
+        view = View(moment, record.at, IN_FORCE)
+        found, later = ground(record, view), None
+        if not view.agrees_with_hindsight():
+            hindsight = view.later()
+            later = ground(record, hindsight)
+            view.join(hindsight)
+        span = Span(view.start, view.until, moment.position, found, later, view.subjects)
+        moment.footing.keep(record[1:6], span)
+        return span
+
+    def _decide_as_known(self, record: RequestRecord, known_at: KnownAt, moment: Moment) -> Decision:
         view = View(moment, record.at, known_at)
         outcome = check(record, view)
         as_of = AsOf(record.at, moment.instant(record.at, known_at), moment.position)
@@ -210,3 +258,9 @@ class Query:
             later = check(record, View(moment, record.at, None))
             hindsight = causes.hindsight(moment, outcome, later, as_of)
         return Decision(record.request_id, outcome, as_of, hindsight)
+
+
+def _decided(record: RequestRecord, moment: Moment, outcome: Outcome) -> Decision:
+    """In force, and the same in hindsight."""
+    at, now = record.at, moment.now
+    return Decision(record.request_id, outcome, AsOf(at, at if at < now else now, moment.footing.position), None)

@@ -18,17 +18,22 @@ from projections.fold import Timeline
 Source = Literal["explicit", "default", "not_applicable", "undefined"]
 
 
-class SettingState(NamedTuple):
-    """What a setting of a subject came to, and why. `change` is the deciding event: the subject's own, or for a
-    default the definition; None where the source is `undefined`. `cleared_by`: the clear that a default shows
-    through, if there is one."""
-
+class _SettingState(NamedTuple):
     subject: str
     setting: str
     value: JsonValue
     source: Source
     change: Change | None
     cleared_by: Change | None = None
+
+
+class SettingState(_SettingState):
+    """What a setting of a subject came to, and why. `change` is the deciding event: the subject's own, or for a
+    default the definition; None where the source is `undefined`. `cleared_by`: the clear that a default shows
+    through, if there is one."""
+
+    written: bytes | None = None
+    """Its JSON, once it was wanted: many decisions rest on the same state. Kept by `projections.decision_bytes`."""
 
     @property
     def newest(self) -> Change | None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.answers import decisions_json
 from api.bodies import read_json_body
-from api.parameters import CHECK_KNOWN_AT, read_query
-from api.routing import ASKS_LEDGER, Call, asked, service_of
-from ledger import strict_json
-from ledger.errors import BadRecord, Fault
-from projections.decision import RequestRecord, decision_json, read_record
+from api.check_bodies import BYTES_MAX, read_plain, read_records
+from api.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
+from api.routing import ASKS_AT_LEAST, JSON, Call, reached, service_of
+from projections.decision_bytes import decision_bytes, decisions_bytes
+from projections.query import IN_FORCE, Query
 
-RECORDS_MAX: Final = 10_000
-BYTES_MAX: Final = 8 * 1024 * 1024
-"""Room for 10,000 records of some 800 bytes; a submission is larger than a record and gets less."""
+AT_ONCE_BYTES_MAX: Final = 16_384
+"""Of a body that may be answered on the event loop, where it takes a millisecond at most."""
 
 
 async def check(request: Request) -> Response:
@@ -27,39 +25,37 @@ async def check(request: Request) -> Response:
     A record without observed handling is a question: allowed or denied. With it, it is judged: compliant, violation
     or indeterminate. By default by what was in force at the record's own time.
     """
-    known_at = read_query(request, CHECK_KNOWN_AT)["known_at"]
+    asks = read_query(request, CHECK_KNOWN_AT, AT_LEAST)
+    known_at = asks["known_at"]
     sent = await read_json_body(request, BYTES_MAX)
+    await reached(request, asks["at_least"])
     service = service_of(request)
-    now = service.now()
+    if known_at == IN_FORCE and len(sent) <= AT_ONCE_BYTES_MAX:
+        written = _at_once(service.query, sent, service.now())
+        if written is not None:
+            return Response(written, media_type=JSON)
 
-    def question() -> dict[str, Any]:
-        body = strict_json.loads(sent, BYTES_MAX)
-        if isinstance(body, dict) and "requests" in body:
-            return decisions_json(service.query.check_all(read_records(body, now), known_at))
-        return decision_json(service.query.check(read_record(body, now), known_at))
+    def question() -> bytes:
+        # Not before: the ledger has reached at_least by now.
+        now = service.now()
+        records, several = read_plain(sent, now) or read_records(sent, now)
+        if not several:
+            return decision_bytes(service.query.check(records[0], known_at))
+        return decisions_bytes(service.query.check_all(records, known_at))
 
-    return await asked(request, question)
+    return Response(await service.ask(question), media_type=JSON)
 
 
-def read_records(body: dict[str, Any], now: int) -> list[RequestRecord]:
-    """The records of `{"requests": […]}`. Raises `BadRecord`, naming every fault by its place in the body."""
-    raw = body["requests"]
-    if len(body) > 1:
-        raise BadRecord("several records have the one member requests", (Fault("", "only requests belongs here"),))
-    if not isinstance(raw, list) or not 1 <= len(raw) <= RECORDS_MAX:
-        wanted = f"requests must be an array of 1 to {RECORDS_MAX} request records"
-        raise BadRecord(wanted, (Fault("/requests", wanted),))
-    records: list[RequestRecord] = []
-    faults: list[Fault] = []
-    for index, one in enumerate(raw):
-        try:
-            records.append(read_record(one, now, f"/requests/{index}"))
-        except BadRecord as error:
-            faults.extend(error.faults)
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise BadRecord(f"{faults[0].pointer}: {faults[0].detail}{more}", tuple(faults))
-    return records
+def _at_once(query: Query, sent: bytes, now: int) -> bytes | None:
+    """The answer, if there is nothing about it to wait for."""
+    read = read_plain(sent, now)
+    if read is None:
+        return None
+    records, several = read
+    decisions = query.check_at_once(records)
+    if decisions is None:
+        return None
+    return decisions_bytes(decisions) if several else decision_bytes(decisions[0])
 
 
 calls = [
@@ -72,15 +68,15 @@ calls = [
             schemas.Decision,
             schemas.Decisions,
         ),
-        parameters=(CHECK_KNOWN_AT,),
+        parameters=(CHECK_KNOWN_AT, AT_LEAST),
         takes=(
             schemas.RequestRecord,
             schemas.RequestRecords,
         ),
         examples=schemas.CHECK_EXAMPLES,
         problems=(
-            *("bad_json", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_record", "bad_parameter"),
-            *("bad_time", *ASKS_LEDGER),
+            *("bad_json", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_record"),
+            *("bad_time", *ASKS_AT_LEAST),
         ),
     )
 ]

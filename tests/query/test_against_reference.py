@@ -23,7 +23,7 @@ from tests.support.reference import Json, Reference
 GOVERNORS = ["account:u1", "account:u2", "org:acme", "org:beta"]
 
 
-def _grown(bench: Bench, chance: random.Random, steps: range) -> None:
+def grown(bench: Bench, chance: random.Random, steps: range) -> None:
     """A ledger in which everything happens within a few microseconds, one submission every two."""
     retractable: list[str] = []
     for step in steps:
@@ -62,7 +62,7 @@ def test_any_question_about_any_ledger_gets_the_references_answer(bench: Bench, 
     chance = random.Random(seed)
     # In small stages, so that what was kept from one is stale in the next.
     for steps in (range(12), *(range(first, first + 2) for first in range(12, 32, 2))):
-        _grown(bench, chance, steps)
+        grown(bench, chance, steps)
         reference = Reference(entry.leaf for entry in bench.ledger.page(0))
         last = bench.ledger.head().recorded_at
         assert last is not None

@@ -8,8 +8,8 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
+from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
-from ledger.store import Receipt
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.submissions import parse_submissions
 from ledger.times import format_time
@@ -17,7 +17,7 @@ from projections.courses import NOTHING
 from projections.decision import read_record
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
-from tests.support.asking import BEGUN, HOUR, NOON, STORAGE, Bench, changed
+from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted
 from tests.support.histories import SUBJECTS, History
 from tests.support.reference import Json
 
@@ -46,7 +46,7 @@ def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: Bench) -> No
 def test_a_tiny_cache_gives_the_same_answers(bench: Bench) -> None:
     subjects = [f"org:o{index}" for index in range(6)]
     bench.submit(NOON, *(changed(subject, STORAGE, index % 2 == 0) for index, subject in enumerate(subjects)))
-    tiny = Query(bench.ledger, cached_subjects_max=1)
+    tiny = Query(bench.ledger, memory_max=1)
     for known_at in (None, IN_FORCE):
         for _round in range(2):
             for subject in subjects:
@@ -156,10 +156,10 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
         past.go_on(2)
         kept, stored = bench.query.moment(), Query(bench.ledger).moment()
         for subject in (*SUBJECTS, CATALOG_SUBJECT):
-            found = kept.history(subject)
-            for setting, timelines in stored.history(subject).items():
+            found, expected = (moment.footing.kept(subject).history for moment in (kept, stored))
+            for setting, timelines in expected.items():
                 assert found[setting] == timelines, (subject, setting)
-            for setting in found.keys() - stored.history(subject).keys():
+            for setting in found.keys() - expected.keys():
                 assert found[setting] == NOTHING, "of which everything was taken back"
 
 
@@ -203,3 +203,16 @@ def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
         for at, value in ((NOON + 9, False), (NOON + 10, True), (NOON + 19, True), (NOON + 20, False)):
             assert query.state("org:a", at=at, known_at=IN_FORCE).settings[STORAGE].value is value
     assert len(asked) >= 3
+
+
+def test_a_pinned_timeline_shows_the_same_settings_when_the_ledger_has_moved_on(bench: Bench) -> None:
+    """Of one of them everything was taken back before it held. Found by tests/simulation."""
+    bench.submit(NOON, changed("org:acme", CACHING, False))
+    (scheduled,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True, NOON + HOUR))
+    bench.submit(NOON + 2, retracted(scheduled.event_id))
+    pinned = PinnedQuery(bench.query)
+    before = pinned.timeline("org:acme")
+    bench.submit(NOON + 3, changed("org:acme", CACHING, True))
+    bench.query.moment()
+    assert pinned.timeline("org:acme") == before
+    assert {interval.setting for interval in before.intervals} == {CACHING}

@@ -1,0 +1,102 @@
+"""Subjects' timelines in memory, and the courses made of them: the least lately used go when there is too much.
+
+What a subject takes is estimated by its steps, so that one with a hundred thousand changes counts for what it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+from projections.changes import Assertion
+from projections.courses import NOTHING, Course
+from projections.in_force import Timelines, extend
+
+History = Mapping[str, Timelines]
+"""Setting → timelines of one subject."""
+
+_BYTES: Final = 1_500
+_COURSES_BYTES: Final = {"account": 4_500, "org": 4_000, "model": 2_500}
+_SETTING_BYTES: Final = 1_200
+_STEP_BYTES: Final = 600
+"""Measured: projections/README.md."""
+
+
+class Kept:
+    """A subject's timelines, which are never altered, and setting → course, as far as made: for readers to add to."""
+
+    __slots__ = ("bytes", "courses", "history")
+
+    def __init__(self, subject: str, history: History) -> None:
+        self.history = history
+        self.courses: dict[str, Course] = {}
+        steps = sum(len(both.in_force.starts) + len(both.current.starts) for both in history.values()) // 2
+        courses = _COURSES_BYTES.get(subject.partition(":")[0], 800)
+        self.bytes = _BYTES + courses + _SETTING_BYTES * len(history) + _STEP_BYTES * steps
+
+
+class Keeping:
+    """At most about `bytes_max`, but always the subject put in last. Safe to use from many threads."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._kept
+
+    def get(self, subject: str) -> Kept | None:
+        with self._lock:
+            kept = self._kept.get(subject)
+            if kept is not None:
+                self._kept.move_to_end(subject)
+            return kept
+
+    def put(self, subject: str, kept: Kept) -> None:
+        with self._lock:
+            self._take_out(subject)
+            self._kept[subject] = kept
+            self._bytes += self._charge(kept)
+            while self._bytes > self._bytes_max and len(self._kept) > 1:
+                self._take_out(next(iter(self._kept)))
+
+    def drop(self, subject: str) -> None:
+        with self._lock:
+            self._take_out(subject)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def forget_courses(self) -> None:
+        """Replaced, not emptied: a reader at an older position may still be adding to them."""
+        with self._lock:
+            for subject, kept in self._kept.items():
+                self._kept[subject] = Kept(subject, kept.history)
+
+    def _take_out(self, subject: str) -> None:
+        kept = self._kept.pop(subject, None)
+        if kept is not None:
+            self._bytes -= self._charge(kept)
+
+    def _charge(self, kept: Kept) -> int:
+        # A subject too large for what there is does not drive out all the others each time.
+        return min(kept.bytes, self._bytes_max // 2)
+
+
+def extended(history: History, news: list[Assertion]) -> History:
+    """Others may be reading `history`: what changes is copied."""
+    extended = dict(history)
+    for setting in {said.setting for said in news}:
+        current, in_force = history.get(setting, NOTHING)
+        copied = Timelines(current.copy(), in_force.copy())
+        extended[setting] = extend(copied, [], [said for said in news if said.setting == setting])
+    return extended

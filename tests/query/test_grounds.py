@@ -1,0 +1,179 @@
+"""What decisions stand on is kept, and never told of another moment than the one that is asked about."""
+
+import random
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.times import format_time
+from projections.check import check
+from projections.decision import Decision, RequestRecord, read_record
+from projections.grounds import SPANS_MAX
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE, Query
+from projections.view import View
+from tests.query.test_against_reference import GOVERNORS, grown
+from tests.support.asking import CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
+from tests.support.reference import Json, Reference
+
+
+def _plainly(query: Query, record: RequestRecord) -> Decision:
+    """The decision without anything that was kept: `check` over a view of its own."""
+    fresh = Query(query.ledger)
+    decision = fresh.check(record)
+    assert decision.outcome == check(record, View(fresh.moment(), record.at, IN_FORCE))
+    return decision
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_at_every_boundary_what_is_kept_is_what_is_worked_out_anew(bench: Bench, seed: int) -> None:
+    """News comes between the questions, and every instant at which anything begins or ends is asked about, with the
+    microsecond before and after."""
+    chance = random.Random(seed)
+    for stage in range(4):
+        grown(bench, chance, range(8 * stage, 8 * stage + 8))
+        reference = Reference(entry.leaf for entry in bench.ledger.page(0))
+        record: Json = {"key_id": "k1", "model_id": "m1", "handling": {"stored": True, "trained": True}}
+        instants = range(NOON - 8, NOON + 90)
+        asked = [read_record({**record, "at": format_time(at)}, now=0) for at in instants]
+        for _ in range(2):
+            for one in chance.sample(asked, len(asked)):
+                decision = bench.query.check(one)
+                expected = reference.check(record, one.at, one.at)
+                assert decision.outcome.verdict == expected["verdict"]
+                assert list(decision.outcome.reasons) == expected["reasons"]
+        fresh = Query(bench.ledger)
+        assert bench.query.check_all(asked) == [fresh.check(one) for one in asked]
+        for one in asked[::9]:
+            assert bench.query.check(one) == _plainly(bench.query, one)
+
+
+def test_a_ground_is_made_once_and_found_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True), changed("key:k1", "owner", "org:acme"))
+    record = read_record({"key_id": "k1", "at": format_time(NOON + HOUR)}, now=0)
+    first = bench.query.check(record)
+    monkeypatch.setattr("projections.query.ground", None)
+    assert bench.query.check(record._replace(at=NOON + HOUR + 1)).outcome is first.outcome
+    with pytest.raises(TypeError):
+        bench.query.check(record._replace(at=NOON - 1))
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        changed("key:k1", "owner", "org:beta", NOON),
+        changed("project:p1", "owner", "org:beta", NOON),
+        changed("org:acme", STORAGE, False, NOON),
+        changed("model:m1", "model.hosting", "passthrough", NOON),
+        defined(STORAGE, NOON, kinds=["model"], default=False),
+    ],
+    ids=["key", "project", "org", "model", "catalog"],
+)
+def test_news_of_anything_that_it_rests_on_is_seen(bench: Bench, news: Json) -> None:
+    said = [changed("key:k1", "owner", "project:p1"), changed("project:p1", "owner", "org:acme")]
+    bench.submit(NOON, *said, changed("org:acme", STORAGE, True), changed("model:m1", "model.hosting", "hosted"))
+    record = read_record({"key_id": "k1", "model_id": "m1", "at": format_time(NOON + 2 * HOUR)}, now=0)
+    before = bench.query.check(record)
+    bench.submit(NOON + HOUR, news)
+    after = bench.query.check(record)
+    assert after.outcome != before.outcome
+    assert after == _plainly(bench.query, record)
+
+
+def test_hindsight_is_found_where_the_ground_was_kept_before_the_correction(bench: Bench) -> None:
+    (first,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
+    record = read_record({"org_id": "acme", "at": format_time(NOON + 5), "handling": {"trained": True}}, now=0)
+    assert bench.query.check(record).hindsight is None
+    bench.submit(NOON + HOUR, retracted(first.event_id))
+    for _ in range(2):
+        decision = bench.query.check(record)
+        assert decision.outcome.verdict == "compliant"
+        assert decision.hindsight is not None
+        assert decision.hindsight.outcome.verdict == "violation"
+    # What changed it is read from the ledger, so it is not to be had at once.
+    assert bench.query.check_at_once([record]) is None
+
+
+def test_a_pinned_question_is_not_shown_what_was_learned_since(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    record = read_record({"org_id": "acme", "at": format_time(NOON + HOUR)}, now=0)
+    pinned = PinnedQuery(bench.query)
+    bench.submit(NOON + 1, changed("org:acme", STORAGE, False))
+    assert not bench.query.check(record).outcome.handling.may_store
+    for _ in range(2):
+        decision = pinned.check(record)
+        assert decision.outcome.handling.may_store
+        assert decision.as_of.position == pinned.pinned.position
+    assert not bench.query.check(record).outcome.handling.may_store
+
+
+def test_what_is_answered_at_once_is_what_is_answered(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    record = read_record({"org_id": "acme", "at": format_time(NOON + 1), "handling": {"stored": True}}, now=0)
+    assert bench.query.check_at_once([record]) is None, "nothing is kept yet"
+    expected = bench.query.check(record)
+    bench.query.check(record)
+    if bench.ledger.recorder.mark_at_once() is None:
+        assert bench.query.check_at_once([record]) is None
+        return
+    assert bench.query.check_at_once([record, record]) == [expected, expected]
+    assert bench.query.check_at_once([record, record._replace(org_id="beta")]) is None
+    bench.submit(NOON + 2, changed("org:acme", STORAGE, False))
+    assert bench.query.check_at_once([record]) is None, "somebody recorded something"
+
+
+def test_one_key_has_a_bounded_number_of_spans(bench: Bench) -> None:
+    for step in range(SPANS_MAX + 10):
+        bench.submit(NOON + step, changed("org:acme", STORAGE, step % 2 == 0))
+    for step in range(SPANS_MAX + 10):
+        record = read_record({"org_id": "acme", "at": format_time(NOON + step)}, now=0)
+        assert bench.query.check(record).outcome.handling.may_store is (step % 2 == 0)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_with_no_room_to_keep_anything_the_answers_are_the_same(bench: Bench, seed: int) -> None:
+    chance = random.Random(seed)
+    head = bench.ledger.head().recorded_at or NOON
+    bench.submit(max(NOON, head + 1), changed(chance.choice(GOVERNORS), CACHING, chance.random() < 0.5))
+    tiny = Query(bench.ledger, memory_max=1)
+    for _ in range(10):
+        name, _, bare = chance.choice(GOVERNORS).partition(":")
+        record = read_record({f"{name}_id": bare, "at": format_time(NOON + chance.randint(-5, 50))}, now=0)
+        assert tiny.check(record) == bench.query.check(record)
+
+
+def test_every_answer_is_right_for_the_position_that_it_names(bench: Bench) -> None:
+    """Four ask while one writes. What each answer says is known from its position alone."""
+    stores: dict[int, bool] = {}
+    (receipt,) = bench.submit(NOON, changed("org:acme", STORAGE, False, NOON - HOUR, NOON + HOUR))
+    stores[receipt.position] = False
+    record = RequestRecord(at=NOON + HOUR // 2, org_id="acme")
+    answers: list[Decision] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not done.is_set():
+                answers.append(bench.query.check(record))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for step in range(1, 40):
+        value = step % 2 == 1
+        (receipt,) = bench.submit(NOON + step, changed("org:acme", STORAGE, value, NOON - HOUR, NOON + HOUR))
+        stores[receipt.position] = value
+        assert bench.query.check(record).as_of.position >= receipt.position
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(answers) > 4
+    for answer in answers:
+        assert answer.outcome.handling.may_store is stores[answer.as_of.position]

@@ -1,0 +1,56 @@
+"""A mark that is read for several together began to be read after all of them came."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ledger.errors import LedgerUnavailable
+from ledger.recorders.contract import Mark
+from projections.marking import SharedMark
+
+
+def test_those_who_come_while_one_is_read_share_the_next_one() -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    begun: list[int] = []
+
+    def read() -> Mark:
+        begun.append(len(begun) + 1)
+        mark = begun[-1]
+        reading.set()
+        assert go_on.wait(10)
+        return (mark,)
+
+    shared = SharedMark(read)
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(shared.read)
+        assert reading.wait(10)
+        others = [pool.submit(shared.read) for _ in range(4)]
+        # They are in line behind the first: none of them may have its mark, which was begun before they came.
+        for other in others:
+            assert not other.done()
+        go_on.set()
+        assert first.result(10) == (1,)
+        marks = [other.result(10) for other in others]
+    assert all(mark > (1,) for mark in marks)
+
+
+def test_who_comes_alone_has_it_read_anew() -> None:
+    numbers = iter(range(10))
+    shared = SharedMark(lambda: (next(numbers),))
+    assert [shared.read() for _ in range(3)] == [(0,), (1,), (2,)]
+
+
+def test_what_failed_for_one_is_tried_for_the_next() -> None:
+    answers = iter([LedgerUnavailable("gone"), (7,)])
+
+    def read() -> Mark:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[return-value]  # what is no error is a mark
+
+    shared = SharedMark(read)
+    with pytest.raises(LedgerUnavailable):
+        shared.read()
+    assert shared.read() == (7,)
