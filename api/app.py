@@ -14,6 +14,7 @@ from api.problems import HANDLERS
 from api.routes import checks, events, operations, subjects
 from api.schemas import components
 from api.service import Service
+from api.streaming import Streams
 from ledger.store import Ledger
 
 _DESCRIPTION: Final = (
@@ -52,6 +53,7 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         redirect_slashes=False,
         exception_handlers=HANDLERS,
     )
+    app.state.streams = Streams()
     # Not include_router: it matches every path twice.
     app.router.routes.extend(
         call.route() for call in (*checks.calls, *subjects.calls, *events.calls, *operations.calls)

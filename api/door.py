@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import REQUEST_ID, TRACE_ID, allowed_methods, problem, where
+from api.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -44,7 +44,8 @@ class Door:
         request_id, trace_id, host = _read_headers(scope)
         head = scope["method"] == "HEAD"
         # A copy: the server looks at its own scope's method again when the answer goes out.
-        scope = {**scope, REQUEST_ID: request_id, TRACE_ID: trace_id, "method": "GET" if head else scope["method"]}
+        method = "GET" if head else scope["method"]
+        scope = {**scope, REQUEST_ID: request_id, TRACE_ID: trace_id, HEAD: head, "method": method}
         started = False
 
         async def send_on(message: Message) -> None:

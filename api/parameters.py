@@ -212,6 +212,14 @@ AFTER_POSITION: Final = Parameter(
     "Only events behind this position: 0, or the next_after of the page before.",
     default=0,
 )
+AT_LEAST: Final = Parameter(
+    "at_least",
+    _whole(0, _POSITION_MAX),
+    _POSITION | {"default": 0},
+    "Only answer once the ledger has reached this position, such as a receipt's: waits a few seconds for it, or fails"
+    " with `position_not_reached`.",
+    default=0,
+)
 AFTER_VERSION: Final = Parameter(
     "after",
     _whole(1, _POSITION_MAX),
@@ -245,6 +253,13 @@ EVENT_ID: Final = Parameter(
     part="path",
 )
 
+LAST_EVENT_ID: Final = Parameter(
+    "Last-Event-ID",
+    _whole(0, _POSITION_MAX),
+    _POSITION,
+    "The id of the last event that was received, as browsers send it when they connect again. It wins over `after`.",
+    part="header",
+)
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",
     str,
@@ -268,3 +283,20 @@ def read_idempotency_key(request: Request) -> str | None:
         detail = 'Idempotency-Key must be one quoted text of 1 to 255 characters, such as "8e03978e-40d5"'
         raise Refused("bad_idempotency_key", detail, [At("header", "Idempotency-Key", detail)])
     return key
+
+
+def read_last_event_id(request: Request) -> int | None:
+    """The position of the header, or None where there is none. Raises `Refused`."""
+    sent = [text for text in request.headers.getlist(LAST_EVENT_ID.name) if text]
+    if not sent:
+        return None
+    try:
+        if len(sent) > 1:
+            raise Unreadable("the header is given twice")
+        position: int = LAST_EVENT_ID.read(sent[0])
+    except Unreadable as error:
+        detail = str(error)
+        raise Refused(
+            "bad_parameter", f"{LAST_EVENT_ID.name}: {detail}", [At("header", LAST_EVENT_ID.name, detail)]
+        ) from None
+    return position

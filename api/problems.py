@@ -25,8 +25,11 @@ from ledger.errors import (
     Conflict,
     Fault,
     InforceError,
+    LedgerBusy,
+    LedgerCorrupt,
     LedgerUnavailable,
     NotFound,
+    PositionNotReached,
     VersionConflict,
 )
 
@@ -36,7 +39,8 @@ FAULTS_MAX: Final = 100
 
 REQUEST_ID: Final = "inforce.request_id"
 TRACE_ID: Final = "inforce.trace_id"
-"""Where the door keeps them in the ASGI scope."""
+HEAD: Final = "inforce.head"
+"""Where the door keeps them in the ASGI scope; the last: whether only the head of the answer is wanted."""
 
 Part = Literal["body", "query", "path", "header"]
 
@@ -137,9 +141,11 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "error": Kind(500, "The server failed", "A fault of the server, not of the request."),
     "ledger_corrupt": Kind(
-        500,
+        503,
         "The ledger does not add up",
-        "What is stored cannot be right. The operator must look at it before anything else is done.",
+        "What is stored cannot be right, or this version of inforce cannot read it: detail names the position. What"
+        " does not rest on it is answered; for the rest the operator must look at it, or install a newer version."
+        " Nothing has to be restarted afterwards.",
     ),
     "ledger_unavailable": Kind(
         503,
@@ -147,13 +153,38 @@ KINDS: Final[Mapping[str, Kind]] = {
         "The database cannot be reached, read or written at the moment; retry after the given seconds. Whether a"
         " submission was recorded is found out by sending it again with the same Idempotency-Key.",
     ),
+    "ledger_busy": Kind(
+        503,
+        "Too much waits to be recorded",
+        "More submissions arrive than the database can take, so this one was refused and nothing of it was recorded."
+        " Send it again after the given seconds.",
+    ),
+    "position_not_reached": Kind(
+        503,
+        "The ledger is not there yet",
+        "at_least names a position that the ledger did not reach in time. Retry after the given seconds; without"
+        " at_least the answer is as of position, where the ledger is now.",
+    ),
+    "too_many_streams": Kind(
+        503,
+        "Too many streams are open",
+        "Retry after the given seconds, or read the feed page by page: GET /v1/events gives the same events.",
+    ),
     "not_a_ledger": Kind(
         503, "The database holds no ledger", "The operator named a database that is no ledger of this version."
     ),
 }
 """Stable code → what it stands for. Every code of `ledger.errors` is here, and those of the door itself."""
 
-RETRY_AFTER_SECONDS: Final = {"ledger_unavailable": 2, "not_a_ledger": 30, "idempotency_key_in_flight": 1}
+RETRY_AFTER_SECONDS: Final = {
+    "ledger_unavailable": 2,
+    "ledger_busy": 1,
+    "ledger_corrupt": 30,
+    "not_a_ledger": 30,
+    "idempotency_key_in_flight": 1,
+    "position_not_reached": 1,
+    "too_many_streams": 5,
+}
 
 _KIND_OF_STATUS: Final = {404: "no_such_path", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -269,9 +300,17 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
             return problem(scope, code, _summary(error.faults) or error.detail, faults=error.faults)
         case NotFound() | Conflict():
             return problem(scope, error.code, error.detail)
+        case PositionNotReached():
+            members = {"at_least": error.at_least, "position": error.position}
+            return problem(scope, error.code, error.detail, members=members)
+        case LedgerBusy():
+            return problem(scope, error.code, error.detail)
         case LedgerUnavailable():
             _log.warning("%s: %s: %s", where(scope), error.code, error.detail)
             return problem(scope, error.code, "the ledger cannot answer at the moment; retry after the given seconds")
+        case LedgerCorrupt():
+            _log.critical("%s: %s: %s", where(scope), error.code, error.detail)
+            return problem(scope, error.code, error.detail)
         case InforceError():
             _log.critical("%s: %s: %s", where(scope), error.code, error.detail)
             code = error.code if error.code in KINDS else "error"

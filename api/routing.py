@@ -27,6 +27,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 JSON: Final = "application/json"
 ALWAYS: Final = ("internal_error", "host_not_served")
 ASKS_LEDGER: Final = ("ledger_unavailable", "ledger_corrupt")
+ASKS_AT_LEAST: Final = ("bad_parameter", "position_not_reached", *ASKS_LEDGER)
+"""Of a call that takes `at_least`."""
 
 
 class BareRoute(APIRoute):
@@ -151,7 +153,15 @@ def answer(value: Any) -> Response:
     return Response(encode(value), media_type=JSON)
 
 
-async def asked(request: Request, question: Callable[[], Any]) -> Response:
-    """The answer to a question that writes nothing, asked and written out off the event loop."""
+async def reached(request: Request, at_least: int) -> None:
+    """Returns once the ledger has reached the position `at_least`. Raises `PositionNotReached`."""
+    if at_least:
+        await service_of(request).reached(at_least, request.receive)
+
+
+async def asked(request: Request, question: Callable[[], Any], at_least: int = 0) -> Response:
+    """The answer to a question that writes nothing, asked and written out off the event loop, and not before the
+    ledger has reached the position `at_least`. The request's body, if it has one, was read before."""
+    await reached(request, at_least)
     body = await service_of(request).ask(lambda: encode(question()))
     return Response(body, media_type=JSON)

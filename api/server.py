@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -31,8 +32,13 @@ HOST: Final = "127.0.0.1"
 PORT: Final = 8000
 HEADER_BYTES_MAX: Final = 65_536
 HEADER_MS_MAX: Final = 10_000
+CONNECTIONS_MAX: Final = 800
+"""At once, those that nothing is asked on included: with granian's own 128, as many idle clients shut everybody out.
+Streams and waiting questions take up to 384 of them (`api.streaming`, `api.service`)."""
 STOP_SECONDS_MAX: Final = 10
 """How long a request that is being answered may take to end when the server is told to stop."""
+
+_log = logging.getLogger("inforce.api")
 
 
 def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable[[str], None] | None = None) -> None:
@@ -45,9 +51,15 @@ def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable
     port = free_port(address, port)
     service = Service.open(source)
     try:
-        asyncio.run(_run(service, address, port, announce or partial(print, flush=True)))
+        shown = f"[{address}]" if ":" in address else address
+        run_app(create_app(service, hosts=LOOPBACK_NAMES | {shown}), address, port, announce)
     finally:
         service.close()
+
+
+def run_app(app: FastAPI, address: str, port: int, announce: Callable[[str], None] | None = None) -> None:
+    """Serves an application as `serve` does, at an address and a port that are free."""
+    asyncio.run(_run(app, address, port, announce or partial(print, flush=True)))
 
 
 def loopback(host: str) -> str:
@@ -84,9 +96,7 @@ def free_port(address: str, port: int) -> int:
         raise BadInput(f"port {port} of {address} {why}; name another with --port") from None
 
 
-async def _run(service: Service, address: str, port: int, announce: Callable[[str], None]) -> None:
-    shown = f"[{address}]" if ":" in address else address
-    app = create_app(service, hosts=LOOPBACK_NAMES | {shown})
+async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], None]) -> None:
     server = Server(
         app,
         address=address,
@@ -94,18 +104,32 @@ async def _run(service: Service, address: str, port: int, announce: Callable[[st
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,
+        backlog=CONNECTIONS_MAX,
+        backpressure=CONNECTIONS_MAX,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX, max_buffer_size=HEADER_BYTES_MAX),
         log_level=LogLevels.error,
     )
     server.workers_kill_timeout = STOP_SECONDS_MAX
+
+    def stop() -> None:
+        # They would not end by themselves.
+        app.state.streams.end()
+        server.stop()  # type: ignore[no-untyped-call]  # granian's is not annotated
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     serving = asyncio.create_task(server.serve())
     if await _listens(serving, address, port):
+        shown = f"[{address}]" if ":" in address else address
         announce(f"inforce listens on http://{shown}:{port}")
-    await serving
+    try:
+        await serving
+    except TimeoutError:
+        _log.warning("a client took no answer for %s s after the stop and was cut off", STOP_SECONDS_MAX)
+        # It would report what is cut off now as a failure of the application, with its traceback.
+        logging.getLogger("_granian").disabled = True
 
 
 async def _listens(serving: asyncio.Task[None], address: str, port: int) -> bool:

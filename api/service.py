@@ -1,28 +1,34 @@
 """The open ledger and what the routes ask of it, off the event loop.
 
 Every question may wait for a database (a lock, a network, a catch-up after somebody else's import), so none is asked
-on the event loop: there `GET /healthz` and every other connection would wait with it. Submissions have threads of
-their own, so that writers who wait for a lock do not keep readers waiting.
+on the event loop: there `GET /healthz` and every other connection would wait with it. Submissions have a way of their
+own (`submitting`), so that writers who wait for a lock do not keep readers waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from ledger.drafts import Idempotency
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from api.submitting import Submitting
+from ledger.errors import PositionNotReached
+from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
-from ledger.store import Ledger, Receipt
-from ledger.submissions import Submission
+from ledger.store import Ledger
+from ledger.writer import GROUP_MAX
 from projections.query import Query
 from projections.timelines import SubjectRow
 
 READERS: Final = 4
-WRITERS: Final = 8
 READY_SECONDS_MAX: Final = 2.0
+WAITING_MAX: Final = 256
+"""So many callers may wait for a position at once; each holds its connection and nothing else."""
 ANONYMOUS: Final = "anonymous"
 """The caller and the actor of everything, until authentication comes."""
 
@@ -35,19 +41,21 @@ class Service:
     def __init__(self, ledger: Ledger, *, owns_ledger: bool) -> None:
         self.ledger = ledger
         self.query = Query(ledger)
+        self.at_least_s_max = AT_LEAST_SECONDS_MAX
+        self._waiting = 0
         self._owns_ledger = owns_ledger
-        self._recorded_at = ledger.head().recorded_at or 0
+        self.submitting = Submitting(ledger, ANONYMOUS)
         self._readers = ThreadPoolExecutor(READERS, "inforce-read")
-        self._writers = ThreadPoolExecutor(WRITERS, "inforce-write")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
 
     @classmethod
-    def open(cls, source: str | Ledger) -> Service:
-        """`source`: a database URL, where a ledger is begun if there is none, or an open ledger. Raises
-        `InforceError`."""
+    def open(cls, source: str | Ledger, *, group_max: int = GROUP_MAX) -> Service:
+        """`source`: a database URL, where a ledger is begun if there is none, or an open ledger. `group_max`: so many
+        submissions share a commit at most, where it is opened here. Raises `InforceError`."""
         if isinstance(source, Ledger):
             return cls(source, owns_ledger=False)
         ledger = open_ledger(source, create=True)
+        ledger.writer.group_max = group_max
         try:
             return cls(ledger, owns_ledger=True)
         except BaseException:
@@ -55,30 +63,48 @@ class Service:
             raise
 
     def close(self) -> None:
-        for pool in (self._writers, self._readers, self._probe):
+        self.submitting.close()
+        for pool in (self._readers, self._probe):
             pool.shutdown(wait=True, cancel_futures=True)
         if self._owns_ledger:
             self.ledger.close()
 
     def now(self) -> int:
-        """The present in µs, and never before what was recorded here: with a clock that stood still or stepped back, a
-        question about now still sees the last acknowledged submission."""
-        return max(self.ledger.clock.now(), self._recorded_at)
+        """The present in µs, and never before what is known here to be recorded: with a clock that stood still or
+        stepped back, a question about now still sees the last acknowledged submission."""
+        return max(self.ledger.clock.now(), self.submitting.recorded_at, self.ledger.follower.head.recorded_at or 0)
+
+    def present(self) -> int:
+        """The same, having looked at the ledger: not before what others have recorded either, whose clocks may be
+        ahead of this one. For a question's own thread."""
+        return max(self.query.moment().now, self.submitting.recorded_at)
+
+    async def reached(self, position: int, receive: Receive) -> None:
+        """Returns once the ledger has reached `position`, without holding a thread. `receive`: the caller's, whose body
+        was read before. Raises `PositionNotReached`, and `ClientDisconnect` where the caller hung up."""
+        follower = self.ledger.follower
+        # What an acknowledged write needs: it is committed, so one look finds it.
+        if follower.position >= position or await self.ask(follower.look) >= position:
+            return
+        if self._waiting >= WAITING_MAX:
+            raise PositionNotReached(position, follower.position)
+        self._waiting += 1
+        waiting = asyncio.create_task(follower.reached(position, self.at_least_s_max))
+        leaving = asyncio.create_task(hung_up(receive))
+        try:
+            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise ClientDisconnect
+            waiting.result()
+        finally:
+            self._waiting -= 1
+            for task in (waiting, leaving):
+                task.cancel()
+            await asyncio.gather(waiting, leaving, return_exceptions=True)
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
         """The answer to a question that writes nothing to the ledger."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
-
-    async def record(self, submission: Callable[[], Answer]) -> Answer:
-        """The outcome of something that calls `submit`."""
-        return await asyncio.get_running_loop().run_in_executor(self._writers, submission)
-
-    def submit(
-        self, submissions: Sequence[Submission], idempotency: Idempotency | None, *, batch: bool = False
-    ) -> tuple[Receipt, ...]:
-        receipts = self.ledger.submit(submissions, actor=ANONYMOUS, idempotency=idempotency, batch=batch)
-        self._recorded_at = max(self._recorded_at, receipts[-1].recorded_at)
-        return receipts
 
     async def probe(self) -> int:
         """The ledger's head, read from the database now. Raises `TimeoutError` and `LedgerUnavailable`."""
@@ -91,8 +117,7 @@ class Service:
         if subject is None:
             entries = self.ledger.page(after, limit, head)
         else:
-            stream = self.ledger.stream(subject)
-            entries = [entry for entry in stream if after < entry.position <= head][:limit]
+            entries = self.ledger.subject_page(subject, after, limit, head)
         if len(entries) == limit:
             return entries, entries[-1].position, head
         return entries, max(after, head), head
@@ -102,3 +127,9 @@ class Service:
     ) -> tuple[int, list[SubjectRow]]:
         """(position, subjects that have a history): see `TimelineStore.subjects`."""
         return self.query.subjects(kind, prefix, after, limit)
+
+
+async def hung_up(receive: Receive) -> None:
+    """Returns when the caller has hung up. Whatever else comes is dropped, so the body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,32 +1,31 @@
-"""POST /v1/events, GET /v1/events, GET /v1/events/{event_id}: saying things, and the feed of what was said."""
+"""POST /v1/events, GET /v1/events, /v1/events/stream and /v1/events/{event_id}: saying things, and the feed of what was
+said."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
 from api.answers import encode, feed_json, receipts_json
-from api.bodies import read_json_body
+from api.bodies import declared_bytes, read_json_body
 from api.parameters import (
     AFTER_POSITION,
+    AT_LEAST,
     EVENT_ID,
     IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
     LIMIT,
     OF_SUBJECT,
     read_idempotency_key,
+    read_last_event_id,
     read_query,
 )
-from api.routing import ASKS_LEDGER, JSON, Call, asked, service_of
-from api.service import ANONYMOUS
-from ledger import strict_json
-from ledger.drafts import Idempotency
-from ledger.store import Receipt
+from api.routing import ASKS_AT_LEAST, ASKS_LEDGER, JSON, Call, asked, reached, service_of
+from api.streaming import EventStream
 from ledger.strict_json import MAX_BYTES
-from ledger.submissions import canonical_json, parse_submissions
 
 CLOUDEVENT: Final = "application/cloudevents+json"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
@@ -40,17 +39,9 @@ async def submit(request: Request) -> Response:
     """
     read_query(request)
     key = read_idempotency_key(request)
-    sent = await read_json_body(request, MAX_BYTES)
-    service = service_of(request)
-
-    def submission() -> tuple[Receipt, ...]:
-        body = strict_json.loads(sent, MAX_BYTES)
-        idempotency = None
-        if key is not None:
-            idempotency = Idempotency(ANONYMOUS, key, hashlib.sha256(canonical_json(body)).digest())
-        return service.submit(parse_submissions(body), idempotency, batch="events" in body)
-
-    receipts = await service.record(submission)
+    submitting = service_of(request).submitting
+    with submitting.room(declared_bytes(request, MAX_BYTES)):
+        receipts = await submitting.submit(await read_json_body(request, MAX_BYTES), key)
     headers = {"Location": f"/v1/events/{receipts[0].event_id}"} if len(receipts) == 1 else None
     return Response(encode(receipts_json(receipts)), 201, headers, JSON)
 
@@ -60,16 +51,32 @@ async def feed(request: Request) -> Response:
 
     Each event is the exact text that was recorded. Send `next_after` as `after` to go on.
     """
-    asks = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT)
+    asks = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT, AT_LEAST)
     service = service_of(request)
-    return await asked(request, lambda: feed_json(*service.feed(asks["after"], asks["limit"], asks["subject"])))
+
+    def question() -> dict[str, Any]:
+        return feed_json(*service.feed(asks["after"], asks["limit"], asks["subject"]))
+
+    return await asked(request, question, asks["at_least"])
+
+
+async def event_stream(request: Request) -> Response:
+    """The feed as it grows, as Server-Sent Events, until the client hangs up.
+
+    Every event behind `after` or, where it is sent, behind `Last-Event-ID`, in order, none skipped: so a client that
+    connects again gets each event once. Comments come when nothing else does.
+    """
+    after = read_query(request, AFTER_POSITION)["after"]
+    received = read_last_event_id(request)
+    return EventStream(service_of(request), request.app.state.streams, after if received is None else received)
 
 
 async def event(request: Request) -> Response:
     """One event, in the exact bytes that were recorded and hashed."""
-    read_query(request)
+    asks = read_query(request, AT_LEAST)
     service = service_of(request)
     event_id = request.path_params["event_id"]
+    await reached(request, asks["at_least"])
     entry = await service.ask(lambda: service.ledger.event(event_id))
     return Response(entry.leaf, 200, {"Cache-Control": _FOR_EVER}, CLOUDEVENT)
 
@@ -94,6 +101,7 @@ calls = [
         problems=(
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
             *("body_too_large", "unsupported_media_type", "bad_submission", "bad_parameter", "idempotency_key_reused"),
+            "ledger_busy",
             *ASKS_LEDGER,
         ),
         headers={"Location": {"description": "Of the event, where it is one.", "schema": {"type": "string"}}},
@@ -108,8 +116,23 @@ calls = [
             AFTER_POSITION,
             LIMIT,
             OF_SUBJECT,
+            AT_LEAST,
         ),
-        problems=("bad_parameter", *ASKS_LEDGER),
+        problems=ASKS_AT_LEAST,
+    ),
+    # Before the call for one event, whose path would take this one's.
+    Call(
+        method="GET",
+        path="/v1/events/stream",
+        endpoint=event_stream,
+        tag="events",
+        answers=(schemas.EventStream,),
+        media_type=EventStream.media_type,
+        parameters=(
+            AFTER_POSITION,
+            LAST_EVENT_ID,
+        ),
+        problems=("bad_parameter", "too_many_streams", *ASKS_LEDGER),
     ),
     Call(
         method="GET",
@@ -118,7 +141,10 @@ calls = [
         tag="events",
         answers=(schemas.Event,),
         media_type=CLOUDEVENT,
-        parameters=(EVENT_ID,),
-        problems=("not_found", "bad_parameter", *ASKS_LEDGER),
+        parameters=(
+            EVENT_ID,
+            AT_LEAST,
+        ),
+        problems=("not_found", *ASKS_AT_LEAST),
     ),
 ]

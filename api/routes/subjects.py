@@ -17,6 +17,7 @@ from api.parameters import (
     AFTER_SUBJECT,
     AFTER_VERSION,
     AT,
+    AT_LEAST,
     FROM,
     KIND,
     KNOWN_AT,
@@ -29,20 +30,20 @@ from api.parameters import (
     read_query,
     read_subject,
 )
-from api.routing import ASKS_LEDGER, Call, asked, service_of
+from api.routing import ASKS_AT_LEAST, Call, asked, service_of
 from projections.history import history
 
 
 async def subjects(request: Request) -> Response:
     """The subjects that have a history, in byte order of their references."""
-    asks = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT)
+    asks = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT, AT_LEAST)
     service, limit = service_of(request), asks["limit"]
 
     def question() -> dict[str, Any]:
         position, rows = service.subjects(asks["kind"], asks["prefix"], asks["after"], limit)
         return subjects_json(position, rows, limit)
 
-    return await asked(request, question)
+    return await asked(request, question, asks["at_least"])
 
 
 async def state(request: Request) -> Response:
@@ -52,40 +53,40 @@ async def state(request: Request) -> Response:
     default of that moment, and the definition's event.
     """
     subject = read_subject(request)
-    asks = read_query(request, AT, KNOWN_AT, SETTINGS)
+    asks = read_query(request, AT, KNOWN_AT, SETTINGS, AT_LEAST)
     service = service_of(request)
-    at = service.now() if asks["at"] is None else asks["at"]
 
     def question() -> dict[str, Any]:
+        at = service.present() if asks["at"] is None else asks["at"]
         found = service.query.state(subject, at=at, known_at=asks["known_at"], settings=asks["setting"])
         return state_json(found)
 
-    return await asked(request, question)
+    return await asked(request, question, asks["at_least"])
 
 
 async def timeline(request: Request) -> Response:
     """Intervals over valid time, half-open and without gaps; known_at=at gives the in-force timeline."""
     subject = read_subject(request)
-    asks = read_query(request, SETTING, KNOWN_AT)
+    asks = read_query(request, SETTING, KNOWN_AT, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
         return timeline_json(service.query.timeline(subject, setting=asks["setting"], known_at=asks["known_at"]))
 
-    return await asked(request, question)
+    return await asked(request, question, asks["at_least"])
 
 
 async def subject_history(request: Request) -> Response:
     """Every event about the subject, newest first, with its reason; retracted ones are marked."""
     subject = read_subject(request)
-    asks = read_query(request, SETTING, AFTER_VERSION, LIMIT)
+    asks = read_query(request, SETTING, AFTER_VERSION, LIMIT, AT_LEAST)
     ledger = service_of(request).ledger
 
     def question() -> dict[str, Any]:
         found = history(ledger, subject, setting=asks["setting"], after=asks["after"], limit=asks["limit"])
         return history_json(found)
 
-    return await asked(request, question)
+    return await asked(request, question, asks["at_least"])
 
 
 async def diff(request: Request) -> Response:
@@ -94,31 +95,31 @@ async def diff(request: Request) -> Response:
     With known_at=at each of the two shows what was in force then.
     """
     subject = read_subject(request)
-    asks = read_query(request, FROM, TO, KNOWN_AT)
+    asks = read_query(request, FROM, TO, KNOWN_AT, AT_LEAST)
     service = service_of(request)
-    start, end = asks["from"], service.now() if asks["to"] is None else asks["to"]
 
     def question() -> dict[str, Any]:
+        start, end = asks["from"], service.present() if asks["to"] is None else asks["to"]
         return diff_json(
             subject, start, end, service.query.diff(subject, start=start, end=end, known_at=asks["known_at"])
         )
 
-    return await asked(request, question)
+    return await asked(request, question, asks["at_least"])
 
 
 async def catalog(request: Request) -> Response:
     """The settings that are defined at (at, known_at), each with the event that defined it."""
-    asks = read_query(request, AT, KNOWN_AT)
+    asks = read_query(request, AT, KNOWN_AT, AT_LEAST)
     service = service_of(request)
-    at = service.now() if asks["at"] is None else asks["at"]
 
     def question() -> dict[str, Any]:
+        at = service.present() if asks["at"] is None else asks["at"]
         return catalog_json(at, service.query.catalog(at=at, known_at=asks["known_at"]))
 
-    return await asked(request, question)
+    return await asked(request, question, asks["at_least"])
 
 
-_OF_A_SUBJECT = ("not_found", "bad_subject", "bad_parameter", "bad_time", *ASKS_LEDGER)
+_OF_A_SUBJECT = ("not_found", "bad_subject", "bad_time", *ASKS_AT_LEAST)
 
 calls = [
     Call(
@@ -132,8 +133,9 @@ calls = [
             PREFIX,
             AFTER_SUBJECT,
             LIMIT,
+            AT_LEAST,
         ),
-        problems=("bad_parameter", *ASKS_LEDGER),
+        problems=ASKS_AT_LEAST,
     ),
     Call(
         method="GET",
@@ -146,6 +148,7 @@ calls = [
             AT,
             KNOWN_AT,
             SETTINGS,
+            AT_LEAST,
         ),
         problems=_OF_A_SUBJECT,
     ),
@@ -159,6 +162,7 @@ calls = [
             SUBJECT,
             SETTING,
             KNOWN_AT,
+            AT_LEAST,
         ),
         problems=_OF_A_SUBJECT,
     ),
@@ -173,8 +177,9 @@ calls = [
             SETTING,
             AFTER_VERSION,
             LIMIT,
+            AT_LEAST,
         ),
-        problems=("not_found", "bad_subject", "bad_parameter", *ASKS_LEDGER),
+        problems=("not_found", "bad_subject", *ASKS_AT_LEAST),
     ),
     Call(
         method="GET",
@@ -187,6 +192,7 @@ calls = [
             FROM,
             TO,
             KNOWN_AT,
+            AT_LEAST,
         ),
         problems=_OF_A_SUBJECT,
     ),
@@ -199,7 +205,8 @@ calls = [
         parameters=(
             AT,
             KNOWN_AT,
+            AT_LEAST,
         ),
-        problems=("bad_parameter", "bad_time", *ASKS_LEDGER),
+        problems=("bad_time", *ASKS_AT_LEAST),
     ),
 ]

@@ -26,6 +26,7 @@ from api.schemas.answered import (
     Event,
     EventData,
     EventPage,
+    EventStream,
     EvidenceState,
     EvidenceUndefined,
     GovernedBy,
@@ -86,6 +87,7 @@ __all__ = [
     "Event",
     "EventData",
     "EventPage",
+    "EventStream",
     "EvidenceState",
     "EvidenceUndefined",
     "GovernedBy",
@@ -134,7 +136,20 @@ SENT: Final = (
     RequestRecords,
 )
 ANSWERED: Final = (
-    *(Receipts, Event, EventPage, SubjectPage, State, Timeline, History, Differences, Catalog, Decision, Decisions),
+    *(
+        Receipts,
+        Event,
+        EventPage,
+        EventStream,
+        SubjectPage,
+        State,
+        Timeline,
+        History,
+        Differences,
+        Catalog,
+        Decision,
+        Decisions,
+    ),
     *(Health, Ready, Problem, ProblemKind, ProblemKinds),
 )
 

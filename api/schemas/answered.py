@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from api.schemas.sent import SettingDefinition
 from api.schemas.shape import Shape, time_field
@@ -63,6 +63,13 @@ class EventPage(Shape):
         description="Send it as `after` for what comes next; it is the head where nothing does yet."
     )
     head: int = Field(description="The position of the ledger's last event.")
+
+
+class EventStream(RootModel[str]):
+    """Server-Sent Events: `id:` is the position, `data:` the event in its exact bytes, on one line.
+
+    Comments come when nothing else does.
+    """
 
 
 class SubjectRow(Shape):
@@ -296,6 +303,8 @@ class Problem(BaseModel):
     subject: str | None = Field(None, description="With version_conflict.")
     expected_version: int | None = Field(None, description="With version_conflict.")
     current_version: int | None = Field(None, description="With version_conflict: retry with this one.")
+    at_least: int | None = Field(None, description="With position_not_reached: what was asked for.")
+    position: int | None = Field(None, description="With position_not_reached: where the ledger is.")
 
 
 class ProblemKind(Shape):

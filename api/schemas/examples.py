@@ -5,6 +5,7 @@ They are posted, and held against the shapes, by tests/api/test_openapi.py.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from api.schemas.answered import (
     Differences,
     Event,
     EventPage,
+    EventStream,
     Health,
     History,
     ProblemKind,
@@ -205,6 +207,7 @@ ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     Receipts: {"receipts": [_RECEIPT], "position": 19},
     Event: _EVENT,
     EventPage: {"events": [_EVENT], "next_after": 19, "head": 19},
+    EventStream: f"id: 19\ndata: {json.dumps(_EVENT, separators=(',', ':'))}\n\n",
     SubjectPage: {
         "subjects": [{"subject": "org:acme", "version": 1, "position": 19}],
         "next_after": None,
@@ -264,7 +267,7 @@ ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     Catalog: {"at": _NOW, "known_at": _NOW, "position": 19, "settings": {"training.opt_in": _DEFINED}},
     Decision: _DECISION,
     Decisions: {"decisions": [_DECISION], "position": 19},
-    Health: {"status": "ok", "version": "0.1.0"},
+    Health: {"status": "ok", "version": "0.2.0"},
     Ready: {"status": "ready", "position": 19},
     ProblemKind: {
         "type": "/problems/version_conflict",

@@ -13,7 +13,7 @@ from api.app import create_app
 from ledger import submissions
 from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
-from ledger.store import Receipt
+from ledger.receipts import Receipt
 from projections.decision import Observed, RequestRecord
 from tests.api.asking import changed, get, problem, submit
 

@@ -1,70 +1,27 @@
 """The real server, over a real socket: where it listens, what it refuses, and how it stops."""
 
 import json
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from api.server import free_port, loopback, serve
 from ledger.errors import BadInput, LedgerUnavailable
 from tests.api.asking import GENESIS, changed
+from tests.api.serving import running, talk
 
-SERVE = "import sys; from api.server import serve; serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
-
-
-@contextmanager
-def running(
-    url: str, host: str = "127.0.0.1", port: int = 0, *, before: str = ""
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", before + SERVE, url, host, str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        listens = re.fullmatch(r"inforce listens on http://(127\.0\.0\.1|\[::1\]):(\d+)\n", line)
-        assert listens, line
-        yield process, int(listens[2])
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     with running(f"sqlite:///{tmp_path_factory.mktemp('served')}/ledger.db") as (_, port):
         yield port
-
-
-def talk(
-    port: int, method: str, path: str, body: Any = None, host: str = "127.0.0.1", **headers: str
-) -> tuple[int, dict[str, str], bytes]:
-    connection = HTTPConnection(host, port, timeout=60)
-    try:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if body is not None:
-            sent.setdefault("Content-Type", "application/json")
-        connection.request(method, path, body, sent)
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-    finally:
-        connection.close()
 
 
 def test_the_main_calls_over_a_socket(port: int) -> None:

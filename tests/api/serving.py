@@ -1,0 +1,49 @@
+"""The real server in a process of its own, and a client that speaks to it over a socket."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+SERVE = "import sys; from api.server import serve; serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+
+
+@contextmanager
+def running(
+    url: str, host: str = "127.0.0.1", port: int = 0, *, before: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", before + SERVE, url, host, str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        listens = re.fullmatch(r"inforce listens on http://(127\.0\.0\.1|\[::1\]):(\d+)\n", line)
+        assert listens, line
+        yield process, int(listens[2])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def talk(
+    port: int, method: str, path: str, body: Any = None, host: str = "127.0.0.1", **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    connection = HTTPConnection(host, port, timeout=60)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()

@@ -1,0 +1,269 @@
+"""Reads that never lie: what one process acknowledged, the next answer of any other has seen; `at_least` waits."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from api import service as service_module
+from api.service import Service
+from ledger.clock import ManualClock, SystemClock
+from ledger.errors import PositionNotReached
+from ledger.opening import open_ledger
+from projections.query import Query
+from tests.api.asking import GENESIS, changed, get, problem, submit
+from tests.api.serving import running, talk
+from tests.support import ledgers
+
+CHANGE = changed("org:acme", "training.opt_in", True)
+QUESTIONS = [
+    "/v1/events?limit=1",
+    "/v1/events?subject=org:acme",
+    "/v1/events/{event_id}",
+    "/v1/subjects?kind=org",
+    "/v1/subjects/org:acme/state",
+    "/v1/subjects/org:acme/timeline",
+    "/v1/subjects/org:acme/history",
+    "/v1/subjects/org:acme/diff?from=2020-01-01T00:00:00Z",
+    "/v1/catalog",
+    "POST /v1/checks",
+]
+
+
+def service_of(client: TestClient) -> Service:
+    app: Any = client.app
+    service: Service = app.state.service
+    return service
+
+
+def ask(client: TestClient, question: str, at_least: object, **named: str) -> Any:
+    path = question.removeprefix("POST ").format(**named)
+    path += f"{'&' if '?' in path else '?'}at_least={at_least}"
+    return client.post(path, json={"org_id": "acme"}) if question.startswith("POST ") else client.get(path)
+
+
+def until(condition: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_is_answered_at_the_position_and_not_before_it(client: TestClient, question: str) -> None:
+    (receipt,) = submit(client, CHANGE)
+    service_of(client).at_least_s_max = 0.05
+    for at_least in (0, 1, receipt["position"]):
+        assert ask(client, question, at_least, **receipt).status_code == 200
+    answer = ask(client, question, receipt["position"] + 1, **receipt)
+    told = problem(answer, "position_not_reached")
+    assert (told["at_least"], told["position"]) == (receipt["position"] + 1, receipt["position"])
+    assert int(answer.headers["retry-after"]) > 0
+    submit(client, CHANGE)
+    assert ask(client, question, receipt["position"] + 1, **receipt).status_code == 200
+
+
+def test_every_question_to_the_ledger_takes_at_least(shared_door: TestClient) -> None:
+    taking, others = set(), set()
+    for path, item in get(shared_door, "/openapi.json")["paths"].items():
+        for method, operation in item.items():
+            named = {parameter["name"] for parameter in operation.get("parameters", ())}
+            if path.startswith("/v1/") and "at_least" in named:
+                taking.add(f"{method} {path}")
+                assert "503" in operation["responses"]
+            elif path.startswith("/v1/"):
+                others.add(f"{method} {path}")
+    assert others == {"post /v1/events", "get /v1/events/stream"}
+    assert len(taking) == 9
+
+
+@pytest.mark.parametrize("at_least", ["-1", "x", "", "1.5", "1e3", "+1", str(10**18), "1&at_least=1"])
+def test_what_is_no_position(shared_door: TestClient, at_least: str) -> None:
+    for question in ("/v1/catalog", "POST /v1/checks"):
+        told = problem(ask(shared_door, question, at_least), "bad_parameter")
+        assert told["errors"][0]["pointer"] == "/at_least"
+
+
+@pytest.mark.parametrize("question", ["/v1/subjects/org:acme/state?setting=training.opt_in", "POST /v1/checks"])
+def test_a_question_waits_for_what_another_process_records(
+    client: TestClient, database_url: str, question: str
+) -> None:
+    submit(client, CHANGE | {"value": False})
+    with open_ledger(database_url) as other, ThreadPoolExecutor(1) as pool:
+        for number in range(2, 7):
+            asked = pool.submit(ask, client, question, GENESIS + number)
+            until(lambda: service_of(client).ledger.follower._waiters)
+            assert not asked.done()
+            ledgers.submit(other, ledgers.change(value=number % 2 == 0))
+            answer = asked.result(10)
+            assert answer.status_code == 200
+            # Now, for the answer, is after the wait.
+            shown = answer.json()
+            allowed = shown["handling"]["may_train"] if "handling" in shown else _opt_in(shown)
+            assert allowed is (number % 2 == 0)
+    until(lambda: not service_of(client).ledger.follower._waiters)
+
+
+def _opt_in(state: Any) -> bool:
+    value: bool = state["settings"]["training.opt_in"]["value"]
+    return value
+
+
+def test_what_a_machine_with_a_clock_ahead_recorded_is_seen_by_a_question_about_now(
+    client: TestClient, database_url: str
+) -> None:
+    ahead = ManualClock(SystemClock().now() + 3_600_000_000)
+    with open_ledger(database_url, clock=ahead) as other:
+        for value in (True, False, True):
+            (receipt,) = ledgers.submit(other, ledgers.change(value=value))
+            assert _opt_in(get(client, "/v1/subjects/org:acme/state?setting=training.opt_in")) is value
+            answer = ask(client, "POST /v1/checks", receipt.position)
+            assert answer.json()["handling"]["may_train"] is value
+            differences = get(client, "/v1/subjects/org:acme/diff?from=2020-01-01T00:00:00Z")["differences"]
+            assert (differences[0]["after"]["value"] if differences else False) is value
+
+
+def test_who_waits_keeps_no_other_question_waiting(door: TestClient) -> None:
+    asking = service_module.READERS * 3
+    with ThreadPoolExecutor(asking) as pool:
+        waits = [pool.submit(ask, door, "/v1/catalog", GENESIS + 1) for _ in range(asking)]
+        until(lambda: len(service_of(door).ledger.follower._waiters) == asking)
+        began = time.monotonic()
+        for _ in range(10):
+            get(door, "/v1/catalog")
+        assert time.monotonic() - began < 2
+        assert not any(wait.done() for wait in waits)
+        submit(door, CHANGE)
+        assert [wait.result(10).status_code for wait in waits] == [200] * asking
+
+
+def test_no_more_than_so_many_wait(door: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "WAITING_MAX", 1)
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(ask, door, "/v1/catalog", GENESIS + 1)
+        until(lambda: service_of(door).ledger.follower._waiters)
+        problem(ask(door, "/v1/catalog", GENESIS + 1), "position_not_reached")
+        assert ask(door, "/v1/catalog", GENESIS).status_code == 200
+        submit(door, CHANGE)
+        assert wait.result(10).status_code == 200
+
+
+def test_who_hangs_up_leaves_no_waiter_behind(tmp_path: Path) -> None:
+    arriving: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.01)
+        return arriving.pop(0)
+
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db")
+    try:
+        began = time.monotonic()
+        with pytest.raises(ClientDisconnect):
+            asyncio.run(service.reached(GENESIS + 1, receive))
+        assert time.monotonic() - began < 2
+        assert not service.ledger.follower._waiters
+        assert service._waiting == 0
+    finally:
+        service.close()
+
+
+def test_who_hangs_up_over_a_socket_is_forgotten(tmp_path: Path) -> None:
+    before = "import ledger.following\nledger.following.AT_LEAST_SECONDS_MAX = 3600.0\n"
+    with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (process, port):
+        talk(port, "GET", "/v1/catalog")
+        threads = Path(f"/proc/{process.pid}/task")
+        if not threads.exists():
+            pytest.skip("only Linux tells how many threads a process has")
+        idle = len(list(threads.iterdir()))
+        clients = [HTTPConnection("127.0.0.1", port) for _ in range(20)]
+        for client in clients:
+            client.request("GET", f"/v1/catalog?at_least={GENESIS + 1}")
+        until(lambda: len(list(threads.iterdir())) > idle)
+        for client in clients:
+            client.close()
+        # The thread that watches for them all ends with the last of them.
+        until(lambda: len(list(threads.iterdir())) <= idle + service_module.READERS - 1)
+        assert talk(port, "GET", "/healthz")[0] == 200
+
+
+def test_in_process_too(database_url: str) -> None:
+    with open_ledger(database_url, create=True) as ledger, open_ledger(database_url) as other:
+        query = Query(ledger)
+        query.at_least(GENESIS, 0)
+        with pytest.raises(PositionNotReached):
+            query.at_least(GENESIS + 1, 0.01)
+        ledgers.submit(other, ledgers.change())
+        query.at_least(GENESIS + 1, 0)
+        assert query.moment().position == GENESIS + 1
+
+
+CALLERS = 3
+ROUNDS = 100
+
+
+@pytest.fixture
+def two_ports(database_url: str) -> Iterator[tuple[int, int]]:
+    with ExitStack() as stack:
+        ports = [stack.enter_context(running(database_url))[1] for _ in range(2)]
+        yield ports[0], ports[1]
+
+
+def test_a_write_that_one_server_acknowledged_is_in_the_next_answer_of_another(
+    two_ports: tuple[int, int], record_property: Callable[[str, object], None], database_url: str
+) -> None:
+    with ThreadPoolExecutor(CALLERS) as pool:
+        seen = sum(pool.map(lambda caller: write_and_read(two_ports, f"org:caller{caller}"), range(CALLERS)))
+    name = database_url.partition(":")[0]
+    record_property("figure", f"read-your-writes across two servers on {name}: {seen} reads of {seen} saw the write")
+
+
+def write_and_read(two_ports: tuple[int, int], subject: str) -> int:
+    """Every question in turn, with and without `at_least`, on the other server than the one that was written to."""
+    servers = [HTTPConnection("127.0.0.1", port, timeout=60) for port in two_ports]
+    for number in range(ROUNDS):
+        writer, reader = servers[number % 2], servers[1 - number % 2]
+        value = number % 4 < 2
+        written = changed(subject, "training.opt_in", value)
+        position = said(writer, "POST", "/v1/events", written)["position"]
+        at_least = f"at_least={position}&" if number % 3 else ""
+        about = f"/v1/subjects/{subject}"
+        match number % 5:
+            case 0:
+                shown = said(reader, "GET", f"{about}/state?{at_least}setting=training.opt_in")
+                assert _opt_in(shown) is value
+            case 1:
+                shown = said(reader, "POST", f"/v1/checks?{at_least}", {"org_id": subject.removeprefix("org:")})
+                assert shown["handling"]["may_train"] is value
+                shown = shown["as_of"]
+            case 2:
+                shown = said(reader, "GET", f"/v1/events?{at_least}after={position - 1}")
+                assert shown["events"][0]["data"]["value"] is value
+                shown["position"] = shown["head"]
+            case 3:
+                shown = said(reader, "GET", f"{about}/history?{at_least}limit=1")
+                assert shown["events"][0]["event"]["data"]["position"] == position
+            case _:
+                shown = said(reader, "GET", f"{about}/timeline?{at_least}setting=training.opt_in")
+                assert shown["intervals"][-1]["value"] is value
+        assert shown["position"] >= position
+    for server in servers:
+        server.close()
+    return ROUNDS
+
+
+def said(server: HTTPConnection, method: str, path: str, body: Any = None) -> Any:
+    server.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+    answer = server.getresponse()
+    text = answer.read()
+    assert answer.status in (200, 201), text
+    return json.loads(text)
