@@ -20,6 +20,15 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 POSTGRES_RUN = pytest.StashKey[PostgresRun]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    simulation = parser.getgroup("simulation", "tests/simulation")
+    simulation.addoption("--simulation-seed", type=int, metavar="SEED", help="begin with this seed")
+    simulation.addoption("--simulation-steps", type=int, metavar="STEPS", help="take so many steps with each seed")
+    simulation.addoption("--simulate", type=int, default=0, metavar="SECONDS", help="go on for so long, seed by seed")
+    simulation.addoption("--crash", type=int, metavar="ROUNDS", help="kill servers in so many rounds on each database")
+    simulation.addoption("--crash-seed", type=int, metavar="SEED", help="with this seed")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     config.stash[POSTGRES_RUN] = PostgresRun(Path(worker["postgres_folder"])) if worker else PostgresRun.begin()

@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 from ledger.clock import ManualClock
-from ledger.store import Ledger, Receipt
+from ledger.receipts import Receipt
+from ledger.store import Ledger
 from ledger.submissions import parse_submissions
 from ledger.times import format_time, parse_time
 from projections.query import Query

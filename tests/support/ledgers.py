@@ -7,7 +7,8 @@ from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
-from ledger.store import Ledger, Receipt
+from ledger.receipts import Receipt
+from ledger.store import Ledger
 from ledger.submissions import parse_submissions
 from ledger.times import parse_time
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import psycopg
@@ -67,11 +67,8 @@ class PostgresRun:
     @classmethod
     def begin(cls) -> "PostgresRun":
         """For the main process. Starts no server yet; `end` must follow."""
-        folder = Path(tempfile.mkdtemp(prefix="inforce-pg-"))
-        account = _server_account()
+        folder = private_folder()
         os.mkfifo(folder / "running", 0o600)
-        if account is not None:
-            os.chown(folder, account.pw_uid, account.pw_gid)
         # Read and write: opening the write end alone would wait for a reader.
         return cls(folder, os.open(folder / "running", os.O_RDWR | os.O_CLOEXEC))
 
@@ -106,38 +103,14 @@ class PostgresRun:
             return url
 
     def _start(self) -> str:
-        account = _server_account()
-        programs = _programs(self.folder, account)
-        environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-        as_account: dict[str, Any] = {}
-        if account is not None:
-            as_account = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        made = subprocess.run(
-            [
-                *(programs / "initdb", "-D", self.folder / "data", "-U", "postgres", "--auth=trust"),
-                *("--no-locale", "--encoding=UTF8", "--no-sync", "--no-instructions"),
-            ],
-            **as_account,
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode != 0:
-            raise PostgresUnavailableError(f"initdb failed in {self.folder}:\n{made.stdout}{made.stderr}")
-
-        command: list[str | Path] = [programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", "5432"]
-        command += [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        cluster = Cluster.make(self.folder)
         # Opened here, where opening need not wait: should the main process be gone already, the keeper sees it at once.
         running = os.open(self.folder / "running", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.set_blocking(running, True)
             self._keeper = subprocess.Popen(
-                ["/bin/sh", "-c", KEEPER, "keeper", self.folder, *command],
-                **as_account,
-                env=environment,
+                ["/bin/sh", "-c", KEEPER, "keeper", self.folder, *cluster.command()],
+                **cluster.as_account,
                 stdin=running,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -146,15 +119,60 @@ class PostgresRun:
             )
         finally:
             os.close(running)
-        url = f"postgresql://postgres@/postgres?host={quote(str(self.folder), safe='')}&port=5432"
-        self._wait_until_ready(url)
-        return url
+        cluster.wait_until_ready()
+        return cluster.url
 
-    def _wait_until_ready(self, url: str) -> None:
+
+class Cluster(NamedTuple):
+    """A PostgreSQL data directory in a private folder, and how its server is run: on a socket in that folder."""
+
+    folder: Path
+    programs: Path
+    """The folder of `postgres` and the other programs."""
+
+    @classmethod
+    def make(cls, folder: Path) -> "Cluster":
+        """Raises PostgresUnavailableError."""
+        cluster = cls(folder, _programs(folder, server_account()))
+        made = subprocess.run(
+            [
+                *(cluster.programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust"),
+                *("--no-locale", "--encoding=UTF8", "--no-sync", "--no-instructions"),
+            ],
+            **cluster.as_account,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            raise PostgresUnavailableError(f"initdb failed in {folder}:\n{made.stdout}{made.stderr}")
+        return cluster
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={quote(str(self.folder), safe='')}&port=5432"
+
+    @property
+    def as_account(self) -> dict[str, Any]:
+        """Arguments for `subprocess`: the environment and the account of the server."""
+        environment = {"env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}}
+        account = server_account()
+        if account is None:
+            return environment
+        return {**environment, "user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+    def command(self, **settings: str) -> list[str | Path]:
+        """The server's command line; `settings` on top of SETTINGS."""
+        options = [f"-c{name}={value}" for name, value in {**SETTINGS, **settings}.items()]
+        return [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", "5432", *options]
+
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
         while True:
             try:
-                psycopg.connect(url).close()
+                psycopg.connect(self.url).close()
                 return
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
@@ -164,7 +182,16 @@ class PostgresRun:
                 time.sleep(0.05)
 
 
-def _server_account() -> pwd.struct_passwd | None:
+def private_folder() -> Path:
+    """A new folder that belongs to the server's account."""
+    folder = Path(tempfile.mkdtemp(prefix="inforce-pg-"))
+    account = server_account()
+    if account is not None:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    return folder
+
+
+def server_account() -> pwd.struct_passwd | None:
     """The account to run the server as, if not our own: PostgreSQL refuses to be run by root."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 

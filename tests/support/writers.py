@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def main(what: str, url: str, *arguments: str) -> None:
                 for number in range(int(count)):
                     body = change("org:shared", reason=f"{writer}.{number}")
                     submit(ledger, change(f"org:{writer}", number % 2 == 0), body)
+        case "many":
+            writer, threads, count = arguments
+            with open_ledger(url) as ledger, ThreadPoolExecutor(int(threads)) as pool:
+                body = change("org:shared", reason=writer)
+                for done in [pool.submit(submit, ledger, body) for _ in range(int(threads) * int(count))]:
+                    done.result()
         case "import":
             with Path(arguments[0]).open("rb") as stream:
                 import_ledger(url, stream, progress=lambda events, _bytes: print(events, flush=True))

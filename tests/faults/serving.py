@@ -1,0 +1,245 @@
+"""The real server, callers that never stop asking it, and what must be true of the ledger when a fault is over."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from random import sample
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from ledger.opening import open_ledger
+from ledger.times import parse_time
+from projections.runner import Runner
+from projections.timelines import open_timelines
+from tests.support.reference import Json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SERVE = "import sys; from api.server import serve; serve(sys.argv[1], port=0)"
+ANSWER_SECONDS_MAX = 40.0
+"""No answer may take longer: a server that waits for ever is no better than one that is down."""
+UNAVAILABLE = 503
+RETRIED_MAX = 60
+"""Of the keys that were acknowledged, so many are sent again when all is over."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+    def refused(self) -> Json:
+        """The problem document of a 503 that says when to come again and nothing of what is behind the door."""
+        assert self.status == UNAVAILABLE, (self.status, self.body)
+        assert int(self.headers["retry-after"]) > 0
+        assert self.headers["content-type"] == "application/problem+json"
+        body: Json = self.body
+        return body
+
+
+class Served:
+    """A server process that listens on `port`."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
+        """Raises `TimeoutError` where no answer comes in time, and `OSError` where nobody listens."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS_MAX)
+        headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
+        sent = None if body is None else json.dumps(body)
+        if sent is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.request(method, path, sent, headers)
+            answer = connection.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, found, json.loads(answer.read()))
+        finally:
+            connection.close()
+
+    def submit(self, body: Any, key: str | None = None) -> Answer:
+        return self.ask("POST", "/v1/events", body, key)
+
+    def state(self, subject: str) -> Answer:
+        return self.ask("GET", f"/v1/subjects/{subject}/state")
+
+    def wait_until_ready(self, seconds: float = 20.0) -> None:
+        """Until it has found its database again: by itself, nobody helps it."""
+        deadline = time.monotonic() + seconds
+        while (answer := self.ask("GET", "/readyz")).status != 200:
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.05)
+
+
+@contextmanager
+def served(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> Iterator[Served]:
+    """The server over `url`. `before`: Python to run in its process first; `command`: what to run it with."""
+    process = subprocess.Popen(
+        [*command, sys.executable, "-c", before + SERVE, url],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    log: list[str] = []
+    # Read all along, so that what it logs never fills the pipe.
+    reader = threading.Thread(target=log.extend, args=(process.stderr,))
+    reader.start()
+    try:
+        line = process.stdout.readline()
+        listens = re.fullmatch(r"inforce listens on http://127\.0\.0\.1:(\d+)\n", line)
+        assert listens, (line, log)
+        yield Served(process, int(listens[1]))
+    finally:
+        process.kill()
+        reader.join()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    assert not [line for line in log if "Traceback" in line], "".join(log)
+
+
+def training(subject: str, value: bool, **more: Any) -> Json:
+    return {"type": "setting.changed", "subject": subject, "setting": "training.opt_in", "value": value, **more}
+
+
+class Callers:
+    """Threads that each say something about their own organization, again with the same key until it is acknowledged,
+    and then ask for it. Everything but 201, 200 and a proper 503 is a failure."""
+
+    def __init__(self, server: Served, count: int = 6) -> None:
+        self.server = server
+        self._name = token_hex(4)
+        self.acknowledged: dict[str, Json] = {}
+        """Idempotency key → receipt."""
+        self.sent: dict[str, Json] = {}
+        self.answers: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self.since = int(server.ask("GET", "/readyz").body["position"])
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._go, args=(number,)) for number in range(count)]
+
+    def __enter__(self) -> "Callers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(2 * ANSWER_SECONDS_MAX)
+            assert not thread.is_alive(), "a caller never got its answer"
+
+    def _go(self, number: int) -> None:
+        step = 0
+        try:
+            while not self._stopping.is_set() and not self.failures:
+                self._once(f"org:{self._name}-{number}", f"{self._name}-{number}-{step}", step % 2 == 0)
+                step += 1
+        except (OSError, HTTPException, AssertionError, ValueError) as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+
+    def _once(self, subject: str, key: str, value: bool) -> None:
+        body = training(subject, value)
+        self.sent[key] = body
+        answer = self._until(201, "POST", "/v1/events", body, key)
+        if answer is None:
+            return
+        receipt = answer.body["receipts"][0]
+        self.acknowledged[key] = receipt
+        answer = self._until(200, "GET", f"/v1/subjects/{subject}/state?setting=training.opt_in")
+        if answer is not None:
+            found = answer.body["settings"]["training.opt_in"]
+            assert answer.body["position"] >= receipt["position"], (answer.body, receipt)
+            assert (found["value"], found["event_id"]) == (value, receipt["event_id"]), (found, receipt)
+
+    def _until(self, status: int, method: str, path: str, body: Any = None, key: str | None = None) -> Answer | None:
+        """Asks until it is answered so; None: it was told to stop before."""
+        while True:
+            answer = self.server.ask(method, path, body, key)
+            self.answers[answer.status] += 1
+            if answer.status == status:
+                return answer
+            if answer.status == 409:
+                # The first attempt with this key is still being carried out.
+                assert answer.body["code"] == "idempotency_key_in_flight", answer.body
+            else:
+                answer.refused()
+            if self._stopping.is_set():
+                return None
+            time.sleep(0.02)
+
+    def go_on(self, more: int = 12, seconds: float = 30.0) -> None:
+        """Waits until so many more are acknowledged: everything goes on, and by itself."""
+        wanted = len(self.acknowledged) + more
+        deadline = time.monotonic() + seconds
+        while len(self.acknowledged) < wanted and not self.failures:
+            assert time.monotonic() < deadline, f"no more is acknowledged: {self.answers}"
+            time.sleep(0.01)
+        assert self.failures == []
+
+    def wait_for(self, status: int, more: int, seconds: float = 30.0) -> None:
+        """Waits until the callers were answered so that many times more."""
+        wanted = self.answers[status] + more
+        deadline = time.monotonic() + seconds
+        while self.answers[status] < wanted and not self.failures:
+            assert time.monotonic() < deadline, f"not answered {status}: {self.answers}"
+            time.sleep(0.01)
+        assert self.failures == []
+
+    def say_until_refused(self, subject: str, **more: Any) -> None:
+        for number in range(5000):
+            key = f"{self._name}-{subject}-{len(self.sent)}-{number}"
+            self.sent[key] = training(subject, number % 2 == 0, **more)
+            answer = self.server.submit(self.sent[key], key)
+            if answer.status != 201:
+                answer.refused()
+                return
+            self.acknowledged[key] = answer.body["receipts"][0]
+        raise AssertionError("it was never refused")
+
+    def assert_nothing_was_lost(self, url: str) -> None:
+        """Every acknowledged receipt stands there once and unchanged; what was not acknowledged is whole or absent,
+        and a retry with its key says which; the record is dense and in order; the projection equals a rebuild."""
+        assert_whole(url, self.since, self.retried())
+
+    def retried(self) -> list[Json]:
+        """The receipts of everything that was ever sent: the first ones again, where it was acknowledged."""
+        assert self.failures == []
+        told = dict(self.acknowledged)
+        again = set(sample(sorted(told), min(RETRIED_MAX, len(told))))
+        for key, body in self.sent.items():
+            if key not in told or key in again:
+                answer = self.server.submit(body, key)
+                assert answer.status == 201, answer
+                receipt = answer.body["receipts"][0]
+                assert self.acknowledged.get(key, receipt) == receipt
+                told[key] = receipt
+        return list(told.values())
+
+
+def assert_whole(url: str, since: int, receipts: list[Json]) -> None:
+    """`receipts`: of every event behind position `since`."""
+    with open_ledger(url) as ledger:
+        entries = ledger.page(0, 1_000_000)
+        assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
+        moments = sorted({entry.recorded_at for entry in entries})
+        assert [entry.recorded_at for entry in entries] == sorted(entry.recorded_at for entry in entries)
+        ids = {entry.position: json.loads(entry.leaf)["id"] for entry in entries}
+        told = {receipt["position"]: receipt["event_id"] for receipt in receipts}
+        assert len(told) == len(receipts), "one position was given twice"
+        assert {position: ids[position] for position in ids if position > since} == told
+        assert {parse_time(receipt["recorded_at"]) for receipt in receipts} <= set(moments)
+        rebuilt = Runner(ledger, open_timelines(ledger)).rebuild(check_only=True)
+        assert (rebuilt.position, rebuilt.live_equal, rebuilt.differences) == (len(entries), True, ())

@@ -1,0 +1,187 @@
+"""An event that no code of this version can read, put into the database past all of ours.
+
+It is named by its position. What was recorded before it is answered; what does not need it is readable; the projector
+stops in front of it and says so. When a version that can read it comes, everything goes on by itself.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from ledger.codec import leaf_hash
+from ledger.errors import LedgerCorrupt
+from ledger.opening import open_ledger
+from ledger.recorders.contract import Entry
+from ledger.recorders.postgres import PostgresLedgerRecorder
+from ledger.store import Ledger
+from ledger.times import format_time
+from projections.query import Query
+from projections.runner import Runner
+from projections.timelines import open_timelines
+from tests.api.asking import get, problem
+from tests.faults.serving import training
+from tests.support.command import run
+from tests.support.histories import assert_right, begin_again
+from tests.support.ledgers import GENESIS
+
+POISON = GENESIS + 2
+"""Its position."""
+
+
+@pytest.fixture(params=["not JSON at all", "a type of the future", "a time that is none"])
+def poison(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(database_url: str, poison: str) -> str:
+    """org:acme was told something, then comes the poisoned event about it, then org:beta was told something."""
+    with open_ledger(database_url, create=True) as ledger, TestClient(create_app(ledger)) as client:
+        for subject in ("org:acme", "org:acme", "org:beta"):
+            assert client.post("/v1/events", json=training(subject, True)).status_code == 201
+        (entry,) = ledger.page(POISON - 1, 1)
+        alter(ledger, entry.position, poisoned(entry, poison))
+    return database_url
+
+
+def poisoned(entry: Entry, how: str) -> bytes:
+    leaf: dict[str, Any] = json.loads(entry.leaf)
+    match how:
+        case "not JSON at all":
+            return b"\xff\x00 not JSON"
+        case "a type of the future":
+            leaf["type"] = "inforce.setting.changed.v9"
+        case _:
+            leaf["time"] = "yesterday"
+    return json.dumps(leaf, separators=(",", ":")).encode()
+
+
+def alter(ledger: Ledger, position: int, leaf: bytes) -> None:
+    """Writes over an event, which takes an owner of the database who takes its triggers away."""
+    digest = leaf_hash(leaf)
+    if isinstance(ledger.recorder, PostgresLedgerRecorder):
+        with ledger.recorder.transaction(commit=True) as cursor:
+            cursor.execute("ALTER TABLE inforce.events DISABLE TRIGGER ALL")
+            statement = "UPDATE inforce.events SET state = %s, leaf_hash = %s WHERE position = %s"
+            cursor.execute(statement, (leaf, digest, position))
+            cursor.execute("ALTER TABLE inforce.events ENABLE TRIGGER ALL")
+        return
+    with ledger.recorder.transaction(commit=True) as cursor:
+        triggers = cursor.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            cursor.execute(f"DROP TRIGGER {name}")
+        cursor.execute("UPDATE events SET state = ?, leaf_hash = ? WHERE position = ?", (leaf, digest, position))
+        for _, statement in triggers:
+            cursor.execute(statement)
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[TestClient]:
+    """A server that begins after it happened, with nothing projected that came behind the first event."""
+    with open_ledger(url) as ledger:
+        begin_again(open_timelines(ledger))
+    with TestClient(create_app(url)) as client:
+        yield client
+
+
+def test_questions_that_rest_on_it_are_refused_with_its_position(client: TestClient) -> None:
+    """Every time: an answer that leaves out what cannot be read would be wrong without a word."""
+    for _ in range(2):
+        for subject in ("org:acme", "org:beta"):
+            for path in (f"/v1/subjects/{subject}/state", f"/v1/subjects/{subject}/timeline"):
+                body = problem(client.get(path), "ledger_corrupt")
+                assert f"position {POISON} cannot be projected" in body["detail"]
+        answer = client.post("/v1/checks", json={"org_id": "beta", "handling": {"trained": True}})
+        assert f"position {POISON}" in problem(answer, "ledger_corrupt")["detail"]
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def test_the_rest_stays_readable(client: TestClient, url: str, poison: str) -> None:
+    with open_ledger(url) as ledger:
+        leaves = [entry.leaf for entry in ledger.page(0)]
+    assert client.get("/healthz").status_code == 200
+    assert get(client, "/readyz")["position"] == len(leaves)
+    assert len(get(client, f"/v1/events?limit={POISON - 1}")["events"]) == POISON - 1
+    assert [event["subject"] for event in get(client, f"/v1/events?after={POISON}")["events"]] == ["org:beta"]
+    assert [row["event"]["subject"] for row in get(client, "/v1/subjects/org:beta/history")["events"]] == ["org:beta"]
+    if poison != "not JSON at all":
+        # As it stands there: whoever can read it may.
+        assert leaves[POISON - 1] in client.get("/v1/events").content
+
+
+def test_what_does_not_need_it_is_recorded(client: TestClient, url: str) -> None:
+    """It takes nothing away from the ledger: who cannot be answered can still object."""
+    for subject in ("org:gamma", "org:beta", "org:acme"):
+        assert client.post("/v1/events", json=training(subject, False)).status_code == 201
+    with open_ledger(url) as ledger:
+        assert ledger.head().position == POISON + 4
+    assert client.post("/v1/checks", json={"org_id": "beta"}).status_code == 503
+
+
+def test_one_that_was_projected_before_it_was_poisoned(url: str, poison: str) -> None:
+    """Stored timelines still answer; what has to be folded from the events is refused."""
+    with open_ledger(url) as ledger:
+        poisoned_entry = ledger.page(POISON - 1, 1)[0]
+        alter(ledger, POISON, readable(ledger))
+        begin_again(open_timelines(ledger))
+        Query(ledger).moment()
+        alter(ledger, POISON, poisoned_entry.leaf)
+    before = format_time(poisoned_entry.recorded_at)
+    with TestClient(create_app(url)) as client:
+        assert get(client, "/v1/subjects/org:acme/state")["settings"]["training.opt_in"]["version"] == 2
+        earlier = f"/v1/subjects/org:acme/state?at={before}&known_at=2200-01-01T00:00:00Z"
+        assert client.get(earlier).status_code == 200
+        body = problem(client.get(f"/v1/subjects/org:acme/timeline?known_at={before}"), "ledger_corrupt")
+        if poison != "not JSON at all":
+            assert f"position {POISON}" in body["detail"]
+
+
+def test_the_projector_stops_in_front_of_it_and_says_so(client: TestClient, url: str) -> None:
+    assert client.get("/readyz").status_code == 200
+    with open_ledger(url) as ledger:
+        store = open_timelines(ledger)
+        runner = Runner(ledger, store)
+        # What stands before it is projected; then, and every time after that, it is named.
+        with suppress(LedgerCorrupt):
+            runner.catch_up()
+        for _ in range(2):
+            with pytest.raises(LedgerCorrupt, match=f"position {POISON} cannot be projected, and so nothing after it"):
+                runner.catch_up()
+            assert store.tracked() == POISON - 1
+        with pytest.raises(LedgerCorrupt, match=f"position {POISON}"):
+            runner.rebuild()
+        assert store.tracked() == POISON - 1
+    for verb in (("state", "org:beta"), ("check", "--org", "beta"), ("rebuild",), ("rebuild", "--check")):
+        ran = run(*verb, "--db", url)
+        assert (ran.code, ran.out) == (3, ""), verb
+        assert (ran.err.startswith("inforce: "), ran.err.count("\n")) == (True, 1)
+        assert f"position {POISON}" in ran.err
+
+
+def test_it_goes_on_by_itself_once_it_can_be_read(client: TestClient, url: str) -> None:
+    """The server is the same all along. In place of a newer version, which would read the bytes as they are, they are
+    put back as they were."""
+    assert client.get("/v1/subjects/org:beta/state").status_code == 503
+    with open_ledger(url) as ledger:
+        alter(ledger, POISON, readable(ledger))
+    state = get(client, "/v1/subjects/org:beta/state")
+    assert (state["position"], state["settings"]["training.opt_in"]["value"]) == (POISON + 1, True)
+    assert get(client, "/v1/subjects/org:acme/state")["settings"]["training.opt_in"]["version"] == 2
+    with open_ledger(url) as ledger:
+        assert_right(ledger, open_timelines(ledger))
+
+
+def readable(ledger: Ledger) -> bytes:
+    """The event as it was, from the one before it, which said the same."""
+    before, poisoned_entry = ledger.page(POISON - 2, 2)
+    leaf: dict[str, Any] = json.loads(before.leaf)
+    head = f"{POISON:012x}"
+    leaf["id"] = f"{head[:8]}-{head[8:]}{leaf['id'][13:]}"
+    leaf["time"], leaf["sequence"] = format_time(poisoned_entry.recorded_at), f"{POISON:020}"
+    leaf["data"] |= {"position": POISON, "version": 2, "effective_from": leaf["time"]}
+    return json.dumps(leaf, separators=(",", ":")).encode()

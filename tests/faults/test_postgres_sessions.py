@@ -1,0 +1,159 @@
+"""PostgreSQL loses its sessions, its process, its last free connection; it makes everybody wait, or takes no writes.
+
+The server answers 503 or is right, never hangs, is well again by itself, and loses nothing that it acknowledged.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.faults.serving import Callers, Served, served, training
+from tests.simulation import faults
+from tests.support.postgres import fresh_database
+from tests.support.postgres_restart import RestartablePostgres, StopMode, terminate_backends
+
+pytestmark = pytest.mark.postgres
+Figure = Callable[[str, object], None]
+
+
+@pytest.fixture(scope="module")
+def url(postgres_server_url: str) -> Iterator[str]:
+    with fresh_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(url: str) -> Iterator[Served]:
+    """One for all: what a test broke must be well again for the next."""
+    with served(url) as server:
+        yield server
+
+
+def test_sessions_ended_under_load(server: Served, url: str, record_property: Figure) -> None:
+    ended = 0
+    with Callers(server) as callers:
+        for round_ in range(8):
+            callers.go_on(6)
+            ended += terminate_backends(url, None if round_ % 2 else 2)
+        callers.go_on()
+    callers.assert_nothing_was_lost(url)
+    record_property("figure", f"faults: {ended} sessions ended under load, answers {dict(callers.answers)}")
+
+
+def test_a_session_that_ends_between_insert_and_commit(server: Served, url: str) -> None:
+    for fault in (faults.killed_before_commit, faults.killed_at_commit):
+        head = server.ask("GET", "/readyz").body["position"]
+        key = fault.__name__
+        with fault(url):
+            server.submit(training("org:acme", True), key).refused()
+            assert server.ask("GET", "/readyz").body["position"] == head
+        receipts = server.submit(training("org:acme", True), key)
+        assert (receipts.status, receipts.body["position"]) == (201, head + 1)
+        assert server.submit(training("org:acme", True), key).body == receipts.body
+
+
+@pytest.fixture(scope="module")
+def restartable() -> Iterator[RestartablePostgres]:
+    with RestartablePostgres(max_connections="20") as postgres:
+        yield postgres
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_server_restarted_under_load(
+    restartable: RestartablePostgres, mode: StopMode, record_property: Figure
+) -> None:
+    with fresh_database(restartable.url) as url, served(url) as server:
+        with Callers(server) as callers:
+            for pause_s in (0.0, 1.0):
+                callers.go_on()
+                restartable.restart(mode, pause_s=pause_s)
+                began = time.monotonic()
+                callers.go_on(6)
+                record_property(
+                    "figure", f"faults: PostgreSQL restarted ({mode}): 6 more in {time.monotonic() - began:.2f} s"
+                )
+        assert callers.answers[503] > 0
+        callers.assert_nothing_was_lost(url)
+
+
+@pytest.mark.parametrize("limited", ["the server", "the role"])
+def test_no_connection_is_left(restartable: RestartablePostgres, limited: str) -> None:
+    """Others take every connection that there is, those that the server lost included; then they go."""
+    with fresh_database(restartable.url) as url, psycopg.connect(restartable.url, autocommit=True) as admin:
+        seats = url
+        if limited == "the role":
+            admin.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 6")
+            admin.execute(f"ALTER DATABASE {faults.database_of(url)} OWNER TO few".encode())
+            seats = url.replace("postgres@", "few@")
+        with served(seats) as server, Callers(server) as callers:
+            callers.go_on()
+            with ExitStack() as others:
+                _take_every_connection(others, seats, admin)
+                with ThreadPoolExecutor(3) as pool:
+                    refused = [
+                        pool.submit(server.submit, training("org:acme", True)),
+                        pool.submit(server.ask, "POST", "/v1/checks", {"org_id": "acme"}),
+                        pool.submit(server.ask, "GET", "/readyz"),
+                    ]
+                    for answer in refused:
+                        answer.result().refused()
+                assert server.ask("GET", "/healthz").status == 200
+            callers.go_on()
+        assert callers.failures == []
+        assert callers.answers[503] > 0
+
+
+def _take_every_connection(others: ExitStack, url: str, admin: psycopg.Connection[Any]) -> None:
+    quiet = 0
+    for _ in range(2000):
+        with suppress(psycopg.OperationalError):
+            others.enter_context(psycopg.connect(url, application_name="other"))
+            quiet = 0
+            continue
+        ended = admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name <> 'other'",
+            (faults.database_of(url),),
+        )
+        # A backend that is ending is listed no more and still takes its seat, for a moment.
+        quiet = 0 if ended.rowcount else quiet + 1
+        if quiet == 20:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the server kept a connection")
+
+
+@pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout"])
+def test_the_append_lock_is_held_longer_than_anybody_may_wait(server: Served, url: str, name: str) -> None:
+    with faults.setting(url, name, "300ms"), Callers(server, 4) as callers:
+        server.wait_until_ready()
+        callers.go_on()
+        with faults.append_locked(url):
+            began = time.monotonic()
+            problem = server.submit(training("org:waits", True), name).refused()
+            assert time.monotonic() - began < 10
+            assert problem["code"] == "ledger_unavailable"
+            # Who only asks waits for nobody.
+            assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
+        callers.go_on()
+        assert server.submit(training("org:waits", True), name).status == 201
+    assert callers.failures == []
+
+
+def test_a_database_that_takes_no_writes(server: Served, url: str) -> None:
+    """As a hot standby: everything that is projected is answered, nothing is taken, and promoted it goes on."""
+    assert server.submit(training("org:acme", True)).status == 201
+    assert server.state("org:acme").status == 200
+    with faults.read_only(url):
+        server.wait_until_ready()
+        server.submit(training("org:acme", False), "read-only").refused()
+        answer = server.state("org:acme")
+        assert (answer.status, answer.body["settings"]["training.opt_in"]["value"]) == (200, True)
+        assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
+    server.wait_until_ready()
+    assert server.submit(training("org:acme", False), "read-only").status == 201
+    assert server.state("org:acme").body["settings"]["training.opt_in"]["value"] is False

@@ -1,0 +1,279 @@
+"""What every question should be answered, in the shapes of WIRE.md section 2, read off the auditor's plain lists."""
+
+from typing import Any
+
+from ledger.times import BEGINNING, format_time, parse_time
+from tests.simulation.auditor import CATALOG, Auditor
+from tests.support.reference import FOR_EVER, Json, Told
+
+KnownAt = int | str | None
+"""An instant (µs), "at" for in force, None for everything recorded so far."""
+
+NOT_FOUND: Json = {"problem": "not_found"}
+
+
+class Answers:
+    """The answers of a ledger that holds what `auditor` says, given at `now` (µs)."""
+
+    def __init__(self, auditor: Auditor, now: int) -> None:
+        self.auditor = auditor
+        self.now = max(now, auditor.head_recorded_at)
+
+    def answer(self, question: Json) -> Json:
+        """`question`: {"ask": …} and its arguments, instants in µs."""
+        arguments = {name: value for name, value in question.items() if name != "ask"}
+        answer: Json = getattr(self, question["ask"])(**arguments)
+        return answer
+
+    def state(self, subject: str, at: int, known_at: KnownAt, settings: list[str] | None = None) -> Json:
+        if not self.auditor.version(subject):
+            return NOT_FOUND
+        defined = self._settings_said_of(CATALOG)
+        if settings is not None and not set(settings) <= set(defined):
+            return NOT_FOUND
+        told = [self._told(subject, key, at, known_at) for key in (defined if settings is None else settings)]
+        return {
+            "subject": subject,
+            **self._coordinates(at, known_at),
+            "settings": {one.setting: _setting(one) for one in told if one.source in ("explicit", "default")},
+        }
+
+    def timeline(self, subject: str, known_at: KnownAt, setting: str | None = None) -> Json:
+        if not self.auditor.version(subject):
+            return NOT_FOUND
+        wanted = self._settings_shown(subject, known_at) if setting is None else [setting]
+        found = [interval for key in wanted for interval in self._intervals(subject, key, known_at)]
+        if setting is not None and all(interval["source"] in ("undefined", "not_applicable") for interval in found):
+            return NOT_FOUND
+        return {
+            "subject": subject,
+            "known_at": "at" if known_at == "at" else self._instant(BEGINNING, known_at),
+            "position": self.auditor.head,
+            "intervals": found,
+        }
+
+    def history(self, subject: str, setting: str | None = None, after: int | None = None, limit: int = 100) -> Json:
+        events = [event for event in self.auditor.events if event["subject"] == subject]
+        if not events:
+            return NOT_FOUND
+        by_whom = {event["data"].get("retracts"): event["id"] for event in events}
+        rows = [
+            event
+            for event in reversed(events)
+            if setting in (None, event["data"]["setting"]) and (after is None or event["data"]["version"] < after)
+        ]
+        return {
+            "subject": subject,
+            "events": [
+                {
+                    "event": event,
+                    "reason": self.auditor.reasons.get(event["data"]["position"]),
+                    "retracted_by": by_whom.get(event["id"]),
+                }
+                for event in rows[:limit]
+            ],
+            "next_after": rows[limit - 1]["data"]["version"] if len(rows) > limit else None,
+            "position": self.auditor.head,
+        }
+
+    def diff(self, subject: str, start: int, end: int, known_at: KnownAt) -> Json:
+        if not self.auditor.version(subject):
+            return NOT_FOUND
+        differences = []
+        for setting in self._settings_said_of(CATALOG):
+            before, after = (self._told(subject, setting, at, known_at) for at in (start, end))
+            applies = "explicit" in (before.source, after.source) or "default" in (before.source, after.source)
+            if applies and before.value != after.value:
+                changed_by = self._between(before, after, start, end, known_at)
+                differences.append(
+                    {"setting": setting, "before": _setting(before), "after": _setting(after), "changed_by": changed_by}
+                )
+        return {
+            "subject": subject,
+            "from": format_time(start),
+            "to": format_time(end),
+            "known_at": "at" if known_at == "at" else self._instant(start, known_at),
+            "position": self.auditor.head,
+            "differences": differences,
+        }
+
+    def _between(self, before: Told, after: Told, start: int, end: int, known_at: KnownAt) -> list[Json]:
+        """What decides at the later instant, and what decided at the earlier one where it ended by itself or was taken
+        back between the two."""
+        earlier, later = (before, after) if start <= end else (after, before)
+        first, last = min(start, end), max(start, end)
+        found: dict[int, Json] = {}
+        newest, gone = _newest(later), _newest(earlier)
+        if newest is not None and newest != gone:
+            found[newest["data"]["position"]] = _said(newest)
+        if gone is not None:
+            until = gone["data"].get("effective_until")
+            if until is not None and parse_time(until) <= last:
+                found[gone["data"]["position"]] = _said(gone)
+            for event in self.auditor.of(earlier.subject, earlier.setting):
+                in_between = first < parse_time(event["time"]) <= last
+                if known_at == "at" and in_between and event["data"].get("retracts") == gone["id"]:
+                    found[event["data"]["position"]] = _said(event)
+        return [found[position] for position in sorted(found)]
+
+    def catalog(self, at: int, known_at: KnownAt) -> Json:
+        known = self._known(at, known_at)
+        found: Json = {}
+        for setting in self._settings_said_of(CATALOG):
+            event = self.auditor.definition(setting, at, known)
+            if event is not None:
+                members = _event(event)
+                del members["effective_until"]
+                found[setting] = event["data"]["definition"] | members
+        return {**self._coordinates(at, known_at), "settings": found}
+
+    def subjects(self, kind: str | None = None) -> Json:
+        rows = []
+        for subject in self.auditor.subjects():
+            if kind in (None, subject.partition(":")[0]):
+                events = [event for event in self.auditor.events if event["subject"] == subject]
+                position = events[-1]["data"]["position"]
+                rows.append({"subject": subject, "version": len(events), "position": position})
+        return {"subjects": rows, "next_after": None, "position": self.auditor.head}
+
+    def check(self, record: Json, at: int, known_at: KnownAt) -> Json:
+        known = self._known(at, known_at)
+        answer = self.auditor.check(record, at, known)
+        later = self.auditor.check(record, at, FOR_EVER)
+        answer["as_of"] = self._coordinates(at, known_at)
+        if (answer["verdict"], answer["handling"]) != (later["verdict"], later["handling"]):
+            answer["hindsight"] = later | {"changed_by": self._changed_by(answer, later, min(known or 0, self.now))}
+        return answer
+
+    def _changed_by(self, answer: Json, later: Json, known_at: int) -> list[Json]:
+        """The newer deciding events and the retractions of the older ones (projections/README.md)."""
+        found = []
+        before = {(fact["subject"], fact["setting"]): fact for fact in answer["evidence"]}
+        for fact in later["evidence"]:
+            known = before.get((fact["subject"], fact["setting"]))
+            if known is not None and known["value"] == fact["value"]:
+                continue
+            newest = _newest_fact(fact)
+            is_newer = newest is not None and parse_time(newest["recorded_at"]) > known_at
+            if is_newer:
+                found.append(fact)
+            if known is None:
+                continue
+            since = [
+                event
+                for event in self.auditor.of(fact["subject"], fact["setting"])
+                if "retracts" in event["data"] and parse_time(event["time"]) > known_at
+            ]
+            rested_on = _newest_fact(known)
+            of_it = [e for e in since if rested_on is not None and e["data"]["retracts"] == rested_on["event_id"]]
+            found += [_said(event) for event in of_it or ([] if is_newer else since)]
+        return found
+
+    def check_all(self, records: list[Json], known_at: KnownAt) -> Json:
+        decisions = [self.check(record, parse_time(record["at"]), known_at) for record in records]
+        return {"decisions": decisions, "position": self.auditor.head}
+
+    # What they share.
+
+    def _known(self, at: int, known_at: KnownAt) -> int | None:
+        return at if known_at == "at" else None if known_at is None else int(known_at)
+
+    def _told(self, subject: str, setting: str, at: int, known_at: KnownAt) -> Told:
+        return self.auditor.told(subject, setting, at, self._known(at, known_at))
+
+    def _instant(self, at: int, known_at: KnownAt) -> str:
+        known = self._known(at, known_at)
+        return format_time(self.now if known is None else min(known, self.now))
+
+    def _coordinates(self, at: int, known_at: KnownAt) -> Json:
+        return {"at": format_time(at), "known_at": self._instant(at, known_at), "position": self.auditor.head}
+
+    def _settings_said_of(self, subject: str) -> list[str]:
+        return sorted({event["data"]["setting"] for event in self.auditor.events if event["subject"] == subject})
+
+    def _settings_shown(self, subject: str, known_at: KnownAt) -> list[str]:
+        """Those of which anything held at any instant, as known then or now; of an earlier known_at, those that
+        anything had been said about."""
+        if isinstance(known_at, int) and known_at < self.auditor.head_recorded_at:
+            events = [event for event in self.auditor.events if event["subject"] == subject]
+            return sorted({e["data"]["setting"] for e in events if parse_time(e["time"]) <= known_at})
+        return [
+            setting
+            for setting in self._settings_said_of(subject)
+            if any(event is not None for _, event in self.auditor.steps(subject, setting, FOR_EVER))
+            or any(self.auditor.deciding(subject, setting, at, at) for at in self._turns(subject, setting))
+        ]
+
+    def _turns(self, subject: str, setting: str) -> list[int]:
+        """Every instant at which the setting may turn, as known at any time or in force."""
+        instants = {BEGINNING}
+        for event in [*self.auditor.of(subject, setting), *self.auditor.of(CATALOG, setting)]:
+            instants.add(parse_time(event["time"]))
+            for name in ("effective_from", "effective_until"):
+                if event["data"].get(name) is not None:
+                    instants.add(parse_time(event["data"][name]))
+        return sorted(instants)
+
+    def _intervals(self, subject: str, setting: str, known_at: KnownAt) -> list[Json]:
+        found: list[Json] = []
+        for instant in self._turns(subject, setting):
+            told = self._told(subject, setting, instant, known_at)
+            interval = {
+                "setting": setting,
+                "value": told.value,
+                "source": told.source,
+                "from": None if instant == BEGINNING else format_time(instant),
+                "until": None,
+                "event_id": told.event and told.event["id"],
+            }
+            if found:
+                if all(found[-1][name] == interval[name] for name in ("source", "event_id")):
+                    continue
+                found[-1]["until"] = interval["from"]
+            found.append(interval)
+        return found
+
+
+def _newest(told: Told) -> Json | None:
+    events = [event for event in (told.event, told.cleared_by) if event is not None]
+    return max(events, key=lambda event: event["data"]["position"], default=None)
+
+
+def _newest_fact(fact: Json) -> Json | None:
+    said: list[Json] = [one for one in (fact, fact.get("cleared_by")) if one and one.get("position")]
+    return max(said, key=lambda one: one["position"], default=None)
+
+
+def _event(event: Json) -> Json:
+    data = event["data"]
+    return {
+        "event_id": event["id"],
+        "position": data["position"],
+        "version": data["version"],
+        "recorded_at": event["time"],
+        "effective_from": data["effective_from"],
+        "effective_until": data.get("effective_until"),
+        "actor": data["actor"],
+    }
+
+
+def _setting(told: Told) -> Json:
+    written: Json = {"value": told.value, "source": told.source}
+    if told.event is not None:
+        written |= _event(told.event)
+    if told.cleared_by is not None:
+        written["cleared_by"] = _event(told.cleared_by)
+    return written
+
+
+def _said(event: Json) -> Json:
+    data = event["data"]
+    if "retracts" in data:
+        said: dict[str, Any] = {"setting": data["setting"], "retracts": data["retracts"], "event_id": event["id"]}
+        return said | {
+            "position": data["position"],
+            "version": data["version"],
+            "recorded_at": event["time"],
+            "actor": data["actor"],
+        }
+    return {"setting": data["setting"], "value": data.get("value", data.get("definition"))} | _event(event)

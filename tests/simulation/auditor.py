@@ -1,0 +1,270 @@
+"""A ledger in plain Python lists: what every submission should come to, and what should be there afterwards.
+
+DESIGN.md sections 1 to 3 and WIRE.md section 2 said again, one event at a time, from JSON. It shares no code with
+ledger/ or projections/ (times apart: `tests.support.reference` reads and writes them) and looks everything up anew.
+What only chance decides, the random half of an event id and the salt of a reason, it learns from the receipt.
+"""
+
+import copy
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ledger.times import format_time, parse_time
+from tests.support.reference import Json, Reference
+
+CATALOG = "catalog:settings"
+OWN_MEMBERS = ("setting", "value", "effective_from", "effective_until")
+
+
+class Outcome(NamedTuple):
+    """What a submission comes to: `code` "recorded" with receipts, or a problem's code with the pointers it names."""
+
+    code: str
+    receipts: tuple[Json, ...] = ()
+    pointers: tuple[str, ...] = ()
+
+
+class Fault(Exception):
+    """One event of a submission that cannot be recorded; `str` is the pointer to what is wrong with it."""
+
+
+class Conflict(Exception):
+    """An expected_version that is not the version."""
+
+
+class Auditor(Reference):
+    """Every event that the ledger should hold, and every question of `Reference` about them."""
+
+    def __init__(self, leaves: Iterable[bytes]) -> None:
+        """`leaves`: what the ledger began with: its genesis catalog, or all that was imported into it."""
+        super().__init__(leaves)
+        self.reasons: dict[int, str] = {}
+        self.submissions: dict[tuple[str, str], tuple[str, tuple[Json, ...]]] = {}
+        """(caller, key) → the body, and its receipts."""
+        self._of_pair: dict[tuple[str, str], list[Json]] = defaultdict(list)
+        for event in self.events:
+            event["data"].pop("personal", None)
+            self._of_pair[event["subject"], event["data"]["setting"]].append(event)
+
+    def at_position(self, position: int) -> "Auditor":
+        """The ledger as it stood when its last event was the one at `position`."""
+        earlier = Auditor([])
+        earlier.events = self.events[:position]
+        for event in earlier.events:
+            earlier._of_pair[event["subject"], event["data"]["setting"]].append(event)
+        earlier.reasons = self.reasons
+        return earlier
+
+    def known(self, subject: str, setting: str, known_at: int | None) -> list[Json]:
+        """The same as the reference's; only events of other settings are not looked through."""
+        every, self.events = self.events, self._of_pair.get((subject, setting), [])
+        try:
+            return super().known(subject, setting, known_at)
+        finally:
+            self.events = every
+
+    def of(self, subject: str, setting: str) -> list[Json]:
+        return self._of_pair.get((subject, setting), [])
+
+    @property
+    def head(self) -> int:
+        return len(self.events)
+
+    @property
+    def head_recorded_at(self) -> int:
+        return parse_time(self.events[-1]["time"])
+
+    def version(self, subject: str) -> int:
+        return sum(event["subject"] == subject for event in self.events)
+
+    def subjects(self) -> list[str]:
+        return sorted({event["subject"] for event in self.events}, key=str.encode)
+
+    def find(self, event_id: str) -> Json | None:
+        return next((event for event in self.events if event["id"] == event_id), None)
+
+    def is_retracted(self, event_id: str) -> bool:
+        return any(event["data"].get("retracts") == event_id for event in self.events)
+
+    # What a submission comes to.
+
+    def expect(self, body: Json, now: int, actor: str, caller: str = "", key: str | None = None) -> Outcome:
+        """What the ledger should answer to `body` sent at `now` (µs), and what it should record. Nothing is kept:
+        see `record`. A receipt's event_id is for the ledger to choose, and None here."""
+        if key is not None and (caller, key) in self.submissions:
+            sent, receipts = self.submissions[caller, key]
+            return Outcome("recorded", receipts) if sent == _text(body) else Outcome("idempotency_key_reused")
+        recorded_at = self.recorded_at(now)
+        try:
+            events = self._decide(body, recorded_at, actor)
+        except Conflict:
+            return Outcome("version_conflict")
+        except ExceptionGroup as faults:
+            return Outcome("bad_submission", pointers=tuple(map(str, faults.exceptions)))
+        return Outcome("recorded", tuple(_receipt(event) for event in events))
+
+    def recorded_at(self, now: int) -> int:
+        return max(now, self.head_recorded_at + 1) if self.events else now
+
+    def record(
+        self, body: Json, receipts: tuple[Json, ...], actor: str, caller: str = "", key: str | None = None
+    ) -> None:
+        """Keeps what the ledger has recorded: as of its receipts, which `expect` foretold."""
+        if key is not None and (caller, key) in self.submissions:
+            return
+        recorded_at = parse_time(receipts[0]["recorded_at"])
+        events = self._decide(body, recorded_at, actor)
+        for event, receipt, said in zip(events, receipts, _events_of(body), strict=True):
+            event["id"] = receipt["event_id"]
+            self.take(event, said.get("reason"))
+        if key is not None:
+            self.submissions[caller, key] = (_text(body), receipts)
+
+    def take(self, event: Json, reason: str | None) -> None:
+        self.events.append(event)
+        self._of_pair[event["subject"], event["data"]["setting"]].append(event)
+        if reason is not None:
+            self.reasons[event["data"]["position"]] = reason
+
+    def _decide(self, body: Json, recorded_at: int, actor: str) -> list[Json]:
+        decided: list[Json] = []
+        faults: list[Fault] = []
+        is_batch = "events" in body
+        for index, said in enumerate(_events_of(body)):
+            try:
+                event = self._event(said, decided, recorded_at)
+            except Fault as fault:
+                faults.append(Fault(f"/events/{index}{fault}" if is_batch else str(fault)))
+                continue
+            before = self.version(event["subject"])
+            if said.get("expected_version") not in (None, before):
+                raise Conflict
+            earlier = sum(one["subject"] == event["subject"] for one in decided)
+            data = {"position": self.head + len(decided) + 1, "version": before + earlier + 1}
+            event["data"] = data | event["data"] | {"actor": actor}
+            event["time"] = format_time(recorded_at)
+            event["sequence"] = f"{data['position']:020}"
+            decided.append(event)
+        if faults:
+            raise ExceptionGroup("not to be recorded", faults)
+        return decided
+
+    def _event(self, said: Json, decided: list[Json], now: int) -> Json:
+        """What one of the submission's events becomes, without its place. Raises `Fault`."""
+        data: Json
+        match said["type"]:
+            case "change.retracted":
+                target = self.find(said["event_id"])
+                again = [one["data"].get("retracts") for one in decided]
+                if target is None or target["type"] not in (
+                    "inforce.setting.changed.v1",
+                    "inforce.setting.cleared.v1",
+                ):
+                    raise Fault("/event_id")
+                if self.is_retracted(target["id"]) or target["id"] in again:
+                    raise Fault("/event_id")
+                if parse_time(target["data"]["effective_from"]) < now and said.get("reason") is None:
+                    raise Fault("/reason")
+                data = {"retracts": target["id"], "setting": target["data"]["setting"]}
+                subject = target["subject"]
+            case "setting.defined":
+                before = [*self.of(CATALOG, said["setting"]), *_of(decided, CATALOG, said["setting"])]
+                kept = {e["data"]["definition"]["value_type"] for e in before}
+                if kept and said["definition"]["value_type"] not in kept:
+                    raise Fault("/definition/value_type")
+                start = _start(said, now)
+                definition = copy.deepcopy(said["definition"])
+                data = {"setting": said["setting"], "definition": definition, "effective_from": format_time(start)}
+                subject = CATALOG
+            case _:
+                subject = said["subject"]
+                start = now if said.get("effective_from") is None else parse_time(said["effective_from"])
+                definition = self._definition(said["setting"], start, decided)
+                if definition is None or subject.partition(":")[0] not in definition["kinds"]:
+                    raise Fault("/setting")
+                data = {"setting": said["setting"]}
+                if said["type"] == "setting.changed":
+                    data["value"] = _value(said["value"], definition)
+                    if said["setting"] == "owner" and said["value"] == subject:
+                        raise Fault("/value")
+                until = said.get("effective_until")
+                if until is not None and parse_time(until) <= start:
+                    raise Fault("/effective_until")
+                data["effective_from"] = format_time(_start(said, now))
+                data["effective_until"] = until and format_time(parse_time(until))
+        return {
+            "specversion": "1.0",
+            "id": None,
+            "source": self.events[0]["source"],
+            "type": f"inforce.{said['type']}.v1",
+            "subject": subject,
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+
+    def _definition(self, setting: str, at: int, decided: list[Json]) -> Json | None:
+        """The definition with the latest effective_from until `at`; of equal ones the one that was recorded last."""
+        found: Json | None = None
+        since = None
+        for event in [*self.of(CATALOG, setting), *_of(decided, CATALOG, setting)]:
+            start = parse_time(event["data"]["effective_from"])
+            if start <= at and (since is None or start >= since):
+                found, since = event["data"]["definition"], start
+        return found
+
+
+def _events_of(body: Json) -> list[Json]:
+    events: list[Json] = body.get("events", [body])
+    return events
+
+
+def _of(events: list[Json], subject: str, setting: str) -> list[Json]:
+    return [event for event in events if event["subject"] == subject and event["data"]["setting"] == setting]
+
+
+def _start(said: Json, now: int) -> int:
+    """What asserts something about the past must say why (section 3)."""
+    if said.get("effective_from") is None:
+        return now
+    start = parse_time(said["effective_from"])
+    if start < now and said.get("reason") is None:
+        raise Fault("/effective_from")
+    return start
+
+
+def _value(value: Any, definition: Json) -> Any:
+    match definition["value_type"]:
+        case "bool":
+            fits = isinstance(value, bool)
+        case "one_of":
+            fits = value in definition["members"]
+        case "set_of":
+            texts = isinstance(value, list) and all(isinstance(member, str) and member for member in value)
+            fits = texts and len(set(value)) == len(value)
+            value = sorted(value) if fits else value
+        case "subject_ref":
+            fits = isinstance(value, str) and value.partition(":")[0] in definition["ref_kinds"]
+        case _:
+            fits = isinstance(value, str)
+    if not fits:
+        raise Fault("/value")
+    return value
+
+
+def _receipt(event: Json) -> Json:
+    data = event["data"]
+    return {
+        "event_id": event["id"],
+        "position": data["position"],
+        "subject": event["subject"],
+        "version": data["version"],
+        "recorded_at": event["time"],
+        "effective_from": data.get("effective_from"),
+        "effective_until": data.get("effective_until"),
+    }
+
+
+def _text(body: Json) -> str:
+    return json.dumps(body, sort_keys=True)

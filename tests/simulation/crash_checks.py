@@ -1,0 +1,265 @@
+"""The checker of crash campaigns: what a database holds, held against what its clients sent and were told.
+
+Pure, and written from WIRE.md: it shares nothing with the code that recorded, so that a mistake there is not made here
+too. Every function answers its objections as sentences; none means that all is well.
+Proved by test_crash_checks.py, which spoils good histories one way after the other.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+from ledger.times import format_time
+from tests.simulation.crash_memory import ACTOR, Sent
+from tests.support.reference import Json
+
+GENESIS_ACTOR: Final = "inforce"
+_REASON: Final = re.compile(r"(.+)#(\d+)")
+
+
+class Row(NamedTuple):
+    """An event as the database holds it."""
+
+    position: int
+    subject: str
+    version: int
+    topic: str
+    leaf: bytes
+    recorded_at: int
+    leaf_hash: bytes
+
+
+class Key(NamedTuple):
+    """An idempotency key as the database holds it."""
+
+    caller: str
+    key: str
+    body_sha256: bytes
+    first_position: int
+    event_count: int
+    recorded_at: int
+
+
+class Held(NamedTuple):
+    """All that a database holds, read in one transaction: rows in position order, `personal` by position."""
+
+    rows: list[Row]
+    keys: list[Key]
+    personal: dict[int, tuple[bytes, str]]
+
+
+def check_all(held: Held, sent: Iterable[Sent]) -> list[str]:
+    return [*check_rows(held.rows), *Submissions(held).check(list(sent))]
+
+
+def check_kept(before: Held, after: Held) -> list[str]:
+    """What was there is there, byte for byte."""
+    objections = [
+        f"position {was.position} was {was} and is {now}"
+        for was, now in zip(before.rows, after.rows, strict=False)
+        if was != now
+    ]
+    if len(after.rows) < len(before.rows):
+        objections.append(f"the ledger ended at {len(before.rows)} and ends at {len(after.rows)} now")
+    gone = set(before.keys) - set(after.keys)
+    objections += [f"the idempotency key {key} is gone or altered" for key in sorted(gone)]
+    altered = [position for position, data in before.personal.items() if after.personal.get(position) != data]
+    return objections + [f"the reason of the event at position {position} is gone or altered" for position in altered]
+
+
+def check_rows(rows: list[Row]) -> list[str]:
+    """Each event by itself, and their order."""
+    objections: list[str] = []
+    positions = [row.position for row in rows]
+    if positions != list(range(1, len(rows) + 1)):
+        gap = next(place for place, position in enumerate(positions, 1) if place != position)
+        objections.append(f"positions are not dense: {positions[gap - 1]} stands where {gap} belongs")
+    versions: dict[str, int] = {}
+    for row in rows:
+        versions[row.subject] = versions.get(row.subject, 0) + 1
+        if row.version != versions[row.subject]:
+            objections.append(
+                f"versions are not dense: position {row.position} is version {row.version} of {row.subject}, "
+                f"not {versions[row.subject]}"
+            )
+        objections += _check_leaf(row)
+    for one, next_ in pairwise(rows):
+        if next_.recorded_at < one.recorded_at:
+            objections.append(f"recorded_at steps back from position {one.position} to {next_.position}")
+    return objections
+
+
+def _check_leaf(row: Row) -> Iterable[str]:
+    if hashlib.sha256(b"\x00" + row.leaf).digest() != row.leaf_hash:
+        yield f"the leaf hash of position {row.position} is not that of its bytes"
+    event = json.loads(row.leaf)
+    said = {
+        "position": event["data"]["position"],
+        "sequence": event["sequence"],
+        "id": event["id"][:13].replace("-", ""),
+        "subject": event["subject"],
+        "version": event["data"]["version"],
+        "type": event["type"],
+        "time": event["time"],
+    }
+    belongs = {
+        "position": row.position,
+        "sequence": f"{row.position:020}",
+        "id": f"{row.position:012x}",
+        "subject": row.subject,
+        "version": row.version,
+        "type": f"inforce.{row.topic}.v1",
+        "time": format_time(row.recorded_at),
+    }
+    if said != belongs:
+        yield f"the event at position {row.position} says {said} of itself and is kept as {belongs}"
+
+
+class Submissions:
+    """Which submission each event belongs to, and whether that is right."""
+
+    def __init__(self, held: Held) -> None:
+        self.rows = {row.position: row for row in held.rows}
+        self.keys = {key.key: key for key in held.keys}
+        self.held = held
+        self.events: dict[int, Json] = {row.position: json.loads(row.leaf) for row in held.rows}
+        self.owner: dict[int, str] = {}
+        self.marked = self._marked()
+
+    def _marked(self) -> dict[str, set[int]]:
+        """Name → where its submission begins, as the reason of each of its events has it."""
+        marked: dict[str, set[int]] = {}
+        for position, (_, content) in self.held.personal.items():
+            found = _REASON.fullmatch(json.loads(content)["reason"])
+            if found is not None:
+                marked.setdefault(found[1], set()).add(position - int(found[2]))
+        return marked
+
+    def check(self, sent: list[Sent]) -> list[str]:
+        objections = self._check_genesis()
+        for one in sent:
+            objections += self._check_sent(one)
+        names = {one.name for one in sent}
+        objections += [f"the idempotency key {key} was never sent" for key in self.keys.keys() - names]
+        objections += [f"the idempotency key {key.key} is {key.caller}'s" for key in self.held.keys if key[0] != ACTOR]
+        strays = sorted(self.rows.keys() - self.owner.keys())
+        objections += [f"nobody sent the event at position {position}: {self.rows[position]}" for position in strays]
+        strays = sorted(self.held.personal.keys() - self.rows.keys())
+        return objections + [f"there is a reason for position {position}, which has no event" for position in strays]
+
+    def _check_genesis(self) -> list[str]:
+        genesis = [position for position, event in self.events.items() if event["data"]["actor"] == GENESIS_ACTOR]
+        self.owner |= dict.fromkeys(genesis, GENESIS_ACTOR)
+        if genesis != list(range(1, len(genesis) + 1)):
+            return [f"the ledger begins with the built-in catalog, and it is at {genesis}"]
+        return self._check_together(GENESIS_ACTOR, 1, len(genesis)) if genesis else ["there is no built-in catalog"]
+
+    def _check_sent(self, sent: Sent) -> list[str]:
+        key = self.keys.get(sent.name)
+        begins = self.marked.get(sent.name, set())
+        begins |= {receipt["position"] - index for index, receipt in enumerate(sent.receipts)}
+        begins |= {key.first_position} if key is not None else set()
+        if not begins:
+            return []
+        if sent.fate == "refused":
+            return [f"{sent.name} was refused and yet is recorded, from {sorted(begins)}"]
+        if len(begins) > 1:
+            return [f"{sent.name} is recorded more than once or in pieces: it begins at {sorted(begins)}"]
+        (first,) = begins
+        objections = self._check_key(sent, first)
+        for index, event in enumerate(sent.events):
+            objections += self._check_event(sent, event, index, first + index)
+        if sent.fate == "acknowledged" and len(sent.receipts) != len(sent.events):
+            objections.append(f"{sent.name} has {len(sent.events)} events and {len(sent.receipts)} receipts")
+        return objections or self._check_together(sent.name, first, len(sent.events))
+
+    def _check_key(self, sent: Sent, first: int) -> list[str]:
+        key = self.keys.get(sent.name)
+        if not sent.has_key:
+            return []
+        if key is None:
+            return [f"{sent.name} is recorded from {first} and its idempotency key is not"]
+        row = self.rows.get(first)
+        belongs = (first, len(sent.events), row.recorded_at if row else None)
+        if (key.first_position, key.event_count, key.recorded_at) == belongs:
+            return []
+        return [f"the idempotency key of {sent.name} says {key[3:]} and its events say {belongs}"]
+
+    def _check_event(self, sent: Sent, submitted: Json, index: int, position: int) -> Iterable[str]:
+        where = f"event {index} of {sent.name} ({sent.fate}) at position {position}"
+        event = self.events.get(position)
+        if event is None:
+            yield f"{where} is lost"
+            return
+        if position in self.owner:
+            yield f"{where} is an event of {self.owner[position]} as well"
+        self.owner[position] = sent.name
+        expected = self._expected(submitted, event)
+        found = {name: event["data"].get(name) for name in expected} | {"subject": event["subject"]}
+        expected["subject"] = self._subject(submitted)
+        if found != expected:
+            yield f"{where} says {found} and was submitted as {expected}"
+        yield from self._check_reason(where, submitted, event, position)
+        if index < len(sent.receipts):
+            receipt = receipt_of(event)
+            if receipt != {name: sent.receipts[index].get(name) for name in receipt}:
+                yield f"{where} was acknowledged as {sent.receipts[index]} and is {receipt}"
+
+    def _expected(self, submitted: Json, event: Json) -> Json:
+        """The members of the event's data, as they were submitted."""
+        expected: Json = {"actor": ACTOR}
+        if submitted["type"] == "change.retracted":
+            target = self._target(submitted)
+            return expected | {"retracts": submitted["event_id"], "setting": target["data"]["setting"]}
+        start = submitted.get("effective_from")
+        expected |= {"setting": submitted["setting"], "effective_from": event["time"] if start is None else start}
+        if submitted["type"] == "setting.defined":
+            return expected | {"definition": submitted["definition"]}
+        return expected | {"value": submitted.get("value"), "effective_until": submitted.get("effective_until")}
+
+    def _subject(self, submitted: Json) -> str:
+        match submitted["type"]:
+            case "change.retracted":
+                return str(self._target(submitted)["subject"])
+            case "setting.defined":
+                return "catalog:settings"
+        return str(submitted["subject"])
+
+    def _target(self, submitted: Json) -> Json:
+        position = int(submitted["event_id"][:13].replace("-", ""), 16)
+        return self.events.get(position, {"subject": None, "data": {"setting": None}})
+
+    def _check_reason(self, where: str, submitted: Json, event: Json, position: int) -> Iterable[str]:
+        commitment = (event["data"].get("personal") or {}).get("commitment")
+        reason = submitted.get("reason")
+        salt, content = self.held.personal.get(position, (b"", "{}"))
+        if json.loads(content).get("reason") != reason:
+            yield f"{where} has the reason {content} and was submitted with {reason!r}"
+        bound = hashlib.sha256(salt + content.encode()).hexdigest() if reason is not None else None
+        if commitment != bound:
+            yield f"{where} is bound to {commitment} and its reason has the commitment {bound}"
+
+    def _check_together(self, name: str, first: int, count: int) -> list[str]:
+        """One recorded_at is one submission's, and no other's."""
+        instants = {self.rows[position].recorded_at for position in range(first, first + count)}
+        around = {self.rows[p].recorded_at for p in (first - 1, first + count) if p in self.rows}
+        if len(instants) > 1:
+            return [f"{name} has several recorded_at: {sorted(instants)}"]
+        return [f"{name} shares its recorded_at {instant} with another" for instant in instants & around]
+
+
+def receipt_of(event: Json) -> Mapping[str, Any]:
+    """What its submitter is told of an event."""
+    data = event["data"]
+    return {
+        "event_id": event["id"],
+        "position": data["position"],
+        "subject": event["subject"],
+        "version": data["version"],
+        "recorded_at": event["time"],
+        "effective_from": data.get("effective_from"),
+        "effective_until": data.get("effective_until"),
+    }

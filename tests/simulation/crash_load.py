@@ -1,0 +1,226 @@
+"""The clients of a crash campaign: threads that submit, retry, conflict, read and check over HTTP until the server
+dies, and remember what they were told.
+
+An answer of 503 leaves a submission unknown, and so does a connection that breaks; anything else that the contract does
+not foresee is objected to. A client whose server was killed goes on at another one, if there is one, with its retry.
+"""
+
+import http.client
+import threading
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from tests.simulation.crash_memory import Asked, Memory, Sent, essence_of, told
+from tests.simulation.crash_words import Words
+from tests.support.reference import Json
+
+ANSWER_SECONDS_MAX: Final = 30.0
+PAUSE_S: Final = 0.02
+"""After a 503, instead of what Retry-After says: a campaign has no time to be polite."""
+FEED_LIMIT: Final = 40
+
+
+class Page(msgspec.Struct):
+    events: list[msgspec.Raw]
+    next_after: int
+    head: int
+
+
+class _Numbered(msgspec.Struct):
+    class Data(msgspec.Struct):
+        position: int
+
+    data: Data
+
+
+class Connection:
+    """To a server's door, kept alive. Raises OSError or HTTPException where it breaks."""
+
+    def __init__(self, port: int) -> None:
+        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS_MAX)
+
+    def ask(self, path: str, body: Json | None = None, key: str | None = None) -> tuple[int, bytes]:
+        """(status, the answer's exact bytes). With a body it is a POST."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if key is not None:
+            headers["Idempotency-Key"] = f'"{key}"'
+        sent = None if body is None else msgspec.json.encode(body)
+        self._http.request("GET" if body is None else "POST", path, sent, headers)
+        answer = self._http.getresponse()
+        return answer.status, answer.read()
+
+    def close(self) -> None:
+        self._http.close()
+
+
+LOST: Final = (OSError, http.client.HTTPException)
+
+
+class Client(threading.Thread):
+    """`ports`: the servers it may use, the first one first. `dead`: the ports of those that are killed."""
+
+    def __init__(self, name: str, chance: Random, memory: Memory, ports: Sequence[int], dead: set[int]) -> None:
+        super().__init__(name=name, daemon=True)
+        self.chance = chance
+        self.memory = memory
+        self.words = Words(chance, memory)
+        self.over = threading.Event()
+        self._ports = list(ports)
+        self._dead = dead
+        self._connection = Connection(self._ports[0])
+        self._count = 0
+
+    def run(self) -> None:
+        try:
+            while self._ports and not self.over.is_set():
+                try:
+                    self._act()
+                except LOST as error:
+                    self._lost(error)
+        except Exception as error:
+            self.memory.object(f"client {self.name} failed: {error!r}")
+            raise
+
+    def end(self, patience_s: float) -> None:
+        """After its servers are dead."""
+        self.over.set()
+        if self.ident is not None:
+            self.join(patience_s)
+            assert not self.is_alive(), f"client {self.name} does not end"
+        self._connection.close()
+
+    def _lost(self, error: Exception) -> None:
+        port = self._ports[0]
+        if port not in self._dead:
+            self.memory.object(f"a server that nobody killed broke a connection or was silent: {error!r}")
+        self._connection.close()
+        self._ports.pop(0)
+        if self._ports:
+            self._connection = Connection(self._ports[0])
+
+    def _act(self) -> None:
+        # The first thing is always a submission: it may be the first of all.
+        act = self.chance.random() if self._count else 0.0
+        if act < 0.5:
+            self.submit(self._new(self.words.submission, has_key=self.chance.random() < 0.85))
+        elif act < 0.6:
+            self.submit(self._new(lambda name, **_: self.words.conflicting(name), has_key=True))
+        elif act < 0.68:
+            self._retry()
+        elif act < 0.70:
+            self._reuse_key()
+        elif act < 0.78:
+            self._read()
+        elif act < 0.90:
+            self._ask_state()
+        else:
+            self._check()
+
+    def _new(self, say: Any, *, has_key: bool) -> Sent:
+        self._count += 1
+        name = f"{self.name}-{self._count}"
+        return Sent(name, say(name, has_key=has_key), has_key=has_key)
+
+    def submit(self, sent: Sent) -> None:
+        """Until it is acknowledged or refused, or cannot be told apart from one that is recorded already."""
+        self.memory.send(sent)
+        while not self.over.is_set() and self._ports:
+            try:
+                status = submit(self._connection, self.memory, sent)
+            except LOST as error:
+                sent.was_unknown = True
+                self._lost(error)
+                status = 503
+            if status != 503:
+                return
+            if not sent.has_key:
+                return
+            self.over.wait(PAUSE_S)
+
+    def say(self, size: int) -> None:
+        """One large batch, and then a question: what it says is not projected yet."""
+        self.submit(self._new(lambda name, **_: self.words.batch(name, size), has_key=True))
+
+    def _retry(self) -> None:
+        acknowledged = [sent for sent in self.memory.with_fate("acknowledged")[-300:] if sent.has_key]
+        if acknowledged:
+            submit(self._connection, self.memory, self.chance.choice(acknowledged))
+
+    def _reuse_key(self) -> None:
+        acknowledged = [sent for sent in self.memory.with_fate("acknowledged")[-300:] if sent.has_key]
+        if not acknowledged:
+            return
+        sent = self.chance.choice(acknowledged)
+        other = self.words.conflicting(f"{sent.name}-again")
+        status, answer = self._connection.ask("/v1/events", other, sent.name)
+        if status != 503 and b'"idempotency_key_reused"' not in answer and b'"idempotency_key_in_flight"' not in answer:
+            self.memory.object(f"key {sent.name} with another body was answered {status} {answer!r}")
+
+    def _read(self) -> None:
+        after = self.chance.randrange(max(1, self.memory.position))
+        status, answer = self._connection.ask(f"/v1/events?after={after}&limit={FEED_LIMIT}")
+        if status == 503:
+            return
+        if status != 200:
+            self.memory.object(f"the feed after {after} answered {status} {answer!r}")
+            return
+        self.memory.read(feed_leaves(self.memory, after, answer))
+
+    def _ask_state(self) -> None:
+        subjects, moment = self.memory.subjects(), self.words.moment()
+        if subjects and moment is not None:
+            subject, (at, known_at) = quote(self.chance.choice(subjects)), moment
+            self._ask(f"/v1/subjects/{subject}/state?at={at}&known_at={known_at}", None, known_at)
+
+    def _check(self) -> None:
+        moment = self.words.moment()
+        if moment is not None:
+            at, known_at = moment
+            self._ask(f"/v1/checks?known_at={known_at}", self.words.record(at), known_at)
+
+    def _ask(self, path: str, record: Json | None, known_at: str) -> None:
+        acknowledged = self.memory.position
+        status, answer = self._connection.ask(path, record)
+        if status == 503:
+            return
+        if status != 200:
+            self.memory.object(f"{path} of {record} was answered {status} {answer!r}")
+            return
+        answered = msgspec.json.decode(answer)
+        position = answered["position"] if record is None else answered["as_of"]["position"]
+        if position < acknowledged:
+            self.memory.object(f"{path} answered at {position} after {acknowledged} was acknowledged")
+        if self.memory.is_over(known_at):
+            self.memory.keep(Asked(path, record, essence_of(answered)))
+
+
+def submit(connection: Connection, memory: Memory, sent: Sent) -> int:
+    """Sends it, once more or for the first time; answers the status, 503 for every one that says to try again."""
+    status, answer = connection.ask("/v1/events", sent.body, sent.name if sent.has_key else None)
+    code = None if status == 201 else msgspec.json.decode(answer).get("code")
+    if status == 201:
+        memory.acknowledge(sent, told(msgspec.json.decode(answer)))
+    elif status == 503 or code == "idempotency_key_in_flight":
+        sent.was_unknown = sent.was_unknown or sent.fate == "unknown"
+        return 503
+    elif code in ("version_conflict", "bad_submission"):
+        memory.refuse(sent, code)
+    else:
+        memory.object(f"{sent.name} was answered {status} {answer!r}")
+    return status
+
+
+def feed_leaves(memory: Memory, after: int, answer: bytes) -> list[tuple[int, bytes]]:
+    """The events of a page with their positions, which must follow on one another."""
+    page = msgspec.json.decode(answer, type=Page)
+    leaves = [(msgspec.json.decode(raw, type=_Numbered).data.position, bytes(raw)) for raw in page.events]
+    positions = [position for position, _ in leaves]
+    if positions != list(range(after + 1, after + 1 + len(leaves))):
+        memory.object(f"the feed after {after} has the positions {positions}")
+    if len(leaves) < FEED_LIMIT and after + len(leaves) != page.head:
+        memory.object(f"the feed after {after} ends at {after + len(leaves)} though the head is {page.head}")
+    return leaves

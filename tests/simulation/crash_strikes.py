@@ -1,0 +1,138 @@
+"""One strike: clients at work, what the plan does to servers and database meanwhile, and the end of all of them."""
+
+import signal
+import time
+from typing import Final
+
+from tests.simulation.crash_databases import Database
+from tests.simulation.crash_load import Client
+from tests.simulation.crash_memory import Memory
+from tests.simulation.crash_plans import Plan, Plans
+from tests.simulation.crash_processes import Process, Processes
+
+PATIENCE_S: Final = 30.0
+"""So long acknowledgements may take to come; a server that recovers by itself does so earlier."""
+
+
+class Strike:
+    """`server` is one that was started. Afterwards no server of the round is alive."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        plans: Plans,
+        database: Database,
+        processes: Processes,
+        memory: Memory,
+        server: Process,
+    ) -> None:
+        self.plan = plan
+        self.database = database
+        self.processes = processes
+        self.memory = memory
+        self.kills = 0
+        self._servers = [server]
+        if plan.kind == "two servers":
+            self._servers.append(processes.serve(database.url))
+        self._ports = [one.port() for one in self._servers]
+        self._dead: set[int] = set()
+        self._clients = [
+            Client(
+                f"r{plan.number}c{number}",
+                plans.chance(plan.number, "client", number),
+                memory,
+                self._ports if number % 2 == 0 else self._ports[::-1],
+                self._dead,
+            )
+            for number in range(plan.clients)
+        ]
+
+    def carry_out(self) -> None:
+        # In a round of catching up this thread speaks for the first one, so that the kill comes right after it.
+        for client in self._clients[self.plan.kind == "catch-up" :]:
+            client.start()
+        try:
+            match self.plan.kind:
+                case "first request":
+                    self._wait_for_submission()
+                    time.sleep(self.plan.delay_s)
+                case "catch-up":
+                    self._clients[0].say(self.plan.batch)
+                    time.sleep(self.plan.delay_s)
+                case "rebuild":
+                    self._rebuild()
+                case "two servers":
+                    self._one_of_two()
+                case "backends":
+                    self._terminate_backends()
+                case "restart":
+                    self._restart_database()
+                case _:
+                    self._wait_for(self.plan.after_acknowledged)
+                    time.sleep(self.plan.delay_s)
+        finally:
+            for index in range(len(self._servers)):
+                self._kill(index)
+            for client in self._clients:
+                client.end(PATIENCE_S)
+
+    def _kill(self, index: int) -> None:
+        if self._ports[index] not in self._dead:
+            self._dead.add(self._ports[index])
+            self._servers[index].kill()
+            self.kills += 1
+
+    def _wait_for_submission(self) -> None:
+        with self.memory.moved:
+            assert self.memory.moved.wait_for(lambda: bool(self.memory.sent), PATIENCE_S), "nobody submitted anything"
+
+    def _wait_for(self, acknowledgements: int) -> None:
+        with self.memory.moved:
+            enough = self.memory.acknowledged + acknowledgements
+            arrived = self.memory.moved.wait_for(lambda: self.memory.acknowledged >= enough, PATIENCE_S)
+        if not arrived:
+            missing = enough - self.memory.acknowledged
+            self.memory.object(f"{missing} of {acknowledgements} acknowledgements did not come within {PATIENCE_S} s")
+
+    def _rebuild(self) -> None:
+        self._wait_for(self.plan.after_acknowledged)
+        how = ["--check"] if self.plan.is_check else []
+        rebuild = self.processes.run("rebuild", *how, "--db", self.database.url)
+        time.sleep(self.plan.delay_s)
+        if self.plan.first_victim == "rebuild":
+            rebuild.kill()
+            time.sleep(self.plan.gap_s)
+            return
+        self._kill(0)
+        if self.plan.gap_s:
+            time.sleep(self.plan.gap_s)
+            rebuild.kill()
+        elif rebuild.wait() != 0:
+            self.memory.object(f"the rebuild ended with {rebuild.status()}: {rebuild.log.read_text()}")
+
+    def _one_of_two(self) -> None:
+        self._wait_for(self.plan.after_acknowledged)
+        time.sleep(self.plan.delay_s)
+        self._kill(0)
+        # The other one takes over at once: whatever lock the first one held is free.
+        self._wait_for(self.plan.clients)
+        if self.plan.survivor_ends_well:
+            self._dead.add(self._ports[1])
+            self._servers[1].send(signal.SIGTERM)
+            if self._servers[1].wait() != 0:
+                said = self._servers[1].log.read_text()
+                self.memory.object(f"told to stop, the server ended with {self._servers[1].status()}: {said}")
+
+    def _terminate_backends(self) -> None:
+        self._wait_for(self.plan.after_acknowledged)
+        for pause, count in self.plan.disturbances:
+            time.sleep(pause)
+            self.database.disturb(count)
+        self._wait_for(self.plan.clients)
+        time.sleep(self.plan.delay_s / 4)
+
+    def _restart_database(self) -> None:
+        self._wait_for(self.plan.after_acknowledged)
+        self.database.restart("immediate", self.plan.gap_s)
+        self._wait_for(self.plan.clients)
+        time.sleep(self.plan.delay_s / 4)

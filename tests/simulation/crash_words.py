@@ -1,0 +1,140 @@
+"""What the clients of a crash campaign say and ask, drawn from a seed.
+
+Nearly all of it is acceptable. Subjects are few, so that versions are contended and periods meet.
+"""
+
+import time
+from random import Random
+from typing import Any, Final
+
+from ledger.times import format_time
+from tests.simulation.crash_memory import Memory
+from tests.support.reference import Json
+
+ACCOUNTS: Final = [f"account:u{number}" for number in range(8)]
+ORGS: Final = ["org:acme", "org:beta", "org:Gamma/eu"]
+MODELS: Final = ["model:a/b", "model:c"]
+OWNED: Final = ["key:k1", "key:k2", "project:p1"]
+SUBJECTS: Final = [*ACCOUNTS, *ORGS, *MODELS, *OWNED]
+SWITCHES: Final = ["training.opt_in", "storage.inputs_outputs", "caching.temporary"]
+REGIONS: Final = [[], ["eu"], ["us"], ["eu", "us"]]
+HOUR_US: Final = 3_600_000_000
+SECOND_US: Final = 1_000_000
+
+
+class Words:
+    """One client's. `memory` says what there is to retract, to conflict with and to ask about."""
+
+    def __init__(self, chance: Random, memory: Memory) -> None:
+        self.chance = chance
+        self.memory = memory
+
+    def submission(self, name: str, *, has_key: bool) -> Json:
+        """A body. Every event can be recognised by its reason, but where a key says whose it is."""
+        if self.chance.random() < 0.25:
+            return self.batch(name, self.chance.choice((2, 3, 5, 20)))
+        with_reason = not has_key or self.chance.random() < 0.7
+        return self._event(name, 0, with_reason=with_reason)
+
+    def batch(self, name: str, size: int) -> Json:
+        events: list[Json] = []
+        retracted: set[str] = set()
+        for index in range(size):
+            event = self._event(name, index, with_reason=True)
+            # A change is retracted once.
+            while event.get("event_id") in retracted:
+                event = self._said(name, index, with_reason=True)
+            retracted |= {event["event_id"]} if "event_id" in event else set()
+            events.append(event)
+        return {"events": events}
+
+    def conflicting(self, name: str) -> Json:
+        """A change that holds only while nobody else writes to the subject."""
+        said = self._said(name, 0, with_reason=True)
+        behind = self.chance.choice((0, 0, 0, 1))
+        return said | {"expected_version": max(0, self.memory.version(said["subject"]) - behind)}
+
+    def _event(self, name: str, index: int, *, with_reason: bool) -> Json:
+        kind = self.chance.random()
+        if kind < 0.06:
+            return self._definition() | {"reason": reason_of(name, index)}
+        retracts = self.memory.change(self.chance) if kind < 0.16 else None
+        if retracts is not None:
+            return {"type": "change.retracted", "event_id": retracts, "reason": reason_of(name, index)}
+        return self._said(name, index, with_reason=with_reason)
+
+    def _definition(self) -> Json:
+        definition = {
+            "kinds": ["account", "org"],
+            "value_type": "bool",
+            "default": self.chance.random() < 0.5,
+            "protective": False,
+            "writable_by": "admin",
+            "title": "Beta",
+            "description": "Whether something new is used.",
+            "source": "Product notes",
+        }
+        return {
+            "type": "setting.defined",
+            "setting": f"beta.{self.chance.randrange(4)}",
+            "definition": definition,
+            "effective_from": None,
+        }
+
+    def _said(self, name: str, index: int, *, with_reason: bool) -> Json:
+        subject, setting, value = self._what()
+        said: Json = {"subject": subject, "setting": setting, **self._period(with_reason)}
+        if with_reason:
+            said["reason"] = reason_of(name, index)
+        if self.chance.random() < 0.12:
+            return {"type": "setting.cleared", **said}
+        return {"type": "setting.changed", "value": value, **said}
+
+    def _what(self) -> tuple[str, str, Any]:
+        chance = self.chance
+        subject = chance.choice(SUBJECTS)
+        kind = subject.partition(":")[0]
+        if kind == "model":
+            return subject, "model.hosting", chance.choice(("hosted", "passthrough"))
+        if kind in ("key", "project"):
+            owners = [*ORGS, *ACCOUNTS, *(["project:p1"] if kind == "key" else [])]
+            return subject, "owner", chance.choice(owners)
+        if kind == "org" and chance.random() < 0.3:
+            return subject, "residency.regions", chance.choice(REGIONS)
+        if kind == "account" and chance.random() < 0.15:
+            return subject, "attached_to", chance.choice(ORGS)
+        return subject, chance.choice(SWITCHES), chance.random() < 0.5
+
+    def _period(self, with_reason: bool) -> Json:
+        """What is said about the past needs a reason, so a change without one is about now or later."""
+        chance, now = self.chance, time.time_ns() // 1000
+        start, until = None, None
+        if chance.random() < 0.5:
+            behind = -HOUR_US if with_reason else 60 * SECOND_US
+            start = now + chance.randrange(behind, HOUR_US)
+        if chance.random() < 0.3:
+            until = max(start or now, now) + chance.randrange(60 * SECOND_US, HOUR_US)
+        return {
+            "effective_from": None if start is None else format_time(start),
+            "effective_until": None if until is None else format_time(until),
+        }
+
+    def moment(self) -> tuple[str, str] | None:
+        """(at, known_at) with a known_at that is over, so that the answer must stay; None: there is none yet."""
+        known_at = self.memory.instant(self.chance)
+        if known_at is None:
+            return None
+        at = time.time_ns() // 1000 + self.chance.randrange(-HOUR_US, HOUR_US)
+        return format_time(at), self.chance.choice((known_at, format_time(at)))
+
+    def record(self, at: str) -> Json:
+        """A request record."""
+        chance = self.chance
+        named = chance.choice([*ACCOUNTS, *ORGS, *OWNED])
+        kind, _, id_ = named.partition(":")
+        handling = {"stored": chance.random() < 0.5, "trained": chance.random() < 0.5, "cached": True}
+        return {f"{kind}_id": id_, "at": at, "model_id": chance.choice(("a/b", "c", "x")), "handling": handling}
+
+
+def reason_of(name: str, index: int) -> str:
+    return f"{name}#{index}"

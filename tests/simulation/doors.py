@@ -1,0 +1,195 @@
+"""The ways to the real ledger: objects in this process and the HTTP application. JSON goes in, JSON comes out.
+
+Every door has a `Ledger` of its own, as another process of the deployment would: several stand open on one database.
+"""
+
+import hashlib
+import json
+from contextlib import ExitStack
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+from starlette.testclient import TestClient
+
+from api import answers
+from api.app import create_app
+from ledger.clock import Clock
+from ledger.drafts import Idempotency
+from ledger.errors import InforceError, LedgerUnavailable
+from ledger.opening import open_ledger, open_recorder
+from ledger.store import Ledger
+from ledger.submissions import parse_submissions
+from ledger.times import format_time
+from projections.decision import decision_json, read_record
+from projections.history import history
+from projections.pinned import PinnedQuery
+from projections.query import Query
+from projections.rebuilding.rebuild import Rebuilt
+from projections.runner import Runner
+from projections.timelines import open_timelines
+from tests.simulation.auditor import Outcome
+from tests.support.reference import Json
+
+
+class Unavailable(Exception):
+    """The ledger answered that it cannot answer now."""
+
+
+class Door(Protocol):
+    caller: str
+    actor: str
+
+    def submit(self, body: Json, key: str | None = None) -> Outcome:
+        """Raises `Unavailable`."""
+
+    def ask(self, question: Json) -> Json:
+        """The answer, or {"problem": code}. Raises `Unavailable`."""
+
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """`Ledger` and `Query`, as a program that embeds inforce uses them."""
+
+    caller = actor = "simulation"
+
+    def __init__(self, url: str, clock: Clock, *, is_impatient: bool = False) -> None:
+        self.ledger = open_ledger(url, clock=clock)
+        if is_impatient:
+            origin = self.ledger.origin
+            self.ledger.close()
+            self.ledger = Ledger(open_recorder(url, lock_timeout=0), clock, origin=origin)
+        self.query = Query(self.ledger)
+
+    def submit(self, body: Json, key: str | None = None) -> Outcome:
+        sent = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+        idempotency = None if key is None else Idempotency(self.caller, key, sent)
+        try:
+            receipts = self.ledger.submit(
+                parse_submissions(body), actor=self.actor, idempotency=idempotency, batch="events" in body
+            )
+        except LedgerUnavailable as error:
+            raise Unavailable(error.detail) from error
+        except InforceError as error:
+            return Outcome(error.code, pointers=tuple(fault.pointer for fault in getattr(error, "faults", ())))
+        return Outcome("recorded", tuple(answers.receipt_json(receipt) for receipt in receipts))
+
+    def ask(self, question: Json) -> Json:
+        try:
+            return asked_plainly(self.query, question)
+        except LedgerUnavailable as error:
+            raise Unavailable(error.detail) from error
+
+    def pinned(self) -> Query:
+        return PinnedQuery(self.query)
+
+    def rebuild(self, check_only: bool) -> Rebuilt:
+        """Raises `Unavailable`."""
+        try:
+            return Runner(self.ledger, open_timelines(self.ledger)).rebuild(check_only=check_only)
+        except LedgerUnavailable as error:
+            raise Unavailable(error.detail) from error
+
+    def close(self) -> None:
+        self.ledger.close()
+
+
+def asked_plainly(query: Query, question: Json) -> Json:
+    """The answer in the shape that it has on the wire, or {"problem": code}. Raises `LedgerUnavailable`."""
+    try:
+        answer: Json = json.loads(answers.encode(_asked(query, question)))
+    except LedgerUnavailable:
+        raise
+    except InforceError as error:
+        return {"problem": error.code}
+    return answer
+
+
+def _asked(query: Query, question: Json) -> Json:
+    q = dict(question)
+    match q.pop("ask"):
+        case "state":
+            return answers.state_json(query.state(**q))
+        case "timeline":
+            return answers.timeline_json(query.timeline(**q))
+        case "history":
+            return answers.history_json(history(query.ledger, **q))
+        case "diff":
+            return answers.diff_json(q["subject"], q["start"], q["end"], query.diff(**q))
+        case "catalog":
+            return answers.catalog_json(q["at"], query.catalog(**q))
+        case "subjects":
+            position, rows = query.subjects(**q)
+            return answers.subjects_json(position, rows, len(rows) + 1)
+        case "check":
+            return decision_json(query.check(read_record(q["record"], q["at"]), q["known_at"]))
+        case "check_all":
+            records = [read_record(record, 0) for record in q["records"]]
+            return answers.decisions_json(query.check_all(records, q["known_at"]))
+        case other:
+            raise AssertionError(other)
+
+
+class OverHttp:
+    """The application behind its HTTP door, over a ledger of its own."""
+
+    caller = actor = "anonymous"
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        with ExitStack() as stack:
+            ledger = stack.enter_context(open_ledger(url, clock=clock))
+            self.client = stack.enter_context(TestClient(create_app(ledger)))
+            self._opened = stack.pop_all()
+
+    def submit(self, body: Json, key: str | None = None) -> Outcome:
+        headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
+        answer = self._answered(self.client.post("/v1/events", json=body, headers=headers))
+        if "problem" in answer:
+            return Outcome(answer["problem"], pointers=tuple(error.get("pointer", "") for error in answer["errors"]))
+        return Outcome("recorded", tuple(answer.get("receipts", [answer])))
+
+    def ask(self, question: Json) -> Json:
+        q = dict(question)
+        ask, subject = q.pop("ask"), quote(q.pop("subject", ""))
+        path = {"catalog": "/v1/catalog", "subjects": "/v1/subjects"}.get(ask, f"/v1/subjects/{subject}/{ask}")
+        if ask in ("check", "check_all"):
+            body = q["record"] | {"at": format_time(q["at"])} if ask == "check" else {"requests": q["records"]}
+            known_at = "9999-01-01T00:00:00Z" if q["known_at"] is None else q["known_at"]
+            parameters = _parameters({"known_at": known_at, "at_least": q.get("at_least")})
+            answer = self._answered(self.client.post("/v1/checks", json=body, params=parameters))
+        else:
+            answer = self._answered(self.client.get(path, params=_parameters(q)))
+        return {"problem": answer["problem"]} if "problem" in answer else answer
+
+    def _answered(self, response: Any) -> Json:
+        body: Json = response.json()
+        if response.status_code == 503:
+            raise Unavailable(body["detail"])
+        if response.status_code >= 400:
+            assert response.status_code < 500, body
+            return {"problem": body["code"], "errors": body.get("errors", [])}
+        return body
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+_PARAMETER = {"start": "from", "end": "to", "settings": "setting"}
+
+
+def _parameters(arguments: Json) -> Json:
+    found: Json = {}
+    for name, value in arguments.items():
+        if value is not None:
+            is_time = isinstance(value, int) and name not in ("limit", "after", "at_least")
+            found[_PARAMETER.get(name, name)] = format_time(value) if is_time else value
+    return found
+
+
+class Pinned(NamedTuple):
+    """An audit that began at one position and goes on asking."""
+
+    query: Query
+    position: int
+    now: int
+    """The present (µs) when it began."""

@@ -1,0 +1,100 @@
+"""Killed at any moment, under load, a server has kept all it acknowledged (DESIGN.md section 5).
+
+`./scripts/test --crash 500` does as many rounds, with a seed of its own; `--crash-seed` repeats one.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from secrets import randbelow
+from typing import Final
+
+import pytest
+
+from tests.simulation.crash_checks import Held
+from tests.simulation.crash_damage import without_last
+from tests.simulation.crash_databases import Database, PostgresDatabase, SQLiteDatabase
+from tests.simulation.crash_processes import Processes
+from tests.simulation.crash_rounds import Campaign, CrashFailure
+from tests.support.postgres_restart import RestartablePostgres
+
+ROUNDS: Final = 20
+SEED: Final = 1
+
+pytestmark = pytest.mark.xdist_group("crash")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The same on every ordinary run: there a failure is about the change, as far as a crash can be."""
+    named: int | None = request.config.getoption("--crash-seed")
+    if named is not None:
+        return named
+    return SEED if request.config.getoption("--crash") is None else randbelow(1_000_000)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        yield SQLiteDatabase(tmp_path)
+        return
+    named = os.environ.get("INFORCE_TEST_POSTGRES")
+    if named is not None:
+        yield from _on(PostgresDatabase(named))
+        return
+    with RestartablePostgres() as server:
+        yield from _on(PostgresDatabase(server))
+
+
+def _on(database: PostgresDatabase) -> Iterator[Database]:
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def test_a_server_killed_at_any_moment_has_kept_all_it_acknowledged_and_nothing_by_halves(
+    request: pytest.FixtureRequest,
+    database: Database,
+    seed: int,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    rounds = request.config.getoption("--crash") or ROUNDS
+    print(f"crash, {database.name}: {rounds} rounds, seed {seed}", flush=True)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with Processes(logs) as processes:
+        counts = Campaign(database, processes, seed).run(rounds)
+    assert counts.acknowledged > rounds
+    record_property("figure", counts.figure(database.name, seed))
+
+
+class Forgetful(SQLiteDatabase):
+    """Has lost its last events whenever it is looked into."""
+
+    def held(self) -> Held:
+        return without_last(super().held(), 20)
+
+
+def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, logs = tmp_path / "kept", tmp_path / "logs"
+    kept.mkdir()
+    logs.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    # The round of this seed kills after some acknowledgements, so there are some to lose.
+    with Processes(logs) as processes, pytest.raises(CrashFailure) as failure:
+        Campaign(Forgetful(tmp_path), processes, seed=9).run(1)
+    said = str(failure.value)
+    assert "crash, SQLite: round 0 of seed 9 (commits)" in said
+    assert "(acknowledged) at position" in said
+    assert "is lost" in said
+    assert "./scripts/test --crash 1 --crash-seed 9" in said
+    (folder,) = kept.iterdir()
+    assert str(folder / "ledger-1.db") in said
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"ledger-1.db", "sent.jsonl", "objections.txt"}
+    assert (folder / "sent.jsonl").read_text().count('"acknowledged"') >= 1

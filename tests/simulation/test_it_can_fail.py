@@ -1,0 +1,115 @@
+"""The simulation finds what it is for: each of these breaks one rule, and is found within the steps that CI takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import ledger.deciding
+import ledger.recorders.placing
+import projections.changes
+from ledger.store import Ledger
+from ledger.times import END
+from projections.changes import Retraction
+from projections.fold import Timeline
+from projections.moments import Moment
+from projections.query import Query
+from tests.simulation.comparing import Mismatch
+from tests.simulation.simulation import Simulation
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+STEPS = 1000
+"""Fewer than CI takes."""
+
+
+def boundary_one_microsecond_late(patch: pytest.MonkeyPatch) -> None:
+    at = Timeline.at
+    patch.setattr(Timeline, "at", lambda self, instant: at(self, instant - 1))
+
+
+def open_change_covers_what_was_scheduled_after_it(patch: pytest.MonkeyPatch) -> None:
+    def apply(self: Timeline, change: Any) -> None:
+        self._overwrite(change.effective_from, change.effective_until or END, change)
+
+    patch.setattr(Timeline, "apply", apply)
+
+
+def retraction_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        projections.changes, "Retraction", lambda *said: msgspec.structs.replace(Retraction(*said), retracts="")
+    )
+
+
+def recorded_at_not_held_above_the_last(patch: pytest.MonkeyPatch) -> None:
+    # Hides the built-in `max`, with which an append clamps.
+    patch.setattr(ledger.recorders.placing, "max", lambda now, _floor: now, raising=False)
+
+
+def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> None:
+    submit = Ledger.submit
+
+    def without_key(self: Ledger, submissions: Any, *, idempotency: Any = None, **more: Any) -> Any:
+        return submit(self, submissions, **more)
+
+    patch.setattr(Ledger, "submit", without_key)
+
+
+def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
+    draft = ledger.deciding._Deciding._draft
+
+    def without(self: Any, topic: str, subject: str, body: Any, submission: Any) -> None:
+        draft(self, topic, subject, body, submission.model_copy(update={"expected_version": None}))
+
+    patch.setattr(ledger.deciding._Deciding, "_draft", without)
+
+
+def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:
+    moment = Query.moment
+
+    def older(self: Query) -> Moment:
+        now = moment(self)
+        kept: Moment = self.__dict__.setdefault("kept", now)
+        if now.position > kept.position + 3:
+            self.__dict__["kept"] = now
+        return kept
+
+    patch.setattr(Query, "moment", older)
+
+
+def hindsight_taken_for_what_was_in_force(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Moment, "cheapest", lambda self, at, known_at: None)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    boundary_one_microsecond_late,
+    open_change_covers_what_was_scheduled_after_it,
+    retraction_ignored,
+    recorded_at_not_held_above_the_last,
+    idempotency_key_ignored,
+    expected_version_ignored,
+    answer_from_an_older_moment,
+    hindsight_taken_for_what_was_in_force,
+)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_broken_rule_is_found_and_told_so_that_it_can_be_seen_again(
+    mutation: Mutation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    mutation(monkeypatch)
+    folders = iter(range(STEPS))
+
+    def new_database() -> str:
+        folder = tmp_path / str(next(folders))
+        folder.mkdir()
+        return f"sqlite:///{folder}/ledger.db"
+
+    simulation = Simulation(new_database, seed=1)
+    try:
+        with pytest.raises(Mismatch, match=r"seed 1, step \d+: (?s:.*)--simulation-seed 1 --simulation-steps \d+"):
+            simulation.run(STEPS)
+    finally:
+        simulation.close()
+    record_property("figure", f"simulation finds {mutation.__name__.replace('_', ' ')} at step {simulation.step}")

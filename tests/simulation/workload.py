@@ -1,0 +1,209 @@
+"""What people do to a ledger, drawn from a seed: what they say, and what they ask.
+
+Everything lies close together, on few subjects and within few microseconds, so that periods meet, cover and end each
+other, and so that questions fall one microsecond before, at and after what they turn on.
+"""
+
+from random import Random
+from typing import Any
+
+from ledger.times import format_time, parse_time
+from tests.simulation.auditor import CATALOG, Auditor
+from tests.support.ledgers import definition
+from tests.support.reference import Json
+
+GOVERNORS = ("account:u1", "account:u2", "org:acme", "org:beta")
+OWNED = ("key:k1", "key:k2", "project:p1")
+MODELS = ("model:maker/m1", "model:m2")
+SWITCHES = ("training.opt_in", "storage.inputs_outputs", "caching.temporary")
+BETA = "beta.search"
+KNOWN_SETTINGS = (*SWITCHES, "passthrough.allowed", "residency.regions", "network.private_only")
+QUESTIONS = ("state", "state", "timeline", "history", "diff", "catalog", "subjects", "check", "check", "check_all")
+
+
+class Workload:
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+
+    def maybe(self, probability: float) -> bool:
+        return self.chance.random() < probability
+
+    # What is said.
+
+    def submission(self, auditor: Auditor, now: int) -> Json:
+        """One event, or a batch of up to six; some are mistaken and must be refused."""
+        if self.maybe(0.6):
+            return self.event(auditor, now)
+        return {"events": [self.event(auditor, now) for _ in range(self.chance.randint(1, 6))]}
+
+    def event(self, auditor: Auditor, now: int) -> Json:
+        kind = self.chance.random()
+        if kind < 0.12:
+            said = self._retraction(auditor)
+        elif kind < 0.2:
+            said = self._definition(now)
+        elif kind < 0.3:
+            subject, setting, _ = self._saying()
+            said = {"type": "setting.cleared", "subject": subject, "setting": setting, **self._period(now)}
+        else:
+            subject, setting, value = self._saying()
+            if self.maybe(0.02):
+                value = self.chance.choice((17, "sometimes", None, [["eu"]], ["eu", "eu"]))
+            said = {"type": "setting.changed", "subject": subject, "setting": setting, "value": value}
+            said |= self._period(now)
+        if self.maybe(0.85):
+            said["reason"] = self.chance.choice(("ticket 4711", "das Formular kam spät", "entered twice"))
+        if self.maybe(0.08):
+            subject = said.get("subject", CATALOG)
+            said["expected_version"] = auditor.version(subject) + self.chance.choice((0, 0, 0, -1, 1))
+            if said["expected_version"] < 0:
+                del said["expected_version"]
+        return said
+
+    def _saying(self) -> tuple[str, str, Any]:
+        kind = self.chance.random()
+        if kind < 0.015:
+            return self.chance.choice(GOVERNORS), "no.such.setting", True
+        if kind < 0.07:
+            # The wrong kind of subject for some of these.
+            return self.chance.choice((*GOVERNORS[2:], *GOVERNORS, OWNED[0])), "passthrough.allowed", self.maybe(0.5)
+        if kind < 0.25:
+            return self.chance.choice(OWNED), "owner", self.chance.choice((*GOVERNORS, "project:p1"))
+        if kind < 0.33:
+            return self.chance.choice(GOVERNORS[:2]), "attached_to", self.chance.choice(GOVERNORS[2:])
+        if kind < 0.45:
+            return self._of_model()
+        if kind < 0.53:
+            regions = self.chance.choice(([], ["eu"], ["us", "eu"]))
+            return self.chance.choice(GOVERNORS[2:]), "residency.regions", regions
+        if kind < 0.6:
+            return self.chance.choice(GOVERNORS), BETA, self.maybe(0.5)
+        return self.chance.choice(GOVERNORS), self.chance.choice(SWITCHES), self.maybe(0.5)
+
+    def _of_model(self) -> tuple[str, str, Any]:
+        setting, value = self.chance.choice(
+            (
+                ("model.hosting", "hosted"),
+                ("model.hosting", "passthrough"),
+                ("model.provider", "Upstream"),
+                ("model.policy_url", "https://upstream.example/policy"),
+                ("model.regions", ["eu"]),
+            )
+        )
+        return self.chance.choice(MODELS), setting, value
+
+    def _retraction(self, auditor: Auditor) -> Json:
+        """Of a change of which nobody knows whether it was retracted before; rarely of something that is no change."""
+        event_id = "00000000-0fff-8000-8000-000000000000"
+        if not self.maybe(0.05):
+            behind = self.chance.randrange(len(auditor.events))
+            event_id = auditor.events[behind if self.maybe(0.3) else max(behind, len(auditor.events) - 12)]["id"]
+        return {"type": "change.retracted", "event_id": event_id}
+
+    def _definition(self, now: int) -> Json:
+        setting = self.chance.choice((BETA, BETA, "caching.temporary"))
+        kinds = self.chance.choice((["account", "org"], ["org"]))
+        said: Json = {
+            "type": "setting.defined",
+            "setting": setting,
+            "definition": definition(kinds=kinds, default=self.maybe(0.5)),
+        }
+        if self.maybe(0.05):
+            said["definition"] |= {"value_type": "text", "default": "on", "protective": None}
+        if self.maybe(0.5):
+            said["effective_from"] = format_time(self._near(now))
+        return said
+
+    def _near(self, now: int) -> int:
+        return now + self.chance.randint(-20, 20) * self.chance.choice((1, 1, 500, 1_000_000))
+
+    def _period(self, now: int) -> Json:
+        period: Json = {}
+        start = now
+        if self.maybe(0.55):
+            start = self._near(now)
+            period["effective_from"] = format_time(start)
+        if self.maybe(0.4):
+            length = -1 if self.maybe(0.02) else self.chance.choice((1, 2, 5, 30, 2_000_000))
+            period["effective_until"] = format_time(start + length)
+        return period
+
+    # What is asked.
+
+    def question(self, auditor: Auditor, now: int) -> Json:
+        ask = self.chance.choice(QUESTIONS)
+        at = self._instant(auditor, now)
+        known_at = self._known_at(auditor, now, at)
+        subject = self.chance.choice((*GOVERNORS, *OWNED, *MODELS, CATALOG, "org:nobody"))
+        match ask:
+            case "state":
+                question: Json = {"subject": subject, "at": at, "known_at": known_at}
+                if self.maybe(0.3) and not isinstance(known_at, int):
+                    keys = self.chance.sample(KNOWN_SETTINGS, 2)
+                    question["settings"] = [*keys, "no.such.setting"] if self.maybe(0.1) else keys
+            case "timeline":
+                question = {"subject": subject, "known_at": known_at}
+                if self.maybe(0.5):
+                    question["setting"] = self.chance.choice((*KNOWN_SETTINGS, BETA, "owner", "no.such.setting"))
+            case "history":
+                question = self._of_history(auditor, subject)
+            case "diff":
+                end = self._instant(auditor, now)
+                question = {"subject": subject, "start": at, "end": end, "known_at": known_at}
+            case "catalog":
+                question = {"at": at, "known_at": known_at}
+            case "subjects":
+                question = {"kind": self.chance.choice((None, None, "org", "account", "catalog"))}
+            case "check":
+                question = {"record": self.record(auditor), "at": at, "known_at": known_at}
+            case _:
+                question = {"records": self._records(auditor, now), "known_at": known_at}
+        return {"ask": ask, **question}
+
+    def _of_history(self, auditor: Auditor, subject: str) -> Json:
+        question: Json = {"subject": subject, "limit": self.chance.choice((1, 3, 100))}
+        if self.maybe(0.4):
+            question["setting"] = self.chance.choice((*SWITCHES, "owner"))
+        if self.maybe(0.4):
+            question["after"] = self.chance.randint(1, auditor.version(subject) + 2)
+        return question
+
+    def _records(self, auditor: Auditor, now: int) -> list[Json]:
+        instants = [self._instant(auditor, now) for _ in range(self.chance.randint(1, 4))]
+        return [self.record(auditor) | {"at": format_time(instant)} for instant in instants]
+
+    def record(self, auditor: Auditor) -> Json:
+        record: Json = {}
+        for name, ids in (
+            ("key_id", ("k1", "k2")),
+            ("project_id", ("p1",)),
+            ("org_id", ("acme", "beta")),
+            ("account_id", ("u1", "u2", "u3")),
+            ("model_id", ("maker/m1", "m2", "unheard-of")),
+        ):
+            if self.maybe(0.4):
+                record[name] = self.chance.choice(ids)
+        if not record.keys() & {"key_id", "project_id", "org_id", "account_id"}:
+            record["org_id"] = "acme"
+        if self.maybe(0.6):
+            handling: Json = {name: self.maybe(0.5) for name in ("stored", "cached", "trained") if self.maybe(0.5)}
+            if self.maybe(0.3):
+                handling["forwarded_to"] = self.chance.choice(("Upstream", "Elsewhere"))
+            if self.maybe(0.3):
+                handling |= {"region": self.chance.choice(("eu", "us")), "network": "public"}
+            record["handling"] = handling
+        if self.maybe(0.3):
+            record["enforced_position"] = self.chance.randint(0, auditor.head)
+        return record
+
+    def _instant(self, auditor: Auditor, now: int) -> int:
+        """One microsecond before, at or after something that one of the last events turns on; or now."""
+        if self.maybe(0.15):
+            return now
+        event = self.chance.choice(auditor.events[-40:])
+        times = [event["time"]]
+        times += [event["data"][m] for m in ("effective_from", "effective_until") if event["data"].get(m)]
+        return max(0, parse_time(self.chance.choice(times)) + self.chance.choice((-1, 0, 1)))
+
+    def _known_at(self, auditor: Auditor, now: int, at: int) -> int | str | None:
+        return self.chance.choice((None, "at", "at", at, self._instant(auditor, now), auditor.head_recorded_at - 1))
