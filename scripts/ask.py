@@ -10,7 +10,6 @@ import msgspec
 
 from api.answers import decisions_json, history_json, state_json
 from ledger import strict_json
-from ledger.clock import SystemClock
 from ledger.codec import parse_leaf
 from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
@@ -28,6 +27,7 @@ from scripts.options import (
     Format,
     SubjectRef,
     at,
+    at_least,
     database,
     known,
     known_at,
@@ -65,6 +65,7 @@ def _setting_key(_context: click.Context, _parameter: click.Parameter, value: An
 @at
 @known_at("now", "What the answer may rest on.")
 @click.option("--setting", multiple=True, callback=_setting_key, help="Only this setting; may be given again.")
+@at_least
 @database
 @output_format
 def state(subject: str, db: str, format_: Format, setting: tuple[str, ...], **asked: Any) -> None:
@@ -79,8 +80,10 @@ def state(subject: str, db: str, format_: Format, setting: tuple[str, ...], **as
       inforce state org:acme --setting training.opt_in --format json
     """
     with open_ledger(db) as ledger:
-        instant = ledger.clock.now() if asked["at"] == "now" else asked["at"]
-        answer = Query(ledger).state(
+        ledger.at_least(asked["at_least"])
+        query = Query(ledger)
+        instant = query.moment().now if asked["at"] == "now" else asked["at"]
+        answer = query.state(
             subject, at=instant, known_at=known(asked["known_at"]), settings=sorted(set(setting)) or None
         )
     missing = set(setting) - set(answer.settings)
@@ -98,9 +101,10 @@ def state(subject: str, db: str, format_: Format, setting: tuple[str, ...], **as
 @click.option("--setting", callback=_setting_key, help="Only what concerns this setting.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
 @click.option("--after", type=click.IntRange(min=1), metavar="VERSION", help="Go on behind this version.")
+@at_least
 @database
 @output_format
-def history(subject: str, db: str, format_: Format, setting: str | None, limit: int, after: int | None) -> None:
+def history(subject: str, db: str, format_: Format, setting: str | None, limit: int, **asked: Any) -> None:
     """Show who changed what about a subject, newest first.
 
     Everything that was ever recorded, retracted changes marked.
@@ -110,7 +114,8 @@ def history(subject: str, db: str, format_: Format, setting: str | None, limit: 
       inforce history org:acme --setting training.opt_in --format ndjson
     """
     with open_ledger(db) as ledger:
-        answer = history_of(ledger, subject, setting=setting, after=after, limit=limit)
+        ledger.at_least(asked["at_least"])
+        answer = history_of(ledger, subject, setting=setting, after=asked["after"], limit=limit)
     document = history_json(answer)
     fields = (
         "event.data.position",
@@ -172,6 +177,7 @@ def _bound(row: Any, name: str) -> str:
 @click.option("--enforced-position", metavar="N", help="The ledger position that the gateway enforced.")
 @at
 @known_at("at", "What the decision may rest on.")
+@at_least
 @database
 @output_format
 def check(file: str | None, db: str, format_: Format, **asked: Any) -> int:
@@ -188,17 +194,20 @@ def check(file: str | None, db: str, format_: Format, **asked: Any) -> int:
       inforce check --key k1 --model gpt-4o --at 2026-03-01T12:00:00Z --handling trained=true
       inforce check - --format ndjson < requests.jsonl
     """
-    now = SystemClock().now()
-    known_at_asked = known(asked.pop("known_at"))
+    known_at_asked, position = known(asked.pop("known_at")), asked.pop("at_least")
     instant = asked.pop("at")
-    if file is None:
-        records = [_asked_record(asked, now if instant == "now" else instant)]
-    elif any(asked.values()) or instant != "now":
+    if file is not None and (any(asked.values()) or instant != "now"):
         raise click.UsageError("with FILE, everything about a request stands in its record")
-    else:
-        records = list(_read_records(file, now))
     with open_ledger(db) as ledger:
-        decisions = Query(ledger).check_all(records, known_at_asked)
+        ledger.at_least(position)
+        query = Query(ledger)
+        # Not before what is recorded: another machine's clock may be ahead of this one.
+        now = query.moment().now
+        if file is None:
+            records = [_asked_record(asked, now if instant == "now" else instant)]
+        else:
+            records = list(_read_records(file, now))
+        decisions = query.check_all(records, known_at_asked)
     _show_decisions(format_, decisions, one=file is None)
     return int(any(decision.outcome.verdict in AGAINST for decision in decisions))
 

@@ -39,6 +39,7 @@ VERBS: Final[dict[str, Verb]] = {
     "rebuild": Verb("scripts.replay", "rebuild", "Make the stored timelines anew from the events."),
     "export": Verb("scripts.record", "export", "Write every event, exactly as it was recorded."),
     "import": Verb("scripts.record", "import_", "Fill an empty ledger from an export or from submissions."),
+    "backup": Verb("scripts.backup", "backup", "Copy the whole ledger into a file, while others write to it."),
     "bench": Verb("scripts.bench", "bench", "Measure, each time beside a baseline."),
 }
 

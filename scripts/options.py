@@ -14,6 +14,7 @@ from ledger.times import parse_time
 Command = TypeVar("Command", bound=Callable[..., Any])
 Format = Literal["table", "json", "ndjson", "csv"]
 
+POSITION_MAX: Final = 10**18 - 1
 DEFAULT_DATABASE: Final = "sqlite:///inforce.db"
 FORMATS: Final = ("table", "json", "ndjson", "csv")
 EXAMPLES: Final[Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -105,6 +106,16 @@ def known_at(default: str, meaning: str) -> Callable[[Command], Command]:
         help=f"{meaning} A time: with what was recorded by then. at: in force, what anyone could have known at that "
         "moment. now: in hindsight, with everything recorded since.",
     )
+
+
+def at_least(command: Command) -> Command:
+    return click.option(
+        "--at-least",
+        type=click.IntRange(0, POSITION_MAX),
+        default=0,
+        metavar="POSITION",
+        help="Only answer once the ledger has reached this position: waits a few seconds for it, or fails.",
+    )(command)
 
 
 def known(known_at: int | str) -> Any:

@@ -18,7 +18,8 @@ from ledger.deciding import Streams, decide
 from ledger.drafts import Idempotency
 from ledger.errors import BadInput, BadJson, BadSubmission, Fault
 from ledger.opening import open_ledger, open_recorder, sqlite_path
-from ledger.store import Ledger, Receipt
+from ledger.receipts import Receipt
+from ledger.store import Ledger
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
 from ledger.times import BEGINNING, format_time

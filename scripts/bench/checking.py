@@ -1,80 +1,124 @@
-"""`bench check`: a decision about the past, beside a dict that knows the present only.
+"""`bench check`: a decision about the past, beside peers that know the present only.
 
-The dict holds the same settings as they are now: whose key it is, the six settings of whoever governs, four of the
-model, each with its default. It keeps no history, gives no evidence and applies no rule; it is what a gateway without
-a ledger would do. Ours asks about a moment in the middle of the history, warm: everything was asked before.
+Ours follows the key to the organization that it led to then, reads six settings of it and four of the model as they
+were in force at a past moment, and gives verdict, handling and reasons; as JSON also the event behind each. Warm: each
+key was asked about before with each model, at another moment of the same past day. The row about any moment of a year
+shows what a check costs where only the subjects are warm.
+
+The peers (see `peers`) say whether one toggle of one organization is on now; the dict holds the same settings as they
+are now and applies no rule.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-import msgspec
-
-from ledger.clock import ManualClock
 from ledger.opening import open_ledger
-from ledger.store import Ledger
-from ledger.submissions import parse_submissions
-from ledger.times import DAY, parse_time
 from projections.check import OF_MODEL, POLICY
-from projections.decision import Observed, RequestRecord, decision_json
+from projections.decision import RequestRecord
+from projections.decision_bytes import decision_bytes
 from projections.query import Query
-from scripts.bench.measuring import Bench, Case
-from scripts.bench.scratch import Scratch
+from scripts.bench import measuring
+from scripts.bench.making import make
+from scripts.bench.marks import judge
+from scripts.bench.measuring import Case
+from scripts.bench.peers import Toggles, peers
+from scripts.bench.population import Population, subjects_for
+from scripts.bench.reporting import Result
+from scripts.bench.requests import PAST_DAY, YEAR, Window, by_key, each_key
+from scripts.bench.suites import Setting
+from scripts.files import progress
 
-DICT: Final = "dict of the present"
-BEGIN: Final = parse_time("2025-01-01T00:00:00Z")
-SWITCHES: Final = ("training.opt_in", "storage.inputs_outputs", "caching.temporary", "passthrough.allowed")
+DICT: Final = "dict of the present, ten look-ups"
+VERDICT: Final = "check: verdict and handling"
+EVIDENCE: Final = "check: full evidence as JSON"
+ANY_MOMENT: Final = "check: the same, any moment of a year"
+TOGETHER: Final = "check_all: verdict and handling"
+TOGGLE: Final = "training.opt_in"
+KEYS: Final = 500
 
+Asking = Callable[..., list[RequestRecord]]
 Present = dict[tuple[str, str], Any]
 
 
-def cases(scratch: Scratch, stack: ExitStack, quick: bool) -> list[Case]:
-    orgs, changes, checks = (20, 5, 200) if quick else (500, 20, 5000)
-    clock = ManualClock(BEGIN)
-    ledger = stack.enter_context(open_ledger(scratch.url(), create=True, clock=clock))
+def run(setting: Setting) -> Result:
+    events, checks = (1000, 200) if setting.quick else (50_000, 5000)
+    url = setting.databases.url()
+    population = make(url, subjects_for(events), lambda _made: None)
+    ledger = setting.stack.enter_context(open_ledger(url))
+    present = present_of(population)
     rng = Random(1)  # noqa: S311 - the same work every time
-    present = _fill(ledger, clock, rng, orgs, changes)
-    query = Query(ledger)
-    middle = (BEGIN + clock.now_us) // 2
-    records = [
-        RequestRecord(
-            at=middle + rng.randrange(DAY),
-            key_id=f"k{rng.randrange(orgs)}",
-            model_id=f"m{rng.randrange(10)}",
-            handling=Observed(stored=rng.random() < 0.5, cached=True, trained=rng.random() < 0.1),
-        )
-        for _ in range(checks)
-    ]
-    encode = msgspec.json.Encoder().encode
+    toggles = {f"o{number}": bool(present.get((f"org:o{number}", TOGGLE))) for number in range(2 * population.families)}
+    asked = [f"o{rng.randrange(len(toggles))}" for _ in range(checks)]
+    found, left_out = peers(toggles)
 
-    def look_up(_: object) -> int:
+    keys = range(min(population.families, KEYS))
+    query = Query(ledger)
+    query.check_all(each_key(keys, rng))
+
+    def asking(window: Window = PAST_DAY) -> list[RequestRecord]:
+        return by_key(keys, checks, rng, window)
+
+    cases = [*_ours(query, asking, present), *(_peer(peer, asked) for peer in found)]
+    with progress("bench check", setting.turns + 1) as tell:
+        measured = measuring.measure(cases, setting.turns, lambda done: tell(done, ""))
+    by_case = measuring.by_case(measured)
+    verdict, evidence = by_case[VERDICT].wall_us.median, by_case[EVIDENCE].wall_us.median
+    judged = [judge("check.verdict", verdict), judge("check.evidence", evidence)]
+    if found:
+        fastest = min((by_case[peer.name] for peer in found), key=lambda peer: peer.wall_us.median)
+        note = f"the fastest peer is {fastest.case}" + (f"; not installed: {', '.join(left_out)}" if left_out else "")
+        judged.append(judge("check.peers", fastest.wall_us.median / verdict, note=note))
+    notes = [f"not installed, and left out: {name} (dependency group bench)" for name in left_out]
+    return Result(
+        [
+            measuring.table("ours, about the past", "check", measured[: len(measured) - len(found)]),
+            measuring.table("peers, one toggle, no history", "decision", measured[len(measured) - len(found) :]),
+        ],
+        judged,
+        [*notes, "speed: beside our verdict and handling; above 1 is faster than ours"],
+    )
+
+
+def _ours(query: Query, asking: Asking, present: Present) -> list[Case]:
+    def look_up(records: list[RequestRecord]) -> int:
         for record in records:
             _settings(present, record)
-        return checks
+        return len(records)
 
-    def verdict(_: object) -> int:
+    def verdict(records: list[RequestRecord]) -> int:
         for record in records:
-            query.check(record).outcome.verdict  # noqa: B018 - what is measured is the asking
-        return checks
+            outcome = query.check(record).outcome
+            outcome.verdict, outcome.handling  # noqa: B018 - what is measured is the asking
+        return len(records)
 
-    def evidence(_: object) -> int:
+    def evidence(records: list[RequestRecord]) -> int:
         for record in records:
-            encode(decision_json(query.check(record)))
-        return checks
+            decision_bytes(query.check(record))
+        return len(records)
 
-    def together(_: object) -> int:
+    def together(records: list[RequestRecord]) -> int:
         query.check_all(records)
-        return checks
+        return len(records)
 
     return [
-        Case(DICT, None, look_up),
-        Case("check, verdict", DICT, verdict),
-        Case("check, evidence as JSON", DICT, evidence),
-        Case("check_all, verdicts", DICT, together),
+        Case(VERDICT, None, verdict, asking),
+        Case(EVIDENCE, VERDICT, evidence, asking),
+        Case(TOGETHER, VERDICT, together, asking),
+        Case(ANY_MOMENT, VERDICT, verdict, lambda: asking(YEAR)),
+        Case(DICT, VERDICT, look_up, asking),
     ]
+
+
+def _peer(peer: Toggles, asked: list[str]) -> Case:
+    def decide(_: object) -> int:
+        for org in asked:
+            peer.is_on(org)
+        return len(asked)
+
+    return Case(peer.name, VERDICT, decide)
 
 
 def _settings(present: Present, record: RequestRecord) -> list[Any]:
@@ -91,24 +135,11 @@ def _settings(present: Present, record: RequestRecord) -> list[Any]:
 _DEFAULTS: Final = {setting: setting == "caching.temporary" for setting in POLICY}
 
 
-def _fill(ledger: Ledger, clock: ManualClock, rng: Random, orgs: int, changes: int) -> Present:
-    """Orgs with a project and a key each, ten models, and switches that change day by day. Gives the present."""
+def present_of(population: Population) -> Present:
+    """What was said last of every subject and setting."""
     present: Present = {}
-
-    def submit(said: list[tuple[str, str, Any]]) -> None:
-        events = [{"type": "setting.changed", "subject": s, "setting": key, "value": value} for s, key, value in said]
-        for start in range(0, len(events), 1000):
-            clock.now_us += DAY
-            ledger.submit(parse_submissions({"events": events[start : start + 1000]}), actor="bench")
-        present.update({(subject, setting): value for subject, setting, value in said})
-
-    submit([(f"key:k{n}", "owner", f"project:p{n}") for n in range(orgs)])
-    submit([(f"project:p{n}", "owner", f"org:o{n}") for n in range(orgs)])
-    submit([(f"model:m{n}", "model.hosting", "hosted" if n % 3 else "passthrough") for n in range(10)])
-    submit([(f"model:m{n}", "model.provider", "Orbital") for n in range(10)])
-    for _ in range(changes):
-        submit([(f"org:o{n}", rng.choice(SWITCHES), rng.random() < 0.5) for n in range(orgs)])
+    for said in population.said():
+        value = said.owner or said.shape.value
+        if value is not None and not said.shape.starts:
+            present[said.subject, said.shape.setting] = value
     return present
-
-
-BENCH: Final = Bench("check", "a decision: key and model resolved, six settings, a past moment", "check", cases)

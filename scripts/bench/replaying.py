@@ -1,81 +1,152 @@
-"""`bench replay`: reading the whole ledger, beside a raw cursor over the same rows.
+"""`bench replay`: reading the whole ledger and rebuilding from it, beside a raw cursor over the same rows.
 
-The feed gives entries; parsing gives what they say; a rebuild folds it all, writes every timeline beside the live
-ones, compares the two and takes their place.
+The feed gives entries in pages; what a projector reads of an entry is what it says to the fold. A rebuild is `inforce
+rebuild` in a process of its own: it folds everything beside the live timelines, compares the two and takes their place.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, Final
+from time import perf_counter
+from typing import Any, Final, NamedTuple
 
-from ledger.codec import parse_leaf
+import msgspec
+
+from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
+from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.store import PAGE_MAX, Ledger
-from ledger.submissions import parse_submissions
 from projections.changes import read_assertion
 from projections.runner import Runner
 from projections.timelines import open_timelines
-from scripts.bench.measuring import Bench, Case
-from scripts.bench.scratch import Scratch
+from scripts.bench import measuring
+from scripts.bench.kept import large_ledger
+from scripts.bench.marks import judge
+from scripts.bench.measuring import Case
+from scripts.bench.reporting import Column, Result, Table, number
+from scripts.bench.server import module_environment
+from scripts.bench.suites import Setting
+from scripts.files import progress
+
+EVENTS: Final = 1_000_000
+READ_EVENTS_MAX: Final = 1_000_000
+"""So many are read by each case of a turn: a cost per event needs no more."""
 
 CURSOR: Final = "raw cursor, same rows"
-_COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
-_CHANGES: Final = 1000
+FEED: Final = "feed"
+READ: Final = "feed, and what a projector reads"
 
 
-def cases(scratch: Scratch, stack: ExitStack, quick: bool) -> list[Case]:
-    url = scratch.url()
-    ledger = stack.enter_context(open_ledger(url, create=True))
-    _fill(ledger, 2 if quick else 50)
-    runner = Runner(ledger, open_timelines(ledger))
-    runner.catch_up()
-    return [
-        Case(CURSOR, None, lambda _: _raw(ledger)),
-        Case(f"feed, pages of {PAGE_MAX}", CURSOR, lambda _: _feed(ledger, lambda entry: entry)),
-        Case("feed, and parse_leaf", CURSOR, lambda _: _feed(ledger, lambda entry: parse_leaf(entry.leaf))),
-        Case("feed, and read_assertion", CURSOR, lambda _: _feed(ledger, lambda entry: read_assertion(entry.leaf))),
-        Case("rebuild, compare, swap", CURSOR, lambda _: runner.rebuild().events),
-    ]
+class _Rebuild(NamedTuple):
+    events: int
+    wall_s: float
+    cpu_s: float
+    memory_gb: float
+    """The most that was resident, in 10⁹ bytes."""
 
 
-def _fill(ledger: Ledger, batches: int) -> None:
-    """A tenth as many subjects as events, each with a few switches that change."""
-    settings = ("training.opt_in", "storage.inputs_outputs", "caching.temporary")
-    subjects = batches * _CHANGES // 10
-    for batch in range(batches):
-        events = [
-            {
-                "type": "setting.changed",
-                "subject": f"account:u{(number * 7919) % subjects}",
-                "setting": settings[number % len(settings)],
-                "value": number % 2 == 0,
-            }
-            for number in range(batch * _CHANGES, (batch + 1) * _CHANGES)
+def run(setting: Setting) -> Result:
+    events = setting.events or (2000 if setting.quick else EVENTS)
+    url, _population = large_ledger(setting, events)
+    with open_ledger(url) as ledger:
+        count = min(ledger.head().position, READ_EVENTS_MAX)
+        cases = [
+            Case(CURSOR, None, lambda _: _raw(ledger, count)),
+            Case(FEED, CURSOR, lambda _: _feed(ledger, count, lambda entry: entry)),
+            Case(READ, CURSOR, lambda _: _feed(ledger, count, lambda entry: read_assertion(entry.leaf))),
         ]
-        ledger.submit(parse_submissions({"events": events}), actor="bench")
+        with progress("bench replay, reading", setting.turns + 1) as tell:
+            measured = measuring.measure(cases, setting.turns, lambda done: tell(done, ""))
+        with progress("bench replay, first projection", ledger.head().position):
+            Runner(ledger, open_timelines(ledger)).catch_up()
+    rebuilt = _rebuild(url)
+    cursor_us = measuring.by_case(measured)[CURSOR].cpu_us.median
+    read_speed = measuring.by_case(measured)[READ].cpu_speed
+    return Result(
+        [
+            measuring.table(f"reading the first {count:,} events", "event", measured),
+            _rebuild_table(rebuilt, cursor_us),
+        ],
+        [
+            judge("replay.feed", read_speed or 0.0),
+            judge("rebuild.wall", rebuilt.wall_s, size=rebuilt.events),
+            judge("rebuild.memory", rebuilt.memory_gb, size=rebuilt.events),
+        ],
+        ["processor time and memory are those of the process that reads or rebuilds, without a database server's"],
+    )
 
 
-def _raw(ledger: Ledger) -> int:
+def _rebuild_table(rebuilt: _Rebuild, cursor_us: float) -> Table:
+    cpu_us = 1e6 * rebuilt.cpu_s / rebuilt.events
+    row = {
+        "case": "inforce rebuild",
+        **rebuilt._asdict(),
+        "per_second": rebuilt.events / rebuilt.wall_s,
+        "cpu_us": cpu_us,
+        "cpu_speed": cursor_us / cpu_us if cpu_us else None,
+    }
+    columns = (
+        Column("case", "fold, compare, swap"),
+        Column("events", "events", lambda events: f"{events:,}"),
+        Column("wall_s", "wall s", number),
+        Column("cpu_s", "CPU s", number),
+        Column("memory_gb", "peak GB", number),
+        Column("per_second", "events a second", number),
+        Column("cpu_us", "CPU µs an event", number),
+        Column("cpu_speed", "by CPU", number),
+    )
+    return Table("rebuilding all of them", columns, [row])
+
+
+def _raw(ledger: Ledger, count: int) -> int:
     embedded = isinstance(ledger.recorder, SQLiteLedgerRecorder)
     table = "events" if embedded else "inforce.events"
     rows = 0
     with ledger.recorder.transaction(commit=False) as cursor:
-        cursor.execute(f"SELECT {_COLUMNS} FROM {table} ORDER BY position")  # noqa: S608 - a name of our own
+        # Plain tuples, the cheapest that the driver gives.
+        cursor.row_factory = None if embedded else cursor.row_factory
+        cursor.execute(f"SELECT {COLUMNS} FROM {table} WHERE position <= {count} ORDER BY position")  # noqa: S608 - ours
         for _row in cursor:
             rows += 1
     return rows
 
 
-def _feed(ledger: Ledger, read: Callable[[Any], object]) -> int:
+def _feed(ledger: Ledger, count: int, read: Callable[[Any], object]) -> int:
     after = 0
-    while page := ledger.page(after, PAGE_MAX):
+    while page := ledger.page(after, PAGE_MAX, count):
         for entry in page:
             read(entry)
         after = page[-1].position
     return after
 
 
-BENCH: Final = Bench("replay", "reading every event of a ledger", "event", cases)
+def _rebuild(url: str) -> _Rebuild:
+    """Raises `LedgerUnavailable` where it fails, or finds live timelines that differ."""
+    began = perf_counter()
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "scripts.main", "rebuild", "--db", url, "--format", "json"],
+        stdout=subprocess.PIPE,
+        env=module_environment(),
+    )
+    try:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        wall = perf_counter() - began
+        # The child has been waited for, with what it used, behind Popen's back.
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    if process.returncode != 0:
+        raise LedgerUnavailable(f"inforce rebuild ended with {process.returncode}; what it said is above")
+    rebuilt = msgspec.json.decode(said)
+    kib = 1 if sys.platform == "darwin" else 1024
+    return _Rebuild(rebuilt["events"], wall, used.ru_utime + used.ru_stime, used.ru_maxrss * kib / 1e9)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from ledger.errors import BadInput, LedgerUnavailable
+
+Kind = Literal["sqlite", "postgresql"]
 
 _PREFIX: Final = "inforce_bench_"
 
@@ -18,6 +20,7 @@ _PREFIX: Final = "inforce_bench_"
 class Scratch(Protocol):
     """`described`: the kind of database and its durability, as asked of the database itself."""
 
+    kind: Kind
     described: str
 
     def url(self) -> str:
@@ -44,6 +47,8 @@ def scratch(db: str | None, folder: Path) -> Iterator[Scratch]:
 
 
 class _Files:
+    kind: Kind = "sqlite"
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made = 0
@@ -68,6 +73,8 @@ class _Files:
 
 
 class _Server:
+    kind: Kind = "postgresql"
+
     def __init__(self, db: str) -> None:
         try:
             import psycopg

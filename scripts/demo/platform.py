@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
-from ledger.store import Ledger, Receipt
+from ledger.receipts import Receipt
+from ledger.store import Ledger
 from ledger.subjects import kind_of
 from ledger.submissions import parse_submissions
 from ledger.times import format_time

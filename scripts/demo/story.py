@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from ledger.store import Receipt
+from ledger.receipts import Receipt
 from ledger.times import DAY, SECOND, format_time, parse_time
 from scripts.demo.platform import CLEARED, Platform, Said
 from scripts.demo.world import (

@@ -1,0 +1,44 @@
+"""A large ledger for a suite: made now, or found where an earlier run kept it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ledger.errors import BadInput
+from scripts.bench.making import made, make
+from scripts.bench.population import Population, subjects_for
+from scripts.bench.suites import Setting
+from scripts.files import progress
+
+
+def large_ledger(setting: Setting, events: int) -> tuple[str, Population]:
+    """(its URL, who is in it): about `events` events, ten for each subject. Raises `BadInput`."""
+    subjects = subjects_for(events)
+    if setting.keep is None:
+        url = setting.databases.url()
+        return url, _make(url, subjects)
+    if setting.databases.kind != "sqlite":
+        raise BadInput("--keep keeps SQLite files; leave it out with --db")
+    path = setting.keep / f"inforce-bench-{subjects}.db"
+    if path.exists():
+        url = f"sqlite:///{path.absolute()}"
+        return url, made(url)
+    # Under its own name once it is whole, so that one that was cut off is not taken for it.
+    unfinished = path.with_suffix(".unfinished")
+    _remove(unfinished)
+    try:
+        population = _make(f"sqlite:///{unfinished.absolute()}", subjects)
+        unfinished.rename(path)
+    finally:
+        _remove(unfinished)
+    return f"sqlite:///{path.absolute()}", population
+
+
+def _make(url: str, subjects: int) -> Population:
+    with progress(f"making a ledger of {10 * subjects:,} events", 10 * subjects) as tell:
+        return make(url, subjects, lambda made_so_far: tell(made_so_far, f"{made_so_far:,}"))
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -1,0 +1,79 @@
+"""The requests that are asked about: whose key, which model, when, and what was done with the data.
+
+Times lie in the last year of a made ledger's history, when everybody has an owner, or in the first day of that year:
+six settings of the organization that the key led to then, four of the model, in force at that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from ledger.times import DAY, format_time
+from projections.decision import Observed, RequestRecord
+from scripts.bench.population import END, MODELS, Population
+
+Window = tuple[int, int]
+"""From when until when (µs)."""
+
+YEAR: Final[Window] = (END - 365 * DAY, END)
+PAST_DAY: Final[Window] = (YEAR[0], YEAR[0] + DAY)
+
+
+def by_key(families: Sequence[int], count: int, rng: Random, window: Window = PAST_DAY) -> list[RequestRecord]:
+    """`count` records of keys of these families: key, project and organization are resolved."""
+    return [_record(rng, window)._replace(key_id=f"k{rng.choice(families)}") for _ in range(count)]
+
+
+def each_key(families: Sequence[int], rng: Random) -> list[RequestRecord]:
+    """A record of that day for each of these keys with each model, twice: to warm up with."""
+    return [
+        _record(rng, PAST_DAY)._replace(key_id=f"k{family}", model_id=f"m{model}")
+        for family in families
+        for model in range(MODELS)
+        for _ in range(2)
+    ]
+
+
+def of_orgs(orgs: Sequence[int], rng: Random) -> list[RequestRecord]:
+    """A record for each of these organizations, which it names itself."""
+    return [_record(rng, YEAR)._replace(org_id=f"o{number}") for number in orgs]
+
+
+def anybody(population: Population, rng: Random) -> RequestRecord:
+    """A record of any key, account or organization."""
+    record = _record(rng, YEAR)
+    match rng.randrange(8):
+        case 0:
+            return record._replace(key_id=f"k{rng.randrange(population.families)}")
+        case 1:
+            return record._replace(org_id=f"o{rng.randrange(2 * population.families)}")
+        case _:
+            return record._replace(account_id=f"u{rng.randrange(6 * population.families)}")
+
+
+def _record(rng: Random, window: Window) -> RequestRecord:
+    """A record of nobody yet."""
+    return RequestRecord(
+        at=rng.randrange(*window),
+        model_id=f"m{rng.randrange(MODELS)}",
+        handling=Observed(stored=rng.random() < 0.5, cached=True, trained=rng.random() < 0.1),
+    )
+
+
+def record_json(record: RequestRecord) -> dict[str, Any]:
+    """The record as it is sent (WIRE.md section 2)."""
+    members = {name: value for name, value in record._asdict().items() if value is not None}
+    members["at"] = format_time(record.at)
+    if record.handling is not None:
+        members["handling"] = {name: value for name, value in record.handling._asdict().items() if value is not None}
+    return members
+
+
+def body(*records: RequestRecord) -> bytes:
+    """The body of POST /v1/checks: one record, or several."""
+    sent = [record_json(record) for record in records]
+    return msgspec.json.encode(sent[0] if len(sent) == 1 else {"requests": sent})

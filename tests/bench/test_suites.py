@@ -1,0 +1,187 @@
+"""Every suite measures what its marks speak of, computes its ratios rightly, and leaves nothing behind."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from scripts.bench.marks import MARKS
+from scripts.bench.suites import SUITES
+from scripts.main import cli
+
+
+class Expected(NamedTuple):
+    """Table title → its cases; the marks that are judged on SQLite, and those among them that PostgreSQL has not."""
+
+    tables: dict[str, list[str]]
+    marks: list[str]
+    sqlite_only: tuple[str, ...] = ()
+
+
+EXPECTED = {
+    "append": Expected(
+        {
+            "one event per commit, one thread": ["library: Application.save", "inforce: submit"],
+            "batches of 1000": [
+                "library: recorder, stored events ready",
+                "inforce: recorder, everything decided",
+                "inforce: whole road, from JSON values",
+            ],
+        },
+        ["append.one", "append.recorder", "append.road"],
+    ),
+    "http": Expected(
+        {"one event each, over HTTP": ["group commit", "one commit per event"]}, ["http.sqlite", "http.tail"]
+    ),
+    "check": Expected(
+        {
+            "ours, about the past": [
+                "check: verdict and handling",
+                "check: full evidence as JSON",
+                "check_all: verdict and handling",
+                "check: the same, any moment of a year",
+                "dict of the present, ten look-ups",
+            ],
+            "peers, one toggle, no history": ["cedarpy", "casbin", "UnleashClient", "OpenFeature, in memory"],
+        },
+        ["check.verdict", "check.evidence", "check.peers"],
+    ),
+    "http-check": Expected(
+        {
+            "server, µs for each answer": [
+                *("constant, FastAPI route", "constant, bare Starlette route", "POST /v1/checks, one record") * 2,
+                "POST /v1/checks, 1000 records",
+            ]
+        },
+        ["http-check.one", "http-check.many", "http-check.batch"],
+    ),
+    "replay": Expected(
+        {
+            "reading the first 2,038 events": [
+                "raw cursor, same rows",
+                "feed",
+                "feed, and what a projector reads",
+            ],
+            "rebuilding all of them": ["inforce rebuild"],
+        },
+        ["replay.feed", "rebuild.wall", "rebuild.memory"],
+    ),
+    "growth": Expected(
+        {"warm, µs a check": ["1,000", "2,000"], "cold, µs a check": ["1,000", "1,000", "2,000", "2,000"]},
+        ["growth.warm", "growth.cold"],
+        sqlite_only=("growth.cold",),
+    ),
+    "memory": Expected(
+        {"server, resident memory": ["anybody, at random", "one long history"]}, ["memory.subjects", "memory.history"]
+    ),
+}
+
+
+def run_bench(name: str, folder: Path, capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", name, "--quick", "--folder", str(folder), "--format", "json", *args])
+    said = capsys.readouterr()
+    assert ended.value.code == 0, said.err
+    assert list(folder.iterdir()) == [], "nothing is left behind"
+    found: dict[str, Any] = json.loads(said.out)
+    return found
+
+
+def assert_honest(name: str, found: dict[str, Any], marks: list[str]) -> None:
+    assert found["suite"] == name
+    assert found["quick"] is True
+    assert found["turns"] == 2
+    assert found["machine"]["cores"] >= 1
+    assert found["versions"]["eventsourcing"].startswith("9.")
+    tables = {
+        table["title"]: [row.get("case") or f"{row['events']:,}" for row in table["rows"]] for table in found["tables"]
+    }
+    assert tables == EXPECTED[name].tables
+    assert [judged["mark"] for judged in found["marks"]] == marks
+    for judged in found["marks"]:
+        mark = MARKS[judged["mark"]]
+        assert judged["figure"] > 0
+        # Nothing is said about a mark that speaks of a larger size.
+        assert judged["met"] is (mark.holds(judged["figure"]) if mark.size is None else None)
+    for table in found["tables"]:
+        assert_ratios(name, table["rows"])
+
+
+def assert_ratios(name: str, rows: list[dict[str, Any]]) -> None:
+    """Every ratio is that of the figures it stands beside."""
+    by_case = {row.get("case"): row for row in rows}
+    for row in rows:
+        if "speed" in row and row["baseline"] in by_case:
+            baseline = by_case[row["baseline"]]
+            assert baseline["speed"] is None
+            assert row["speed"] == approx(baseline["wall_us"]["median"] / row["wall_us"]["median"])
+            assert 0 < row["wall_us"]["min"] <= row["wall_us"]["median"] <= row["wall_us"]["max"]
+            assert row["units"] > 0
+    if name == "http":
+        grouped, alone = rows
+        assert alone["times"] is None
+        assert grouped["times"] == approx(grouped["per_second"] / alone["per_second"])
+        assert grouped["tail"] >= 1
+    if name == "http-check":
+        constants = {row["connections"]: row for row in rows if row["case"] == "constant, FastAPI route"}
+        checks = [row for row in rows if row["case"] == "POST /v1/checks, one record"]
+        assert [row["connections"] for row in checks] == [1, 16]
+        for row in checks:
+            assert row["times"] == approx(row["cpu_us"] / constants[row["connections"]]["cpu_us"])
+    if name == "growth" and "times" in rows[0]:
+        assert rows[0]["times"] is None
+        assert rows[1]["times"] == approx(rows[1]["p50_us"] / rows[0]["p50_us"])
+
+
+def approx(value: float) -> Any:
+    return pytest.approx(value, rel=0.01)
+
+
+def test_every_suite_and_every_mark_is_expected_here() -> None:
+    assert set(EXPECTED) == set(SUITES)
+    judged = {mark for expected in EXPECTED.values() for mark in expected.marks}
+    assert judged | {"http.postgresql"} == set(MARKS)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_suite_on_sqlite(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run_bench(name, tmp_path, capsys)
+    assert_honest(name, found, EXPECTED[name].marks)
+    assert "synchronous=FULL" in found["database"]
+
+
+# One after the other: each looks for what any of them has left on the server.
+@pytest.mark.xdist_group("bench on PostgreSQL")
+@pytest.mark.parametrize("name", ["append", "http", "replay", "growth"])
+def test_a_suite_on_postgresql_uses_databases_of_its_own(
+    name: str, tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run_bench(name, tmp_path, capsys, "--db", postgres_url)
+    marks = [mark for mark in EXPECTED[name].marks if mark not in EXPECTED[name].sqlite_only]
+    assert_honest(name, found, [mark.replace("http.sqlite", "http.postgresql") for mark in marks])
+    assert "synchronous_commit=on" in found["database"]
+    with psycopg.connect(postgres_url) as connection:
+        tables = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'inforce'").fetchall()
+        made = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'inforce_bench_%'").fetchall()
+    assert tables == [], "the database that was named is left alone"
+    assert made == [], "those that were made are gone"
+
+
+def test_without_a_suite_they_are_listed_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert all(f"  {name} " in said for name in SUITES)
+    assert "inforce bench replay --events 10000000" in said
+
+
+def test_a_database_that_is_no_server_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for url, code in (("sqlite:///x.db", 2), ("oracle://x", 2), ("postgresql://nobody@127.0.0.1:1/x", 3)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["bench", "append", "--quick", "--folder", str(tmp_path), "--db", url])
+        assert ended.value.code == code
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
