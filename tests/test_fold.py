@@ -302,3 +302,20 @@ def test_a_copy_of_a_timeline_grows_alone() -> None:
     copy.splice(DAY_ONE + 5, Timeline())
     assert values(copy) == []
     assert values(timeline) == [(5, True)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, SPAN), st.none() | st.integers(1, 6)),
+        max_size=10,
+    )
+)
+def test_the_ordinary_change_takes_the_same_effect_as_by_the_general_way(periods: list[tuple[int, int | None]]) -> None:
+    quick, general = Timeline(), Timeline()
+    for position, (offset, length) in enumerate(periods, 1):
+        start = DAY_ONE + offset
+        until = None if length is None else start + length
+        said = Change(position, position, f"id-{position}", DAY_ONE, "alice", SETTING, True, start, until)
+        quick.apply(said)
+        general._overwrite(start, general.step(start).until if until is None else until, said)
+        assert quick == general

@@ -16,8 +16,8 @@ import pytest
 from ledger.catalog import BUILT_IN
 from ledger.errors import BadInput, LedgerUnavailable, NotALedger
 from ledger.opening import open_ledger, open_recorder
-from ledger.recorders.contract import FORMAT
-from ledger.recorders.sqlite import APPLICATION_ID
+from ledger.recorders import postgres_schema, sqlite_schema
+from ledger.recorders.sqlite_schema import APPLICATION_ID
 from ledger.store import Ledger
 from tests.support.ledgers import ORIGIN, change, opened, submit
 from tests.support.writers import started
@@ -155,14 +155,16 @@ def test_a_file_in_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_a_ledger_of_a_newer_format_is_left_alone(database_url: str, create: bool) -> None:
     open_ledger(database_url, create=True).close()
     if database_url.startswith("sqlite"):
+        newer = sqlite_schema.FORMAT + 1
         with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as connection:
-            connection.execute(f"PRAGMA user_version={FORMAT + 1}")
+            connection.execute(f"PRAGMA user_version={newer}")
     else:
-        with psycopg.connect(database_url) as newer:
-            newer.execute("UPDATE inforce.ledger_meta SET value = %s WHERE name = 'format'", (str(FORMAT + 1),))
+        newer = postgres_schema.FORMAT + 1
+        with psycopg.connect(database_url) as server:
+            server.execute("UPDATE inforce.ledger_meta SET value = %s WHERE name = 'format'", (str(newer),))
     error = refusal(database_url, create=create)
     assert isinstance(error, NotALedger)
-    assert f"format {FORMAT + 1}" in error.detail
+    assert f"format {newer}" in error.detail
 
 
 def test_a_beginning_that_was_cut_off_before_the_catalog_is_no_ledger_yet_and_is_taken_up(database_url: str) -> None:
@@ -297,21 +299,23 @@ def test_a_connection_lost_at_the_commit_is_not_said_to_have_written_nothing(pos
         line.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_commit_is_durable_although_the_database_s_default_is_not(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_is_durable_although_the_database_s_default_is_not(postgres_url: str) -> None:
     opened(postgres_url)[0].close()
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET synchronous_commit = off')
-    seen: list[str] = []
-
-    def look(cursor: psycopg.Cursor[tuple[str]], _personal: object) -> None:
-        seen.extend(cursor.execute("SHOW synchronous_commit").fetchone() or ())
-
-    monkeypatch.setattr("ledger.recorders.postgres._insert_personal", look)
-    with open_ledger(postgres_url) as ledger:
-        submit(ledger, change())
-    assert seen == ["on"]
+        admin.execute("CREATE TABLE seen (setting text)")
+        admin.execute(
+            "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END$$"
+        )
+        # Deferred, so that it looks at the moment of the commit.
+        admin.execute(
+            "CREATE CONSTRAINT TRIGGER looking AFTER INSERT ON inforce.events DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION look()"
+        )
+        with open_ledger(postgres_url) as ledger:
+            submit(ledger, change())
+        assert admin.execute("SELECT setting FROM seen").fetchall() == [("on",)]
 
 
 # Nothing is left open

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.postgres import fresh_database
+from tests.support.postgres_restart import RestartablePostgres, terminate_backends
 
 RUN_THAT_STARTS_A_SERVER = """
 import sys
@@ -61,8 +62,12 @@ def test_database_url_names_both_databases(database_url: str) -> None:
 @pytest.mark.skipif("INFORCE_TEST_POSTGRES" in os.environ, reason="the server named there is not ours to stop")
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, None], ids=["killed", "ended"])
 def test_no_server_outlives_the_run_that_started_it(ended_by: signal.Signals | None) -> None:
+    _assert_nothing_is_left(RUN_THAT_STARTS_A_SERVER, ended_by)
+
+
+def _assert_nothing_is_left(program: str, ended_by: signal.Signals | None) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", RUN_THAT_STARTS_A_SERVER],
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -80,3 +85,39 @@ def test_no_server_outlives_the_run_that_started_it(ended_by: signal.Signals | N
     assert not folder.exists()
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url)
+
+
+RUN_WITH_A_SERVER_OF_ITS_OWN = """
+import sys
+from tests.support.postgres_restart import RestartablePostgres
+
+with RestartablePostgres() as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.postgres
+def test_a_server_of_ones_own_keeps_what_was_committed_when_it_is_stopped_like_a_crash() -> None:
+    with RestartablePostgres(max_connections="7") as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+            assert terminate_backends(server.url) == 1
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+        server.restart("immediate")
+        assert "not properly shut down" in (server.folder / "log").read_text()
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+            assert connection.execute("SHOW max_connections").fetchone() == ("7",)
+            assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        server.stop("fast")
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(server.url)
+    assert not server.folder.exists()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, None], ids=["killed", "ended"])
+def test_no_server_of_ones_own_outlives_its_owner(ended_by: signal.Signals | None) -> None:
+    _assert_nothing_is_left(RUN_WITH_A_SERVER_OF_ITS_OWN, ended_by)

@@ -103,7 +103,7 @@ def test_a_rebuild_exits_1_where_a_row_differs_and_mends_it(inforce: Inforce, fo
     inforce("submit", "org:acme", "training.opt_in", "true")
     inforce("state", "org:acme")
     with closing(sqlite3.connect(folder / "inforce.db")) as connection, connection:
-        connection.execute("UPDATE timelines_steps SET until_us = until_us - 1 WHERE subject = 'org:acme'")
+        connection.execute("UPDATE timelines_subjects SET version = version + 1 WHERE subject = 'org:acme'")
     checked = inforce("rebuild", "--check")
     assert (checked.code, "NOT equal" in checked.out) == (1, True)
     assert inforce("rebuild").code == 1
