@@ -59,7 +59,17 @@ def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable
 
 def run_app(app: FastAPI, address: str, port: int, announce: Callable[[str], None] | None = None) -> None:
     """Serves an application as `serve` does, at an address and a port that are free."""
-    asyncio.run(_run(app, address, port, announce or partial(print, flush=True)))
+    with asyncio.Runner(loop_factory=_event_loop()) as runner:
+        runner.run(_run(app, address, port, announce or partial(print, flush=True)))
+
+
+def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed (it is made for no other systems than these); None: asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def loopback(host: str) -> str:

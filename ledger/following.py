@@ -103,8 +103,8 @@ class Follower:
     def following(self) -> Iterator[None]:
         """Keeps watch for the block, so that waiting again and again in it does not begin anew each time."""
         with self._lock:
-            self._following += 1
             self._keep_watch()
+            self._following += 1
         try:
             yield
         finally:
@@ -119,8 +119,8 @@ class Follower:
             if self.position >= position or self._closed:
                 wake()
             else:
-                self._waiters[token] = _Waiter(position, wake)
                 self._keep_watch()
+                self._waiters[token] = _Waiter(position, wake)
         try:
             yield
         finally:
@@ -145,10 +145,19 @@ class Follower:
         """Under the lock."""
         if self._thread is not None or self._closed:
             return
-        self._waker, woken = socket.socketpair()
+        waker, woken = socket.socketpair()
         # A daemon: a database that never answers must not keep the process from ending.
-        self._thread = threading.Thread(target=self._watch, args=(woken,), name="inforce-follow", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._watch, args=(woken,), name="inforce-follow", daemon=True)
+        try:
+            thread.start()
+        except BaseException as error:
+            waker.close()
+            woken.close()
+            if isinstance(error, RuntimeError):
+                raise LedgerUnavailable("no thread is to be had to wait for the ledger; try again") from None
+            raise
+        # Only one that runs: whoever comes next would rely on it. It waits for the lock before it looks.
+        self._waker, self._thread = waker, thread
 
     def _wake_watch_if_idle(self) -> None:
         if not self._waiters and not self._following:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ledger.codec import decode, draft_bytes, parse_leaf
 from ledger.deciding import RetractionTarget, Streams, decide
-from ledger.drafts import Decided, Draft, Idempotency
-from ledger.errors import BadSubmission, IdempotencyKeyReused, LedgerUnavailable, VersionConflict
+from ledger.drafts import Decided, Draft
+from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, LedgerUnavailable, VersionConflict
 from ledger.events import ChangeRetracted
 from ledger.receipts import Receipt, receipt, receipt_of
 from ledger.recorders.contract import Head, KnownSubmission, Proposal, Recorded, Standing
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ledger.store import Ledger
 
 AGAIN = None
-Result = tuple[Receipt, ...] | Exception | None
-"""Receipts, or why there are none, or `AGAIN`."""
+Result = tuple[Receipt, ...] | Exception | KnownSubmission | None
+"""Receipts, or why there are none, or what the key was used for before, or `AGAIN`."""
 
 
 class Recording:
@@ -50,10 +50,12 @@ class Recording:
         if head is not None:
             self._ledger.follower.grown(head)
         for pending, result in results.items():
-            if isinstance(result, Exception):
-                pending.error = result
+            # Read only now, too: where it cannot be read, what the others were told of their own stands.
+            outcome = self._first(result, pending) if isinstance(result, KnownSubmission) else result
+            if isinstance(outcome, Exception):
+                pending.error = outcome
             else:
-                pending.receipts = result
+                pending.receipts = outcome
         return [pending for pending in group if not pending.settled]
 
     def _record(self, group: list[Pending]) -> tuple[dict[Pending, Result], Head | None]:
@@ -67,21 +69,22 @@ class Recording:
                 asking.append(pending)
             except LedgerUnavailable:
                 raise
-            except Exception as error:
+            except InforceError as error:
+                # Nothing wider: what a database raises under the append lock must not be taken for one's own fault.
                 results[pending] = error
         standing = self._standing(asking, targets)
-        retracted = {
-            event_id
-            for subject in {target.subject for target in targets.values()}
-            for event_id in self._retracted(subject, standing.versions[subject])
-        }
+        retracted, unread = self._retracted_of({target.subject for target in targets.values()}, standing)
         deciding = _Deciding(self._ledger, standing, targets, retracted)
         proposed: list[tuple[Pending, Proposal]] = []
         for pending in asking:
             idempotency = pending.idempotency
             known = None if idempotency is None else standing.known.get(idempotency[:2])
             if known is not None and idempotency is not None:
-                results[pending] = self._first(known, idempotency)
+                results[pending] = known
+                continue
+            beside = self._retracts_of(pending, targets) & unread.keys()
+            if beside:
+                results[pending] = unread[beside.pop()]
                 continue
             decided = deciding.take(pending)
             if isinstance(decided, Decided):
@@ -99,8 +102,8 @@ class Recording:
                 drafts = proposal.decided.drafts
                 results[pending] = receipts_of(drafts, outcome)
                 head = Head(outcome.first_position + len(drafts) - 1, outcome.recorded_at)
-            elif outcome is not None and proposal.idempotency is not None:
-                results[pending] = self._first(outcome, proposal.idempotency)
+            elif outcome is not None:
+                results[pending] = outcome
             else:
                 pending.stale += 1
                 results[pending] = AGAIN
@@ -121,12 +124,16 @@ class Recording:
                 keys.append(pending.idempotency[:2])
         return self._ledger.recorder.standing(subjects, keys)
 
-    def _first(self, known: KnownSubmission, idempotency: Idempotency) -> tuple[Receipt, ...] | Exception:
-        if known.body_sha256 != idempotency.body_sha256:
+    def _first(self, known: KnownSubmission, pending: Pending) -> tuple[Receipt, ...] | Exception:
+        assert pending.idempotency is not None
+        if known.body_sha256 != pending.idempotency.body_sha256:
             return IdempotencyKeyReused()
         last = known.first_position + known.event_count - 1
-        entries = self._ledger.recorder.page(known.first_position - 1, known.event_count, last)
-        return tuple(receipt(parse_leaf(entry.leaf)) for entry in entries)
+        try:
+            entries = self._ledger.recorder.page(known.first_position - 1, known.event_count, last)
+            return tuple(receipt(parse_leaf(entry.leaf)) for entry in entries)
+        except Exception as error:
+            return error
 
     def _targets(self, pending: Pending) -> dict[str, RetractionTarget]:
         """The events that the submissions retract, as far as there are such events."""
@@ -150,11 +157,28 @@ class Recording:
             effective_from=parse_time(start) if isinstance(start, str) else None,
         )
 
-    def _retracted(self, subject: str, version: int) -> set[str]:
-        """The ids of the subject's changes that are retracted at `version`."""
-        entries = self._ledger.recorder.stream(subject, until=version)
-        events = (decode(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC)
-        return {event.retracts for event in events if isinstance(event, ChangeRetracted)}
+    def _retracted_of(self, subjects: Iterable[str], standing: Standing) -> tuple[set[str], dict[str, InforceError]]:
+        """The ids of the subjects' changes that are retracted; and why this cannot be said of some subjects."""
+        retracted: set[str] = set()
+        unread: dict[str, InforceError] = {}
+        for subject in subjects:
+            entries = self._ledger.recorder.stream(subject, until=standing.versions[subject])
+            try:
+                events = [decode(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC]
+            except InforceError as error:
+                unread[subject] = error
+            else:
+                retracted.update(event.retracts for event in events if isinstance(event, ChangeRetracted))
+        return retracted, unread
+
+    @staticmethod
+    def _retracts_of(pending: Pending, targets: Mapping[str, RetractionTarget]) -> set[str]:
+        """The subjects of whose changes some are to be retracted."""
+        return {
+            targets[submission.event_id].subject
+            for submission in pending.submissions
+            if isinstance(submission, RetractChange) and submission.event_id in targets
+        }
 
 
 class _Deciding:

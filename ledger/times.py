@@ -9,7 +9,7 @@ Proved by tests/test_times.py.
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -17,6 +17,7 @@ from ledger.errors import BadTime
 
 SECOND: Final = 1_000_000
 DAY: Final = 86_400 * SECOND
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - beside texts whose Z was taken off
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 BEGINNING: Final = (1 - _EPOCH_ORDINAL) * DAY
@@ -38,9 +39,40 @@ def parse_time(text: object) -> int:
     return _parse(text)
 
 
+def parse_time_once(text: str) -> int:
+    """`parse_time` for texts that hardly come twice: what nearly everybody writes it reads at a third of the cost, and
+    keeps nothing."""
+    instant = _plain(text)
+    return _read(text) if instant is None else instant
+
+
+def _plain(text: str) -> int | None:
+    """The instant of a text like ours, with six fractional digits or none; None where `_read` has to look."""
+    if len(text) == 27 and text[19] == ".":
+        until = 26
+    elif len(text) == 20:
+        until = 19
+    else:
+        return None
+    # What is read here besides RFC 3339 has other signs in these places, or is midnight as 24:00.
+    if not (text[4] == "-" == text[7] and text[10] == "T" and text[13] == ":" == text[16] and text[until] == "Z"):
+        return None
+    try:
+        since = datetime.fromisoformat(text[:until]) - _EPOCH
+    except ValueError:
+        return None
+    if text[11:13] == "24":
+        return None
+    return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
+
+
 # Neighbouring events share their times: cached, because a replay parses and writes millions of them.
 @lru_cache(4096)
 def _parse(text: str) -> int:
+    return _read(text)
+
+
+def _read(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise BadTime(f"not a time with an offset; {_WANTED}")
@@ -72,9 +104,11 @@ def _midnight(day: str) -> int:
 
 def format_time(instant: int) -> str:
     """RFC 3339 text in UTC with six fractional digits, for instants in [BEGINNING, END)."""
-    seconds, micros = divmod(instant, SECOND)
-    days, second = divmod(seconds, 86_400)
-    return f"{_day(days)}T{_MINUTES[second // 60]}:{second % 60:02}.{micros:06}Z"
+    minutes, micros = divmod(instant, 60 * SECOND)
+    days, minute = divmod(minutes, 1440)
+    # Sliced, not formatted with a width, which takes twice as long: a check over HTTP writes an instant or two.
+    digits = str(100 * SECOND + micros)
+    return f"{_day(days)}{_MINUTES[minute]}{digits[1:3]}.{digits[3:]}Z"
 
 
 @lru_cache(4096)
@@ -82,7 +116,7 @@ def _day(since_1970: int) -> str:
     return date.fromordinal(since_1970 + _EPOCH_ORDINAL).isoformat()
 
 
-_MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(1440))
+_MINUTES: Final = tuple(f"T{minute // 60:02}:{minute % 60:02}:" for minute in range(1440))
 
 
 def _json_type(value: object) -> str:

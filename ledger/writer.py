@@ -8,6 +8,7 @@ Proved by tests/contracts/test_writer.py.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,8 @@ then decides under it, where nothing can move."""
 CLOSE_SECONDS_MAX: Final = 30.0
 EVENT_BYTES: Final = 512
 """What an event is taken for where no body was sent."""
+
+_log = logging.getLogger("inforce.ledger")
 
 
 class Pending:
@@ -122,6 +125,9 @@ class Writer:
         """Returns at once; `pending.told` is called when it is settled. Raises `LedgerBusy`, `SubmissionInFlight`."""
         assert pending.told is not None
         with self._lock:
+            if not self._closed:
+                # Before it is admitted: what was admitted must find somebody to lead.
+                self._keep_worker()
             self._admit(pending)
             if not self._leading:
                 self._leading = True
@@ -147,9 +153,10 @@ class Writer:
             waiting = list(self._queue)
             self._queue.clear()
             self._forget(waiting)
+            # With the lock: whoever finds the queue empty must find its own settled.
+            self._fail(waiting, LedgerUnavailable("the ledger was closed; nothing was recorded"))
             worker = self._worker
             self._worker_turn.set()
-        self._fail(waiting, LedgerUnavailable("the ledger was closed; nothing was recorded"))
         self._tell(waiting)
         with self._lock:
             self._idle.wait_for(lambda: not self._leading, CLOSE_SECONDS_MAX)
@@ -195,7 +202,8 @@ class Writer:
             if leads:
                 self._hand_on()
             raise
-        if not pending.settled:
+        # Also where it was settled since, by a closing: then there is only the lead to be handed on.
+        if pending.leads:
             self._lead(pending)
 
     def _lead(self, own: Pending | None) -> None:
@@ -276,7 +284,13 @@ class Writer:
             elif (turn := pending.turn) is not None:
                 turn.set()
         for tell, group in told.items():
-            tell(group)
+            try:
+                tell(group)
+            except Exception as error:
+                # Not the fault of those who are told next, nor of who leads, whose own is recorded.
+                _log.critical(
+                    "%d who submitted could not be told what became of it: %s", len(group), type(error).__name__
+                )
 
     def _hand_on(self) -> None:
         """The lead to somebody who waits in a thread of their own, else to the worker, else to nobody."""
@@ -290,12 +304,29 @@ class Writer:
                     pending.leads = True
                     pending.turn.set()
                     return
+            try:
+                self._keep_worker()
+            except LedgerUnavailable as error:
+                # Whatever was enqueued began it, so these were left by threads that were interrupted: nobody waits.
+                self._forget(self._queue)
+                self._fail(self._queue, error)
+                self._queue.clear()
+                self._leading = False
+                self._idle.notify_all()
+                return
             self._wake_worker()
 
-    def _wake_worker(self) -> None:
+    def _keep_worker(self) -> None:
+        """Raises `LedgerUnavailable`."""
         if self._worker is None:
-            self._worker = threading.Thread(target=self._work, name="inforce-write", daemon=True)
-            self._worker.start()
+            worker = threading.Thread(target=self._work, name="inforce-write", daemon=True)
+            try:
+                worker.start()
+            except (RuntimeError, MemoryError):
+                raise LedgerUnavailable("no thread is to be had to record it; nothing was recorded") from None
+            self._worker = worker
+
+    def _wake_worker(self) -> None:
         self._worker_leads = True
         self._worker_turn.set()
 

@@ -96,6 +96,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         with self.transaction(commit=True) as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CREATE_LOCK,))
             if not postgres_schema.read_format(cursor):
+                postgres_schema.require_encoding(cursor)
                 postgres_schema.create(cursor, meta)
 
     def migrate(self) -> None:
@@ -359,11 +360,12 @@ def _unavailable(error: BaseException, cause: BaseException | None, *, commit: b
             "this ledger is of an older format, and nothing was written; open it once as the role that owns the schema "
             f"{SCHEMA}, which brings it up to date"
         )
-    # An error with a code is the server's word that it took nothing; without one its answer was lost.
+    # An error with a code is the server's word that it took nothing; without one its answer was lost. So it
+    # was where a pooler between says so, in class 08.
     lost = (
         commit
         and isinstance(cause, psycopg.OperationalError)
-        and cause.sqlstate is None
+        and (cause.sqlstate is None or cause.sqlstate.startswith("08"))
         and not isinstance(cause, PoolTimeout | NotConnected)
     )
     advice = (

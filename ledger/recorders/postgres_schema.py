@@ -61,6 +61,17 @@ READS_FROM: Final = 1
 _HAS_META: Final = f"SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'ledger_meta'"
 
 
+def require_encoding(cursor: PgCursor) -> None:
+    """Raises `NotALedger` where the database cannot hold every text: a reason it cannot hold would fail all that are
+    recorded together with it."""
+    row = cursor.execute("SELECT current_setting('server_encoding')").fetchone()
+    if row is not None and row[0] not in ("UTF8", "SQL_ASCII"):
+        raise NotALedger(
+            f"this database has the encoding {row[0]}, which cannot hold every text; make one with ENCODING 'UTF8' and "
+            "name it with --db"
+        )
+
+
 def read_format(cursor: PgCursor) -> int:
     """The ledger's format, 0 where there is none. Raises `NotALedger`."""
     # Not to_regclass: it asks a cache, which behind a lock need not know yet what the lock's last holder made.

@@ -17,6 +17,16 @@ from ledger.errors import BadInput, LedgerUnavailable
 SCHEMA: Final = "inforce"
 
 
+_KEPT_ALIVE: Final = {
+    # A server that vanished without a word is noticed after about 25 seconds, not after hours: whoever appends waits
+    # for it, and all others behind.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
+
 class PostgresLedgerDatastore(PostgresDatastore):
     """The library's pool over any libpq connection string; `url` may name sockets, TLS files and the like."""
 
@@ -32,6 +42,9 @@ class PostgresLedgerDatastore(PostgresDatastore):
             # What follows a password's own @ is taken for the host, and errors name the host.
             raise BadInput("the PostgreSQL URL has a second @; write %40 for one that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
+        # Whatever the database's own is: a reason may be in any language.
+        parameters.setdefault("client_encoding", "utf8")
+        parameters = {**_KEPT_ALIVE, **parameters}
         self.connections_max = connections_max
         self.parameters: Mapping[str, Any] = dict(parameters)
         _probe(parameters)
@@ -131,7 +144,12 @@ class Line:
 
 def _hung_up(connection: psycopg.Connection[Any]) -> bool:
     """Whether the server has something to say although nothing was asked: that is how it says good-bye."""
-    return connection.closed or bool(select.select([connection.fileno()], [], [], 0)[0])
+    if connection.closed:
+        return True
+    # Not select(2), which ends at 1,024 files.
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _probe(parameters: Mapping[str, Any]) -> None:

@@ -19,14 +19,7 @@ from ledger.recorders.waking import pause
 CHANNEL: Final = "inforce"
 """Every append notifies it, with its last position."""
 
-_DEFAULTS: Final = {
-    "application_name": "inforce follow",
-    # A server that vanished without a word is noticed after about 25 seconds, not after hours.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25_000,
-}
+_DEFAULTS: Final = {"application_name": "inforce follow"}
 _HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 
 

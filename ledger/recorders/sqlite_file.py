@@ -202,8 +202,10 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         written to a file without a name is gone when it is closed, and a new one in its place is another ledger."""
         try:
             found = os.stat(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             found = None
+        except OSError as error:
+            raise sqlite3.OperationalError(f"unable to open it: {error.strerror}") from error
         file = None if found is None else (found.st_dev, found.st_ino)
         if self._file is None:
             self._file = file

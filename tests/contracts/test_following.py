@@ -285,3 +285,18 @@ def test_the_feed_of_one_subject_begins_behind_any_position(ledger: Ledger, afte
         assert ledger.subject_page(subject, after, until=21) == until_21
         version = ledger.recorder.version_at(subject, after)
         assert version == len([entry for entry in ledger.stream(subject) if entry.position <= after])
+
+
+def test_where_no_thread_can_be_had_it_is_said_and_the_next_one_waits(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(LedgerUnavailable, match="no thread"), ledger.follower.following():
+            pass
+    with pytest.raises(PositionNotReached):
+        ledger.at_least(GENESIS + 1, 0.05)
+    assert ledger.follower._following == 0

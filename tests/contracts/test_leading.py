@@ -1,0 +1,156 @@
+"""Who leads the writer: the lead is never lost, whatever happens between being given it and taking it."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from ledger.drafts import Idempotency
+from ledger.errors import InforceError, LedgerUnavailable
+from ledger.submissions import parse_submissions
+from ledger.writer import Pending, Writer
+from tests.support.ledgers import OPERATOR, change, key
+
+WAIT_S = 10.0
+
+
+def pending(told: Callable[[Sequence[Pending]], None] | None = None, idempotency: Idempotency | None = None) -> Pending:
+    return Pending(parse_submissions(change()), OPERATOR, idempotency, False, 100, told)
+
+
+def settle(group: list[Pending]) -> list[Pending]:
+    for one in group:
+        one.receipts = ()
+    return []
+
+
+class Paused(Writer):
+    """Whoever was given the lead, or was settled, waits before it looks which; a closer before it fails what waits."""
+
+    def __init__(self, commit: Callable[[list[Pending]], list[Pending]]) -> None:
+        super().__init__(commit)
+        self.may_look = threading.Event()
+        self.woken = threading.Event()
+
+    def _wait(self, pending: Pending) -> None:
+        assert pending.turn is not None
+        assert pending.turn.wait(WAIT_S)
+        self.woken.set()
+        assert self.may_look.wait(WAIT_S)
+        super()._wait(pending)
+
+
+@contextmanager
+def ended(*threads: threading.Thread) -> Iterator[None]:
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+def test_a_writer_that_is_closed_while_the_lead_is_handed_on_is_closed_at_once() -> None:
+    free = threading.Event()
+    committing = threading.Event()
+
+    def commit(group: list[Pending]) -> list[Pending]:
+        committing.set()
+        assert free.wait(WAIT_S)
+        return settle(group)
+
+    writer = Paused(commit)
+    outcomes: list[object] = []
+
+    def submit() -> None:
+        try:
+            outcomes.append(writer.submit(pending()))
+        except InforceError as error:
+            outcomes.append(error.code)
+
+    first, second = threading.Thread(target=submit), threading.Thread(target=submit)
+    closing = threading.Thread(target=writer.close, daemon=True)
+    with ended(first):
+        assert committing.wait(WAIT_S)
+        second.start()
+        while writer.waiting < 2:
+            pass
+        free.set()
+    assert writer.woken.wait(WAIT_S)
+    closing.start()
+    while writer.waiting:
+        pass
+    writer.may_look.set()
+    second.join(WAIT_S)
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
+    assert outcomes == [(), "ledger_unavailable"]
+
+
+def test_whoever_was_to_lead_when_the_writer_was_closed_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(settle)
+    lead = writer._lead
+
+    def late(own: Pending | None) -> None:
+        # Closed in between, as far as the closing goes without the lead.
+        closing.start()
+        while writer.waiting:
+            pass
+        lead(own)
+
+    fail = Writer._fail
+    looked = threading.Event()
+
+    def slowly(group: list[Pending], error: BaseException) -> None:
+        looked.wait(0.2)
+        fail(group, error)
+
+    closing = threading.Thread(target=writer.close)
+    monkeypatch.setattr(writer, "_lead", late)
+    monkeypatch.setattr(writer, "_fail", slowly)
+    with pytest.raises(LedgerUnavailable, match="was closed"):
+        writer.submit(pending())
+    closing.join(WAIT_S)
+    assert not closing.is_alive()
+
+
+def test_where_no_thread_can_be_had_nothing_is_taken_and_it_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(settle)
+    told = threading.Event()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable, match="nothing was recorded"):
+                writer.enqueue(pending(lambda _: told.set(), key("a")))
+        assert writer.waiting == 0
+    assert writer.submit(pending()) == ()
+    writer.enqueue(pending(lambda _: told.set(), key("a")))
+    assert told.wait(WAIT_S)
+    writer.close()
+
+
+def test_one_who_cannot_be_told_keeps_nobody_else_from_it() -> None:
+    told = threading.Event()
+    free = threading.Event()
+
+    def commit(group: list[Pending]) -> list[Pending]:
+        assert free.wait(WAIT_S)
+        return settle(group)
+
+    def fails(_: Sequence[Pending]) -> None:
+        raise ValueError("it must not")
+
+    writer = Writer(commit)
+    writer.enqueue(pending(fails))
+    writer.enqueue(pending(fails))
+    writer.enqueue(pending(lambda _: told.set()))
+    free.set()
+    assert told.wait(WAIT_S)
+    assert writer.submit(pending()) == ()
+    writer.close()
+    assert writer.waiting == 0
