@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from scripts.bench import scratch
 from scripts.bench.marks import MARKS
 from scripts.bench.suites import SUITES
 from scripts.main import cli
@@ -152,20 +154,28 @@ def test_a_suite_on_sqlite(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "synchronous=FULL" in found["database"]
 
 
-# One after the other: each looks for what any of them has left on the server.
-@pytest.mark.xdist_group("bench on PostgreSQL")
 @pytest.mark.parametrize("name", ["append", "http", "replay", "growth"])
 def test_a_suite_on_postgresql_uses_databases_of_its_own(
-    name: str, tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    urls: list[str] = []
+    make = scratch._Server.url
+
+    def noted(server: scratch._Server) -> str:
+        urls.append(make(server))
+        return urls[-1]
+
+    monkeypatch.setattr(scratch._Server, "url", noted)
     found = run_bench(name, tmp_path, capsys, "--db", postgres_url)
     marks = [mark for mark in EXPECTED[name].marks if mark not in EXPECTED[name].sqlite_only]
     assert_honest(name, found, [mark.replace("http.sqlite", "http.postgresql") for mark in marks])
     assert "synchronous_commit=on" in found["database"]
     with psycopg.connect(postgres_url) as connection:
         tables = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'inforce'").fetchall()
-        made = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'inforce_bench_%'").fetchall()
+        names = [urlsplit(url).path[1:] for url in urls]
+        made = connection.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s)", (names,)).fetchall()
     assert tables == [], "the database that was named is left alone"
+    assert urls
     assert made == [], "those that were made are gone"
 
 
