@@ -20,7 +20,7 @@ DRAIN_MAX: Final = 32 * 1024 * 1024
 
 async def read_json_body(request: Request, bytes_max: int) -> bytes:
     """The body of a request that says it sends JSON; reading it as JSON is left to a thread. Raises `Refused`."""
-    _check_type(request)
+    _check_type(_header(request, b"content-type"), _header(request, b"content-encoding"))
     return await read_body(request, bytes_max)
 
 
@@ -59,24 +59,31 @@ def declared_bytes(request: Request, bytes_max: int) -> int:
 def _content_length(request: Request) -> int | None:
     """As the request says and the server holds it to; None where the body comes in chunks. Never 0: that one has to be
     asked for, so that a caller who is gone is noticed."""
+    value = _header(request, b"content-length")
+    return int(value) or None if value is not None and value.isdigit() else None
+
+
+def _header(request: Request, wanted: bytes) -> bytes | None:
+    """The first header of that name: as it came, because every request pays for this."""
     for name, value in request.scope["headers"]:
-        if name == b"content-length":
-            return int(value) or None if value.isdigit() else None
+        if name == wanted:
+            found: bytes = value
+            return found
     return None
 
 
-def _check_type(request: Request) -> None:
-    content_type = request.headers.get("content-type", "")
-    if content_type == "application/json" and "content-encoding" not in request.headers:
+def _check_type(content_type: bytes | None, content_encoding: bytes | None) -> None:
+    if content_type == b"application/json" and content_encoding is None:
         return
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    said = (content_type or b"").decode("latin-1")
+    media_type, *parameters = (part.strip().lower() for part in said.split(";"))
     wrong = media_type != "application/json" or any(
         parameter not in ("", "charset=utf-8", 'charset="utf-8"') for parameter in parameters
     )
     if wrong:
         detail = "the body must be sent with Content-Type: application/json, in UTF-8"
         raise Refused("unsupported_media_type", detail, [At("header", "Content-Type", detail)], _ACCEPT)
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if content_encoding is not None and content_encoding.strip().lower() != b"identity":
         detail = "the body must not be compressed"
         raise Refused("unsupported_media_type", detail, [At("header", "Content-Encoding", detail)], _ACCEPT)
 

@@ -16,6 +16,8 @@ Proved by tests/api/test_check_bodies.py: both readers on valid, invalid and mut
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from types import GenericAlias
 from typing import Any, Final, Literal
 
 import msgspec
@@ -24,7 +26,7 @@ from msgspec import UNSET, UnsetType
 from ledger import strict_json
 from ledger.errors import BadRecord, BadTime, Fault
 from ledger.subjects import is_id
-from ledger.times import parse_time
+from ledger.times import parse_time_once
 from projections.decision import NOTHING_OBSERVED, TEXT_MAX, Observed, RequestRecord, read_record
 
 RECORDS_MAX: Final = 10_000
@@ -63,39 +65,50 @@ def _several(body: dict[str, Any], now: int) -> list[RequestRecord]:
     return records
 
 
-class _Observed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """In the order of `Observed`."""
-
-    stored: bool | UnsetType | None = UNSET
-    cached: bool | UnsetType | None = UNSET
-    trained: bool | UnsetType | None = UNSET
-    forwarded_to: str | UnsetType | None = UNSET
-    region: str | UnsetType | None = UNSET
-    network: Literal["public", "private"] | UnsetType | None = UNSET
-
-
-class _Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    at: str | UnsetType | None = UNSET
-    key_id: str | UnsetType | None = UNSET
-    account_id: str | UnsetType | None = UNSET
-    org_id: str | UnsetType | None = UNSET
-    project_id: str | UnsetType | None = UNSET
-    model_id: str | UnsetType | None = UNSET
-    request_id: str | UnsetType | None = UNSET
+# In the order of `Observed` and of `RequestRecord`.
+_FLAG: Final[Any] = bool | UnsetType | None
+_TEXT: Final[Any] = str | UnsetType | None
+_DONE: Final[dict[str, Any]] = {
+    "stored": _FLAG,
+    "cached": _FLAG,
+    "trained": _FLAG,
+    "forwarded_to": _TEXT,
+    "region": _TEXT,
+    "network": Literal["public", "private"] | UnsetType | None,
+}
+_SAID: Final[dict[str, Any]] = {
+    "at": _TEXT,
+    "key_id": _TEXT,
+    "account_id": _TEXT,
+    "org_id": _TEXT,
+    "project_id": _TEXT,
+    "model_id": _TEXT,
+    "request_id": _TEXT,
     # A float too, so that one is seen for what it is.
-    enforced_position: int | float | UnsetType | None = UNSET
-    handling: _Observed | UnsetType | None = UNSET
+    "enforced_position": int | float | UnsetType | None,
+}
+_WIDTH: Final = len(RequestRecord._fields)
+
+assert (*_SAID, "handling") == RequestRecord._fields
+assert tuple(_DONE) == Observed._fields
 
 
-class _Body(_Record, forbid_unknown_fields=True, gc=False):
-    requests: list[_Record] | UnsetType = UNSET
+def _decoder(absent: UnsetType | None) -> Callable[[bytes], Any]:
+    """Reads bodies into structs where `absent` stands for a member that is not there."""
+
+    def struct(name: str, members: dict[str, Any], *more: tuple[str, Any, Any]) -> Any:
+        fields = [*((member, type_, absent) for member, type_ in members.items()), *more]
+        return msgspec.defstruct(name, fields, forbid_unknown_fields=True, gc=False)
+
+    handling = ("handling", struct("Handling", _DONE) | UnsetType | None, absent)
+    records = GenericAlias(list, struct("Record", _SAID, handling))
+    return msgspec.json.Decoder(struct("Body", _SAID, handling, ("requests", records | UnsetType, UNSET))).decode
 
 
-assert _Record.__struct_fields__ == RequestRecord._fields
-assert _Observed.__struct_fields__ == Observed._fields
-
-_decode: Final = msgspec.json.Decoder(_Body).decode
+_decode: Final = _decoder(None)
+_decode_nulls: Final = _decoder(UNSET)
 _astuple: Final = msgspec.structs.astuple
+_new: Final = tuple.__new__
 _SPACED: Final = re.compile(rb'"[ \t\r\n]+:')
 
 
@@ -107,54 +120,67 @@ def read_plain(sent: bytes, now: int) -> Records | None:
     """The same as `read_records`, or None where that has to look."""
     if not sent.isascii() or b"\\" in sent or len(sent) > BYTES_MAX or _SPACED.search(sent) is not None:
         return None
+    # Without a null, None is what is not there, and nothing has to be told from it.
+    nulls = b"null" in sent
     try:
-        body = _decode(sent)
-        if body.requests is UNSET:
-            members = [0]
-            records = [_record(body, now, members)]
-            several = False
-        else:
-            if not 1 <= len(body.requests) <= RECORDS_MAX:
-                return None
-            # What stands beside it counts as a member that was not found.
-            members = [1]
-            records = [_record(one, now, members) for one in body.requests]
-            several = True
+        body = _decode_nulls(sent) if nulls else _decode(sent)
+        several = body.requests is not UNSET
+        if several and not 1 <= len(body.requests) <= RECORDS_MAX:
+            return None
+        values = map(_astuple, body.requests) if several else [_astuple(body)[:_WIDTH]]
+        records, members = _records(values, now, nulls)
     except (ValueError, RecursionError, BadTime, _Unusual):
         return None
-    return (records, several) if members[0] == sent.count(b'":') else None
+    # What stands beside `requests` counts as a member that was not found.
+    return (records, several) if members + several == sent.count(b'":') else None
 
 
-def _record(said: _Record, now: int, members: list[int]) -> RequestRecord:
-    """Adds the members that were found to `members`. Raises `_Unusual` and `BadTime`."""
-    values = _astuple(said)[: len(_Record.__struct_fields__)]
-    absent = values.count(UNSET)
-    found = len(values) - absent
-    if absent:
-        values = tuple([None if value is UNSET else value for value in values])
-    at, key, account, org, project, model, request_id, enforced, handling = values
-    if key is None and account is None and org is None and project is None:
-        raise _Unusual
-    for text in (key, account, org, project, model):
-        if text is not None and not is_id(text):
+def _records(values: Iterable[tuple[Any, ...]], now: int, nulls: bool) -> tuple[list[RequestRecord], int]:
+    """The records, and how many members were found. `values`: in the order of `RequestRecord`; what is absent is UNSET
+    if there are `nulls`, else None. Raises `_Unusual` and `BadTime`."""
+    absent = UNSET if nulls else None
+    records: list[RequestRecord] = []
+    members = 0
+    # Logs name the same ids and the same doings again and again: each is looked at once.
+    ids: set[str] = set()
+    done: dict[tuple[Any, ...], tuple[Observed | None, int]] = {}
+    for sent in values:
+        members += _WIDTH - sent.count(absent)
+        said = tuple([None if value is UNSET else value for value in sent]) if nulls else sent
+        at, key, account, org, project, model, request_id, enforced, handling = said
+        if key is None and account is None and org is None and project is None:
             raise _Unusual
-    if enforced is not None and (type(enforced) is not int or enforced < 0):
-        raise _Unusual
-    observed = None
-    if handling is not None:
-        done = _astuple(handling)
-        found += len(done) - done.count(UNSET)
-        observed = Observed._make([None if value is UNSET else value for value in done])
-        if observed == NOTHING_OBSERVED:
-            observed = None
-        elif not (_fits(observed.forwarded_to) and _fits(observed.region)):
+        for text in (key, account, org, project, model):
+            if text is not None and text not in ids:
+                if not is_id(text):
+                    raise _Unusual
+                ids.add(text)
+        if request_id is not None and not _fits(request_id):
             raise _Unusual
-    if not _fits(request_id):
+        if enforced is not None and (type(enforced) is not int or enforced < 0):
+            raise _Unusual
+        if handling is not None:
+            doings = _astuple(handling)
+            seen = done.get(doings)
+            if seen is None:
+                seen = done[doings] = _observed(doings, absent)
+            handling, found = seen
+            members += found
+        instant = now if at is None else parse_time_once(at)
+        # As RequestRecord(…) does it, at less than half the price.
+        record = (instant, key, account, org, project, model, request_id, enforced, handling)
+        records.append(_new(RequestRecord, record))
+    return records, members
+
+
+def _observed(doings: tuple[Any, ...], absent: UnsetType | None) -> tuple[Observed | None, int]:
+    """What was done, and how many members said it. Raises `_Unusual`."""
+    found = len(doings) - doings.count(absent)
+    observed = Observed._make([None if value is UNSET else value for value in doings])
+    if not all(text is None or _fits(text) for text in (observed.forwarded_to, observed.region)):
         raise _Unusual
-    members[0] += found
-    instant = now if at is None else parse_time(at)
-    return RequestRecord(instant, key, account, org, project, model, request_id, enforced, observed)
+    return None if observed == NOTHING_OBSERVED else observed, found
 
 
-def _fits(text: str | None) -> bool:
-    return text is None or 1 <= len(text) <= TEXT_MAX
+def _fits(text: str) -> bool:
+    return 1 <= len(text) <= TEXT_MAX

@@ -12,10 +12,10 @@ import logging
 import re
 import secrets
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,10 +52,7 @@ class Door:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers.setdefault("Cache-Control", "no-store")
-                headers["X-Content-Type-Options"] = "nosniff"
+                message = {**message, "headers": _with_ours(message["headers"], request_id)}
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -96,6 +93,30 @@ def _read_headers(scope: Scope) -> tuple[str, str | None, str]:
     return request_id or secrets.token_hex(16), trace_id, host
 
 
+def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """`headers`, whose names are in lower case, with those that every answer carries."""
+    # Every request pays for this, so it is one pass over plain pairs.
+    found: list[tuple[bytes, bytes]] = []
+    cached = False
+    for header in headers:
+        name = header[0]
+        if name == b"cache-control":
+            cached = True
+        elif name in _OURS:
+            continue
+        found.append(header)
+    found.append((b"x-request-id", request_id.encode("ascii")))
+    if not cached:
+        found.append((b"cache-control", b"no-store"))
+    found.append((b"x-content-type-options", b"nosniff"))
+    return found
+
+
+_OURS: Final = (b"x-request-id", b"x-content-type-options")
+
+
+# A server is asked for by a few names. Small, because a name may take all that headers may.
+@lru_cache(8)
 def _without_port(host: str) -> str:
     return re.sub(r":\d*$", "", host).lower()
 

@@ -69,15 +69,11 @@ class Service:
         if self._owns_ledger:
             self.ledger.close()
 
-    def now(self) -> int:
-        """The present in µs, and never before what is known here to be recorded: with a clock that stood still or
-        stepped back, a question about now still sees the last acknowledged submission."""
-        return max(self.ledger.clock.now(), self.submitting.recorded_at, self.ledger.follower.head.recorded_at or 0)
-
     def present(self) -> int:
-        """The same, having looked at the ledger: not before what others have recorded either, whose clocks may be
-        ahead of this one. For a question's own thread."""
-        return max(self.query.moment().now, self.submitting.recorded_at)
+        """The present in µs, having looked at the ledger: never before what is recorded there. With a clock that stood
+        still or stepped back, and beside others whose clocks are ahead, a question about now still sees the last
+        acknowledged submission. For a question's own thread."""
+        return self.query.moment().now
 
     async def reached(self, position: int, receive: Receive) -> None:
         """Returns once the ledger has reached `position`, without holding a thread. `receive`: the caller's, whose body

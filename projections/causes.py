@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from projections.changes import Assertion, Change, Retraction
+from projections.changes import Change, Retraction
 from projections.decision import AsOf, Hindsight, Outcome
 from projections.moments import IN_FORCE, KnownAt, Moment
 from projections.state import SettingState
@@ -21,8 +19,8 @@ def between(
     if gone is not None and gone.effective_until is not None and gone.effective_until <= last:
         found[gone.position] = gone
     if known_at == IN_FORCE and gone is not None:
-        for said in _retractions(moment.footing.assertions(earlier.subject, last)):
-            if said.recorded_at > first and said.retracts == gone.event_id:
+        for said in moment.footing.retractions(earlier.subject):
+            if first < said.recorded_at <= last and said.retracts == gone.event_id:
                 found[said.position] = said
     return tuple(found[position] for position in sorted(found))
 
@@ -50,12 +48,8 @@ def _retracted_since(moment: Moment, known: SettingState, as_of: AsOf, *, of_any
     open change may reach further once a bounded one that it began in is gone."""
     since = [
         said
-        for said in _retractions(moment.footing.assertions(known.subject))
+        for said in moment.footing.retractions(known.subject)
         if said.recorded_at > as_of.known_at and said.setting == known.setting
     ]
     rested_on = [said for said in since if known.newest and said.retracts == known.newest.event_id]
     return rested_on or (since if of_any else [])
-
-
-def _retractions(assertions: Iterable[Assertion]) -> list[Retraction]:
-    return [said for said in assertions if isinstance(said, Retraction)]

@@ -29,6 +29,7 @@ from projections.decision import (
     REASONS,
     DataPolicy,
     EnforcementLag,
+    Evidence,
     GovernedBy,
     Handling,
     Observed,
@@ -60,8 +61,8 @@ _ORDER: Final = {reason: place for place, reason in enumerate(REASONS)}
 _PLATFORM: Final = DataPolicy("platform")
 
 
-JUDGED_MAX: Final = 8
-"""Of one ground: most requests are handled in one of a few ways."""
+JUDGED_MAX: Final = 4
+"""Of one ground: most requests are handled in one of a few ways, and what is kept here is counted in a lump."""
 
 
 class Breach(NamedTuple):
@@ -83,7 +84,7 @@ class Ground(NamedTuple):
     asked: Outcome
     judged: dict[Observed, Outcome]
     denials: tuple[Breach, ...]
-    evidence: tuple[SettingState, ...]
+    evidence: Evidence
     scope_length: int
     unresolved: Reason | None
 
@@ -103,7 +104,7 @@ def ground(record: RequestRecord, states: States) -> Ground:
     if any(state.source == "undefined" for state in policy.values()):
         return _unresolved(GovernedBy(None, scope.via), "before_first_record", scope.evidence, states)
     model = _model(record, states)
-    evidence = (*scope.evidence, *policy.values(), *model.values())
+    evidence = Evidence((*scope.evidence, *policy.values(), *model.values()))
     handling = _handling(policy, model)
     denials = tuple(_denials(policy, model))
     unknown: tuple[Reason, ...] = ("unknown_model",) if model and model[HOSTING].value is None else ()
@@ -284,8 +285,9 @@ def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[Setting
         private_network_required=_protective(states, NETWORK) is not False,
         data_policy=_PLATFORM,
     )
-    asked = Outcome("indeterminate", governed_by, handling, (reason,), evidence, None)
-    return Ground(handling, asked, {}, (), evidence, len(evidence), reason)
+    led = Evidence(evidence)
+    asked = Outcome("indeterminate", governed_by, handling, (reason,), led, None)
+    return Ground(handling, asked, {}, (), led, len(led), reason)
 
 
 def _protective(states: States, setting: str) -> JsonValue:

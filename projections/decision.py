@@ -110,15 +110,27 @@ class EnforcementLag(NamedTuple):
     deciding_position: int
 
 
-class Outcome(NamedTuple):
-    """A decision at one known_at."""
+class Evidence(tuple[SettingState, ...]):
+    """The settings that decisions rest on, in order. All outcomes of one ground share it."""
 
+    written: tuple[bytes, ...] | None = None
+    """Its JSON in parts, once it was wanted. Kept by `projections.decision_bytes`."""
+
+
+class _Outcome(NamedTuple):
     verdict: Verdict
     governed_by: GovernedBy
     handling: Handling
     reasons: tuple[Reason, ...]
-    evidence: tuple[SettingState, ...]
+    evidence: Evidence
     enforcement_lag: EnforcementLag | None
+
+
+class Outcome(_Outcome):
+    """A decision at one known_at."""
+
+    written: tuple[bytes, ...] | None = None
+    """The JSON of what stands before the evidence, in parts, once it was wanted. Kept as that of `Evidence`."""
 
 
 class Hindsight(NamedTuple):

@@ -26,7 +26,7 @@ assert RequestRecord._fields[1:6] == ("key_id", "account_id", "org_id", "project
 
 SPANS_MAX: Final = 64
 """Of one key: a log in the order of time never goes back, and copying the spans costs the more, the more there are."""
-_BYTES: Final = 1_500
+_BYTES: Final = 1_800
 _EVIDENCE_BYTES: Final = 600
 """What a span takes, and each piece of its evidence with its JSON, which spans share. See projections/README.md."""
 

@@ -44,14 +44,16 @@ class Footing:
         self.position = position
         self.recorded_at = recorded_at
         self._histories = histories
+        self._shared = histories.grounds
         # For who still stands here when the timelines have moved on: an audit does for its whole length.
         self._folded: Keeping | None = None
         self._grounds: Grounds | None = None
         self._retractions: dict[str, tuple[Retraction, ...]] = {}
+        self._retractions_room = RETRACTIONS_MAX
 
     def find(self, key: Key, at: int) -> Span | None:
         """What is kept to stand on at `at` (µs), for records with these ids."""
-        found = self._histories.grounds.find(key, at, self.position)
+        found = self._shared.find(key, at, self.position)
         if found is None and self._grounds is not None:
             return self._grounds.find(key, at, self.position)
         return found
@@ -92,13 +94,15 @@ class Footing:
         found = self._retractions.get(subject)
         if found is None:
             found = tuple(said for said in self.assertions(subject) if isinstance(said, Retraction))
-            if len(self._retractions) >= RETRACTIONS_SUBJECTS_MAX:
-                self._retractions = {}
+            self._retractions_room -= 1 + len(found)
+            if self._retractions_room < 0:
+                self._retractions, self._retractions_room = {}, RETRACTIONS_MAX
             self._retractions[subject] = found
         return found
 
 
-RETRACTIONS_SUBJECTS_MAX: Final = 10_000
+RETRACTIONS_MAX: Final = 20_000
+"""With the subjects of which they are, some 10 MB; of one subject more, if it has more."""
 
 
 def _has_step(timeline: Timeline) -> bool:

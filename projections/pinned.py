@@ -34,3 +34,6 @@ class PinnedQuery(Query):
 
     def moment(self) -> Moment:
         return self._moment
+
+    def moment_at_once(self) -> Moment:
+        return self._moment

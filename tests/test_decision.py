@@ -15,6 +15,7 @@ from projections.decision import (
     DataPolicy,
     Decision,
     EnforcementLag,
+    Evidence,
     GovernedBy,
     Handling,
     Hindsight,
@@ -186,10 +187,12 @@ OUTCOME = Outcome(
     governed_by=GovernedBy("org:acme", ("key:k1", "org:acme")),
     handling=HANDLING,
     reasons=("trained_without_opt_in", "enforcement_lag"),
-    evidence=(
-        SettingState("org:acme", "training.opt_in", True, "explicit", CHANGE),
-        SettingState("org:acme", "storage.inputs_outputs", False, "default", DEFAULT, CLEAR),
-        SettingState("org:acme", "beta.search", None, "undefined", None),
+    evidence=Evidence(
+        (
+            SettingState("org:acme", "training.opt_in", True, "explicit", CHANGE),
+            SettingState("org:acme", "storage.inputs_outputs", False, "default", DEFAULT, CLEAR),
+            SettingState("org:acme", "beta.search", None, "undefined", None),
+        )
     ),
     enforcement_lag=EnforcementLag(250_000, 41, 42),
 )

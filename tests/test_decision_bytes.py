@@ -12,6 +12,7 @@ from projections.decision import (
     DataPolicy,
     Decision,
     EnforcementLag,
+    Evidence,
     GovernedBy,
     Handling,
     Hindsight,
@@ -58,7 +59,7 @@ OUTCOMES = st.builds(
     st.builds(GovernedBy, st.none() | TEXT, st.lists(TEXT, max_size=3).map(tuple)),
     HANDLINGS,
     st.lists(st.sampled_from(list(REASONS)), max_size=3).map(tuple),
-    st.lists(STATES, max_size=3).map(tuple),
+    st.lists(STATES, max_size=3).map(Evidence),
     st.none() | st.builds(EnforcementLag, NUMBER, NUMBER, NUMBER),
 )
 HINDSIGHTS = st.builds(Hindsight, OUTCOMES, st.lists(STATES | RETRACTIONS, max_size=2).map(tuple))

@@ -1,13 +1,14 @@
 """RFC 3339 in, microseconds inside, RFC 3339 out."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledger.errors import BadTime
-from ledger.times import BEGINNING, END, format_time, parse_time
+from ledger.times import BEGINNING, END, format_time, parse_time, parse_time_once
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,6 +39,46 @@ def test_texts_sort_as_their_instants_do(one: int, other: int) -> None:
 def test_any_offset_is_read_as_the_standard_library_reads_it(moment: datetime, minutes: int) -> None:
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     assert parse_time(aware.isoformat()) == micros(aware)
+
+
+def _read(text: str, reader: Callable[[str], int]) -> int | str:
+    try:
+        return reader(text)
+    except BadTime as error:
+        return error.detail
+
+
+PLACES = st.lists(
+    st.tuples(st.integers(0, 26), st.sampled_from([*"0123459TtZz:.,-+W _\u0663", "24", "60", ""])), max_size=3
+)
+
+
+@given(st.integers(BEGINNING, END - 1), st.sampled_from([19, 26]), PLACES)
+@example(BEGINNING, 19, [(11, "2"), (12, "4")])
+def test_the_quick_reader_takes_what_the_other_takes(instant: int, until: int, places: list[tuple[int, str]]) -> None:
+    text = format_time(instant)[:until] + "Z"
+    for place, sign in places:
+        text = text[:place] + sign + text[place + len(sign) :]
+    assert _read(text, parse_time_once) == _read(text, parse_time)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Z" * 20,
+        "2026-W01-1T00:00:00Z",
+        "2026-01-01T000000.0Z",
+        "2026-01-01T24:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "2026-01-01T00:00:00,000000Z",
+        "2026-01-01T00:00:00.00000\u0663Z",
+        "2026-01-01T00:00:00.1_0000Z",
+    ],
+)
+def test_what_the_standard_library_would_forgive_is_refused(text: str) -> None:
+    with pytest.raises(BadTime):
+        parse_time_once(text)
 
 
 @pytest.mark.parametrize(

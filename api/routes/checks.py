@@ -31,28 +31,30 @@ async def check(request: Request) -> Response:
     await reached(request, asks["at_least"])
     service = service_of(request)
     if known_at == IN_FORCE and len(sent) <= AT_ONCE_BYTES_MAX:
-        written = _at_once(service.query, sent, service.now())
+        written = _at_once(service.query, sent)
         if written is not None:
             return Response(written, media_type=JSON)
 
     def question() -> bytes:
-        # Not before: the ledger has reached at_least by now.
-        now = service.now()
-        records, several = read_plain(sent, now) or read_records(sent, now)
+        # Not before: the ledger has reached at_least by now. A record without a time is of this moment's present, which
+        # is not before anything that it knows of, whosever clock was ahead when that was recorded.
+        moment = service.query.moment()
+        records, several = read_plain(sent, moment.now) or read_records(sent, moment.now)
         if not several:
-            return decision_bytes(service.query.check(records[0], known_at))
-        return decisions_bytes(service.query.check_all(records, known_at))
+            return decision_bytes(service.query.check(records[0], known_at, moment))
+        return decisions_bytes(service.query.check_all(records, known_at, moment))
 
     return Response(await service.ask(question), media_type=JSON)
 
 
-def _at_once(query: Query, sent: bytes, now: int) -> bytes | None:
+def _at_once(query: Query, sent: bytes) -> bytes | None:
     """The answer, if there is nothing about it to wait for."""
-    read = read_plain(sent, now)
-    if read is None:
+    moment = query.moment_at_once()
+    read = None if moment is None else read_plain(sent, moment.now)
+    if moment is None or read is None:
         return None
     records, several = read
-    decisions = query.check_at_once(records)
+    decisions = query.check_at_once(records, moment)
     if decisions is None:
         return None
     return decisions_bytes(decisions) if several else decision_bytes(decisions[0])

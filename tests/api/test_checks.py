@@ -7,6 +7,11 @@ import pytest
 from freezegun import freeze_time
 from starlette.testclient import TestClient
 
+from api.app import create_app
+from ledger.clock import ManualClock, SystemClock
+from ledger.opening import open_ledger
+from ledger.submissions import parse_submissions
+from ledger.times import format_time
 from tests.api.asking import GENESIS, changed, head, problem, submit
 
 
@@ -51,6 +56,23 @@ def test_a_record_without_a_time_is_of_now(client: TestClient) -> None:
         decision = check(client, {"org_id": "acme"})
         assert decision["as_of"]["at"] == "2099-01-01T00:00:00.000000Z"
         assert decision["handling"]["may_train"] is True
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_record_without_a_time_is_not_before_what_a_faster_clock_recorded(database_url: str, several: bool) -> None:
+    """The other machine's clock is an hour ahead, and nothing of it was seen here before the question."""
+    ahead = ManualClock(SystemClock().now() + 3_600_000_000)
+    record = {"org_id": "acme"}
+    with TestClient(create_app(database_url)) as client, open_ledger(database_url, clock=ahead) as other:
+        for value in (True, False):
+            ahead.now_us += 1
+            (receipt,) = other.submit(parse_submissions(changed("org:acme", "training.opt_in", value)), actor="ops")
+            # The second time the ground is kept, so that it may be answered at once.
+            for _ in range(2):
+                answer = check(client, {"requests": [record, record]} if several else record)
+                for decision in answer["decisions"] if several else [answer]:
+                    assert decision["handling"]["may_train"] is value
+                    assert decision["as_of"]["at"] == decision["as_of"]["known_at"] == format_time(receipt.recorded_at)
 
 
 def test_many_records_are_decided_in_order_at_one_position(client: TestClient) -> None:
