@@ -39,8 +39,6 @@ class _Read(NamedTuple):
 class Submitting:
     def __init__(self, ledger: Ledger, caller: str) -> None:
         """`caller`: who submits, and whose idempotency keys they are."""
-        self.recorded_at = ledger.head().recorded_at or 0
-        """The latest moment at which something was recorded here."""
         self._ledger = ledger
         self._caller = caller
         self._held = 0
@@ -80,9 +78,7 @@ class Submitting:
             batch=read.batch,
         )
         await teller.until(pending)
-        receipts = pending.outcome()
-        self.recorded_at = max(self.recorded_at, receipts[-1].recorded_at)
-        return receipts
+        return pending.outcome()
 
 
 class _Teller:
