@@ -100,8 +100,9 @@ class _Teller:
 
     def _wake(self, settled: Sequence[Pending]) -> None:
         for pending in settled:
-            future = self._waiting.pop(pending)
-            if not future.done():
+            # None: it was told before.
+            future = self._waiting.pop(pending, None)
+            if future is not None and not future.done():
                 future.set_result(None)
 
 

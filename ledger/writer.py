@@ -12,7 +12,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from ledger.drafts import Idempotency
@@ -43,8 +42,8 @@ class Pending:
     """One submission on its way: settled when it has `receipts` or an `error`."""
 
     __slots__ = (
-        *("submissions", "actor", "idempotency", "batch", "bytes", "told"),
-        *("stale", "receipts", "error", "turn", "leads"),
+        *("submissions", "actor", "idempotency", "batch", "bytes", "events", "told"),
+        *("stale", "receipts", "error", "turn", "counted"),
     )
 
     def __init__(
@@ -57,18 +56,20 @@ class Pending:
         told: Callable[[Sequence[Pending]], None] | None = None,
     ) -> None:
         """`bytes_`: of the body. `told` is called once for all of a group that name the same one, in the thread that
-        committed it: it must neither wait nor raise. None: `submit` waits."""
+        committed it, and again where that thread was interrupted: it must neither wait nor raise. None: `submit`
+        waits."""
         self.submissions = submissions
         self.actor = actor
         self.idempotency = idempotency
         self.batch = batch
-        self.bytes = EVENT_BYTES * len(submissions) if bytes_ is None else bytes_
+        self.events = len(submissions)
+        self.bytes = EVENT_BYTES * self.events if bytes_ is None else bytes_
         self.told = told
         self.stale = 0
         self.receipts: tuple[Receipt, ...] | None = None
         self.error: BaseException | None = None
         self.turn: threading.Event | None = None
-        self.leads = False
+        self.counted = False
 
     @property
     def settled(self) -> bool:
@@ -86,9 +87,20 @@ class Pending:
         return self.receipts
 
 
+class _Worker:
+    """Stands for the worker where it leads."""
+
+
+_WORKER: Final = _Worker()
+
+
 class Writer:
     """`commit` settles the members of a group it is given, but for those to be decided again, which it answers in their
-    order; nobody else calls it meanwhile. Where it raises, the whole group fails with that."""
+    order; nobody else calls it meanwhile. Where it raises, the whole group fails with that.
+
+    A thread can be interrupted anywhere (KeyboardInterrupt), and then goes through `_abandon`. So every step can be
+    begun again: what others go by is changed last, in one assignment, and whoever is woken looks again under the lock.
+    """
 
     def __init__(self, commit: Callable[[list[Pending]], list[Pending]], *, group_max: int = GROUP_MAX) -> None:
         self.group_max = group_max
@@ -99,39 +111,47 @@ class Writer:
         self._in_flight: set[tuple[str, str]] = set()
         # Of all that is not settled, whether it waits or is being committed.
         self._count = self._events = self._bytes = 0
-        self._leading = False
+        self._leader: Pending | _Worker | None = None
         self._closed = False
-        # The group that is being committed: whatever interrupts the leader, none of it is left waiting for ever.
+        # The group that is being committed, and what is settled and not told yet: both the leader's.
         self._group: list[Pending] = []
+        self._settled: list[Pending] = []
         self._worker: threading.Thread | None = None
         self._worker_turn = threading.Event()
-        self._worker_leads = False
 
     def submit(self, pending: Pending) -> tuple[Receipt, ...]:
         """Returns when it is recorded. Raises what it was settled with, and `LedgerBusy` and `SubmissionInFlight`."""
-        with self._lock:
-            self._admit(pending)
-            leads = not self._leading
-            self._leading = True
-            if not leads:
-                pending.turn = threading.Event()
-        if leads:
-            self._lead(pending)
-        else:
-            self._wait(pending)
+        try:
+            with self._lock:
+                self._admit(pending)
+                if self._leader is None:
+                    self._leader = pending
+                else:
+                    pending.turn = threading.Event()
+            if pending.turn is None:
+                self._lead(pending)
+            else:
+                self._wait(pending)
+        except BaseException as error:
+            self._abandon(pending, error)
+            raise
         return pending.outcome()
 
     def enqueue(self, pending: Pending) -> None:
         """Returns at once; `pending.told` is called when it is settled. Raises `LedgerBusy`, `SubmissionInFlight`."""
         assert pending.told is not None
-        with self._lock:
-            if not self._closed:
-                # Before it is admitted: what was admitted must find somebody to lead.
-                self._keep_worker()
-            self._admit(pending)
-            if not self._leading:
-                self._leading = True
-                self._wake_worker()
+        try:
+            with self._lock:
+                if not self._closed:
+                    # Before it is admitted: what was admitted must find somebody to lead.
+                    self._keep_worker()
+                self._admit(pending)
+                if self._leader is None:
+                    self._worker_turn.set()
+                    self._leader = _WORKER
+        except BaseException as error:
+            self._abandon(pending, error)
+            raise
 
     @property
     def waiting(self) -> int:
@@ -159,68 +179,71 @@ class Writer:
             self._worker_turn.set()
         self._tell(waiting)
         with self._lock:
-            self._idle.wait_for(lambda: not self._leading, CLOSE_SECONDS_MAX)
+            self._idle.wait_for(lambda: self._leader is None, CLOSE_SECONDS_MAX)
         if worker is not None and worker is not threading.current_thread():
             worker.join(CLOSE_SECONDS_MAX)
 
     def _admit(self, pending: Pending) -> None:
         if self._closed:
             raise LedgerUnavailable("the ledger was closed; nothing was recorded")
-        if not self.room_for(pending.bytes, len(pending.submissions)):
+        if not self.room_for(pending.bytes, pending.events):
             raise LedgerBusy(self._count)
         key = pending.key
-        if key is not None:
-            if key in self._in_flight:
-                raise SubmissionInFlight
-            self._in_flight.add(key)
-        self._count += 1
-        self._events += len(pending.submissions)
-        self._bytes += pending.bytes
+        if key is not None and key in self._in_flight:
+            raise SubmissionInFlight
+        # From here on `_abandon` finds it.
         self._queue.append(pending)
+        sums = (self._count + 1, self._events + pending.events, self._bytes + pending.bytes)
+        # At once, so that nothing is counted by halves.
+        (self._count, self._events, self._bytes), pending.counted = sums, True
+        if key is not None:
+            self._in_flight.add(key)
 
     def _forget(self, settled: Iterable[Pending]) -> None:
         for pending in settled:
-            self._count -= 1
-            self._events -= len(pending.submissions)
-            self._bytes -= pending.bytes
+            if not pending.counted:
+                continue
             if (key := pending.key) is not None:
                 self._in_flight.discard(key)
+            sums = (self._count - 1, self._events - pending.events, self._bytes - pending.bytes)
+            (self._count, self._events, self._bytes), pending.counted = sums, False
 
     def _wait(self, pending: Pending) -> None:
         turn = pending.turn
         assert turn is not None
-        try:
+        while True:
             turn.wait()
-        except BaseException:
-            # Interrupted. It is not waited for any longer, so it cannot be left to lead either.
+            turn.clear()
             with self._lock:
-                pending.turn = None
-                leads = pending.leads
-                if pending in self._queue:
-                    self._queue.remove(pending)
-                    self._forget((pending,))
+                leads = self._leader is pending
             if leads:
-                self._hand_on()
-            raise
-        # Also where it was settled since, by a closing: then there is only the lead to be handed on.
-        if pending.leads:
-            self._lead(pending)
+                # Also where it was settled since, by a closing: then there is only the lead to be handed on.
+                self._lead(pending)
+                return
+            if pending.settled:
+                return
 
     def _lead(self, own: Pending | None) -> None:
         """Commits group after group: until `own` is settled, then hands on the lead; None: until nothing waits."""
-        try:
-            while (own is None or not own.settled) and self._take_group():
-                again: list[Pending] = []
-                try:
-                    again = self._commit(self._group)
-                except Exception as error:
-                    self._fail(self._group, error)
-                self._end_group(again)
-        except BaseException as error:
+        while (own is None or not own.settled) and self._take_group():
+            again: list[Pending] = []
+            try:
+                again = self._commit(self._group)
+            except Exception as error:
+                self._fail(self._group, error)
+            self._end_group(again)
+        self._hand_on()
+
+    def _abandon(self, whose: Pending | _Worker, error: BaseException) -> None:
+        """Interrupted. It is not waited for any longer, nor may it be left to lead."""
+        with self._lock:
+            if isinstance(whose, Pending) and whose in self._queue:
+                self._queue.remove(whose)
+                self._forget((whose,))
+            leads = self._leader is whose
+        if leads:
             self._fail(self._group, error)
             self._end_group([])
-            raise
-        finally:
             self._hand_on()
 
     def _take_group(self) -> bool:
@@ -234,7 +257,7 @@ class Writer:
                 if pending.settled:
                     queue.popleft()
                     continue
-                events += len(pending.submissions)
+                events += pending.events
                 bytes_ += pending.bytes
                 if group and (
                     events > GROUP_EVENTS_MAX
@@ -253,10 +276,12 @@ class Writer:
                 self._fail(again, LedgerUnavailable("the ledger was closed; nothing was recorded"))
                 again = []
             settled = [pending for pending in self._group if pending.settled]
-            self._queue.extendleft(reversed(again))
+            self._settled += settled
             self._forget(settled)
+            self._queue.extendleft(reversed(again))
             self._group = []
-        self._tell(settled)
+        self._tell(self._settled)
+        self._settled = []
 
     @staticmethod
     def _fail(group: Iterable[Pending], error: BaseException) -> None:
@@ -295,26 +320,25 @@ class Writer:
     def _hand_on(self) -> None:
         """The lead to somebody who waits in a thread of their own, else to the worker, else to nobody."""
         with self._lock:
-            if not self._queue:
-                self._leading = False
-                self._idle.notify_all()
-                return
             for pending in self._queue:
                 if pending.turn is not None:
-                    pending.leads = True
                     pending.turn.set()
+                    self._leader = pending
                     return
-            try:
-                self._keep_worker()
-            except LedgerUnavailable as error:
-                # Whatever was enqueued began it, so these were left by threads that were interrupted: nobody waits.
-                self._forget(self._queue)
-                self._fail(self._queue, error)
-                self._queue.clear()
-                self._leading = False
-                self._idle.notify_all()
-                return
-            self._wake_worker()
+            if self._queue:
+                try:
+                    self._keep_worker()
+                except LedgerUnavailable as error:
+                    # Whatever was enqueued began it, so these were left by threads that were interrupted: nobody waits.
+                    self._forget(self._queue)
+                    self._fail(self._queue, error)
+                    self._queue.clear()
+                else:
+                    self._worker_turn.set()
+                    self._leader = _WORKER
+                    return
+            self._idle.notify_all()
+            self._leader = None
 
     def _keep_worker(self) -> None:
         """Raises `LedgerUnavailable`."""
@@ -326,21 +350,19 @@ class Writer:
                 raise LedgerUnavailable("no thread is to be had to record it; nothing was recorded") from None
             self._worker = worker
 
-    def _wake_worker(self) -> None:
-        self._worker_leads = True
-        self._worker_turn.set()
-
     def _work(self) -> None:
         while True:
             self._worker_turn.wait()
             with self._lock:
                 self._worker_turn.clear()
-                leads, self._worker_leads = self._worker_leads, False
+                leads = self._leader is _WORKER
                 closed = self._closed
             if leads:
-                # Whatever it was, those whom it concerned were told of it.
-                with suppress(BaseException):
+                try:
                     self._lead(None)
+                except BaseException as error:
+                    # Whatever it was, those whom it concerned are told of it.
+                    self._abandon(_WORKER, error)
             elif closed:
                 return
             if closed:

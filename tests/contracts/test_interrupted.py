@@ -1,0 +1,183 @@
+"""Whoever submits may be interrupted anywhere, as by Ctrl-C: nobody else waits for ever, and the writer goes on."""
+
+import linecache
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from ledger import writer as module
+from ledger.errors import LedgerUnavailable
+from ledger.submissions import parse_submissions
+from ledger.writer import Pending, Writer
+from tests.support.ledgers import OPERATOR, change, key
+
+WAIT_S = 10.0
+LINES_MIN = 40
+"""Of the writer, run by whoever leads and hands on the lead."""
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt before the line with this number, counted over all that this thread runs of `module`.
+
+    But not before a `with` is left, which a tracer sees as its line for the second time: between its block and the
+    release of its lock the interpreter interrupts nobody.
+    """
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+        self._entered: set[tuple[FrameType, int]] = set()
+
+    def __call__(self, frame: FrameType, _event: str, _argument: object) -> Any:
+        return self._trace if frame.f_code.co_filename == module.__file__ else None
+
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line" and not self._leaves(frame):
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self._trace
+
+    def _leaves(self, frame: FrameType) -> bool:
+        if not linecache.getline(module.__file__, frame.f_lineno).lstrip().startswith("with "):
+            return False
+        visit = (frame, frame.f_lineno)
+        leaves = visit in self._entered
+        self._entered ^= {visit}
+        return leaves
+
+
+def pending(name: str) -> Pending:
+    return Pending(parse_submissions(change(f"org:{name}")), OPERATOR, key(name), False)
+
+
+class Scene:
+    """One leads, while another waits in a thread of its own and a third was enqueued."""
+
+    def __init__(self) -> None:
+        self.writer = Writer(self.commit)
+        self.outcomes: list[object] = []
+        self.told = threading.Event()
+        self.waiter = threading.Thread(target=self.wait, daemon=True)
+        self.groups = 0
+
+    def commit(self, group: list[Pending]) -> list[Pending]:
+        self.groups += 1
+        if self.groups == 1:
+            self.waiter.start()
+            # It is who leads that is interrupted, not whoever enqueues.
+            interrupting = sys.gettrace()
+            sys.settrace(None)
+            third = pending("third")
+            third.told = lambda _settled: self.told.set()
+            self.writer.enqueue(third)
+            sys.settrace(interrupting)
+            self.wait_for(3)
+        for one in group:
+            one.receipts = ()
+        return []
+
+    def wait_for(self, waiting: int) -> None:
+        until = time.monotonic() + WAIT_S
+        while self.writer.waiting != waiting:
+            assert time.monotonic() < until, f"{self.writer.waiting} wait, not {waiting}"
+            time.sleep(0.0001)
+
+    def wait(self) -> None:
+        try:
+            self.outcomes.append(self.writer.submit(pending("second")))
+        except LedgerUnavailable as error:
+            self.outcomes.append(error.code)
+
+    def lead(self, line: int) -> bool:
+        """Whether it was interrupted."""
+        before = sys.gettrace()
+        sys.settrace(Interrupting(line))
+        try:
+            self.writer.submit(pending("first"))
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    def assert_goes_on(self) -> None:
+        if self.groups:
+            self.waiter.join(WAIT_S)
+            assert not self.waiter.is_alive(), "whoever waited is left waiting"
+            assert self.told.wait(WAIT_S), "what was enqueued is never told of"
+        # Without a second and a third, if they have not come yet.
+        self.groups += 1
+        after = threading.Thread(target=lambda: self.outcomes.append(self.writer.submit(pending("first"))), daemon=True)
+        after.start()
+        after.join(WAIT_S)
+        assert not after.is_alive(), "nobody leads, or its key is taken for ever"
+        assert self.writer.waiting == 0
+        closing = threading.Thread(target=self.writer.close, daemon=True)
+        closing.start()
+        closing.join(WAIT_S)
+        assert not closing.is_alive()
+
+
+def test_wherever_the_one_who_leads_is_interrupted_the_others_are_served() -> None:
+    line = 1
+    while True:
+        scene = Scene()
+        interrupted = scene.lead(line)
+        try:
+            scene.assert_goes_on()
+        except AssertionError as error:
+            raise AssertionError(f"interrupted before line {line}: {error}") from error
+        if not interrupted:
+            break
+        line += 1
+    assert line > LINES_MIN, "hardly anything was interrupted"
+
+
+def test_wherever_the_one_who_enqueues_is_interrupted_the_writer_goes_on() -> None:
+    line = 1
+    while True:
+        scene = Scene()
+        scene.groups = 1
+        one = pending("first")
+        one.told = lambda _settled: None
+        before = sys.gettrace()
+        sys.settrace(Interrupting(line))
+        try:
+            scene.writer.enqueue(one)
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(before)
+        scene.wait_for(0)
+        scene.groups = 0
+        scene.assert_goes_on()
+        if not interrupted:
+            break
+        line += 1
+    assert line > 10
+
+
+def test_a_commit_that_is_interrupted_fails_its_group_and_no_more() -> None:
+    begun = threading.Event()
+
+    def commit(group: list[Pending]) -> list[Pending]:
+        if not begun.is_set():
+            begun.set()
+            raise KeyboardInterrupt
+        for one in group:
+            one.receipts = ()
+        return []
+
+    writer = Writer(commit)
+    first = pending("first")
+    with pytest.raises(KeyboardInterrupt):
+        writer.submit(first)
+    assert isinstance(first.error, LedgerUnavailable)
+    assert writer.submit(pending("first")) == ()
+    assert writer.waiting == 0
+    writer.close()
