@@ -1,8 +1,9 @@
 """The open ledger and what the routes ask of it, off the event loop.
 
-Every question may wait for a database (a lock, a network, a catch-up after somebody else's import), so none is asked
-on the event loop: there `GET /healthz` and every other connection would wait with it. Submissions have a way of their
-own (`submitting`), so that writers who wait for a lock do not keep readers waiting.
+Every question may wait for a database (a network, a disk, a catch-up after somebody else's import), so whatever may
+wait is asked in a thread: on the event loop `GET /healthz` and every other connection would wait with it. Only a check
+that memory answers without waiting for anything is answered there (see `routes.checks`). Submissions have a way of
+their own (`submitting`), so that writers who wait for a lock do not keep readers waiting.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from starlette.types import Receive
 
 from api.submitting import Submitting
 from ledger.errors import PositionNotReached
+from ledger.feed import exact
 from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
@@ -108,12 +110,14 @@ class Service:
         return (await asyncio.wait_for(asked, READY_SECONDS_MAX)).position
 
     def feed(self, after: int, limit: int, subject: str | None) -> tuple[list[Entry], int, int]:
-        """(entries behind position `after`, where to go on from, the ledger's head)."""
+        """(entries behind position `after`, where to go on from, the ledger's head). Raises `LedgerCorrupt`, naming the
+        position, where one of them cannot be handed out."""
         head = self.ledger.head().position
         if subject is None:
             entries = self.ledger.page(after, limit, head)
         else:
             entries = self.ledger.subject_page(subject, after, limit, head)
+        entries = list(exact(entries))
         if len(entries) == limit:
             return entries, entries[-1].position, head
         return entries, max(after, head), head

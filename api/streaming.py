@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from api.problems import HEAD, Refused, where
 from api.service import Service, hung_up
 from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
+from ledger.feed import exact_before
 from ledger.store import Ledger
 
 STREAMS_MAX: Final = 128
@@ -95,7 +96,7 @@ class Streams:
 
 
 def _read_page(ledger: Ledger, after: int) -> Page:
-    entries = ledger.page(after, PAGE_EVENTS)
+    entries = exact_before(ledger.page(after, PAGE_EVENTS))
     block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in entries])
     return Page(block, entries[-1].position if entries else after)
 

@@ -19,7 +19,9 @@ import msgspec
 from ledger.clock import Clock, SystemClock
 from ledger.deciding import Entropy
 from ledger.drafts import PersonalData
+from ledger.entropy import fresh
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
+from ledger.feed import exact
 from ledger.lines import Lines
 from ledger.opening import new_origin, open_recorder, sqlite_path
 from ledger.recorders.contract import IMPORTING, Entry, Recorder, Stale
@@ -49,9 +51,12 @@ class ImportSummary(NamedTuple):
 
 
 def export_lines(ledger: Ledger, *, after: int = 0, until: int | None = None) -> Iterator[bytes]:
-    """The events with after < position <= until, as the ledger stands at the start: exact bytes, one a line."""
+    """The events with after < position <= until, as the ledger stands at the start: exact bytes, one a line.
+
+    Raises `LedgerCorrupt`, naming the position, in place of an event that is no line.
+    """
     for page in _pages(ledger, after, until):
-        for entry in page:
+        for entry in exact(page):
             yield entry.leaf + b"\n"
 
 
@@ -79,7 +84,7 @@ def import_ledger(
     origin: str | None = None,
     progress: Progress | None = None,
     clock: Clock | None = None,
-    entropy: Entropy = secrets.token_bytes,
+    entropy: Entropy = fresh,
 ) -> ImportSummary:
     """Fills the empty or absent ledger at `url` with what `stream` holds: exported events, or submissions.
 

@@ -24,6 +24,8 @@ from projections.query import Query
 from projections.runner import Runner
 from projections.timelines import open_timelines
 from tests.api.asking import get, problem
+from tests.api.serving import running
+from tests.api.test_stream import listening
 from tests.faults.serving import training
 from tests.support.command import run
 from tests.support.histories import assert_right, begin_again
@@ -109,9 +111,32 @@ def test_the_rest_stays_readable(client: TestClient, url: str, poison: str) -> N
     assert len(get(client, f"/v1/events?limit={POISON - 1}")["events"]) == POISON - 1
     assert [event["subject"] for event in get(client, f"/v1/events?after={POISON}")["events"]] == ["org:beta"]
     assert [row["event"]["subject"] for row in get(client, "/v1/subjects/org:beta/history")["events"]] == ["org:beta"]
+    assert len(get(client, "/v1/events?subject=org:acme&limit=1")["events"]) == 1
     if poison != "not JSON at all":
         # As it stands there: whoever can read it may.
         assert leaves[POISON - 1] in client.get("/v1/events").content
+        assert run("export", "--db", url).out.count("\n") == len(leaves)
+        return
+    for path in ("/v1/events", "/v1/events?subject=org:acme", "/v1/subjects/org:acme/history"):
+        assert f"position {POISON}" in problem(client.get(path), "ledger_corrupt")["detail"]
+    for verb in (("export",), ("replay", "--format", "ndjson")):
+        ran = run(*verb, "--db", url)
+        # The lines before it are exact; nothing that is no line is written.
+        assert (ran.code, ran.out.splitlines()) == (3, [leaf.decode() for leaf in leaves[: POISON - 1]])
+        assert f"position {POISON}" in ran.err
+    assert get(client, "/v1/subjects/org:acme/history?after=2")["events"][0]["event"]["data"]["version"] == 1
+
+
+def test_a_stream_ends_in_front_of_what_cannot_be_sent(url: str, poison: str) -> None:
+    with running(url) as (_, port), listening(port) as listener:
+        sent = listener.take(POISON - 1)
+        assert [one.position for one in sent] == list(range(1, POISON))
+        following = listener.next()
+    if poison != "not JSON at all":
+        assert following is not None
+        assert following.position == POISON
+        return
+    assert following is None
 
 
 def test_what_does_not_need_it_is_recorded(client: TestClient, url: str) -> None:

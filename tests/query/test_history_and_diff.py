@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from ledger.errors import NotFound
+from ledger.recorders.contract import Entry
 from projections.history import HistoryRow, history
 from projections.query import IN_FORCE, KnownAt
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
@@ -46,6 +48,37 @@ def test_history_in_pages_is_the_whole_history(bench: Bench, limit: int) -> None
             break
     assert tuple(pages) == whole
     assert pages[-1].retracted_by is not None
+
+
+@pytest.mark.parametrize("setting", [None, STORAGE, CACHING])
+def test_a_page_of_a_long_history_reads_little_more_than_the_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, setting: str | None
+) -> None:
+    """And is marked right: what took a change of the last page back is among the newest events."""
+    (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
+    bench.submit(NOON + 1, *(changed("org:acme", CACHING if on % 2 else STORAGE, on % 3 == 0) for on in range(400)))
+    (last,) = bench.submit(NOON + 2, retracted(first.event_id))
+    read: list[int] = []
+    stream = bench.ledger.recorder.stream
+
+    def counted(*args: Any, **more: Any) -> list[Entry]:
+        entries = stream(*args, **more)
+        read.append(len(entries))
+        return entries
+
+    monkeypatch.setattr(bench.ledger.recorder, "stream", counted)
+    newest = history(bench.ledger, "org:acme", limit=5, setting=setting)
+    assert len(newest.rows) == 5
+    assert sum(read) < 25
+    if setting != CACHING:
+        oldest = history(bench.ledger, "org:acme", limit=5, setting=setting, after=9)
+        assert oldest.rows[-1].entry.version == (1 if oldest.next_after is None else 4)
+        assert sum(read) < 50
+        marked = history(bench.ledger, "org:acme", limit=5, setting=setting, after=2).rows
+        assert [(row.entry.version, row.retracted_by) for row in marked] == [(first.version, last.event_id)]
+    assert history(bench.ledger, "org:acme", after=1).rows == ()
+    with pytest.raises(NotFound):
+        history(bench.ledger, "org:nobody", after=1)
 
 
 def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(bench: Bench) -> None:
