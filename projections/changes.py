@@ -95,7 +95,8 @@ def read_assertion(leaf: bytes) -> Assertion:
                     data.actor,
                     data.setting,
                     value if value is not UNSET else None if data.definition is UNSET else data.definition,
-                    (start - _EPOCH) // _MICROSECOND,
+                    # Most hold from their recording on, and each instant is a tenth of the whole.
+                    recorded_at if start == said.time else (start - _EPOCH) // _MICROSECOND,
                     (until - _EPOCH) // _MICROSECOND if until is not UNSET and until is not None else None,
                 )
             if retracts is not UNSET:

@@ -55,6 +55,14 @@ def extend(timelines: Timelines, known: list[Change], news: Iterable[Assertion])
     return Timelines(current, in_force)
 
 
+def goes_on_from(said: Assertion) -> int | None:
+    """The instant (µs) from which on both timelines are this change, if neither has a step there or later: nothing else
+    of them changes, as long as the two are one. None: there is more to it, see `extend`."""
+    if isinstance(said, Change) and said.effective_until is None and said.effective_from >= said.recorded_at:
+        return said.effective_from
+    return None
+
+
 def fold_changes(changes: Iterable[Change]) -> Timeline:
     timeline = Timeline()
     for change in changes:

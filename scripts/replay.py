@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +16,13 @@ import msgspec
 
 from ledger.errors import NotFound
 from ledger.events import SettingDefined
+from ledger.feed import exact
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
 from projections.rebuilding.rebuild import Rebuilt
-from projections.rebuilding.workers import Workers
+from projections.rebuilding.workers import Workers, usual_processes
 from projections.runner import Runner
 from projections.timelines import open_timelines
 from scripts import exits
@@ -99,7 +99,7 @@ def replay(db: str, format_: Format, subject: str | None, pace: float | None, **
             _tell(ledger, subject, asked, pace)
             return
         entries = (entry for entry in _entries(ledger, subject, asked) if asked.tells(entry))
-        _write(format_, entries)
+        _write(format_, exact(entries))
 
 
 def _write(format_: Format, entries: Iterator[Entry]) -> None:
@@ -185,7 +185,7 @@ def _beginning(genesis: list[Entry]) -> str:
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="That read and fold a large ledger.  [default: one for each processor; one for a small ledger]",
+    help="That read and fold a large ledger.  [default: one for each processor, up to 6; one for a small ledger]",
 )
 @database
 @output_format
@@ -203,7 +203,7 @@ def rebuild(db: str, format_: Format, check_only: bool, processes: int | None) -
         runner = Runner(ledger, open_timelines(ledger))
         rebuilt = runner.rebuild(
             check_only=check_only,
-            workers=Workers(db, processes or os.cpu_count() or 1),
+            workers=Workers(db, processes or usual_processes()),
             progress=lambda done, _head: tell(done, f"{done:,} events"),
         )
     _show_rebuilt(format_, rebuilt)

@@ -9,6 +9,8 @@ from hypothesis import example, given, settings
 from ledger.times import BEGINNING
 from projections.changes import Assertion, Change, Retraction
 from projections.in_force import Timelines, extend, fold_both, nothing
+from projections.rebuilding.folding import fold_bucket
+from projections.rebuilding.sorting import Range, Sorter
 from projections.timelines.contract import Axis, BlockRow
 from projections.timelines.form import (
     BLOCK_STEPS,
@@ -72,6 +74,19 @@ def at_once(said: Iterable[Assertion]) -> tuple[bytes, list[BlockRow]]:
         return encoded({}), []
     stored, blocks = stored_form(SUBJECT, SETTING, Part(0, folded, False))
     return encoded({} if stored is None else {SETTING: stored}), sorted(blocks)
+
+
+def rebuilt(said: list[Assertion], held_events: int) -> tuple[bytes, list[BlockRow]]:
+    with Sorter([Range("", None)], held_events) as sorter:
+        for assertion in said:
+            assert sorter.add([(SUBJECT, assertion)]) == 1
+        (folded,) = map(fold_bucket, sorter.buckets())
+    assert folded.events == len(said)
+    if not said:
+        return encoded({}), []
+    (row,) = folded.rows
+    assert (row.subject, row.version, row.position) == (SUBJECT, said[-1].version, said[-1].position)
+    return row.settings, folded.blocks
 
 
 def ordinary(count: int) -> list[Assertion]:
@@ -138,6 +153,20 @@ def test_any_way_of_growing_comes_to_the_same_bytes(history: tuple[int, list[tup
     assert grown.timelines() == folded
     for axis in ("current", "in_force"):
         assert_held(grown, axis, folded.get(SETTING, nothing()))
+
+
+@settings(max_examples=60)
+@given(HISTORIES, st.integers(1, 300))
+@example((64, [("now", 0, 1), ("schedule", 5, 1), ("now", 0, 1), ("now", 0, 1)], [1]), 7)
+# Two changes of one moment: the later one is the step.
+@example((1, [("schedule", 10, 1), ("now", 0, 1)], [1]), 1)
+@example((63, [("retract", 62, 1), ("now", 0, 1)], [1]), 300)
+def test_a_rebuild_which_takes_few_changes_apart_comes_to_the_same_bytes(
+    history: tuple[int, list[tuple[str, int, int]], list[int]], held_events: int
+) -> None:
+    before, more, _ = history
+    said = written(before, more)
+    assert rebuilt(said, held_events) == at_once(said)
 
 
 def assert_held(stored: Kept, axis: Axis, both: Timelines) -> None:

@@ -23,9 +23,10 @@ from projections.rebuilding.folding import Folded, Read, fold_ranges
 from projections.rebuilding.sorting import BUCKET_EVENTS, ranges
 from projections.rebuilding.workers import Workers, fold_in_workers
 from projections.runner import Progress, Runner
-from projections.timelines import clear_old
+from projections.timelines import CLEARED_ROWS, clear_old
 from projections.timelines.contract import LIVE, OLD, REBUILD, NotStored, NotThere, Reading, SwapBusy, Writing
 from projections.timelines.differences import Difference, Rows, differences, first_of
+from projections.timelines.pacing import Pace
 
 DIFFERENCES_MAX: Final = 10
 FINISH_ATTEMPTS_MAX: Final = 1000
@@ -33,10 +34,8 @@ SWAP_PAUSE_S: Final = 0.2
 """After an attempt at a swap that readers were in the way of: all attempts together take about five minutes."""
 WORKERS_EVENTS_MIN: Final = 200_000
 """In a smaller ledger one process is through before others have started."""
-PAUSE_S_MAX: Final = 0.5
 FILLED_ROWS: Final = 2_000
 """Written in one transaction: some megabytes, so that others who write wait for milliseconds."""
-CLEARED_ROWS: Final = 5_000
 
 
 class GaveWay(LedgerUnavailable):
@@ -156,7 +155,7 @@ class _Rebuild:
         else:
             messages, readers = fold_in_workers(workers, head, cut), min(workers.processes, len(cut))
         read = looked_through = folded = 0
-        pace = _Pace()
+        pace = self.store.pace()
         for message in messages:
             if isinstance(message, Read):
                 read += message.events
@@ -172,7 +171,7 @@ class _Rebuild:
             self._check_own(tables)
             tables.complete(REBUILD, head)
 
-    def _write(self, folded: Folded, pace: _Pace) -> None:
+    def _write(self, folded: Folded, pace: Pace) -> None:
         rows, blocks = folded.rows, folded.blocks
         for at in range(0, max(len(rows), len(blocks)), FILLED_ROWS):
             with pace, self.store.writing(REBUILD) as tables:
@@ -182,7 +181,11 @@ class _Rebuild:
     def _catch_up(self, progress: Progress | None = None) -> int:
         with self.store.reading(REBUILD) as tables:
             self._check_own(tables)
-        return self.runner.catch_up_side(REBUILD, progress=progress).position
+        try:
+            return self.runner.catch_up_side(REBUILD, progress=progress).position
+        except NotStored:
+            # They were whole: another one is filling its own by now.
+            raise GaveWay from None
 
     def _compare(self, compares: bool) -> _Compared | None:
         """The bulk of the comparison, while everything goes on. None: there is nothing to compare with."""
@@ -263,21 +266,3 @@ def _tracked(tables: Reading) -> int | None:
         return tables.tracked(LIVE)
     except NotStored:
         return None
-
-
-class _Pace:
-    """Who writes in turns with others leaves as much time between two turns as the last one took: SQLite gives the lock
-    to whoever happens to ask at the right moment, and others ask every tenth of a second and for five in all."""
-
-    def __init__(self) -> None:
-        self._began = self._free_until = 0.0
-
-    def __enter__(self) -> None:
-        now = time.monotonic()
-        if now < self._free_until:
-            time.sleep(self._free_until - now)
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        now = time.monotonic()
-        self._free_until = now + min(now - self._began, PAUSE_S_MAX)

@@ -27,6 +27,7 @@ from projections.timelines.contract import (
     SubjectRow,
     Writing,
 )
+from projections.timelines.pacing import Pace
 
 __all__ = ["Held", "Snapshot", "SubjectRow", "TimelineStore", "open_timelines"]
 
@@ -56,9 +57,13 @@ class TimelineStore:
         """One moment of the tables, for questions that depend on each other's answers. No sides: the live one."""
         return self._backend.reading(*(sides or (LIVE,)))
 
-    def writing(self, *sides: Side) -> AbstractContextManager[Writing]:
+    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[Writing]:
         """A transaction of the sides' only writer: for `projections.runner`."""
-        return self._backend.writing(*sides)
+        return self._backend.writing(*sides, patience_s=patience_s)
+
+    def pace(self) -> Pace:
+        """For who writes in many turns, one after the other."""
+        return Pace(self._backend.others())
 
     def tracked(self) -> int:
         """The position up to which the ledger is projected."""
@@ -131,8 +136,9 @@ def make_anew(store: TimelineStore) -> None:
 
 def clear_old(store: TimelineStore) -> None:
     """Takes away what was replaced, in many transactions, so that others can write meanwhile."""
+    pace = store.pace()
     while True:
-        with store.writing(OLD) as tables:
+        with pace, store.writing(OLD) as tables:
             if tables.clear_old(CLEARED_ROWS):
                 return
 

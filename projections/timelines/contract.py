@@ -11,7 +11,7 @@ Proved by tests/contracts/test_timelines.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -185,8 +185,12 @@ class Backend(Protocol):
 
     def reading(self, *sides: Side) -> AbstractContextManager[Reading]: ...
 
-    def writing(self, *sides: Side) -> AbstractContextManager[Writing]:
-        """Waits until nobody else writes these sides. Commits unless an error leaves it.
+    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[Writing]:
+        """Waits until nobody else writes these sides, but for no lock much longer than `patience_s`: without it, as
+        long as the database is set to. Commits unless an error leaves it.
 
         Do not read the ledger inside: on SQLite another thread that waits to write keeps this one's reads waiting.
         """
+
+    def others(self) -> Callable[[], object] | None:
+        """Answers another value after somebody recorded events; None where who writes timelines is in nobody's way."""

@@ -59,6 +59,14 @@ class Stored(Struct, array_like=True, gc=False):
     in_force: LastInForce | None
 
 
+class Ready(Struct, array_like=True, gc=False):
+    """As the `Stored` of a setting without any block, the same on both axes: written, never read."""
+
+    current: tuple[int, list[int], list[Raw | None]]
+    """0, and as the rest of `Last`: changes as the bytes that they are stored as."""
+    in_force: None = None
+
+
 class Block(Struct, array_like=True, gc=False):
     starts: list[int]
     changes: list[Change | None]
@@ -100,7 +108,7 @@ def settings_of(subject: str, blob: bytes) -> Settings:
         return dict[str, Raw | Stored](_settings(blob))
 
 
-def encoded(settings: Mapping[str, Raw | Stored]) -> bytes:
+def encoded(settings: Mapping[str, Raw | Stored | Ready]) -> bytes:
     return _encode(dict(sorted(settings.items())))
 
 

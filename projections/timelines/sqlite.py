@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, Final
 
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from projections.in_force import Timelines
+from projections.timelines.comparing import differing
 from projections.timelines.contract import (
     FORMAT,
     LIVE,
@@ -54,11 +55,15 @@ class SQLiteTimelines:
             yield tables
 
     @contextmanager
-    def writing(self, *sides: Side) -> Iterator[SQLiteTables]:
+    def writing(self, *sides: Side, patience_s: float | None = None) -> Iterator[SQLiteTables]:
         # What a power cut takes away it takes with the tracked position, and it is projected again.
-        with self._recorder.transaction(commit=True, durable=False) as cursor, _tables(cursor) as tables:
+        begun = self._recorder.transaction(commit=True, durable=False, patience_s=patience_s)
+        with begun as cursor, _tables(cursor) as tables:
             cursor.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
             yield tables
+
+    def others(self) -> Callable[[], object]:
+        return lambda: self._recorder.head().position
 
 
 @contextmanager
@@ -165,19 +170,8 @@ class SQLiteTables:
         if among is not None:
             which += " AND a.subject IN (SELECT value FROM json_each(?))"
             parameters.append(json.dumps(list(among)))
-        key = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.number = a.number"
-        statements = (
-            f"SELECT a.subject FROM {LIVE}_subjects a LEFT JOIN {REBUILD}_subjects b ON b.subject = a.subject"
-            " WHERE (b.version IS NOT a.version OR b.position IS NOT a.position OR b.settings IS NOT a.settings)",
-            f"SELECT a.subject FROM {REBUILD}_subjects a WHERE NOT EXISTS"
-            f" (SELECT 1 FROM {LIVE}_subjects b WHERE b.subject = a.subject)",
-            f"SELECT DISTINCT a.subject FROM {LIVE}_blocks a LEFT JOIN {REBUILD}_blocks b ON {key} WHERE"
-            " (b.start_us IS NOT a.start_us OR b.until_us IS NOT a.until_us OR b.steps IS NOT a.steps)",
-            f"SELECT DISTINCT a.subject FROM {REBUILD}_blocks a WHERE NOT EXISTS"
-            f" (SELECT 1 FROM {LIVE}_blocks b WHERE {key})",
-        )
         found: set[str] = set()
-        for statement in statements:
+        for statement in differing(lambda side, table: f"{side}_{table}", "IS NOT"):
             rows = self._cursor.execute(f"{statement}{which} ORDER BY a.subject LIMIT ?", [*parameters, limit])
             found.update(subject for (subject,) in rows)
         return sorted(found)[:limit]

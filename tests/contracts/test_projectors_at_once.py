@@ -14,9 +14,9 @@ from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.rebuilding.rebuild import GaveWay, rebuild
-from projections.runner import Runner
+from projections.runner import CaughtUp, Progress, Runner
 from projections.timelines import TimelineStore, open_timelines
-from projections.timelines.contract import REBUILD, NotThere, StoredRow
+from projections.timelines.contract import LIVE, OLD, REBUILD, NotThere, Side, StoredRow
 from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import change, submit
 
@@ -210,6 +210,32 @@ def test_a_rebuild_gives_way_to_one_that_began_after_it(
         runner.rebuild(progress=begin_another)
     assert later == [True]
     assert stored(store) == live
+
+
+def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    History(ledger, clock, seed=14).go_on(20)
+    runner = Runner(ledger, store)
+    runner.catch_up()
+    live = stored(store)
+    catch_up_side = runner.catch_up_side
+
+    def begin_another(side: Side, progress: Progress | None = None) -> CaughtUp:
+        if side == REBUILD:
+            with store.writing(LIVE, REBUILD, OLD) as tables:
+                tables.set_aside(REBUILD)
+                tables.begin(REBUILD, "another")
+        return catch_up_side(side, progress=progress)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "catch_up_side", begin_another)
+        with pytest.raises(GaveWay):
+            rebuild(runner, check_only=True, workers_events_min=0)
+    with store.reading(REBUILD) as tables:
+        assert tables.claim(REBUILD) == "another"
+    assert stored(store) == live
+    assert runner.rebuild().live_equal
 
 
 def test_rebuilds_at_once_do_not_spoil_each_other(

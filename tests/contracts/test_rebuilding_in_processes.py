@@ -15,7 +15,7 @@ from ledger.store import Ledger
 from projections.rebuilding.folding import Folded, Read, fold_ranges
 from projections.rebuilding.rebuild import rebuild
 from projections.rebuilding.sorting import Range, ranges
-from projections.rebuilding.workers import Workers, fold_in_workers
+from projections.rebuilding.workers import PROCESSES_MAX, Workers, fold_in_workers, usual_processes
 from projections.runner import Runner
 from projections.timelines import TimelineStore
 from projections.timelines.contract import REBUILD, NotThere
@@ -120,6 +120,31 @@ def test_no_room_for_the_temporary_file_is_said(
     cut = ranges(ledger.recorder, ledger.head().position, 10)
     with pytest.raises(LedgerUnavailable, match=r"the temporary file in /nowhere cannot be used .*TMPDIR"):
         list(fold_ranges(ledger.recorder, ledger.head().position, cut, held_events=10))
+
+
+def test_an_interrupt_from_the_keyboard_is_left_to_the_process_that_began_them(
+    ledger: Ledger, database_url: str, history: History
+) -> None:
+    head = ledger.head().position
+    said = fold_in_workers(Workers(database_url, 2), head, ranges(ledger.recorder, head, 20))
+    next(said)
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    for child in children:
+        (blocked,) = (
+            line.split()[1]
+            for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()
+            if line.startswith("SigBlk:")
+        )
+        assert int(blocked, 16) & (1 << (signal.SIGINT - 1))
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert sum(one.events for one in said if isinstance(one, Folded)) == head
+
+
+def test_no_more_processes_are_started_unasked_than_one_writer_keeps_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    for processors, processes in ((None, 1), (1, 1), (2, 2), (64, PROCESSES_MAX)):
+        monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
+        assert usual_processes() == processes
 
 
 def read_for_ever(url: str, file: str) -> None:

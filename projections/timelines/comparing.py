@@ -1,0 +1,31 @@
+"""Which rows are not the same on the live and the rebuilt side: the questions, as both databases take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from projections.timelines.contract import LIVE, REBUILD, Side
+
+_KEY: Final = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.number = a.number"
+
+
+def differing(table: Callable[[Side, str], str], unlike: str) -> tuple[str, ...]:
+    """Statements that each give subjects `a.subject` and end in a condition, so that more may be added.
+
+    `table`: the name of a side's table. `unlike`: the operator for values that are not the same, NULL among them.
+    """
+    subjects, blocks = ((table(LIVE, name), table(REBUILD, name)) for name in ("subjects", "blocks"))
+    return (
+        f"SELECT a.subject FROM {subjects[0]} a LEFT JOIN {subjects[1]} b ON b.subject = a.subject"
+        f" WHERE ({_unlike(unlike, 'version', 'position', 'settings')})",
+        f"SELECT a.subject FROM {subjects[1]} a WHERE NOT EXISTS"
+        f" (SELECT 1 FROM {subjects[0]} b WHERE b.subject = a.subject)",
+        f"SELECT DISTINCT a.subject FROM {blocks[0]} a LEFT JOIN {blocks[1]} b ON {_KEY}"
+        f" WHERE ({_unlike(unlike, 'start_us', 'until_us', 'steps')})",
+        f"SELECT DISTINCT a.subject FROM {blocks[1]} a WHERE NOT EXISTS (SELECT 1 FROM {blocks[0]} b WHERE {_KEY})",
+    )
+
+
+def _unlike(operator: str, *columns: str) -> str:
+    return " OR ".join(f"b.{column} {operator} a.{column}" for column in columns)
