@@ -8,10 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp
 
 from api.door import Door
 from api.problems import HANDLERS
 from api.routes import checks, events, operations, subjects
+from api.routing import Calls
 from api.schemas import components
 from api.service import Service
 from api.streaming import Streams
@@ -22,6 +26,18 @@ _DESCRIPTION: Final = (
     "names its two coordinates (`at`: valid time, `known_at`: what had been recorded by then) and the ledger position "
     "it is pinned to. Every error is an RFC 9457 problem whose `type` says what its code means."
 )
+
+
+class Application(FastAPI):
+    """Every request pays for what stands around the calls, so there is the door, what turns errors into problems, and
+    no more: the door is the last resort that FastAPI's own outermost layer would be, bodies are bounded in `bodies`,
+    and the stack of contexts is for routes that are not ours."""
+
+    hosts: Collection[str] | None = None
+
+    def build_middleware_stack(self) -> ASGIApp:
+        calls = Calls(self.router, AsyncExitStackMiddleware(self.router))
+        return Door(ExceptionMiddleware(calls, handlers=self.exception_handlers), self.hosts)
 
 
 def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:
@@ -40,7 +56,7 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         finally:
             service.close()
 
-    app = FastAPI(
+    app = Application(
         title="inforce",
         version=_version(),
         description=_DESCRIPTION,
@@ -52,13 +68,15 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         # A redirect would not be a problem document, and a path has one spelling.
         redirect_slashes=False,
         exception_handlers=HANDLERS,
+        # Nothing here sets a provider up, and looking for one at every request costs as much as finding its route.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.hosts = hosts
     app.state.streams = Streams()
     # Not include_router: it matches every path twice.
     app.router.routes.extend(
         call.route() for call in (*checks.calls, *subjects.calls, *events.calls, *operations.calls)
     )
-    app.add_middleware(Door, hosts=hosts)
     _document(app)
     return app
 

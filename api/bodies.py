@@ -6,16 +6,17 @@ Servers cut slow headers but not slow bodies, so that is done here.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from api.deadlines import Deadlines
 from api.problems import At, Refused
 
 SECONDS_MAX: Final = 30.0
 DRAIN_MAX: Final = 32 * 1024 * 1024
 """So much of a body that is too large is read and dropped, so that its sender gets to read the answer."""
+_DEADLINES: Final = Deadlines()
 
 
 async def read_json_body(request: Request, bytes_max: int) -> bytes:
@@ -26,29 +27,34 @@ async def read_json_body(request: Request, bytes_max: int) -> bytes:
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
     """Raises `Refused` for a body of more than `bytes_max` bytes, or one that takes longer than `SECONDS_MAX`."""
-    chunks: list[bytes] = []
-    size = 0
-    length = _content_length(request)
     try:
-        async with asyncio.timeout(SECONDS_MAX):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size <= bytes_max:
-                    chunks.append(chunk)
-                elif size > DRAIN_MAX:
-                    break
-                # Not one look more than needed: the server's word that this was all costs as much as the body did.
-                if size == length or not message.get("more_body", False):
-                    break
+        chunks, size = await _DEADLINES.within(SECONDS_MAX, _received(request, bytes_max))
     except TimeoutError:
         raise Refused("body_too_slow", f"the body took longer than {SECONDS_MAX:.0f} seconds") from None
     if size > bytes_max:
         raise Refused("body_too_large", f"a body may have {bytes_max} bytes; send it in parts")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _received(request: Request, bytes_max: int) -> tuple[list[bytes], int]:
+    """What came, up to `bytes_max` bytes of it, and how many bytes came."""
+    chunks: list[bytes] = []
+    size = 0
+    length = _content_length(request)
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size <= bytes_max:
+            chunks.append(chunk)
+        elif size > DRAIN_MAX:
+            break
+        # Not one look more than needed: the server's word that this was all costs as much as the body did.
+        if size == length or not message.get("more_body", False):
+            break
+    return chunks, size
 
 
 def declared_bytes(request: Request, bytes_max: int) -> int:

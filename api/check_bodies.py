@@ -98,7 +98,8 @@ def _decoder(absent: UnsetType | None) -> Callable[[bytes], Any]:
 
     def struct(name: str, members: dict[str, Any], *more: tuple[str, Any, Any]) -> Any:
         fields = [*((member, type_, absent) for member, type_ in members.items()), *more]
-        return msgspec.defstruct(name, fields, forbid_unknown_fields=True, gc=False)
+        # Frozen, so that those of one kind can be found in a dict.
+        return msgspec.defstruct(name, fields, forbid_unknown_fields=True, gc=False, frozen=True)
 
     handling = ("handling", struct("Handling", _DONE) | UnsetType | None, absent)
     records = GenericAlias(list, struct("Record", _SAID, handling))
@@ -142,28 +143,28 @@ def _records(values: Iterable[tuple[Any, ...]], now: int, nulls: bool) -> tuple[
     records: list[RequestRecord] = []
     members = 0
     # Logs name the same ids and the same doings again and again: each is looked at once.
-    ids: set[str] = set()
-    done: dict[tuple[Any, ...], tuple[Observed | None, int]] = {}
+    ids: set[str | None] = {None}
+    done: dict[Any, tuple[Observed | None, int]] = {}
     for sent in values:
         members += _WIDTH - sent.count(absent)
         said = tuple([None if value is UNSET else value for value in sent]) if nulls else sent
         at, key, account, org, project, model, request_id, enforced, handling = said
         if key is None and account is None and org is None and project is None:
             raise _Unusual
-        for text in (key, account, org, project, model):
-            if text is not None and text not in ids:
-                if not is_id(text):
+        named = said[1:6]
+        if not ids.issuperset(named):
+            for text in named:
+                if text is not None and not is_id(text):
                     raise _Unusual
-                ids.add(text)
+            ids.update(named)
         if request_id is not None and not _fits(request_id):
             raise _Unusual
         if enforced is not None and (type(enforced) is not int or enforced < 0):
             raise _Unusual
         if handling is not None:
-            doings = _astuple(handling)
-            seen = done.get(doings)
+            seen = done.get(handling)
             if seen is None:
-                seen = done[doings] = _observed(doings, absent)
+                seen = done[handling] = _observed(_astuple(handling), absent)
             handling, found = seen
             members += found
         instant = now if at is None else parse_time_once(at)

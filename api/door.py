@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import traceback
 from collections.abc import Collection, Iterable
 from functools import lru_cache
@@ -21,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
+from ledger.entropy import fresh
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -90,7 +90,7 @@ def _read_headers(scope: Scope) -> tuple[str, str | None, str]:
             trace_id = match[1].decode("ascii")
         elif name == b"host":
             host = value.decode("latin-1")
-    return request_id or secrets.token_hex(16), trace_id, host
+    return request_id or fresh(16).hex(), trace_id, host
 
 
 def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

@@ -57,6 +57,8 @@ class Parameter(NamedTuple):
 
 def read_query(request: Request, *parameters: Parameter) -> dict[str, Any]:
     """Name → value of every one of `parameters`. Raises `Refused`, naming every fault."""
+    if not request.scope["query_string"] and not any(parameter.required for parameter in parameters):
+        return {parameter.name: parameter.default for parameter in parameters}
     values: dict[str, Any] = {}
     faults: list[At] = []
     code = "bad_time"
@@ -274,7 +276,7 @@ _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 def read_idempotency_key(request: Request) -> str | None:
     """The header's text without its quotes, or None where it is not sent. Raises `Refused`."""
-    sent = request.headers.getlist("idempotency-key")
+    sent = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"idempotency-key"]
     if not sent:
         return None
     match = _KEY.fullmatch(sent[0]) if len(sent) == 1 else None

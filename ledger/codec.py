@@ -111,8 +111,7 @@ def _written(draft: Draft, source: str, id_head: str, time: str, sequence: str, 
 
 
 def _id_head(position: int) -> str:
-    digits = f"{position:012x}"
-    return f"{digits[:8]}-{digits[8:]}"
+    return f"{position >> 16:08x}-{position & 0xFFFF:04x}"
 
 
 @lru_cache(1024)

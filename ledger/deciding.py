@@ -21,7 +21,7 @@ from ledger.submissions import ChangeSetting, ClearSetting, DefineSetting, Retra
 from ledger.times import BEGINNING, format_time
 
 Entropy = Callable[[int], bytes]
-"""So many random bytes, for event ids and salts; `secrets.token_bytes` but for tests that must repeat."""
+"""So many random bytes, for event ids and salts; `entropy.fresh` but for tests that must repeat."""
 
 
 class RetractionTarget(NamedTuple):

@@ -9,7 +9,6 @@ Proved by tests/contracts/test_groups.py: a group comes to what the same submiss
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ledger.codec import decode, draft_bytes, parse_leaf
@@ -44,9 +43,10 @@ class Recording:
         Raises `LedgerUnavailable` for all of them.
         """
         locked = group[0].stale >= STALE_MAX
-        with self._ledger.recorder.exclusive() if locked else nullcontext():
+        recorder = self._ledger.recorder
+        with recorder.exclusive() if locked else recorder.deciding():
             results, head = self._record(group)
-        # Only now is it durable, whatever the lock was.
+        # Only now is it durable, whatever the transaction was.
         if head is not None:
             self._ledger.follower.grown(head)
         for pending, result in results.items():
@@ -254,7 +254,7 @@ class _Deciding:
 
 
 def receipts_of(drafts: Iterable[Draft], recorded: Recorded) -> tuple[Receipt, ...]:
+    recorded_at = recorded.recorded_at
     return tuple(
-        receipt_of(draft, position, recorded.recorded_at)
-        for position, draft in enumerate(drafts, recorded.first_position)
+        [receipt_of(draft, position, recorded_at) for position, draft in enumerate(drafts, recorded.first_position)]
     )

@@ -6,7 +6,6 @@ under the lock. If the ledger moved in between, nothing was written and the deci
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -16,6 +15,7 @@ from ledger.clock import Clock
 from ledger.codec import SOURCE_PREFIX, decode, draft_bytes, parse_leaf, position_of
 from ledger.deciding import Entropy, genesis
 from ledger.drafts import Decided, Idempotency
+from ledger.entropy import fresh
 from ledger.errors import (
     BadInput,
     BadSubmission,
@@ -40,9 +40,7 @@ KEY_LENGTH_MAX: Final = 256
 class Ledger:
     """Raises `LedgerUnavailable` from every call where the database cannot answer."""
 
-    def __init__(
-        self, recorder: Recorder, clock: Clock, *, origin: str, entropy: Entropy = secrets.token_bytes
-    ) -> None:
+    def __init__(self, recorder: Recorder, clock: Clock, *, origin: str, entropy: Entropy = fresh) -> None:
         self.recorder = recorder
         self.clock = clock
         self.origin = origin

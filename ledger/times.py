@@ -40,10 +40,28 @@ def parse_time(text: object) -> int:
 
 
 def parse_time_once(text: str) -> int:
-    """`parse_time` for texts that hardly come twice: what nearly everybody writes it reads at a third of the cost, and
-    keeps nothing."""
+    """`parse_time` for texts that hardly come twice: what nearly everybody writes it reads at a quarter of the cost,
+    and keeps nothing of it but the minute."""
+    if len(text) == 27:
+        minute = _minutes.get(text[:17])
+        if minute is not None and text[19] == "." and text[26] == "Z":
+            digits = text[17:19] + text[20:26]
+            # isdecimal takes the digits of every script.
+            if digits.isdecimal() and digits.isascii() and (micros := int(digits)) < 60 * SECOND:
+                return minute + micros
     instant = _plain(text)
-    return _read(text) if instant is None else instant
+    if instant is None:
+        return _read(text)
+    if len(text) == 27:
+        if len(_minutes) >= _MINUTES_KEPT_MAX:
+            _minutes.clear()
+        _minutes[text[:17]] = instant - instant % (60 * SECOND)
+    return instant
+
+
+_MINUTES_KEPT_MAX: Final = 4096
+_minutes: Final[dict[str, int]] = {}
+"""The start of a text like ours, up to its seconds → the instant at which that minute begins."""
 
 
 def _plain(text: str) -> int | None:

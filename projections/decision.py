@@ -113,9 +113,6 @@ class EnforcementLag(NamedTuple):
 class Evidence(tuple[SettingState, ...]):
     """The settings that decisions rest on, in order. All outcomes of one ground share it."""
 
-    written: tuple[bytes, ...] | None = None
-    """Its JSON in parts, once it was wanted. Kept by `projections.decision_bytes`."""
-
 
 class _Outcome(NamedTuple):
     verdict: Verdict
@@ -130,7 +127,7 @@ class Outcome(_Outcome):
     """A decision at one known_at."""
 
     written: tuple[bytes, ...] | None = None
-    """The JSON of what stands before the evidence, in parts, once it was wanted. Kept as that of `Evidence`."""
+    """Its JSON but for the lag, in parts, once it was wanted. Kept by `projections.decision_bytes`."""
 
 
 class Hindsight(NamedTuple):

@@ -15,7 +15,6 @@ import msgspec
 from ledger.times import format_time
 from projections.decision import (
     Decision,
-    Evidence,
     GovernedBy,
     Handling,
     Outcome,
@@ -51,10 +50,10 @@ def decisions_bytes(decisions: Sequence[Decision]) -> bytes:
 
 def _write(decision: Decision, parts: list[bytes]) -> None:
     request_id, outcome, as_of, hindsight = decision
-    parts.append(b"{" if request_id is None else b'{"request_id":%b,' % _encode(request_id))
-    parts += outcome.written or _outcome(outcome)
-    evidence = outcome.evidence
-    parts += evidence.written or _evidence(evidence)
+    parts.append(b"{")
+    if request_id is not None:
+        parts.append(request_id_bytes(request_id))
+    parts += outcome.written or write_outcome(outcome)
     if outcome.enforcement_lag is not None:
         parts.append(b',"enforcement_lag":%b' % _encode(outcome.enforcement_lag._asdict()))
     at, known_at, position = as_of
@@ -64,19 +63,19 @@ def _write(decision: Decision, parts: list[bytes]) -> None:
     parts.append(b"}" if hindsight is None else b',"hindsight":%b}' % _encode(hindsight_json(hindsight)))
 
 
-def _outcome(outcome: Outcome) -> tuple[bytes, ...]:
-    written = (_beginning(outcome.verdict, outcome.governed_by), _middle(outcome.handling, outcome.reasons))
-    outcome.written = written
-    return written
+def request_id_bytes(request_id: str) -> bytes:
+    return b'"request_id":%b,' % _encode(request_id)
 
 
-def _evidence(evidence: Evidence) -> tuple[bytes, ...]:
-    parts: list[bytes] = []
-    before = b'"evidence":['
-    for state in evidence:
-        parts += (before, state.written or _state(state))
-        before = b","
-    written = evidence.written = (*parts, b"]") if parts else (b'"evidence":[]',)
+def write_outcome(outcome: Outcome) -> tuple[bytes, ...]:
+    """What stands before the lag and the coordinates, in parts; kept as `Outcome.written`."""
+    beginning = _beginning(outcome.verdict, outcome.governed_by)
+    parts = [beginning, _middle(outcome.handling, outcome.reasons), b'"evidence":[']
+    for state in outcome.evidence:
+        parts += (state.written or _state(state), b",")
+    if outcome.evidence:
+        parts.pop()
+    written = outcome.written = (*parts, b"]")
     return written
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from projections.check import Ground
@@ -43,7 +44,7 @@ class Span(NamedTuple):
     subjects: tuple[str, ...]
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """Spans of one key in order, with their starts beside them. Never altered."""
 
     starts: list[int]
@@ -52,7 +53,7 @@ class _Row(NamedTuple):
 
 class _Generation:
     def __init__(self) -> None:
-        self.rows: dict[Key, _Row] = {}
+        self.rows: dict[Key, Row] = {}
         self.resting: dict[str, set[Key]] = {}
         """Subject → keys whose grounds rest on it, or once did."""
         self.bytes = 0
@@ -81,17 +82,23 @@ class Grounds:
         span = row.spans[index]
         return span if at < span.until and span.position <= position else None
 
+    def rows_at_once(self) -> Callable[[Key], Row | None]:
+        """What finds a key's row among those asked for of late, for who stands at one position and asks for many: spans
+        that are dropped or made meanwhile are of later positions, and for those that were made before nothing changed
+        up to that position. What to make of a row is up to the caller, as in `find`."""
+        return self._young.rows.get
+
     def keep(self, key: Key, span: Span) -> None:
         """The caller sees to it that nothing is dropped between making the span and keeping it."""
         with self._lock:
             row = self._young.rows.get(key) or self._old.rows.get(key)
             if row is None or len(row.starts) >= SPANS_MAX:
-                row = _Row([], [])
+                row = Row([], [])
             index = bisect_left(row.starts, span.start)
             beyond = index + 1 if index < len(row.starts) and row.starts[index] == span.start else index
             starts = [*row.starts[:index], span.start, *row.starts[beyond:]]
             spans = [*row.spans[:index], span, *row.spans[beyond:]]
-            self._put(key, _Row(starts, spans), span)
+            self._put(key, Row(starts, spans), span)
 
     def drop(self, subject: str) -> None:
         """Forgets every ground that rests on the subject."""
@@ -104,13 +111,13 @@ class Grounds:
         with self._lock:
             self._young, self._old = _Generation(), _Generation()
 
-    def _promote(self, key: Key, row: _Row) -> None:
+    def _promote(self, key: Key, row: Row) -> None:
         with self._lock:
             # Unless it was dropped meanwhile.
             if self._old.rows.get(key) is row and key not in self._young.rows:
                 self._put(key, row, None)
 
-    def _put(self, key: Key, row: _Row, added: Span | None) -> None:
+    def _put(self, key: Key, row: Row, added: Span | None) -> None:
         """`added`: the one span that is new in the row."""
         young = self._young
         if young.bytes > self._bytes_max:

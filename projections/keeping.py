@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from projections.changes import Assertion
-from projections.courses import NOTHING, Course
-from projections.in_force import Timelines, extend
+from projections.courses import Course
+from projections.fold import Timeline
+from projections.in_force import Timelines, extend, fold_both, nothing
 
 History = Mapping[str, Timelines]
 """Setting → timelines of one subject."""
@@ -92,11 +93,24 @@ class Keeping:
         return min(kept.bytes, self._bytes_max // 2)
 
 
+def folded(subject: str, assertions: Iterable[Assertion]) -> Kept:
+    """The subject's timelines, made of all that was said about it in position order: the same as stored ones."""
+    said = fold_both(assertions)
+    # As in the stored ones, a setting of which everything was taken back before it held has no timeline.
+    return Kept(subject, {setting: both for setting, both in said.items() if any(map(_has_step, both))})
+
+
+def _has_step(timeline: Timeline) -> bool:
+    return any(change is not None for change in timeline.changes)
+
+
 def extended(history: History, news: list[Assertion]) -> History:
     """Others may be reading `history`: what changes is copied."""
     extended = dict(history)
     for setting in {said.setting for said in news}:
-        current, in_force = history.get(setting, NOTHING)
-        copied = Timelines(current.copy(), in_force.copy())
+        both = history.get(setting) or nothing()
+        current = both.current.copy()
+        # Where the two are one, they stay one until they part.
+        copied = Timelines(current, current if both.in_force is both.current else both.in_force.copy())
         extended[setting] = extend(copied, [], [said for said in news if said.setting == setting])
     return extended

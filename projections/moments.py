@@ -2,27 +2,29 @@
 
 `Histories` keeps subjects' timelines, courses and grounds in memory and is kept right by the feed: it learns what an
 event says before it moves on to that event's position. A `Footing` is one position of it, shared by the questions that
-stand on it; a `Moment` is a question's. As long as the stored timelines stand there they serve; once they have moved
-on under a question, a subject's events up to the position are folded instead, which is slower and comes to the same.
+stand on it; a `Moment` is a question's. As long as the stored timelines stand there they serve; where they stayed
+behind, they are taken on by what was said about the subject since; once they have moved on under a question, the
+subject's events up to the position are folded instead, which is slower and comes to the same.
 So no answer mixes two positions, and none has to be asked twice.
-Proved by tests/query/test_moments.py, tests/query/test_grounds.py and tests/test_pinned.py.
+Proved by tests/query/test_moments.py, tests/query/test_grounds.py, tests/faults/test_behind.py, tests/test_pinned.py.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final, Literal
 
-from ledger.recorders.contract import Mark
+from ledger.errors import LedgerCorrupt
+from ledger.recorders.contract import Entry, Head, Mark
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.changes import Assertion, Retraction, read_assertion, read_assertions
-from projections.fold import Timeline
-from projections.grounds import Grounds, Key, Span
-from projections.in_force import fold_both
-from projections.keeping import Keeping, Kept, extended
+from projections.changes import Assertion, Retraction
+from projections.grounds import Grounds, Key, Row, Span
+from projections.keeping import Keeping, Kept, extended, folded
 from projections.marking import SharedMark
-from projections.runner import Runner
+from projections.projecting import PATIENCE_S, Projecting
+from projections.runner import Runner, read_entries
 from projections.timelines import TimelineStore
 
 IN_FORCE: Final = "at"
@@ -43,6 +45,7 @@ class Footing:
     def __init__(self, histories: Histories, position: int, recorded_at: int | None) -> None:
         self.position = position
         self.recorded_at = recorded_at
+        self.ledger = histories.ledger
         self._histories = histories
         self._shared = histories.grounds
         # For who still stands here when the timelines have moved on: an audit does for its whole length.
@@ -58,6 +61,10 @@ class Footing:
             return self._grounds.find(key, at, self.position)
         return found
 
+    def rows_at_once(self) -> Callable[[Key], Row | None]:
+        """See `Grounds.rows_at_once`."""
+        return self._shared.rows_at_once()
+
     def keep(self, key: Key, span: Span) -> None:
         if self._histories.keep(key, span, self.position):
             return
@@ -72,18 +79,16 @@ class Footing:
             return stored
         if self._folded is None:
             self._folded = Keeping(self._histories.memory_max // 3)
-        folded = self._folded.get(subject)
-        if folded is None:
-            said = fold_both(self.assertions(subject))
-            # As in the stored ones, a setting of which everything was taken back before it held has no timeline.
-            folded = Kept(subject, {setting: both for setting, both in said.items() if any(map(_has_step, both))})
-            self._folded.put(subject, folded)
-        return folded
+        found = self._folded.get(subject)
+        if found is None:
+            found = folded(subject, self.assertions(subject))
+            self._folded.put(subject, found)
+        return found
 
     def assertions(self, subject: str, known_at: int | None = None) -> list[Assertion]:
         """What had been said about the subject up to this position, and by `known_at` (µs) if given."""
-        entries = self._histories.ledger.stream(subject)
-        return read_assertions(
+        entries = self.ledger.stream(subject)
+        return read_entries(
             entry
             for entry in entries
             if entry.position <= self.position and (known_at is None or entry.recorded_at <= known_at)
@@ -103,10 +108,6 @@ class Footing:
 
 RETRACTIONS_MAX: Final = 20_000
 """With the subjects of which they are, some 10 MB; of one subject more, if it has more."""
-
-
-def _has_step(timeline: Timeline) -> bool:
-    return any(change is not None for change in timeline.changes)
 
 
 class Moment:
@@ -158,7 +159,9 @@ class Histories:
     def __init__(self, ledger: Ledger, store: TimelineStore, memory_max: int = MEMORY_MAX) -> None:
         self.ledger = ledger
         self.store = store
-        self.runner = Runner(ledger, store)
+        self._projecting = Projecting(Runner(ledger, store))
+        # Who brings the timelines up does not keep those waiting who need none of them.
+        self._turn = threading.Lock()
         self.memory_max = memory_max
         self.grounds = Grounds(memory_max * 2 // 3)
         self._keeping = Keeping(memory_max // 3)
@@ -175,7 +178,7 @@ class Histories:
         # At once where that can be: it saves the company of other threads.
         mark = self._mark_at_once() or self._mark.read()
         marked, footing = self._marked
-        return Moment(footing if mark == marked else self._look(mark), now)
+        return Moment(footing if mark == marked and not self._projecting.due() else self._look(mark), now)
 
     def at_once(self) -> Moment | None:
         """The same without waiting for anything; None where that cannot be had."""
@@ -187,22 +190,45 @@ class Histories:
     def _look(self, mark: Mark) -> Footing:
         """The ledger at its head. `mark` was read before: what is committed meanwhile is only news to the next one."""
         head = self.ledger.head()
-        with self._lock:
-            if head.position > self._footing.position:
-                position = self.runner.catch_up().position
-                recorded_at = head.recorded_at
-                if position != head.position:
-                    entry = self.ledger.recorder.entry(position)
-                    recorded_at = entry.recorded_at if entry is not None else None
+        if self._lacks(head):
+            if self._turn.acquire(timeout=PATIENCE_S):
                 try:
-                    self._learn(self._footing.position, position)
-                except BaseException:
-                    # Some of it is learned, and nothing may be learned twice: begin with nothing kept.
-                    self._forget()
-                    raise
-                self._footing = Footing(self, position, recorded_at)
+                    # Whoever had the turn before may have done it.
+                    if self._lacks(head):
+                        self._stand_on(self._projected(head))
+                finally:
+                    self._turn.release()
+            else:
+                self._stand_on(head)
+        with self._lock:
             self._marked = (mark, self._footing)
             return self._footing
+
+    def _lacks(self, head: Head) -> bool:
+        return head.position > self._footing.position or self._projecting.due()
+
+    def _projected(self, head: Head) -> Head:
+        try:
+            return self._projecting.up_to(head)
+        except LedgerCorrupt:
+            # Nobody is to take what was answered without the projector for the projector's word.
+            with self._lock:
+                self._marked = (None, self._footing)
+            raise
+
+    def _stand_on(self, head: Head) -> None:
+        with self._lock:
+            if head.position <= self._footing.position:
+                if head.position < self._footing.position:
+                    self._projecting.left_behind()
+                return
+            try:
+                self._learn(self._footing.position, head.position)
+            except BaseException:
+                # Some of it is learned, and nothing may be learned twice: begin with nothing kept.
+                self._forget()
+                raise
+            self._footing = Footing(self, *head)
 
     def _forget(self) -> None:
         self._keeping.clear()
@@ -218,16 +244,15 @@ class Histories:
             return
         while after < until:
             page = self.ledger.page(after, until=until)
-            news: dict[str, list[Assertion]] = {}
+            news: dict[str, list[Entry]] = {}
             for entry in page:
-                news.setdefault(entry.subject, [])
-                if entry.subject in self._keeping:
-                    news[entry.subject].append(read_assertion(entry.leaf))
-            for subject, assertions in news.items():
+                news.setdefault(entry.subject, []).append(entry)
+            for subject, entries in news.items():
                 self.grounds.drop(subject)
-                kept = self._keeping.get(subject) if assertions else None
+                kept = self._keeping.get(subject)
                 if kept is None:
                     continue
+                assertions = read_entries(entries)
                 if any(isinstance(said, Retraction) for said in assertions):
                     # Folded again from the first change, which is not kept.
                     self._keeping.drop(subject)
@@ -248,7 +273,7 @@ class Histories:
             return True
 
     def stored(self, subject: str, position: int) -> Kept | None:
-        """The stored timelines of the subject as of `position`; None where they have moved on."""
+        """The subject's timelines as of `position`, from what is stored; None where that has moved on."""
         with self._lock:
             if self._footing.position != position:
                 return None
@@ -256,10 +281,24 @@ class Histories:
             if kept is not None:
                 return kept
         tracked, history = self.store.subject(subject)
-        if tracked != position:
+        if tracked > position:
             return None
         kept = Kept(subject, history)
+        if tracked < position:
+            kept = self._taken_on(subject, kept, tracked, position)
         with self._lock:
             if self._footing.position == position:
                 self._keeping.put(subject, kept)
         return kept
+
+    def _taken_on(self, subject: str, kept: Kept, tracked: int, position: int) -> Kept:
+        """`kept`, which is as of `tracked`, with what was said about the subject up to `position`."""
+
+        def read(after: int) -> list[Assertion]:
+            entries = self.ledger.stream(subject, after=after)
+            return read_entries(entry for entry in entries if entry.position <= position)
+
+        news = read(self.ledger.recorder.version_at(subject, tracked))
+        if any(isinstance(said, Retraction) for said in news):
+            return folded(subject, read(0))
+        return Kept(subject, extended(kept.history, news)) if news else kept

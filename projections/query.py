@@ -1,9 +1,10 @@
 """Every question at (at, known_at), pinned to a position.
 
 Answers come from stored timelines: in force from the diagonal, hindsight from the current ones; for any other known_at
-a subject's events are folded as they stood. Before a question is answered the projection is brought up to the
-ledger's head, so a read after an acknowledged write sees it, whichever process took it. From then on the question sees
-one moment of the ledger (see `moments`). Proved by tests/query.
+a subject's events are folded as they stood. Every question stands on the ledger's head, so a read after an acknowledged
+write sees it, whichever process took it. The stored timelines are brought up to there before; where they cannot be,
+what they lack is read from the events. From then on the question sees one moment of the ledger (see `moments`).
+Proved by tests/query and tests/faults/test_behind.py.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
-from projections import causes
+from projections import causes, listing
+from projections.at_once import in_force_bytes
 from projections.changes import Change, Retraction
 from projections.check import check, ground, judge
 from projections.decision import AsOf, Decision, Outcome, RequestRecord
+from projections.decision_bytes import decisions_bytes
 from projections.grounds import Span
 from projections.moments import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
 from projections.state import Interval, SettingState, intervals
-from projections.timelines import SubjectRow, open_timelines
+from projections.timelines import Held, SubjectRow, open_timelines
 from projections.view import View
 
 __all__ = [
@@ -102,7 +105,7 @@ class Query:
         self.histories = Histories(ledger, self.store, memory_max)
 
     def moment(self) -> Moment:
-        """What the next question sees: the ledger's head, with the projection brought up to it."""
+        """What the next question sees: the ledger's head."""
         return self.histories.now()
 
     def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
@@ -178,8 +181,7 @@ class Query:
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
     ) -> tuple[int, list[SubjectRow]]:
         """(position, subjects that have a history in byte order); `prefix` is of the whole reference."""
-        self.moment()
-        return self.store.subjects(kind, prefix, after, limit)
+        return listing.subjects(self.moment(), self.store, kind, prefix, after, limit)
 
     def snapshot(self, *, at: int, known_at: KnownAt = None, kind: str | None = None) -> Snapshot:
         """What every subject (of `kind`) itself has at (at, known_at): the whole ledger at one instant."""
@@ -188,17 +190,17 @@ class Query:
             known = moment.cheapest(at, known_at)
             if isinstance(known, int):
                 view = View(moment, at, known_at)
-                rows = self.store.subjects(kind)[1]
-                held = sorted((row.subject, setting) for row in rows for setting in view.settings(row.subject))
-                steps = [(subject, setting, view.own(subject, setting)) for subject, setting in held]
+                rows = listing.subjects(moment, self.store, kind)[1]
+                told = sorted((row.subject, setting) for row in rows for setting in view.settings(row.subject))
+                steps = [(subject, setting, view.own(subject, setting)) for subject, setting in told]
+                held = [Held(subject, setting, change) for subject, setting, change in steps if change is not None]
             else:
-                with self.store.snapshot("in_force" if known == IN_FORCE else "current", at, kind) as stored:
-                    if stored.position != moment.position:
-                        # The stored rows of everything are of another moment: ask for that one.
-                        continue
-                    steps = list(stored.held)
-            said = [(subject, setting, change) for subject, setting, change in steps if change is not None]
-            return Snapshot(moment.position, tuple(step for step in said if step[2].value is not None))
+                found = listing.held(moment, self.store, "in_force" if known == IN_FORCE else "current", at, kind)
+                if found is None:
+                    # The stored rows of everything are of a later moment: ask for that one.
+                    continue
+                held = found
+            return Snapshot(moment.position, tuple(step for step in held if step.change.value is not None))
         raise LedgerUnavailable("the ledger kept moving under the question; ask again")
 
     def check(self, record: RequestRecord, known_at: KnownAt = IN_FORCE, moment: Moment | None = None) -> Decision:
@@ -211,6 +213,12 @@ class Query:
         """Decisions in order, all pinned to one position: that of `moment`, which is the next one if not given."""
         seen = moment or self.moment()
         return [self._decide(record, known_at, seen) for record in records]
+
+    def check_all_bytes(self, records: Iterable[RequestRecord], known_at: KnownAt, moment: Moment) -> bytes:
+        """`decisions_bytes` of `check_all`; there is at least one record."""
+        if known_at == IN_FORCE:
+            return in_force_bytes(records, moment, lambda record: self._decide(record, IN_FORCE, moment))
+        return decisions_bytes(self.check_all(records, known_at, moment))
 
     def moment_at_once(self) -> Moment | None:
         """`moment` without waiting for anything; None where that cannot be had."""

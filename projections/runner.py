@@ -9,11 +9,11 @@ Proved by tests/contracts: test_catching_up.py, test_projectors_at_once.py, test
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ledger.errors import LedgerCorrupt
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import BEGINNING
@@ -66,16 +66,23 @@ class Runner:
         # One thread of a process does the work; the others would only do it again and throw it away.
         self._lock = threading.Lock()
 
-    def catch_up(self, limit: int | None = None) -> CaughtUp:
+    def catch_up(self, limit: int | None = None, *, patience_s: float | None = None) -> CaughtUp:
         """Projects what the ledger holds, or about `limit` events of it, ending with a whole submission.
 
         Raises `LedgerCorrupt`, naming the position, at an event that cannot be read: the submissions before it are
-        projected and stay so. Raises `LedgerUnavailable` where there is news and the ledger cannot be written.
+        projected and stay so. Raises `LedgerUnavailable` where there is news and the ledger cannot be written, or not
+        within `patience_s` for each lock that others hold.
         """
-        with self._lock:
-            return self.catch_up_side(LIVE, limit)
+        if not self._lock.acquire(timeout=-1 if patience_s is None else patience_s):
+            raise LedgerUnavailable("another thread is bringing the stored timelines up to the ledger; try again")
+        try:
+            return self.catch_up_side(LIVE, limit, patience_s=patience_s)
+        finally:
+            self._lock.release()
 
-    def catch_up_side(self, side: Side, limit: int | None = None, progress: Progress | None = None) -> CaughtUp:
+    def catch_up_side(
+        self, side: Side, limit: int | None = None, progress: Progress | None = None, *, patience_s: float | None = None
+    ) -> CaughtUp:
         """`catch_up` for the tables of a side, whose only projector in this process this is."""
         subjects: set[str] = set()
         begun = after = self._tracked(side)
@@ -85,7 +92,7 @@ class Runner:
             if news is None:
                 self._check_not_beyond(after)
                 break
-            with self.store.writing(side) as tables:
+            with self.store.writing(side, patience_s=patience_s) as tables:
                 tracked = tables.tracked(side)
                 if tracked == after:
                     _project(tables, side, news)
@@ -207,6 +214,17 @@ def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
     if assertion.position != position or assertion.version != version:
         raise LedgerCorrupt(f"the event stored at position {position} says that it belongs elsewhere")
     return assertion
+
+
+def read_entries(entries: Iterable[Entry]) -> list[Assertion]:
+    """What one subject's events say. Raises `LedgerCorrupt`, naming the position."""
+    said: list[Assertion] = []
+    for entry in entries:
+        try:
+            said.append(read_assertion(entry.leaf))
+        except LedgerCorrupt as error:
+            raise LedgerCorrupt(f"the event at position {entry.position} cannot be read: {error.detail}") from error
+    return said
 
 
 def _project(tables: Writing, side: Side, news: _News) -> None:

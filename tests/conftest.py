@@ -1,6 +1,7 @@
 """What every test may ask for: a fresh database on SQLite and on a real PostgreSQL, and the real data sets."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ hypothesis.settings.register_profile("local", deadline=None)
 # The same examples on every run: a failure in CI is about the change, not about luck.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# A shell without job control starts what it puts in the background with interrupts ignored, and so does whoever is
+# started by that: a test that interrupts a program would wait for ever. What is caught is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 POSTGRES_RUN = pytest.StashKey[PostgresRun]()
 

@@ -11,7 +11,7 @@ from api import schemas
 from api.bodies import read_json_body
 from api.check_bodies import BYTES_MAX, read_plain, read_records
 from api.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
-from api.routing import ASKS_AT_LEAST, JSON, Call, reached, service_of
+from api.routing import ASKS_AT_LEAST, Call, Written, reached, service_of
 from projections.decision_bytes import decision_bytes, decisions_bytes
 from projections.query import IN_FORCE, Query
 
@@ -33,7 +33,7 @@ async def check(request: Request) -> Response:
     if known_at == IN_FORCE and len(sent) <= AT_ONCE_BYTES_MAX:
         written = _at_once(service.query, sent)
         if written is not None:
-            return Response(written, media_type=JSON)
+            return Written(written)
 
     def question() -> bytes:
         # Not before: the ledger has reached at_least by now. A record without a time is of this moment's present, which
@@ -42,9 +42,9 @@ async def check(request: Request) -> Response:
         records, several = read_plain(sent, moment.now) or read_records(sent, moment.now)
         if not several:
             return decision_bytes(service.query.check(records[0], known_at, moment))
-        return decisions_bytes(service.query.check_all(records, known_at, moment))
+        return service.query.check_all_bytes(records, known_at, moment)
 
-    return Response(await service.ask(question), media_type=JSON)
+    return Written(await service.ask(question))
 
 
 def _at_once(query: Query, sent: bytes) -> bytes | None:

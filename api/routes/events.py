@@ -23,7 +23,7 @@ from api.parameters import (
     read_last_event_id,
     read_query,
 )
-from api.routing import ASKS_AT_LEAST, ASKS_LEDGER, JSON, Call, asked, reached, service_of
+from api.routing import ASKS_AT_LEAST, ASKS_LEDGER, Call, Written, asked, reached, service_of
 from api.streaming import EventStream
 from ledger.strict_json import MAX_BYTES
 
@@ -42,8 +42,8 @@ async def submit(request: Request) -> Response:
     submitting = service_of(request).submitting
     with submitting.room(declared_bytes(request, MAX_BYTES)):
         receipts = await submitting.submit(await read_json_body(request, MAX_BYTES), key)
-    headers = {"Location": f"/v1/events/{receipts[0].event_id}"} if len(receipts) == 1 else None
-    return Response(encode(receipts_json(receipts)), 201, headers, JSON)
+    location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(receipts) == 1 else []
+    return Written(encode(receipts_json(receipts)), 201, *location)
 
 
 async def feed(request: Request) -> Response:

@@ -163,8 +163,10 @@ class Recorder(Protocol):
         until: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
+        topic: str | None = None,
     ) -> list[Entry]:
-        """Up to `limit` of a subject's entries with after < version <= until, oldest or newest first."""
+        """Up to `limit` of a subject's entries with after < version <= until, of one topic or all, oldest or newest
+        first."""
 
     def version_at(self, subject: str, position: int) -> int:
         """The version that the subject has at `position`, found in as many steps as its version has binary digits."""
@@ -183,6 +185,11 @@ class Recorder(Protocol):
         """The append lock, for the block: nobody else appends, and what this thread reads and appends is one
         transaction, so that nothing in it is stale for another's sake. Commits at its end, unless an error leaves it.
         """
+
+    def deciding(self) -> AbstractContextManager[None]:
+        """For the block: what this thread reads and then appends may be one transaction, which takes the append lock
+        when it appends. Where it is one, it is durable when the block ends, not before. Nothing else changes: what
+        somebody else has moved meanwhile is stale."""
 
     def told(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[Told]:
         """The events with after < position <= until of the subjects with above < subject <= upto (None: to the last)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -49,15 +49,10 @@ from ledger.recorders.postgres_server import (
     first_line,
     is_read_only,
 )
-from ledger.recorders.postgres_watch import PostgresWatch
+from ledger.recorders.postgres_watch import CHANNEL, PostgresWatch
 from ledger.recorders.searching import version_at_statement
 
 _CREATE_LOCK: Final = 0x494E464F52434502
-
-_INSERT: Final = (
-    f"INSERT INTO {EVENTS} ({COLUMNS}) SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[],"
-    " %s::bytea[], %s::bigint[], %s::bytea[])"
-)
 
 _HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 
@@ -69,6 +64,13 @@ _STANDING: Final = (
     f" FROM unnest(%b::text[], %b::text[]) AS asked(caller, key) JOIN {SCHEMA}.submissions USING (caller, key)"
 )
 
+_VERSIONS: Final = (
+    f"SELECT wanted, coalesce((SELECT max(originator_version) FROM {EVENTS} WHERE originator_id = wanted), 0)"
+    " FROM unnest(%s::text[]) AS wanted"
+)
+_KNOWN_SUBMISSION: Final = (
+    f"SELECT body_sha256, first_position, event_count FROM {SCHEMA}.submissions WHERE caller = %s AND key = %s"
+)
 _VERSION_AT: Final = version_at_statement(EVENTS, "%(subject)s", "%(position)s")
 
 _LOCK_DURABLY: Final = (
@@ -159,6 +161,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 _insert_personal(cursor, personal)
                 if last:
                     cursor.execute(f"DELETE FROM {SCHEMA}.ledger_meta WHERE name = %s", (IMPORTING,))
+                    cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(_head(cursor).position)))
         except psycopg.errors.IntegrityError:
             raise Stale from None
 
@@ -205,12 +208,11 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         return entries[0] if entries else None
 
     def page(self, after: int, limit: int, until: int | None = None) -> list[Entry]:
-        with self.transaction(commit=False) as cursor:
-            return _entries(
-                cursor,
-                f"SELECT {COLUMNS} FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position LIMIT %s",
-                (after, _highest(until), limit),
-            )
+        rows = self._read(
+            f"SELECT {COLUMNS} FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position LIMIT %s",
+            (after, _highest(until), limit),
+        )
+        return list(map(Entry._make, rows))
 
     def stream(
         self,
@@ -220,37 +222,53 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         until: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
+        topic: str | None = None,
     ) -> list[Entry]:
-        with self.transaction(commit=False) as cursor:
-            return _entries(
-                cursor,
-                f"SELECT {COLUMNS} FROM {EVENTS}"
-                " WHERE originator_id = %s AND originator_version > %s AND originator_version <= %s"
-                f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT %s",
-                (subject, after, _highest(until), limit),
-            )
+        of_topic = "" if topic is None else " AND topic = %s"
+        rows = self._read(
+            f"SELECT {COLUMNS} FROM {EVENTS}"
+            f" WHERE originator_id = %s AND originator_version > %s AND originator_version <= %s{of_topic}"
+            f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT %s",
+            (subject, after, _highest(until), *([topic] if topic else []), limit),
+        )
+        return list(map(Entry._make, rows))
 
     def version_at(self, subject: str, position: int) -> int:
-        with self.transaction(commit=False) as cursor:
-            row = cursor.execute(_VERSION_AT, {"subject": subject, "position": position}).fetchone()
-            assert row is not None, "the search ends with one row"
-            return int(row[0])
+        ((version,),) = self._read(_VERSION_AT, {"subject": subject, "position": position})
+        return int(version)
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
-        with self.transaction(commit=False) as cursor:
-            return _versions(cursor, subjects)
+        return dict(self._read(_VERSIONS, (list(subjects),)))
 
     def known_submission(self, caller: str, key: str) -> KnownSubmission | None:
-        with self.transaction(commit=False) as cursor:
-            return _known_submission(cursor, caller, key)
+        rows = self._read(_KNOWN_SUBMISSION, (caller, key))
+        return KnownSubmission(bytes(rows[0][0]), *rows[0][1:]) if rows else None
 
     def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]:
-        with self.transaction(commit=False) as cursor:
-            rows = cursor.execute(
-                f"SELECT position, salt, content FROM {SCHEMA}.personal_data WHERE position = ANY(%s)",
-                (list(positions),),
-            )
-            return {position: PersonalData(bytes(salt), content) for position, salt, content in rows}
+        rows = self._read(
+            f"SELECT position, salt, content FROM {SCHEMA}.personal_data WHERE position = ANY(%s)", (list(positions),)
+        )
+        return {position: PersonalData(bytes(salt), content) for position, salt, content in rows}
+
+    def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """The rows of one statement that writes nothing: it sees one ledger by itself, so no transaction is begun for
+        it, and it takes one round trip. On a connection of the pool, where others do not wait for its rows."""
+        held = self._held_connection()
+        if held is not None:
+            with held.cursor(row_factory=tuple_row) as cursor:
+                return cursor.execute(statement.encode(), parameters).fetchall()
+        with self._translated(commit=False):
+            for attempt in range(self.datastore.connections_max + 1):
+                with self.datastore.get_connection() as connection:
+                    connection.autocommit = True
+                    try:
+                        with connection.cursor(row_factory=tuple_row) as cursor:
+                            return cursor.execute(statement.encode(), parameters).fetchall()
+                    except psycopg.OperationalError:
+                        # Closed by the server meanwhile: the next one is asked, as in `_begin`.
+                        if attempt == self.datastore.connections_max or not connection.broken:
+                            raise
+        raise AssertionError("the last attempt returns or raises")
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[PgCursor]:
@@ -259,10 +277,14 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             with held.cursor(row_factory=tuple_row) as cursor:
                 yield cursor
             return
+        with self._translated(commit=commit), ExitStack() as stack:
+            connection = self._begin(stack, commit)
+            yield stack.enter_context(connection.cursor(row_factory=tuple_row))
+
+    @contextmanager
+    def _translated(self, *, commit: bool) -> Iterator[None]:
         try:
-            with ExitStack() as stack:
-                connection = self._begin(stack, commit)
-                yield stack.enter_context(connection.cursor(row_factory=tuple_row))
+            yield
         except PersistenceError as error:
             cause = error.__cause__
             if isinstance(cause, psycopg.errors.IntegrityError):
@@ -278,6 +300,10 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 yield
             finally:
                 del self._held.connection
+
+    def deciding(self) -> AbstractContextManager[None]:
+        # The append is one statement: a transaction around it would only make it wait longer.
+        return nullcontext()
 
     def _begin(self, stack: ExitStack, commit: bool) -> psycopg.Connection[Any]:
         """A transaction has begun on the answered connection. One that the server closed meanwhile, as all are after
@@ -310,12 +336,11 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     ) -> Sequence[Notification]:
         """The library's feed, over our positions instead of its sequence."""
         after = 0 if start is None else start - 1 if inclusive_of_start else start
-        with self.transaction(commit=False) as cursor:
-            rows = cursor.execute(
-                f"SELECT position, originator_id, originator_version, topic, state FROM {EVENTS}"
-                " WHERE position > %s AND position <= %s AND (topic = ANY(%s) OR %s) ORDER BY position LIMIT %s",
-                (after, _highest(stop), list(topics), not topics, limit),
-            ).fetchall()
+        rows = self._read(
+            f"SELECT position, originator_id, originator_version, topic, state FROM {EVENTS}"
+            " WHERE position > %s AND position <= %s AND (topic = ANY(%s) OR %s) ORDER BY position LIMIT %s",
+            (after, _highest(stop), list(topics), not topics, limit),
+        )
         return [
             Notification(originator_id=row[1], originator_version=row[2], topic=row[3], state=bytes(row[4]), id=row[0])
             for row in rows
@@ -343,9 +368,8 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             ).fetchall()
 
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
-        with self.transaction(commit=False) as cursor:
-            statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"
-            return sorted(subject for (subject,) in cursor.execute(statement, (list(positions),)))
+        statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"
+        return sorted(subject for (subject,) in self._read(statement, (list(positions),)))
 
     def close(self) -> None:
         self._watch.close()
@@ -384,14 +408,6 @@ def _require_importing(cursor: PgCursor, importing: str | None) -> None:
         raise Stale
 
 
-def _entries(cursor: PgCursor, statement: str, parameters: tuple[object, ...]) -> list[Entry]:
-    return [Entry(*row) for row in cursor.execute(statement, parameters)]
-
-
-def _insert_entries(cursor: PgCursor, entries: Sequence[Entry]) -> None:
-    cursor.execute(_INSERT, [list(column) for column in zip(*entries, strict=True)])
-
-
 def _insert_personal(cursor: PgCursor, personal: Iterable[tuple[int, PersonalData]]) -> None:
     rows = [(position, data.salt, data.content) for position, data in personal]
     if rows:
@@ -404,24 +420,6 @@ def _insert_personal(cursor: PgCursor, personal: Iterable[tuple[int, PersonalDat
 def _head(cursor: PgCursor) -> Head:
     row = cursor.execute(_HEAD).fetchone()
     return Head(0, None) if row is None else Head(row[0], row[1])
-
-
-def _versions(cursor: PgCursor, subjects: Iterable[str]) -> dict[str, int]:
-    wanted = list(subjects)
-    rows = cursor.execute(
-        "SELECT wanted, coalesce((SELECT max(originator_version) FROM"
-        f" {EVENTS} WHERE originator_id = wanted), 0) FROM unnest(%s::text[]) AS wanted",
-        (wanted,),
-    )
-    return dict(rows.fetchall())
-
-
-def _known_submission(cursor: PgCursor, caller: str, key: str) -> KnownSubmission | None:
-    row = cursor.execute(
-        f"SELECT body_sha256, first_position, event_count FROM {SCHEMA}.submissions WHERE caller = %s AND key = %s",
-        (caller, key),
-    ).fetchone()
-    return None if row is None else KnownSubmission(bytes(row[0]), row[1], row[2])
 
 
 def _highest(until: int | None) -> int:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from eventsourcing.persistence import (
@@ -50,20 +51,41 @@ from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_read_
 from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.recorders.sqlite_watch import SQLiteWatch
 
-_VERSIONS: Final = (
-    "SELECT json_group_object(value, coalesce("
-    f"(SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = value), 0)) FROM json_each(?)"
+_LAST: Final = (
+    f"(SELECT max(position) FROM {EVENTS_TABLE}),"
+    f" (SELECT recorded_at FROM {EVENTS_TABLE} ORDER BY position DESC LIMIT 1)"
 )
-_VERSION: Final = f"SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = ?"
+_VERSION: Final = f"(SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = ?)"
+_STANDING: Final = (
+    f"SELECT {_LAST}, (SELECT json_group_object(value, coalesce("
+    f"(SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = value), 0)) FROM json_each(?))"
+)
 _FEW: Final = 4
-"""So many subjects are asked for one by one: taking an array apart in SQL costs as much. More come as one row, and
-events go in `_ROWS` to a statement, because the driver lets other threads go first at every row and every statement."""
-_ROWS: Final = 16
+"""So many subjects are named one by one: taking an array apart in SQL costs as much. Either way the answer is one row,
+and events go in `_ROWS` to a statement, because the driver lets other threads go first at each of both."""
+_ROWS: Final = 64
 _INSERT: Final = f"INSERT INTO {EVENTS_TABLE} ({COLUMNS}) VALUES (?,?,?,?,?,?,?)"
-_INSERT_ROWS: Final = _INSERT + ",(?,?,?,?,?,?,?)" * (_ROWS - 1)
+_ANOTHER: Final = ",(?,?,?,?,?,?,?)"
 _json: Final = msgspec.json.Encoder().encode
 
 _VERSION_AT: Final = version_at_statement(EVENTS_TABLE, ":subject", ":position")
+
+
+class _Seen(NamedTuple):
+    """What a transaction that is still open was shown, and all the keys that it asked for."""
+
+    standing: Standing
+    keys: frozenset[tuple[str, str]]
+
+    def covers(self, subjects: AbstractSet[str], keys: AbstractSet[tuple[str, str]]) -> bool:
+        return self.standing.versions.keys() >= subjects and self.keys >= keys
+
+
+class _Held(threading.local):
+    """This thread's transaction, where it has one that several calls share."""
+
+    cursor: sqlite3.Cursor | None = None
+    seen: _Seen | None = None
 
 
 class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
@@ -71,7 +93,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def __init__(self, datastore: SQLiteLedgerDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
-        self._held = threading.local()
+        self._held = _Held()
         datastore.check_header()
 
     def construct_create_table_statements(self) -> list[str]:
@@ -106,41 +128,25 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
                 return
 
     def append(self, proposals: Sequence[Proposal], clock: Clock) -> list[Outcome]:
-        with self._writing() as cursor:
-            cursor.row_factory = None
-            subjects = {subject for proposal in proposals for subject in proposal.decided.versions}
-            standing = _standing(cursor, subjects, {key for proposal in proposals if (key := proposal.key)})
-            outcomes = placed(proposals, standing, clock.now())
-            rows: list[tuple[object, ...]] = []
-            personal: list[tuple[int, PersonalData]] = []
-            submissions: list[tuple[object, ...]] = []
-            for proposal, outcome in zip(proposals, outcomes, strict=True):
-                if not isinstance(outcome, Recorded):
-                    continue
-                first, recorded_at = outcome
-                drafts = proposal.decided.drafts
-                leaves = completed(proposal.marked, first, recorded_at)
-                for position, (draft, leaf) in enumerate(zip(drafts, leaves, strict=True), first):
-                    rows.append(
-                        (position, draft.subject, draft.version, draft.topic, leaf, recorded_at, leaf_hash(leaf))
-                    )
-                    if draft.personal is not None:
-                        personal.append((position, draft.personal))
-                if proposal.idempotency is not None:
-                    submissions.append((*proposal.idempotency, first, len(drafts), recorded_at))
-            _insert_events(cursor, rows)
-            if personal:
-                _insert_personal(cursor, personal)
-            if submissions:
-                cursor.executemany("INSERT INTO submissions VALUES (?,?,?,?,?,?)", submissions)
-        return outcomes
+        held = self._held
+        if held.cursor is None:
+            with self._writing() as cursor:
+                return _append(cursor, proposals, clock, None)
+        # What it showed until now is not how it will stand.
+        seen, held.seen = held.seen, None
+        if not self.datastore.lock(held.cursor):
+            seen = None
+        return _append(held.cursor, proposals, clock, seen)
 
     def standing(self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()) -> Standing:
-        if getattr(self._held, "connection", None) is not None:
-            with self.transaction(commit=False) as cursor:
+        held = self._held
+        if held.cursor is None:
+            with self._translated(), self.datastore.reading() as cursor:
                 return _standing(cursor, subjects, keys)
-        with self._translated(), self.datastore.reading() as cursor:
-            return _standing(cursor, subjects, keys)
+        asked = frozenset(keys)
+        standing = _standing(held.cursor, subjects, asked)
+        held.seen = _Seen(standing, asked)
+        return standing
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
@@ -199,14 +205,16 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         until: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
+        topic: str | None = None,
     ) -> list[Entry]:
+        of_topic = "" if topic is None else " AND topic = ?"
         with self.transaction(commit=False) as cursor:
             return _entries(
                 cursor,
                 f"SELECT {COLUMNS} FROM {EVENTS_TABLE}"
-                " WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
+                f" WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?{of_topic}"
                 f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT ?",
-                (subject, after, _highest(until), -1 if limit is None else limit),
+                (subject, after, _highest(until), *([topic] if topic else []), -1 if limit is None else limit),
             )
 
     def version_at(self, subject: str, position: int) -> int:
@@ -216,7 +224,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         with self.transaction(commit=False) as cursor:
-            return _versions(cursor, subjects)
+            return dict(_standing(cursor, subjects, ()).versions)
 
     def known_submission(self, caller: str, key: str) -> KnownSubmission | None:
         with self.transaction(commit=False) as cursor:
@@ -234,15 +242,19 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         return found
 
     @contextmanager
-    def transaction(self, *, commit: bool, durable: bool = True) -> Iterator[sqlite3.Cursor]:
-        held: sqlite3.Connection | None = getattr(self._held, "connection", None)
-        if held is not None:
-            with closing(held.cursor()) as one_more:
+    def transaction(
+        self, *, commit: bool, durable: bool = True, patience_s: float | None = None
+    ) -> Iterator[sqlite3.Cursor]:
+        held = self._held
+        if held.cursor is not None:
+            if commit:
+                held.seen = None
+            with closing(held.cursor.connection.cursor()) as one_more:
                 yield one_more
             return
         with self._translated():
             if commit:
-                with self.datastore.writing(durable=durable) as raw:
+                with self.datastore.writing(durable=durable, patience_s=patience_s) as raw:
                     yield raw
             else:
                 self.datastore.require_same_file()
@@ -251,12 +263,23 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
+        held = self._held
         with self._writing() as cursor:
-            self._held.connection = cursor.connection
+            held.cursor = cursor
             try:
                 yield
             finally:
-                del self._held.connection
+                held.cursor = held.seen = None
+
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        held = self._held
+        with self._translated(), self.datastore.deciding() as cursor:
+            held.cursor = cursor
+            try:
+                yield
+            finally:
+                held.cursor = held.seen = None
 
     def _writing(self) -> Any:
         return self.transaction(commit=True)
@@ -340,26 +363,58 @@ def _head(cursor: sqlite3.Cursor) -> Head:
     return Head(0, None) if row is None else Head(row[0], row[1])
 
 
-def _versions(cursor: sqlite3.Cursor, subjects: Iterable[str]) -> dict[str, int]:
+def _standing(cursor: sqlite3.Cursor, subjects: Iterable[str], keys: Iterable[tuple[str, str]]) -> Standing:
     wanted = list(subjects)
     cursor.row_factory = None
+    versions: dict[str, int]
     if len(wanted) > _FEW:
-        versions: dict[str, int] = msgspec.json.decode(cursor.execute(_VERSIONS, (_json(wanted),)).fetchall()[0][0])
-        return versions
-    return {subject: cursor.execute(_VERSION, (subject,)).fetchall()[0][0] or 0 for subject in wanted}
-
-
-def _standing(cursor: sqlite3.Cursor, subjects: Iterable[str], keys: Iterable[tuple[str, str]]) -> Standing:
-    versions = _versions(cursor, subjects)
+        ((position, recorded_at, found),) = cursor.execute(_STANDING, (_json(wanted),)).fetchall()
+        versions = msgspec.json.decode(found)
+    else:
+        statement = f"SELECT {', '.join((_LAST, *[_VERSION] * len(wanted)))}"
+        ((position, recorded_at, *highest),) = cursor.execute(statement, wanted).fetchall()
+        versions = {subject: version or 0 for subject, version in zip(wanted, highest, strict=True)}
     known = {key: found for key in keys if (found := _known_submission(cursor, *key)) is not None}
-    return Standing(_head(cursor), versions, known)
+    return Standing(Head(position or 0, recorded_at), versions, known)
+
+
+def _append(cursor: sqlite3.Cursor, proposals: Sequence[Proposal], clock: Clock, seen: _Seen | None) -> list[Outcome]:
+    """Under the write lock. `seen`: what this transaction was shown of how it stands."""
+    subjects = {subject for proposal in proposals for subject in proposal.decided.versions}
+    keys = {key for proposal in proposals if (key := proposal.key) is not None}
+    standing = _standing(cursor, subjects, keys) if seen is None or not seen.covers(subjects, keys) else seen.standing
+    outcomes = placed(proposals, standing, clock.now())
+    rows: list[tuple[object, ...]] = []
+    personal: list[tuple[int, PersonalData]] = []
+    submissions: list[tuple[object, ...]] = []
+    for proposal, outcome in zip(proposals, outcomes, strict=True):
+        if not isinstance(outcome, Recorded):
+            continue
+        first, recorded_at = outcome
+        drafts = proposal.decided.drafts
+        leaves = completed(proposal.marked, first, recorded_at)
+        for position, (draft, leaf) in enumerate(zip(drafts, leaves, strict=True), first):
+            rows.append((position, draft.subject, draft.version, draft.topic, leaf, recorded_at, leaf_hash(leaf)))
+            if draft.personal is not None:
+                personal.append((position, draft.personal))
+        if proposal.idempotency is not None:
+            submissions.append((*proposal.idempotency, first, len(drafts), recorded_at))
+    _insert_events(cursor, rows)
+    if personal:
+        _insert_personal(cursor, personal)
+    if submissions:
+        cursor.executemany("INSERT INTO submissions VALUES (?,?,?,?,?,?)", submissions)
+    return outcomes
 
 
 def _insert_events(cursor: sqlite3.Cursor, rows: Sequence[tuple[object, ...]]) -> None:
-    whole = len(rows) - len(rows) % _ROWS
-    for start in range(0, whole, _ROWS):
-        cursor.execute(_INSERT_ROWS, tuple(chain.from_iterable(rows[start : start + _ROWS])))
-    cursor.executemany(_INSERT, rows[whole:])
+    start, count = 0, _ROWS
+    while start < len(rows):
+        # Halved where fewer are left: so there are few statements, which the connection keeps.
+        while count > len(rows) - start:
+            count //= 2
+        cursor.execute(_INSERT + _ANOTHER * (count - 1), tuple(chain.from_iterable(rows[start : start + count])))
+        start += count
 
 
 def _known_submission(cursor: sqlite3.Cursor, caller: str, key: str) -> KnownSubmission | None:

@@ -50,6 +50,8 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         super().__init__(uri, lock_timeout=lock_timeout, originator_id_type="text")
         self.pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
         self.path = path
+        # A text is looked up faster, and every write does it.
+        self._name = str(path)
         self.lock_timeout = lock_timeout
         self._file: tuple[int, int] | None = None
         # Not the pool's writer lock, which stays taken for ever when a connection cannot be had.
@@ -162,46 +164,88 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                 raise
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Cursor]:
+    def writing(self, *, durable: bool = True, patience_s: float | None = None) -> Iterator[sqlite3.Cursor]:
         """A transaction that holds the write lock from its first statement. Commits unless an error leaves it.
 
         Not `durable`: a power cut may take it away until the next durable one is committed, and leaves the file whole.
+        `patience_s`: how long to wait for the lock, among the threads of this process and again among all others.
         """
-        if not self._writer.acquire(timeout=self.lock_timeout):
+        if not self._writer.acquire(timeout=self.lock_timeout if patience_s is None else patience_s):
             raise ConnectionUnavailableError("Timed out waiting for the writers before this one")
         try:
-            self.require_same_file()
-            connection = self._write_connection
-            if connection is None:
-                if self._closed:
-                    raise sqlite3.ProgrammingError("it was closed")
-                connection = self._write_connection = connect(self.pool.db_name, self.lock_timeout)
-                connection.row_factory = sqlite3.Row
-            try:
-                cursor = connection.cursor()
-                if not durable:
-                    cursor.execute("PRAGMA synchronous=NORMAL")
-                cursor.execute("BEGIN IMMEDIATE")
+            with self._transaction("BEGIN IMMEDIATE", durable=durable, patience_s=patience_s) as cursor:
                 yield cursor
-                self.require_same_file()
-                cursor.execute("COMMIT")
-                if not durable:
-                    cursor.execute("PRAGMA synchronous=FULL")
-            except BaseException:
-                # Closing rolls back, too, where rolling back is what fails.
-                self._write_connection = None
-                with closing(connection) as ending:
-                    if ending.in_transaction:
-                        ending.execute("ROLLBACK")
-                raise
         finally:
             self._writer.release()
+
+    @contextmanager
+    def deciding(self) -> Iterator[sqlite3.Cursor | None]:
+        """A transaction of the connection that writes, which only reads until `lock`. Commits unless an error leaves
+        it. None: somebody of this process is writing."""
+        if not self._writer.acquire(False):
+            yield None
+            return
+        try:
+            with self._transaction("BEGIN") as cursor:
+                yield cursor
+        finally:
+            self._writer.release()
+
+    @staticmethod
+    def lock(cursor: sqlite3.Cursor) -> bool:
+        """Takes the write lock, in the midst of the transaction. False: what was read there is no longer how it stands,
+        or may not be, and it is another transaction from here on."""
+        try:
+            cursor.execute(_LOCK)
+            return True
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        # Somebody else has written since it was begun, or is writing: then SQLite does not wait inside a transaction.
+        cursor.execute("ROLLBACK")
+        cursor.execute("BEGIN IMMEDIATE")
+        return False
+
+    @contextmanager
+    def _transaction(
+        self, begin: str, *, durable: bool = True, patience_s: float | None = None
+    ) -> Iterator[sqlite3.Cursor]:
+        connection = self._write_connection
+        if connection is None:
+            if self._closed:
+                raise sqlite3.ProgrammingError("it was closed")
+            self.require_same_file()
+            connection = self._write_connection = connect(self.pool.db_name, self.lock_timeout)
+            connection.row_factory = sqlite3.Row
+        try:
+            cursor = connection.cursor()
+            if not durable:
+                cursor.execute("PRAGMA synchronous=NORMAL")
+            if patience_s is None:
+                cursor.execute(begin)
+            else:
+                cursor.execute(f"PRAGMA busy_timeout={round(patience_s * 1000)}")
+                cursor.execute(begin)
+                cursor.execute(f"PRAGMA busy_timeout={self.lock_timeout * 1000}")
+            yield cursor
+            # As late as can be: up to here nobody has been told of anything.
+            self.require_same_file()
+            cursor.execute("COMMIT")
+            if not durable:
+                cursor.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            # Closing rolls back, too, where rolling back is what fails.
+            self._write_connection = None
+            with closing(connection) as ending:
+                if ending.in_transaction:
+                    ending.execute("ROLLBACK")
+            raise
 
     def require_same_file(self) -> None:
         """Raises `sqlite3.OperationalError` where the path names another file than at first, or none any more: what is
         written to a file without a name is gone when it is closed, and a new one in its place is another ledger."""
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._name)
         except (FileNotFoundError, NotADirectoryError):
             found = None
         except OSError as error:
@@ -240,6 +284,8 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
             raise NotALedger(f"{path} is no SQLite file, so no ledger; name another with --db")
 
 
+_LOCK: Final = "DELETE FROM submissions WHERE 0"
+"""Deletes nothing: a statement that could write takes the write lock before it looks at any row."""
 _MOVED: Final = "the file was moved, deleted or replaced"
 
 

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,10 @@ import pytest
 from ledger.errors import NotALedger
 from ledger.opening import open_ledger
 from ledger.recorders.postgres import PostgresLedgerRecorder
-from tests.support.ledgers import GENESIS, change, opened, submit
+from ledger.recorders.postgres_watch import CHANNEL
+from ledger.transfer import export_lines, import_ledger
+from tests.support.ledgers import GENESIS, change, key, opened, submit
+from tests.support.postgres_restart import terminate_backends
 
 FILES = 1100
 """More than select(2) takes."""
@@ -68,3 +72,42 @@ def test_a_server_that_vanishes_without_a_word_is_noticed(postgres_url: str) -> 
         assert (int(parameters["keepalives_idle"]), parameters["tcp_user_timeout"]) == (30, 25_000)
         assert isinstance(recorder.datastore.pool.kwargs, dict)
         assert recorder.datastore.pool.kwargs["tcp_user_timeout"] == 25_000
+
+
+def test_a_read_of_one_statement_begins_no_transaction(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it takes one round trip, not three. And on a connection that others then begin transactions on."""
+    ledger, _ = opened(postgres_url)
+    with ledger:
+        (receipt,) = submit(ledger, change(reason="a test"), idempotency=key("one"))
+        recorder = ledger.recorder
+        with monkeypatch.context() as patch:
+            patch.delattr(psycopg.Connection, "transaction")
+            (entry,) = recorder.page(GENESIS, 10)
+            assert recorder.stream("org:acme") == recorder.stream("org:acme", topic="setting.changed") == [entry]
+            assert recorder.stream("org:acme", topic="change.retracted") == []
+            assert (recorder.version_at("org:acme", receipt.position), recorder.versions(["org:acme"])) == (
+                1,
+                {"org:acme": 1},
+            )
+            assert recorder.personal([receipt.position]).keys() == {receipt.position}
+            assert recorder.known_submission("alice", "one") is not None
+            assert recorder.subjects_at([receipt.position]) == ["org:acme"]
+        with recorder.exclusive():
+            assert recorder.page(GENESIS, 10) == [entry]
+        with recorder.transaction(commit=False) as cursor:
+            assert cursor.execute("SHOW transaction_isolation").fetchone() == ("repeatable read",)
+            assert cursor.execute("SHOW transaction_read_only").fetchone() == ("on",)
+        terminate_backends(postgres_url)
+        assert recorder.page(GENESIS, 10) == [entry]
+
+
+def test_an_import_that_is_done_is_told_to_those_who_listen(postgres_url: str, tmp_path: Path) -> None:
+    original, _ = opened(f"sqlite:///{tmp_path}/ledger.db")
+    with original:
+        submit(original, change())
+        exported = b"".join(export_lines(original))
+    with psycopg.connect(postgres_url, autocommit=True) as listener:
+        listener.execute(f"LISTEN {CHANNEL}".encode())
+        import_ledger(postgres_url, BytesIO(exported))
+        (told,) = listener.notifies(timeout=10, stop_after=1)
+    assert told.payload == str(GENESIS + 1)

@@ -163,6 +163,20 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
                 assert found[setting] == NOTHING, "of which everything was taken back"
 
 
+def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    bench.query.moment().footing.kept("org:acme")
+    bench.submit(NOON + 1, changed("org:acme", STORAGE, False), changed("org:acme", CACHING, False, NOON + HOUR))
+    kept = bench.query.moment().footing.kept("org:acme")
+    assert all(both.in_force is both.current for both in kept.history.values())
+    assert kept.history == Query(bench.ledger).moment().footing.kept("org:acme").history
+    bench.submit(NOON + 2, changed("org:acme", STORAGE, True, NOON - HOUR))
+    later = bench.query.moment().footing.kept("org:acme").history
+    assert later[STORAGE].in_force is not later[STORAGE].current
+    assert later[STORAGE] != kept.history[STORAGE]
+    assert later[CACHING].in_force is later[CACHING].current
+
+
 def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     past = History(bench.ledger, bench.clock, seed=12)
     past.go_on(80)
