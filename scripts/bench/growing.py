@@ -19,9 +19,7 @@ from typing import Any, Final
 from ledger.opening import open_ledger
 from projections.decision import RequestRecord
 from projections.query import Query
-from projections.runner import Runner
-from projections.timelines import open_timelines
-from scripts.bench.kept import large_ledger
+from scripts.bench.kept import large_ledger, project
 from scripts.bench.marks import judge
 from scripts.bench.measuring import percentile
 from scripts.bench.population import Population
@@ -45,8 +43,7 @@ def run(setting: Setting) -> Result:
     for size in sizes:
         url, ledgers_population = large_ledger(setting, size)
         ledgers[url] = ledgers_population
-        with progress(f"projecting {size:,} events", None), open_ledger(url) as ledger:
-            Runner(ledger, open_timelines(ledger)).catch_up()
+        project(url)
     warm = _warm(setting, ledgers, checks)
     for row in warm[1:]:
         row["times"] = round(row["p50_us"] / warm[0]["p50_us"], 4)

@@ -1,10 +1,15 @@
-"""A large ledger for a suite: made now, or found where an earlier run kept it."""
+"""A large ledger for a suite: made now, or found where an earlier run kept it; and its first projection."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ledger.errors import BadInput
+from ledger.opening import open_ledger
+from projections.rebuilding.rebuild import WORKERS_EVENTS_MIN
+from projections.rebuilding.workers import Workers, usual_processes
+from projections.runner import Runner
+from projections.timelines import open_timelines
 from scripts.bench.making import made, make
 from scripts.bench.population import Population, subjects_for
 from scripts.bench.suites import Setting
@@ -32,6 +37,18 @@ def large_ledger(setting: Setting, events: int) -> tuple[str, Population]:
     finally:
         _remove(unfinished)
     return f"sqlite:///{path.absolute()}", population
+
+
+def project(url: str) -> None:
+    """Brings the stored timelines up to the ledger: a large one's first ones in the way that takes a third as long."""
+    with open_ledger(url) as ledger:
+        store = open_timelines(ledger)
+        runner, head = Runner(ledger, store), ledger.head().position
+        with progress(f"projecting {head:,} events", head) as tell:
+            if head >= WORKERS_EVENTS_MIN and store.tracked() == 0:
+                runner.rebuild(workers=Workers(url, usual_processes()), progress=lambda done, _: tell(done, ""))
+            else:
+                runner.catch_up()
 
 
 def _make(url: str, subjects: int) -> Population:

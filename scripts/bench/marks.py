@@ -86,8 +86,11 @@ MARKS: Final[dict[str, Mark]] = {
         "check over HTTP, 16 connections: server CPU, of a constant JSON route", "at most", 1.6, "times"
     ),
     "http-check.batch": Mark("check over HTTP, 1000 in one body: time for each", "at most", 10, "µs"),
-    "replay.feed": Mark(
-        "replay: speed (CPU) of the feed with all that a projector reads, of a raw cursor", "at least", 0.5, ""
+    "replay.read": Mark(
+        "replay: speed (CPU) of reading rows and all that a projection wants of them, of a raw cursor",
+        "at least",
+        0.5,
+        "",
     ),
     "rebuild.wall": Mark("rebuild of 10 million events: wall time", "under", 90, "s", EVENTS),
     "rebuild.memory": Mark("rebuild of 10 million events: peak resident memory", "under", 1.5, "GB", EVENTS),

@@ -16,9 +16,7 @@ from ledger.opening import open_ledger
 from ledger.submissions import parse_submissions
 from ledger.times import DAY, SECOND, format_time
 from projections.decision import RequestRecord
-from projections.runner import Runner
-from projections.timelines import open_timelines
-from scripts.bench.kept import large_ledger
+from scripts.bench.kept import large_ledger, project
 from scripts.bench.load import load, post, require
 from scripts.bench.marks import judge
 from scripts.bench.population import BEGIN
@@ -40,14 +38,14 @@ def run(setting: Setting) -> Result:
     events = setting.events or (2000 if setting.quick else EVENTS)
     history = 2000 if setting.quick else HISTORY
     url, population = large_ledger(setting, events)
-    _project(url)
+    project(url)
     rng = Random(1)  # noqa: S311 - the same work every time
     asks = min(population.subjects, ASKS_MAX)
     everybody = _served(url, "anybody, at random", (anybody(population, rng) for _ in range(asks)), asks)
     everybody["subjects"] = population.subjects
     long_url = setting.databases.url()
     _make_long(long_url, history)
-    _project(long_url)
+    project(long_url)
     asks = min(history, 20_000)
     ends = BEGIN + history * SECOND
     long = _served(long_url, "one long history", (_of_long(rng.randrange(BEGIN, ends)) for _ in range(asks)), asks)
@@ -125,8 +123,3 @@ def _make_long(url: str, changes: int) -> None:
             ]
             ledger.submit(parse_submissions({"events": events}), actor="bench")
             tell(start, "")
-
-
-def _project(url: str) -> None:
-    with progress("projecting", None), open_ledger(url) as ledger:
-        Runner(ledger, open_timelines(ledger)).catch_up()

@@ -1,7 +1,8 @@
 """`bench replay`: reading the whole ledger and rebuilding from it, beside a raw cursor over the same rows.
 
-The feed gives entries in pages; what a projector reads of an entry is what it says to the fold. A rebuild is `inforce
-rebuild` in a process of its own: it folds everything beside the live timelines, compares the two and takes their place.
+A replay reads as a projection does that is made anew: plain rows, and of each leaf what it says to the fold. The feed
+gives entries in pages. A rebuild is `inforce rebuild` in a process of its own with as many more as it starts by itself:
+it folds everything beside the live timelines, compares the two and takes their place.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,14 +20,16 @@ from ledger.opening import open_ledger
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.store import PAGE_MAX, Ledger
-from projections.changes import read_assertion
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.rebuilding.folding import READ_EVENTS
+from projections.rebuilding.rebuild import WORKERS_EVENTS_MIN
+from projections.rebuilding.workers import usual_processes
+from projections.runner import read_entry
 from scripts.bench import measuring
-from scripts.bench.kept import large_ledger
+from scripts.bench.kept import large_ledger, project
 from scripts.bench.marks import judge
 from scripts.bench.measuring import Case
 from scripts.bench.reporting import Column, Result, Table, number
+from scripts.bench.resident import Resident
 from scripts.bench.server import module_environment
 from scripts.bench.suites import Setting
 from scripts.files import progress
@@ -38,15 +40,18 @@ READ_EVENTS_MAX: Final = 1_000_000
 
 CURSOR: Final = "raw cursor, same rows"
 FEED: Final = "feed"
-READ: Final = "feed, and what a projector reads"
+READ: Final = "replay: rows, and what they say"
 
 
 class _Rebuild(NamedTuple):
+    """`processes`: that read and fold, beside the one that writes if there are several. `cpu_s`: of all of them.
+    `memory_gb`: the sum of the most that each had resident, in 10⁹ bytes."""
+
     events: int
+    processes: int
     wall_s: float
     cpu_s: float
     memory_gb: float
-    """The most that was resident, in 10⁹ bytes."""
 
 
 def run(setting: Setting) -> Result:
@@ -56,13 +61,12 @@ def run(setting: Setting) -> Result:
         count = min(ledger.head().position, READ_EVENTS_MAX)
         cases = [
             Case(CURSOR, None, lambda _: _raw(ledger, count)),
-            Case(FEED, CURSOR, lambda _: _feed(ledger, count, lambda entry: entry)),
-            Case(READ, CURSOR, lambda _: _feed(ledger, count, lambda entry: read_assertion(entry.leaf))),
+            Case(FEED, CURSOR, lambda _: _feed(ledger, count)),
+            Case(READ, CURSOR, lambda _: _read(ledger, count)),
         ]
         with progress("bench replay, reading", setting.turns + 1) as tell:
             measured = measuring.measure(cases, setting.turns, lambda done: tell(done, ""))
-        with progress("bench replay, first projection", ledger.head().position):
-            Runner(ledger, open_timelines(ledger)).catch_up()
+    project(url)
     rebuilt = _rebuild(url)
     cursor_us = measuring.by_case(measured)[CURSOR].cpu_us.median
     read_speed = measuring.by_case(measured)[READ].cpu_speed
@@ -72,11 +76,11 @@ def run(setting: Setting) -> Result:
             _rebuild_table(rebuilt, cursor_us),
         ],
         [
-            judge("replay.feed", read_speed or 0.0),
+            judge("replay.read", read_speed or 0.0),
             judge("rebuild.wall", rebuilt.wall_s, size=rebuilt.events),
             judge("rebuild.memory", rebuilt.memory_gb, size=rebuilt.events),
         ],
-        ["processor time and memory are those of the process that reads or rebuilds, without a database server's"],
+        ["processor time and memory are those of the processes that read or rebuild, without a database server's"],
     )
 
 
@@ -92,6 +96,7 @@ def _rebuild_table(rebuilt: _Rebuild, cursor_us: float) -> Table:
     columns = (
         Column("case", "fold, compare, swap"),
         Column("events", "events", lambda events: f"{events:,}"),
+        Column("processes", "processes", str),
         Column("wall_s", "wall s", number),
         Column("cpu_s", "CPU s", number),
         Column("memory_gb", "peak GB", number),
@@ -115,13 +120,21 @@ def _raw(ledger: Ledger, count: int) -> int:
     return rows
 
 
-def _feed(ledger: Ledger, count: int, read: Callable[[Any], object]) -> int:
+def _feed(ledger: Ledger, count: int) -> int:
     after = 0
     while page := ledger.page(after, PAGE_MAX, count):
-        for entry in page:
-            read(entry)
         after = page[-1].position
     return after
+
+
+def _read(ledger: Ledger, count: int) -> int:
+    told = ledger.recorder.told
+    rows = 0
+    for after in range(0, count, READ_EVENTS):
+        for position, _subject, version, leaf in told(after, min(after + READ_EVENTS, count)):
+            read_entry(position, version, leaf)
+            rows += 1
+    return rows
 
 
 def _rebuild(url: str) -> _Rebuild:
@@ -133,8 +146,10 @@ def _rebuild(url: str) -> _Rebuild:
         env=module_environment(),
     )
     try:
-        assert process.stdout is not None
-        said = process.stdout.read()
+        with Resident(process.pid) as resident:
+            assert process.stdout is not None
+            said = process.stdout.read()
+        # Of its children, too: it waits for each.
         _, status, used = os.wait4(process.pid, 0)
         wall = perf_counter() - began
         # The child has been waited for, with what it used, behind Popen's back.
@@ -147,6 +162,6 @@ def _rebuild(url: str) -> _Rebuild:
         process.stdout.close()
     if process.returncode != 0:
         raise LedgerUnavailable(f"inforce rebuild ended with {process.returncode}; what it said is above")
-    rebuilt = msgspec.json.decode(said)
-    kib = 1 if sys.platform == "darwin" else 1024
-    return _Rebuild(rebuilt["events"], wall, used.ru_utime + used.ru_stime, used.ru_maxrss * kib / 1e9)
+    events = msgspec.json.decode(said)["events"]
+    processes = usual_processes() if events >= WORKERS_EVENTS_MIN else 1
+    return _Rebuild(events, processes, wall, used.ru_utime + used.ru_stime, resident.peak_bytes() / 1e9)

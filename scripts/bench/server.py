@@ -6,6 +6,7 @@ What a process has used is read from /proc, so these suites run on Linux.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ledger.errors import LedgerUnavailable
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[2]
 _STOP_SECONDS_MAX: Final = 30
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,22 +45,28 @@ def served(url: str, group: int | None = None) -> Iterator[Server]:
     """The server over the ledger at `url`; gone at the end. Raises `LedgerUnavailable` where it does not start."""
     if not Path("/proc/self/stat").exists():
         raise LedgerUnavailable("this suite reads what a server used from /proc, which is not there; run it on Linux")
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-m", "scripts.bench.serving", url, *([] if group is None else [str(group)])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=module_environment(),
-        # An interrupt from the keyboard is for the bench, which ends its server once and in order.
-        start_new_session=True,
-    )
+    # Interrupted in between, nobody would know of the server. It lets them in again by itself.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
-        assert process.stdout is not None
-        said = process.stdout.readline().decode()
-        if not said:
-            raise LedgerUnavailable("the server to be measured did not start; what it said is above")
-        yield Server(process, int(said.rpartition(":")[2]))
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "scripts.bench.serving", url, *([] if group is None else [str(group)])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=module_environment(),
+            # An interrupt from the keyboard is for the bench, which ends its server once and in order.
+            start_new_session=True,
+        )
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            assert process.stdout is not None
+            said = process.stdout.readline().decode()
+            if not said:
+                raise LedgerUnavailable("the server to be measured did not start; what it said is above")
+            yield Server(process, int(said.rpartition(":")[2]))
+        finally:
+            _end(process)
     finally:
-        _end(process)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def module_environment() -> dict[str, str]:

@@ -21,6 +21,7 @@ from api.app import create_app
 from api.door import LOOPBACK_NAMES
 from api.server import HOST, free_port, run_app
 from api.service import Service
+from scripts.bench.server import ENDING
 
 CONSTANT: Final = "/bench/constant"
 BARE: Final = "/bench/bare"
@@ -36,6 +37,7 @@ async def bare(_request: Request) -> JSONResponse:
 
 
 def main(url: str, group: int | None) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     service = Service.open(url)
     if group is not None:
         service.ledger.writer.group_max = group

@@ -64,11 +64,11 @@ EXPECTED = {
             "reading the first 2,038 events": [
                 "raw cursor, same rows",
                 "feed",
-                "feed, and what a projector reads",
+                "replay: rows, and what they say",
             ],
             "rebuilding all of them": ["inforce rebuild"],
         },
-        ["replay.feed", "rebuild.wall", "rebuild.memory"],
+        ["replay.read", "rebuild.wall", "rebuild.memory"],
     ),
     "growth": Expected(
         {"warm, µs a check": ["1,000", "2,000"], "cold, µs a check": ["1,000", "1,000", "2,000", "2,000"]},
