@@ -72,10 +72,11 @@ def test_a_server_killed_at_any_moment_has_kept_all_it_acknowledged_and_nothing_
 
 
 class Forgetful(SQLiteDatabase):
-    """Has lost its last events whenever it is looked into."""
+    """Has lost its later half whenever it is looked into: more than one group, so not only what nobody was told of."""
 
     def held(self) -> Held:
-        return without_last(super().held(), 20)
+        held = super().held()
+        return without_last(held, len(held.rows) // 2)
 
 
 def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_everything(
@@ -90,11 +91,13 @@ def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_everything(
         Campaign(Forgetful(tmp_path), processes, seed=9).run(1)
     said = str(failure.value)
     assert "crash, SQLite: round 0 of seed 9 (commits)" in said
-    assert "(acknowledged) at position" in said
-    assert "is lost" in said
     assert "./scripts/test --crash 1 --crash-seed 9" in said
     (folder,) = kept.iterdir()
     assert str(folder / "ledger-1.db") in said
     names = {path.name for path in folder.iterdir()}
     assert names >= {"ledger-1.db", "sent.jsonl", "objections.txt"}
+    objections = (folder / "objections.txt").read_text().splitlines()
+    assert f"{len(objections)} objections" in said
+    assert objections[0] in said
+    assert [line for line in objections if "(acknowledged) at position" in line and line.endswith("is lost")]
     assert (folder / "sent.jsonl").read_text().count('"acknowledged"') >= 1
