@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Entry, Head, Mark
@@ -23,15 +23,12 @@ from projections.changes import Assertion, Retraction
 from projections.grounds import Grounds, Key, Row, Span
 from projections.keeping import Keeping, Kept, extended, folded
 from projections.marking import SharedMark
+from projections.pins import IN_FORCE, KnownAt
 from projections.projecting import PATIENCE_S, Projecting
 from projections.runner import Runner, read_entries
 from projections.timelines import TimelineStore
 
-IN_FORCE: Final = "at"
-"""As a known_at: the same instant as `at`."""
-
-KnownAt = int | Literal["at"] | None
-"""An instant (µs), `IN_FORCE`, or None: everything recorded so far."""
+__all__ = ["IN_FORCE", "MEMORY_MAX", "Footing", "Histories", "KnownAt", "Moment"]
 
 MEMORY_MAX: Final = 104_000_000
 """Bytes, about, of what is kept: two thirds grounds, one third timelines and courses. See projections/README.md."""

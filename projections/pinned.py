@@ -5,19 +5,11 @@ Proved by tests/test_pinned.py.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from projections.moments import Moment
+from projections.pins import Pin
 from projections.query import Query
 
-
-class Pin(NamedTuple):
-    """The ledger at one position: its last event there, whose leaf hash commits to what it says. Empty: no event."""
-
-    origin: str
-    position: int
-    recorded_at: int | None
-    leaf_hash: str | None
+__all__ = ["Pin", "PinnedQuery"]
 
 
 class PinnedQuery(Query):

@@ -195,6 +195,14 @@ class Recorder(Protocol):
         """The events with after < position <= until of the subjects with above < subject <= upto (None: to the last)
         in byte order, in position order: what a projection that is made anew reads."""
 
+    def leaves(self, after: int, until: int) -> bytes:
+        """The leaves with after < position <= until in position order, a line feed between each two: for who reads
+        millions of them. A leaf holds no line feed."""
+
+    def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
+        """The same of all that was said about these subjects at positions up to `until`, by subject in the order given
+        and by version."""
+
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         """The subjects of the events at these positions, each once, in byte order."""
 

@@ -367,6 +367,25 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 binary=True,
             ).fetchall()
 
+    def leaves(self, after: int, until: int) -> bytes:
+        with self.transaction(commit=False) as cursor:
+            rows = cursor.execute(
+                f"SELECT state FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position",
+                (after, until),
+                binary=True,
+            ).fetchall()
+        return b"\n".join([bytes(leaf) for (leaf,) in rows])
+
+    def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
+        with self.transaction(commit=False) as cursor:
+            rows = cursor.execute(
+                f"SELECT state FROM unnest(%s::text[]) WITH ORDINALITY AS asked (subject, place) JOIN {EVENTS}"
+                " ON originator_id = subject AND position <= %s ORDER BY place, originator_version",
+                (list(subjects), until),
+                binary=True,
+            ).fetchall()
+        return b"\n".join([bytes(leaf) for (leaf,) in rows])
+
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"
         return sorted(subject for (subject,) in self._read(statement, (list(positions),)))

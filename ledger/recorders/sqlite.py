@@ -343,6 +343,27 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
                 (after, until, above, b"" if upto is None else upto),
             ).fetchall()
 
+    def leaves(self, after: int, until: int) -> bytes:
+        where = f"FROM {EVENTS_TABLE} NOT INDEXED WHERE position > ? AND position <= ?"
+        with self.transaction(commit=False) as cursor:
+            cursor.row_factory = None
+            try:
+                # One row instead of thousands. In the order of the table, which is that of positions.
+                row = cursor.execute(f"SELECT CAST(group_concat(state, x'0a') AS BLOB) {where}", (after, until))
+                return row.fetchone()[0] or b""
+            except sqlite3.DataError:
+                # Together too large for one.
+                rows = cursor.execute(f"SELECT state {where} ORDER BY position", (after, until))
+                return b"\n".join([leaf for (leaf,) in rows])
+
+    def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
+        statement = (
+            f"SELECT state FROM {EVENTS_TABLE} WHERE originator_id = ? AND position <= ? ORDER BY originator_version"
+        )
+        with self.transaction(commit=False) as cursor:
+            cursor.row_factory = None
+            return b"\n".join([leaf for one in subjects for (leaf,) in cursor.execute(statement, (one, until))])
+
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         statement = f"SELECT originator_id FROM {EVENTS_TABLE} WHERE position = ?"
         with self.transaction(commit=False) as cursor:

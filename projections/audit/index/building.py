@@ -1,0 +1,249 @@
+"""A policy index put together subject by subject, in lists: the obvious way, for what is small. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from ledger.subjects import kind_of
+from ledger.times import END
+from projections.audit.index.codes import Codes
+from projections.audit.index.layout import (
+    ATTACHED_CODE,
+    ATTACHED_TO,
+    BIT_CLEARED,
+    BIT_UNSET,
+    CLEARED,
+    KINDS,
+    NULL,
+    OWNER,
+    OWNER_CODE,
+    RESIDENCY,
+    SETTINGS,
+    UNSET,
+    CatalogSteps,
+    Links,
+    Models,
+    Policies,
+    PolicyIndex,
+    Said,
+    Slices,
+    Subjects,
+)
+from projections.audit.index.slots import slots_for
+from projections.changes import Assertion, Change, JsonValue, Retraction
+from projections.check import OF_MODEL, POLICY
+from projections.fold import Timeline
+from projections.pins import KnownAt, Pin
+
+Axis = Mapping[str, Timeline]
+"""Setting → timeline of one subject."""
+Row = tuple[int, tuple[Change | None, ...]]
+"""From an instant (µs) on, what each of some settings has."""
+
+RELEVANT: Final[Mapping[str, tuple[str, ...]]] = {
+    "account": (*POLICY, ATTACHED_TO),
+    "org": POLICY,
+    "project": (OWNER,),
+    "key": (OWNER,),
+    "model": OF_MODEL,
+}
+"""Kind → the settings of its subjects that a decision can ask for."""
+LINK: Final = {"account": ATTACHED_TO, "project": OWNER, "key": OWNER}
+STATE: Final = {"account": POLICY, "org": POLICY, "model": OF_MODEL}
+
+
+def rows_of(axis: Axis, settings: Sequence[str]) -> list[Row]:
+    """The steps of several settings as one: neighbours differ, and the first has something."""
+    timelines = [axis.get(setting, _NOTHING) for setting in settings]
+    rows: list[Row] = []
+    before = [0] * len(settings)
+    for at in sorted({start for timeline in timelines for start in timeline.starts}):
+        changes = tuple(timeline.at(at) for timeline in timelines)
+        positions = [_position(change) for change in changes]
+        if positions != before:
+            rows.append((at, changes))
+            before = positions
+    return rows
+
+
+def _position(change: Change | None) -> int:
+    return 0 if change is None else change.position
+
+
+_NOTHING: Final = Timeline()
+
+
+class Building:
+    """Takes what is known of each subject once, and the catalog; `index` is then all of it."""
+
+    def __init__(self) -> None:
+        self._codes = Codes()
+        self._slices: dict[int, tuple[int, int, int, int]] = {}
+        self._later: dict[int, tuple[int, int, int, int]] = {}
+        self._links: list[tuple[int, int, int]] = []
+        self._policies: list[tuple[int, int, int, tuple[int, ...]]] = []
+        self._models: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
+        self._said: list[tuple[int, int, int, int, int, int]] = []
+        self._said_of: dict[int, tuple[int, int]] = {}
+
+    def add(self, subject: str, asked: Axis, later: Axis, said: Iterable[Assertion]) -> None:
+        """`asked`: on the axis of the index; `later`: with everything known; `said`: everything, in position order."""
+        relevant = RELEVANT.get(kind_of(subject), ())
+        assertions = [one for one in said if one.setting in relevant]
+        if not assertions:
+            return
+        code = self._codes.subject(subject)
+        self._slices[code] = self._rows(subject, asked)
+        if any(rows_of(asked, part) != rows_of(later, part) for part in self._parts(subject)):
+            self._later[code] = self._rows(subject, later)
+        if any(isinstance(one, Retraction) for one in assertions):
+            self._keep_said(code, assertions)
+
+    @staticmethod
+    def _parts(subject: str) -> list[Sequence[str]]:
+        kind = kind_of(subject)
+        return [[LINK[kind]] if kind in LINK else [], STATE.get(kind, ())]
+
+    def _rows(self, subject: str, axis: Axis) -> tuple[int, int, int, int]:
+        kind = kind_of(subject)
+        link_start, state_start = len(self._links), 0
+        link, state = (rows_of(axis, part) for part in self._parts(subject))
+        self._links += [(at, self._code(OWNER_CODE, own), _position(own)) for at, (own,) in link]
+        if kind == "model":
+            state_start = len(self._models)
+            self._models += [
+                (at, tuple(map(self._code, range(6, 10), own)), tuple(map(_position, own))) for at, own in state
+            ]
+        else:
+            state_start = len(self._policies)
+            self._policies += [
+                (at, self._bits(own), self._code(RESIDENCY, own[RESIDENCY]), tuple(map(_position, own)))
+                for at, own in state
+            ]
+        return link_start, len(link), state_start, len(state)
+
+    def _code(self, setting: int, change: Change | None) -> int:
+        if change is None:
+            return UNSET
+        return CLEARED if change.value is None else self._codes.value(setting, change.value)
+
+    def _bits(self, own: Sequence[Change | None]) -> int:
+        packed = 0
+        for setting, change in enumerate(own):
+            if change is None:
+                bits = BIT_UNSET
+            else:
+                bits = BIT_CLEARED if change.value is None else self._codes.bits(change.value)
+            packed |= bits << 3 * setting
+        return packed
+
+    def _keep_said(self, code: int, assertions: Sequence[Assertion]) -> None:
+        self._said_of[code] = len(self._said), len(assertions)
+        by_id = {one.event_id: one.position for one in assertions}
+        for one in assertions:
+            setting = SETTINGS.index(one.setting)
+            if isinstance(one, Change):
+                until = END if one.effective_until is None else one.effective_until
+                row = (one.position, one.recorded_at, setting, one.effective_from, until, 0)
+            else:
+                row = (one.position, one.recorded_at, setting, 0, 0, by_id.get(one.retracts, 0))
+            self._said.append(row)
+
+    def catalogs(self, asked: Axis, later: Axis) -> tuple[CatalogSteps, CatalogSteps]:
+        return both_catalogs(asked, later, self._codes)
+
+    def index(
+        self, pin: Pin, known_at: KnownAt, catalogs: tuple[CatalogSteps, CatalogSteps], since: Sequence[int]
+    ) -> PolicyIndex:
+        """`catalogs`: of the asked axis and the later one; `since`: see `PolicyIndex`."""
+        said = list(zip(*self._said, strict=True)) or [()] * 6
+        said_at = list(zip(*self._said_of.values(), strict=True)) or [()] * 2
+        links = list(zip(*self._links, strict=True)) or [()] * 3
+        subjects = self._codes.subjects()
+        return PolicyIndex(
+            pin=pin,
+            known_at=known_at,
+            subjects=Subjects(*subjects, slots_for(*subjects)),
+            slices=self._slices_of(len(subjects[0])),
+            links=Links(np.array(links[0], np.int64), np.array(links[1], np.int32), np.array(links[2], np.uint32)),
+            policies=self._policies_of(),
+            models=Models(
+                np.array([row[0] for row in self._models], np.int64),
+                np.array([row[1] for row in self._models], np.int32).reshape(-1, len(OF_MODEL)),
+                np.array([row[2] for row in self._models], np.uint32).reshape(-1, len(OF_MODEL)),
+            ),
+            catalog=catalogs[0],
+            later_catalog=catalogs[1],
+            texts=self._codes.texts(),
+            said=Said(
+                start=np.array(said_at[0], np.uint32),
+                count=np.array(said_at[1], np.uint32),
+                position=np.array(said[0], np.uint32),
+                recorded_at=np.array(said[1], np.int64),
+                setting=np.array(said[2], np.uint8),
+                effective_from=np.array(said[3], np.int64),
+                effective_until=np.array(said[4], np.int64),
+                retracts=np.array(said[5], np.uint32),
+            ),
+            since=np.array(since, np.int64),
+        )
+
+    def _policies_of(self) -> Policies:
+        rows = self._policies
+        return Policies(
+            np.array([row[0] for row in rows], np.int64),
+            np.array([row[1] for row in rows], np.uint32),
+            np.array([row[2] for row in rows], np.int32),
+            np.array([row[3] for row in rows], np.uint32).reshape(-1, len(POLICY)),
+        )
+
+    def _slices_of(self, subjects: int) -> Slices:
+        columns = np.zeros((4, subjects), np.uint32)
+        later, said_of = np.full(subjects, -1, np.int32), np.full(subjects, -1, np.int32)
+        for code, four in self._slices.items():
+            columns[:, code] = four
+        later_columns = np.zeros((4, len(self._later)), np.uint32)
+        for row, (code, four) in enumerate(self._later.items()):
+            later[code] = row
+            later_columns[:, row] = four
+        for row, code in enumerate(self._said_of):
+            said_of[code] = row
+        link_start, link_count, state_start, state_count = columns
+        return Slices(link_start, link_count, state_start, state_count, later, said_of, *later_columns)
+
+
+def both_catalogs(asked: Axis, later: Axis, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
+    """Of the asked axis and of the later one, whose values are definitions' members, step by step beside each other."""
+    axes = asked, later
+    starts = {at for axis in axes for setting in SETTINGS for at in axis.get(setting, _NOTHING).starts}
+    return _catalog_steps(asked, sorted(starts), codes), _catalog_steps(later, sorted(starts), codes)
+
+
+def _catalog_steps(axis: Axis, starts: Sequence[int], codes: Codes) -> CatalogSteps:
+    rows = [(at, [axis.get(setting, _NOTHING).at(at) for setting in SETTINGS]) for at in starts]
+    steps = len(rows), len(SETTINGS)
+    position, kinds = np.zeros(steps, np.uint32), np.zeros(steps, np.uint8)
+    default, protective = np.zeros(steps, np.int32), np.zeros(steps, np.int32)
+    for step, (_at, definitions) in enumerate(rows):
+        for setting, change in enumerate(definitions):
+            if change is None or change.value is None:
+                continue
+            members: Any = change.value
+            position[step, setting] = change.position
+            kinds[step, setting] = sum(1 << code for code, kind in enumerate(KINDS) if kind in members["kinds"])
+            default[step, setting] = _value(setting, members["default"], codes)
+            protective[step, setting] = _value(setting, members["protective"], codes)
+    return CatalogSteps(np.array([at for at, _ in rows], np.int64), position, kinds, default, protective)
+
+
+def _value(setting: int, value: JsonValue, codes: Codes) -> int:
+    if setting < len(POLICY) and setting != RESIDENCY:
+        return codes.bits(value)
+    return NULL if value is None else codes.value(setting, value)
+
+
+assert SETTINGS[OWNER_CODE] == OWNER, "both links are coded as one"
+assert SETTINGS[ATTACHED_CODE] == ATTACHED_TO, "both links are coded as one"

@@ -1,0 +1,126 @@
+"""A ledger's policy index, compiled anew: everything is read once, in as many threads as help, and folded as a whole.
+
+Reading and scanning leave Python's lock alone, so threads do what processes would, without handing anything over.
+`by_fold` makes the same, slowly. Proved by tests/audit/index/test_compile.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+
+from ledger.errors import LedgerCorrupt
+from ledger.store import Ledger
+from ledger.subjects import CATALOG_SUBJECT
+from projections.audit.index.building import both_catalogs
+from projections.audit.index.by_fold import axes
+from projections.audit.index.codes import Codes
+from projections.audit.index.columns import Columns, Names
+from projections.audit.index.compiling import Compiling, grown, since_of
+from projections.audit.index.gathering import Gathering
+from projections.audit.index.layout import CatalogSteps, PolicyIndex, Subjects, UInt64s
+from projections.audit.index.parsing import Parser
+from projections.audit.index.pinning import pin_of
+from projections.audit.index.slots import slots_for, with_more
+from projections.changes import read_assertions
+from projections.pins import IN_FORCE, KnownAt, Pin
+
+READ_EVENTS: Final = 4_000
+"""Positions read at a time, in a transaction of their own: a long one keeps SQLite's log growing, and so much of them
+stays in a processor's cache until it has been scanned."""
+THREADS: Final = 2
+
+Progress = Callable[[int, int], None]
+"""Told how many events are read, and of how many."""
+
+
+def compile_index(
+    ledger: Ledger,
+    known_at: KnownAt = IN_FORCE,
+    pin: Pin | None = None,
+    progress: Progress | None = None,
+    *,
+    read_events: int = READ_EVENTS,
+) -> PolicyIndex:
+    """The index of `ledger` at `pin` (None: its head): in force, as known at an instant (µs), or now (None).
+
+    Raises `LedgerCorrupt` at an event that cannot be read, and `LedgerUnavailable`.
+    """
+    pin = pin or pin_of(ledger)
+    columns, slots = _read(ledger, pin.position, progress or (lambda _done, _all: None), read_events)
+    named = _subjects(columns.names, slots)
+    codes = Codes(named)
+    catalogs = read_catalogs(ledger, known_at, pin, codes)
+    since = np.concatenate([[0], since_of(columns)])
+    compiling = Compiling(columns, known_at, codes, np.arange(len(named), dtype=np.int32))
+    del columns
+    compiled = compiling.compiled()
+    # A definition's default may be a subject that nobody else names.
+    subjects = with_more(named, *codes.subjects())
+    return PolicyIndex(
+        pin=pin,
+        known_at=known_at,
+        subjects=subjects,
+        slices=grown(compiled.slices, len(subjects)),
+        links=compiled.links,
+        policies=compiled.policies,
+        models=compiled.models,
+        catalog=catalogs[0],
+        later_catalog=catalogs[1],
+        texts=codes.texts(),
+        said=compiled.said,
+        since=since,
+    )
+
+
+def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
+    entries = [entry for entry in ledger.stream(CATALOG_SUBJECT) if entry.position <= pin.position]
+    return both_catalogs(*axes(read_assertions(entries), known_at), codes)
+
+
+def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[Columns, UInt64s | None]:
+    """All events, and the hash table of their names if there is one."""
+    parser, gathering = Parser(ledger.origin), Gathering(until)
+    stopped, lock = threading.Event(), threading.Lock()
+    done = 0
+
+    def read(share: Sequence[int]) -> None:
+        nonlocal done
+        for after in share:
+            if stopped.is_set():
+                break
+            end = min(after + read_events, until)
+            found = parser.parse(ledger.recorder.leaves(after, end))
+            if not np.array_equal(found.position, np.arange(after + 1, end + 1)):
+                raise LedgerCorrupt(
+                    f"the events behind position {after} do not say that they belong there; look at them"
+                )
+            gathering.put(after, found)
+            with lock:
+                done += end - after
+                progress(done, until)
+
+    # Each thread its own stretch: neighbouring pages of the table are then read by one.
+    starts = range(0, until, read_events)
+    share = max(1, -(-len(starts) // THREADS))
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            shares = [starts[at : at + share] for at in range(0, len(starts), share)]
+            for _share in pool.map(read, shares):
+                pass
+        finally:
+            # One that failed, or was interrupted, ends the others.
+            stopped.set()
+    return gathering.columns(), gathering.slots
+
+
+def _subjects(names: Names, slots: UInt64s | None) -> Subjects:
+    """With the codes that the names' rows are."""
+    offsets = np.append(names.starts, len(names.bytes))
+    if slots is None:
+        slots = slots_for(names.kinds, offsets, names.bytes)
+    return Subjects(names.kinds, offsets, names.bytes, slots)

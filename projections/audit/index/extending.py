@@ -1,0 +1,132 @@
+"""What an index needs to come to a later pin: only the subjects of which anything was said since are compiled anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.errors import LedgerCorrupt
+from ledger.store import Ledger
+from projections.audit.index.codes import Codes
+from projections.audit.index.columns import Columns, Names
+from projections.audit.index.compile import read_catalogs
+from projections.audit.index.compiling import Compiling, since_of
+from projections.audit.index.files import PATCHED
+from projections.audit.index.gathering import Gathering, in_position_order
+from projections.audit.index.layout import MODEL, CatalogSteps, PolicyIndex
+from projections.audit.index.parsing import Parser
+from projections.audit.index.slots import hashes_of, place
+from projections.pins import Pin
+
+
+class NoRoom(Exception):
+    """So many subjects are new that the index is better compiled anew."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """`more`: name of a stored array (see `files`) → the rows behind those there are."""
+
+    pin: Pin
+    more: dict[str, NDArray[Any]]
+    catalogs: tuple[CatalogSteps, CatalogSteps]
+
+
+def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
+    """`index`: mapped for writing privately; its slots are written to. Raises `NoRoom`, `LedgerCorrupt`."""
+    parser = Parser(ledger.origin)
+    news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
+    if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
+        raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
+    columns = _histories(ledger, parser, news, pin)
+    codes = Codes(index.subjects, index.texts)
+    names = columns.names
+    codes_of_names = np.array([codes.subject(reference) for reference in _texts(names)], np.int32)
+    compiled = Compiling(columns, index.known_at, codes, codes_of_names).compiled()
+    catalogs = read_catalogs(ledger, index.known_at, pin, codes)
+    kinds, offsets, together = codes.subjects()
+    if (len(index.subjects) + len(kinds)) * 4 > len(index.subjects.slots) * 3:
+        raise NoRoom
+    places = place(index.subjects.slots, hashes_of(kinds, offsets, together), len(index.subjects))
+    texts, before = codes.texts(), index.texts
+    slices, old, said = compiled.slices, index.slices, compiled.said
+    touched = np.unique(columns.subject[columns.subject >= 0])
+    models = columns.names.kinds == MODEL
+    shift = np.where(models, len(index.models.at), len(index.policies.at))
+    later_of = np.flatnonzero(slices.later >= 0)[np.argsort(slices.later[slices.later >= 0])]
+    patches = np.stack(
+        [
+            codes_of_names,
+            slices.link_start.astype(np.int64) + len(index.links.at),
+            slices.link_count,
+            slices.state_start + shift,
+            slices.state_count,
+            np.where(slices.later >= 0, slices.later + len(old.later_link_start), -1),
+            np.where(slices.said_of >= 0, slices.said_of + len(index.said.start), -1),
+        ],
+        axis=1,
+    )[touched]
+    new = np.zeros((len(kinds), len(PATCHED)), np.int64)
+    new[:, 4:] = -1
+    more: dict[str, NDArray[Any]] = {
+        "subjects.kinds": kinds,
+        "subjects.reference_offsets": offsets[1:] + index.subjects.reference_offsets[-1],
+        "subjects.references": together,
+        "patches.slots": np.stack([places.astype(np.uint64), index.subjects.slots[places]], axis=1),
+        "patches.subjects": patches,
+        **{f"slices.{name}": new[:, column] for column, name in enumerate(PATCHED)},
+        "slices.later_link_start": slices.later_link_start + np.uint32(len(index.links.at)),
+        "slices.later_link_count": slices.later_link_count,
+        "slices.later_state_start": slices.later_state_start + shift[later_of].astype(np.uint32),
+        "slices.later_state_count": slices.later_state_count,
+        "links.at": compiled.links.at,
+        "links.target": compiled.links.target,
+        "links.position": compiled.links.position,
+        "policies.at": compiled.policies.at,
+        "policies.states": compiled.policies.states,
+        "policies.regions": compiled.policies.regions,
+        "policies.positions": compiled.policies.positions,
+        "models.at": compiled.models.at,
+        "models.values": compiled.models.values,
+        "models.positions": compiled.models.positions,
+        "texts.offsets": texts.offsets[len(before.offsets) :],
+        "texts.bytes": texts.bytes[len(before.bytes) :],
+        "texts.set_offsets": texts.set_offsets[len(before.set_offsets) :],
+        "texts.members": texts.members[len(before.members) :],
+        "said.start": said.start + np.uint32(len(index.said.position)),
+        "said.count": said.count,
+        "said.position": said.position,
+        "said.recorded_at": said.recorded_at,
+        "said.setting": said.setting,
+        "said.effective_from": said.effective_from,
+        "said.effective_until": said.effective_until,
+        "said.retracts": said.retracts,
+        "since": since_of(news),
+    }
+    return Extension(pin, more, catalogs)
+
+
+def _histories(ledger: Ledger, parser: Parser, news: Columns, pin: Pin) -> Columns:
+    """Everything that was ever said about the subjects of `news`, in position order."""
+    once = Gathering(len(news.position))
+    once.put(0, news)
+    found = once.columns()
+    wanted = np.unique(found.subject[found.subject >= 0])
+    leaves = ledger.recorder.leaves_of(_texts(found.names.taken(wanted)), pin.position)
+    if not leaves:
+        return Gathering(0).columns()
+    histories = parser.parse(leaves)
+    gathering = Gathering(len(histories.position))
+    gathering.put(0, histories)
+    return in_position_order(gathering.columns())
+
+
+def _texts(names: Names) -> list[str]:
+    whole = names.bytes.tobytes()
+    return [
+        whole[start : start + length].decode()
+        for start, length in zip(names.starts.tolist(), names.lengths.tolist(), strict=True)
+    ]

@@ -1,0 +1,264 @@
+"""An index in a folder: one file of bytes for each array, and a manifest that says how much of each counts.
+
+A file only ever grows at its end, and the manifest, replaced as one, names its length and its CRC-32; so whoever is
+killed at any moment leaves what was there before or what is there now. What changes of subjects that were there already
+is a log of patches, applied when the arrays are mapped (privately: nobody writes into what others read). Each time an
+index is compiled anew it gets a folder of its own, a *generation*.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import secrets
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projections.audit.index.layout import (
+    FORMAT,
+    CatalogSteps,
+    Links,
+    Models,
+    Policies,
+    PolicyIndex,
+    Said,
+    Slices,
+    Subjects,
+    Texts,
+)
+from projections.pins import KnownAt, Pin
+
+MANIFEST: Final = "manifest.json"
+_PARTS: Final[Mapping[str, type[Any]]] = {
+    "subjects": Subjects,
+    "slices": Slices,
+    "links": Links,
+    "policies": Policies,
+    "models": Models,
+    "texts": Texts,
+    "said": Said,
+}
+PATCHED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "said_of")
+"""The columns of Slices by subject: a patch of subjects is int64[7], a code and then these."""
+_SUBJECT_PATCHES: Final = "patches.subjects"
+_SLOT_PATCHES: Final = "patches.slots"
+"""uint64[2]: a place, and what is there."""
+_THREADS: Final = 2
+
+Array = NDArray[Any]
+
+
+class NotUsable(Exception):
+    """What is stored is not to be used, for the reason given: as a half-sentence that ends a message."""
+
+
+def arrays_of(index: PolicyIndex) -> dict[str, Array]:
+    """Name → array, of all that are stored as files."""
+    found = {
+        f"{part}.{field.name}": getattr(getattr(index, part), field.name)
+        for part, type_ in _PARTS.items()
+        for field in fields(type_)
+    }
+    return found | {
+        "since": index.since,
+        _SUBJECT_PATCHES: np.zeros((0, 1 + len(PATCHED)), np.int64),
+        _SLOT_PATCHES: np.zeros((0, 2), np.uint64),
+    }
+
+
+class Stored:
+    """One generation of an index, as its manifest says it is."""
+
+    def __init__(self, folder: Path, body: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.body = body
+        self.pin = Pin(*body["pin"])
+        self.known_at: KnownAt = body["known_at"]
+
+    @property
+    def generation(self) -> Path:
+        return self.folder / str(self.body["generation"])
+
+    def rows(self, name: str) -> int:
+        return int(self.body["arrays"][name]["shape"][0])
+
+    def verify(self) -> None:
+        """Raises `NotUsable` where a file is not what was written."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for name, sound in zip(self.body["arrays"], pool.map(self._is_sound, self.body["arrays"]), strict=True):
+                if not sound:
+                    raise NotUsable(f"its file {name} is not what was written")
+
+    def _is_sound(self, name: str) -> bool:
+        array = self._map(name)
+        return zlib.crc32(array.reshape(-1).view(np.uint8).data) == int(self.body["arrays"][name]["crc32"])
+
+    def _map(self, name: str) -> Array:
+        entry = self.body["arrays"][name]
+        shape, dtype = tuple(entry["shape"]), np.dtype(entry["dtype"])
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        try:
+            with (self.generation / name).open("rb") as file:
+                length = math.prod(shape) * dtype.itemsize
+                mapped = mmap.mmap(file.fileno(), length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+            return np.frombuffer(mapped, dtype).reshape(shape)
+        except (OSError, ValueError) as error:
+            raise NotUsable(f"its file {name} cannot be mapped") from error
+
+    def index(self) -> PolicyIndex:
+        """Mapped. Raises `NotUsable`."""
+        arrays = {name: self._map(name) for name in self.body["arrays"]}
+        patches, slots = arrays.pop(_SUBJECT_PATCHES), arrays.pop(_SLOT_PATCHES)
+        for place, name in enumerate(PATCHED, 1):
+            column = arrays[f"slices.{name}"]
+            column[patches[:, 0]] = patches[:, place].astype(column.dtype)
+        arrays["subjects.slots"][slots[:, 0].astype(np.int64)] = slots[:, 1]
+        parts = {
+            part: type_(**{field.name: arrays[f"{part}.{field.name}"] for field in fields(type_)})
+            for part, type_ in _PARTS.items()
+        }
+        catalogs = [
+            CatalogSteps(
+                *(
+                    np.array(steps[field.name], _CATALOG_TYPES[field.name]).reshape(_shape(field.name))
+                    for field in fields(CatalogSteps)
+                )
+            )
+            for steps in self.body["catalogs"]
+        ]
+        return PolicyIndex(
+            pin=self.pin,
+            known_at=self.known_at,
+            catalog=catalogs[0],
+            later_catalog=catalogs[1],
+            since=arrays["since"],
+            **parts,
+        )
+
+
+_CATALOG_TYPES: Final[Mapping[str, type[np.generic]]] = {
+    "at": np.int64,
+    "position": np.uint32,
+    "kinds": np.uint8,
+    "default": np.int32,
+    "protective": np.int32,
+}
+
+
+def _shape(column: str) -> tuple[int, ...]:
+    return (-1,) if column == "at" else (-1, 12)
+
+
+def load(folder: Path) -> Stored | None:
+    """What is stored in `folder`; None where nothing is. Raises `NotUsable`, and `OSError`."""
+    try:
+        text = (folder / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        whole = json.loads(text)
+        body = whole["body"]
+        if whole["format"] != FORMAT:
+            raise NotUsable("it is of another format")
+        if zlib.crc32(_written(body)) != whole["crc32"]:
+            raise NotUsable("its manifest is not what was written")
+        return Stored(folder, body)
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotUsable("its manifest cannot be read") from error
+
+
+def write(folder: Path, index: PolicyIndex) -> Stored:
+    """A new generation, which takes the place of what is there. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generation = f"generation-{secrets.token_hex(8)}"
+    (folder / generation).mkdir()
+    try:
+        arrays = {}
+        for name, array in arrays_of(index).items():
+            content = np.ascontiguousarray(array)
+            flat = content.reshape(-1).view(np.uint8)
+            with (folder / generation / name).open("wb") as file:
+                file.write(flat.data)
+            arrays[name] = {"dtype": content.dtype.str, "shape": list(content.shape), "crc32": zlib.crc32(flat.data)}
+        return _replace(folder, {"generation": generation, "arrays": arrays, **_rest(index)})
+    except BaseException:
+        shutil.rmtree(folder / generation, ignore_errors=True)
+        raise
+
+
+def append(stored: Stored, more: Mapping[str, Array], pin: Pin, catalogs: tuple[CatalogSteps, CatalogSteps]) -> Stored:
+    """`more`: name → rows to come behind those there are. Raises `OSError`; the caller sees to it that nobody else
+    does the same at the same time."""
+    arrays = dict(stored.body["arrays"])
+    for name, array in more.items():
+        entry = arrays[name]
+        content = np.ascontiguousarray(array, np.dtype(entry["dtype"]))
+        if not len(content):
+            continue
+        flat = content.reshape(-1).view(np.uint8)
+        row_bytes = flat.nbytes // len(content)
+        # Over what somebody who was killed may have left behind.
+        with (stored.generation / name).open("r+b") as file:
+            file.seek(entry["shape"][0] * row_bytes)
+            file.write(flat.data)
+        arrays[name] = {
+            **entry,
+            "shape": [entry["shape"][0] + len(content), *entry["shape"][1:]],
+            "crc32": zlib.crc32(flat.data, entry["crc32"]),
+        }
+    body = {"generation": stored.body["generation"], "arrays": arrays, "pin": list(pin), "known_at": stored.known_at}
+    return _replace(stored.folder, body | {"catalogs": [_catalog(steps) for steps in catalogs]})
+
+
+def _rest(index: PolicyIndex) -> dict[str, Any]:
+    catalogs = [_catalog(steps) for steps in (index.catalog, index.later_catalog)]
+    return {"pin": list(index.pin), "known_at": index.known_at, "catalogs": catalogs}
+
+
+def _catalog(steps: CatalogSteps) -> dict[str, Any]:
+    return {field.name: getattr(steps, field.name).tolist() for field in fields(CatalogSteps)}
+
+
+def _replace(folder: Path, body: Mapping[str, Any]) -> Stored:
+    beside = folder / f".{MANIFEST}.{secrets.token_hex(4)}"
+    try:
+        whole = {"format": FORMAT, "crc32": zlib.crc32(_written(body)), "body": body}
+        beside.write_text(json.dumps(whole))
+        beside.replace(folder / MANIFEST)
+    finally:
+        beside.unlink(missing_ok=True)
+    return Stored(folder, body)
+
+
+def _written(body: Any) -> bytes:
+    return json.dumps(body, sort_keys=True).encode()
+
+
+def clear_others(stored: Stored) -> None:
+    """Takes away the generations that no manifest names any more. Who has mapped one keeps it until he lets it go."""
+    for other in _generations(stored.folder):
+        if other != stored.generation:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _generations(folder: Path) -> Iterator[Path]:
+    for name in os.listdir(folder):
+        if name.startswith("generation-"):
+            yield folder / name
+
+
+def remove(folder: Path) -> None:
+    """Takes an index away as far as that can be: its manifest first, so that nobody begins to read it."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,114 @@
+"""The hash of a subject, of which its code is found: 64 bits over its kind and its bare id's UTF-8 bytes.
+
+A record names bare ids of a known kind, so no reference has to be put together to look one up. The id's bytes are taken
+as little-endian words of eight, the last one filled with zeros; the length is mixed in first, so that filling is never
+mistaken for content. It need not withstand anybody's malice: whoever looks a subject up compares its bytes.
+
+Three forms of one function: `hash_id` for one id in Python, `hash_ids` for many (by compiled code if there is any, else
+in NumPy), `hash_at` to be compiled by Numba (uncompiled, NumPy's scalars would warn of the overflow that is wanted
+here). Proved by tests/audit/index/test_hashing.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projections.audit.kernel.compiled import AVAILABLE, compiled
+
+KIND_SEEDS: Final = (
+    0x9E3779B97F4A7C15,
+    0xC2B2AE3D27D4EB4F,
+    0x165667B19E3779F9,
+    0xD6E8FEB86659FD93,
+    0xA0761D6478BD642F,
+    0xE7037ED1A0B428DB,
+)
+"""By kind code (see `layout.KINDS`)."""
+MULTIPLIER: Final = 0xFF51AFD7ED558CCD
+FINAL: Final = 0xC4CEB9FE1A85EC53
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
+_SEEDS: Final = np.array(KIND_SEEDS, np.uint64)
+
+Bytes = NDArray[np.uint8]
+Hashes = NDArray[np.uint64]
+
+
+def hash_id(kind: int, id_: bytes) -> int:
+    """`kind`: its code; `id_`: the bare id."""
+    mixed = (KIND_SEEDS[kind] ^ len(id_)) * MULTIPLIER & _MASK
+    for at in range(0, len(id_), 8):
+        mixed = (mixed ^ int.from_bytes(id_[at : at + 8], "little")) * MULTIPLIER & _MASK
+        mixed ^= mixed >> 29
+    mixed = mixed * FINAL & _MASK
+    return mixed ^ mixed >> 32
+
+
+def hash_ids(kinds: NDArray[np.uint8], buffer: Bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Hashes:
+    """The hashes of the ids buffer[starts[i] : starts[i] + lengths[i]] of kinds[i]."""
+    if AVAILABLE:
+        hashes = np.empty(len(starts), np.uint64)
+        _hash_all(kinds, buffer, starts, lengths, hashes)
+        return hashes
+    return _hash_words(kinds, buffer, starts, lengths)
+
+
+def _hash_words(
+    kinds: NDArray[np.uint8], buffer: Bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> Hashes:
+    # Eight zeros more, so that a word may begin at any byte.
+    padded = np.concatenate([buffer, np.zeros(8, np.uint8)])
+    words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
+    multiplier = np.uint64(MULTIPLIER)
+    mixed = (_SEEDS[kinds] ^ lengths.astype(np.uint64)) * multiplier
+    rows: NDArray[np.intp] = np.flatnonzero(lengths > 0)
+    at = 0
+    while len(rows):
+        left = lengths[rows] - at
+        word = words[starts[rows] + at]
+        short = left < 8
+        # What stands behind the id's end is not the id's.
+        keep = (np.uint64(1) << (left[short].astype(np.uint64) * np.uint64(8))) - np.uint64(1)
+        word[short] &= keep
+        new = (mixed[rows] ^ word) * multiplier
+        mixed[rows] = new ^ new >> np.uint64(29)
+        rows = rows[left > 8]
+        at += 8
+    mixed *= np.uint64(FINAL)
+    return mixed ^ mixed >> np.uint64(32)
+
+
+def hash_at(kind: int, buffer: Bytes, start: int, length: int) -> np.uint64:
+    """The hash of buffer[start : start + length], for Numba: `njit(hash_at)`."""
+    multiplier = np.uint64(MULTIPLIER)
+    mixed = (_SEEDS[kind] ^ np.uint64(length)) * multiplier
+    at = 0
+    while at < length:
+        word = np.uint64(0)
+        shift = np.uint64(0)
+        for index in range(start + at, start + min(at + 8, length)):
+            word |= np.uint64(buffer[index]) << shift
+            shift += np.uint64(8)
+        mixed = (mixed ^ word) * multiplier
+        mixed ^= mixed >> np.uint64(29)
+        at += 8
+    mixed *= np.uint64(FINAL)
+    hashed: np.uint64 = mixed ^ (mixed >> np.uint64(32))
+    return hashed
+
+
+_hash_at = compiled(hash_at)
+
+
+@compiled
+def _hash_all(
+    kinds: NDArray[np.uint8],
+    buffer: Bytes,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    hashes: Hashes,
+) -> None:
+    for row in range(len(starts)):
+        hashes[row] = _hash_at(kinds[row], buffer, starts[row], lengths[row])

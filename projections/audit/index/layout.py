@@ -1,0 +1,302 @@
+"""The arrays of a policy index: what decisions rest on, for every subject over all of valid time, at one pin.
+
+How a row of a log is decided with it (the meaning is `projections.check`; this is where its states are found):
+
+1. An id of the record becomes a subject's code: `hashing` gives its hash, `Subjects.slots` the codes to try, and the
+   bytes decide. A record may name a subject that has no code: nothing was ever said of it, so of all its settings it
+   has nothing of its own, and only the catalog counts. (It still governs under its own name.) A code tells nothing
+   else: subjects without any history have codes, too, where others name them.
+2. `links` of a key or project are its `owner`, of an account its `attached_to`. A link's target is a code again, of
+   any kind, also of one that cannot govern (`OTHER_KIND`).
+3. `policies` of an org or account are its six settings of `check.POLICY`; `models` of a model the four of
+   `check.OF_MODEL`.
+4. `catalog` says of each setting in `SETTINGS` whether it was defined then, for which kinds, its default and its
+   protective value. So `state.effective` is: not defined → `undefined`; the subject's kind not in the definition's
+   `kinds` → the default (`not_applicable`), whatever the subject has; UNSET or CLEARED → the default; else its value.
+
+A subject's rows in a table are a slice: rows start[code] .. start[code] + count[code] - 1, ascending by `at` (µs). A
+row holds from its `at` until the next row's; before the first row everything is UNSET. A slice may be empty.
+Neighbouring rows differ. Slices lie anywhere in their table, in no order, with gaps of no meaning between them.
+
+Two axes. Everything above is the axis that was asked for: in force, as known at an instant, or now. Beside it is the
+`later` one, everything known at the pin: `Slices.later[code]` is -1 where it is the same as the asked one (nearly
+always), else a row of the `later_*` columns, which are slices of the same tables. `later_catalog` has the same `at` as
+`catalog`; at a step where their positions are the same, they are. (In force the first step usually differs: before a
+ledger was begun nothing was known, while now its definitions hold from the beginning of time.) If all subjects that a
+decision looked at have -1, and the two catalogs are the same at its step, hindsight agrees.
+
+Positions are those of the deciding events: of a change, or where a setting is CLEARED of the clear (`cleared_by`); 0
+where it is UNSET. `SettingState.newest` is then: explicit → this position; a default → the definition's position, or
+this one if the setting is CLEARED and it is higher; `not_applicable` → the definition's.
+
+Enforcement lag (`check._late`): `since[position]` is max(recorded_at, effective_from) of the event at that position.
+`States.taken_back` needs what was said about subjects of which anything was retracted: `said_of[code]` is -1 for all
+others (nothing was ever taken back), else a row of `Said.start` and `Said.count`, a slice of its assertions about
+settings in `SETTINGS`, in position order. `fold.retraction_of_decided` on those with recorded_at <= known_at is it.
+
+Instants are µs since 1970. Pure: no clock, no database, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projections.audit.index.hashing import hash_id
+from projections.check import OF_MODEL, POLICY
+from projections.pins import KnownAt, Pin
+
+FORMAT: Final = 1
+"""Of everything here and of the files in `store`. An index of another format is compiled anew."""
+
+KINDS: Final = ("account", "org", "project", "key", "model")
+"""Kind code → kind. Bit 1 << code of a definition's `kinds` stands for it."""
+ACCOUNT: Final = 0
+ORG: Final = 1
+PROJECT: Final = 2
+KEY: Final = 3
+MODEL: Final = 4
+OTHER_KIND: Final = 5
+"""What something is attached to or owned by and is of no kind of `KINDS`: governs nothing, leads nowhere."""
+PREFIX_LENGTHS: Final = (8, 4, 8, 4, 6, 0)
+"""Kind code → bytes before the bare id in the reference: `account:` has 8. The id of an OTHER_KIND is all of it."""
+
+OWNER: Final = "owner"
+ATTACHED_TO: Final = "attached_to"
+SETTINGS: Final = (*POLICY, *OF_MODEL, OWNER, ATTACHED_TO)
+"""Setting code → setting: 0-5 of the governing subject, 6-9 of the model, 10 `owner`, 11 `attached_to`."""
+TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = range(6)
+HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = range(6, 10)
+OWNER_CODE: Final = 10
+ATTACHED_CODE: Final = 11
+
+# Codes of a setting in `Policies.states`: three bits, setting code × 3 to the left.
+BIT_UNSET: Final = 0
+BIT_CLEARED: Final = 1
+BIT_FALSE: Final = 2
+BIT_TRUE: Final = 3
+BIT_OTHER: Final = 4
+"""A value that is neither: for RESIDENCY always, whose value is in `Policies.regions`. In the catalog null as well."""
+
+# Codes of int32 columns. What is not negative is a value: HOSTED or PASSED_THROUGH, or the code of a text, of a set of
+# regions, of a subject.
+UNSET: Final = -1
+CLEARED: Final = -2
+NULL: Final = -3
+"""Only of defaults and protective values."""
+OTHER: Final = -4
+"""A value that is none of its setting's type: no text, no reference. Neither null, nor equal to anything. Of a set of
+regions never (what is none counts as the empty one); of hosting a text that is neither of the two."""
+HOSTED: Final = 0
+PASSED_THROUGH: Final = 1
+EMPTY_SET: Final = 0
+"""The code of the empty set of regions."""
+
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+UInt8s = NDArray[np.uint8]
+UInt32s = NDArray[np.uint32]
+UInt64s = NDArray[np.uint64]
+
+POSITION_MAX: Final = 2**32 - 1
+"""Positions are uint32. A ledger of more events needs another format."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """n subjects, with codes 0 .. n-1.
+
+    kinds: uint8[n], kind codes. reference_offsets: int64[n + 1] into references: uint8[…], the full references
+    (`org:acme`) in UTF-8, one behind the other; the bare id begins PREFIX_LENGTHS[kind] bytes later.
+    slots: uint64[2^k], an open-addressing hash table, never more than three quarters full. With h the hash of a kind
+    and id: look at slots[h & (2^k - 1)] and from there on upwards, round the end, until a slot is 0 (no such subject).
+    A slot is (h >> 32) << 32 | (code + 1): where the upper halves agree, compare kind and bytes.
+    """
+
+    kinds: UInt8s
+    reference_offsets: Int64s
+    references: UInt8s
+    slots: UInt64s
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def reference(self, code: int) -> str:
+        start, end = self.reference_offsets[code], self.reference_offsets[code + 1]
+        return self.references[start:end].tobytes().decode()
+
+    def code(self, reference: str) -> int | None:
+        """The code of a full reference, if it has one. For single questions: see `hashing` for many."""
+        return self.code_of(*kind_and_id(reference))
+
+    def code_of(self, kind: int, id_: bytes) -> int | None:
+        slots, mask = self.slots, len(self.slots) - 1
+        hashed = hash_id(kind, id_)
+        at = hashed & mask
+        while entry := int(slots[at]):
+            code = (entry & 0xFFFFFFFF) - 1
+            if entry >> 32 == hashed >> 32 and self.kinds[code] == kind:
+                start = self.reference_offsets[code] + PREFIX_LENGTHS[kind]
+                if self.references[start : self.reference_offsets[code + 1]].tobytes() == id_:
+                    return code
+            at = (at + 1) & mask
+        return None
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Where a subject's rows are: all uint32[n] but later and said_of, which are int32[n].
+
+    link_*: in Links, for keys, projects and accounts. state_*: in Policies for accounts and orgs, in Models for models.
+    later: a row of the later_* (uint32[m]) or -1: see the module. said_of: a row of Said.start and Said.count, or -1.
+    """
+
+    link_start: UInt32s
+    link_count: UInt32s
+    state_start: UInt32s
+    state_count: UInt32s
+    later: Int32s
+    said_of: Int32s
+    later_link_start: UInt32s
+    later_link_count: UInt32s
+    later_state_start: UInt32s
+    later_state_count: UInt32s
+
+
+@dataclass(frozen=True)
+class Links:
+    """at: int64[rows], µs. target: int32[rows], a subject's code, UNSET, CLEARED or OTHER. position: uint32[rows]."""
+
+    at: Int64s
+    target: Int32s
+    position: UInt32s
+
+
+@dataclass(frozen=True)
+class Policies:
+    """at: int64[rows], µs. states: uint32[rows], a BIT_* code for each setting of POLICY, three bits each: setting s is
+    states >> 3 * s & 7. regions: int32[rows], the code of a set, UNSET or CLEARED. positions: uint32[rows, 6], in the
+    order of POLICY."""
+
+    at: Int64s
+    states: UInt32s
+    regions: Int32s
+    positions: UInt32s
+
+
+@dataclass(frozen=True)
+class Models:
+    """at: int64[rows], µs. values: int32[rows, 4], in the order of OF_MODEL: HOSTED, PASSED_THROUGH or OTHER; a text's
+    code or OTHER; a text's code or OTHER; a set's code; each also UNSET or CLEARED. positions: uint32[rows, 4]."""
+
+    at: Int64s
+    values: Int32s
+    positions: UInt32s
+
+
+@dataclass(frozen=True)
+class CatalogSteps:
+    """The definitions of all SETTINGS: row i holds from at[i] (int64[steps], µs) on. At least one row, the first at
+    BEGINNING. Neighbours may be the same.
+
+    position: uint32[steps, 12], the definition's; 0: not defined then (`undefined`; the other columns are 0 there).
+    kinds: uint8[steps, 12], bit 1 << kind code. default, protective: int32[steps, 12]: for the five switches BIT_FALSE,
+    BIT_TRUE or BIT_OTHER (null or anything else); for RESIDENCY and MODEL_REGIONS a set's code, or NULL; for HOSTING
+    HOSTED, PASSED_THROUGH, OTHER or NULL; for PROVIDER and POLICY_URL a text's code, OTHER or NULL; for the links a
+    subject's code, OTHER or NULL.
+    """
+
+    at: Int64s
+    position: UInt32s
+    kinds: UInt8s
+    default: Int32s
+    protective: Int32s
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Providers, URLs and regions, and sets of regions. A text's code is its place among offsets: int64[texts + 1] into
+    bytes: uint8[…], UTF-8. Set s has the texts members[set_offsets[s] : set_offsets[s + 1]] (int32, int64[sets + 1]),
+    in the order in which they are answered. No text and no set is there twice; set 0 is empty."""
+
+    offsets: Int64s
+    bytes: UInt8s
+    set_offsets: Int64s
+    members: Int32s
+
+    @property
+    def texts(self) -> list[str]:
+        """By code: for a dict from texts to codes, and for answers."""
+        whole, offsets = self.bytes.tobytes(), self.offsets.tolist()
+        return [whole[start:end].decode() for start, end in pairwise(offsets)]
+
+    @property
+    def sets(self) -> list[tuple[int, ...]]:
+        """By code, the codes of the texts in it."""
+        offsets, members = self.set_offsets.tolist(), self.members.tolist()
+        return [tuple(members[start:end]) for start, end in pairwise(offsets)]
+
+
+@dataclass(frozen=True)
+class Said:
+    """Assertions about SETTINGS of subjects of which anything was retracted (also where the retraction is newer than
+    the index's known_at: it counts from its recorded_at on).
+
+    start, count: uint32[subjects with any], slices by `Slices.said_of`. Columns by row: position: uint32; recorded_at:
+    int64, µs; setting: uint8, its code; effective_from, effective_until: int64, µs (END: without end); retracts:
+    uint32, the position of the change that is taken back, 0 of a change (a retraction's effective times are 0).
+    """
+
+    start: UInt32s
+    count: UInt32s
+    position: UInt32s
+    recorded_at: Int64s
+    setting: UInt8s
+    effective_from: Int64s
+    effective_until: Int64s
+    retracts: UInt32s
+
+
+@dataclass(frozen=True)
+class PolicyIndex:
+    """Everything that decisions rest on, at `pin`, as known at `known_at` ("at": in force; None: at the pin).
+
+    since: int64[pin.position + 1], µs by position; since[0] is 0. The arrays may be mapped from files: never write to
+    them. The two catalogs have the same `at`.
+    """
+
+    pin: Pin
+    known_at: KnownAt
+    subjects: Subjects
+    slices: Slices
+    links: Links
+    policies: Policies
+    models: Models
+    catalog: CatalogSteps
+    later_catalog: CatalogSteps
+    texts: Texts
+    said: Said
+    since: Int64s
+
+
+def kind_code(reference: str) -> int:
+    kind, colon, _ = reference.partition(":")
+    return KINDS.index(kind) if colon and kind in KINDS else OTHER_KIND
+
+
+def kind_and_id(reference: str) -> tuple[int, bytes]:
+    """A full reference as it is hashed and compared."""
+    kind = kind_code(reference)
+    return kind, reference.encode()[PREFIX_LENGTHS[kind] :]
+
+
+def references(subjects: Subjects) -> Iterator[str]:
+    """All of them, by code."""
+    whole, offsets = subjects.references.tobytes(), subjects.reference_offsets.tolist()
+    for start, end in pairwise(offsets):
+        yield whole[start:end].decode()

@@ -1,0 +1,157 @@
+"""Leaves → columns, a great many at once.
+
+A leaf has one order of members and no white space (`ledger.codec`). So where there is Numba, `scanning` reads its bytes
+from the front to the end of what matters, and takes a leaf only if every byte outside the values is the one that the
+codec writes. Every other leaf (of an older version, with an escape in a value, and all of them without Numba) is read
+by `changes.read_assertion` like everywhere else. Proved by tests/audit/index/test_parsing.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from ledger.codec import SOURCE_PREFIX, position_of
+from ledger.errors import LedgerCorrupt
+from ledger.times import END
+from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, Names, is_link, is_raw
+from projections.audit.index.hashing import hash_ids
+from projections.audit.index.layout import (
+    BIT_FALSE,
+    BIT_OTHER,
+    BIT_TRUE,
+    KINDS,
+    OTHER_KIND,
+    PREFIX_LENGTHS,
+    SETTINGS,
+    Int64s,
+    UInt8s,
+)
+from projections.audit.index.scanning import COMPILED, ENDS, NUMBERS, SCANNED, STARTS, scan
+from projections.changes import Change, JsonValue, read_assertion
+
+_SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
+
+
+class Parser:
+    """Of one ledger's leaves. Safe to use from many threads."""
+
+    def __init__(self, origin: str, *, compiled: bool = COMPILED) -> None:
+        self._source = np.frombuffer(f'","source":"{SOURCE_PREFIX}{origin}","type":"inforce.'.encode(), np.uint8)
+        self._compiled = compiled
+
+    def parse(self, leaves: bytes) -> Columns:
+        """Leaves in position order, a line feed between each two. Raises `LedgerCorrupt`."""
+        buffer = np.frombuffer(leaves, np.uint8)
+        feeds = np.flatnonzero(buffer == 10)
+        starts, ends = np.concatenate([[0], feeds + 1]), np.concatenate([feeds, [len(leaves)]])
+        found = np.zeros((len(starts), SCANNED), np.int64)
+        fine = np.zeros(len(starts), np.bool_)
+        if self._compiled:
+            scan(buffer, starts, ends, self._source, found, fine)
+        return _Lines(leaves, found).columns(np.flatnonzero(~fine).tolist(), starts, ends)
+
+
+class _Lines:
+    """`found`: what `scanning` says of each; what it could not read is put there, and its texts behind the leaves'."""
+
+    def __init__(self, leaves: bytes, found: Int64s) -> None:
+        self._leaves = leaves
+        self._found = found
+        self._extra = bytearray()
+
+    def columns(self, others: list[int], starts: Int64s, ends: Int64s) -> Columns:
+        for row in others:
+            self._read(row, self._leaves[starts[row] : ends[row]])
+        # A word must fit behind the last one, too: see `_names`.
+        whole = b"".join([self._leaves, self._extra, bytes(8)]) if self._extra else self._leaves
+        buffer = np.frombuffer(whole, np.uint8)
+        position, recorded_at, start, until, setting_code, value_code, retracts = self._found[:, :NUMBERS].T
+        setting, value = setting_code.astype(np.uint8), value_code.astype(np.int32)
+        relevant = setting != NO_SETTING
+        linked = np.flatnonzero(is_link(setting) & (value >= 0))
+        raw: dict[bytes, int] = {}
+        value_starts, value_ends = self._found[:, STARTS + 1], self._found[:, ENDS + 1]
+        for row in np.flatnonzero(is_raw(setting) & (value >= 0)).tolist():
+            text = whole[value_starts[row] : value_ends[row]]
+            value[row] = raw.setdefault(text, len(raw))
+        subjects = np.flatnonzero(relevant)
+        subject = np.full(len(setting), -1, np.int32)
+        subject[subjects] = np.arange(len(subjects))
+        value[linked] = len(subjects) + np.arange(len(linked))
+        name_starts = np.concatenate([self._found[subjects, STARTS], value_starts[linked] + 1])
+        name_ends = np.concatenate([self._found[subjects, ENDS], value_ends[linked] - 1])
+        return Columns(
+            position=position.astype(np.uint32),
+            recorded_at=recorded_at.copy(),
+            start=start.copy(),
+            until=until.copy(),
+            setting=setting,
+            value=value,
+            retracts=retracts.astype(np.uint32),
+            subject=subject,
+            names=_names(buffer, name_starts, name_ends),
+            raw=list(raw),
+        )
+
+    def _read(self, row: int, leaf: bytes) -> None:
+        said = read_assertion(leaf)
+        code = _SETTING_CODES.get(said.setting, NO_SETTING)
+        start, until, value, retracts = said.recorded_at, END, IS_RETRACTION, 0
+        texts = [self._put(_subject(leaf).encode()), (0, 0)]
+        if not isinstance(said, Change):
+            retracts = position_of(said.retracts) or 0
+        else:
+            start, until = said.effective_from, END if said.effective_until is None else said.effective_until
+            if isinstance(said.value, dict):
+                # A definition: the catalog is read by itself.
+                code = NO_SETTING
+            value = _value(said.value)
+            texts[1] = self._put(msgspec.json.encode(said.value))
+        self._found[row] = (
+            *(said.position, said.recorded_at, start, until, code, value, retracts),
+            *(begin for begin, _ in texts),
+            *(end for _, end in texts),
+        )
+
+    def _put(self, text: bytes) -> tuple[int, int]:
+        start = len(self._leaves) + len(self._extra)
+        self._extra += text
+        return start, start + len(text)
+
+
+def _value(value: JsonValue) -> int:
+    """As `scanning` says it: for what is no switch only that there is one."""
+    if value is None:
+        return IS_CLEAR
+    return BIT_TRUE if value is True else BIT_FALSE if value is False else BIT_OTHER
+
+
+def _names(buffer: UInt8s, starts: Int64s, ends: Int64s) -> Names:
+    """A reference is followed by more of its leaf, or by what is behind all of them: a word fits over either."""
+    kinds = np.full(len(starts), OTHER_KIND, np.uint8)
+    words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
+    first = words[starts]
+    for code, kind in enumerate(KINDS):
+        prefix = f"{kind}:".encode()
+        mask = np.uint64((1 << 8 * len(prefix)) - 1)
+        kinds[(first & mask) == np.uint64(int.from_bytes(prefix, "little"))] = code
+    prefixes = np.array(PREFIX_LENGTHS, np.int64)[kinds]
+    hashes = hash_ids(kinds, buffer, starts + prefixes, ends - starts - prefixes)
+    return Names(kinds, hashes, buffer, starts, ends - starts)
+
+
+class _Subject(msgspec.Struct):
+    subject: str
+
+
+_decoder: Final = msgspec.json.Decoder(_Subject)
+
+
+def _subject(leaf: bytes) -> str:
+    try:
+        return _decoder.decode(leaf).subject
+    except msgspec.MsgspecError as error:
+        raise LedgerCorrupt("a stored event cannot be read: it has no subject") from error

@@ -1,0 +1,299 @@
+"""The bytes of leaves read in one pass, by compiled code: see `parsing`. Of no use uncompiled."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.times import END
+from projections.audit.index import columns, layout
+from projections.audit.index.layout import Int64s, UInt8s
+from projections.audit.kernel.compiled import AVAILABLE, compiled
+
+COMPILED: Final = AVAILABLE
+
+NUMBERS: Final = 7
+"""Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is
+no switch the value is only that there is one."""
+STARTS: Final = NUMBERS
+"""Then where the subject and the value begin: the value's JSON, a link's with its quotes."""
+ENDS: Final = NUMBERS + 2
+SCANNED: Final = NUMBERS + 4
+
+
+# Written out here, because what is compiled is kept until this file changes, whatever becomes of others.
+_KNOWN: Final = (
+    "training.opt_in",
+    "storage.inputs_outputs",
+    "caching.temporary",
+    "passthrough.allowed",
+    "residency.regions",
+    "network.private_only",
+    "model.hosting",
+    "model.provider",
+    "model.policy_url",
+    "model.regions",
+    "owner",
+    "attached_to",
+)
+_LINKS: Final = 10
+_NO_SETTING: Final = 255
+_IS_RETRACTION: Final = -1
+_IS_CLEAR: Final = -2
+_FALSE_BITS: Final = 2
+_TRUE_BITS: Final = 3
+_OTHER_BITS: Final = 4
+_END: Final = 253_402_300_800_000_000
+_DAY: Final = 86_400_000_000
+assert _KNOWN == layout.SETTINGS, "settings have the codes of the layout"
+assert layout.OWNER_CODE == _LINKS, "links come last"
+assert (columns.NO_SETTING, columns.IS_RETRACTION) == (_NO_SETTING, _IS_RETRACTION), "as there"
+assert columns.IS_CLEAR == _IS_CLEAR, "as there"
+assert (layout.BIT_FALSE, layout.BIT_TRUE, layout.BIT_OTHER) == (_FALSE_BITS, _TRUE_BITS, _OTHER_BITS), "as there"
+assert _END == END, "the end of time"
+
+
+def _bytes(text: str) -> UInt8s:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+_HEAD = _bytes('{"specversion":"1.0","id":"')
+_CHANGED = _bytes('setting.changed.v1","subject":"')
+_CLEARED = _bytes('setting.cleared.v1","subject":"')
+_RETRACTED = _bytes('change.retracted.v1","subject":"')
+_TIME = _bytes('","time":"')
+_SEQUENCE = _bytes('","sequence":"')
+_DATA = _bytes('","datacontenttype":"application/json","data":{"position":')
+_VERSION = _bytes(',"version":')
+_SETTING = _bytes(',"setting":"')
+_RETRACTS = _bytes(',"retracts":"')
+_SETTING_BEHIND = _bytes('","setting":"')
+_VALUE = _bytes('","value":')
+_FROM = _bytes(',"effective_from":"')
+_FROM_OF_CLEAR = _bytes('","effective_from":"')
+_UNTIL = _bytes('","effective_until":')
+_NULL = _bytes("null")
+_ACTOR = _bytes(',"actor":"')
+_ACTOR_OF_RETRACTION = _bytes('","actor":"')
+_TRUE = _bytes("true")
+_FALSE = _bytes("false")
+_ID: Final = 36
+_QUOTE, _BACKSLASH, _BRACKET, _BRACKET_END = b'"\\[]'
+_SETTINGS = _bytes("".join(_KNOWN))
+_SETTING_STARTS = np.cumsum(np.array([0, *map(len, _KNOWN)]))
+_LATER: Final = -(2**62)
+"""No instant: the text there is not one as the codec writes it."""
+
+
+@compiled
+def _past(buffer: UInt8s, at: int, end: int, literal: UInt8s) -> int:
+    """Behind the literal that stands at `at`, or -1 where another text does, or `at` is -1."""
+    if at < 0 or at + len(literal) > end:
+        return -1
+    for place in range(len(literal)):
+        if buffer[at + place] != literal[place]:
+            return -1
+    return at + len(literal)
+
+
+@compiled
+def _number(buffer: UInt8s, at: int, digits: int) -> int:
+    """-1: these are not all digits."""
+    number = 0
+    for place in range(at, at + digits):
+        digit = int(buffer[place]) - 48
+        if digit < 0 or digit > 9:
+            return -1
+        number = number * 10 + digit
+    return number
+
+
+@compiled
+def _instant(buffer: UInt8s, at: int, end: int) -> int:
+    """Of a text as `format_time` writes it, in µs, or _LATER. Days as in H. Hinnant, "chrono-compatible low-level date
+    algorithms", days_from_civil."""
+    if at < 0 or at + 27 > end:
+        return _LATER
+    year, month, day = _number(buffer, at, 4), _number(buffer, at + 5, 2), _number(buffer, at + 8, 2)
+    hour, minute = _number(buffer, at + 11, 2), _number(buffer, at + 14, 2)
+    second, micros = _number(buffer, at + 17, 2), _number(buffer, at + 20, 6)
+    if min(year, month, day, hour, minute, second, micros) < 0:
+        return _LATER
+    if buffer[at + 4] != 45 or buffer[at + 7] != 45 or buffer[at + 10] != 84 or buffer[at + 13] != 58:
+        return _LATER
+    if buffer[at + 16] != 58 or buffer[at + 19] != 46 or buffer[at + 26] != 90:
+        return _LATER
+    if month <= 2:
+        year -= 1
+        month += 9
+    else:
+        month -= 3
+    era = year // 400
+    of_era = year - era * 400
+    of_year = (153 * month + 2) // 5 + day - 1
+    days = era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+    return days * _DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
+
+
+@compiled
+def _text_end(buffer: UInt8s, at: int, end: int) -> int:
+    """Where the quote is that ends the text, or -1 where an escape comes before, or none is."""
+    if at < 0:
+        return -1
+    while at < end:
+        if buffer[at] == _QUOTE:
+            return at
+        if buffer[at] == _BACKSLASH:
+            return -1
+        at += 1
+    return -1
+
+
+@compiled
+def _value_end(buffer: UInt8s, at: int, end: int) -> int:
+    """Behind the value that begins at `at`, or -1 where it has an escape, or is none that an event can have."""
+    if at < 0 or at >= end:
+        return -1
+    if buffer[at] == _QUOTE:
+        closing = _text_end(buffer, at + 1, end)
+        return closing + 1 if closing >= 0 else -1
+    if buffer[at] == _BRACKET:
+        at += 1
+        while at < end and buffer[at] != _BRACKET_END:
+            if buffer[at] == _QUOTE:
+                at = _text_end(buffer, at + 1, end)
+                if at < 0:
+                    return -1
+            at += 1
+        return at + 1 if at < end else -1
+    # A switch or a number.
+    while at < end and buffer[at] != 44:
+        if buffer[at] == _QUOTE:
+            return -1
+        at += 1
+    return at
+
+
+@compiled
+def _setting(buffer: UInt8s, at: int, end: int) -> int:
+    for code in range(len(_SETTING_STARTS) - 1):
+        start = _SETTING_STARTS[code]
+        length = _SETTING_STARTS[code + 1] - start
+        if length == end - at:
+            same = True
+            for place in range(length):
+                if buffer[at + place] != _SETTINGS[start + place]:
+                    same = False
+                    break
+            if same:
+                return code
+    return _NO_SETTING
+
+
+@compiled
+def _id_position(buffer: UInt8s, at: int) -> int:
+    """The position that an event id carries, or -1 where it is none: 12 hexadecimal digits, a hyphen among them."""
+    if buffer[at + 8] != 45 or buffer[at + 13] != 45:
+        return -1
+    position = 0
+    for place in range(13):
+        if place != 8:
+            byte = int(buffer[at + place])
+            if 48 <= byte <= 57:
+                digit = byte - 48
+            elif 97 <= byte <= 102:
+                digit = byte - 87
+            else:
+                return -1
+            position = position * 16 + digit
+    return position
+
+
+@compiled
+def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, row: int) -> bool:
+    """Whether the leaf has the form; then row `row` of `found` is filled in."""
+    at = _past(buffer, start, end, _HEAD)
+    at = _past(buffer, at + _ID if at >= 0 else -1, end, source)
+    changed, cleared = _past(buffer, at, end, _CHANGED), _past(buffer, at, end, _CLEARED)
+    retracted = _past(buffer, at, end, _RETRACTED)
+    subject = max(changed, cleared, retracted)
+    subject_end = _text_end(buffer, subject, end)
+    at = _past(buffer, subject_end, end, _TIME)
+    recorded_at = _instant(buffer, at, end)
+    if recorded_at == _LATER:
+        return False
+    at = _past(buffer, at + 27, end, _SEQUENCE)
+    if at < 0 or at + 20 > end or _number(buffer, at, 10) != 0:
+        return False
+    position = _number(buffer, at + 10, 10)
+    at = _past(buffer, at + 20, end, _DATA)
+    if at < 0 or position <= 0:
+        return False
+    number = 0
+    while at < end and 48 <= buffer[at] <= 57:
+        number = number * 10 + int(buffer[at]) - 48
+        at += 1
+    if number != position:
+        return False
+    at = _past(buffer, at, end, _VERSION)
+    if at < 0:
+        return False
+    while at < end and 48 <= buffer[at] <= 57:
+        at += 1
+    retracts = 0
+    if retracted >= 0:
+        at = _past(buffer, at, end, _RETRACTS)
+        if at < 0 or at + _ID > end:
+            return False
+        retracts = _id_position(buffer, at)
+        at = _past(buffer, at + _ID, end, _SETTING_BEHIND)
+    else:
+        at = _past(buffer, at, end, _SETTING)
+    setting_end = _text_end(buffer, at, end)
+    if setting_end < 0 or retracts < 0:
+        return False
+    setting = _setting(buffer, at, setting_end)
+    value, value_start, value_end = _IS_RETRACTION, 0, 0
+    effective_from, until = recorded_at, _END
+    if retracted >= 0:
+        at = _past(buffer, setting_end, end, _ACTOR_OF_RETRACTION)
+    else:
+        if cleared >= 0:
+            value = _IS_CLEAR
+            at = _past(buffer, setting_end, end, _FROM_OF_CLEAR)
+        else:
+            value_start = _past(buffer, setting_end, end, _VALUE)
+            value_end = _value_end(buffer, value_start, end)
+            value = _OTHER_BITS
+            if value_end == _past(buffer, value_start, end, _TRUE):
+                value = _TRUE_BITS
+            elif value_end == _past(buffer, value_start, end, _FALSE):
+                value = _FALSE_BITS
+            at = _past(buffer, value_end, end, _FROM)
+            if _LINKS <= setting < _NO_SETTING and at >= 0 and buffer[value_start] != _QUOTE:
+                return False
+        effective_from = _instant(buffer, at, end)
+        at = _past(buffer, at + 27 if at >= 0 else -1, end, _UNTIL)
+        if effective_from == _LATER or at < 0 or at >= end:
+            return False
+        if buffer[at] == _QUOTE:
+            until = _instant(buffer, at + 1, end)
+            if until == _LATER or at + 28 >= end or buffer[at + 28] != _QUOTE:
+                return False
+            at += 29
+        else:
+            at = _past(buffer, at, end, _NULL)
+        at = _past(buffer, at, end, _ACTOR)
+    found[row, 0], found[row, 1], found[row, 2], found[row, 3] = position, recorded_at, effective_from, until
+    found[row, 4], found[row, 5], found[row, 6] = setting, value, retracts
+    found[row, 7], found[row, 8], found[row, 9], found[row, 10] = subject, value_start, subject_end, value_end
+    return at >= 0
+
+
+@compiled
+def scan(buffer: UInt8s, starts: Int64s, ends: Int64s, source: UInt8s, found: Int64s, fine: NDArray[Any]) -> None:
+    """Leaf i is buffer[starts[i] : ends[i]]: fine[i] says whether it was read, found[i] then what is there."""
+    for row in range(len(starts)):
+        fine[row] = _leaf(buffer, starts[row], ends[row], source, found, row)

@@ -1,0 +1,59 @@
+"""The hash table of subjects: made whole, or added to. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projections.audit.index.hashing import Hashes, hash_ids
+from projections.audit.index.layout import PREFIX_LENGTHS, Int64s, Subjects, UInt8s, UInt64s
+
+SLOTS_MIN: Final = 16
+
+
+def hashes_of(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> Hashes:
+    """Of subjects by code, as `Subjects` has them."""
+    starts = reference_offsets[:-1] + np.array(PREFIX_LENGTHS, np.int64)[kinds]
+    return hash_ids(kinds, references, starts, reference_offsets[1:] - starts)
+
+
+def slots_for(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> UInt64s:
+    """A new table, at most half full."""
+    size = SLOTS_MIN
+    while size < 2 * len(kinds):
+        size *= 2
+    slots = np.zeros(size, np.uint64)
+    place(slots, hashes_of(kinds, reference_offsets, references), 0)
+    return slots
+
+
+def place(slots: UInt64s, hashes: Hashes, first_code: int) -> NDArray[np.int64]:
+    """Puts subjects that are not there yet, with codes from `first_code` on, into the table: where each one now is."""
+    mask = np.uint64(len(slots) - 1)
+    entries = hashes >> np.uint64(32) << np.uint64(32) | (
+        np.arange(first_code + 1, first_code + 1 + len(hashes), dtype=np.uint64)
+    )
+    places = np.zeros(len(hashes), np.int64)
+    waiting = np.arange(len(hashes))
+    at = (hashes & mask).astype(np.int64)
+    while len(waiting):
+        free = slots[at] == 0
+        # Of several that want one free slot the last one written has it; the others go on.
+        slots[at[free]] = entries[waiting[free]]
+        placed = free & (slots[at] == entries[waiting])
+        places[waiting[placed]] = at[placed]
+        waiting, at = waiting[~placed], (at[~placed] + 1) & int(mask)
+    return places
+
+
+def with_more(subjects: Subjects, kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> Subjects:
+    """With further subjects, which are given as in `Subjects` and are not there yet, behind those there are."""
+    if not len(kinds):
+        return subjects
+    all_kinds = np.concatenate([subjects.kinds, kinds])
+    shift = subjects.reference_offsets[-1]
+    offsets = np.concatenate([subjects.reference_offsets, reference_offsets[1:] + shift])
+    together = np.concatenate([subjects.references, references])
+    return Subjects(all_kinds, offsets, together, slots_for(all_kinds, offsets, together))

@@ -1,0 +1,293 @@
+"""Columns of events → steps: what each setting of each subject has from when on, for a whole ledger at once. Pure.
+
+The law is `projections.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked up in what
+was there before: each change begins no earlier than every step that is there already, so it comes behind them; with an
+end, what it interrupted comes back behind it. In force it must also begin no earlier than it was recorded, because then
+in force is what is known (`in_force.extend`).
+
+What was taken back leaves no trace in what is known now, nor in force if that was before it ever held. If it had held,
+and it is the only one, then in force is what was said with it until it was taken back, and from then on what was said
+without it; both must be ordinary. All else is folded, one by one.
+`by_fold` must come to the same: tests/audit/index/test_compile.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ledger.times import END
+from projections.audit.index.columns import IS_RETRACTION, NO_SETTING, Columns
+from projections.audit.index.layout import Int64s, UInt8s
+from projections.audit.index.ordering import ordered
+from projections.changes import Assertion, Change, Retraction
+from projections.in_force import fold_both
+from projections.pins import IN_FORCE, KnownAt
+
+_SETTINGS: Final = 16
+"""More than there are, so that subject × this + setting is one number."""
+Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Of one subject's setting ascending by `at` (µs), else in no order. event: int32, the row of the deciding event in
+    the columns, or -1 where there is nothing any more. Neighbours may be the same."""
+
+    subject: NDArray[np.int32]
+    setting: UInt8s
+    at: Int64s
+    event: NDArray[np.int32]
+
+
+class _Groups(NamedTuple):
+    """Steps, ascending by group (subject × _SETTINGS + setting) and `at`."""
+
+    group: Rows
+    at: Int64s
+    event: NDArray[np.int32]
+
+    def only(self, rows: Flags) -> _Groups:
+        return _Groups(self.group[rows], self.at[rows], self.event[rows])
+
+
+class Stepping:
+    """The events of `columns`, brought into the order of subjects and settings."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        rows = np.flatnonzero(columns.setting != NO_SETTING)
+        subject, setting = columns.subject[rows], columns.setting[rows]
+        order = ordered(subject, setting, len(columns.names.kinds))
+        self._rows: Rows = rows[order]
+        self._group: Rows = subject[order].astype(np.int64) * _SETTINGS + setting[order]
+        self._targets()
+
+    def _targets(self) -> None:
+        """Of every retraction, the place of what it takes back."""
+        columns, rows = self.columns, self._rows
+        places = np.flatnonzero(columns.value[rows] == IS_RETRACTION)
+        self._retractions: Rows = places
+        place_of = np.full(len(columns.position), -1, np.int64)
+        place_of[rows] = np.arange(len(rows))
+        wanted = columns.retracts[rows[places]]
+        found = np.minimum(np.searchsorted(columns.position, wanted), max(len(columns.position) - 1, 0))
+        target = place_of[found] if len(places) else np.zeros(0, np.int64)
+        there = (columns.position[found] == wanted) & (target >= 0) if len(places) else np.zeros(0, np.bool_)
+        there &= self._group[target] == self._group[places]
+        self._taken_back: Rows = np.where(there, target, -1)
+
+    def steps(self, known_at: KnownAt, *, among: Flags | None = None) -> Steps:
+        """On the axis of `known_at`; `among`: only of these subjects (by code)."""
+        columns, rows = self.columns, self._rows
+        known = np.ones(len(rows), np.bool_)
+        if isinstance(known_at, int):
+            known = columns.recorded_at[rows] <= known_at
+        if among is not None:
+            known &= among[columns.subject[rows]]
+        if known_at != IN_FORCE:
+            parts, folded = self._without_retracted(known)
+        else:
+            parts, folded = self._in_force(known)
+        if len(folded):
+            parts.append(self._by_fold(np.flatnonzero(known & np.isin(self._group, folded)), known_at))
+        return _steps(parts)
+
+    def _without_retracted(self, known: Flags) -> tuple[list[_Groups], Rows]:
+        """(steps of what is ordinary, the groups to be folded), with everything known."""
+        counts = known.copy()
+        retractions = self._retractions[known[self._retractions]]
+        targets = self._taken_back[known[self._retractions]]
+        counts[retractions] = False
+        counts[targets[targets >= 0]] = False
+        places = np.flatnonzero(counts)
+        folded = self._groups_of(places[self._unusual(places, in_force=False)])
+        return [self._ordinary(self._but(places, folded))], folded
+
+    def _in_force(self, known: Flags) -> tuple[list[_Groups], Rows]:
+        """The same in force."""
+        counts, folded, retractions, targets = self._sorted_out(known)
+        places = np.flatnonzero(counts)
+        plain = self._ordinary(self._but(places, np.union1d(folded, self._group[retractions])))
+        if not len(retractions):
+            return [plain], folded
+        # By group: when, and which place, was taken back.
+        groups = self._group[retractions]
+        since = self.columns.recorded_at[self._rows[retractions]]
+        of_groups = places[np.isin(self._group[places], groups)]
+        number = np.searchsorted(groups, self._group[of_groups])
+        before, after = self._with_and_without(of_groups, number, since, targets)
+        first = self._ordinary(before)
+        first = first.only(first.at < since[np.searchsorted(groups, first.group)])
+        last = self._ordinary(after)
+        number = np.searchsorted(groups, last.group)
+        held = last.at <= since[number]
+        # The last one that holds then, if any does.
+        newest = held.copy()
+        newest[:-1] &= ~(held[1:] & (last.group[1:] == last.group[:-1]))
+        begun = _Groups(last.group[newest], since[number[newest]], last.event[newest])
+        none = np.setdiff1d(np.arange(len(groups)), number[newest])
+        nothing = _Groups(groups[none], since[none], np.full(len(none), -1, np.int32))
+        return [plain, first, nothing, begun, last.only(~held)], folded
+
+    def _sorted_out(self, known: Flags) -> tuple[Flags, Rows, Rows, Rows]:
+        """(what counts, the groups to be folded, the retractions of what had held where there is but one and all is
+        ordinary with what was taken back and without, what they take back): the last two ascending by group."""
+        columns, rows = self.columns, self._rows
+        counts = known.copy()
+        retractions = self._retractions[known[self._retractions]]
+        targets = self._taken_back[known[self._retractions]]
+        counts[retractions] = False
+        retractions, targets = retractions[targets >= 0], targets[targets >= 0]
+        late = columns.recorded_at[rows[retractions]] > columns.start[rows[targets]]
+        counts[targets[~late]] = False
+        retractions, targets = retractions[late], targets[late]
+        groups, first, several = np.unique(self._group[retractions], return_index=True, return_counts=True)
+        retractions, targets = retractions[first], targets[first]
+        places = np.flatnonzero(counts)
+        of_groups = places[np.isin(self._group[places], groups)]
+        since = columns.recorded_at[rows[retractions]]
+        number = np.searchsorted(groups, self._group[of_groups])
+        parts = self._with_and_without(of_groups, number, since, targets)
+        unusual = [part[self._unusual(part, in_force=True)] for part in (*parts, self._but(places, groups))]
+        folded = np.union1d(groups[several > 1], self._groups_of(np.concatenate(unusual)))
+        single = ~np.isin(groups, folded)
+        return counts, folded, retractions[single], targets[single]
+
+    def _with_and_without(self, places: Rows, number: Rows, since: Int64s, targets: Rows) -> tuple[Rows, Rows]:
+        """What was said before something was taken back, and what was ever said but that. `number`: of the place's
+        group among those of `since` and `targets`."""
+        if not len(places):
+            return places, places
+        recorded_at = self.columns.recorded_at[self._rows[places]]
+        return places[recorded_at < since[number]], places[places != targets[number]]
+
+    def _groups_of(self, places: Rows) -> Rows:
+        return np.unique(self._group[places])
+
+    def _but(self, places: Rows, groups: Rows) -> Rows:
+        return places[~np.isin(self._group[places], groups)] if len(groups) else places
+
+    def _unusual(self, places: Rows, *, in_force: bool) -> Flags:
+        """Which changes do not simply come behind what is there."""
+        columns, rows = self.columns, self._rows[places]
+        start, until = columns.start[rows], columns.until[rows]
+        unusual = np.zeros(len(rows), np.bool_)
+        if in_force:
+            unusual |= start < columns.recorded_at[rows]
+        if len(rows) > 1:
+            same = self._group[places[1:]] == self._group[places[:-1]]
+            reached = np.where(until[:-1] == END, start[:-1], until[:-1])
+            unusual[1:] |= same & (start[1:] < reached)
+        return unusual
+
+    def _ordinary(self, places: Rows) -> _Groups:
+        columns, group, rows = self.columns, self._group[places], self._rows[places].astype(np.int32)
+        at = columns.start[rows]
+        until = columns.until[rows]
+        bounded = until != END
+        if not bounded.any():
+            return _last_of_each(_Groups(group, at, rows))
+        # What a bounded change interrupts: the last one without an end, if it is of the same setting.
+        resumed = np.maximum.accumulate(np.where(bounded, -1, np.arange(len(rows), dtype=np.int32)))
+        ends = np.flatnonzero(bounded)
+        interrupted = resumed[ends]
+        there = (interrupted >= 0) & (group[interrupted] == group[ends])
+        # Each change, and behind it the end of it.
+        return _last_of_each(
+            _Groups(
+                np.insert(group, ends + 1, group[ends]),
+                np.insert(at, ends + 1, until[ends]),
+                np.insert(rows, ends + 1, np.where(there, rows[interrupted], -1)),
+            )
+        )
+
+    def _by_fold(self, places: Rows, known_at: KnownAt) -> _Groups:
+        columns = self.columns
+        groups: list[int] = []
+        ats: list[int] = []
+        events: list[int] = []
+        bounds = np.flatnonzero(np.diff(self._group[places], prepend=-1)).tolist()
+        rows = self._rows[places]
+        said = [
+            _said(*one)
+            for one in zip(
+                rows.tolist(),
+                columns.position[rows].tolist(),
+                columns.recorded_at[rows].tolist(),
+                columns.start[rows].tolist(),
+                columns.until[rows].tolist(),
+                np.where(columns.value[rows] == IS_RETRACTION, columns.retracts[rows].astype(np.int64), -1).tolist(),
+                strict=True,
+            )
+        ]
+        of_bounds = self._group[places[bounds]].tolist()
+        for group, first, last in zip(of_bounds, bounds, [*bounds[1:], len(said)], strict=True):
+            both = fold_both(said[first:last])[""]
+            timeline = both.in_force if known_at == IN_FORCE else both.current
+            for start, change in zip(timeline.starts, timeline.changes, strict=True):
+                groups.append(group)
+                ats.append(start)
+                events.append(-1 if change is None else change.version)
+        return _Groups(np.array(groups, np.int64), np.array(ats, np.int64), np.array(events, np.int32))
+
+    def folded_subjects(self) -> Flags:
+        """By code: those whose settings are not all ordinary in force: with everything known they may differ."""
+        subjects = np.zeros(len(self.columns.names.kinds), np.bool_)
+        _counts, folded, retractions, _targets = self._sorted_out(np.ones(len(self._rows), np.bool_))
+        subjects[folded // _SETTINGS] = True
+        subjects[self._group[retractions] // _SETTINGS] = True
+        return subjects
+
+    def said_since(self, known_at: int) -> Flags:
+        """By code: the subjects of which anything was recorded after `known_at` (µs)."""
+        subjects = np.zeros(len(self.columns.names.kinds), np.bool_)
+        rows = self._rows[self.columns.recorded_at[self._rows] > known_at]
+        subjects[self.columns.subject[rows]] = True
+        return subjects
+
+    def retracting(self) -> tuple[Rows, Rows]:
+        """(places in the order of subjects and positions, rows) of all that was said of subjects of which something
+        was taken back; `retracts` there: see `taken_back`."""
+        columns = self.columns
+        subjects = np.zeros(len(columns.names.kinds), np.bool_)
+        subjects[columns.subject[self._rows[self._retractions]]] = True
+        places = np.flatnonzero(subjects[columns.subject[self._rows]])
+        rows = self._rows[places]
+        order = np.lexsort((columns.position[rows], columns.subject[rows]))
+        return places[order], rows[order]
+
+    def taken_back(self, places: Rows) -> Rows:
+        """The positions of what is taken back at these places, 0 where nothing is."""
+        targets = np.full(len(self._rows), -1, np.int64)
+        targets[self._retractions] = self._taken_back
+        found = targets[places]
+        return np.where(found >= 0, self.columns.position[self._rows[found]], 0)
+
+
+def _said(row: int, position: int, recorded_at: int, start: int, until: int, retracts: int) -> Assertion:
+    """`retracts`: -1 of a change. What the fold does not look at is left out; a row stands for the version."""
+    if retracts >= 0:
+        return Retraction(position, row, str(position), recorded_at, "", "", str(retracts))
+    return Change(position, row, str(position), recorded_at, "", "", None, start, None if until == END else until)
+
+
+def _last_of_each(steps: _Groups) -> _Groups:
+    """Of several steps at one instant the last one is."""
+    last = np.ones(len(steps.group), np.bool_)
+    last[:-1] = (steps.group[1:] != steps.group[:-1]) | (steps.at[1:] != steps.at[:-1])
+    return steps if last.all() else steps.only(last)
+
+
+def _steps(parts: list[_Groups]) -> Steps:
+    group = np.concatenate([part.group for part in parts])
+    return Steps(
+        (group // _SETTINGS).astype(np.int32),
+        (group % _SETTINGS).astype(np.uint8),
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.event for part in parts]),
+    )

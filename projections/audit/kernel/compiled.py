@@ -1,0 +1,34 @@
+"""Numba, if it is there: functions compiled once, kept beside the package, running without Python's lock.
+
+Where the package's folder cannot be written, Numba keeps them in the user's cache folder (`NUMBA_CACHE_DIR` says
+another); where there is none either, every process compiles for itself. What is kept is thrown away when the file of
+the function itself changes, and only then: so a compiled function uses nothing of another file but what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+try:
+    import numba
+except ImportError:  # pragma: no cover - the tests' environment has it
+    numba = None
+
+AVAILABLE: Final = numba is not None
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def compiled(function: _Function) -> _Function:
+    """The function as it is, where there is no Numba: the NumPy engine does the same, so nothing calls it then.
+
+    It must make no array: arrays are passed without counting who holds them, which took most of the time.
+    """
+    if numba is None:
+        return function
+    try:
+        made = numba.njit(cache=True, nogil=True, _nrt=False)(function)
+    except RuntimeError:
+        # No folder to keep it in.
+        made = numba.njit(nogil=True, _nrt=False)(function)
+    return cast("_Function", made)

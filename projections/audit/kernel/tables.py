@@ -1,0 +1,187 @@
+"""The arrays that rows are decided with, in the form in which both engines take them: tuples of arrays, read only.
+
+Numba compiles a function for the exact types that it is called with. Arrays that are mapped from files cannot be
+written and others can, which makes two types of them: so all of them are shown as read-only here, and one compilation
+serves every index and every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from projections.audit.index.layout import (
+    CatalogSteps,
+    Int32s,
+    Int64s,
+    PolicyIndex,
+    Subjects,
+    UInt8s,
+    UInt32s,
+    UInt64s,
+)
+
+Bools = NDArray[np.bool_]
+Int8s = NDArray[np.int8]
+_Array = TypeVar("_Array", bound=NDArray[Any])
+
+
+class Names(NamedTuple):
+    """Subjects, to be found by their ids: see `layout.Subjects` and `hashing`."""
+
+    kinds: UInt8s
+    offsets: Int64s
+    references: UInt8s
+    slots: UInt64s
+
+
+class Catalog(NamedTuple):
+    """`layout.CatalogSteps` of one axis. agrees: bool[steps], whether the other axis has the same definitions all the
+    time that the step holds."""
+
+    at: Int64s
+    position: UInt32s
+    kinds: UInt8s
+    default: Int32s
+    protective: Int32s
+    agrees: Bools
+
+
+class Tables(NamedTuple):
+    """`layout.Slices` and what they are slices of. `later`, `said_of` and the rest: see there."""
+
+    link_start: UInt32s
+    link_count: UInt32s
+    state_start: UInt32s
+    state_count: UInt32s
+    later: Int32s
+    said_of: Int32s
+    later_link_start: UInt32s
+    later_link_count: UInt32s
+    later_state_start: UInt32s
+    later_state_count: UInt32s
+    link_at: Int64s
+    link_target: Int32s
+    link_position: UInt32s
+    policy_at: Int64s
+    policy_states: UInt32s
+    policy_regions: Int32s
+    policy_positions: UInt32s
+    model_at: Int64s
+    model_values: Int32s
+    model_positions: UInt32s
+    kinds: UInt8s
+    text_offsets: Int64s
+    text_bytes: UInt8s
+    set_offsets: Int64s
+    set_members: Int32s
+    said_start: UInt32s
+    said_count: UInt32s
+    said_position: UInt32s
+    said_recorded_at: Int64s
+    said_from: Int64s
+    said_until: Int64s
+    said_retracts: UInt32s
+    since: Int64s
+    packed: Int32s
+    """[subjects, 8]: the columns of PACKED side by side, for Numba: all of one subject in one line of the cache."""
+
+
+PACKED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
+
+
+def names(subjects: Subjects) -> Names:
+    columns = (subjects.kinds, subjects.reference_offsets, subjects.references, subjects.slots)
+    return Names._make(all_sealed(columns))
+
+
+def catalog(steps: CatalogSteps, other: CatalogSteps) -> Catalog:
+    columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, _agreement(steps, other))
+    return Catalog._make(all_sealed(columns))
+
+
+def tables(index: PolicyIndex, *, packed: bool) -> Tables:
+    """`packed`: False leaves that column without rows."""
+    slices, links, policies, models, texts, said = (
+        index.slices,
+        index.links,
+        index.policies,
+        index.models,
+        index.texts,
+        index.said,
+    )
+    columns: tuple[NDArray[Any], ...] = (
+        slices.link_start,
+        slices.link_count,
+        slices.state_start,
+        slices.state_count,
+        slices.later,
+        slices.said_of,
+        slices.later_link_start,
+        slices.later_link_count,
+        slices.later_state_start,
+        slices.later_state_count,
+        links.at,
+        links.target,
+        links.position,
+        policies.at,
+        policies.states,
+        policies.regions,
+        policies.positions,
+        models.at,
+        models.values,
+        models.positions,
+        index.subjects.kinds,
+        texts.offsets,
+        texts.bytes,
+        texts.set_offsets,
+        texts.members,
+        said.start,
+        said.count,
+        said.position,
+        said.recorded_at,
+        said.effective_from,
+        said.effective_until,
+        said.retracts,
+        index.since,
+        _packed(index, len(index.subjects) if packed else 0),
+    )
+    return Tables._make(all_sealed(columns))
+
+
+def _packed(index: PolicyIndex, rows: int) -> Int32s:
+    together = np.zeros((rows, 8), np.int32)
+    for place, name in enumerate(PACKED):
+        column = index.subjects.kinds if name == "kinds" else getattr(index.slices, name)
+        together[:, place] = column[:rows].astype(np.int32)
+    return together
+
+
+def all_sealed(columns: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    return map(sealed, columns)
+
+
+def sealed(array: _Array) -> _Array:
+    """The same array, read only and without gaps."""
+    plain = np.ascontiguousarray(array).view(np.ndarray)
+    plain.flags.writeable = False
+    return plain  # type: ignore[return-value] # of the same element type
+
+
+def _agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:
+    if steps is other:
+        return np.ones(len(steps.at), np.bool_)
+    agrees = np.zeros(len(steps.at), np.bool_)
+    ends = [*steps.at[1:].tolist(), None]
+    for step, (start, end) in enumerate(zip(steps.at.tolist(), ends, strict=True)):
+        first = int(np.searchsorted(other.at, start, "right")) - 1
+        until = len(other.at) if end is None else int(np.searchsorted(other.at, end, "left"))
+        agrees[step] = all(
+            np.array_equal(getattr(steps, column)[step], getattr(other, column)[at])
+            for column in ("position", "kinds", "default", "protective")
+            for at in range(first, until)
+        )
+    return agrees

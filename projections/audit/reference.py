@@ -1,0 +1,85 @@
+"""The slow, obvious bulk path: each row of a batch becomes a request record and goes through `check`, one by one.
+
+It is what every fast path is compared with, and the one place that says how a decision is laid out in a row.
+Proved by tests/audit/kernel/test_reference.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from projections.audit.columns import DATA_POLICY_NAMES, OBSERVED, REASON_NAMES, VERDICT_NAMES, VERDICTS
+from projections.decision import NOTHING_OBSERVED, Decision, Observed, RequestRecord
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE, KnownAt
+
+
+def decide_slowly(query: PinnedQuery, batch: pa.RecordBatch, known_at: KnownAt = IN_FORCE) -> pa.RecordBatch:
+    """REQUESTS → VERDICTS, row by row in order, at the query's pin."""
+    return verdicts(query.check_all(records(batch), known_at))
+
+
+def records(batch: pa.RecordBatch) -> list[RequestRecord]:
+    """The rows of a REQUESTS batch."""
+    # As numbers: a datetime has no year 10000, which an instant between two of ours may round to.
+    instants = batch.column("at").cast(pa.int64()).to_pylist()
+    found = []
+    for at, row in zip(instants, batch.drop_columns(["at"]).to_pylist(), strict=True):
+        done = Observed(*(row.pop(name) for name in OBSERVED))
+        found.append(RequestRecord(at=at, handling=None if done == NOTHING_OBSERVED else done, **row))
+    return found
+
+
+def verdicts(decisions: list[Decision]) -> pa.RecordBatch:
+    """The decisions as a VERDICTS batch, in their order."""
+    rows = [verdict_row(decision) for decision in decisions]
+    columns = []
+    for field in VERDICTS:
+        said = [row[field.name] for row in rows]
+        if field.name == "reasons":
+            offsets = pa.array(np.cumsum([0, *map(len, said)], dtype=np.int32))
+            columns.append(
+                pa.ListArray.from_arrays(offsets, _named([one for row in said for one in row], REASON_NAMES))
+            )
+        elif pa.types.is_dictionary(field.type):
+            columns.append(_named(said, DATA_POLICY_NAMES if field.name == "data_policy" else VERDICT_NAMES))
+        else:
+            columns.append(pa.array(said, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=VERDICTS)
+
+
+def _named(said: list[str | None], names: Sequence[str]) -> pa.Array:
+    """With the same codes in every batch: Arrow's own would be in the order in which names come."""
+    codes = pa.array([None if name is None else names.index(name) for name in said], pa.int8())
+    return pa.DictionaryArray.from_arrays(codes, pa.array(names))
+
+
+def verdict_row(decision: Decision) -> dict[str, Any]:
+    """The decision as a row of VERDICTS, its `at` in µs."""
+    outcome, handling, lag = decision.outcome, decision.outcome.handling, decision.outcome.enforcement_lag
+    policy, regions = handling.data_policy, handling.allowed_regions
+    decided = [s.change.position for s in outcome.evidence if s.source == "explicit" and s.change is not None]
+    return {
+        "request_id": decision.request_id,
+        "at": decision.as_of.at,
+        "verdict": outcome.verdict,
+        "reasons": list(outcome.reasons),
+        "governed_by": outcome.governed_by.subject,
+        "may_store": handling.may_store,
+        "may_cache": handling.may_cache,
+        "may_train": handling.may_train,
+        "may_leave_platform": handling.may_leave_platform,
+        "allowed_regions": None if regions is None else list(regions),
+        "private_network_required": handling.private_network_required,
+        "data_policy": policy.by,
+        "provider": policy.name,
+        "policy_url": policy.url,
+        "deciding_positions": list(dict.fromkeys(decided)),
+        "hindsight": None if decision.hindsight is None else decision.hindsight.outcome.verdict,
+        "enforcement_lag_us": None if lag is None else lag.lag_us,
+        "lag_position": None if lag is None else lag.deciding_position,
+    }

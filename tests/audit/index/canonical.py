@@ -1,0 +1,146 @@
+"""What an index says, whatever the order of its codes, rows and slices."""
+
+from typing import Any
+
+import numpy as np
+
+from projections.audit.index.layout import (
+    HOSTING,
+    MODEL,
+    MODEL_REGIONS,
+    OWNER_CODE,
+    POLICY_URL,
+    PROVIDER,
+    RESIDENCY,
+    CatalogSteps,
+    PolicyIndex,
+    references,
+)
+
+
+def canonical(index: PolicyIndex) -> dict[str, Any]:
+    return _Reading(index).all()
+
+
+class _Reading:
+    def __init__(self, index: PolicyIndex) -> None:
+        self.index = index
+        self.names = list(references(index.subjects))
+        self.texts = index.texts.texts
+        self.sets = [tuple(self.texts[member] for member in members) for members in index.texts.sets]
+
+    def all(self) -> dict[str, Any]:
+        index = self.index
+        subjects = {}
+        for code, name in enumerate(self.names):
+            assert index.subjects.code(name) == code
+            found = self._subject(code)
+            if any(found):
+                subjects[name] = found
+        return {
+            "pin": index.pin,
+            "known_at": index.known_at,
+            "subjects": subjects,
+            "catalog": self._catalog(index.catalog),
+            "later_catalog": self._catalog(index.later_catalog),
+            "since": index.since.tolist(),
+        }
+
+    def _subject(self, code: int) -> tuple[Any, ...]:
+        slices = self.index.slices
+        asked = self._rows(
+            code, slices.link_start[code], slices.link_count[code], slices.state_start[code], slices.state_count[code]
+        )
+        later, said = None, None
+        row = slices.later[code]
+        if row >= 0:
+            later = self._rows(
+                code,
+                slices.later_link_start[row],
+                slices.later_link_count[row],
+                slices.later_state_start[row],
+                slices.later_state_count[row],
+            )
+        if slices.said_of[code] >= 0:
+            said = self._said(int(slices.said_of[code]))
+        return *asked, later, said
+
+    def _rows(self, code: int, link: int, links: int, state: int, states: int) -> tuple[Any, ...]:
+        index = self.index
+        of_links = slice(int(link), int(link) + int(links))
+        of_states = slice(int(state), int(state) + int(states))
+        linked = [
+            (at, self._value(OWNER_CODE, target), position)
+            for at, target, position in zip(
+                index.links.at[of_links].tolist(),
+                index.links.target[of_links].tolist(),
+                index.links.position[of_links].tolist(),
+                strict=True,
+            )
+        ]
+        if index.subjects.kinds[code] == MODEL:
+            stated: list[Any] = [
+                (at, [self._value(HOSTING + place, value) for place, value in enumerate(values)], positions)
+                for at, values, positions in zip(
+                    index.models.at[of_states].tolist(),
+                    index.models.values[of_states].tolist(),
+                    index.models.positions[of_states].tolist(),
+                    strict=True,
+                )
+            ]
+        else:
+            stated = [
+                (at, [bits >> 3 * place & 7 for place in range(6)], self._value(RESIDENCY, regions), positions)
+                for at, bits, regions, positions in zip(
+                    index.policies.at[of_states].tolist(),
+                    index.policies.states[of_states].tolist(),
+                    index.policies.regions[of_states].tolist(),
+                    index.policies.positions[of_states].tolist(),
+                    strict=True,
+                )
+            ]
+        return linked, stated
+
+    def _said(self, row: int) -> list[Any]:
+        said = self.index.said
+        of_subject = slice(int(said.start[row]), int(said.start[row]) + int(said.count[row]))
+        columns = (
+            said.position,
+            said.recorded_at,
+            said.setting,
+            said.effective_from,
+            said.effective_until,
+            said.retracts,
+        )
+        return list(zip(*(column[of_subject].tolist() for column in columns), strict=True))
+
+    def _value(self, setting: int, value: int) -> Any:
+        if value < 0 or setting == HOSTING:
+            return value
+        if setting in (RESIDENCY, MODEL_REGIONS):
+            return self.sets[value]
+        return self.texts[value] if setting in (PROVIDER, POLICY_URL) else self.names[value]
+
+    def _catalog(self, steps: CatalogSteps) -> list[Any]:
+        found = []
+        for step, at in enumerate(steps.at.tolist()):
+            row = []
+            for setting in range(12):
+                values = (int(steps.default[step, setting]), int(steps.protective[step, setting]))
+                coded = setting >= HOSTING or setting == RESIDENCY
+                if coded and steps.position[step, setting]:
+                    shown: Any = [self._value(setting, value) for value in values]
+                else:
+                    shown = values
+                row.append((int(steps.position[step, setting]), int(steps.kinds[step, setting]), shown))
+            found.append((at, row))
+        return found
+
+
+def assert_sound(index: PolicyIndex) -> None:
+    """What the layout promises besides."""
+    slots = index.subjects.slots
+    assert len(slots) & (len(slots) - 1) == 0
+    assert np.count_nonzero(slots) == len(index.subjects) <= len(slots) * 3 // 4
+    assert np.array_equal(index.catalog.at, index.later_catalog.at)
+    assert len(index.since) == index.pin.position + 1

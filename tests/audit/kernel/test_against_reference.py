@@ -1,0 +1,153 @@
+"""Each engine says of every row what `check` says of it, whatever the ledger and the log."""
+
+from collections.abc import Iterator
+from random import Random
+from threading import Thread
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from projections.audit.columns import REQUESTS, VERDICTS
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.kernel.deciding import Engine, Kernel
+from projections.audit.kernel.rows import ROWS_MAX
+from projections.audit.reference import decide_slowly
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE, KnownAt
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.query.test_against_reference import grown as grown_at_random
+from tests.support.asking import NOON, Bench, changed, defined
+from tests.support.reference import Json
+
+ENGINES: tuple[Engine, ...] = ("numba", "numpy")
+
+
+def assert_alike(bench: Bench, batch: pa.RecordBatch, known_at: KnownAt) -> pa.RecordBatch:
+    """Both engines, and the reference: column by column, to the byte of every text and the code of every name."""
+    index = compile_by_fold(bench.ledger, known_at)
+    expected = decide_slowly(PinnedQuery(bench.query), batch, known_at)
+    for engine in ENGINES:
+        found = Kernel(index, engine).decide(batch)
+        found.validate(full=True)
+        assert found.schema.equals(VERDICTS)
+        assert found.to_pylist() == expected.to_pylist(), engine
+        assert found.equals(expected), engine
+    return expected
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(history=histories(), data=st.data())
+def test_at_every_boundary_of_any_ledger_each_engine_says_what_check_says(
+    history: list[Said], data: st.DataObject
+) -> None:
+    with grown([LONG_CHAIN, *history]) as bench:
+        kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=12))
+        seen = instants(bench)
+        batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
+        known = data.draw(st.lists(known_ats(seen), min_size=1, max_size=2))
+        for known_at in known:
+            assert_alike(bench, batch, known_at)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with grown([]) as made:
+        yield made
+
+
+def _drawn(chance: Random, positions: int) -> Json:
+    row: Json = {"at": NOON + chance.randint(-8, 90), "model_id": chance.choice(("m1", "m2", None))}
+    names = {"key_id": ("k1", "k2"), "project_id": ("p1", "p2"), "org_id": ("acme", "zz"), "account_id": ("u1", "u9")}
+    for name, ids in names.items():
+        if chance.random() < 0.4:
+            row[name] = chance.choice(ids)
+    if not row.keys() & names.keys():
+        row["account_id"] = "u1"
+    for flag in ("stored", "cached", "trained"):
+        row[flag] = chance.choice((True, True, False, None))
+    row["forwarded_to"] = chance.choice(("x", None, None))
+    row["enforced_position"] = chance.choice((chance.randint(0, positions), None))
+    return row
+
+
+def test_of_twenty_thousand_rows_each_engine_says_what_check_says(bench: Bench) -> None:
+    chance = Random(20)
+    grown_at_random(bench, chance, range(60))
+    drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(20_000)]
+    expected = assert_alike(bench, batch_of(drawn), IN_FORCE)
+    assert set(expected.column("verdict").to_pylist()) == {
+        "violation",
+        "denied",
+        "indeterminate",
+        "compliant",
+        "allowed",
+    }
+    assert expected.column("hindsight").null_count < len(drawn)
+    assert expected.column("lag_position").null_count < len(drawn)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [0, 1, 2, 65_536])
+def test_a_batch_of_any_size_and_any_part_of_one(bench: Bench, engine: Engine, size: int) -> None:
+    chance = Random(size)
+    grown_at_random(bench, chance, range(20))
+    some = batch_of([_drawn(chance, 100) for _ in range(max(1, min(size, 512)))])
+    batch = pa.Table.from_batches([some] * max(1, size // 512)).combine_chunks().to_batches()[0].slice(0, size)
+    kernel = Kernel(compile_by_fold(bench.ledger), engine)
+    found = kernel.decide(batch)
+    assert found.num_rows == size
+    expected = decide_slowly(PinnedQuery(bench.query), some.slice(0, size))
+    assert found.slice(0, min(size, 512)).to_pylist() == expected.to_pylist()
+    # Parts begin at no whole byte of the bits.
+    for first in (1, 3, 9):
+        part = batch.slice(first)
+        assert kernel.decide(part).to_pylist() == found.slice(first).to_pylist()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, engine: Engine) -> None:
+    batch = batch_of(
+        [{"at": NOON, "key_id": "k"}, {"at": NOON, "org_id": "o", "stored": True}, {"at": 0, "org_id": "o"}]
+    )
+    found = Kernel(compile_by_fold(bench.ledger), engine).decide(batch)
+    assert found.column("verdict").to_pylist() == ["indeterminate", "violation", "indeterminate"]
+    assert found.column("governed_by").to_pylist() == [None, "org:o", None]
+    assert found.to_pylist() == decide_slowly(PinnedQuery(bench.query), batch).to_pylist()
+
+
+def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_reaches(bench: Bench) -> None:
+    bench.submit(NOON, changed("org:acme", "caching.temporary", True))
+    bench.submit(NOON + 50, defined("storage.inputs_outputs", NOON + 10, default=True))
+    batch = batch_of([{"at": NOON + at, "org_id": org} for at in (9, 10, 49, 50) for org in ("acme", "other")])
+    expected = assert_alike(bench, batch, IN_FORCE)
+    assert expected.column("hindsight").to_pylist() == [None, None, *["allowed"] * 4, None, None]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_that_share_a_kernel_come_to_the_same(bench: Bench, engine: Engine) -> None:
+    chance = Random(5)
+    grown_at_random(bench, chance, range(40))
+    batches = [batch_of([_drawn(chance, 150) for _ in range(500)]) for _ in range(8)]
+    kernel = Kernel(compile_by_fold(bench.ledger), engine)
+    expected = [kernel.decide(batch) for batch in batches]
+    found: list[list[pa.RecordBatch]] = [[] for _ in range(4)]
+    threads = [Thread(target=lambda mine=mine: mine.extend(map(kernel.decide, batches))) for mine in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for mine in found:
+        assert all(one.equals(other) for one, other in zip(mine, expected, strict=True))
+
+
+def test_a_batch_of_another_shape_is_refused(bench: Bench) -> None:
+    kernel = Kernel(compile_by_fold(bench.ledger))
+    with pytest.raises(ValueError, match="other columns than REQUESTS"):
+        kernel.decide(batch_of([]).drop_columns(["region"]))
+    row = batch_of([{"at": NOON, "key_id": "k"}])
+    many = row.take(pa.array([0] * (ROWS_MAX + 1)))
+    assert many.schema == REQUESTS
+    with pytest.raises(ValueError, match="slice it"):
+        kernel.decide(many)

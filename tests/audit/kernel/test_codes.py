@@ -1,0 +1,70 @@
+"""Ids are found by their hash and told apart by their bytes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projections.audit.index.layout import KEY, KINDS, ORG, OTHER_KIND, Int32s, Subjects
+from projections.audit.index.slots import slots_for
+from projections.audit.kernel import codes_numba, codes_numpy, tables
+from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn, text_column
+
+Codes = Callable[[int, TextColumn, tables.Names], Int32s]
+ENGINES = [pytest.param(codes_numba.codes, id="numba"), pytest.param(codes_numpy.codes, id="numpy")]
+
+
+def _subjects(references: list[tuple[int, str]]) -> Subjects:
+    kinds = np.array([kind for kind, _ in references], np.uint8)
+    whole = [(f"{KINDS[kind]}:{id_}" if kind < OTHER_KIND else id_).encode() for kind, id_ in references]
+    offsets = np.cumsum([0, *map(len, whole)], dtype=np.int64)
+    content = np.frombuffer(b"".join(whole), np.uint8)
+    return Subjects(kinds, offsets, content, slots_for(kinds, offsets, content))
+
+
+_IDS = st.one_of(st.text("ab", min_size=1, max_size=3), st.text("xyz:/.", min_size=1, max_size=40), st.just("L" * 256))
+
+
+@pytest.mark.parametrize("codes", ENGINES)
+@given(
+    subjects=st.lists(st.tuples(st.integers(0, 4), _IDS), unique=True, max_size=60),
+    asked=st.lists(st.none() | _IDS, max_size=60),
+    kind=st.integers(0, 4),
+    first=st.integers(0, 3),
+)
+def test_each_id_has_the_code_of_its_own_subject(
+    codes: Codes, subjects: list[tuple[int, str]], asked: list[str | None], kind: int, first: int
+) -> None:
+    asked += [id_ for _, id_ in subjects]
+    by_reference = {reference: code for code, reference in enumerate(subjects)}
+    expected = [NULL_ID if id_ is None else by_reference.get((kind, id_), NO_CODE) for id_ in asked]
+    column = text_column(pa.array(asked, pa.string()).slice(first))
+    found = codes(kind, column, tables.names(_subjects(subjects)))
+    assert found.tolist() == expected[first:]
+
+
+@pytest.mark.parametrize("codes", ENGINES)
+def test_where_the_hash_is_the_same_the_bytes_decide(codes: Codes) -> None:
+    """A table in which every slot claims the hash of one id, but only one is it, and the search goes round the end."""
+    subjects = _subjects([(KEY, "one"), (KEY, "two"), (ORG, "one"), (KEY, "four")])
+    slots = subjects.slots.copy()
+    taken = np.flatnonzero(slots)
+    (home,) = (at for at in taken if slots[at] & np.uint64(0xFFFFFFFF) == 4)
+    upper = slots[home] >> np.uint64(32) << np.uint64(32)
+    forged = np.zeros(len(slots), np.uint64)
+    for step, code in enumerate((1, 2, 3, 4)):
+        forged[(home + step) % len(slots)] = upper | np.uint64(code)
+    names = tables.names(Subjects(subjects.kinds, subjects.reference_offsets, subjects.references, forged))
+    column = text_column(pa.array(["four"]))
+    # Its search begins where it is at home, so it is found behind the three others.
+    assert codes(KEY, column, names).tolist() == [3]
+    assert codes(KEY, text_column(pa.array([], pa.string())), names).tolist() == []
+
+
+@pytest.mark.parametrize("codes", ENGINES)
+def test_a_batch_in_which_nobody_is_named_needs_no_bytes(codes: Codes) -> None:
+    column = text_column(pa.nulls(5, pa.string()))
+    assert codes(KEY, column, tables.names(_subjects([(KEY, "one")]))).tolist() == [NULL_ID] * 5

@@ -1,0 +1,32 @@
+"""`check` over an index's states comes to the same as over the ledger's own."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.kernel.states import IndexStates
+from projections.audit.reference import records, verdict_row
+from projections.check import check
+from projections.decision import AsOf, Decision
+from projections.view import View
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(history=histories(), data=st.data())
+def test_the_states_of_an_index_are_those_of_the_ledger(history: list[Said], data: st.DataObject) -> None:
+    with grown([LONG_CHAIN, *history]) as bench:
+        seen = instants(bench)
+        known_at = data.draw(known_ats(seen))
+        index = compile_by_fold(bench.ledger, known_at)
+        drawn = data.draw(st.lists(rows(bench.ledger.head().position), min_size=5, max_size=30))
+        moment = bench.query.moment()
+        for record in records(batch_of([row | {"at": data.draw(st.sampled_from(seen))} for row in drawn])):
+            as_of = AsOf(record.at, 0, 0)
+            for later in (False, True):
+                found = check(record, IndexStates(index, record.at, later=later))
+                expected = check(record, View(moment, record.at, None if later else known_at))
+                assert verdict_row(Decision(None, found, as_of, None)) == verdict_row(
+                    Decision(None, expected, as_of, None)
+                )
+                assert [state.source for state in found.evidence] == [state.source for state in expected.evidence]

@@ -1,0 +1,211 @@
+"""Ledgers and logs of every kind, made by Hypothesis: of few names and close instants, so that everything meets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from ledger.errors import BadInput, NotFound
+from ledger.times import BEGINNING, END
+from projections.audit.columns import REQUESTS
+from projections.changes import Change, read_assertion
+from projections.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
+from projections.query import IN_FORCE, KnownAt, Query
+from tests.support.asking import BEGUN, NOON, Bench, changed, cleared, defined, retracted
+from tests.support.ledgers import opened
+from tests.support.reference import Json
+
+LONG = "L" * 256
+KEYS = ("k1", "k2", LONG)
+PROJECTS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9")
+ORGS = ("acme", "beta", "@/+:-._~")
+ACCOUNTS = ("u1", "u2", LONG)
+MODELS = ("m1", "a/b:c")
+REGIONS = ("eu", "us", "Zürich", "東" * 85)
+PARTIES = ("deep", "Ünïcode GmbH", "😀" * 256, "x")
+UNHEARD = "never-heard-of"
+
+
+class Said(NamedTuple):
+    """One submission: `after` µs after the one before. `takes_back`: a retraction of an earlier one, by its number."""
+
+    after: int
+    events: list[Json]
+    takes_back: int | None
+
+
+def _periods(draw: st.DrawFn, event: Json) -> Json:
+    start = draw(st.none() | st.integers(-6, 40) | st.sampled_from((-(10**12), 10**12)))
+    if start is None:
+        return event
+    until = draw(st.none() | st.integers(1, 12)) if event["type"] != "setting.defined" else None
+    at = NOON + start
+    of_change = changed("org:acme", "owner", None, at, None if until is None else at + until)
+    return event | {name: of_change[name] for name in ("effective_from", "effective_until") if of_change[name]}
+
+
+@st.composite
+def _changes(draw: st.DrawFn) -> Json:
+    kind = draw(
+        st.sampled_from(("owner", "owner", "attached", "policy", "policy", "policy", "model", "model", "define"))
+    )
+    if kind == "define":
+        return _periods(draw, draw(_definitions()))
+    if kind == "owner":
+        owned = [f"key:{id_}" for id_ in KEYS] + [f"project:{id_}" for id_ in PROJECTS]
+        ends = [*_of("project", PROJECTS), *_of("org", ORGS), *_of("account", ACCOUNTS)]
+        subject, setting, values = draw(st.sampled_from(owned)), "owner", st.sampled_from(ends)
+    elif kind == "attached":
+        ends = [*_of("org", ORGS), "account:u2", "project:p1"]
+        subject, setting, values = draw(st.sampled_from(_of("account", ACCOUNTS))), "attached_to", st.sampled_from(ends)
+    elif kind == "policy":
+        subject = draw(st.sampled_from((*_of("org", ORGS), *_of("account", ACCOUNTS))))
+        setting = draw(st.sampled_from(POLICY))
+        values = _values(setting)
+    else:
+        subject = draw(st.sampled_from(_of("model", MODELS)))
+        setting = draw(st.sampled_from(OF_MODEL))
+        values = _values(setting)
+    if draw(st.integers(0, 5)) == 0:
+        return _periods(draw, cleared(subject, setting))
+    return _periods(draw, changed(subject, setting, draw(values)))
+
+
+def _of(kind: str, ids: tuple[str, ...]) -> list[str]:
+    return [f"{kind}:{id_}" for id_ in ids]
+
+
+def _values(setting: str) -> st.SearchStrategy[Any]:
+    if setting in (RESIDENCY, MODEL_REGIONS):
+        return st.lists(st.sampled_from(REGIONS), max_size=3, unique=True)
+    if setting == "model.hosting":
+        return st.sampled_from(("hosted", "passthrough", "passthrough", "elsewhere"))
+    if setting in ("model.provider", "model.policy_url"):
+        return st.sampled_from((*PARTIES, ""))
+    return st.booleans()
+
+
+@st.composite
+def _definitions(draw: st.DrawFn) -> Json:
+    """Of a setting that decisions rest on, for other kinds, with another default or another protective value."""
+    setting = draw(st.sampled_from((*POLICY, *OF_MODEL, "owner", "attached_to")))
+    kinds = draw(st.lists(st.sampled_from(("account", "org", "project", "key", "model")), min_size=1, unique=True))
+    members: Json = {"kinds": kinds}
+    values = st.none() | _values(setting)
+    if setting in (RESIDENCY, MODEL_REGIONS):
+        members["value_type"] = "set_of"
+    elif setting == "model.hosting":
+        members |= {"value_type": "one_of", "members": ["hosted", "passthrough", "elsewhere"]}
+    elif setting in OF_MODEL:
+        members["value_type"] = "text"
+    elif setting in ("owner", "attached_to"):
+        members |= {"value_type": "subject_ref", "ref_kinds": ["org", "account", "project", "model"]}
+        values = st.none() | st.sampled_from(("org:acme", "account:u1", "project:p1", "model:m1"))
+    members |= {"default": draw(values), "protective": draw(values)}
+    return defined(setting, **members)
+
+
+@st.composite
+def histories(draw: st.DrawFn, submissions_max: int = 30) -> list[Said]:
+    """What is submitted to a ledger, one after the other."""
+    said = []
+    for number in range(draw(st.integers(1, submissions_max))):
+        takes_back = draw(st.none() | st.integers(0, number)) if draw(st.integers(0, 3)) == 0 else None
+        said.append(Said(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back))
+    return said
+
+
+LONG_CHAIN = Said(
+    1,
+    [changed("key:k1", "owner", "project:p1")]
+    + [changed(f"project:p{n}", "owner", f"project:p{n + 1}") for n in range(1, 9)]
+    + [changed("project:p9", "owner", "org:acme"), changed("key:k2", "owner", "project:p4")],
+    None,
+)
+"""A chain of ten from `k1`, of which eight are followed, and from `k2` one that has an end."""
+
+
+@contextmanager
+def grown(history: list[Said]) -> Iterator[Bench]:
+    """A ledger to which all that was submitted. What it refuses is left out."""
+    with TemporaryDirectory() as folder:
+        ledger, clock = opened(f"sqlite:///{Path(folder)}/ledger.db", BEGUN)
+        bench = Bench(ledger, clock, Query(ledger))
+        try:
+            _grow(bench, history)
+            yield bench
+        finally:
+            ledger.close()
+
+
+def _grow(bench: Bench, history: list[Said]) -> None:
+    now, event_ids = NOON, list[str]()
+    for said in history:
+        now += said.after
+        batches = [[event] for event in said.events] if said.after == 3 else [said.events]
+        if said.takes_back is not None and said.takes_back < len(event_ids):
+            batches.append([retracted(event_ids[said.takes_back])])
+        for batch in batches:
+            try:
+                receipts = bench.submit(now, *batch)
+            except (BadInput, NotFound):
+                # A setting is not for that kind any more, or the change was taken back before.
+                continue
+            changes = zip(batch, receipts, strict=True)
+            event_ids += [receipt.event_id for event, receipt in changes if event["type"] in _RETRACTABLE]
+
+
+_RETRACTABLE = ("setting.changed", "setting.cleared")
+
+
+def instants(bench: Bench) -> list[int]:
+    """Everything at which anything begins, ends or becomes known, with the microsecond before and after."""
+    found = {BEGINNING, BEGUN, NOON + 10**13, END - 1}
+    for entry in bench.ledger.page(0, 1_000_000):
+        assertion = read_assertion(entry.leaf)
+        found.add(assertion.recorded_at)
+        if isinstance(assertion, Change):
+            found |= {assertion.effective_from, assertion.effective_until or assertion.effective_from}
+    near = {at + by for at in found for by in (-1, 0, 1)}
+    return sorted(at for at in near if BEGINNING <= at < END)
+
+
+def rows(positions: int) -> st.SearchStrategy[Json]:
+    """Rows of REQUESTS, but for their `at`; `positions`: how many the ledger has."""
+    ids = {
+        "key_id": (*KEYS, UNHEARD),
+        "project_id": (*PROJECTS, UNHEARD),
+        "org_id": (*ORGS, UNHEARD),
+        "account_id": (*ACCOUNTS, UNHEARD),
+    }
+    named = st.fixed_dictionaries({}, optional={name: st.sampled_from(known) for name, known in ids.items()})
+    flag = st.none() | st.booleans()
+    rest = st.fixed_dictionaries(
+        {},
+        optional={
+            "request_id": st.text(st.characters(codec="utf-8"), min_size=1, max_size=256),
+            "model_id": st.sampled_from((*MODELS, UNHEARD)),
+            "enforced_position": st.integers(0, positions + 2) | st.just(2**62),
+            "stored": flag,
+            "cached": flag,
+            "trained": flag,
+            "forwarded_to": st.sampled_from((*PARTIES, "nobody we know")),
+            "region": st.sampled_from((*REGIONS, "mars")),
+            "network": st.sampled_from(("public", "private")),
+        },
+    )
+    # A record names somebody.
+    return st.builds(lambda who, done: (who or {"account_id": "u1"}) | done, named, rest)
+
+
+def known_ats(seen: list[int]) -> st.SearchStrategy[KnownAt]:
+    """In force, now, or as known at an instant at which something happens."""
+    return st.one_of(st.just(IN_FORCE), st.none(), st.sampled_from(seen))
+
+
+def batch_of(rows: list[Json]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(rows, schema=REQUESTS)
