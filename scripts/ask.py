@@ -15,7 +15,7 @@ from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS, is_setting_key
 from projections.audit.fields import FIELDS, NotRead, cell_value, raw_record
-from projections.audit.run import AGAINST
+from projections.audit.summary import AGAINST
 from projections.decision import Decision, RequestRecord, decision_json, read_record
 from projections.history import history as history_of
 from projections.query import Query

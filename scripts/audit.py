@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from datetime import UTC, tzinfo
-from typing import Any, Final
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ledger.errors import BadInput
 from ledger.opening import open_ledger
-from projections.audit.fields import FIELDS, Shape
-from projections.audit.records import Log, LogFormat, LogRow, read_log
-from projections.audit.run import VERDICTS, Summary, by_weight, run, summary_json
-from projections.decision import REASONS
+from projections.audit.fields import FIELDS
+from projections.audit.summary import LogDigest, Summary, pin_json
+from projections.pinned import PinnedQuery
 from projections.query import Query
 from scripts import exits
-from scripts.audit_files import RowFiles, finding_json
-from scripts.decisions import print_decision
-from scripts.files import progress, reading, size_of
-from scripts.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
-from scripts.output import Columns, human_time, print_line, print_table, show
+from scripts.audit_asked import Asked, asked, must_differ
+from scripts.files import progress
+from scripts.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format
 
-SUBJECTS_SHOWN: Final = 10
+if TYPE_CHECKING:
+    from projections.audit.reading.logs import Logs
+    from projections.audit.report.tally import Tally
+    from projections.audit.run import Taker
+    from scripts.audit_files import RowFiles
 
 
 @click.command(context_settings=EXAMPLES, epilog=f"Fields: {', '.join(FIELDS)}.")
@@ -44,47 +45,122 @@ SUBJECTS_SHOWN: Final = 10
     metavar="FIELD=VALUE",
     help="What holds on every line that does not say.",
 )
-@click.option("--log-format", type=click.Choice(["jsonl", "csv"]), help="Left out: { begins JSON Lines, else CSV.")
+@click.option(
+    "--log-format", type=click.Choice(["jsonl", "csv"]), help="Of text. Left out: { begins JSON Lines, else CSV."
+)
 @click.option("--timezone", metavar="ZONE", help="Of times without an offset: UTC, Europe/Berlin. Left out: rejected.")
 @known_at("at", "What the verdicts rest on.")
-@click.option("--out", metavar="FILE", help="A decision a line: CSV if the name ends in .csv, else NDJSON.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    help="A verdict a row: Parquet if the name ends in .parquet, CSV if in .csv, else NDJSON.",
+)
 @click.option("--rejects", metavar="FILE", help="Unreadable lines as NDJSON. Left out: LOG.rejects.jsonl, if any.")
 @click.option("--max-rejects", type=click.IntRange(min=0), metavar="N", help="Give up when there are more.")
 @click.option("--findings", type=click.IntRange(min=0), default=0, metavar="N", help="Show the first N with evidence.")
+@click.option("--report", metavar="DIR", help="A page to attach, and the same as JSON, in this folder.")
+@click.option(
+    "--what-if",
+    "changes",
+    metavar="CHANGES",
+    help="JSON Lines of changes, as for submit: which of the requests would have been decided otherwise? Then --out is "
+    "a row for each of these.",
+)
+@click.option("--explain", metavar="REQUEST_ID", help="Name the events that decided the row with this id, and no more.")
 @database
 @output_format
 def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None, known_at: Any, **options: Any) -> int:
     """Check every request of a log.
 
-    LOG is JSON Lines or CSV with a header, gzip too, - for standard input. A line is a request record; its fields
-    are the columns that bear their names, or that --map names. What a line does not say is not judged. Every line
-    gets a verdict, or is rejected with its number and why: none is guessed at, none is lost. All verdicts rest on
-    one position of the ledger, which the summary names.
+    LOG is a Parquet file, JSON Lines, or CSV with a header; gzip or zstd, too; a folder of them, a pattern, or - for
+    standard input. A row is a request record; its fields are the columns that bear their names, or that --map names;
+    folders like org_id=acme say the same of all files below. What a row does not say is not judged. Every row gets a
+    verdict, or is rejected with its number and why: none is guessed at, none is lost. All verdicts rest on one
+    position of the ledger, which the summary names, and so does the output: in the metadata of a Parquet file, beside
+    another in FILE.pin.json. The same ledger position and log give the same bytes.
 
-    Exits 1 when there is a violation or a denial, and 2 when not one line could be read.
+    Exits 1 when there is a violation or a denial, and 2 when not one row could be read.
 
     \b
       inforce audit requests.jsonl.gz --findings 3
       inforce audit log.csv --map at=TIMESTAMP --set org_id=acme --timezone UTC
+      inforce audit logs/ 'more/*.parquet' --out verdicts.parquet
       inforce audit log.jsonl --map account_id=user.id --map handling.stored=kept --out verdicts.csv
+      inforce audit requests.jsonl.gz --report report/
+      inforce audit requests.jsonl.gz --explain req_00017
+      inforce audit requests.jsonl.gz --what-if changes.jsonl --out otherwise.csv
     """
-    out, rejects = options["out"], options["rejects"]
-    shape = Shape(unique(options["columns"], "--map"), unique(options["constants"], "--set"), _zone(timezone))
-    shape.checked_constants()
-    if logs.count("-") > 1:
-        raise click.UsageError("standard input can be read once")
-    _must_differ([name for name in (out, rejects, *logs) if name not in (None, "-")])
-    files = RowFiles(
-        logs[0], out=out, rejects=rejects, max_rejects=options["max_rejects"], findings=options["findings"]
+    _need_engine()
+    _must_agree(options)
+    how = asked(logs, timezone, options["log_format"], options["columns"], options["constants"], known(known_at))
+    if options["explain"] is not None:
+        return _explain(db, how, options["explain"], format_)
+    wanted = _Wanted(options["out"], options["report"], options["findings"], format_)
+    must_differ(how, wanted.out, options["rejects"], options["changes"], wanted.report)
+    from scripts.audit_files import RowFiles
+
+    changes = options["changes"]
+    verdicts = wanted.out if changes is None else None
+    files = RowFiles(logs[0], out=verdicts, rejects=options["rejects"], max_rejects=options["max_rejects"])
+    if changes is None:
+        return _audit(db, how, files, wanted)
+    from scripts.what_if import Asked as AskedWhatIf
+    from scripts.what_if import what_if
+
+    once = any(file.name == "-" for file in how.files)
+    read = how.reading_json()
+    return what_if(
+        db, AskedWhatIf(changes, how.logs, once, how.known_at, files, wanted.out, wanted.findings, read), format_
     )
-    with open_ledger(db) as ledger, files, progress("auditing", _total(logs)) as tell:
-        rows = _Rows(logs, shape, options["log_format"])
 
-        def told(count: int) -> None:
-            tell(rows.bytes_read, f"{count:,} rows")
 
-        summary = run(Query(ledger), rows, known_at=known(known_at), on_row=files.take, progress=told)
-    rows.warn()
+class _Wanted(NamedTuple):
+    out: str | None
+    report: str | None
+    findings: int
+    format: Format
+
+
+def _need_engine() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("pyarrow", "numpy") if find_spec(name) is None]
+    if missing:
+        raise BadInput(
+            f"an audit needs {' and '.join(missing)}, which this installation has not; install inforce[audit]"
+        )
+
+
+def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
+    from projections.audit.index.pinning import pin_of
+    from projections.audit.run import by_kernel, run
+    from scripts.audit_files import Findings
+    from scripts.audit_shown import show_summary
+
+    logs, tally = how.logs(), _tally(wanted.report)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(open_ledger(db))
+        stack.enter_context(files)
+        # Evidence is shown from the timelines, which nothing else needs: they may first have to be made.
+        query = PinnedQuery(Query(ledger)) if wanted.findings or tally is not None else None
+        pin = pin_of(ledger) if query is None else query.pinned
+        summary = Summary(pin, how.known_at)
+        findings = Findings(query, how.known_at, wanted.findings)
+        with progress("auditing", logs.size) as tell:
+
+            def told(count: int) -> None:
+                tell(logs.bytes_read, f"{count:,} rows")
+
+            takers: list[Taker] = [files, findings]
+            if tally is not None:
+                takers.append(tally)
+            run(logs, by_kernel(ledger, pin, how.known_at), summary, takers=takers, progress=told)
+        summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
+        if tally is not None and query is not None and wanted.report is not None:
+            _write_report(wanted.report, tally, summary, query, how, files.rejects)
+        files.finish(pin_json(summary) | {"reading": how.reading_json()})
+    for warning in logs.warnings:
+        exits.say(warning)
     if summary.rejects:
         first = files.first_reject
         assert first is not None
@@ -95,116 +171,63 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
         )
         if none_read:
             return exits.BAD_INPUT
-    if out != "-":
-        _show(format_, summary, files)
+    if wanted.out != "-":
+        show_summary(wanted.format, summary, files.rejects, findings.found)
     return exits.AGAINST if summary.against else exits.OK
 
 
-class _Rows:
-    """The rows of all logs, one log after the other."""
-
-    def __init__(self, logs: tuple[str, ...], shape: Shape, log_format: LogFormat | None) -> None:
-        self._logs = logs
-        self._shape = shape
-        self._format = log_format
-        self._warnings: list[str] = []
-        self._reading: Log | None = None
-        self._taken_before = 0
-
-    @property
-    def bytes_read(self) -> int:
-        return self._taken_before + (self._reading.bytes_read if self._reading is not None else 0)
-
-    def __iter__(self) -> Iterator[LogRow]:
-        for name in self._logs:
-            with reading(name) as stream:
-                log = read_log(stream, name, shape=self._shape, log_format=self._format)
-                self._reading = log
-                yield from log
-                self._warnings += [f"{name}: no line had the column that was named for {f}" for f in log.unseen]
-                self._taken_before, self._reading = self.bytes_read, None
-
-    def warn(self) -> None:
-        # A slip in --map would otherwise pass for a log that never says anything against anybody.
-        for warning in self._warnings:
-            exits.say(warning)
-
-
-def _must_differ(names: list[str]) -> None:
-    """What is written must not take the place of what is read, or of what else is written."""
-    paths = [os.path.realpath(name) for name in names]
-    if len(set(paths)) != len(paths):
-        raise click.UsageError("LOG, --out and --rejects must be different files")
-
-
-def _zone(name: str | None) -> tzinfo | None:
-    if name is None:
+def _tally(folder: str | None) -> Tally | None:
+    """What a report counts while rows are decided. Its folder is made now, not when hours of work would be lost."""
+    if folder is None:
         return None
-    if name.upper() == "UTC":
-        return UTC
-    from zoneinfo import ZoneInfo
+    from projections.audit.report.tally import Tally
+    from scripts.audit_report import prepare
+
+    prepare(folder)
+    return Tally()
+
+
+def _write_report(folder: str, tally: Tally, summary: Summary, query: PinnedQuery, how: Asked, rejects: str) -> None:
+    from projections.audit.report.report import Reading, report
+    from scripts.audit_report import write_report
 
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise click.UsageError("there is no such time zone; name one like UTC or Europe/Berlin") from None
+        ours = version("inforce")
+    except PackageNotFoundError:
+        ours = "not installed"
+    reading = Reading(how.arguments, rejects if summary.rejects else None, ours)
+    write_report(folder, report(tally, summary, query, reading))
 
 
-def _total(logs: tuple[str, ...]) -> int | None:
-    sizes = [size_of(name) for name in logs]
-    return None if None in sizes else sum(size for size in sizes if size)
+def _explain(db: str, how: Asked, request_id: str, format_: Format) -> int:
+    from scripts.audit_explained import explain_rows, find, show_explained
+
+    logs = how.logs()
+    with open_ledger(db) as ledger:
+        with progress("looking for the request", logs.size) as tell:
+            found = find(_telling(logs, tell), request_id)
+        explained = explain_rows(PinnedQuery(Query(ledger)), found, how.known_at)
+    show_explained(format_, explained, found.total)
+    return exits.OK
 
 
-def _show(format_: Format, summary: Summary, files: RowFiles) -> None:
-    written = summary_json(summary)
-    findings = [finding_json(row, decision) for row, decision in files.findings]
-    if format_ != "table":
-        document = written | {"findings": findings, "rejects_file": files.rejects if summary.rejects else None}
-        counts = [{"what": "rows", "name": None, "count": summary.rows}]
-        counts += [{"what": "rejects", "name": None, "count": summary.rejects}]
-        for what, member in (("verdict", "verdicts"), ("reason", "reasons")):
-            counts += [{"what": what, "name": name, "count": count} for name, count in written[member].items()]
-        counts += [{"what": "hindsight", "name": None, "count": summary.hindsight}]
-        show(format_, document, counts, ("what", "name", "count"), {})
+def _telling(logs: Logs, tell: Any) -> Any:
+    for part in logs:
+        yield part
+        tell(logs.bytes_read, "")
+
+
+def _must_agree(options: dict[str, Any]) -> None:
+    """Each of these questions has an answer of its own."""
+    others: tuple[str, ...]
+    if options["explain"] is not None:
+        others = ("out", "rejects", "max_rejects", "findings", "report", "changes")
+    elif options["changes"] is not None:
+        others = ("report",)
+    else:
         return
-    _show_tables(summary)
-    for row, decision in files.findings:
-        print_line()
-        print_line(f"{row.source} line {row.line}", "bold underline")
-        print_decision(decision)
-
-
-def _show_tables(summary: Summary) -> None:
-    pin = summary.pin
-    lines = f"{summary.rows:,} lines" + (f", {summary.rejects:,} rejected" if summary.rejects else "")
-    if summary.first_at is not None:
-        lines += f"; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}"
-    print_line(lines, "bold")
-    print_line(f"at position {pin.position} of {pin.origin}, whose event has leaf hash {pin.leaf_hash}")
-    if summary.first_at is None:
-        return
-    print_line()
-    verdicts = [(verdict, summary.verdicts[verdict]) for verdict in VERDICTS if summary.verdicts[verdict]]
-    print_table(_counted("verdict"), verdicts)
-    reasons = [(reason, summary.reasons[reason]) for reason in REASONS if summary.reasons[reason]]
-    if reasons:
-        print_line()
-        print_table({**_counted("reason"), "": lambda pair: REASONS[pair[0]]}, reasons)
-    print_line()
-    subjects = by_weight(summary)
-    of: Columns = {verdict: _verdict_count(summary, verdict) for verdict, _ in verdicts}
-    who: Columns = {"governed by": lambda subject: subject or "(nobody that can be told)"}
-    print_table({**who, **of}, subjects[:SUBJECTS_SHOWN])
-    if len(subjects) > SUBJECTS_SHOWN:
-        print_line(f"and {len(subjects) - SUBJECTS_SHOWN:,} more; --format json names all")
-    if summary.hindsight:
-        print_line()
-        print_line(f"{summary.hindsight:,} of these would be decided otherwise with what was recorded later.")
-
-
-def _counted(title: str) -> dict[str, Callable[[Any], object]]:
-    return {title: lambda pair: pair[0], "requests": lambda pair: f"{pair[1]:,}"}
-
-
-def _verdict_count(summary: Summary, verdict: str) -> Callable[[Any], object]:
-    return lambda subject: f"{summary.subjects[subject][verdict]:,}"
+    asking = "--explain" if options["explain"] is not None else "--what-if"
+    for other in others:
+        if options[other] not in (None, 0):
+            name = "--what-if" if other == "changes" else f"--{other.replace('_', '-')}"
+            raise click.UsageError(f"{asking} answers by itself and takes no {name}; ask for that in another run")

@@ -1,49 +1,59 @@
-"""Where the rows of an audit go: decisions and rejects to files that appear whole or not at all, findings to memory."""
+"""Where the rows of an audit go: verdicts and rejects to files that appear whole or not at all, findings to memory."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from ledger.errors import BadRecord
+from projections.audit.columns import VERDICT_NAMES
+from projections.audit.counting import codes_of
+from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
-from projections.audit.run import AGAINST
+from projections.audit.reference import records
+from projections.audit.summary import AGAINST
+from projections.audit.writing import Writer, format_of
 from projections.decision import Decision, decision_json
-from scripts.decisions import CSV_FIELDS
+from projections.pinned import PinnedQuery
+from projections.query import KnownAt
 from scripts.files import writing
-from scripts.output import csv_bytes, csv_row, encode
+from scripts.output import encode
 
-ROW_FIELDS: Final = ("source", "line", *CSV_FIELDS)
+PIN_SUFFIX: Final = ".pin.json"
+_AGAINST: Final = np.array([name in AGAINST for name in VERDICT_NAMES])
+
+
+class Finding(NamedTuple):
+    source: str
+    line: int
+    decision: Decision
 
 
 class RowFiles:
-    """`out` None: decisions are not kept. `rejects` None: beside nothing, named after the first log, and only where
-    there are any. Use `take` within the block; the files are there when it has ended well."""
+    """`out` None: verdicts are not kept. `rejects` None: beside nothing, named after the first log, and only where
+    there are any. Use within the block; `finish` it when all rows are taken; the files are there when it has ended
+    well."""
 
-    def __init__(
-        self, first_log: str, *, out: str | None, rejects: str | None, max_rejects: int | None, findings: int
-    ) -> None:
+    def __init__(self, first_log: str, *, out: str | None, rejects: str | None, max_rejects: int | None) -> None:
         self.rejects = rejects or f"{'stdin' if first_log == '-' else Path(first_log).name}.rejects.jsonl"
-        self.findings: list[tuple[LogRow, Decision]] = []
         self.first_reject: LogRow | None = None
         self._wanted_rejects = rejects is not None
         self._max_rejects = max_rejects
-        self._max_findings = findings
         self._out = out
-        self._as_csv = out is not None and out.endswith(".csv")
         self._stack = ExitStack()
-        self._out_file: BinaryIO | None = None
+        self._writer: Writer | None = None
         self._rejects_file: BinaryIO | None = None
         self._reject_count = 0
 
     def __enter__(self) -> RowFiles:
         with ExitStack() as opening:
             if self._out is not None:
-                self._out_file = opening.enter_context(writing(self._out))
-                if self._as_csv:
-                    self._out_file.write(csv_bytes([ROW_FIELDS]))
+                self._writer = Writer(opening.enter_context(writing(self._out)), format_of(self._out))
             # The last run's rejects must not be taken for this one's.
             if self._wanted_rejects or Path(self.rejects).exists():
                 self._rejects_file = opening.enter_context(writing(self.rejects))
@@ -53,20 +63,24 @@ class RowFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> bool | None:
+        if kind is not None and self._writer is not None:
+            self._writer.abandon()
         return self._stack.__exit__(kind, error, at)
 
-    def take(self, row: LogRow, decision: Decision | None) -> None:
-        if decision is None:
-            self._reject(row)
-            return
-        if len(self.findings) < self._max_findings and decision.outcome.verdict in AGAINST:
-            self.findings.append((row, decision))
-        if self._out_file is not None:
-            written = finding_json(row, decision)
-            as_csv = self._as_csv
-            self._out_file.write(csv_bytes([csv_row(written, ROW_FIELDS)]) if as_csv else encode(written) + b"\n")
+    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+        if self._writer is not None:
+            self._writer.take(part.source, part.lines, verdicts)
 
-    def _reject(self, row: LogRow) -> None:
+    def finish(self, rests_on: dict[str, Any]) -> None:
+        """`rests_on`: what the verdicts rest on, for the output's metadata."""
+        if self._writer is None or self._out is None:
+            return
+        self._writer.finish(rests_on)
+        if self._out != "-" and format_of(self._out) != "parquet":
+            beside = self._stack.enter_context(writing(self._out + PIN_SUFFIX))
+            beside.write(encode(rests_on) + b"\n")
+
+    def reject(self, row: LogRow) -> None:
         self._reject_count += 1
         if self.first_reject is None:
             self.first_reject = row
@@ -81,5 +95,28 @@ class RowFiles:
         self._rejects_file.write(encode({"source": row.source, "line": row.line, "reason": row.fault}) + b"\n")
 
 
-def finding_json(row: LogRow, decision: Decision) -> dict[str, object]:
-    return {"source": row.source, "line": row.line} | decision_json(decision)
+class Findings:
+    """The first rows with a verdict against the request, each decided once more with all its evidence. `query` None:
+    none are wanted."""
+
+    def __init__(self, query: PinnedQuery | None, known_at: KnownAt, count: int) -> None:
+        self.found: list[Finding] = []
+        self._query = query
+        self._known_at = known_at
+        self._count = count
+
+    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+        wanted = self._count - len(self.found)
+        if wanted <= 0 or self._query is None:
+            return
+        rows = np.flatnonzero(_AGAINST[codes_of(verdicts.column("verdict"), VERDICT_NAMES)])[:wanted]
+        again = records(part.requests.take(pa.array(rows)))
+        for row, decision in zip(rows.tolist(), self._query.check_all(again, self._known_at), strict=True):
+            self.found.append(Finding(part.source, int(part.lines[row]), decision))
+
+    def reject(self, row: LogRow) -> None:
+        """Nothing was found about it."""
+
+
+def finding_json(finding: Finding) -> dict[str, object]:
+    return {"source": finding.source, "line": finding.line} | decision_json(finding.decision)

@@ -81,10 +81,18 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None
         yield lambda _done, _words: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[words]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, words="")
         yield lambda done, words: bar.update(task, completed=done, words=words)
 

@@ -52,11 +52,14 @@ class Shape(NamedTuple):
     unless this says otherwise; any further columns are refused, but ignored where `columns` names any.
     constants: field → what holds on every line that does not say otherwise itself.
     timezone: of times without an offset; None: they are refused.
+    of_path: field → what the folders of the file's path say of it (`org_id=acme/`): as a constant, before those of the
+    log. Its column, if it was named, need not be in the file.
     """
 
     columns: Mapping[str, str] = {}
     constants: Mapping[str, str] = {}
     timezone: tzinfo | None = None
+    of_path: Mapping[str, str] = {}
 
     def column(self, field: str) -> str:
         return self.columns.get(field, field)
@@ -67,7 +70,7 @@ class Shape(NamedTuple):
             if field not in FIELDS:
                 raise BadRecord(f"a request record has no such field as was named; it has {', '.join(FIELDS)}")
         values: dict[str, Any] = {}
-        for field, text in self.constants.items():
+        for field, text in {**self.constants, **self.of_path}.items():
             try:
                 values[field] = cell_value(field, text, self.timezone)
             except NotRead as error:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from ledger import strict_json
@@ -55,13 +56,9 @@ class Log:
     """Iterate once. `bytes_read`: of the stream so far; `unseen`: named columns that no line has had so far."""
 
     def __init__(self, stream: BinaryIO, source: str, shape: Shape, log_format: LogFormat | None) -> None:
-        self.source = source
-        self._shape = shape
+        self._rows = Rows(source, shape)
         self._format = log_format
-        self._constants = shape.checked_constants()
         self._counted = Counted(stream)
-        self._named = {field: column for field, column in shape.columns.items() if column}
-        self._seen: set[str] = set()
 
     @property
     def bytes_read(self) -> int:
@@ -69,76 +66,120 @@ class Log:
 
     @property
     def unseen(self) -> list[str]:
-        return [field for field in self._named if field not in self._seen]
+        return self._rows.unseen
 
     def __iter__(self) -> Iterator[LogRow]:
-        lines = (line for line in raw_lines(self._counted, self.source) if line.text is None or line.text.strip())
+        lines = (line for line in raw_lines(self._counted, self._rows.source) if not is_blank(line))
         first = next(lines, None)
         if first is None:
             return
-        as_json = self._format == "jsonl" or (self._format is None and (first.text or b"").lstrip()[:1] == b"{")
-        back = _Back(first, lines)
-        yield from self._json_rows(back) if as_json else self._csv_rows(back)
+        back = Lines([first], lines)
+        if self._format == "jsonl" or (self._format is None and is_json(first)):
+            for line in back:
+                yield self._rows.of_json(line)
+            return
+        columns = self._rows.header(next(back))
+        for line in back:
+            yield self._rows.of_csv(line, columns, back)
 
-    def _json_rows(self, lines: Iterator[RawLine]) -> Iterator[LogRow]:
-        plain = not self._shape.columns and not self._constants
-        for number, text in lines:
-            try:
-                if text is None:
-                    raise NotRead(f"the line has more than {LINE_BYTES_MAX} bytes")
-                value = strict_json.loads(text, LINE_BYTES_MAX, "the line")
-                raw = self._plain(value) if plain else self._mapped(value)
-                yield LogRow(self.source, number, _record(raw), None)
-            except (BadInput, NotRead) as error:
-                yield LogRow(self.source, number, None, _fault(error))
+
+def is_blank(line: RawLine) -> bool:
+    return line.text is not None and not line.text.strip()
+
+
+def is_json(first: RawLine) -> bool:
+    """Whether a log whose first line that is not blank is this one is JSON Lines."""
+    return (first.text or b"").lstrip()[:1] == b"{"
+
+
+class Columns(NamedTuple):
+    """Of a CSV file: how many, and field → which."""
+
+    width: int
+    places: list[tuple[str, int]]
+
+
+class Rows:
+    """Lines to rows, each for itself: what is a record, and what is a fault, is said here and nowhere else."""
+
+    def __init__(self, source: str, shape: Shape) -> None:
+        self.source = source
+        self.shape = shape
+        self.constants = shape.checked_constants()
+        self.named = {field: column for field, column in shape.columns.items() if column and field not in shape.of_path}
+        self.lenient = any(shape.columns.values())
+        """Whether columns of other names are ignored."""
+        self.seen: set[str] = set()
+        """Named fields that some line has had."""
+        self._plain_json = not shape.columns and not self.constants
+
+    @property
+    def unseen(self) -> list[str]:
+        return [field for field in self.named if field not in self.seen]
+
+    def of_json(self, line: RawLine) -> LogRow:
+        number, text = line
+        try:
+            if text is None:
+                raise NotRead(f"the line has more than {LINE_BYTES_MAX} bytes")
+            value = strict_json.loads(text, LINE_BYTES_MAX, "the line")
+            raw = self._plain(value) if self._plain_json else self._mapped(value)
+            return LogRow(self.source, number, _record(raw), None)
+        except (BadInput, NotRead) as error:
+            return LogRow(self.source, number, None, _fault(error))
+
+    def of_csv(self, line: RawLine, columns: Columns, lines: Lines) -> LogRow:
+        """The row that begins with `line`; takes from `lines` those that a quoted cell runs on to."""
+        number, text = line
+        try:
+            cells = _cells(text, lines)
+            if len(cells) != columns.width:
+                raise NotRead(f"the row has {len(cells)} cells where the header has {columns.width}")
+            found = dict(self.constants)
+            for field, place in columns.places:
+                said = cell_value(field, cells[place], self.shape.timezone)
+                if said is not None:
+                    found[field] = said
+            return LogRow(self.source, number, _record(raw_record(found)), None)
+        except (BadInput, NotRead) as error:
+            return LogRow(self.source, number, None, _fault(error))
+
+    def of_values(self, number: int, value: Any) -> LogRow:
+        """A row that was no text: `value` as if it had been read from JSON."""
+        try:
+            return LogRow(self.source, number, _record(self._mapped(value)), None)
+        except (BadInput, NotRead) as error:
+            return LogRow(self.source, number, None, _fault(error))
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("at"), str):
-            value["at"] = time_text(value["at"], self._shape.timezone)
+            value["at"] = time_text(value["at"], self.shape.timezone)
         return value
 
     def _mapped(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise NotRead("a request record must be an object")
-        if not self._named and not value.keys() <= MEMBERS:
+        if not self.lenient and not value.keys() <= MEMBERS:
             raise NotRead("a member does not belong here; name the columns to read, and others are ignored")
         observed = value.get("handling")
         if observed is not None and not isinstance(observed, dict):
             raise NotRead("/handling: an object is required here")
         found: dict[str, Any] = {f"handling.{name}": said for name, said in (observed or {}).items()}
         for field in FIELDS:
-            column = self._shape.column(field)
+            column = self.shape.column(field)
             said = _member(value, column) if column else None
             if said is not None:
-                if field in self._named:
-                    self._seen.add(field)
-                found[field] = json_value(field, said, self._shape.timezone, mapped=field in self._named)
-            elif field in self._constants:
-                found[field] = self._constants[field]
-            elif field in self._shape.columns:
+                if field in self.named:
+                    self.seen.add(field)
+                found[field] = json_value(field, said, self.shape.timezone, mapped=field in self.named)
+            elif field in self.constants:
+                found[field] = self.constants[field]
+            elif field in self.shape.columns:
                 found.pop(field, None)
         return raw_record(found)
 
-    def _csv_rows(self, lines: _Back) -> Iterator[LogRow]:
-        header = next(lines)
-        columns = self._header(header)
-        width = len(columns)
-        places = self._places(columns)
-        for number, text in lines:
-            try:
-                cells = _cells(text, lines)
-                if len(cells) != width:
-                    raise NotRead(f"the row has {len(cells)} cells where the header has {width}")
-                found = dict(self._constants)
-                for field, place in places:
-                    said = cell_value(field, cells[place], self._shape.timezone)
-                    if said is not None:
-                        found[field] = said
-                yield LogRow(self.source, number, _record(raw_record(found)), None)
-            except (BadInput, NotRead) as error:
-                yield LogRow(self.source, number, None, _fault(error))
-
-    def _header(self, line: RawLine) -> list[str]:
+    def header(self, line: RawLine) -> Columns:
+        """Raises `BadRecord` where it cannot be right."""
         where = f"{self.source} line {line.number}"
         try:
             if line.text is None:
@@ -148,37 +189,44 @@ class Log:
             raise BadRecord(f"{where}: this is neither JSON Lines nor the header of a CSV file: {error}") from None
         if len(set(columns)) != len(columns):
             raise BadRecord(f"{where}: the header names a column twice")
-        return columns
+        return self.columns(columns)
 
-    def _places(self, columns: list[str]) -> list[tuple[str, int]]:
-        for field, column in self._named.items():
+    def columns(self, columns: list[str]) -> Columns:
+        """Where each field is. Raises `BadRecord` for a column that is missing, or that does not belong."""
+        for field, column in self.named.items():
             if column not in columns:
                 raise BadRecord(f"{self.source}: the header has no column of the name given for {field}")
-            self._seen.add(field)
-        if not self._named and not set(columns) <= FIELDS.keys():
+            self.seen.add(field)
+        if not self.lenient and not set(columns) <= FIELDS.keys():
             raise BadRecord(
                 f"{self.source}: a column of the header is no field of a request record; name the columns to read, "
                 f"and others are ignored (the fields are {', '.join(FIELDS)})"
             )
-        by_field = {field: self._shape.column(field) for field in FIELDS}
-        return [(field, columns.index(column)) for field, column in by_field.items() if column and column in columns]
+        by_field = {field: self.shape.column(field) for field in FIELDS}
+        places = [(field, columns.index(column)) for field, column in by_field.items() if column and column in columns]
+        return Columns(len(columns), places)
 
 
-class _Back(Iterator[RawLine]):
-    """Lines, with the lately taken to be put back."""
+class Lines(Iterator[RawLine]):
+    """Lines, one source after the other, with the lately taken to be put back."""
 
-    def __init__(self, first: RawLine, rest: Iterator[RawLine]) -> None:
-        self._waiting = deque([first])
-        self._rest = rest
+    def __init__(self, *sources: Iterable[RawLine]) -> None:
+        self._waiting: deque[RawLine] = deque()
+        self._rest = chain(*sources)
 
     def __next__(self) -> RawLine:
         return self._waiting.popleft() if self._waiting else next(self._rest)
+
+    @property
+    def waiting(self) -> int:
+        """How many were put back and not taken again."""
+        return len(self._waiting)
 
     def put_back(self, lines: list[RawLine]) -> None:
         self._waiting.extendleft(reversed(lines))
 
 
-def _cells(text: bytes | None, lines: _Back) -> list[str]:
+def _cells(text: bytes | None, lines: Lines) -> list[str]:
     """The cells of the row that begins with `text`; takes the lines that a quoted cell runs on to. Raises `NotRead`."""
     if text is None:
         raise NotRead(f"the line has more than {LINE_BYTES_MAX} bytes")

@@ -1,135 +1,134 @@
-"""An audit: every row of a log through `check`, all at one position of the ledger, counted.
+"""An audit: parts of logs through one decider, in order, counted, written, all at one position of the ledger.
 
-The summary says what the audit rests on (its pin), so that anyone with the same log and the same ledger comes to the
-same counts. Proved by tests/test_audit_run.py and tests/test_real_logs.py.
+Reading goes on in a second thread while rows are decided and written in this one; the order is that of the log whatever
+the threads do. Proved by tests/audit/io/test_run.py and tests/test_real_logs.py.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Final
+from queue import Empty, Full, Queue
+from typing import Final, Protocol
 
-from ledger.times import format_time
+import pyarrow as pa
+
+from ledger.store import Ledger
+from projections.audit.counting import Counting
+from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
-from projections.decision import REASONS, Decision
+from projections.audit.reference import decide_slowly
+from projections.audit.summary import Summary
 from projections.pinned import Pin, PinnedQuery
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query import KnownAt
 
-BATCH_ROWS: Final = 1000
-VERDICTS: Final = ("violation", "denied", "indeterminate", "compliant", "allowed")
-AGAINST: Final = frozenset(("violation", "denied"))
-"""The verdicts that speak against a request."""
+Decider = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""REQUESTS → VERDICTS, row by row in order."""
 
-OnRow = Callable[[LogRow, Decision | None], None]
-"""Is told of every row, in order, with its decision, or None where the row has a fault instead of a record."""
+AHEAD: Final = 3
+"""Parts that are read before they are wanted."""
+_PATIENCE: Final = 0.1
 
 
-@dataclass
-class Summary:
-    """What an audit found. `rows` = the sum of `verdicts` + `rejects`; instants in µs.
+class Taker(Protocol):
+    """What becomes of the rows."""
 
-    reasons: rows that have the reason; subjects: governing subject (None: nobody can be said to govern) → verdicts;
-    hindsight: rows whose verdict or handling is another with what was recorded later; first_at, last_at: of requests.
-    """
+    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+        """Called with every part in order; `verdicts` has a row for each of its requests."""
 
-    pin: Pin
-    known_at: KnownAt
-    rows: int = 0
-    rejects: int = 0
-    verdicts: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    subjects: dict[str | None, Counter[str]] = field(default_factory=dict)
-    hindsight: int = 0
-    first_at: int | None = None
-    last_at: int | None = None
+    def reject(self, row: LogRow) -> None:
+        """Called with every fault, in order, before its part is taken."""
 
-    @property
-    def against(self) -> int:
-        """Rows with a verdict that speaks against the request."""
-        return sum(self.verdicts[verdict] for verdict in AGAINST)
 
-    def take(self, decision: Decision) -> None:
-        outcome, at = decision.outcome, decision.as_of.at
-        self.verdicts[outcome.verdict] += 1
-        for reason in outcome.reasons:
-            self.reasons[reason] += 1
-        governing = outcome.governed_by.subject
-        counted = self.subjects.get(governing)
-        if counted is None:
-            counted = self.subjects[governing] = Counter()
-        counted[outcome.verdict] += 1
-        if decision.hindsight is not None:
-            self.hindsight += 1
-        if self.first_at is None or at < self.first_at:
-            self.first_at = at
-        if self.last_at is None or at > self.last_at:
-            self.last_at = at
+def by_row(query: PinnedQuery, known_at: KnownAt) -> Decider:
+    """The decider that needs no index, row by row: what the kernel is compared with."""
+    return lambda requests: decide_slowly(query, requests, known_at)
+
+
+def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
+    """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
+    from projections.audit.index.store import open_index
+    from projections.audit.kernel.deciding import Kernel
+
+    return Kernel(open_index(ledger, known_at, pin=pin)).decide
 
 
 def run(
-    query: Query,
-    rows: Iterable[LogRow],
+    parts: Iterable[Part],
+    decide: Decider,
+    summary: Summary,
     *,
-    known_at: KnownAt = IN_FORCE,
-    on_row: OnRow | None = None,
+    takers: Iterable[Taker] = (),
     progress: Callable[[int], None] | None = None,
-) -> Summary:
-    """Checks every row. `progress` is told the rows done so far, now and then. Raises what reading the rows raises."""
-    pinned = PinnedQuery(query)
-    summary = Summary(pinned.pinned, known_at)
-    for batch in _batches(rows):
-        decisions = iter(pinned.check_all((row.record for row in batch if row.record is not None), known_at))
-        for row in batch:
-            decision = None if row.record is None else next(decisions)
-            if decision is None:
-                summary.rejects += 1
-            else:
-                summary.take(decision)
-            if on_row is not None:
-                on_row(row, decision)
-        summary.rows += len(batch)
-        if progress is not None:
-            progress(summary.rows)
-    return summary
+    threads: int = 2,
+) -> None:
+    """Decides on every row, and counts it in `summary`. `progress` is told the rows done so far, after each part.
+    Raises what reading the rows raises."""
+    told = tuple(takers)
+    ahead = Ahead(parts) if threads > 1 else None
+    try:
+        with Counting(summary) as counting:
+            for part in ahead or parts:
+                for row in part.faults:
+                    summary.rejects += 1
+                    for taker in told:
+                        taker.reject(row)
+                summary.rows += part.rows
+                if len(part.lines):
+                    verdicts = decide(part.requests)
+                    counting.take(verdicts)
+                    for taker in told:
+                        taker.take(part, verdicts)
+                if progress is not None:
+                    progress(summary.rows)
+            counting.finish()
+    finally:
+        if ahead is not None:
+            ahead.close()
 
 
-def _batches(rows: Iterable[LogRow]) -> Iterator[list[LogRow]]:
-    iterator = iter(rows)
-    while batch := list(islice(iterator, BATCH_ROWS)):
-        yield batch
+class Ahead:
+    """Parts, read by another thread a few ahead of where they are wanted. `close` it: then that thread ends."""
 
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self._parts = parts
+        self._queue: Queue[Part | BaseException | None] = Queue(AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="reading the log", daemon=True)
+        self._thread.start()
 
-def summary_json(summary: Summary) -> dict[str, Any]:
-    """The summary for programs; members that count nothing are left out of `verdicts` and `reasons`."""
-    pin, known_at = summary.pin, summary.known_at
-    return {
-        "rows": summary.rows,
-        "rejects": summary.rejects,
-        "verdicts": {verdict: summary.verdicts[verdict] for verdict in VERDICTS if summary.verdicts[verdict]},
-        "reasons": {reason: summary.reasons[reason] for reason in REASONS if summary.reasons[reason]},
-        "subjects": [
-            {"subject": subject, "verdicts": dict(summary.subjects[subject])} for subject in by_weight(summary)
-        ],
-        "hindsight": summary.hindsight,
-        "first_at": _time(summary.first_at),
-        "last_at": _time(summary.last_at),
-        "known_at": _time(known_at) if isinstance(known_at, int) else known_at or "now",
-        "pin": pin._asdict() | {"recorded_at": _time(pin.recorded_at)},
-    }
+    def _read(self) -> None:
+        try:
+            for part in self._parts:
+                if not self._put(part):
+                    return
+            self._put(None)
+        except BaseException as error:  # it is raised where the parts are wanted
+            self._put(error)
 
+    def _put(self, item: Part | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=_PATIENCE)
+            except Full:
+                continue
+            return True
+        return False
 
-def by_weight(summary: Summary) -> list[str | None]:
-    """The governing subjects: most verdicts against them first, then most rows, then by name."""
+    def __iter__(self) -> Iterator[Part]:
+        while True:
+            try:
+                # With an end, so that Ctrl-C is heard while nothing comes.
+                item = self._queue.get(timeout=_PATIENCE)
+            except Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
 
-    def weight(subject: str | None) -> tuple[int, int, str]:
-        counted = summary.subjects[subject]
-        return -sum(counted[verdict] for verdict in AGAINST), -counted.total(), subject or ""
-
-    return sorted(summary.subjects, key=weight)
-
-
-def _time(instant: int | None) -> str | None:
-    return None if instant is None else format_time(instant)
+    def close(self) -> None:
+        self._stop.set()
+        # One that waits for a pipe that says nothing cannot be woken; it ends with the process.
+        self._thread.join(1)

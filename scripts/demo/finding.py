@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Set
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+
 from ledger.opening import open_ledger
-from projections.audit.records import LogRow, read_log
-from projections.audit.run import Summary, run
+from projections.audit.columns import VERDICT_NAMES
+from projections.audit.counting import codes_of
+from projections.audit.fields import NO_SHAPE
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import Logs
+from projections.audit.reading.parts import Part
+from projections.audit.records import LogRow
+from projections.audit.reference import records
+from projections.audit.run import by_kernel, run
+from projections.audit.summary import LogDigest, Summary
 from projections.changes import Change, Retraction
 from projections.decision import Decision, Outcome, Reason, RequestRecord
-from projections.query import Query
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE, Query
 from projections.state import SettingState
 from scripts.demo import folder as places
 from scripts.demo.making import Made
@@ -55,12 +67,14 @@ class Found(NamedTuple):
 
 def find(made: Made, progress: Callable[[int], None] | None = None) -> Found:
     """Reads the log back from its file, and decides on every line. `progress` is told the bytes that are read."""
-    audit = _Audit(made)
     with open_ledger(f"sqlite:///{(made.folder / places.LEDGER).absolute()}") as ledger:
-        with (made.folder / places.LOG).open("rb") as file:
-            log = read_log(file, places.LOG)
-            told = None if progress is None else lambda _rows: progress(log.bytes_read)
-            summary = run(Query(ledger), log, on_row=audit.take, progress=told)
+        query = PinnedQuery(Query(ledger))
+        audit = _Audit(made, query)
+        summary = Summary(query.pinned, IN_FORCE)
+        logs = Logs(log_files([str(made.folder / places.LOG)], NO_SHAPE))
+        told = None if progress is None else lambda _rows: progress(logs.bytes_read)
+        run(logs, by_kernel(ledger, query.pinned, IN_FORCE), summary, takers=[audit], progress=told)
+        summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
         hindsight = audit.hindsight.decision.hindsight if audit.hindsight else None
         told_later = [event_of(by) for by in hindsight.changed_by] if hindsight else []
         return Found(
@@ -79,8 +93,9 @@ def event_of(changed_by: SettingState | Retraction) -> Change | Retraction | Non
 
 
 class _Audit:
-    def __init__(self, made: Made) -> None:
+    def __init__(self, made: Made, query: PinnedQuery) -> None:
         self.made = made
+        self.query = query
         self.truths: dict[str, Truth] = {}
         self.rewritten: set[str] = set()
         self.unreadable: set[int] = set()
@@ -88,27 +103,37 @@ class _Audit:
         self.violation: Shown | None = None
         self.hindsight: Shown | None = None
 
-    def take(self, row: LogRow, decision: Decision | None) -> None:
-        if decision is None or row.record is None:
-            self.unreadable.add(row.line)
-            return
-        outcome, request_id = decision.outcome, decision.request_id
-        if request_id is None:
-            self.nameless += 1
-            return
-        if outcome.verdict not in NOTHING_WRONG:
-            self.truths[request_id] = Truth(outcome.verdict, tuple(sorted(outcome.reasons)))
-            if outcome.verdict == "violation":
-                told = _telling(outcome, CLOSED, "passthrough_not_allowed")
-                if self.violation is None or told > self.violation.telling:
-                    self.violation = Shown(row.record, decision, told)
-        if decision.hindsight is not None:
-            self.rewritten.add(request_id)
-            later = decision.hindsight.outcome
-            if (outcome.verdict, later.verdict) == ("compliant", "violation"):
-                told = _telling(later, REWRITTEN, "trained_without_opt_in")
-                if self.hindsight is None or told > self.hindsight.telling:
-                    self.hindsight = Shown(row.record, decision, told)
+    def reject(self, row: LogRow) -> None:
+        self.unreadable.add(row.line)
+
+    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+        requests = part.requests
+        names = verdicts.column("request_id")
+        self.nameless += names.null_count
+        codes = codes_of(verdicts.column("verdict"), VERDICT_NAMES)
+        wrong = np.flatnonzero(~np.isin(codes, [VERDICT_NAMES.index(name) for name in NOTHING_WRONG]))
+        rewritten = np.flatnonzero(verdicts.column("hindsight").is_valid().to_numpy(zero_copy_only=False))
+        told = verdicts.select(["request_id", "verdict", "reasons"]).take(pa.array(wrong)).to_pylist()
+        for row in told:
+            if row["request_id"] is not None:
+                self.truths[row["request_id"]] = Truth(row["verdict"], tuple(sorted(row["reasons"])))
+        self.rewritten.update(name for name in names.take(pa.array(rewritten)).to_pylist() if name is not None)
+        violations = [at for at, row in zip(wrong.tolist(), told, strict=True) if row["verdict"] == "violation"]
+        for record, decision in self._again(requests, violations):
+            shown = Shown(record, decision, _telling(decision.outcome, CLOSED, "passthrough_not_allowed"))
+            if self.violation is None or shown.telling > self.violation.telling:
+                self.violation = shown
+        for record, decision in self._again(requests, rewritten.tolist()):
+            later = None if decision.hindsight is None else decision.hindsight.outcome
+            if later is not None and (decision.outcome.verdict, later.verdict) == ("compliant", "violation"):
+                shown = Shown(record, decision, _telling(later, REWRITTEN, "trained_without_opt_in"))
+                if self.hindsight is None or shown.telling > self.hindsight.telling:
+                    self.hindsight = shown
+
+    def _again(self, requests: pa.RecordBatch, rows: list[int]) -> Iterator[tuple[RequestRecord, Decision]]:
+        """With all their evidence; those without a name are not told of."""
+        asked = [record for record in records(requests.take(pa.array(rows, pa.int64()))) if record.request_id]
+        return zip(asked, self.query.check_all(asked), strict=True)
 
     def differences(self, summary: Summary) -> Iterator[Difference]:
         planted, found = self.made.planted, self.truths

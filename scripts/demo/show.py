@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ledger.times import DAY, format_time
-from projections.audit.run import VERDICTS, by_weight, summary_json
+from projections.audit.summary import VERDICTS, summary_json
 from projections.decision import REASONS, decision_json
 from scripts.demo import folder as places
 from scripts.demo.finding import Found, Shown
@@ -58,12 +58,12 @@ def show_found(made: Made, found: Found, seconds: float) -> None:
         REASONS,
     )
     print_line()
-    subjects = [subject for subject in by_weight(summary) if subject is not None][:SUBJECTS_SHOWN]
+    subjects = [one for one in summary.subjects if one.subject is not None][:SUBJECTS_SHOWN]
     print_table(
         {
-            "most violations": lambda subject: subject,
-            "violations": lambda subject: f"{summary.subjects[subject]['violation']:>10,}",
-            "requests": lambda subject: f"{summary.subjects[subject].total():>8,}",
+            "most violations": lambda one: one.subject,
+            "violations": lambda one: f"{one.verdicts.get('violation', 0):>10,}",
+            "requests": lambda one: f"{one.total:>8,}",
         },
         subjects,
     )

@@ -1,0 +1,158 @@
+"""VERDICTS batches counted: by verdict, reason and governing subject, in memory that does not grow with the rows.
+
+Subjects can be as many as requests: above a number of them their counts go to a temporary file, in ranges of names, and
+are put together range by range at the end. Proved by tests/audit/io/test_counting.py.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
+from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
+
+ROWS_MAX: Final = 1 << 20
+"""Counts that are put together at once."""
+SUBJECTS_MAX: Final = 4_000_000
+_RANGES: Final = 64
+_KEYS: Final = ("subject", "verdict")
+
+
+class Counting:
+    """Use within a block: `take` every batch, then `finish`."""
+
+    def __init__(self, summary: Summary, subjects_max: int = SUBJECTS_MAX) -> None:
+        self._summary = summary
+        self._subjects_max = subjects_max
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._verdicts = np.zeros(len(VERDICT_NAMES), np.int64)
+        self._reasons = np.zeros(len(REASON_NAMES), np.int64)
+        self._stack = ExitStack()
+        self._bounds: list[str] = []
+        self._files: list[Any] = []
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def take(self, verdicts: pa.RecordBatch) -> None:
+        if not verdicts.num_rows:
+            return
+        summary = self._summary
+        codes = codes_of(verdicts.column("verdict"), VERDICT_NAMES)
+        self._verdicts += np.bincount(codes, minlength=len(VERDICT_NAMES))
+        reasons = codes_of(verdicts.column("reasons").flatten(), REASON_NAMES)
+        self._reasons += np.bincount(reasons, minlength=len(REASON_NAMES))
+        summary.hindsight += verdicts.num_rows - verdicts.column("hindsight").null_count
+        span = pc.min_max(verdicts.column("at").view(pa.int64())).as_py()
+        summary.first_at = min(span["min"], span["min"] if summary.first_at is None else summary.first_at)
+        summary.last_at = max(span["max"], span["max"] if summary.last_at is None else summary.last_at)
+        found = pa.table([verdicts.column("governed_by"), pa.array(codes)], names=list(_KEYS))
+        counts = found.group_by(list(_KEYS), use_threads=False).aggregate([([], "count_all")])
+        self._waiting.append(counts)
+        self._rows += counts.num_rows
+        if self._rows > ROWS_MAX:
+            self._put_together()
+
+    def _put_together(self) -> None:
+        counts = _together(self._waiting)
+        self._waiting, self._rows = [counts], 0
+        if counts.num_rows > self._subjects_max:
+            self._spill(counts)
+            self._waiting = []
+
+    def _spill(self, counts: pa.Table) -> None:
+        counts = counts.sort_by([("subject", "ascending")])
+        names = counts.column("subject").combine_chunks()
+        known = len(names) - names.null_count
+        if not self._files:
+            self._bounds = [names[known * place // _RANGES].as_py() for place in range(1, _RANGES)]
+            for _ in range(_RANGES):
+                file = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+                self._files.append((file, pa.ipc.new_stream(file, counts.schema)))
+        cuts = [0]
+        for bound in self._bounds:
+            cuts.append(bisect_left(range(known), bound, lo=cuts[-1], key=lambda at: names[at].as_py()))
+        # Nobody comes last.
+        cuts.append(len(names))
+        for (_, writer), begin, end in zip(self._files, cuts[:-1], cuts[1:], strict=True):
+            writer.write_table(counts.slice(begin, end - begin))
+
+    def finish(self) -> None:
+        """Writes what was found into the summary."""
+        summary = self._summary
+        summary.verdicts.update(_named(VERDICT_NAMES, self._verdicts))
+        summary.reasons.update(_named(REASON_NAMES, self._reasons))
+        for counts in self._ranges():
+            listed, count = _listed(counts)
+            summary.subject_count += count
+            summary.subjects = sorted([*summary.subjects, *listed], key=_weight)[:SUBJECTS_LISTED]
+
+    def _ranges(self) -> Iterator[pa.Table]:
+        if not self._waiting and not self._files:
+            return
+        if not self._files:
+            yield _together(self._waiting)
+            return
+        if self._waiting:
+            self._spill(_together(self._waiting))
+        for file, writer in self._files:
+            writer.close()
+            file.seek(0)
+            yield _together([pa.ipc.open_stream(file).read_all()])
+
+
+def codes_of(words: pa.DictionaryArray, names: Sequence[str]) -> Any:
+    """The place of each word in `names`, int8, whatever codes its batch has. `words` without nulls."""
+    places = np.array([names.index(word) for word in words.dictionary.to_pylist()], np.int8)
+    return places[words.indices.to_numpy(zero_copy_only=False)] if len(places) else np.zeros(0, np.int8)
+
+
+def _together(counts: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(counts).combine_chunks()
+    found = table.group_by(list(_KEYS), use_threads=False).aggregate([("count_all", "sum")])
+    return found.rename_columns([*_KEYS, "count_all"])
+
+
+def _listed(counts: pa.Table) -> tuple[list[SubjectCount], int]:
+    """(the heaviest subjects, how many there are) of a table that has all of each."""
+    against = pc.is_in(counts.column("verdict"), pa.array([VERDICT_NAMES.index(v) for v in _AGAINST], pa.int8()))
+    number = counts.column("count_all")
+    table = counts.append_column("against", pc.if_else(against, number, pa.scalar(0, number.type)))
+    weights = table.group_by("subject", use_threads=False).aggregate([("against", "sum"), ("count_all", "sum")])
+    order = [("against_sum", "descending"), ("count_all_sum", "descending"), ("subject", "ascending")]
+    heaviest = weights.sort_by(order).slice(0, SUBJECTS_LISTED + 1)
+    names = heaviest.column("subject").combine_chunks()
+    rows = table.filter(pc.is_in(table.column("subject"), names)).select([*_KEYS, "count_all"])
+    found: dict[str | None, dict[str, int]] = {}
+    for subject, verdict, count in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        found.setdefault(subject, {})[VERDICT_NAMES[verdict]] = count
+    counted = (
+        SubjectCount(subject, {verdict: verdicts[verdict] for verdict in VERDICTS if verdict in verdicts})
+        for subject, verdicts in found.items()
+    )
+    return sorted(counted, key=_weight), weights.num_rows
+
+
+_AGAINST: Final = tuple(verdict for verdict in VERDICT_NAMES if verdict in AGAINST)
+
+
+def _weight(one: SubjectCount) -> tuple[int, int, str]:
+    against = sum(one.verdicts.get(verdict, 0) for verdict in AGAINST)
+    return -against, -one.total, one.subject or ""
+
+
+def _named(names: tuple[Any, ...], counts: Any) -> dict[str, int]:
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}

@@ -1,0 +1,258 @@
+"""JSON Lines and CSV to request records, a block of lines at a time.
+
+What is written the ordinary way is read by compiled loops, every other line by the strict reader: so each line comes
+out as if the strict reader had read them all. Proved by tests/audit/io/test_texts.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from projections.audit.columns import INSTANT, REQUESTS
+from projections.audit.fields import FIELDS, raw_record
+from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.lines import LINE_BYTES_MAX, RawLine
+from projections.audit.reading import scanning
+from projections.audit.reading.blocks import Block, Blocks
+from projections.audit.reading.parts import Part, merged
+from projections.audit.reading.times import to_utc
+from projections.audit.reading.wanted import NAMES, WHO, spec_of, wanted
+from projections.audit.records import Columns, Lines, LogFormat, LogRow, Rows, is_blank, is_json
+from projections.decision import RequestRecord, read_record
+
+BLOCK_BYTES: Final = 1 << 23
+STRICT_BYTES: Final = 1 << 23
+"""So much of a log is read by the strict reader alone: less than this is done sooner than loops are compiled."""
+_RUN_ON_MAX: Final = 4 * LINE_BYTES_MAX
+"""More than the longest row of CSV, whose lines are counted by `projections.audit.records`."""
+_PADDING: Final = b"\n" * 64
+_NO_COLUMNS: Final = np.array([], np.int64)
+
+
+class Taken(NamedTuple):
+    """Where `scanning` writes what it finds, a row for each line. Spans are of the block's bytes."""
+
+    line_ends: Any
+    spans: Any
+    values: Any
+    marks: Any
+
+
+def parts_of(
+    blocks: Blocks, rows: Rows, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
+) -> Iterator[Part]:
+    """The rows of a log, in order. `strict_bytes`: see STRICT_BYTES. Raises `BadRecord` for a header that cannot be
+    right, and what `Blocks` raises."""
+    reader: _Reader | None = None
+    for block in blocks:
+        skipped = 0
+        if reader is None:
+            first = _first_line(block)
+            if first is None:
+                continue
+            as_json = log_format == "jsonl" or (log_format is None and is_json(first))
+            columns = None if as_json else rows.header(first)
+            reader = _Reader(rows, columns, blocks)
+            if columns is not None:
+                skipped = first.number - block.first + 1
+        offset = 0
+        for _ in range(skipped):
+            offset = block.data.index(b"\n", offset) + 1
+        rest = Block(block.first + skipped, block.data[offset:], block.last)
+        if not rest.data:
+            continue
+        by_hand = strict_bytes > 0 or not AVAILABLE
+        strict_bytes -= len(rest.data)
+        yield reader.strictly(rest) if by_hand else reader.at_once(rest)
+
+
+def _first_line(block: Block) -> RawLine | None:
+    return next((line for line in _raw_lines(block.data, block.first) if not is_blank(line)), None)
+
+
+def _raw_lines(data: bytes, first: int) -> Iterator[RawLine]:
+    start, number = 0, first
+    while start < len(data):
+        end = data.index(b"\n", start)
+        yield _raw_line(data, start, end, number)
+        start, number = end + 1, number + 1
+
+
+def _raw_line(data: bytes, start: int, end: int, number: int) -> RawLine:
+    text = data[start:end].rstrip(b"\r\n")
+    return RawLine(number, text if len(text) <= LINE_BYTES_MAX else None)
+
+
+class _Watched:
+    """Lines that are not blank, counted as they are taken, and whether more were wanted than there are."""
+
+    def __init__(self, lines: Iterator[RawLine]) -> None:
+        self._lines = lines
+        self.taken: list[int] = []
+        self.wanting = False
+
+    def __iter__(self) -> Iterator[RawLine]:
+        for line in self._lines:
+            if not is_blank(line):
+                self.taken.append(line.number)
+                yield line
+        self.wanting = True
+
+
+class _Reader:
+    def __init__(self, rows: Rows, columns: Columns | None, blocks: Blocks) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._blocks = blocks
+        self._tree = wanted(rows) if columns is None else wanted(Rows("", rows.shape._replace(columns={})))
+        self._fields = _NO_COLUMNS
+        if columns is not None:
+            self._fields = np.full(columns.width, -1, np.int64)
+            for field, place in columns.places:
+                if self._fields[place] >= 0:
+                    # One column for two fields: left to the strict reader.
+                    self._tree = None
+                self._fields[place] = NAMES.index(field)
+        self._spec = spec_of(rows)
+        self._rules = np.zeros(4, np.int64)
+        self._rules[scanning.LOCAL_TIMES] = rows.shape.timezone is not None
+        self._rules[scanning.AT_NEEDED] = "at" not in rows.constants
+        self._rules[scanning.WHO_NEEDED] = not any(who in rows.constants for who in WHO)
+        self._rules[scanning.LINE_MAX] = LINE_BYTES_MAX
+        self._constants = constants_of(rows)
+
+    def strictly(self, block: Block) -> Part:
+        """The block's rows, each read by itself."""
+        ends = np.flatnonzero(np.frombuffer(block.data, np.uint8) == 10)
+        states = np.full(len(ends), scanning.LEFT, np.uint8)
+        strict, _, _ = self._left(block, ends, states)
+        none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
+        return merged(self._rows.source, np.array([], np.int64), none, strict)
+
+    def at_once(self, block: Block) -> Part:
+        """The block's rows, the ordinary ones all at once."""
+        tree = self._tree
+        if tree is None:
+            return self.strictly(block)
+        data = np.frombuffer(block.data + _PADDING, np.uint8)
+        lines = block.data.count(b"\n")
+        taken = Taken(
+            line_ends=np.empty(lines, np.int64),
+            spans=np.zeros((lines, 2 * len(NAMES)), np.int32),
+            values=np.full((lines, 2), -1, np.int64),
+            marks=np.full((lines, 16), -1, np.int8),
+        )
+        taken.marks[:, scanning.AT_KIND] = 0
+        scanning.scan(
+            *tree, self._fields, self._spec, self._rules, data, len(block.data), *taken, np.zeros((4, 256), np.int64)
+        )
+        states = taken.marks[:, scanning.STATE]
+        self._set_clocks(taken, states)
+        strict, consumed, kept = self._left(block, taken.line_ends, states)
+        states[consumed] = scanning.BLANK
+        rows = np.flatnonzero(states[:kept] == scanning.READ)
+        return merged(self._rows.source, rows + block.first, self._batch(data, taken, rows), strict)
+
+    def _set_clocks(self, taken: Taken, states: Any) -> None:
+        """Gives times without an offset theirs; leaves those that have none, or two, to the strict reader."""
+        local = np.flatnonzero((taken.marks[:, scanning.AT_KIND] == 2) & (states == scanning.READ))
+        zone = self._rows.shape.timezone
+        if zone is None or not len(local):
+            return
+        instants, said = to_utc(taken.values[local, scanning.AT], zone)
+        taken.values[local, scanning.AT] = instants
+        states[local[~said]] = scanning.LEFT
+
+    def _left(self, block: Block, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
+        """(rows that the strict reader read, lines that they ran on to, how many lines are done with)."""
+        strict: list[LogRow] = []
+        consumed: list[int] = []
+        done = -1
+        for place in np.flatnonzero(states == scanning.LEFT).tolist():
+            if place <= done and place in consumed:
+                continue
+            start = int(ends[place - 1]) + 1 if place else 0
+            line = _raw_line(block.data, start, int(ends[place]), block.first + place)
+            if self._columns is None:
+                if not is_blank(line):
+                    strict.append(self._rows.of_json(line))
+                continue
+            if is_blank(line):
+                continue
+            watched = _Watched(_raw_lines_from(block, ends, place + 1))
+            lines = Lines(watched)
+            row = self._rows.of_csv(line, self._columns, lines)
+            if watched.wanting and not block.last and len(block.data) - start < _RUN_ON_MAX:
+                # It may end in the next block, so it is read there.
+                self._blocks.put_back(block.data[start:], len(ends) - place)
+                return strict, consumed, place
+            strict.append(row)
+            run_on = watched.taken[: len(watched.taken) - lines.waiting]
+            if run_on:
+                done = run_on[-1] - block.first
+                consumed += range(place + 1, done + 1)
+        return strict, consumed, len(ends)
+
+    def _batch(self, data: Any, taken: Taken, rows: Any) -> pa.RecordBatch:
+        columns = []
+        marks = taken.marks[rows]
+        for number, (field, kind) in enumerate(FIELDS.items()):
+            if kind == "text":
+                column = _texts(data, taken.spans, number, rows)
+            elif kind == "time":
+                column = pa.array(taken.values[rows, scanning.AT], INSTANT, mask=marks[:, scanning.AT_KIND] == 0)
+            elif kind == "position":
+                found = taken.values[rows, scanning.POSITION]
+                column = pa.array(found, pa.int64(), mask=found < 0)
+            else:
+                flags = marks[:, number]
+                column = pa.array(flags == 1, pa.bool_(), mask=flags < 0)
+            if field in self._rows.named and column.null_count < len(column):
+                self._rows.seen.add(field)
+            constant = self._constants.get(REQUESTS.names[number])
+            if constant is not None and column.null_count:
+                column = column.fill_null(constant)
+            columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, schema=REQUESTS)
+
+
+def _raw_lines_from(block: Block, ends: Any, place: int) -> Iterator[RawLine]:
+    for at in range(place, len(ends)):
+        yield _raw_line(block.data, int(ends[at - 1]) + 1, int(ends[at]), block.first + at)
+
+
+def constants_of(rows: Rows) -> dict[str, Any]:
+    """Column → the value that holds where a line says nothing."""
+    if not rows.constants:
+        return {}
+    # Read as every line is; who is asked for it for the reader's sake only.
+    record = read_record(raw_record({"account_id": "any"} | rows.constants), 0)
+    said = {REQUESTS.names[NAMES.index(field)] for field in rows.constants}
+    return {
+        name: pa.scalar(value, REQUESTS.field(name).type) for name, value in _members(record).items() if name in said
+    }
+
+
+def _members(record: RequestRecord) -> dict[str, Any]:
+    members = {name: value for name, value in record._asdict().items() if name != "handling" and value is not None}
+    if record.handling is not None:
+        members |= {name: value for name, value in record.handling._asdict().items() if value is not None}
+    return members
+
+
+def _texts(data: Any, spans: Any, field: int, rows: Any) -> pa.Array:
+    found = spans[rows, 2 * field + 1]
+    there = found > 0
+    count = int(np.count_nonzero(there))
+    if not count:
+        return pa.nulls(len(rows), pa.string())
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(found, out=offsets[1:])
+    into = np.empty(int(offsets[-1]), np.uint8)
+    scanning.gather(data, spans, field, rows, offsets, into)
+    bits = None if count == len(rows) else pa.py_buffer(np.packbits(there, bitorder="little"))
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(into), bits, len(rows) - count)

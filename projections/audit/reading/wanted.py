@@ -1,0 +1,97 @@
+"""Which members of a JSON line are which fields, as a tree in arrays that compiled loops can walk."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from projections.audit.fields import FIELDS
+from projections.audit.reading.scanning import INNER, STRICT
+from projections.audit.records import Rows
+
+NAMES: Final = tuple(FIELDS)
+_NODES_MAX: Final = 60
+_KINDS: Final = {"text": 0, "time": 1, "position": 2, "flag": 3}
+WHO: Final = ("key_id", "account_id", "org_id", "project_id")
+
+
+def spec_of(rows: Rows) -> Any:
+    """What `scanning` has to know of each field."""
+    return np.array(
+        [
+            (_KINDS[kind], field in rows.named, field in (*WHO, "model_id"), field in WHO, field == "handling.network")
+            for field, kind in FIELDS.items()
+        ],
+        np.int64,
+    )
+
+
+class Tree(NamedTuple):
+    """`edges`: a row for each member that is known: the node that it is a member of, where its name begins in `names`
+    and how long it is, the node that it leads to, and what that is: a field, INNER (an object), or STRICT (who has it
+    goes to the strict reader). `lenient`: by node, whether members of other names are ignored."""
+
+    edges: Any
+    names: Any
+    lenient: Any
+
+
+class _Growing:
+    def __init__(self, lenient: bool) -> None:
+        self.edges: dict[tuple[int, str], int] = {}
+        self.kinds = [INNER]
+        self.lenient = [lenient]
+
+    def add(self, parent: int, name: str, kind: int, lenient: bool = True) -> int:
+        """The node there; one that would have to be two things is STRICT."""
+        node = self.edges.get((parent, name))
+        if node is None:
+            node = self.edges[parent, name] = len(self.kinds)
+            self.kinds.append(kind)
+            self.lenient.append(lenient)
+        elif self.kinds[node] != kind or kind != INNER:
+            self.kinds[node] = STRICT
+        return node
+
+    def tree(self) -> Tree:
+        names = [name.encode() for _, name in self.edges]
+        firsts = [sum(map(len, names[:number])) for number in range(len(names))]
+        rows = [
+            (parent, first, len(name), child, self.kinds[child])
+            for (parent, _), child, name, first in zip(self.edges, self.edges.values(), names, firsts, strict=True)
+        ]
+        return Tree(
+            np.array(rows, np.int64), np.frombuffer(b"".join(names), np.uint8), np.array(self.lenient, np.bool_)
+        )
+
+
+def wanted(rows: Rows) -> Tree | None:
+    """None: more is wanted than a tree holds, and every line is for the strict reader."""
+    growing = _Growing(rows.lenient)
+    handling = growing.add(0, "handling", INNER, False)
+    for number, field in enumerate(NAMES):
+        column = rows.shape.column(field)
+        member = field.partition(".")[2]
+        if column != field:
+            # Its own name then is no field, and yet belongs to a record.
+            if member:
+                growing.add(handling, member, STRICT)
+            elif not rows.lenient:
+                growing.add(0, field, STRICT)
+        if not column:
+            continue
+        if "." in column and rows.lenient:
+            # Found under its whole name, a member comes before one at the end of a path.
+            growing.add(0, column, STRICT)
+        if column == field and member:
+            growing.add(handling, member, number)
+        elif column.startswith("handling."):
+            growing.kinds[handling] = STRICT
+        else:
+            *path, last = column.split(".")
+            node = 0
+            for name in path:
+                node = growing.add(node, name, INNER)
+            growing.add(node, last, number)
+    return growing.tree() if len(growing.kinds) <= _NODES_MAX else None

@@ -1,0 +1,104 @@
+"""What an audit found, and what it rests on, in numbers.
+
+The summary says what the audit rests on (its pin, and the digest of the log), so that anyone with the same log and the
+same ledger comes to the same counts. Imports no engine: whoever shows a summary needs none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from ledger.times import format_time
+from projections.decision import REASONS, Verdict
+from projections.pinned import Pin
+from projections.query import KnownAt
+
+VERDICTS: Final[tuple[Verdict, ...]] = ("violation", "denied", "indeterminate", "compliant", "allowed")
+AGAINST: Final = frozenset(("violation", "denied"))
+"""The verdicts that speak against a request."""
+
+SUBJECTS_LISTED: Final = 100_000
+
+
+class SubjectCount(NamedTuple):
+    """`subject` None: nobody can be said to govern."""
+
+    subject: str | None
+    verdicts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.verdicts.values())
+
+
+class LogDigest(NamedTuple):
+    """`sha256`: over the exact bytes of every file in order (hex); `sources`: their names and sizes in bytes."""
+
+    sha256: str
+    sources: Sequence[tuple[str, int]]
+
+
+UNREAD: Final = LogDigest("", ())
+
+
+@dataclass
+class Summary:
+    """What an audit found. `rows` = the sum of `verdicts` + `rejects`; instants in µs.
+
+    reasons: rows that have the reason; subjects: of `subject_count`, the first SUBJECTS_LISTED, most verdicts against
+    them first, then most rows, then by name; hindsight: rows whose verdict or handling is another with what was
+    recorded later; first_at, last_at: of requests.
+    """
+
+    pin: Pin
+    known_at: KnownAt
+    log: LogDigest = UNREAD
+    rows: int = 0
+    rejects: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    subjects: list[SubjectCount] = field(default_factory=list)
+    subject_count: int = 0
+    hindsight: int = 0
+    first_at: int | None = None
+    last_at: int | None = None
+
+    @property
+    def against(self) -> int:
+        """Rows with a verdict that speaks against the request."""
+        return sum(self.verdicts[verdict] for verdict in AGAINST)
+
+
+def pin_json(summary: Summary) -> dict[str, Any]:
+    """What the verdicts rest on: the same pin, log and reading give the same verdicts, byte for byte."""
+    pin, known_at = summary.pin, summary.known_at
+    return {
+        "known_at": _time(known_at) if isinstance(known_at, int) else known_at or "now",
+        "pin": pin._asdict() | {"recorded_at": _time(pin.recorded_at)},
+        "log": {
+            "sha256": summary.log.sha256,
+            "sources": [{"source": source, "bytes": size} for source, size in summary.log.sources],
+        },
+    }
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """The summary for programs; members that count nothing are left out of `verdicts` and `reasons`."""
+    return {
+        "rows": summary.rows,
+        "rejects": summary.rejects,
+        "verdicts": {verdict: summary.verdicts[verdict] for verdict in VERDICTS if summary.verdicts[verdict]},
+        "reasons": {reason: summary.reasons[reason] for reason in REASONS if summary.reasons[reason]},
+        "subjects": [{"subject": one.subject, "verdicts": one.verdicts} for one in summary.subjects],
+        "subject_count": summary.subject_count,
+        "hindsight": summary.hindsight,
+        "first_at": _time(summary.first_at),
+        "last_at": _time(summary.last_at),
+    } | pin_json(summary)
+
+
+def _time(instant: int | None) -> str | None:
+    return None if instant is None else format_time(instant)

@@ -1,0 +1,287 @@
+"""`audit --what-if`: which requests of the log would have been decided otherwise, had these changes been made."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from ledger.errors import BadInput
+from ledger.opening import open_ledger
+from ledger.times import format_time
+from projections.decision import REASONS
+from projections.pins import KnownAt
+from scripts import exits
+from scripts.files import progress, reading, writing
+from scripts.options import Format
+from scripts.output import Columns, encode, human_time, print_line, print_table, show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from projections.audit.reading.logs import Logs
+    from projections.audit.records import LogRow
+    from projections.audit.what_if.proposals import Proposal
+    from projections.audit.what_if.radius import Radius
+    from projections.audit.writing import Writer
+    from scripts.audit_files import RowFiles
+
+SHOWN: Final = 10
+PROPOSALS_BYTES_MAX: Final = 1 << 26
+
+
+class Asked(NamedTuple):
+    """`logs` makes a reader of the logs anew, each time it is called; `once`: one of them can be read only once.
+    `rejects` takes the lines that are no requests, `out` names the file of what is otherwise, `shown` is how many of
+    those are shown here. `reading`: how the logs are read, for the output's metadata."""
+
+    changes: str
+    logs: Callable[[], Logs]
+    once: bool
+    known_at: KnownAt
+    rejects: RowFiles
+    out: str | None
+    shown: int
+    reading: dict[str, Any]
+
+
+def what_if(db: str, asked: Asked, format_: Format) -> int:
+    """Exits 0 whatever would be otherwise: that is what was asked, and nothing is wrong with it. 2 when not one line
+    could be read."""
+    from projections.audit.index.pinning import pin_of
+    from projections.audit.index.store import open_index
+    from projections.audit.run import Ahead
+    from projections.audit.what_if.deciding import blast_radius
+    from projections.audit.what_if.proposals import read_proposals
+
+    if asked.once and asked.changes == "-":
+        raise BadInput("standard input can be read once; name a file with the proposals, or one with the log")
+    body = _body(asked.changes)
+    proposals = read_proposals(io.BytesIO(body))
+    first_request = _first_request(asked, proposals)
+    logs = asked.logs()
+    with open_ledger(db) as ledger, asked.rejects, _Changes(asked) as changes, progress("what if", logs.size) as tell:
+        index = open_index(ledger, asked.known_at, pin=pin_of(ledger))
+        ahead = Ahead(logs)
+
+        def told(count: int) -> None:
+            tell(logs.bytes_read, f"{count:,} rows")
+
+        try:
+            radius = blast_radius(
+                ledger, index, proposals, ahead, first_request=first_request, takers=(changes,), progress=told
+            )
+        finally:
+            ahead.close()
+        rests_on = _rests_on(radius, logs, body, asked)
+        changes.finish(rests_on)
+    for warning in logs.warnings:
+        exits.say(warning)
+    if radius.rejects:
+        first = asked.rejects.first_reject
+        assert first is not None
+        exits.say(
+            f"{radius.rejects} of {radius.requests + radius.rejects} lines rejected, the first: {first.source} line "
+            f"{first.line}: {first.fault}; all are in {asked.rejects.rejects}"
+        )
+        if not radius.requests:
+            return exits.BAD_INPUT
+    if asked.out != "-":
+        _show(format_, radius, changes.shown, rests_on, asked)
+    return exits.OK
+
+
+def _body(name: str) -> bytes:
+    with reading(name) as file:
+        body = file.read(PROPOSALS_BYTES_MAX + 1)
+    if len(body) > PROPOSALS_BYTES_MAX:
+        raise BadInput(f"{name}: more than {PROPOSALS_BYTES_MAX} bytes of proposals; make them in a copy of the ledger")
+    return body
+
+
+def _first_request(asked: Asked, proposals: Sequence[Proposal]) -> int | None:
+    """Reads the logs once more where a proposal is to be made at their first request."""
+    from projections.audit.what_if.deciding import first_request_of
+    from projections.audit.what_if.proposals import need_first_request, refused
+
+    line = need_first_request(proposals)
+    if line is None:
+        return None
+    if asked.once:
+        raise refused(
+            line,
+            "without recorded_at and effective_from it is made at the log's first request, and standard input cannot "
+            "be read twice to find that; add a recorded_at",
+        )
+    logs = asked.logs()
+    with progress("looking for the first request", logs.size) as tell:
+        return first_request_of(_telling(logs, tell))
+
+
+def _telling(logs: Logs, tell: Callable[[int, str], None]) -> Iterable[Any]:
+    for part in logs:
+        yield part
+        tell(logs.bytes_read, "")
+
+
+class _Changes:
+    """What is otherwise: to a file that appears whole or not at all, the first rows to memory. Use within a block."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.shown: list[dict[str, Any]] = []
+        self._asked = asked
+        self._stack = ExitStack()
+        self._writer: Writer | None = None
+
+    def __enter__(self) -> _Changes:
+        from projections.audit.what_if.comparing import CHANGES
+        from projections.audit.writing import Writer, format_of, written_form
+
+        out = self._asked.out
+        if out is not None:
+            with ExitStack() as opening:
+                file = opening.enter_context(writing(out))
+                self._writer = Writer(file, format_of(out), schema=written_form(CHANGES))
+                self._stack = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        if kind is not None and self._writer is not None:
+            self._writer.abandon()
+        return self._stack.__exit__(kind, error, at)
+
+    def take(self, source: str, lines: Any, changes: pa.RecordBatch) -> None:
+        wanted = self._asked.shown - len(self.shown)
+        if wanted > 0:
+            self.shown += _rows(source, lines[:wanted], changes.slice(0, wanted))
+        if self._writer is not None:
+            self._writer.take(source, lines, changes)
+
+    def reject(self, row: LogRow) -> None:
+        self._asked.rejects.reject(row)
+
+    def finish(self, rests_on: dict[str, Any]) -> None:
+        from projections.audit.writing import format_of
+        from scripts.audit_files import PIN_SUFFIX
+
+        out = self._asked.out
+        if out is None or self._writer is None:
+            return
+        self._writer.finish(rests_on)
+        if out != "-" and format_of(out) != "parquet":
+            self._stack.enter_context(writing(out + PIN_SUFFIX)).write(encode(rests_on) + b"\n")
+
+
+def _rows(source: str, lines: Any, changes: pa.RecordBatch) -> list[dict[str, Any]]:
+    import pyarrow as pa
+
+    instants = changes.column("at").cast(pa.int64()).to_pylist()
+    found = changes.drop_columns(["at"]).to_pylist()
+    places = zip(lines.tolist(), instants, found, strict=True)
+    return [{"source": source, "line": line, "at": format_time(at)} | row for line, at, row in places]
+
+
+def _rests_on(radius: Radius, logs: Logs, body: bytes, asked: Asked) -> dict[str, Any]:
+    from projections.audit.summary import LogDigest, Summary, pin_json
+
+    digest = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
+    proposed = {"sha256": hashlib.sha256(body).hexdigest(), "proposals": radius.proposals}
+    pinned = pin_json(Summary(radius.pin, radius.known_at, digest))
+    return pinned | {"what_if": proposed, "reading": asked.reading}
+
+
+def _show(
+    format_: Format, radius: Radius, shown: Sequence[dict[str, Any]], rests_on: dict[str, Any], asked: Asked
+) -> None:
+    from projections.audit.what_if.radius import radius_json
+
+    written = radius_json(radius) | rests_on
+    if format_ != "table":
+        document = written | {"changes": shown, "rejects_file": asked.rejects.rejects if radius.rejects else None}
+        names = ("requests", "rejects", "otherwise", "turned_against", "turned_for")
+        counts = [{"what": name, "name": None, "count": written[name]} for name in names]
+        for pair in written["verdicts"]:
+            name = f"{pair['before']} {pair['after']}"
+            counts.append({"what": "verdict", "name": name, "count": pair["requests"]})
+        for what, member in (("reason_gone", "reasons_gone"), ("reason_new", "reasons_new"), ("handling", "handling")):
+            counts += [{"what": what, "name": name, "count": count} for name, count in written[member].items()]
+        show(format_, document, counts, ("what", "name", "count"), {})
+        return
+    _show_tables(radius, written)
+    for row in shown:
+        _show_row(row)
+    if radius.otherwise and asked.out is None and not shown:
+        print_line()
+        print_line("--out FILE writes each of them with both verdicts, --findings N shows the first N.")
+
+
+def _show_tables(radius: Radius, written: dict[str, Any]) -> None:
+    share = f" ({100 * radius.otherwise / radius.requests:.3g} %)" if radius.otherwise else ""
+    between = f", from {human_time(radius.first_at)} to {human_time(radius.last_at)}" if radius.otherwise else ""
+    proposed = f"{radius.proposals} proposal" + ("" if radius.proposals == 1 else "s")
+    print_line(
+        f"{radius.otherwise:,} of {radius.requests:,} requests would be decided otherwise{share}{between}", "bold"
+    )
+    pin = radius.pin
+    print_line(
+        f"with {proposed}; at position {pin.position} of {pin.origin}, whose event has leaf hash {pin.leaf_hash}"
+    )
+    if not radius.otherwise:
+        return
+    print_line()
+    print_table(
+        {"verdict": lambda pair: pair["before"], "would be": lambda pair: pair["after"], "requests": _requests},
+        written["verdicts"],
+    )
+    reasons = [name for name in REASONS if radius.reasons_gone[name] or radius.reasons_new[name]]
+    if reasons:
+        print_line()
+        gone_and_new: Columns = {
+            "reason": str,
+            "gone": lambda name: f"{radius.reasons_gone[name]:,}",
+            "new": lambda name: f"{radius.reasons_new[name]:,}",
+        }
+        print_table(gone_and_new, reasons)
+    if written["handling"]:
+        print_line()
+        print_table({"handling": lambda pair: pair[0], "requests": _count}, list(written["handling"].items()))
+    who: Columns = {"governed by": lambda one: one["subject"] or "(nobody that can be told)", "requests": _requests}
+    which: Columns = {"model": lambda one: one["model_id"] or "(none named)", "requests": _requests}
+    for columns, rows, count in (
+        (who, written["subjects"], written["subject_count"]),
+        (which, written["models"], written["model_count"]),
+    ):
+        print_line()
+        print_table(columns, rows[:SHOWN])
+        if count > SHOWN:
+            print_line(f"and {count - SHOWN:,} more; --format json names them")
+
+
+def _requests(one: Any) -> str:
+    return f"{one['requests']:,}"
+
+
+def _count(pair: Any) -> str:
+    return f"{pair[1]:,}"
+
+
+def _show_row(row: dict[str, Any]) -> None:
+    print_line()
+    print_line(f"{row['source']} line {row['line']}", "bold underline")
+    print_line(f"at {human_time(row['at'])}" + (f", request {row['request_id']}" if row["request_id"] else ""))
+    for name in (name.removeprefix("before_") for name in row if name.startswith("before_")):
+        before, after = row["before_" + name], row["after_" + name]
+        if before == after:
+            continue
+        said = (msgspec.json.encode(one).decode() if not isinstance(one, str) else one for one in (before, after))
+        print_line(f"  {name}: " + " → ".join(said))
+    lines = sorted({-position for position in row["after_deciding_positions"] if position < 0})
+    if lines:
+        print_line("  decided by the proposal of line " + ", ".join(map(str, lines)))

@@ -1,0 +1,45 @@
+"""Logs read every way there is, as plain lists that compare."""
+
+import hashlib
+import io
+from typing import Any
+
+from projections.audit.fields import Shape
+from projections.audit.reading.blocks import Blocks, Hashed
+from projections.audit.reading.parts import Part
+from projections.audit.reading.texts import parts_of
+from projections.audit.records import LogRow, Rows, read_log
+from projections.audit.reference import records
+
+NOON = "2026-03-01T12:00:00Z"
+Read = list[tuple[int, Any, str | None]]
+"""(line, record, fault)"""
+
+
+def in_parts(parts: list[Part]) -> Read:
+    found: Read = []
+    for part in parts:
+        of_part: Read = [(line, record, None) for line, record in zip(part.lines, records(part.requests), strict=True)]
+        of_part += [(row.line, None, row.fault) for row in part.faults]
+        found += sorted(of_part, key=lambda row: row[0])
+    return found
+
+
+def at_once(body: bytes, shape: Shape, block_bytes: int = 1 << 23, strict_bytes: int = 0) -> tuple[Read, list[str]]:
+    """(rows, named fields that no line had)."""
+    rows = Rows("a.log", shape)
+    blocks = Blocks(Hashed(io.BytesIO(body), hashlib.sha256()), "a.log", block_bytes)
+    return in_parts(list(parts_of(blocks, rows, None, strict_bytes))), rows.unseen
+
+
+def by_row(body: bytes, shape: Shape) -> tuple[Read, list[str]]:
+    log = read_log(io.BytesIO(body), "a.log", shape=shape)
+    return [_row(row) for row in log], log.unseen
+
+
+def _row(row: LogRow) -> tuple[int, Any, str | None]:
+    record = row.record
+    if record is not None and record.enforced_position is not None:
+        # A position that no ledger has is as good as the last one there could be.
+        record = record._replace(enforced_position=min(record.enforced_position, 2**63 - 1))
+    return row.line, record, row.fault

@@ -1,0 +1,85 @@
+"""Which files are meant, in what order, and what the folders above them say."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from ledger.errors import BadRecord
+from projections.audit.fields import Shape
+from projections.audit.reading.files import log_files, of_path
+from projections.audit.reading.logs import Logs
+from tests.audit.io.reading import NOON, in_parts
+
+
+def names(*given: str) -> list[str]:
+    return [file.name for file in log_files(given, Shape())]
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("logs/b.jsonl", "logs/a/z.csv.gz", "logs/a/_SUCCESS", "logs/.hidden", "logs/_temporary/x.parquet"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "logs"
+
+
+def test_a_folder_is_all_logs_below_it_by_name(logs: Path) -> None:
+    assert names("logs") == ["logs/a/z.csv.gz", "logs/b.jsonl"]
+
+
+def test_logs_keep_the_order_that_they_were_named_in(logs: Path) -> None:
+    assert names("logs/b.jsonl", "logs/a") == ["logs/b.jsonl", "logs/a/z.csv.gz"]
+
+
+def test_a_pattern_is_the_files_that_are_like_it(logs: Path) -> None:
+    assert names("logs/*.jsonl") == ["logs/b.jsonl"]
+    assert names("logs/**/*.csv.gz") == ["logs/a/z.csv.gz"]
+
+
+def test_a_file_whose_name_has_the_signs_of_a_pattern_is_that_file(logs: Path) -> None:
+    (logs / "[b].jsonl").write_bytes(b"")
+    assert names("logs/[b].jsonl") == ["logs/[b].jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["logs/*.parquet"], "no file's name"),
+        (["logs", "logs/b.jsonl"], "twice"),
+        (["logs/_temporary/empty"], "no log is in this folder"),
+        (["logs/other"], "by its name this is no log"),
+    ],
+)
+def test_what_stands_for_no_log_is_refused(given: list[str], said: str, logs: Path) -> None:
+    (logs / "_temporary/empty").mkdir()
+    if "other" in given[0]:
+        (logs / "other").mkdir()
+        (logs / "other/notes.txt").write_bytes(b"")
+    with pytest.raises(BadRecord, match=said):
+        names(*given)
+
+
+def test_folders_of_the_form_column_is_value_speak_for_their_rows() -> None:
+    shape = Shape({"account_id": "user"})
+    assert of_path("x/user=u%201/day=1/org_id=acme/a.csv", shape).of_path == {"account_id": "u 1", "org_id": "acme"}
+    assert of_path("org_id=__HIVE_DEFAULT_PARTITION__/a.csv", shape) == shape
+    assert of_path("org_id=x", shape) == shape
+
+
+def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_constant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "tenant=acme"
+    folder.mkdir()
+    lines = [{"at": NOON}, {"at": NOON, "tenant": "own"}]
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
+    (folder / "b.csv").write_text(f"at\n{NOON}\n")
+    shape = Shape({"org_id": "tenant"}, {"org_id": "constant"})
+    logs = Logs(log_files(["."], shape), strict_bytes=0)
+    assert [record.org_id for _, record, _ in in_parts(list(logs))] == ["acme", "own", "acme"]
+    assert logs.warnings == []

@@ -1,0 +1,185 @@
+"""A row of Parquet is what the same row of JSON is; columns that cannot be right are refused before the first."""
+
+import io
+from datetime import UTC
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ledger.errors import BadRecord
+from ledger.times import BEGINNING, END, parse_time
+from projections.audit.fields import Shape
+from projections.audit.reading.parquet import parts_of
+from projections.audit.records import Rows
+from projections.decision import Observed, RequestRecord
+from tests.audit.io.reading import NOON, Read, in_parts
+
+AT = parse_time(NOON)
+US = pa.timestamp("us", tz="UTC")
+
+
+def read(columns: dict[str, Any], shape: Shape | None = None, batch_rows: int = 65_536, **options: Any) -> Read:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, **options)
+    file.seek(0)
+    return in_parts(list(parts_of(file, Rows("a.parquet", shape or Shape()), batch_rows)))
+
+
+def only(columns: dict[str, Any], shape: Shape | None = None) -> RequestRecord:
+    ((line, record, fault),) = read(columns, shape)
+    assert (line, fault) == (1, None)
+    assert isinstance(record, RequestRecord)
+    return record
+
+
+def test_a_row_is_a_request_record_with_handling_as_a_group_or_in_columns_with_a_dot() -> None:
+    handling = pa.array(
+        [{"stored": True, "region": "eu"}], pa.struct([("stored", pa.bool_()), ("region", pa.string())])
+    )
+    at = pa.array([AT], US)
+    expected = RequestRecord(AT, key_id="k1", enforced_position=7, handling=Observed(stored=True, region="eu"))
+    assert only({"at": at, "key_id": ["k1"], "enforced_position": [7], "handling": handling}) == expected
+    flat = {"at": at, "key_id": ["k1"], "enforced_position": [7], "handling.stored": [True], "handling.region": ["eu"]}
+    assert only(flat) == expected
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_a_timestamp_with_a_zone_is_an_instant(unit: str) -> None:
+    assert only({"at": pa.array([AT], US).cast(pa.timestamp(unit, "Asia/Kolkata")), "org_id": ["a"]}).at == AT
+
+
+@pytest.mark.parametrize(("nanos", "micros"), [(1_999, 1), (-1, -1), (-1_000, -1), (-1_001, -2)])
+def test_what_is_finer_than_a_microsecond_is_cut_off_as_it_is_in_a_text(nanos: int, micros: int) -> None:
+    assert only({"at": pa.array([nanos], pa.timestamp("ns", "UTC")), "org_id": ["a"]}).at == micros
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_a_timestamp_without_a_zone_needs_that_of_the_log(unit: str) -> None:
+    columns = {"at": pa.array([AT], pa.timestamp("us")).cast(pa.timestamp(unit)), "org_id": ["a"]}
+    ((_, _, fault),) = read(columns)
+    assert "no time zone was given" in (fault or "")
+    assert only(columns, Shape(timezone=UTC)).at == AT
+    assert only(columns, Shape(timezone=ZoneInfo("Europe/Berlin"))).at == AT - 3_600_000_000
+
+
+def test_a_local_timestamp_that_came_twice_is_not_guessed_at() -> None:
+    local = [parse_time(f"2025-10-26T0{hour}:30:00Z") for hour in (1, 2, 3)]
+    found = read(
+        {"at": pa.array(local, pa.timestamp("us")), "org_id": ["a"] * 3}, Shape(timezone=ZoneInfo("Europe/Berlin"))
+    )
+    assert [(line, fault is None) for line, _, fault in found] == [(1, True), (2, False), (3, True)]
+
+
+def test_instants_outside_the_years_are_rejected_to_the_microsecond() -> None:
+    at = pa.array([BEGINNING - 1, BEGINNING, END - 1, END], US)
+    assert [fault is None for _, _, fault in read({"at": at, "org_id": ["a"] * 4})] == [False, True, True, False]
+    far = pa.array([2**62, -(2**62)], pa.timestamp("ms", "UTC"))
+    assert [fault is None for _, _, fault in read({"at": far, "org_id": ["a"] * 2})] == [False, False]
+
+
+def test_times_may_be_texts_and_texts_dictionaries_bytes_or_large() -> None:
+    for kind in (pa.dictionary(pa.int32(), pa.string()), pa.large_string(), pa.binary(), pa.string_view()):
+        org = (
+            pa.array(["acme", None], pa.string()).cast(kind)
+            if kind != pa.string_view()
+            else pa.array(["acme", None], kind)
+        )
+        found = read({"at": [NOON, NOON], "org_id": org, "account_id": [None, "u"]})
+        assert [record for _, record, _ in found] == [
+            RequestRecord(AT, org_id="acme"),
+            RequestRecord(AT, account_id="u"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("org_id", pa.array(["no id"]), "/org_id: an id is"),
+        ("org_id", pa.array([""]), "/org_id: an id is"),
+        ("org_id", pa.array(["x" * 257]), "/org_id: an id is"),
+        ("org_id", pa.array([b"\xff"], pa.binary()), "/org_id: the text is not UTF-8"),
+        ("org_id", pa.array([None], pa.string()), "one of key_id"),
+        ("request_id", pa.array(["é" * 257]), "a text of 1 to 256"),
+        ("request_id", pa.array([""]), "a text of 1 to 256"),
+        ("handling.network", pa.array(["Public"]), "public or private"),
+        ("enforced_position", pa.array([-1]), "0 or more"),
+        ("at", pa.array([None], US), "at is required"),
+        ("at", pa.array(["yesterday"]), "not a time"),
+    ],
+)
+def test_a_row_that_cannot_be_read_costs_itself_only(column: str, values: pa.Array, said: str) -> None:
+    columns: dict[str, Any] = {"at": pa.array([AT] * 3, US), "org_id": ["a"] * 3}
+    good = columns.get(column, pa.nulls(3, values.type))
+    good = pa.array(good) if isinstance(good, list) else good
+    if column == "at" and pa.types.is_string(values.type):
+        good = pa.array([NOON] * 3)
+    columns[column] = pa.concat_arrays([good[:1].cast(values.type), values, good[2:].cast(values.type)])
+    first, second, third = read(columns)
+    assert (first[0], first[2], third[0], third[2]) == (1, None, 3, None)
+    assert (second[0], second[1]) == (2, None)
+    assert said in (second[2] or "")
+
+
+def test_texts_are_measured_in_characters_and_positions_may_be_beyond_any_ledger() -> None:
+    columns = {"at": pa.array([AT], US), "org_id": ["a"], "request_id": ["é" * 256]}
+    assert only(columns).request_id == "é" * 256
+    beyond = columns | {"enforced_position": pa.array([2**64 - 1], pa.uint64())}
+    assert only(beyond).enforced_position == 2**63 - 1
+
+
+def test_columns_are_named_as_in_json_and_constants_hold_where_nothing_is_said() -> None:
+    user = pa.array([{"id": 17}, None], pa.struct([("id", pa.int64())]))
+    shape = Shape({"account_id": "user.id", "handling.stored": "kept"}, {"org_id": "acme", "handling.stored": "true"})
+    found = read({"at": pa.array([AT] * 2, US), "user": user, "kept": [False, None], "cost": [0.1, 0.2]}, shape)
+    assert [record for _, record, _ in found] == [
+        RequestRecord(AT, account_id="17", org_id="acme", handling=Observed(stored=False)),
+        RequestRecord(AT, org_id="acme", handling=Observed(stored=True)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("at", pa.array([AT])),
+        ("at", pa.array([1.5])),
+        ("at", pa.array([1], pa.date32())),
+        ("at", pa.array(["1"]).cast(pa.decimal128(10, 2))),
+        ("org_id", pa.array([17])),
+        ("handling.stored", pa.array([1])),
+        ("handling.stored", pa.array(["true"])),
+        ("enforced_position", pa.array(["1"])),
+        ("handling", pa.array([1])),
+        ("key_id", pa.array([["k"]])),
+        ("other", pa.array([1])),
+    ],
+)
+def test_a_column_that_cannot_be_its_field_is_refused(column: str, values: pa.Array) -> None:
+    with pytest.raises(BadRecord, match=r"a\.parquet: .*column"):
+        read({"at": pa.array([AT], US), "org_id": ["a"]} | {column: values})
+
+
+def test_a_named_column_must_be_there() -> None:
+    with pytest.raises(BadRecord, match="no column of the name given for model_id"):
+        read({"at": pa.array([AT], US), "org_id": ["a"]}, Shape({"model_id": "model"}))
+
+
+@pytest.mark.parametrize("cut", [slice(0, 4), slice(0, 200), slice(4, None)])
+def test_a_damaged_file_is_refused(cut: slice) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"at": pa.array([AT], US), "org_id": ["a"]}), file)
+    with pytest.raises(BadRecord, match="damaged or cut off"):
+        list(parts_of(io.BytesIO(b"PAR1" + file.getvalue()[cut][4:]), Rows("a.parquet", Shape())))
+
+
+def test_batches_of_any_size_are_the_same_rows() -> None:
+    columns = {
+        "at": pa.array([AT + n for n in range(100)], US),
+        "org_id": [f"a{n}" if n % 7 else "" for n in range(100)],
+    }
+    expected = read(columns)
+    assert [line for line, _, fault in expected if fault] == list(range(1, 101, 7))
+    for size in (1, 2, 33):
+        assert read(columns, batch_rows=size, row_group_size=40) == expected

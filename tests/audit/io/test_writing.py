@@ -1,0 +1,104 @@
+"""What is written holds the verdicts, is the same however they came, and says what it rests on."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from projections.audit.columns import VERDICTS
+from projections.audit.writing import METADATA_KEY, OUT, OutFormat, Writer
+
+RESTS_ON = {"pin": {"position": 19}}
+STRANGE = ["plain", 'a "quote"', "comma, and\nline", "back\\slash", "naïve 😀", "nul\x01", None]
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "request_id": STRANGE[n % len(STRANGE)],
+            "at": 1_772_366_400_000_000 + n,
+            "verdict": ("violation", "compliant")[n % 2],
+            "reasons": [[], ["left_platform", "public_network"]][n % 2],
+            "governed_by": f"org:o{n % 5}" if n % 3 else None,
+            "may_store": n % 2 == 0,
+            "may_cache": True,
+            "may_train": False,
+            "may_leave_platform": False,
+            "allowed_regions": [None, [], ["eu", "us,x"]][n % 3],
+            "private_network_required": False,
+            "data_policy": "platform",
+            "provider": STRANGE[n % len(STRANGE)],
+            "policy_url": None,
+            "deciding_positions": list(range(n % 4)),
+            "hindsight": None if n % 5 else "denied",
+            "enforcement_lag_us": None if n % 6 else -n,
+            "lag_position": None if n % 6 else n,
+        }
+        for n in range(count)
+    ]
+
+
+def written(form: OutFormat, sizes: list[int], group_rows: int = 64) -> bytes:
+    file = io.BytesIO()
+    writer = Writer(file, form, group_rows)
+    batch = pa.RecordBatch.from_pylist(rows(sum(sizes)), schema=VERDICTS)
+    start = 0
+    for size in sizes:
+        writer.take("a.log", np.arange(start + 1, start + size + 1), batch.slice(start, size))
+        start += size
+    writer.finish(RESTS_ON)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "ndjson"])
+def test_the_bytes_do_not_depend_on_the_batches(form: OutFormat) -> None:
+    once = written(form, [200])
+    assert written(form, [200]) == once
+    assert written(form, [1] * 200) == once
+    assert written(form, [63, 2, 0, 135]) == once
+    assert written(form, [199]) != once
+
+
+def expected(count: int) -> list[dict[str, Any]]:
+    return [{"source": "a.log", "line": n + 1} | row for n, row in enumerate(rows(count))]
+
+
+def test_parquet_holds_every_column_and_what_it_rests_on() -> None:
+    file = pq.ParquetFile(io.BytesIO(written("parquet", [200])))
+    assert file.schema_arrow.equals(OUT)
+    assert json.loads(file.metadata.metadata[METADATA_KEY.encode()]) == RESTS_ON
+    found = file.read()
+    at = found.column("at").cast(pa.int64()).to_pylist()
+    assert [row | {"at": instant} for row, instant in zip(found.to_pylist(), at, strict=True)] == expected(200)
+
+
+def test_ndjson_is_json_on_every_line() -> None:
+    found = [json.loads(line) for line in written("ndjson", [200]).split(b"\n")[:-1]]
+    assert found[3]["at"] == "2026-03-01T12:00:00.000003Z"
+    at = 1_772_366_400_000_000
+    assert [row | {"at": at + n} for n, row in enumerate(found)] == expected(200)
+
+
+def test_csv_is_read_back_as_it_was() -> None:
+    found = list(csv.DictReader(io.StringIO(written("csv", [200]).decode(), newline="")))
+    assert found[0].keys() == set(OUT.names)
+    for row, wanted in zip(found, expected(200), strict=True):
+        assert row.pop("at").endswith("Z")
+        wanted.pop("at")
+        for name, value in wanted.items():
+            as_json = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+            assert row[name] == ("" if value is None else value if isinstance(value, str) else as_json), name
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "ndjson"])
+def test_no_rows_are_a_file_that_can_be_read(form: OutFormat) -> None:
+    body = written(form, [])
+    if form == "parquet":
+        assert pq.read_table(io.BytesIO(body)).num_rows == 0
+    else:
+        assert body == (b",".join(name.encode() for name in OUT.names) + b"\n" if form == "csv" else b"")

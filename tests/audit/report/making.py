@@ -1,0 +1,86 @@
+"""A small ledger and a log that finds something of every kind in it, audited row by row into a report."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ledger.times import DAY
+from projections.audit.reading.parts import Part, requests_of
+from projections.audit.records import LogRow
+from projections.audit.report.report import Reading, Report, report
+from projections.audit.report.tally import Tally
+from projections.audit.run import by_row, run
+from projections.audit.summary import LogDigest, Summary
+from projections.decision import Observed, RequestRecord
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE
+from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
+
+HOSTILE = "<script>alert('1')</script>\"&\u202e\n$(touch x)`id`;'"
+"""For the texts of a record that may be any."""
+READING = Reading(("my log's.jsonl", "--map=at=when"), "my log's.jsonl.rejects.jsonl", "1.2.3")
+
+
+def populate(bench: Bench) -> None:
+    (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
+    bench.submit(
+        NOON + 1,
+        changed("key:k1", "owner", "project:p1"),
+        changed("project:p1", "owner", "org:acme"),
+        changed("key:gone", "owner", "org:acme"),
+        changed("org:acme", "residency.regions", ["eu", "us"]),
+        changed("org:acme", "network.private_only", True),
+        changed("model:a/b", "model.hosting", "passthrough"),
+        changed("model:a/b", "model.provider", "A"),
+        changed("model:c", "model.hosting", "hosted"),
+    )
+    bench.submit(NOON + DAY, defined(CACHING, default=False), cleared("key:gone", "owner"))
+    bench.submit(NOON + 3 * DAY, retracted(opted.event_id))
+    bench.submit(NOON + 4 * DAY, changed("org:acme", STORAGE, True, NOON + 2 * DAY))
+    bench.submit(NOON + 5 * DAY, changed("key:later", "owner", "org:acme", NOON))
+
+
+def log() -> list[RequestRecord]:
+    """In no order of time."""
+    done = Observed(stored=True, cached=True, trained=True, forwarded_to=HOSTILE, region=HOSTILE, network="public")
+    rows = []
+    for day in (2, 0, 1, 3, 4, 90):
+        at = NOON + day * DAY + 10
+        rows += [
+            RequestRecord(at, key_id="k1", model_id="a/b", request_id=f"r{day}", handling=done),
+            RequestRecord(at, key_id="k1", model_id="c", request_id=HOSTILE, handling=done),
+            RequestRecord(at, org_id="acme", model_id="a/b", enforced_position=3, handling=Observed(trained=True)),
+            RequestRecord(at, org_id="acme", model_id="a/b", request_id=f"question{day}"),
+            RequestRecord(at, org_id=f"beta{day}", request_id=f"b{day}", handling=Observed(cached=True)),
+            RequestRecord(at, key_id="gone", request_id=f"gone{day}", handling=Observed(stored=False)),
+            RequestRecord(at, key_id="later", project_id="p1", request_id="later"),
+            RequestRecord(at, key_id="k1", org_id="other", handling=done),
+            RequestRecord(at, account_id="u1", model_id="unheard/of", request_id=f"u{day}"),
+            RequestRecord(at, account_id="u1", request_id=f"fine{day}", handling=Observed(stored=False)),
+        ]
+    rows.append(RequestRecord(BEGUN - 1, account_id="org:u", request_id="early", handling=done))
+    return rows
+
+
+def parts(rows: list[RequestRecord], size: int) -> list[Part]:
+    found = []
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        lines = np.arange(start + 1, start + 1 + len(batch), dtype=np.int64)
+        found.append(Part("my log's.jsonl", lines, requests_of(batch), ()))
+    fault = LogRow("my log's.jsonl", len(rows) + 1, None, f"/{HOSTILE}: this member does not belong here")
+    found.append(Part("my log's.jsonl", np.zeros(0, np.int64), requests_of([]), (fault,)))
+    return found
+
+
+class Audited(NamedTuple):
+    tally: Tally
+    summary: Summary
+    report: Report
+
+
+def audited(bench: Bench, rows: list[RequestRecord], size: int = 7) -> Audited:
+    query = PinnedQuery(bench.query)
+    tally, summary = Tally(), Summary(query.pinned, IN_FORCE, LogDigest("ab" * 32, [("my log's.jsonl", 1234)]))
+    run(parts(rows, size), by_row(query, IN_FORCE), summary, takers=(tally,), threads=1)
+    return Audited(tally, summary, report(tally, summary, query, READING))

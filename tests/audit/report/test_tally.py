@@ -1,0 +1,143 @@
+"""What a report counts is what counting one by one comes to, whatever the batches are."""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ledger.times import DAY
+from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
+from projections.audit.records import LogRow
+from projections.audit.report import tally as tallying
+from projections.audit.report.counting import PENDING_MIN, ByDay, ByName, worst
+from projections.audit.report.tally import FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
+from projections.audit.report.written import report_json
+from projections.pinned import PinnedQuery
+from tests.audit.report.making import audited, log
+from tests.support.asking import Bench
+
+
+def test_counts_are_those_of_counting_one_by_one(bench: Bench) -> None:
+    rows = log()
+    days: dict[int, Counter[str]] = defaultdict(Counter)
+    why: dict[int, Counter[str]] = defaultdict(Counter)
+    models: dict[str | None, Counter[str]] = defaultdict(Counter)
+    reasons: Counter[tuple[str, str]] = Counter()
+    rewritten: Counter[tuple[str, str]] = Counter()
+    for record, decision in zip(rows, PinnedQuery(bench.query).check_all(rows), strict=True):
+        verdict = decision.outcome.verdict
+        days[record.at // DAY][verdict] += 1
+        models[record.model_id][verdict] += 1
+        for reason in decision.outcome.reasons:
+            reasons[verdict, reason] += 1
+            if verdict in ("violation", "denied"):
+                why[record.at // DAY][reason] += 1
+        if decision.hindsight is not None:
+            rewritten[verdict, decision.hindsight.outcome.verdict] += 1
+    assert set(VERDICT_NAMES) <= {verdict for counts in days.values() for verdict in counts}
+    assert rewritten
+    tally, _, report = audited(bench, rows)
+    assert [(day, _named(VERDICT_NAMES, counts)) for day, counts in tally.days.counted()] == sorted(days.items())
+    assert [(day, _named(REASON_NAMES, counts)) for day, counts in tally.days_reasons.counted()] == sorted(why.items())
+    assert {one.model: dict(one.verdicts) for one in report.models} == models
+    assert report.models_count == len(models) - 1
+    found = {(v, r): int(tally.reasons[i, j]) for i, v in enumerate(VERDICT_NAMES) for j, r in enumerate(REASON_NAMES)}
+    assert {pair: count for pair, count in found.items() if count} == reasons
+    assert {(verdict, later): count for verdict, later, count in report.rewritten.rows} == rewritten
+
+
+def _named(names: tuple[Any, ...], counts: list[int]) -> dict[str, int]:
+    return {name: count for name, count in zip(names, counts, strict=True) if count}
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_how_the_log_is_cut_into_batches_changes_nothing(bench: Bench, size: int) -> None:
+    assert report_json(audited(bench, log(), size).report) == report_json(audited(bench, log(), 7).report)
+
+
+def test_at_most_two_rows_of_one_subject_are_shown_and_the_first_ones(bench: Bench) -> None:
+    report = audited(bench, log()).report
+    (cached,) = [one for one in report.findings_of if one.reason == "cached_against_setting"]
+    shown = [report.findings[place].sample for place in cached.shown]
+    # Of acme the first two, by line; of each other org, whose default was defined anew after the first day, its one.
+    assert [(sample.line, sample.record.org_id) for sample in shown] == [
+        (1, None),
+        (2, None),
+        (5, "beta2"),
+        (25, "beta1"),
+        (35, "beta3"),
+    ]
+
+
+def test_what_is_missing_is_named_with_what_is_known_since(bench: Bench) -> None:
+    found = {one.reason: one for one in audited(bench, log()).report.unsettled}
+    assert set(found) == {"before_first_record", "scope_conflict", "unknown_owner", "unknown_model"}
+    owners = {missing.ids["key_id"]: missing for missing in found["unknown_owner"].missing}
+    assert owners["gone"].subject == "key:gone"
+    assert owners["gone"].rows == 5
+    assert "cleared by #" in owners["gone"].words
+    assert owners["gone"].since is None
+    assert (owners["later"].subject, owners["later"].setting, owners["later"].rows) == ("key:later", "owner", 5)
+    assert owners["later"].since is not None
+    assert "org:acme" in owners["later"].since
+    (conflict,) = found["scope_conflict"].missing
+    assert conflict.words == "key:k1 → project:p1 → org:acme, and the record names org:other"
+    (model,) = found["unknown_model"].missing
+    assert model.words == "how model:unheard/of is hosted was not known; nothing was ever said of this model"
+    (early,) = found["before_first_record"].missing
+    assert early.words.startswith("the ledger begins on 2026-01-01T00:00:00")
+
+
+def test_names_are_merged_exactly_however_many_come() -> None:
+    chance = np.random.default_rng(4)
+    counts, expected, ends = ByName(2), Counter[tuple[str, int]](), dict[str, tuple[int, int]]()
+    for _ in range(5):
+        numbers = chance.integers(0, 60_000, 40_000)
+        things, at = chance.integers(0, 2, len(numbers)), chance.integers(-1000, 1000, len(numbers))
+        counts.add(pa.array([f"n{number}" for number in numbers]), things, at)
+        for number, thing, instant in zip(numbers.tolist(), things.tolist(), at.tolist(), strict=True):
+            name = f"n{number}"
+            expected[name, thing] += 1
+            first, last = ends.get(name, (instant, instant))
+            ends[name] = min(first, instant), max(last, instant)
+    assert len(ends) < PENDING_MIN < 5 * 25_000
+    found = counts.counted()
+    names = found.names.to_pylist()
+    assert len(names) == len(set(names)) == len(ends)
+    assert {(n, t): c for n, row in zip(names, found.counts.tolist(), strict=True) for t, c in enumerate(row) if c} == (
+        expected
+    )
+    assert dict(zip(names, zip(found.first.tolist(), found.last.tolist(), strict=True), strict=True)) == ends
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 5, 10, None])
+def test_the_worst_are_those_of_sorting_all(limit: int | None) -> None:
+    names = pa.array(["d", "a", None, "c", "b", "e"], pa.large_string())
+    first, then = np.array([1, 2, 2, 1, 2, 0]), np.array([5, 1, 1, 5, 3, 9])
+    order = sorted(range(6), key=lambda i: (-first[i], -then[i], names[i].as_py() or ""))
+    assert worst(names, [first, then], limit) == order[:limit]
+
+
+def test_days_far_apart_cost_only_themselves() -> None:
+    days = ByDay(2)
+    days.add(np.array([-700_000, 2_900_000, -700_000]), np.array([0, 1, 1]))
+    assert days.counted() == [(-700_000, [1, 1]), (2_900_000, [0, 1])]
+
+
+def test_a_dictionary_in_another_order_counts_the_same() -> None:
+    column = pa.array(["denied", "allowed", "denied"]).dictionary_encode()
+    assert places(column, VERDICT_NAMES).tolist() == [1, 0, 1]
+    assert [VERDICT_NAMES[code] for code in (1, 0, 1)] == ["denied", "allowed", "denied"]
+
+
+def test_reasons_of_rejects_are_counted_and_their_number_is_bounded() -> None:
+    tally = Tally()
+    for number in range(FAULTS_MAX + 10):
+        tally.reject(LogRow("a", number, None, f"member {number}"))
+    tally.reject(LogRow("a", 0, None, "member 0"))
+    assert len(tally.rejects) == REJECTS_SHOWN
+    assert (tally.faults["member 0"], tally.faults[OTHER_FAULTS]) == (2, 10)
+    assert len(tally.faults) == FAULTS_MAX + 1
+    assert VERDICT_NAMES.index("indeterminate") == tallying.INDETERMINATE

@@ -1,0 +1,192 @@
+"""The smallest set of events that a decision rests on: it suffices, none of it can be spared, nothing smaller does."""
+
+import random
+from collections.abc import Mapping
+from itertools import combinations, pairwise
+from typing import Any
+
+import pytest
+
+from ledger.subjects import CATALOG_SUBJECT
+from ledger.times import BEGINNING
+from projections.audit.explaining import explain, explanation_json
+from projections.changes import Change, Retraction, read_assertion
+from projections.check import check
+from projections.decision import Observed, RequestRecord
+from projections.fold import fold
+from projections.pinned import PinnedQuery
+from projections.query import IN_FORCE, KnownAt, Query
+from projections.state import SettingState, effective
+from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
+from tests.support.ledgers import opened
+
+LOOSE = Observed(stored=True, cached=True, trained=True, forwarded_to="someone", region="moon", network="public")
+
+
+@pytest.fixture
+def bench(database_url: str) -> Any:
+    ledger, clock = opened(database_url, BEGUN)
+    with ledger:
+        yield Bench(ledger, clock, Query(ledger))
+
+
+class Only:
+    """Effective state where nothing but `events` was ever recorded, and each setting's first definition."""
+
+    def __init__(self, bench: Bench, at: int, events: set[int]) -> None:
+        self.at = at
+        entries = bench.ledger.page(0, 100_000)
+        said = [(entry.subject, read_assertion(entry.leaf)) for entry in entries]
+        self.retractions = [(s, one) for s, one in said if isinstance(one, Retraction) and one.position in events]
+        self.kept: dict[str, list[Change]] = {}
+        defined: set[str] = set()
+        for subject, one in said:
+            if not isinstance(one, Change):
+                continue
+            if subject == CATALOG_SUBJECT and one.setting not in defined:
+                defined.add(one.setting)
+                first = {name: getattr(one, name) for name in Change.__struct_fields__} | {"effective_from": BEGINNING}
+                self.kept.setdefault(subject, []).append(Change(**first))
+            elif one.position in events:
+                self.kept.setdefault(subject, []).append(one)
+
+    def _at(self, subject: str, setting: str) -> Change | None:
+        timeline = fold(self.kept.get(subject, [])).get(setting)
+        return None if timeline is None else timeline.at(self.at)
+
+    def setting(self, subject: str, setting: str) -> SettingState:
+        return effective(subject, setting, self._at(subject, setting), self._at(CATALOG_SUBJECT, setting))
+
+    def definition(self, setting: str) -> Mapping[str, Any] | None:
+        change = self._at(CATALOG_SUBJECT, setting)
+        return change.value if change is not None and isinstance(change.value, dict) else None
+
+    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+        found = (one for s, one in self.retractions if (s, one.setting) == (subject, setting) and one.position > after)
+        return next(found, None)
+
+
+def is_minimal(bench: Bench, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> int:
+    """Asserts it by brute force, and returns how many events are needed."""
+    explanation = explain(PinnedQuery(bench.query), record, known_at)
+    wanted = explanation.decision.outcome
+    positions = [weighed.told.position for weighed in explanation.events]
+    assert positions == sorted(set(positions))
+    needed = {told.position for told in explanation.needed}
+
+    def suffices(events: set[int]) -> bool:
+        found = check(record, Only(bench, record.at, events))
+        return (found.verdict, found.reasons) == (wanted.verdict, wanted.reasons)
+
+    as_small = [set(events) for events in combinations(positions, len(needed)) if suffices(set(events))]
+    assert needed == as_small[0]
+    assert explanation.others == len(as_small) - 1
+    for size in range(len(needed)):
+        assert not any(suffices(set(events)) for events in combinations(positions, size))
+    return len(needed)
+
+
+GOVERNORS = ["account:u1", "account:u2", "org:acme", "org:beta"]
+
+
+def said(chance: random.Random) -> dict[str, Any]:
+    start = None if chance.random() < 0.6 else NOON + chance.randint(-5, 60)
+    kind = chance.random()
+    if kind < 0.4:
+        return changed(
+            chance.choice(GOVERNORS), chance.choice([TRAINING, STORAGE, CACHING]), chance.random() < 0.5, start
+        )
+    if kind < 0.5:
+        return cleared(chance.choice(GOVERNORS), chance.choice([TRAINING, CACHING]), start)
+    if kind < 0.6:
+        owned, owner = chance.choice([("key:k1", "project:p1"), ("project:p1", "project:p2")])
+        return changed(owned, "owner", chance.choice([*GOVERNORS, owner]), start)
+    if kind < 0.67:
+        return changed(chance.choice(GOVERNORS[:2]), "attached_to", chance.choice(GOVERNORS[2:]), start)
+    if kind < 0.75:
+        return changed(chance.choice(GOVERNORS[2:]), "passthrough.allowed", chance.random() < 0.6, start)
+    if kind < 0.8:
+        return changed(
+            chance.choice(GOVERNORS[2:]), "residency.regions", chance.choice([["eu"], ["eu", "moon"]]), start
+        )
+    if kind < 0.87:
+        return changed("model:m1", "model.hosting", chance.choice(["hosted", "passthrough"]), start)
+    if kind < 0.92:
+        return changed("model:m1", "model.provider", chance.choice(["someone", "else"]), start)
+    return defined(chance.choice([CACHING, STORAGE]), start, default=chance.random() < 0.5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_named_suffices_and_nothing_smaller_does(bench: Bench, seed: int) -> None:
+    chance = random.Random(seed)
+    retractable: list[str] = []
+    for step in range(50):
+        if retractable and chance.random() < 0.15:
+            bench.submit(NOON + step, retracted(retractable.pop(chance.randrange(len(retractable)))))
+            continue
+        event = said(chance)
+        receipt = bench.submit(NOON + step, event)[0]
+        if event["type"] != "setting.defined":
+            retractable.append(receipt.event_id)
+    head = bench.ledger.head().position
+    sizes = set()
+    for _ in range(40):
+        ids = {"key_id": chance.choice([None, "k1"]), "org_id": chance.choice([None, None, "acme"])}
+        ids |= {"project_id": chance.choice([None, None, "p1"]), "account_id": chance.choice(["u1", "u2"])}
+        record = RequestRecord(
+            NOON + chance.randint(-2, 62),
+            **ids,
+            model_id=chance.choice([None, "m1"]),
+            enforced_position=chance.choice([None, chance.randint(1, head)]),
+            handling=chance.choice([None, LOOSE, Observed(cached=True), Observed(forwarded_to="someone")]),
+        )
+        sizes.add(is_minimal(bench, record, chance.choice([IN_FORCE, IN_FORCE, None, NOON + 30])))
+    assert len(sizes) >= 3
+
+
+def test_what_the_default_says_anyway_is_not_needed_but_did_change_something(bench: Bench) -> None:
+    """Opted in, then out again: out is the default, so nothing need be said for it; but without the last event the
+    earlier one would have held."""
+    bench.submit(NOON, changed("org:acme", TRAINING, True))
+    (out,) = bench.submit(NOON + 10, changed("org:acme", TRAINING, False))
+    record = RequestRecord(NOON + 20, org_id="acme", handling=Observed(trained=True))
+    explanation = explain(PinnedQuery(bench.query), record)
+    assert explanation.needed == ()
+    ((told, needed, verdict, reasons),) = explanation.events
+    assert (told.position, needed, verdict, reasons) == (out.position, False, "compliant", ())
+    written = explanation_json(explanation)
+    assert written["decided_by"] == []
+    assert written["events"][0]["without"] == {"verdict": "compliant", "reasons": []}
+
+
+def test_a_default_that_was_defined_anew_is_an_event_like_others(bench: Bench) -> None:
+    (anew,) = bench.submit(NOON, defined(CACHING, default=False))
+    record = RequestRecord(NOON, org_id="acme", handling=Observed(cached=True))
+    explanation = explain(PinnedQuery(bench.query), record)
+    assert [(told.subject, told.position) for told in explanation.needed] == [(CATALOG_SUBJECT, anew.position)]
+    assert explanation.events[0].verdict == "compliant"
+    before = explain(PinnedQuery(bench.query), record._replace(at=NOON - 1))
+    assert (before.decision.outcome.verdict, before.events) == ("compliant", ())
+
+
+def test_a_lag_names_the_retraction_that_it_hangs_on(bench: Bench) -> None:
+    (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
+    (back,) = bench.submit(NOON + 10, retracted(opted.event_id))
+    handled = Observed(trained=True)
+    record = RequestRecord(NOON + 20, org_id="acme", enforced_position=opted.position, handling=handled)
+    explanation = explain(PinnedQuery(bench.query), record)
+    assert explanation.decision.outcome.reasons == ("enforcement_lag",)
+    assert [told.position for told in explanation.needed] == [back.position]
+    assert explanation.events[0].verdict == "compliant"
+    assert explanation_json(explanation)["events"][0]["retracts"] == opted.event_id
+
+
+def test_a_long_chain_of_owners_costs_its_length(bench: Bench) -> None:
+    chain = ["key:k1", *(f"project:p{n}" for n in range(1, 7)), "org:acme"]
+    links = [changed(owned, "owner", owner) for owned, owner in pairwise(chain)]
+    policies = [changed("org:acme", setting, True) for setting in (TRAINING, STORAGE, "network.private_only")]
+    receipts = bench.submit(NOON, *links, *policies)
+    record = RequestRecord(NOON, key_id="k1", handling=LOOSE)
+    needed = explain(PinnedQuery(bench.query), record).needed
+    # The chain, and private networking: the rest of what was done would have been wrong by default; it was permitted.
+    assert [told.position for told in needed] == [receipt.position for receipt in receipts]

@@ -1,0 +1,176 @@
+"""What what-if claims of every request is what an audit says of a copy of the ledger in which the changes were made.
+
+The audits of the ledger and of its copy go row by row through `check`, and positions are told apart by the copy.
+"""
+
+import io
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from ledger.errors import BadInput
+from ledger.store import Ledger
+from ledger.times import format_time, parse_time
+from projections.audit.columns import REQUESTS, VERDICTS
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.kernel.deciding import Engine
+from projections.audit.reference import decide_slowly
+from projections.audit.what_if.comparing import COMPARED
+from projections.audit.what_if.deciding import WhatIf
+from projections.audit.what_if.made import Made, make
+from projections.audit.what_if.proposals import read_proposals
+from projections.changes import Change as Said
+from projections.changes import read_assertion
+from projections.pinned import PinnedQuery
+from projections.pins import KnownAt
+from projections.query import Query
+from tests.audit import strategies
+from tests.audit.what_if.copying import Change, Copy, changed_copy
+from tests.audit.what_if.worlds import World
+from tests.support.asking import NOON, Bench
+from tests.support.ledgers import NOW, opened
+from tests.support.reference import Json
+
+ROW = [name for name in VERDICTS.names if name not in ("request_id", "at")]
+
+
+def verdicts(ledger: Ledger, requests: pa.RecordBatch, known_at: KnownAt) -> list[Json]:
+    said = decide_slowly(PinnedQuery(Query(ledger)), requests, known_at)
+    return list(said.select(ROW).to_pylist())
+
+
+def in_the_copy(copy: Copy, requests: pa.RecordBatch, known_at: KnownAt) -> list[Json]:
+    enforced = [copy.enforced(position) for position in requests.column("enforced_position").to_pylist()]
+    place = REQUESTS.get_field_index("enforced_position")
+    moved = requests.set_column(place, REQUESTS.field(place), pa.array(enforced, pa.int64()))
+    found = verdicts(copy.ledger, moved, known_at)
+    for row in found:
+        row["deciding_positions"] = [copy.own[position] for position in row["deciding_positions"]]
+        row["lag_position"] = None if row["lag_position"] is None else copy.own[row["lag_position"]]
+    return found
+
+
+def assert_proved(
+    ledger: Ledger, copy: Copy, made: Made, requests: pa.RecordBatch, known_at: KnownAt, engine: Engine | None = None
+) -> list[int]:
+    """Every row, both verdicts. Returns the rows that are otherwise."""
+    rows, changes = WhatIf(compile_by_fold(ledger, known_at), made, engine).decide(requests)
+    before, after = verdicts(ledger, requests, known_at), in_the_copy(copy, requests, known_at)
+    expected = [
+        row
+        for row, (one, other) in enumerate(zip(before, after, strict=True))
+        if any(one[name] != other[name] for name in COMPARED)
+    ]
+    assert rows.tolist() == expected
+    sides: dict[str, Sequence[Json]] = {"before_": before, "after_": after}
+    for place, (row, found) in enumerate(zip(expected, changes.drop_columns(["at"]).to_pylist(), strict=True)):
+        assert changes.column("at")[place].value == requests.column("at")[row].value
+        assert found["request_id"] == requests.column("request_id")[row].as_py()
+        assert found["model_id"] == requests.column("model_id")[row].as_py()
+        for side, said in sides.items():
+            assert {name: found[side + name] for name in ROW} == said[row], (row, side)
+    return expected
+
+
+def proposed(bench: Bench, drawn: st.DataObject, first_request: int) -> list[tuple[Json, int]]:
+    """(line, its moment) of some proposals near everything that happened."""
+    near = strategies.instants(bench)
+    retractable = [
+        (said.event_id, said.recorded_at)
+        for entry in bench.ledger.page(0, 1_000_000)
+        if isinstance(said := read_assertion(entry.leaf), Said) and entry.subject != "catalog:settings"
+    ]
+    began = bench.ledger.page(0, 1)[0].recorded_at
+    found: list[tuple[Json, int]] = []
+    bodies = [body for said in drawn.draw(strategies.histories(4)) for body in said.events]
+    for body in bodies[: drawn.draw(st.integers(1, 6))]:
+        line, known = dict(body), began
+        line.pop("reason", None)
+        if retractable and drawn.draw(st.integers(0, 3)) == 0:
+            event_id, recorded_at = drawn.draw(st.sampled_from(retractable))
+            line, known = {"type": "change.retracted", "event_id": event_id}, recorded_at
+        moment = parse_time(line["effective_from"]) if line.get("effective_from") else first_request
+        moment = max(moment, known)
+        if drawn.draw(st.booleans()):
+            moment = max(drawn.draw(st.sampled_from(near)), known)
+            line["recorded_at"] = format_time(moment)
+        found.append((line, moment))
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(strategies.histories(12), st.data(), st.sampled_from(("at", "at", "at", None, 0)))
+def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataObject, axis: KnownAt) -> None:
+    with strategies.grown([strategies.LONG_CHAIN, *history]) as bench, tempfile.TemporaryDirectory() as place:
+        first_request = NOON + drawn.draw(st.integers(-5, 40))
+        lines = dict(enumerate(proposed(bench, drawn, first_request), 1))
+        known_at = max(moment for _, moment in lines.values()) if axis == 0 else axis
+        made = None
+        while made is None and lines:
+            text = "\n".join(json.dumps(lines[line][0]) if line in lines else "" for line in range(1, max(lines) + 1))
+            pin = PinnedQuery(bench.query).pinned
+            try:
+                made = make(bench.ledger, pin, read_proposals(io.BytesIO(text.encode())), first_request, known_at)
+            except BadInput as refused:
+                # Not for that kind then, taken back before, or its own owner: it could not have been made.
+                found = re.match(r"line (\d+): ", str(refused))
+                assert found is not None
+                del lines[int(found[1])]
+        if made is None:
+            event("nothing could have been made")
+            return
+        changes = [Change(moment, body, line) for line, (body, moment) in lines.items()]
+        copy = changed_copy(bench.ledger, f"sqlite:///{Path(place, 'copy.db')}", changes)
+        with copy.ledger:
+            event(f"imported: {copy.imported}")
+            at = st.sampled_from(
+                sorted({*strategies.instants(bench), *(m + by for _, m in lines.values() for by in (-1, 0, 1))})
+            )
+            rows = drawn.draw(st.lists(strategies.rows(bench.ledger.head().position), min_size=1, max_size=40))
+            batch = strategies.batch_of([row | {"at": drawn.draw(at)} for row in rows])
+            otherwise = assert_proved(bench.ledger, copy, made, batch, known_at)
+            event(f"otherwise: {min(len(otherwise), 3)}{'+' if len(otherwise) > 3 else ''}")
+
+
+@pytest.mark.parametrize("axis", ["at", None, 0])
+def test_many_requests_around_few_changes(tmp_path: Path, axis: KnownAt) -> None:
+    """So many, from few ids and instants, that every kind of difference is among them."""
+    found: Counter[str] = Counter()
+    for seed in range(8):
+        random = Random(seed)
+        ledger, clock = opened(f"sqlite:///{tmp_path / str(seed)}.db")
+        with ledger:
+            world = World(random, ledger, clock, 20)
+            first_request = NOW + random.randrange(30)
+            lines, changes = world.proposals(6, first_request)
+            known_at = max(one.moment for one in changes) if axis == 0 else axis
+            pin = PinnedQuery(Query(ledger)).pinned
+            try:
+                made = make(ledger, pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
+            except BadInput:
+                found["refused"] += 1
+                continue
+            copy = changed_copy(ledger, f"sqlite:///{tmp_path / str(seed)}-copy.db", changes)
+            with copy.ledger:
+                batch = world.requests(400)
+                rows = assert_proved(ledger, copy, made, batch, known_at)
+                found["otherwise"] += len(rows)
+                _, changed = WhatIf(compile_by_fold(ledger, known_at), made).decide(batch)
+                for row in changed.to_pylist():
+                    found[f"{row['before_verdict']} {row['after_verdict']}"] += 1
+                    found["by a proposal"] += any(position < 0 for position in row["after_deciding_positions"])
+                    found["lagging behind one"] += (row["after_lag_position"] or 0) < 0
+                    found["governed by another"] += row["before_governed_by"] != row["after_governed_by"]
+    assert found["refused"] < 4
+    assert found["otherwise"] > 150
+    told = ("by a proposal", "lagging behind one", "governed by another", "compliant violation", "violation compliant")
+    assert all(found[one] for one in told), found

@@ -1,0 +1,56 @@
+"""The overlaid index says what the index of a ledger says in which the changes were really made."""
+
+import io
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hypothesis import Phase, event, given, settings
+from hypothesis import strategies as st
+
+from ledger.errors import BadInput
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.layout import PolicyIndex
+from projections.audit.what_if.made import make
+from projections.audit.what_if.overlay import overlaid
+from projections.audit.what_if.proposals import read_proposals
+from projections.pins import KnownAt
+from tests.audit.index.canonical import assert_sound, canonical
+from tests.audit.what_if.copying import changed_copy
+from tests.audit.what_if.worlds import World
+from tests.support.ledgers import NOW, opened
+
+
+def said(index: PolicyIndex) -> dict[str, Any]:
+    """But for the leaf, which is of no ledger that there is, and of which the real copy has one."""
+    return canonical(index) | {"pin": index.pin._replace(leaf_hash=None)}
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.randoms(use_true_random=False), st.integers(0, 25), st.integers(1, 6), st.sampled_from(["at", None, 0]))
+def test_it_is_the_index_of_the_changed_ledger(random: Random, submissions: int, count: int, axis: KnownAt) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        ledger, clock = opened(f"sqlite:///{Path(place, 'ledger.db')}")
+        with ledger:
+            world = World(random, ledger, clock, submissions)
+            first_request = NOW + random.randrange(-5, 30)
+            lines, changes = world.proposals(count, first_request)
+            copy = changed_copy(ledger, f"sqlite:///{Path(place, 'copy.db')}", changes)
+            with copy.ledger:
+                known_at = max(one.moment for one in changes) + random.randrange(3) if axis == 0 else axis
+                index = compile_by_fold(ledger, known_at)
+                before = canonical(index)
+                try:
+                    made = make(ledger, index.pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
+                except BadInput:
+                    event("refused")
+                    assert not copy.imported, "the ledger would have taken it"
+                    return
+                event(f"imported: {copy.imported}")
+                changed = overlaid(index, made)
+                assert_sound(changed)
+                assert said(changed) == said(compile_by_fold(copy.ledger, known_at))
+                assert canonical(index) == before, "the index itself stays as it was"
+                shown = made.numbering.shown(made.numbering.moved(index.since * 0 + range(len(index.since))))
+                assert shown.tolist() == list(range(len(index.since)))

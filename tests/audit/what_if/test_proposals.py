@@ -1,0 +1,75 @@
+"""Files of proposals: what is read, what a moment is as far as the line says it, and what is refused in one line."""
+
+import gzip
+import io
+from typing import Any
+
+import pytest
+
+from ledger.errors import BadInput
+from projections.audit.what_if.proposals import PROPOSALS_MAX, Proposal, need_first_request, read_proposals
+from tests.support.ledgers import change, define
+from tests.support.transfers import AT, AT_US, LATER, jsonl
+
+
+def read(content: bytes) -> tuple[Proposal, ...]:
+    return read_proposals(io.BytesIO(content))
+
+
+def test_lines_are_counted_as_editors_do_and_gzip_is_told_by_its_first_bytes() -> None:
+    lines = b"\n" + jsonl(change()) + b"\r\n  \n" + jsonl(define())
+    assert [one.line for one in read(lines)] == [2, 5]
+    assert read(gzip.compress(lines)) == read(lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "moment"),
+    [
+        (change(), None),
+        (change(recorded_at=None, effective_from=None), None),
+        (change(effective_from=LATER), AT_US + 1_500_000),
+        (change(effective_from=LATER, recorded_at=AT), AT_US),
+        (define(effective_from=LATER), AT_US + 1_500_000),
+        ({"type": "change.retracted", "event_id": "one"}, None),
+        ({"type": "change.retracted", "event_id": "one", "recorded_at": AT}, AT_US),
+    ],
+)
+def test_its_own_recorded_at_comes_before_its_effective_from(line: dict[str, Any], moment: int | None) -> None:
+    (proposal,) = read(jsonl(line))
+    assert proposal.moment == moment
+    assert need_first_request([proposal]) == (1 if moment is None else None)
+
+
+def test_the_past_needs_no_reason_here_and_no_version_is_expected() -> None:
+    (plain, asked) = read(jsonl(change(), change(expected_version=7, reason="a ticket")))
+    assert plain.submission.reason is not None
+    assert asked.submission.reason == "a ticket"
+    assert asked.submission.expected_version is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "there is no line"),
+        (b'{"type":', "line 1: the line is not JSON"),
+        (b"[1]", "line 1: each line must be one submission, a JSON object"),
+        (jsonl(change(), change() | {"setting": "no such\nkey"}), "line 2: /setting: a setting's key is"),
+        (jsonl(change(recorded_at="yesterday")), "line 1: /recorded_at: "),
+        (jsonl(change(recorded_at=AT_US)), "line 1: /recorded_at: "),
+        (jsonl(change(effective_from="1850-01-01T00:00:00Z")), "line 1: /effective_from: an effective time must lie"),
+        (jsonl(change(actor="somebody")), "line 1: /actor: this member does not belong here"),
+        (jsonl({"events": [change()]}), "line 1: type must be one of"),
+        (gzip.compress(jsonl(change()), mtime=0)[:-9], "line 1: the gzip data ends here, too early"),
+    ],
+)
+def test_what_is_no_proposal_is_refused_in_one_line(content: bytes, said: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read(content)
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)
+
+
+def test_there_is_an_end_to_how_many_are_taken() -> None:
+    assert len(read(jsonl(change()) * PROPOSALS_MAX)) == PROPOSALS_MAX
+    with pytest.raises(BadInput, match=f"^{PROPOSALS_MAX + 1} proposals, and at most {PROPOSALS_MAX}"):
+        read(jsonl(change()) * (PROPOSALS_MAX + 1))

@@ -1,0 +1,63 @@
+"""What is counted of the requests that are decided otherwise, and how it is told to programs."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from projections.audit.columns import REQUESTS
+from projections.audit.what_if.comparing import changes, otherwise
+from projections.audit.what_if.numbering import Numbering
+from projections.audit.what_if.radius import Radius, radius_json
+from projections.pins import IN_FORCE, Pin
+from tests.audit.what_if.test_comparing import batch
+
+PIN = Pin("test.example/ledger", 7, 5, "ab")
+
+
+def counted(*pairs: tuple[dict[str, Any], dict[str, Any]]) -> Radius:
+    radius = Radius(PIN, IN_FORCE, 1)
+    for at, (one, other) in enumerate(pairs):
+        request = {"at": at, "model_id": one.pop("model", None)}
+        requests = pa.RecordBatch.from_pylist([request], schema=REQUESTS)
+        before, after = batch({"at": at} | one), batch({"at": at} | other)
+        rows = otherwise(before, after)
+        radius.take(1, changes(requests, before, after, rows, Numbering([7], [1])))
+    return radius
+
+
+def test_it_counts_what_is_otherwise_and_nothing_else() -> None:
+    violation = {"verdict": "violation", "reasons": ["trained_without_opt_in"]}
+    radius = counted(
+        ({}, {}),
+        ({"verdict": "compliant", "may_train": True, "model": "m"}, violation),
+        (dict(violation), {"verdict": "compliant", "may_train": True}),
+        ({"governed_by": "account:u", "verdict": "compliant"}, {"governed_by": None, "verdict": "indeterminate"}),
+        (dict(violation), {"verdict": "violation", "reasons": ["enforcement_lag"]}),
+        ({}, {}),
+    )
+    found = radius_json(radius)
+    assert found["requests"] == 6
+    assert found["otherwise"] == 4
+    assert (found["turned_against"], found["turned_for"]) == (1, 1)
+    assert found["verdicts"] == [
+        {"before": "compliant", "after": "violation", "requests": 1},
+        {"before": "compliant", "after": "indeterminate", "requests": 1},
+        {"before": "violation", "after": "compliant", "requests": 1},
+        {"before": "violation", "after": "violation", "requests": 1},
+    ]
+    assert found["reasons_gone"] == {"trained_without_opt_in": 2}
+    assert found["reasons_new"] == {"trained_without_opt_in": 1, "enforcement_lag": 1}
+    assert found["handling"] == {"may_train": 2}
+    assert found["subjects"] == [
+        {"subject": "org:acme", "requests": 3},
+        {"subject": None, "requests": 1},
+        {"subject": "account:u", "requests": 1},
+    ]
+    assert found["models"] == [{"model_id": None, "requests": 3}, {"model_id": "m", "requests": 1}]
+    assert (found["first_at"], found["last_at"]) == ("1970-01-01T00:00:00.000001Z", "1970-01-01T00:00:00.000004Z")
+    assert found["pin"]["position"] == 7
+
+
+def test_nothing_is_otherwise() -> None:
+    found = radius_json(counted(({}, {"hindsight": "denied"})))
+    assert (found["requests"], found["otherwise"], found["verdicts"], found["first_at"]) == (1, 0, [], None)

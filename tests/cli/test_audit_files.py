@@ -1,0 +1,138 @@
+"""audit: files in and out of every kind, whole or not at all, the same bytes for the same pin and log."""
+
+import csv
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.test_audit import AT, LOG, fill, record
+from tests.support.command import Inforce
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def filled(inforce: Inforce) -> Inforce:
+    return fill(inforce)
+
+
+def lines(count: int) -> str:
+    return "".join(record(("acme", "beta")[n % 3 == 0], request_id=f"r{n}") + "\n" for n in range(count))
+
+
+def test_one_log_in_every_format_has_the_same_verdicts(filled: Inforce, folder: Path) -> None:
+    body = lines(50)
+    (folder / "a.jsonl").write_text(body)
+    (folder / "a.jsonl.zst").write_bytes(pa.compress(body.encode(), "zstd", asbytes=True))
+    table = pj.read_json(folder / "a.jsonl")
+    pq.write_table(table.set_column(0, "at", pa.array([1767312000000] * 50, pa.timestamp("ms", "UTC"))), "a.parquet")
+    with (folder / "a.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["request_id", "org_id", "at", "handling.trained"])
+        writer.writerows([n["request_id"], n["org_id"], n["at"], "true"] for n in map(json.loads, body.splitlines()))
+    found = []
+    for name in ("a.jsonl", "a.jsonl.zst", "a.parquet", "a.csv"):
+        assert filled("audit", name, "--out", "v.parquet").code == 1
+        found.append(pq.read_table("v.parquet").drop_columns(["source", "line"]))
+    assert found[0].num_rows == 50
+    assert all(table.equals(found[0]) for table in found)
+
+
+def test_the_pin_and_the_digest_stand_in_the_output_and_in_the_summary(filled: Inforce, folder: Path) -> None:
+    (folder / "a.jsonl").write_text(LOG)
+    (folder / "b.jsonl").write_text(record("acme"))
+    digest = hashlib.sha256((LOG + record("acme")).encode()).hexdigest()
+    summary = filled("audit", "a.jsonl", "b.jsonl", "--out", "v.parquet", "--format", "json").json()
+    rests_on = json.loads(pq.read_metadata("v.parquet").metadata[b"inforce"])
+    for said in (summary, rests_on):
+        assert said["log"]["sha256"] == digest
+        assert [one["source"] for one in said["log"]["sources"]] == ["a.jsonl", "b.jsonl"]
+        assert (said["pin"]["position"], len(said["pin"]["leaf_hash"]), said["known_at"]) == (19, 64, "at")
+    for name in ("v.csv", "v.ndjson"):
+        filled("audit", "a.jsonl", "b.jsonl", "--out", name)
+        assert json.loads((folder / f"{name}.pin.json").read_text()) == rests_on
+    assert len(list(csv.DictReader((folder / "v.csv").read_text().splitlines()))) == 4
+
+
+@pytest.mark.parametrize("name", ["v.parquet", "v.csv", "v.ndjson"])
+def test_the_same_pin_and_log_are_the_same_bytes(name: str, filled: Inforce, folder: Path) -> None:
+    (folder / "a.jsonl").write_text(lines(2000))
+    found = set()
+    for _ in range(2):
+        filled("audit", "a.jsonl", "--out", name)
+        found.add((folder / name).read_bytes())
+    assert len(found) == 1
+
+
+def test_verdicts_to_standard_output_are_ndjson(filled: Inforce) -> None:
+    ran = filled("audit", "-", "--out", "-", stdin=LOG)
+    assert [(row["line"], row["verdict"]) for row in ran.lines()] == [
+        (1, "compliant"),
+        (2, "violation"),
+        (4, "violation"),
+    ]
+
+
+def _command(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "scripts.main", "audit", *args], env=environment, stderr=subprocess.PIPE, **options
+    )
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_an_audit_that_is_interrupted_leaves_what_was_there(ended_by: int, filled: Inforce, folder: Path) -> None:
+    (folder / "v.parquet").write_text("before")
+    with _command("-", "--out", "v.parquet", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(lines(3000).encode())
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not [path for path in folder.iterdir() if path.name.startswith(".v.parquet")]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(ended_by)
+        # The log goes on: nobody says that it has ended.
+        code = process.wait(30)
+        process.stdin.close()
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[ended_by]  # type: ignore[index]  # signals are numbers
+    assert (folder / "v.parquet").read_text() == "before"
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_full_disk_leaves_what_was_there(filled: Inforce, folder: Path) -> None:
+    (folder / "a.jsonl").write_text(lines(30_000))
+    (folder / "v.ndjson").write_text("before")
+    filled("audit", "a.jsonl", "--out", "first.ndjson")
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    with _command("a.jsonl", "--out", "v.ndjson", preexec_fn=limit) as process:
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.count(b"\n")) == (2, 1)
+    assert b"file too large" in said
+    assert (folder / "v.ndjson").read_text() == "before"
+    assert not (folder / "v.ndjson.pin.json").exists()
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_log_of_parquet_may_come_through_a_pipe(filled: Inforce, folder: Path) -> None:
+    pq.write_table(pa.table({"at": [AT], "org_id": ["beta"], "handling.trained": [True]}), "a.parquet")
+    with _command("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        out, said = process.communicate((folder / "a.parquet").read_bytes(), timeout=60)
+    assert (process.returncode, said) == (1, b"")
+    assert b"1 lines; requests" in out
