@@ -1,6 +1,7 @@
 """What a ledger records, and how it is read: by stream, by page, by id, and the library's own way."""
 
 import hashlib
+import sqlite3
 from typing import Any
 
 import pytest
@@ -174,3 +175,36 @@ def test_the_library_writes_through_its_event_store(ledger: Ledger, clock: Manua
         store.put(decided.drafts, decided=decided, clock=clock)
     with pytest.raises(Stale):
         store.put((), decided=Decided((), {"org:acme": 0}, None), clock=clock)
+
+
+# Leaves in bulk
+
+
+def test_leaves_come_as_they_lie_and_by_subject(ledger: Ledger) -> None:
+    for name in ("org:b", "org:a", "org:b"):
+        submit(ledger, change(name))
+    head = ledger.head().position
+    kept = [entry.leaf for entry in ledger.page(0)]
+    assert ledger.recorder.leaves(0, head) == b"\n".join(kept)
+    assert ledger.recorder.leaves(3, 5) == b"\n".join(kept[3:5])
+    assert ledger.recorder.leaves(head, head) == b""
+    of_b, of_a = (b"\n".join(entry.leaf for entry in ledger.stream(name)) for name in ("org:b", "org:a"))
+    assert ledger.recorder.leaves_of(["org:b", "org:nobody", "org:a"], head) == of_b + b"\n" + of_a
+    assert ledger.recorder.leaves_of(["org:b"], head - 1) == kept[-3]
+    assert ledger.recorder.leaves_of([], head) == b""
+
+
+def test_leaves_that_are_too_large_for_one_value_come_all_the_same(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = ledger.recorder
+    if not isinstance(recorder, SQLiteLedgerRecorder):
+        pytest.skip("PostgreSQL puts no values together")
+    expected = recorder.leaves(0, GENESIS)
+    with recorder.transaction(commit=False) as cursor:
+        connection = cursor.connection
+    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2000)
+    try:
+        assert recorder.leaves(0, GENESIS) == expected
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)

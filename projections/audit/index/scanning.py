@@ -77,10 +77,13 @@ _UNTIL = _bytes('","effective_until":')
 _NULL = _bytes("null")
 _ACTOR = _bytes(',"actor":"')
 _ACTOR_OF_RETRACTION = _bytes('","actor":"')
+_PERSONAL = _bytes('","personal":{"commitment":"')
+_TAIL = _bytes('"}}}')
 _TRUE = _bytes("true")
 _FALSE = _bytes("false")
 _ID: Final = 36
-_QUOTE, _BACKSLASH, _BRACKET, _BRACKET_END = b'"\\[]'
+_COMMITMENT: Final = 64
+_QUOTE, _BACKSLASH, _BRACKET, _BRACKET_END, _COMMA, _HYPHEN, _ZERO = b'"\\[],-0'
 _SETTINGS = _bytes("".join(_KNOWN))
 _SETTING_STARTS = np.cumsum(np.array([0, *map(len, _KNOWN)]))
 _LATER: Final = -(2**62)
@@ -125,6 +128,16 @@ def _instant(buffer: UInt8s, at: int, end: int) -> int:
         return _LATER
     if buffer[at + 16] != 58 or buffer[at + 19] != 46 or buffer[at + 26] != 90:
         return _LATER
+    if year == 0 or month == 0 or month > 12 or day == 0 or hour > 23 or minute > 59 or second > 59:
+        return _LATER
+    if day > 28:
+        longest = 31
+        if month == 4 or month == 6 or month == 9 or month == 11:
+            longest = 30
+        elif month == 2:
+            longest = 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+        if day > longest:
+            return _LATER
     if month <= 2:
         year -= 1
         month += 9
@@ -138,14 +151,29 @@ def _instant(buffer: UInt8s, at: int, end: int) -> int:
 
 
 @compiled
+def _whole_end(buffer: UInt8s, at: int, end: int) -> int:
+    """Behind the digits that stand at `at`, or -1 where there is none, or a zero in front of others."""
+    if at < 0:
+        return -1
+    start = at
+    while at < end and 48 <= buffer[at] <= 57:
+        at += 1
+    if at == start or (buffer[start] == _ZERO and at > start + 1):
+        return -1
+    return at
+
+
+@compiled
 def _text_end(buffer: UInt8s, at: int, end: int) -> int:
-    """Where the quote is that ends the text, or -1 where an escape comes before, or none is."""
+    """Where the quote is that ends the text, or -1 where what comes before is not all printable ASCII without an
+    escape, or none is."""
     if at < 0:
         return -1
     while at < end:
-        if buffer[at] == _QUOTE:
+        byte = buffer[at]
+        if byte == _QUOTE:
             return at
-        if buffer[at] == _BACKSLASH:
+        if byte == _BACKSLASH or byte < 32 or byte > 126:
             return -1
         at += 1
     return -1
@@ -153,27 +181,27 @@ def _text_end(buffer: UInt8s, at: int, end: int) -> int:
 
 @compiled
 def _value_end(buffer: UInt8s, at: int, end: int) -> int:
-    """Behind the value that begins at `at`, or -1 where it has an escape, or is none that an event can have."""
+    """Behind the text, or the array of texts, or the switch that begins at `at`; -1 where another value does."""
     if at < 0 or at >= end:
         return -1
     if buffer[at] == _QUOTE:
         closing = _text_end(buffer, at + 1, end)
         return closing + 1 if closing >= 0 else -1
-    if buffer[at] == _BRACKET:
-        at += 1
-        while at < end and buffer[at] != _BRACKET_END:
-            if buffer[at] == _QUOTE:
-                at = _text_end(buffer, at + 1, end)
-                if at < 0:
-                    return -1
-            at += 1
-        return at + 1 if at < end else -1
-    # A switch or a number.
-    while at < end and buffer[at] != 44:
-        if buffer[at] == _QUOTE:
+    if buffer[at] != _BRACKET:
+        return max(_past(buffer, at, end, _TRUE), _past(buffer, at, end, _FALSE))
+    at += 1
+    if at < end and buffer[at] == _BRACKET_END:
+        return at + 1
+    while at < end and buffer[at] == _QUOTE:
+        at = _text_end(buffer, at + 1, end) + 1
+        if at == 0 or at >= end:
+            return -1
+        if buffer[at] == _BRACKET_END:
+            return at + 1
+        if buffer[at] != _COMMA:
             return -1
         at += 1
-    return at
+    return -1
 
 
 @compiled
@@ -193,29 +221,51 @@ def _setting(buffer: UInt8s, at: int, end: int) -> int:
 
 
 @compiled
-def _id_position(buffer: UInt8s, at: int) -> int:
-    """The position that an event id carries, or -1 where it is none: 12 hexadecimal digits, a hyphen among them."""
-    if buffer[at + 8] != 45 or buffer[at + 13] != 45:
+def _digit(byte: int) -> int:
+    """Of a hexadecimal digit, or -1."""
+    if 48 <= byte <= 57:
+        return byte - 48
+    return byte - 87 if 97 <= byte <= 102 else -1
+
+
+@compiled
+def _id_position(buffer: UInt8s, at: int, end: int) -> int:
+    """The position that the event id at `at` carries in its first 12 digits, or -1 where it is none."""
+    if at < 0 or at + _ID > end:
         return -1
     position = 0
-    for place in range(13):
-        if place != 8:
-            byte = int(buffer[at + place])
-            if 48 <= byte <= 57:
-                digit = byte - 48
-            elif 97 <= byte <= 102:
-                digit = byte - 87
-            else:
+    for place in range(_ID):
+        byte = int(buffer[at + place])
+        if place == 8 or place == 13 or place == 18 or place == 23:
+            if byte != _HYPHEN:
                 return -1
+            continue
+        digit = _digit(byte)
+        if digit < 0:
+            return -1
+        if place < 13:
             position = position * 16 + digit
     return position
+
+
+@compiled
+def _ends(buffer: UInt8s, at: int, end: int) -> bool:
+    """Whether an actor's text begins at `at`, and behind it and a commitment the leaf ends."""
+    at = _past(buffer, _text_end(buffer, at, end), end, _PERSONAL)
+    if at < 0 or at + _COMMITMENT > end:
+        return False
+    for place in range(at, at + _COMMITMENT):
+        if _digit(int(buffer[place])) < 0:
+            return False
+    return _past(buffer, at + _COMMITMENT, end, _TAIL) == end
 
 
 @compiled
 def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, row: int) -> bool:
     """Whether the leaf has the form; then row `row` of `found` is filled in."""
     at = _past(buffer, start, end, _HEAD)
-    at = _past(buffer, at + _ID if at >= 0 else -1, end, source)
+    of_id = _id_position(buffer, at, end)
+    at = _past(buffer, at + _ID if of_id >= 0 else -1, end, source)
     changed, cleared = _past(buffer, at, end, _CHANGED), _past(buffer, at, end, _CLEARED)
     retracted = _past(buffer, at, end, _RETRACTED)
     subject = max(changed, cleared, retracted)
@@ -231,24 +281,17 @@ def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, r
     at = _past(buffer, at + 20, end, _DATA)
     if at < 0 or position <= 0:
         return False
-    number = 0
-    while at < end and 48 <= buffer[at] <= 57:
-        number = number * 10 + int(buffer[at]) - 48
-        at += 1
-    if number != position:
+    digits = _whole_end(buffer, at, end)
+    if digits < 0 or digits - at > 10 or _number(buffer, at, digits - at) != position or of_id != position:
         return False
-    at = _past(buffer, at, end, _VERSION)
+    at = _whole_end(buffer, _past(buffer, digits, end, _VERSION), end)
     if at < 0:
         return False
-    while at < end and 48 <= buffer[at] <= 57:
-        at += 1
     retracts = 0
     if retracted >= 0:
         at = _past(buffer, at, end, _RETRACTS)
-        if at < 0 or at + _ID > end:
-            return False
-        retracts = _id_position(buffer, at)
-        at = _past(buffer, at + _ID, end, _SETTING_BEHIND)
+        retracts = _id_position(buffer, at, end)
+        at = _past(buffer, at + _ID if retracts >= 0 else -1, end, _SETTING_BEHIND)
     else:
         at = _past(buffer, at, end, _SETTING)
     setting_end = _text_end(buffer, at, end)
@@ -289,7 +332,7 @@ def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, r
     found[row, 0], found[row, 1], found[row, 2], found[row, 3] = position, recorded_at, effective_from, until
     found[row, 4], found[row, 5], found[row, 6] = setting, value, retracts
     found[row, 7], found[row, 8], found[row, 9], found[row, 10] = subject, value_start, subject_end, value_end
-    return at >= 0
+    return _ends(buffer, at, end)
 
 
 @compiled

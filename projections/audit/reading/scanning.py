@@ -3,7 +3,7 @@
 Everything here may say no, and never a wrong yes: what it does not take is read again by `projections.audit.records`,
 which has the last word. In one file, because Numba looks at no other when it asks whether what it keeps is stale; and
 in plain loops, because that is what it compiles. Data ends in a newline, and has some bytes more behind it.
-Proved by tests/audit/io/test_scanning.py.
+Proved by tests/audit/io/test_texts.py.
 """
 
 from __future__ import annotations

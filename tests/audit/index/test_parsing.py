@@ -1,0 +1,136 @@
+"""Leaves are the same columns whether they are read by compiled code or as everywhere else; what is none is refused."""
+
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+
+from ledger.errors import LedgerCorrupt
+from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, is_link, is_raw
+from projections.audit.index.layout import SETTINGS
+from projections.audit.index.parsing import Parser
+from projections.audit.index.scanning import COMPILED
+from projections.changes import Change, read_assertion
+from tests.audit.index.worlds import World
+from tests.support.ledgers import opened
+
+ORIGIN = "inforce.test/parsing"
+PARSERS = [pytest.param(False, id="as everywhere")]
+if COMPILED:
+    PARSERS.append(pytest.param(True, id="compiled"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
+    ledger, clock = opened(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
+    with ledger:
+        World(ledger, clock, 99).go_on(300)
+        leaves = ledger.recorder.leaves(0, ledger.head().position).split(b"\n")
+        return ledger.origin, leaves
+
+
+def told(columns: Columns) -> list[tuple[object, ...]]:
+    """Each row in words, whatever the order in which names and raw values were met."""
+    names = columns.names
+
+    def name(row: int) -> bytes:
+        start = int(names.starts[row])
+        return names.bytes[start : start + int(names.lengths[row])].tobytes()
+
+    links, raws = is_link(columns.setting), is_raw(columns.setting)
+    rows: list[tuple[object, ...]] = []
+    for row, value in enumerate(columns.value.tolist()):
+        said: object = value
+        if value >= 0 and links[row]:
+            said = name(value)
+        elif value >= 0 and raws[row]:
+            said = columns.raw[value]
+        subject = int(columns.subject[row])
+        numbers = (
+            columns.position,
+            columns.recorded_at,
+            columns.start,
+            columns.until,
+            columns.setting,
+            columns.retracts,
+        )
+        rows.append((*(int(column[row]) for column in numbers), said, None if subject < 0 else name(subject)))
+    return rows
+
+
+@pytest.mark.parametrize("compiled", PARSERS)
+def test_the_columns_say_what_the_assertions_say(world: tuple[str, list[bytes]], compiled: bool) -> None:
+    origin, leaves = world
+    rows = told(Parser(origin, compiled=compiled).parse(b"\n".join(leaves)))
+    for leaf, row in zip(leaves, rows, strict=True):
+        position, recorded_at, start, _until, setting, retracts, value, subject = row
+        said = read_assertion(leaf)
+        assert (position, recorded_at) == (said.position, said.recorded_at)
+        if setting == NO_SETTING:
+            assert said.setting not in SETTINGS or b'"definition":' in leaf
+            continue
+        assert SETTINGS[int(setting)] == said.setting  # type: ignore[call-overload]  # a number
+        assert subject == msgspec.json.decode(leaf)["subject"].encode()
+        if isinstance(said, Change):
+            assert start == said.effective_from
+            assert (value == IS_CLEAR) == (said.value is None)
+        else:
+            assert value == IS_RETRACTION
+            assert retracts == int(said.retracts[:8] + said.retracts[9:13], 16)
+
+
+@pytest.mark.skipif(not COMPILED, reason="Numba is not installed, so nothing is compiled")
+def test_both_ways_are_the_same_however_leaves_are_put_together(world: tuple[str, list[bytes]]) -> None:
+    origin, leaves = world
+    chance = Random(1)
+    for count in (1, 2, 3, 50, len(leaves)):
+        some = b"\n".join(chance.sample(leaves, count))
+        assert told(Parser(origin).parse(some)) == told(Parser(origin, compiled=False).parse(some))
+
+
+@pytest.mark.skipif(not COMPILED, reason="Numba is not installed, so nothing is compiled")
+def test_a_leaf_with_any_other_byte_is_never_read_otherwise(world: tuple[str, list[bytes]]) -> None:
+    """Compiled code takes only what the codec writes: of a changed leaf both say the same, or both refuse it."""
+    origin, leaves = world
+    chance = Random(2)
+    refused = 0
+    for _ in range(4000):
+        leaf = bytearray(chance.choice(leaves))
+        place = chance.randrange(len(leaf))
+        change = chance.randrange(3)
+        if change == 0:
+            leaf[place] = chance.choice(b'"{}[]:,\\ 0123456789azTZ+-.')
+        elif change == 1:
+            del leaf[place]
+        else:
+            leaf.insert(place, chance.choice(b'" 01\\,'))
+        outcomes = []
+        for compiled in (True, False):
+            try:
+                outcomes.append(told(Parser(origin, compiled=compiled).parse(bytes(leaf))))
+            except LedgerCorrupt:
+                outcomes.append([])
+        refused += outcomes[1] == []
+        assert outcomes[0] == outcomes[1], bytes(leaf)
+    assert refused > 100
+
+
+def test_of_another_ledger_is_read_as_everywhere(world: tuple[str, list[bytes]]) -> None:
+    _, leaves = world
+    assert len(told(Parser(ORIGIN).parse(b"\n".join(leaves)))) == len(leaves)
+
+
+@pytest.mark.parametrize("compiled", PARSERS)
+@pytest.mark.parametrize("junk", [b"", b"{}", b"nothing", b'{"specversion":"1.0"}', b"\xff\xfe"])
+def test_what_is_no_event_is_refused(world: tuple[str, list[bytes]], compiled: bool, junk: bytes) -> None:
+    origin, leaves = world
+    with pytest.raises(LedgerCorrupt):
+        Parser(origin, compiled=compiled).parse(b"\n".join([leaves[0], junk, leaves[1]]))
+
+
+def test_the_stored_events_of_released_versions_are_read_too() -> None:
+    for stored in sorted((Path(__file__).parents[2] / "life" / "fixtures").glob("**/events.jsonl")):
+        leaves = [line for line in stored.read_bytes().split(b"\n") if line]
+        rows = told(Parser(ORIGIN).parse(b"\n".join(leaves)))
+        assert [row[0] for row in rows] == [read_assertion(leaf).position for leaf in leaves]

@@ -1,0 +1,98 @@
+"""Blocks are whole lines, counted; together they are the log, and its digest is over the bytes as they came."""
+
+import gzip
+import hashlib
+import io
+import random
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from ledger.errors import BadRecord
+from projections.audit.lines import LINE_BYTES_MAX
+from projections.audit.reading.blocks import Block, Blocks, Hashed
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(pa.compress(data, "zstd", asbytes=True))
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda data: data,
+    "gzip": gzip.compress,
+    "gzip, two members": lambda data: gzip.compress(data[:100]) + gzip.compress(data[100:]),
+    "zstd": zstd,
+}
+
+
+def blocks(body: bytes, size: int = 64) -> tuple[list[Block], str]:
+    digest = hashlib.sha256()
+    return list(Blocks(Hashed(io.BytesIO(body), digest), "a.log", size)), digest.hexdigest()
+
+
+def log(seed: int) -> bytes:
+    chance = random.Random(seed)
+    return b"".join(bytes(chance.choices(b"ab\xc3\xa4 ", k=chance.randrange(90))) + b"\n" for _ in range(60))
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
+def test_they_are_the_log_in_whole_lines(packed: str, size: int) -> None:
+    for seed in range(5):
+        data = log(seed)
+        body = PACKED[packed](data)
+        found, digest = blocks(body, size)
+        assert b"".join(block.data for block in found) == data
+        assert digest == hashlib.sha256(body).hexdigest()
+        first = 1
+        for block in found:
+            assert block.data.endswith(b"\n")
+            assert block.first == first
+            first += block.data.count(b"\n")
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_a_last_line_without_its_end_gets_one(packed: str) -> None:
+    found, _ = blocks(PACKED[packed](b"one\n" * 40 + b"two"))
+    assert b"".join(block.data for block in found) == b"one\n" * 40 + b"two\n"
+    assert [block.last for block in found][-1]
+    assert not any(block.last for block in found[:-1])
+
+
+def test_nothing_is_no_block() -> None:
+    assert blocks(b"") == ([], hashlib.sha256(b"").hexdigest())
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line_but_of_the_digest() -> None:
+    body = b"\xef\xbb\xbfone\n"
+    assert blocks(body) == ([Block(1, b"one\n", False)], hashlib.sha256(body).hexdigest())
+
+
+def test_of_a_line_without_end_only_so_much_is_kept() -> None:
+    body = b"one\n" + b"x" * (3 * LINE_BYTES_MAX) + b"\nthree\n"
+    found, digest = blocks(body, 1 << 16)
+    lines = b"".join(block.data for block in found).splitlines()
+    assert lines[0] == b"one"
+    assert lines[2] == b"three"
+    assert LINE_BYTES_MAX < len(lines[1]) <= LINE_BYTES_MAX + (1 << 16) + 16
+    assert digest == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize("packed", ["gzip", "zstd"])
+def test_packed_data_that_ends_too_early_is_refused_with_the_last_whole_line(packed: str) -> None:
+    body = PACKED[packed](log(1) * 50)
+    with pytest.raises(BadRecord, match=r"a\.log: the .* data .* after line \d+"):
+        blocks(body[: len(body) // 2])
+
+
+def test_what_is_put_back_comes_again() -> None:
+    digest = hashlib.sha256()
+    reading = Blocks(Hashed(io.BytesIO(b"one\ntwo\nthree\n"), digest), "a.log", 8)
+    ahead = iter(reading)
+    first = next(ahead)
+    assert first == Block(1, b"one\ntwo\n", False)
+    reading.put_back(b"two\n", 1)
+    rest = list(ahead)
+    assert rest[0].first == 2
+    assert b"".join(block.data for block in rest) == b"two\nthree\n"

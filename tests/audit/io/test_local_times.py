@@ -1,0 +1,61 @@
+"""Local times by the column are what they are one by one, above all where clocks are changed."""
+
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ledger.errors import BadTime
+from ledger.times import BEGINNING, END, SECOND, parse_time
+from projections.audit.fields import NotRead, time_text
+from projections.audit.reading.times import STRETCH, local_text, to_utc
+
+ZONES = [
+    UTC,
+    *map(ZoneInfo, ("Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Africa/Monrovia", "Asia/Tokyo")),
+]
+CHANGES = ["2025-03-30T02:00:00", "2025-03-30T03:00:00", "2025-10-26T02:00:00", "2025-10-26T03:00:00"]
+CHANGES += ["2025-10-05T02:00:00", "2025-10-05T02:30:00", "2025-04-06T01:30:00", "2025-04-06T02:00:00"]
+CHANGES += ["1972-01-07T00:00:00", "1972-01-07T00:44:30", "2006-10-29T00:01:00", "2006-10-28T23:01:00"]
+
+
+def one_by_one(local: int, zone: tzinfo) -> int | None:
+    try:
+        return parse_time(time_text(local_text(local), zone))
+    except (NotRead, BadTime, OverflowError):
+        return None
+
+
+def assert_alike(local: list[int], zone: tzinfo) -> None:
+    instants, said = to_utc(np.array(local, np.int64), zone)
+    for instant, known, one in zip(instants.tolist(), said.tolist(), local, strict=True):
+        # What is not said this way is left to the strict reader, and must be where it refuses.
+        if known:
+            assert instant == one_by_one(one, zone)
+
+
+@pytest.mark.parametrize("zone", ZONES, ids=str)
+def test_at_every_change_of_the_clocks_to_the_microsecond(zone: tzinfo) -> None:
+    changes = [parse_time(f"{change}Z") for change in CHANGES]
+    assert_alike([change + by for change in changes for by in (-STRETCH, -SECOND, -1, 0, 1, SECOND, STRETCH)], zone)
+
+
+@given(st.lists(st.integers(BEGINNING - 5, END + 5), max_size=8), st.sampled_from(ZONES))
+@example([BEGINNING - 1, BEGINNING, END - 1, END], UTC)
+@example([BEGINNING, BEGINNING + 20 * 3600 * SECOND, END - 1, END - 20 * 3600 * SECOND], ZoneInfo("Asia/Tokyo"))
+def test_any_times_of_any_zone(local: list[int], zone: tzinfo) -> None:
+    assert_alike(local, zone)
+
+
+def test_the_ordinary_is_said_this_way() -> None:
+    noons = np.array([parse_time(f"2025-{month:02}-15T12:00:00Z") for month in range(1, 13)], np.int64)
+    for zone in ZONES:
+        assert to_utc(noons, zone)[1].all()
+
+
+def test_what_came_twice_or_never_is_not() -> None:
+    twice, never = parse_time("2025-10-26T02:30:00Z"), parse_time("2025-03-30T02:30:00Z")
+    assert to_utc(np.array([twice, never], np.int64), ZoneInfo("Europe/Berlin"))[1].tolist() == [False, False]

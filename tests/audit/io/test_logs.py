@@ -1,0 +1,115 @@
+"""All logs of an audit one after the other: every byte in the digest, every row in its place."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ledger.errors import BadRecord
+from projections.audit.fields import NO_SHAPE, Shape
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import Logs
+from projections.audit.reference import records
+from tests.audit.io.reading import NOON
+
+
+def line(number: int) -> bytes:
+    return json.dumps({"at": NOON, "org_id": f"o{number}"}).encode() + b"\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def mixed(folder: Path) -> list[str]:
+    (folder / "a.jsonl").write_bytes(b"".join(map(line, range(50))) + b"nonsense\n")
+    (folder / "b.csv.gz").write_bytes(gzip.compress(f"at,org_id\n{NOON},o50\n{NOON},o51\n".encode()))
+    pq.write_table(pa.table({"at": [NOON] * 30, "org_id": [f"o{number}" for number in range(52, 82)]}), "c.parquet")
+    (folder / "d.jsonl.zst").write_bytes(pa.compress(line(82), "zstd", asbytes=True))
+    return ["a.jsonl", "b.csv.gz", "c.parquet", "d.jsonl.zst"]
+
+
+def orgs(logs: Logs) -> list[str]:
+    return [str(record.org_id) for part in logs for record in records(part.requests)]
+
+
+@pytest.mark.parametrize(("block_bytes", "batch_rows"), [(64, 7), (1 << 23, 65_536)])
+def test_every_row_in_order_and_every_byte_in_the_digest(mixed: list[str], block_bytes: int, batch_rows: int) -> None:
+    logs = Logs(log_files(mixed, NO_SHAPE), block_bytes=block_bytes, batch_rows=batch_rows)
+    assert orgs(logs) == [f"o{number}" for number in range(83)]
+    together = b"".join(Path(name).read_bytes() for name in mixed)
+    assert logs.digest == hashlib.sha256(together).hexdigest()
+    assert [(source.name, source.bytes) for source in logs.sources] == [(n, Path(n).stat().st_size) for n in mixed]
+    assert logs.bytes_read == logs.size == len(together)
+    assert logs.warnings == []
+
+
+def test_faults_stand_in_their_log_at_their_line(mixed: list[str]) -> None:
+    faults = [fault for part in Logs(log_files(mixed, NO_SHAPE)) for fault in part.faults]
+    assert [(fault.source, fault.line) for fault in faults] == [("a.jsonl", 51)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "c.parquet"])
+def test_standard_input_is_a_log_like_others(mixed: list[str], name: str) -> None:
+    piped, into = os.pipe()
+
+    def send() -> None:
+        with open(into, "wb") as writing:
+            writing.write(Path(name).read_bytes())
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    with open(piped, "rb", buffering=0) as stream:
+        logs = Logs(log_files(["-"], NO_SHAPE), stdin=lambda: stream)
+        found = orgs(logs)
+        sending.join()
+        assert not stream.closed
+    assert found == orgs(Logs(log_files([name], NO_SHAPE)))
+    assert logs.size is None
+    assert logs.digest == hashlib.sha256(Path(name).read_bytes()).hexdigest()
+
+
+class Growing(io.BytesIO):
+    """Some bytes at a time, as a pipe gives them."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size or 1, 3) if size and size > 0 else 3)
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[:3])
+
+
+def test_it_does_not_matter_how_bytes_arrive(folder: Path) -> None:
+    body = b"".join(map(line, range(20)))
+    logs = Logs(log_files(["-"], NO_SHAPE), stdin=lambda: Growing(body))
+    assert orgs(logs) == [f"o{number}" for number in range(20)]
+    assert logs.digest == hashlib.sha256(body).hexdigest()
+
+
+def test_a_log_that_is_changed_while_it_is_read_is_refused(folder: Path) -> None:
+    (folder / "a.jsonl").write_bytes(b"".join(map(line, range(20))))
+    reading = iter(Logs(log_files(["a.jsonl"], NO_SHAPE), block_bytes=64))
+    next(reading)
+    with (folder / "a.jsonl").open("ab") as more:
+        more.write(line(20))
+    with pytest.raises(BadRecord, match="was changed while it was read"):
+        list(reading)
+
+
+def test_a_column_that_no_line_had_is_said_aloud(folder: Path) -> None:
+    (folder / "a.jsonl").write_bytes(line(1))
+    logs = Logs(log_files(["a.jsonl"], Shape({"model_id": "engine"})))
+    # Other columns are ignored once one is named.
+    list(logs)
+    assert logs.warnings == ["a.jsonl: no line had the column that was named for model_id"]
