@@ -7,7 +7,7 @@ Proved by tests/audit/kernel.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -75,3 +75,12 @@ policy_url: of a `provider` data policy, where they are known. deciding_position
 evidence, in its order, each once. hindsight: the verdict with everything that was recorded since, null where neither
 verdict nor handling is another. enforcement_lag_us, lag_position: both or neither.
 """
+
+
+class Decided(NamedTuple):
+    """A VERDICTS batch. `governing`, where whoever decided knows it: of each row the place in `references` of the
+    subject that governs, or less than 0 where the row alone names it, or nobody can be said to (int32)."""
+
+    verdicts: pa.RecordBatch
+    governing: Any = None
+    references: Any = None

@@ -1,7 +1,8 @@
 """VERDICTS batches counted: by verdict, reason and governing subject, in memory that does not grow with the rows.
 
-Subjects can be as many as requests: above a number of them their counts go to a temporary file, in ranges of names, and
-are put together range by range at the end. Proved by tests/audit/io/test_counting.py.
+Subjects that have a code are counted by it. Others are counted by name, and can be as many as requests: above a number
+of them their counts go to a temporary file, in ranges of names, and are put together range by range at the end.
+Proved by tests/audit/io/test_counting.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
+from projections.audit.columns import REASON_NAMES, VERDICT_NAMES, Decided
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
 ROWS_MAX: Final = 1 << 20
@@ -33,6 +34,8 @@ class Counting:
     def __init__(self, summary: Summary, subjects_max: int = SUBJECTS_MAX) -> None:
         self._summary = summary
         self._subjects_max = subjects_max
+        self._coded: Any = None
+        self._references: Any = None
         self._waiting: list[pa.Table] = []
         self._rows = 0
         self._verdicts = np.zeros(len(VERDICT_NAMES), np.int64)
@@ -47,7 +50,8 @@ class Counting:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def take(self, verdicts: pa.RecordBatch) -> None:
+    def take(self, decided: Decided) -> None:
+        verdicts = decided.verdicts
         if not verdicts.num_rows:
             return
         summary = self._summary
@@ -59,12 +63,27 @@ class Counting:
         span = pc.min_max(verdicts.column("at").view(pa.int64())).as_py()
         summary.first_at = min(span["min"], span["min"] if summary.first_at is None else summary.first_at)
         summary.last_at = max(span["max"], span["max"] if summary.last_at is None else summary.last_at)
-        found = pa.table([verdicts.column("governed_by"), pa.array(codes)], names=list(_KEYS))
+        names = verdicts.column("governed_by")
+        if decided.governing is not None:
+            names, codes = self._take_coded(decided, names, codes)
+        if not len(codes):
+            return
+        found = pa.table([names, pa.array(codes)], names=list(_KEYS))
         counts = found.group_by(list(_KEYS), use_threads=False).aggregate([([], "count_all")])
         self._waiting.append(counts)
         self._rows += counts.num_rows
         if self._rows > ROWS_MAX:
             self._put_together()
+
+    def _take_coded(self, decided: Decided, names: pa.Array, codes: Any) -> tuple[pa.Array, Any]:
+        """Counts the rows whose subject has a code; answers the names and verdicts of the others."""
+        if self._coded is None:
+            self._references = decided.references
+            self._coded = np.zeros(len(decided.references) * len(VERDICT_NAMES), np.int64)
+        governing = decided.governing
+        coded = governing >= 0
+        np.add.at(self._coded, governing[coded].astype(np.int64) * len(VERDICT_NAMES) + codes[coded], 1)
+        return names.filter(pa.array(~coded)), codes[~coded]
 
     def _put_together(self) -> None:
         counts = _together(self._waiting)
@@ -95,10 +114,15 @@ class Counting:
         summary = self._summary
         summary.verdicts.update(_named(VERDICT_NAMES, self._verdicts))
         summary.reasons.update(_named(REASON_NAMES, self._reasons))
-        for counts in self._ranges():
-            listed, count = _listed(counts)
+        for listed, count in self._heaviest():
             summary.subject_count += count
             summary.subjects = sorted([*summary.subjects, *listed], key=_weight)[:SUBJECTS_LISTED]
+
+    def _heaviest(self) -> Iterator[tuple[list[SubjectCount], int]]:
+        if self._coded is not None:
+            yield _listed_by_code(self._coded.reshape(-1, len(VERDICT_NAMES)), self._references)
+        for counts in self._ranges():
+            yield _listed(counts)
 
     def _ranges(self) -> Iterator[pa.Table]:
         if not self._waiting and not self._files:
@@ -144,6 +168,30 @@ def _listed(counts: pa.Table) -> tuple[list[SubjectCount], int]:
         for subject, verdicts in found.items()
     )
     return sorted(counted, key=_weight), weights.num_rows
+
+
+def _listed_by_code(counts: Any, references: pa.Array) -> tuple[list[SubjectCount], int]:
+    """The same of counts by code and verdict: int64[subjects, verdicts]."""
+    seen = np.flatnonzero(counts.any(1))
+    count = len(seen)
+    against = counts[seen][:, [VERDICT_NAMES.index(verdict) for verdict in _AGAINST]].sum(1)
+    total = counts[seen].sum(1)
+    if len(seen) > SUBJECTS_LISTED:
+        # Names are only wanted of those that weigh no less than the last one that is listed.
+        order = np.lexsort((-total, -against))
+        last = order[SUBJECTS_LISTED - 1]
+        heavy = (against > against[last]) | ((against == against[last]) & (total >= total[last]))
+        seen, against, total = seen[heavy], against[heavy], total[heavy]
+    names = references.take(pa.array(seen))
+    table = pa.table([pa.array(-against), pa.array(-total), names], names=["against", "total", "name"])
+    order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()[:SUBJECTS_LISTED]
+    told = zip(names.take(pa.array(order)).to_pylist(), counts[seen[order]].tolist(), strict=True)
+    return [SubjectCount(name, _of_verdicts(row)) for name, row in told], count
+
+
+def _of_verdicts(counts: list[int]) -> dict[str, int]:
+    places = ((verdict, VERDICT_NAMES.index(verdict)) for verdict in VERDICTS)
+    return {verdict: counts[place] for verdict, place in places if counts[place]}
 
 
 _AGAINST: Final = tuple(verdict for verdict in VERDICT_NAMES if verdict in AGAINST)

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import pyarrow as pa
 
 from ledger.store import Ledger
+from projections.audit.columns import Decided
 from projections.audit.counting import Counting
 from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
@@ -22,7 +23,7 @@ from projections.audit.summary import Summary
 from projections.pinned import Pin, PinnedQuery
 from projections.query import KnownAt
 
-Decider = Callable[[pa.RecordBatch], pa.RecordBatch]
+Decider = Callable[[pa.RecordBatch], Decided]
 """REQUESTS → VERDICTS, row by row in order."""
 
 AHEAD: Final = 3
@@ -42,7 +43,7 @@ class Taker(Protocol):
 
 def by_row(query: PinnedQuery, known_at: KnownAt) -> Decider:
     """The decider that needs no index, row by row: what the kernel is compared with."""
-    return lambda requests: decide_slowly(query, requests, known_at)
+    return lambda requests: Decided(decide_slowly(query, requests, known_at))
 
 
 def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
@@ -50,7 +51,7 @@ def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
     from projections.audit.index.store import open_index
     from projections.audit.kernel.deciding import Kernel
 
-    return Kernel(open_index(ledger, known_at, pin=pin)).decide
+    return Kernel(open_index(ledger, known_at, pin=pin)).decided
 
 
 def run(
@@ -75,10 +76,10 @@ def run(
                         taker.reject(row)
                 summary.rows += part.rows
                 if len(part.lines):
-                    verdicts = decide(part.requests)
-                    counting.take(verdicts)
+                    decided = decide(part.requests)
+                    counting.take(decided)
                     for taker in told:
-                        taker.take(part, verdicts)
+                        taker.take(part, decided.verdicts)
                 if progress is not None:
                     progress(summary.rows)
             counting.finish()

@@ -82,7 +82,7 @@ class Wording:
 
     def __init__(self, index: PolicyIndex) -> None:
         subjects, texts = index.subjects, index.texts
-        self._references = _texts(subjects.reference_offsets, subjects.references)
+        self.references = _texts(subjects.reference_offsets, subjects.references)
         self._texts = _texts(texts.offsets, texts.bytes)
         members = self._texts.take(pa.array(texts.members))
         self._sets = pa.LargeListArray.from_arrays(pa.array(texts.set_offsets), members)
@@ -120,7 +120,7 @@ class Wording:
         return pa.RecordBatch.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
 
     def _governed_by(self, batch: pa.RecordBatch, governing: Int32s) -> pa.Array:
-        found = _chosen(self._references, governing, pa.string())
+        found = _chosen(self.references, governing, pa.string())
         for code, column, prefix in ((THE_ORG, "org_id", "org:"), (THE_ACCOUNT, "account_id", "account:")):
             rows = governing == code
             if rows.any():

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from projections.audit.columns import Decided
 from projections.audit.index.layout import (
     ACCOUNT,
     KEY,
@@ -57,6 +58,10 @@ class Kernel:
 
     def decide(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """REQUESTS → VERDICTS, row by row in order. Raises `ValueError` for another schema or too many rows."""
+        return self.decided(batch).verdicts
+
+    def decided(self, batch: pa.RecordBatch) -> Decided:
+        """`decide`, with the codes of who governs: to count by them costs a tenth of counting by names."""
         checked(batch)
         ids = Ids(*(self._codes(kind, batch.column(name), self._subjects) for name, kind in NAMED.items()))
         receivers, regions = (
@@ -66,7 +71,7 @@ class Kernel:
         found = self._decided(self._asked, ids, done, later=False)
         hindsight = self._hindsight(ids, done, found)
         lag.tell(self.index, batch, found)
-        return self._wording.verdicts(batch, found, hindsight)
+        return Decided(self._wording.verdicts(batch, found, hindsight), found.codes[:, 0], self._wording.references)
 
     def _decided(self, catalog: Catalog, ids: Ids, done: Observed, *, later: bool) -> Answers:
         steps = np.searchsorted(catalog.at, done.at, "right") - 1

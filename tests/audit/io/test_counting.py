@@ -2,11 +2,13 @@
 
 import random
 from collections import Counter
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from projections.audit.columns import VERDICTS
+from projections.audit.columns import VERDICTS, Decided
 from projections.audit.counting import Counting
 from projections.audit.summary import AGAINST, Summary
 from projections.pinned import Pin
@@ -14,8 +16,13 @@ from projections.query import IN_FORCE
 from tests.audit.io.test_writing import rows
 
 
+@pytest.mark.parametrize("coded", [0, 250, 1000], ids="{} have a code".format)
 @pytest.mark.parametrize("subjects_max", [10, 100, 10_000])
-def test_subjects_are_counted_and_ranked(subjects_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("listed", [7, 100_000])
+def test_subjects_are_counted_and_ranked(
+    coded: int, subjects_max: int, listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.audit.counting.SUBJECTS_LISTED", listed)
     monkeypatch.setattr("projections.audit.counting.ROWS_MAX", 50)
     chance = random.Random(5)
     made = rows(3000)
@@ -26,7 +33,7 @@ def test_subjects_are_counted_and_ranked(subjects_max: int, monkeypatch: pytest.
     summary = Summary(Pin("o", 1, 1, "h"), IN_FORCE)
     with Counting(summary, subjects_max) as counting:
         for start in range(0, len(made), 70):
-            counting.take(pa.RecordBatch.from_pylist(made[start : start + 70], schema=VERDICTS))
+            counting.take(decided(made[start : start + 70], coded))
         counting.finish()
     assert summary.verdicts == Counter(row["verdict"] for row in made)
     assert summary.reasons == Counter(reason for row in made for reason in row["reasons"])
@@ -39,5 +46,18 @@ def test_subjects_are_counted_and_ranked(subjects_max: int, monkeypatch: pytest.
         by_subject,
         key=lambda one: (-sum(by_subject[one][v] for v in AGAINST), -by_subject[one].total(), one or ""),
     )
-    assert [(one.subject, one.verdicts) for one in summary.subjects] == [(one, by_subject[one]) for one in order]
+    assert [(one.subject, one.verdicts) for one in summary.subjects] == [
+        (one, by_subject[one]) for one in order[:listed]
+    ]
     assert summary.subject_count == len(by_subject)
+
+
+def decided(made: list[dict[str, Any]], coded: int) -> Decided:
+    """Of the subjects with lower numbers the code is known, in an order of its own. `coded` 0: of none is anything."""
+    verdicts = pa.RecordBatch.from_pylist(made, schema=VERDICTS)
+    if not coded:
+        return Decided(verdicts)
+    names = [name.format(number) for number in reversed(range(min(coded, 400))) for name in ("account:ü{}", "org:o{}")]
+    places = {name: place for place, name in enumerate(names)}
+    governing = [places.get(row["governed_by"], -1 - number % 3) for number, row in enumerate(made)]
+    return Decided(verdicts, np.array(governing, np.int32), pa.array(names, pa.large_string()))

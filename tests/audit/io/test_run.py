@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from projections.audit.columns import VERDICTS
+from projections.audit.columns import VERDICTS, Decided
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.reading.parts import Part, requests_of
@@ -82,7 +82,7 @@ def test_every_row_is_taken_and_counted_once_in_its_order(query: PinnedQuery, th
 def test_the_kernel_comes_to_what_the_rows_come_to(query: PinnedQuery) -> None:
     summaries, verdicts = [], []
     kernel = Kernel(compile_by_fold(query.ledger, IN_FORCE))
-    for decide in (by_row(query, IN_FORCE), kernel.decide):
+    for decide in (by_row(query, IN_FORCE), kernel.decided):
         summary, kept = Summary(query.pinned, IN_FORCE), Kept()
         run(parts(20), decide, summary, takers=[kept])
         summaries.append(summary_json(summary))
@@ -116,7 +116,7 @@ def test_what_breaks_while_deciding_ends_the_reading(query: PinnedQuery) -> None
             read.append(1)
             yield parts(1)[0]
 
-    def breaking(_requests: pa.RecordBatch) -> pa.RecordBatch:
+    def breaking(_requests: pa.RecordBatch) -> Decided:
         raise Broken
 
     with pytest.raises(Broken):
