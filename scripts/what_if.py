@@ -67,7 +67,7 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
     logs = asked.logs()
     with open_ledger(db) as ledger, asked.rejects, _Changes(asked) as changes, progress("what if", logs.size) as tell:
         index = open_index(ledger, asked.known_at, pin=pin_of(ledger))
-        ahead = Ahead(logs)
+        ahead = Ahead(logs, "reading the log")
 
         def told(count: int) -> None:
             tell(logs.bytes_read, f"{count:,} rows")

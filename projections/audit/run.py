@@ -1,15 +1,16 @@
 """An audit: parts of logs through one decider, in order, counted, written, all at one position of the ledger.
 
-Reading goes on in a second thread while rows are decided and written in this one; the order is that of the log whatever
-the threads do. Proved by tests/audit/io/test_run.py and tests/test_real_logs.py.
+One thread reads, one decides, and this one counts and writes; the order is that of the log whatever the threads do.
+Proved by tests/audit/io/test_run.py and tests/test_real_logs.py.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from queue import Empty, Full, Queue
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
@@ -23,11 +24,12 @@ from projections.audit.summary import Summary
 from projections.pinned import Pin, PinnedQuery
 from projections.query import KnownAt
 
+Item = TypeVar("Item")
 Decider = Callable[[pa.RecordBatch], Decided]
 """REQUESTS → VERDICTS, row by row in order."""
 
 AHEAD: Final = 3
-"""Parts that are read before they are wanted."""
+"""Parts that are read, or decided, before they are wanted."""
 _PATIENCE: Final = 0.1
 
 
@@ -61,53 +63,58 @@ def run(
     *,
     takers: Iterable[Taker] = (),
     progress: Callable[[int], None] | None = None,
-    threads: int = 2,
+    threads: bool = True,
 ) -> None:
     """Decides on every row, and counts it in `summary`. `progress` is told the rows done so far, after each part.
     Raises what reading the rows raises."""
     told = tuple(takers)
-    ahead = Ahead(parts) if threads > 1 else None
-    try:
-        with Counting(summary) as counting:
-            for part in ahead or parts:
-                for row in part.faults:
-                    summary.rejects += 1
-                    for taker in told:
-                        taker.reject(row)
-                summary.rows += part.rows
-                if len(part.lines):
-                    decided = decide(part.requests)
-                    counting.take(decided)
-                    for taker in told:
-                        taker.take(part, decided.verdicts)
-                if progress is not None:
-                    progress(summary.rows)
-            counting.finish()
-    finally:
-        if ahead is not None:
-            ahead.close()
+    with ExitStack() as stack:
+        if threads:
+            parts = stack.enter_context(Ahead(parts, "reading the log"))
+        done: Iterable[tuple[Part, Decided | None]] = _decided(parts, decide)
+        if threads:
+            done = stack.enter_context(Ahead(done, "deciding on the log"))
+        counting = stack.enter_context(Counting(summary))
+        for part, decided in done:
+            for row in part.faults:
+                summary.rejects += 1
+                for taker in told:
+                    taker.reject(row)
+            summary.rows += part.rows
+            if decided is not None:
+                counting.take(decided)
+                for taker in told:
+                    taker.take(part, decided.verdicts)
+            if progress is not None:
+                progress(summary.rows)
+        counting.finish()
 
 
-class Ahead:
-    """Parts, read by another thread a few ahead of where they are wanted. `close` it: then that thread ends."""
+def _decided(parts: Iterable[Part], decide: Decider) -> Iterator[tuple[Part, Decided | None]]:
+    for part in parts:
+        yield part, decide(part.requests) if len(part.lines) else None
 
-    def __init__(self, parts: Iterable[Part]) -> None:
-        self._parts = parts
-        self._queue: Queue[Part | BaseException | None] = Queue(AHEAD)
+
+class Ahead(Generic[Item]):
+    """Items, made by another thread a few ahead of where they are wanted. `close` it: then that thread ends."""
+
+    def __init__(self, items: Iterable[Item], name: str) -> None:
+        self._items = items
+        self._queue: Queue[tuple[Item] | BaseException | None] = Queue(AHEAD)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="reading the log", daemon=True)
+        self._thread = threading.Thread(target=self._make, name=name, daemon=True)
         self._thread.start()
 
-    def _read(self) -> None:
+    def _make(self) -> None:
         try:
-            for part in self._parts:
-                if not self._put(part):
+            for item in self._items:
+                if not self._put((item,)):
                     return
             self._put(None)
-        except BaseException as error:  # it is raised where the parts are wanted
+        except BaseException as error:  # it is raised where the items are wanted
             self._put(error)
 
-    def _put(self, item: Part | BaseException | None) -> bool:
+    def _put(self, item: tuple[Item] | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_PATIENCE)
@@ -116,10 +123,16 @@ class Ahead:
             return True
         return False
 
-    def __iter__(self) -> Iterator[Part]:
-        while True:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Item]:
+        while not self._stop.is_set():
             try:
-                # With an end, so that Ctrl-C is heard while nothing comes.
+                # With an end, so that Ctrl-C is heard while nothing comes, and closing while another thread waits here.
                 item = self._queue.get(timeout=_PATIENCE)
             except Empty:
                 continue
@@ -127,7 +140,7 @@ class Ahead:
                 return
             if isinstance(item, BaseException):
                 raise item
-            yield item
+            yield item[0]
 
     def close(self) -> None:
         self._stop.set()

@@ -89,6 +89,15 @@ def _row_at(instants: Any, first: Any, count: Any, instant: Any) -> Any:
 
 
 @compiled
+def _other_target(instants: Any, targets: Any, row: Any, first: Any, count: Any, instant: Any) -> Any:
+    """Whether the later axis, whose rows those from `first` on are, has another target at `instant` than `row` has."""
+    other = _row_at(instants, first, count, instant)
+    if row < 0 or other < 0:
+        return (row < 0) != (other < 0)
+    return targets[row] != targets[other]
+
+
+@compiled
 def _link(
     defined: Any, applies: Any, default: Any, row: Any, targets: Any, positions: Any, code: Any, paper: Any
 ) -> Any:
@@ -126,25 +135,27 @@ def _governing(
     defined_kinds: Any,
     defaults: Any,
 ) -> Any:
-    """`scope._governing`: (code, kind, problem, whether any of them is another on the later axis)."""
+    """`scope._governing`: (code, kind, problem, whether any link is another on the later axis)."""
     vias = np.int64(0)
     looked = False
     while True:
         paper[VIA + vias], paper[VIA_KIND + vias] = code, kind
         vias += 1
         paper[VIAS] = vias
-        looked = looked or (code >= 0 and subjects[code, LATER] >= 0)
         # What an account is attached to is not followed further.
         if kind not in (KEY, PROJECT, ACCOUNT) or (vias > 1 and paper[VIA_KIND + vias - 2] == ACCOUNT):
             break
         setting = ATTACHED if kind == ACCOUNT else OWNER
         row = np.int64(-1)
         if code >= 0:
-            place = np.int64(subjects[code, LATER]) if later else np.int64(-1)
-            if place >= 0:
+            place = np.int64(subjects[code, LATER])
+            if later and place >= 0:
                 row = _row_at(instants, later_starts[place], later_counts[place], instant)
             else:
                 row = _row_at(instants, subjects[code, LINK_START], subjects[code, LINK_COUNT], instant)
+                if place >= 0:
+                    first, count = later_starts[place], later_counts[place]
+                    looked = looked or _other_target(instants, targets, row, first, count, instant)
         position = np.int64(defined[step, setting])
         applies = defined_kinds[step, setting] >> kind & 1 == 1 and position > 0
         target = _link(position, applies, np.int64(defaults[step, setting]), row, targets, positions, code, paper)
@@ -504,11 +515,18 @@ def _decide(
         if problem == 0:
             row = np.int64(-1)
             if code >= 0:
-                place = np.int64(subjects[code, LATER]) if later else np.int64(-1)
-                if place >= 0:
+                place = np.int64(subjects[code, LATER])
+                if later and place >= 0:
                     row = _row_at(policy_at, later_state_starts[place], later_state_counts[place], instant)
                 else:
                     row = _row_at(policy_at, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
+                    if place >= 0:
+                        other = _row_at(policy_at, later_state_starts[place], later_state_counts[place], instant)
+                        if row < 0 or other < 0:
+                            if (row < 0) != (other < 0):
+                                looked = True
+                        elif policy_states[row] != policy_states[other] or policy_regions[row] != policy_regions[other]:
+                            looked = True
             if row >= 0:
                 bits = np.int64(policy_states[row])
                 for setting in range(6):
@@ -546,9 +564,10 @@ def _decide(
         if asked:
             row = np.int64(-1)
             if model >= 0:
-                looked = looked or subjects[model, LATER] >= 0
-                place = np.int64(subjects[model, LATER]) if later else np.int64(-1)
+                place = np.int64(subjects[model, LATER])
                 if place >= 0:
+                    looked = True
+                if later and place >= 0:
                     row = _row_at(model_at, later_state_starts[place], later_state_counts[place], instant)
                 else:
                     row = _row_at(model_at, subjects[model, STATE_START], subjects[model, STATE_COUNT], instant)

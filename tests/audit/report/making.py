@@ -82,5 +82,5 @@ class Audited(NamedTuple):
 def audited(bench: Bench, rows: list[RequestRecord], size: int = 7) -> Audited:
     query = PinnedQuery(bench.query)
     tally, summary = Tally(), Summary(query.pinned, IN_FORCE, LogDigest("ab" * 32, [("my log's.jsonl", 1234)]))
-    run(parts(rows, size), by_row(query, IN_FORCE), summary, takers=(tally,), threads=1)
+    run(parts(rows, size), by_row(query, IN_FORCE), summary, takers=(tally,), threads=False)
     return Audited(tally, summary, report(tally, summary, query, READING))
