@@ -12,7 +12,7 @@ Proved by tests/query/test_moments.py, tests/query/test_grounds.py, tests/faults
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ledger.errors import LedgerCorrupt
@@ -20,6 +20,7 @@ from ledger.recorders.contract import Entry, Head, Mark
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from projections.changes import Assertion, Retraction
+from projections.fold import Timeline, fold
 from projections.grounds import Grounds, Key, Row, Span
 from projections.keeping import Keeping, Kept, extended, folded
 from projections.marking import SharedMark
@@ -107,6 +108,10 @@ RETRACTIONS_MAX: Final = 20_000
 """With the subjects of which they are, some 10 MB; of one subject more, if it has more."""
 
 
+FOLDED_MAX: Final = 20_000
+"""Subjects and assertions about them, some 10 MB; of one subject more, if it has more."""
+
+
 class Moment:
     """A footing, and the question's present: `now` (µs), read before the ledger was looked at.
 
@@ -115,12 +120,14 @@ class Moment:
     `position`.)
     """
 
-    __slots__ = ("footing", "now")
+    __slots__ = ("_folded", "_folded_room", "footing", "now")
 
     def __init__(self, footing: Footing, now: int) -> None:
         self.footing = footing
         # Not before what the answers rest on, whatever the clock says.
         self.now = now if footing.recorded_at is None or now > footing.recorded_at else footing.recorded_at
+        self._folded: dict[tuple[str, int], Mapping[str, Timeline]] = {}
+        self._folded_room = FOLDED_MAX
 
     @property
     def position(self) -> int:
@@ -129,6 +136,19 @@ class Moment:
     @property
     def recorded_at(self) -> int | None:
         return self.footing.recorded_at
+
+    def folded(self, subject: str, known_at: int) -> Mapping[str, Timeline]:
+        """The subject's timelines as known at an instant (µs). Kept: who asks about many asks at one instant, and each
+        of them asks for the catalog."""
+        found = self._folded.get((subject, known_at))
+        if found is None:
+            said = self.footing.assertions(subject, known_at)
+            found = fold(said)
+            self._folded_room -= 1 + len(said)
+            if self._folded_room < 0:
+                self._folded, self._folded_room = {}, FOLDED_MAX
+            self._folded[subject, known_at] = found
+        return found
 
     def everything_known_at(self, instant: int) -> bool:
         """Whether nothing of this moment was recorded after `instant` (µs)."""

@@ -9,7 +9,7 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.changes import Change, Retraction
 from projections.courses import COURSE_STEPS_MAX, NOTHING, course, point
-from projections.fold import Timeline, fold, retraction_of_decided
+from projections.fold import Timeline, retraction_of_decided
 from projections.keeping import History, Kept
 from projections.moments import IN_FORCE, KnownAt, Moment
 from projections.state import SettingState, effective
@@ -30,7 +30,6 @@ class View:
         self.start = BEGINNING
         self.until = END
         self._kept: dict[str, Kept] = {}
-        self._folded: dict[str, Mapping[str, Timeline]] = {}
         self._settled = True
         """Whether every state that was read from a course is the same with what is known now."""
         self._asked: dict[tuple[str, str], Change | None] = {}
@@ -139,8 +138,5 @@ class View:
         return kept
 
     def _fold(self, subject: str) -> Mapping[str, Timeline]:
-        folded = self._folded.get(subject)
-        if folded is None:
-            assert isinstance(self.known_at, int)
-            folded = self._folded[subject] = fold(self.moment.footing.assertions(subject, self.known_at))
-        return folded
+        assert isinstance(self.known_at, int)
+        return self.moment.folded(subject, self.known_at)

@@ -43,6 +43,29 @@ def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: Bench) -> No
     assert {decision.as_of.known_at for decision in decisions} == {NOON}
 
 
+@pytest.mark.parametrize("room", [20_000, 30, 0])
+def test_many_decisions_at_one_known_at_read_each_subject_once_while_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr("projections.moments.FOLDED_MAX", room)
+    bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:beta", STORAGE, True))
+    bench.submit(NOON + 2, changed("org:acme", STORAGE, False))
+    records = [read_record({"org_id": org}, NOON + 3) for org in ("acme", "beta", "acme", "nobody") * 5]
+    expected = [bench.query.check(record, NOON + 1) for record in records]
+    assert {decision.outcome.handling.may_store for decision in expected} == {True, False}
+    read: list[str] = []
+    stream = bench.ledger.stream
+
+    def counted(subject: str, *args: Any, **more: Any) -> Any:
+        read.append(subject)
+        return stream(subject, *args, **more)
+
+    monkeypatch.setattr(bench.ledger, "stream", counted)
+    assert bench.query.check_all(records, NOON + 1) == expected
+    if room == 20_000:
+        assert sorted(read) == [CATALOG_SUBJECT, "org:acme", "org:beta", "org:nobody"]
+
+
 def test_a_tiny_cache_gives_the_same_answers(bench: Bench) -> None:
     subjects = [f"org:o{index}" for index in range(6)]
     bench.submit(NOON, *(changed(subject, STORAGE, index % 2 == 0) for index, subject in enumerate(subjects)))
