@@ -108,7 +108,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     from scripts.what_if import what_if
 
     once = any(file.name == "-" for file in how.files)
-    read = how.reading_json()
+    read = how.layout.json()
     return what_if(
         db, AskedWhatIf(changes, how.logs, once, how.known_at, files, wanted.out, wanted.findings, read), format_
     )
@@ -158,7 +158,7 @@ def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
         if tally is not None and query is not None and wanted.report is not None:
             _write_report(wanted.report, tally, summary, query, how, files.rejects)
-        files.finish(pin_json(summary) | {"reading": how.reading_json()})
+        files.finish(pin_json(summary) | {"reading": how.layout.json()})
     for warning in logs.warnings:
         exits.say(warning)
     if summary.rejects:

@@ -1,0 +1,61 @@
+"""How a log is laid out, as it was asked for by name: on a command line, in a query string.
+
+Without its layout the same log is not the same requests, so it is kept with every verdict. Imports no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, tzinfo
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from ledger.errors import BadRecord
+from projections.audit.fields import Shape
+from projections.audit.records import LogFormat
+
+
+class Layout(NamedTuple):
+    """`timezone`: by its name; `log_format` None: told by the log's first bytes."""
+
+    shape: Shape
+    timezone: str | None
+    log_format: LogFormat | None
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "map": dict(self.shape.columns),
+            "set": dict(self.shape.constants),
+            "timezone": self.timezone,
+            "log_format": self.log_format,
+        }
+
+    def arguments(self) -> list[str]:
+        """That as options of `inforce audit`."""
+        options = [f"--map={field}={column}" for field, column in self.shape.columns.items()]
+        options += [f"--set={field}={value}" for field, value in self.shape.constants.items()]
+        if self.log_format is not None:
+            options.append(f"--log-format={self.log_format}")
+        if self.timezone is not None:
+            options.append(f"--timezone={self.timezone}")
+        return options
+
+
+def layout(
+    columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, log_format: LogFormat | None
+) -> Layout:
+    """Field → its column, field → its constant. Raises `BadRecord` for a field, constant or zone that is not to be
+    had."""
+    shape = Shape(columns, constants, None if timezone is None else zone_named(timezone))
+    shape.checked_constants()
+    return Layout(shape, timezone, log_format)
+
+
+def zone_named(name: str) -> tzinfo:
+    """Raises `BadRecord`."""
+    if name.upper() == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise BadRecord("there is no such time zone; name one like UTC or Europe/Berlin") from None
