@@ -112,18 +112,23 @@ def _plain(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def parquet_writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    """As verdicts are written: texts that are few by their places in a list, numbers that ascend by their distances."""
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[*_FEW, *(side + name for side in _SIDES for name in _FEW)],
+        column_encoding={"line": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
+        write_statistics=["at", "line"],
+        version="2.6",
+    )
+
+
 class _Parquet:
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(
-            file,
-            schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[*_FEW, *(side + name for side in _SIDES for name in _FEW)],
-            column_encoding={"line": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
-            write_statistics=["at", "line"],
-            version="2.6",
-        )
+        self._writer = parquet_writer(file, schema)
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=table.num_rows)

@@ -11,28 +11,28 @@ from projections.rebuilding.workers import Workers, usual_processes
 from projections.runner import Runner
 from projections.timelines import open_timelines
 from scripts.bench.making import made, make
-from scripts.bench.population import Population, subjects_for
+from scripts.bench.population import ROUNDS, Population, subjects_for
 from scripts.bench.suites import Setting
 from scripts.files import progress
 
 
-def large_ledger(setting: Setting, events: int) -> tuple[str, Population]:
-    """(its URL, who is in it): about `events` events, ten for each subject. Raises `BadInput`."""
-    subjects = subjects_for(events)
+def large_ledger(setting: Setting, events: int, rounds: int = ROUNDS) -> tuple[str, Population]:
+    """(its URL, who is in it): about `events` events, `rounds` for each subject. Raises `BadInput`."""
+    subjects = subjects_for(events, rounds)
     if setting.keep is None:
         url = setting.databases.url()
-        return url, _make(url, subjects)
+        return url, _make(url, subjects, rounds)
     if setting.databases.kind != "sqlite":
         raise BadInput("--keep keeps SQLite files; leave it out with --db")
-    path = setting.keep / f"inforce-bench-{subjects}.db"
+    path = setting.keep / f"inforce-bench-{subjects}-{rounds}.db"
     if path.exists():
         url = f"sqlite:///{path.absolute()}"
-        return url, made(url)
+        return url, made(url, rounds)
     # Under its own name once it is whole, so that one that was cut off is not taken for it.
     unfinished = path.with_suffix(".unfinished")
     _remove(unfinished)
     try:
-        population = _make(f"sqlite:///{unfinished.absolute()}", subjects)
+        population = _make(f"sqlite:///{unfinished.absolute()}", subjects, rounds)
         unfinished.rename(path)
     finally:
         _remove(unfinished)
@@ -51,9 +51,10 @@ def project(url: str) -> None:
                 runner.catch_up()
 
 
-def _make(url: str, subjects: int) -> Population:
-    with progress(f"making a ledger of {10 * subjects:,} events", 10 * subjects) as tell:
-        return make(url, subjects, lambda made_so_far: tell(made_so_far, f"{made_so_far:,}"))
+def _make(url: str, subjects: int, rounds: int) -> Population:
+    events = rounds * subjects
+    with progress(f"making a ledger of {events:,} events", events) as tell:
+        return make(url, subjects, lambda made_so_far: tell(made_so_far, f"{made_so_far:,}"), rounds)
 
 
 def _remove(path: Path) -> None:

@@ -1,7 +1,8 @@
 """The exact bytes of a made ledger's events: the codec's own text of each shape, with what is the event's filled in.
 
 A test exports such a ledger and imports it again, which verifies every line. As a program, `python -m
-scripts.bench.leaves SUBJECTS BEFORE SOURCE` writes entries to standard output, for the process that inserts them.
+scripts.bench.leaves SUBJECTS BEFORE ROUNDS SOURCE` writes entries to standard output, for the process that inserts
+them.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def rows_of_child(population: Population, source: str) -> Generator[Row]:
     """What `rows` gives, written by a process of its own, which ends with whoever takes them."""
     from scripts.bench.server import module_environment
 
-    arguments = [str(population.subjects), str(population.before), source]
+    arguments = [*map(str, population), source]
     child = subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", "scripts.bench.leaves", *arguments],
         stdout=subprocess.PIPE,
@@ -119,8 +120,8 @@ def rows_of_child(population: Population, source: str) -> Generator[Row]:
             child.stdout.close()
 
 
-def main(subjects: int, before: int, source: str) -> None:
-    made = rows(Population(subjects, before), source)
+def main(population: Population, source: str) -> None:
+    made = rows(population, source)
     try:
         with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as output:
             while batch := list(islice(made, _ROWS_AT_ONCE)):
@@ -133,4 +134,4 @@ def main(subjects: int, before: int, source: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(Population._make(map(int, sys.argv[1:4])), sys.argv[4])

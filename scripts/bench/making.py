@@ -32,11 +32,11 @@ _CHILD_SUBJECTS_MIN: Final = 20_000
 """With fewer, starting a process takes longer than it saves."""
 
 
-def make(url: str, subjects: int, tell: Tell) -> Population:
-    """A ledger of `subjects` (a multiple of ten) with ten events each, in the empty database at `url`."""
+def make(url: str, subjects: int, tell: Tell, rounds: int = ROUNDS) -> Population:
+    """A ledger of `subjects` (a multiple of ten) with `rounds` events each, in the empty database at `url`."""
     with open_ledger(url, create=True, clock=ManualClock(BEGIN - DAY)) as ledger:
         ledger.submit(parse_submissions({"events": list(_models())}), actor=ACTOR)
-        population = Population(subjects, ledger.head().position)
+        population = Population(subjects, ledger.head().position, rounds)
         written = rows_of_child if subjects >= _CHILD_SUBJECTS_MIN else rows
         made_rows = _told(written(population, SOURCE_PREFIX + ledger.origin), tell)
         if not url.startswith("sqlite:"):
@@ -46,11 +46,11 @@ def make(url: str, subjects: int, tell: Tell) -> Population:
     return population
 
 
-def made(url: str) -> Population:
+def made(url: str, rounds: int = ROUNDS) -> Population:
     """The population of a ledger that `make` made."""
     with open_ledger(url) as ledger:
         before = len(ledger.stream(CATALOG_SUBJECT)) + 2 * MODELS
-        return Population((ledger.head().position - before) // ROUNDS, before)
+        return Population((ledger.head().position - before) // rounds, before, rounds)
 
 
 def _models() -> Iterator[dict[str, Any]]:

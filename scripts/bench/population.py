@@ -15,7 +15,7 @@ from ledger.events import ChangeRetracted, SettingChanged, SettingCleared
 from ledger.times import DAY, SECOND, parse_time
 
 ROUNDS: Final = 10
-"""Events of every subject."""
+"""Events of every subject, unless told otherwise."""
 FAMILY: Final = 10
 MODELS: Final = 10
 
@@ -33,9 +33,9 @@ _STRIDE: Final = 7919
 """A prime: its multiples visit all of any number of subjects that it does not divide."""
 
 
-def subjects_for(events: int) -> int:
+def subjects_for(events: int, rounds: int = ROUNDS) -> int:
     """How many subjects a ledger of about `events` events has."""
-    families = max(1, events // ROUNDS // FAMILY)
+    families = max(1, events // rounds // FAMILY)
     return FAMILY * (families if families % _STRIDE else families + 1)
 
 
@@ -63,14 +63,15 @@ class Said(NamedTuple):
 
 
 class Population(NamedTuple):
-    """`subjects`: how many, a multiple of ten. The events are at positions `before` + 1, …"""
+    """`subjects`: how many, a multiple of ten, each with `rounds` events, at the positions `before` + 1, …"""
 
     subjects: int
     before: int
+    rounds: int = ROUNDS
 
     @property
     def events(self) -> int:
-        return self.subjects * ROUNDS
+        return self.subjects * self.rounds
 
     @property
     def families(self) -> int:

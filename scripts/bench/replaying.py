@@ -7,15 +7,10 @@ it folds everything beside the live timelines, compares the two and takes their 
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from time import perf_counter
 from typing import Final, NamedTuple
 
 import msgspec
 
-from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_schema import COLUMNS
@@ -25,12 +20,11 @@ from projections.rebuilding.rebuild import WORKERS_EVENTS_MIN
 from projections.rebuilding.workers import usual_processes
 from projections.runner import read_entry
 from scripts.bench import measuring
+from scripts.bench.child import spent
 from scripts.bench.kept import large_ledger, project
 from scripts.bench.marks import judge
 from scripts.bench.measuring import Case
 from scripts.bench.reporting import Column, Result, Table, number
-from scripts.bench.resident import Resident
-from scripts.bench.server import module_environment
 from scripts.bench.suites import Setting
 from scripts.files import progress
 
@@ -139,29 +133,7 @@ def _read(ledger: Ledger, count: int) -> int:
 
 def _rebuild(url: str) -> _Rebuild:
     """Raises `LedgerUnavailable` where it fails, or finds live timelines that differ."""
-    began = perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "scripts.main", "rebuild", "--db", url, "--format", "json"],
-        stdout=subprocess.PIPE,
-        env=module_environment(),
-    )
-    try:
-        with Resident(process.pid) as resident:
-            assert process.stdout is not None
-            said = process.stdout.read()
-        # Of its children, too: it waits for each.
-        _, status, used = os.wait4(process.pid, 0)
-        wall = perf_counter() - began
-        # The child has been waited for, with what it used, behind Popen's back.
-        process.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-    if process.returncode != 0:
-        raise LedgerUnavailable(f"inforce rebuild ended with {process.returncode}; what it said is above")
-    events = msgspec.json.decode(said)["events"]
+    cost = spent("scripts.main", ["rebuild", "--db", url, "--format", "json"])
+    events = msgspec.json.decode(cost.said)["events"]
     processes = usual_processes() if events >= WORKERS_EVENTS_MIN else 1
-    return _Rebuild(events, processes, wall, used.ru_utime + used.ru_stime, resident.peak_bytes() / 1e9)
+    return _Rebuild(events, processes, cost.wall_s, cost.cpu_s, cost.memory_gb)

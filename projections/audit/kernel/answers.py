@@ -38,8 +38,8 @@ class Answers(NamedTuple):
     """By row, on one axis. verdict: places in VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 4], a
     governing subject's (or one of the above), a set of regions', a provider's text's and a URL's, or NONE. handling:
     bits. looked: whether anything that was looked at may be another on the later axis. lags: int64[rows, 2], µs and
-    position, 0 and 0 without one. again: the lag hangs on a retraction, and is for `lag` to tell. counts: of the row's
-    positions, which stand in `positions` one row behind the other."""
+    position, 0 and 0 without one. again: the lag hangs on a retraction, and is for `lag` to tell (only of the NumPy
+    engine). counts: of the row's positions, which stand in `positions` one row behind the other."""
 
     verdict: Int8s
     reasons: UInt16s

@@ -1,4 +1,4 @@
-"""Rows whose enforcement lag hangs on a retraction: decided by `check` itself, over the index's states.
+"""Rows whose enforcement lag hangs on a retraction, for the engine that does not decide them: `check` itself does.
 
 They are few: the gateway enforced an older position, something was done that was not permitted, and something that the
 decision looked at was taken back since. Proved by tests/audit/kernel/test_against_reference.py.

@@ -238,8 +238,9 @@ def _meet(one: Any, other: Any, set_offsets: Any, members: Any) -> Any:
 
 
 @compiled
-def _taken_back_since(
+def _taken_back(
     code: Any,
+    setting: Any,
     enforced: Any,
     instant: Any,
     known: Any,
@@ -248,25 +249,32 @@ def _taken_back_since(
     counts: Any,
     positions: Any,
     recorded: Any,
+    settings: Any,
     starts: Any,
     ends: Any,
     retracts: Any,
 ) -> Any:
-    """Whether it may be that what decided for whoever knew the ledger up to `enforced` was taken back since: it was
-    known, held at `instant`, and its retraction is later and known by `known`."""
+    """`fold.retraction_of_decided`: the position of what took back since, known by `known`, the change that decided at
+    `instant` for whoever knew the ledger up to `enforced`; 0 where it still stands."""
     place = subjects[code, SAID_OF] if code >= 0 else -1
     if place < 0:
-        return False
+        return np.int64(0)
     first, until = np.int64(firsts[place]), np.int64(firsts[place]) + np.int64(counts[place])
-    for at in range(until - 1, first - 1, -1):
-        if positions[at] <= enforced:
-            return False
-        if retracts[at] == 0 or recorded[at] > known or retracts[at] > enforced:
+    while until > first and recorded[until - 1] > known:
+        until -= 1
+    news = until
+    while news > first and positions[news - 1] > enforced:
+        news -= 1
+    for at in range(news - 1, first - 1, -1):
+        if settings[at] != setting or retracts[at] != 0 or not starts[at] <= instant < ends[at]:
             continue
-        for said in range(first, at):
-            if positions[said] == retracts[at] and starts[said] <= instant < ends[said]:
-                return True
-    return False
+        by = at + 1
+        while by < until and retracts[by] != positions[at]:
+            by += 1
+        if by >= news:
+            # It decided; everything under it did not.
+            return np.int64(positions[by]) if by < until else np.int64(0)
+    return np.int64(0)
 
 
 @compiled
@@ -417,6 +425,7 @@ def _decide(
     said_count: Any,
     said_position: Any,
     said_recorded: Any,
+    said_setting: Any,
     said_from: Any,
     said_until: Any,
     said_retracts: Any,
@@ -606,12 +615,18 @@ def _decide(
         excusable = was_observed and found > 0 and enforced[at] >= 0
         newest_led = np.int64(0)
         if excusable:
-            paper[LED_CODE + paper[LEDS]], paper[LED_CODE + paper[LEDS] + 1] = code, model
-            for note in range(paper[LEDS] + 2):
-                if note < paper[LEDS]:
-                    newest_led = max(newest_led, paper[LED_NEWEST + note])
-                again[at] = again[at] or _taken_back_since(
-                    paper[LED_CODE + note],
+            # What was taken back is as new as its retraction (`check._late`).
+            for note in range(paper[LEDS] + 10):
+                leading = note < paper[LEDS]
+                setting = note - paper[LEDS]
+                whose = paper[LED_CODE + note] if leading else code if setting < HOSTING else model
+                if whose < 0 or subjects[whose, SAID_OF] < 0:
+                    continue
+                if leading:
+                    setting = np.int64(ATTACHED if subjects[whose, KIND] == ACCOUNT else OWNER)
+                retraction = _taken_back(
+                    whose,
+                    setting,
                     enforced[at],
                     instant,
                     known_by[at],
@@ -620,10 +635,18 @@ def _decide(
                     said_count,
                     said_position,
                     said_recorded,
+                    said_setting,
                     said_from,
                     said_until,
                     said_retracts,
                 )
+                if leading:
+                    paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
+                elif asked or setting < HOSTING:
+                    states[NEWEST + setting] = max(states[NEWEST + setting], retraction)
+            for note in range(paper[LEDS]):
+                newest_led = max(newest_led, paper[LED_NEWEST + note])
+            found = _breaches(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members, breaches)
         for breach in range(0, found, 2):
             newest = max(newest_led, breaches[breach + 1])
             if not excusable or newest <= enforced[at]:
@@ -643,7 +666,7 @@ def _decide(
 
 
 def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
-    """What is answered to each row on one axis, but for those that are to be looked at `again`. `steps`: of `c`."""
+    """What is answered to each row on one axis. `steps`: of `c`."""
     said = answers.blank(len(done.at))
     _decide(
         done.at,
@@ -676,6 +699,7 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.said_count,
         t.said_position,
         t.said_recorded_at,
+        t.said_setting,
         t.said_from,
         t.said_until,
         t.said_retracts,

@@ -82,6 +82,7 @@ class Tables(NamedTuple):
     said_count: UInt32s
     said_position: UInt32s
     said_recorded_at: Int64s
+    said_setting: UInt8s
     said_from: Int64s
     said_until: Int64s
     said_retracts: UInt32s
@@ -143,6 +144,7 @@ def tables(index: PolicyIndex, *, packed: bool) -> Tables:
         said.count,
         said.position,
         said.recorded_at,
+        said.setting,
         said.effective_from,
         said.effective_until,
         said.retracts,

@@ -1,0 +1,245 @@
+"""The same audit by other engines, and by none: `python -m scripts.bench.audit_peers CASE LOG OUT STEPS`.
+
+`polars` and `duckdb` find the verdict, who governs, and four of the permissions, with as-of joins over the tables of
+`audit_steps`. That is less than `inforce audit` says: no reasons, no positions, no hindsight, no lag, and DuckDB keeps
+no order. `floor` decides nothing: it reads every row of the log, and writes as many rows of real verdicts with the
+request's own id and time. `floor-lines` and `floor-lines-duckdb` read the rows of a JSON Lines log, and keep nothing.
+
+STEPS is a folder of `audit_steps` with `defaults.json`; for `floor` a verdict file that `inforce audit` wrote.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from projections.audit.index.layout import ACCOUNT, KEY, ORG, PROJECT
+from scripts.bench.audit_steps import LINKS, MODELS, POLICIES, SUBJECTS
+
+DEFAULTS: Final = "defaults.json"
+_OBSERVED: Final = tuple(
+    f"handling.{name}" for name in ("stored", "cached", "trained", "forwarded_to", "region", "network")
+)
+
+
+def floor(log: str, out: str, verdicts: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from projections.audit.writing import GROUP_ROWS, parquet_writer
+
+    told = pq.ParquetFile(verdicts)
+    schema = told.schema_arrow.remove_metadata()
+    pattern = next(told.iter_batches(GROUP_ROWS))
+    with open(out, "wb") as file:
+        writer = parquet_writer(file, schema)
+        for batch in pq.ParquetFile(log).iter_batches(GROUP_ROWS):
+            table = pa.table(dict(zip(schema.names, pattern.slice(0, batch.num_rows).columns, strict=True)))
+            for name in ("request_id", "at"):
+                table = table.set_column(schema.get_field_index(name), name, batch.column(name))
+            writer.write_table(table.cast(schema), row_group_size=batch.num_rows)
+        writer.close()
+
+
+def floor_lines(log: str, _out: str, _steps: str) -> None:
+    import pyarrow as pa
+    from pyarrow import json
+
+    handling = pa.struct(
+        [(name, pa.bool_()) for name in ("stored", "cached", "trained")]
+        + [(name, pa.string()) for name in ("forwarded_to", "region", "network")]
+    )
+    texts = ("request_id", "key_id", "account_id", "org_id", "project_id", "model_id")
+    schema = pa.schema(
+        [("at", pa.timestamp("us", tz="UTC")), ("enforced_position", pa.int64()), ("handling", handling)]
+        + [(name, pa.string()) for name in texts]
+    )
+    reader = json.open_json(
+        log,
+        read_options=json.ReadOptions(block_size=1 << 22),
+        parse_options=json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+    )
+    for _batch in reader:
+        pass
+
+
+def floor_lines_duckdb(log: str, _out: str, _steps: str) -> None:
+    import duckdb
+
+    handling = (
+        "STRUCT(stored BOOLEAN, cached BOOLEAN, trained BOOLEAN, forwarded_to VARCHAR, region VARCHAR, network VARCHAR)"
+    )
+    columns = {"at": "TIMESTAMPTZ", "enforced_position": "BIGINT", "handling": handling}
+    texts = ("request_id", "key_id", "account_id", "org_id", "project_id", "model_id")
+    columns |= dict.fromkeys(texts, "VARCHAR")
+    with duckdb.connect() as connection:
+        rows = connection.read_json(log, columns=columns, format="newline_delimited")
+        for _batch in rows.to_arrow_reader(100_000):
+            pass
+
+
+def with_duckdb(log: str, out: str, steps: str) -> None:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        # The fastest that it can do: the verdicts come in no order.
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute(_SQL.format(log=log, out=out, **_names(steps), **_said(_defaults(steps))))
+
+
+def with_polars(log: str, out: str, steps: str) -> None:
+    import polars as pl
+
+    names, defaults = _names(steps), _defaults(steps)
+    col = pl.col
+    subjects = pl.scan_parquet(names["subjects"])
+    links = pl.scan_parquet(names["links"]).sort("at")
+
+    def coded(rows: pl.LazyFrame, kind: int, column: str, code: str) -> pl.LazyFrame:
+        numbers = subjects.filter(col("kind") == kind).select(col("id").alias(column), col("code").alias(code))
+        return rows.join(numbers, on=column, how="left", maintain_order="left")
+
+    rows = pl.scan_parquet(log)
+    for kind, column, code in (
+        (KEY, "key_id", "key"),
+        (PROJECT, "project_id", "project"),
+        (ORG, "org_id", "org"),
+        (ACCOUNT, "account_id", "account"),
+    ):
+        rows = coded(rows, kind, column, code)
+    owners = links.rename({"code": "key", "target": "key_owner", "target_kind": "owner_kind"})
+    rows = rows.join_asof(owners, on="at", by="key", check_sortedness=False)
+    by_project = pl.when(col("project").is_not_null()).then(col("project")).when(col("owner_kind") == PROJECT)
+    rows = rows.with_columns(project=by_project.then(col("key_owner")))
+    owners = links.select("at", project="code", project_owner="target")
+    rows = rows.join_asof(owners, on="at", by="project", check_sortedness=False)
+    owned = pl.when(col("owner_kind") == ORG).then(col("key_owner"))
+    rows = rows.with_columns(code=pl.coalesce("org", "account", owned, "project_owner"))
+    policies = pl.scan_parquet(names["policies"]).sort("at")
+    rows = rows.join_asof(policies, on="at", by="code", check_sortedness=False)
+    rows = rows.with_columns(col(name).fill_null(default) for name, default in defaults.items())
+    rows = rows.join(subjects.select("code", "reference"), on="code", how="left", maintain_order="left")
+    rows = rows.with_columns(
+        governed_by=pl.coalesce("reference", "org:" + col("org_id"), "account:" + col("account_id"))
+    )
+    models = pl.scan_parquet(names["models"]).rename({"id": "model_id"}).sort("at")
+    rows = rows.join_asof(models, on="at", by="model_id", check_sortedness=False)
+    passed = (col("hosting") == "passthrough").fill_null(False)
+    asked = col("model_id").is_not_null()
+    receiver = col("handling.forwarded_to")
+    other = (col("provider") != receiver).fill_null(False)
+    left = (
+        pl.when(col("hosting") == "hosted")
+        .then(True)
+        .when(passed)
+        .then(col("passthrough") & other)
+        .otherwise(~col("passthrough"))
+    )
+    breach = (passed & ~col("passthrough")) | (receiver.is_not_null() & left)
+    for deed, switch in (("stored", "storage"), ("cached", "caching"), ("trained", "training")):
+        breach = breach | (col(f"handling.{deed}").fill_null(False) & ~col(switch))
+    nobody_knows = ~asked | (passed & col("provider").is_null())
+    unknown = (asked & col("hosting").is_null()) | (receiver.is_not_null() & col("passthrough") & nobody_knows)
+    observed = pl.any_horizontal(col(name).is_not_null() for name in _OBSERVED)
+    verdict = (
+        pl.when(col("governed_by").is_null())
+        .then(pl.lit("indeterminate"))
+        .when(breach)
+        .then(pl.when(observed).then(pl.lit("violation")).otherwise(pl.lit("denied")))
+        .when(unknown)
+        .then(pl.lit("indeterminate"))
+        .otherwise(pl.when(observed).then(pl.lit("compliant")).otherwise(pl.lit("allowed")))
+    )
+    rows.select(
+        "request_id",
+        "at",
+        verdict.alias("verdict"),
+        "governed_by",
+        may_store="storage",
+        may_cache="caching",
+        may_train="training",
+        may_leave_platform=col("passthrough") & (~asked | passed),
+    ).sink_parquet(out, compression="zstd", compression_level=1)
+
+
+_SQL: Final = f"""
+COPY (
+WITH subjects AS (FROM '{{subjects}}'),
+links AS (FROM '{{links}}'),
+coded AS (
+  SELECT log.*, k.code AS key, p.code AS project, coalesce(o.code, a.code) AS named FROM '{{log}}' log
+  LEFT JOIN (SELECT id, code FROM subjects WHERE kind = {KEY}) k ON log.key_id = k.id
+  LEFT JOIN (SELECT id, code FROM subjects WHERE kind = {PROJECT}) p ON log.project_id = p.id
+  LEFT JOIN (SELECT id, code FROM subjects WHERE kind = {ORG}) o ON log.org_id = o.id
+  LEFT JOIN (SELECT id, code FROM subjects WHERE kind = {ACCOUNT}) a ON log.account_id = a.id),
+keyed AS (
+  SELECT coded.*, l.target AS key_owner, l.target_kind AS owner_kind
+  FROM coded ASOF LEFT JOIN links l ON coded.key = l.code AND coded."at" >= l."at"),
+projected AS (
+  SELECT keyed.*, l.target AS project_owner FROM keyed ASOF LEFT JOIN links l
+  ON CASE WHEN project IS NOT NULL THEN project WHEN owner_kind = {PROJECT} THEN key_owner END = l.code
+  AND keyed."at" >= l."at"),
+governed AS (
+  SELECT *, coalesce(named, CASE WHEN owner_kind = {ORG} THEN key_owner END, project_owner) AS governing
+  FROM projected),
+stated AS (
+  SELECT g.*, coalesce(p.training, {{training}}) AS may_train, coalesce(p.storage, {{storage}}) AS may_store,
+  coalesce(p.caching, {{caching}}) AS may_cache, coalesce(p.passthrough, {{passthrough}}) AS passthrough
+  FROM governed g ASOF LEFT JOIN '{{policies}}' p ON g.governing = p.code AND g."at" >= p."at"),
+worded AS (
+  SELECT stated.*, coalesce(s.reference, 'org:' || org_id, 'account:' || account_id) AS governed_by
+  FROM stated LEFT JOIN subjects s ON stated.governing = s.code),
+modelled AS (
+  SELECT w.*, m.hosting, m.provider, "handling.forwarded_to" AS receiver
+  FROM worded w ASOF LEFT JOIN '{{models}}' m ON w.model_id = m.id AND w."at" >= m."at"),
+judged AS (
+  SELECT *, passthrough AND (model_id IS NULL OR coalesce(hosting = 'passthrough', false)) AS may_leave_platform,
+  {" OR ".join(f'"{name}" IS NOT NULL' for name in _OBSERVED)} AS observed,
+  coalesce(hosting = 'passthrough' AND NOT passthrough, false)
+    OR coalesce("handling.stored" AND NOT may_store, false)
+    OR coalesce("handling.cached" AND NOT may_cache, false)
+    OR coalesce("handling.trained" AND NOT may_train, false)
+    OR (receiver IS NOT NULL AND CASE hosting WHEN 'hosted' THEN true
+      WHEN 'passthrough' THEN passthrough AND coalesce(provider <> receiver, false)
+      ELSE NOT passthrough END) AS breach,
+  (model_id IS NOT NULL AND hosting IS NULL) OR (receiver IS NOT NULL AND passthrough AND (model_id IS NULL
+    OR (hosting = 'passthrough' AND provider IS NULL))) AS unknown
+  FROM modelled)
+SELECT request_id, "at", CASE WHEN governed_by IS NULL THEN 'indeterminate'
+  WHEN breach THEN CASE WHEN observed THEN 'violation' ELSE 'denied' END
+  WHEN unknown THEN 'indeterminate' WHEN observed THEN 'compliant' ELSE 'allowed' END AS verdict,
+  governed_by, may_store, may_cache, may_train, may_leave_platform
+FROM judged
+) TO '{{out}}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)
+"""  # noqa: S608 - numbers and names of our own
+
+
+def _names(steps: str) -> dict[str, str]:
+    tables = {"subjects": SUBJECTS, "links": LINKS, "policies": POLICIES, "models": MODELS}
+    return {name: str(Path(steps) / file) for name, file in tables.items()}
+
+
+def _defaults(steps: str) -> dict[str, bool]:
+    found: dict[str, bool] = msgspec.json.decode((Path(steps) / DEFAULTS).read_bytes())
+    return found
+
+
+def _said(defaults: dict[str, bool]) -> dict[str, str]:
+    return {name: str(default).lower() for name, default in defaults.items()}
+
+
+CASES: Final[dict[str, Callable[[str, str, str], Any]]] = {
+    "floor": floor,
+    "floor-lines": floor_lines,
+    "floor-lines-duckdb": floor_lines_duckdb,
+    "polars": with_polars,
+    "duckdb": with_duckdb,
+}
+
+if __name__ == "__main__":
+    CASES[sys.argv[1]](*sys.argv[2:])
