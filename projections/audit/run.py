@@ -52,8 +52,10 @@ def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
     """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
     from projections.audit.index.store import open_index
     from projections.audit.kernel.deciding import Kernel
+    from projections.audit.kernel.starting import Starting
 
-    return Kernel(open_index(ledger, known_at, pin=pin)).decided
+    index = open_index(ledger, known_at, pin=pin)
+    return Starting(lambda engine: Kernel(index, engine)).decided
 
 
 def run(

@@ -146,5 +146,5 @@ def _run(
     run = import_module(f"scripts.bench.{suite.module}").run
     # The stack within: what a suite opened is closed before its databases are taken away.
     with scratch(db, folder) as databases, ExitStack() as stack:
-        result = run(Setting(databases, stack, quick, turns, events, keep))
+        result = run(Setting(databases, folder, stack, quick, turns, events, keep))
         return Report(name, suite.about, databases.described, turns, quick, result)

@@ -1,9 +1,10 @@
 """The same audit by other engines, and by none: `python -m scripts.bench.audit_peers CASE LOG OUT STEPS`.
 
-`polars` and `duckdb` find the verdict, who governs, and four of the permissions, with as-of joins over the tables of
-`audit_steps`. That is less than `inforce audit` says: no reasons, no positions, no hindsight, no lag, and DuckDB keeps
-no order. `floor` decides nothing: it reads every row of the log, and writes as many rows of real verdicts with the
-request's own id and time. `floor-lines` and `floor-lines-duckdb` read the rows of a JSON Lines log, and keep nothing.
+`polars` and `duckdb` find the verdict, its reasons, who governs, four of the permissions and the deciding positions,
+with as-of joins over the tables of `audit_steps`. That is less than `inforce audit` says: no hindsight, no lag, nothing
+of regions, networks and providers; and DuckDB keeps no order. `floor` decides nothing: it reads every row of the log,
+and writes as many rows of real verdicts with the request's own id and time. `floor-lines` and `floor-lines-duckdb` read
+the rows of a JSON Lines log, and keep nothing.
 
 STEPS is a folder of `audit_steps` with `defaults.json`; for `floor` a verdict file that `inforce audit` wrote.
 """
@@ -112,11 +113,13 @@ def with_polars(log: str, out: str, steps: str) -> None:
         (ACCOUNT, "account_id", "account"),
     ):
         rows = coded(rows, kind, column, code)
-    owners = links.rename({"code": "key", "target": "key_owner", "target_kind": "owner_kind"})
+    owners = links.rename(
+        {"code": "key", "target": "key_owner", "target_kind": "owner_kind", "link_position": "key_position"}
+    )
     rows = rows.join_asof(owners, on="at", by="key", check_sortedness=False)
     by_project = pl.when(col("project").is_not_null()).then(col("project")).when(col("owner_kind") == PROJECT)
     rows = rows.with_columns(project=by_project.then(col("key_owner")))
-    owners = links.select("at", project="code", project_owner="target")
+    owners = links.select("at", project="code", project_owner="target", project_position="link_position")
     rows = rows.join_asof(owners, on="at", by="project", check_sortedness=False)
     owned = pl.when(col("owner_kind") == ORG).then(col("key_owner"))
     rows = rows.with_columns(code=pl.coalesce("org", "account", owned, "project_owner"))
@@ -133,37 +136,52 @@ def with_polars(log: str, out: str, steps: str) -> None:
     asked = col("model_id").is_not_null()
     receiver = col("handling.forwarded_to")
     other = (col("provider") != receiver).fill_null(False)
-    left = (
-        pl.when(col("hosting") == "hosted")
-        .then(True)
-        .when(passed)
-        .then(col("passthrough") & other)
-        .otherwise(~col("passthrough"))
-    )
-    breach = (passed & ~col("passthrough")) | (receiver.is_not_null() & left)
-    for deed, switch in (("stored", "storage"), ("cached", "caching"), ("trained", "training")):
-        breach = breach | (col(f"handling.{deed}").fill_null(False) & ~col(switch))
+    resolved = col("governed_by").is_not_null()
     nobody_knows = ~asked | (passed & col("provider").is_null())
-    unknown = (asked & col("hosting").is_null()) | (receiver.is_not_null() & col("passthrough") & nobody_knows)
+    reasons = {
+        "unknown_owner": ~resolved,
+        "unknown_model": (asked & col("hosting").is_null())
+        | (receiver.is_not_null() & col("passthrough") & nobody_knows),
+        "passthrough_not_allowed": passed & ~col("passthrough"),
+        "left_platform": receiver.is_not_null()
+        & pl.when(col("hosting") == "hosted").then(True).when(passed).then(False).otherwise(~col("passthrough")),
+        "wrong_provider": passed & col("passthrough") & other,
+    }
+    for deed, switch, reason in (
+        ("stored", "storage", "stored_against_setting"),
+        ("cached", "caching", "cached_against_setting"),
+        ("trained", "training", "trained_without_opt_in"),
+    ):
+        reasons[reason] = col(f"handling.{deed}").fill_null(False) & ~col(switch)
+    rows = rows.with_columns(said.alias(reason) for reason, said in reasons.items())
+    breach = pl.any_horizontal(list(reasons)[2:])
     observed = pl.any_horizontal(col(name).is_not_null() for name in _OBSERVED)
     verdict = (
-        pl.when(col("governed_by").is_null())
+        pl.when(~resolved)
         .then(pl.lit("indeterminate"))
         .when(breach)
         .then(pl.when(observed).then(pl.lit("violation")).otherwise(pl.lit("denied")))
-        .when(unknown)
+        .when("unknown_model")
         .then(pl.lit("indeterminate"))
         .otherwise(pl.when(observed).then(pl.lit("compliant")).otherwise(pl.lit("allowed")))
     )
+    told = [
+        pl.when(col(reason) if reason == "unknown_owner" else resolved & col(reason)).then(pl.lit(reason))
+        for reason in reasons
+    ]
+    positions = [col("key_position"), col("project_position")]
+    positions += [pl.when(resolved).then(col(f"{name}_position")) for name in (*defaults, "hosting", "provider")]
     rows.select(
         "request_id",
         "at",
         verdict.alias("verdict"),
         "governed_by",
-        may_store="storage",
-        may_cache="caching",
-        may_train="training",
-        may_leave_platform=col("passthrough") & (~asked | passed),
+        reasons=pl.concat_list(told).list.drop_nulls(),
+        may_store=resolved & col("storage"),
+        may_cache=resolved & col("caching"),
+        may_train=resolved & col("training"),
+        may_leave_platform=resolved & col("passthrough") & (~asked | passed),
+        deciding_positions=pl.concat_list(positions).list.drop_nulls(),
     ).sink_parquet(out, compression="zstd", compression_level=1)
 
 
@@ -178,10 +196,10 @@ coded AS (
   LEFT JOIN (SELECT id, code FROM subjects WHERE kind = {ORG}) o ON log.org_id = o.id
   LEFT JOIN (SELECT id, code FROM subjects WHERE kind = {ACCOUNT}) a ON log.account_id = a.id),
 keyed AS (
-  SELECT coded.*, l.target AS key_owner, l.target_kind AS owner_kind
+  SELECT coded.*, l.target AS key_owner, l.target_kind AS owner_kind, l.link_position AS key_position
   FROM coded ASOF LEFT JOIN links l ON coded.key = l.code AND coded."at" >= l."at"),
 projected AS (
-  SELECT keyed.*, l.target AS project_owner FROM keyed ASOF LEFT JOIN links l
+  SELECT keyed.*, l.target AS project_owner, l.link_position AS project_position FROM keyed ASOF LEFT JOIN links l
   ON CASE WHEN project IS NOT NULL THEN project WHEN owner_kind = {PROJECT} THEN key_owner END = l.code
   AND keyed."at" >= l."at"),
 governed AS (
@@ -189,31 +207,42 @@ governed AS (
   FROM projected),
 stated AS (
   SELECT g.*, coalesce(p.training, {{training}}) AS may_train, coalesce(p.storage, {{storage}}) AS may_store,
-  coalesce(p.caching, {{caching}}) AS may_cache, coalesce(p.passthrough, {{passthrough}}) AS passthrough
+  coalesce(p.caching, {{caching}}) AS may_cache, coalesce(p.passthrough, {{passthrough}}) AS passthrough,
+  training_position, storage_position, caching_position, passthrough_position
   FROM governed g ASOF LEFT JOIN '{{policies}}' p ON g.governing = p.code AND g."at" >= p."at"),
 worded AS (
   SELECT stated.*, coalesce(s.reference, 'org:' || org_id, 'account:' || account_id) AS governed_by
   FROM stated LEFT JOIN subjects s ON stated.governing = s.code),
 modelled AS (
-  SELECT w.*, m.hosting, m.provider, "handling.forwarded_to" AS receiver
+  SELECT w.*, m.hosting, m.provider, m.hosting_position, m.provider_position, "handling.forwarded_to" AS receiver
   FROM worded w ASOF LEFT JOIN '{{models}}' m ON w.model_id = m.id AND w."at" >= m."at"),
 judged AS (
-  SELECT *, passthrough AND (model_id IS NULL OR coalesce(hosting = 'passthrough', false)) AS may_leave_platform,
+  SELECT *, governed_by IS NOT NULL AS resolved,
+  passthrough AND (model_id IS NULL OR coalesce(hosting = 'passthrough', false)) AS may_leave_platform,
   {" OR ".join(f'"{name}" IS NOT NULL' for name in _OBSERVED)} AS observed,
-  coalesce(hosting = 'passthrough' AND NOT passthrough, false)
-    OR coalesce("handling.stored" AND NOT may_store, false)
-    OR coalesce("handling.cached" AND NOT may_cache, false)
-    OR coalesce("handling.trained" AND NOT may_train, false)
-    OR (receiver IS NOT NULL AND CASE hosting WHEN 'hosted' THEN true
-      WHEN 'passthrough' THEN passthrough AND coalesce(provider <> receiver, false)
-      ELSE NOT passthrough END) AS breach,
   (model_id IS NOT NULL AND hosting IS NULL) OR (receiver IS NOT NULL AND passthrough AND (model_id IS NULL
-    OR (hosting = 'passthrough' AND provider IS NULL))) AS unknown
+    OR (hosting = 'passthrough' AND provider IS NULL))) AS unknown_model,
+  list_filter([
+    CASE WHEN hosting = 'passthrough' AND NOT passthrough THEN 'passthrough_not_allowed' END,
+    CASE WHEN receiver IS NOT NULL AND CASE hosting WHEN 'hosted' THEN true WHEN 'passthrough' THEN false
+      ELSE NOT passthrough END THEN 'left_platform' END,
+    CASE WHEN hosting = 'passthrough' AND passthrough AND provider <> receiver THEN 'wrong_provider' END,
+    CASE WHEN "handling.stored" AND NOT may_store THEN 'stored_against_setting' END,
+    CASE WHEN "handling.cached" AND NOT may_cache THEN 'cached_against_setting' END,
+    CASE WHEN "handling.trained" AND NOT may_train THEN 'trained_without_opt_in' END
+  ], lambda reason: reason IS NOT NULL) AS breaches
   FROM modelled)
-SELECT request_id, "at", CASE WHEN governed_by IS NULL THEN 'indeterminate'
-  WHEN breach THEN CASE WHEN observed THEN 'violation' ELSE 'denied' END
-  WHEN unknown THEN 'indeterminate' WHEN observed THEN 'compliant' ELSE 'allowed' END AS verdict,
-  governed_by, may_store, may_cache, may_train, may_leave_platform
+SELECT request_id, "at", CASE WHEN NOT resolved THEN 'indeterminate'
+  WHEN len(breaches) > 0 THEN CASE WHEN observed THEN 'violation' ELSE 'denied' END
+  WHEN unknown_model THEN 'indeterminate' WHEN observed THEN 'compliant' ELSE 'allowed' END AS verdict,
+  governed_by,
+  CASE WHEN NOT resolved THEN ['unknown_owner'] WHEN unknown_model THEN list_prepend('unknown_model', breaches)
+  ELSE breaches END AS reasons,
+  resolved AND may_store AS may_store, resolved AND may_cache AS may_cache, resolved AND may_train AS may_train,
+  resolved AND may_leave_platform AS may_leave_platform,
+  list_filter(CASE WHEN resolved THEN [key_position, project_position, training_position, storage_position,
+    caching_position, passthrough_position, hosting_position, provider_position]
+  ELSE [key_position, project_position] END, lambda position: position IS NOT NULL) AS deciding_positions
 FROM judged
 ) TO '{{out}}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)
 """  # noqa: S608 - numbers and names of our own

@@ -36,11 +36,11 @@ from projections.audit.index.layout import (
 SUBJECTS: Final = "subjects.parquet"
 """kind, id, reference, code."""
 LINKS: Final = "links.parquet"
-"""code, at, target and its kind: the owners of keys and projects."""
+"""code, at, target and its kind, position: the owners of keys and projects."""
 POLICIES: Final = "policies.parquet"
-"""code, at, and the four switches of an organization or account."""
+"""code, at, the four switches of an organization or account, and the positions of those that it set itself."""
 MODELS: Final = "models.parquet"
-"""id, at, hosting, provider."""
+"""id, at, hosting, provider, positions of both."""
 SWITCHES: Final = {"training": TRAINING, "storage": STORAGE, "caching": CACHING, "passthrough": PASSTHROUGH}
 
 
@@ -66,6 +66,7 @@ def write_steps(index: PolicyIndex, folder: Path) -> dict[str, bool]:
         "at": pa.array(index.links.at[row], INSTANT),
         "target": pa.array(target, mask=nobody),
         "target_kind": pa.array(subjects.kinds[np.where(nobody, 0, target)], mask=nobody),
+        "link_position": pa.array(index.links.position[row].astype(np.int64), mask=nobody),
     }
     pq.write_table(pa.table(links), folder / LINKS)
     owner, row = _rows(subjects.kinds, slices.state_start, slices.state_count, (ORG, ACCOUNT))
@@ -75,7 +76,10 @@ def write_steps(index: PolicyIndex, folder: Path) -> dict[str, bool]:
         said = states >> 3 * setting & 7
         defaults[name] = bool(index.catalog.default[-1, setting] == BIT_TRUE)
         for_kind = index.catalog.kinds[-1, setting] >> kinds & 1 == 1
-        switches[name] = pa.array(np.where(for_kind & (said >= BIT_FALSE), said == BIT_TRUE, defaults[name]))
+        own = for_kind & (said >= BIT_FALSE)
+        switches[name] = pa.array(np.where(own, said == BIT_TRUE, defaults[name]))
+        positions = index.policies.positions[row, setting].astype(np.int64)
+        switches[f"{name}_position"] = pa.array(positions, mask=~own)
     pq.write_table(
         pa.table({"code": pa.array(owner), "at": pa.array(index.policies.at[row], INSTANT), **switches}),
         folder / POLICIES,
@@ -88,6 +92,12 @@ def write_steps(index: PolicyIndex, folder: Path) -> dict[str, bool]:
         "at": pa.array(index.models.at[row], INSTANT),
         "hosting": pa.array(list(map(hosting.get, index.models.values[row, 0].tolist())), pa.string()),
         "provider": pa.array(list(map(texts.get, index.models.values[row, 1].tolist())), pa.string()),
+        **{
+            f"{name}_position": pa.array(
+                index.models.positions[row, place].astype(np.int64), mask=index.models.values[row, place] < 0
+            )
+            for place, name in enumerate(("hosting", "provider"))
+        },
     }
     pq.write_table(pa.table(models), folder / MODELS)
     return defaults

@@ -51,6 +51,8 @@ class Judged(NamedTuple):
 
 EVENTS: Final = 10_000_000
 SUBJECTS: Final = 1_000_000
+AUDITED: Final = 5_000_000
+"""Events under an audit of twice as many rows."""
 
 MARKS: Final[dict[str, Mark]] = {
     "append.one": Mark(
@@ -102,6 +104,17 @@ MARKS: Final[dict[str, Mark]] = {
     "memory.history": Mark(
         "the same, whatever the history: a subject with 100,000 changes", "under", 300, "MB", 100_000
     ),
+    "audit.floor": Mark(
+        "audit, Parquet to Parquet: time, of merely reading and writing the rows", "at most", 2, "times", AUDITED
+    ),
+    "audit.polars": Mark("audit: speed, of the same with Polars' as-of join", "at least", 1.3, "times", AUDITED),
+    "audit.duckdb": Mark("audit: speed, of the same with DuckDB's as-of join", "at least", 1.5, "times", AUDITED),
+    "audit.memory": Mark("audit: peak resident memory", "under", 1, "GB", AUDITED),
+    "audit.tenfold": Mark("audit of ten times the rows: rows a second, of those of one", "at least", 0.9, "", AUDITED),
+    "audit.tenfold-memory": Mark("audit of ten times the rows: peak resident memory", "under", 1, "GB", AUDITED),
+    "audit.lines": Mark("audit of JSON Lines: time, of merely reading the rows", "at most", 2.2, "times", AUDITED),
+    "audit.index": Mark("policy index: compiling it", "at most", 10, "s", AUDITED),
+    "audit.extension": Mark("policy index: bringing it up by 1,000 events", "under", 100, "ms", AUDITED),
 }
 
 

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 
 class Setting(NamedTuple):
-    """What a suite is run with. `stack` closes what it opens; `quick`: little work; `events`: the size of the largest
-    ledger it makes (None: its own default); `keep`: the folder where made ledgers stay for the next run."""
+    """What a suite is run with. `folder`: where what it makes may lie; `stack` closes what it opens; `quick`: little
+    work; `events`: the size of the largest ledger it makes (None: its own default); `keep`: the folder where made
+    ledgers stay for the next run."""
 
     databases: Scratch
+    folder: Path
     stack: ExitStack
     quick: bool
     turns: int
@@ -41,4 +43,10 @@ SUITES: Final[dict[str, Suite]] = {
     "replay": Suite("replaying", "reading and rebuilding, beside a raw cursor", _SIZED, sized=True),
     "growth": Suite("growing", "a check in a small and in a large ledger", _SIZED, sized=True),
     "memory": Suite("remembering", "the memory of a server that was asked about everybody", _SIZED, sized=True),
+    "audit": Suite(
+        "auditing",
+        "an audit of a log, beside merely reading and writing it, Polars and DuckDB",
+        "with --events 5000000 about 20 GB of disk, 10 GB of memory and an hour; the extras audit and bench",
+        sized=True,
+    ),
 }

@@ -79,6 +79,14 @@ def test_whom_it_was_made_for_is_read_back_from_it(made_url: str) -> None:
     assert made(made_url) == Population(SUBJECTS, 38)
 
 
+def test_with_fewer_rounds_each_subject_has_as_many_events(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/made.db"
+    assert make(url, SUBJECTS, lambda _made: None, 5) == made(url, 5) == Population(SUBJECTS, 38, 5)
+    versions = Counter(entry.subject for entry in entries(url)[38:])
+    assert set(versions.values()) == {5}
+    assert len(versions) == SUBJECTS
+
+
 def test_its_requests_follow_a_key_to_whoever_governed(made_url: str) -> None:
     population = made(made_url)
     with open_ledger(made_url) as ledger:
@@ -92,8 +100,9 @@ def test_its_requests_follow_a_key_to_whoever_governed(made_url: str) -> None:
         assert len(outcome.evidence) > 6
 
 
-def test_a_process_of_its_own_writes_the_same_rows() -> None:
-    population = Population(SUBJECTS, 38)
+@pytest.mark.parametrize("rounds", [ROUNDS, 5])
+def test_a_process_of_its_own_writes_the_same_rows(rounds: int) -> None:
+    population = Population(SUBJECTS, 38, rounds)
     assert list(rows_of_child(population, "urn:inforce:x")) == list(rows(population, "urn:inforce:x"))
 
 

@@ -78,6 +78,25 @@ EXPECTED = {
     "memory": Expected(
         {"server, resident memory": ["anybody, at random", "one long history"]}, ["memory.subjects", "memory.history"]
     ),
+    "audit": Expected(
+        {
+            "an audit of 4,000 requests, 2,000 events": [
+                "reading and writing the rows",
+                "inforce audit",
+                "Polars, join_asof",
+                "DuckDB, ASOF JOIN",
+                "reading JSON Lines, PyArrow",
+                "reading JSON Lines, DuckDB",
+                "inforce audit, JSON Lines",
+                "inforce audit, ten times the rows",
+            ],
+            "policy index": ["compiled", "brought up by 1,000 events"],
+        },
+        [
+            *("audit.floor", "audit.polars", "audit.duckdb", "audit.memory", "audit.tenfold", "audit.tenfold-memory"),
+            *("audit.lines", "audit.index", "audit.extension"),
+        ],
+    ),
 }
 
 
@@ -132,6 +151,13 @@ def assert_ratios(name: str, rows: list[dict[str, Any]]) -> None:
         assert [row["connections"] for row in checks] == [1, 16]
         for row in checks:
             assert row["times"] == approx(row["cpu_us"] / constants[row["connections"]]["cpu_us"])
+    if name == "audit" and "times" in rows[0]:
+        floor, ours, *peers = rows[:4]
+        assert floor["times"] is None
+        for row in (ours, *peers):
+            assert row["times"] == approx(row["wall_s"] / floor["wall_s"])
+            assert row["rows"] == 4000
+        assert rows[-1]["rows"] == 40_000
     if name == "growth" and "times" in rows[0]:
         assert rows[0]["times"] is None
         assert rows[1]["times"] == approx(rows[1]["p50_us"] / rows[0]["p50_us"])

@@ -26,6 +26,7 @@ from projections.audit.index.layout import CatalogSteps, PolicyIndex, Subjects, 
 from projections.audit.index.parsing import Parser
 from projections.audit.index.pinning import pin_of
 from projections.audit.index.slots import slots_for, with_more
+from projections.audit.kernel.compiled import worth_compiling
 from projections.changes import read_assertions
 from projections.pins import IN_FORCE, KnownAt, Pin
 
@@ -58,21 +59,21 @@ def compile_index(
     since = np.concatenate([[0], since_of(columns)])
     compiling = Compiling(columns, known_at, codes, np.arange(len(named), dtype=np.int32))
     del columns
-    compiled = compiling.compiled()
+    made = compiling.compiled()
     # A definition's default may be a subject that nobody else names.
     subjects = with_more(named, *codes.subjects())
     return PolicyIndex(
         pin=pin,
         known_at=known_at,
         subjects=subjects,
-        slices=grown(compiled.slices, len(subjects)),
-        links=compiled.links,
-        policies=compiled.policies,
-        models=compiled.models,
+        slices=grown(made.slices, len(subjects)),
+        links=made.links,
+        policies=made.policies,
+        models=made.models,
         catalog=catalogs[0],
         later_catalog=catalogs[1],
         texts=codes.texts(),
-        said=compiled.said,
+        said=made.said,
         since=since,
     )
 
@@ -84,7 +85,8 @@ def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> 
 
 def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[Columns, UInt64s | None]:
     """All events, and the hash table of their names if there is one."""
-    parser, gathering = Parser(ledger.origin), Gathering(until)
+    compiled = worth_compiling(until)
+    parser, gathering = Parser(ledger.origin, compiled=compiled), Gathering(until, compiled=compiled)
     stopped, lock = threading.Event(), threading.Lock()
     done = 0
 

@@ -19,6 +19,7 @@ from projections.audit.index.gathering import Gathering, in_position_order
 from projections.audit.index.layout import MODEL, CatalogSteps, PolicyIndex
 from projections.audit.index.parsing import Parser
 from projections.audit.index.slots import hashes_of, place
+from projections.audit.kernel.compiled import worth_compiling
 from projections.pins import Pin
 
 
@@ -37,7 +38,7 @@ class Extension:
 
 def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     """`index`: mapped for writing privately; its slots are written to. Raises `NoRoom`, `LedgerCorrupt`."""
-    parser = Parser(ledger.origin)
+    parser = Parser(ledger.origin, compiled=worth_compiling(pin.position))
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
     if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
         raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
@@ -111,15 +112,15 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
 
 def _histories(ledger: Ledger, parser: Parser, news: Columns, pin: Pin) -> Columns:
     """Everything that was ever said about the subjects of `news`, in position order."""
-    once = Gathering(len(news.position))
+    once = Gathering(len(news.position), compiled=False)
     once.put(0, news)
     found = once.columns()
     wanted = np.unique(found.subject[found.subject >= 0])
     leaves = ledger.recorder.leaves_of(_texts(found.names.taken(wanted)), pin.position)
     if not leaves:
-        return Gathering(0).columns()
+        return Gathering(0, compiled=False).columns()
     histories = parser.parse(leaves)
-    gathering = Gathering(len(histories.position))
+    gathering = Gathering(len(histories.position), compiled=parser.compiled)
     gathering.put(0, histories)
     return in_position_order(gathering.columns())
 

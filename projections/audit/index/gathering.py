@@ -21,6 +21,7 @@ from projections.audit.index.layout import (
     UInt64s,
 )
 from projections.audit.index.naming import Naming
+from projections.audit.kernel.compiled import AVAILABLE
 
 _ASKED = np.zeros((OTHER_KIND + 1, NO_SETTING + 1), np.bool_)
 """Whether a decision can ask for a setting of a subject, by its kind's code and the setting's."""
@@ -33,9 +34,9 @@ _ASKED[ACCOUNT, ATTACHED_CODE] = True
 class Gathering:
     """Of so many events. Parts may be put by several threads at once."""
 
-    def __init__(self, events: int, naming: Naming | None = None) -> None:
+    def __init__(self, events: int, *, compiled: bool = AVAILABLE) -> None:
         self._lock = threading.Lock()
-        self._naming = naming or Naming()
+        self._naming = Naming(compiled=compiled)
         self._raw: dict[bytes, int] = {}
         none, no_names = np.zeros(0, np.int64), np.zeros(0, np.uint8)
         self._columns = Columns(

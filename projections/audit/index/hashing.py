@@ -46,9 +46,16 @@ def hash_id(kind: int, id_: bytes) -> int:
     return mixed ^ mixed >> 32
 
 
-def hash_ids(kinds: NDArray[np.uint8], buffer: Bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Hashes:
+def hash_ids(
+    kinds: NDArray[np.uint8],
+    buffer: Bytes,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    *,
+    compiled: bool = AVAILABLE,
+) -> Hashes:
     """The hashes of the ids buffer[starts[i] : starts[i] + lengths[i]] of kinds[i]."""
-    if AVAILABLE:
+    if compiled:
         hashes = np.empty(len(starts), np.uint64)
         _hash_all(kinds, buffer, starts, lengths, hashes)
         return hashes

@@ -26,8 +26,8 @@ _LOWER = np.uint64(0xFFFFFFFF)
 class Naming:
     """For one thread at a time."""
 
-    def __init__(self, *, compiled: bool | None = None) -> None:
-        self._known: dict[bytes, int] | None = None if (AVAILABLE if compiled is None else compiled) else {}
+    def __init__(self, *, compiled: bool = AVAILABLE) -> None:
+        self._known: dict[bytes, int] | None = None if compiled else {}
         self._count = 0
         self._used = 0
         self._slots = np.zeros(2 * _ROOM, np.uint64)

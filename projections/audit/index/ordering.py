@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.index.layout import Int64s
-from projections.audit.kernel.compiled import AVAILABLE, compiled
+from projections.audit.kernel.compiled import compiled, worth_compiling
 
 _FEW: Final = 48
 """So many rows are ordered by insertion."""
@@ -19,7 +19,7 @@ Order = NDArray[np.int64]
 
 def ordered(groups: NDArray[Any], keys: NDArray[Any], count: int) -> Order:
     """The rows in the order of `groups` (0 .. `count` - 1), then `keys`, then as they are."""
-    if not AVAILABLE or len(groups) < _FEW:
+    if not worth_compiling(len(groups)):
         return np.lexsort((keys, groups))
     order = np.empty(len(groups), np.int64)
     ends = np.zeros(count + 1, np.int64)

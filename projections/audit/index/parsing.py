@@ -29,7 +29,8 @@ from projections.audit.index.layout import (
     Int64s,
     UInt8s,
 )
-from projections.audit.index.scanning import COMPILED, ENDS, NUMBERS, SCANNED, STARTS, scan
+from projections.audit.index.scanning import ENDS, NUMBERS, SCANNED, STARTS, scan
+from projections.audit.kernel.compiled import AVAILABLE
 from projections.changes import Change, JsonValue, read_assertion
 
 _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
@@ -38,9 +39,9 @@ _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
 class Parser:
     """Of one ledger's leaves. Safe to use from many threads."""
 
-    def __init__(self, origin: str, *, compiled: bool = COMPILED) -> None:
+    def __init__(self, origin: str, *, compiled: bool = AVAILABLE) -> None:
         self._source = np.frombuffer(f'","source":"{SOURCE_PREFIX}{origin}","type":"inforce.'.encode(), np.uint8)
-        self._compiled = compiled
+        self.compiled = compiled
 
     def parse(self, leaves: bytes) -> Columns:
         """Leaves in position order, a line feed between each two. Raises `LedgerCorrupt`."""
@@ -49,16 +50,17 @@ class Parser:
         starts, ends = np.concatenate([[0], feeds + 1]), np.concatenate([feeds, [len(leaves)]])
         found = np.zeros((len(starts), SCANNED), np.int64)
         fine = np.zeros(len(starts), np.bool_)
-        if self._compiled:
+        if self.compiled:
             scan(buffer, starts, ends, self._source, found, fine)
-        return _Lines(leaves, found).columns(np.flatnonzero(~fine).tolist(), starts, ends)
+        return _Lines(leaves, found, self.compiled).columns(np.flatnonzero(~fine).tolist(), starts, ends)
 
 
 class _Lines:
     """`found`: what `scanning` says of each; what it could not read is put there, and its texts behind the leaves'."""
 
-    def __init__(self, leaves: bytes, found: Int64s) -> None:
+    def __init__(self, leaves: bytes, found: Int64s, compiled: bool) -> None:
         self._leaves = leaves
+        self._compiled = compiled
         self._found = found
         self._extra = bytearray()
 
@@ -92,7 +94,7 @@ class _Lines:
             value=value,
             retracts=retracts.astype(np.uint32),
             subject=subject,
-            names=_names(buffer, name_starts, name_ends),
+            names=_names(buffer, name_starts, name_ends, self._compiled),
             raw=list(raw),
         )
 
@@ -129,7 +131,7 @@ def _value(value: JsonValue) -> int:
     return BIT_TRUE if value is True else BIT_FALSE if value is False else BIT_OTHER
 
 
-def _names(buffer: UInt8s, starts: Int64s, ends: Int64s) -> Names:
+def _names(buffer: UInt8s, starts: Int64s, ends: Int64s, compiled: bool) -> Names:
     """A reference is followed by more of its leaf, or by what is behind all of them: a word fits over either."""
     kinds = np.full(len(starts), OTHER_KIND, np.uint8)
     words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
@@ -139,7 +141,7 @@ def _names(buffer: UInt8s, starts: Int64s, ends: Int64s) -> Names:
         mask = np.uint64((1 << 8 * len(prefix)) - 1)
         kinds[(first & mask) == np.uint64(int.from_bytes(prefix, "little"))] = code
     prefixes = np.array(PREFIX_LENGTHS, np.int64)[kinds]
-    hashes = hash_ids(kinds, buffer, starts + prefixes, ends - starts - prefixes)
+    hashes = hash_ids(kinds, buffer, starts + prefixes, ends - starts - prefixes, compiled=compiled)
     return Names(kinds, hashes, buffer, starts, ends - starts)
 
 

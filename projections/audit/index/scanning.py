@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from ledger.times import END
 from projections.audit.index import columns, layout
 from projections.audit.index.layout import Int64s, UInt8s
-from projections.audit.kernel.compiled import AVAILABLE, compiled
-
-COMPILED: Final = AVAILABLE
+from projections.audit.kernel.compiled import compiled
 
 NUMBERS: Final = 7
 """Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from projections.audit.index.hashing import Hashes, hash_ids
 from projections.audit.index.layout import PREFIX_LENGTHS, Int64s, Subjects, UInt8s, UInt64s
+from projections.audit.kernel.compiled import worth_compiling
 
 SLOTS_MIN: Final = 16
 
@@ -16,7 +17,8 @@ SLOTS_MIN: Final = 16
 def hashes_of(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> Hashes:
     """Of subjects by code, as `Subjects` has them."""
     starts = reference_offsets[:-1] + np.array(PREFIX_LENGTHS, np.int64)[kinds]
-    return hash_ids(kinds, references, starts, reference_offsets[1:] - starts)
+    lengths = reference_offsets[1:] - starts
+    return hash_ids(kinds, references, starts, lengths, compiled=worth_compiling(len(kinds)))
 
 
 def slots_for(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> UInt64s:

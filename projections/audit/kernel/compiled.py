@@ -16,7 +16,15 @@ except ImportError:  # pragma: no cover - the tests' environment has it
     numba = None
 
 AVAILABLE: Final = numba is not None
+FEW: Final = 20_000
+"""So many events, names or rows are done sooner without compiled code than it is compiled, which takes seconds at first
+use, or even loaded."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def worth_compiling(count: int) -> bool:
+    """Whether compiled code is sooner done with so many events, names or rows. It makes no other difference."""
+    return AVAILABLE and count > FEW
 
 
 def compiled(function: _Function) -> _Function:

@@ -618,15 +618,15 @@ def _decide(
             # What was taken back is as new as its retraction (`check._late`).
             for note in range(paper[LEDS] + 10):
                 leading = note < paper[LEDS]
-                setting = note - paper[LEDS]
-                whose = paper[LED_CODE + note] if leading else code if setting < HOSTING else model
+                which = note - paper[LEDS]
+                whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
                 if whose < 0 or subjects[whose, SAID_OF] < 0:
                     continue
                 if leading:
-                    setting = np.int64(ATTACHED if subjects[whose, KIND] == ACCOUNT else OWNER)
+                    which = ATTACHED if subjects[whose, KIND] == ACCOUNT else OWNER
                 retraction = _taken_back(
                     whose,
-                    setting,
+                    which,
                     enforced[at],
                     instant,
                     known_by[at],
@@ -642,8 +642,8 @@ def _decide(
                 )
                 if leading:
                     paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
-                elif asked or setting < HOSTING:
-                    states[NEWEST + setting] = max(states[NEWEST + setting], retraction)
+                elif asked or which < HOSTING:
+                    states[NEWEST + which] = max(states[NEWEST + which], retraction)
             for note in range(paper[LEDS]):
                 newest_led = max(newest_led, paper[LED_NEWEST + note])
             found = _breaches(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members, breaches)

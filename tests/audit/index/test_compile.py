@@ -8,12 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.opening import open_ledger
-from projections.audit.index import compile as compiling
-from projections.audit.index import naming, ordering
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.index.hashing import hash_ids
-from projections.audit.index.parsing import Parser
 from projections.audit.index.pinning import pin_of
 from projections.pins import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
@@ -66,9 +63,7 @@ def test_a_ledger_that_only_began_has_definitions_and_nobody(tmp_path: Path) -> 
 
 
 def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (ordering, naming):
-        monkeypatch.setattr(module, "AVAILABLE", False)
-    monkeypatch.setattr(compiling, "Parser", lambda origin: Parser(origin, compiled=False))
+    monkeypatch.setattr("projections.audit.kernel.compiled.AVAILABLE", False)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -78,7 +73,7 @@ def test_subjects_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pyte
         World(ledger, clock, 5).go_on(60)
         expected = canonical(compile_by_fold(ledger))["subjects"]
         # Four hashes for all: what tells subjects apart is then their bytes alone.
-        few = lambda *given: hash_ids(*given) & np.uint64(3)  # noqa: E731
+        few = lambda *given, compiled: hash_ids(*given, compiled=compiled) & np.uint64(3)  # noqa: E731
         monkeypatch.setattr("projections.audit.index.parsing.hash_ids", few)
         if not compiled:
             without_compiled_code(monkeypatch)

@@ -10,14 +10,14 @@ from ledger.errors import LedgerCorrupt
 from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, is_link, is_raw
 from projections.audit.index.layout import SETTINGS
 from projections.audit.index.parsing import Parser
-from projections.audit.index.scanning import COMPILED
+from projections.audit.kernel.compiled import AVAILABLE
 from projections.changes import Change, read_assertion
 from tests.audit.index.worlds import World
 from tests.support.ledgers import opened
 
 ORIGIN = "inforce.test/parsing"
 PARSERS = [pytest.param(False, id="as everywhere")]
-if COMPILED:
+if AVAILABLE:
     PARSERS.append(pytest.param(True, id="compiled"))
 
 
@@ -80,7 +80,7 @@ def test_the_columns_say_what_the_assertions_say(world: tuple[str, list[bytes]],
             assert retracts == int(said.retracts[:8] + said.retracts[9:13], 16)
 
 
-@pytest.mark.skipif(not COMPILED, reason="Numba is not installed, so nothing is compiled")
+@pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
 def test_both_ways_are_the_same_however_leaves_are_put_together(world: tuple[str, list[bytes]]) -> None:
     origin, leaves = world
     chance = Random(1)
@@ -89,7 +89,7 @@ def test_both_ways_are_the_same_however_leaves_are_put_together(world: tuple[str
         assert told(Parser(origin).parse(some)) == told(Parser(origin, compiled=False).parse(some))
 
 
-@pytest.mark.skipif(not COMPILED, reason="Numba is not installed, so nothing is compiled")
+@pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
 def test_a_leaf_with_any_other_byte_is_never_read_otherwise(world: tuple[str, list[bytes]]) -> None:
     """Compiled code takes only what the codec writes: of a changed leaf both say the same, or both refuse it."""
     origin, leaves = world

@@ -1,0 +1,8 @@
+"""The ledgers here are small, and are to be read by the code that reads large ones."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.audit.kernel.compiled.FEW", 0)
