@@ -77,6 +77,7 @@ _ACTOR = _bytes(',"actor":"')
 _ACTOR_OF_RETRACTION = _bytes('","actor":"')
 _PERSONAL = _bytes('","personal":{"commitment":"')
 _TAIL = _bytes('"}}}')
+_TAIL_OF_TEXT = _bytes('"}}')
 _TRUE = _bytes("true")
 _FALSE = _bytes("false")
 _ID: Final = 36
@@ -248,8 +249,11 @@ def _id_position(buffer: UInt8s, at: int, end: int) -> int:
 
 @compiled
 def _ends(buffer: UInt8s, at: int, end: int) -> bool:
-    """Whether an actor's text begins at `at`, and behind it and a commitment the leaf ends."""
-    at = _past(buffer, _text_end(buffer, at, end), end, _PERSONAL)
+    """Whether an actor's text begins at `at`, and behind it, and a commitment if there is one, the leaf ends."""
+    text_end = _text_end(buffer, at, end)
+    if _past(buffer, text_end, end, _TAIL_OF_TEXT) == end:
+        return True
+    at = _past(buffer, text_end, end, _PERSONAL)
     if at < 0 or at + _COMMITMENT > end:
         return False
     for place in range(at, at + _COMMITMENT):

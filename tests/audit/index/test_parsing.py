@@ -12,6 +12,8 @@ from projections.audit.index.layout import SETTINGS
 from projections.audit.index.parsing import Parser
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.changes import Change, read_assertion
+from scripts.bench.leaves import rows
+from scripts.bench.population import Population
 from tests.audit.index.worlds import World
 from tests.support.ledgers import opened
 
@@ -134,3 +136,14 @@ def test_the_stored_events_of_released_versions_are_read_too() -> None:
         leaves = [line for line in stored.read_bytes().split(b"\n") if line]
         rows = told(Parser(ORIGIN).parse(b"\n".join(leaves)))
         assert [row[0] for row in rows] == [read_assertion(leaf).position for leaf in leaves]
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
+def test_ordinary_events_are_read_by_compiled_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [row[4] for row in rows(Population(220, 38), "urn:inforce:x")]
+
+    def slowly(_lines: object, _row: int, leaf: bytes) -> None:
+        raise AssertionError(f"read one by one: {leaf.decode()}")
+
+    monkeypatch.setattr("projections.audit.index.parsing._Lines._read", slowly)
+    assert len(Parser("x", compiled=True).parse(b"\n".join(made)).position) == 2200
