@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from api.door import Door
 from api.problems import HANDLERS
-from api.routes import checks, events, operations, subjects
+from api.routes import audits, checks, events, operations, subjects
 from api.routing import Calls
 from api.schemas import components
 from api.service import Service
@@ -75,7 +75,7 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
     app.state.streams = Streams()
     # Not include_router: it matches every path twice.
     app.router.routes.extend(
-        call.route() for call in (*checks.calls, *subjects.calls, *events.calls, *operations.calls)
+        call.route() for call in (*checks.calls, *subjects.calls, *events.calls, *audits.calls, *operations.calls)
     )
     _document(app)
     return app

@@ -21,7 +21,7 @@ _DEADLINES: Final = Deadlines()
 
 async def read_json_body(request: Request, bytes_max: int) -> bytes:
     """The body of a request that says it sends JSON; reading it as JSON is left to a thread. Raises `Refused`."""
-    _check_type(_header(request, b"content-type"), _header(request, b"content-encoding"))
+    _check_type(header(request, b"content-type"), header(request, b"content-encoding"))
     return await read_body(request, bytes_max)
 
 
@@ -40,7 +40,7 @@ async def _received(request: Request, bytes_max: int) -> tuple[list[bytes], int]
     """What came, up to `bytes_max` bytes of it, and how many bytes came."""
     chunks: list[bytes] = []
     size = 0
-    length = _content_length(request)
+    length = content_length(request)
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -59,17 +59,17 @@ async def _received(request: Request, bytes_max: int) -> tuple[list[bytes], int]
 
 def declared_bytes(request: Request, bytes_max: int) -> int:
     """So many bytes the body may come to have in memory: what it says, or `bytes_max` where it says nothing."""
-    return min(_content_length(request) or bytes_max, bytes_max)
+    return min(content_length(request) or bytes_max, bytes_max)
 
 
-def _content_length(request: Request) -> int | None:
+def content_length(request: Request) -> int | None:
     """As the request says and the server holds it to; None where the body comes in chunks. Never 0: that one has to be
     asked for, so that a caller who is gone is noticed."""
-    value = _header(request, b"content-length")
+    value = header(request, b"content-length")
     return int(value) or None if value is not None and value.isdigit() else None
 
 
-def _header(request: Request, wanted: bytes) -> bytes | None:
+def header(request: Request, wanted: bytes) -> bytes | None:
     """The first header of that name: as it came, because every request pays for this."""
     for name, value in request.scope["headers"]:
         if name == wanted:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-import traceback
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Final
@@ -19,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.places import place_of
 from api.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
 from ledger.entropy import fresh
 
@@ -119,9 +119,3 @@ _OURS: Final = (b"x-request-id", b"x-content-type-options")
 @lru_cache(8)
 def _without_port(host: str) -> str:
     return re.sub(r":\d*$", "", host).lower()
-
-
-def place_of(error: BaseException) -> str:
-    """The error's type and where it was raised, without its message."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    return f"{type(error).__name__} at " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

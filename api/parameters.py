@@ -15,9 +15,12 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from api.problems import At, Part, Refused
-from ledger.errors import BadSubject, BadTime
+from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import parse_time
+from projections.audit.fields import FIELDS
+from projections.audit.layouts import zone_named
+from projections.audit.records import LOG_FORMATS
 from projections.query import IN_FORCE, KnownAt
 
 LIMIT_DEFAULT: Final = 100
@@ -154,6 +157,29 @@ def _subject(text: str) -> str:
         raise Unreadable(error.detail) from None
 
 
+def _assignment(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise Unreadable("this is written FIELD=VALUE, and has no =")
+    if field not in FIELDS:
+        raise Unreadable(f"a request record has no such field; it has {', '.join(FIELDS)}")
+    return field, value
+
+
+def _log_format(text: str) -> str:
+    if text not in LOG_FORMATS:
+        raise Unreadable(f"a log of text is {' or '.join(LOG_FORMATS)}")
+    return text
+
+
+def _timezone(text: str) -> str:
+    try:
+        zone_named(text)
+    except BadRecord as error:
+        raise Unreadable(error.detail) from None
+    return text
+
+
 _ALL_KINDS: Final = (*KINDS, "catalog")
 
 
@@ -253,6 +279,47 @@ EVENT_ID: Final = Parameter(
     "The event's id, as its receipt names it.",
     "00000000-0013-8c4f-a1d2-5b6e7f809a1b",
     part="path",
+)
+LOG_MAP: Final = Parameter(
+    "map",
+    _assignment,
+    {"type": "string", "pattern": "^[a-z_.]+=.*$"},
+    "FIELD=COLUMN: read a field of the request records from this column (in JSON, a path with dots too). Columns of"
+    " other names are then ignored; FIELD= reads it from none. May be given several times.",
+    repeatable=True,
+)
+LOG_SET: Final = LOG_MAP._replace(
+    name="set",
+    description="FIELD=VALUE: what holds on every line that does not say. May be given several times.",
+)
+TIMEZONE: Final = Parameter(
+    "timezone",
+    _timezone,
+    {"type": "string"},
+    "Of times without an offset: UTC, Europe/Berlin. Left out: lines with such times are rejected.",
+    "Europe/Berlin",
+)
+LOG_FORMAT: Final = Parameter(
+    "log_format",
+    _log_format,
+    {"type": "string", "enum": list(LOG_FORMATS)},
+    "Of a log of text. Left out: { begins JSON Lines, else CSV.",
+)
+MAX_REJECTS: Final = Parameter(
+    "max_rejects",
+    _whole(0, _POSITION_MAX),
+    _POSITION,
+    "Give up when more lines than this cannot be read. Default: they are counted.",
+)
+AUDIT_ID: Final = Parameter(
+    "audit_id", str, {"type": "string"}, "The audit's id.", "5b1f0c9a4f7e4f0e8a3c2d1b0a998877", part="path"
+)
+AFTER_LINE: Final = Parameter(
+    "after",
+    _whole(0, _POSITION_MAX),
+    _POSITION | {"default": 0},
+    "Only what comes behind so many of them: 0, or the next_after of the page before.",
+    default=0,
 )
 
 LAST_EVENT_ID: Final = Parameter(

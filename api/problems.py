@@ -70,6 +70,9 @@ KINDS: Final[Mapping[str, Kind]] = {
         ' "8e03978e-40d5-43dd-bc93-6894a57f9324" with its quotes.',
     ),
     "not_found": Kind(404, "There is no such thing", "The event, subject or setting is not in this ledger."),
+    "audit_not_found": Kind(
+        404, "There is no such audit", "The audit was deleted, has expired or never was. GET /v1/audits lists all."
+    ),
     "no_such_path": Kind(404, "There is no such path", "No call has this path; GET /openapi.json lists them all."),
     "method_not_allowed": Kind(
         405, "The path does not take this method", "The header Allow lists the methods that the path takes."
@@ -88,9 +91,14 @@ KINDS: Final[Mapping[str, Kind]] = {
         "A submission with this Idempotency-Key is being recorded at this moment; retry after the given seconds and"
         " get its receipts.",
     ),
+    "audit_not_done": Kind(
+        409, "The audit is not done", "Ask again when the audit's state is done; one that has failed says why."
+    ),
     "body_too_large": Kind(413, "The body is too large", "Send the body in parts; the detail says how much is taken."),
     "unsupported_media_type": Kind(
-        415, "The body has another type", "Send Content-Type: application/json, in UTF-8 and not compressed."
+        415,
+        "The body has another type",
+        "Send Content-Type: application/json, in UTF-8 and not compressed; a log as what it is, such as text/csv.",
     ),
     "host_not_served": Kind(
         421,
@@ -170,8 +178,20 @@ KINDS: Final[Mapping[str, Kind]] = {
         "Too many streams are open",
         "Retry after the given seconds, or read the feed page by page: GET /v1/events gives the same events.",
     ),
+    "audits_full": Kind(
+        503,
+        "No more audits are taken at the moment",
+        "As many logs are being received, or audits kept, as the server takes. Retry after the given seconds, or delete"
+        " an audit that is no longer needed.",
+    ),
+    "audits_unavailable": Kind(
+        503, "No audits are run here", "The operator must look at it; the detail and the server's log say why."
+    ),
     "not_a_ledger": Kind(
         503, "The database holds no ledger", "The operator named a database that is no ledger of this version."
+    ),
+    "no_space": Kind(
+        507, "The log does not fit", "The server's disk has no room for the log; the operator must make some."
     ),
 }
 """Stable code → what it stands for. Every code of `ledger.errors` is here, and those of the door itself."""
@@ -184,6 +204,8 @@ RETRY_AFTER_SECONDS: Final = {
     "idempotency_key_in_flight": 1,
     "position_not_reached": 1,
     "too_many_streams": 5,
+    "audit_not_done": 1,
+    "audits_full": 30,
 }
 
 _KIND_OF_STATUS: Final = {404: "no_such_path", 405: "method_not_allowed", 413: "body_too_large"}

@@ -92,10 +92,11 @@ class Calls:
 class Call:
     """A call as it is declared; its summary and description are the endpoint's docstring.
 
-    `answers`: the models of which the answer is one; `takes`: of which the body is one; `problems`: codes of `KINDS`.
+    `answers`: the models of which the answer is one, none where it has no body; `takes`: of which the body is one, or
+    `takes_as`: the media types of a body that is no JSON of ours; `problems`: codes of `KINDS`.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     endpoint: Endpoint
     tag: str
@@ -105,6 +106,7 @@ class Call:
     headers: Mapping[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
     takes: tuple[type[BaseModel], ...] = ()
+    takes_as: tuple[str, ...] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ASKS_LEDGER
 
@@ -133,6 +135,8 @@ class Call:
         if self.takes:
             content = {"schema": _one_of(self.takes), "examples": dict(self.examples)}
             extra["requestBody"] = {"required": True, "content": {JSON: content}}
+        elif self.takes_as:
+            extra["requestBody"] = {"required": True, "content": {media_type: {} for media_type in self.takes_as}}
         return extra
 
 
@@ -142,6 +146,8 @@ def _one_of(models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
 
 
 def _answer(models: tuple[type[BaseModel], ...], media_type: str, headers: Mapping[str, Any]) -> dict[str, Any]:
+    if not models:
+        return {"description": "Done."}
     content: dict[str, Any] = {"schema": _one_of(models)}
     examples = {model.__name__: {"value": ANSWER_EXAMPLES[model]} for model in models if model in ANSWER_EXAMPLES}
     if examples:

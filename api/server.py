@@ -24,6 +24,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 from api.app import create_app
+from api.audits.audits import AuditSettings
 from api.door import LOOPBACK_NAMES
 from api.service import Service
 from ledger.errors import BadInput
@@ -41,7 +42,14 @@ STOP_SECONDS_MAX: Final = 10
 _log = logging.getLogger("inforce.api")
 
 
-def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable[[str], None] | None = None) -> None:
+def serve(
+    source: str,
+    host: str = HOST,
+    port: int = PORT,
+    *,
+    audits: AuditSettings | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then ends what is being answered.
 
     `port` 0: any free one. `announce` gets the one line that says where the server listens, once it does; None: it is
@@ -49,7 +57,7 @@ def serve(source: str, host: str = HOST, port: int = PORT, *, announce: Callable
     """
     address = loopback(host)
     port = free_port(address, port)
-    service = Service.open(source)
+    service = Service.open(source, audits=audits)
     try:
         shown = f"[{address}]" if ":" in address else address
         run_app(create_app(service, hosts=LOOPBACK_NAMES | {shown}), address, port, announce)

@@ -16,11 +16,12 @@ from typing import Final, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from api.audits.audits import Audits, AuditSettings
 from api.submitting import Submitting
 from ledger.errors import PositionNotReached
 from ledger.feed import exact
 from ledger.following import AT_LEAST_SECONDS_MAX
-from ledger.opening import open_ledger
+from ledger.opening import absolute_url, open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.writer import GROUP_MAX
@@ -40,9 +41,13 @@ Answer = TypeVar("Answer")
 class Service:
     """One ledger, open. `close` ends the threads, and closes the ledger if it was opened here."""
 
-    def __init__(self, ledger: Ledger, *, owns_ledger: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, *, owns_ledger: bool, url: str | None = None, audits: AuditSettings | None = None
+    ) -> None:
+        """`url`: where the ledger can be opened again, by the processes that audit; None: nowhere."""
         self.ledger = ledger
         self.query = Query(ledger)
+        self.audits = Audits(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX
         self._waiting = 0
         self._owns_ledger = owns_ledger
@@ -51,20 +56,22 @@ class Service:
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
 
     @classmethod
-    def open(cls, source: str | Ledger, *, group_max: int = GROUP_MAX) -> Service:
-        """`source`: a database URL, where a ledger is begun if there is none, or an open ledger. `group_max`: so many
-        submissions share a commit at most, where it is opened here. Raises `InforceError`."""
+    def open(cls, source: str | Ledger, *, group_max: int = GROUP_MAX, audits: AuditSettings | None = None) -> Service:
+        """`source`: a database URL, where a ledger is begun if there is none, or an open ledger, of which no audits are
+        run. `group_max`: so many submissions share a commit at most, where it is opened here. Raises
+        `InforceError`."""
         if isinstance(source, Ledger):
             return cls(source, owns_ledger=False)
         ledger = open_ledger(source, create=True)
         ledger.writer.group_max = group_max
         try:
-            return cls(ledger, owns_ledger=True)
+            return cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits)
         except BaseException:
             ledger.close()
             raise
 
     def close(self) -> None:
+        self.audits.close()
         self.submitting.close()
         for pool in (self._readers, self._probe):
             pool.shutdown(wait=True, cancel_futures=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
 from ledger.errors import BadInput, LedgerUnavailable
@@ -73,6 +73,14 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
 def new_origin() -> str:
     """A name that no other ledger has, for one that was given none."""
     return f"inforce.local/{secrets.token_hex(4)}"
+
+
+def absolute_url(url: str) -> str:
+    """The same database, whatever folder it is opened from. Raises `BadInput`."""
+    if not url.startswith("sqlite:"):
+        return url
+    path, read_only = sqlite_path(url)
+    return f"sqlite:///{quote(str(path.absolute()))}" + ("?mode=ro" if read_only else "")
 
 
 def sqlite_path(url: str) -> tuple[Path, bool]:

@@ -7,16 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from ledger.errors import BadRecord
-from projections.audit.columns import VERDICT_NAMES
-from projections.audit.counting import codes_of
+from projections.audit.findings import against
 from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
 from projections.audit.reference import records
-from projections.audit.summary import AGAINST
 from projections.audit.writing import Writer, format_of
 from projections.decision import Decision, decision_json
 from projections.pinned import PinnedQuery
@@ -25,7 +22,6 @@ from scripts.files import writing
 from scripts.output import encode
 
 PIN_SUFFIX: Final = ".pin.json"
-_AGAINST: Final = np.array([name in AGAINST for name in VERDICT_NAMES])
 
 
 class Finding(NamedTuple):
@@ -109,7 +105,7 @@ class Findings:
         wanted = self._count - len(self.found)
         if wanted <= 0 or self._query is None:
             return
-        rows = np.flatnonzero(_AGAINST[codes_of(verdicts.column("verdict"), VERDICT_NAMES)])[:wanted]
+        rows = against(verdicts)[:wanted]
         again = records(part.requests.take(pa.array(rows)))
         for row, decision in zip(rows.tolist(), self._query.check_all(again, self._known_at), strict=True):
             self.found.append(Finding(part.source, int(part.lines[row]), decision))

@@ -54,6 +54,21 @@ from api.schemas.answered import (
     Timeline,
     UndefinedState,
 )
+from api.schemas.audits import (
+    Audit,
+    AuditFailure,
+    AuditList,
+    AuditLog,
+    AuditPin,
+    AuditProgress,
+    AuditReading,
+    AuditSubject,
+    AuditSummary,
+    Finding,
+    FindingPage,
+    Reject,
+    RejectPage,
+)
 from api.schemas.examples import ANSWER_EXAMPLES, CHECK_EXAMPLES, SUBMISSION_EXAMPLES
 from api.schemas.sent import (
     ChangeRetraction,
@@ -74,6 +89,15 @@ __all__ = [
     "SENT",
     "SUBMISSION_EXAMPLES",
     "AsOf",
+    "Audit",
+    "AuditFailure",
+    "AuditList",
+    "AuditLog",
+    "AuditPin",
+    "AuditProgress",
+    "AuditReading",
+    "AuditSubject",
+    "AuditSummary",
     "Catalog",
     "CatalogEntry",
     "ChangeRetraction",
@@ -90,6 +114,8 @@ __all__ = [
     "EventStream",
     "EvidenceState",
     "EvidenceUndefined",
+    "Finding",
+    "FindingPage",
     "GovernedBy",
     "Handling",
     "Health",
@@ -107,6 +133,8 @@ __all__ = [
     "Ready",
     "Receipt",
     "Receipts",
+    "Reject",
+    "RejectPage",
     "RequestRecord",
     "RequestRecords",
     "RetractedBy",
@@ -150,6 +178,7 @@ ANSWERED: Final = (
         Decision,
         Decisions,
     ),
+    *(Audit, AuditList, FindingPage, RejectPage),
     *(Health, Ready, Problem, ProblemKind, ProblemKinds),
 )
 

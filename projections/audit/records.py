@@ -11,7 +11,7 @@ import csv
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, get_args
 
 from ledger import strict_json
 from ledger.errors import BadInput, BadJson, BadRecord
@@ -30,6 +30,7 @@ from projections.audit.lines import LINE_BYTES_MAX, Counted, RawLine, raw_lines
 from projections.decision import RequestRecord, read_record
 
 LogFormat = Literal["jsonl", "csv"]
+LOG_FORMATS: Final[tuple[LogFormat, ...]] = get_args(LogFormat)
 
 QUOTED_LINES_MAX: Final = 1000
 """A CSV row may span this many lines; a quote that is left open costs one line, not the rest of the file."""

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 from contextlib import suppress
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -57,6 +57,12 @@ def format_of(name: str) -> OutFormat:
     return "csv" if name.endswith(".csv") else "ndjson"
 
 
+class Sink(Protocol):
+    """What bytes are written to: a file, or what does more with them."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
+
+
 class _Form(Protocol):
     def write(self, table: pa.Table) -> None: ...
 
@@ -68,7 +74,7 @@ class _Form(Protocol):
 class Writer:
     """Writes to `file`, which stays the caller's to close. `take` every batch, then `finish`."""
 
-    def __init__(self, file: BinaryIO, form: OutFormat, group_rows: int = GROUP_ROWS, schema: pa.Schema = OUT) -> None:
+    def __init__(self, file: Sink, form: OutFormat, group_rows: int = GROUP_ROWS, schema: pa.Schema = OUT) -> None:
         """`schema`: a `written_form`."""
         self._group_rows = group_rows
         self._schema = schema
@@ -112,7 +118,7 @@ def _plain(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def parquet_writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+def parquet_writer(file: Sink, schema: pa.Schema) -> pq.ParquetWriter:
     """As verdicts are written: texts that are few by their places in a list, numbers that ascend by their distances."""
     return pq.ParquetWriter(
         file,
@@ -127,7 +133,7 @@ def parquet_writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 class _Parquet:
-    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+    def __init__(self, file: Sink, schema: pa.Schema) -> None:
         self._writer = parquet_writer(file, schema)
 
     def write(self, table: pa.Table) -> None:
@@ -146,7 +152,7 @@ class _Parquet:
 class _Lines:
     """Put together column by column; only a text that needs it is quoted for itself."""
 
-    def __init__(self, file: BinaryIO, as_csv: bool, schema: pa.Schema) -> None:
+    def __init__(self, file: Sink, as_csv: bool, schema: pa.Schema) -> None:
         self._file = file
         self._as_csv = as_csv
         self._names = schema.names

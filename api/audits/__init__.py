@@ -1,0 +1,1 @@
+"""Audits of uploaded logs: kept in a folder, run outside the serving process."""

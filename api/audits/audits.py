@@ -1,0 +1,176 @@
+"""What the routes ask of audits: whether one can be taken, taking it, how it stands, its lines, and forgetting it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from api.audits.folder import FINDINGS, LOG, AuditFolder
+from api.audits.jobs import Job, View, view_json
+from api.audits.pages import read_page
+from api.audits.receiving import Received
+from api.audits.running import Runner
+from api.problems import Refused
+from ledger.entropy import fresh
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
+from ledger.store import Ledger
+from projections.audit.layouts import Layout
+from projections.pinned import PinnedQuery
+from projections.pins import KnownAt
+from projections.query import Query
+
+KEEP_HOURS: Final = 168
+BYTES_MAX: Final = 4 * 1024**3
+UPLOADS_MAX: Final = 4
+AUDITS_MAX: Final = 100
+"""Logs that are received at once, and audits that are kept at once: each may hold the disk space of a log."""
+_HOUR_US: Final = 3_600_000_000
+
+_log = logging.getLogger("inforce.audits")
+
+Answer = TypeVar("Answer")
+
+
+class AuditSettings(NamedTuple):
+    """`folder` None: beside the ledger's file, or in the user's folder for such things. `bytes_max`: of one log."""
+
+    folder: Path | None = None
+    keep_hours: float = KEEP_HOURS
+    bytes_max: int = BYTES_MAX
+
+
+class Audits:
+    """`url`: of the ledger, for the processes that audit; None: it is in no place that these could open."""
+
+    def __init__(self, query: Query, url: str | None, settings: AuditSettings) -> None:
+        self.bytes_max = settings.bytes_max
+        self._query = query
+        self._ledger = query.ledger
+        self._url = url
+        self._folder = AuditFolder(
+            settings.folder or default_folder(query.ledger), round(settings.keep_hours * _HOUR_US)
+        )
+        self._runner = Runner(self._folder, url or "", self._ledger.clock.now)
+        self.threads = ThreadPoolExecutor(UPLOADS_MAX, "inforce-receive")
+        self._uploads = 0
+        # What an earlier process left to do.
+        if url is not None and self._folder.exists():
+            self._runner.start()
+
+    def close(self) -> None:
+        self._runner.close()
+        self.threads.shutdown(wait=True, cancel_futures=True)
+
+    @asynccontextmanager
+    async def incoming(self) -> AsyncIterator[Path]:
+        """A folder for a log that is received within the block. Raises `Refused` where none can be taken now."""
+        self._need_engine()
+        if self._uploads >= UPLOADS_MAX:
+            raise Refused("audits_full", f"{UPLOADS_MAX} logs are being received at this moment, and no more are taken")
+        self._uploads += 1
+        stack = ExitStack()
+        try:
+            kept = await self._ask(self._folder.ids)
+            if len(kept) >= AUDITS_MAX:
+                raise Refused("audits_full", f"{AUDITS_MAX} audits are kept here, and no more; delete one")
+            try:
+                path = await self._ask(lambda: stack.enter_context(self._folder.incoming()))
+            except OSError as error:
+                _log.error("no audit can be kept in %s: %s", self._folder.path, error.strerror)
+                raise Refused("audits_unavailable", "no log can be kept on this server; its log says why") from None
+            yield path
+        finally:
+            self._uploads -= 1
+            await asyncio.shield(self._ask(stack.close))
+
+    def _need_engine(self) -> None:
+        if self._url is None:
+            raise Refused("audits_unavailable", "this server's ledger is in no place that an audit could open")
+        if any(find_spec(name) is None for name in ("pyarrow", "numpy")):
+            raise Refused("audits_unavailable", "this installation has no audit engine: it is the extra inforce[audit]")
+
+    def accept(
+        self, incoming: Path, received: Received, how: Layout, known_at: KnownAt, max_rejects: int | None
+    ) -> View:
+        """Takes the log that was received, pinned to what is recorded now. Raises what asking the ledger does."""
+        pin = PinnedQuery(self._query).pinned
+        job = Job(
+            id=fresh(16).hex(),
+            created_at=self._ledger.clock.now(),
+            map=dict(how.shape.columns),
+            set=dict(how.shape.constants),
+            timezone=how.timezone,
+            log_format=how.log_format,
+            known_at=known_at,
+            max_rejects=max_rejects,
+            **pin._asdict(),
+            bytes=received.bytes,
+            sha256=received.sha256,
+        )
+        self._folder.put(incoming, job)
+        self._runner.start()
+        return View(job=job, progress=None, outcome=None)
+
+    def json(self, view: View) -> dict[str, Any]:
+        return view_json(view, self._folder.keep_us)
+
+    def view(self, id_: str) -> View:
+        """Raises `Refused`."""
+        view = self._folder.view(id_, self._ledger.clock.now())
+        if view is None:
+            raise _not_found()
+        return view
+
+    def views(self) -> list[View]:
+        return self._folder.views(self._ledger.clock.now())
+
+    def page(self, id_: str, name: str, after: int, limit: int) -> tuple[list[bytes], int | None]:
+        """(lines `after` + 1 … of one of the files of an audit that is done, where to go on from). Raises `Refused`."""
+        view = self.view(id_)
+        outcome = view.outcome
+        if outcome is None:
+            raise Refused("audit_not_done", f"the audit is {view.state}; ask again when it is done")
+        if outcome.error is not None:
+            raise Refused("audit_not_done", "the audit has failed, and found nothing; GET the audit to learn why")
+        try:
+            lines = read_page(self._folder.of(id_) / name, after, limit)
+        except FileNotFoundError:
+            raise _not_found() from None
+        end = after + len(lines)
+        total = outcome.findings if name == FINDINGS else outcome.rejects
+        return lines, end if end < total and lines else None
+
+    def remove(self, id_: str) -> None:
+        """Raises `Refused`."""
+        self.view(id_)
+        if not self._folder.remove(id_):
+            raise _not_found()
+        self._runner.start()
+
+    async def _ask(self, question: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, question)
+
+
+def _not_found() -> Refused:
+    return Refused("audit_not_found", "there is no such audit here: it was deleted, has expired or never was")
+
+
+def log_of(incoming: Path) -> Path:
+    return incoming / LOG
+
+
+def default_folder(ledger: Ledger) -> Path:
+    """Beside the ledger's file, or else where programs keep what they have to do."""
+    if isinstance(ledger.recorder, SQLiteLedgerRecorder):
+        path = Path(ledger.recorder.datastore.path)
+        return path.with_name(f"{path.name}.audits")
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "inforce" / "audits" / hashlib.sha256(ledger.origin.encode()).hexdigest()[:32]

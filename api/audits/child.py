@@ -1,0 +1,194 @@
+"""The process that runs one audit: `python -m api.audits.child FOLDER`, the ledger's URL as a line of standard input.
+
+It ends with whoever holds the other end of that: an audit that nobody waits for is begun again by the next server.
+Proved by tests/api/audits/test_child.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+import pyarrow as pa
+
+from api.audits.folder import FINDINGS, LOG, REJECTS, Claimed, claim, read, write
+from api.audits.jobs import Failure, Job, Outcome, Progress
+from api.audits.pages import PLACES, PagedLines
+from api.places import place_of
+from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from projections.audit.findings import against
+from projections.audit.index.pinning import pin_of
+from projections.audit.reading.files import LogFile
+from projections.audit.reading.logs import Logs
+from projections.audit.reading.parts import Part
+from projections.audit.records import LogRow
+from projections.audit.run import by_kernel, run
+from projections.audit.summary import Summary, pin_json, summary_json
+from projections.audit.writing import Writer
+
+DONE: Final = 0
+UNAVAILABLE: Final = 3
+TAKEN: Final = 4
+"""Exit codes: there is an outcome; the ledger cannot be asked now; another process has this audit in hand."""
+SUBJECTS_SHOWN: Final = 100
+NICE: Final = 10
+_TELL_S: Final = 0.5
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]).absolute()
+    url = sys.stdin.buffer.readline().decode().rstrip("\n")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Whoever asks the server for a decision goes first.
+    os.nice(NICE)
+    try:
+        with claim(folder):
+            # What a log is called is told in its verdicts.
+            os.chdir(folder)
+            return _settle(folder, url)
+    except Claimed:
+        return TAKEN
+    except FileNotFoundError:
+        if folder.exists():
+            raise
+        # It was deleted meanwhile.
+        return DONE
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(UNAVAILABLE)
+
+
+def _settle(folder: Path, url: str) -> int:
+    job = read(folder, Job)
+    if job is None or read(folder, Outcome) is not None:
+        return DONE
+    write(folder, Progress())
+    try:
+        with open_ledger(url) as ledger:
+            write(folder, outcome_of(ledger, folder, job))
+    except LedgerUnavailable as error:
+        print(f"audit {job.id} waits: {error.code}: {error.detail}", file=sys.stderr)
+        return UNAVAILABLE
+    (folder / LOG).unlink(missing_ok=True)
+    return DONE
+
+
+def outcome_of(ledger: Ledger, folder: Path, job: Job) -> Outcome:
+    """Raises `LedgerUnavailable`: it may be asked another time."""
+    try:
+        return _audit(ledger, folder, job)
+    except (BadInput, LedgerCorrupt) as error:
+        return _failed(ledger, error.code, error.detail)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _forget(folder)
+        return _failed(ledger, "no_space", "the findings do not fit on the server's disk; none were kept")
+
+
+def _failed(ledger: Ledger, code: str, detail: str) -> Outcome:
+    return Outcome(finished_at=ledger.clock.now(), error=Failure(code=code, detail=detail))
+
+
+def _forget(folder: Path) -> None:
+    for name in (FINDINGS, REJECTS):
+        for file in (name, name + PLACES):
+            (folder / file).unlink(missing_ok=True)
+
+
+def _audit(ledger: Ledger, folder: Path, job: Job) -> Outcome:
+    head = ledger.head().position
+    if head < job.position or pin_of(ledger, job.position) != job.pin:
+        detail = (
+            f"the audit rests on position {job.position} of another ledger than the one that is at position {head} "
+            "now; send the log again"
+        )
+        return _failed(ledger, "ledger_changed", detail)
+    how = job.layout()
+    logs = Logs([LogFile(LOG, job.bytes, how.shape)], how.log_format)
+    summary = Summary(job.pin, job.known_at)
+    told = time.monotonic()
+
+    def tell(rows: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TELL_S:
+            told = time.monotonic()
+            write(folder, Progress(rows=rows, bytes_read=logs.bytes_read))
+
+    with ExitStack() as stack:
+        kept = _Kept(stack, folder, job.max_rejects)
+        run(logs, by_kernel(ledger, job.pin, job.known_at), summary, takers=[kept], progress=tell)
+        kept.finish()
+    if logs.digest != job.sha256:
+        return _failed(ledger, "log_damaged", "the log on the server's disk is not what was received; send it again")
+    write(folder, Progress(rows=summary.rows, bytes_read=job.bytes))
+    return Outcome(
+        finished_at=ledger.clock.now(),
+        findings=kept.findings.count,
+        rejects=kept.rejects.count,
+        summary=_shown(summary),
+        warnings=tuple(logs.warnings),
+    )
+
+
+def _shown(summary: Summary) -> dict[str, Any]:
+    """What is not said elsewhere of the audit, with as many subjects as may be read at every asking."""
+    written = summary_json(summary)
+    shown = {name: value for name, value in written.items() if name not in pin_json(summary)}
+    return shown | {"subjects": written["subjects"][:SUBJECTS_SHOWN]}
+
+
+class _Kept:
+    """The rows that speak against requests, and those that cannot be read, in files to be read a page at a time."""
+
+    def __init__(self, stack: ExitStack, folder: Path, max_rejects: int | None) -> None:
+        self._files: list[BinaryIO] = []
+
+        def opened(name: str) -> PagedLines:
+            pair = [stack.enter_context((folder / file).open("wb")) for file in (name, name + PLACES)]
+            self._files += pair
+            return PagedLines(*pair)
+
+        self.findings = opened(FINDINGS)
+        self.rejects = opened(REJECTS)
+        self._max_rejects = max_rejects
+        self._writer = Writer(self.findings, "ndjson")
+
+    def take(self, part: Part, verdicts: Any) -> None:
+        rows = against(verdicts)
+        self._writer.take(part.source, part.lines[rows], verdicts.take(pa.array(rows)))
+
+    def reject(self, row: LogRow) -> None:
+        self.rejects.write(msgspec.json.encode({"line": row.line, "reason": row.fault}) + b"\n")
+        if self._max_rejects is not None and self.rejects.count > self._max_rejects:
+            raise BadRecord(
+                f"more than {self._max_rejects} lines cannot be read, the last of them line {row.line}: {row.fault}"
+            )
+
+    def finish(self) -> None:
+        self._writer.finish({})
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except Exception as error:
+        # Never its message, which could hold what is in the log.
+        print(f"an audit failed unexpectedly: {place_of(error)}", file=sys.stderr)
+        code = 1
+    sys.exit(code)

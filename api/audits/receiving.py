@@ -1,0 +1,152 @@
+"""A log as it comes in: to a file, hashed, bounded in size and time, never wholly in memory.
+
+The event loop waits for bytes only; files are written in threads. Proved by tests/api/audits/test_receiving.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import shutil
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from starlette.requests import ClientDisconnect, Request
+
+from api.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header
+from api.deadlines import Deadlines
+from api.problems import At, Refused
+
+PIECE: Final = 1 << 20
+"""Bytes that are gathered before they are written."""
+RATE_MIN: Final = 16 * 1024
+"""Bytes a second, on average: a sender that is slower holds a place that others want."""
+MEDIA_TYPES: Final = (
+    *("application/octet-stream", "application/x-ndjson", "application/jsonl", "application/json", "text/csv"),
+    *("application/vnd.apache.parquet", "application/gzip", "application/zstd"),
+)
+"""What a log may be sent as; what it is, its first bytes say. None is a type that a web page may send unasked."""
+_DEADLINES: Final = Deadlines()
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+class Received(NamedTuple):
+    bytes: int
+    sha256: str
+
+
+async def receive(request: Request, path: Path, bytes_max: int, threads: Executor) -> Received:
+    """Writes the body to a new file at `path`. Raises `Refused` where it is too large, too slow or of another type, or
+    the disk is full; `ClientDisconnect` where the caller hung up before its end."""
+    check_type(request)
+    loop = asyncio.get_running_loop()
+    file = await loop.run_in_executor(threads, _created, path)
+    try:
+        return await _receive(request, file, bytes_max, threads)
+    finally:
+        await asyncio.shield(loop.run_in_executor(threads, file.close))
+
+
+def check_type(request: Request) -> None:
+    """Raises `Refused`."""
+    said = (header(request, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
+    if said not in MEDIA_TYPES:
+        detail = f"a log must be sent with a Content-Type of its own: {', '.join(MEDIA_TYPES)}"
+        raise Refused("unsupported_media_type", detail, [At("header", "Content-Type", detail)], _ACCEPT)
+    encoding = header(request, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != b"identity":
+        detail = "a compressed log is sent as the file it is, without Content-Encoding"
+        raise Refused("unsupported_media_type", detail, [At("header", "Content-Encoding", detail)], _ACCEPT)
+
+
+_ACCEPT: Final = {"Accept": ", ".join(MEDIA_TYPES)}
+
+
+async def _receive(request: Request, file: BinaryIO, bytes_max: int, threads: Executor) -> Received:
+    loop = asyncio.get_running_loop()
+    length = content_length(request)
+    body = _Body(request, length)
+    if length is not None and length > bytes_max:
+        await body.drain()
+        raise _too_large(bytes_max)
+    if length is not None and length > shutil.disk_usage(Path(file.name).parent).free:
+        await body.drain()
+        raise _no_space()
+    digest = hashlib.sha256()
+    while not body.ended:
+        piece = await body.piece()
+        if body.bytes > bytes_max:
+            await body.drain()
+            raise _too_large(bytes_max)
+        try:
+            await loop.run_in_executor(threads, _take, file, digest, piece)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            await body.drain()
+            raise _no_space() from None
+    return Received(body.bytes, digest.hexdigest())
+
+
+def _too_large(bytes_max: int) -> Refused:
+    return Refused("body_too_large", f"a log may have {bytes_max:,} bytes here; compress it, or send it in parts")
+
+
+def _no_space() -> Refused:
+    return Refused("no_space", "the log does not fit on the server's disk; nothing of it was kept")
+
+
+class _Body:
+    """The bytes of a request as they come."""
+
+    def __init__(self, request: Request, length: int | None) -> None:
+        self.bytes = 0
+        self.ended = False
+        self._request = request
+        self._length = length
+        self._began = asyncio.get_running_loop().time()
+
+    async def piece(self) -> bytes:
+        """Some of them, at least one unless the body has ended."""
+        chunks: list[bytes] = []
+        size = 0
+        while not self.ended and size < PIECE:
+            chunk = await self._next()
+            chunks.append(chunk)
+            size += len(chunk)
+        return b"".join(chunks)
+
+    async def drain(self) -> None:
+        """Reads on, for a while, so that the sender gets to read the answer."""
+        dropped = 0
+        while not self.ended and dropped <= DRAIN_MAX:
+            dropped += len(await self._next())
+
+    async def _next(self) -> bytes:
+        try:
+            message = await _DEADLINES.within(SECONDS_MAX, self._request.receive())
+        except TimeoutError:
+            raise Refused("body_too_slow", f"nothing of the log came for {SECONDS_MAX:.0f} seconds") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        self.bytes += len(chunk)
+        self.ended = self.bytes == self._length or not message.get("more_body", False)
+        elapsed = asyncio.get_running_loop().time() - self._began
+        if not self.ended and self.bytes < RATE_MIN * (elapsed - SECONDS_MAX):
+            raise Refused("body_too_slow", f"the log came at less than {RATE_MIN:,} bytes a second")
+        return chunk
+
+
+def _created(path: Path) -> BinaryIO:
+    return path.open("xb", buffering=0)
+
+
+def _take(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        # Without a buffer a file may take less than it is given.
+        rest = rest[file.write(rest) :]
+    digest.update(piece)

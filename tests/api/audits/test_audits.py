@@ -1,0 +1,257 @@
+"""Audits over HTTP: a log goes in, and its verdicts are those of every other way in."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from contextlib import chdir
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.audits.audits import AuditSettings
+from api.audits.child import outcome_of
+from api.audits.folder import FINDINGS, LOG, REJECTS
+from api.audits.jobs import Job
+from api.audits.pages import read_page
+from api.schemas import Audit, AuditList, FindingPage, RejectPage
+from api.service import Service
+from ledger.times import format_time
+from projections.audit.findings import against
+from projections.audit.reference import decide_slowly
+from projections.audit.writing import Writer
+from projections.pinned import PinnedQuery
+from tests.api.asking import changed, get, head, problem, submit
+from tests.api.audits.logs import NDJSON, ended, every, line, log, send
+from tests.audit.strategies import batch_of, grown, histories, instants, known_ats, rows
+
+
+def test_a_log_is_audited(client: TestClient) -> None:
+    submit(client, changed("org:acme", "training.opt_in", True))
+    submit(client, changed("org:acme", "storage.inputs_outputs", False))
+    position = head(client)
+    audit = send(client, log(1000) + b"nonsense\n")
+    assert audit["state"] == "queued"
+    # What comes after the log is not what its verdicts rest on.
+    submit(client, changed("org:acme", "storage.inputs_outputs", True))
+    audit = ended(client, audit["id"])
+    Audit.model_validate_json(json.dumps(audit))
+    assert (audit["state"], audit["error"], audit["pin"]["position"]) == ("done", None, position)
+    assert audit["progress"] == {"rows": 1001, "bytes_read": audit["log"]["bytes"]}
+    summary = audit["summary"]
+    assert summary["verdicts"] == {"violation": 500, "compliant": 500}
+    assert summary["subjects"] == [{"subject": "org:acme", "verdicts": {"violation": 500, "compliant": 500}}]
+    findings = every(client, audit["id"], "findings", 300)
+    assert [finding["line"] for finding in findings] == list(range(1, 1001, 2))
+    assert {tuple(finding["deciding_positions"]) for finding in findings} == {(position - 1, position)}
+    assert audit["findings"] == 500
+    (reject,) = every(client, audit["id"], "rejects", 1)
+    assert (summary["rejects"], reject["line"]) == (1, 1001)
+    FindingPage.model_validate_json(client.get(f"/v1/audits/{audit['id']}/findings").text)
+    RejectPage.model_validate_json(client.get(f"/v1/audits/{audit['id']}/rejects").text)
+    AuditList.model_validate_json(client.get("/v1/audits").text)
+    assert get(client, "/v1/audits")["audits"] == [audit]
+
+
+def test_an_audit_that_is_deleted_is_forgotten(door: TestClient, tmp_path: Path) -> None:
+    audit = ended(door, send(door, log(10))["id"])
+    assert door.delete(f"/v1/audits/{audit['id']}").status_code == 204
+    for ask in (door.get, door.delete):
+        problem(ask(f"/v1/audits/{audit['id']}"), "audit_not_found")
+    problem(door.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_found")
+    assert get(door, "/v1/audits") == {"audits": []}
+
+
+def test_the_log_is_deleted_when_it_has_been_audited(door: TestClient, tmp_path: Path) -> None:
+    audit = ended(door, send(door, log(10))["id"])
+    there = {file.name for file in (tmp_path / "ledger.db.audits" / audit["id"]).iterdir()}
+    assert (LOG in there, FINDINGS in there) == (False, True)
+
+
+def test_columns_of_other_names_are_read_as_asked(door: TestClient) -> None:
+    submit(door, changed("org:acme", "storage.inputs_outputs", False))
+    body = b"when,who,kept\n2100-01-01 01:00:00,acme,true\n2100-01-01 01:00:00,acme,false\n"
+    query = "?map=at=when&map=org_id=who&map=handling.stored=kept&timezone=Europe/Berlin&set=request_id=same"
+    audit = ended(door, send(door, body, query)["id"])
+    assert audit["reading"] == {
+        "map": {"at": "when", "org_id": "who", "handling.stored": "kept"},
+        "set": {"request_id": "same"},
+        "timezone": "Europe/Berlin",
+        "log_format": None,
+    }
+    (finding,) = every(door, audit["id"], "findings", 10)
+    assert (finding["at"], finding["request_id"], finding["line"]) == ("2100-01-01T00:00:00.000000Z", "same", 2)
+
+
+def test_more_rejects_than_are_borne_fail_the_audit(door: TestClient) -> None:
+    audit = ended(door, send(door, b"nonsense\n" * 3 + line(0), "?log_format=jsonl&max_rejects=2")["id"])
+    assert (audit["state"], audit["error"]["code"], audit["summary"]) == ("failed", "bad_record", None)
+    assert "nonsense" not in audit["error"]["detail"]
+    problem(door.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_done")
+
+
+def test_an_audit_that_waits_has_no_findings_yet(door: TestClient) -> None:
+    first, second = send(door, log(10)), send(door, log(10))
+    answer = door.get(f"/v1/audits/{second['id']}/findings")
+    assert problem(answer, "audit_not_done")["detail"].startswith("the audit is queued")
+    assert answer.headers["retry-after"] == "1"
+    assert ended(door, second["id"])["state"] == ended(door, first["id"])["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("?map=at", "bad_parameter"),
+        ("?map=nothing=x", "bad_parameter"),
+        ("?map=at=x&map=at=y", "bad_parameter"),
+        ("?set=at=yesterday", "bad_parameter"),
+        ("?timezone=Mars/Olympus", "bad_parameter"),
+        ("?log_format=parquet", "bad_parameter"),
+        ("?max_rejects=-1", "bad_parameter"),
+        ("?known_at=now", "bad_time"),
+        ("?what=else", "bad_parameter"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_the_log_is_read(shared_door: TestClient, query: str, code: str) -> None:
+    problem(shared_door.post(f"/v1/audits{query}", content=log(1), headers=NDJSON), code)
+    assert get(shared_door, "/v1/audits") == {"audits": []}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "multipart/form-data; boundary=x"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {},
+        NDJSON | {"Content-Encoding": "gzip"},
+    ],
+)
+def test_what_a_web_page_may_send_unasked_is_not_taken(shared_door: TestClient, headers: dict[str, str]) -> None:
+    answer = shared_door.post("/v1/audits", content=log(1), headers=headers)
+    problem(answer, "unsupported_media_type")
+    assert "text/csv" in answer.headers["accept"]
+    assert get(shared_door, "/v1/audits") == {"audits": []}
+
+
+@pytest.mark.parametrize("ask", ["", "/findings", "/rejects"])
+def test_an_audit_that_never_was(shared_door: TestClient, ask: str) -> None:
+    problem(shared_door.get(f"/v1/audits/{'0' * 32}{ask}"), "audit_not_found")
+
+
+def test_results_expire_in_their_microsecond(tmp_path: Path) -> None:
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(keep_hours=1))
+    try:
+        with TestClient(create_app(service)) as client:
+            audit = ended(client, send(client, log(3))["id"])
+            finished = service.audits.view(audit["id"]).outcome
+            assert finished is not None
+            end = finished.finished_at + timedelta(hours=1) // timedelta(microseconds=1)
+            assert audit["expires_at"] == format_time(end)
+            for now, status in ((end - 1, 200), (end, 404), (end + 1, 404)):
+                service.ledger.clock = Stopped(now)
+                assert client.get(f"/v1/audits/{audit['id']}").status_code == status
+                assert client.get(f"/v1/audits/{audit['id']}/findings").status_code == status
+    finally:
+        service.close()
+
+
+class Stopped:
+    """A clock that stands."""
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+
+    def now(self) -> int:
+        return self.now_us
+
+
+def test_an_open_ledger_without_a_place_is_not_audited(tmp_path: Path) -> None:
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db")
+    other = Service.open(service.ledger)
+    try:
+        with TestClient(create_app(other)) as client:
+            problem(client.post("/v1/audits", content=log(1), headers=NDJSON), "audits_unavailable")
+    finally:
+        other.close()
+        service.close()
+
+
+def test_serving_needs_no_bulk_engine(tmp_path: Path) -> None:
+    script = (
+        "import sys; from api.app import create_app; import api.server; create_app('sqlite:///x');"
+        "print([name for name in ('numpy', 'pyarrow', 'numba') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(data=st.data())
+def test_what_an_audit_keeps_is_what_each_request_comes_to_by_itself(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with grown(data.draw(histories())) as bench:
+        seen = instants(bench)
+        asked = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=30))
+        for row in asked:
+            row["at"] = data.draw(st.sampled_from(seen))
+        known_at = data.draw(known_ats(seen))
+        query = PinnedQuery(bench.query)
+        folder = tmp_path_factory.mktemp("audit")
+        body = b"".join(as_line(row) for row in asked)
+        (folder / LOG).write_bytes(body)
+        with chdir(folder):
+            outcome = outcome_of(bench.ledger, folder, job_of(query, known_at, body))
+        batch = decide_slowly(query, batch_of(asked), known_at)
+        places = against(batch)
+        wanted = Gathered()
+        writer = Writer(wanted, "ndjson")
+        writer.take(LOG, places + 1, batch.take(places))
+        writer.finish({})
+        assert (outcome.error, outcome.findings, outcome.rejects) == (None, len(places), 0)
+        assert read_page(folder / FINDINGS, 0, 1000) == wanted.data.splitlines()
+        assert read_page(folder / REJECTS, 0, 1000) == []
+        assert outcome.summary is not None
+        assert sum(outcome.summary["verdicts"].values()) == len(asked)
+
+
+class Gathered:
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.data += bytes(data)
+        return len(data)
+
+
+def job_of(query: PinnedQuery, known_at: Any, body: bytes) -> Job:
+    return Job(
+        id="0" * 32,
+        created_at=0,
+        map={},
+        set={},
+        timezone=None,
+        log_format="jsonl",
+        known_at=known_at,
+        max_rejects=0,
+        **query.pinned._asdict(),
+        bytes=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
+    )
+
+
+def as_line(row: dict[str, Any]) -> bytes:
+    """The row as a line of a log."""
+    done = ("stored", "cached", "trained", "forwarded_to", "region", "network")
+    record = {name: value for name, value in row.items() if name not in done and value is not None}
+    handling = {name: row[name] for name in done if row.get(name) is not None}
+    if handling:
+        record["handling"] = handling
+    return json.dumps(record | {"at": format_time(row["at"])}).encode() + b"\n"

@@ -1,0 +1,34 @@
+"""Pages of lines are the lines, however they were written and from wherever they are read."""
+
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from api.audits.pages import EVERY, PLACES, PagedLines, read_page
+
+
+@pytest.fixture(params=[1, 7, 100_000])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of lines 0, 1, …, written so many at a time."""
+    path = tmp_path / "lines"
+    with path.open("wb") as lines, (tmp_path / f"lines{PLACES}").open("wb") as places:
+        paged = PagedLines(lines, places)
+        texts = [b"%d\n" % number for number in range(3 * EVERY + 5)]
+        for start in range(0, len(texts), request.param):
+            paged.write(b"".join(texts[start : start + request.param]))
+        assert paged.count == len(texts)
+    return path
+
+
+@pytest.mark.parametrize("after", [0, 1, EVERY - 1, EVERY, EVERY + 1, 3 * EVERY + 4, 3 * EVERY + 5, 10**17])
+@pytest.mark.parametrize("limit", [1, EVERY, 1000])
+def test_a_page_is_what_lies_there(file: Path, after: int, limit: int) -> None:
+    texts = [b"%d" % number for number in range(3 * EVERY + 5)]
+    assert read_page(file, after, limit) == texts[after : after + limit]
+
+
+def test_no_lines_are_no_pages() -> None:
+    lines, places = BytesIO(), BytesIO()
+    assert PagedLines(lines, places).write(b"") == 0
+    assert (lines.getvalue(), places.getvalue()) == (b"", b"")

@@ -1,0 +1,128 @@
+"""A log on its way in, through the real server: what is too large, cut off or too slow leaves nothing."""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.audits import receiving
+from api.audits.audits import AuditSettings
+from api.service import Service
+from tests.api.asking import problem
+from tests.api.audits.logs import NDJSON, log
+from tests.api.serving import running, talk
+
+BYTES_MAX = 3 * receiving.PIECE
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[TestClient]:
+    """A server that takes small logs only."""
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(bytes_max=BYTES_MAX))
+    try:
+        with TestClient(create_app(service)) as client:
+            yield client
+    finally:
+        service.close()
+
+
+def left(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "ledger.db.audits"
+    return os.listdir(folder) if folder.exists() else []
+
+
+def in_chunks(size: int) -> Iterator[bytes]:
+    """Without a Content-Length."""
+    while size:
+        chunk = b"\n" * min(size, 100_000)
+        size -= len(chunk)
+        yield chunk
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("size", "taken"), [(BYTES_MAX - 1, True), (BYTES_MAX, True), (BYTES_MAX + 1, False)])
+def test_a_log_may_have_so_many_bytes(small: TestClient, tmp_path: Path, chunked: bool, size: int, taken: bool) -> None:
+    answer = small.post("/v1/audits", content=in_chunks(size) if chunked else b"\n" * size, headers=NDJSON)
+    if taken:
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["log"]["bytes"] == size
+    else:
+        problem(answer, "body_too_large")
+        assert left(tmp_path) == []
+
+
+def test_a_log_that_does_not_fit_leaves_nothing(
+    small: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(receiving, "_take", full)
+    problem(small.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
+    assert left(tmp_path) == []
+
+
+def test_no_more_are_kept_than_there_is_room_for(small: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.audits.audits.AUDITS_MAX", 1)
+    first = small.post("/v1/audits", content=log(1), headers=NDJSON).json()
+    problem(small.post("/v1/audits", content=log(1), headers=NDJSON), "audits_full")
+    assert small.delete(f"/v1/audits/{first['id']}").status_code == 204
+    assert small.post("/v1/audits", content=log(1), headers=NDJSON).status_code == 202
+
+
+def test_a_sender_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
+    with running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port):
+        for head in (b"Content-Length: 1000000\r\n", b"Transfer-Encoding: chunked\r\n"):
+            with socket.create_connection(("127.0.0.1", port)) as sender:
+                sender.sendall(
+                    b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n" + head + b"\r\n"
+                )
+                sender.sendall(b"2710\r\n" + b"\n" * 10_000 + b"\r\n")
+                until = time.monotonic() + 10
+                while not left(tmp_path) and time.monotonic() < until:
+                    time.sleep(0.01)
+                assert [name[:9] for name in left(tmp_path)] == ["incoming-"]
+            until = time.monotonic() + 10
+            while left(tmp_path) and time.monotonic() < until:
+                time.sleep(0.01)
+            assert left(tmp_path) == []
+        assert talk(port, "GET", "/v1/audits")[2] == b'{"audits":[]}'
+
+
+@pytest.mark.parametrize(
+    ("bounds", "why"),
+    [
+        ("receiving.SECONDS_MAX = 0.3", "nothing of the log came for"),
+        ("receiving.SECONDS_MAX = 2.0; receiving.RATE_MIN = 10**12", "less than 1,000,000,000,000 bytes a second"),
+    ],
+)
+def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: str, why: str) -> None:
+    before = f"import api.audits.receiving as receiving; {bounds};"
+    with (
+        running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_process, port),
+        socket.create_connection(("127.0.0.1", port), timeout=30) as sender,
+    ):
+        sender.sendall(
+            b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\n"
+        )
+        for _byte in range(1000 if "RATE" in bounds else 1):
+            try:
+                sender.sendall(b"\n")
+                sender.settimeout(0.01)
+                answer = sender.recv(4096)
+            except TimeoutError:
+                continue
+            break
+        else:
+            sender.settimeout(30)
+            answer = sender.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert why.encode() in answer
+        assert left(tmp_path) == []

@@ -1,0 +1,186 @@
+"""Audits and the processes that run them: whatever is killed, whenever, the audit comes to the same."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from api.audits.audits import AuditSettings
+from api.audits.folder import forget_progress
+from api.service import Service
+from tests.api.asking import changed, get, submit
+from tests.api.audits.logs import PATIENCE_S, ended, every, log, send
+from tests.api.serving import running, talk
+
+pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
+
+ROWS = 400_000
+"""A log that takes a while."""
+
+
+def children_of(folder: Path) -> list[int]:
+    """The processes that audit something in this folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"api.audits.child" in words and any(word.startswith(bytes(folder)) for word in words):
+                found.append(int(process.name))
+    return found
+
+
+def gone(child: int, folder: Path) -> bool:
+    return child not in children_of(folder)
+
+
+def until(holds: Callable[[], Any]) -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while not (found := holds()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def body() -> bytes:
+    return log(ROWS)
+
+
+@pytest.fixture
+def audits(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db.audits"
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[TestClient]:
+    """A ledger that somebody told what to do with the data of the log."""
+    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as client:
+        submit(client, changed("org:acme", "storage.inputs_outputs", False))
+        yield client
+
+
+def assert_whole(client: TestClient, audit: dict[str, Any]) -> None:
+    assert (audit["state"], audit["error"]) == ("done", None)
+    assert audit["summary"]["verdicts"] == {"violation": ROWS // 2, "compliant": ROWS // 2}
+    found = every(client, audit["id"], "findings", 1000)[:3000]
+    assert [finding["line"] for finding in found] == list(range(1, 6000, 2))
+    assert audit["findings"] == ROWS // 2
+
+
+def test_an_audit_whose_process_is_killed_is_begun_again(told: TestClient, audits: Path, body: bytes) -> None:
+    id_ = send(told, body)["id"]
+    until(lambda: get(told, f"/v1/audits/{id_}")["progress"]["rows"])
+    (child,) = children_of(audits)
+    os.kill(child, signal.SIGKILL)
+    assert_whole(told, ended(told, id_))
+    assert child not in children_of(audits)
+
+
+def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits: Path, body: bytes) -> None:
+    id_ = send(told, body)["id"]
+    for _try in range(3):
+        (child,) = until(lambda: children_of(audits))
+        os.kill(child, signal.SIGKILL)
+        until(partial(gone, child, audits))
+    audit = ended(told, id_)
+    assert (audit["state"], audit["error"]["code"]) == ("failed", "audit_failed")
+    assert "ended with -9 every one of 3 times" in audit["error"]["detail"]
+
+
+def test_an_audit_that_is_deleted_is_cancelled(told: TestClient, audits: Path, body: bytes) -> None:
+    id_ = send(told, body)["id"]
+    (child,) = until(lambda: children_of(audits))
+    assert told.delete(f"/v1/audits/{id_}").status_code == 204
+    until(partial(gone, child, audits))
+    until(lambda: not os.listdir(audits))
+    # And the next has its turn.
+    assert ended(told, send(told, log(10))["id"])["state"] == "done"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_that_is_killed_loses_no_audit(tmp_path: Path, audits: Path, body: bytes, stop: int) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with running(url) as (process, port):
+        change = changed("org:acme", "storage.inputs_outputs", False)
+        assert talk(port, "POST", "/v1/events", json.dumps(change))[0] == 201
+        status, _, sent = talk(port, "POST", "/v1/audits", body, Content_Type="application/x-ndjson")
+        assert status == 202
+        id_ = json.loads(sent)["id"]
+        (child,) = until(lambda: children_of(audits))
+        process.send_signal(stop)
+        process.wait(30)
+        until(partial(gone, child, audits))
+    with TestClient(create_app(url)) as client:
+        # Said after the audit was taken, so it is not judged by it.
+        submit(client, changed("org:acme", "storage.inputs_outputs", True))
+        audit = ended(client, id_)
+        assert audit["pin"] == json.loads(sent)["pin"]
+        assert_whole(client, audit)
+
+
+def test_two_servers_of_one_ledger_audit_once(told: TestClient, tmp_path: Path, audits: Path, body: bytes) -> None:
+    id_ = send(told, body)["id"]
+    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as other:
+        most = 0
+        while get(other, f"/v1/audits/{id_}")["state"] != "done":
+            working = [child for child in children_of(audits) if worked(child) > 3]
+            most = max(most, len(working))
+            time.sleep(0.05)
+        assert most <= 1
+        assert_whole(other, get(other, f"/v1/audits/{id_}"))
+
+
+def worked(process: int) -> float:
+    """Seconds of processor time."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_ledger_that_is_another_one_is_not_judged_by(tmp_path: Path, audits: Path) -> None:
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(tmp_path / "kept"))
+    with TestClient(create_app(service)) as client:
+        submit(client, changed("org:acme", "storage.inputs_outputs", False))
+        id_ = send(client, log(10))["id"]
+        ended(client, id_)
+    service.close()
+    kept = tmp_path / "kept" / id_
+    (kept / "outcome.json").unlink()
+    (kept / "log").write_bytes(log(10))
+    forget_progress(kept)
+    other = Service.open(f"sqlite:///{tmp_path}/other.db", audits=AuditSettings(tmp_path / "kept"))
+    try:
+        with TestClient(create_app(other)) as client:
+            audit = ended(client, id_)
+            assert (audit["state"], audit["error"]["code"]) == ("failed", "ledger_changed")
+    finally:
+        other.close()
+
+
+def test_a_ledger_that_cannot_be_asked_is_waited_for(told: TestClient, tmp_path: Path, audits: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    away = tmp_path / "away"
+    away.mkdir()
+    id_ = send(told, log(10))["id"]
+    # Before the process has opened it.
+    for file in tmp_path.glob("ledger.db*"):
+        if file.is_file():
+            file.rename(away / file.name)
+    time.sleep(3)
+    assert get(told, f"/v1/audits/{id_}")["state"] in ("queued", "running")
+    for file in away.iterdir():
+        file.rename(ledger.with_name(file.name))
+    assert ended(told, id_)["state"] == "done"
