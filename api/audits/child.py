@@ -66,7 +66,9 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through `sys.stdin`: its lock, held here, would be the end of an interpreter that shuts down.
+    while os.read(0, 1):
+        pass
     os._exit(UNAVAILABLE)
 
 
