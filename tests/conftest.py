@@ -70,6 +70,13 @@ def postgres_server_url(pytestconfig: pytest.Config) -> str:
     return os.environ.get("INFORCE_TEST_POSTGRES") or pytestconfig.stash[POSTGRES_RUN].url()
 
 
+@pytest.fixture(autouse=True)
+def homeless(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a PostgreSQL ledger keeps in its user's folders (indexes, audits) goes where tests keep things."""
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / name.lower()))
+
+
 @pytest.fixture
 def postgres_url(postgres_server_url: str) -> Iterator[str]:
     """An empty PostgreSQL database of this test's own."""
