@@ -56,7 +56,9 @@ class Audits:
         self._ledger = query.ledger
         self._url = url
         self._folder = AuditFolder(
-            settings.folder or default_folder(query.ledger), round(settings.keep_hours * _HOUR_US)
+            settings.folder or default_folder(query.ledger),
+            query.ledger.origin,
+            round(settings.keep_hours * _HOUR_US),
         )
         self._runner = Runner(self._folder, url or "", self._ledger.clock.now)
         self.threads = ThreadPoolExecutor(UPLOADS_MAX, "inforce-receive")

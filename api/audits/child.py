@@ -114,8 +114,8 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> Outcome:
     head = ledger.head().position
     if head < job.position or pin_of(ledger, job.position) != job.pin:
         detail = (
-            f"the audit rests on position {job.position} of another ledger than the one that is at position {head} "
-            "now; send the log again"
+            f"the audit rests on the event at position {job.position}, and the ledger, at position {head} now, "
+            "has another one there or none: perhaps it was restored from a backup; send the log again"
         )
         return _failed(ledger, "ledger_changed", detail)
     how = job.layout()

@@ -40,11 +40,13 @@ Record = TypeVar("Record", Job, Progress, Outcome)
 
 
 class AuditFolder:
-    """`keep_us`: so long what came of an audit is kept, from when it ended."""
+    """`origin`: of the ledger whose audits these are; those of others in the same folder are left alone. `keep_us`: so
+    long what came of an audit is kept, from when it ended."""
 
-    def __init__(self, path: Path, keep_us: int) -> None:
+    def __init__(self, path: Path, origin: str, keep_us: int) -> None:
         self.path = path
         self.keep_us = keep_us
+        self._origin = origin
 
     def exists(self) -> bool:
         return self.path.is_dir()
@@ -79,18 +81,20 @@ class AuditFolder:
 
     def view(self, id_: str, now: int) -> View | None:
         """None: there is no such audit, or it has expired."""
-        if _ID.fullmatch(id_) is None:
-            return None
+        view = self._view(id_) if _ID.fullmatch(id_) is not None else None
+        return None if view is None or self._expired(view, now) else view
+
+    def _view(self, id_: str) -> View | None:
         path = self.path / id_
         job = read(path, Job)
-        if job is None:
+        if job is None or job.origin != self._origin:
             return None
         # In this order: what was running when its progress was read may have ended since, and not the other way round.
         progress = read(path, Progress)
-        outcome = read(path, Outcome)
-        if outcome is not None and now >= outcome.finished_at + self.keep_us:
-            return None
-        return View(job=job, progress=progress, outcome=outcome)
+        return View(job=job, progress=progress, outcome=read(path, Outcome))
+
+    def _expired(self, view: View, now: int) -> bool:
+        return view.outcome is not None and now >= view.outcome.finished_at + self.keep_us
 
     def views(self, now: int) -> list[View]:
         """Every audit, the newest first."""
@@ -113,7 +117,8 @@ class AuditFolder:
     def sweep(self, now: int) -> None:
         """Removes what has expired, what was deleted, and what somebody who was cut off had begun to receive."""
         for id_ in self.ids():
-            if self.view(id_, now) is None and read(self.path / id_, Job) is not None:
+            view = self._view(id_)
+            if view is not None and self._expired(view, now):
                 self.remove(id_)
         with suppress(FileNotFoundError), self._alone():
             for name in os.listdir(self.path):

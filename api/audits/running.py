@@ -68,17 +68,24 @@ class Runner:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._look.clear()
-            try:
-                self._folder.sweep(self._now())
-                job = self._next()
-                if job is not None:
-                    self._settle(job, self._child(job))
-                    continue
-            except Exception as error:
-                # A full disk, a folder that went away: it may be another time.
-                _log.error("audits cannot be run at the moment: %s", place_of(error))
-            self._look.wait(_LOOK_S)
-        self._folder.sweep(self._now())
+            if not self._turn():
+                self._look.wait(_LOOK_S)
+        # What was deleted while it was being audited.
+        self._turn()
+
+    def _turn(self) -> bool:
+        """Whether there was anything to do."""
+        try:
+            self._folder.sweep(self._now())
+            job = None if self._stop.is_set() else self._next()
+            if job is None:
+                return False
+            self._settle(job, self._child(job))
+        except Exception as error:
+            # A full disk, a folder that went away: it may be another time.
+            _log.error("audits cannot be run at the moment: %s", place_of(error))
+            return False
+        return True
 
     def _next(self) -> Job | None:
         waiting = self._folder.waiting(self._now())

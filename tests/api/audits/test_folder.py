@@ -32,7 +32,7 @@ def job(id_: str = "0" * 32, created_at: int = 5) -> Job:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> AuditFolder:
-    return AuditFolder(tmp_path / "audits", KEEP)
+    return AuditFolder(tmp_path / "audits", "x", KEEP)
 
 
 def put(folder: AuditFolder, made: Job) -> Path:
@@ -130,6 +130,17 @@ def test_one_at_a_time_has_an_audit_in_hand(folder: AuditFolder) -> None:
         pass
     with claim(path):
         pass
+
+
+def test_audits_of_another_ledger_are_left_alone(folder: AuditFolder) -> None:
+    other = AuditFolder(folder.path, "y", KEEP)
+    path = put(folder, job())
+    write(path, Outcome(finished_at=5))
+    assert (other.view(job().id, 6), other.views(6), other.waiting(6)) == (None, [], [])
+    other.sweep(5 + KEEP)
+    assert path.exists()
+    folder.sweep(5 + KEEP)
+    assert not path.exists()
 
 
 def test_a_folder_that_is_not_there_is_empty(folder: AuditFolder) -> None:

@@ -1,6 +1,7 @@
 """A log on its way in, through the real server: what is too large, cut off or too slow leaves nothing."""
 
 import errno
+import json
 import os
 import socket
 import time
@@ -126,3 +127,21 @@ def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: st
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert why.encode() in answer
         assert left(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="memory is looked up in /proc")
+def test_a_log_is_never_wholly_in_memory(tmp_path: Path) -> None:
+    size = 128 << 20
+    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
+        # What the first one brings with it is not counted.
+        assert talk(port, "POST", "/v1/audits", b"{}", Content_Type="text/csv")[0] == 202
+        before = peak(process.pid)
+        status, _, sent = talk(port, "POST", "/v1/audits", b"\n" * size, Content_Type="text/csv")
+        assert (status, json.loads(sent)["log"]["bytes"]) == (202, size)
+        assert peak(process.pid) - before < size // 4
+
+
+def peak(process: int) -> int:
+    """Its highest resident memory so far, in bytes."""
+    (line,) = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
