@@ -14,7 +14,6 @@ import mmap
 import os
 import secrets
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -37,6 +36,12 @@ from projections.audit.index.layout import (
     Texts,
 )
 from projections.pins import KnownAt, Pin
+
+try:
+    # The same sum, five times as fast: every opening of an index adds it up over all of it.
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
 
 MANIFEST: Final = "manifest.json"
 _PARTS: Final[Mapping[str, type[Any]]] = {
@@ -101,7 +106,7 @@ class Stored:
 
     def _is_sound(self, name: str) -> bool:
         array = self._map(name)
-        return zlib.crc32(array.reshape(-1).view(np.uint8).data) == int(self.body["arrays"][name]["crc32"])
+        return crc32(array.reshape(-1).view(np.uint8).data) == int(self.body["arrays"][name]["crc32"])
 
     def _map(self, name: str) -> Array:
         entry = self.body["arrays"][name]
@@ -171,7 +176,7 @@ def load(folder: Path) -> Stored | None:
         body = whole["body"]
         if whole["format"] != FORMAT:
             raise NotUsable("it is of another format")
-        if zlib.crc32(_written(body)) != whole["crc32"]:
+        if crc32(_written(body)) != whole["crc32"]:
             raise NotUsable("its manifest is not what was written")
         return Stored(folder, body)
     except (ValueError, KeyError, TypeError) as error:
@@ -190,7 +195,7 @@ def write(folder: Path, index: PolicyIndex) -> Stored:
             flat = content.reshape(-1).view(np.uint8)
             with (folder / generation / name).open("wb") as file:
                 file.write(flat.data)
-            arrays[name] = {"dtype": content.dtype.str, "shape": list(content.shape), "crc32": zlib.crc32(flat.data)}
+            arrays[name] = {"dtype": content.dtype.str, "shape": list(content.shape), "crc32": crc32(flat.data)}
         return _replace(folder, {"generation": generation, "arrays": arrays, **_rest(index)})
     except BaseException:
         shutil.rmtree(folder / generation, ignore_errors=True)
@@ -215,7 +220,7 @@ def append(stored: Stored, more: Mapping[str, Array], pin: Pin, catalogs: tuple[
         arrays[name] = {
             **entry,
             "shape": [entry["shape"][0] + len(content), *entry["shape"][1:]],
-            "crc32": zlib.crc32(flat.data, entry["crc32"]),
+            "crc32": crc32(flat.data, entry["crc32"]),
         }
     body = {"generation": stored.body["generation"], "arrays": arrays, "pin": list(pin), "known_at": stored.known_at}
     return _replace(stored.folder, body | {"catalogs": [_catalog(steps) for steps in catalogs]})
@@ -233,7 +238,7 @@ def _catalog(steps: CatalogSteps) -> dict[str, Any]:
 def _replace(folder: Path, body: Mapping[str, Any]) -> Stored:
     beside = folder / f".{MANIFEST}.{secrets.token_hex(4)}"
     try:
-        whole = {"format": FORMAT, "crc32": zlib.crc32(_written(body)), "body": body}
+        whole = {"format": FORMAT, "crc32": crc32(_written(body)), "body": body}
         beside.write_text(json.dumps(whole))
         beside.replace(folder / MANIFEST)
     finally:
