@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -89,35 +88,29 @@ async def delete_audit(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def _pages(name: str, member: str) -> Callable[[Request], Awaitable[Response]]:
-    async def page(request: Request) -> Response:
-        asks = read_query(request, AFTER_LINE, LIMIT)
-        kept = service_of(request).audits
-
-        def question() -> dict[str, Any]:
-            lines, next_after = kept.page(request.path_params["audit_id"], name, asks["after"], asks["limit"])
-            return {member: [msgspec.Raw(line) for line in lines], "next_after": next_after}
-
-        return await asked(request, question)
-
-    return page
-
-
 async def findings(request: Request) -> Response:
     """The requests that were not handled as the policy in force wanted: violations and denials, in the log's order.
 
     Each with the position of every event that decided it.
     """
-    return await _findings(request)
+    return await _page(request, FINDINGS, "findings")
 
 
 async def rejects(request: Request) -> Response:
     """The lines of the log that could not be read, each with its number and why."""
-    return await _rejects(request)
+    return await _page(request, REJECTS, "rejects")
 
 
-_findings = _pages(FINDINGS, "findings")
-_rejects = _pages(REJECTS, "rejects")
+async def _page(request: Request, name: str, member: str) -> Response:
+    asks = read_query(request, AFTER_LINE, LIMIT)
+    kept = service_of(request).audits
+
+    def question() -> dict[str, Any]:
+        lines, next_after = kept.page(request.path_params["audit_id"], name, asks["after"], asks["limit"])
+        return {member: [msgspec.Raw(line) for line in lines], "next_after": next_after}
+
+    return await asked(request, question)
+
 
 _OF_ONE = ("bad_parameter", "audit_not_found")
 
@@ -164,22 +157,19 @@ calls = [
         parameters=(AUDIT_ID,),
         problems=_OF_ONE,
     ),
-    Call(
-        method="GET",
-        path="/v1/audits/{audit_id}/findings",
-        endpoint=findings,
-        tag="audits",
-        answers=(schemas.FindingPage,),
-        parameters=(AUDIT_ID, AFTER_LINE, LIMIT),
-        problems=(*_OF_ONE, "audit_not_done"),
-    ),
-    Call(
-        method="GET",
-        path="/v1/audits/{audit_id}/rejects",
-        endpoint=rejects,
-        tag="audits",
-        answers=(schemas.RejectPage,),
-        parameters=(AUDIT_ID, AFTER_LINE, LIMIT),
-        problems=(*_OF_ONE, "audit_not_done"),
+    *(
+        Call(
+            method="GET",
+            path=f"/v1/audits/{{audit_id}}/{name}",
+            endpoint=endpoint,
+            tag="audits",
+            answers=(page,),
+            parameters=(AUDIT_ID, AFTER_LINE, LIMIT),
+            problems=(*_OF_ONE, "audit_not_done"),
+        )
+        for name, endpoint, page in (
+            ("findings", findings, schemas.FindingPage),
+            ("rejects", rejects, schemas.RejectPage),
+        )
     ),
 ]

@@ -17,7 +17,7 @@ from api.app import create_app
 from api.audits.folder import LOG, read, write
 from api.audits.jobs import Job
 from tests.api.asking import changed, get, submit
-from tests.api.audits.logs import PATIENCE_S, ended, every, log, send
+from tests.api.audits.logs import PATIENCE_S, ended, log, send
 from tests.api.serving import running, talk
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
@@ -73,8 +73,10 @@ def told(tmp_path: Path) -> Iterator[TestClient]:
 def assert_whole(client: TestClient, audit: dict[str, Any]) -> None:
     assert (audit["state"], audit["error"]) == ("done", None)
     assert audit["summary"]["verdicts"] == {"violation": ROWS // 2, "compliant": ROWS // 2}
-    found = every(client, audit["id"], "findings", 1000)[:3000]
-    assert [finding["line"] for finding in found] == list(range(1, 6000, 2))
+    for after in (0, ROWS // 2 - 1000):
+        page = get(client, f"/v1/audits/{audit['id']}/findings?after={after}&limit=1000")
+        assert [finding["line"] for finding in page["findings"]] == list(range(2 * after + 1, 2 * after + 2000, 2))
+        assert page["next_after"] == (after + 1000 if after == 0 else None)
     assert audit["findings"] == ROWS // 2
 
 
