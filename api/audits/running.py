@@ -100,6 +100,8 @@ class Runner:
             [sys.executable, "-m", "api.audits.child", str(path)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
+            # What a process that was killed at once did not take must not be tried again when the pipe is closed.
+            bufsize=0,
             stdout=subprocess.DEVNULL,
             # Ctrl-C in a terminal is for the server, which ends what it began.
             start_new_session=True,
@@ -107,7 +109,6 @@ class Runner:
             assert process.stdin is not None
             try:
                 process.stdin.write(f"{self._url}\n".encode())
-                process.stdin.flush()
                 while (code := process.poll()) is None:
                     if self._stop.is_set() or not path.exists():
                         return None

@@ -48,7 +48,7 @@ def until(holds: Callable[[], Any]) -> Any:
     end = time.monotonic() + PATIENCE_S
     while not (found := holds()):
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(0.001)
     return found
 
 
@@ -91,6 +91,7 @@ def test_an_audit_whose_process_is_killed_is_begun_again(told: TestClient, audit
 
 def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits: Path, body: bytes) -> None:
     id_ = send(told, body)["id"]
+    # At the first sight of each, so that some have not even been told their ledger.
     for _try in range(3):
         (child,) = until(lambda: children_of(audits))
         os.kill(child, signal.SIGKILL)
