@@ -11,13 +11,15 @@ import click
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from projections.audit.fields import FIELDS
+from projections.audit.layouts import layout
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query import KnownAt, Query
 from scripts import exits
 from scripts.audit_asked import Asked, asked, must_differ
+from scripts.audit_spark import AskedSpark, audit_on_spark, must_suit
 from scripts.files import progress
-from scripts.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format
+from scripts.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
 
 if TYPE_CHECKING:
     from projections.audit.reading.logs import Logs
@@ -67,6 +69,15 @@ if TYPE_CHECKING:
     "a row for each of these.",
 )
 @click.option("--explain", metavar="REQUEST_ID", help="Name the events that decided the row with this id, and no more.")
+@click.option("--engine", type=click.Choice(["local", "spark"]), default="local", help="This machine, or a cluster.")
+@click.option("--master", metavar="URL", help="Of Spark: spark://host:7077, local[*], yarn, k8s://…")
+@click.option("--spark-conf", type=Assignments(), multiple=True, metavar="KEY=VALUE", help="A setting of Spark's.")
+@click.option(
+    "--spark-index-max",
+    type=click.IntRange(min=0),
+    metavar="BYTES",
+    help="Above this, executors have slices of the policy index instead of all of it. Left out: 4 GiB.",
+)
 @database
 @output_format
 def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None, known_at: Any, **options: Any) -> int:
@@ -89,8 +100,12 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
       inforce audit requests.jsonl.gz --report report/
       inforce audit requests.jsonl.gz --explain req_00017
       inforce audit requests.jsonl.gz --what-if changes.jsonl --out otherwise.csv
+      inforce audit s3a://logs/june/ --engine spark --master spark://host:7077 --out s3a://audits/june.parquet
     """
     _need_engine()
+    must_suit(options)
+    if options["engine"] == "spark":
+        return _on_spark(db, logs, timezone, known(known_at), format_, options)
     _must_agree(options)
     how = asked(logs, timezone, options["log_format"], options["columns"], options["constants"], known(known_at))
     if options["explain"] is not None:
@@ -112,6 +127,24 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     return what_if(
         db, AskedWhatIf(changes, how.logs, once, how.known_at, files, wanted.out, wanted.findings, read), format_
     )
+
+
+def _on_spark(
+    db: str, logs: tuple[str, ...], timezone: str | None, known_at: KnownAt, format_: Format, options: dict[str, Any]
+) -> int:
+    columns, constants = unique(options["columns"], "--map"), unique(options["constants"], "--set")
+    asked = AskedSpark(
+        logs,
+        layout(columns, constants, timezone, options["log_format"]),
+        known_at,
+        options["master"],
+        unique(options["spark_conf"], "--spark-conf"),
+        options["out"],
+        options["rejects"],
+        options["max_rejects"],
+        options["spark_index_max"],
+    )
+    return audit_on_spark(db, asked, format_)
 
 
 class _Wanted(NamedTuple):

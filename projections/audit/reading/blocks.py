@@ -10,7 +10,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -49,14 +49,22 @@ class Block(NamedTuple):
     last: bool
 
 
+class BlockSource(Protocol):
+    """Iterate once. `put_back` hands the end of the last block in again, to be the beginning of the next one."""
+
+    def __iter__(self) -> Iterator[Block]: ...
+
+    def put_back(self, data: bytes, lines: int) -> None: ...
+
+
 class Blocks:
-    """Iterate once. `put_back` hands the end of the last block in again, to be the beginning of the next one.
+    """A `BlockSource` of a stream of bytes.
 
     Raises `BadRecord` where packed data is damaged or cut off: what followed is unknown.
     """
 
-    def __init__(self, hashed: Hashed, source: str, size: int) -> None:
-        self._raw = io.BufferedReader(hashed, _CHUNK)
+    def __init__(self, stream: io.RawIOBase | io.BytesIO, source: str, size: int) -> None:
+        self._raw = io.BufferedReader(stream, _CHUNK)
         self._source = source
         self._size = size
         self._kept = b""

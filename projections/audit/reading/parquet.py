@@ -45,7 +45,7 @@ def parts_of(file: BinaryIO, rows: Rows, batch_rows: int = BATCH_ROWS) -> Iterat
     """The rows of a file, in order. Raises `BadRecord` for a file that is damaged, and for columns that cannot be."""
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False)
-        columns = _Columns(parquet.schema_arrow, rows)
+        columns = Columns(parquet.schema_arrow, rows)
         first = 1
         for batch in parquet.iter_batches(batch_rows, columns=columns.read, use_threads=False):
             yield columns.part(batch, first)
@@ -69,33 +69,35 @@ def _damaged(source: str, error: Exception) -> Exception:
     return BadRecord(f"{source}: the Parquet file is damaged or cut off")
 
 
-class _Columns:
+class Columns:
     def __init__(self, schema: pa.Schema, rows: Rows) -> None:
         self._rows = rows
         self._constants = constants_of(rows)
-        self._paths: dict[str, list[str]] = {}
+        self.paths: dict[str, tuple[str, ...]] = {}
         """Field → names from the top-level column down."""
+        self.types: dict[str, pa.DataType] = {}
         if len(set(schema.names)) != len(schema.names):
             raise BadRecord(f"{rows.source}: the file has two columns of one name")
         for field in FIELDS:
             path = self._path(schema, rows.shape.column(field))
             if path is not None:
-                self._paths[field] = path
-                self._must_be(field, self._type(schema, path))
+                self.paths[field] = path
+                self.types[field] = self._type(schema, path)
+                self._must_be(field, self.types[field])
                 rows.seen.add(field)
             elif field in rows.named:
                 raise BadRecord(f"{rows.source}: the file has no column of the name given for {field}")
         if not rows.lenient:
             self._refuse_others(schema)
-        self.read = sorted({".".join(path) for path in self._paths.values()})
+        self.read = sorted({".".join(path) for path in self.paths.values()})
 
     @staticmethod
-    def _path(schema: pa.Schema, column: str) -> list[str] | None:
+    def _path(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
         if not column:
             return None
         if column in schema.names:
-            return [column]
-        path = column.split(".")
+            return (column,)
+        path = tuple(column.split("."))
         if path[0] not in schema.names:
             return None
         kind = schema.field(path[0]).type
@@ -106,7 +108,7 @@ class _Columns:
         return path if len(path) > 1 else None
 
     @staticmethod
-    def _type(schema: pa.Schema, path: list[str]) -> pa.DataType:
+    def _type(schema: pa.Schema, path: tuple[str, ...]) -> pa.DataType:
         kind = schema.field(path[0]).type
         for name in path[1:]:
             kind = kind.field(name).type
@@ -148,14 +150,18 @@ class _Columns:
             )
 
     def part(self, batch: pa.RecordBatch, first: int) -> Part:
-        said = {field: self._column(batch, path) for field, path in self._paths.items()}
-        passed = np.ones(batch.num_rows, np.bool_)
+        said = {field: self._column(batch, path) for field, path in self.paths.items()}
+        return self.part_of(said, batch.num_rows, first)
+
+    def part_of(self, said: dict[str, pa.Array], count: int, first: int) -> Part:
+        """`said`: field → what so many rows say of it. `first`: the first one's number."""
+        passed = np.ones(count, np.bool_)
         columns = []
         for field, name in zip(NAMES, REQUESTS.names, strict=True):
             kind = REQUESTS.field(name).type
             column = said.get(field)
             if column is None or pa.types.is_null(column.type):
-                made = pa.nulls(batch.num_rows, kind)
+                made = pa.nulls(count, kind)
             else:
                 made, good = self._checked(field, column)
                 passed &= good
@@ -168,14 +174,14 @@ class _Columns:
         schema = pa.schema([field.with_nullable(True) for field in REQUESTS])
         requests = pa.RecordBatch.from_arrays(columns, schema=schema)
         if passed.all():
-            lines = np.arange(first, first + batch.num_rows)
+            lines = np.arange(first, first + count)
             return Part(self._rows.source, lines, requests.cast(REQUESTS), [])
         rows = np.flatnonzero(passed)
         strict = [self._strictly(said, int(row), first) for row in np.flatnonzero(~passed)]
         return merged(self._rows.source, rows + first, requests.take(pa.array(rows)).cast(REQUESTS), strict)
 
     @staticmethod
-    def _column(batch: pa.RecordBatch, path: list[str]) -> pa.Array:
+    def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
         column = batch.column(path[0])
         for name in path[1:]:
             # With the nulls of the groups above it.

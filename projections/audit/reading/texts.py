@@ -17,7 +17,7 @@ from projections.audit.fields import FIELDS, raw_record
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.lines import LINE_BYTES_MAX, RawLine
 from projections.audit.reading import scanning
-from projections.audit.reading.blocks import Block, Blocks
+from projections.audit.reading.blocks import Block, BlockSource
 from projections.audit.reading.parts import Part, merged
 from projections.audit.reading.times import to_utc
 from projections.audit.reading.wanted import NAMES, WHO, spec_of, wanted
@@ -43,7 +43,7 @@ class Taken(NamedTuple):
 
 
 def parts_of(
-    blocks: Blocks, rows: Rows, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
+    blocks: BlockSource, rows: Rows, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
 ) -> Iterator[Part]:
     """The rows of a log, in order. `strict_bytes`: see STRICT_BYTES. Raises `BadRecord` for a header that cannot be
     right, and what `Blocks` raises."""
@@ -104,7 +104,7 @@ class _Watched:
 
 
 class _Reader:
-    def __init__(self, rows: Rows, columns: Columns | None, blocks: Blocks) -> None:
+    def __init__(self, rows: Rows, columns: Columns | None, blocks: BlockSource) -> None:
         self._rows = rows
         self._columns = columns
         self._blocks = blocks

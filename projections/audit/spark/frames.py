@@ -1,0 +1,164 @@
+"""A log as Spark's data frames: lines with where they stand, files as a whole, rows of Parquet.
+
+Spark's readers are asked for bytes and plain columns alone; what those mean is read by `tasks`, as on one machine.
+Proved by tests/audit/spark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import pyarrow as pa
+
+from projections.audit.lines import RawLine
+from projections.audit.reading.parquet import Columns
+from projections.audit.records import LogFormat, Rows, is_json
+from projections.audit.spark.hadoop import path_of
+from projections.audit.spark.inputs import Input, norm, of_spark
+from projections.audit.spark.tasks import File, Logs, Paths, Stretch
+
+_SPECIAL: Final = re.compile(r"([\\*?\[\]{}])")
+_QUOTES: Final = "length(value) - length(replace(value, '\"', ''))"
+_SAYS: Final = "CASE WHEN trim(BOTH ' \\t\\r\\u000B\\f' FROM value) <> '' THEN value END"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+def lines_of(spark: Any, found: Sequence[Input]) -> Any:
+    """(path, start, value) of every line of texts: where a stretch is read by one task, it is in order."""
+    frame = spark.read.option("lineSep", "\n").option("recursiveFileLookup", "true")
+    frame = frame.text([_escaped(one.path) for one in found])
+    return frame.selectExpr("_metadata.file_path AS path", "_metadata.file_block_start AS start", "value")
+
+
+def whole_of(spark: Any, found: Sequence[Input]) -> Any:
+    """(path, content) of every file."""
+    return files_of(spark, *(one.path for one in found))
+
+
+def files_of(spark: Any, *names: str) -> Any:
+    """(path, content) of files, or of those in folders."""
+    frame = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    frame = frame.load([_escaped(path_of(name)) for name in names])
+    return frame.selectExpr("_metadata.file_path AS path", "content")
+
+
+def logs_of(found: Sequence[Input], log_format: LogFormat | None = None) -> Logs:
+    """Of files that are not cut."""
+    return {norm(one.path): File(one.file.name, one.file.shape, log_format, {}) for one in found}
+
+
+def rows_of(spark: Any, found: Sequence[Input]) -> Iterator[tuple[Any, Logs, pa.Schema, Paths]]:
+    """Of files with the same columns each: (path, start: a row's place in its file, and as many columns as there are
+    paths); which logs these are; the files' schema; the wanted columns, from the top one down.
+
+    Raises `BadRecord` for columns that cannot be."""
+    by_schema = sorted(found, key=lambda one: str(one.schema))
+    for _, group in groupby(by_schema, key=lambda one: str(one.schema)):
+        files = list(group)
+        schema = files[0].schema
+        assert schema is not None
+        wanted = {path for one in files for path in Columns(schema, Rows(one.file.name, one.file.shape)).paths.values()}
+        paths = sorted(path for path in wanted if not pa.types.is_null(_type(schema, path)))
+        frame = spark.read.schema(_read(schema, paths)).option("recursiveFileLookup", "true")
+        frame = frame.parquet(*[_escaped(one.path) for one in files])
+        own = [f"{'.'.join(_quoted(name) for name in path)} AS column{number}" for number, path in enumerate(paths)]
+        frame = frame.selectExpr("_metadata.file_path AS path", "_metadata.row_index AS start", *own)
+        yield frame, logs_of(files), schema, paths
+
+
+def _type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
+    kind = schema.field(path[0]).type
+    for name in path[1:]:
+        kind = kind.field(name).type
+    return kind
+
+
+def _read(schema: pa.Schema, paths: Paths) -> Any:
+    """The wanted columns, and no more, as Spark has to be asked for them."""
+    from pyspark.sql.types import StructField, StructType
+
+    fields = []
+    for name, of_top in groupby(paths, key=lambda path: path[0]):
+        below = [path[1:] for path in of_top]
+        if below == [()]:
+            fields.append(StructField(name, _spark_type(schema.field(name).type)))
+        else:
+            fields.append(StructField(name, _read(pa.schema(list(schema.field(name).type)), below)))
+    return StructType(fields)
+
+
+def _spark_type(kind: pa.DataType) -> Any:
+    """How Spark reads a column that `Columns` allows."""
+    from pyspark.sql import types
+
+    of = pa.types
+    value = kind.value_type if of.is_dictionary(kind) else kind
+    if of.is_boolean(value):
+        return types.BooleanType()
+    if of.is_integer(value):
+        signed = {1: types.ByteType, 2: types.ShortType, 4: types.IntegerType, 8: types.LongType}
+        unsigned = {1: types.ShortType, 2: types.IntegerType, 4: types.LongType}
+        width = value.bit_width // 8
+        if of.is_signed_integer(value):
+            return signed[width]()
+        return types.DecimalType(20, 0) if width == 8 else unsigned[width]()
+    if of.is_timestamp(value):
+        if value.unit == "ns":
+            # As whole numbers: Spark has no such type.
+            return types.LongType()
+        return types.TimestampNTZType() if value.tz is None else types.TimestampType()
+    is_bytes = of.is_binary(value) or of.is_large_binary(value)
+    return types.BinaryType() if is_bytes else types.StringType()
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
+
+
+def _escaped(path: str) -> str:
+    """Spark takes every path for a pattern."""
+    return _SPECIAL.sub(r"\\\1", path)
+
+
+def stretches(lines: Any, found: Sequence[Input], log_format: LogFormat | None) -> tuple[Logs, set[str]]:
+    """(the logs, of which these are to be read as a whole): from one pass over the lines.
+
+    A file that Spark cuts is cut at line ends, so the number of a line is told by how many are before its stretch. In
+    a CSV file a row is a line unless a quote is left open in it: then the file cannot be cut.
+    """
+    from pyspark.sql import functions
+
+    rows = (
+        lines.groupBy("path", "start")
+        .agg(
+            functions.expr("count(*)").alias("lines"),
+            functions.expr(f"max(({_QUOTES}) % 2) = 1").alias("open"),
+            functions.expr(f"cast(first({_SAYS}, true) AS binary)").alias("header"),
+        )
+        .orderBy("path", "start")
+        .collect()
+    )
+    by_path = {norm(one.path): one.file for one in found}
+    logs: Logs = {}
+    whole: set[str] = set()
+    for path, of_path in groupby(rows, key=lambda row: row.path):
+        file = by_path[of_spark(path)]
+        first, header, is_open, cut = 1, b"", False, {}
+        for row in of_path:
+            cut[row.start] = Stretch(first, header)
+            first += row.lines
+            is_open = is_open or row.open
+            if not header and row.header is not None:
+                header = bytes(row.header)
+                if row.start == 0:
+                    header = header.removeprefix(_BYTE_ORDER_MARK)
+        form = log_format or ("jsonl" if is_json(RawLine(1, header)) else "csv")
+        if form == "jsonl":
+            cut = {at: one._replace(header=b"") for at, one in cut.items()}
+        elif is_open:
+            whole.add(of_spark(path))
+        logs[of_spark(path)] = File(file.name, file.shape, form, cut)
+    return logs, whole

@@ -1,0 +1,93 @@
+"""The files of a log, each told apart by its first bytes, as on one machine.
+
+A name without a scheme is a file, folder or pattern of this machine, which must be where executors see it, too; one
+with a scheme (`s3a://…`, `hdfs://…`) is listed through Hadoop. Proved by tests/audit/spark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ledger.errors import BadRecord
+from projections.audit.fields import Shape
+from projections.audit.reading.blocks import GZIP, ZSTD
+from projections.audit.reading.files import STDIN, LogFile, log_files, of_path
+from projections.audit.reading.parquet import MAGIC
+from projections.audit.spark.hadoop import Hadoop, has_scheme, path_of
+
+Way = Literal["parquet", "lines", "whole"]
+_PACKED_BY_NAME: Final = (".gz", ".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
+"""Hadoop unpacks by a name's end alone."""
+
+
+class Input(NamedTuple):
+    """`path`: as Hadoop has it. `way`: Parquet; texts that Spark cuts into stretches of lines, and unpacks where its
+    packing is gzip and its name says so; texts that one task reads as a whole. `schema`: of Parquet."""
+
+    path: str
+    file: LogFile
+    way: Way
+    schema: pa.Schema | None = None
+
+
+def inputs(hadoop: Hadoop, names: Sequence[str], shape: Shape) -> list[Input]:
+    """Raises `BadRecord` where a name stands for no log, or a file is damaged so that it shows here."""
+    found: list[Input] = []
+    for name in names:
+        if name == STDIN:
+            raise BadRecord("a cluster cannot read this machine's standard input; name files")
+        if has_scheme(name):
+            listed = [LogFile(path, size, of_path(path, shape)) for path, size in hadoop.listed(name)]
+            if not listed:
+                raise BadRecord(f"{name}: no log is there")
+        else:
+            listed = log_files([name], shape)
+        found += [_input(hadoop, file) for file in listed]
+    if len({norm(one.path) for one in found}) != len(found):
+        raise BadRecord("a log is named twice, and its rows would count twice")
+    for one in found:
+        one.file.shape.checked_constants()
+    return found
+
+
+def _input(hadoop: Hadoop, file: LogFile) -> Input:
+    path = path_of(file.name)
+    if not hadoop.exists(path):
+        raise BadRecord(f"{file.name}: there is no such file")
+    with hadoop.reading(path) as stream:
+        begins = stream.peek(4)[:4]
+        if begins == MAGIC:
+            return Input(path, file, "parquet", _schema(stream, file.name))
+    packed = file.name.endswith(_PACKED_BY_NAME)
+    if begins[: len(GZIP)] == GZIP:
+        return Input(path, file, "lines" if file.name.endswith(".gz") else "whole")
+    return Input(path, file, "whole" if packed or begins == ZSTD else "lines")
+
+
+def _schema(stream: object, name: str) -> pa.Schema:
+    """What the file's columns are. INT96 is of Spark's own microseconds there, not of nanoseconds."""
+    try:
+        parquet = pq.ParquetFile(stream, pre_buffer=False)
+    except (pa.ArrowException, OSError):
+        raise BadRecord(f"{name}: the Parquet file is damaged or cut off") from None
+    columns = (parquet.schema.column(number) for number in range(len(parquet.schema)))
+    old = {column.path for column in columns if column.physical_type == "INT96"}
+    schema = parquet.schema_arrow
+    fields = [field.with_type(pa.timestamp("us")) if field.name in old else field for field in schema]
+    return pa.schema(fields)
+
+
+def of_spark(path: str) -> str:
+    """A path of `_metadata`, which is escaped, to be compared with `norm`."""
+    return norm(unquote(path))
+
+
+def norm(path: str) -> str:
+    """With one slash where some say three."""
+    return re.sub(r"^file:/+", "file:/", path)

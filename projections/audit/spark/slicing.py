@@ -1,0 +1,271 @@
+"""A policy index cut by subjects, so that a part of a cluster holds a part of it: pure.
+
+What a row's decision looks at (`projections.scope`, `projections.check`) is everything that is reached over links from
+the first subject that it names; its model; and of a project that it names besides, where that project's links lead to,
+but no settings at the end: they would have to be those of the same subject. So a slice of some subjects holds them and
+all that can ever be reached from them, on both axes, every model, and of every other project the links alone. Texts and
+the events' instants belong to no subject: `shared_of`. Proved by tests/audit/spark/test_slicing.py.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from projections.audit.index.hashing import hash_ids
+from projections.audit.index.layout import (
+    ACCOUNT,
+    KEY,
+    MODEL,
+    ORG,
+    OWNER_CODE,
+    PROJECT,
+    CatalogSteps,
+    Int64s,
+    Links,
+    Models,
+    Policies,
+    PolicyIndex,
+    Said,
+    Slices,
+    Subjects,
+)
+from projections.audit.index.slots import hashes_of, slots_for
+from projections.audit.kernel.rows import text_column
+
+FIRST_NAMED: Final = (("key_id", KEY), ("project_id", PROJECT), ("org_id", ORG), ("account_id", ACCOUNT))
+"""In the order in which `projections.scope` begins with them."""
+_PARTS: Final[Mapping[str, type[Any]]] = {
+    "subjects": Subjects,
+    "slices": Slices,
+    "links": Links,
+    "policies": Policies,
+    "models": Models,
+    "said": Said,
+}
+Bools = NDArray[np.bool_]
+
+
+def size_of(index: PolicyIndex) -> int:
+    """Bytes of what is cut; the rest is shared."""
+    return sum(
+        int(getattr(getattr(index, part), field.name).nbytes)
+        for part, type_ in _PARTS.items()
+        for field in fields(type_)
+    )
+
+
+def slice_of(index: PolicyIndex, number: int, count: int) -> PolicyIndex:
+    """Slice `number` of `count`: of the subjects whose hash modulo `count` is that. It decides every row of which
+    `numbers_of` says so as the whole index does."""
+    subjects = index.subjects
+    hashes = hashes_of(subjects.kinds, subjects.reference_offsets, subjects.references)
+    whole = _reached(index, hashes % np.uint64(count) == number) | (subjects.kinds == MODEL)
+    return _cut(index, whole, whole | _reached(index, subjects.kinds == PROJECT))
+
+
+def numbers_of(requests: pa.RecordBatch, count: int) -> NDArray[np.int32]:
+    """By row of REQUESTS: the slice that decides it."""
+    found = np.full(requests.num_rows, -1, np.int32)
+    for name, kind in FIRST_NAMED:
+        column = text_column(requests.column(name))
+        rows = np.flatnonzero((found < 0) & column.valid)
+        offsets = column.offsets.astype(np.int64)
+        kinds = np.full(len(rows), kind, np.uint8)
+        hashes = hash_ids(kinds, column.bytes, offsets[rows], offsets[rows + 1] - offsets[rows])
+        found[rows] = (hashes % np.uint64(count)).astype(np.int32)
+    return found
+
+
+def _reached(index: PolicyIndex, begin: Bools) -> Bools:
+    """The subjects of `begin` and all that their links lead to at any time."""
+    reached, defaults = begin.copy(), _defaults(index)
+    # Also those of whom nothing was said may be owned by somebody.
+    reached[defaults[defaults >= 0]] = True
+    front = np.flatnonzero(reached)
+    while len(front):
+        slices = index.slices
+        later = slices.later[front]
+        later = later[later >= 0]
+        targets = np.concatenate(
+            [
+                index.links.target[_rows(slices.link_start[front], slices.link_count[front])],
+                index.links.target[_rows(slices.later_link_start[later], slices.later_link_count[later])],
+            ]
+        )
+        targets = np.unique(targets[targets >= 0])
+        front = targets[~reached[targets]]
+        reached[front] = True
+    return reached
+
+
+def _defaults(index: PolicyIndex) -> NDArray[np.int32]:
+    """What those are owned by or attached to of whom nothing was said."""
+    found = []
+    for steps in _catalogs(index):
+        defined = steps.position[:, OWNER_CODE:] > 0
+        found += [steps.default[:, OWNER_CODE:][defined], steps.protective[:, OWNER_CODE:][defined]]
+    return np.concatenate(found)
+
+
+def _catalogs(index: PolicyIndex) -> tuple[CatalogSteps, CatalogSteps]:
+    return index.catalog, index.later_catalog
+
+
+def _rows(start: NDArray[Any], count: NDArray[Any]) -> Int64s:
+    """The rows of all slices, one behind the other."""
+    counts = count.astype(np.int64)
+    ends = np.cumsum(counts)
+    rows: Int64s = np.arange(counts.sum()) + np.repeat(start.astype(np.int64) - (ends - counts), counts)
+    return rows
+
+
+def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
+    """`kept`: the subjects that stay; `whole`: those of them with their settings."""
+    codes = np.flatnonzero(kept)
+    code_of = np.full(len(kept) + 1, -1, np.int32)
+    code_of[codes] = np.arange(len(codes), dtype=np.int32)
+    subjects, slices = index.subjects, index.slices
+    offsets = subjects.reference_offsets
+    lengths = offsets[codes + 1] - offsets[codes]
+    references = subjects.references[_rows(offsets[codes], lengths)]
+    new_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    kinds = np.ascontiguousarray(subjects.kinds[codes])
+    cut_subjects = Subjects(kinds, new_offsets, references, slots_for(kinds, new_offsets, references))
+
+    with_settings = whole[codes]
+    laters = np.flatnonzero(slices.later[codes] >= 0)
+    later_rows = slices.later[codes[laters]]
+    later = np.full(len(codes), -1, np.int32)
+    later[laters] = np.arange(len(laters), dtype=np.int32)
+    says = np.flatnonzero(slices.said_of[codes] >= 0)
+    said_rows = slices.said_of[codes[says]]
+    said_of = np.full(len(codes), -1, np.int32)
+    said_of[says] = np.arange(len(says), dtype=np.int32)
+
+    links = _Table(slices.link_start[codes], slices.link_count[codes])
+    later_links = _Table(slices.later_link_start[later_rows], slices.later_link_count[later_rows], links.count)
+    link_rows = np.concatenate([links.rows, later_links.rows])
+    of_models = kinds == MODEL
+    states = _States(slices.state_start[codes], slices.state_count[codes] * with_settings, of_models, (0, 0))
+    later_states = _States(
+        slices.later_state_start[later_rows],
+        slices.later_state_count[later_rows] * with_settings[laters],
+        of_models[laters],
+        states.counts,
+    )
+    policy_rows, model_rows = (
+        np.concatenate([one, other]) for one, other in zip(states.rows, later_states.rows, strict=True)
+    )
+    said = _Table(index.said.start[said_rows], index.said.count[said_rows])
+    targets = index.links.target[link_rows]
+    return PolicyIndex(
+        pin=index.pin,
+        known_at=index.known_at,
+        subjects=cut_subjects,
+        slices=Slices(
+            links.start,
+            links.lengths,
+            states.start,
+            states.lengths,
+            later,
+            said_of,
+            later_links.start,
+            later_links.lengths,
+            later_states.start,
+            later_states.lengths,
+        ),
+        links=Links(
+            index.links.at[link_rows],
+            np.where(targets >= 0, code_of[targets], targets).astype(np.int32),
+            index.links.position[link_rows],
+        ),
+        policies=_taken(index.policies, policy_rows),
+        models=_taken(index.models, model_rows),
+        catalog=_recoded(index.catalog, code_of),
+        later_catalog=_recoded(index.later_catalog, code_of),
+        texts=index.texts,
+        said=_taken_said(index.said, said),
+        since=index.since,
+    )
+
+
+class _Table:
+    """Slices laid one behind the other, from `first` on."""
+
+    def __init__(self, start: NDArray[Any], lengths: NDArray[Any], first: int = 0) -> None:
+        self.rows = _rows(start, lengths)
+        self.lengths = lengths.astype(np.uint32)
+        ends = np.cumsum(lengths.astype(np.int64))
+        self.start = (first + ends - lengths).astype(np.uint32)
+        self.count = first + len(self.rows)
+
+
+class _States:
+    """The same of settings, which lie in one table of models and in another of everybody else."""
+
+    def __init__(self, start: NDArray[Any], lengths: NDArray[Any], of_models: Bools, first: tuple[int, int]) -> None:
+        self.lengths = lengths.astype(np.uint32)
+        self.start = np.zeros(len(start), np.uint32)
+        tables = []
+        for of, begin in ((~of_models, first[0]), (of_models, first[1])):
+            table = _Table(start[of], lengths[of], begin)
+            self.start[of] = table.start
+            tables.append(table)
+        self.rows = tuple(table.rows for table in tables)
+        self.counts = (tables[0].count, tables[1].count)
+
+
+def _taken(table: Any, rows: Int64s) -> Any:
+    return type(table)(*(getattr(table, field.name)[rows] for field in fields(table)))
+
+
+def _taken_said(said: Said, table: _Table) -> Said:
+    columns = [getattr(said, field.name)[table.rows] for field in fields(said)[2:]]
+    return Said(table.start, table.lengths, *columns)
+
+
+def _recoded(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
+    columns = []
+    for values in (steps.default, steps.protective):
+        new = values.copy()
+        links = new[:, OWNER_CODE:]
+        new[:, OWNER_CODE:] = np.where((links >= 0) & (steps.position[:, OWNER_CODE:] > 0), code_of[links], links)
+        columns.append(new)
+    return CatalogSteps(steps.at, steps.position, steps.kinds, *columns)
+
+
+def packed(index: PolicyIndex) -> bytes:
+    """What is cut of an index, in one piece."""
+    arrays = {
+        f"{part}.{field.name}": getattr(getattr(index, part), field.name)
+        for part, type_ in _PARTS.items()
+        for field in fields(type_)
+    }
+    for name, steps in zip(("catalog", "later_catalog"), _catalogs(index), strict=True):
+        arrays |= {f"{name}.{field.name}": getattr(steps, field.name) for field in fields(CatalogSteps)}
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def unpacked(content: Any, shared: PolicyIndex) -> PolicyIndex:
+    """`content`: bytes, or a buffer of them; `shared`: an index with the same texts and instants."""
+    with np.load(io.BytesIO(content)) as arrays:
+        parts = {
+            part: type_(*(arrays[f"{part}.{field.name}"] for field in fields(type_)))
+            for part, type_ in {**_PARTS, "catalog": CatalogSteps, "later_catalog": CatalogSteps}.items()
+        }
+    return PolicyIndex(pin=shared.pin, known_at=shared.known_at, texts=shared.texts, since=shared.since, **parts)
+
+
+def shared_of(index: PolicyIndex) -> PolicyIndex:
+    """The index without any subject: what all of its slices share."""
+    none = np.zeros(len(index.subjects), np.bool_)
+    return _cut(index, none, none)

@@ -1,0 +1,308 @@
+"""What Spark's Python workers do: batches of a log's lines or rows to verdicts and rejects.
+
+Reading is `projections.audit.reading`'s, deciding the kernel's; here is only what tells them where a batch stands in
+its file. An index is opened once in a process, under its name, and used by every task that comes to it later.
+Proved by tests/audit/spark.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, groupby, pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark import AccumulatorParam
+
+from ledger.errors import InforceError
+from projections.audit.columns import REQUESTS, VERDICTS
+from projections.audit.fields import Shape
+from projections.audit.index import files
+from projections.audit.index.layout import PolicyIndex
+from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.rows import ROWS_MAX
+from projections.audit.kernel.starting import Starting
+from projections.audit.reading import texts
+from projections.audit.reading.blocks import Block, Blocks
+from projections.audit.reading.parquet import Columns
+from projections.audit.reading.parts import Part
+from projections.audit.records import LogFormat, Rows
+from projections.audit.spark.inputs import of_spark
+from projections.audit.spark.slicing import numbers_of, unpacked
+from projections.audit.writing import OUT
+
+SOURCE, LINE, FAULT, SLICE = "source", "line", "reason", "slice"
+_WHERE: Final = [pa.field(SOURCE, pa.string()), pa.field(LINE, pa.int64()), pa.field(FAULT, pa.string())]
+DECIDED: Final = pa.schema([*_WHERE, *(field.with_nullable(True) for field in list(OUT)[2:])])
+"""A verdict, or where `reason` is not null a reject, whose other columns are null."""
+READ: Final = pa.schema([*_WHERE, pa.field(SLICE, pa.int32()), *(field.with_nullable(True) for field in REQUESTS)])
+"""A request and which slice decides it, or a reject."""
+BLOCK_BYTES: Final = 1 << 23
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+Batches = Iterable[pa.RecordBatch]
+
+
+class Stretch(NamedTuple):
+    """The lines of a file from one place on. `first`: the first one's number; `header`: what a CSV file begins with."""
+
+    first: int
+    header: bytes
+
+
+class File(NamedTuple):
+    """What a task has to know of a log: `stretches` by the place (bytes) where they begin."""
+
+    name: str
+    shape: Shape
+    log_format: LogFormat | None
+    stretches: dict[int, Stretch]
+
+
+Logs = dict[str, File]
+"""By their paths, as `inputs.norm` has them."""
+Paths = list[tuple[str, ...]]
+"""Of columns, from the top one down."""
+Seen = Callable[[Rows], None]
+"""Told of a log's rows once they are read."""
+Read = Callable[[Batches, Seen], Iterator[Part]]
+Task = Callable[[Batches], Iterator[pa.RecordBatch]]
+
+
+class Named(AccumulatorParam[set[tuple[str, str]]]):
+    """The (log, field) of which a line has had the column that was named for the field. A task that is run twice adds
+    the same."""
+
+    def zero(self, value: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        return set()
+
+    def addInPlace(self, value1: set[tuple[str, str]], value2: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        return value1 | value2
+
+
+def read_lines(logs: Logs) -> Read:
+    """Of batches of (path, start, value: bytes without the newline), a file's stretch in its order."""
+
+    def parts(batches: Batches, seen: Seen) -> Iterator[Part]:
+        runs = chain.from_iterable(_runs(batch, 0) for batch in batches)
+        for (path, start), found in groupby(runs, key=lambda run: run[:2]):
+            log = logs[of_spark(path)]
+            stretch, rows = log.stretches[start], Rows(log.name, log.shape)
+            blocks = _Blocks((batch.column("value") for *_, batch in found), stretch, start == 0)
+            yield from texts.parts_of(blocks, rows, log.log_format)
+            seen(rows)
+
+    return parts
+
+
+def read_whole(logs: Logs) -> Read:
+    """Of batches of (path, content: a whole file's bytes)."""
+
+    def parts(batches: Batches, seen: Seen) -> Iterator[Part]:
+        for batch in batches:
+            for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
+                log = logs[of_spark(path)]
+                rows = Rows(log.name, log.shape)
+                stream = io.BytesIO(content.as_py())
+                yield from texts.parts_of(Blocks(stream, log.name, BLOCK_BYTES), rows, log.log_format)
+                seen(rows)
+
+    return parts
+
+
+def read_rows(logs: Logs, schema: pa.Schema, paths: Paths) -> Read:
+    """Of batches of (path, start: a row's place in its file from 0 on, and the columns at `paths` of files with that
+    schema)."""
+
+    def parts(batches: Batches, _seen: Seen) -> Iterator[Part]:
+        readers: dict[str, Columns] = {}
+        for batch in batches:
+            # A task may have left out nothing, but may begin anywhere.
+            for path, first, run in _runs(batch, 1):
+                log = logs[of_spark(path)]
+                if path not in readers:
+                    readers[path] = Columns(schema, Rows(log.name, log.shape))
+                reader = readers[path]
+                said = {
+                    field: _typed(run.column(2 + paths.index(at)), reader.types[field])
+                    if at in paths
+                    else pa.nulls(run.num_rows)
+                    for field, at in reader.paths.items()
+                }
+                yield reader.part_of(said, run.num_rows, first + 1)
+
+    return parts
+
+
+def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """As the file has it, where Spark has it otherwise."""
+    if pa.types.is_timestamp(kind):
+        if pa.types.is_integer(column.type):
+            return column.view(kind)
+        # Of an instant and of a local time these are the same numbers.
+        return column.view(pa.timestamp(column.type.unit, kind.tz))
+    return column.cast(kind) if pa.types.is_decimal(column.type) else column
+
+
+def _runs(batch: pa.RecordBatch, step: int) -> Iterator[tuple[str, int, pa.RecordBatch]]:
+    """(path, start, rows) of rows that follow each other: of one path, and of starts that rise by `step`."""
+    if not batch.num_rows:
+        return
+    codes = batch.column("path").dictionary_encode().indices.to_numpy()
+    starts = batch.column("start").to_numpy()
+    cuts = np.flatnonzero((np.diff(codes) != 0) | (np.diff(starts) != step)) + 1
+    for begin, end in pairwise([0, *cuts.tolist(), batch.num_rows]):
+        yield batch.column("path")[begin].as_py(), int(starts[begin]), batch.slice(begin, end - begin)
+
+
+class _Blocks:
+    """A `BlockSource` of columns of lines."""
+
+    def __init__(self, columns: Iterator[pa.Array], stretch: Stretch, begins: bool) -> None:
+        self._columns = columns
+        self._next = stretch.first
+        self._kept = b""
+        self._header = stretch.header
+        self._begins = begins
+
+    def put_back(self, data: bytes, lines: int) -> None:
+        self._kept = data + self._kept
+        self._next -= lines
+
+    def __iter__(self) -> Iterator[Block]:
+        if self._header:
+            # Of another stretch: it stands before this one's first line, which keeps its number.
+            yield Block(self._next - 1, self._header + b"\n", False)
+        for last, data in _with_last(self._data()):
+            whole = self._kept + data
+            self._kept = b""
+            first = self._next
+            self._next += whole.count(b"\n")
+            yield Block(first, whole, last)
+        while self._kept:
+            whole, self._kept = self._kept, b""
+            first = self._next
+            self._next += whole.count(b"\n")
+            yield Block(first, whole, True)
+
+    def _data(self) -> Iterator[bytes]:
+        begins = self._begins
+        for column in self._columns:
+            data = b"\n".join(column.to_pylist()) + b"\n"
+            if begins:
+                data, begins = data.removeprefix(_BYTE_ORDER_MARK), False
+            yield data
+
+
+def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
+    before: bytes | None = None
+    for item in items:
+        if before is not None:
+            yield False, before
+        before = item
+    if before is not None:
+        yield True, before
+
+
+def decided(read: Read, index: str, named: Any) -> Task:
+    """DECIDED of a log's batches. `index`: the name under which the archive of one was sent; `named`: an accumulator
+    of `Named`."""
+
+    def decide(batches: Batches) -> Iterator[pa.RecordBatch]:
+        kernel = _sent(index).kernel
+        for part in _said(read(batches, _adding(named))):
+            yield from _rejects(part, DECIDED)
+            for start in range(0, len(part.lines), ROWS_MAX):
+                rows = part.requests.slice(start, ROWS_MAX)
+                yield _verdicts(part.source, part.lines[start : start + ROWS_MAX], kernel.decided(rows).verdicts)
+
+    return decide
+
+
+def requests(read: Read, slices: int, named: Any) -> Task:
+    """READ of a log's batches."""
+
+    def found(batches: Batches) -> Iterator[pa.RecordBatch]:
+        for part in _said(read(batches, _adding(named))):
+            yield from _rejects(part, READ)
+            if len(part.lines):
+                where = [pa.repeat(pa.scalar(part.source), len(part.lines)), pa.array(part.lines, pa.int64())]
+                where += [pa.nulls(len(part.lines), pa.string()), pa.array(numbers_of(part.requests, slices))]
+                yield pa.RecordBatch.from_arrays([*where, *part.requests.columns], schema=READ)
+
+    return found
+
+
+def decided_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
+    """DECIDED of READ requests and the one slice that decides them. `index`: of the archive of what slices share."""
+
+    def decide(rows: pa.Table, slices: pa.Table) -> pa.Table:
+        if not rows.num_rows:
+            return DECIDED.empty_table()
+        part = unpacked(slices.column("content")[0].as_buffer(), _sent(index).whole)
+        kernel = Starting(lambda engine: Kernel(part, engine))
+        found = []
+        for batch in rows.combine_chunks().to_batches(ROWS_MAX):
+            asked = batch.select(REQUESTS.names).cast(REQUESTS)
+            found.append(_verdicts(batch.column(SOURCE), batch.column(LINE), kernel.decided(asked).verdicts))
+        return pa.Table.from_batches(found)
+
+    return decide
+
+
+def _adding(named: Any) -> Seen:
+    return lambda rows: named.add({(rows.source, field) for field in rows.seen})
+
+
+class _Index(NamedTuple):
+    whole: PolicyIndex
+    kernel: Starting
+
+
+_sent_before: dict[str, _Index] = {}
+"""Of this process, which lives for many tasks."""
+
+
+def _sent(name: str) -> _Index:
+    if name not in _sent_before:
+        from pyspark import SparkFiles
+
+        stored = files.load(Path(SparkFiles.get(name)) / "index")
+        if stored is None:
+            raise FileNotFoundError("the policy index has not come to this executor")
+        stored.verify()
+        index = stored.index()
+        _sent_before.clear()
+        _sent_before[name] = _Index(index, Starting(lambda engine: Kernel(index, engine)))
+    return _sent_before[name]
+
+
+class Refused(Exception):
+    """A log that is none: begins with MARK and says why in one line."""
+
+
+MARK: Final = "inforce refuses: "
+
+
+def _said(parts: Iterator[Part]) -> Iterator[Part]:
+    try:
+        yield from parts
+    except InforceError as error:
+        raise Refused(f"{MARK}{error}") from None
+
+
+def _rejects(part: Part, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    if part.faults:
+        rows = [{SOURCE: fault.source, LINE: fault.line, FAULT: fault.fault} for fault in part.faults]
+        yield pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _verdicts(source: Any, lines: Any, verdicts: pa.RecordBatch) -> pa.RecordBatch:
+    rows = verdicts.num_rows
+    where = [pa.repeat(pa.scalar(source), rows) if isinstance(source, str) else source]
+    where += [lines if isinstance(lines, pa.Array) else pa.array(lines, pa.int64()), pa.nulls(rows, pa.string())]
+    columns = [verdicts.column(name).cast(DECIDED.field(name).type) for name in VERDICTS.names]
+    return pa.RecordBatch.from_arrays([*where, *columns], schema=DECIDED)

@@ -1,0 +1,144 @@
+"""`audit --engine spark`: the same question to a cluster, which reads the log and writes the verdicts itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, Final, NamedTuple
+
+import click
+
+from ledger.opening import open_ledger
+from projections.audit.layouts import Layout
+from projections.audit.summary import Summary, pin_json
+from projections.pins import KnownAt
+from scripts import exits
+from scripts.files import progress
+from scripts.options import Format
+from scripts.output import encode
+
+MARK: Final = "_inforce.json"
+"""In a folder of verdicts or rejects: what they rest on, written last. A folder without it is not a whole result."""
+_ALONE: Final = {"findings": "--findings", "report": "--report", "changes": "--what-if", "explain": "--explain"}
+_OWN: Final = {"master": "--master", "spark_conf": "--spark-conf", "spark_index_max": "--spark-index-max"}
+_EVERY_S: Final = 0.5
+
+
+class AskedSpark(NamedTuple):
+    """As `inforce audit` is asked. `index_max`: bytes of an index above which executors have slices of it."""
+
+    logs: tuple[str, ...]
+    layout: Layout
+    known_at: KnownAt
+    master: str
+    configuration: Mapping[str, str]
+    out: str | None
+    rejects: str | None
+    max_rejects: int | None
+    index_max: int | None
+
+
+def must_suit(options: Mapping[str, Any]) -> None:
+    """Raises `click.UsageError` where an option is of the other engine."""
+    if options["engine"] != "spark":
+        for name, option in _OWN.items():
+            if options[name] not in (None, ()):
+                raise click.UsageError(f"{option} is of --engine spark, which was not asked for")
+        return
+    for name, option in _ALONE.items():
+        if options[name] not in (None, 0):
+            raise click.UsageError(f"{option} is answered on one machine; leave out --engine spark")
+    if options["master"] is None:
+        raise click.UsageError("--engine spark needs --master, as in spark://host:7077 or local[*]")
+    if "-" in (options["out"], options["rejects"]):
+        raise click.UsageError("a cluster writes folders of files; name one")
+    folders = [os.path.normpath(name) for name in (options["out"], options["rejects"]) if name is not None]
+    if len(set(folders)) != len(folders):
+        raise click.UsageError("--out and --rejects must be different folders")
+
+
+def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
+    """Raises `BadInput`, and `LedgerUnavailable` also where the cluster cannot be had."""
+    from projections.audit.index.pinning import pin_of
+    from projections.audit.index.store import open_index
+    from projections.audit.spark.run import Decided, write
+    from projections.audit.spark.session import session
+    from scripts.audit_shown import show_summary
+
+    rejects = asked.rejects or (None if asked.out is None else f"{asked.out.rstrip('/')}.rejects.jsonl")
+    with open_ledger(db) as ledger, session(asked.master, asked.configuration) as cluster:
+        for name in (asked.out, rejects):
+            if name is not None:
+                cluster.begin(name)
+        pin = pin_of(ledger)
+        summary = Summary(pin, asked.known_at)
+        index = open_index(ledger, asked.known_at, pin=pin)
+        with _telling(cluster.spark), Decided(cluster, index, asked.logs, asked.layout, _plan(asked)) as decided:
+            first = decided.count(summary, asked.max_rejects)
+            written = [] if asked.out is None else [asked.out]
+            if asked.out is not None:
+                write(decided.verdicts(), asked.out, form_of(asked.out))
+            if rejects is not None and (summary.rejects or asked.rejects is not None):
+                write(decided.rejects(), rejects, "json")
+                written.append(rejects)
+            summary.log, warnings = decided.finish()
+        rests_on = encode(pin_json(summary) | {"reading": asked.layout.json()}) + b"\n"
+        for name in written:
+            cluster.hadoop.write(f"{name.rstrip('/')}/{MARK}", rests_on)
+        for name in written:
+            cluster.done(name)
+    for warning in warnings:
+        exits.say(warning)
+    if first is not None:
+        none_read = summary.rejects == summary.rows
+        exits.say(
+            f"{summary.rejects} of {summary.rows} lines rejected, the first: {first.source} line {first.line}: "
+            f"{first.fault}; "
+            + (f"all are in {rejects}" if rejects is not None else "--rejects names a folder for all")
+            + ("; --map names the columns to read" if none_read else "")
+        )
+        if none_read:
+            return exits.BAD_INPUT
+    show_summary(format_, summary, rejects or "no file", [])
+    return exits.AGAINST if summary.against else exits.OK
+
+
+def _plan(asked: AskedSpark) -> Any:
+    from projections.audit.spark.run import Plan
+
+    plan = Plan() if asked.index_max is None else Plan(index_bytes_max=asked.index_max)
+    return plan if asked.out is None else plan._replace(scratch=f"{asked.out.rstrip('/')}.slices")
+
+
+@contextmanager
+def _telling(spark: Any) -> Iterator[None]:
+    """How many tasks are done of those that are known of, while somebody watches."""
+    tracker, ended = spark.sparkContext.statusTracker(), Event()
+    with progress("auditing on Spark", None) as tell:
+
+        def watch() -> None:
+            while not ended.wait(_EVERY_S):
+                try:
+                    stages = [tracker.getStageInfo(number) for number in tracker.getActiveStageIds()]
+                except Exception:  # the session ends, which whoever waits for its result is told
+                    return
+                found = [stage for stage in stages if stage is not None]
+                done, of = (sum(getattr(one, name) for one in found) for name in ("numCompletedTasks", "numTasks"))
+                tell(done, f"{done:,} of {of:,} tasks")
+
+        watching = Thread(target=watch, daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watching.join()
+
+
+def form_of(folder: str) -> str:
+    plain = folder.rstrip("/")
+    if plain.endswith(".parquet"):
+        return "parquet"
+    return "csv" if plain.endswith(".csv") else "json"

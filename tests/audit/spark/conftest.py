@@ -1,0 +1,106 @@
+"""A standalone cluster on loopback, one master and two workers as processes, and one session with it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+_PATIENCE_S = 60
+CONFIGURATION = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.pyspark.python": sys.executable,
+    "spark.driver.memory": "512m",
+    "spark.executor.memory": "512m",
+    "spark.executor.cores": "1",
+    "spark.cores.max": "2",
+    # Both workers, before the first task.
+    "spark.scheduler.minRegisteredResourcesRatio": "1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.adaptive.enabled": "false",
+    # Files are cut into stretches, as large ones are.
+    "spark.sql.files.maxPartitionBytes": "20000",
+    "spark.sql.files.openCostInBytes": "1000",
+}
+
+
+class Standalone(NamedTuple):
+    master: str
+    workers: list[subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="session")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
+    if shutil.which("java") is None:
+        pytest.skip("needs Java 17: there is no java on the PATH")
+    if find_spec("pyspark") is None:
+        pytest.skip("needs pyspark, which is not installed")
+    import pyspark
+
+    home, folder = Path(pyspark.__file__).parent, tmp_path_factory.mktemp("spark")
+    port, ui = _free_port(), _free_port()
+    master = f"spark://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_WORKER_DIR": str(folder / "work"),
+        "SPARK_DAEMON_MEMORY": "256m",
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONWARNINGS": "default",
+    }
+    environment.pop("PYTHONPATH", None)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> None:
+        log = (folder / f"{len(started)}.log").open("wb")
+        with log:
+            command = [str(home / "bin" / "spark-class"), *arguments]
+            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder))
+
+    try:
+        deploy = "org.apache.spark.deploy"
+        start(f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(ui))
+        _until_open(port)
+        for _ in range(2):
+            sizes = ("--cores", "1", "--memory", "1g", "--host", "127.0.0.1", "--webui-port", str(_free_port()))
+            start(f"{deploy}.worker.Worker", *sizes, master)
+        yield Standalone(master, started[1:])
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait(_PATIENCE_S)
+
+
+@pytest.fixture(scope="session")
+def cluster(standalone: Standalone) -> Iterator[Any]:
+    from projections.audit.spark.session import session
+
+    with session(standalone.master, CONFIGURATION) as started:
+        yield started
+
+
+def _free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def _until_open(port: int) -> None:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)

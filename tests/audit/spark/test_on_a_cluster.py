@@ -1,0 +1,237 @@
+"""On a real cluster every row comes out as row by row, whichever way it goes, in batches of any size."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ledger.errors import BadRecord
+from ledger.times import format_time
+from projections.audit.columns import OBSERVED
+from projections.audit.fields import NO_SHAPE
+from projections.audit.index.compile import compile_index
+from projections.audit.layouts import layout
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import Logs
+from projections.audit.reference import decide_slowly
+from projections.audit.run import by_kernel, by_row, run
+from projections.audit.spark.run import Decided, Plan
+from projections.audit.spark.slicing import size_of
+from projections.audit.summary import LogDigest, Summary, summary_json
+from projections.audit.writing import OUT
+from projections.pinned import PinnedQuery
+from tests.audit.kernel.test_against_reference import _drawn
+from tests.audit.spark.conftest import Standalone
+from tests.audit.strategies import batch_of, grown
+from tests.query.test_against_reference import grown as grown_at_random
+from tests.support.asking import Bench
+
+pytestmark = pytest.mark.xdist_group("spark")
+COUNT = 400
+NO_LAYOUT = layout({}, {}, None, None)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with grown([]) as made:
+        grown_at_random(made, Random(7), range(60))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def logs(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Parquet in small groups and in every unit of time, JSON Lines with what cannot be read, packed with and without
+    saying so, and CSV with cells of several lines."""
+    folder, chance = tmp_path_factory.mktemp("a log") / "as ü [1]", Random(8)
+    folder.mkdir()
+    drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(COUNT)]
+    # One subject has most of the rows.
+    drawn += [{"at": row["at"], "org_id": "acme", "stored": True, "request_id": "ünïcode 東"} for row in drawn]
+    batch = batch_of(drawn)
+    named = [f"handling.{name}" if name in OBSERVED else name for name in batch.schema.names]
+    table = pa.table(batch.columns, names=named)
+    pq.write_table(table, folder / "a.parquet", row_group_size=150)
+    few = table.slice(0, 40)
+    at = few.schema.get_field_index("at")
+    position = few.schema.get_field_index("enforced_position")
+    unsigned = few.column(position).cast(pa.uint64())
+    for unit in ("ms", "us", "ns"):
+        kind = pa.timestamp(unit, "UTC")
+        other = few.set_column(at, "at", few.column("at").cast(kind, safe=False))
+        pq.write_table(other.set_column(position, "enforced_position", unsigned), folder / f"{unit}.parquet")
+    local = few.set_column(at, "at", few.column("at").cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us")))
+    pq.write_table(local, folder / "local.parquet")
+    pq.write_table(local, folder / "int96.parquet", use_deprecated_int96_timestamps=True)
+    texts = few.set_column(at, "at", pa.array([format_time(row["at"]) for row in drawn[:40]]))
+    pq.write_table(texts.append_column("project_id2", pa.nulls(40)).drop(["project_id2"]), folder / "texts.parquet")
+    handling = few.select(["at", "org_id", "account_id"])
+    done = [{"stored": row.get("stored")} if number % 3 else None for number, row in enumerate(drawn[:40])]
+    pq.write_table(handling.append_column("handling", pa.array(done)), folder / "groups.parquet")
+    lines = [json.dumps(_said(row)).encode() for row in drawn[::7]]
+    lines[3:3] = [b"", b"nonsense", b"\xff\xfe", b'{"at": "2026-03-01T12:00:00", "org_id": "acme"}\r']
+    (folder / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
+    (folder / "long.jsonl").write_bytes(b"\n".join(lines * 5))
+    packed = gzip.compress(b"\n".join(lines) + b"\n")
+    (folder / "c.jsonl.gz").write_bytes(packed)
+    (folder / "says nothing of it.jsonl").write_bytes(packed)
+    (folder / "plain.jsonl.gz").write_bytes(b"\n".join(lines))
+    (folder / "z.jsonl.zst").write_bytes(pa.compress(b"\n".join(lines), "zstd", asbytes=True))
+    cells = '2026-03-01T12:00:01Z,acme,"e\nu"\n2026-03-01T12:00:01Z,,eu\n'
+    (folder / "d.csv").write_text(f"at,org_id,handling.region\n{cells}")
+    (folder / "e.csv").write_text("\nat,org_id\n2026-03-01T12:00:01Z,beta\nx,acme\n")
+    (folder / "long.csv").write_text("at,org_id\n" + "2026-03-01T12:00:01Z,beta\nx,acme\n" * 1500)
+    below = folder / "org_id=acme"
+    below.mkdir()
+    (below / "f.csv").write_text("at\n2026-03-01T12:00:01Z\n")
+    return [str(folder)]
+
+
+def _said(row: dict[str, Any]) -> dict[str, Any]:
+    done = {name: value for name, value in row.items() if name in OBSERVED and value is not None}
+    rest = {name: value for name, value in row.items() if name not in OBSERVED}
+    return rest | {"at": format_time(row["at"])} | ({"handling": done} if done else {})
+
+
+def _expected(bench: Bench, names: list[str]) -> tuple[list[Any], list[Any]]:
+    query, verdicts, rejects = PinnedQuery(bench.query), [], []
+    for part in Logs(log_files(names, NO_SHAPE)):
+        rows = decide_slowly(query, part.requests).cast(pa.schema(list(OUT)[2:])).to_pylist()
+        pairs = zip(part.lines.tolist(), rows, strict=True)
+        verdicts += [{"source": part.source, "line": line} | row for line, row in pairs]
+        rejects += [{"source": f.source, "line": f.line, "reason": f.fault} for f in part.faults]
+    return verdicts, rejects
+
+
+def _sorted(frame: Any) -> list[Any]:
+    return _in_order(frame.toArrow().to_pylist())
+
+
+def _in_order(rows: list[Any]) -> list[Any]:
+    return sorted(rows, key=lambda row: (row["source"], row["line"]))
+
+
+@pytest.mark.parametrize("way", ["map", "cogroup"])
+@pytest.mark.parametrize("batch_rows", [1, 2, 65_536])
+def test_rows_and_rejects_are_those_of_one_machine(
+    cluster: Any, bench: Bench, logs: list[str], tmp_path: Path, way: str, batch_rows: int
+) -> None:
+    cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch_rows))
+    verdicts, rejects = _expected(bench, logs)
+    assert len(verdicts) > COUNT
+    assert rejects
+    index = compile_index(bench.ledger)
+    plan = Plan() if way == "map" else Plan(0, size_of(index) // 3, 300, str(tmp_path / "slices"))
+    summary = Summary(index.pin, "at")
+    with Decided(cluster, index, logs, NO_LAYOUT, plan) as decided:
+        first = decided.count(summary, None)
+        assert _sorted(decided.verdicts()) == _in_order(verdicts)
+        assert _sorted(decided.rejects()) == _in_order(rejects)
+        assert first is not None
+        assert (first.source, first.line) == (rejects[0]["source"], rejects[0]["line"])
+        with pytest.raises(BadRecord, match=f"more than {len(rejects) - 1} lines cannot be read"):
+            decided.count(Summary(index.pin, "at"), len(rejects) - 1)
+        summary.log, warnings = decided.finish()
+        assert not warnings
+    assert not list(tmp_path.iterdir())
+    expected = Summary(index.pin, "at")
+    local = Logs(log_files(logs, NO_SHAPE))
+    run(local, by_row(PinnedQuery(bench.query), "at"), expected)
+    expected.log = LogDigest(local.digest, [(source.name, source.bytes) for source in local.sources])
+    assert summary_json(summary) == summary_json(expected)
+
+
+def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme"}\n' * 3)
+    asked = layout({"org_id": "org", "account_id": "nowhere"}, {}, None, None)
+    with Decided(cluster, compile_index(bench.ledger), [str(tmp_path)], asked) as decided:
+        decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
+        name = tmp_path / "log.jsonl"
+        assert decided.finish()[1] == [f"{name}: no line had the column that was named for account_id"]
+
+
+def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: Bench, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"at":"2026-03-01T12:00:01Z","org_id":"acme"}\n' * 3)
+    with Decided(cluster, compile_index(bench.ledger), [str(log)], NO_LAYOUT) as decided:
+        decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
+        with log.open("a") as more:
+            more.write("\n")
+        with pytest.raises(BadRecord, match="was changed while it was read"):
+            decided.finish()
+
+
+@pytest.mark.parametrize("way", ["map", "cogroup"])
+def test_the_real_conversations_come_out_as_on_one_machine(
+    cluster: Any, bench: Bench, real_data: Callable[[str], Path], tmp_path: Path, way: str
+) -> None:
+    cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
+    log = str(real_data("requests/azure-llm-conv-2023.csv.gz"))
+    asked = layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, "UTC", None)
+    index = compile_index(bench.ledger)
+    plan = Plan() if way == "map" else Plan(0, size_of(index) // 2, 5_000, str(tmp_path / "slices"))
+    expected, summary, local = Summary(index.pin, "at"), Summary(index.pin, "at"), Logs(log_files([log], asked.shape))
+    run(local, by_kernel(bench.ledger, index.pin, "at"), expected)
+    with Decided(cluster, index, [log], asked, plan) as decided:
+        decided.count(summary, None)
+    assert summary.rows > 10_000
+    assert summary_json(summary) == summary_json(expected)
+
+
+def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
+    standalone: Standalone, cluster: Any, bench: Bench, logs: list[str]
+) -> None:
+    """Last in this file: the cluster has one worker less from here on."""
+    cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
+    worker, tracker = standalone.workers[0], cluster.spark.sparkContext.statusTracker()
+    executors = _children(worker.pid)
+    assert executors
+
+    def kill() -> None:
+        """Once every core is busy, and something is done."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            for number in tracker.getActiveStageIds():
+                stage = tracker.getStageInfo(number)
+                if stage is not None and stage.numActiveTasks > 1 and stage.numCompletedTasks > 1:
+                    worker.kill()
+                    for pid in executors:
+                        os.kill(pid, signal.SIGKILL)
+                    return
+
+    verdicts, rejects = _expected(bench, logs)
+    index = compile_index(bench.ledger)
+    killing = threading.Thread(target=kill)
+    killing.start()
+    with Decided(cluster, index, logs, NO_LAYOUT) as decided:
+        summary = Summary(index.pin, "at")
+        decided.count(summary, None)
+        killing.join()
+        assert _tasks_lost(cluster.spark) >= 1
+        assert (summary.rows, summary.rejects) == (len(verdicts) + len(rejects), len(rejects))
+        assert _sorted(decided.verdicts()) == _in_order(verdicts)
+        assert _sorted(decided.rejects()) == _in_order(rejects)
+
+
+def _tasks_lost(spark: Any) -> int:
+    """Tasks that ended with the executor that ran them."""
+    known = spark.sparkContext._jsc.sc().statusStore().executorList(False)
+    found = (known.apply(number) for number in range(known.size()))
+    return sum(executor.failedTasks() for executor in found if not executor.isActive())
+
+
+def _children(parent: int) -> list[int]:
+    """The executors of this worker of this test's own cluster, and of no other."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, of in pairs if int(of) == parent]

@@ -1,0 +1,41 @@
+"""A slice of an index decides its rows as the whole index does."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.kernel.deciding import Kernel
+from projections.audit.spark.slicing import numbers_of, packed, shared_of, size_of, slice_of, unpacked
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(history=histories(), data=st.data(), count=st.integers(1, 5))
+def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
+    history: list[Said], data: st.DataObject, count: int
+) -> None:
+    with grown([LONG_CHAIN, *history]) as bench:
+        kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=12))
+        seen = instants(bench)
+        batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
+        index = compile_by_fold(bench.ledger, data.draw(known_ats(seen)))
+        expected = Kernel(index, "numpy").decide(batch)
+        numbers, shared = numbers_of(batch, count), shared_of(index)
+        for number in range(count):
+            mine = pa.array(np.flatnonzero(numbers == number))
+            part = unpacked(packed(slice_of(index, number, count)), shared)
+            found = Kernel(part, "numpy").decide(batch.take(mine))
+            assert found.to_pylist() == expected.take(mine).to_pylist()
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_every_row_has_one_slice_and_what_is_shared_holds_no_subject(count: int) -> None:
+    with grown([LONG_CHAIN]) as bench:
+        index = compile_by_fold(bench.ledger)
+        batch = batch_of([{"at": 0, "org_id": f"o{number}"} for number in range(200)])
+        assert set(numbers_of(batch, count)) == set(range(count))
+        assert len(shared_of(index).subjects) == 0
+        assert size_of(shared_of(index)) < size_of(index)
