@@ -15,8 +15,8 @@ from scripts.output import Columns, human_time, print_line, print_table, show
 SUBJECTS_SHOWN: Final = 10
 
 
-def show_summary(format_: Format, summary: Summary, rejects: str, found: Sequence[Finding]) -> None:
-    """`rejects`: the file that names what could not be read, if anything could not."""
+def show_summary(format_: Format, summary: Summary, rejects: str | None, found: Sequence[Finding]) -> None:
+    """`rejects`: the file that names what could not be read, if anything could not; None: it was not kept."""
     written = summary_json(summary)
     findings = [finding_json(finding) for finding in found]
     if format_ != "table":

@@ -101,7 +101,7 @@ def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
         )
         if none_read:
             return exits.BAD_INPUT
-    show_summary(format_, summary, rejects or "no file", [])
+    show_summary(format_, summary, rejects, [])
     return exits.AGAINST if summary.against else exits.OK
 
 

@@ -189,14 +189,15 @@ class Decided:
                 f"{first.fault}; nothing was written"
             )
         verdicts = rows.where(rows[FAULT].isNull())
-        summary.verdicts.update({row.verdict: row["count"] for row in verdicts.groupBy("verdict").count().collect()})
         reasons = verdicts.select(f.explode("reasons").alias("name")).groupBy("name").count()
         summary.reasons.update({row.name: row["count"] for row in reasons.collect()})
         of = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
-        subjects = verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *of)
+        subjects = self._keep(verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *of))
+        sums = subjects.agg(f.count("*").alias("count"), *(f.sum(name).alias(name) for name in VERDICTS)).first()
+        summary.subject_count = sums["count"]
+        summary.verdicts.update({name: sums[name] for name in VERDICTS if sums[name]})
         against = reduce(lambda one, other: one + other, (f.col(name) for name in sorted(AGAINST)))
         order = [against.desc(), f.col("total").desc(), f.coalesce("governed_by", f.lit("")).asc()]
-        summary.subject_count = subjects.count()
         summary.subjects = [
             SubjectCount(row.governed_by, {name: row[name] for name in VERDICTS if row[name]})
             for row in subjects.orderBy(*order).limit(SUBJECTS_LISTED).collect()

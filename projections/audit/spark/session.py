@@ -6,6 +6,7 @@ Proved by tests/audit/spark.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -105,7 +106,7 @@ def session(master: str, configuration: Mapping[str, str]) -> Iterator[Cluster]:
     from pyspark.sql import SparkSession
 
     settings = {**SETTINGS, "spark.master": master, **_of_this_python(master), **configuration}
-    with tempfile.TemporaryDirectory(prefix="inforce-spark-") as folder, tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryDirectory(prefix="inforce-spark-") as folder, tempfile.TemporaryFile() as told, _quiet():
         conf = SparkConf(loadDefaults=False)
         conf.setAll(list(settings.items()))
         gateway, context, cluster = None, None, None
@@ -125,6 +126,21 @@ def session(master: str, configuration: Mapping[str, str]) -> Iterator[Cluster]:
                 cluster.clear()
             if gateway is not None:
                 _end(gateway, SparkContext)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what py4j logs of a call that was interrupted: whoever called hears of it."""
+
+    def is_others(record: logging.LogRecord) -> bool:
+        return "py4j" not in Path(record.pathname).parts
+
+    root = logging.getLogger()
+    root.addFilter(is_others)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_others)
 
 
 def _of_this_python(master: str) -> dict[str, str]:

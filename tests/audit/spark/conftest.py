@@ -25,10 +25,9 @@ CONFIGURATION = {
     # Both workers, before the first task.
     "spark.scheduler.minRegisteredResourcesRatio": "1",
     "spark.sql.shuffle.partitions": "2",
-    "spark.sql.adaptive.enabled": "false",
     # Files are cut into stretches, as large ones are.
-    "spark.sql.files.maxPartitionBytes": "20000",
-    "spark.sql.files.openCostInBytes": "1000",
+    "spark.sql.files.maxPartitionBytes": "40000",
+    "spark.sql.files.openCostInBytes": "4000",
 }
 
 

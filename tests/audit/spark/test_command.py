@@ -1,0 +1,151 @@
+"""`inforce audit --engine spark`, as it is typed: on a cluster, and where there is none."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from scripts.audit_spark import MARK
+from tests.audit.spark.conftest import CONFIGURATION, Standalone
+from tests.support.command import Inforce, folder, inforce
+
+__all__ = ["folder", "inforce"]
+
+pytestmark = pytest.mark.xdist_group("spark")
+LOG = [
+    {"at": "2030-01-01T00:00:00Z", "org_id": "acme", "handling": {"trained": True}, "request_id": "r1"},
+    {"at": "2030-01-01T00:00:00.000001Z", "org_id": "beta", "request_id": "r2"},
+    {"at": "yesterday", "org_id": "acme"},
+]
+
+
+@pytest.fixture
+def log(folder: Path, inforce: Inforce) -> Path:
+    change = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": False}
+    (folder / "changes.jsonl").write_text(json.dumps(change) + "\n")
+    assert inforce("submit", "changes.jsonl").code == 0
+    log = folder / "log.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    return log
+
+
+def _options(master: str) -> list[str]:
+    options = ["--engine", "spark", "--master", master]
+    for name, value in CONFIGURATION.items():
+        options += ["--spark-conf", f"{name}={value}"]
+    return options
+
+
+def test_a_cluster_answers_as_one_machine_and_writes_folders_that_say_what_they_rest_on(
+    standalone: Standalone, log: Path, folder: Path, inforce: Inforce
+) -> None:
+    alone = inforce("audit", str(log), "--out", "alone.parquet", "--format", "json")
+    asked = (str(log), "--out", "there.parquet", "--format", "json", *_options(standalone.master))
+    ran = inforce("audit", *asked)
+    where = {"rejects_file": "there.parquet.rejects.jsonl"}
+    assert (ran.code, ran.json()) == (alone.code, alone.json() | where)
+    assert "1 of 3 lines rejected, the first: " in ran.err
+    there = pq.read_table(folder / "there.parquet").sort_by("line")
+    written = pq.read_table(folder / "alone.parquet")
+    assert there.to_pylist() == written.to_pylist()
+    rests_on = json.loads(pq.read_metadata(folder / "alone.parquet").metadata[b"inforce"])
+    assert json.loads((folder / "there.parquet" / MARK).read_text()) == rests_on
+    rejects = folder / "there.parquet.rejects.jsonl"
+    lines = [line for file in rejects.glob("part-*") for line in file.read_text().splitlines()]
+    assert lines == (folder / "log.jsonl.rejects.jsonl").read_text().splitlines()
+    again = inforce("audit", *asked)
+    assert again.code == 2
+    assert again.err == (
+        "inforce: there.parquet is there already, and a result on a cluster is not written over; name another\n"
+    )
+
+
+def test_what_is_refused_leaves_nothing_behind(
+    standalone: Standalone, log: Path, folder: Path, inforce: Inforce
+) -> None:
+    before = {"inforce.db.index", *os.listdir(folder)}
+    ran = inforce("audit", str(log), "--out", "out.csv", "--max-rejects", "0", *_options(standalone.master))
+    assert ran.code == 2
+    assert ran.err.startswith("inforce: more than 0 lines cannot be read, the first: ")
+    assert len(ran.err.splitlines()) == 1
+    ran = inforce("audit", str(folder / "nowhere.jsonl"), "--out", "out.csv", *_options(standalone.master))
+    assert (ran.code, ran.err) == (2, f"inforce: {folder / 'nowhere.jsonl'}: there is no such file\n")
+    assert set(os.listdir(folder)) == before
+
+
+def test_an_interrupt_ends_it_and_leaves_nothing_half_written(
+    standalone: Standalone, log: Path, folder: Path, inforce: Inforce
+) -> None:
+    log.write_text("".join(json.dumps(line) + "\n" for line in LOG * 20_000))
+    before = {"inforce.db.index", *os.listdir(folder)}
+    one_by_one = ["--spark-conf", "spark.sql.execution.arrow.maxRecordsPerBatch=1"]
+    command = [sys.executable, "-m", "scripts.main", "audit", str(log), "--out", "out.parquet", *one_by_one]
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "default"}
+    with subprocess.Popen(
+        [*command, *_options(standalone.master)], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until = time.monotonic() + 120
+        while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        # The cluster has begun.
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert set(os.listdir(folder)) == before
+
+
+def test_a_master_that_does_not_answer_is_named(log: Path, inforce: Inforce) -> None:
+    pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        master = f"spark://127.0.0.1:{bound.getsockname()[1]}"
+        ran = inforce("audit", str(log), "--engine", "spark", "--master", master)
+    assert ran.code == 3
+    assert ran.err == (f"inforce: nothing answers at {master}; start the Spark master, or name another with --master\n")
+
+
+def test_without_java_it_says_what_to_install(
+    log: Path, inforce: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    ran = inforce("audit", str(log), "--engine", "spark", "--master", "local[2]")
+    assert ran.code == 2
+    assert ran.err == "inforce: an audit on Spark needs Java 17 or newer; install it, or set JAVA_HOME to where it is\n"
+
+
+def test_without_pyspark_it_names_the_extra(log: Path, inforce: Inforce, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.audit.spark.session.find_spec", lambda _name: None)
+    ran = inforce("audit", str(log), "--engine", "spark", "--master", "local[2]")
+    assert ran.code == 2
+    assert ran.err.endswith("install inforce[spark]\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engine", "spark"], "--engine spark needs --master"),
+        (["--master", "local[2]"], "--master is of --engine spark"),
+        (["--spark-index-max", "0"], "--spark-index-max is of --engine spark"),
+        (["--engine", "spark", "--master", "local", "--report", "r"], "--report is answered on one machine"),
+        (["--engine", "spark", "--master", "local", "--out", "-"], "a cluster writes folders of files"),
+        (["--engine", "spark", "--master", "local", "--out", "a/", "--rejects", "a"], "must be different folders"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    log: Path, inforce: Inforce, options: list[str], said: str
+) -> None:
+    ran = inforce("audit", str(log), *options)
+    assert ran.code == 2
+    assert said in ran.err
