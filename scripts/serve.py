@@ -20,7 +20,7 @@ from scripts.options import EXAMPLES, database
 )
 @click.option(
     "--audits-keep",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=876_000),
     default=168.0,
     show_default=True,
     metavar="HOURS",

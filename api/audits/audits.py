@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -16,10 +16,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from api.audits.folder import FINDINGS, LOG, AuditFolder
 from api.audits.jobs import Job, View, view_json
 from api.audits.pages import read_page
-from api.audits.receiving import Received
+from api.audits.receiving import FULL, Received, no_space
 from api.audits.running import Runner
 from api.problems import Refused
 from ledger.entropy import fresh
+from ledger.errors import BadInput
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.audit.layouts import Layout
@@ -28,6 +29,8 @@ from projections.pins import KnownAt
 from projections.query import Query
 
 KEEP_HOURS: Final = 168
+KEEP_HOURS_MAX: Final = 876_000
+"""A hundred years: when something expires has to be an instant that can be written down."""
 BYTES_MAX: Final = 4 * 1024**3
 UPLOADS_MAX: Final = 4
 AUDITS_MAX: Final = 100
@@ -48,9 +51,12 @@ class AuditSettings(NamedTuple):
 
 
 class Audits:
-    """`url`: of the ledger, for the processes that audit; None: it is in no place that these could open."""
+    """`url`: of the ledger, for the processes that audit; None: it is in no place that these could open. Raises
+    `BadInput` for settings that cannot be had."""
 
     def __init__(self, query: Query, url: str | None, settings: AuditSettings) -> None:
+        if not 0 < settings.keep_hours <= KEEP_HOURS_MAX:
+            raise BadInput(f"audits are kept for more than 0 and at most {KEEP_HOURS_MAX:,} hours")
         self.bytes_max = settings.bytes_max
         self._query = query
         self._ledger = query.ledger
@@ -63,8 +69,8 @@ class Audits:
         self._runner = Runner(self._folder, url or "", self._ledger.clock.now)
         self.threads = ThreadPoolExecutor(UPLOADS_MAX, "inforce-receive")
         self._uploads = 0
-        # What an earlier process left to do.
-        if url is not None and self._folder.exists():
+        # What an earlier process left to do, and what others who serve the same folder may leave.
+        if url is not None:
             self._runner.start()
 
     def close(self) -> None:
@@ -80,18 +86,26 @@ class Audits:
         self._uploads += 1
         stack = ExitStack()
         try:
-            kept = await self._ask(self._folder.ids)
-            if len(kept) >= AUDITS_MAX:
-                raise Refused("audits_full", f"{AUDITS_MAX} audits are kept here, and no more; delete one")
-            try:
+            with self._looking():
+                kept = await self._ask(self._folder.ids)
+                if len(kept) >= AUDITS_MAX:
+                    raise Refused("audits_full", f"{AUDITS_MAX} audits are kept here, and no more; delete one")
                 path = await self._ask(lambda: stack.enter_context(self._folder.incoming()))
-            except OSError as error:
-                _log.error("no audit can be kept in %s: %s", self._folder.path, error.strerror)
-                raise Refused("audits_unavailable", "no log can be kept on this server; its log says why") from None
             yield path
         finally:
             self._uploads -= 1
             await asyncio.shield(self._ask(stack.close))
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Whatever is wrong with the folder within the block is the operator's to mend. Raises `Refused`."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                raise no_space() from None
+            _log.error("audits cannot be kept in %s: %s", self._folder.path, error.strerror)
+            raise Refused("audits_unavailable", "audits cannot be kept on this server; its log says why") from None
 
     def _need_engine(self) -> None:
         if self._url is None:
@@ -102,7 +116,8 @@ class Audits:
     def accept(
         self, incoming: Path, received: Received, how: Layout, known_at: KnownAt, max_rejects: int | None
     ) -> View:
-        """Takes the log that was received, pinned to what is recorded now. Raises what asking the ledger does."""
+        """Takes the log that was received, pinned to what is recorded now. Raises `Refused`, and what asking the ledger
+        does."""
         pin = PinnedQuery(self._query).pinned
         job = Job(
             id=fresh(16).hex(),
@@ -117,7 +132,8 @@ class Audits:
             bytes=received.bytes,
             sha256=received.sha256,
         )
-        self._folder.put(incoming, job)
+        with self._looking():
+            self._folder.put(incoming, job)
         self._runner.start()
         return View(job=job, progress=None, outcome=None)
 
@@ -126,13 +142,16 @@ class Audits:
 
     def view(self, id_: str) -> View:
         """Raises `Refused`."""
-        view = self._folder.view(id_, self._ledger.clock.now())
+        with self._looking():
+            view = self._folder.view(id_, self._ledger.clock.now())
         if view is None:
             raise _not_found()
         return view
 
     def views(self) -> list[View]:
-        return self._folder.views(self._ledger.clock.now())
+        """Raises `Refused`."""
+        with self._looking():
+            return self._folder.views(self._ledger.clock.now())
 
     def page(self, id_: str, name: str, after: int, limit: int) -> tuple[list[bytes], int | None]:
         """(lines `after` + 1 … of one of the files of an audit that is done, where to go on from). Raises `Refused`."""
@@ -142,10 +161,11 @@ class Audits:
             raise Refused("audit_not_done", f"the audit is {view.state}; ask again when it is done")
         if outcome.error is not None:
             raise Refused("audit_not_done", "the audit has failed, and found nothing; GET the audit to learn why")
-        try:
-            lines = read_page(self._folder.of(id_) / name, after, limit)
-        except FileNotFoundError:
-            raise _not_found() from None
+        with self._looking():
+            try:
+                lines = read_page(self._folder.of(id_) / name, after, limit)
+            except FileNotFoundError:
+                raise _not_found() from None
         end = after + len(lines)
         total = outcome.findings if name == FINDINGS else outcome.rejects
         return lines, end if end < total and lines else None
@@ -153,7 +173,9 @@ class Audits:
     def remove(self, id_: str) -> None:
         """Raises `Refused`."""
         self.view(id_)
-        if not self._folder.remove(id_):
+        with self._looking():
+            removed = self._folder.remove(id_)
+        if not removed:
             raise _not_found()
         self._runner.start()
 

@@ -1,7 +1,7 @@
 """The process that runs one audit: `python -m api.audits.child FOLDER`, the ledger's URL as a line of standard input.
 
 It ends with whoever holds the other end of that: an audit that nobody waits for is begun again by the next server.
-Proved by tests/api/audits/test_child.py.
+Proved by tests/api/audits/test_running.py.
 """
 
 from __future__ import annotations

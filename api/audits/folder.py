@@ -48,9 +48,6 @@ class AuditFolder:
         self.keep_us = keep_us
         self._origin = origin
 
-    def exists(self) -> bool:
-        return self.path.is_dir()
-
     @contextmanager
     def incoming(self) -> Iterator[Path]:
         """A folder for a log that is received within the block, gone with it unless it was `put`. Raises `OSError`."""
@@ -102,8 +99,9 @@ class AuditFolder:
         return sorted(found, key=lambda view: (view.job.created_at, view.job.id), reverse=True)
 
     def waiting(self, now: int) -> list[Job]:
-        """What has not ended, the oldest first."""
-        return [view.job for view in reversed(self.views(now)) if view.outcome is None]
+        """What has not ended and nobody has in hand, the oldest first."""
+        left = [view.job for view in reversed(self.views(now)) if view.outcome is None]
+        return [job for job in left if not _is_claimed(self.of(job.id))]
 
     def remove(self, id_: str) -> bool:
         """Whether there was such an audit; there is none now. Its files go at the next `sweep`. Raises `OSError`."""
@@ -115,11 +113,16 @@ class AuditFolder:
         return True
 
     def sweep(self, now: int) -> None:
-        """Removes what has expired, what was deleted, and what somebody who was cut off had begun to receive."""
+        """Removes what has expired, what was deleted, and what somebody who was cut off had left behind: a log that was
+        being received, or one that had just been audited."""
         for id_ in self.ids():
             view = self._view(id_)
-            if view is not None and self._expired(view, now):
+            if view is None or view.outcome is None:
+                continue
+            if self._expired(view, now):
                 self.remove(id_)
+            else:
+                (self.of(id_) / LOG).unlink(missing_ok=True)
         with suppress(FileNotFoundError), self._alone():
             for name in os.listdir(self.path):
                 path = self.path / name
@@ -138,9 +141,11 @@ class AuditFolder:
 
 
 def read(folder: Path, kind: type[Record]) -> Record | None:
+    """None: there is none, or nothing that can be read, as a machine leaves it that lost its power: one audit's must
+    not stand in the way of all others."""
     try:
         return msgspec.json.decode((folder / _NAMES[kind]).read_bytes(), type=kind)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 
 
@@ -159,7 +164,10 @@ def write(folder: Path, record: Job | Progress | Outcome) -> None:
 
 
 def forget_progress(folder: Path) -> None:
-    (folder / _PROGRESS).unlink(missing_ok=True)
+    """Its process has ended, and it waits for its turn again: unless that was not so, or another has begun it since."""
+    with suppress(Claimed, FileNotFoundError), claim(folder):
+        if read(folder, Outcome) is None:
+            (folder / _PROGRESS).unlink(missing_ok=True)
 
 
 _NAMES: Final[dict[type[Job | Progress | Outcome], str]] = {Job: _JOB, Progress: _PROGRESS, Outcome: _OUTCOME}

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import shutil
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -29,7 +30,8 @@ MEDIA_TYPES: Final = (
 )
 """What a log may be sent as; what it is, its first bytes say. None is a type that a web page may send unasked."""
 _DEADLINES: Final = Deadlines()
-_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""Error numbers of a disk that has no room."""
 
 
 class Received(NamedTuple):
@@ -37,14 +39,13 @@ class Received(NamedTuple):
     sha256: str
 
 
-async def receive(request: Request, path: Path, bytes_max: int, threads: Executor) -> Received:
-    """Writes the body to a new file at `path`. Raises `Refused` where it is too large, too slow or of another type, or
-    the disk is full; `ClientDisconnect` where the caller hung up before its end."""
-    check_type(request)
+async def receive(body: Body, path: Path, bytes_max: int, threads: Executor) -> Received:
+    """Writes the body to a new file at `path`. Raises `Refused` where it is too large or too slow, or the disk is full;
+    `ClientDisconnect` where the caller hung up before its end."""
     loop = asyncio.get_running_loop()
     file = await loop.run_in_executor(threads, _created, path)
     try:
-        return await _receive(request, file, bytes_max, threads)
+        return await _receive(body, file, bytes_max, threads)
     finally:
         await asyncio.shield(loop.run_in_executor(threads, file.close))
 
@@ -64,29 +65,23 @@ def check_type(request: Request) -> None:
 _ACCEPT: Final = {"Accept": ", ".join(MEDIA_TYPES)}
 
 
-async def _receive(request: Request, file: BinaryIO, bytes_max: int, threads: Executor) -> Received:
+async def _receive(body: Body, file: BinaryIO, bytes_max: int, threads: Executor) -> Received:
     loop = asyncio.get_running_loop()
-    length = content_length(request)
-    body = _Body(request, length)
-    if length is not None and length > bytes_max:
-        await body.drain()
+    if body.length is not None and body.length > bytes_max:
         raise _too_large(bytes_max)
-    if length is not None and length > shutil.disk_usage(Path(file.name).parent).free:
-        await body.drain()
-        raise _no_space()
+    if body.length is not None and body.length > shutil.disk_usage(Path(file.name).parent).free:
+        raise no_space()
     digest = hashlib.sha256()
     while not body.ended:
         piece = await body.piece()
         if body.bytes > bytes_max:
-            await body.drain()
             raise _too_large(bytes_max)
         try:
             await loop.run_in_executor(threads, _take, file, digest, piece)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
-            await body.drain()
-            raise _no_space() from None
+            raise no_space() from None
     return Received(body.bytes, digest.hexdigest())
 
 
@@ -94,19 +89,21 @@ def _too_large(bytes_max: int) -> Refused:
     return Refused("body_too_large", f"a log may have {bytes_max:,} bytes here; compress it, or send it in parts")
 
 
-def _no_space() -> Refused:
+def no_space() -> Refused:
     return Refused("no_space", "the log does not fit on the server's disk; nothing of it was kept")
 
 
-class _Body:
-    """The bytes of a request as they come."""
+class Body:
+    """The bytes of a request as they come; so many of them that whoever sends them must be let finish, or he does not
+    get to read why they are refused. `length`: as he says; `ended`: no more of it is read."""
 
-    def __init__(self, request: Request, length: int | None) -> None:
+    def __init__(self, request: Request) -> None:
+        self.length = content_length(request)
         self.bytes = 0
         self.ended = False
         self._request = request
-        self._length = length
-        self._began = asyncio.get_running_loop().time()
+        self._began: float | None = None
+        """When it was first asked for, on the event loop's clock."""
 
     async def piece(self) -> bytes:
         """Some of them, at least one unless the body has ended."""
@@ -118,26 +115,35 @@ class _Body:
             size += len(chunk)
         return b"".join(chunks)
 
-    async def drain(self) -> None:
-        """Reads on, for a while, so that the sender gets to read the answer."""
-        dropped = 0
-        while not self.ended and dropped <= DRAIN_MAX:
-            dropped += len(await self._next())
+    async def drain(self, bytes_max: int) -> None:
+        """Reads on, as far as a log may go, and drops it. Who asks before he sends (RFC 9110 section 10.1.1), and has
+        not been told to go on, sends nothing and needs none of it."""
+        if self._began is None and b"100-continue" in (header(self._request, b"expect") or b"").lower():
+            return
+        end = self.bytes + max(DRAIN_MAX, bytes_max)
+        with suppress(Refused):
+            while not self.ended and self.bytes <= end:
+                await self._next()
 
     async def _next(self) -> bytes:
+        now = asyncio.get_running_loop().time
+        self._began = now() if self._began is None else self._began
         try:
             message = await _DEADLINES.within(SECONDS_MAX, self._request.receive())
         except TimeoutError:
-            raise Refused("body_too_slow", f"nothing of the log came for {SECONDS_MAX:.0f} seconds") from None
+            raise self._too_slow(f"nothing of the log came for {SECONDS_MAX:.0f} seconds") from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
         self.bytes += len(chunk)
-        self.ended = self.bytes == self._length or not message.get("more_body", False)
-        elapsed = asyncio.get_running_loop().time() - self._began
-        if not self.ended and self.bytes < RATE_MIN * (elapsed - SECONDS_MAX):
-            raise Refused("body_too_slow", f"the log came at less than {RATE_MIN:,} bytes a second")
+        self.ended = self.bytes == self.length or not message.get("more_body", False)
+        if not self.ended and self.bytes < RATE_MIN * (now() - self._began - SECONDS_MAX):
+            raise self._too_slow(f"the log came at less than {RATE_MIN:,} bytes a second")
         return chunk
+
+    def _too_slow(self, detail: str) -> Refused:
+        self.ended = True
+        return Refused("body_too_slow", detail)
 
 
 def _created(path: Path) -> BinaryIO:

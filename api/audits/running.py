@@ -48,6 +48,7 @@ class Runner:
         self._not_before: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._complaint: str | None = None
 
     def start(self) -> None:
         """Begins to look, if it does not already."""
@@ -78,14 +79,20 @@ class Runner:
         try:
             self._folder.sweep(self._now())
             job = None if self._stop.is_set() else self._next()
-            if job is None:
-                return False
-            self._settle(job, self._child(job))
+            if job is not None:
+                self._settle(job, self._child(job))
         except Exception as error:
             # A full disk, a folder that went away: it may be another time.
-            _log.error("audits cannot be run at the moment: %s", place_of(error))
+            self._complain(place_of(error))
             return False
-        return True
+        self._complaint = None
+        return job is not None
+
+    def _complain(self, complaint: str) -> None:
+        """Once, however often it is tried again."""
+        if complaint != self._complaint:
+            _log.error("audits cannot be run at the moment: %s", complaint)
+        self._complaint = complaint
 
     def _next(self) -> Job | None:
         waiting = self._folder.waiting(self._now())
@@ -109,22 +116,36 @@ class Runner:
             assert process.stdin is not None
             try:
                 process.stdin.write(f"{self._url}\n".encode())
+                swept = time.monotonic()
                 while (code := process.poll()) is None:
                     if self._stop.is_set() or not path.exists():
                         return None
                     self._stop.wait(_POLL_S)
+                    # It may take hours, and what was deleted meanwhile holds its place on the disk.
+                    if time.monotonic() - swept >= _LOOK_S:
+                        self._sweep()
+                        swept = time.monotonic()
             except BrokenPipeError:
                 return process.wait()
             finally:
                 process.kill()
         return code
 
+    def _sweep(self) -> None:
+        try:
+            self._folder.sweep(self._now())
+        except Exception as error:
+            # No reason to cut off the audit that runs.
+            self._complain(place_of(error))
+
     def _settle(self, job: Job, code: int | None) -> None:
         if code in (0, None):
             return
-        folders.forget_progress(self._folder.of(job.id))
         self._not_before[job.id] = time.monotonic() + _AGAIN_S
-        if code in (_TAKEN, _UNAVAILABLE):
+        if code == _TAKEN:
+            return
+        folders.forget_progress(self._folder.of(job.id))
+        if code == _UNAVAILABLE:
             return
         self._failures[job.id] += 1
         _log.warning("audit %s: its process ended with %s, try %s of %s", job.id, code, self._failures[job.id], TRIES)

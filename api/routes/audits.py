@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import encode
-from api.audits.audits import log_of
+from api.audits.audits import Audits, log_of
 from api.audits.folder import FINDINGS, REJECTS
-from api.audits.receiving import MEDIA_TYPES, check_type, receive
+from api.audits.jobs import View
+from api.audits.receiving import MEDIA_TYPES, Body, check_type, receive
 from api.parameters import (
     AFTER_LINE,
     AT_LEAST,
@@ -41,16 +42,26 @@ async def create_audit(request: Request) -> Response:
     which. Its fields are the columns that bear their names, or that `map` names. Once it is received, the audit is
     pinned to the ledger's position and runs outside the server, even after a restart. GET it to follow it.
     """
+    audits, body = service_of(request).audits, Body(request)
+    try:
+        view = await _taken(request, audits, body)
+    except Refused:
+        await body.drain(audits.bytes_max)
+        raise
+    return Written(encode(audits.json(view)), 202, (b"location", f"/v1/audits/{view.job.id}".encode()))
+
+
+async def _taken(request: Request, audits: Audits, body: Body) -> View:
+    """Raises `Refused`, and what asking the ledger does."""
     asks = read_query(request, *_ASKS)
     how = _layout(asks)
     check_type(request)
-    service = service_of(request)
-    audits = service.audits
     async with audits.incoming() as incoming:
-        received = await receive(request, log_of(incoming), audits.bytes_max, audits.threads)
+        received = await receive(body, log_of(incoming), audits.bytes_max, audits.threads)
         await reached(request, asks["at_least"])
-        view = await service.ask(lambda: audits.accept(incoming, received, how, asks["known_at"], asks["max_rejects"]))
-    return Written(encode(audits.json(view)), 202, (b"location", f"/v1/audits/{view.job.id}".encode()))
+        return await service_of(request).ask(
+            lambda: audits.accept(incoming, received, how, asks["known_at"], asks["max_rejects"])
+        )
 
 
 def _layout(asks: dict[str, Any]) -> Layout:
@@ -112,7 +123,7 @@ async def _page(request: Request, name: str, member: str) -> Response:
     return await asked(request, question)
 
 
-_OF_ONE = ("bad_parameter", "audit_not_found")
+_OF_ONE = ("bad_parameter", "audit_not_found", "audits_unavailable")
 
 calls = [
     Call(
@@ -136,7 +147,7 @@ calls = [
         endpoint=audits,
         tag="audits",
         answers=(schemas.AuditList,),
-        problems=("bad_parameter",),
+        problems=("bad_parameter", "audits_unavailable"),
     ),
     Call(
         method="GET",

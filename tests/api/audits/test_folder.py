@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.audits.folder import LOG, AuditFolder, Claimed, claim, read, write
+from api.audits.folder import LOG, AuditFolder, Claimed, claim, forget_progress, read, write
 from api.audits.jobs import Job, Outcome, Progress
 
 KEEP = 1_000_000
@@ -106,6 +106,49 @@ def test_what_is_being_received_is_not_swept_away_and_what_was_given_up_is(folde
     assert os.listdir(folder.path) == []
 
 
+def test_a_log_that_was_audited_goes_though_its_process_was_cut_off_before_it_could_delete_it(
+    folder: AuditFolder,
+) -> None:
+    path = put(folder, job())
+    folder.sweep(0)
+    assert (path / LOG).exists()
+    write(path, Outcome(finished_at=5))
+    folder.sweep(5)
+    assert not (path / LOG).exists()
+    assert folder.view(job().id, 5) is not None
+
+
+@pytest.mark.parametrize("name", ["progress.json", "outcome.json", "job.json"])
+@pytest.mark.parametrize("content", [b"", b"\0\0\0", b'{"rows": "many"}'])
+def test_a_file_that_a_power_cut_left_empty_is_as_if_it_were_not_there(
+    folder: AuditFolder, name: str, content: bytes
+) -> None:
+    damaged, whole = put(folder, job()), put(folder, job("1" * 32, 6))
+    (damaged / name).write_bytes(content)
+    folder.sweep(7)
+    there = name != "job.json"
+    view = folder.view(job().id, 7)
+    assert (view is not None) == there
+    assert view is None or view.state == "queued"
+    assert [one.id for one in folder.waiting(7)] == [job().id] * there + [whole.name]
+
+
+def test_what_somebody_has_in_hand_does_not_wait_and_keeps_its_progress(folder: AuditFolder) -> None:
+    path = put(folder, job())
+    with claim(path):
+        write(path, Progress(rows=1))
+        assert folder.waiting(6) == []
+        forget_progress(path)
+        assert read(path, Progress) == Progress(rows=1)
+    assert folder.waiting(6) == [job()]
+    forget_progress(path)
+    assert read(path, Progress) is None
+    write(path, Progress(rows=2))
+    write(path, Outcome(finished_at=9))
+    forget_progress(path)
+    assert read(path, Progress) == Progress(rows=2), "what has ended keeps how far it came"
+
+
 def test_what_is_removed_is_gone_at_once_and_its_files_at_the_next_sweep(folder: AuditFolder) -> None:
     put(folder, job())
     assert folder.remove(job().id)
@@ -145,4 +188,4 @@ def test_audits_of_another_ledger_are_left_alone(folder: AuditFolder) -> None:
 
 def test_a_folder_that_is_not_there_is_empty(folder: AuditFolder) -> None:
     folder.sweep(0)
-    assert (folder.ids(), folder.views(0), folder.exists()) == ([], [], False)
+    assert (folder.ids(), folder.views(0)) == ([], [])

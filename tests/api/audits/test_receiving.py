@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from api.app import create_app
 from api.audits import receiving
 from api.audits.audits import AuditSettings
 from api.service import Service
+from ledger.errors import BadInput
 from tests.api.asking import problem
 from tests.api.audits.logs import NDJSON, log
 from tests.api.serving import running, talk
@@ -127,6 +129,53 @@ def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: st
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert why.encode() in answer
         assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "sent_as", "code"),
+    [
+        ("/v1/audits", "text/plain", "unsupported_media_type"),
+        ("/v1/audits?what=else", "text/csv", "bad_parameter"),
+    ],
+)
+def test_whoever_is_refused_while_he_sends_gets_to_read_why(tmp_path: Path, path: str, sent_as: str, code: str) -> None:
+    with running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port):
+        for _try in range(3):
+            answer = talk(port, "POST", path, b"\n" * (64 << 20), Content_Type=sent_as)
+            assert json.loads(answer[2])["code"] == code
+        assert left(tmp_path) == []
+
+
+def test_whoever_asks_before_he_sends_is_refused_at_once(tmp_path: Path) -> None:
+    with (
+        running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sender,
+    ):
+        head = b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Type: text/csv\r\n"
+        sender.sendall(head + b"Content-Length: 5000000000\r\n\r\n")
+        assert sender.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_folder_that_is_taken_away_is_the_operators_to_mend(small: TestClient, tmp_path: Path) -> None:
+    folder = tmp_path / "ledger.db.audits"
+    folder.write_text("a file in its place")
+    for answer in (small.post("/v1/audits", content=log(1), headers=NDJSON), small.get("/v1/audits")):
+        assert str(folder) not in problem(answer, "audits_unavailable")["detail"]
+    folder.unlink()
+
+    def going(size: int) -> Iterator[bytes]:
+        yield from in_chunks(size)
+        shutil.rmtree(folder)
+
+    for _once_more in range(2):
+        problem(small.post("/v1/audits", content=going(100), headers=NDJSON), "audits_unavailable")
+    assert small.post("/v1/audits", content=log(1), headers=NDJSON).status_code == 202
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf"), 1e9])
+def test_results_are_not_kept_for_ever(tmp_path: Path, hours: float) -> None:
+    with pytest.raises(BadInput, match="at most 876,000 hours"):
+        Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(keep_hours=hours))
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="memory is looked up in /proc")

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,38 @@ def test_two_servers_of_one_ledger_audit_once(told: TestClient, tmp_path: Path, 
     id_ = send(told, body)["id"]
     with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as other:
         most = 0
-        while get(other, f"/v1/audits/{id_}")["state"] != "done":
+        states = ["queued"]
+        while states[-1] != "done":
+            states.append(get(other, f"/v1/audits/{id_}")["state"])
             most = max(most, sum(reads(child, audits / id_ / LOG) for child in children_of(audits)))
-            time.sleep(0.05)
+            time.sleep(0.01)
         assert most == 1
+        # The one that has not got it does not say that it waits.
+        assert [state for state, _ in groupby(states)] == ["queued", "running", "done"]
         assert_whole(other, get(other, f"/v1/audits/{id_}"))
+
+
+def test_what_a_server_leaves_undone_another_that_was_never_sent_a_log_takes_up(
+    tmp_path: Path, audits: Path, body: bytes
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    # Both are there before there is a folder.
+    with running(url) as (process, port), TestClient(create_app(url)) as other:
+        submit(other, changed("org:acme", "storage.inputs_outputs", False))
+        status, _, sent = talk(port, "POST", "/v1/audits", body, Content_Type="application/x-ndjson")
+        assert status == 202
+        until(lambda: children_of(audits))
+        process.kill()
+        assert_whole(other, ended(other, json.loads(sent)["id"]))
+
+
+def test_what_is_deleted_frees_its_place_though_another_audit_runs(told: TestClient, audits: Path, body: bytes) -> None:
+    first = ended(told, send(told, log(10))["id"])
+    second = send(told, body * 3)["id"]
+    until(lambda: get(told, f"/v1/audits/{second}")["state"] == "running")
+    assert told.delete(f"/v1/audits/{first['id']}").status_code == 204
+    until(lambda: os.listdir(audits) == [second])
+    assert get(told, f"/v1/audits/{second}")["state"] == "running"
 
 
 def reads(process: int, file: Path) -> bool:
