@@ -154,6 +154,9 @@ def _offset(written: str, timezone: tzinfo) -> str:
         raise NotRead("there is no such time") from None
     if offset is None or offset != local.replace(fold=1).utcoffset():
         raise NotRead("the time zone's clocks showed this time twice, or not at all; log times with their offset")
+    if offset % timedelta(minutes=1):
+        # As before there were time zones. An offset on the wire has no seconds.
+        raise NotRead("the time zone's offset was not of whole minutes then; log times with their offset")
     sign = "-" if offset < timedelta(0) else "+"
     minutes = abs(offset) // timedelta(minutes=1)
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from ledger.errors import BadRecord
+from ledger.subjects import is_text
 from projections.audit.fields import Shape
 from projections.audit.records import LogFormat
 
@@ -47,7 +48,14 @@ def layout(
     """Field → its column, field → its constant. Raises `BadRecord` for a field, constant or zone that is not to be
     had."""
     shape = Shape(columns, constants, None if timezone is None else zone_named(timezone))
-    shape.checked_constants()
+    for said in (*columns.values(), *constants.values()):
+        if not is_text(said):
+            raise BadRecord("the name of a column, or a constant, is not UTF-8, as all names and texts of a log are")
+    try:
+        shape.checked_constants()
+    except BadRecord as error:
+        # What is wrong with the constants as a record says where in one, and not that it is them.
+        raise BadRecord(f"the constants: {error.detail}" if error.faults else error.detail, error.faults) from None
     return Layout(shape, timezone, log_format)
 
 

@@ -145,10 +145,14 @@ class Rows:
         except (BadInput, NotRead) as error:
             return LogRow(self.source, number, None, _fault(error))
 
-    def of_values(self, number: int, value: Any) -> LogRow:
-        """A row that was no text: `value` as if it had been read from JSON."""
+    def of_fields(self, number: int, said: Mapping[str, Any]) -> LogRow:
+        """A row that was no text: field → what its column says, as if it had been read from JSON."""
         try:
-            return LogRow(self.source, number, _record(self._mapped(value)), None)
+            found = dict(self.constants)
+            for field, value in said.items():
+                if value is not None:
+                    found[field] = json_value(field, value, self.shape.timezone, mapped=field in self.named)
+            return LogRow(self.source, number, _record(raw_record(found)), None)
         except (BadInput, NotRead) as error:
             return LogRow(self.source, number, None, _fault(error))
 
@@ -201,7 +205,8 @@ class Rows:
         if not self.lenient and not set(columns) <= FIELDS.keys():
             raise BadRecord(
                 f"{self.source}: a column of the header is no field of a request record; name the columns to read, "
-                f"and others are ignored (the fields are {', '.join(FIELDS)})"
+                f"and others are ignored (the fields are {', '.join(FIELDS)}); or name the format, if this is no CSV "
+                "(its first line is no JSON object)"
             )
         by_field = {field: self.shape.column(field) for field in FIELDS}
         places = [(field, columns.index(column)) for field, column in by_field.items() if column and column in columns]

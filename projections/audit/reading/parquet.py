@@ -44,7 +44,8 @@ _NOT_SAID: Final = {
 def parts_of(file: BinaryIO, rows: Rows, batch_rows: int = BATCH_ROWS) -> Iterator[Part]:
     """The rows of a file, in order. Raises `BadRecord` for a file that is damaged, and for columns that cannot be."""
     try:
-        parquet = pq.ParquetFile(file, pre_buffer=False)
+        # Old writers' times of 96 bits reach beyond what nanoseconds since 1970 can say, and would be other times.
+        parquet = pq.ParquetFile(file, pre_buffer=False, coerce_int96_timestamp_unit="us")
         columns = Columns(parquet.schema_arrow, rows)
         first = 1
         for batch in parquet.iter_batches(batch_rows, columns=columns.read, use_threads=False):
@@ -225,23 +226,18 @@ class Columns:
         return pa.array(micros, INSTANT, mask=~(there & good)), good | ~there
 
     def _strictly(self, said: dict[str, pa.Array], row: int, first: int) -> LogRow:
-        """The row as a line of JSON would be read that says the same, under the fields' own columns."""
+        """The row as a line of JSON would be read that says the same."""
         number = first + row
-        value: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for field, column in said.items():
             try:
-                found = _value(column, row)
+                found[field] = _value(column, row)
             except UnicodeDecodeError:
                 return LogRow(self._rows.source, number, None, f"/{field.replace('.', '/')}: the text is not UTF-8")
             except OverflowError:
                 fault = "/at: the time lies outside the years 0001 to 9999 in UTC"
                 return LogRow(self._rows.source, number, None, fault)
-            node = value
-            *path, last = self._rows.shape.column(field).split(".")
-            for name in path:
-                node = node.setdefault(name, {})
-            node[last] = found
-        return self._rows.of_values(number, value)
+        return self._rows.of_fields(number, found)
 
 
 def _there(column: pa.Array) -> Any:

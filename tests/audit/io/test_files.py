@@ -1,8 +1,11 @@
 """Which files are meant, in what order, and what the folders above them say."""
 
+import errno
 import gzip
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,13 +55,15 @@ def test_a_file_whose_name_has_the_signs_of_a_pattern_is_that_file(logs: Path) -
         (["logs", "logs/b.jsonl"], "twice"),
         (["logs/_temporary/empty"], "no log is in this folder"),
         (["logs/other"], "by its name this is no log"),
+        (["logs/other"], "what an earlier audit could not read"),
+        (["logs/other/*"], "what an earlier audit could not read"),
     ],
 )
 def test_what_stands_for_no_log_is_refused(given: list[str], said: str, logs: Path) -> None:
     (logs / "_temporary/empty").mkdir()
     if "other" in given[0]:
         (logs / "other").mkdir()
-        (logs / "other/notes.txt").write_bytes(b"")
+        (logs / ("other/notes.txt" if "name" in said else "other/a.jsonl.rejects.jsonl")).write_bytes(b"")
     with pytest.raises(BadRecord, match=said):
         names(*given)
 
@@ -83,3 +88,45 @@ def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_consta
     logs = Logs(log_files(["."], shape), strict_bytes=0)
     assert [record.org_id for _, record, _ in in_parts(list(logs))] == ["acme", "own", "acme"]
     assert logs.warnings == []
+
+
+def test_what_was_rejected_may_be_a_log_where_somebody_says_so(logs: Path) -> None:
+    (logs / "a.rejects.jsonl").write_bytes(b"")
+    assert names("logs/a.rejects.jsonl") == ["logs/a.rejects.jsonl"]
+
+
+def test_links_in_a_folder_are_followed_once(logs: Path) -> None:
+    """A log that is left out looks like one that speaks against nobody."""
+    (logs / "linked").symlink_to(logs / "a")
+    with pytest.raises(BadRecord, match=r"logs/linked/z\.csv\.gz: this log is named twice"):
+        names("logs")
+    (logs.parent / "june").mkdir()
+    (logs.parent / "june/j.jsonl").write_bytes(b"")
+    (logs / "linked").unlink()
+    (logs / "linked").symlink_to(logs.parent / "june")
+    assert names("logs") == ["logs/a/z.csv.gz", "logs/b.jsonl", "logs/linked/j.jsonl"]
+    (logs / "linked").unlink()
+    (logs / "linked").symlink_to(logs)
+    with pytest.raises(BadRecord, match="logs/linked: this link leads back to a folder above it"):
+        names("logs")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:
+        if path == "logs/a":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="logs/a"):
+        names("logs")
+
+
+@pytest.mark.parametrize("folder", ["org_id=a b", "handling.stored=yes"])
+def test_what_folders_cannot_say_is_refused_by_the_file_s_name(logs: Path, folder: str) -> None:
+    (logs / folder).mkdir()
+    (logs / folder / "a.csv").write_bytes(b"")
+    with pytest.raises(BadRecord, match=rf"^logs/{folder}/a\.csv: what its folders say cannot be: "):
+        names("logs")

@@ -59,3 +59,12 @@ def test_the_ordinary_is_said_this_way() -> None:
 def test_what_came_twice_or_never_is_not() -> None:
     twice, never = parse_time("2025-10-26T02:30:00Z"), parse_time("2025-03-30T02:30:00Z")
     assert to_utc(np.array([twice, never], np.int64), ZoneInfo("Europe/Berlin"))[1].tolist() == [False, False]
+
+
+def test_an_offset_with_seconds_is_not_rounded() -> None:
+    """Before there were time zones: Berlin's clocks were 53 minutes and 28 seconds ahead."""
+    text = "1880-01-01 00:00:00"
+    with pytest.raises(NotRead, match="not of whole minutes then"):
+        time_text(text, ZoneInfo("Europe/Berlin"))
+    local = np.array([parse_time("1880-01-01T00:00:00Z")])
+    assert to_utc(local, ZoneInfo("Europe/Berlin"))[1].tolist() == [False]

@@ -80,6 +80,14 @@ def test_instants_outside_the_years_are_rejected_to_the_microsecond() -> None:
     assert [fault is None for _, _, fault in read({"at": far, "org_id": ["a"] * 2})] == [False, False]
 
 
+def test_old_times_of_96_bits_reach_over_all_years() -> None:
+    """As Spark writes them: read as nanoseconds, a time of the year 9999 would be one of 1816."""
+    said = [NOON, "1500-06-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
+    at = pa.array([parse_time(text) for text in said], pa.timestamp("us"))
+    found = read({"at": at, "org_id": ["a"] * 3}, Shape(timezone=UTC), use_deprecated_int96_timestamps=True)
+    assert [record.at for _, record, _ in found] == [parse_time(text) for text in said]
+
+
 def test_times_may_be_texts_and_texts_dictionaries_bytes_or_large() -> None:
     for kind in (pa.dictionary(pa.int32(), pa.string()), pa.large_string(), pa.binary(), pa.string_view()):
         org = (
@@ -138,6 +146,16 @@ def test_columns_are_named_as_in_json_and_constants_hold_where_nothing_is_said()
         RequestRecord(AT, account_id="17", org_id="acme", handling=Observed(stored=False)),
         RequestRecord(AT, org_id="acme", handling=Observed(stored=True)),
     ]
+
+
+def test_a_column_whose_name_has_a_dot_is_none_of_the_one_before_the_dot() -> None:
+    """Also on the rows that are read one by one: here those without a good id."""
+    shape = Shape({"account_id": "user", "org_id": "user.id", "key_id": "handling"})
+    columns = {"user": ["u", "u", "no id"], "user.id": ["a", "no id", "a"], "handling": ["k", "k", "k"]}
+    found = read({"at": pa.array([AT] * 3, US), "handling.stored": [True] * 3} | columns, shape)
+    expected = RequestRecord(AT, "k", "u", "a", handling=Observed(stored=True))
+    assert found[0] == (1, expected, None)
+    assert [(fault or "")[:12] for _, _, fault in found[1:]] == ["/org_id: an ", "/account_id:"]
 
 
 @pytest.mark.parametrize(
