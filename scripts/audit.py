@@ -16,7 +16,7 @@ from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.pinned import PinnedQuery
 from projections.query import KnownAt, Query
 from scripts import exits
-from scripts.audit_asked import Asked, asked, must_differ
+from scripts.audit_asked import Asked, asked, must_be_text, must_differ, paced
 from scripts.audit_spark import AskedSpark, audit_on_spark, must_suit
 from scripts.files import progress
 from scripts.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
@@ -106,14 +106,15 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     must_suit(options)
     if options["engine"] == "spark":
         return _on_spark(db, logs, timezone, known(known_at), format_, options)
-    _must_agree(options)
+    _must_agree(options, format_)
+    must_be_text(options)
     how = asked(logs, timezone, options["log_format"], options["columns"], options["constants"], known(known_at))
     if options["explain"] is not None:
         return _explain(db, how, options["explain"], format_)
     wanted = _Wanted(options["out"], options["report"], options["findings"], format_)
-    must_differ(how, wanted.out, options["rejects"], options["changes"], wanted.report)
-    from scripts.audit_files import RowFiles
+    from scripts.audit_files import RowFiles, rejects_name
 
+    must_differ(how, wanted.out, rejects_name(logs[0], options["rejects"]), options["changes"], wanted.report)
     changes = options["changes"]
     verdicts = wanted.out if changes is None else None
     files = RowFiles(logs[0], out=verdicts, rejects=options["rejects"], max_rejects=options["max_rejects"])
@@ -179,21 +180,19 @@ def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
         pin = pin_of(ledger) if query is None else query.pinned
         summary = Summary(pin, how.known_at)
         findings = Findings(query, how.known_at, wanted.findings)
+        takers: list[Taker] = [files, findings]
+        if tally is not None:
+            takers.append(tally)
         with progress("auditing", logs.size) as tell:
-
-            def told(count: int) -> None:
-                tell(logs.bytes_read, f"{count:,} rows")
-
-            takers: list[Taker] = [files, findings]
-            if tally is not None:
-                takers.append(tally)
-            run(logs, by_kernel(ledger, pin, how.known_at), summary, takers=takers, progress=told)
+            run(logs, by_kernel(ledger, pin, how.known_at), summary, takers=takers, progress=paced(tell, logs))
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
+        files.finish(pin_json(summary) | {"reading": how.layout.json()})
         if tally is not None and query is not None and wanted.report is not None:
             _write_report(wanted.report, tally, summary, query, how, files.rejects)
-        files.finish(pin_json(summary) | {"reading": how.layout.json()})
     for warning in logs.warnings:
         exits.say(warning)
+    if not summary.rows:
+        exits.say("the log has no row, so nothing was audited; make sure that it is the one that was meant")
     if summary.rejects:
         first = files.first_reject
         assert first is not None
@@ -204,7 +203,8 @@ def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
         )
         if none_read:
             return exits.BAD_INPUT
-    if wanted.out != "-":
+    # Rows for programs are not followed by anything else.
+    if "-" not in (wanted.out, files.rejects):
         show_summary(wanted.format, summary, files.rejects, findings.found)
     return exits.AGAINST if summary.against else exits.OK
 
@@ -240,6 +240,8 @@ def _explain(db: str, how: Asked, request_id: str, format_: Format) -> int:
         with progress("looking for the request", logs.size) as tell:
             found = find(_telling(logs, tell), request_id)
         explained = explain_rows(PinnedQuery(Query(ledger)), found, how.known_at)
+    for warning in logs.warnings:
+        exits.say(warning)
     show_explained(format_, explained, found.total)
     return exits.OK
 
@@ -250,9 +252,11 @@ def _telling(logs: Logs, tell: Any) -> Any:
         tell(logs.bytes_read, "")
 
 
-def _must_agree(options: dict[str, Any]) -> None:
+def _must_agree(options: dict[str, Any], format_: Format) -> None:
     """Each of these questions has an answer of its own."""
     others: tuple[str, ...]
+    if options["findings"] and format_ in ("ndjson", "csv"):
+        raise click.UsageError(f"--format {format_} is rows of counts and has no --findings; table and json show them")
     if options["explain"] is not None:
         others = ("out", "rejects", "max_rejects", "findings", "report", "changes")
     elif options["changes"] is not None:

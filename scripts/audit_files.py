@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +14,7 @@ import pyarrow as pa
 
 from ledger.errors import BadRecord
 from projections.audit.findings import against
+from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
 from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
 from projections.audit.reference import records
@@ -22,6 +26,19 @@ from scripts.files import writing
 from scripts.output import encode
 
 PIN_SUFFIX: Final = ".pin.json"
+
+
+def rejects_name(first_log: str, rejects: str | None) -> str:
+    """Where lines that cannot be read go, if there are any. `rejects`: as it was asked for."""
+    return rejects or f"{'stdin' if first_log == STDIN else Path(first_log).name}{REJECTS_SUFFIX}"
+
+
+def settle(file: BinaryIO) -> None:
+    """Brings what was written to the disk. Of several files that belong together each is settled before any takes the
+    place of an older one: a disk that is full, or Ctrl-C, then leaves all of them as they were."""
+    file.flush()
+    if file is not sys.stdout.buffer and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fsync(file.fileno())
 
 
 class Finding(NamedTuple):
@@ -36,20 +53,22 @@ class RowFiles:
     well."""
 
     def __init__(self, first_log: str, *, out: str | None, rejects: str | None, max_rejects: int | None) -> None:
-        self.rejects = rejects or f"{'stdin' if first_log == '-' else Path(first_log).name}.rejects.jsonl"
+        self.rejects = rejects_name(first_log, rejects)
         self.first_reject: LogRow | None = None
         self._wanted_rejects = rejects is not None
         self._max_rejects = max_rejects
         self._out = out
         self._stack = ExitStack()
         self._writer: Writer | None = None
+        self._out_file: BinaryIO | None = None
         self._rejects_file: BinaryIO | None = None
         self._reject_count = 0
 
     def __enter__(self) -> RowFiles:
         with ExitStack() as opening:
             if self._out is not None:
-                self._writer = Writer(opening.enter_context(writing(self._out)), format_of(self._out))
+                self._out_file = opening.enter_context(writing(self._out))
+                self._writer = Writer(self._out_file, format_of(self._out))
             # The last run's rejects must not be taken for this one's.
             if self._wanted_rejects or Path(self.rejects).exists():
                 self._rejects_file = opening.enter_context(writing(self.rejects))
@@ -69,12 +88,16 @@ class RowFiles:
 
     def finish(self, rests_on: dict[str, Any]) -> None:
         """`rests_on`: what the verdicts rest on, for the output's metadata."""
-        if self._writer is None or self._out is None:
+        if self._rejects_file is not None:
+            settle(self._rejects_file)
+        if self._writer is None or self._out is None or self._out_file is None:
             return
         self._writer.finish(rests_on)
+        settle(self._out_file)
         if self._out != "-" and format_of(self._out) != "parquet":
             beside = self._stack.enter_context(writing(self._out + PIN_SUFFIX))
             beside.write(encode(rests_on) + b"\n")
+            settle(beside)
 
     def reject(self, row: LogRow) -> None:
         self._reject_count += 1

@@ -12,6 +12,7 @@ from ledger.errors import BadInput
 from projections.audit.report.html.page import page
 from projections.audit.report.report import Report
 from projections.audit.report.written import report_json
+from scripts.audit_files import settle
 from scripts.files import writing
 from scripts.output import encode
 
@@ -36,4 +37,5 @@ def write_report(directory: str, report: Report) -> tuple[Path, Path]:
         files = [stack.enter_context(writing(str(place))) for place in places]
         for file, content in zip(files, made, strict=True):
             file.write(content)
+            settle(file)
     return places

@@ -10,7 +10,7 @@ from projections.decision import REASONS
 from scripts.audit_files import Finding, finding_json
 from scripts.decisions import print_decision
 from scripts.options import Format
-from scripts.output import Columns, human_time, print_line, print_table, show
+from scripts.output import Columns, human_instant, print_line, print_table, show
 
 SUBJECTS_SHOWN: Final = 10
 
@@ -38,8 +38,8 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, found: 
 def _show_tables(summary: Summary) -> None:
     pin = summary.pin
     lines = f"{summary.rows:,} lines" + (f", {summary.rejects:,} rejected" if summary.rejects else "")
-    if summary.first_at is not None:
-        lines += f"; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}"
+    if summary.first_at is not None and summary.last_at is not None:
+        lines += f"; requests from {human_instant(summary.first_at)} to {human_instant(summary.last_at)}"
     print_line(lines, "bold")
     print_line(f"at position {pin.position} of {pin.origin}, whose event has leaf hash {pin.leaf_hash}")
     print_line(f"the log has SHA-256 {summary.log.sha256}")

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
-from ledger.times import format_time
+from ledger.submissions import RetractChange
+from ledger.times import BEGINNING, format_time
 from projections.decision import REASONS
-from projections.pins import KnownAt
+from projections.pins import IN_FORCE, KnownAt
 from scripts import exits
+from scripts.audit_asked import paced
 from scripts.files import progress, reading, writing
 from scripts.options import Format
-from scripts.output import Columns, encode, human_time, print_line, print_table, show
+from scripts.output import Columns, encode, human_instant, human_time, print_line, print_table, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from projections.audit.reading.logs import Logs
+    from projections.audit.reading.parts import Part
     from projections.audit.records import LogRow
     from projections.audit.what_if.proposals import Proposal
     from projections.audit.what_if.radius import Radius
@@ -67,11 +70,9 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
     logs = asked.logs()
     with open_ledger(db) as ledger, asked.rejects, _Changes(asked) as changes, progress("what if", logs.size) as tell:
         index = open_index(ledger, asked.known_at, pin=pin_of(ledger))
-        ahead = Ahead(logs, "reading the log")
-
-        def told(count: int) -> None:
-            tell(logs.bytes_read, f"{count:,} rows")
-
+        noting = _LastRequest(logs)
+        ahead = Ahead(noting, "reading the log")
+        told = paced(tell, logs)
         try:
             radius = blast_radius(
                 ledger, index, proposals, ahead, first_request=first_request, takers=(changes,), progress=told
@@ -82,6 +83,7 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
         changes.finish(rests_on)
     for warning in logs.warnings:
         exits.say(warning)
+    _say_what_is_too_late(proposals, noting.at, asked.known_at)
     if radius.rejects:
         first = asked.rejects.first_reject
         assert first is not None
@@ -91,7 +93,7 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
         )
         if not radius.requests:
             return exits.BAD_INPUT
-    if asked.out != "-":
+    if "-" not in (asked.out, asked.rejects.rejects):
         _show(format_, radius, changes.shown, rests_on, asked)
     return exits.OK
 
@@ -129,6 +131,45 @@ def _telling(logs: Logs, tell: Callable[[int, str], None]) -> Iterable[Any]:
         tell(logs.bytes_read, "")
 
 
+class _LastRequest:
+    """Parts of a log as they are, noting when the last of their requests was (µs; None: there is none)."""
+
+    def __init__(self, parts: Iterable[Part]) -> None:
+        self.at: int | None = None
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Part]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for part in self._parts:
+            last = pc.max(part.requests.column("at").cast(pa.int64())).as_py()
+            if last is not None:
+                self.at = last if self.at is None else max(self.at, last)
+            yield part
+
+
+def _say_what_is_too_late(proposals: Sequence[Proposal], last: int | None, known_at: KnownAt) -> None:
+    """A change that comes after all requests changes nothing, and must not pass for harmless."""
+    late = [str(one.line) for one in proposals if last is not None and _holds_from(one, known_at) > last]
+    if late:
+        exits.say(
+            f"of the proposals line{'s' * (len(late) > 1)} {', '.join(late[:SHOWN])}"
+            + (f" and {len(late) - SHOWN} more" if len(late) > SHOWN else "")
+            + f" could change nothing: the log's last request was made before that, at {human_instant(last or 0)}; "
+            "name an earlier recorded_at and effective_from"
+        )
+
+
+def _holds_from(proposal: Proposal, known_at: KnownAt) -> int:
+    """The first instant (µs) of which it could say anything different. What is in force is known first."""
+    moment = BEGINNING if proposal.moment is None else proposal.moment
+    if isinstance(proposal.submission, RetractChange):
+        return moment if known_at == IN_FORCE else BEGINNING
+    start = moment if proposal.submission.effective_from is None else proposal.submission.effective_from
+    return max(start, moment) if known_at == IN_FORCE else start
+
+
 class _Changes:
     """What is otherwise: to a file that appears whole or not at all, the first rows to memory. Use within a block."""
 
@@ -136,6 +177,7 @@ class _Changes:
         self.shown: list[dict[str, Any]] = []
         self._asked = asked
         self._stack = ExitStack()
+        self._file: BinaryIO | None = None
         self._writer: Writer | None = None
 
     def __enter__(self) -> _Changes:
@@ -145,8 +187,8 @@ class _Changes:
         out = self._asked.out
         if out is not None:
             with ExitStack() as opening:
-                file = opening.enter_context(writing(out))
-                self._writer = Writer(file, format_of(out), schema=written_form(CHANGES))
+                self._file = opening.enter_context(writing(out))
+                self._writer = Writer(self._file, format_of(out), schema=written_form(CHANGES))
                 self._stack = opening.pop_all()
         return self
 
@@ -169,14 +211,18 @@ class _Changes:
 
     def finish(self, rests_on: dict[str, Any]) -> None:
         from projections.audit.writing import format_of
-        from scripts.audit_files import PIN_SUFFIX
+        from scripts.audit_files import PIN_SUFFIX, settle
 
         out = self._asked.out
-        if out is None or self._writer is None:
+        self._asked.rejects.finish(rests_on)
+        if out is None or self._writer is None or self._file is None:
             return
         self._writer.finish(rests_on)
+        settle(self._file)
         if out != "-" and format_of(out) != "parquet":
-            self._stack.enter_context(writing(out + PIN_SUFFIX)).write(encode(rests_on) + b"\n")
+            beside = self._stack.enter_context(writing(out + PIN_SUFFIX))
+            beside.write(encode(rests_on) + b"\n")
+            settle(beside)
 
 
 def _rows(source: str, lines: Any, changes: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ledger.times import BEGINNING
 from projections.audit.explaining import Weighed
-from projections.audit.report.commands import audit_command, check_command, explain_command, record_json
+from projections.audit.report.commands import audit_command, check_command, explain_command, known_at_words, record_json
 from projections.audit.report.html.markup import Markup, join, tag
 from projections.audit.report.html.parts import (
     Cell,
@@ -64,7 +64,8 @@ def findings(report: Report) -> Markup:
             parts.append(paragraph(*notes, class_="note"))
     parts.append(tag("h3", "All of them"))
     parts.append(paragraph("A verdict for every request, with its reasons, can be had by:"))
-    parts.append(command(audit_command(report.reading.arguments, "--out=verdicts.csv")))
+    known = f"--known-at={known_at_words(report.summary.known_at)}"
+    parts.append(command(audit_command(report.reading.arguments, known, "--out=verdicts.csv")))
     return section("findings", "Findings", *parts)
 
 
