@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from api.audits.folder import FINDINGS, LOG, AuditFolder
 from api.audits.jobs import Job, View, view_json
 from api.audits.pages import read_page
-from api.audits.receiving import FULL, Received, no_space
+from api.audits.receiving import Received
 from api.audits.running import Runner
 from api.problems import Refused
 from ledger.entropy import fresh
@@ -36,6 +37,7 @@ UPLOADS_MAX: Final = 4
 AUDITS_MAX: Final = 100
 """Logs that are received at once, and audits that are kept at once: each may hold the disk space of a log."""
 _HOUR_US: Final = 3_600_000_000
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 _log = logging.getLogger("inforce.audits")
 
@@ -86,7 +88,7 @@ class Audits:
         self._uploads += 1
         stack = ExitStack()
         try:
-            with self._looking():
+            with self.keeping():
                 kept = await self._ask(self._folder.ids)
                 if len(kept) >= AUDITS_MAX:
                     raise Refused("audits_full", f"{AUDITS_MAX} audits are kept here, and no more; delete one")
@@ -97,13 +99,14 @@ class Audits:
             await asyncio.shield(self._ask(stack.close))
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Whatever is wrong with the folder within the block is the operator's to mend. Raises `Refused`."""
+    def keeping(self) -> Iterator[None]:
+        """Whatever is wrong with folder or disk within the block is the operator's to mend. Raises `Refused`."""
         try:
             yield
         except OSError as error:
-            if error.errno in FULL:
-                raise no_space() from None
+            if error.errno in _FULL:
+                detail = "the log does not fit on the server's disk; nothing of it was kept"
+                raise Refused("no_space", detail) from None
             _log.error("audits cannot be kept in %s: %s", self._folder.path, error.strerror)
             raise Refused("audits_unavailable", "audits cannot be kept on this server; its log says why") from None
 
@@ -132,7 +135,7 @@ class Audits:
             bytes=received.bytes,
             sha256=received.sha256,
         )
-        with self._looking():
+        with self.keeping():
             self._folder.put(incoming, job)
         self._runner.start()
         return View(job=job, progress=None, outcome=None)
@@ -142,7 +145,7 @@ class Audits:
 
     def view(self, id_: str) -> View:
         """Raises `Refused`."""
-        with self._looking():
+        with self.keeping():
             view = self._folder.view(id_, self._ledger.clock.now())
         if view is None:
             raise _not_found()
@@ -150,7 +153,7 @@ class Audits:
 
     def views(self) -> list[View]:
         """Raises `Refused`."""
-        with self._looking():
+        with self.keeping():
             return self._folder.views(self._ledger.clock.now())
 
     def page(self, id_: str, name: str, after: int, limit: int) -> tuple[list[bytes], int | None]:
@@ -161,7 +164,7 @@ class Audits:
             raise Refused("audit_not_done", f"the audit is {view.state}; ask again when it is done")
         if outcome.error is not None:
             raise Refused("audit_not_done", "the audit has failed, and found nothing; GET the audit to learn why")
-        with self._looking():
+        with self.keeping():
             try:
                 lines = read_page(self._folder.of(id_) / name, after, limit)
             except FileNotFoundError:
@@ -173,7 +176,7 @@ class Audits:
     def remove(self, id_: str) -> None:
         """Raises `Refused`."""
         self.view(id_)
-        with self._looking():
+        with self.keeping():
             removed = self._folder.remove(id_)
         if not removed:
             raise _not_found()

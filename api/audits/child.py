@@ -21,6 +21,7 @@ import pyarrow as pa
 from api.audits.folder import FINDINGS, LOG, REJECTS, Claimed, claim, read, write
 from api.audits.jobs import Failure, Job, Outcome, Progress
 from api.audits.pages import PLACES, PagedLines
+from api.audits.room import need_room
 from api.places import place_of
 from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
@@ -42,6 +43,8 @@ TAKEN: Final = 4
 SUBJECTS_SHOWN: Final = 100
 NICE: Final = 10
 _TELL_S: Final = 0.5
+_LOOK_ROWS: Final = 10_000
+"""Rejects after which it is looked whether the disk has room for more."""
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -156,6 +159,7 @@ class _Kept:
     """The rows that speak against requests, and those that cannot be read, in files to be read a page at a time."""
 
     def __init__(self, stack: ExitStack, folder: Path, max_rejects: int | None) -> None:
+        self._folder = folder
         self._files: list[BinaryIO] = []
 
         def opened(name: str) -> PagedLines:
@@ -169,10 +173,13 @@ class _Kept:
         self._writer = Writer(self.findings, "ndjson")
 
     def take(self, part: Part, verdicts: Any) -> None:
+        need_room(self._folder)
         rows = against(verdicts)
         self._writer.take(part.source, part.lines[rows], verdicts.take(pa.array(rows)))
 
     def reject(self, row: LogRow) -> None:
+        if self.rejects.count % _LOOK_ROWS == 0:
+            need_room(self._folder)
         self.rejects.write(msgspec.json.encode({"line": row.line, "reason": row.fault}) + b"\n")
         if self._max_rejects is not None and self.rejects.count > self._max_rejects:
             raise BadRecord(

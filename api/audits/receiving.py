@@ -6,9 +6,7 @@ The event loop waits for bytes only; files are written in threads. Proved by tes
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
-import shutil
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
+from api.audits.room import need_room
 from api.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header
 from api.deadlines import Deadlines
 from api.problems import At, Refused
@@ -30,8 +29,6 @@ MEDIA_TYPES: Final = (
 )
 """What a log may be sent as; what it is, its first bytes say. None is a type that a web page may send unasked."""
 _DEADLINES: Final = Deadlines()
-FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-"""Error numbers of a disk that has no room."""
 
 
 class Received(NamedTuple):
@@ -40,8 +37,8 @@ class Received(NamedTuple):
 
 
 async def receive(body: Body, path: Path, bytes_max: int, threads: Executor) -> Received:
-    """Writes the body to a new file at `path`. Raises `Refused` where it is too large or too slow, or the disk is full;
-    `ClientDisconnect` where the caller hung up before its end."""
+    """Writes the body to a new file at `path`. Raises `Refused` where it is too large or too slow; `OSError` where it
+    cannot be kept; `ClientDisconnect` where the caller hung up before its end."""
     loop = asyncio.get_running_loop()
     file = await loop.run_in_executor(threads, _created, path)
     try:
@@ -69,28 +66,18 @@ async def _receive(body: Body, file: BinaryIO, bytes_max: int, threads: Executor
     loop = asyncio.get_running_loop()
     if body.length is not None and body.length > bytes_max:
         raise _too_large(bytes_max)
-    if body.length is not None and body.length > shutil.disk_usage(Path(file.name).parent).free:
-        raise no_space()
     digest = hashlib.sha256()
+    need_room(Path(file.name).parent, body.length or 0)
     while not body.ended:
         piece = await body.piece()
         if body.bytes > bytes_max:
             raise _too_large(bytes_max)
-        try:
-            await loop.run_in_executor(threads, _take, file, digest, piece)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise no_space() from None
+        await loop.run_in_executor(threads, _take, file, digest, piece)
     return Received(body.bytes, digest.hexdigest())
 
 
 def _too_large(bytes_max: int) -> Refused:
     return Refused("body_too_large", f"a log may have {bytes_max:,} bytes here; compress it, or send it in parts")
-
-
-def no_space() -> Refused:
-    return Refused("no_space", "the log does not fit on the server's disk; nothing of it was kept")
 
 
 class Body:
@@ -151,6 +138,7 @@ def _created(path: Path) -> BinaryIO:
 
 
 def _take(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:
+    need_room(Path(file.name).parent, len(piece))
     rest = memoryview(piece)
     while rest:
         # Without a buffer a file may take less than it is given.

@@ -57,7 +57,8 @@ async def _taken(request: Request, audits: Audits, body: Body) -> View:
     how = _layout(asks)
     check_type(request)
     async with audits.incoming() as incoming:
-        received = await receive(body, log_of(incoming), audits.bytes_max, audits.threads)
+        with audits.keeping():
+            received = await receive(body, log_of(incoming), audits.bytes_max, audits.threads)
         await reached(request, asks["at_least"])
         return await service_of(request).ask(
             lambda: audits.accept(incoming, received, how, asks["known_at"], asks["max_rejects"])

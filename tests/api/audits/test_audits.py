@@ -140,6 +140,15 @@ def test_what_a_web_page_may_send_unasked_is_not_taken(shared_door: TestClient, 
     assert get(shared_door, "/v1/audits") == {"audits": []}
 
 
+def test_the_document_shows_every_answer(shared_door: TestClient) -> None:
+    paths = get(shared_door, "/openapi.json")["paths"]
+    for path, item in paths.items():
+        for method, operation in item.items():
+            status = next(status for status in operation["responses"] if status.startswith("2"))
+            if path.startswith("/v1/audits") and status != "204":
+                assert operation["responses"][status]["content"]["application/json"]["examples"], (method, path)
+
+
 @pytest.mark.parametrize("ask", ["", "/findings", "/rejects"])
 def test_an_audit_that_never_was(shared_door: TestClient, ask: str) -> None:
     problem(shared_door.get(f"/v1/audits/{'0' * 32}{ask}"), "audit_not_found")
@@ -231,7 +240,7 @@ class Gathered:
         return len(data)
 
 
-def job_of(query: PinnedQuery, known_at: Any, body: bytes) -> Job:
+def job_of(query: PinnedQuery, known_at: Any, body: bytes, max_rejects: int | None = 0) -> Job:
     return Job(
         id="0" * 32,
         created_at=0,
@@ -240,7 +249,7 @@ def job_of(query: PinnedQuery, known_at: Any, body: bytes) -> Job:
         timezone=None,
         log_format="jsonl",
         known_at=known_at,
-        max_rejects=0,
+        max_rejects=max_rejects,
         **query.pinned._asdict(),
         bytes=len(body),
         sha256=hashlib.sha256(body).hexdigest(),

@@ -1,0 +1,71 @@
+"""Audits leave room on a disk for the ledger."""
+
+import errno
+import gzip
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from api.audits.child import outcome_of
+from api.audits.folder import LOG
+from api.audits.room import SPARED_BYTES, need_room
+from projections.pinned import PinnedQuery
+from projections.query import Query
+from tests.api.asking import problem
+from tests.api.audits.logs import NDJSON, log
+from tests.api.audits.test_audits import job_of
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, total: int, *free: int) -> None:
+    """A disk of `total` bytes whose free ones are these, one look after the other; then the last."""
+    looks = list(free)
+
+    def disk_usage(_path: Any) -> Any:
+        left = looks.pop(0) if len(looks) > 1 else looks[0]
+        return shutil._ntuple_diskusage(total, total - left, left)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+
+
+@pytest.mark.parametrize("total", [SPARED_BYTES * 100, SPARED_BYTES])
+def test_so_much_is_spared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, total: int) -> None:
+    spared = min(SPARED_BYTES, total // 10)
+    for free, wanted, there in (
+        (spared, 0, True),
+        (spared - 1, 0, False),
+        (spared + 5, 5, True),
+        (spared + 5, 6, False),
+    ):
+        disk(monkeypatch, total, free)
+        if there:
+            need_room(tmp_path, wanted)
+        else:
+            with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+                need_room(tmp_path, wanted)
+
+
+@pytest.mark.parametrize("free", [(0,), (SPARED_BYTES * 2, 0)])
+def test_a_log_is_not_taken_where_the_ledger_would_have_no_room(
+    door: TestClient, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...]
+) -> None:
+    disk(monkeypatch, SPARED_BYTES * 100, *free)
+    problem(door.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
+
+
+def test_an_audit_ends_before_its_rejects_fill_the_disk(
+    door: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ledger = door.app.state.service.ledger  # type: ignore[attr-defined]  # ours, not any ASGI application
+    body = gzip.compress(b"{}\n" * 25_000)
+    (tmp_path / LOG).write_bytes(body)
+    monkeypatch.chdir(tmp_path)
+    job = job_of(PinnedQuery(Query(ledger)), "at", body, None)
+    disk(monkeypatch, SPARED_BYTES * 100, SPARED_BYTES, SPARED_BYTES, 0)
+    outcome = outcome_of(ledger, tmp_path, job)
+    assert outcome.error is not None
+    assert outcome.error.code == "no_space"
+    assert not list(tmp_path.glob("rejects*"))
