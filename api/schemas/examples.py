@@ -27,6 +27,7 @@ from api.schemas.answered import (
     SubjectPage,
     Timeline,
 )
+from api.schemas.audits import Audit, AuditList, FindingPage, RejectPage
 
 T1: Final = "2026-01-01T00:00:00.000000Z"
 EVENT_ID: Final = "00000000-0013-8c4f-a1d2-5b6e7f809a1b"
@@ -203,6 +204,57 @@ _DEFINED: Final = {
 }
 _NOW: Final = "2026-03-01T12:00:00.000000Z"
 
+_AUDIT: Final = {
+    "id": "5b1f0c9a4f7e4f0e8a3c2d1b0a998877",
+    "state": "done",
+    "created_at": "2026-07-01T08:00:00.000000Z",
+    "finished_at": "2026-07-01T08:00:09.000000Z",
+    "expires_at": "2026-07-08T08:00:09.000000Z",
+    "known_at": "at",
+    "pin": {"origin": "ledger.example.com", "position": 19, "recorded_at": T1, "leaf_hash": "5d41402abc4b2a76" * 4},
+    "log": {"bytes": 104_857_600, "sha256": "9f86d081884c7d65" * 4},
+    "reading": {"map": {"request_id": "id"}, "set": {}, "timezone": None, "log_format": None},
+    "progress": {"rows": 1_000_001, "bytes_read": 104_857_600},
+    "summary": {
+        "rows": 1_000_001,
+        "rejects": 1,
+        "verdicts": {"violation": 1, "compliant": 999_999},
+        "reasons": {"trained_without_opt_in": 1},
+        "subjects": [
+            {"subject": "org:acme", "verdicts": {"violation": 1, "compliant": 899_999}},
+            {"subject": "account:u1", "verdicts": {"compliant": 100_000}},
+        ],
+        "subject_count": 2,
+        "hindsight": 0,
+        "first_at": "2026-06-01T00:00:00.173000Z",
+        "last_at": "2026-06-30T23:59:59.846000Z",
+    },
+    "findings": 1,
+    "warnings": [],
+    "error": None,
+}
+_FINDING: Final = {
+    "source": "log",
+    "line": 4711,
+    "request_id": "req_04711",
+    "at": "2026-06-11T09:30:00.250000Z",
+    "verdict": "violation",
+    "reasons": ["trained_without_opt_in"],
+    "governed_by": "org:acme",
+    "may_store": False,
+    "may_cache": True,
+    "may_train": False,
+    "may_leave_platform": False,
+    "allowed_regions": None,
+    "private_network_required": False,
+    "data_policy": "platform",
+    "provider": None,
+    "policy_url": None,
+    "deciding_positions": [1, 2, 3],
+    "hindsight": None,
+    "enforcement_lag_us": None,
+    "lag_position": None,
+}
 ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     Receipts: {"receipts": [_RECEIPT], "position": 19},
     Event: _EVENT,
@@ -267,6 +319,10 @@ ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     Catalog: {"at": _NOW, "known_at": _NOW, "position": 19, "settings": {"training.opt_in": _DEFINED}},
     Decision: _DECISION,
     Decisions: {"decisions": [_DECISION], "position": 19},
+    Audit: _AUDIT,
+    AuditList: {"audits": [_AUDIT]},
+    FindingPage: {"findings": [_FINDING], "next_after": None},
+    RejectPage: {"rejects": [{"line": 8, "reason": "the line is not JSON"}], "next_after": None},
     Health: {"status": "ok", "version": "0.2.0"},
     Ready: {"status": "ready", "position": 19},
     ProblemKind: {
