@@ -181,12 +181,14 @@ def test_a_mapped_column_that_no_json_line_has_is_told_of() -> None:
 
 @pytest.mark.parametrize("cell", ["yes", "2", "t", "True ", "-1"])
 def test_a_flag_in_csv_is_true_false_1_or_0_and_nothing_else(cell: str) -> None:
-    assert "true, false, 1 or 0" in fault(f"at,org_id,handling.stored\n{AT},acme,{cell}\n")
+    assert "/handling/stored: true, false, 1 or 0" in fault(f"at,org_id,handling.stored\n{AT},acme,{cell}\n")
 
 
 @pytest.mark.parametrize("cell", ["x", "-1", "1.0", "٣", "9" * 19])
 def test_a_position_in_csv_is_a_whole_number(cell: str) -> None:
-    assert "whole number" in fault(f"at,org_id,enforced_position\n{AT},acme,{cell}\n")
+    assert "/enforced_position: a ledger position is a whole number" in fault(
+        f"at,org_id,enforced_position\n{AT},acme,{cell}\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -138,12 +138,20 @@ class Rows:
                 raise NotRead(f"the row has {len(cells)} cells where the header has {columns.width}")
             found = dict(self.constants)
             for field, place in columns.places:
-                said = cell_value(field, cells[place], self.shape.timezone)
+                said = self._cell(field, cells[place])
                 if said is not None:
                     found[field] = said
             return LogRow(self.source, number, _record(raw_record(found)), None)
         except (BadInput, NotRead) as error:
             return LogRow(self.source, number, None, _fault(error))
+
+    def _cell(self, field: str, text: str) -> Any:
+        try:
+            return cell_value(field, text, self.shape.timezone)
+        except NotRead as error:
+            if FIELDS[field] == "time":
+                raise
+            raise NotRead(f"/{field.replace('.', '/')}: {error}") from None
 
     def of_fields(self, number: int, said: Mapping[str, Any]) -> LogRow:
         """A row that was no text: field → what its column says, as if it had been read from JSON."""
