@@ -139,7 +139,8 @@ class Runner:
             self._complain(place_of(error))
 
     def _settle(self, job: Job, code: int | None) -> None:
-        if code in (0, None):
+        # A process may come to grief while it ends, with its audit done.
+        if code in (0, None) or folders.read(self._folder.of(job.id), Outcome) is not None:
             return
         self._not_before[job.id] = time.monotonic() + _AGAIN_S
         if code == _TAKEN:

@@ -15,10 +15,12 @@ from msgspec.structs import replace
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.audits.folder import LOG, read, write
-from api.audits.jobs import Job
+from api.audits.folder import LOG, AuditFolder, read, write
+from api.audits.jobs import Job, Outcome
+from api.audits.running import Runner
 from tests.api.asking import changed, get, submit
 from tests.api.audits.logs import PATIENCE_S, ended, log, send
+from tests.api.audits.test_folder import job, put
 from tests.api.serving import running, talk
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
@@ -100,6 +102,30 @@ def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits
     audit = ended(told, id_)
     assert (audit["state"], audit["error"]["code"]) == ("failed", "audit_failed")
     assert "ended with -9 every one of 3 times" in audit["error"]["detail"]
+
+
+class Grief(Runner):
+    """Of its processes the first two end at once, and the third when it has audited."""
+
+    def _child(self, job: Job) -> int:
+        self.begun = [*getattr(self, "begun", ()), job.id]
+        if len(self.begun) == 3:
+            write(self._folder.of(job.id), Outcome(finished_at=9, findings=7))
+        return -signal.SIGSEGV
+
+
+def test_a_process_that_dies_when_its_audit_is_done_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.audits.running._AGAIN_S", 0.0)
+    folder = AuditFolder(tmp_path / "audits", "x", 1_000_000)
+    path = put(folder, job())
+    runner = Grief(folder, "", lambda: 10)
+    runner.start()
+    until(lambda: read(path, Outcome))
+    runner.close()
+    assert read(path, Outcome) == Outcome(finished_at=9, findings=7)
+    assert len(runner.begun) == 3
 
 
 def test_an_audit_that_is_deleted_is_cancelled(told: TestClient, audits: Path, body: bytes) -> None:
