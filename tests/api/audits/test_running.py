@@ -87,6 +87,8 @@ def test_an_audit_whose_process_is_killed_is_begun_again(told: TestClient, audit
     id_ = send(told, body)["id"]
     until(lambda: get(told, f"/v1/audits/{id_}")["progress"]["rows"])
     (child,) = children_of(audits)
+    # A few kilobytes of Parquet unfold to gigabytes: where memory ends, it must not be the server that goes.
+    assert Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
     os.kill(child, signal.SIGKILL)
     assert_whole(told, ended(told, id_))
     assert child not in children_of(audits)
