@@ -54,21 +54,27 @@ def must_suit(options: Mapping[str, Any]) -> None:
         raise click.UsageError("--engine spark needs --master, as in spark://host:7077 or local[*]")
     if "-" in (options["out"], options["rejects"]):
         raise click.UsageError("a cluster writes folders of files; name one")
-    folders = [os.path.normpath(name) for name in (options["out"], options["rejects"]) if name is not None]
-    if len(set(folders)) != len(folders):
-        raise click.UsageError("--out and --rejects must be different folders")
+    folders = [f"{os.path.normpath(name)}/" for name in (options["out"], options["rejects"]) if name is not None]
+    if len(folders) > 1 and (folders[0].startswith(folders[1]) or folders[1].startswith(folders[0])):
+        raise click.UsageError("--out and --rejects must be different folders, and neither in the other")
 
 
 def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
     """Raises `BadInput`, and `LedgerUnavailable` also where the cluster cannot be had."""
     from projections.audit.index.pinning import pin_of
     from projections.audit.index.store import open_index
+    from projections.audit.spark.inputs import refuse_early
     from projections.audit.spark.run import Decided, write
-    from projections.audit.spark.session import session
+    from projections.audit.spark.session import must_be_new, session
     from scripts.audit_shown import show_summary
 
     rejects = asked.rejects or (None if asked.out is None else f"{asked.out.rstrip('/')}.rejects.jsonl")
-    with open_ledger(db) as ledger, session(asked.master, asked.configuration) as cluster:
+    # What this machine can see is said before a cluster is asked for.
+    refuse_early(asked.logs, asked.layout.shape)
+    for name in (asked.out, rejects):
+        if name is not None:
+            must_be_new(name, os.path.exists(name))
+    with open_ledger(db) as ledger, session(asked.master, asked.configuration, _waiting) as cluster:
         for name in (asked.out, rejects):
             if name is not None:
                 cluster.begin(name)
@@ -103,6 +109,13 @@ def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
             return exits.BAD_INPUT
     show_summary(format_, summary, rejects, [])
     return exits.AGAINST if summary.against else exits.OK
+
+
+def _waiting() -> None:
+    exits.say(
+        "the cluster has given no executor yet: it may be busy, or have none as large as spark.executor.memory and "
+        "spark.executor.cores ask for; waiting on"
+    )
 
 
 def _plan(asked: AskedSpark) -> Any:

@@ -21,9 +21,9 @@ from projections.audit.spark.inputs import Input, norm, of_spark
 from projections.audit.spark.tasks import File, Logs, Paths, Stretch
 
 _SPECIAL: Final = re.compile(r"([\\*?\[\]{}])")
-_QUOTES: Final = "length(value) - length(replace(value, '\"', ''))"
-_SAYS: Final = "CASE WHEN trim(BOTH ' \\t\\r\\u000B\\f' FROM value) <> '' THEN value END"
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_BLANK: Final = " \t\r\x0b\x0c"
+"""Of what a line that says nothing consists: see `projections.audit.records.is_blank`."""
+_BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 def lines_of(spark: Any, found: Sequence[Input]) -> Any:
@@ -106,8 +106,8 @@ def _spark_type(kind: pa.DataType) -> Any:
             return signed[width]()
         return types.DecimalType(20, 0) if width == 8 else unsigned[width]()
     if of.is_timestamp(value):
-        if value.unit == "ns":
-            # As whole numbers: Spark has no such type.
+        if value.unit != "us":
+            # As whole numbers: Spark has no such type, or fails at what does not fit its own.
             return types.LongType()
         return types.TimestampNTZType() if value.tz is None else types.TimestampType()
     is_bytes = of.is_binary(value) or of.is_large_binary(value)
@@ -129,14 +129,19 @@ def stretches(lines: Any, found: Sequence[Input], log_format: LogFormat | None) 
     A file that Spark cuts is cut at line ends, so the number of a line is told by how many are before its stretch. In
     a CSV file a row is a line unless a quote is left open in it: then the file cannot be cut.
     """
-    from pyspark.sql import functions
+    from pyspark.sql import functions as f
 
+    value = f.col("value")
+    # Bytes, as one machine counts them: of what is not UTF-8, characters would swallow a quote.
+    quotes = f.octet_length(value) - f.octet_length(f.replace(value, f.lit('"'), f.lit("")))
     rows = (
         lines.groupBy("path", "start")
         .agg(
-            functions.expr("count(*)").alias("lines"),
-            functions.expr(f"max(({_QUOTES}) % 2) = 1").alias("open"),
-            functions.expr(f"cast(first({_SAYS}, true) AS binary)").alias("header"),
+            f.count("*").alias("lines"),
+            (f.max(quotes % 2) == 1).alias("open"),
+            f.first(f.left(value, f.lit(1))).alias("begins"),
+            _first_that_says(value, _BLANK).alias("header"),
+            _first_that_says(value, _BLANK + _BYTE_ORDER_MARK).alias("behind_mark"),
         )
         .orderBy("path", "start")
         .collect()
@@ -152,13 +157,26 @@ def stretches(lines: Any, found: Sequence[Input], log_format: LogFormat | None) 
             first += row.lines
             is_open = is_open or row.open
             if not header and row.header is not None:
-                header = bytes(row.header)
-                if row.start == 0:
-                    header = header.removeprefix(_BYTE_ORDER_MARK)
+                header = _header(row)
         form = log_format or ("jsonl" if is_json(RawLine(1, header)) else "csv")
         if form == "jsonl":
             cut = {at: one._replace(header=b"") for at, one in cut.items()}
-        elif is_open:
+        elif is_open and len(cut) > 1:
             whole.add(of_spark(path))
         logs[of_spark(path)] = File(file.name, file.shape, form, cut)
     return logs, whole
+
+
+def _first_that_says(value: Any, blank: str) -> Any:
+    from pyspark.sql import functions as f
+
+    return f.first(f.when(f.trim(value, f.lit(blank)) != "", value), ignorenulls=True).cast("binary")
+
+
+def _header(row: Any) -> bytes:
+    """The first line of a stretch that says anything, without the mark that a file may begin with."""
+    header = bytes(row.header)
+    if row.start or row.begins != _BYTE_ORDER_MARK:
+        return header
+    header = header.removeprefix(_BYTE_ORDER_MARK.encode())
+    return header if header.strip() else bytes(row.behind_mark or b"")

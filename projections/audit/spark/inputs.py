@@ -6,6 +6,7 @@ with a scheme (`s3a://…`, `hdfs://…`) is listed through Hadoop. Proved by te
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
@@ -23,12 +24,14 @@ from projections.audit.spark.hadoop import Hadoop, has_scheme, path_of
 
 Way = Literal["parquet", "lines", "whole"]
 _PACKED_BY_NAME: Final = (".gz", ".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
-"""Hadoop unpacks by a name's end alone."""
+"""Hadoop unpacks by a name's end alone, whether it is in capitals or not."""
+WHOLE_BYTES_MAX: Final = 64 << 20
+"""So much of gzip is unpacked as one machine does: what is damaged is said in the same words."""
 
 
 class Input(NamedTuple):
-    """`path`: as Hadoop has it. `way`: Parquet; texts that Spark cuts into stretches of lines, and unpacks where its
-    packing is gzip and its name says so; texts that one task reads as a whole. `schema`: of Parquet."""
+    """`path`: as Hadoop has it. `way`: Parquet; texts that Spark cuts into stretches of lines, and unpacks where they
+    are much gzip and the name says so; texts that one task reads as a whole. `schema`: of Parquet."""
 
     path: str
     file: LogFile
@@ -36,12 +39,22 @@ class Input(NamedTuple):
     schema: pa.Schema | None = None
 
 
-def inputs(hadoop: Hadoop, names: Sequence[str], shape: Shape) -> list[Input]:
-    """Raises `BadRecord` where a name stands for no log, or a file is damaged so that it shows here."""
-    found: list[Input] = []
+def refuse_early(names: Sequence[str], shape: Shape) -> None:
+    """Raises `BadRecord` for what is no log, as far as that can be told without a cluster."""
     for name in names:
         if name == STDIN:
             raise BadRecord("a cluster cannot read this machine's standard input; name files")
+        for file in () if has_scheme(name) else log_files([name], shape):
+            _must_be_seen(file.name, path_of(file.name))
+            if not os.path.exists(file.name):
+                raise BadRecord(f"{file.name}: there is no such file")
+
+
+def inputs(hadoop: Hadoop, names: Sequence[str], shape: Shape) -> list[Input]:
+    """Raises `BadRecord` where a name stands for no log, or a file is damaged so that it shows here."""
+    found: list[Input] = []
+    refuse_early(names, shape)
+    for name in names:
         if has_scheme(name):
             listed = [LogFile(path, size, of_path(path, shape)) for path, size in hadoop.listed(name)]
             if not listed:
@@ -58,16 +71,27 @@ def inputs(hadoop: Hadoop, names: Sequence[str], shape: Shape) -> list[Input]:
 
 def _input(hadoop: Hadoop, file: LogFile) -> Input:
     path = path_of(file.name)
+    _must_be_seen(file.name, path)
     if not hadoop.exists(path):
         raise BadRecord(f"{file.name}: there is no such file")
     with hadoop.reading(path) as stream:
         begins = stream.peek(4)[:4]
         if begins == MAGIC:
             return Input(path, file, "parquet", _schema(stream, file.name))
-    packed = file.name.endswith(_PACKED_BY_NAME)
+    packed = file.name.lower().endswith(_PACKED_BY_NAME)
     if begins[: len(GZIP)] == GZIP:
-        return Input(path, file, "lines" if file.name.endswith(".gz") else "whole")
+        much = file.name.lower().endswith(".gz") and (file.size or 0) > WHOLE_BYTES_MAX
+        return Input(path, file, "lines" if much else "whole")
     return Input(path, file, "whole" if packed or begins == ZSTD else "lines")
+
+
+def _must_be_seen(name: str, path: str) -> None:
+    """Spark passes over some files without a word, whoever names them."""
+    last = path.rpartition("/")[2]
+    if last.startswith((".", "_")) or last.endswith("._COPYING_"):
+        raise BadRecord(f"{name}: Spark passes over what begins with . or _ or is being copied; give it another name")
+    if path.startswith("file:") and ":" in last:
+        raise BadRecord(f"{name}: Hadoop reads no file of this machine with a colon in its name; give it another")
 
 
 def _schema(stream: object, name: str) -> pa.Schema:

@@ -66,6 +66,7 @@ class Decided:
         self._named = cluster.spark.sparkContext.accumulator(set(), tasks.Named())
         self.inputs = inputs(cluster.hadoop, names, layout.shape)
         self._stamps = self._stamped()
+        cluster.cut_alike([size for size, _ in self._stamps])
 
     def __enter__(self) -> Decided:
         # While the executors work.
@@ -276,16 +277,17 @@ _INSTANT: Final = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'"
 
 def write(rows: Any, folder: str, form: str) -> None:
     """A folder of files of that form: parquet, csv or json, without what marks it as whole."""
+    # Whatever zone and habits the session has.
+    writing = {"timestampFormat": _INSTANT, "timeZone": "UTC"}
     if form == "csv":
         lists = [field.name for field in rows.schema if field.dataType.typeName() == "array"]
         for name in lists:
             rows = rows.withColumn(name, _as_json(name))
-        rows.write.option("header", "true").option("escape", '"').option("timestampFormat", _INSTANT).csv(
-            path_of(folder)
-        )
+        # Spark would trim a text at both ends.
+        writing |= {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
+        rows.write.options(header="true", escape='"', **writing).csv(path_of(folder))
     elif form == "json":
-        writing = rows.write.option("ignoreNullFields", "false").option("timestampFormat", _INSTANT)
-        writing.json(path_of(folder))
+        rows.write.options(ignoreNullFields="false", **writing).json(path_of(folder))
     else:
         rows.write.option("compression", "zstd").parquet(path_of(folder))
 

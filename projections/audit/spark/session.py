@@ -8,48 +8,56 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import socket
+import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from threading import Timer
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
-from ledger.errors import BadInput, LedgerUnavailable
+from ledger.errors import BadInput
 from projections.audit.index import files
 from projections.audit.index.layout import PolicyIndex
 from projections.audit.spark import probing
-from projections.audit.spark.hadoop import Hadoop
+from projections.audit.spark.failing import SparkUnavailable, failure, said_by
+from projections.audit.spark.hadoop import Hadoop, has_scheme
 
 SHIPPED: Final = ("ledger", "projections")
 _CONNECT_S: Final = 5.0
-SETTINGS: Final = {
-    "spark.app.name": "inforce audit",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.log.level": "ERROR",
+_WAIT_S: Final = 15.0
+_END_S: Final = 30.0
+FIXED: Final = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",
+    # A file that cannot be read is no reason to leave its rows out.
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
     # Of whatever unit a time is, it is read for what it is: see `frames`.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # Years before 1900 are years of our calendar, too.
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
 }
+"""What the rows hang on: neither `configuration` nor the cluster's own defaults say otherwise."""
+SETTINGS: Final = {
+    "spark.app.name": "inforce audit",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+}
 """What `configuration` may say otherwise."""
-
-
-class SparkUnavailable(LedgerUnavailable):
-    """The cluster cannot be had, or gave up."""
 
 
 class Cluster:
@@ -61,22 +69,53 @@ class Cluster:
         self._folder = folder
         self._begun: list[str] = []
         self._sent = 0
+        conf = spark._jsparkSession.sessionState().conf()
+        self._stretch_max, self._open_bytes = conf.filesMaxPartitionBytes(), conf.filesOpenCostInBytes()
+        self._parts_min = spark.conf.get("spark.sql.files.minPartitionNum", None)
+
+    def cut_alike(self, sizes: Sequence[int]) -> None:
+        """However often files of these sizes (bytes) are read from here on, all or some of them, they are cut at the
+        same places. Spark itself goes by how many cores it has at that moment, and by what else is read."""
+        parts = int(self._parts_min or self.spark.sparkContext.defaultParallelism)
+        share = sum(size + self._open_bytes for size in sizes) // parts
+        stretch = min(self._stretch_max, max(self._open_bytes, share))
+        self.spark.conf.set("spark.sql.files.maxPartitionBytes", str(stretch))
+        self.spark.conf.set("spark.sql.files.minPartitionNum", "1")
 
     def begin(self, name: str) -> None:
         """A folder that is not there, to be written by the cluster: it goes, should the session fail before it is
-        `done`. Raises `BadInput` where it is: a cluster cannot replace a result at once."""
-        if self.hadoop.exists(name):
-            raise BadInput(f"{name} is there already, and a result on a cluster is not written over; name another")
+        `done`. Raises `BadInput` where it is, since a cluster cannot replace a result at once, and where nothing can
+        be written, before hours of work are lost."""
+        from py4j.protocol import Py4JJavaError
+
+        must_be_new(name, self.hadoop.exists(name))
+        trial = f"{name.rstrip('/')}.{secrets.token_hex(4)}"
+        try:
+            self.hadoop.write(trial, b"")
+            self.hadoop.remove(trial)
+        except Py4JJavaError as error:
+            raise BadInput(f"{name} cannot be written: {said_by(error)}") from None
         self._begun.append(name)
 
     def done(self, name: str) -> None:
         self._begun.remove(name)
 
     def clear(self) -> None:
-        """Once nothing writes any more."""
-        for name in self._begun:
-            self.hadoop.remove(name)
-        self._begun.clear()
+        """Once nothing writes any more. Raises `SparkUnavailable` where the session has no JVM any more that could."""
+        from py4j.protocol import Py4JError
+
+        left = []
+        while self._begun:
+            name = self._begun.pop()
+            try:
+                self.hadoop.remove(name)
+            except (Py4JError, OSError):
+                if has_scheme(name):
+                    left.append(name)
+                else:
+                    shutil.rmtree(name, ignore_errors=True)
+        if left:
+            raise SparkUnavailable(f"Spark is gone, and what there is of {' and '.join(left)} is not whole; remove it")
 
     def send_index(self, index: PolicyIndex) -> str:
         """Sends an index to each executor, once, to be mapped there from its files, under the name that is returned."""
@@ -94,38 +133,74 @@ class Cluster:
         return name
 
 
+def must_be_new(name: str, there: bool) -> None:
+    """Raises `BadInput` where it is there."""
+    if there:
+        raise BadInput(f"{name} is there already, and a result on a cluster is not written over; name another")
+
+
 @contextmanager
-def session(master: str, configuration: Mapping[str, str]) -> Iterator[Cluster]:
-    """A session for the block. Raises `BadInput` and `SparkUnavailable`, and removes then what was begun and not
-    done."""
+def session(
+    master: str, configuration: Mapping[str, str], waiting: Callable[[], None] = lambda: None
+) -> Iterator[Cluster]:
+    """A session for the block. `waiting` is called, from another thread, should the cluster give no executor for a
+    while. Raises `BadInput` and `SparkUnavailable`, and removes then what was begun and not done."""
+    _must_suit(configuration)
     _need(master)
     from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkException
-    from pyspark.java_gateway import launch_gateway
     from pyspark.sql import SparkSession
 
-    settings = {**SETTINGS, "spark.master": master, **_of_this_python(master), **configuration}
+    settings = {**SETTINGS, **_of_this_python(master), **configuration, **FIXED, "spark.master": master}
     with tempfile.TemporaryDirectory(prefix="inforce-spark-") as folder, tempfile.TemporaryFile() as told, _quiet():
         conf = SparkConf(loadDefaults=False)
         conf.setAll(list(settings.items()))
         gateway, context, cluster = None, None, None
         try:
-            gateway = launch_gateway(conf, {"stdout": told, "stderr": told})  # type: ignore[no-untyped-call] # untyped there
+            gateway = _jvm(conf, told)
             context = SparkContext(conf=conf, gateway=gateway)
+            # Spark looks for it in its environment alone, where a program is not run by spark-submit.
+            context.pythonExec = context.getConf().get("spark.pyspark.python", context.pythonExec)
             context.addPyFile(str(_code(Path(folder))))
-            _probe(context)
+            _probe(context, waiting)
             cluster = Cluster(SparkSession(context), Path(folder))
             yield cluster
         except (PySparkException, Py4JError, ConnectionError) as error:
             raise failure(error) from None
         finally:
-            if context is not None:
-                context.stop()
-            if cluster is not None:
-                cluster.clear()
-            if gateway is not None:
-                _end(gateway, SparkContext)
+            # Each of them, though whoever waits loses patience with the one before.
+            with ExitStack() as ending:
+                if gateway is not None:
+                    ending.callback(_end, gateway, SparkContext)
+                if cluster is not None:
+                    ending.callback(cluster.clear)
+                if context is not None:
+                    ending.callback(context.stop)
+
+
+def _must_suit(configuration: Mapping[str, str]) -> None:
+    for name in configuration:
+        if not name.startswith("spark."):
+            raise BadInput(f"--spark-conf {name}: Spark's settings begin with spark., and Hadoop's with spark.hadoop.")
+        if name in FIXED:
+            raise BadInput(f"--spark-conf {name}: this is {FIXED[name]} here, or rows might come out otherwise")
+        if name == "spark.master":
+            raise BadInput(f"--spark-conf {name}: --master names it")
+
+
+def _jvm(conf: Any, told: BinaryIO) -> Any:
+    """What it writes goes into `told`."""
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.java_gateway import launch_gateway
+
+    try:
+        return launch_gateway(conf, {"stdout": told, "stderr": told})  # type: ignore[no-untyped-call] # untyped there
+    except PySparkRuntimeError:
+        told.seek(0)
+        lines = [line.strip() for line in told.read().decode(errors="replace").splitlines() if line.strip()]
+        why = next((line for line in lines if not line.startswith("WARNING")), "it does not say why")
+        raise SparkUnavailable(f"Spark's own process did not start: {why[:500]}") from None
 
 
 @contextmanager
@@ -154,7 +229,11 @@ def _end(gateway: Any, context_class: Any) -> None:
     proc = getattr(gateway, "proc", None)
     if proc is not None:
         proc.stdin.close()
-        proc.wait(30)
+        try:
+            proc.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            proc.kill()
+            proc.wait()
     context_class._gateway = context_class._jvm = None
 
 
@@ -187,25 +266,17 @@ def _code(folder: Path) -> Path:
     return archive
 
 
-def _probe(context: Any) -> None:
+def _probe(context: Any, waiting: Callable[[], None]) -> None:
     parts = max(2, context.defaultParallelism)
-    missing = sorted(set(context.parallelize(range(parts), parts).mapPartitions(probing.missing).collect()))
+    patience = Timer(_WAIT_S, waiting)
+    patience.daemon = True
+    patience.start()
+    try:
+        missing = sorted(set(context.parallelize(range(parts), parts).mapPartitions(probing.missing).collect()))
+    finally:
+        patience.cancel()
     if missing:
         raise BadInput(
             f"the executors' Python has no {' and no '.join(missing)}; install it there, or name a Python that has "
             "with --spark-conf spark.pyspark.python=PATH"
         )
-
-
-def failure(error: Exception) -> Exception:
-    """In one line. What inforce's own tasks refused is said in their words."""
-    from py4j.protocol import Py4JJavaError
-
-    from projections.audit.spark.tasks import MARK
-
-    said = error.java_exception.toString() if isinstance(error, Py4JJavaError) else str(error)
-    refused = next((line.partition(MARK)[2] for line in str(error).splitlines() if MARK in line), None)
-    if refused is not None:
-        return BadInput(refused.strip())
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return SparkUnavailable(f"Spark gave up: {(lines or [type(error).__name__])[0][:500]}")

@@ -38,7 +38,8 @@ class Standalone(NamedTuple):
 
 @pytest.fixture(scope="session")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    if shutil.which("java") is None:
+    java = shutil.which("java")
+    if java is None:
         pytest.skip("needs Java 17: there is no java on the PATH")
     if find_spec("pyspark") is None:
         pytest.skip("needs pyspark, which is not installed")
@@ -52,10 +53,12 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_WORKER_DIR": str(folder / "work"),
         "SPARK_DAEMON_MEMORY": "256m",
-        "PYSPARK_PYTHON": sys.executable,
         "PYTHONWARNINGS": "default",
+        # What a worker has by itself is no Python for an audit.
+        "PATH": os.pathsep.join(dict.fromkeys([str(Path(java).parent), "/usr/bin", "/bin"])),
     }
-    environment.pop("PYTHONPATH", None)
+    for name in ("PYTHONPATH", "PYSPARK_PYTHON"):
+        environment.pop(name, None)
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> None:

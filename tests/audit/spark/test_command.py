@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from tests.support.command import Inforce, folder, inforce
 __all__ = ["folder", "inforce"]
 
 pytestmark = pytest.mark.xdist_group("spark")
+_LOCAL = ["--engine", "spark", "--master", "local[2]"]
 LOG = [
     {"at": "2030-01-01T00:00:00Z", "org_id": "acme", "handling": {"trained": True}, "request_id": "r1"},
     {"at": "2030-01-01T00:00:00.000001Z", "org_id": "beta", "request_id": "r2"},
@@ -41,6 +43,12 @@ def _options(master: str) -> list[str]:
     for name, value in CONFIGURATION.items():
         options += ["--spark-conf", f"{name}={value}"]
     return options
+
+
+def _started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-m", "scripts.main", "audit", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_cluster_answers_as_one_machine_and_writes_folders_that_say_what_they_rest_on(
@@ -86,12 +94,7 @@ def test_an_interrupt_ends_it_and_leaves_nothing_half_written(
     log.write_text("".join(json.dumps(line) + "\n" for line in LOG * 20_000))
     before = {"inforce.db.index", *os.listdir(folder)}
     one_by_one = ["--spark-conf", "spark.sql.execution.arrow.maxRecordsPerBatch=1"]
-    command = [sys.executable, "-m", "scripts.main", "audit", str(log), "--out", "out.parquet", *one_by_one]
-    root = str(Path(__file__).parents[3])
-    environment = {**os.environ, "PYTHONPATH": root, "PYTHONWARNINGS": "default"}
-    with subprocess.Popen(
-        [*command, *_options(standalone.master)], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with _started(folder, str(log), "--out", "out.parquet", *one_by_one, *_options(standalone.master)) as process:
         until = time.monotonic() + 120
         while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
@@ -112,6 +115,19 @@ def test_a_master_that_does_not_answer_is_named(log: Path, inforce: Inforce) -> 
         ran = inforce("audit", str(log), "--engine", "spark", "--master", master)
     assert ran.code == 3
     assert ran.err == (f"inforce: nothing answers at {master}; start the Spark master, or name another with --master\n")
+
+
+def test_a_jvm_that_does_not_start_says_why(log: Path, folder: Path) -> None:
+    pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("needs Java 17: there is no java on the PATH")
+    # In a process of its own: PySpark lets go of one that did not start without waiting for its end.
+    with _started(folder, str(log), *_LOCAL, "--spark-conf", "spark.driver.memory=nonsense") as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert said.startswith("inforce: Spark's own process did not start: ")
+    assert "nonsense" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_without_java_it_says_what_to_install(
@@ -141,6 +157,10 @@ def test_without_pyspark_it_names_the_extra(log: Path, inforce: Inforce, monkeyp
         (["--engine", "spark", "--master", "local", "--report", "r"], "--report is answered on one machine"),
         (["--engine", "spark", "--master", "local", "--out", "-"], "a cluster writes folders of files"),
         (["--engine", "spark", "--master", "local", "--out", "a/", "--rejects", "a"], "must be different folders"),
+        (["--engine", "spark", "--master", "local", "--out", "a", "--rejects", "a/b"], "must be different folders"),
+        ([*_LOCAL, "--spark-conf", "fs.s3a.endpoint=host"], "Hadoop's with spark.hadoop."),
+        ([*_LOCAL, "--spark-conf", "spark.master=local[3]"], "--master names it"),
+        ([*_LOCAL, "--spark-conf", "spark.sql.files.ignoreCorruptFiles=true"], "this is false here"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -1,6 +1,8 @@
 """On a real cluster every row comes out as row by row, whichever way it goes, in batches of any size."""
 
+import csv
 import gzip
+import io
 import json
 import os
 import signal
@@ -16,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ledger.errors import BadRecord
+from ledger.errors import BadInput, BadRecord
 from ledger.times import format_time
-from projections.audit.columns import OBSERVED
 from projections.audit.fields import NO_SHAPE
 from projections.audit.index.compile import compile_index
 from projections.audit.layouts import layout
@@ -26,20 +27,20 @@ from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import decide_slowly
 from projections.audit.run import by_kernel, by_row, run
-from projections.audit.spark.run import Decided, Plan
+from projections.audit.spark.run import Decided, Plan, write
 from projections.audit.spark.slicing import size_of
 from projections.audit.summary import LogDigest, Summary, summary_json
-from projections.audit.writing import OUT
+from projections.audit.writing import OUT, Writer
 from projections.pinned import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone
+from tests.audit.spark.logs import NO_LAYOUT, named, said
 from tests.audit.strategies import batch_of, grown
 from tests.query.test_against_reference import grown as grown_at_random
-from tests.support.asking import Bench
+from tests.support.asking import NOON, Bench
 
 pytestmark = pytest.mark.xdist_group("spark")
 COUNT = 400
-NO_LAYOUT = layout({}, {}, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,7 @@ def logs(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(COUNT)]
     # One subject has most of the rows.
     drawn += [{"at": row["at"], "org_id": "acme", "stored": True, "request_id": "ünïcode 東"} for row in drawn]
-    batch = batch_of(drawn)
-    named = [f"handling.{name}" if name in OBSERVED else name for name in batch.schema.names]
-    table = pa.table(batch.columns, names=named)
+    table = named(batch_of(drawn))
     pq.write_table(table, folder / "a.parquet", row_group_size=150)
     few = table.slice(0, 40)
     at = few.schema.get_field_index("at")
@@ -78,29 +77,28 @@ def logs(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     handling = few.select(["at", "org_id", "account_id"])
     done = [{"stored": row.get("stored")} if number % 3 else None for number, row in enumerate(drawn[:40])]
     pq.write_table(handling.append_column("handling", pa.array(done)), folder / "groups.parquet")
-    lines = [json.dumps(_said(row)).encode() for row in drawn[::7]]
+    lines = [json.dumps(said(row)).encode() for row in drawn[::7]]
     lines[3:3] = [b"", b"nonsense", b"\xff\xfe", b'{"at": "2026-03-01T12:00:00", "org_id": "acme"}\r']
     (folder / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
-    (folder / "long.jsonl").write_bytes(b"\n".join(lines * 5))
+    # Of long lines, not of many: in batches of one a line costs some ms.
+    (folder / "long.jsonl").write_bytes(b"\n".join(line + b" " * 300 for line in lines * 2))
     packed = gzip.compress(b"\n".join(lines) + b"\n")
-    (folder / "c.jsonl.gz").write_bytes(packed)
+    # Some writers fill up the last block.
+    (folder / "c.jsonl.gz").write_bytes(packed + bytes(100))
     (folder / "says nothing of it.jsonl").write_bytes(packed)
     (folder / "plain.jsonl.gz").write_bytes(b"\n".join(lines))
     (folder / "z.jsonl.zst").write_bytes(pa.compress(b"\n".join(lines), "zstd", asbytes=True))
     cells = '2026-03-01T12:00:01Z,acme,"e\nu"\n2026-03-01T12:00:01Z,,eu\n'
     (folder / "d.csv").write_text(f"at,org_id,handling.region\n{cells}")
     (folder / "e.csv").write_text("\nat,org_id\n2026-03-01T12:00:01Z,beta\nx,acme\n")
-    (folder / "long.csv").write_text("at,org_id\n" + "2026-03-01T12:00:01Z,beta\nx,acme\n" * 1500)
+    name = "n" * 250
+    (folder / "long.csv").write_text(
+        "at,org_id,request_id\n" + f"2026-03-01T12:00:01Z,beta,{name}\nx,acme,{name}\n" * 90
+    )
     below = folder / "org_id=acme"
     below.mkdir()
     (below / "f.csv").write_text("at\n2026-03-01T12:00:01Z\n")
     return [str(folder)]
-
-
-def _said(row: dict[str, Any]) -> dict[str, Any]:
-    done = {name: value for name, value in row.items() if name in OBSERVED and value is not None}
-    rest = {name: value for name, value in row.items() if name not in OBSERVED}
-    return rest | {"at": format_time(row["at"])} | ({"handling": done} if done else {})
 
 
 def _expected(bench: Bench, names: list[str]) -> tuple[list[Any], list[Any]]:
@@ -169,6 +167,72 @@ def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: Bench, t
             more.write("\n")
         with pytest.raises(BadRecord, match="was changed while it was read"):
             decided.finish()
+
+
+def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_are_read(
+    cluster: Any, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which one is read as a whole once that was seen; and what is awkward besides, each in its own way."""
+    monkeypatch.setattr("projections.audit.spark.inputs.WHOLE_BYTES_MAX", 50)
+    cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
+    row = b"2026-03-01T12:00:01Z,acme,\n"
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf \r\n\x0c\nat,org_id,request_id\n" + row * 1900)
+    # What is not UTF-8 hides no quote.
+    (tmp_path / "b.csv").write_bytes(b"at,org_id,request_id\n" + row.replace(b",\n", b',\xc3"\n') * 1600)
+    (tmp_path / "c.jsonl").write_bytes(b'\xef\xbb\xbf\n{"at": "2026-03-01T12:00:01Z", "org_id": "acme"}\n')
+    (tmp_path / "d.csv.gz").write_bytes(
+        gzip.compress(b"at,org_id,request_id\n" + row.replace(b",\n", b',"2\n"\n') * 50)
+    )
+    at = pa.array([2**62, NOON // 1000], pa.int64()).cast(pa.timestamp("ms", "UTC"))
+    pq.write_table(pa.table({"at": at, "org_id": ["acme", "acme"]}), tmp_path / "e.parquet")
+    index, logs = compile_index(bench.ledger), [str(tmp_path)]
+    verdicts, rejects = _expected(bench, logs)
+    assert len(verdicts) == 1900 + 1 + 50 + 1
+    assert rejects
+    with Decided(cluster, index, logs, NO_LAYOUT) as decided:
+        assert _sorted(decided.verdicts()) == _in_order(verdicts)
+        assert _sorted(decided.rejects()) == _in_order(rejects)
+
+
+@pytest.mark.parametrize("name", ["_log.jsonl", ".log.csv", "log.jsonl._COPYING_", "12:00.jsonl"])
+def test_a_name_that_spark_would_pass_over_is_refused(cluster: Any, bench: Bench, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("at,org_id\n")
+    with pytest.raises(BadRecord, match="give it another"):
+        Decided(cluster, compile_index(bench.ledger), [str(tmp_path / name)], NO_LAYOUT)
+
+
+def test_where_nothing_can_be_written_it_says_so_before_it_begins(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        cluster.begin(str(tmp_path / "file" / "out.parquet"))
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_verdicts_in_texts_say_what_those_of_one_machine_say(
+    cluster: Any, bench: Bench, tmp_path: Path, form: str
+) -> None:
+    texts = ["  at both ends ", 'a "quote", a comma', "ünïcode 東", "\\", "'", "#", "null", None, "two\r\nlines"]
+    rows = [{"at": NOON + number, "org_id": "acme", "request_id": text} for number, text in enumerate(texts)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(said(row)) + "\n" for row in rows))
+    index, logs = compile_index(bench.ledger), [str(tmp_path / "log.jsonl")]
+    with Decided(cluster, index, logs, NO_LAYOUT) as decided:
+        write(decided.verdicts(), str(tmp_path / "there"), form)
+    here = io.BytesIO()
+    writer = Writer(here, "csv" if form == "csv" else "ndjson")
+    (part,) = Logs(log_files(logs, NO_SHAPE))
+    writer.take(part.source, part.lines, decide_slowly(PinnedQuery(bench.query), part.requests))
+    writer.finish({})
+    (file,) = (tmp_path / "there").glob("part-*")
+    there = _read_back(file.read_bytes(), form)
+    # Python's own CSV writer does not always quote a text of two lines.
+    assert there[:-1] == _read_back(here.getvalue(), form)[: len(there) - 1]
+    assert "two\r\nlines" in (there[-1].values() if form == "json" else there[-1])
+
+
+def _read_back(content: bytes, form: str) -> list[Any]:
+    if form == "csv":
+        return list(csv.reader(io.StringIO(content.decode(), newline="")))
+    return [json.loads(line) for line in content.decode().split("\n") if line]
 
 
 @pytest.mark.parametrize("way", ["map", "cogroup"])

@@ -1,0 +1,82 @@
+"""Of any ledger and any log a cluster says of every row what `check` says of it, whichever way it goes."""
+
+from contextlib import ExitStack
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.layout import PolicyIndex
+from projections.audit.reference import decide_slowly
+from projections.audit.spark.run import Decided, Plan
+from projections.audit.spark.slicing import size_of
+from projections.audit.writing import OUT
+from projections.pinned import PinnedQuery
+from tests.audit.spark.logs import NO_LAYOUT, named
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+
+pytestmark = pytest.mark.xdist_group("spark")
+LEDGERS = 6
+"""Hypothesis begins with the simplest. Slices alone are asked more of by test_slicing.py."""
+
+
+class Drawn(NamedTuple):
+    """`said`: what the reference says of the log."""
+
+    policy: PolicyIndex
+    log: str
+    said: list[Any]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
+    """Ledgers as they come, all of them for one job: a job for each would take minutes to say the same."""
+    found: list[Drawn] = []
+
+    @settings(
+        max_examples=LEDGERS,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(history=histories(15), data=st.data())
+    def draw(history: list[Said], data: st.DataObject) -> None:
+        with grown([LONG_CHAIN, *history]) as bench:
+            kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=9))
+            seen = instants(bench)
+            known_at = data.draw(known_ats(seen))
+            batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
+            log = str(tmp_path_factory.mktemp("log") / "log.parquet")
+            pq.write_table(named(batch), log, row_group_size=40)
+            decisions = decide_slowly(PinnedQuery(bench.query), batch, known_at).cast(pa.schema(list(OUT)[2:]))
+            rows_said = [{"source": log, "line": n} | row for n, row in enumerate(decisions.to_pylist(), 1)]
+            found.append(Drawn(compile_by_fold(bench.ledger, known_at), log, rows_said))
+
+    draw()
+    return found
+
+
+@pytest.mark.parametrize("way", ["map", "cogroup"])
+def test_of_any_ledger_every_row_is_decided_as_row_by_row(
+    cluster: Any, drawn: list[Drawn], tmp_path: Path, way: str
+) -> None:
+    cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "64")
+    with ExitStack() as stack:
+        frames = []
+        for number, one in enumerate(drawn):
+            slices = Plan(0, size_of(one.policy) // 3, 50, str(tmp_path / str(number)))
+            plan = Plan() if way == "map" else slices
+            decided = stack.enter_context(Decided(cluster, one.policy, [one.log], NO_LAYOUT, plan))
+            frames.append(decided.verdicts())
+        found = reduce(lambda one, other: one.unionAll(other), frames).toArrow().to_pylist()
+    by_place = {(row["source"], row["line"]): row for row in found}
+    expected = [row for one in drawn for row in one.said]
+    assert len(found) == len(expected)
+    for row in expected:
+        assert by_place[row["source"], row["line"]] == row
