@@ -9,19 +9,16 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
-import msgspec
-
-from ledger.errors import BadInput
+from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.submissions import RetractChange
 from ledger.times import BEGINNING, format_time
-from projections.decision import REASONS
 from projections.pins import IN_FORCE, KnownAt
 from scripts import exits
 from scripts.audit_asked import paced
 from scripts.files import progress, reading, writing
 from scripts.options import Format
-from scripts.output import Columns, encode, human_instant, human_time, print_line, print_table, show
+from scripts.output import encode, human_instant
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
     from projections.audit.writing import Writer
     from scripts.audit_files import RowFiles
 
-SHOWN: Final = 10
+LATE_NAMED: Final = 10
 PROPOSALS_BYTES_MAX: Final = 1 << 26
 
 
@@ -61,12 +58,13 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
     from projections.audit.run import Ahead
     from projections.audit.what_if.deciding import blast_radius
     from projections.audit.what_if.proposals import read_proposals
+    from scripts.what_if_shown import show_radius
 
     if asked.once and asked.changes == "-":
         raise BadInput("standard input can be read once; name a file with the proposals, or one with the log")
     body = _body(asked.changes)
     proposals = read_proposals(io.BytesIO(body))
-    first_request = _first_request(asked, proposals)
+    first_request, digest = _first_request(asked, proposals)
     logs = asked.logs()
     with open_ledger(db) as ledger, asked.rejects, _Changes(asked) as changes, progress("what if", logs.size) as tell:
         index = open_index(ledger, asked.known_at, pin=pin_of(ledger))
@@ -79,6 +77,8 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
             )
         finally:
             ahead.close()
+        if digest not in (None, logs.digest):
+            raise BadRecord("the log was changed after its first request was looked for; ask once it is whole")
         rests_on = _rests_on(radius, logs, body, asked)
         changes.finish(rests_on)
     for warning in logs.warnings:
@@ -94,7 +94,7 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
         if not radius.requests:
             return exits.BAD_INPUT
     if "-" not in (asked.out, asked.rejects.rejects):
-        _show(format_, radius, changes.shown, rests_on, asked)
+        show_radius(format_, radius, changes.shown, rests_on, asked.rejects.rejects, kept=asked.out is not None)
     return exits.OK
 
 
@@ -106,14 +106,15 @@ def _body(name: str) -> bytes:
     return body
 
 
-def _first_request(asked: Asked, proposals: Sequence[Proposal]) -> int | None:
-    """Reads the logs once more where a proposal is to be made at their first request."""
+def _first_request(asked: Asked, proposals: Sequence[Proposal]) -> tuple[int | None, str | None]:
+    """Reads the logs once more where a proposal is to be made at their first request; and the digest of what was read
+    then."""
     from projections.audit.what_if.deciding import first_request_of
     from projections.audit.what_if.proposals import need_first_request, refused
 
     line = need_first_request(proposals)
     if line is None:
-        return None
+        return None, None
     if asked.once:
         raise refused(
             line,
@@ -122,7 +123,7 @@ def _first_request(asked: Asked, proposals: Sequence[Proposal]) -> int | None:
         )
     logs = asked.logs()
     with progress("looking for the first request", logs.size) as tell:
-        return first_request_of(_telling(logs, tell))
+        return first_request_of(_telling(logs, tell)), logs.digest
 
 
 def _telling(logs: Logs, tell: Callable[[int, str], None]) -> Iterable[Any]:
@@ -154,8 +155,8 @@ def _say_what_is_too_late(proposals: Sequence[Proposal], last: int | None, known
     late = [str(one.line) for one in proposals if last is not None and _holds_from(one, known_at) > last]
     if late:
         exits.say(
-            f"of the proposals line{'s' * (len(late) > 1)} {', '.join(late[:SHOWN])}"
-            + (f" and {len(late) - SHOWN} more" if len(late) > SHOWN else "")
+            f"of the proposals line{'s' * (len(late) > 1)} {', '.join(late[:LATE_NAMED])}"
+            + (f" and {len(late) - LATE_NAMED} more" if len(late) > LATE_NAMED else "")
             + f" could change nothing: the log's last request was made before that, at {human_instant(last or 0)}; "
             "name an earlier recorded_at and effective_from"
         )
@@ -241,93 +242,3 @@ def _rests_on(radius: Radius, logs: Logs, body: bytes, asked: Asked) -> dict[str
     proposed = {"sha256": hashlib.sha256(body).hexdigest(), "proposals": radius.proposals}
     pinned = pin_json(Summary(radius.pin, radius.known_at, digest))
     return pinned | {"what_if": proposed, "reading": asked.reading}
-
-
-def _show(
-    format_: Format, radius: Radius, shown: Sequence[dict[str, Any]], rests_on: dict[str, Any], asked: Asked
-) -> None:
-    from projections.audit.what_if.radius import radius_json
-
-    written = radius_json(radius) | rests_on
-    if format_ != "table":
-        document = written | {"changes": shown, "rejects_file": asked.rejects.rejects if radius.rejects else None}
-        names = ("requests", "rejects", "otherwise", "turned_against", "turned_for")
-        counts = [{"what": name, "name": None, "count": written[name]} for name in names]
-        for pair in written["verdicts"]:
-            name = f"{pair['before']} {pair['after']}"
-            counts.append({"what": "verdict", "name": name, "count": pair["requests"]})
-        for what, member in (("reason_gone", "reasons_gone"), ("reason_new", "reasons_new"), ("handling", "handling")):
-            counts += [{"what": what, "name": name, "count": count} for name, count in written[member].items()]
-        show(format_, document, counts, ("what", "name", "count"), {})
-        return
-    _show_tables(radius, written)
-    for row in shown:
-        _show_row(row)
-    if radius.otherwise and asked.out is None and not shown:
-        print_line()
-        print_line("--out FILE writes each of them with both verdicts, --findings N shows the first N.")
-
-
-def _show_tables(radius: Radius, written: dict[str, Any]) -> None:
-    share = f" ({100 * radius.otherwise / radius.requests:.3g} %)" if radius.otherwise else ""
-    between = f", from {human_time(radius.first_at)} to {human_time(radius.last_at)}" if radius.otherwise else ""
-    proposed = f"{radius.proposals} proposal" + ("" if radius.proposals == 1 else "s")
-    print_line(
-        f"{radius.otherwise:,} of {radius.requests:,} requests would be decided otherwise{share}{between}", "bold"
-    )
-    pin = radius.pin
-    print_line(
-        f"with {proposed}; at position {pin.position} of {pin.origin}, whose event has leaf hash {pin.leaf_hash}"
-    )
-    if not radius.otherwise:
-        return
-    print_line()
-    print_table(
-        {"verdict": lambda pair: pair["before"], "would be": lambda pair: pair["after"], "requests": _requests},
-        written["verdicts"],
-    )
-    reasons = [name for name in REASONS if radius.reasons_gone[name] or radius.reasons_new[name]]
-    if reasons:
-        print_line()
-        gone_and_new: Columns = {
-            "reason": str,
-            "gone": lambda name: f"{radius.reasons_gone[name]:,}",
-            "new": lambda name: f"{radius.reasons_new[name]:,}",
-        }
-        print_table(gone_and_new, reasons)
-    if written["handling"]:
-        print_line()
-        print_table({"handling": lambda pair: pair[0], "requests": _count}, list(written["handling"].items()))
-    who: Columns = {"governed by": lambda one: one["subject"] or "(nobody that can be told)", "requests": _requests}
-    which: Columns = {"model": lambda one: one["model_id"] or "(none named)", "requests": _requests}
-    for columns, rows, count in (
-        (who, written["subjects"], written["subject_count"]),
-        (which, written["models"], written["model_count"]),
-    ):
-        print_line()
-        print_table(columns, rows[:SHOWN])
-        if count > SHOWN:
-            print_line(f"and {count - SHOWN:,} more; --format json names them")
-
-
-def _requests(one: Any) -> str:
-    return f"{one['requests']:,}"
-
-
-def _count(pair: Any) -> str:
-    return f"{pair[1]:,}"
-
-
-def _show_row(row: dict[str, Any]) -> None:
-    print_line()
-    print_line(f"{row['source']} line {row['line']}", "bold underline")
-    print_line(f"at {human_time(row['at'])}" + (f", request {row['request_id']}" if row["request_id"] else ""))
-    for name in (name.removeprefix("before_") for name in row if name.startswith("before_")):
-        before, after = row["before_" + name], row["after_" + name]
-        if before == after:
-            continue
-        said = (msgspec.json.encode(one).decode() if not isinstance(one, str) else one for one in (before, after))
-        print_line(f"  {name}: " + " → ".join(said))
-    lines = sorted({-position for position in row["after_deciding_positions"] if position < 0})
-    if lines:
-        print_line("  decided by the proposal of line " + ", ".join(map(str, lines)))

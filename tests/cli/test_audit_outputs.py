@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from projections.audit.what_if import deciding
 from scripts.audit_asked import paced
 from tests.cli.test_audit import AT, LOG, fill, record
 from tests.support.command import Inforce
@@ -168,6 +169,26 @@ def test_a_proposal_that_comes_after_all_requests_does_not_pass_for_harmless(
     assert ran.code == 0
     assert ran.err.count("\n") == bool(late)
     assert late in ran.err
+
+
+def test_a_log_that_grows_between_its_two_readings_is_refused(
+    filled: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment of a proposal would be that of another log."""
+    (folder / "w.jsonl").write_text(json.dumps(OPTED))
+    (folder / "a.jsonl").write_text(record("acme") + "\n")
+    looked = deciding.first_request_of
+
+    def grows(parts: Any) -> int | None:
+        found = looked(parts)
+        with (folder / "a.jsonl").open("a") as file:
+            file.write(record("beta", at="2026-01-01T12:00:00Z") + "\n")
+        return found
+
+    monkeypatch.setattr(deciding, "first_request_of", grows)
+    ran = filled("audit", "a.jsonl", "--what-if", "w.jsonl", "--out", "o.csv")
+    assert (ran.code, "the log was changed" in ran.err) == (2, True)
+    assert not (folder / "o.csv").exists()
 
 
 def test_progress_tells_how_many_rows_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
