@@ -34,17 +34,23 @@ class Counted(io.RawIOBase):
     """A stream, counting the bytes taken from it. Closing it leaves the stream open: it is the caller's."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._read = getattr(stream, "read1", stream.read)
+        self._stream = stream
         self.count = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        chunk: bytes = self._read(len(view))
+        taken = self._taken(memoryview(buffer))
+        self.count += taken
+        return taken
+
+    def _taken(self, view: memoryview) -> int:
+        into = getattr(self._stream, "readinto1", None)
+        if into is not None:
+            return int(into(view))
+        chunk = getattr(self._stream, "read1", self._stream.read)(len(view))
         view[: len(chunk)] = chunk
-        self.count += len(chunk)
         return len(chunk)
 
 

@@ -24,6 +24,9 @@ GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _CHUNK: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_NEWLINE: Final = 10
+BEHIND: Final = 64
+"""At least so many bytes are behind the lines of a block of `Blocks`."""
 _SHOWN_LINE_MAX: Final = LINE_BYTES_MAX + 16
 """Of a line that is too long this much is kept, which is still too long."""
 
@@ -42,11 +45,18 @@ class Hashed(Counted):
 
 
 class Block(NamedTuple):
-    """Whole lines, each with its newline; `first` counts from 1. `last`: nothing comes behind it."""
+    """`data[:size]` are whole lines, each with its newline; what stands behind them is of no meaning. `first` counts
+    from 1. `last`: nothing comes behind it. The data is right until the next block is asked for."""
 
     first: int
-    data: bytes
+    data: bytes | bytearray
+    size: int
     last: bool
+
+    @property
+    def lines(self) -> bytes:
+        """A copy of the lines alone."""
+        return bytes(self.data[: self.size])
 
 
 class BlockSource(Protocol):
@@ -58,7 +68,7 @@ class BlockSource(Protocol):
 
 
 class Blocks:
-    """A `BlockSource` of a stream of bytes.
+    """A `BlockSource` of a stream of bytes, all in the same memory.
 
     Raises `BadRecord` where packed data is damaged or cut off: what followed is unknown.
     """
@@ -77,32 +87,41 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         unpacked: Any = None
+        room = bytearray()
         passing_over = False
         try:
             unpacked = self._unpacked()
             if self._peeked(unpacked, 3) == _BYTE_ORDER_MARK:
                 unpacked.read(3)
             while not self._over or self._kept:
-                read = b"" if self._over else unpacked.read(self._size)
-                self._over = self._over or not read
+                size = len(self._kept)
+                if len(room) < size + self._size + BEHIND:
+                    room = bytearray(size + self._size + BEHIND)
+                room[:size] = self._kept
+                count = 0 if self._over else unpacked.readinto(memoryview(room)[size : size + self._size])
+                self._over = self._over or not count
                 if passing_over:
-                    at = read.find(b"\n")
-                    read = read[at:] if at >= 0 else b""
+                    at = room.find(b"\n", size, size + count)
+                    rest = room[at : size + count] if at >= 0 else b""
+                    count = len(rest)
+                    room[size : size + count] = rest
                     passing_over = at < 0 and not self._over
-                data = self._kept + read
+                size += count
                 if self._over:
                     self._kept = b""
-                    if data and not data.endswith(b"\n"):
-                        data += b"\n"
+                    if size and room[size - 1] != _NEWLINE:
+                        room[size] = _NEWLINE
+                        size += 1
                 else:
-                    cut = data.rfind(b"\n") + 1
-                    data, self._kept = data[:cut], data[cut:]
-                    if len(self._kept) > _SHOWN_LINE_MAX:
-                        self._kept, passing_over = self._kept[:_SHOWN_LINE_MAX], True
-                if data:
+                    cut = room.rfind(b"\n", 0, size) + 1
+                    if size - cut > _SHOWN_LINE_MAX:
+                        size, passing_over = cut + _SHOWN_LINE_MAX, True
+                    self._kept = bytes(room[cut:size])
+                    size = cut
+                if size:
                     first = self._next
-                    self._next += data.count(b"\n")
-                    yield Block(first, data, self._over)
+                    self._next += room.count(b"\n", 0, size)
+                    yield Block(first, room, size, self._over)
             # What a packer may have left behind its last frame belongs to the bytes of the log, too.
             while self._raw.read(_CHUNK):
                 pass
@@ -155,3 +174,8 @@ class _Zstd:
         except OSError as error:
             raise (_Cut() if "runcated" in str(error) else pa.ArrowInvalid(str(error))) from None
         return read
+
+    def readinto(self, buffer: memoryview) -> int:
+        read = self.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)

@@ -40,29 +40,32 @@ NOT_READ: Final = -1
 
 POSITION: Final = 0
 AT: Final = 1
-"""Columns of `values`, int64, a row for each line."""
+"""Rows of `values`, int64, a column for each line."""
 AT_KIND: Final = 14
 STATE: Final = 15
-"""Columns of `marks`, int8, a row for each line, behind a flag for each field: 1, 0, or -1 where nothing is said."""
+"""Rows of `marks`, int8, a column for each line, behind a flag for each field: 1, 0, or -1 where nothing is said."""
 KIND: Final = 0
 NUMBERS: Final = 1
 IS_ID: Final = 2
-WHO: Final = 3
-IS_NETWORK: Final = 4
+IS_NETWORK: Final = 3
 """Columns of `spec`, int64, a row for each field: its kind (0 text, 1 time, 2 position, 3 flag), whether a number will
-do, whether it is an id, is one of those who may have asked, is public or private."""
+do, whether it is an id, is public or private."""
+WHO_FIRST: Final = 2
+WHO_LAST: Final = 5
+"""The fields of those who may have asked."""
 LOCAL_TIMES: Final = 0
 AT_NEEDED: Final = 1
 WHO_NEEDED: Final = 2
 LINE_MAX: Final = 3
-"""Places of `rules`, int64."""
+IS_ASCII: Final = 4
+"""Places of `rules`, int64. IS_ASCII: of the data, which is then not looked at line by line."""
 PARENT: Final = 0
 FIRST: Final = 1
 LENGTH: Final = 2
 CHILD: Final = 3
 NODE: Final = 4
 """Columns of `edges`, int64: see `projections.audit.reading.wanted.Tree`. Field n of line r is at
-spans[r, 2n] and has spans[r, 2n + 1] bytes."""
+spans[2n, r] and has spans[2n + 1, r] bytes."""
 
 _MINUTE: Final = 60_000_000
 _HOUR: Final = 60 * _MINUTE
@@ -73,6 +76,8 @@ _END: Final = END
 
 IN_AN_ID: Final[Any] = np.array([is_an_id(chr(byte)) for byte in range(256)])
 """Whether a byte may stand in an id (WIRE.md section 1)."""
+PLAIN: Final[Any] = np.array([byte >= 32 and byte not in b'"\\' for byte in range(256)])
+"""Whether a byte of a JSON text stands for itself."""
 
 
 @compiled
@@ -138,7 +143,7 @@ def digits(data: Any, start: int, count: int) -> int:
 
 @compiled
 def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
-    """Whether it is a time: 0 no; 1 with an offset; 2 without one. `values[row, AT]`: µs, for 2 as if in UTC."""
+    """Whether it is a time: 0 no; 1 with an offset; 2 without one. `values[AT, row]`: µs, for 2 as if in UTC."""
     if length < 19 or length > 36:
         return 0
     year, month, day = digits(data, start, 4), digits(data, start + 5, 2), digits(data, start + 8, 2)
@@ -197,7 +202,7 @@ def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
         local = local - offset if sign == 43 else local + offset
     if kind == 1 and not _BEGINNING <= local < _END:
         return 0
-    values[row, AT] = local
+    values[AT, row] = local
     return kind
 
 
@@ -216,7 +221,10 @@ _DEPTH_MAX: Final = 16
 
 @compiled
 def _space(data: Any, at: int) -> int:
-    while data[at] == 32 or data[at] == 9 or data[at] == 13:
+    # Mostly there is none, and one look tells.
+    while data[at] <= 32:
+        if data[at] != 32 and data[at] != 9 and data[at] != 13:
+            break
         at += 1
     return at
 
@@ -225,18 +233,18 @@ def _space(data: Any, at: int) -> int:
 def _closing(data: Any, at: int, plain: bool) -> int:
     """Where the text that begins at `at`, behind its quote, ends. `plain`: no escape is taken."""
     while True:
+        while PLAIN[data[at]]:
+            at += 1
         byte = data[at]
         if byte == 34:
             return at
-        if byte < 32:
+        if byte < 32 or plain:
             return NOT_READ
-        if byte == 92:
-            at += 1
-            escaped = data[at]
-            # A \u may hide half of a character.
-            if plain or escaped not in (34, 92, 47, 98, 102, 110, 114, 116):
-                return NOT_READ
-        at += 1
+        escaped = data[at + 1]
+        # A \u may hide half of a character.
+        if escaped not in (34, 92, 47, 98, 102, 110, 114, 116):
+            return NOT_READ
+        at += 2
 
 
 @compiled
@@ -277,22 +285,21 @@ def _literal(data: Any, at: int) -> int:
 
 
 @compiled
-def _edge(edges: Any, names: Any, data: Any, node: int, start: int, length: int, guess: int) -> int:
-    """The edge from `node` with this name, or -1. Members mostly come in the same order: `guess` first."""
+def _edge(edges: Any, names: Any, data: Any, node: int, start: int, guess: int) -> int:
+    """The edge from `node` whose name begins at `start`, and ends with a quote, or -1. Members mostly come in the same
+    order: `guess` first. No name is empty, or needs an escape."""
     count = len(edges)
     for step in range(count):
         edge = guess + step
         if edge >= count:
             edge -= count
-        if edges[edge, PARENT] != node or edges[edge, LENGTH] != length:
+        first, length = edges[edge, FIRST], edges[edge, LENGTH]
+        if edges[edge, PARENT] != node or names[first] != data[start]:
             continue
-        first = edges[edge, FIRST]
-        same = True
-        for at in range(length):
-            if names[first + at] != data[start + at]:
-                same = False
-                break
-        if same:
+        at = 1
+        while at < length and names[first + at] == data[start + at]:
+            at += 1
+        if at == length and data[start + at] == 34:
             return edge
     return -1
 
@@ -309,6 +316,14 @@ def _json_field(
     if kind == 0 or kind == 1:
         if byte == 34:
             start = at + 1
+            if kind == 0 and spec[field, IS_ID]:
+                end = start
+                while IN_AN_ID[data[end]]:
+                    end += 1
+                if data[end] != 34 or not 1 <= end - start <= 256:
+                    return NOT_READ
+                spans[2 * field, row], spans[2 * field + 1, row] = start, end - start
+                return end + 1
             end = _closing(data, start, True)
             if end == NOT_READ or end == start:
                 return NOT_READ
@@ -335,11 +350,11 @@ def _json_field(
             position = digits(data, at, end - at)
         if position == NOT_READ:
             return NOT_READ
-        values[row, POSITION] = position
+        values[POSITION, row] = position
         return end
     if byte != 116 and byte != 102:
         return NOT_READ
-    marks[row, field] = 1 if byte == 116 else 0
+    marks[field, row] = 1 if byte == 116 else 0
     return _literal(data, at)
 
 
@@ -364,15 +379,15 @@ def _text_field(field: int, spec: Any, data: Any, start: int, length: int, row: 
                 return False
         else:
             return False
-    spans[row, 2 * field] = start
-    spans[row, 2 * field + 1] = length
+    spans[2 * field, row] = start
+    spans[2 * field + 1, row] = length
     return True
 
 
 @compiled
 def _time_field(local: Any, data: Any, start: int, length: int, row: int, values: Any, marks: Any) -> bool:
     kind = instant(data, start, length, values, row)
-    marks[row, AT_KIND] = kind
+    marks[AT_KIND, row] = kind
     return kind == 1 or (kind == 2 and local)
 
 
@@ -409,7 +424,8 @@ def _json_line(
             if data[at] != 34:
                 return NOT_READ
             start = at + 1
-            end = _closing(data, start, True)
+            edge = _edge(edges, names, data, node, start, guess) if node >= 0 else -1
+            end = start + edges[edge, LENGTH] if edge >= 0 else _closing(data, start, True)
             if end == NOT_READ:
                 return NOT_READ
             at = _space(data, end + 1)
@@ -417,7 +433,6 @@ def _json_line(
                 return NOT_READ
             at = _space(data, at + 1)
             if node >= 0:
-                edge = _edge(edges, names, data, node, start, end - start, guess)
                 if edge >= 0:
                     guess = edge + 1 if edge + 1 < len(edges) else 0
                     child = edges[edge, CHILD]
@@ -514,7 +529,7 @@ def _csv_field(
         return _time_field(local, data, start, length, row, values, marks)
     if kind == 2:
         position = digits(data, start, length) if length <= 18 else NOT_READ
-        values[row, POSITION] = position
+        values[POSITION, row] = position
         return position != NOT_READ
     # true, false, 1 or 0, in any case
     first = data[start] | 32
@@ -527,7 +542,7 @@ def _csv_field(
     elif length == 5 and first == 102 and data[start + 1] | 32 == 97 and data[start + 2] | 32 == 108:
         if data[start + 3] | 32 == 115 and data[start + 4] | 32 == 101:
             flag = 0
-    marks[row, field] = flag
+    marks[field, row] = flag
     return flag >= 0
 
 
@@ -614,9 +629,9 @@ def scan(
                 end = at
                 while data[end] != 10:
                     end += 1
-            elif end - begun <= rules[LINE_MAX] and _is_whole(spec, rules, data, begun, end, row, spans, marks):
+            elif end - begun <= rules[LINE_MAX] and _is_whole(rules, data, begun, end, row, spans, marks):
                 state = READ
-        marks[row, STATE] = state
+        marks[STATE, row] = state
         line_ends[row] = end
         row += 1
         at = end + 1
@@ -624,29 +639,23 @@ def scan(
 
 
 @compiled
-def _is_whole(spec: Any, rules: Any, data: Any, begun: int, end: int, row: int, spans: Any, marks: Any) -> bool:
-    if rules[AT_NEEDED] and marks[row, AT_KIND] == 0:
+def _is_whole(rules: Any, data: Any, begun: int, end: int, row: int, spans: Any, marks: Any) -> bool:
+    if rules[AT_NEEDED] and marks[AT_KIND, row] == 0:
         return False
     if rules[WHO_NEEDED]:
-        named = False
-        for field in range(len(spec)):
-            if spec[field, WHO] and spans[row, 2 * field + 1] > 0:
-                named = True
-        if not named:
+        named = 0
+        for field in range(WHO_FIRST, WHO_LAST + 1):
+            named |= spans[2 * field + 1, row]
+        if named == 0:
             return False
-    every = np.uint8(0)
-    for at in range(begun, end):
-        every |= data[at]
-    if every < 0x80:
-        return True
-    return is_utf8(data, begun, end)
+    return rules[IS_ASCII] != 0 or is_utf8(data, begun, end)
 
 
 @compiled
-def gather(data: Any, spans: Any, field: int, rows: Any, offsets: Any, into: Any) -> None:
-    """The texts of a field in these rows, one after the other."""
+def gather(words: Any, starts: Any, lengths: Any, rows: Any, offsets: Any, into: Any) -> None:
+    """The texts of a field in these rows, one after the other. `words`, `into`: eight bytes from each byte on; what is
+    written over is written right by the next text, and behind the last one there is room."""
     for place in range(len(rows)):
-        start = np.int64(spans[rows[place], 2 * field])
-        first = np.int64(offsets[place])
-        for step in range(np.int64(offsets[place + 1]) - first):
-            into[first + step] = data[start + step]
+        start, first = np.int64(starts[rows[place]]), np.int64(offsets[place])
+        for step in range(0, np.int64(lengths[rows[place]]), 8):
+            into[first + step] = words[start + step]

@@ -15,9 +15,10 @@ import pyarrow as pa
 from projections.audit.columns import INSTANT, REQUESTS
 from projections.audit.fields import FIELDS, raw_record
 from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.kernel.tables import sealed
 from projections.audit.lines import LINE_BYTES_MAX, RawLine
 from projections.audit.reading import scanning
-from projections.audit.reading.blocks import Block, BlockSource
+from projections.audit.reading.blocks import BEHIND, Block, BlockSource
 from projections.audit.reading.parts import Part, merged
 from projections.audit.reading.times import to_utc
 from projections.audit.reading.wanted import NAMES, WHO, spec_of, wanted
@@ -29,12 +30,11 @@ STRICT_BYTES: Final = 1 << 23
 """So much of a log is read by the strict reader alone: less than this is done sooner than loops are compiled."""
 _RUN_ON_MAX: Final = 4 * LINE_BYTES_MAX
 """More than the longest row of CSV, whose lines are counted by `projections.audit.records`."""
-_PADDING: Final = b"\n" * 64
 _NO_COLUMNS: Final = np.array([], np.int64)
 
 
 class Taken(NamedTuple):
-    """Where `scanning` writes what it finds, a row for each line. Spans are of the block's bytes."""
+    """Where `scanning` writes what it finds, a column for each line. Spans are of the block's bytes."""
 
     line_ends: Any
     spans: Any
@@ -49,7 +49,6 @@ def parts_of(
     right, and what `Blocks` raises."""
     reader: _Reader | None = None
     for block in blocks:
-        skipped = 0
         if reader is None:
             first = _first_line(block)
             if first is None:
@@ -58,32 +57,36 @@ def parts_of(
             columns = None if as_json else rows.header(first)
             reader = _Reader(rows, columns, blocks)
             if columns is not None:
-                skipped = first.number - block.first + 1
-        offset = 0
-        for _ in range(skipped):
-            offset = block.data.index(b"\n", offset) + 1
-        rest = Block(block.first + skipped, block.data[offset:], block.last)
-        if not rest.data:
+                block = _behind(block, first.number - block.first + 1)
+        if not block.size:
             continue
         by_hand = strict_bytes > 0 or not AVAILABLE
-        strict_bytes -= len(rest.data)
-        yield reader.strictly(rest) if by_hand else reader.at_once(rest)
+        strict_bytes -= block.size
+        yield reader.strictly(block) if by_hand else reader.at_once(block)
+
+
+def _behind(block: Block, lines: int) -> Block:
+    """The block without its first lines."""
+    offset = 0
+    for _ in range(lines):
+        offset = block.data.index(b"\n", offset) + 1
+    return Block(block.first + lines, block.data[offset:], block.size - offset, block.last)
 
 
 def _first_line(block: Block) -> RawLine | None:
-    return next((line for line in _raw_lines(block.data, block.first) if not is_blank(line)), None)
+    return next((line for line in _raw_lines(block) if not is_blank(line)), None)
 
 
-def _raw_lines(data: bytes, first: int) -> Iterator[RawLine]:
-    start, number = 0, first
-    while start < len(data):
-        end = data.index(b"\n", start)
-        yield _raw_line(data, start, end, number)
+def _raw_lines(block: Block) -> Iterator[RawLine]:
+    start, number = 0, block.first
+    while start < block.size:
+        end = block.data.index(b"\n", start)
+        yield _raw_line(block, start, end, number)
         start, number = end + 1, number + 1
 
 
-def _raw_line(data: bytes, start: int, end: int, number: int) -> RawLine:
-    text = data[start:end].rstrip(b"\r\n")
+def _raw_line(block: Block, start: int, end: int, number: int) -> RawLine:
+    text = bytes(block.data[start:end]).rstrip(b"\r\n")
     return RawLine(number, text if len(text) <= LINE_BYTES_MAX else None)
 
 
@@ -118,7 +121,7 @@ class _Reader:
                     self._tree = None
                 self._fields[place] = NAMES.index(field)
         self._spec = spec_of(rows)
-        self._rules = np.zeros(4, np.int64)
+        self._rules = np.zeros(5, np.int64)
         self._rules[scanning.LOCAL_TIMES] = rows.shape.timezone is not None
         self._rules[scanning.AT_NEEDED] = "at" not in rows.constants
         self._rules[scanning.WHO_NEEDED] = not any(who in rows.constants for who in WHO)
@@ -127,7 +130,7 @@ class _Reader:
 
     def strictly(self, block: Block) -> Part:
         """The block's rows, each read by itself."""
-        ends = np.flatnonzero(np.frombuffer(block.data, np.uint8) == 10)
+        ends = np.flatnonzero(np.frombuffer(block.data, np.uint8, block.size) == 10)
         states = np.full(len(ends), scanning.LEFT, np.uint8)
         strict, _, _ = self._left(block, ends, states)
         none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
@@ -138,19 +141,21 @@ class _Reader:
         tree = self._tree
         if tree is None:
             return self.strictly(block)
-        data = np.frombuffer(block.data + _PADDING, np.uint8)
-        lines = block.data.count(b"\n")
+        enough = len(block.data) >= block.size + BEHIND
+        data = sealed(np.frombuffer(block.data if enough else block.data + bytes(BEHIND), np.uint8))
+        lines = block.data.count(b"\n", 0, block.size)
         taken = Taken(
             line_ends=np.empty(lines, np.int64),
-            spans=np.zeros((lines, 2 * len(NAMES)), np.int32),
-            values=np.full((lines, 2), -1, np.int64),
-            marks=np.full((lines, 16), -1, np.int8),
+            spans=np.zeros((2 * len(NAMES), lines), np.int32),
+            values=np.full((2, lines), -1, np.int64),
+            marks=np.full((16, lines), -1, np.int8),
         )
-        taken.marks[:, scanning.AT_KIND] = 0
+        taken.marks[scanning.AT_KIND] = 0
+        self._rules[scanning.IS_ASCII] = _is_ascii(data[: block.size])
         scanning.scan(
-            *tree, self._fields, self._spec, self._rules, data, len(block.data), *taken, np.zeros((4, 256), np.int64)
+            *tree, self._fields, self._spec, self._rules, data, block.size, *taken, np.zeros((4, 256), np.int64)
         )
-        states = taken.marks[:, scanning.STATE]
+        states = taken.marks[scanning.STATE]
         self._set_clocks(taken, states)
         strict, consumed, kept = self._left(block, taken.line_ends, states)
         states[consumed] = scanning.BLANK
@@ -159,12 +164,12 @@ class _Reader:
 
     def _set_clocks(self, taken: Taken, states: Any) -> None:
         """Gives times without an offset theirs; leaves those that have none, or two, to the strict reader."""
-        local = np.flatnonzero((taken.marks[:, scanning.AT_KIND] == 2) & (states == scanning.READ))
+        local = np.flatnonzero((taken.marks[scanning.AT_KIND] == 2) & (states == scanning.READ))
         zone = self._rows.shape.timezone
         if zone is None or not len(local):
             return
-        instants, said = to_utc(taken.values[local, scanning.AT], zone)
-        taken.values[local, scanning.AT] = instants
+        instants, said = to_utc(taken.values[scanning.AT, local], zone)
+        taken.values[scanning.AT, local] = instants
         states[local[~said]] = scanning.LEFT
 
     def _left(self, block: Block, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
@@ -176,7 +181,7 @@ class _Reader:
             if place <= done and place in consumed:
                 continue
             start = int(ends[place - 1]) + 1 if place else 0
-            line = _raw_line(block.data, start, int(ends[place]), block.first + place)
+            line = _raw_line(block, start, int(ends[place]), block.first + place)
             if self._columns is None:
                 if not is_blank(line):
                     strict.append(self._rows.of_json(line))
@@ -186,9 +191,9 @@ class _Reader:
             watched = _Watched(_raw_lines_from(block, ends, place + 1))
             lines = Lines(watched)
             row = self._rows.of_csv(line, self._columns, lines)
-            if watched.wanting and not block.last and len(block.data) - start < _RUN_ON_MAX:
+            if watched.wanting and not block.last and block.size - start < _RUN_ON_MAX:
                 # It may end in the next block, so it is read there.
-                self._blocks.put_back(block.data[start:], len(ends) - place)
+                self._blocks.put_back(bytes(block.data[start : block.size]), len(ends) - place)
                 return strict, consumed, place
             strict.append(row)
             run_on = watched.taken[: len(watched.taken) - lines.waiting]
@@ -199,17 +204,20 @@ class _Reader:
 
     def _batch(self, data: Any, taken: Taken, rows: Any) -> pa.RecordBatch:
         columns = []
-        marks = taken.marks[rows]
+        # As they are, where nothing is left out.
+        of_rows = slice(None) if len(rows) == len(taken.line_ends) else rows
+        words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
         for number, (field, kind) in enumerate(FIELDS.items()):
             if kind == "text":
-                column = _texts(data, taken.spans, number, rows)
+                column = _texts(words, taken.spans[2 * number], taken.spans[2 * number + 1], rows, of_rows)
             elif kind == "time":
-                column = pa.array(taken.values[rows, scanning.AT], INSTANT, mask=marks[:, scanning.AT_KIND] == 0)
+                unsaid = taken.marks[scanning.AT_KIND, of_rows] == 0
+                column = pa.array(taken.values[scanning.AT, of_rows], INSTANT, mask=unsaid if unsaid.any() else None)
             elif kind == "position":
-                found = taken.values[rows, scanning.POSITION]
+                found = taken.values[scanning.POSITION, of_rows]
                 column = pa.array(found, pa.int64(), mask=found < 0)
             else:
-                flags = marks[:, number]
+                flags = taken.marks[number, of_rows]
                 column = pa.array(flags == 1, pa.bool_(), mask=flags < 0)
             if field in self._rows.named and column.null_count < len(column):
                 self._rows.seen.add(field)
@@ -220,9 +228,15 @@ class _Reader:
         return pa.RecordBatch.from_arrays(columns, schema=REQUESTS)
 
 
+def _is_ascii(data: Any) -> bool:
+    words = len(data) // 8 * 8
+    every = np.bitwise_or.reduce(data[:words].view(np.uint64)) & np.uint64(0x8080808080808080)
+    return not every and not (data[words:] >= 0x80).any()
+
+
 def _raw_lines_from(block: Block, ends: Any, place: int) -> Iterator[RawLine]:
     for at in range(place, len(ends)):
-        yield _raw_line(block.data, int(ends[at - 1]) + 1, int(ends[at]), block.first + at)
+        yield _raw_line(block, int(ends[at - 1]) + 1, int(ends[at]), block.first + at)
 
 
 def constants_of(rows: Rows) -> dict[str, Any]:
@@ -244,15 +258,19 @@ def _members(record: RequestRecord) -> dict[str, Any]:
     return members
 
 
-def _texts(data: Any, spans: Any, field: int, rows: Any) -> pa.Array:
-    found = spans[rows, 2 * field + 1]
+def _texts(words: Any, starts: Any, lengths: Any, rows: Any, of_rows: Any) -> pa.Array:
+    """`of_rows`: `rows`, or everything. `words`: see `scanning.gather`."""
+    found = lengths[of_rows]
     there = found > 0
     count = int(np.count_nonzero(there))
     if not count:
         return pa.nulls(len(rows), pa.string())
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum(found, out=offsets[1:])
-    into = np.empty(int(offsets[-1]), np.uint8)
-    scanning.gather(data, spans, field, rows, offsets, into)
+    size = int(offsets[-1])
+    into = np.empty(size + 8, np.uint8)
+    scanning.gather(words, starts, lengths, rows, offsets, np.ndarray((size + 1,), "<u8", into, strides=(1,)))
     bits = None if count == len(rows) else pa.py_buffer(np.packbits(there, bitorder="little"))
-    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(into), bits, len(rows) - count)
+    return pa.StringArray.from_buffers(
+        len(rows), pa.py_buffer(offsets), pa.py_buffer(into[:size]), bits, len(rows) - count
+    )

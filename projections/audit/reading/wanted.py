@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from projections.audit.fields import FIELDS
+from projections.audit.reading import scanning
 from projections.audit.reading.scanning import INNER, STRICT
 from projections.audit.records import Rows
 
@@ -14,13 +15,14 @@ NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60
 _KINDS: Final = {"text": 0, "time": 1, "position": 2, "flag": 3}
 WHO: Final = ("key_id", "account_id", "org_id", "project_id")
+assert NAMES[scanning.WHO_FIRST : scanning.WHO_LAST + 1] == WHO
 
 
 def spec_of(rows: Rows) -> Any:
     """What `scanning` has to know of each field."""
     return np.array(
         [
-            (_KINDS[kind], field in rows.named, field in (*WHO, "model_id"), field in WHO, field == "handling.network")
+            (_KINDS[kind], field in rows.named, field in (*WHO, "model_id"), field == "handling.network")
             for field, kind in FIELDS.items()
         ],
         np.int64,
@@ -67,7 +69,8 @@ class _Growing:
 
 
 def wanted(rows: Rows) -> Tree | None:
-    """None: more is wanted than a tree holds, and every line is for the strict reader."""
+    """None: more is wanted than a tree holds, or by names that JSON has to escape, and every line is for the strict
+    reader."""
     growing = _Growing(rows.lenient)
     handling = growing.add(0, "handling", INNER, False)
     for number, field in enumerate(NAMES):
@@ -94,4 +97,5 @@ def wanted(rows: Rows) -> Tree | None:
             for name in path:
                 node = growing.add(node, name, INNER)
             growing.add(node, last, number)
-    return growing.tree() if len(growing.kinds) <= _NODES_MAX else None
+    plain = all(name and scanning.PLAIN[list(name.encode())].all() for _, name in growing.edges)
+    return growing.tree() if plain and len(growing.kinds) <= _NODES_MAX else None

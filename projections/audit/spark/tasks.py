@@ -175,18 +175,19 @@ class _Blocks:
     def __iter__(self) -> Iterator[Block]:
         if self._header:
             # Of another stretch: it stands before this one's first line, which keeps its number.
-            yield Block(self._next - 1, self._header + b"\n", False)
+            header = self._header + b"\n"
+            yield Block(self._next - 1, header, len(header), False)
         for last, data in _with_last(self._data()):
             whole = self._kept + data
             self._kept = b""
             first = self._next
             self._next += whole.count(b"\n")
-            yield Block(first, whole, last)
+            yield Block(first, whole, len(whole), last)
         while self._kept:
             whole, self._kept = self._kept, b""
             first = self._next
             self._next += whole.count(b"\n")
-            yield Block(first, whole, True)
+            yield Block(first, whole, len(whole), True)
 
     def _data(self) -> Iterator[bytes]:
         begins = self._begins

@@ -5,13 +5,14 @@ import hashlib
 import io
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
 
 from ledger.errors import BadRecord
 from projections.audit.lines import LINE_BYTES_MAX
-from projections.audit.reading.blocks import Block, Blocks, Hashed
+from projections.audit.reading.blocks import BEHIND, Block, Blocks, Hashed
 
 
 def zstd(data: bytes) -> bytes:
@@ -26,9 +27,22 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def blocks(body: bytes, size: int = 64) -> tuple[list[Block], str]:
+class Found(NamedTuple):
+    """A block that keeps its lines."""
+
+    first: int
+    lines: bytes
+    last: bool
+
+
+def blocks(body: bytes, size: int = 64) -> tuple[list[Found], str]:
     digest = hashlib.sha256()
-    return list(Blocks(Hashed(io.BytesIO(body), digest), "a.log", size)), digest.hexdigest()
+    return list(map(kept, Blocks(Hashed(io.BytesIO(body), digest), "a.log", size))), digest.hexdigest()
+
+
+def kept(block: Block) -> Found:
+    assert len(block.data) >= block.size + BEHIND
+    return Found(block.first, block.lines, block.last)
 
 
 def log(seed: int) -> bytes:
@@ -43,19 +57,19 @@ def test_they_are_the_log_in_whole_lines(packed: str, size: int) -> None:
         data = log(seed)
         body = PACKED[packed](data)
         found, digest = blocks(body, size)
-        assert b"".join(block.data for block in found) == data
+        assert b"".join(block.lines for block in found) == data
         assert digest == hashlib.sha256(body).hexdigest()
         first = 1
         for block in found:
-            assert block.data.endswith(b"\n")
+            assert block.lines.endswith(b"\n")
             assert block.first == first
-            first += block.data.count(b"\n")
+            first += block.lines.count(b"\n")
 
 
 @pytest.mark.parametrize("packed", PACKED)
 def test_a_last_line_without_its_end_gets_one(packed: str) -> None:
     found, _ = blocks(PACKED[packed](b"one\n" * 40 + b"two"))
-    assert b"".join(block.data for block in found) == b"one\n" * 40 + b"two\n"
+    assert b"".join(block.lines for block in found) == b"one\n" * 40 + b"two\n"
     assert [block.last for block in found][-1]
     assert not any(block.last for block in found[:-1])
 
@@ -66,13 +80,13 @@ def test_nothing_is_no_block() -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line_but_of_the_digest() -> None:
     body = b"\xef\xbb\xbfone\n"
-    assert blocks(body) == ([Block(1, b"one\n", False)], hashlib.sha256(body).hexdigest())
+    assert blocks(body) == ([Found(1, b"one\n", False)], hashlib.sha256(body).hexdigest())
 
 
 def test_of_a_line_without_end_only_so_much_is_kept() -> None:
     body = b"one\n" + b"x" * (3 * LINE_BYTES_MAX) + b"\nthree\n"
     found, digest = blocks(body, 1 << 16)
-    lines = b"".join(block.data for block in found).splitlines()
+    lines = b"".join(block.lines for block in found).splitlines()
     assert lines[0] == b"one"
     assert lines[2] == b"three"
     assert LINE_BYTES_MAX < len(lines[1]) <= LINE_BYTES_MAX + (1 << 16) + 16
@@ -90,9 +104,9 @@ def test_what_is_put_back_comes_again() -> None:
     digest = hashlib.sha256()
     reading = Blocks(Hashed(io.BytesIO(b"one\ntwo\nthree\n"), digest), "a.log", 8)
     ahead = iter(reading)
-    first = next(ahead)
-    assert first == Block(1, b"one\ntwo\n", False)
+    first = kept(next(ahead))
+    assert first == Found(1, b"one\ntwo\n", False)
     reading.put_back(b"two\n", 1)
-    rest = list(ahead)
+    rest = list(map(kept, ahead))
     assert rest[0].first == 2
-    assert b"".join(block.data for block in rest) == b"two\nthree\n"
+    assert b"".join(block.lines for block in rest) == b"two\nthree\n"
