@@ -80,44 +80,24 @@ class Blocks:
         self._kept = b""
         self._next = 1
         self._over = False
+        self._passing_over = False
 
     def put_back(self, data: bytes, lines: int) -> None:
         self._kept = data + self._kept
         self._next -= lines
 
     def __iter__(self) -> Iterator[Block]:
-        unpacked: Any = None
-        room = bytearray()
-        passing_over = False
         try:
             unpacked = self._unpacked()
             if self._peeked(unpacked, 3) == _BYTE_ORDER_MARK:
                 unpacked.read(3)
+            room = bytearray()
             while not self._over or self._kept:
-                size = len(self._kept)
-                if len(room) < size + self._size + BEHIND:
-                    room = bytearray(size + self._size + BEHIND)
-                room[:size] = self._kept
-                count = 0 if self._over else unpacked.readinto(memoryview(room)[size : size + self._size])
-                self._over = self._over or not count
-                if passing_over:
-                    at = room.find(b"\n", size, size + count)
-                    rest = room[at : size + count] if at >= 0 else b""
-                    count = len(rest)
-                    room[size : size + count] = rest
-                    passing_over = at < 0 and not self._over
-                size += count
-                if self._over:
-                    self._kept = b""
-                    if size and room[size - 1] != _NEWLINE:
-                        room[size] = _NEWLINE
-                        size += 1
-                else:
-                    cut = room.rfind(b"\n", 0, size) + 1
-                    if size - cut > _SHOWN_LINE_MAX:
-                        size, passing_over = cut + _SHOWN_LINE_MAX, True
-                    self._kept = bytes(room[cut:size])
-                    size = cut
+                kept = len(self._kept)
+                if len(room) < kept + self._size + BEHIND:
+                    room = bytearray(kept + self._size + BEHIND)
+                room[:kept] = self._kept
+                size = self._whole_lines(room, kept + self._more(unpacked, room, kept))
                 if size:
                     first = self._next
                     self._next += room.count(b"\n", 0, size)
@@ -136,6 +116,32 @@ class Blocks:
             raise BadRecord(
                 f"{self._source}: the zstd data {what}, after line {self._next - 1}; the file was cut off or damaged"
             ) from None
+
+    def _more(self, unpacked: Any, room: bytearray, kept: int) -> int:
+        """How many bytes more are in `room`, from `kept` on."""
+        count = 0 if self._over else int(unpacked.readinto(memoryview(room)[kept : kept + self._size]))
+        self._over = self._over or not count
+        if self._passing_over:
+            at = room.find(b"\n", kept, kept + count)
+            rest = room[at : kept + count] if at >= 0 else b""
+            count = len(rest)
+            room[kept : kept + count] = rest
+            self._passing_over = at < 0 and not self._over
+        return count
+
+    def _whole_lines(self, room: bytearray, size: int) -> int:
+        """How many of the `size` bytes in `room` are whole lines; what is left over is kept."""
+        if self._over:
+            self._kept = b""
+            if size and room[size - 1] != _NEWLINE:
+                room[size] = _NEWLINE
+                return size + 1
+            return size
+        cut = room.rfind(b"\n", 0, size) + 1
+        if size - cut > _SHOWN_LINE_MAX:
+            size, self._passing_over = cut + _SHOWN_LINE_MAX, True
+        self._kept = bytes(room[cut:size])
+        return cut
 
     def _unpacked(self) -> Any:
         begins = self._raw.peek(4)[:4]

@@ -48,7 +48,8 @@ def parts_of(
     """The rows of a log, in order. `strict_bytes`: see STRICT_BYTES. Raises `BadRecord` for a header that cannot be
     right, and what `Blocks` raises."""
     reader: _Reader | None = None
-    for block in blocks:
+    for found in blocks:
+        block = found
         if reader is None:
             first = _first_line(block)
             if first is None:
@@ -57,7 +58,7 @@ def parts_of(
             columns = None if as_json else rows.header(first)
             reader = _Reader(rows, columns, blocks)
             if columns is not None:
-                block = _behind(block, first.number - block.first + 1)
+                block = _behind(found, first.number - found.first + 1)
         if not block.size:
             continue
         by_hand = strict_bytes > 0 or not AVAILABLE
