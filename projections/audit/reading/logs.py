@@ -24,6 +24,8 @@ from projections.audit.reading.parts import Part
 from projections.audit.records import LogFormat, Rows
 
 _CHUNK: Final = 1 << 20
+_MUCH: Final = 8
+"""Of logs that have so many times as many bytes as are read strictly at first, none are."""
 
 
 class Source(NamedTuple):
@@ -96,11 +98,16 @@ class Logs:
                 self.sources.append(Source(rows.source, size))
             return
         self._hashed = Hashed(stream, self._digest)
-        yield from texts.parts_of(
-            Blocks(self._hashed, rows.source, self._block_bytes), rows, self._format, self._strict_bytes
-        )
+        blocks = Blocks(self._hashed, rows.source, self._block_bytes)
+        yield from texts.parts_of(blocks, rows, self._format, self._strictly())
         self.sources.append(Source(rows.source, self._hashed.count))
         self._before, self._hashed = self.bytes_read, None
+
+    def _strictly(self) -> int:
+        """How many bytes of the next log are read by the strict reader alone (see `texts.STRICT_BYTES`)."""
+        if self.size is not None and self.size > _MUCH * self._strict_bytes:
+            return 0
+        return max(0, self._strict_bytes - self._before)
 
     def _hash(self, file: Any) -> int:
         file.seek(0)

@@ -15,6 +15,7 @@ import pytest
 
 from ledger.errors import BadRecord
 from projections.audit.fields import NO_SHAPE, Shape
+from projections.audit.reading import texts
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import records
@@ -113,3 +114,24 @@ def test_a_column_that_no_line_had_is_said_aloud(folder: Path) -> None:
     # Other columns are ignored once one is named.
     list(logs)
     assert logs.warnings == ["a.jsonl: no line had the column that was named for model_id"]
+
+
+@pytest.mark.parametrize(("strict_bytes", "given"), [(1000, [1000, 460, 0]), (203, [203, 0, 0]), (202, [0, 0, 0])])
+def test_only_so_much_of_all_logs_is_read_strictly_and_of_many_bytes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, strict_bytes: int, given: list[int]
+) -> None:
+    seen: list[int] = []
+    read = texts.parts_of
+
+    def parts_of(blocks: Any, rows: Any, log_format: Any, strict: int) -> Any:
+        seen.append(strict)
+        return read(blocks, rows, log_format, strict)
+
+    monkeypatch.setattr(texts, "parts_of", parts_of)
+    names = ["a.jsonl", "b.jsonl", "c.jsonl"]
+    for name in names:
+        Path(name).write_bytes(line(1) * 10 + b"\n" * (540 - 10 * len(line(1))))
+    logs = Logs(log_files(names, NO_SHAPE), strict_bytes=strict_bytes)
+    assert orgs(logs) == ["o1"] * 30
+    assert logs.size == 3 * 540
+    assert seen == given
