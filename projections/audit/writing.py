@@ -26,7 +26,6 @@ OutFormat = Literal["parquet", "csv", "ndjson"]
 
 GROUP_ROWS: Final = 1 << 17
 METADATA_KEY: Final = "inforce"
-_BY_WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _SOURCE: Final = pa.field("source", pa.string(), nullable=False)
 _LINE: Final = pa.field("line", pa.int64(), nullable=False)
 
@@ -46,7 +45,8 @@ OUT: Final = written_form(VERDICTS)
 """What is written of an audit."""
 
 _WORDS: Final = ("source", "verdict", "data_policy", "hindsight", "provider", "policy_url")
-_FEW: Final = (*_WORDS, "reasons.list.element", "allowed_regions.list.element", "governed_by")
+_FEW: Final = (*_WORDS, "reasons.list.element", "allowed_regions.list.element")
+_POSITIONS: Final = "deciding_positions.list.element"
 _SIDES: Final = ("before_", "after_")
 """Of columns that stand twice beside each other (`what_if.comparing`). A name that is no column's is passed over."""
 
@@ -119,14 +119,17 @@ def _plain(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema)
 
 
 def parquet_writer(file: Sink, schema: pa.Schema) -> pq.ParquetWriter:
-    """As verdicts are written: texts that are few by their places in a list, numbers that ascend by their distances."""
+    """As verdicts are written: texts that are few by their places in a list, numbers that ascend, or are all of one
+    size, by their distances. Who governs may be as many as there are rows: then a list of them is twice as dear."""
     return pq.ParquetWriter(
         file,
         schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[*_FEW, *(side + name for side in _SIDES for name in _FEW)],
-        column_encoding={"line": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
+        column_encoding=dict.fromkeys(
+            ("line", "at", _POSITIONS, *(side + _POSITIONS for side in _SIDES)), "DELTA_BINARY_PACKED"
+        ),
         write_statistics=["at", "line"],
         version="2.6",
     )

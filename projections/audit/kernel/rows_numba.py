@@ -64,13 +64,20 @@ _SAME: Final = (
 assert all(_SAME)
 
 
+# Of BIT_UNSET, BIT_CLEARED and the others.
+OWN_OF_BITS: Final[Any] = np.array([UNSET, CLEARED, *range(2, 8)])
+# By three bits: 4 where anything speaks against the request, 2 where something is unknown, 1 where it was observed.
+VERDICT_OF: Final[Any] = np.array(
+    [ALLOWED, COMPLIANT, INDETERMINATE, INDETERMINATE, DENIED, VIOLATION, DENIED, VIOLATION], np.int8
+)
+
 # Places in the paper on which is noted what led to the governing subject: how many subjects and how many states, the
 # subjects' codes and kinds, and of each state the position if it is explicit (else 0), that of `newest`, and whose it
 # is.
 VIAS, LEDS, VIA, VIA_KIND, LED, LED_NEWEST, LED_CODE, PAPER = 0, 1, 2, 18, 34, 66, 98, 130
 # Of the ten states of the governing subject and the model: the values, the positions of `newest`, of the explicit.
 VALUE, NEWEST, EXPLICIT, STATES = 0, 10, 20, 30
-BLOCK = 256
+BLOCK, HOPS = 256, 2
 # Columns of `Tables.packed`.
 LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = 0, 1, 2, 3, 4, 5, 6
 assert tables.PACKED == ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
@@ -134,8 +141,11 @@ def _governing(
     defined: Any,
     defined_kinds: Any,
     defaults: Any,
+    ready: Any,
+    place_of: Any,
 ) -> Any:
-    """`scope._governing`: (code, kind, problem, whether any link is another on the later axis)."""
+    """`scope._governing`: (code, kind, problem, whether any link is another on the later axis). `ready`: of row
+    `place_of`, what `_fetch` found; less than 0: nothing."""
     vias = np.int64(0)
     looked = False
     while True:
@@ -152,7 +162,10 @@ def _governing(
             if later and place >= 0:
                 row = _row_at(instants, later_starts[place], later_counts[place], instant)
             else:
-                row = _row_at(instants, subjects[code, LINK_START], subjects[code, LINK_COUNT], instant)
+                if place_of >= 0 and vias <= HOPS and ready[2 * vias - 2, place_of] == code:
+                    row = ready[2 * vias - 1, place_of]
+                else:
+                    row = _row_at(instants, subjects[code, LINK_START], subjects[code, LINK_COUNT], instant)
                 if place >= 0:
                     first, count = later_starts[place], later_counts[place]
                     looked = looked or _other_target(instants, targets, row, first, count, instant)
@@ -278,6 +291,29 @@ def _taken_back(
 
 
 @compiled
+def _reasons(asked: Any, deeds: Any, receiver: Any, region: Any, states: Any, set_offsets: Any, members: Any) -> Any:
+    """The bits of what `check._denials` and `check._misdeeds` say: those of `_breaches`, without its branches."""
+    hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
+    hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
+    allowed, regions = states[VALUE + PASSTHROUGH] == BIT_TRUE, states[VALUE + RESIDENCY]
+    provider, received = states[VALUE + PROVIDER], receiver != NULL_ID
+    reason = NOT_ALLOWED * np.int64(passed & (not allowed))
+    reason |= STORED * np.int64((deeds & HAS_STORED != 0) & (states[VALUE + STORAGE] != BIT_TRUE))
+    reason |= CACHED * np.int64((deeds & HAS_CACHED != 0) & (states[VALUE + CACHING] != BIT_TRUE))
+    reason |= TRAINED * np.int64((deeds & HAS_TRAINED != 0) & (states[VALUE + TRAINING] != BIT_TRUE))
+    reason |= PUBLIC_NETWORK * np.int64((deeds & IN_PUBLIC != 0) & (states[VALUE + NETWORK] == BIT_TRUE))
+    reason |= LEFT * np.int64(received & (hosted | (not (hosted | passed | allowed))))
+    wrong = received & passed & allowed & asked
+    reason |= WRONG_PROVIDER * np.int64(wrong & (provider != NULL) & (provider != receiver))
+    if regions > 0:
+        there = not asked or states[VALUE + MODEL_REGIONS] <= 0
+        there = there or _meet(regions, states[VALUE + MODEL_REGIONS], set_offsets, members)
+        there = there and (region == NULL_ID or _in_set(region, regions, set_offsets, members))
+        reason |= 0 if there else OUTSIDE
+    return reason
+
+
+@compiled
 def _breaches(
     asked: Any,
     deeds: Any,
@@ -288,7 +324,8 @@ def _breaches(
     members: Any,
     breaches: Any,
 ) -> Any:
-    """`check._denials`, then `check._misdeeds`: how many, and of each its bit and the newest event that it rests on."""
+    """`check._denials`, then `check._misdeeds`: how many, and of each its bit and the newest event that it rests on:
+    for rows that may have been late."""
     value, newest = states[VALUE : VALUE + 10], states[NEWEST : NEWEST + 10]
     hosting = value[HOSTING] if asked else np.int64(NULL)
     allowed, regions = value[PASSTHROUGH] == BIT_TRUE, value[RESIDENCY]
@@ -347,19 +384,23 @@ def _fetch(
     policy_states: Any,
     policy_regions: Any,
     policy_positions: Any,
-    room: Any,
+    ready: Any,
 ) -> Any:
-    """Nothing but speed: goes the way of each row from `first` to before `until` in short steps, all rows a step at a
-    time, so that they wait for memory together, and what `_decide` then looks at is at hand. Settles nothing."""
+    """Goes the way of each row from `first` to before `until`, on the axis that is asked for, in short steps, all rows
+    a step at a time, so that they wait for memory together, and what `_decide` then looks at is at hand. ready: of each
+    of the first HOPS links whose it is and its row, then of whom they lead to the code and the row of the policy; -1
+    where there is no row."""
     touched = np.int64(0)
     rows = until - first
-    codes, found = room[:BLOCK], room[BLOCK:]
+    codes = ready[2 * HOPS]
     for at in range(rows):
         key, project, org = keys[first + at], projects[first + at], orgs[first + at]
         named = key if key != NULL_ID else project if project != NULL_ID else org
         codes[at] = named if named != NULL_ID else accounts[first + at]
-    for _ in range(2):
+    for hop in range(HOPS):
+        found = ready[2 * hop + 1]
         for at in range(rows):
+            ready[2 * hop, at] = codes[at]
             if codes[at] >= 0:
                 touched += np.int64(subjects[codes[at], KIND])
         for at in range(rows):
@@ -374,6 +415,7 @@ def _fetch(
     for at in range(rows):
         if codes[at] >= 0:
             touched += np.int64(subjects[codes[at], KIND])
+    found = ready[2 * HOPS + 1]
     for at in range(rows):
         found[at] = -1
         if codes[at] >= 0 and subjects[codes[at], KIND] in (ACCOUNT, ORG):
@@ -440,7 +482,7 @@ def _decide(
     counts: Any,
     out: Any,
     paper: Any,
-    room: Any,
+    ready: Any,
 ) -> None:
     """`check` of every row: what `decide_rows` says. `paper`: room for notes, int64, as `PAPER`, `STATES` and 40 more
     say; codes: governing, regions, provider, policy_url; lags: µs, position."""
@@ -448,7 +490,7 @@ def _decide(
     filled = 0
     for at in range(len(instants)):
         if at % BLOCK == 0:
-            room[0] = _fetch(
+            ready[2 * HOPS + 2, 0] = _fetch(
                 at,
                 min(at + BLOCK, len(instants)),
                 instants,
@@ -464,7 +506,7 @@ def _decide(
                 policy_states,
                 policy_regions,
                 policy_positions,
-                room,
+                ready,
             )
         instant, step = instants[at], steps[at]
         key, project, org, account = (
@@ -507,6 +549,8 @@ def _decide(
                 defined,
                 defined_kinds,
                 defaults,
+                ready,
+                at % BLOCK if turn == 0 else -1,
             )
             looked = looked or also
             if turn == 1:
@@ -528,7 +572,9 @@ def _decide(
                 if later and place >= 0:
                     row = _row_at(policy_at, later_state_starts[place], later_state_counts[place], instant)
                 else:
-                    row = _row_at(policy_at, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
+                    row = ready[2 * HOPS + 1, at % BLOCK]
+                    if code != ready[2 * HOPS, at % BLOCK]:
+                        row = _row_at(policy_at, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
                     if place >= 0:
                         other = _row_at(policy_at, later_state_starts[place], later_state_counts[place], instant)
                         if row < 0 or other < 0:
@@ -539,8 +585,7 @@ def _decide(
             if row >= 0:
                 bits = np.int64(policy_states[row])
                 for setting in range(6):
-                    said = bits >> 3 * setting & 7
-                    own[setting] = UNSET if said == BIT_UNSET else CLEARED if said == BIT_CLEARED else said
+                    own[setting] = OWN_OF_BITS[bits >> 3 * setting & 7]
                 if own[RESIDENCY] > 0:
                     own[RESIDENCY] = policy_regions[row]
             if not _states(row, 0, 6, kind, step, own, policy_positions, states, defined, defined_kinds, defaults):
@@ -586,18 +631,17 @@ def _decide(
             _states(row, 6, 10, MODEL, step, own, model_positions, states, defined, defined_kinds, defaults)
             hosting = states[VALUE + HOSTING]
         for setting in range(10 if asked else 6):
-            if states[EXPLICIT + setting] > 0:
-                out[filled] = states[EXPLICIT + setting]
-                filled += 1
+            # Written over by the next one, if it is none.
+            out[filled] = states[EXPLICIT + setting]
+            filled += 1 if states[EXPLICIT + setting] > 0 else 0
         counts[at], looks[at] = filled - led, looked
         # `check._handling`.
         allowed = states[VALUE + PASSTHROUGH] == BIT_TRUE
-        handling = 0
-        handling |= MAY_STORE if states[VALUE + STORAGE] == BIT_TRUE else 0
-        handling |= MAY_CACHE if states[VALUE + CACHING] == BIT_TRUE else 0
-        handling |= MAY_TRAIN if states[VALUE + TRAINING] == BIT_TRUE else 0
-        handling |= MAY_LEAVE if allowed and (not asked or hosting == PASSED_THROUGH) else 0
-        handling |= PRIVATE_ONLY if states[VALUE + NETWORK] == BIT_TRUE else 0
+        handling = MAY_STORE * np.int64(states[VALUE + STORAGE] == BIT_TRUE)
+        handling |= MAY_CACHE * np.int64(states[VALUE + CACHING] == BIT_TRUE)
+        handling |= MAY_TRAIN * np.int64(states[VALUE + TRAINING] == BIT_TRUE)
+        handling |= MAY_LEAVE * np.int64(allowed & ((not asked) | (hosting == PASSED_THROUGH)))
+        handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
         codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
         codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > 0 else NONE
         if hosting == PASSED_THROUGH:
@@ -607,49 +651,51 @@ def _decide(
         handlings[at] = handling
         # `check.judge`.
         was_observed = deeds[at] & WAS_OBSERVED != 0
-        found = _breaches(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members, breaches)
-        unknown = asked and hosting == NULL
+        reason = _reasons(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members)
+        unknown = asked & (hosting == NULL)
         if receivers[at] != NULL_ID and allowed:
             unknown = unknown or not asked or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
-        reason = np.int64(UNKNOWN_MODEL if unknown else 0)
-        excusable = was_observed and found > 0 and enforced[at] >= 0
+        verdicts[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
+        reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
+        if not was_observed or reason == 0 or enforced[at] < 0:
+            continue
+        # What was taken back is as new as its retraction (`check._late`).
         newest_led = np.int64(0)
-        if excusable:
-            # What was taken back is as new as its retraction (`check._late`).
-            for note in range(paper[LEDS] + 10):
-                leading = note < paper[LEDS]
-                which = note - paper[LEDS]
-                whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
-                if whose < 0 or subjects[whose, SAID_OF] < 0:
-                    continue
-                if leading:
-                    which = ATTACHED if subjects[whose, KIND] == ACCOUNT else OWNER
-                retraction = _taken_back(
-                    whose,
-                    which,
-                    enforced[at],
-                    instant,
-                    known_by[at],
-                    subjects,
-                    said_start,
-                    said_count,
-                    said_position,
-                    said_recorded,
-                    said_setting,
-                    said_from,
-                    said_until,
-                    said_retracts,
-                )
-                if leading:
-                    paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
-                elif asked or which < HOSTING:
-                    states[NEWEST + which] = max(states[NEWEST + which], retraction)
-            for note in range(paper[LEDS]):
-                newest_led = max(newest_led, paper[LED_NEWEST + note])
-            found = _breaches(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members, breaches)
+        for note in range(paper[LEDS] + 10):
+            leading = note < paper[LEDS]
+            which = note - paper[LEDS]
+            whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
+            if whose < 0 or subjects[whose, SAID_OF] < 0:
+                continue
+            if leading:
+                which = ATTACHED if subjects[whose, KIND] == ACCOUNT else OWNER
+            retraction = _taken_back(
+                whose,
+                which,
+                enforced[at],
+                instant,
+                known_by[at],
+                subjects,
+                said_start,
+                said_count,
+                said_position,
+                said_recorded,
+                said_setting,
+                said_from,
+                said_until,
+                said_retracts,
+            )
+            if leading:
+                paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
+            elif asked or which < HOSTING:
+                states[NEWEST + which] = max(states[NEWEST + which], retraction)
+        for note in range(paper[LEDS]):
+            newest_led = max(newest_led, paper[LED_NEWEST + note])
+        found = _breaches(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members, breaches)
+        reason = np.int64(UNKNOWN_MODEL if unknown else 0)
         for breach in range(0, found, 2):
             newest = max(newest_led, breaches[breach + 1])
-            if not excusable or newest <= enforced[at]:
+            if newest <= enforced[at]:
                 reason |= breaches[breach]
                 continue
             reason |= LAG
@@ -657,12 +703,6 @@ def _decide(
             if lag > lags[at, 0] or (lag == lags[at, 0] and newest > lags[at, 1]):
                 lags[at, 0], lags[at, 1] = lag, newest
         reasons[at] = reason
-        if found > 0:
-            verdicts[at] = VIOLATION if was_observed else DENIED
-        elif unknown:
-            verdicts[at] = INDETERMINATE
-        else:
-            verdicts[at] = COMPLIANT if was_observed else ALLOWED
 
 
 def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
@@ -706,6 +746,6 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.since,
         *said,
         np.empty(PAPER + STATES + 40, np.int64),
-        np.empty(2 * BLOCK, np.int64),
+        np.empty((2 * HOPS + 3, BLOCK), np.int64),
     )
     return said
