@@ -603,7 +603,7 @@ def _decide(
         lags[at, 0] = lags[at, 1] = 0
         again[at] = False
         if problem != 0:
-            handling = 0 if protective[step, NETWORK] == BIT_FALSE else PRIVATE_ONLY
+            handling: Any = 0 if protective[step, NETWORK] == BIT_FALSE else PRIVATE_ONLY
             handling |= MAY_STORE if protective[step, STORAGE] == BIT_TRUE else 0
             handling |= MAY_CACHE if protective[step, CACHING] == BIT_TRUE else 0
             handling |= MAY_TRAIN if protective[step, TRAINING] == BIT_TRUE else 0
