@@ -11,30 +11,28 @@ import os
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Timer
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ledger.errors import BadInput
 from projections.audit.index import files
 from projections.audit.index.layout import PolicyIndex
-from projections.audit.spark import probing
+from projections.audit.spark import jvm, probing
 from projections.audit.spark.failing import SparkUnavailable, failure, said_by
 from projections.audit.spark.hadoop import Hadoop, has_scheme
 
 SHIPPED: Final = ("ledger", "projections")
 _CONNECT_S: Final = 5.0
 _WAIT_S: Final = 15.0
-_END_S: Final = 30.0
 FIXED: Final = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",
@@ -158,8 +156,10 @@ def session(
         conf.setAll(list(settings.items()))
         gateway, context, cluster = None, None, None
         try:
-            gateway = _jvm(conf, told)
+            gateway = jvm.start(conf, told)
             context = SparkContext(conf=conf, gateway=gateway)
+            # It would print what it makes of a JVM that is gone.
+            vars(context._accumulatorServer)["handle_error"] = lambda *_: None
             # Spark looks for it in its environment alone, where a program is not run by spark-submit.
             context.pythonExec = context.getConf().get("spark.pyspark.python", context.pythonExec)
             context.addPyFile(str(_code(Path(folder))))
@@ -172,10 +172,12 @@ def session(
             # Each of them, though whoever waits loses patience with the one before.
             with ExitStack() as ending:
                 if gateway is not None:
-                    ending.callback(_end, gateway, SparkContext)
+                    ending.callback(jvm.end, gateway)
                 if cluster is not None:
                     ending.callback(cluster.clear)
                 if context is not None:
+                    # Of a JVM that is gone whoever used it hears, and nobody has to stop it.
+                    ending.enter_context(suppress(Py4JError, OSError))
                     ending.callback(context.stop)
 
 
@@ -187,20 +189,6 @@ def _must_suit(configuration: Mapping[str, str]) -> None:
             raise BadInput(f"--spark-conf {name}: this is {FIXED[name]} here, or rows might come out otherwise")
         if name == "spark.master":
             raise BadInput(f"--spark-conf {name}: --master names it")
-
-
-def _jvm(conf: Any, told: BinaryIO) -> Any:
-    """What it writes goes into `told`."""
-    from pyspark.errors import PySparkRuntimeError
-    from pyspark.java_gateway import launch_gateway
-
-    try:
-        return launch_gateway(conf, {"stdout": told, "stderr": told})  # type: ignore[no-untyped-call] # untyped there
-    except PySparkRuntimeError:
-        told.seek(0)
-        lines = [line.strip() for line in told.read().decode(errors="replace").splitlines() if line.strip()]
-        why = next((line for line in lines if not line.startswith("WARNING")), "it does not say why")
-        raise SparkUnavailable(f"Spark's own process did not start: {why[:500]}") from None
 
 
 @contextmanager
@@ -221,20 +209,6 @@ def _quiet() -> Iterator[None]:
 def _of_this_python(master: str) -> dict[str, str]:
     """On this machine the executors' Python is this one; on others it is what is on their PATH, or was configured."""
     return {"spark.pyspark.python": sys.executable} if master.startswith("local") else {}
-
-
-def _end(gateway: Any, context_class: Any) -> None:
-    """The JVM goes with its session: a process that asks again asks another one."""
-    gateway.shutdown()
-    proc = getattr(gateway, "proc", None)
-    if proc is not None:
-        proc.stdin.close()
-        try:
-            proc.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            proc.kill()
-            proc.wait()
-    context_class._gateway = context_class._jvm = None
 
 
 def _need(master: str) -> None:
@@ -268,7 +242,7 @@ def _code(folder: Path) -> Path:
 
 def _probe(context: Any, waiting: Callable[[], None]) -> None:
     parts = max(2, context.defaultParallelism)
-    patience = Timer(_WAIT_S, waiting)
+    patience = threading.Timer(_WAIT_S, waiting)
     patience.daemon = True
     patience.start()
     try:

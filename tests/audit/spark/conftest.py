@@ -14,10 +14,14 @@ from typing import Any, NamedTuple
 import pytest
 
 _PATIENCE_S = 60
+_SHORT_LIVED = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+"""A JVM of some seconds spends most of its time on compiling code that it never comes to use."""
 CONFIGURATION = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.pyspark.python": sys.executable,
+    "spark.driver.extraJavaOptions": _SHORT_LIVED,
+    "spark.executor.extraJavaOptions": _SHORT_LIVED,
     "spark.driver.memory": "512m",
     "spark.executor.memory": "512m",
     "spark.executor.cores": "1",
@@ -53,6 +57,7 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_WORKER_DIR": str(folder / "work"),
         "SPARK_DAEMON_MEMORY": "256m",
+        "SPARK_DAEMON_JAVA_OPTS": _SHORT_LIVED,
         "PYTHONWARNINGS": "default",
         # What a worker has by itself is no Python for an audit.
         "PATH": os.pathsep.join(dict.fromkeys([str(Path(java).parent), "/usr/bin", "/bin"])),
@@ -106,3 +111,10 @@ def _until_open(port: int) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
+
+
+def children(parent: int) -> list[int]:
+    """Of a process of the test's own, and of no other."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, of in pairs if int(of) == parent]

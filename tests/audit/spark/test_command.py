@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts.audit_spark import MARK
-from tests.audit.spark.conftest import CONFIGURATION, Standalone
+from tests.audit.spark.conftest import CONFIGURATION, Standalone, children
 from tests.support.command import Inforce, folder, inforce
 
 __all__ = ["folder", "inforce"]
@@ -105,6 +105,35 @@ def test_an_interrupt_ends_it_and_leaves_nothing_half_written(
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert set(os.listdir(folder)) == before
+
+
+def test_an_interrupt_while_it_starts_leaves_no_process_behind(log: Path, folder: Path) -> None:
+    pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("needs Java 17: there is no java on the PATH")
+    with _started(folder, str(log), *_LOCAL) as process:
+        until = time.monotonic() + 60
+        while not (started := children(process.pid)) and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "inforce: interrupted\n")
+    assert started
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_jvm_that_is_gone_is_said_in_a_line(standalone: Standalone, log: Path, folder: Path) -> None:
+    with _started(folder, str(log), "--out", "out.parquet", *_options(standalone.master)) as process:
+        until = time.monotonic() + 60
+        while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert said.startswith("inforce: Spark gave up: ")
+    assert len(said.splitlines()) == 1
+    assert not (folder / "out.parquet").exists()
 
 
 def test_a_master_that_does_not_answer_is_named(log: Path, inforce: Inforce) -> None:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from projections.audit.summary import LogDigest, Summary, summary_json
 from projections.audit.writing import OUT, Writer
 from projections.pinned import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
-from tests.audit.spark.conftest import Standalone
+from tests.audit.spark.conftest import Standalone, children
 from tests.audit.spark.logs import NO_LAYOUT, named, said
 from tests.audit.strategies import batch_of, grown
 from tests.query.test_against_reference import grown as grown_at_random
@@ -258,7 +257,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
     """Last in this file: the cluster has one worker less from here on."""
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
     worker, tracker = standalone.workers[0], cluster.spark.sparkContext.statusTracker()
-    executors = _children(worker.pid)
+    executors = children(worker.pid)
     assert executors
 
     def kill() -> None:
@@ -292,10 +291,3 @@ def _tasks_lost(spark: Any) -> int:
     known = spark.sparkContext._jsc.sc().statusStore().executorList(False)
     found = (known.apply(number) for number in range(known.size()))
     return sum(executor.failedTasks() for executor in found if not executor.isActive())
-
-
-def _children(parent: int) -> list[int]:
-    """The executors of this worker of this test's own cluster, and of no other."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, of in pairs if int(of) == parent]
