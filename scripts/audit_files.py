@@ -22,7 +22,7 @@ from projections.audit.writing import Writer, format_of
 from projections.decision import Decision, decision_json
 from projections.pinned import PinnedQuery
 from projections.query import KnownAt
-from scripts.files import writing
+from scripts.files import is_stream, writing
 from scripts.output import encode
 
 PIN_SUFFIX: Final = ".pin.json"
@@ -94,7 +94,7 @@ class RowFiles:
             return
         self._writer.finish(rests_on)
         settle(self._out_file)
-        if self._out != "-" and format_of(self._out) != "parquet":
+        if not is_stream(self._out) and format_of(self._out) != "parquet":
             beside = self._stack.enter_context(writing(self._out + PIN_SUFFIX))
             beside.write(encode(rests_on) + b"\n")
             settle(beside)

@@ -42,13 +42,13 @@ def writing(name: str) -> Iterator[BinaryIO]:
         sys.stdout.flush()
         yield sys.stdout.buffer
         return
-    path = Path(os.path.realpath(name))
-    _refuse_database(path, name)
-    if path.exists() and not path.is_file():
-        # A pipe or a device cannot be replaced.
-        with path.open("wb") as file:
+    if is_stream(name):
+        # By this name: what /dev/stdout leads to may have none.
+        with Path(name).open("wb") as file:
             yield file
         return
+    path = Path(os.path.realpath(name))
+    _refuse_database(path, name)
     beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
     try:
         with beside.open("xb") as file:
@@ -63,6 +63,11 @@ def writing(name: str) -> Iterator[BinaryIO]:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def is_stream(name: str) -> bool:
+    """Whether it is a pipe or a device (or `-`): it cannot be replaced, and nothing lies beside it."""
+    return name == "-" or (Path(name).exists() and not Path(name).is_file())
 
 
 def _refuse_database(path: Path, name: str) -> None:

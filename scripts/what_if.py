@@ -16,7 +16,7 @@ from ledger.times import BEGINNING, format_time
 from projections.pins import IN_FORCE, KnownAt
 from scripts import exits
 from scripts.audit_asked import paced
-from scripts.files import progress, reading, writing
+from scripts.files import is_stream, progress, reading, writing
 from scripts.options import Format
 from scripts.output import encode, human_instant
 
@@ -63,7 +63,10 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
     if asked.once and asked.changes == "-":
         raise BadInput("standard input can be read once; name a file with the proposals, or one with the log")
     body = _body(asked.changes)
-    proposals = read_proposals(io.BytesIO(body))
+    try:
+        proposals = read_proposals(io.BytesIO(body))
+    except BadInput as error:
+        raise BadInput(f"{asked.changes}: {error.detail}", error.faults) from None
     first_request, digest = _first_request(asked, proposals)
     logs = asked.logs()
     with open_ledger(db) as ledger, asked.rejects, _Changes(asked) as changes, progress("what if", logs.size) as tell:
@@ -220,7 +223,7 @@ class _Changes:
             return
         self._writer.finish(rests_on)
         settle(self._file)
-        if out != "-" and format_of(out) != "parquet":
+        if not is_stream(out) and format_of(out) != "parquet":
             beside = self._stack.enter_context(writing(out + PIN_SUFFIX))
             beside.write(encode(rests_on) + b"\n")
             settle(beside)

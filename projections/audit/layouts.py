@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
 from projections.audit.fields import Shape
 from projections.audit.records import LogFormat
+
+_OF_THIS_MACHINE: Final = ("localtime", "posixrules")
+"""Files among those of zones, which would make other requests of the same log elsewhere."""
 
 
 class Layout(NamedTuple):
@@ -63,6 +66,8 @@ def zone_named(name: str) -> tzinfo:
     """Raises `BadRecord`."""
     if name.upper() == "UTC":
         return UTC
+    if name in _OF_THIS_MACHINE:
+        raise BadRecord(f"{name} is another zone on every machine; name one like UTC or Europe/Berlin")
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -199,3 +199,30 @@ def test_progress_tells_how_many_rows_a_second(monkeypatch: pytest.MonkeyPatch) 
     for count in (1000, 2000, 9000):
         told(count)
     assert said == [(7, "1,000 rows"), (7, "2,000 rows"), (7, "9,000 rows, 4,000 a second")]
+
+
+def test_a_pipe_s_name_is_a_place_to_write_to(filled: Inforce, folder: Path) -> None:
+    (folder / "log.jsonl").write_text(LOG)
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as piped:
+        ran = filled("audit", "log.jsonl", "--out", f"/dev/fd/{write}")
+        os.close(write)
+        rows = piped.read().splitlines()
+    assert ran.code == 1
+    assert [json.loads(row)["line"] for row in rows] == [1, 2]
+
+
+def test_a_zone_that_is_this_machine_s_is_none(filled: Inforce) -> None:
+    ran = filled("audit", "-", "--timezone", "localtime", stdin=LOG)
+    assert (ran.code, ran.err) == (
+        2,
+        "inforce: localtime is another zone on every machine; name one like UTC or Europe/Berlin\n",
+    )
+
+
+def test_a_proposal_that_cannot_be_read_is_named_with_its_file(filled: Inforce, folder: Path) -> None:
+    (folder / "log.jsonl").write_text(LOG)
+    (folder / "changes.jsonl").write_text("{}\n")
+    ran = filled("audit", "log.jsonl", "--what-if", "changes.jsonl")
+    assert ran.code == 2
+    assert ran.err.startswith("inforce: changes.jsonl: line 1: ")

@@ -12,7 +12,7 @@ from projections.audit.records import LogRow
 from projections.audit.report.counting import worst
 from projections.audit.report.missing import Unsettled, unsettled
 from projections.audit.report.samples import Sample
-from projections.audit.report.tally import SHOWN_MAX, Tally
+from projections.audit.report.tally import EVERY_MAX, SHOWN_MAX, Tally
 from projections.audit.summary import AGAINST, SubjectCount, Summary
 from projections.decision import Reason, Verdict
 from projections.pinned import PinnedQuery
@@ -128,13 +128,14 @@ def report(tally: Tally, summary: Summary, query: PinnedQuery, reading: Reading)
 def _findings(tally: Tally, summary: Summary, query: PinnedQuery) -> tuple[tuple[Finding, ...], tuple[FindingsOf, ...]]:
     against = [VERDICT_NAMES.index(verdict) for verdict in VERDICT_NAMES if verdict in AGAINST]
     counts = tally.reasons[against].sum(0)
+    every = sum(summary.verdicts.get(verdict, 0) for verdict in AGAINST) <= EVERY_MAX
     found: dict[tuple[str, int], int] = {}
     findings: list[Finding] = []
     of: list[FindingsOf] = []
     for place in sorted(np.flatnonzero(counts).tolist(), key=lambda place: (-counts[place], place)):
         reason = REASON_NAMES[place]
         shown = []
-        for sample in (one for verdict in SHOWN_MAX for one in tally.findings[verdict, reason].rows):
+        for sample in (one for verdict in SHOWN_MAX for one in _shown(tally, verdict, reason, every=every)):
             where = (sample.source, sample.line)
             if where not in found:
                 found[where] = len(findings)
@@ -142,6 +143,12 @@ def _findings(tally: Tally, summary: Summary, query: PinnedQuery) -> tuple[tuple
             shown.append(found[where])
         of.append(FindingsOf(reason, int(counts[place]), tuple(shown)))
     return tuple(findings), tuple(of)
+
+
+def _shown(tally: Tally, verdict: Verdict, reason: Reason, *, every: bool) -> list[Sample]:
+    if not every:
+        return tally.findings[verdict, reason].rows
+    return [one for one in tally.every.rows if one.verdict == verdict and reason in one.reasons]
 
 
 def _finding(sample: Sample, summary: Summary, query: PinnedQuery) -> Finding:

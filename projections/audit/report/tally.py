@@ -45,6 +45,9 @@ OTHER_FAULTS: Final = "other reasons"
 SHOWN_MAX: Final[dict[Verdict, int]] = {"violation": 5, "denied": 2}
 """Rows to show of each reason, by the verdict against them. Of a question that was denied nothing was done."""
 
+EVERY_MAX: Final = 100
+"""Where no more rows than these have a verdict against them, each of them is shown."""
+
 REWRITTEN_MAX: Final = 3
 """Rows to show that are decided otherwise in hindsight, of each pair of verdicts."""
 
@@ -70,6 +73,8 @@ class Tally:
             (verdict, reason): Samples(SHOWN_MAX[verdict]) for verdict in SHOWN_MAX for reason in REASON_NAMES
         }
         """Rows with a verdict against them, by it and the reason."""
+        self.every = Samples(EVERY_MAX, of_subject_max=EVERY_MAX)
+        """The first of them, whatever they are."""
         self.rewritten: dict[tuple[Verdict, Verdict], Samples] = {}
         """Of those rows some, by both verdicts."""
         self.faults = Counter[str]()
@@ -123,6 +128,8 @@ class Tally:
         against = _AGAINST[codes[rows]]
         held, why = rows[against], reasons[against]
         self.days_reasons.add(days[held], why)
+        if not self.every.full:
+            self.every.offer(np.unique(held), part, verdicts)
         found = codes[held].astype(np.int64) * len(REASON_NAMES) + why
         for pair in np.flatnonzero(np.bincount(found)).tolist():
             verdict, reason = divmod(pair, len(REASON_NAMES))

@@ -12,11 +12,12 @@ from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
 from projections.audit.records import LogRow
 from projections.audit.report import tally as tallying
 from projections.audit.report.counting import PENDING_MIN, ByDay, ByName, worst
-from projections.audit.report.tally import FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
+from projections.audit.report.tally import EVERY_MAX, FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
 from projections.audit.report.written import report_json
+from projections.decision import Observed, RequestRecord
 from projections.pinned import PinnedQuery
 from tests.audit.report.making import audited, log
-from tests.support.asking import Bench
+from tests.support.asking import NOON, Bench
 
 
 def test_counts_are_those_of_counting_one_by_one(bench: Bench) -> None:
@@ -57,7 +58,10 @@ def test_how_the_log_is_cut_into_batches_changes_nothing(bench: Bench, size: int
     assert report_json(audited(bench, log(), size).report) == report_json(audited(bench, log(), 7).report)
 
 
-def test_at_most_two_rows_of_one_subject_are_shown_and_the_first_ones(bench: Bench) -> None:
+def test_at_most_two_rows_of_one_subject_are_shown_and_the_first_ones(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.audit.report.report.EVERY_MAX", 10)
     report = audited(bench, log()).report
     (cached,) = [one for one in report.findings_of if one.reason == "cached_against_setting"]
     shown = [report.findings[place].sample for place in cached.shown]
@@ -69,6 +73,18 @@ def test_at_most_two_rows_of_one_subject_are_shown_and_the_first_ones(bench: Ben
         (25, "beta1"),
         (35, "beta3"),
     ]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_every_row_is_shown_while_they_are_few(bench: Bench, more: int) -> None:
+    breach = RequestRecord(NOON + DAY, org_id="acme", model_id="a/b", handling=Observed(trained=True, stored=True))
+    found = audited(bench, [breach._replace(handling=None), *[breach] * (EVERY_MAX - 1 + more)], 64)
+    assert sum(found.summary.verdicts.values()) == EVERY_MAX + more
+    by_reason = {one.reason: one for one in found.report.findings_of}
+    lines = [found.report.findings[place].sample.line for place in by_reason["passthrough_not_allowed"].shown]
+    # What was done, then what was only asked.
+    assert lines == ([2, 3, 1] if more else [*range(2, EVERY_MAX + 1), 1])
+    assert (by_reason["stored_against_setting"].rows == len(by_reason["stored_against_setting"].shown)) == (not more)
 
 
 def test_what_is_missing_is_named_with_what_is_known_since(bench: Bench) -> None:

@@ -37,8 +37,10 @@ def findings(report: Report) -> Markup:
         return section("findings", "Findings", paragraph("There are none."))
     parts: list[Markup] = [
         paragraph(
-            "The first few requests of every reason, at most two of one subject. Each was decided a second time, by "
-            "itself and not in bulk, and came out the same. ",
+            "Every request that was found, under each of its reasons. "
+            if all(of.rows == len(of.shown) for of in report.findings_of)
+            else "The first few requests of every reason, at most two of one subject. ",
+            "Each was decided a second time, by itself and not in bulk, and came out the same. ",
             tag("b", "decides"),
             " marks the smallest set of events that the verdict rests on: with these alone, and every default as it "
             "was first defined, it is the same, and without any one of them it is another. Where an event says what "
