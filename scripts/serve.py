@@ -34,8 +34,24 @@ from scripts.options import EXAMPLES, database
     metavar="N",
     help="Of one log.",
 )
+@click.option(
+    "--audits-max",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many audits are kept at once; then no log is taken until one is deleted or expires.",
+)
 @database
-def serve(db: str, host: str, port: int, audits_folder: Path | None, audits_keep: float, audits_max_bytes: int) -> None:
+def serve(
+    db: str,
+    host: str,
+    port: int,
+    audits_folder: Path | None,
+    audits_keep: float,
+    audits_max_bytes: int,
+    audits_max: int,
+) -> None:
     """Answer over HTTP.
 
     Begins the ledger where there is none. Says where it listens, and what it can do at /openapi.json; ends what it
@@ -50,5 +66,5 @@ def serve(db: str, host: str, port: int, audits_folder: Path | None, audits_keep
     from api.server import serve as serve_until_stopped
 
     # click.echo, because it flushes: whoever started this in the background waits for the line.
-    audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes)
+    audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes, audits_max)
     serve_until_stopped(db, host, port, audits=audits, announce=click.echo)

@@ -34,7 +34,7 @@ KEEP_HOURS_MAX: Final = 876_000
 """A hundred years: when something expires has to be an instant that can be written down."""
 BYTES_MAX: Final = 4 * 1024**3
 UPLOADS_MAX: Final = 4
-AUDITS_MAX: Final = 100
+COUNT_MAX: Final = 100
 """Logs that are received at once, and audits that are kept at once: each may hold the disk space of a log."""
 _HOUR_US: Final = 3_600_000_000
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -45,11 +45,13 @@ Answer = TypeVar("Answer")
 
 
 class AuditSettings(NamedTuple):
-    """`folder` None: beside the ledger's file, or in the user's folder for such things. `bytes_max`: of one log."""
+    """`folder` None: beside the ledger's file, or in the user's folder for such things. `bytes_max`: of one log.
+    `count_max`: audits that are kept at once."""
 
     folder: Path | None = None
     keep_hours: float = KEEP_HOURS
     bytes_max: int = BYTES_MAX
+    count_max: int = COUNT_MAX
 
 
 class Audits:
@@ -60,6 +62,7 @@ class Audits:
         if not 0 < settings.keep_hours <= KEEP_HOURS_MAX:
             raise BadInput(f"audits are kept for more than 0 and at most {KEEP_HOURS_MAX:,} hours")
         self.bytes_max = settings.bytes_max
+        self._count_max = settings.count_max
         self._query = query
         self._ledger = query.ledger
         self._url = url
@@ -90,8 +93,8 @@ class Audits:
         try:
             with self.keeping():
                 kept = await self._ask(self._folder.ids)
-                if len(kept) >= AUDITS_MAX:
-                    raise Refused("audits_full", f"{AUDITS_MAX} audits are kept here, and no more; delete one")
+                if len(kept) >= self._count_max:
+                    raise Refused("audits_full", f"{self._count_max} audits are kept here, and no more; delete one")
                 path = await self._ask(lambda: stack.enter_context(self._folder.incoming()))
             yield path
         finally:

@@ -209,7 +209,7 @@ def test_a_pipe_s_name_is_a_place_to_write_to(filled: Inforce, folder: Path) -> 
         os.close(write)
         rows = piped.read().splitlines()
     assert ran.code == 1
-    assert [json.loads(row)["line"] for row in rows] == [1, 2]
+    assert [json.loads(row)["line"] for row in rows] == [1, 2, 4]
 
 
 def test_a_zone_that_is_this_machine_s_is_none(filled: Inforce) -> None:

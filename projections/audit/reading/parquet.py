@@ -21,6 +21,9 @@ from ledger.subjects import is_id
 from ledger.times import BEGINNING, END, format_time
 from projections.audit.columns import INSTANT, REQUESTS
 from projections.audit.fields import FIELDS
+from projections.audit.kernel.compiled import worth_compiling
+from projections.audit.kernel.tables import sealed
+from projections.audit.reading import scanning
 from projections.audit.reading.parts import Part, merged
 from projections.audit.reading.texts import constants_of
 from projections.audit.reading.times import local_text, to_utc
@@ -201,9 +204,24 @@ class Columns:
         if wanted == "time":
             if pa.types.is_timestamp(column.type):
                 return self._instants(column)
-            # A text: each is read for itself, which is no slower than a log of lines.
-            return pa.nulls(len(column), INSTANT), ~_there(column)
+            return self._times(column)
         return _texts(field, column)
+
+    def _times(self, column: pa.Array) -> tuple[pa.Array, Any]:
+        """Of texts; what is not written the ordinary way is for the strict reader."""
+        there = _there(column)
+        if not worth_compiling(len(column)):
+            return pa.nulls(len(column), INSTANT), ~there
+        offsets, data = _bytes(_as_text(column))
+        # With room behind: a text that ends within its offset is looked at a little further.
+        data = np.concatenate([data, np.zeros(8, np.uint8)])
+        values, kinds = np.zeros((2, len(column)), np.int64), np.zeros(len(column), np.int8)
+        scanning.times(sealed(data), sealed(offsets), sealed(there), values, kinds)
+        micros, good = values[scanning.AT], kinds == 1
+        local, zone = np.flatnonzero(kinds == 2), self._rows.shape.timezone
+        if zone is not None and len(local):
+            micros[local], good[local] = to_utc(micros[local], zone)
+        return pa.array(micros, INSTANT, mask=~good), good | ~there
 
     def _instants(self, column: pa.Array) -> tuple[pa.Array, Any]:
         there = _there(column)
@@ -256,12 +274,7 @@ def _positions(column: pa.Array) -> tuple[pa.Array, Any]:
 
 def _texts(field: str, column: pa.Array) -> tuple[pa.Array, Any]:
     there = _there(column)
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-    elif column.type != pa.string():
-        # Without a look at what the bytes are: that comes now.
-        column = column.cast(pa.binary(), safe=False) if pa.types.is_string_view(column.type) else column
-        column = column.cast(pa.binary()).view(pa.string())
+    column = column.cast(pa.string()) if pa.types.is_integer(column.type) else _as_text(column)
     offsets, data = _bytes(column)
     lengths = np.diff(offsets)
     good = (lengths >= 1) & (lengths <= TEXT_MAX)
@@ -277,6 +290,14 @@ def _texts(field: str, column: pa.Array) -> tuple[pa.Array, Any]:
     if not (good | ~there).all():
         column = pc.if_else(pa.array(good & there), column, pa.scalar(None, pa.string()))
     return column, good | ~there
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """Without a look at what the bytes are: that comes then."""
+    if column.type == pa.string():
+        return column
+    column = column.cast(pa.binary(), safe=False) if pa.types.is_string_view(column.type) else column
+    return column.cast(pa.binary()).view(pa.string())
 
 
 def _bytes(column: pa.Array) -> tuple[Any, Any]:

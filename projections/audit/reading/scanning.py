@@ -652,6 +652,17 @@ def _is_whole(rules: Any, data: Any, begun: int, end: int, row: int, spans: Any,
 
 
 @compiled
+def times(data: Any, offsets: Any, valid: Any, values: Any, kinds: Any) -> None:
+    """`instant` of each text data[offsets[i] : offsets[i + 1]] that is there: values[AT, i] and kinds[i]."""
+    for row in range(len(valid)):
+        kinds[row] = 0
+        if valid[row]:
+            start: Any = np.int64(offsets[row])
+            length: Any = np.int64(offsets[row + 1]) - start
+            kinds[row] = instant(data, start, length, values, row)
+
+
+@compiled
 def gather(words: Any, starts: Any, lengths: Any, rows: Any, offsets: Any, into: Any) -> None:
     """The texts of a field in these rows, one after the other. `words`, `into`: eight bytes from each byte on; what is
     written over is written right by the next text, and behind the last one there is room."""

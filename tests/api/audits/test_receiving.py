@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,13 @@ def test_a_log_that_does_not_fit_leaves_nothing(
     assert left(tmp_path) == []
 
 
-def test_no_more_are_kept_than_there_is_room_for(small: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.audits.audits.AUDITS_MAX", 1)
-    first = small.post("/v1/audits", content=log(1), headers=NDJSON).json()
-    problem(small.post("/v1/audits", content=log(1), headers=NDJSON), "audits_full")
-    assert small.delete(f"/v1/audits/{first['id']}").status_code == 204
-    assert small.post("/v1/audits", content=log(1), headers=NDJSON).status_code == 202
+def test_no_more_are_kept_than_was_asked_for(tmp_path: Path) -> None:
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(count_max=2))
+    with closing(service), TestClient(create_app(service)) as two:
+        first, _second = (two.post("/v1/audits", content=log(1), headers=NDJSON).json() for _ in range(2))
+        problem(two.post("/v1/audits", content=log(1), headers=NDJSON), "audits_full")
+        assert two.delete(f"/v1/audits/{first['id']}").status_code == 204
+        assert two.post("/v1/audits", content=log(1), headers=NDJSON).status_code == 202
 
 
 def test_a_sender_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import pytest
 from ledger.errors import BadRecord
 from ledger.times import BEGINNING, END, parse_time
 from projections.audit.fields import Shape
+from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.reading.parquet import parts_of
 from projections.audit.records import Rows
 from projections.decision import Observed, RequestRecord
 from tests.audit.io.reading import NOON, Read, in_parts
+from tests.audit.io.test_texts import TIMES
 
 AT = parse_time(NOON)
 US = pa.timestamp("us", tz="UTC")
@@ -129,6 +131,23 @@ def test_a_row_that_cannot_be_read_costs_itself_only(column: str, values: pa.Arr
     assert (first[0], first[2], third[0], third[2]) == (1, None, 3, None)
     assert (second[0], second[1]) == (2, None)
     assert said in (second[2] or "")
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
+@pytest.mark.parametrize("zone", [None, UTC, ZoneInfo("Europe/Berlin")])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_times_as_texts_are_the_same_read_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, zone: Any, kind: pa.DataType
+) -> None:
+    times = [None, *TIMES, "2026-03-01T12:00:00+", "2026-03-01T12:00:00+0"]
+    # The last text is the one that is looked at furthest beyond its end.
+    for texts in (times, times[::-1]):
+        columns = {"at": pa.array(texts, pa.string()).cast(kind), "org_id": ["acme"] * len(texts)}
+        by_row = read(columns, Shape(timezone=zone))
+        with monkeypatch.context() as context:
+            context.setattr("projections.audit.reading.parquet.worth_compiling", lambda _count: True)
+            assert read(columns, Shape(timezone=zone)) == by_row
+        assert sum(record is not None for _, record, _ in by_row) > 5
 
 
 def test_texts_are_measured_in_characters_and_positions_may_be_beyond_any_ledger() -> None:
