@@ -47,6 +47,7 @@ def serve(
     db: str,
     host: str,
     port: int,
+    *,
     audits_folder: Path | None,
     audits_keep: float,
     audits_max_bytes: int,

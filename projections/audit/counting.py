@@ -21,8 +21,10 @@ import pyarrow.compute as pc
 from projections.audit.columns import REASON_NAMES, VERDICT_NAMES, Decided
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
-ROWS_MAX: Final = 1 << 20
-"""Counts that are put together at once."""
+ROWS_MAX: Final = 1 << 17
+"""Counts that wait to be put together; more, where more were put together before, so that none is counted often."""
+_FEW_MAX: Final = 2**32 - 1
+"""Rows whose counts fit into four bytes, whoever has them all."""
 SUBJECTS_MAX: Final = 4_000_000
 _RANGES: Final = 64
 _KEYS: Final = ("subject", "verdict")
@@ -35,6 +37,7 @@ class Counting:
         self._summary = summary
         self._subjects_max = subjects_max
         self._coded: Any = None
+        self._rows_coded = 0
         self._references: Any = None
         self._waiting: list[pa.Table] = []
         self._rows = 0
@@ -72,14 +75,17 @@ class Counting:
         counts = found.group_by(list(_KEYS), use_threads=False).aggregate([([], "count_all")])
         self._waiting.append(counts)
         self._rows += counts.num_rows
-        if self._rows > ROWS_MAX:
+        if self._rows > max(ROWS_MAX, self._waiting[0].num_rows):
             self._put_together()
 
     def _take_coded(self, decided: Decided, names: pa.Array, codes: Any) -> tuple[pa.Array, Any]:
         """Counts the rows whose subject has a code; answers the names and verdicts of the others."""
         if self._coded is None:
             self._references = decided.references
-            self._coded = np.zeros(len(decided.references) * len(VERDICT_NAMES), np.int64)
+            self._coded = np.zeros(len(decided.references) * len(VERDICT_NAMES), np.uint32)
+        self._rows_coded += len(codes)
+        if self._rows_coded > _FEW_MAX:
+            self._coded = self._coded.astype(np.int64, copy=False)
         governing = decided.governing
         coded = governing >= 0
         np.add.at(self._coded, governing[coded].astype(np.int64) * len(VERDICT_NAMES) + codes[coded], 1)
@@ -171,11 +177,11 @@ def _listed(counts: pa.Table) -> tuple[list[SubjectCount], int]:
 
 
 def _listed_by_code(counts: Any, references: pa.Array) -> tuple[list[SubjectCount], int]:
-    """The same of counts by code and verdict: int64[subjects, verdicts]."""
+    """The same of counts by code and verdict: [subjects, verdicts]."""
     seen = np.flatnonzero(counts.any(1))
     count = len(seen)
-    against = counts[seen][:, [VERDICT_NAMES.index(verdict) for verdict in _AGAINST]].sum(1)
-    total = counts[seen].sum(1)
+    against = counts[seen][:, [VERDICT_NAMES.index(verdict) for verdict in _AGAINST]].sum(1, np.int64)
+    total = counts[seen].sum(1, np.int64)
     if len(seen) > SUBJECTS_LISTED:
         # Names are only wanted of those that weigh no less than the last one that is listed.
         order = np.lexsort((-total, -against))

@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 Decider = Callable[[pa.RecordBatch], Decided]
 """REQUESTS → VERDICTS, row by row in order."""
 
-AHEAD: Final = 3
+AHEAD: Final = 2
 """Parts that are read, or decided, before they are wanted."""
 _PATIENCE: Final = 0.1
 

@@ -24,6 +24,7 @@ def test_subjects_are_counted_and_ranked(
 ) -> None:
     monkeypatch.setattr("projections.audit.counting.SUBJECTS_LISTED", listed)
     monkeypatch.setattr("projections.audit.counting.ROWS_MAX", 50)
+    monkeypatch.setattr("projections.audit.counting._FEW_MAX", 1500)
     chance = random.Random(5)
     made = rows(3000)
     for row in made:
