@@ -14,7 +14,7 @@ from projections.audit.columns import VERDICTS
 from projections.audit.writing import METADATA_KEY, OUT, OutFormat, Writer
 
 RESTS_ON = {"pin": {"position": 19}}
-STRANGE = ["plain", 'a "quote"', "comma, and\nline", "back\\slash", "naïve 😀", "nul\x01", None]
+STRANGE = ["plain", 'a "quote"', "a,b\nc", "two\nlines", "a\rreturn", "back\\slash", "naïve 😀", "nul\x01", None]
 
 
 def rows(count: int) -> list[dict[str, Any]]:
