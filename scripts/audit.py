@@ -102,7 +102,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
       inforce audit requests.jsonl.gz --what-if changes.jsonl --out otherwise.csv
       inforce audit s3a://logs/june/ --engine spark --master spark://host:7077 --out s3a://audits/june.parquet
     """
-    _need_engine()
+    _engine()
     must_suit(options)
     if options["engine"] == "spark":
         return _on_spark(db, logs, timezone, known(known_at), format_, options)
@@ -155,7 +155,7 @@ class _Wanted(NamedTuple):
     format: Format
 
 
-def _need_engine() -> None:
+def _engine() -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("pyarrow", "numpy") if find_spec(name) is None]
@@ -163,6 +163,9 @@ def _need_engine() -> None:
         raise BadInput(
             f"an audit needs {' and '.join(missing)}, which this installation has not; install inforce[audit]"
         )
+    from projections.audit.memory import hold_little
+
+    hold_little()
 
 
 def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:

@@ -28,6 +28,7 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.audit.findings import against
 from projections.audit.index.pinning import pin_of
+from projections.audit.memory import hold_little
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import Logs
 from projections.audit.reading.parts import Part
@@ -56,6 +57,7 @@ def main() -> int:
     os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+    hold_little()
     try:
         with claim(folder):
             # What a log is called is told in its verdicts.
