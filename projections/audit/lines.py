@@ -21,6 +21,8 @@ LINE_BYTES_MAX: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _CHUNK: Final = 1 << 18
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_TELLING: Final = 4
+"""By so many bytes at its beginning it is told what a log is."""
 
 
 class RawLine(NamedTuple):
@@ -31,7 +33,10 @@ class RawLine(NamedTuple):
 
 
 class Counted(io.RawIOBase):
-    """A stream, counting the bytes taken from it. Closing it leaves the stream open: it is the caller's."""
+    """A stream, counting the bytes taken from it. Closing it leaves the stream open: it is the caller's.
+
+    What is taken first is enough to tell by what the log is, however little a pipe hands over at a time.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -41,7 +46,10 @@ class Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        taken = self._taken(memoryview(buffer))
+        view = memoryview(buffer)
+        taken = self._taken(view)
+        while 0 < self.count + taken < _TELLING and (more := self._taken(view[taken:])):
+            taken += more
         self.count += taken
         return taken
 

@@ -89,8 +89,8 @@ class Blocks:
     def __iter__(self) -> Iterator[Block]:
         try:
             unpacked = self._unpacked()
-            if self._peeked(unpacked, 3) == _BYTE_ORDER_MARK:
-                unpacked.read(3)
+            begins = unpacked.read(len(_BYTE_ORDER_MARK))
+            self._kept = b"" if begins == _BYTE_ORDER_MARK else begins
             room = bytearray()
             while not self._over or self._kept:
                 kept = len(self._kept)
@@ -149,11 +149,6 @@ class Blocks:
             return io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _CHUNK)
         return _Zstd(self._raw) if begins == ZSTD else self._raw
 
-    @staticmethod
-    def _peeked(unpacked: Any, count: int) -> bytes:
-        peeked: bytes = unpacked.peek(count)[:count]
-        return peeked
-
 
 class _Cut(Exception):
     """Zstd data that ends within a frame."""
@@ -164,17 +159,8 @@ class _Zstd:
 
     def __init__(self, raw: Any) -> None:
         self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-        self._waiting = b""
-
-    def peek(self, count: int) -> bytes:
-        if len(self._waiting) < count:
-            self._waiting += self.read(_CHUNK)
-        return self._waiting
 
     def read(self, count: int) -> bytes:
-        if self._waiting:
-            taken, self._waiting = self._waiting[:count], self._waiting[count:]
-            return taken
         try:
             read: bytes = self._stream.read(count)
         except OSError as error:

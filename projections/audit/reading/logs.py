@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ledger.errors import BadRecord
+from projections.audit.lines import Counted
 from projections.audit.reading import parquet, texts
 from projections.audit.reading.blocks import Blocks, Hashed
 from projections.audit.reading.files import STDIN, LogFile
@@ -125,7 +126,9 @@ class Logs:
             if hasattr(stream, "peek"):
                 yield stream
                 return
-            buffered = io.BufferedReader(stream)  # type: ignore[type-var]  # whatever stands in for standard input
+            # Of a pipe, whose first bytes may come one by one, all that tell what it is.
+            raw = stream if stream.seekable() else Counted(stream)
+            buffered = io.BufferedReader(raw)  # type: ignore[type-var]  # whatever stands in for standard input
             yield buffered
             # It is the caller's to close.
             buffered.detach()

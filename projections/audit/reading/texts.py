@@ -179,7 +179,8 @@ class _Reader:
         consumed: list[int] = []
         done = -1
         for place in np.flatnonzero(states == scanning.LEFT).tolist():
-            if place <= done and place in consumed:
+            if place <= done:
+                # The row before ran on over it.
                 continue
             start = int(ends[place - 1]) + 1 if place else 0
             line = _raw_line(block, start, int(ends[place]), block.first + place)

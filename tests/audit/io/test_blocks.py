@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import io
+import os
 import random
+import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
@@ -91,6 +93,36 @@ def test_of_a_line_without_end_only_so_much_is_kept() -> None:
     assert lines[2] == b"three"
     assert LINE_BYTES_MAX < len(lines[1]) <= LINE_BYTES_MAX + (1 << 16) + 16
     assert digest == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_what_a_log_is_is_told_however_little_of_it_comes_at_first(packed: str) -> None:
+    body = PACKED[packed](b"\xef\xbb\xbf" + log(3))
+    out, into = os.pipe()
+    taken = threading.Event()
+
+    class Slow(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            found = super().readinto(buffer)
+            taken.set()
+            return found
+
+    def write() -> None:
+        with os.fdopen(into, "wb", buffering=0) as pipe:
+            for at in range(4):
+                pipe.write(body[at : at + 1])
+                taken.wait()
+                taken.clear()
+            pipe.write(body[4:])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with Slow(out) as pipe:
+        digest = hashlib.sha256()
+        found = [block.lines for block in Blocks(Hashed(pipe, digest), "a.log", 64)]
+    writer.join()
+    assert b"".join(found) == log(3)
+    assert digest.hexdigest() == hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])

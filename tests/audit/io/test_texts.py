@@ -5,6 +5,7 @@ import json
 import random
 from collections.abc import Callable
 from datetime import UTC
+from time import process_time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -192,6 +193,18 @@ def test_a_quoted_cell_may_run_over_the_end_of_a_block() -> None:
     body = ("request_id,at,org_id\n" + "\n".join(rows)).encode()
     for block_bytes in (700, 1000, 4096):
         assert at_once(body, Shape(), block_bytes) == by_row(body, Shape())
+
+
+def test_rows_that_run_on_cost_no_more_where_there_are_many() -> None:
+    body = ("at,request_id,org_id\n" + "".join(f'{NOON},"r{n}\nmore",a\n' for n in range(30_000))).encode()
+    took = []
+    for read in (by_row, at_once):
+        began = process_time()
+        rows, _ = read(body, Shape())
+        took.append(process_time() - began)
+        assert len(rows) == 30_000
+    # Looking for each line among all that rows had run on to took sixty times as long.
+    assert took[1] < 12 * took[0]
 
 
 def test_a_line_that_is_too_long_costs_itself_only_however_the_blocks_fall() -> None:
