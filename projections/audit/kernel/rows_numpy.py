@@ -173,6 +173,10 @@ def _resolved(axis: Axis, key: Int64s, account: Int64s, org: Int64s, project: In
     rows = np.flatnonzero((first.problem == 0) & named[0] & named[1] & ~on_the_way)
     found = _chain(axis.of(rows), project[rows], np.full(len(rows), PROJECT))
     beside = Chain._make(_spread(column, rows, len(key)) for column in found)
+    # There may be no subject 0.
+    whose = np.full(beside.whose.shape, NULL_ID, np.int64)
+    whose[rows] = found.whose
+    beside = beside._replace(whose=whose)
     problem = np.where(beside.problem != 0, beside.problem, first.problem)
     other = np.zeros(len(key), np.bool_)
     other[rows] = (found.problem == 0) & (found.code != first.code[rows])

@@ -109,11 +109,23 @@ def test_a_batch_of_any_size_and_any_part_of_one(bench: Bench, engine: Engine, s
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, engine: Engine) -> None:
     batch = batch_of(
-        [{"at": NOON, "key_id": "k"}, {"at": NOON, "org_id": "o", "stored": True}, {"at": 0, "org_id": "o"}]
+        [
+            {"at": NOON, "key_id": "k"},
+            {"at": NOON, "org_id": "o", "stored": True},
+            {"at": 0, "org_id": "o"},
+            {"at": NOON, "key_id": "k", "project_id": "p", "stored": True, "enforced_position": 1},
+            {"at": NOON, "account_id": "u", "stored": True, "enforced_position": 1},
+        ]
     )
     found = Kernel(compile_by_fold(bench.ledger), engine).decide(batch)
-    assert found.column("verdict").to_pylist() == ["indeterminate", "violation", "indeterminate"]
-    assert found.column("governed_by").to_pylist() == [None, "org:o", None]
+    assert found.column("verdict").to_pylist() == [
+        "indeterminate",
+        "violation",
+        "indeterminate",
+        "indeterminate",
+        "violation",
+    ]
+    assert found.column("governed_by").to_pylist() == [None, "org:o", None, None, "account:u"]
     assert found.to_pylist() == decide_slowly(PinnedQuery(bench.query), batch).to_pylist()
 
 
