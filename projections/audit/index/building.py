@@ -168,7 +168,7 @@ class Building:
             known_at=known_at,
             subjects=Subjects(*subjects, slots_for(*subjects)),
             slices=self._slices_of(len(subjects[0])),
-            links=Links(np.array(links[0], np.int64), np.array(links[1], np.int32), np.array(links[2], np.uint32)),
+            links=Links.of(np.array(links[0], np.int64), np.array(links[1], np.int32), np.array(links[2], np.uint32)),
             policies=self._policies_of(),
             models=Models(
                 np.array([row[0] for row in self._models], np.int64),
@@ -193,7 +193,7 @@ class Building:
 
     def _policies_of(self) -> Policies:
         rows = self._policies
-        return Policies(
+        return Policies.of(
             np.array([row[0] for row in rows], np.int64),
             np.array([row[1] for row in rows], np.uint32),
             np.array([row[2] for row in rows], np.int32),

@@ -140,7 +140,7 @@ class Compiling:
         return starts, counts
 
     def _links(self, wide: Wide) -> Links:
-        return Links(wide.at, self._values[wide.events[:, 0]], self._positions_of(wide.events[:, 0]))
+        return Links.of(wide.at, self._values[wide.events[:, 0]], self._positions_of(wide.events[:, 0]))
 
     def _policies(self, wide: Wide) -> Policies:
         states = np.zeros(len(wide.at), np.uint32)
@@ -157,7 +157,7 @@ class Compiling:
                 np.bitwise_or(states, bits, out=states)
 
         in_threads(add, _POLICY)
-        return Policies(wide.at, states, regions, self._positions_of(wide.events))
+        return Policies.of(wide.at, states, regions, self._positions_of(wide.events))
 
     def _positions_of(self, events: NDArray[np.int32]) -> UInt32s:
         if self._dense:

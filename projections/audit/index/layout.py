@@ -39,10 +39,11 @@ Instants are µs since 1970. Pure: no clock, no database, no files.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ from projections.audit.index.hashing import hash_id
 from projections.check import OF_MODEL, POLICY
 from projections.pins import KnownAt, Pin
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of everything here and of the files in `store`. An index of another format is compiled anew."""
 
 KINDS: Final = ("account", "org", "project", "key", "model")
@@ -102,6 +103,8 @@ Int64s = NDArray[np.int64]
 UInt8s = NDArray[np.uint8]
 UInt32s = NDArray[np.uint32]
 UInt64s = NDArray[np.uint64]
+
+assert sys.byteorder == "little", "the halves of a row's words stand in that order"
 
 POSITION_MAX: Final = 2**32 - 1
 """Positions are uint32. A ledger of more events needs another format."""
@@ -170,23 +173,60 @@ class Slices:
 
 @dataclass(frozen=True)
 class Links:
-    """at: int64[rows], µs. target: int32[rows], a subject's code, UNSET, CLEARED or OTHER. position: uint32[rows]."""
+    """Columns side by side in rows: int64[rows, 2], because whoever finds a row wants all of it, and each look-up waits
+    for memory. at: int64[rows], µs. target: int32[rows], a subject's code, UNSET, CLEARED or OTHER. position:
+    uint32[rows]."""
 
-    at: Int64s
-    target: Int32s
-    position: UInt32s
+    rows: Int64s
+
+    @classmethod
+    def of(cls, at: Int64s, target: Int32s, position: UInt32s) -> Self:
+        made = cls(np.empty((len(at), 2), np.int64))
+        made.at[:], made.target[:], made.position[:] = at, target, position
+        return made
+
+    @property
+    def at(self) -> Int64s:
+        return self.rows[:, 0]
+
+    @property
+    def target(self) -> Int32s:
+        return self.rows.view(np.int32)[:, 2]
+
+    @property
+    def position(self) -> UInt32s:
+        return self.rows.view(np.uint32)[:, 3]
 
 
 @dataclass(frozen=True)
 class Policies:
-    """at: int64[rows], µs. states: uint32[rows], a BIT_* code for each setting of POLICY, three bits each: setting s is
-    states >> 3 * s & 7. regions: int32[rows], the code of a set, UNSET or CLEARED. positions: uint32[rows, 6], in the
-    order of POLICY."""
+    """Columns side by side in rows: int64[rows, 5], as of Links. at: int64[rows], µs. states: uint32[rows], a BIT_*
+    code for each setting of POLICY, three bits each: setting s is states >> 3 * s & 7. regions: int32[rows], the code
+    of a set, UNSET or CLEARED. positions: uint32[rows, 6], in the order of POLICY."""
 
-    at: Int64s
-    states: UInt32s
-    regions: Int32s
-    positions: UInt32s
+    rows: Int64s
+
+    @classmethod
+    def of(cls, at: Int64s, states: UInt32s, regions: Int32s, positions: UInt32s) -> Self:
+        made = cls(np.empty((len(at), 5), np.int64))
+        made.at[:], made.states[:], made.regions[:], made.positions[:] = at, states, regions, positions
+        return made
+
+    @property
+    def at(self) -> Int64s:
+        return self.rows[:, 0]
+
+    @property
+    def states(self) -> UInt32s:
+        return self.rows.view(np.uint32)[:, 2]
+
+    @property
+    def regions(self) -> Int32s:
+        return self.rows.view(np.int32)[:, 3]
+
+    @property
+    def positions(self) -> UInt32s:
+        return self.rows.view(np.uint32)[:, 4:]
 
 
 @dataclass(frozen=True)

@@ -96,25 +96,46 @@ def _row_at(instants: Any, first: Any, count: Any, instant: Any) -> Any:
 
 
 @compiled
-def _other_target(instants: Any, targets: Any, row: Any, first: Any, count: Any, instant: Any) -> Any:
-    """Whether the later axis, whose rows those from `first` on are, has another target at `instant` than `row` has."""
-    other = _row_at(instants, first, count, instant)
-    if row < 0 or other < 0:
-        return (row < 0) != (other < 0)
-    return targets[row] != targets[other]
+def _row_of(rows: Any, first: Any, count: Any, instant: Any) -> Any:
+    """`_row_at` of rows that begin with their instant."""
+    before, left = np.int64(first) - 1, np.int64(count)
+    while left > 0:
+        half = (left + 1) >> 1
+        before += half if rows[before + half, 0] <= instant else 0
+        left -= half
+    return before if before >= np.int64(first) else np.int64(-1)
 
 
 @compiled
-def _link(
-    defined: Any, applies: Any, default: Any, row: Any, targets: Any, positions: Any, code: Any, paper: Any
-) -> Any:
+def _lower(word: Any) -> Any:
+    """The first of the two columns that share a word, which is signed: a link's target."""
+    return np.int64(np.int32(word & 0xFFFFFFFF))
+
+
+@compiled
+def _upper(word: Any) -> Any:
+    """The second, which is not: a link's position."""
+    return word >> 32 & 0xFFFFFFFF
+
+
+@compiled
+def _other_target(links: Any, row: Any, first: Any, count: Any, instant: Any) -> Any:
+    """Whether the later axis, whose rows those from `first` on are, has another target at `instant` than `row` has."""
+    other = _row_of(links, first, count, instant)
+    if row < 0 or other < 0:
+        return (row < 0) != (other < 0)
+    return _lower(links[row, 1]) != _lower(links[other, 1])
+
+
+@compiled
+def _link(defined: Any, applies: Any, default: Any, row: Any, links: Any, code: Any, paper: Any) -> Any:
     """`state.effective` of `owner` or `attached_to`, noted: the target, negative where it is no reference."""
     at = paper[LEDS]
     paper[LEDS] = at + 1
     paper[LED + at], paper[LED_NEWEST + at], paper[LED_CODE + at] = 0, defined, code
     if not applies or row < 0:
         return default
-    target, position = np.int64(targets[row]), np.int64(positions[row])
+    target, position = _lower(links[row, 1]), _upper(links[row, 1])
     if target == UNSET:
         return default
     if target == CLEARED:
@@ -135,9 +156,7 @@ def _governing(
     later: Any,
     later_starts: Any,
     later_counts: Any,
-    instants: Any,
-    targets: Any,
-    positions: Any,
+    links: Any,
     defined: Any,
     defined_kinds: Any,
     defaults: Any,
@@ -160,18 +179,18 @@ def _governing(
         if code >= 0:
             place = np.int64(subjects[code, LATER])
             if later and place >= 0:
-                row = _row_at(instants, later_starts[place], later_counts[place], instant)
+                row = _row_of(links, later_starts[place], later_counts[place], instant)
             else:
                 if place_of >= 0 and vias <= HOPS and ready[2 * vias - 2, place_of] == code:
                     row = ready[2 * vias - 1, place_of]
                 else:
-                    row = _row_at(instants, subjects[code, LINK_START], subjects[code, LINK_COUNT], instant)
+                    row = _row_of(links, subjects[code, LINK_START], subjects[code, LINK_COUNT], instant)
                 if place >= 0:
                     first, count = later_starts[place], later_counts[place]
-                    looked = looked or _other_target(instants, targets, row, first, count, instant)
+                    looked = looked or _other_target(links, row, first, count, instant)
         position = np.int64(defined[step, setting])
         applies = defined_kinds[step, setting] >> kind & 1 == 1 and position > 0
-        target = _link(position, applies, np.int64(defaults[step, setting]), row, targets, positions, code, paper)
+        target = _link(position, applies, np.int64(defaults[step, setting]), row, links, code, paper)
         if position == 0:
             return code, kind, np.int64(BEFORE_FIRST), looked
         if target < 0 and kind == ACCOUNT:
@@ -212,7 +231,7 @@ def _states(
     defaults: Any,
 ) -> Any:
     """`state.effective` of the settings first … until - 1 of one subject, of which values[i] is its own code of each,
-    UNSET or CLEARED. Where undefined the value is NULL, and the answer False."""
+    UNSET or CLEARED, and positions[i] the event's. Where undefined the value is NULL, and the answer False."""
     undefined = 0
     for setting in range(first, until):
         position = np.int64(defined[step, setting])
@@ -225,7 +244,7 @@ def _states(
         own = values[setting - first]
         if own == UNSET:
             continue
-        said = np.int64(positions[row, setting - first])
+        said = np.int64(positions[setting - first])
         if own == CLEARED:
             states[NEWEST + setting] = max(position, said)
             continue
@@ -377,13 +396,8 @@ def _fetch(
     orgs: Any,
     projects: Any,
     subjects: Any,
-    link_at: Any,
-    link_target: Any,
-    link_position: Any,
-    policy_at: Any,
-    policy_states: Any,
-    policy_regions: Any,
-    policy_positions: Any,
+    link_rows: Any,
+    policy_rows: Any,
     ready: Any,
 ) -> Any:
     """Goes the way of each row from `first` to before `until`, on the axis that is asked for, in short steps, all rows
@@ -407,11 +421,11 @@ def _fetch(
             found[at] = -1
             if codes[at] >= 0:
                 start, count = subjects[codes[at], LINK_START], subjects[codes[at], LINK_COUNT]
-                found[at] = _row_at(link_at, start, count, instants[first + at])
+                found[at] = _row_of(link_rows, start, count, instants[first + at])
         for at in range(rows):
-            if found[at] >= 0 and link_target[found[at]] >= 0:
-                codes[at] = link_target[found[at]]
-                touched += np.int64(link_position[found[at]])
+            if found[at] >= 0:
+                target = _lower(link_rows[found[at], 1])
+                codes[at] = target if target >= 0 else codes[at]
     for at in range(rows):
         if codes[at] >= 0:
             touched += np.int64(subjects[codes[at], KIND])
@@ -420,10 +434,10 @@ def _fetch(
         found[at] = -1
         if codes[at] >= 0 and subjects[codes[at], KIND] in (ACCOUNT, ORG):
             start, count = subjects[codes[at], STATE_START], subjects[codes[at], STATE_COUNT]
-            found[at] = _row_at(policy_at, start, count, instants[first + at])
+            found[at] = _row_of(policy_rows, start, count, instants[first + at])
     for at in range(rows):
         if found[at] >= 0:
-            touched += np.int64(policy_states[found[at]]) + policy_regions[found[at]] + policy_positions[found[at], 0]
+            touched += policy_rows[found[at], 1] ^ policy_rows[found[at], 4]
     return touched
 
 
@@ -445,15 +459,10 @@ def _decide(
     subjects: Any,
     later_link_starts: Any,
     later_link_counts: Any,
-    link_at: Any,
-    link_target: Any,
-    link_position: Any,
+    link_rows: Any,
     later_state_starts: Any,
     later_state_counts: Any,
-    policy_at: Any,
-    policy_states: Any,
-    policy_regions: Any,
-    policy_positions: Any,
+    policy_rows: Any,
     model_at: Any,
     model_values: Any,
     model_positions: Any,
@@ -484,9 +493,10 @@ def _decide(
     paper: Any,
     ready: Any,
 ) -> None:
-    """`check` of every row: what `decide_rows` says. `paper`: room for notes, int64, as `PAPER`, `STATES` and 40 more
+    """`check` of every row: what `decide_rows` says. `paper`: room for notes, int64, as `PAPER`, `STATES` and 50 more
     say; codes: governing, regions, provider, policy_url; lags: µs, position."""
-    states, own, breaches = paper[PAPER : PAPER + STATES], paper[PAPER + STATES :][:10], paper[PAPER + STATES + 10 :]
+    states, own, said = paper[PAPER : PAPER + STATES], paper[PAPER + STATES :][:10], paper[PAPER + STATES + 10 :][:10]
+    breaches = paper[PAPER + STATES + 20 :]
     filled = 0
     for at in range(len(instants)):
         if at % BLOCK == 0:
@@ -499,13 +509,8 @@ def _decide(
                 orgs,
                 projects,
                 subjects,
-                link_at,
-                link_target,
-                link_position,
-                policy_at,
-                policy_states,
-                policy_regions,
-                policy_positions,
+                link_rows,
+                policy_rows,
                 ready,
             )
         instant, step = instants[at], steps[at]
@@ -543,9 +548,7 @@ def _decide(
                 later,
                 later_link_starts,
                 later_link_counts,
-                link_at,
-                link_target,
-                link_position,
+                link_rows,
                 defined,
                 defined_kinds,
                 defaults,
@@ -570,25 +573,28 @@ def _decide(
             if code >= 0:
                 place = np.int64(subjects[code, LATER])
                 if later and place >= 0:
-                    row = _row_at(policy_at, later_state_starts[place], later_state_counts[place], instant)
+                    row = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
                 else:
                     row = ready[2 * HOPS + 1, at % BLOCK]
                     if code != ready[2 * HOPS, at % BLOCK]:
-                        row = _row_at(policy_at, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
+                        row = _row_of(policy_rows, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
                     if place >= 0:
-                        other = _row_at(policy_at, later_state_starts[place], later_state_counts[place], instant)
+                        other = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
                         if row < 0 or other < 0:
                             if (row < 0) != (other < 0):
                                 looked = True
-                        elif policy_states[row] != policy_states[other] or policy_regions[row] != policy_regions[other]:
+                        elif policy_rows[row, 1] != policy_rows[other, 1]:
                             looked = True
             if row >= 0:
-                bits = np.int64(policy_states[row])
+                bits = policy_rows[row, 1]
                 for setting in range(6):
                     own[setting] = OWN_OF_BITS[bits >> 3 * setting & 7]
+                for pair in range(3):
+                    word = policy_rows[row, 2 + pair]
+                    said[2 * pair], said[2 * pair + 1] = word & 0xFFFFFFFF, _upper(word)
                 if own[RESIDENCY] > 0:
-                    own[RESIDENCY] = policy_regions[row]
-            if not _states(row, 0, 6, kind, step, own, policy_positions, states, defined, defined_kinds, defaults):
+                    own[RESIDENCY] = policy_rows[row, 1] >> 32
+            if not _states(row, 0, 6, kind, step, own, said, states, defined, defined_kinds, defaults):
                 problem = np.int64(BEFORE_FIRST)
         led = filled
         for note in range(paper[LEDS]):
@@ -627,8 +633,8 @@ def _decide(
                     row = _row_at(model_at, subjects[model, STATE_START], subjects[model, STATE_COUNT], instant)
             if row >= 0:
                 for setting in range(4):
-                    own[setting] = model_values[row, setting]
-            _states(row, 6, 10, MODEL, step, own, model_positions, states, defined, defined_kinds, defaults)
+                    own[setting], said[setting] = model_values[row, setting], model_positions[row, setting]
+            _states(row, 6, 10, MODEL, step, own, said, states, defined, defined_kinds, defaults)
             hosting = states[VALUE + HOSTING]
         for setting in range(10 if asked else 6):
             # Written over by the next one, if it is none.
@@ -717,15 +723,10 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.packed,
         t.later_link_start,
         t.later_link_count,
-        t.link_at,
-        t.link_target,
-        t.link_position,
+        t.link_rows,
         t.later_state_start,
         t.later_state_count,
-        t.policy_at,
-        t.policy_states,
-        t.policy_regions,
-        t.policy_positions,
+        t.policy_rows,
         t.model_at,
         t.model_values,
         t.model_positions,
@@ -745,7 +746,7 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.said_retracts,
         t.since,
         *said,
-        np.empty(PAPER + STATES + 40, np.int64),
+        np.empty(PAPER + STATES + 50, np.int64),
         np.empty((2 * HOPS + 3, BLOCK), np.int64),
     )
     return said

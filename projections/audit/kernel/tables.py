@@ -51,7 +51,8 @@ class Catalog(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """`layout.Slices` and what they are slices of. `later`, `said_of` and the rest: see there."""
+    """`layout.Slices` and what they are slices of. `later`, `said_of` and the rest: see there. The columns of links and
+    policies are those of their rows: for NumPy, while Numba takes the rows."""
 
     link_start: UInt32s
     link_count: UInt32s
@@ -63,9 +64,11 @@ class Tables(NamedTuple):
     later_link_count: UInt32s
     later_state_start: UInt32s
     later_state_count: UInt32s
+    link_rows: Int64s
     link_at: Int64s
     link_target: Int32s
     link_position: UInt32s
+    policy_rows: Int64s
     policy_at: Int64s
     policy_states: UInt32s
     policy_regions: Int32s
@@ -125,9 +128,11 @@ def tables(index: PolicyIndex, *, packed: bool) -> Tables:
         slices.later_link_count,
         slices.later_state_start,
         slices.later_state_count,
+        links.rows,
         links.at,
         links.target,
         links.position,
+        policies.rows,
         policies.at,
         policies.states,
         policies.regions,
@@ -151,7 +156,16 @@ def tables(index: PolicyIndex, *, packed: bool) -> Tables:
         index.since,
         _packed(index, len(index.subjects) if packed else 0),
     )
-    return Tables._make(all_sealed(columns))
+    return Tables._make(map(_shown, columns))
+
+
+def _shown(array: _Array) -> _Array:
+    """Read only; a column of rows stays where it lies."""
+    if array.flags.c_contiguous:
+        return sealed(array)
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _packed(index: PolicyIndex, rows: int) -> Int32s:

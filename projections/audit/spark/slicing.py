@@ -181,7 +181,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
             later_states.start,
             later_states.lengths,
         ),
-        links=Links(
+        links=Links.of(
             index.links.at[link_rows],
             np.where(targets >= 0, code_of[targets], targets).astype(np.int32),
             index.links.position[link_rows],

@@ -67,11 +67,12 @@ def overlaid(index: PolicyIndex, made: Made) -> PolicyIndex:
 
 def _renumbered(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
     moved = numbering.moved
+    links, policies = index.links, index.policies
     said = replace(index.said, position=moved(index.said.position), retracts=moved(index.said.retracts))
     return replace(
         index,
-        links=replace(index.links, position=moved(index.links.position)),
-        policies=replace(index.policies, positions=moved(index.policies.positions)),
+        links=Links.of(links.at, links.target, moved(links.position)),
+        policies=Policies.of(policies.at, policies.states, policies.regions, moved(policies.positions)),
         models=replace(index.models, positions=moved(index.models.positions)),
         catalog=replace(index.catalog, position=moved(index.catalog.position)),
         later_catalog=replace(index.later_catalog, position=moved(index.later_catalog.position)),
@@ -85,14 +86,14 @@ def _joined(old: PolicyIndex, news: PolicyIndex, about: set[str], *, catalogs: b
     texts, text_codes, set_codes = _texts(old.texts, news.texts)
     recoding = _Recoding(codes, text_codes, set_codes)
     changed = [code for code, reference in enumerate(references(news.subjects)) if reference in about]
+    links, policies = news.links, news.policies
+    regions = recoding.column(RESIDENCY, policies.regions)
     return replace(
         old,
         subjects=subjects,
         slices=_slices(old, news, len(subjects), codes, changed),
-        links=_appended(old.links, replace(news.links, target=recoding.column(OWNER_CODE, news.links.target))),
-        policies=_appended(
-            old.policies, replace(news.policies, regions=recoding.column(RESIDENCY, news.policies.regions))
-        ),
+        links=_appended(old.links, Links.of(links.at, recoding.column(OWNER_CODE, links.target), links.position)),
+        policies=_appended(old.policies, Policies.of(policies.at, policies.states, regions, policies.positions)),
         models=_appended(old.models, replace(news.models, values=recoding.table(HOSTING, news.models.values))),
         catalog=recoding.catalog(news.catalog) if catalogs else old.catalog,
         later_catalog=recoding.catalog(news.later_catalog) if catalogs else old.later_catalog,

@@ -104,7 +104,7 @@ def damaged(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("name", ["since", "policies.at", "subjects.references", "subjects.slots"])
+@pytest.mark.parametrize("name", ["since", "policies.rows", "subjects.references", "subjects.slots"])
 def test_a_damaged_file_is_noticed_and_the_index_made_anew(ledger: Ledger, name: str) -> None:
     open_index(ledger)
     folder = folders(ledger)[0] / "in-force"
