@@ -16,9 +16,9 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
@@ -41,6 +41,7 @@ _SHARE: Final = 20
 read one by one, which costs some twenty times as much as to read an event among all."""
 _WAIT_S: Final = 300.0
 _PAUSE_S: Final = 0.05
+_ATTEMPTS: Final = 3
 
 
 def open_index(
@@ -96,6 +97,15 @@ class _Opening:
         self._verified: Stored | None = None
 
     def open(self) -> PolicyIndex:
+        for _attempt in range(_ATTEMPTS):
+            try:
+                return self._opened()
+            except (NotUsable, FileNotFoundError):
+                # Between looking at it and mapping it another process made it anew, or took it away.
+                self._verified = None
+        return compile_index(self._ledger, self._known_at, self._pin, self._progress)
+
+    def _opened(self) -> PolicyIndex:
         stored = self._usable(self._tell)
         if stored is not None and stored.pin == self._pin:
             return stored.index()
@@ -178,23 +188,32 @@ class _Opening:
             self._folder.parent.glob("known-at-*"), key=lambda folder: folder.stat().st_mtime_ns, reverse=True
         )
         for folder in kept[KEPT_INSTANTS:]:
-            files.remove(folder)
+            # Not from under who is making it, and another process may have taken it away already.
+            with suppress(FileNotFoundError), _claimed(folder / "lock", wait_s=0) as claimed:
+                if claimed:
+                    files.remove(folder)
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[bool]:
+def _claimed(path: Path, wait_s: float = _WAIT_S) -> Iterator[bool]:
     """Whether nobody else holds the lock for the block; waited for, but not for ever."""
-    with path.open("ab") as file:
-        until = time.monotonic() + _WAIT_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    yield False
-                    return
-                time.sleep(_PAUSE_S)
-            else:
+    until = time.monotonic() + wait_s
+    while True:
+        with path.open("ab") as file:
+            if _locked(file):
                 # Closing the file ends it.
                 yield True
                 return
+        if time.monotonic() >= until:
+            yield False
+            return
+        time.sleep(_PAUSE_S)
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Whether the lock is ours now, and is still the one that others would ask for."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+    except (BlockingIOError, FileNotFoundError):
+        return False

@@ -1,8 +1,10 @@
 """The kept index: mapped, extended or made anew, it is what compiling it says; nothing else is ever used."""
 
+import fcntl
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,67 @@ def test_who_has_mapped_it_sees_what_was_there(ledger: Ledger) -> None:
     submit(ledger, change("org:acme", value=False), change("org:later"))
     open_index(ledger)
     assert canonical(old) == before
+
+
+@pytest.mark.parametrize("harm", ["made anew", "taken away"])
+def test_what_goes_between_looking_at_it_and_mapping_it_is_looked_for_again(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    made = open_index(ledger)
+    folder = folders(ledger)[0] / "in-force"
+    verify, times = files.Stored.verify, []
+
+    def verify_and_lose(stored: files.Stored) -> None:
+        verify(stored)
+        times.append(stored)
+        if len(times) > 1:
+            return
+        if harm == "made anew":
+            files.clear_others(files.write(folder, made))
+        else:
+            files.remove(folder)
+
+    monkeypatch.setattr(files.Stored, "verify", verify_and_lose)
+    made = compile_by_fold(ledger)
+    assert canonical(open_index(ledger)) == canonical(made)
+    assert files.load(folder) is not None
+
+
+def test_an_index_that_is_being_made_is_not_forgotten(ledger: Ledger, tmp_path: Path) -> None:
+    for instant in range(store.KEPT_INSTANTS):
+        open_index(ledger, NOW + instant)
+    oldest = folders(ledger)[0] / axis_name(NOW)
+    with (oldest / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        open_index(ledger, NOW + 100)
+        assert files.load(oldest) is not None
+    open_index(ledger, NOW + 101)
+    assert not oldest.exists()
+
+
+def test_a_lock_that_was_taken_away_is_none(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_index(ledger)
+    lock = folders(ledger)[0] / "in-force" / "lock"
+    with lock.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            # Who held it is gone, and so is the lock that we wait for; another one holds the new one.
+            pauses.append(seconds)
+            if len(pauses) == 1:
+                lock.unlink()
+                newer = stack.enter_context(lock.open("ab"))
+                fcntl.flock(newer, fcntl.LOCK_EX)
+                fcntl.flock(held, fcntl.LOCK_UN)
+            elif len(pauses) == 3:
+                stack.close()
+
+        monkeypatch.setattr("time.sleep", pause)
+        submit(ledger, change("org:later"))
+        with ExitStack() as stack:
+            assert canonical(open_index(ledger)) == canonical(compile_by_fold(ledger))
+    assert len(pauses) == 3
 
 
 def test_where_nothing_can_be_kept_the_audit_makes_its_own(
