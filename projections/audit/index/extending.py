@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ledger.errors import LedgerCorrupt
 from ledger.store import Ledger
+from projections.audit.index import layout
 from projections.audit.index.codes import Codes
 from projections.audit.index.columns import Columns, Names
 from projections.audit.index.compile import read_catalogs
@@ -24,7 +25,7 @@ from projections.pins import Pin
 
 
 class NoRoom(Exception):
-    """So many subjects are new that the index is better compiled anew."""
+    """So many subjects are new, or rows left behind, that the index is better compiled anew."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     touched = np.unique(columns.subject[columns.subject >= 0])
     models = columns.names.kinds == MODEL
     shift = np.where(models, len(index.models.at), len(index.policies.at))
+    for name in ("links", "policies", "models"):
+        if len(getattr(index, name).at) + len(getattr(compiled, name).at) > layout.ROWS_MAX:
+            raise NoRoom
     later_of = np.flatnonzero(slices.later >= 0)[np.argsort(slices.later[slices.later >= 0])]
     patches = np.stack(
         [

@@ -48,6 +48,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.errors import LedgerUnavailable
 from projections.audit.index.hashing import hash_id
 from projections.check import OF_MODEL, POLICY
 from projections.pins import KnownAt, Pin
@@ -106,8 +107,10 @@ UInt64s = NDArray[np.uint64]
 
 assert sys.byteorder == "little", "the halves of a row's words stand in that order"
 
-POSITION_MAX: Final = 2**32 - 1
-"""Positions are uint32. A ledger of more events needs another format."""
+POSITION_MAX: Final = 2**31 - 1
+"""While it is compiled events have int32 numbers. A ledger of more needs another format."""
+ROWS_MAX: Final = 2**31 - 1
+"""Of a table, which the kernel counts in int32."""
 
 
 @dataclass(frozen=True)
@@ -322,6 +325,13 @@ class PolicyIndex:
     texts: Texts
     said: Said
     since: Int64s
+
+    def __post_init__(self) -> None:
+        """Raises `LedgerUnavailable` for a table of more rows than the kernel can count: a period has two, and each
+        extension leaves some behind, so there may be more than events."""
+        rows = max(len(self.links.at), len(self.policies.at), len(self.models.at))
+        if rows > ROWS_MAX:
+            raise LedgerUnavailable(f"an audit takes at most {ROWS_MAX} states of subjects, and the index has {rows}")
 
 
 def kind_code(reference: str) -> int:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.errors import LedgerUnavailable
 from ledger.store import Ledger
-from projections.audit.index import files, store
+from projections.audit.index import files, layout, store
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.layout import FORMAT
 from projections.audit.index.pinning import pin_of
@@ -155,6 +156,29 @@ def test_many_events_are_not_taken_in_one_by_one(ledger: Ledger, monkeypatch: py
     index = open_index(ledger)
     assert canonical(index) == canonical(compile_by_fold(ledger))
     assert generation(ledger) != before
+
+
+def test_rows_that_extensions_left_behind_are_let_go_before_they_are_too_many(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = len(open_index(ledger).policies.at)
+    monkeypatch.setattr(layout, "ROWS_MAX", rows + 40)
+    before = generation(ledger)
+    for turn in range(5):
+        submit(ledger, change("org:acme", value=turn == 1))
+        index = open_index(ledger)
+        assert canonical(index) == canonical(compile_by_fold(ledger))
+        assert len(index.policies.at) <= rows + 40
+    assert generation(ledger) != before
+
+
+def test_more_rows_or_events_than_can_be_counted_are_refused(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "ROWS_MAX", 10)
+    with pytest.raises(LedgerUnavailable, match="at most 10 states of subjects, and the index has"):
+        open_index(ledger)
+    monkeypatch.setattr("projections.audit.index.pinning.POSITION_MAX", 30)
+    with pytest.raises(LedgerUnavailable, match="at most 30 events, and the ledger has"):
+        open_index(ledger)
 
 
 def test_what_a_killed_process_left_behind_is_written_over(ledger: Ledger) -> None:
