@@ -26,7 +26,7 @@ from projections.audit.spark import frames, tasks
 from projections.audit.spark.hadoop import path_of
 from projections.audit.spark.inputs import inputs, norm
 from projections.audit.spark.session import Cluster
-from projections.audit.spark.slicing import packed, shared_of, size_of, slice_of
+from projections.audit.spark.slicing import Cutting, packed, shared_of, size_of
 from projections.audit.spark.tasks import DECIDED, FAULT, LINE, READ, SLICE, SOURCE
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, LogDigest, SubjectCount, Summary
 
@@ -151,10 +151,11 @@ class Decided:
             )
         self._cluster.begin(self._plan.scratch)
         self._scratch = self._plan.scratch
+        cutting = Cutting(self._index, count)
         with tempfile.TemporaryDirectory(prefix="inforce-slices-") as folder:
             for number in numbers:
                 file = Path(folder, str(number))
-                file.write_bytes(packed(slice_of(self._index, number, count)))
+                file.write_bytes(packed(cutting.slice(number)))
                 self._cluster.hadoop.move_in(str(file), f"{self._scratch}/{number}.slice")
         found = frames.files_of(self._spark, self._scratch)
         return found.select(f.regexp_extract("path", r"(\d+)\.slice$", 1).cast("int").alias(SLICE), "content")

@@ -61,13 +61,22 @@ def size_of(index: PolicyIndex) -> int:
     )
 
 
-def slice_of(index: PolicyIndex, number: int, count: int) -> PolicyIndex:
-    """Slice `number` of `count`: of the subjects whose hash modulo `count` is that. It decides every row of which
-    `numbers_of` says so as the whole index does."""
-    subjects = index.subjects
-    hashes = hashes_of(subjects.kinds, subjects.reference_offsets, subjects.references)
-    whole = _reached(index, hashes % np.uint64(count) == number) | (subjects.kinds == MODEL)
-    return _cut(index, whole, whole | _reached(index, subjects.kinds == PROJECT))
+class Cutting:
+    """An index to be cut into `count` slices."""
+
+    def __init__(self, index: PolicyIndex, count: int) -> None:
+        subjects = index.subjects
+        hashes = hashes_of(subjects.kinds, subjects.reference_offsets, subjects.references)
+        self._index = index
+        self._numbers = (hashes % np.uint64(count)).astype(np.int32)
+        self._models: Bools = subjects.kinds == MODEL
+        self._of_projects = _reached(index, subjects.kinds == PROJECT)
+
+    def slice(self, number: int) -> PolicyIndex:
+        """Of the subjects whose hash modulo `count` is the number. It decides every row of which `numbers_of` says so
+        as the whole index does."""
+        whole = _reached(self._index, self._numbers == number) | self._models
+        return _cut(self._index, whole, whole | self._of_projects)
 
 
 def numbers_of(requests: pa.RecordBatch, count: int) -> NDArray[np.int32]:

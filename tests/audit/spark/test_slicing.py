@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
-from projections.audit.spark.slicing import numbers_of, packed, shared_of, size_of, slice_of, unpacked
+from projections.audit.spark.slicing import Cutting, numbers_of, packed, shared_of, size_of, unpacked
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 
 
@@ -24,9 +24,10 @@ def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
         index = compile_by_fold(bench.ledger, data.draw(known_ats(seen)))
         expected = Kernel(index, "numpy").decide(batch)
         numbers, shared = numbers_of(batch, count), shared_of(index)
+        cutting = Cutting(index, count)
         for number in range(count):
             mine = pa.array(np.flatnonzero(numbers == number))
-            part = unpacked(packed(slice_of(index, number, count)), shared)
+            part = unpacked(packed(cutting.slice(number)), shared)
             found = Kernel(part, "numpy").decide(batch.take(mine))
             assert found.to_pylist() == expected.take(mine).to_pylist()
 
