@@ -1,0 +1,155 @@
+"""Real logs, and a real history of settings, through the compiled reader and both engines: as the slow ways say.
+
+The logs are short, so an audit of them alone would be read strictly and decided without compiled code.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ledger.opening import open_ledger
+from ledger.store import Ledger
+from ledger.times import format_time, parse_time
+from ledger.transfer import import_ledger
+from projections.audit.columns import REQUESTS
+from projections.audit.fields import Shape
+from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.compile import compile_index
+from projections.audit.kernel.deciding import Kernel
+from projections.audit.reading import texts
+from projections.audit.reading.blocks import Blocks, Hashed
+from projections.audit.records import Rows
+from projections.audit.reference import decide_slowly
+from projections.pinned import PinnedQuery
+from projections.pins import IN_FORCE, KnownAt
+from projections.query import Query
+from tests.audit.index.canonical import canonical
+from tests.audit.io.reading import at_once, by_row
+from tests.audit.kernel.test_against_reference import ENGINES
+from tests.test_settings_history import EVENTS, read, subject_of
+
+AIDER = "requests/aider-requests.jsonl.gz"
+AZURE = "requests/azure-llm-conv-2023.csv.gz"
+SHAPES = {
+    AIDER: Shape(
+        {"request_id": "id", "account_id": "user", "model_id": "model"},
+        {"handling.trained": "true", "handling.region": "us", "handling.forwarded_to": "Orbital"},
+    ),
+    AZURE: Shape({"at": "TIMESTAMP"}, {"org_id": "acme", "handling.cached": "1", "enforced_position": "40"}, UTC),
+}
+ROWS = {AIDER: 5563, AZURE: 19366}
+SWITCHES = ("training.opt_in", "storage.inputs_outputs", "caching.temporary")
+OF_ORGS = (*SWITCHES, "passthrough.allowed", "network.private_only")
+AXES: list[KnownAt] = [IN_FORCE, None, parse_time("2024-12-01T00:00:00Z")]
+
+
+@pytest.fixture(autouse=True)
+def many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.audit.kernel.compiled.FEW", 0)
+
+
+@pytest.fixture(params=[AIDER, AZURE])
+def log(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("block_bytes", [50_000, 1 << 23])
+def test_each_real_log_is_read_at_once_as_it_is_line_by_line(
+    log: str, block_bytes: int, real_data: Callable[[str], Path]
+) -> None:
+    body = gzip.decompress(real_data(log).read_bytes())
+    found = at_once(body, SHAPES[log], block_bytes)
+    assert len(found[0]) == ROWS[log]
+    assert not any(fault for _, _, fault in found[0])
+    assert found == by_row(body, SHAPES[log])
+
+
+@pytest.mark.parametrize("known_at", AXES, ids=["in force", "now", "at an instant"])
+def test_of_each_real_log_each_engine_says_what_check_says(
+    log: str, known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    body = gzip.decompress(real_data(log).read_bytes())
+    blocks = Blocks(Hashed(io.BytesIO(body), hashlib.sha256()), log, 1 << 23)
+    parts = list(texts.parts_of(blocks, Rows(log, SHAPES[log]), None, 0))
+    batch = pa.Table.from_batches([part.requests for part in parts]).combine_chunks().to_batches()[0]
+    instants = batch.column("at").cast(pa.int64()).to_pylist()
+    users, models = (set(batch.column(name).to_pylist()) - {None} for name in ("account_id", "model_id"))
+    with _imported(tmp_path, _said_of_log(instants, sorted(users), sorted(models))) as ledger:
+        verdicts = _alike(ledger, batch, known_at)
+    assert len(set(verdicts)) > 1
+
+
+@pytest.mark.parametrize("known_at", AXES[:2], ids=["in force", "now"])
+def test_at_the_changes_of_a_real_history_each_engine_says_what_check_says(
+    known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    events = read(real_data(EVENTS))
+    with _imported(tmp_path, _said_by_history(events)) as ledger:
+        rows = [
+            {"at": parse_time(event["at"]) + by, "org_id": subject_of(event["scope"])[4:], deed: True, "region": "eu"}
+            for event in events[::5]
+            for by in (-1, 0, 1)
+            for deed in ("stored", "trained")
+        ]
+        verdicts = _alike(ledger, pa.RecordBatch.from_pylist(rows, schema=REQUESTS), known_at)
+    assert {"violation", "compliant"} <= set(verdicts)
+
+
+def _alike(ledger: Ledger, batch: pa.RecordBatch, known_at: KnownAt) -> list[str]:
+    index = compile_index(ledger, known_at)
+    assert canonical(index) == canonical(compile_by_fold(ledger, known_at))
+    expected = decide_slowly(PinnedQuery(Query(ledger)), batch, known_at)
+    for engine in ENGINES:
+        assert Kernel(index, engine).decide(batch).equals(expected), engine
+    verdicts: list[str] = expected.column("verdict").to_pylist()
+    return verdicts
+
+
+def _imported(folder: Path, lines: Iterator[dict[str, Any]]) -> Ledger:
+    url = f"sqlite:///{folder}/ledger.db"
+    import_ledger(url, io.BytesIO(b"".join(json.dumps(line).encode() + b"\n" for line in lines)))
+    return open_ledger(url)
+
+
+def _said_of_log(instants: list[int], users: list[str], models: list[str]) -> Iterator[dict[str, Any]]:
+    """Changes at the very moments of requests, about those who made them and the models that they asked."""
+    chance = Random(9)
+    for at in sorted(chance.sample(instants, 1500)):
+        value: bool | str = chance.random() < 0.5
+        subject, setting = f"org:{chance.choice(('acme', 'beta'))}", chance.choice(OF_ORGS)
+        match chance.randrange(4 if users else 1):
+            case 1:
+                subject, setting = f"account:{chance.choice(users)}", chance.choice(SWITCHES)
+            case 2:
+                subject, setting = f"account:{chance.choice(users)}", "attached_to"
+                value = f"org:{chance.choice(('acme', 'beta'))}"
+            case 3:
+                subject, setting = f"model:{chance.choice(models)}", "model.hosting"
+                value = chance.choice(("hosted", "passthrough"))
+        yield {
+            "type": "setting.changed",
+            "subject": subject,
+            "setting": setting,
+            "value": value,
+            "recorded_at": format_time(at),
+        }
+
+
+def _said_by_history(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """When, about whom and whether at all: as it was. Which setting: one of ours for each of theirs."""
+    for event in events:
+        setting = OF_ORGS[sum(event["setting"].encode()) % len(OF_ORGS)]
+        said = {"subject": subject_of(event["scope"]), "setting": setting, "recorded_at": event["at"]}
+        if event["op"] == "set":
+            yield {"type": "setting.changed", "value": event["value"] == "enabled", **said}
+        else:
+            yield {"type": "setting.cleared", **said}
