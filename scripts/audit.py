@@ -102,7 +102,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
       inforce audit requests.jsonl.gz --what-if changes.jsonl --out otherwise.csv
       inforce audit s3a://logs/june/ --engine spark --master spark://host:7077 --out s3a://audits/june.parquet
     """
-    _engine()
+    _need_engine()
     must_suit(options)
     if options["engine"] == "spark":
         return _on_spark(db, logs, timezone, known(known_at), format_, options)
@@ -112,8 +112,10 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     if options["explain"] is not None:
         return _explain(db, how, options["explain"], format_)
     wanted = _Wanted(options["out"], options["report"], options["findings"], format_)
+    from projections.audit.memory import hold_little
     from scripts.audit_files import RowFiles, rejects_name
 
+    hold_little()
     must_differ(how, wanted.out, rejects_name(logs[0], options["rejects"]), options["changes"], wanted.report)
     changes = options["changes"]
     verdicts = wanted.out if changes is None else None
@@ -155,7 +157,7 @@ class _Wanted(NamedTuple):
     format: Format
 
 
-def _engine() -> None:
+def _need_engine() -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("pyarrow", "numpy") if find_spec(name) is None]
@@ -163,9 +165,6 @@ def _engine() -> None:
         raise BadInput(
             f"an audit needs {' and '.join(missing)}, which this installation has not; install inforce[audit]"
         )
-    from projections.audit.memory import hold_little
-
-    hold_little()
 
 
 def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:

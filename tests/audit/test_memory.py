@@ -1,0 +1,28 @@
+"""An audit's process holds little: no pandas, and what Arrow gives back goes back."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+_PROGRAM = """
+import sys
+from projections.audit.memory import hold_little
+hold_little()
+import numpy as np
+import pyarrow as pa
+from projections.audit.kernel import deciding
+pa.array(np.zeros(3))
+pa.array(["a", None])
+print("pandas" in sys.modules, pa.default_memory_pool().backend_name)
+import pandas
+"""
+
+
+@pytest.mark.skipif(find_spec("pandas") is None, reason="pandas is not installed, so nothing would import it")
+def test_arrow_brings_no_pandas_along_and_who_wants_it_has_it() -> None:
+    command = [sys.executable, "-c", _PROGRAM]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert told[0] == "False"
+    assert told[1] in ("jemalloc", "mimalloc", "system")
