@@ -29,7 +29,9 @@ Decider = Callable[[pa.RecordBatch], Decided]
 """REQUESTS → VERDICTS, row by row in order."""
 
 AHEAD: Final = 2
-"""Parts that are read, or decided, before they are wanted."""
+"""Parts that are read before they are wanted."""
+DECIDED_AHEAD: Final = 1
+"""And decided, which takes more memory, and longer: seldom does one wait."""
 _PATIENCE: Final = 0.1
 
 
@@ -75,7 +77,7 @@ def run(
             parts = stack.enter_context(Ahead(parts, "reading the log"))
         done: Iterable[tuple[Part, Decided | None]] = _decided(parts, decide)
         if threads:
-            done = stack.enter_context(Ahead(done, "deciding on the log"))
+            done = stack.enter_context(Ahead(done, "deciding on the log", DECIDED_AHEAD))
         counting = stack.enter_context(Counting(summary))
         for part, decided in done:
             for row in part.faults:
@@ -100,9 +102,9 @@ def _decided(parts: Iterable[Part], decide: Decider) -> Iterator[tuple[Part, Dec
 class Ahead(Generic[Item]):
     """Items, made by another thread a few ahead of where they are wanted. `close` it: then that thread ends."""
 
-    def __init__(self, items: Iterable[Item], name: str) -> None:
+    def __init__(self, items: Iterable[Item], name: str, room: int = AHEAD) -> None:
         self._items = items
-        self._queue: Queue[tuple[Item] | BaseException | None] = Queue(AHEAD)
+        self._queue: Queue[tuple[Item] | BaseException | None] = Queue(room)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._make, name=name, daemon=True)
         self._thread.start()
