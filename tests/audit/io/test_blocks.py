@@ -102,8 +102,8 @@ def test_what_a_log_is_is_told_however_little_of_it_comes_at_first(packed: str) 
     taken = threading.Event()
 
     class Slow(io.FileIO):
-        def readinto(self, buffer: Any) -> int | None:
-            found = super().readinto(buffer)
+        def read(self, size: int | None = -1, /) -> Any:
+            found = super().read(-1 if size is None else size)
             taken.set()
             return found
 
