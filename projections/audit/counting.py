@@ -1,7 +1,8 @@
 """VERDICTS batches counted: by verdict, reason and governing subject, in memory that does not grow with the rows.
 
 Subjects that have a code are counted by it. Others are counted by name, and can be as many as requests: above a number
-of them their counts go to a temporary file, in ranges of names, and are put together range by range at the end.
+of them their counts go to a temporary file, in ranges of names, and are put together range by range at the end. Of the
+heaviest the numbers are kept in columns, and become `SubjectCount`s as they are asked for: of most nobody asks.
 Proved by tests/audit/io/test_counting.py.
 """
 
@@ -9,16 +10,18 @@ from __future__ import annotations
 
 import tempfile
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from projections.audit.columns import REASON_NAMES, VERDICT_NAMES, Decided
+from projections.audit.kernel.compiled import worth_compiling
+from projections.audit.kernel.tallying import tally
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
 ROWS_MAX: Final = 1 << 17
@@ -26,6 +29,7 @@ ROWS_MAX: Final = 1 << 17
 _FEW_MAX: Final = 2**32 - 1
 """Rows whose counts fit into four bytes, whoever has them all."""
 SUBJECTS_MAX: Final = 4_000_000
+_AT_ONCE: Final = 1000
 _RANGES: Final = 64
 _KEYS: Final = ("subject", "verdict")
 
@@ -87,9 +91,15 @@ class Counting:
         if self._rows_coded > _FEW_MAX:
             self._coded = self._coded.astype(np.int64, copy=False)
         governing = decided.governing
-        coded = governing >= 0
-        np.add.at(self._coded, governing[coded].astype(np.int64) * len(VERDICT_NAMES) + codes[coded], 1)
-        return names.filter(pa.array(~coded)), codes[~coded]
+        tally(
+            governing,
+            codes,
+            self._coded,
+            width=len(VERDICT_NAMES),
+            compiled=worth_compiling(self._rows_coded),
+        )
+        others = np.flatnonzero(governing < 0)
+        return names.take(pa.array(others)), codes[others]
 
     def _put_together(self) -> None:
         counts = _together(self._waiting)
@@ -120,15 +130,17 @@ class Counting:
         summary = self._summary
         summary.verdicts.update(_named(VERDICT_NAMES, self._verdicts))
         summary.reasons.update(_named(REASON_NAMES, self._reasons))
-        for listed, count in self._heaviest():
-            summary.subject_count += count
-            summary.subjects = sorted([*summary.subjects, *listed], key=_weight)[:SUBJECTS_LISTED]
+        found = _Counts.none()
+        for counts in self._counted():
+            summary.subject_count += len(counts)
+            found = found.and_others(counts.heaviest())
+        summary.subjects = found.heaviest()
 
-    def _heaviest(self) -> Iterator[tuple[list[SubjectCount], int]]:
+    def _counted(self) -> Iterator[_Counts]:
         if self._coded is not None:
-            yield _listed_by_code(self._coded.reshape(-1, len(VERDICT_NAMES)), self._references)
+            yield _Counts.by_code(self._coded.reshape(-1, len(VERDICT_NAMES)), self._references)
         for counts in self._ranges():
-            yield _listed(counts)
+            yield _Counts.by_name(counts)
 
     def _ranges(self) -> Iterator[pa.Table]:
         if not self._waiting and not self._files:
@@ -156,56 +168,94 @@ def _together(counts: list[pa.Table]) -> pa.Table:
     return found.rename_columns([*_KEYS, "count_all"])
 
 
-def _listed(counts: pa.Table) -> tuple[list[SubjectCount], int]:
-    """(the heaviest subjects, how many there are) of a table that has all of each."""
-    against = pc.is_in(counts.column("verdict"), pa.array([VERDICT_NAMES.index(v) for v in _AGAINST], pa.int8()))
-    number = counts.column("count_all")
-    table = counts.append_column("against", pc.if_else(against, number, pa.scalar(0, number.type)))
-    weights = table.group_by("subject", use_threads=False).aggregate([("against", "sum"), ("count_all", "sum")])
-    order = [("against_sum", "descending"), ("count_all_sum", "descending"), ("subject", "ascending")]
-    heaviest = weights.sort_by(order).slice(0, SUBJECTS_LISTED + 1)
-    names = heaviest.column("subject").combine_chunks()
-    rows = table.filter(pc.is_in(table.column("subject"), names)).select([*_KEYS, "count_all"])
-    found: dict[str | None, dict[str, int]] = {}
-    for subject, verdict, count in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-        found.setdefault(subject, {})[VERDICT_NAMES[verdict]] = count
-    counted = (
-        SubjectCount(subject, {verdict: verdicts[verdict] for verdict in VERDICTS if verdict in verdicts})
-        for subject, verdicts in found.items()
-    )
-    return sorted(counted, key=_weight), weights.num_rows
+_AGAINST: Final = [place for place, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
 
 
-def _listed_by_code(counts: Any, references: pa.Array) -> tuple[list[SubjectCount], int]:
-    """The same of counts by code and verdict: [subjects, verdicts]."""
-    seen = np.flatnonzero(counts.any(1))
-    count = len(seen)
-    against = counts[seen][:, [VERDICT_NAMES.index(verdict) for verdict in _AGAINST]].sum(1, np.int64)
-    total = counts[seen].sum(1, np.int64)
-    if len(seen) > SUBJECTS_LISTED:
-        # Names are only wanted of those that weigh no less than the last one that is listed.
-        order = np.lexsort((-total, -against))
-        last = order[SUBJECTS_LISTED - 1]
-        heavy = (against > against[last]) | ((against == against[last]) & (total >= total[last]))
-        seen, against, total = seen[heavy], against[heavy], total[heavy]
-    names = references.take(pa.array(seen))
-    table = pa.table([pa.array(-against), pa.array(-total), names], names=["against", "total", "name"])
-    order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()[:SUBJECTS_LISTED]
-    told = zip(names.take(pa.array(order)).to_pylist(), counts[seen[order]].tolist(), strict=True)
-    return [SubjectCount(name, _of_verdicts(row)) for name, row in told], count
+class _Counts(Sequence[SubjectCount]):
+    """names: Arrow texts, null for nobody; counts: of each by verdict, [subjects, verdicts]."""
+
+    def __init__(self, names: pa.Array, counts: Any) -> None:
+        self._names = names
+        self._counts = counts
+
+    @classmethod
+    def none(cls) -> _Counts:
+        return cls(pa.array([], pa.large_string()), np.zeros((0, len(VERDICT_NAMES)), np.int64))
+
+    @classmethod
+    def by_code(cls, counts: Any, references: pa.Array) -> _Counts:
+        """`references`: by code; whose rows are all 0 is left out."""
+        seen = np.flatnonzero(_sum(counts, range(len(VERDICT_NAMES))))
+        return cls(references.take(pa.array(seen)), counts[seen])
+
+    @classmethod
+    def by_name(cls, table: pa.Table) -> _Counts:
+        """Of a row for each subject and verdict."""
+        words = table.column("subject").combine_chunks().dictionary_encode(null_encoding="encode")
+        counts = np.zeros((len(words.dictionary), len(VERDICT_NAMES)), np.int64)
+        counts[words.indices.to_numpy(), table.column("verdict").to_numpy()] = table.column("count_all").to_numpy()
+        return cls(words.dictionary.cast(pa.large_string()), counts)
+
+    def and_others(self, others: _Counts) -> _Counts:
+        names = pa.concat_arrays([self._names, others._names])
+        return _Counts(names, np.concatenate([self._counts, others._counts]))
+
+    def heaviest(self) -> _Counts:
+        """SUBJECTS_LISTED of them at most: most rows with a verdict against them first, then most rows, then by
+        name."""
+        against, total = _sum(self._counts, _AGAINST), _sum(self._counts, range(len(VERDICT_NAMES)))
+        rows = _foremost(against, total, SUBJECTS_LISTED)
+        names = self._names.take(pa.array(rows))
+        columns = [pa.array(-against[rows]), pa.array(-total[rows]), names.fill_null("")]
+        table = pa.table(columns, names=["against", "total", "name"])
+        order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names])[:SUBJECTS_LISTED]
+        return _Counts(names.take(order), self._counts[rows[order.to_numpy()]])
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, at: int) -> SubjectCount: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[SubjectCount]: ...
+    def __getitem__(self, at: int | slice) -> SubjectCount | list[SubjectCount]:
+        if isinstance(at, slice):
+            return [self[place] for place in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        return SubjectCount(self._names[at].as_py(), _of_verdicts(self._counts[at].tolist()))
+
+    def __iter__(self) -> Iterator[SubjectCount]:
+        for first in range(0, len(self), _AT_ONCE):
+            names, counts = self._names[first : first + _AT_ONCE].to_pylist(), self._counts[first : first + _AT_ONCE]
+            yield from map(SubjectCount, names, map(_of_verdicts, counts.tolist()))
+
+
+def _sum(counts: Any, places: Iterable[int]) -> Any:
+    """Of these columns, row by row: a column at a time is many times as fast as `sum` along so short a row."""
+    total = np.zeros(len(counts), np.int64)
+    for place in places:
+        total += counts[:, place]
+    return total
+
+
+def _foremost(first: Any, second: Any, count: int) -> Any:
+    """The places of the `count` highest by `first`, then `second`, and of those that are the last one's equals."""
+    if len(first) <= count:
+        return np.arange(len(first))
+    last = np.partition(first, -count)[-count]
+    above = first > last
+    equal = np.flatnonzero(first == last)
+    wanted = count - int(np.count_nonzero(above))
+    above[equal] = second[equal] >= np.partition(second[equal], -wanted)[-wanted]
+    return np.flatnonzero(above)
 
 
 def _of_verdicts(counts: list[int]) -> dict[str, int]:
-    places = ((verdict, VERDICT_NAMES.index(verdict)) for verdict in VERDICTS)
-    return {verdict: counts[place] for verdict, place in places if counts[place]}
+    return {verdict: counts[place] for verdict, place in _PLACES if counts[place]}
 
 
-_AGAINST: Final = tuple(verdict for verdict in VERDICT_NAMES if verdict in AGAINST)
-
-
-def _weight(one: SubjectCount) -> tuple[int, int, str]:
-    against = sum(one.verdicts.get(verdict, 0) for verdict in AGAINST)
-    return -against, -one.total, one.subject or ""
+_PLACES: Final = tuple((verdict, VERDICT_NAMES.index(verdict)) for verdict in VERDICTS)
 
 
 def _named(names: tuple[Any, ...], counts: Any) -> dict[str, int]:

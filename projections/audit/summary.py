@@ -60,7 +60,7 @@ class Summary:
     rejects: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    subjects: list[SubjectCount] = field(default_factory=list)
+    subjects: Sequence[SubjectCount] = ()
     subject_count: int = 0
     hindsight: int = 0
     first_at: int | None = None

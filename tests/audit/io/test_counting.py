@@ -10,6 +10,7 @@ import pytest
 
 from projections.audit.columns import VERDICTS, Decided
 from projections.audit.counting import Counting
+from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.summary import AGAINST, Summary
 from projections.pinned import Pin
 from projections.query import IN_FORCE
@@ -19,9 +20,11 @@ from tests.audit.io.test_writing import rows
 @pytest.mark.parametrize("coded", [0, 250, 1000], ids="{} have a code".format)
 @pytest.mark.parametrize("subjects_max", [10, 100, 10_000])
 @pytest.mark.parametrize("listed", [7, 100_000])
+@pytest.mark.parametrize("compiled", [False, AVAILABLE], ids="compiled {}".format)
 def test_subjects_are_counted_and_ranked(
-    coded: int, subjects_max: int, listed: int, monkeypatch: pytest.MonkeyPatch
+    coded: int, subjects_max: int, listed: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("projections.audit.counting.worth_compiling", lambda _count: compiled)
     monkeypatch.setattr("projections.audit.counting.SUBJECTS_LISTED", listed)
     monkeypatch.setattr("projections.audit.counting.ROWS_MAX", 50)
     monkeypatch.setattr("projections.audit.counting._FEW_MAX", 1500)
@@ -51,6 +54,12 @@ def test_subjects_are_counted_and_ranked(
         (one, by_subject[one]) for one in order[:listed]
     ]
     assert summary.subject_count == len(by_subject)
+    listed = min(listed, len(by_subject))
+    assert len(summary.subjects) == listed
+    assert summary.subjects[listed // 2 : 400] == list(summary.subjects)[listed // 2 : 400]
+    assert summary.subjects[-1] == list(summary.subjects)[-1]
+    with pytest.raises(IndexError):
+        summary.subjects[listed]
 
 
 def decided(made: list[dict[str, Any]], coded: int) -> Decided:
