@@ -14,7 +14,7 @@ from projections.audit.index import hashing
 from projections.audit.index.layout import KINDS, OTHER_KIND, PREFIX_LENGTHS, Int32s
 from projections.audit.kernel.compiled import compiled
 from projections.audit.kernel.rows import TextColumn
-from projections.audit.kernel.tables import Names, sealed
+from projections.audit.kernel.tables import Names, in_words
 
 # Said again because what is compiled is not compiled anew when another file changes (see `compiled`).
 MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)
@@ -22,56 +22,61 @@ FINAL = np.uint64(0xC4CEB9FE1A85EC53)
 NULL_ID = -1
 NO_CODE = -2
 BLOCK = 1024
-PREFIXES: Final = [sealed(np.frombuffer(text.encode(), np.uint8)) for text in (*(f"{kind}:" for kind in KINDS), "")]
-"""By kind code."""
-assert [len(prefix) for prefix in PREFIXES] == list(PREFIX_LENGTHS)
+PREFIXES: Final = [np.uint64(int.from_bytes(text.encode(), "little")) for text in (*(f"{kind}:" for kind in KINDS), "")]
+"""By kind code, as the eight bytes of a word."""
+assert [len(text) for text in (*(f"{kind}:" for kind in KINDS), "")] == list(PREFIX_LENGTHS)
 assert len(PREFIXES) == OTHER_KIND + 1
+assert max(PREFIX_LENGTHS) <= 8
 assert (int(MULTIPLIER), int(FINAL)) == (hashing.MULTIPLIER, hashing.FINAL)
 
 
 @compiled
-def _hashed(seed: Any, data: Any, start: Any, end: Any) -> Any:
+def _word(data: Any, words: Any, at: Any, count: Any) -> Any:
+    """The next `count` bytes, eight at most, as a number, the first one lowest. `words`: see `in_words`."""
+    if at < len(words):
+        if count >= 8:
+            return words[at]
+        return words[at] & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
+    word = np.uint64(0)
+    for place in range(min(count, 8)):
+        word |= np.uint64(data[at + place]) << np.uint64(8 * place)
+    return word
+
+
+@compiled
+def _hashed(seed: Any, data: Any, words: Any, start: Any, end: Any) -> Any:
     mixed = (seed ^ np.uint64(end - start)) * MULTIPLIER
     at = start
-    while at + 8 <= end:
-        # As the machine's own load of eight bytes: the compiler sees that it is one.
-        word = (
-            np.uint64(data[at])
-            | np.uint64(data[at + 1]) << np.uint64(8)
-            | np.uint64(data[at + 2]) << np.uint64(16)
-            | np.uint64(data[at + 3]) << np.uint64(24)
-            | np.uint64(data[at + 4]) << np.uint64(32)
-            | np.uint64(data[at + 5]) << np.uint64(40)
-            | np.uint64(data[at + 6]) << np.uint64(48)
-            | np.uint64(data[at + 7]) << np.uint64(56)
-        )
-        mixed = (mixed ^ word) * MULTIPLIER
+    while at < end:
+        mixed = (mixed ^ _word(data, words, at, end - at)) * MULTIPLIER
         mixed ^= mixed >> np.uint64(29)
         at += 8
-    if at < end:
-        word = np.uint64(0)
-        shift = np.uint64(0)
-        while at < end:
-            word |= np.uint64(data[at]) << shift
-            shift += np.uint64(8)
-            at += 1
-        mixed = (mixed ^ word) * MULTIPLIER
-        mixed ^= mixed >> np.uint64(29)
     mixed *= FINAL
     return mixed ^ (mixed >> np.uint64(32))
 
 
 @compiled
-def _same(prefix: Any, data: Any, start: Any, end: Any, code: Any, offsets: Any, references: Any) -> Any:
-    """Whether data[start:end] is the id of the subject, behind `prefix`: its kind and a colon, so of the same kind."""
-    first, length = offsets[code], len(prefix)
-    if offsets[code + 1] - first - length != end - start:
+def _same(
+    prefix: Any,
+    length: Any,
+    data: Any,
+    words: Any,
+    start: Any,
+    end: Any,
+    first: Any,
+    until: Any,
+    references: Any,
+    reference_words: Any,
+) -> Any:
+    """Whether data[start:end] is the id behind `prefix`, a kind and a colon of `length` bytes, in the reference
+    references[first:until]."""
+    if until - first - length != end - start:
         return False
-    for at in range(end - start):
-        if references[first + length + at] != data[start + at]:
-            return False
-    for at in range(length):
-        if references[first + at] != prefix[at]:
+    if _word(references, reference_words, first, length) != prefix:
+        return False
+    own = first + length - start
+    for at in range(start, end, 8):
+        if _word(data, words, at, end - at) != _word(references, reference_words, own + at, end - at):
             return False
     return True
 
@@ -79,43 +84,64 @@ def _same(prefix: Any, data: Any, start: Any, end: Any, code: Any, offsets: Any,
 @compiled
 def _codes(
     prefix: Any,
+    length: Any,
     seed: Any,
     text_offsets: Any,
     text_bytes: Any,
+    text_words: Any,
     valid: Any,
     offsets: Any,
     references: Any,
+    reference_words: Any,
     slots: Any,
     codes: Any,
-    hashes: Any,
-    guesses: Any,
+    room: Any,
 ) -> None:
-    """hashes, guesses: room for a block of rows."""
-    mask, half = np.uint64(len(slots) - 1), np.uint64(32)
+    """room: uint64[4, BLOCK]."""
+    mask, half, low = np.uint64(len(slots) - 1), np.uint64(32), np.uint64(0xFFFFFFFF)
+    rows, hashes, places, firsts = room[0], room[1], room[2], room[3]
+    last = len(references) - 1
     for block in range(0, len(codes), BLOCK):
-        size = min(BLOCK, len(codes) - block)
-        for at in range(size):
-            start, end = np.int64(text_offsets[block + at]), np.int64(text_offsets[block + at + 1])
-            hashes[at] = _hashed(seed, text_bytes, start, end)
-        for at in range(size):
-            # The first slot's subject, as a rule the one that is meant.
-            guesses[at] = np.int64(slots[hashes[at] & mask] & np.uint64(0xFFFFFFFF)) - 1
-        for at in range(size):
+        count = 0
+        for own in range(block, min(block + BLOCK, len(codes))):
+            codes[own] = NULL_ID
+            # Written over by the next one, if there is none.
+            rows[count] = own
+            count += 1 if valid[own] else 0
+        for at in range(count):
+            row = np.int64(rows[at])
+            start, end = np.int64(text_offsets[row]), np.int64(text_offsets[row + 1])
+            hashes[at] = _hashed(seed, text_bytes, text_words, start, end)
+        for at in range(count):
+            # To the first subject that is alike, as a rule the one that is meant.
+            place = hashes[at] & mask
+            while slots[place] != 0 and slots[place] >> half != hashes[at] >> half:
+                place = (place + np.uint64(1)) & mask
+            places[at] = place
+        for at in range(count):
+            code = np.int64(slots[places[at]] & low) - 1
+            firsts[at] = offsets[code] if code >= 0 else 0
+        for at in range(count):
             # Only so that it is at hand in the next loop.
-            codes[block + at] = references[offsets[guesses[at]]] if guesses[at] >= 0 else 0
-        for at in range(size):
-            row = block + at
-            if not valid[row]:
-                codes[row] = NULL_ID
-                continue
+            firsts[at] = references[min(np.int64(firsts[at]), last)]
+        for at in range(count):
+            row, place = np.int64(rows[at]), places[at]
             start, end = np.int64(text_offsets[row]), np.int64(text_offsets[row + 1])
             codes[row] = NO_CODE
-            place = hashes[at] & mask
             while slots[place] != 0:
-                entry = slots[place]
-                code = np.int64(entry & np.uint64(0xFFFFFFFF)) - 1
-                alike = entry >> half == hashes[at] >> half
-                if alike and _same(prefix, text_bytes, start, end, code, offsets, references):
+                code = np.int64(slots[place] & low) - 1
+                if slots[place] >> half == hashes[at] >> half and _same(
+                    prefix,
+                    length,
+                    text_bytes,
+                    text_words,
+                    start,
+                    end,
+                    offsets[code],
+                    offsets[code + 1],
+                    references,
+                    reference_words,
+                ):
                     codes[row] = code
                     break
                 place = (place + np.uint64(1)) & mask
@@ -124,17 +150,19 @@ def _codes(
 def codes(kind: int, texts: TextColumn, names: Names) -> Int32s:
     """The code of each row's subject of `kind`, NULL_ID where the row names none, NO_CODE where it has no code."""
     found = np.empty(len(texts.valid), np.int32)
+    data, words = in_words(texts.bytes)
     _codes(
         PREFIXES[kind],
+        PREFIX_LENGTHS[kind],
         np.uint64(hashing.KIND_SEEDS[kind]),
         texts.offsets,
-        texts.bytes,
+        data,
+        words,
         texts.valid,
         names.offsets,
-        names.references,
+        *in_words(names.references),
         names.slots,
         found,
-        np.empty(BLOCK, np.uint64),
-        np.empty(BLOCK, np.int64),
+        np.empty((4, BLOCK), np.uint64),
     )
     return found

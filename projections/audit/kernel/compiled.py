@@ -28,15 +28,17 @@ def worth_compiling(count: int) -> bool:
 
 
 def compiled(function: _Function) -> _Function:
-    """The function as it is, where there is no Numba: the NumPy engine does the same, so nothing calls it then.
+    """The function as it is, where there is no Numba: then something else does the same, and nothing calls it.
 
-    It must make no array: arrays are passed without counting who holds them, which took most of the time.
+    It must make no array: arrays are passed without counting who holds them, which took most of the time. What it calls
+    becomes a part of it, which is up to twice as fast as calls with so many arrays are.
     """
     if numba is None:
         return function
+    options = {"nogil": True, "forceinline": True, "_nrt": False}
     try:
-        made = numba.njit(cache=True, nogil=True, _nrt=False)(function)
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         # No folder to keep it in.
-        made = numba.njit(nogil=True, _nrt=False)(function)
+        made = numba.njit(**options)(function)
     return cast("_Function", made)

@@ -78,6 +78,8 @@ VIAS, LEDS, VIA, VIA_KIND, LED, LED_NEWEST, LED_CODE, PAPER = 0, 1, 2, 18, 34, 6
 # Of the ten states of the governing subject and the model: the values, the positions of `newest`, of the explicit.
 VALUE, NEWEST, EXPLICIT, STATES = 0, 10, 20, 30
 BLOCK, HOPS = 256, 2
+# Rows of what `_fetch` makes ready, behind two of each hop.
+GOVERNING, POLICY, LATER_POLICY, ROOM, TOUCHED, READY = 4, 5, 6, 7, 9, 10
 # Columns of `Tables.packed`.
 LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = 0, 1, 2, 3, 4, 5, 6
 assert tables.PACKED == ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
@@ -387,9 +389,28 @@ def _breaches(
 
 
 @compiled
+def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, size: Any, found: Any) -> None:
+    """`_row_of` of the rows of a log from `first` on, each in its slice: a step of all searches at a time, so that they
+    wait for memory together. Uses `counts` up."""
+    most = np.int64(0)
+    for at in range(size):
+        found[at] = starts[at] - 1
+        most = max(most, counts[at])
+    while most > 0:
+        for at in range(size):
+            # Where nothing is left it stays where it is.
+            half = (counts[at] + 1) >> 1
+            found[at] += half if rows[max(found[at] + half, 0), 0] <= instants[first + at] else 0
+            counts[at] -= half
+        most >>= 1
+    for at in range(size):
+        found[at] = found[at] if found[at] >= starts[at] else -1
+
+
+@compiled
 def _fetch(
     first: Any,
-    until: Any,
+    size: Any,
     instants: Any,
     keys: Any,
     accounts: Any,
@@ -398,46 +419,49 @@ def _fetch(
     subjects: Any,
     link_rows: Any,
     policy_rows: Any,
+    later_starts: Any,
+    later_counts: Any,
     ready: Any,
 ) -> Any:
-    """Goes the way of each row from `first` to before `until`, on the axis that is asked for, in short steps, all rows
-    a step at a time, so that they wait for memory together, and what `_decide` then looks at is at hand. ready: of each
-    of the first HOPS links whose it is and its row, then of whom they lead to the code and the row of the policy; -1
-    where there is no row."""
-    touched = np.int64(0)
-    rows = until - first
-    codes = ready[2 * HOPS]
-    for at in range(rows):
+    """Goes the way of so many rows from `first` on, on the axis that is asked for, in short steps, all rows a step at a
+    time, so that they wait for memory together, and what `_decide` then looks at is at hand. ready: of each of the
+    first HOPS links whose it is and its row; then of whom they lead to the code, the row of the policy, and the one of
+    the later axis, if it may be another; -1 where there is no row; room for two columns more."""
+    codes, starts, counts = ready[GOVERNING], ready[ROOM], ready[ROOM + 1]
+    for at in range(size):
         key, project, org = keys[first + at], projects[first + at], orgs[first + at]
         named = key if key != NULL_ID else project if project != NULL_ID else org
         codes[at] = named if named != NULL_ID else accounts[first + at]
     for hop in range(HOPS):
         found = ready[2 * hop + 1]
-        for at in range(rows):
-            ready[2 * hop, at] = codes[at]
-            if codes[at] >= 0:
-                touched += np.int64(subjects[codes[at], KIND])
-        for at in range(rows):
-            found[at] = -1
-            if codes[at] >= 0:
-                start, count = subjects[codes[at], LINK_START], subjects[codes[at], LINK_COUNT]
-                found[at] = _row_of(link_rows, start, count, instants[first + at])
-        for at in range(rows):
+        for at in range(size):
+            code = codes[at]
+            ready[2 * hop, at] = code
+            starts[at] = subjects[code, LINK_START] if code >= 0 else 0
+            counts[at] = subjects[code, LINK_COUNT] if code >= 0 else 0
+        _rows_of(link_rows, starts, counts, instants, first, size, found)
+        for at in range(size):
             if found[at] >= 0:
                 target = _lower(link_rows[found[at], 1])
                 codes[at] = target if target >= 0 else codes[at]
-    for at in range(rows):
-        if codes[at] >= 0:
-            touched += np.int64(subjects[codes[at], KIND])
-    found = ready[2 * HOPS + 1]
-    for at in range(rows):
-        found[at] = -1
-        if codes[at] >= 0 and subjects[codes[at], KIND] in (ACCOUNT, ORG):
-            start, count = subjects[codes[at], STATE_START], subjects[codes[at], STATE_COUNT]
-            found[at] = _row_of(policy_rows, start, count, instants[first + at])
-    for at in range(rows):
-        if found[at] >= 0:
-            touched += policy_rows[found[at], 1] ^ policy_rows[found[at], 4]
+    places = ready[LATER_POLICY]
+    for at in range(size):
+        code = codes[at]
+        governs = code >= 0 and subjects[code, KIND] in (ACCOUNT, ORG)
+        starts[at] = subjects[code, STATE_START] if governs else 0
+        counts[at] = subjects[code, STATE_COUNT] if governs else 0
+        places[at] = subjects[code, LATER] if governs else -1
+    _rows_of(policy_rows, starts, counts, instants, first, size, ready[POLICY])
+    for at in range(size):
+        place = places[at]
+        starts[at] = later_starts[place] if place >= 0 else 0
+        counts[at] = later_counts[place] if place >= 0 else 0
+    _rows_of(policy_rows, starts, counts, instants, first, size, ready[LATER_POLICY])
+    touched = np.int64(0)
+    for which in (POLICY, LATER_POLICY):
+        for at in range(size):
+            if ready[which, at] >= 0:
+                touched += policy_rows[ready[which, at], 1] ^ policy_rows[ready[which, at], 4]
     return touched
 
 
@@ -500,9 +524,9 @@ def _decide(
     filled = 0
     for at in range(len(instants)):
         if at % BLOCK == 0:
-            ready[2 * HOPS + 2, 0] = _fetch(
+            ready[TOUCHED, 0] = _fetch(
                 at,
-                min(at + BLOCK, len(instants)),
+                min(BLOCK, len(instants) - at),
                 instants,
                 keys,
                 accounts,
@@ -511,6 +535,8 @@ def _decide(
                 subjects,
                 link_rows,
                 policy_rows,
+                later_state_starts,
+                later_state_counts,
                 ready,
             )
         instant, step = instants[at], steps[at]
@@ -575,11 +601,12 @@ def _decide(
                 if later and place >= 0:
                     row = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
                 else:
-                    row = ready[2 * HOPS + 1, at % BLOCK]
-                    if code != ready[2 * HOPS, at % BLOCK]:
+                    row, other = ready[POLICY, at % BLOCK], ready[LATER_POLICY, at % BLOCK]
+                    if code != ready[GOVERNING, at % BLOCK]:
                         row = _row_of(policy_rows, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
+                        if place >= 0:
+                            other = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
                     if place >= 0:
-                        other = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
                         if row < 0 or other < 0:
                             if (row < 0) != (other < 0):
                                 looked = True
@@ -747,6 +774,6 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.since,
         *said,
         np.empty(PAPER + STATES + 50, np.int64),
-        np.empty((2 * HOPS + 3, BLOCK), np.int64),
+        np.empty((READY, BLOCK), np.int64),
     )
     return said

@@ -24,6 +24,7 @@ from projections.audit.index.layout import (
     UInt64s,
 )
 
+_WORDS_FROM: Final = 16
 Bools = NDArray[np.bool_]
 Int8s = NDArray[np.int8]
 _Array = TypeVar("_Array", bound=NDArray[Any])
@@ -185,6 +186,16 @@ def sealed(array: _Array) -> _Array:
     plain = np.ascontiguousarray(array).view(np.ndarray)
     plain.flags.writeable = False
     return plain  # type: ignore[return-value] # of the same element type
+
+
+def in_words(data: UInt8s) -> tuple[UInt8s, UInt64s]:
+    """The same bytes, and from each of them on, where so many are left, eight as a word: uint64[bytes - 7]. A few bytes
+    become 16 at least: a view of one word alone would be of another type for Numba."""
+    if len(data) < _WORDS_FROM:
+        data = np.concatenate([data, np.zeros(_WORDS_FROM, np.uint8)])
+    words: UInt64s = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
+    words.flags.writeable = False
+    return sealed(data), words
 
 
 def _agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:
