@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from ledger.errors import BadRecord
@@ -45,18 +46,14 @@ class Hashed(Counted):
 
 
 class Block(NamedTuple):
-    """`data[:size]` are whole lines, each with its newline; what stands behind them is of no meaning. `first` counts
-    from 1. `last`: nothing comes behind it. The data is right until the next block is asked for."""
+    """`data[:size]` are so many whole `lines`, each with its newline; what stands behind them is of no meaning. `first`
+    counts from 1. `last`: nothing comes behind it. The data is right until the next block is asked for."""
 
     first: int
+    lines: int
     data: bytes | bytearray
     size: int
     last: bool
-
-    @property
-    def lines(self) -> bytes:
-        """A copy of the lines alone."""
-        return bytes(self.data[: self.size])
 
 
 class BlockSource(Protocol):
@@ -65,6 +62,11 @@ class BlockSource(Protocol):
     def __iter__(self) -> Iterator[Block]: ...
 
     def put_back(self, data: bytes, lines: int) -> None: ...
+
+
+def newlines(data: bytes | bytearray, size: int) -> int:
+    """In the first `size` bytes. NumPy's count takes a quarter of the time of that of bytes."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8, size) == _NEWLINE))
 
 
 class Blocks:
@@ -99,9 +101,9 @@ class Blocks:
                 room[:kept] = self._kept
                 size = self._whole_lines(room, kept + self._more(unpacked, room, kept))
                 if size:
-                    first = self._next
-                    self._next += room.count(b"\n", 0, size)
-                    yield Block(first, room, size, self._over)
+                    first, lines = self._next, newlines(room, size)
+                    self._next += lines
+                    yield Block(first, lines, room, size, self._over)
             # What a packer may have left behind its last frame belongs to the bytes of the log, too.
             while self._raw.read(_CHUNK):
                 pass

@@ -8,33 +8,13 @@ Proved by tests/audit/io/test_texts.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import numpy as np
 
 from ledger.subjects import is_id as is_an_id
 from ledger.times import BEGINNING, END
-
-try:
-    import numba
-except ImportError:  # pragma: no cover - the tests' environment has it
-    numba = None
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def compiled(function: _Function) -> _Function:
-    """One loop of all, which counts no references to its arrays: twice as fast as calls are."""
-    if numba is None:  # pragma: no cover - the tests' environment has it, and nothing calls them without
-        return function
-    options = {"nogil": True, "forceinline": True, "_nrt": False}
-    try:
-        return cast("_Function", numba.njit(cache=True, **options)(function))
-    except RuntimeError:
-        # No folder to keep it in.
-        return cast("_Function", numba.njit(**options)(function))
-
+from projections.audit.kernel.compiled import compiled
 
 NOT_READ: Final = -1
 
@@ -78,6 +58,8 @@ IN_AN_ID: Final[Any] = np.array([is_an_id(chr(byte)) for byte in range(256)])
 """Whether a byte may stand in an id (WIRE.md section 1)."""
 PLAIN: Final[Any] = np.array([byte >= 32 and byte not in b'"\\' for byte in range(256)])
 """Whether a byte of a JSON text stands for itself."""
+BEHIND_TEXTS: Final = 16
+"""Bytes of room behind what is gathered."""
 
 
 @compiled
@@ -285,7 +267,7 @@ def _literal(data: Any, at: int) -> int:
 
 
 @compiled
-def _edge(edges: Any, names: Any, data: Any, node: int, start: int, guess: int) -> int:
+def _edge(edges: Any, names: Any, data: Any, words: Any, node: int, start: int, guess: int) -> int:
     """The edge from `node` whose name begins at `start`, and ends with a quote, or -1. Members mostly come in the same
     order: `guess` first. No name is empty, or needs an escape."""
     count = len(edges)
@@ -294,12 +276,17 @@ def _edge(edges: Any, names: Any, data: Any, node: int, start: int, guess: int) 
         if edge >= count:
             edge -= count
         first, length = edges[edge, FIRST], edges[edge, LENGTH]
-        if edges[edge, PARENT] != node or names[first] != data[start]:
+        if edges[edge, PARENT] != node:
             continue
-        at = 1
-        while at < length and names[first + at] == data[start + at]:
-            at += 1
-        if at == length and data[start + at] == 34:
+        # The last word with what is behind the name masked off.
+        at, differing = 0, np.uint64(0)
+        while differing == 0 and at + 8 <= length:
+            differing = names[first + at] ^ words[start + at]
+            at += 8
+        if differing == 0:
+            mask = (np.uint64(1) << np.uint64(8 * (length - at))) - np.uint64(1)
+            differing = (names[first + at] ^ words[start + at]) & mask
+        if differing == 0 and data[start + length] == 34:
             return edge
     return -1
 
@@ -399,6 +386,7 @@ def _json_line(
     spec: Any,
     local: Any,
     data: Any,
+    words: Any,
     at: int,
     row: int,
     spans: Any,
@@ -424,7 +412,7 @@ def _json_line(
             if data[at] != 34:
                 return NOT_READ
             start = at + 1
-            edge = _edge(edges, names, data, node, start, guess) if node >= 0 else -1
+            edge = _edge(edges, names, data, words, node, start, guess) if node >= 0 else -1
             end = start + edges[edge, LENGTH] if edge >= 0 else _closing(data, start, True)
             if end == NOT_READ:
                 return NOT_READ
@@ -600,6 +588,7 @@ def scan(
     spec: Any,
     rules: Any,
     data: Any,
+    words: Any,
     size: int,
     line_ends: Any,
     spans: Any,
@@ -607,7 +596,7 @@ def scan(
     marks: Any,
     scratch: Any,
 ) -> int:
-    """The lines of data[:size]; how many there are. `fields`: of CSV, empty for JSON."""
+    """The lines of data[:size]; how many there are. `words`: see `in_words`; `fields`: of CSV, empty for JSON."""
     at, row = 0, 0
     local = rules[LOCAL_TIMES] != 0
     while at < size:
@@ -624,7 +613,9 @@ def scan(
             if len(fields):
                 end = _csv_line(fields, spec, local, data, at, row, spans, values, marks)
             else:
-                end = _json_line(edges, names, lenient, spec, local, data, at, row, spans, values, marks, scratch)
+                end = _json_line(
+                    edges, names, lenient, spec, local, data, words, at, row, spans, values, marks, scratch
+                )
             if end == NOT_READ:
                 end = at
                 while data[end] != 10:
@@ -663,10 +654,24 @@ def times(data: Any, offsets: Any, valid: Any, values: Any, kinds: Any) -> None:
 
 
 @compiled
-def gather(words: Any, starts: Any, lengths: Any, rows: Any, offsets: Any, into: Any) -> None:
-    """The texts of a field in these rows, one after the other. `words`, `into`: eight bytes from each byte on; what is
-    written over is written right by the next text, and behind the last one there is room."""
+def gather(words: Any, starts: Any, lengths: Any, rows: Any, offsets: Any, there: Any, into: Any) -> int:
+    """The texts of a field in these rows, one after the other: their offsets, the bits of those that are there (which
+    were 0), and how many are not. `words`, `into`: eight bytes from each byte on; what is written over is written right
+    by the next text, and behind the last one there is room."""
+    end: Any = 0
+    none = 0
     for place in range(len(rows)):
-        start, first = np.int64(starts[rows[place]]), np.int64(offsets[place])
-        for step in range(0, np.int64(lengths[rows[place]]), 8):
-            into[first + step] = words[start + step]
+        start, length = np.int64(starts[rows[place]]), np.int64(lengths[rows[place]])
+        offsets[place] = end
+        if length > 0:
+            there[place >> 3] |= 1 << (place & 7)
+        else:
+            none += 1
+        # Most are no longer than this, and nobody can foretell which are.
+        into[end] = words[start]
+        into[end + 8] = words[start + 8]
+        for step in range(16, length, 8):
+            into[end + step] = words[start + step]
+        end += length
+    offsets[len(rows)] = end
+    return none

@@ -15,7 +15,7 @@ import pyarrow as pa
 from projections.audit.columns import INSTANT, REQUESTS
 from projections.audit.fields import FIELDS, raw_record
 from projections.audit.kernel.compiled import AVAILABLE
-from projections.audit.kernel.tables import sealed
+from projections.audit.kernel.tables import in_words
 from projections.audit.lines import LINE_BYTES_MAX, RawLine
 from projections.audit.reading import scanning
 from projections.audit.reading.blocks import BEHIND, Block, BlockSource
@@ -30,6 +30,8 @@ STRICT_BYTES: Final = 1 << 23
 """So much of a log is read by the strict reader alone: less than this is done sooner than loops are compiled."""
 _RUN_ON_MAX: Final = 4 * LINE_BYTES_MAX
 """More than the longest row of CSV, whose lines are counted by `projections.audit.records`."""
+_MORE: Final = 8
+"""Room for a block that has one line in so many more than the longest one had."""
 _NO_COLUMNS: Final = np.array([], np.int64)
 
 
@@ -40,6 +42,22 @@ class Taken(NamedTuple):
     spans: Any
     values: Any
     marks: Any
+
+    @classmethod
+    def room(cls, lines: int) -> Taken:
+        spans, marks = np.empty((2 * len(NAMES), lines), np.int32), np.empty((16, lines), np.int8)
+        return cls(np.empty(lines, np.int64), spans, np.empty((2, lines), np.int64), marks)
+
+    def blank(self, lines: int) -> Taken:
+        """The same memory for so many lines, of which nothing is known yet. But `values` become columns as they are, so
+        they are new ones."""
+        taken = Taken(
+            self.line_ends[:lines], self.spans[:, :lines], np.full((2, lines), -1, np.int64), self.marks[:, :lines]
+        )
+        taken.spans[:] = 0
+        taken.marks[:] = -1
+        taken.marks[scanning.AT_KIND] = 0
+        return taken
 
 
 def parts_of(
@@ -71,7 +89,7 @@ def _behind(block: Block, lines: int) -> Block:
     offset = 0
     for _ in range(lines):
         offset = block.data.index(b"\n", offset) + 1
-    return Block(block.first + lines, block.data[offset:], block.size - offset, block.last)
+    return Block(block.first + lines, block.lines - lines, block.data[offset:], block.size - offset, block.last)
 
 
 def _first_line(block: Block) -> RawLine | None:
@@ -128,6 +146,7 @@ class _Reader:
         self._rules[scanning.WHO_NEEDED] = not any(who in rows.constants for who in WHO)
         self._rules[scanning.LINE_MAX] = LINE_BYTES_MAX
         self._constants = constants_of(rows)
+        self._room = Taken.room(0)
 
     def strictly(self, block: Block) -> Part:
         """The block's rows, each read by itself."""
@@ -143,25 +162,20 @@ class _Reader:
         if tree is None:
             return self.strictly(block)
         enough = len(block.data) >= block.size + BEHIND
-        data = sealed(np.frombuffer(block.data if enough else block.data + bytes(BEHIND), np.uint8))
-        lines = block.data.count(b"\n", 0, block.size)
-        taken = Taken(
-            line_ends=np.empty(lines, np.int64),
-            spans=np.zeros((2 * len(NAMES), lines), np.int32),
-            values=np.full((2, lines), -1, np.int64),
-            marks=np.full((16, lines), -1, np.int8),
-        )
-        taken.marks[scanning.AT_KIND] = 0
+        data, words = in_words(np.frombuffer(block.data if enough else block.data + bytes(BEHIND), np.uint8))
+        if self._room.line_ends.shape[0] < block.lines:
+            self._room = Taken.room(block.lines + block.lines // _MORE)
+        taken = self._room.blank(block.lines)
         self._rules[scanning.IS_ASCII] = _is_ascii(data[: block.size])
         scanning.scan(
-            *tree, self._fields, self._spec, self._rules, data, block.size, *taken, np.zeros((4, 256), np.int64)
+            *tree, self._fields, self._spec, self._rules, data, words, block.size, *taken, np.zeros((4, 256), np.int64)
         )
         states = taken.marks[scanning.STATE]
         self._set_clocks(taken, states)
         strict, consumed, kept = self._left(block, taken.line_ends, states)
         states[consumed] = scanning.BLANK
         rows = np.flatnonzero(states[:kept] == scanning.READ)
-        return merged(self._rows.source, rows + block.first, self._batch(data, taken, rows), strict)
+        return merged(self._rows.source, rows + block.first, self._batch(words, taken, rows), strict)
 
     def _set_clocks(self, taken: Taken, states: Any) -> None:
         """Gives times without an offset theirs; leaves those that have none, or two, to the strict reader."""
@@ -204,14 +218,13 @@ class _Reader:
                 consumed += range(place + 1, done + 1)
         return strict, consumed, len(ends)
 
-    def _batch(self, data: Any, taken: Taken, rows: Any) -> pa.RecordBatch:
+    def _batch(self, words: Any, taken: Taken, rows: Any) -> pa.RecordBatch:
         columns = []
         # As they are, where nothing is left out.
         of_rows = slice(None) if len(rows) == len(taken.line_ends) else rows
-        words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
         for number, (field, kind) in enumerate(FIELDS.items()):
             if kind == "text":
-                column = _texts(words, taken.spans[2 * number], taken.spans[2 * number + 1], rows, of_rows)
+                column = _texts(words, taken.spans[2 * number], taken.spans[2 * number + 1], rows)
             elif kind == "time":
                 unsaid = taken.marks[scanning.AT_KIND, of_rows] == 0
                 column = pa.array(taken.values[scanning.AT, of_rows], INSTANT, mask=unsaid if unsaid.any() else None)
@@ -260,19 +273,15 @@ def _members(record: RequestRecord) -> dict[str, Any]:
     return members
 
 
-def _texts(words: Any, starts: Any, lengths: Any, rows: Any, of_rows: Any) -> pa.Array:
-    """`of_rows`: `rows`, or everything. `words`: see `scanning.gather`."""
-    found = lengths[of_rows]
-    there = found > 0
-    count = int(np.count_nonzero(there))
-    if not count:
+def _texts(words: Any, starts: Any, lengths: Any, rows: Any) -> pa.Array:
+    """`words`: see `scanning.gather`."""
+    size = int(lengths.sum())
+    if not size:
         return pa.nulls(len(rows), pa.string())
-    offsets = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum(found, out=offsets[1:])
-    size = int(offsets[-1])
-    into = np.empty(size + 8, np.uint8)
-    scanning.gather(words, starts, lengths, rows, offsets, np.ndarray((size + 1,), "<u8", into, strides=(1,)))
-    bits = None if count == len(rows) else pa.py_buffer(np.packbits(there, bitorder="little"))
-    return pa.StringArray.from_buffers(
-        len(rows), pa.py_buffer(offsets), pa.py_buffer(into[:size]), bits, len(rows) - count
-    )
+    offsets = np.empty(len(rows) + 1, np.int32)
+    there = np.zeros((len(rows) + 7) // 8, np.uint8)
+    into = np.empty(size + scanning.BEHIND_TEXTS, np.uint8)
+    room = np.ndarray((len(into) - 7,), "<u8", into, strides=(1,))
+    none = scanning.gather(words, starts, lengths, rows, offsets, there, room)
+    bits = pa.py_buffer(there) if none else None
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(into[: offsets[-1]]), bits, none)

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from projections.audit.fields import FIELDS
+from projections.audit.kernel.tables import in_words
 from projections.audit.reading import scanning
 from projections.audit.reading.scanning import INNER, STRICT
 from projections.audit.records import Rows
@@ -31,8 +32,9 @@ def spec_of(rows: Rows) -> Any:
 
 class Tree(NamedTuple):
     """`edges`: a row for each member that is known: the node that it is a member of, where its name begins in `names`
-    and how long it is, the node that it leads to, and what that is: a field, INNER (an object), or STRICT (who has it
-    goes to the strict reader). `lenient`: by node, whether members of other names are ignored."""
+    (in words: see `in_words`) and how long it is, the node that it leads to, and what that is: a field, INNER (an
+    object), or STRICT (who has it goes to the strict reader). `lenient`: by node, whether members of other names are
+    ignored."""
 
     edges: Any
     names: Any
@@ -63,9 +65,8 @@ class _Growing:
             (parent, first, len(name), child, self.kinds[child])
             for (parent, _), child, name, first in zip(self.edges, self.edges.values(), names, firsts, strict=True)
         ]
-        return Tree(
-            np.array(rows, np.int64), np.frombuffer(b"".join(names), np.uint8), np.array(self.lenient, np.bool_)
-        )
+        _, words = in_words(np.frombuffer(b"".join(names) + bytes(16), np.uint8))
+        return Tree(np.array(rows, np.int64), words, np.array(self.lenient, np.bool_))
 
 
 def wanted(rows: Rows) -> Tree | None:

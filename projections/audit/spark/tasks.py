@@ -26,7 +26,7 @@ from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.kernel.starting import Starting
 from projections.audit.reading import texts
-from projections.audit.reading.blocks import Block, Blocks
+from projections.audit.reading.blocks import Block, Blocks, newlines
 from projections.audit.reading.parquet import Columns
 from projections.audit.reading.parts import Part
 from projections.audit.records import LogFormat, Rows
@@ -176,18 +176,17 @@ class _Blocks:
         if self._header:
             # Of another stretch: it stands before this one's first line, which keeps its number.
             header = self._header + b"\n"
-            yield Block(self._next - 1, header, len(header), False)
+            yield Block(self._next - 1, 1, header, len(header), False)
         for last, data in _with_last(self._data()):
-            whole = self._kept + data
-            self._kept = b""
-            first = self._next
-            self._next += whole.count(b"\n")
-            yield Block(first, whole, len(whole), last)
+            yield self._block(self._kept + data, last)
         while self._kept:
-            whole, self._kept = self._kept, b""
-            first = self._next
-            self._next += whole.count(b"\n")
-            yield Block(first, whole, len(whole), True)
+            yield self._block(self._kept, True)
+
+    def _block(self, whole: bytes, last: bool) -> Block:
+        first, lines = self._next, newlines(whole, len(whole))
+        self._kept = b""
+        self._next += lines
+        return Block(first, lines, whole, len(whole), last)
 
     def _data(self) -> Iterator[bytes]:
         begins = self._begins
