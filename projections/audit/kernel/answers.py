@@ -121,13 +121,16 @@ class Wording:
 
     def _governed_by(self, batch: pa.RecordBatch, governing: Int32s) -> pa.Array:
         found = _chosen(self.references, governing, pa.string())
+        if not (governing < NOBODY).any():
+            return found
+        places, names = [], []
         for code, column, prefix in ((THE_ORG, "org_id", "org:"), (THE_ACCOUNT, "account_id", "account:")):
-            rows = governing == code
-            if rows.any():
-                mask = pa.array(rows)
-                named = pc.binary_join_element_wise(prefix, batch.column(column).filter(mask), "")
-                found = pc.replace_with_mask(found, mask, named)
-        return found
+            rows = np.flatnonzero(governing == code)
+            places.append(rows)
+            names.append(pc.binary_join_element_wise(prefix, batch.column(column).take(pa.array(rows)), ""))
+        # Replaced all at once, for which they have to come in the order of their rows.
+        order = np.argsort(np.concatenate(places))
+        return pc.replace_with_mask(found, pa.array(governing < NOBODY), pa.concat_arrays(names).take(pa.array(order)))
 
 
 def _texts(offsets: Int64s, content: UInt8s) -> pa.Array:

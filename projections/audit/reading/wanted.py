@@ -59,14 +59,26 @@ class _Growing:
         return node
 
     def tree(self) -> Tree:
-        names = [name.encode() for _, name in self.edges]
+        """In the order of the fields, an object's members behind it: so members mostly come."""
+        order = sorted(self.edges, key=self._way)
+        names = [name.encode() for _, name in order]
         firsts = [sum(map(len, names[:number])) for number in range(len(names))]
         rows = [
-            (parent, first, len(name), child, self.kinds[child])
-            for (parent, _), child, name, first in zip(self.edges, self.edges.values(), names, firsts, strict=True)
+            (edge[0], first, len(name), self.edges[edge], self.kinds[self.edges[edge]])
+            for edge, name, first in zip(order, names, firsts, strict=True)
         ]
         _, words = in_words(np.frombuffer(b"".join(names) + bytes(16), np.uint8))
         return Tree(np.array(rows, np.int64), words, np.array(self.lenient, np.bool_))
+
+    def _way(self, edge: tuple[int, str]) -> list[tuple[int, int]]:
+        """The nodes down to where the edge leads, each behind the first field that is under it."""
+        child = self.edges[edge]
+        above = next((self._way(one) for one, node in self.edges.items() if node == edge[0]), [])
+        return [*above, (self._first(child), child)]
+
+    def _first(self, node: int) -> int:
+        under = [self._first(child) for (parent, _), child in self.edges.items() if parent == node]
+        return min([*under, self.kinds[node] if self.kinds[node] >= 0 else len(NAMES)])
 
 
 def wanted(rows: Rows) -> Tree | None:
@@ -98,5 +110,10 @@ def wanted(rows: Rows) -> Tree | None:
             for name in path:
                 node = growing.add(node, name, INNER)
             growing.add(node, last, number)
-    plain = all(name and scanning.PLAIN[list(name.encode())].all() for _, name in growing.edges)
+    plain = all(map(_is_plain, (name for _, name in growing.edges)))
     return growing.tree() if plain and len(growing.kinds) <= _NODES_MAX else None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether in JSON it is written as it is."""
+    return bool(name) and all(byte >= 32 and byte not in b'"\\' for byte in name.encode())
