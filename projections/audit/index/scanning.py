@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ledger.times import END
 from projections.audit.index import columns, layout
 from projections.audit.index.layout import Int64s, UInt8s
-from projections.audit.kernel.compiled import compiled
+from projections.audit.kernel.compiled import compiled, part
 
 NUMBERS: Final = 7
 """Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is
@@ -89,7 +89,7 @@ _LATER: Final = -(2**62)
 """No instant: the text there is not one as the codec writes it."""
 
 
-@compiled
+@part
 def _past(buffer: UInt8s, at: int, end: int, literal: UInt8s) -> int:
     """Behind the literal that stands at `at`, or -1 where another text does, or `at` is -1."""
     if at < 0 or at + len(literal) > end:
@@ -100,7 +100,7 @@ def _past(buffer: UInt8s, at: int, end: int, literal: UInt8s) -> int:
     return at + len(literal)
 
 
-@compiled
+@part
 def _number(buffer: UInt8s, at: int, digits: int) -> int:
     """-1: these are not all digits."""
     number = 0
@@ -112,7 +112,7 @@ def _number(buffer: UInt8s, at: int, digits: int) -> int:
     return number
 
 
-@compiled
+@part
 def _instant(buffer: UInt8s, at: int, end: int) -> int:
     """Of a text as `format_time` writes it, in µs, or _LATER. Days as in H. Hinnant, "chrono-compatible low-level date
     algorithms", days_from_civil."""
@@ -149,7 +149,7 @@ def _instant(buffer: UInt8s, at: int, end: int) -> int:
     return days * _DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
 
 
-@compiled
+@part
 def _whole_end(buffer: UInt8s, at: int, end: int) -> int:
     """Behind the digits that stand at `at`, or -1 where there is none, or a zero in front of others."""
     if at < 0:
@@ -162,7 +162,7 @@ def _whole_end(buffer: UInt8s, at: int, end: int) -> int:
     return at
 
 
-@compiled
+@part
 def _text_end(buffer: UInt8s, at: int, end: int) -> int:
     """Where the quote is that ends the text, or -1 where what comes before is not all printable ASCII without an
     escape, or none is."""
@@ -178,7 +178,7 @@ def _text_end(buffer: UInt8s, at: int, end: int) -> int:
     return -1
 
 
-@compiled
+@part
 def _value_end(buffer: UInt8s, at: int, end: int) -> int:
     """Behind the text, or the array of texts, or the switch that begins at `at`; -1 where another value does."""
     if at < 0 or at >= end:
@@ -203,7 +203,7 @@ def _value_end(buffer: UInt8s, at: int, end: int) -> int:
     return -1
 
 
-@compiled
+@part
 def _setting(buffer: UInt8s, at: int, end: int) -> int:
     for code in range(len(_SETTING_STARTS) - 1):
         start = _SETTING_STARTS[code]
@@ -219,7 +219,7 @@ def _setting(buffer: UInt8s, at: int, end: int) -> int:
     return _NO_SETTING
 
 
-@compiled
+@part
 def _digit(byte: int) -> int:
     """Of a hexadecimal digit, or -1."""
     if 48 <= byte <= 57:
@@ -227,7 +227,7 @@ def _digit(byte: int) -> int:
     return byte - 87 if 97 <= byte <= 102 else -1
 
 
-@compiled
+@part
 def _id_position(buffer: UInt8s, at: int, end: int) -> int:
     """The position that the event id at `at` carries in its first 12 digits, or -1 where it is none."""
     if at < 0 or at + _ID > end:
@@ -247,7 +247,7 @@ def _id_position(buffer: UInt8s, at: int, end: int) -> int:
     return position
 
 
-@compiled
+@part
 def _ends(buffer: UInt8s, at: int, end: int) -> bool:
     """Whether an actor's text begins at `at`, and behind it, and a commitment if there is one, the leaf ends."""
     text_end = _text_end(buffer, at, end)
@@ -262,7 +262,7 @@ def _ends(buffer: UInt8s, at: int, end: int) -> bool:
     return _past(buffer, at + _COMMITMENT, end, _TAIL) == end
 
 
-@compiled
+@part
 def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, row: int) -> bool:
     """Whether the leaf has the form; then row `row` of `found` is filled in."""
     at = _past(buffer, start, end, _HEAD)

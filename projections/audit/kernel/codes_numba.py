@@ -12,7 +12,7 @@ import numpy as np
 
 from projections.audit.index import hashing
 from projections.audit.index.layout import KINDS, OTHER_KIND, PREFIX_LENGTHS, Int32s
-from projections.audit.kernel.compiled import compiled
+from projections.audit.kernel.compiled import compiled, part
 from projections.audit.kernel.rows import TextColumn
 from projections.audit.kernel.tables import Names, in_words
 
@@ -30,7 +30,7 @@ assert max(PREFIX_LENGTHS) <= 8
 assert (int(MULTIPLIER), int(FINAL)) == (hashing.MULTIPLIER, hashing.FINAL)
 
 
-@compiled
+@part
 def _word(data: Any, words: Any, at: Any, count: Any) -> Any:
     """The next `count` bytes, eight at most, as a number, the first one lowest. `words`: see `in_words`."""
     if at < len(words):
@@ -43,7 +43,7 @@ def _word(data: Any, words: Any, at: Any, count: Any) -> Any:
     return word
 
 
-@compiled
+@part
 def _hashed(seed: Any, data: Any, words: Any, start: Any, end: Any) -> Any:
     mixed = (seed ^ np.uint64(end - start)) * MULTIPLIER
     at = start
@@ -55,7 +55,7 @@ def _hashed(seed: Any, data: Any, words: Any, start: Any, end: Any) -> Any:
     return mixed ^ (mixed >> np.uint64(32))
 
 
-@compiled
+@part
 def _same(
     prefix: Any,
     length: Any,

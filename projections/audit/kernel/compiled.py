@@ -42,3 +42,12 @@ def compiled(function: _Function) -> _Function:
         # No folder to keep it in.
         made = numba.njit(**options)(function)
     return cast("_Function", made)
+
+
+def part(function: _Function) -> _Function:
+    """`compiled`, for what nothing else calls than what is compiled: it is kept as a part of that, and not for
+    itself."""
+    if numba is None:
+        return function
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast("_Function", numba.njit(nogil=True, forceinline=True, _nrt=False, **options)(function))

@@ -1,21 +1,21 @@
 """Rows decided one after the other, compiled: `scope.resolve`, `check.ground` and `check.judge` over an index's arrays.
 
-Each function says the same as the one that it names, in codes. They are given arrays and numbers only, and few of them:
-compiling and calling them takes longer the more there are. Proved by tests/audit/kernel/test_against_reference.py.
+Each function says the same as the one that it names, in codes. All of them become one, in one file, because Numba looks
+at no other when it asks whether what it keeps is stale. Proved by tests/audit/kernel/test_against_reference.py.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from projections.audit import columns
 from projections.audit.index import layout
-from projections.audit.index.layout import Int64s
+from projections.audit.index.layout import Int32s, Int64s, UInt8s, UInt32s
 from projections.audit.kernel import answers, rows, tables
 from projections.audit.kernel.answers import Answers
-from projections.audit.kernel.compiled import compiled
+from projections.audit.kernel.compiled import compiled, part
 from projections.audit.kernel.rows import Ids, Observed
 from projections.audit.kernel.tables import Catalog, Tables
 from projections.scope import CHAIN_MAX
@@ -77,6 +77,8 @@ VERDICT_OF: Final[Any] = np.array(
 VIAS, LEDS, VIA, VIA_KIND, LED, LED_NEWEST, LED_CODE, PAPER = 0, 1, 2, 18, 34, 66, 98, 130
 # Of the ten states of the governing subject and the model: the values, the positions of `newest`, of the explicit.
 VALUE, NEWEST, EXPLICIT, STATES = 0, 10, 20, 30
+# They stand on the paper behind the rest; behind them a subject's own values and positions, and the breaches.
+OWN, SAID, BREACHES = PAPER + STATES, PAPER + STATES + 10, PAPER + STATES + 20
 BLOCK, HOPS = 256, 2
 # Rows of what `_fetch` makes ready, behind two of each hop.
 GOVERNING, POLICY, LATER_POLICY, ROOM, TOUCHED, READY = 4, 5, 6, 7, 9, 10
@@ -85,7 +87,34 @@ LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = 0, 1, 2
 assert tables.PACKED == ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
 
 
-@compiled
+class _Index(NamedTuple):
+    """Those of `Tables` that are looked at. Columns of rows are not among them: of an array of one row they would be of
+    another type, for which all would be compiled anew."""
+
+    subjects: Int32s
+    links: Int64s
+    policies: Int64s
+    later_link_start: UInt32s
+    later_link_count: UInt32s
+    later_state_start: UInt32s
+    later_state_count: UInt32s
+    model_at: Int64s
+    model_values: Int32s
+    model_positions: UInt32s
+    set_offsets: Int64s
+    set_members: Int32s
+    said_start: UInt32s
+    said_count: UInt32s
+    said_position: UInt32s
+    said_recorded_at: Int64s
+    said_setting: UInt8s
+    said_from: Int64s
+    said_until: Int64s
+    said_retracts: UInt32s
+    since: Int64s
+
+
+@part
 def _row_at(instants: Any, first: Any, count: Any, instant: Any) -> Any:
     """The last of the rows first … first + count - 1 that began by `instant`, or -1."""
     # Without a branch that nobody can foretell.
@@ -97,7 +126,7 @@ def _row_at(instants: Any, first: Any, count: Any, instant: Any) -> Any:
     return before if before >= np.int64(first) else np.int64(-1)
 
 
-@compiled
+@part
 def _row_of(rows: Any, first: Any, count: Any, instant: Any) -> Any:
     """`_row_at` of rows that begin with their instant."""
     before, left = np.int64(first) - 1, np.int64(count)
@@ -108,29 +137,104 @@ def _row_of(rows: Any, first: Any, count: Any, instant: Any) -> Any:
     return before if before >= np.int64(first) else np.int64(-1)
 
 
-@compiled
+@part
+def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, size: Any, found: Any) -> None:
+    """`_row_of` of the rows of a log from `first` on, each in its slice: a step of all searches at a time, so that they
+    wait for memory together. Uses `counts` up."""
+    most = np.int64(0)
+    for at in range(size):
+        found[at] = starts[at] - 1
+        most = max(most, counts[at])
+    while most > 0:
+        for at in range(size):
+            # Where nothing is left it stays where it is.
+            half = (counts[at] + 1) >> 1
+            found[at] += half if rows[max(found[at] + half, 0), 0] <= instants[first + at] else 0
+            counts[at] -= half
+        most >>= 1
+    for at in range(size):
+        found[at] = found[at] if found[at] >= starts[at] else -1
+
+
+@part
 def _lower(word: Any) -> Any:
     """The first of the two columns that share a word, which is signed: a link's target."""
     return np.int64(np.int32(word & 0xFFFFFFFF))
 
 
-@compiled
+@part
 def _upper(word: Any) -> Any:
     """The second, which is not: a link's position."""
     return word >> 32 & 0xFFFFFFFF
 
 
-@compiled
-def _other_target(links: Any, row: Any, first: Any, count: Any, instant: Any) -> Any:
-    """Whether the later axis, whose rows those from `first` on are, has another target at `instant` than `row` has."""
-    other = _row_of(links, first, count, instant)
+@part
+def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: Any) -> Any:
+    """Goes the way of so many rows from `first` on, on the axis that is asked for, in short steps, all rows a step at a
+    time, so that they wait for memory together, and what is then looked at is at hand. ready: of each of the first HOPS
+    links whose it is and its row; then of whom they lead to the code, the row of the policy, and the one of the later
+    axis, if it may be another; -1 where there is no row; room for two columns more."""
+    subjects, codes, starts, counts = index.subjects, ready[GOVERNING], ready[ROOM], ready[ROOM + 1]
+    for at in range(size):
+        key, project, org = ids.key[first + at], ids.project[first + at], ids.org[first + at]
+        named = key if key != NULL_ID else project if project != NULL_ID else org
+        codes[at] = named if named != NULL_ID else ids.account[first + at]
+    for hop in range(HOPS):
+        found = ready[2 * hop + 1]
+        for at in range(size):
+            code = codes[at]
+            ready[2 * hop, at] = code
+            starts[at] = subjects[code, LINK_START] if code >= 0 else 0
+            counts[at] = subjects[code, LINK_COUNT] if code >= 0 else 0
+        _rows_of(index.links, starts, counts, instants, first, size, found)
+        for at in range(size):
+            if found[at] >= 0:
+                target = _lower(index.links[found[at], 1])
+                codes[at] = target if target >= 0 else codes[at]
+    places = ready[LATER_POLICY]
+    for at in range(size):
+        code = codes[at]
+        governs = code >= 0 and subjects[code, KIND] in (ACCOUNT, ORG)
+        starts[at] = subjects[code, STATE_START] if governs else 0
+        counts[at] = subjects[code, STATE_COUNT] if governs else 0
+        places[at] = subjects[code, LATER] if governs else -1
+    _rows_of(index.policies, starts, counts, instants, first, size, ready[POLICY])
+    for at in range(size):
+        place = places[at]
+        starts[at] = index.later_state_start[place] if place >= 0 else 0
+        counts[at] = index.later_state_count[place] if place >= 0 else 0
+    _rows_of(index.policies, starts, counts, instants, first, size, ready[LATER_POLICY])
+    touched = np.int64(0)
+    for which in (POLICY, LATER_POLICY):
+        for at in range(size):
+            if ready[which, at] >= 0:
+                touched += index.policies[ready[which, at], 1] ^ index.policies[ready[which, at], 4]
+    return touched
+
+
+@part
+def _link_row(index: Any, later: Any, code: Any, instant: Any, ready: Any, place_of: Any, hop: Any) -> Any:
+    """(the row of the link of `code` on the axis that is asked for, whether on the later one it has another target).
+    `ready`: of row `place_of`, what `_fetch` found; less than 0: nothing."""
+    if code < 0:
+        return np.int64(-1), False
+    place = np.int64(index.subjects[code, LATER])
+    if later and place >= 0:
+        return _row_of(index.links, index.later_link_start[place], index.later_link_count[place], instant), False
+    if place_of >= 0 and hop < HOPS and ready[2 * hop, place_of] == code:
+        row = ready[2 * hop + 1, place_of]
+    else:
+        row = _row_of(index.links, index.subjects[code, LINK_START], index.subjects[code, LINK_COUNT], instant)
+    if place < 0:
+        return row, False
+    other = _row_of(index.links, index.later_link_start[place], index.later_link_count[place], instant)
     if row < 0 or other < 0:
-        return (row < 0) != (other < 0)
-    return _lower(links[row, 1]) != _lower(links[other, 1])
+        return row, (row < 0) != (other < 0)
+    return row, _lower(index.links[row, 1]) != _lower(index.links[other, 1])
 
 
-@compiled
-def _link(defined: Any, applies: Any, default: Any, row: Any, links: Any, code: Any, paper: Any) -> Any:
+@part
+def _target(links: Any, row: Any, defined: Any, applies: Any, default: Any, code: Any, paper: Any) -> Any:
     """`state.effective` of `owner` or `attached_to`, noted: the target, negative where it is no reference."""
     at = paper[LEDS]
     paper[LEDS] = at + 1
@@ -147,26 +251,12 @@ def _link(defined: Any, applies: Any, default: Any, row: Any, links: Any, code: 
     return target
 
 
-@compiled
+@part
 def _governing(
-    code: Any,
-    kind: Any,
-    instant: Any,
-    step: Any,
-    paper: Any,
-    subjects: Any,
-    later: Any,
-    later_starts: Any,
-    later_counts: Any,
-    links: Any,
-    defined: Any,
-    defined_kinds: Any,
-    defaults: Any,
-    ready: Any,
-    place_of: Any,
+    index: Any, c: Any, later: Any, code: Any, kind: Any, instant: Any, step: Any, paper: Any, ready: Any, place_of: Any
 ) -> Any:
-    """`scope._governing`: (code, kind, problem, whether any link is another on the later axis). `ready`: of row
-    `place_of`, what `_fetch` found; less than 0: nothing."""
+    """`scope._governing`: (code, kind, problem, whether any link is another on the later axis). `ready`, `place_of`:
+    see `_link_row`."""
     vias = np.int64(0)
     looked = False
     while True:
@@ -177,33 +267,22 @@ def _governing(
         if kind not in (KEY, PROJECT, ACCOUNT) or (vias > 1 and paper[VIA_KIND + vias - 2] == ACCOUNT):
             break
         setting = ATTACHED if kind == ACCOUNT else OWNER
-        row = np.int64(-1)
-        if code >= 0:
-            place = np.int64(subjects[code, LATER])
-            if later and place >= 0:
-                row = _row_of(links, later_starts[place], later_counts[place], instant)
-            else:
-                if place_of >= 0 and vias <= HOPS and ready[2 * vias - 2, place_of] == code:
-                    row = ready[2 * vias - 1, place_of]
-                else:
-                    row = _row_of(links, subjects[code, LINK_START], subjects[code, LINK_COUNT], instant)
-                if place >= 0:
-                    first, count = later_starts[place], later_counts[place]
-                    looked = looked or _other_target(links, row, first, count, instant)
-        position = np.int64(defined[step, setting])
-        applies = defined_kinds[step, setting] >> kind & 1 == 1 and position > 0
-        target = _link(position, applies, np.int64(defaults[step, setting]), row, links, code, paper)
+        row, other = _link_row(index, later, code, instant, ready, place_of, vias - 1)
+        looked = looked or other
+        position = np.int64(c.position[step, setting])
+        applies = c.kinds[step, setting] >> kind & 1 == 1 and position > 0
+        target = _target(index.links, row, position, applies, np.int64(c.default[step, setting]), code, paper)
         if position == 0:
             return code, kind, np.int64(BEFORE_FIRST), looked
         if target < 0 and kind == ACCOUNT:
             break
         if target < 0 or (vias == LINKS_MAX and kind != ACCOUNT):
             return code, kind, np.int64(UNKNOWN_OWNER), looked
-        code, kind = target, np.int64(subjects[target, KIND])
+        code, kind = target, np.int64(index.subjects[target, KIND])
     return code, kind, np.int64(0 if kind in (ACCOUNT, ORG) else UNKNOWN_OWNER), looked
 
 
-@compiled
+@part
 def _named_otherwise(code: Any, start_kind: Any, org: Any, account: Any, vias: Any, paper: Any) -> Any:
     """`scope._contradicted`. A subject without a code is on the way only where the way begins."""
     if org != NULL_ID and start_kind != ORG and org != code:
@@ -218,30 +297,62 @@ def _named_otherwise(code: Any, start_kind: Any, org: Any, account: Any, vias: A
     return accounts > 1 or (start_kind != ACCOUNT and (account < 0 or last != account))
 
 
-@compiled
+@part
+def _resolved(
+    index: Any, c: Any, later: Any, ids: Any, at: Any, instant: Any, step: Any, paper: Any, ready: Any
+) -> Any:
+    """`scope.resolve` of row `at`: what `_governing` says."""
+    key, account = np.int64(ids.key[at]), np.int64(ids.account[at])
+    org, project = np.int64(ids.org[at]), np.int64(ids.project[at])
+    paper[LEDS] = 0
+    if key != NULL_ID:
+        start, start_kind = key, np.int64(KEY)
+    elif project != NULL_ID:
+        start, start_kind = project, np.int64(PROJECT)
+    elif org != NULL_ID:
+        start, start_kind = org, np.int64(ORG)
+    else:
+        start, start_kind = account, np.int64(ACCOUNT)
+    code, kind, problem, looked = start, start_kind, np.int64(0), False
+    beside = contradicted = False
+    for turn in range(2):
+        if turn == 1:
+            if problem != 0 or not beside:
+                break
+            start, start_kind = project, np.int64(PROJECT)
+        place_of = at % BLOCK if turn == 0 else -1
+        end, end_kind, problem, also = _governing(
+            index, c, later, start, start_kind, instant, step, paper, ready, place_of
+        )
+        looked = looked or also
+        if turn == 1:
+            if problem == 0 and end != code:
+                problem = np.int64(CONFLICT)
+            break
+        code, kind = end, end_kind
+        beside = key != NULL_ID and project != NULL_ID
+        for via in range(paper[VIAS]):
+            beside = beside and not (project >= 0 and paper[VIA + via] == project)
+        contradicted = _named_otherwise(code, start_kind, org, account, paper[VIAS], paper)
+    if problem == 0 and contradicted:
+        problem = np.int64(CONFLICT)
+    return code, kind, problem, looked
+
+
+@part
 def _states(
-    row: Any,
-    first: Any,
-    until: Any,
-    kind: Any,
-    step: Any,
-    values: Any,
-    positions: Any,
-    states: Any,
-    defined: Any,
-    defined_kinds: Any,
-    defaults: Any,
+    c: Any, row: Any, first: Any, until: Any, kind: Any, step: Any, values: Any, positions: Any, states: Any
 ) -> Any:
     """`state.effective` of the settings first … until - 1 of one subject, of which values[i] is its own code of each,
     UNSET or CLEARED, and positions[i] the event's. Where undefined the value is NULL, and the answer False."""
     undefined = 0
     for setting in range(first, until):
-        position = np.int64(defined[step, setting])
+        position = np.int64(c.position[step, setting])
         states[EXPLICIT + setting] = 0
         states[NEWEST + setting] = position
-        states[VALUE + setting] = defaults[step, setting] if position > 0 else NULL
+        states[VALUE + setting] = c.default[step, setting] if position > 0 else NULL
         undefined += 1 if position == 0 else 0
-        if position == 0 or row < 0 or defined_kinds[step, setting] >> kind & 1 == 0:
+        if position == 0 or row < 0 or c.kinds[step, setting] >> kind & 1 == 0:
             continue
         own = values[setting - first]
         if own == UNSET:
@@ -255,64 +366,107 @@ def _states(
     return undefined == 0
 
 
-@compiled
-def _in_set(code: Any, of: Any, set_offsets: Any, members: Any) -> Any:
-    for at in range(set_offsets[of], set_offsets[of + 1]):
-        if members[at] == code:
-            return True
-    return False
-
-
-@compiled
-def _meet(one: Any, other: Any, set_offsets: Any, members: Any) -> Any:
-    for at in range(set_offsets[one], set_offsets[one + 1]):
-        if _in_set(members[at], other, set_offsets, members):
-            return True
-    return False
-
-
-@compiled
-def _taken_back(
-    code: Any,
-    setting: Any,
-    enforced: Any,
-    instant: Any,
-    known: Any,
-    subjects: Any,
-    firsts: Any,
-    counts: Any,
-    positions: Any,
-    recorded: Any,
-    settings: Any,
-    starts: Any,
-    ends: Any,
-    retracts: Any,
+@part
+def _policy(
+    index: Any, c: Any, later: Any, code: Any, kind: Any, instant: Any, step: Any, paper: Any, ready: Any, place_of: Any
 ) -> Any:
+    """The governing subject's states: (whether all are defined, whether any may be another on the later axis).
+    `ready`, `place_of`: see `_link_row`."""
+    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN : OWN + 10], paper[SAID : SAID + 10]
+    policies, row, looked = index.policies, np.int64(-1), False
+    if code >= 0:
+        first, count = index.subjects[code, STATE_START], index.subjects[code, STATE_COUNT]
+        place = np.int64(index.subjects[code, LATER])
+        later_first = index.later_state_start[place] if place >= 0 else np.uint32(0)
+        later_count = index.later_state_count[place] if place >= 0 else np.uint32(0)
+        if later and place >= 0:
+            row = _row_of(policies, later_first, later_count, instant)
+        else:
+            row, other = ready[POLICY, place_of], ready[LATER_POLICY, place_of]
+            if code != ready[GOVERNING, place_of]:
+                row = _row_of(policies, first, count, instant)
+                other = _row_of(policies, later_first, later_count, instant)
+            if place >= 0 and row >= 0 and other >= 0:
+                looked = policies[row, 1] != policies[other, 1]
+            elif place >= 0:
+                looked = (row < 0) != (other < 0)
+    if row >= 0:
+        bits = policies[row, 1]
+        for setting in range(6):
+            own[setting] = OWN_OF_BITS[bits >> 3 * setting & 7]
+        for pair in range(3):
+            word = policies[row, 2 + pair]
+            said[2 * pair], said[2 * pair + 1] = word & 0xFFFFFFFF, _upper(word)
+        if own[RESIDENCY] > 0:
+            own[RESIDENCY] = policies[row, 1] >> 32
+    return _states(c, row, 0, 6, kind, step, own, said, states), looked
+
+
+@part
+def _of_model(index: Any, c: Any, later: Any, model: Any, instant: Any, step: Any, paper: Any) -> Any:
+    """The model's states, and whether any may be another on the later axis."""
+    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN : OWN + 10], paper[SAID : SAID + 10]
+    row, place = np.int64(-1), np.int64(-1)
+    if model >= 0:
+        place = np.int64(index.subjects[model, LATER])
+        if later and place >= 0:
+            row = _row_at(index.model_at, index.later_state_start[place], index.later_state_count[place], instant)
+        else:
+            first, count = index.subjects[model, STATE_START], index.subjects[model, STATE_COUNT]
+            row = _row_at(index.model_at, first, count, instant)
+    if row >= 0:
+        for setting in range(4):
+            own[setting], said[setting] = index.model_values[row, setting], index.model_positions[row, setting]
+    _states(c, row, 6, 10, MODEL, step, own, said, states)
+    return place >= 0
+
+
+@part
+def _in_set(index: Any, code: Any, of: Any) -> Any:
+    for at in range(index.set_offsets[of], index.set_offsets[of + 1]):
+        if index.set_members[at] == code:
+            return True
+    return False
+
+
+@part
+def _meet(index: Any, one: Any, other: Any) -> Any:
+    for at in range(index.set_offsets[one], index.set_offsets[one + 1]):
+        if _in_set(index, index.set_members[at], other):
+            return True
+    return False
+
+
+@part
+def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any, known: Any) -> Any:
     """`fold.retraction_of_decided`: the position of what took back since, known by `known`, the change that decided at
     `instant` for whoever knew the ledger up to `enforced`; 0 where it still stands."""
-    place = subjects[code, SAID_OF] if code >= 0 else -1
+    place = index.subjects[code, SAID_OF] if code >= 0 else -1
     if place < 0:
         return np.int64(0)
-    first, until = np.int64(firsts[place]), np.int64(firsts[place]) + np.int64(counts[place])
-    while until > first and recorded[until - 1] > known:
+    first = np.int64(index.said_start[place])
+    until = first + np.int64(index.said_count[place])
+    while until > first and index.said_recorded_at[until - 1] > known:
         until -= 1
     news = until
-    while news > first and positions[news - 1] > enforced:
+    while news > first and index.said_position[news - 1] > enforced:
         news -= 1
     for at in range(news - 1, first - 1, -1):
-        if settings[at] != setting or retracts[at] != 0 or not starts[at] <= instant < ends[at]:
+        if index.said_setting[at] != setting or index.said_retracts[at] != 0:
+            continue
+        if not index.said_from[at] <= instant < index.said_until[at]:
             continue
         by = at + 1
-        while by < until and retracts[by] != positions[at]:
+        while by < until and index.said_retracts[by] != index.said_position[at]:
             by += 1
         if by >= news:
             # It decided; everything under it did not.
-            return np.int64(positions[by]) if by < until else np.int64(0)
+            return np.int64(index.said_position[by]) if by < until else np.int64(0)
     return np.int64(0)
 
 
-@compiled
-def _reasons(asked: Any, deeds: Any, receiver: Any, region: Any, states: Any, set_offsets: Any, members: Any) -> Any:
+@part
+def _reasons(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, states: Any) -> Any:
     """The bits of what `check._denials` and `check._misdeeds` say: those of `_breaches`, without its branches."""
     hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
@@ -328,23 +482,14 @@ def _reasons(asked: Any, deeds: Any, receiver: Any, region: Any, states: Any, se
     reason |= WRONG_PROVIDER * np.int64(wrong & (provider != NULL) & (provider != receiver))
     if regions > 0:
         there = not asked or states[VALUE + MODEL_REGIONS] <= 0
-        there = there or _meet(regions, states[VALUE + MODEL_REGIONS], set_offsets, members)
-        there = there and (region == NULL_ID or _in_set(region, regions, set_offsets, members))
+        there = there or _meet(index, regions, states[VALUE + MODEL_REGIONS])
+        there = there and (region == NULL_ID or _in_set(index, region, regions))
         reason |= 0 if there else OUTSIDE
     return reason
 
 
-@compiled
-def _breaches(
-    asked: Any,
-    deeds: Any,
-    receiver: Any,
-    region: Any,
-    states: Any,
-    set_offsets: Any,
-    members: Any,
-    breaches: Any,
-) -> Any:
+@part
+def _breaches(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
     """`check._denials`, then `check._misdeeds`: how many, and of each its bit and the newest event that it rests on:
     for rows that may have been late."""
     value, newest = states[VALUE : VALUE + 10], states[NEWEST : NEWEST + 10]
@@ -355,7 +500,7 @@ def _breaches(
         breaches[count], breaches[count + 1] = NOT_ALLOWED, max(newest[PASSTHROUGH], newest[HOSTING])
         count += 2
     if asked and regions > 0 and value[MODEL_REGIONS] > 0:
-        if not _meet(regions, value[MODEL_REGIONS], set_offsets, members):
+        if not _meet(index, regions, value[MODEL_REGIONS]):
             breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest[MODEL_REGIONS])
             count += 2
     if deeds & HAS_STORED and value[STORAGE] != BIT_TRUE:
@@ -367,7 +512,7 @@ def _breaches(
     if deeds & HAS_TRAINED and value[TRAINING] != BIT_TRUE:
         breaches[count], breaches[count + 1] = TRAINED, newest[TRAINING]
         count += 2
-    if region != NULL_ID and regions > 0 and not _in_set(region, regions, set_offsets, members):
+    if region != NULL_ID and regions > 0 and not _in_set(index, region, regions):
         breaches[count], breaches[count + 1] = OUTSIDE, newest[RESIDENCY]
         count += 2
     if deeds & IN_PUBLIC and value[NETWORK] == BIT_TRUE:
@@ -388,379 +533,153 @@ def _breaches(
     return count
 
 
-@compiled
-def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, size: Any, found: Any) -> None:
-    """`_row_of` of the rows of a log from `first` on, each in its slice: a step of all searches at a time, so that they
-    wait for memory together. Uses `counts` up."""
-    most = np.int64(0)
-    for at in range(size):
-        found[at] = starts[at] - 1
-        most = max(most, counts[at])
-    while most > 0:
-        for at in range(size):
-            # Where nothing is left it stays where it is.
-            half = (counts[at] + 1) >> 1
-            found[at] += half if rows[max(found[at] + half, 0), 0] <= instants[first + at] else 0
-            counts[at] -= half
-        most >>= 1
-    for at in range(size):
-        found[at] = found[at] if found[at] >= starts[at] else -1
+@part
+def _put_led(paper: Any, filled: Any, positions: Any) -> Any:
+    """Writes down the positions of the explicit links, each once: one chain may run in a circle, or two into one."""
+    led = filled
+    for note in range(paper[LEDS]):
+        known = paper[LED + note] == 0
+        for before in range(led, filled):
+            known = known or positions[before] == paper[LED + note]
+        if not known:
+            positions[filled] = paper[LED + note]
+            filled += 1
+    return filled
+
+
+@part
+def _put_protective(c: Any, step: Any, problem: Any, at: Any, said: Any) -> None:
+    """`check.ground` where nobody can be said to govern."""
+    protective = c.protective
+    handling: Any = 0 if protective[step, NETWORK] == BIT_FALSE else PRIVATE_ONLY
+    handling |= MAY_STORE if protective[step, STORAGE] == BIT_TRUE else 0
+    handling |= MAY_CACHE if protective[step, CACHING] == BIT_TRUE else 0
+    handling |= MAY_TRAIN if protective[step, TRAINING] == BIT_TRUE else 0
+    handling |= MAY_LEAVE if protective[step, PASSTHROUGH] == BIT_TRUE else 0
+    said.verdict[at], said.reasons[at], said.handling[at] = INDETERMINATE, problem, handling
+    said.codes[at, 0], said.codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], 0)
+
+
+@part
+def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, said: Any) -> None:
+    """`check._handling`, and who governs."""
+    hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
+    handling = MAY_STORE * np.int64(states[VALUE + STORAGE] == BIT_TRUE)
+    handling |= MAY_CACHE * np.int64(states[VALUE + CACHING] == BIT_TRUE)
+    handling |= MAY_TRAIN * np.int64(states[VALUE + TRAINING] == BIT_TRUE)
+    allowed = states[VALUE + PASSTHROUGH] == BIT_TRUE
+    handling |= MAY_LEAVE * np.int64(allowed & ((not asked) | (hosting == PASSED_THROUGH)))
+    handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
+    said.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
+    said.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > 0 else NONE
+    if hosting == PASSED_THROUGH:
+        handling |= BY_PROVIDER
+        said.codes[at, 2] = max(states[VALUE + PROVIDER], NONE)
+        said.codes[at, 3] = max(states[VALUE + POLICY_URL], NONE)
+    said.handling[at] = handling
+
+
+@part
+def _put_lateness(index: Any, code: Any, model: Any, done: Any, instant: Any, at: Any, paper: Any, said: Any) -> None:
+    """`check._late`: what the gateway could not know when it enforced counts as a lag."""
+    states, enforced, asked = paper[PAPER : PAPER + STATES], done.enforced[at], model != NULL_ID
+    # What was taken back is as new as its retraction.
+    for note in range(paper[LEDS] + 10):
+        leading = note < paper[LEDS]
+        which = note - paper[LEDS]
+        whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
+        if whose < 0 or index.subjects[whose, SAID_OF] < 0:
+            continue
+        if leading:
+            which = ATTACHED if index.subjects[whose, KIND] == ACCOUNT else OWNER
+        retraction = _taken_back(index, whose, which, enforced, instant, done.known[at])
+        if leading:
+            paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
+        elif asked or which < HOSTING:
+            states[NEWEST + which] = max(states[NEWEST + which], retraction)
+    newest_led = np.int64(0)
+    for note in range(paper[LEDS]):
+        newest_led = max(newest_led, paper[LED_NEWEST + note])
+    breaches = paper[BREACHES:]
+    found = _breaches(index, asked, done.deeds[at], done.forwarded_to[at], done.region[at], states, breaches)
+    reason = np.int64(said.reasons[at] & UNKNOWN_MODEL)
+    for breach in range(0, found, 2):
+        newest = max(newest_led, breaches[breach + 1])
+        if newest <= enforced:
+            reason |= breaches[breach]
+            continue
+        reason |= LAG
+        lag = max(np.int64(0), instant - index.since[newest])
+        if lag > said.lags[at, 0] or (lag == said.lags[at, 0] and newest > said.lags[at, 1]):
+            said.lags[at, 0], said.lags[at, 1] = lag, newest
+    said.reasons[at] = reason
+
+
+@part
+def _put_verdict(index: Any, code: Any, model: Any, done: Any, instant: Any, at: Any, paper: Any, said: Any) -> None:
+    """`check.judge`."""
+    states, receiver, asked = paper[PAPER : PAPER + STATES], done.forwarded_to[at], model != NULL_ID
+    hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
+    was_observed = done.deeds[at] & WAS_OBSERVED != 0
+    reason = _reasons(index, asked, done.deeds[at], receiver, done.region[at], states)
+    unknown = asked & (hosting == NULL)
+    if receiver != NULL_ID and states[VALUE + PASSTHROUGH] == BIT_TRUE:
+        unknown = unknown or not asked or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
+    said.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
+    said.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
+    if was_observed and reason != 0 and done.enforced[at] >= 0:
+        _put_lateness(index, code, model, done, instant, at, paper, said)
 
 
 @compiled
-def _fetch(
-    first: Any,
-    size: Any,
-    instants: Any,
-    keys: Any,
-    accounts: Any,
-    orgs: Any,
-    projects: Any,
-    subjects: Any,
-    link_rows: Any,
-    policy_rows: Any,
-    later_starts: Any,
-    later_counts: Any,
-    ready: Any,
-) -> Any:
-    """Goes the way of so many rows from `first` on, on the axis that is asked for, in short steps, all rows a step at a
-    time, so that they wait for memory together, and what `_decide` then looks at is at hand. ready: of each of the
-    first HOPS links whose it is and its row; then of whom they lead to the code, the row of the policy, and the one of
-    the later axis, if it may be another; -1 where there is no row; room for two columns more."""
-    codes, starts, counts = ready[GOVERNING], ready[ROOM], ready[ROOM + 1]
-    for at in range(size):
-        key, project, org = keys[first + at], projects[first + at], orgs[first + at]
-        named = key if key != NULL_ID else project if project != NULL_ID else org
-        codes[at] = named if named != NULL_ID else accounts[first + at]
-    for hop in range(HOPS):
-        found = ready[2 * hop + 1]
-        for at in range(size):
-            code = codes[at]
-            ready[2 * hop, at] = code
-            starts[at] = subjects[code, LINK_START] if code >= 0 else 0
-            counts[at] = subjects[code, LINK_COUNT] if code >= 0 else 0
-        _rows_of(link_rows, starts, counts, instants, first, size, found)
-        for at in range(size):
-            if found[at] >= 0:
-                target = _lower(link_rows[found[at], 1])
-                codes[at] = target if target >= 0 else codes[at]
-    places = ready[LATER_POLICY]
-    for at in range(size):
-        code = codes[at]
-        governs = code >= 0 and subjects[code, KIND] in (ACCOUNT, ORG)
-        starts[at] = subjects[code, STATE_START] if governs else 0
-        counts[at] = subjects[code, STATE_COUNT] if governs else 0
-        places[at] = subjects[code, LATER] if governs else -1
-    _rows_of(policy_rows, starts, counts, instants, first, size, ready[POLICY])
-    for at in range(size):
-        place = places[at]
-        starts[at] = later_starts[place] if place >= 0 else 0
-        counts[at] = later_counts[place] if place >= 0 else 0
-    _rows_of(policy_rows, starts, counts, instants, first, size, ready[LATER_POLICY])
-    touched = np.int64(0)
-    for which in (POLICY, LATER_POLICY):
-        for at in range(size):
-            if ready[which, at] >= 0:
-                touched += policy_rows[ready[which, at], 1] ^ policy_rows[ready[which, at], 4]
-    return touched
-
-
-@compiled
-def _decide(
-    instants: Any,
-    steps: Any,
-    later: Any,
-    keys: Any,
-    accounts: Any,
-    orgs: Any,
-    projects: Any,
-    models: Any,
-    deeds: Any,
-    receivers: Any,
-    regions: Any,
-    enforced: Any,
-    known_by: Any,
-    subjects: Any,
-    later_link_starts: Any,
-    later_link_counts: Any,
-    link_rows: Any,
-    later_state_starts: Any,
-    later_state_counts: Any,
-    policy_rows: Any,
-    model_at: Any,
-    model_values: Any,
-    model_positions: Any,
-    defined: Any,
-    defined_kinds: Any,
-    defaults: Any,
-    protective: Any,
-    set_offsets: Any,
-    members: Any,
-    said_start: Any,
-    said_count: Any,
-    said_position: Any,
-    said_recorded: Any,
-    said_setting: Any,
-    said_from: Any,
-    said_until: Any,
-    said_retracts: Any,
-    since: Any,
-    verdicts: Any,
-    reasons: Any,
-    codes: Any,
-    handlings: Any,
-    looks: Any,
-    lags: Any,
-    again: Any,
-    counts: Any,
-    out: Any,
-    paper: Any,
-    ready: Any,
-) -> None:
-    """`check` of every row: what `decide_rows` says. `paper`: room for notes, int64, as `PAPER`, `STATES` and 50 more
-    say; codes: governing, regions, provider, policy_url; lags: µs, position."""
-    states, own, said = paper[PAPER : PAPER + STATES], paper[PAPER + STATES :][:10], paper[PAPER + STATES + 10 :][:10]
-    breaches = paper[PAPER + STATES + 20 :]
+def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, said: Any, paper: Any, ready: Any) -> None:
+    """`check` of every row: what `decide_rows` says. `paper`, `ready`: room for notes."""
+    states = paper[PAPER : PAPER + STATES]
     filled = 0
-    for at in range(len(instants)):
+    for at in range(len(done.at)):
         if at % BLOCK == 0:
-            ready[TOUCHED, 0] = _fetch(
-                at,
-                min(BLOCK, len(instants) - at),
-                instants,
-                keys,
-                accounts,
-                orgs,
-                projects,
-                subjects,
-                link_rows,
-                policy_rows,
-                later_state_starts,
-                later_state_counts,
-                ready,
-            )
-        instant, step = instants[at], steps[at]
-        key, project, org, account = (
-            np.int64(keys[at]),
-            np.int64(projects[at]),
-            np.int64(orgs[at]),
-            np.int64(accounts[at]),
-        )
-        model = np.int64(models[at])
-        # `scope.resolve`.
-        paper[LEDS] = 0
-        if key != NULL_ID:
-            start, start_kind = key, np.int64(KEY)
-        elif project != NULL_ID:
-            start, start_kind = project, np.int64(PROJECT)
-        elif org != NULL_ID:
-            start, start_kind = org, np.int64(ORG)
-        else:
-            start, start_kind = account, np.int64(ACCOUNT)
-        code, kind, problem, looked = start, start_kind, np.int64(0), False
-        beside = contradicted = False
-        for turn in range(2):
-            if turn == 1:
-                if problem != 0 or not beside:
-                    break
-                start, start_kind = project, np.int64(PROJECT)
-            end, end_kind, problem, also = _governing(
-                start,
-                start_kind,
-                instant,
-                step,
-                paper,
-                subjects,
-                later,
-                later_link_starts,
-                later_link_counts,
-                link_rows,
-                defined,
-                defined_kinds,
-                defaults,
-                ready,
-                at % BLOCK if turn == 0 else -1,
-            )
-            looked = looked or also
-            if turn == 1:
-                if problem == 0 and end != code:
-                    problem = np.int64(CONFLICT)
-                break
-            code, kind = end, end_kind
-            beside = key != NULL_ID and project != NULL_ID
-            for via in range(paper[VIAS]):
-                beside = beside and not (project >= 0 and paper[VIA + via] == project)
-            contradicted = _named_otherwise(code, start_kind, org, account, paper[VIAS], paper)
-        if problem == 0 and contradicted:
-            problem = np.int64(CONFLICT)
-        # The governing subject's states.
+            ready[TOUCHED, 0] = _fetch(index, ids, done.at, at, min(BLOCK, len(done.at) - at), ready)
+        instant, step, model = done.at[at], steps[at], np.int64(ids.model[at])
+        first = filled
+        said.codes[at, 2] = said.codes[at, 3] = NONE
+        said.lags[at, 0] = said.lags[at, 1] = 0
+        said.again[at] = False
+        code, kind, problem, looked = _resolved(index, c, later, ids, at, instant, step, paper, ready)
         if problem == 0:
-            row = np.int64(-1)
-            if code >= 0:
-                place = np.int64(subjects[code, LATER])
-                if later and place >= 0:
-                    row = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
-                else:
-                    row, other = ready[POLICY, at % BLOCK], ready[LATER_POLICY, at % BLOCK]
-                    if code != ready[GOVERNING, at % BLOCK]:
-                        row = _row_of(policy_rows, subjects[code, STATE_START], subjects[code, STATE_COUNT], instant)
-                        if place >= 0:
-                            other = _row_of(policy_rows, later_state_starts[place], later_state_counts[place], instant)
-                    if place >= 0:
-                        if row < 0 or other < 0:
-                            if (row < 0) != (other < 0):
-                                looked = True
-                        elif policy_rows[row, 1] != policy_rows[other, 1]:
-                            looked = True
-            if row >= 0:
-                bits = policy_rows[row, 1]
-                for setting in range(6):
-                    own[setting] = OWN_OF_BITS[bits >> 3 * setting & 7]
-                for pair in range(3):
-                    word = policy_rows[row, 2 + pair]
-                    said[2 * pair], said[2 * pair + 1] = word & 0xFFFFFFFF, _upper(word)
-                if own[RESIDENCY] > 0:
-                    own[RESIDENCY] = policy_rows[row, 1] >> 32
-            if not _states(row, 0, 6, kind, step, own, said, states, defined, defined_kinds, defaults):
-                problem = np.int64(BEFORE_FIRST)
-        led = filled
-        for note in range(paper[LEDS]):
-            # One chain may run in a circle, or two into one.
-            known = paper[LED + note] == 0
-            for before in range(led, filled):
-                known = known or out[before] == paper[LED + note]
-            if not known:
-                out[filled] = paper[LED + note]
-                filled += 1
-        codes[at, 2] = codes[at, 3] = NONE
-        lags[at, 0] = lags[at, 1] = 0
-        again[at] = False
-        if problem != 0:
-            handling: Any = 0 if protective[step, NETWORK] == BIT_FALSE else PRIVATE_ONLY
-            handling |= MAY_STORE if protective[step, STORAGE] == BIT_TRUE else 0
-            handling |= MAY_CACHE if protective[step, CACHING] == BIT_TRUE else 0
-            handling |= MAY_TRAIN if protective[step, TRAINING] == BIT_TRUE else 0
-            handling |= MAY_LEAVE if protective[step, PASSTHROUGH] == BIT_TRUE else 0
-            verdicts[at], reasons[at], handlings[at] = INDETERMINATE, problem, handling
-            codes[at, 0], codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], 0)
-            counts[at], looks[at] = filled - led, looked
-            continue
-        # The model's states.
-        asked = model != NULL_ID
-        hosting = np.int64(NULL)
-        if asked:
-            row = np.int64(-1)
-            if model >= 0:
-                place = np.int64(subjects[model, LATER])
-                if place >= 0:
-                    looked = True
-                if later and place >= 0:
-                    row = _row_at(model_at, later_state_starts[place], later_state_counts[place], instant)
-                else:
-                    row = _row_at(model_at, subjects[model, STATE_START], subjects[model, STATE_COUNT], instant)
-            if row >= 0:
-                for setting in range(4):
-                    own[setting], said[setting] = model_values[row, setting], model_positions[row, setting]
-            _states(row, 6, 10, MODEL, step, own, said, states, defined, defined_kinds, defaults)
-            hosting = states[VALUE + HOSTING]
-        for setting in range(10 if asked else 6):
-            # Written over by the next one, if it is none.
-            out[filled] = states[EXPLICIT + setting]
-            filled += 1 if states[EXPLICIT + setting] > 0 else 0
-        counts[at], looks[at] = filled - led, looked
-        # `check._handling`.
-        allowed = states[VALUE + PASSTHROUGH] == BIT_TRUE
-        handling = MAY_STORE * np.int64(states[VALUE + STORAGE] == BIT_TRUE)
-        handling |= MAY_CACHE * np.int64(states[VALUE + CACHING] == BIT_TRUE)
-        handling |= MAY_TRAIN * np.int64(states[VALUE + TRAINING] == BIT_TRUE)
-        handling |= MAY_LEAVE * np.int64(allowed & ((not asked) | (hosting == PASSED_THROUGH)))
-        handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
-        codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
-        codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > 0 else NONE
-        if hosting == PASSED_THROUGH:
-            handling |= BY_PROVIDER
-            codes[at, 2] = max(states[VALUE + PROVIDER], NONE)
-            codes[at, 3] = max(states[VALUE + POLICY_URL], NONE)
-        handlings[at] = handling
-        # `check.judge`.
-        was_observed = deeds[at] & WAS_OBSERVED != 0
-        reason = _reasons(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members)
-        unknown = asked & (hosting == NULL)
-        if receivers[at] != NULL_ID and allowed:
-            unknown = unknown or not asked or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
-        verdicts[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
-        reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
-        if not was_observed or reason == 0 or enforced[at] < 0:
-            continue
-        # What was taken back is as new as its retraction (`check._late`).
-        newest_led = np.int64(0)
-        for note in range(paper[LEDS] + 10):
-            leading = note < paper[LEDS]
-            which = note - paper[LEDS]
-            whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
-            if whose < 0 or subjects[whose, SAID_OF] < 0:
-                continue
-            if leading:
-                which = ATTACHED if subjects[whose, KIND] == ACCOUNT else OWNER
-            retraction = _taken_back(
-                whose,
-                which,
-                enforced[at],
-                instant,
-                known_by[at],
-                subjects,
-                said_start,
-                said_count,
-                said_position,
-                said_recorded,
-                said_setting,
-                said_from,
-                said_until,
-                said_retracts,
-            )
-            if leading:
-                paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
-            elif asked or which < HOSTING:
-                states[NEWEST + which] = max(states[NEWEST + which], retraction)
-        for note in range(paper[LEDS]):
-            newest_led = max(newest_led, paper[LED_NEWEST + note])
-        found = _breaches(asked, deeds[at], receivers[at], regions[at], states, set_offsets, members, breaches)
-        reason = np.int64(UNKNOWN_MODEL if unknown else 0)
-        for breach in range(0, found, 2):
-            newest = max(newest_led, breaches[breach + 1])
-            if newest <= enforced[at]:
-                reason |= breaches[breach]
-                continue
-            reason |= LAG
-            lag = max(np.int64(0), instant - since[newest])
-            if lag > lags[at, 0] or (lag == lags[at, 0] and newest > lags[at, 1]):
-                lags[at, 0], lags[at, 1] = lag, newest
-        reasons[at] = reason
+            defined, other = _policy(index, c, later, code, kind, instant, step, paper, ready, at % BLOCK)
+            problem = np.int64(0 if defined else BEFORE_FIRST)
+            looked = looked or other
+        filled = _put_led(paper, filled, said.positions)
+        if problem == 0:
+            asked = model != NULL_ID
+            if asked:
+                other = _of_model(index, c, later, model, instant, step, paper)
+                looked = looked or other
+            for setting in range(10 if asked else 6):
+                # Written over by the next one, if it is none.
+                said.positions[filled] = states[EXPLICIT + setting]
+                filled += 1 if states[EXPLICIT + setting] > 0 else 0
+            _put_handling(code, kind, asked, states, at, said)
+            _put_verdict(index, code, model, done, instant, at, paper, said)
+        else:
+            _put_protective(c, step, problem, at, said)
+        said.counts[at], said.looked[at] = filled - first, looked
 
 
 def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
     """What is answered to each row on one axis. `steps`: of `c`."""
     said = answers.blank(len(done.at))
-    _decide(
-        done.at,
-        steps,
-        later,
-        *ids,
-        *done[1:],
+    index = _Index(
         t.packed,
+        t.link_rows,
+        t.policy_rows,
         t.later_link_start,
         t.later_link_count,
-        t.link_rows,
         t.later_state_start,
         t.later_state_count,
-        t.policy_rows,
         t.model_at,
         t.model_values,
         t.model_positions,
-        c.position,
-        c.kinds,
-        c.default,
-        c.protective,
         t.set_offsets,
         t.set_members,
         t.said_start,
@@ -772,8 +691,7 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.said_until,
         t.said_retracts,
         t.since,
-        *said,
-        np.empty(PAPER + STATES + 50, np.int64),
-        np.empty((READY, BLOCK), np.int64),
     )
+    paper, ready = np.empty(BREACHES + 20, np.int64), np.empty((READY, BLOCK), np.int64)
+    _decide(index, c, steps, later, ids, done, said, paper, ready)
     return said

@@ -14,7 +14,7 @@ import numpy as np
 
 from ledger.subjects import is_id as is_an_id
 from ledger.times import BEGINNING, END
-from projections.audit.kernel.compiled import compiled
+from projections.audit.kernel.compiled import compiled, part
 
 NOT_READ: Final = -1
 
@@ -67,7 +67,7 @@ BEHIND_TEXTS: Final = 16
 """Bytes of room behind what is gathered."""
 
 
-@compiled
+@part
 def is_id(data: Any, start: int, length: int) -> bool:
     if length < 1 or length > 256:
         return False
@@ -77,7 +77,7 @@ def is_id(data: Any, start: int, length: int) -> bool:
     return True
 
 
-@compiled
+@part
 def characters(data: Any, start: int, length: int) -> int:
     """Of valid UTF-8."""
     count = 0
@@ -87,7 +87,7 @@ def characters(data: Any, start: int, length: int) -> int:
     return count
 
 
-@compiled
+@part
 def is_utf8(data: Any, start: int, end: int) -> bool:
     at = start
     while at < end:
@@ -116,7 +116,7 @@ def is_utf8(data: Any, start: int, end: int) -> bool:
     return True
 
 
-@compiled
+@part
 def digits(data: Any, start: int, count: int) -> int:
     """The number that so many digits stand for, or NOT_READ."""
     number = 0
@@ -128,7 +128,7 @@ def digits(data: Any, start: int, count: int) -> int:
     return number
 
 
-@compiled
+@part
 def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
     """Whether it is a time: 0 no; 1 with an offset; 2 without one. `values[AT, row]`: µs, for 2 as if in UTC."""
     if length < 19 or length > 36:
@@ -206,7 +206,7 @@ _LENGTHS: Final = 3
 _DEPTH_MAX: Final = 16
 
 
-@compiled
+@part
 def _space(data: Any, at: int) -> int:
     # Mostly there is none, and one look tells.
     while data[at] <= 32:
@@ -216,7 +216,7 @@ def _space(data: Any, at: int) -> int:
     return at
 
 
-@compiled
+@part
 def _strange(words: Any, at: int) -> int:
     """Where, from `at` on, the first byte is that does not stand for itself in a JSON text: a control character, a
     quote or a backslash. Eight at a time: subtracting borrows from a byte's highest bit just where it is too small."""
@@ -232,7 +232,7 @@ def _strange(words: Any, at: int) -> int:
         at += 8
 
 
-@compiled
+@part
 def _closing(data: Any, words: Any, at: int, plain: bool) -> int:
     """Where the text that begins at `at`, behind its quote, ends. `plain`: no escape is taken."""
     while True:
@@ -249,7 +249,7 @@ def _closing(data: Any, words: Any, at: int, plain: bool) -> int:
         at += 2
 
 
-@compiled
+@part
 def _number(data: Any, at: int) -> int:
     """The end of a JSON number without an exponent."""
     begun = at
@@ -274,7 +274,7 @@ def _number(data: Any, at: int) -> int:
     return at
 
 
-@compiled
+@part
 def _literal(data: Any, at: int) -> int:
     """The end of true, false or null."""
     if data[at] == 116 and data[at + 1] == 114 and data[at + 2] == 117 and data[at + 3] == 101:
@@ -286,7 +286,7 @@ def _literal(data: Any, at: int) -> int:
     return NOT_READ
 
 
-@compiled
+@part
 def _edge(edges: Any, names: Any, data: Any, words: Any, node: int, start: int, guess: int) -> int:
     """The edge from `node` whose name begins at `start`, and ends with a quote, or -1. Members mostly come in the same
     order: `guess` first. No name is empty, or needs an escape."""
@@ -311,7 +311,7 @@ def _edge(edges: Any, names: Any, data: Any, words: Any, node: int, start: int, 
     return -1
 
 
-@compiled
+@part
 def _json_field(
     field: int, spec: Any, local: Any, data: Any, words: Any, at: int, row: int, spans: Any, values: Any, marks: Any
 ) -> int:
@@ -365,7 +365,7 @@ def _json_field(
     return _literal(data, at)
 
 
-@compiled
+@part
 def _text_field(field: int, spec: Any, data: Any, start: int, length: int, row: int, spans: Any) -> bool:
     if spec[field, IS_ID]:
         if not is_id(data, start, length):
@@ -391,14 +391,14 @@ def _text_field(field: int, spec: Any, data: Any, start: int, length: int, row: 
     return True
 
 
-@compiled
+@part
 def _time_field(local: Any, data: Any, start: int, length: int, row: int, values: Any, marks: Any) -> bool:
     kind = instant(data, start, length, values, row)
     marks[AT_KIND, row] = kind
     return kind == 1 or (kind == 2 and local)
 
 
-@compiled
+@part
 def _json_line(
     edges: Any,
     names: Any,
@@ -524,7 +524,7 @@ def _json_line(
                 return at if data[at] == 10 else NOT_READ
 
 
-@compiled
+@part
 def _csv_field(
     field: int, spec: Any, local: Any, data: Any, start: int, length: int, row: int, spans: Any, values: Any, marks: Any
 ) -> bool:
@@ -554,7 +554,7 @@ def _csv_field(
     return flag >= 0
 
 
-@compiled
+@part
 def _csv_line(
     fields: Any, spec: Any, local: Any, data: Any, at: int, row: int, spans: Any, values: Any, marks: Any
 ) -> int:
@@ -649,7 +649,7 @@ def scan(
     return row
 
 
-@compiled
+@part
 def _is_whole(rules: Any, data: Any, begun: int, end: int, row: int, spans: Any, marks: Any) -> bool:
     if rules[AT_NEEDED] and marks[AT_KIND, row] == 0:
         return False
