@@ -31,8 +31,8 @@ Decider = Callable[[pa.RecordBatch], Decided]
 AHEAD: Final = 2
 """Parts that are read before they are wanted."""
 DECIDED_AHEAD: Final = 2
-"""And decided: rows are written in groups of two or three parts, and meanwhile so many are decided. With one an audit of
-JSON Lines takes a tenth longer."""
+"""And decided: rows are written in groups of two or three parts, and meanwhile so many are decided. With one ahead an
+audit of JSON Lines takes a tenth longer."""
 _PATIENCE: Final = 0.1
 
 
