@@ -133,8 +133,8 @@ class Counting:
         found = _Counts.none()
         for counts in self._counted():
             summary.subject_count += len(counts)
-            found = found.and_others(counts.heaviest())
-        summary.subjects = found.heaviest()
+            found = found.and_others(counts.heaviest()).heaviest()
+        summary.subjects = found
 
     def _counted(self) -> Iterator[_Counts]:
         if self._coded is not None:

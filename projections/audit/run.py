@@ -144,7 +144,11 @@ class Ahead(Generic[Item]):
             if item is None:
                 return
             if isinstance(item, BaseException):
-                raise item
+                try:
+                    raise item
+                finally:
+                    # It knows this frame, which must not know it.
+                    del item
             yield item[0]
 
     def close(self) -> None:

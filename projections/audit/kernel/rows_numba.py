@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ledger import times
 from projections.audit import columns
 from projections.audit.index import layout
 from projections.audit.index.layout import Int32s, Int64s, UInt8s, UInt32s
@@ -34,6 +35,7 @@ MAY_STORE, MAY_CACHE, MAY_TRAIN, MAY_LEAVE, PRIVATE_ONLY, BY_PROVIDER = 1, 2, 4,
 NOBODY, THE_ORG, THE_ACCOUNT, NONE, NO_CODE, NULL_ID = -1, -2, -3, -1, -2, -1
 HAS_STORED, HAS_CACHED, HAS_TRAINED, IN_PUBLIC, WAS_OBSERVED = 1, 2, 4, 8, 16
 LINKS_MAX = 8
+BEGINNING, END = -62135596800000000, 253402300800000000
 
 _SAME: Final = (
     (layout.ACCOUNT, layout.ORG, layout.PROJECT, layout.KEY, layout.MODEL) == (ACCOUNT, ORG, PROJECT, KEY, MODEL),
@@ -60,6 +62,7 @@ _SAME: Final = (
     (rows.HAS_STORED, rows.HAS_CACHED, rows.HAS_TRAINED, rows.IN_PUBLIC, rows.WAS_OBSERVED)
     == (HAS_STORED, HAS_CACHED, HAS_TRAINED, IN_PUBLIC, WAS_OBSERVED),
     CHAIN_MAX == LINKS_MAX,
+    (times.BEGINNING, times.END) == (BEGINNING, END),
 )
 assert all(_SAME)
 
@@ -111,6 +114,7 @@ class _Index(NamedTuple):
     said_from: Int64s
     said_until: Int64s
     said_retracts: UInt32s
+    said_taken_by: Int64s
     since: Int64s
 
 
@@ -451,18 +455,21 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
     news = until
     while news > first and index.said_position[news - 1] > enforced:
         news -= 1
-    for at in range(news - 1, first - 1, -1):
-        if index.said_setting[at] != setting or index.said_retracts[at] != 0:
+    # `fold`, but only of the step in which `instant` lies: whose it is, and since when.
+    decided, since = np.int64(-1), np.int64(BEGINNING)
+    for at in range(first, news):
+        if index.said_setting[at] != setting or index.said_retracts[at] != 0 or index.said_from[at] > instant:
             continue
-        if not index.said_from[at] <= instant < index.said_until[at]:
+        if 0 < index.said_taken_by[at] < news:
             continue
-        by = at + 1
-        while by < until and index.said_retracts[by] != index.said_position[at]:
-            by += 1
-        if by >= news:
-            # It decided; everything under it did not.
-            return np.int64(index.said_position[by]) if by < until else np.int64(0)
-    return np.int64(0)
+        if index.said_until[at] <= instant:
+            since = max(since, index.said_until[at])
+        elif index.said_until[at] < END or index.said_from[at] >= since:
+            # One without an end holds until the next step: this one, if it begins in it.
+            decided, since = np.int64(at), index.said_from[at]
+    if decided < 0 or not news <= index.said_taken_by[decided] < until:
+        return np.int64(0)
+    return np.int64(index.said_position[index.said_taken_by[decided]])
 
 
 @part
@@ -690,6 +697,7 @@ def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, don
         t.said_from,
         t.said_until,
         t.said_retracts,
+        t.said_taken_by,
         t.since,
     )
     paper, ready = np.empty(BREACHES + 20, np.int64), np.empty((READY, BLOCK), np.int64)

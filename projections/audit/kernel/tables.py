@@ -18,11 +18,13 @@ from projections.audit.index.layout import (
     Int32s,
     Int64s,
     PolicyIndex,
+    Said,
     Subjects,
     UInt8s,
     UInt32s,
     UInt64s,
 )
+from projections.audit.kernel.compiled import compiled
 
 _WORDS_FROM: Final = 16
 Bools = NDArray[np.bool_]
@@ -93,6 +95,8 @@ class Tables(NamedTuple):
     since: Int64s
     packed: Int32s
     """[subjects, 8]: the columns of PACKED side by side, for Numba: all of one subject in one line of the cache."""
+    said_taken_by: Int64s
+    """See `taken_by`. For Numba, too."""
 
 
 PACKED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
@@ -109,7 +113,7 @@ def catalog(steps: CatalogSteps, other: CatalogSteps) -> Catalog:
 
 
 def tables(index: PolicyIndex, *, packed: bool) -> Tables:
-    """`packed`: False leaves that column without rows."""
+    """`packed`: whether there is what only Numba needs; else those columns have no rows."""
     slices, links, policies, models, texts, said = (
         index.slices,
         index.links,
@@ -156,6 +160,7 @@ def tables(index: PolicyIndex, *, packed: bool) -> Tables:
         said.retracts,
         index.since,
         _packed(index, len(index.subjects) if packed else 0),
+        taken_by(said) if packed else np.zeros(0, np.int64),
     )
     return Tables._make(map(_shown, columns))
 
@@ -175,6 +180,30 @@ def _packed(index: PolicyIndex, rows: int) -> Int32s:
         column = index.subjects.kinds if name == "kinds" else getattr(index.slices, name)
         together[:, place] = column[:rows].astype(np.int32)
     return together
+
+
+def taken_by(said: Said) -> Int64s:
+    """By row, the row of what takes the change back, or 0."""
+    by = np.zeros(len(said.position), np.int64)
+    _pair(sealed(said.start), sealed(said.count), sealed(said.position), sealed(said.retracts), by)
+    return by
+
+
+@compiled
+def _pair(starts: Any, counts: Any, positions: Any, retracts: Any, taken_by: Any) -> None:
+    for place in range(len(starts)):
+        first = np.int64(starts[place])
+        for by in range(first, first + np.int64(counts[place])):
+            if retracts[by] != 0:
+                low, high = first, np.int64(by)
+                while low < high:
+                    middle = (low + high) >> 1
+                    if positions[middle] < retracts[by]:
+                        low = middle + 1
+                    else:
+                        high = middle
+                if low < by and positions[low] == retracts[by]:
+                    taken_by[low] = by
 
 
 def all_sealed(columns: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:

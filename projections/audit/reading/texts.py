@@ -163,8 +163,9 @@ class _Reader:
             return self.strictly(block)
         enough = len(block.data) >= block.size + BEHIND
         data, words = in_words(np.frombuffer(block.data if enough else block.data + bytes(BEHIND), np.uint8))
-        if self._room.line_ends.shape[0] < block.lines:
-            self._room = Taken.room(block.lines + block.lines // _MORE)
+        if len(self._room.line_ends) <= block.lines:
+            # Always wider than the block: a view of all of it would be of another type for Numba.
+            self._room = Taken.room(block.lines + block.lines // _MORE + 1)
         taken = self._room.blank(block.lines)
         self._rules[scanning.IS_ASCII] = _is_ascii(data[: block.size])
         scanning.scan(

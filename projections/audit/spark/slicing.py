@@ -192,7 +192,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
         ),
         links=Links.of(
             index.links.at[link_rows],
-            np.where(targets >= 0, code_of[targets], targets).astype(np.int32),
+            np.where(targets >= 0, code_of[np.maximum(targets, 0)], targets).astype(np.int32),
             index.links.position[link_rows],
         ),
         policies=_taken(index.policies, policy_rows),
@@ -245,7 +245,9 @@ def _recoded(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
     for values in (steps.default, steps.protective):
         new = values.copy()
         links = new[:, OWNER_CODE:]
-        new[:, OWNER_CODE:] = np.where((links >= 0) & (steps.position[:, OWNER_CODE:] > 0), code_of[links], links)
+        new[:, OWNER_CODE:] = np.where(
+            (links >= 0) & (steps.position[:, OWNER_CODE:] > 0), code_of[np.maximum(links, 0)], links
+        )
         columns.append(new)
     return CatalogSteps(steps.at, steps.position, steps.kinds, *columns)
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
 from projections.audit.fields import FIELDS, Shape
+from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.lines import LINE_BYTES_MAX
+from projections.audit.reading import scanning
 from tests.audit.io.reading import NOON, at_once, by_row
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -193,6 +195,18 @@ def test_a_quoted_cell_may_run_over_the_end_of_a_block() -> None:
     body = ("request_id,at,org_id\n" + "\n".join(rows)).encode()
     for block_bytes in (700, 1000, 4096):
         assert at_once(body, Shape(), block_bytes) == by_row(body, Shape())
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="needs Numba")
+def test_however_many_lines_a_block_has_nothing_is_compiled_twice() -> None:
+    line = b'{"at":"' + NOON.encode() + b'","org_id":"a"}\n'
+    for lines in (1, 2, 7, 8, 9, 300, 304):
+        assert len(at_once(lines * line, Shape())[0]) == lines
+    rest = 5 * line + 300 * (b" " * 9 + line)
+    for block_bytes in (len(line), 3 * len(line), 100 * len(line)):
+        assert len(at_once(rest, Shape(), block_bytes)[0]) == 305
+    compiled: list[Any] = [scanning.scan, scanning.gather]
+    assert [len(function.signatures) for function in compiled] == [1, 1]
 
 
 def test_rows_that_run_on_cost_no_more_where_there_are_many() -> None:

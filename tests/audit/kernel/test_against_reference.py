@@ -18,7 +18,7 @@ from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 from tests.query.test_against_reference import grown as grown_at_random
-from tests.support.asking import NOON, Bench, changed, defined
+from tests.support.asking import NOON, Bench, changed, defined, retracted
 from tests.support.reference import Json
 
 ENGINES: tuple[Engine, ...] = ("numba", "numpy")
@@ -55,6 +55,17 @@ def test_at_every_boundary_of_any_ledger_each_engine_says_what_check_says(
 def bench() -> Iterator[Bench]:
     with grown([]) as made:
         yield made
+
+
+def test_a_change_that_was_cut_short_by_a_later_one_did_not_decide(bench: Bench) -> None:
+    """An open change holds until the next step only, so that an older one that begins later goes on deciding."""
+    (first,) = bench.submit(NOON, changed("org:acme", "storage.inputs_outputs", True, NOON - 5))
+    bench.submit(NOON + 1, changed("org:acme", "storage.inputs_outputs", False, NOON - 6))
+    enforced = bench.ledger.head().position
+    bench.submit(NOON + 50, retracted(first.event_id))
+    row = {"org_id": "acme", "stored": True, "enforced_position": enforced}
+    told = assert_alike(bench, batch_of([row | {"at": NOON + at} for at in (-7, -6, -5, -4, 20)]), None)
+    assert told.column("reasons").to_pylist()[-1] == ["enforcement_lag"]
 
 
 def _drawn(chance: Random, positions: int) -> Json:

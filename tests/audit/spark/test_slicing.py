@@ -10,6 +10,7 @@ from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.spark.slicing import Cutting, numbers_of, packed, shared_of, size_of, unpacked
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.support.asking import NOON, changed
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -30,6 +31,16 @@ def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
             part = unpacked(packed(cutting.slice(number)), shared)
             found = Kernel(part, "numpy").decide(batch.take(mine))
             assert found.to_pylist() == expected.take(mine).to_pylist()
+
+
+def test_an_index_of_one_subject_is_cut_as_any_other_is() -> None:
+    with grown([]) as bench:
+        bench.submit(NOON, changed("org:acme", "caching.temporary", True))
+        index = compile_by_fold(bench.ledger)
+        batch = batch_of([{"at": NOON + at, "org_id": "acme", "cached": True} for at in (-1, 0, 1)])
+        assert len(index.subjects) == 1
+        part = unpacked(packed(Cutting(index, 1).slice(0)), shared_of(index))
+        assert Kernel(part, "numpy").decide(batch).equals(Kernel(index, "numpy").decide(batch))
 
 
 @pytest.mark.parametrize("count", [2, 7])
