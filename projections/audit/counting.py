@@ -131,16 +131,18 @@ class Counting:
         summary.verdicts.update(_named(VERDICT_NAMES, self._verdicts))
         summary.reasons.update(_named(REASON_NAMES, self._reasons))
         found = _Counts.none()
-        for counts in self._counted():
-            summary.subject_count += len(counts)
-            found = found.and_others(counts.heaviest()).heaviest()
+        for counts, number in self._counted():
+            summary.subject_count += number
+            found = found.and_others(counts).heaviest()
         summary.subjects = found
 
-    def _counted(self) -> Iterator[_Counts]:
+    def _counted(self) -> Iterator[tuple[_Counts, int]]:
+        """(those that may be among the heaviest, how many there are)"""
         if self._coded is not None:
             yield _Counts.by_code(self._coded.reshape(-1, len(VERDICT_NAMES)), self._references)
-        for counts in self._ranges():
-            yield _Counts.by_name(counts)
+        for table in self._ranges():
+            counts = _Counts.by_name(table)
+            yield counts.heaviest(), len(counts)
 
     def _ranges(self) -> Iterator[pa.Table]:
         if not self._waiting and not self._files:
@@ -183,10 +185,13 @@ class _Counts(Sequence[SubjectCount]):
         return cls(pa.array([], pa.large_string()), np.zeros((0, len(VERDICT_NAMES)), np.int64))
 
     @classmethod
-    def by_code(cls, counts: Any, references: pa.Array) -> _Counts:
-        """`references`: by code; whose rows are all 0 is left out."""
-        seen = np.flatnonzero(_sum(counts, range(len(VERDICT_NAMES))))
-        return cls(references.take(pa.array(seen)), counts[seen])
+    def by_code(cls, counts: Any, references: pa.Array) -> tuple[_Counts, int]:
+        """(those that may be among the heaviest, how many are counted). `references`: by code."""
+        against, total = _sum(counts, _AGAINST), _sum(counts, range(len(VERDICT_NAMES)))
+        rows = _foremost(against, total, SUBJECTS_LISTED)
+        # Names of these only, which are few.
+        rows = rows[total[rows] > 0]
+        return cls(references.take(pa.array(rows)), counts[rows]), int(np.count_nonzero(total))
 
     @classmethod
     def by_name(cls, table: pa.Table) -> _Counts:

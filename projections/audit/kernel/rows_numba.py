@@ -114,7 +114,7 @@ class _Index(NamedTuple):
     said_from: Int64s
     said_until: Int64s
     said_retracts: UInt32s
-    said_taken_by: Int64s
+    said_taken_by: Int32s
     since: Int64s
 
 

@@ -95,7 +95,7 @@ class Tables(NamedTuple):
     since: Int64s
     packed: Int32s
     """[subjects, 8]: the columns of PACKED side by side, for Numba: all of one subject in one line of the cache."""
-    said_taken_by: Int64s
+    said_taken_by: Int32s
     """See `taken_by`. For Numba, too."""
 
 
@@ -160,7 +160,7 @@ def tables(index: PolicyIndex, *, packed: bool) -> Tables:
         said.retracts,
         index.since,
         _packed(index, len(index.subjects) if packed else 0),
-        taken_by(said) if packed else np.zeros(0, np.int64),
+        taken_by(said) if packed else np.zeros(0, np.int32),
     )
     return Tables._make(map(_shown, columns))
 
@@ -182,9 +182,9 @@ def _packed(index: PolicyIndex, rows: int) -> Int32s:
     return together
 
 
-def taken_by(said: Said) -> Int64s:
+def taken_by(said: Said) -> Int32s:
     """By row, the row of what takes the change back, or 0."""
-    by = np.zeros(len(said.position), np.int64)
+    by = np.zeros(len(said.position), np.int32)
     _pair(sealed(said.start), sealed(said.count), sealed(said.position), sealed(said.retracts), by)
     return by
 
