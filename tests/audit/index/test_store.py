@@ -158,24 +158,6 @@ def test_many_events_are_not_taken_in_one_by_one(ledger: Ledger, monkeypatch: py
     assert generation(ledger) != before
 
 
-def test_what_reading_the_news_raises_is_raised_unless_the_index_cannot_be_used(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unavailable(*_of: Any) -> Any:
-        raise LedgerUnavailable("the ledger went away")
-
-    open_index(ledger)
-    made = generation(ledger)
-    submit(ledger, change("org:o1", True))
-    monkeypatch.setattr(store, "read_news", unavailable)
-    with pytest.raises(LedgerUnavailable, match="went away"):
-        open_index(ledger)
-    assert generation(ledger) == made
-    damaged(folders(ledger)[0] / "in-force" / made / "policies.rows")
-    assert canonical(open_index(ledger)) == canonical(compile_by_fold(ledger, IN_FORCE))
-    assert generation(ledger) != made
-
-
 def test_rows_that_extensions_left_behind_are_let_go_before_they_are_too_many(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
