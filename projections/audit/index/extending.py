@@ -37,29 +37,13 @@ class Extension:
     catalogs: tuple[CatalogSteps, CatalogSteps]
 
 
-@dataclass(frozen=True)
-class News:
-    """The events behind `since`, up to `pin`, and all that was ever said until then of whom they are about."""
-
-    since: Pin
-    pin: Pin
-    events: Columns
-    histories: Columns
-
-
-def read_news(ledger: Ledger, since: Pin, pin: Pin) -> News:
-    """Raises `LedgerCorrupt`, `LedgerUnavailable`."""
+def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
+    """`index`: mapped for writing privately; its slots are written to. Raises `NoRoom`, `LedgerCorrupt`."""
     parser = Parser(ledger.origin, compiled=worth_compiling(pin.position))
-    news = parser.parse(ledger.recorder.leaves(since.position, pin.position))
-    if not np.array_equal(news.position, np.arange(since.position + 1, pin.position + 1)):
-        raise LedgerCorrupt(f"the events behind position {since.position} do not say that they belong there")
-    return News(since, pin, news, _histories(ledger, parser, news, pin))
-
-
-def extension(ledger: Ledger, index: PolicyIndex, news: News) -> Extension:
-    """`index`: at `news.since`, mapped for writing privately; its slots are written to. Raises `NoRoom`,
-    `LedgerCorrupt`."""
-    pin, columns = news.pin, news.histories
+    news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
+    if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
+        raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
+    columns = _histories(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
     names = columns.names
     codes_of_names = np.array([codes.subject(reference) for reference in _texts(names)], np.int32)
@@ -120,7 +104,7 @@ def extension(ledger: Ledger, index: PolicyIndex, news: News) -> Extension:
         "said.effective_from": said.effective_from,
         "said.effective_until": said.effective_until,
         "said.retracts": said.retracts,
-        "since": since_of(news.events),
+        "since": since_of(news),
     }
     return Extension(pin, more, catalogs)
 

@@ -16,7 +16,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
@@ -25,7 +24,7 @@ from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.audit.index import files
 from projections.audit.index.compile import Progress, compile_index
-from projections.audit.index.extending import News, NoRoom, extension, read_news
+from projections.audit.index.extending import NoRoom, extension
 from projections.audit.index.files import NotUsable, Stored
 from projections.audit.index.layout import PolicyIndex
 from projections.audit.index.pinning import pin_of
@@ -96,14 +95,8 @@ class _Opening:
         self._progress = progress
         self._tell = tell
         self._verified: Stored | None = None
-        self._reader = ThreadPoolExecutor(1, "reading what is new")
-        self._reading: tuple[Pin, Future[News]] | None = None
 
     def open(self) -> PolicyIndex:
-        with self._reader:
-            return self._tried()
-
-    def _tried(self) -> PolicyIndex:
         for _attempt in range(_ATTEMPTS):
             try:
                 return self._opened()
@@ -155,7 +148,6 @@ class _Opening:
                 if stored.known_at != self._known_at or not self._of_this_ledger(stored.pin):
                     raise NotUsable("it is of another ledger")
                 if self._verified is None or stored.body != self._verified.body:
-                    self._read_ahead(stored)
                     stored.verify()
             except NotUsable as reason:
                 # A generation may have gone between its manifest and its files: then there is another manifest.
@@ -174,29 +166,16 @@ class _Opening:
         entry = self._ledger.recorder.entry(pin.position)
         return entry is not None and entry.leaf_hash.hex() == pin.leaf_hash
 
-    def _is_worth_extending(self, stored: Stored) -> bool:
-        news = self._pin.position - stored.pin.position
-        patched = stored.rows("patches.subjects")
-        return 0 < news <= max(_FEW_EVENTS, stored.pin.position // _SHARE) and patched <= max(
-            10 * _FEW_EVENTS, stored.rows("subjects.kinds") // 4
-        )
-
-    def _read_ahead(self, stored: Stored) -> None:
-        """The ledger is read while the index is verified: each waits for something else."""
-        if self._is_worth_extending(stored):
-            self._reading = stored.pin, self._reader.submit(read_news, self._ledger, stored.pin, self._pin)
-
-    def _news(self, since: Pin) -> News:
-        if self._reading is not None and self._reading[0] == since:
-            return self._reading[1].result()
-        return read_news(self._ledger, since, self._pin)
-
     def _extended(self, stored: Stored) -> PolicyIndex | None:
         """None: it is better made anew."""
-        if not self._is_worth_extending(stored):
+        news = self._pin.position - stored.pin.position
+        patched = stored.rows("patches.subjects")
+        if news > max(_FEW_EVENTS, stored.pin.position // _SHARE):
+            return None
+        if patched > max(10 * _FEW_EVENTS, stored.rows("subjects.kinds") // 4):
             return None
         try:
-            found = extension(self._ledger, stored.index(), self._news(stored.pin))
+            found = extension(self._ledger, stored.index(), self._pin)
         except (NoRoom, NotUsable):
             return None
         return files.append(stored, found.more, found.pin, found.catalogs).index()
