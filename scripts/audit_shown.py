@@ -57,7 +57,9 @@ def _show_tables(summary: Summary) -> None:
     who: Columns = {"governed by": lambda one: one.subject or "(nobody that can be told)"}
     print_table({**who, **of}, summary.subjects[:SUBJECTS_SHOWN])
     if summary.subject_count > SUBJECTS_SHOWN:
-        print_line(f"and {summary.subject_count - SUBJECTS_SHOWN:,} more; --format json names them")
+        listed = len(summary.subjects)
+        named = "them" if listed == summary.subject_count else f"the first {listed:,} of all"
+        print_line(f"and {summary.subject_count - SUBJECTS_SHOWN:,} more; --format json names {named}")
     if summary.hindsight:
         print_line()
         print_line(f"{summary.hindsight:,} of these would be decided otherwise with what was recorded later.")
