@@ -2,7 +2,8 @@
 
 Where the package's folder cannot be written, Numba keeps them in the user's cache folder (`NUMBA_CACHE_DIR` says
 another); where there is none either, every process compiles for itself. What is kept is thrown away when the file of
-the function itself changes, and only then: so a compiled function uses nothing of another file but what it is given.
+the function itself changes, and only then: so a compiled function uses nothing of another file but what it is given,
+and of tuples that it is given its file says which fields they have.
 """
 
 from __future__ import annotations

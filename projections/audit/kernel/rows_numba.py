@@ -6,14 +6,15 @@ at no other when it asks whether what it keeps is stale. Proved by tests/audit/k
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from collections import namedtuple
+from typing import Any, Final
 
 import numpy as np
 
 from ledger import times
 from projections.audit import columns
 from projections.audit.index import layout
-from projections.audit.index.layout import Int32s, Int64s, UInt8s, UInt32s
+from projections.audit.index.layout import Int64s
 from projections.audit.kernel import answers, rows, tables
 from projections.audit.kernel.answers import Answers
 from projections.audit.kernel.compiled import compiled, part
@@ -63,6 +64,12 @@ _SAME: Final = (
     == (HAS_STORED, HAS_CACHED, HAS_TRAINED, IN_PUBLIC, WAS_OBSERVED),
     CHAIN_MAX == LINKS_MAX,
     (times.BEGINNING, times.END) == (BEGINNING, END),
+    # What is compiled knows fields by their places.
+    Ids._fields == ("key", "account", "org", "project", "model"),
+    Observed._fields == ("at", "deeds", "forwarded_to", "region", "enforced", "known"),
+    Catalog._fields == ("at", "position", "kinds", "default", "protective", "agrees"),
+    Answers._fields[:5] == ("verdict", "reasons", "codes", "handling", "looked"),
+    Answers._fields[5:] == ("lags", "again", "counts", "positions"),
 )
 assert all(_SAME)
 
@@ -90,32 +97,14 @@ LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = 0, 1, 2
 assert tables.PACKED == ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
 
 
-class _Index(NamedTuple):
-    """Those of `Tables` that are looked at. Columns of rows are not among them: of an array of one row they would be of
-    another type, for which all would be compiled anew."""
-
-    subjects: Int32s
-    links: Int64s
-    policies: Int64s
-    later_link_start: UInt32s
-    later_link_count: UInt32s
-    later_state_start: UInt32s
-    later_state_count: UInt32s
-    model_at: Int64s
-    model_values: Int32s
-    model_positions: UInt32s
-    set_offsets: Int64s
-    set_members: Int32s
-    said_start: UInt32s
-    said_count: UInt32s
-    said_position: UInt32s
-    said_recorded_at: Int64s
-    said_setting: UInt8s
-    said_from: Int64s
-    said_until: Int64s
-    said_retracts: UInt32s
-    said_taken_by: Int32s
-    since: Int64s
+# Those of `Tables` that are looked at. Columns of rows are not among them: of an array of one row they would be of
+# another type, for which all would be compiled anew.
+_Index = namedtuple(
+    "_Index",
+    "packed link_rows policy_rows since later_link_start later_link_count later_state_start later_state_count "
+    "model_at model_values model_positions set_offsets set_members said_start said_count said_position "
+    "said_recorded_at said_setting said_from said_until said_retracts said_taken_by",
+)
 
 
 @part
@@ -178,7 +167,7 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: An
     time, so that they wait for memory together, and what is then looked at is at hand. ready: of each of the first HOPS
     links whose it is and its row; then of whom they lead to the code, the row of the policy, and the one of the later
     axis, if it may be another; -1 where there is no row; room for two columns more."""
-    subjects, codes, starts, counts = index.subjects, ready[GOVERNING], ready[ROOM], ready[ROOM + 1]
+    subjects, codes, starts, counts = index.packed, ready[GOVERNING], ready[ROOM], ready[ROOM + 1]
     for at in range(size):
         key, project, org = ids.key[first + at], ids.project[first + at], ids.org[first + at]
         named = key if key != NULL_ID else project if project != NULL_ID else org
@@ -190,10 +179,10 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: An
             ready[2 * hop, at] = code
             starts[at] = subjects[code, LINK_START] if code >= 0 else 0
             counts[at] = subjects[code, LINK_COUNT] if code >= 0 else 0
-        _rows_of(index.links, starts, counts, instants, first, size, found)
+        _rows_of(index.link_rows, starts, counts, instants, first, size, found)
         for at in range(size):
             if found[at] >= 0:
-                target = _lower(index.links[found[at], 1])
+                target = _lower(index.link_rows[found[at], 1])
                 codes[at] = target if target >= 0 else codes[at]
     places = ready[LATER_POLICY]
     for at in range(size):
@@ -202,17 +191,17 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: An
         starts[at] = subjects[code, STATE_START] if governs else 0
         counts[at] = subjects[code, STATE_COUNT] if governs else 0
         places[at] = subjects[code, LATER] if governs else -1
-    _rows_of(index.policies, starts, counts, instants, first, size, ready[POLICY])
+    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[POLICY])
     for at in range(size):
         place = places[at]
         starts[at] = index.later_state_start[place] if place >= 0 else 0
         counts[at] = index.later_state_count[place] if place >= 0 else 0
-    _rows_of(index.policies, starts, counts, instants, first, size, ready[LATER_POLICY])
+    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[LATER_POLICY])
     touched = np.int64(0)
     for which in (POLICY, LATER_POLICY):
         for at in range(size):
             if ready[which, at] >= 0:
-                touched += index.policies[ready[which, at], 1] ^ index.policies[ready[which, at], 4]
+                touched += index.policy_rows[ready[which, at], 1] ^ index.policy_rows[ready[which, at], 4]
     return touched
 
 
@@ -222,19 +211,19 @@ def _link_row(index: Any, later: Any, code: Any, instant: Any, ready: Any, place
     `ready`: of row `place_of`, what `_fetch` found; less than 0: nothing."""
     if code < 0:
         return np.int64(-1), False
-    place = np.int64(index.subjects[code, LATER])
+    place = np.int64(index.packed[code, LATER])
     if later and place >= 0:
-        return _row_of(index.links, index.later_link_start[place], index.later_link_count[place], instant), False
+        return _row_of(index.link_rows, index.later_link_start[place], index.later_link_count[place], instant), False
     if place_of >= 0 and hop < HOPS and ready[2 * hop, place_of] == code:
         row = ready[2 * hop + 1, place_of]
     else:
-        row = _row_of(index.links, index.subjects[code, LINK_START], index.subjects[code, LINK_COUNT], instant)
+        row = _row_of(index.link_rows, index.packed[code, LINK_START], index.packed[code, LINK_COUNT], instant)
     if place < 0:
         return row, False
-    other = _row_of(index.links, index.later_link_start[place], index.later_link_count[place], instant)
+    other = _row_of(index.link_rows, index.later_link_start[place], index.later_link_count[place], instant)
     if row < 0 or other < 0:
         return row, (row < 0) != (other < 0)
-    return row, _lower(index.links[row, 1]) != _lower(index.links[other, 1])
+    return row, _lower(index.link_rows[row, 1]) != _lower(index.link_rows[other, 1])
 
 
 @part
@@ -275,14 +264,14 @@ def _governing(
         looked = looked or other
         position = np.int64(c.position[step, setting])
         applies = c.kinds[step, setting] >> kind & 1 == 1 and position > 0
-        target = _target(index.links, row, position, applies, np.int64(c.default[step, setting]), code, paper)
+        target = _target(index.link_rows, row, position, applies, np.int64(c.default[step, setting]), code, paper)
         if position == 0:
             return code, kind, np.int64(BEFORE_FIRST), looked
         if target < 0 and kind == ACCOUNT:
             break
         if target < 0 or (vias == LINKS_MAX and kind != ACCOUNT):
             return code, kind, np.int64(UNKNOWN_OWNER), looked
-        code, kind = target, np.int64(index.subjects[target, KIND])
+        code, kind = target, np.int64(index.packed[target, KIND])
     return code, kind, np.int64(0 if kind in (ACCOUNT, ORG) else UNKNOWN_OWNER), looked
 
 
@@ -377,10 +366,10 @@ def _policy(
     """The governing subject's states: (whether all are defined, whether any may be another on the later axis).
     `ready`, `place_of`: see `_link_row`."""
     states, own, said = paper[PAPER : PAPER + STATES], paper[OWN : OWN + 10], paper[SAID : SAID + 10]
-    policies, row, looked = index.policies, np.int64(-1), False
+    policies, row, looked = index.policy_rows, np.int64(-1), False
     if code >= 0:
-        first, count = index.subjects[code, STATE_START], index.subjects[code, STATE_COUNT]
-        place = np.int64(index.subjects[code, LATER])
+        first, count = index.packed[code, STATE_START], index.packed[code, STATE_COUNT]
+        place = np.int64(index.packed[code, LATER])
         later_first = index.later_state_start[place] if place >= 0 else np.uint32(0)
         later_count = index.later_state_count[place] if place >= 0 else np.uint32(0)
         if later and place >= 0:
@@ -412,11 +401,11 @@ def _of_model(index: Any, c: Any, later: Any, model: Any, instant: Any, step: An
     states, own, said = paper[PAPER : PAPER + STATES], paper[OWN : OWN + 10], paper[SAID : SAID + 10]
     row, place = np.int64(-1), np.int64(-1)
     if model >= 0:
-        place = np.int64(index.subjects[model, LATER])
+        place = np.int64(index.packed[model, LATER])
         if later and place >= 0:
             row = _row_at(index.model_at, index.later_state_start[place], index.later_state_count[place], instant)
         else:
-            first, count = index.subjects[model, STATE_START], index.subjects[model, STATE_COUNT]
+            first, count = index.packed[model, STATE_START], index.packed[model, STATE_COUNT]
             row = _row_at(index.model_at, first, count, instant)
     if row >= 0:
         for setting in range(4):
@@ -445,7 +434,7 @@ def _meet(index: Any, one: Any, other: Any) -> Any:
 def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any, known: Any) -> Any:
     """`fold.retraction_of_decided`: the position of what took back since, known by `known`, the change that decided at
     `instant` for whoever knew the ledger up to `enforced`; 0 where it still stands."""
-    place = index.subjects[code, SAID_OF] if code >= 0 else -1
+    place = index.packed[code, SAID_OF] if code >= 0 else -1
     if place < 0:
         return np.int64(0)
     first = np.int64(index.said_start[place])
@@ -595,10 +584,10 @@ def _put_lateness(index: Any, code: Any, model: Any, done: Any, instant: Any, at
         leading = note < paper[LEDS]
         which = note - paper[LEDS]
         whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
-        if whose < 0 or index.subjects[whose, SAID_OF] < 0:
+        if whose < 0 or index.packed[whose, SAID_OF] < 0:
             continue
         if leading:
-            which = ATTACHED if index.subjects[whose, KIND] == ACCOUNT else OWNER
+            which = ATTACHED if index.packed[whose, KIND] == ACCOUNT else OWNER
         retraction = _taken_back(index, whose, which, enforced, instant, done.known[at])
         if leading:
             paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
@@ -676,30 +665,7 @@ def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, sai
 def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
     """What is answered to each row on one axis. `steps`: of `c`."""
     said = answers.blank(len(done.at))
-    index = _Index(
-        t.packed,
-        t.link_rows,
-        t.policy_rows,
-        t.later_link_start,
-        t.later_link_count,
-        t.later_state_start,
-        t.later_state_count,
-        t.model_at,
-        t.model_values,
-        t.model_positions,
-        t.set_offsets,
-        t.set_members,
-        t.said_start,
-        t.said_count,
-        t.said_position,
-        t.said_recorded_at,
-        t.said_setting,
-        t.said_from,
-        t.said_until,
-        t.said_retracts,
-        t.said_taken_by,
-        t.since,
-    )
+    index = _Index._make(getattr(t, name) for name in _Index._fields)
     paper, ready = np.empty(BREACHES + 20, np.int64), np.empty((READY, BLOCK), np.int64)
     _decide(index, c, steps, later, ids, done, said, paper, ready)
     return said

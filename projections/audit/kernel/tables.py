@@ -191,6 +191,7 @@ def taken_by(said: Said) -> Int32s:
 
 @compiled
 def _pair(starts: Any, counts: Any, positions: Any, retracts: Any, taken_by: Any) -> None:
+    """Looks for what each retraction takes back among what its slice says before it."""
     for place in range(len(starts)):
         first = np.int64(starts[place])
         for by in range(first, first + np.int64(counts[place])):

@@ -66,7 +66,7 @@ def indexed(said: list[Assertion], before: int) -> Any:
         np.array(columns["by"], np.uint32),
     )
     return SimpleNamespace(
-        subjects=np.zeros((1, 8), np.int32),
+        packed=np.zeros((1, 8), np.int32),
         said_start=table.start,
         said_count=table.count,
         said_position=table.position,
