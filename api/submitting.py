@@ -16,13 +16,13 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ledger import strict_json
+from ledger.append.group_commit import Pending
+from ledger.append.submissions import Submission, canonical_json, parse_submissions
 from ledger.drafts import Idempotency
 from ledger.errors import LedgerBusy
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.strict_json import MAX_BYTES
-from ledger.submissions import Submission, canonical_json, parse_submissions
-from ledger.writer import Pending
 
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of bodies of submissions, from the first byte that is read until the answer."""

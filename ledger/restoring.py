@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from ledger import strict_json
+from ledger.append.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN
 from ledger.catalog import Catalog, WrongValue
 from ledger.codec import SOURCE_PREFIX, decode, is_exact, leaf_hash, parse_leaf, position_of
 from ledger.drafts import PersonalData
@@ -24,7 +25,6 @@ from ledger.events import AnyEvent, ChangeRetracted, SettingChanged, SettingClea
 from ledger.lines import Line, Lines
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT, KINDS, is_origin, is_setting_key, kind_of, parse_subject
-from ledger.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN
 from ledger.times import BEGINNING
 
 Restored = tuple[Entry, PersonalData | None]

@@ -14,9 +14,10 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from ledger import strict_json
+from ledger.append.decide import Entropy, Streams, decide, genesis
+from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission
 from ledger.catalog import Catalog, Definition
 from ledger.codec import SOURCE_PREFIX, leaf_hash, recorded_bytes
-from ledger.deciding import Entropy, Streams, decide, genesis
 from ledger.drafts import RECORDED, Draft
 from ledger.errors import BadImport, BadJson, BadSubmission, BadTime, Fault, VersionConflict
 from ledger.events import SettingDefined
@@ -24,7 +25,6 @@ from ledger.lines import Line
 from ledger.recorders.contract import Entry
 from ledger.restoring import Restored
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor
-from ledger.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission
 from ledger.times import format_time, parse_time
 
 DEFAULT_ACTOR: Final = "import"

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from ledger.append.commit import Recording
+from ledger.append.decide import Entropy, genesis
+from ledger.append.group_commit import Pending, Writer
+from ledger.append.submissions import Submission
 from ledger.catalog import Catalog
 from ledger.clock import Clock
 from ledger.codec import SOURCE_PREFIX, decode, draft_bytes, parse_leaf, position_of
-from ledger.deciding import Entropy, genesis
 from ledger.drafts import Decided, Idempotency
 from ledger.entropy import fresh
 from ledger.errors import (
@@ -27,10 +30,7 @@ from ledger.events import SettingDefined
 from ledger.following import AT_LEAST_SECONDS_MAX, Follower
 from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry, Head, Proposal, Recorder
-from ledger.recording import Recording
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
-from ledger.submissions import Submission
-from ledger.writer import Pending, Writer
 
 PAGE_MAX: Final = 1000
 KEY_LENGTH_MAX: Final = 256

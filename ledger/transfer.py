@@ -16,8 +16,8 @@ from typing import BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 
+from ledger.append.decide import Entropy
 from ledger.clock import Clock, SystemClock
-from ledger.deciding import Entropy
 from ledger.drafts import PersonalData
 from ledger.entropy import fresh
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable

@@ -12,16 +12,16 @@ import click
 
 from api.answers import receipt_json, receipts_json
 from ledger import strict_json
+from ledger.append.decide import Streams, decide
+from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
 from ledger.catalog import BUILT_IN, Catalog
 from ledger.clock import SystemClock
-from ledger.deciding import Streams, decide
 from ledger.drafts import Idempotency
 from ledger.errors import BadInput, BadJson, BadSubmission, Fault
 from ledger.opening import open_ledger, open_recorder, sqlite_path
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
-from ledger.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
 from ledger.times import BEGINNING, format_time
 from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
 from scripts.files import progress, read_body, reading, size_of, writing

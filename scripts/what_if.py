@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
+from ledger.append.submissions import RetractChange
 from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
-from ledger.submissions import RetractChange
 from ledger.times import BEGINNING, format_time
 from projections.pins import IN_FORCE, KnownAt
 from scripts import exits

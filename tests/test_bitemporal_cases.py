@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
-from ledger.submissions import parse_submissions
 from ledger.times import BEGINNING, DAY, END, parse_time
 from projections.changes import read_assertions
 from projections.fold import Timeline, fold

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import yaml
 
+from ledger.append.submissions import parse_submissions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadSubmission
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time, parse_time
 from projections.decision import REASONS, Verdict, decision_json, outcome_json, read_record, state_json
 from projections.query import IN_FORCE, KnownAt, Query

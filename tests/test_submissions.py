@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from ledger.append.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN, canonical_json, parse_submissions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadSubmission, Fault
 from ledger.store import Ledger
-from ledger.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN, canonical_json, parse_submissions
 from ledger.times import format_time
 from tests.support.ledgers import NOW, change, define, definition, opened, submit
 

@@ -18,14 +18,14 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import StoredEvent
 
+from ledger.append.decide import Streams, decide
+from ledger.append.submissions import parse_submissions
 from ledger.codec import SOURCE_PREFIX, draft_bytes
-from ledger.deciding import Streams, decide
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Proposal, Recorded
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import parse_submissions
 from scripts.bench import measuring
 from scripts.bench.marks import judge
 from scripts.bench.measuring import Case

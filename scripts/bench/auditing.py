@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import msgspec
 
+from ledger.append.submissions import parse_submissions
 from ledger.errors import BadInput, LedgerUnavailable
 from ledger.opening import open_ledger, sqlite_path
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from projections.audit.index.store import open_index
 from scripts.bench import audit_log
 from scripts.bench.audit_peers import DEFAULTS

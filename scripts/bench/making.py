@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final
 
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.codec import SOURCE_PREFIX
 from ledger.events import SettingChanged
@@ -18,7 +19,6 @@ from ledger.opening import open_ledger, sqlite_path
 from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import parse_submissions
 from ledger.times import DAY
 from scripts.bench.leaves import ACTOR, Row, rows, rows_of_child
 from scripts.bench.population import BEGIN, MODELS, ROUNDS, Population

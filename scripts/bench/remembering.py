@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from random import Random
 from typing import Any, Final
 
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
-from ledger.submissions import parse_submissions
 from ledger.times import DAY, SECOND, format_time
 from projections.decision import RequestRecord
 from scripts.bench.kept import large_ledger, project

@@ -11,12 +11,12 @@ import heapq
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
+from ledger.append.submissions import parse_submissions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.subjects import kind_of
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from scripts.demo.world import PUBLISHED_DEFAULTS, SWITCHES
 

@@ -8,9 +8,9 @@ from freezegun import freeze_time
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from tests.api.asking import GENESIS, changed, head, problem, submit
 

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from api import schemas
 from api.app import create_app
-from ledger import submissions
+from ledger.append import submissions
 from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
 from ledger.receipts import Receipt

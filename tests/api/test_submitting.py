@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from api import submitting
 from api.app import create_app
 from api.service import Service
-from ledger import writer as writing
+from ledger.append import group_commit as writing
 from ledger.strict_json import MAX_BYTES
 from tests.api.asking import GENESIS, changed, get, problem, submit
 

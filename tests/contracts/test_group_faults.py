@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from ledger import recording
+from ledger.append import commit as recording
+from ledger.append.commit import Recording
+from ledger.append.group_commit import STALE_MAX, Pending
+from ledger.append.submissions import parse_submissions
 from ledger.codec import Leaf, decode, parse_leaf
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry, Proposal
-from ledger.recording import Recording
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
-from ledger.writer import STALE_MAX, Pending
 from tests.support.ledgers import GENESIS, OPERATOR, change, key, submit
 
 

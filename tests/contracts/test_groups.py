@@ -7,6 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.append.commit import Recording
+from ledger.append.group_commit import Pending
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock, SystemClock
 from ledger.codec import completed, leaf_hash, parse_leaf
 from ledger.drafts import Idempotency
@@ -15,11 +18,8 @@ from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.recorders.contract import KnownSubmission, Proposal, Recorded, Standing
 from ledger.recorders.placing import placed
-from ledger.recording import Recording
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import BEGINNING, END, format_time
-from ledger.writer import Pending
 from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, submit
 from tests.support.proposals import Proposing
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ledger import writer as module
+from ledger.append import group_commit as module
+from ledger.append.group_commit import Pending, Writer
+from ledger.append.submissions import parse_submissions
 from ledger.errors import LedgerUnavailable
-from ledger.submissions import parse_submissions
-from ledger.writer import Pending, Writer
 from tests.support.ledgers import OPERATOR, change, key
 
 WAIT_S = 10.0

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from ledger.append.group_commit import Pending, Writer
+from ledger.append.submissions import parse_submissions
 from ledger.drafts import Idempotency
 from ledger.errors import InforceError, LedgerUnavailable
-from ledger.submissions import parse_submissions
-from ledger.writer import Pending, Writer
 from tests.support.ledgers import OPERATOR, change, key
 
 WAIT_S = 10.0

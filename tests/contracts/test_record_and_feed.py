@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from eventsourcing.persistence import EventStore
 
+from ledger.append.decide import Streams, decide
+from ledger.append.submissions import parse_submissions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.codec import LedgerMapper, decode, leaf_hash, parse_leaf, position_of
-from ledger.deciding import Streams, decide
 from ledger.drafts import Decided
 from ledger.errors import (
     NotFound,
@@ -21,7 +22,6 @@ from ledger.recorders.contract import Stale
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, opened, submit
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.errors import (
     BadInput,
@@ -16,7 +17,6 @@ from ledger.errors import (
 from ledger.opening import open_ledger
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from tests.support.ledgers import GENESIS, NOW, OPERATOR, change, define, definition, key, submit
 

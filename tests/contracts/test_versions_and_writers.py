@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ledger.append.group_commit import STALE_MAX
 from ledger.codec import parse_leaf
 from ledger.drafts import Idempotency
 from ledger.errors import (
@@ -16,7 +17,6 @@ from ledger.errors import (
 )
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from ledger.writer import STALE_MAX
 from tests.support.ledgers import GENESIS, change, define, definition, key, submit
 from tests.support.proposals import Proposing
 from tests.support.writers import started

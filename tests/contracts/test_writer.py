@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger import writer as writing
+from ledger.append import group_commit as writing
+from ledger.append.group_commit import STALE_MAX, Pending
+from ledger.append.submissions import parse_submissions
 from ledger.errors import InforceError, LedgerBusy, LedgerUnavailable, SubmissionInFlight, VersionConflict
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
-from ledger.writer import STALE_MAX, Pending
 from tests.support.ledgers import GENESIS, OPERATOR, change, define, key, submit
 from tests.support.writers import started
 

@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ledger.append.submissions import canonical_json, parse_submissions
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_recorder
 from ledger.store import Ledger
-from ledger.submissions import canonical_json, parse_submissions
 from ledger.times import parse_time
 from ledger.transfer import export_lines, export_personal
 from projections.query import Query

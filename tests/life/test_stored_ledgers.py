@@ -12,13 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from ledger.append.submissions import canonical_json, parse_submissions
 from ledger.clock import ManualClock
 from ledger.codec import leaf_hash
 from ledger.drafts import Idempotency
 from ledger.errors import IdempotencyKeyReused, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
-from ledger.submissions import canonical_json, parse_submissions
 from ledger.times import parse_time
 from ledger.transfer import export_lines, export_personal, import_ledger
 from projections.query import Query

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from projections.courses import NOTHING
 from projections.decision import read_record

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from api import answers
 from api.app import create_app
+from ledger.append.submissions import parse_submissions
 from ledger.clock import Clock
 from ledger.drafts import Idempotency
 from ledger.errors import InforceError, LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from projections.decision import decision_json, read_record
 from projections.history import history

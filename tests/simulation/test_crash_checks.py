@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from api.answers import receipt_json
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time
 from tests.simulation import crash_damage
 from tests.simulation.crash_checks import Held, check_all, check_kept

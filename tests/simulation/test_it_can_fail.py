@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import ledger.deciding
+import ledger.append.decide
 import ledger.recorders.placing
 import projections.changes
 from ledger.store import Ledger
@@ -57,12 +57,12 @@ def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
-    draft = ledger.deciding._Deciding._draft
+    draft = ledger.append.decide._Deciding._draft
 
     def without(self: Any, topic: str, subject: str, body: Any, submission: Any) -> None:
         draft(self, topic, subject, body, submission.model_copy(update={"expected_version": None}))
 
-    patch.setattr(ledger.deciding._Deciding, "_draft", without)
+    patch.setattr(ledger.append.decide._Deciding, "_draft", without)
 
 
 def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.receipts import Receipt
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import format_time, parse_time
 from projections.query import Query
 from tests.support.reference import Json

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ledger.append.decide import genesis
 from ledger.codec import complete, draft_bytes, id_tail, leaf_hash
-from ledger.deciding import genesis
 from ledger.drafts import RECORDED, Draft
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT

@@ -3,13 +3,13 @@
 import hashlib
 from typing import Any
 
+from ledger.append.submissions import parse_submissions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.store import Ledger
-from ledger.submissions import parse_submissions
 from ledger.times import parse_time
 
 NOW = parse_time("2026-03-01T12:00:00Z")

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ledger.append.decide import Entropy, Streams, decide
+from ledger.append.submissions import parse_submissions
 from ledger.codec import draft_bytes
-from ledger.deciding import Entropy, Streams, decide
 from ledger.drafts import Idempotency
 from ledger.recorders.contract import Proposal
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import parse_submissions
 from tests.support.ledgers import OPERATOR
 
 

@@ -1,6 +1,6 @@
 """Proposals as the ledger would have recorded them: held against its own rules at their moments, and numbered.
 
-The rules are `ledger.deciding`: what the catalog was at the moment, earlier proposals included, says which values fit.
+The rules are `ledger.append.decide`: what the catalog was at the moment, earlier proposals included, says which values fit.
 What was recorded later stands as it was recorded, also where a ledger with the proposal in it would have refused it.
 Proved by tests/audit/what_if/test_made.py.
 """
@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
+from ledger.append.decide import RetractionTarget, Streams, decide
+from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.catalog import Catalog, Definition
 from ledger.codec import SOURCE_PREFIX, recorded_bytes
-from ledger.deciding import RetractionTarget, Streams, decide
 from ledger.errors import BadInput, BadSubmission
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import DefineSetting, RetractChange
 from ledger.times import format_time
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.proposals import Proposal, refused

@@ -19,9 +19,16 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ledger import strict_json
+from ledger.append.submissions import (
+    ChangeSetting,
+    ClearSetting,
+    DefineSetting,
+    RetractChange,
+    Submission,
+    parse_submission,
+)
 from ledger.errors import BadInput, BadJson, BadSubmission, BadTime
 from ledger.lines import Line, Lines
-from ledger.submissions import ChangeSetting, ClearSetting, DefineSetting, RetractChange, Submission, parse_submission
 from ledger.times import parse_time
 
 PROPOSALS_MAX: Final = 10_000

@@ -11,13 +11,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ledger.append.submissions import ChangeSetting, ClearSetting, DefineSetting, RetractChange, Submission
 from ledger.catalog import BUILT_IN, Catalog, Definition, WrongValue
 from ledger.codec import id_tail
 from ledger.drafts import RECORDED, Decided, Draft, personal_data
 from ledger.errors import BadSubmission, Fault, VersionConflict
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.subjects import CATALOG_SUBJECT, kind_of
-from ledger.submissions import ChangeSetting, ClearSetting, DefineSetting, RetractChange, Submission
 from ledger.times import BEGINNING, format_time
 
 Entropy = Callable[[int], bytes]

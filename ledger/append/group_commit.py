@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from ledger.append.submissions import Submission
 from ledger.drafts import Idempotency
 from ledger.errors import LedgerBusy, LedgerUnavailable, SubmissionInFlight
 from ledger.receipts import Receipt
-from ledger.submissions import Submission
 
 GROUP_MAX: Final = 256
 """Submissions in one commit."""

@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from ledger.append.decide import RetractionTarget, Streams, decide
+from ledger.append.group_commit import STALE_MAX, Pending
+from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.codec import decode, draft_bytes, parse_leaf
-from ledger.deciding import RetractionTarget, Streams, decide
 from ledger.drafts import Decided, Draft
 from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, LedgerUnavailable, VersionConflict
 from ledger.events import ChangeRetracted
 from ledger.receipts import Receipt, receipt, receipt_of
 from ledger.recorders.contract import Head, KnownSubmission, Proposal, Recorded, Standing
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.submissions import DefineSetting, RetractChange
 from ledger.times import parse_time
-from ledger.writer import STALE_MAX, Pending
 
 if TYPE_CHECKING:
     from ledger.store import Ledger
