@@ -23,7 +23,7 @@ from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
-from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
+from ledger.transfer.transfer import ImportSummary, export_lines, export_personal, import_ledger
 from scripts.files import progress, read_body, reading, size_of, writing
 from scripts.options import EXAMPLES, Format, Instant, database, output_format
 from scripts.output import Columns, human_time, show

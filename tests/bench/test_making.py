@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 from ledger.opening import open_ledger
-from ledger.transfer import export_lines
+from ledger.transfer.transfer import export_lines
 from projections.query import Query
 from scripts.bench.leaves import rows, rows_of_child
 from scripts.bench.making import made, make

@@ -14,7 +14,7 @@ from ledger.errors import NotALedger
 from ledger.opening import open_ledger
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.postgres_watch import CHANNEL
-from ledger.transfer import export_lines, import_ledger
+from ledger.transfer.transfer import export_lines, import_ledger
 from tests.support.ledgers import GENESIS, change, key, opened, submit
 from tests.support.postgres_restart import terminate_backends
 

@@ -26,7 +26,7 @@ from ledger.drafts import Idempotency
 from ledger.opening import open_recorder
 from ledger.store import Ledger
 from ledger.times import parse_time
-from ledger.transfer import export_lines, export_personal
+from ledger.transfer.transfer import export_lines, export_personal
 from projections.query import Query
 
 ORIGIN = "stored.example/ledger"

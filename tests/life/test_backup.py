@@ -17,7 +17,7 @@ from ledger.errors import BadInput, InforceError, LedgerCorrupt, LedgerUnavailab
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import IMPORTING
 from ledger.store import Ledger
-from ledger.transfer import export_lines, export_personal
+from ledger.transfer.transfer import export_lines, export_personal
 from projections.runner import Runner
 from projections.timelines import open_timelines
 from tests.life.conftest import Ahead, format_of

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from ledger.opening import open_ledger
-from ledger.transfer import export_lines, export_personal
+from ledger.transfer.transfer import export_lines, export_personal
 from projections.runner import Runner
 from projections.timelines import open_timelines
 from tests.life.conftest import ask, format_of

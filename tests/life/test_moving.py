@@ -10,7 +10,7 @@ from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import parse_time
-from ledger.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.transfer import export_lines, export_personal, import_ledger
 from projections.query import Query
 from projections.runner import Runner
 from projections.timelines import open_timelines

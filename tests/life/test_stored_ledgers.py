@@ -20,7 +20,7 @@ from ledger.errors import IdempotencyKeyReused, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.times import parse_time
-from ledger.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.transfer import export_lines, export_personal, import_ledger
 from projections.query import Query
 from projections.runner import Runner
 from projections.timelines import open_timelines

@@ -17,7 +17,7 @@ from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, Setti
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import BEGINNING, parse_time
-from ledger.transfer import export_lines, import_ledger
+from ledger.transfer.transfer import export_lines, import_ledger
 from ledger.upcasting import NEWEST, VERSIONS, EventVersions, Upcaster
 from projections.changes import Change, Retraction, read_assertion
 from projections.query import Query

@@ -15,7 +15,7 @@ from typing import Any, Final
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.times import format_time, parse_time
-from ledger.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.transfer import export_lines, export_personal, import_ledger
 from tests.simulation.answers import Answers
 from tests.simulation.auditor import Auditor, Outcome
 from tests.simulation.breaking import FAULTS_POSTGRES, FAULTS_SQLITE, break_and_mend

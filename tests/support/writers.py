@@ -45,7 +45,7 @@ def started(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Popen[str
 
 def main(what: str, url: str, *arguments: str) -> None:
     from ledger.opening import open_ledger
-    from ledger.transfer import import_ledger
+    from ledger.transfer.transfer import import_ledger
     from tests.support.ledgers import change, submit
 
     print("ready", flush=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ledger import transfer
 from ledger.clock import ManualClock
 from ledger.codec import parse_leaf
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from ledger.transfer import ImportSummary, export_lines, export_personal, import_ledger
+from ledger.transfer import transfer
+from ledger.transfer.transfer import ImportSummary, export_lines, export_personal, import_ledger
 from tests.support.ledgers import NOW, ORIGIN, change, opened, submit
 from tests.support.transfers import entries, imported
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ledger import transfer
 from ledger.codec import decode, encode
 from ledger.errors import BadImport
 from ledger.times import parse_time
+from ledger.transfer import transfer
 from tests.support.ledgers import NOW, ORIGIN, change
 from tests.support.transfers import AT, at, entries, imported, is_untouched, jsonl
 

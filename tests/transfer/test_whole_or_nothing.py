@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger import transfer
 from ledger.errors import BadImport, LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
 from ledger.times import format_time
+from ledger.transfer import transfer
 from tests.support.ledgers import ORIGIN, change, opened, submit
 from tests.support.transfers import AT_US, at, entries, imported, is_untouched, jsonl
 from tests.support.writers import started

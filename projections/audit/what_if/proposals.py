@@ -28,8 +28,8 @@ from ledger.append.submissions import (
     parse_submission,
 )
 from ledger.errors import BadInput, BadJson, BadSubmission, BadTime
-from ledger.lines import Line, Lines
 from ledger.times import parse_time
+from ledger.transfer.lines import Line, Lines
 
 PROPOSALS_MAX: Final = 10_000
 """What somebody thinks of changing, not a ledger: each costs a few look-ups, and its subject's history."""

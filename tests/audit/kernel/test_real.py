@@ -19,7 +19,7 @@ import pytest
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
-from ledger.transfer import import_ledger
+from ledger.transfer.transfer import import_ledger
 from projections.audit.columns import REQUESTS
 from projections.audit.fields import Shape
 from projections.audit.index.by_fold import compile_by_fold

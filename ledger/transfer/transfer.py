@@ -22,13 +22,13 @@ from ledger.drafts import PersonalData
 from ledger.entropy import fresh
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
 from ledger.feed import exact
-from ledger.lines import Lines
 from ledger.opening import new_origin, open_recorder, sqlite_path
 from ledger.recorders.contract import IMPORTING, Entry, Recorder, Stale
-from ledger.restoring import PersonalLines, PersonalRow, Restored, is_event_line, origin_of, restored
-from ledger.resubmitting import resubmitted
 from ledger.store import Ledger
 from ledger.subjects import is_origin
+from ledger.transfer.import_events import PersonalLines, PersonalRow, Restored, is_event_line, origin_of, restored
+from ledger.transfer.import_submissions import resubmitted
+from ledger.transfer.lines import Lines
 
 BATCH: Final = 10_000
 """Events to a commit, and to a page of an export."""

@@ -22,10 +22,10 @@ from ledger.codec import SOURCE_PREFIX, decode, is_exact, leaf_hash, parse_leaf,
 from ledger.drafts import PersonalData
 from ledger.errors import BadImport, BadJson, BadSubject, LedgerCorrupt
 from ledger.events import AnyEvent, ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
-from ledger.lines import Line, Lines
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT, KINDS, is_origin, is_setting_key, kind_of, parse_subject
 from ledger.times import BEGINNING
+from ledger.transfer.lines import Line, Lines
 
 Restored = tuple[Entry, PersonalData | None]
 

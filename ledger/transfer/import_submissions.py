@@ -21,11 +21,11 @@ from ledger.codec import SOURCE_PREFIX, leaf_hash, recorded_bytes
 from ledger.drafts import RECORDED, Draft
 from ledger.errors import BadImport, BadJson, BadSubmission, BadTime, Fault, VersionConflict
 from ledger.events import SettingDefined
-from ledger.lines import Line
 from ledger.recorders.contract import Entry
-from ledger.restoring import Restored
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor
 from ledger.times import format_time, parse_time
+from ledger.transfer.import_events import Restored
+from ledger.transfer.lines import Line
 
 DEFAULT_ACTOR: Final = "import"
 
