@@ -20,11 +20,11 @@ from api.audits.audits import Audits, AuditSettings
 from api.submitting import Submitting
 from ledger.append.group_commit import GROUP_MAX
 from ledger.errors import PositionNotReached
-from ledger.feed import exact
 from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.opening import absolute_url, open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
+from ledger.verbatim import exact
 from projections.query import Query
 from projections.timelines import SubjectRow
 

@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 from api.problems import HEAD, Refused, where
 from api.service import Service, hung_up
 from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
-from ledger.feed import exact_before
 from ledger.store import Ledger
+from ledger.verbatim import exact_before
 
 STREAMS_MAX: Final = 128
 PAGE_EVENTS: Final = 256

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from ledger.codec import Leaf, parse_leaf
 from ledger.errors import NotFound
 from ledger.events import ChangeRetracted
-from ledger.feed import exact
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
+from ledger.verbatim import exact
 
 
 class HistoryRow(NamedTuple):

@@ -16,11 +16,11 @@ import msgspec
 
 from ledger.errors import NotFound
 from ledger.events import SettingDefined
-from ledger.feed import exact
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
+from ledger.verbatim import exact
 from projections.rebuilding.rebuild import Rebuilt
 from projections.rebuilding.workers import Workers, usual_processes
 from projections.runner import Runner

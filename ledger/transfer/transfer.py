@@ -21,7 +21,6 @@ from ledger.clock import Clock, SystemClock
 from ledger.drafts import PersonalData
 from ledger.entropy import fresh
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
-from ledger.feed import exact
 from ledger.opening import new_origin, open_recorder, sqlite_path
 from ledger.recorders.contract import IMPORTING, Entry, Recorder, Stale
 from ledger.store import Ledger
@@ -29,6 +28,7 @@ from ledger.subjects import is_origin
 from ledger.transfer.import_events import PersonalLines, PersonalRow, Restored, is_event_line, origin_of, restored
 from ledger.transfer.import_submissions import resubmitted
 from ledger.transfer.lines import Lines
+from ledger.verbatim import exact
 
 BATCH: Final = 10_000
 """Events to a commit, and to a page of an export."""
