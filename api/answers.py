@@ -13,11 +13,11 @@ import msgspec
 from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
 from ledger.times import BEGINNING, END, format_time
-from projections.changes import Change, Retraction
 from projections.decision import Decision, change_json, decision_json, retraction_json
 from projections.history import HistoryAnswer
 from projections.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
-from projections.state import Interval, SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import Interval, SettingState
 from projections.timelines import SubjectRow
 
 encode: Final = msgspec.json.Encoder().encode

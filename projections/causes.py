@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from projections.changes import Change, Retraction
 from projections.decision import AsOf, Hindsight, Outcome
 from projections.moments import IN_FORCE, KnownAt, Moment
-from projections.state import SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
 
 
 def between(

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from projections.changes import JsonValue
 from projections.decision import (
     REASONS,
     DataPolicy,
@@ -39,7 +38,8 @@ from projections.decision import (
     Verdict,
 )
 from projections.scope import resolve
-from projections.state import SettingState, States
+from projections.temporal.changes import JsonValue
+from projections.temporal.effective_state import SettingState, States
 
 TRAINING: Final = "training.opt_in"
 STORAGE: Final = "storage.inputs_outputs"

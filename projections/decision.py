@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, NamedTuple
 from ledger.errors import BadRecord, BadTime, Fault
 from ledger.subjects import is_id
 from ledger.times import format_time, parse_time
-from projections.changes import Change, Retraction
-from projections.state import SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
 
 Verdict = Literal["allowed", "denied", "compliant", "violation", "indeterminate"]
 

@@ -23,7 +23,7 @@ from projections.decision import (
     hindsight_json,
     state_json,
 )
-from projections.state import SettingState
+from projections.temporal.effective_state import SettingState
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from projections.changes import Assertion
-from projections.courses import Course
-from projections.fold import Timeline
-from projections.in_force import Timelines, extend, fold_both, nothing
+from projections.temporal.changes import Assertion
+from projections.temporal.effective_timeline import Course
+from projections.temporal.fold import Timeline
+from projections.temporal.in_force import Timelines, extend, fold_both, nothing
 
 History = Mapping[str, Timelines]
 """Setting → timelines of one subject."""

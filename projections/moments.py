@@ -19,14 +19,14 @@ from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Entry, Head, Mark
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.changes import Assertion, Retraction
-from projections.fold import Timeline, fold
 from projections.grounds import Grounds, Key, Row, Span
 from projections.keeping import Keeping, Kept, extended, folded
 from projections.marking import SharedMark
-from projections.pins import IN_FORCE, KnownAt
 from projections.projecting import PATIENCE_S, Projecting
 from projections.runner import Runner, read_entries
+from projections.temporal.changes import Assertion, Retraction
+from projections.temporal.coordinates import IN_FORCE, KnownAt
+from projections.temporal.fold import Timeline, fold
 from projections.timelines import TimelineStore
 
 __all__ = ["IN_FORCE", "MEMORY_MAX", "Footing", "Histories", "KnownAt", "Moment"]

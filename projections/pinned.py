@@ -6,8 +6,8 @@ Proved by tests/test_pinned.py.
 from __future__ import annotations
 
 from projections.moments import Moment
-from projections.pins import Pin
 from projections.query import Query
+from projections.temporal.coordinates import Pin
 
 __all__ = ["Pin", "PinnedQuery"]
 

@@ -19,13 +19,13 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
 from projections import causes, listing
 from projections.at_once import in_force_bytes
-from projections.changes import Change, Retraction
 from projections.check import check, ground, judge
 from projections.decision import AsOf, Decision, Outcome, RequestRecord
 from projections.decision_bytes import decisions_bytes
 from projections.grounds import Span
 from projections.moments import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
-from projections.state import Interval, SettingState, intervals
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import Interval, SettingState, intervals
 from projections.timelines import Held, SubjectRow, open_timelines
 from projections.view import View
 

@@ -17,8 +17,8 @@ from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import BEGINNING
-from projections.changes import Assertion, Change, Retraction, read_assertion
-from projections.in_force import extend
+from projections.temporal.changes import Assertion, Change, Retraction, read_assertion
+from projections.temporal.in_force import extend
 from projections.timelines import TimelineStore
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update, Writing
 from projections.timelines.form import encoded, part, settings_of, stored_form

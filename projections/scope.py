@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 from ledger.subjects import kind_of
 from projections.decision import RequestRecord
-from projections.state import SettingState, States
+from projections.temporal.effective_state import SettingState, States
 
 CHAIN_MAX: Final = 8
 """An owner chain longer than this, or one that runs in a circle, has no end to speak of: `unknown_owner`."""

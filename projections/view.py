@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.changes import Change, Retraction
-from projections.courses import COURSE_STEPS_MAX, NOTHING, course, point
-from projections.fold import Timeline, retraction_of_decided
 from projections.keeping import History, Kept
 from projections.moments import IN_FORCE, KnownAt, Moment
-from projections.state import SettingState, effective
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState, effective
+from projections.temporal.effective_timeline import COURSE_STEPS_MAX, NOTHING, course, point
+from projections.temporal.fold import Timeline, retraction_of_decided
 
 _EMPTY: Final = Timeline()
 
 
 class View:
-    """Answers as `projections.state.States`. `known_at` is the cheapest with the same answers (see `Moment`).
+    """Answers as `projections.temporal.effective_state.States`. `known_at` is the cheapest with the same answers (see `Moment`).
 
     In force and with everything known, whatever was asked so far is answered the same all over [`start`, `until`) (µs).
     """

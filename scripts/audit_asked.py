@@ -12,7 +12,7 @@ import click
 
 from ledger.subjects import is_text
 from projections.audit.layouts import Layout, layout
-from projections.pins import KnownAt
+from projections.temporal.coordinates import KnownAt
 from scripts.options import unique
 
 if TYPE_CHECKING:

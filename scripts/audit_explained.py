@@ -12,10 +12,10 @@ from ledger.errors import BadInput
 from projections.audit.explaining import Explanation, Weighed, explain, explanation_json
 from projections.audit.reading.parts import Part
 from projections.audit.reference import records
-from projections.changes import Retraction
 from projections.decision import RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import KnownAt
+from projections.temporal.changes import Retraction
 from scripts.decisions import print_decision
 from scripts.options import Format
 from scripts.output import Columns, encode, human_time, print_line, print_table, show

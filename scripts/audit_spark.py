@@ -13,7 +13,7 @@ import click
 from ledger.opening import open_ledger
 from projections.audit.layouts import Layout
 from projections.audit.summary import Summary, pin_json
-from projections.pins import KnownAt
+from projections.temporal.coordinates import KnownAt
 from scripts import exits
 from scripts.files import progress
 from scripts.options import Format

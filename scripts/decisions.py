@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from projections.changes import Retraction
 from projections.decision import REASONS, Decision, Handling, Outcome
-from projections.state import SettingState
+from projections.temporal.changes import Retraction
+from projections.temporal.effective_state import SettingState
 from scripts.output import Columns, encode, human_instant, human_time, print_line, print_table
 
 CSV_FIELDS: Final = (

@@ -13,8 +13,8 @@ from ledger.events import ChangeRetracted
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.changes import Change, JsonValue, Retraction, read_assertion, read_assertions
-from projections.fold import Timeline, fold
+from projections.temporal.changes import Change, JsonValue, Retraction, read_assertion, read_assertions
+from projections.temporal.fold import Timeline, fold
 from scripts.output import encode, human_time
 
 StreamOf = Callable[[str, int], Iterable[Entry]]

@@ -13,7 +13,7 @@ from ledger.append.submissions import RetractChange
 from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.times import BEGINNING, format_time
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 from scripts import exits
 from scripts.audit_asked import paced
 from scripts.files import is_stream, progress, reading, writing

@@ -6,11 +6,11 @@ import pytest
 
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.courses import NOTHING, course
 from projections.decision import RequestRecord
-from projections.fold import Timeline
 from projections.query import Query
-from projections.state import effective
+from projections.temporal.effective_state import effective
+from projections.temporal.effective_timeline import NOTHING, course
+from projections.temporal.fold import Timeline
 from tests.support.histories import SUBJECTS, History, expected
 from tests.support.ledgers import change, opened, submit
 

@@ -7,7 +7,6 @@ import pytest
 
 from ledger.errors import BadRecord
 from ledger.times import parse_time
-from projections.changes import Change, Retraction
 from projections.decision import (
     REASONS,
     TEXT_MAX,
@@ -25,7 +24,8 @@ from projections.decision import (
     decision_json,
     read_record,
 )
-from projections.state import SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
 
 NOW = parse_time("2026-03-01T12:00:00Z")
 

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.times import BEGINNING, END
-from projections.changes import Change, Retraction
 from projections.decision import (
     REASONS,
     AsOf,
@@ -20,7 +19,8 @@ from projections.decision import (
     decision_json,
 )
 from projections.decision_bytes import decision_bytes, decisions_bytes
-from projections.state import SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 INSTANT = st.integers(BEGINNING, END - 1)

@@ -9,9 +9,9 @@ from hypothesis import example, given
 
 from ledger.drafts import Draft
 from ledger.times import BEGINNING, END, parse_time
-from projections.changes import Assertion, Change, JsonValue
-from projections.fold import Step, Timeline, fold
-from projections.in_force import Timelines, extend, fold_both
+from projections.temporal.changes import Assertion, Change, JsonValue
+from projections.temporal.fold import Step, Timeline, fold
+from projections.temporal.in_force import Timelines, extend, fold_both
 from tests.support.book import Book, batches, changed, cleared, event_id_of, retracted
 from tests.support.reference import Reference
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from ledger.catalog import BUILT_IN
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END, parse_time
-from projections.changes import Change
-from projections.fold import Timeline, fold
-from projections.state import Interval, SettingState, effective, intervals
+from projections.temporal.changes import Change
+from projections.temporal.effective_state import Interval, SettingState, effective, intervals
+from projections.temporal.fold import Timeline, fold
 from tests.support.book import Book, FoldedStates, changed, cleared, defined
 from tests.test_check import books
 

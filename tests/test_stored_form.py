@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 
 from ledger.times import BEGINNING
-from projections.changes import Assertion, Change, Retraction
-from projections.in_force import Timelines, extend, fold_both, nothing
 from projections.rebuilding.folding import fold_bucket
 from projections.rebuilding.sorting import Range, Sorter
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.in_force import Timelines, extend, fold_both, nothing
 from projections.timelines.contract import Axis, BlockRow
 from projections.timelines.form import (
     BLOCK_STEPS,

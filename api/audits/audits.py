@@ -26,8 +26,8 @@ from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.audit.layouts import Layout
 from projections.pinned import PinnedQuery
-from projections.pins import KnownAt
 from projections.query import Query
+from projections.temporal.coordinates import KnownAt
 
 KEEP_HOURS: Final = 168
 KEEP_HOURS_MAX: Final = 876_000

@@ -13,7 +13,7 @@ import msgspec
 from ledger.times import format_time
 from projections.audit.layouts import Layout, layout
 from projections.audit.records import LogFormat
-from projections.pins import KnownAt, Pin
+from projections.temporal.coordinates import KnownAt, Pin
 
 State = Literal["queued", "running", "done", "failed"]
 

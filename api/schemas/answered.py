@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, RootModel
 from api.schemas.sent import SettingDefinition
 from api.schemas.shape import Shape, time_field
 from projections.decision import Reason, Verdict
-from projections.state import Source
+from projections.temporal.effective_state import Source
 
 
 class Receipt(Shape):

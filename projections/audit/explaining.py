@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ledger.subjects import CATALOG_SUBJECT
-from projections.changes import Assertion, Change, Retraction
 from projections.check import OF_MODEL, POLICY, check
 from projections.decision import (
     Decision,
@@ -29,10 +28,11 @@ from projections.decision import (
     decision_json,
     retraction_json,
 )
-from projections.fold import fold, retraction_of_decided
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt
-from projections.state import SettingState, effective
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.effective_state import SettingState, effective
+from projections.temporal.fold import fold, retraction_of_decided
 from projections.view import View
 
 SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
@@ -117,7 +117,7 @@ class Ground(NamedTuple):
 
 
 class World:
-    """A ledger with the events at the positions `kept` of `ground`, and nothing else; as `projections.state.States`.
+    """A ledger with the events at the positions `kept` of `ground`, and nothing else; as `projections.temporal.effective_state.States`.
 
     asked: the positions of all events that would have had a say in what was asked so far.
     """

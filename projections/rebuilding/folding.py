@@ -10,10 +10,10 @@ from msgspec import Raw, Struct
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Recorder
 from ledger.times import BEGINNING
-from projections.fold import Timeline
-from projections.in_force import Timelines, extend
 from projections.rebuilding.sorting import HELD_EVENTS, Range, Said, Sorter, read_change, read_said
 from projections.runner import read_entry
+from projections.temporal.fold import Timeline
+from projections.temporal.in_force import Timelines, extend
 from projections.timelines.contract import BlockRow, StoredRow
 from projections.timelines.form import BLOCK_STEPS, Part, Ready, Stored, encoded, stored_form
 

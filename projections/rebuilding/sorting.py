@@ -22,8 +22,8 @@ from msgspec import Raw, Struct
 
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.contract import Recorder
-from projections.changes import Assertion, Change, Retraction
-from projections.in_force import goes_on_from
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.in_force import goes_on_from
 
 BUCKET_EVENTS: Final = 10_000
 """What is folded at a time: some megabytes, which a processor's cache holds."""

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
-from projections.in_force import Timelines
+from projections.temporal.in_force import Timelines
 from projections.timelines.contract import (
     LIVE,
     OLD,

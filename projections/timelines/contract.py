@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple, Protocol
 
 from ledger.errors import LedgerUnavailable
-from projections.changes import Change
-from projections.in_force import Timelines
+from projections.temporal.changes import Change
+from projections.temporal.in_force import Timelines
 
 FORMAT: Final = "subjects.v2"
 """The form of the rows. Rows of another form are never read: they are made anew."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ledger.errors import LedgerCorrupt
-from projections.changes import Change
+from projections.temporal.changes import Change
 from projections.timelines.contract import Axis, BlockRow, StoredRow, SubjectRow
 from projections.timelines.form import timelines_of
 

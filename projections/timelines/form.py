@@ -25,9 +25,9 @@ from msgspec import Meta, Raw, Struct
 
 from ledger.errors import LedgerCorrupt
 from ledger.times import BEGINNING, END
-from projections.changes import Change
-from projections.fold import Timeline
-from projections.in_force import Timelines, nothing
+from projections.temporal.changes import Change
+from projections.temporal.fold import Timeline
+from projections.temporal.in_force import Timelines, nothing
 from projections.timelines.contract import Axis, BlockRow
 
 BLOCK_STEPS: Final = 64

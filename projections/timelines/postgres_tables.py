@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from ledger.recorders.postgres_server import SCHEMA
-from projections.in_force import Timelines
+from projections.temporal.in_force import Timelines
 from projections.timelines.comparing import differing
 from projections.timelines.contract import (
     FORMAT,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
-from projections.in_force import Timelines
+from projections.temporal.in_force import Timelines
 from projections.timelines.comparing import differing
 from projections.timelines.contract import (
     FORMAT,

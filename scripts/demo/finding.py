@@ -19,11 +19,11 @@ from projections.audit.records import LogRow
 from projections.audit.reference import records
 from projections.audit.run import by_kernel, run
 from projections.audit.summary import LogDigest, Summary
-from projections.changes import Change, Retraction
 from projections.decision import Decision, Outcome, Reason, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, Query
-from projections.state import SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
 from scripts.demo import folder as places
 from scripts.demo.making import Made
 from scripts.demo.story import CLOSED, REWRITTEN

@@ -7,9 +7,9 @@ from typing import Final
 
 from ledger.subjects import kind_of
 from ledger.times import BEGINNING
-from projections.changes import Change, Retraction
 from projections.decision import REASONS, Outcome, Reason, RequestRecord
-from projections.state import SettingState
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
 from scripts.demo.finding import Shown, event_of
 from scripts.demo.story import when
 from scripts.output import encode

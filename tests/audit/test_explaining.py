@@ -10,13 +10,13 @@ import pytest
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
 from projections.audit.explaining import explain, explanation_json
-from projections.changes import Change, Retraction, read_assertion
 from projections.check import check
 from projections.decision import Observed, RequestRecord
-from projections.fold import fold
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
-from projections.state import SettingState, effective
+from projections.temporal.changes import Change, Retraction, read_assertion
+from projections.temporal.effective_state import SettingState, effective
+from projections.temporal.fold import fold
 from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
 from tests.support.ledgers import opened
 

@@ -13,10 +13,10 @@ from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import format_time
-from projections.courses import NOTHING
 from projections.decision import read_record
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
+from projections.temporal.effective_timeline import NOTHING
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted
 from tests.support.histories import SUBJECTS, History
 from tests.support.reference import Json

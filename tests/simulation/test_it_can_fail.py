@@ -9,13 +9,13 @@ import pytest
 
 import ledger.append.decide
 import ledger.recorders.placing
-import projections.changes
+import projections.temporal.changes
 from ledger.store import Ledger
 from ledger.times import END
-from projections.changes import Retraction
-from projections.fold import Timeline
 from projections.moments import Moment
 from projections.query import Query
+from projections.temporal.changes import Retraction
+from projections.temporal.fold import Timeline
 from tests.simulation.comparing import Mismatch
 from tests.simulation.simulation import Simulation
 
@@ -38,7 +38,9 @@ def open_change_covers_what_was_scheduled_after_it(patch: pytest.MonkeyPatch) ->
 
 def retraction_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        projections.changes, "Retraction", lambda *said: msgspec.structs.replace(Retraction(*said), retracts="")
+        projections.temporal.changes,
+        "Retraction",
+        lambda *said: msgspec.structs.replace(Retraction(*said), retracts=""),
     )
 
 

@@ -12,10 +12,10 @@ from ledger.codec import complete, draft_bytes, id_tail, leaf_hash
 from ledger.drafts import RECORDED, Draft
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
-from projections.changes import Assertion, Change, Retraction, read_assertions
-from projections.fold import Timeline, fold, retraction_of_decided
-from projections.in_force import fold_both
-from projections.state import SettingState, effective
+from projections.temporal.changes import Assertion, Change, Retraction, read_assertions
+from projections.temporal.effective_state import SettingState, effective
+from projections.temporal.fold import Timeline, fold, retraction_of_decided
+from projections.temporal.in_force import fold_both
 
 SOURCE = "urn:inforce:test.example"
 

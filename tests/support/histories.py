@@ -7,8 +7,8 @@ from ledger.clock import ManualClock
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.changes import read_assertions
-from projections.in_force import Timelines, fold_both
+from projections.temporal.changes import read_assertions
+from projections.temporal.in_force import Timelines, fold_both
 from projections.timelines import TimelineStore
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow
 from tests.support.ledgers import define, definition, submit

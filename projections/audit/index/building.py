@@ -33,10 +33,10 @@ from projections.audit.index.layout import (
     Subjects,
 )
 from projections.audit.index.slots import slots_for
-from projections.changes import Assertion, Change, JsonValue, Retraction
 from projections.check import OF_MODEL, POLICY
-from projections.fold import Timeline
-from projections.pins import KnownAt, Pin
+from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
+from projections.temporal.coordinates import KnownAt, Pin
+from projections.temporal.fold import Timeline
 
 Axis = Mapping[str, Timeline]
 """Setting → timeline of one subject."""

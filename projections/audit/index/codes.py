@@ -22,7 +22,7 @@ from projections.audit.index.layout import (
     UInt8s,
     kind_code,
 )
-from projections.changes import JsonValue
+from projections.temporal.changes import JsonValue
 
 
 class Codes:

@@ -27,8 +27,8 @@ from projections.audit.index.parsing import Parser
 from projections.audit.index.pinning import pin_of
 from projections.audit.index.slots import slots_for, with_more
 from projections.audit.kernel.compiled import worth_compiling
-from projections.changes import read_assertions
-from projections.pins import IN_FORCE, KnownAt, Pin
+from projections.temporal.changes import read_assertions
+from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 
 READ_EVENTS: Final = 4_000
 """Positions read at a time, in a transaction of their own: a long one keeps SQLite's log growing, and so much of them

@@ -34,7 +34,7 @@ from projections.audit.index.layout import (
 from projections.audit.index.sharing import in_threads
 from projections.audit.index.stepping import Flags, Stepping, Steps
 from projections.audit.index.widening import Wide, differing, widen
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 _POLICY = range(HOSTING)
 _OF_MODEL = range(HOSTING, OWNER_CODE)

@@ -21,7 +21,7 @@ from projections.audit.index.layout import MODEL, CatalogSteps, PolicyIndex
 from projections.audit.index.parsing import Parser
 from projections.audit.index.slots import hashes_of, place
 from projections.audit.kernel.compiled import worth_compiling
-from projections.pins import Pin
+from projections.temporal.coordinates import Pin
 
 
 class NoRoom(Exception):

@@ -35,7 +35,7 @@ from projections.audit.index.layout import (
     Subjects,
     Texts,
 )
-from projections.pins import KnownAt, Pin
+from projections.temporal.coordinates import KnownAt, Pin
 
 try:
     # The same sum, five times as fast: every opening of an index adds it up over all of it.

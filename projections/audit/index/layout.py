@@ -51,7 +51,7 @@ from numpy.typing import NDArray
 from ledger.errors import LedgerUnavailable
 from projections.audit.index.hashing import hash_id
 from projections.check import OF_MODEL, POLICY
-from projections.pins import KnownAt, Pin
+from projections.temporal.coordinates import KnownAt, Pin
 
 FORMAT: Final = 2
 """Of everything here and of the files in `store`. An index of another format is compiled anew."""

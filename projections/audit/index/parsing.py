@@ -31,7 +31,7 @@ from projections.audit.index.layout import (
 )
 from projections.audit.index.scanning import ENDS, NUMBERS, SCANNED, STARTS, scan
 from projections.audit.kernel.compiled import AVAILABLE
-from projections.changes import Change, JsonValue, read_assertion
+from projections.temporal.changes import Change, JsonValue, read_assertion
 
 _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ledger.errors import LedgerUnavailable
 from ledger.store import Ledger
 from projections.audit.index.layout import POSITION_MAX
-from projections.pins import Pin
+from projections.temporal.coordinates import Pin
 
 
 def pin_of(ledger: Ledger, position: int | None = None) -> Pin:

@@ -1,6 +1,6 @@
 """Columns of events → steps: what each setting of each subject has from when on, for a whole ledger at once. Pure.
 
-The law is `projections.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked up in what
+The law is `projections.temporal.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked up in what
 was there before: each change begins no earlier than every step that is there already, so it comes behind them; with an
 end, what it interrupted comes back behind it. In force it must also begin no earlier than it was recorded, because then
 in force is what is known (`in_force.extend`).
@@ -23,9 +23,9 @@ from ledger.times import END
 from projections.audit.index.columns import IS_RETRACTION, NO_SETTING, Columns
 from projections.audit.index.layout import Int64s, UInt8s
 from projections.audit.index.ordering import ordered
-from projections.changes import Assertion, Change, Retraction
-from projections.in_force import fold_both
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.coordinates import IN_FORCE, KnownAt
+from projections.temporal.in_force import fold_both
 
 _SETTINGS: Final = 16
 """More than there are, so that subject × this + setting is one number."""

@@ -28,7 +28,7 @@ from projections.audit.index.extending import NoRoom, extension
 from projections.audit.index.files import NotUsable, Stored
 from projections.audit.index.layout import PolicyIndex
 from projections.audit.index.pinning import pin_of
-from projections.pins import IN_FORCE, KnownAt, Pin
+from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 
 Tell = Callable[[str], None]
 """Told, in a sentence, why an index that was there is not used."""

@@ -11,7 +11,7 @@ from ledger.times import END
 from projections.audit.columns import REQUESTS
 from projections.audit.index.layout import Int32s, Int64s, UInt8s
 from projections.audit.kernel.tables import Bools, all_sealed, sealed
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 ROWS_MAX: Final = 1 << 20
 """Of a batch, so that the answers' texts, of at most 262 bytes each where they are ids, fit into Arrow's offsets."""

@@ -33,14 +33,14 @@ from projections.audit.index.layout import (
     PolicyIndex,
     kind_code,
 )
-from projections.changes import Assertion, Change, JsonValue, Retraction
-from projections.fold import retraction_of_decided
-from projections.pins import IN_FORCE
-from projections.state import SettingState, effective
+from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
+from projections.temporal.coordinates import IN_FORCE
+from projections.temporal.effective_state import SettingState, effective
+from projections.temporal.fold import retraction_of_decided
 
 
 class IndexStates:
-    """Answers as `projections.state.States`, at `at` (µs) on the index's axis, or on the later one."""
+    """Answers as `projections.temporal.effective_state.States`, at `at` (µs) on the index's axis, or on the later one."""
 
     def __init__(self, index: PolicyIndex, at: int, *, later: bool = False) -> None:
         self._index = index

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ledger.times import format_time
 from projections.decision import RequestRecord
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 _OPTIONS: Final = ("key", "account", "org", "project", "model")
 

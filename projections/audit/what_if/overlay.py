@@ -41,7 +41,7 @@ from projections.audit.index.layout import (
 from projections.audit.index.slots import hashes_of, place, slots_for
 from projections.audit.what_if.made import Made
 from projections.audit.what_if.numbering import Numbering
-from projections.pins import Pin
+from projections.temporal.coordinates import Pin
 
 _Table = TypeVar("_Table", Links, Policies, Models, Said)
 

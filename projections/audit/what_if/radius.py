@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ledger.times import format_time
 from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
 from projections.audit.what_if.comparing import AFTER, BEFORE, HANDLING, are_other, named, reason_sets
-from projections.pins import KnownAt, Pin
+from projections.temporal.coordinates import KnownAt, Pin
 
 LISTED: Final = 100_000
 _AGAINST: Final = ("violation", "denied")

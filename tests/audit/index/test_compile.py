@@ -12,7 +12,7 @@ from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.pinning import pin_of
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.index.worlds import World
 from tests.support.ledgers import GENESIS, NOW, change, opened, submit

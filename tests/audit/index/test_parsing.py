@@ -11,7 +11,7 @@ from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, NO_SETTING,
 from projections.audit.index.layout import SETTINGS
 from projections.audit.index.parsing import Parser
 from projections.audit.kernel.compiled import AVAILABLE
-from projections.changes import Change, read_assertion
+from projections.temporal.changes import Change, read_assertion
 from scripts.bench.leaves import rows
 from scripts.bench.population import Population
 from tests.audit.index.worlds import World

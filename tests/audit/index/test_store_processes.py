@@ -14,7 +14,7 @@ from projections.audit.index import store
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.pinning import pin_of
 from projections.audit.index.store import open_index
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.index.worlds import World
 from tests.support.ledgers import GENESIS, NOW, opened

@@ -12,8 +12,8 @@ from ledger.times import END
 from projections.audit.index.layout import Said
 from projections.audit.kernel import rows_numba, tables
 from projections.audit.kernel.compiled import AVAILABLE
-from projections.changes import Assertion, Change, Retraction
-from projections.fold import retraction_of_decided
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.fold import retraction_of_decided
 
 SETTINGS = ("training.opt_in", "storage.inputs_outputs")
 LAST = 8

@@ -28,11 +28,11 @@ from projections.audit.what_if.comparing import COMPARED
 from projections.audit.what_if.deciding import WhatIf
 from projections.audit.what_if.made import Made, make
 from projections.audit.what_if.proposals import read_proposals
-from projections.changes import Change as Said
-from projections.changes import read_assertion
 from projections.pinned import PinnedQuery
-from projections.pins import KnownAt
 from projections.query import Query
+from projections.temporal.changes import Change as Said
+from projections.temporal.changes import read_assertion
+from projections.temporal.coordinates import KnownAt
 from tests.audit import strategies
 from tests.audit.what_if.copying import Change, Copy, changed_copy
 from tests.audit.what_if.worlds import World

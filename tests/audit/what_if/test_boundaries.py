@@ -17,7 +17,7 @@ from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.reading.parts import Part
 from projections.audit.what_if.deciding import blast_radius, first_request_of
 from projections.audit.what_if.proposals import read_proposals
-from projections.pins import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.support.ledgers import GENESIS, NOW, change, opened, submit
 from tests.support.transfers import jsonl
 

@@ -13,10 +13,10 @@ from ledger.store import Ledger
 from ledger.times import format_time
 from projections.audit.what_if.made import Made, make
 from projections.audit.what_if.proposals import read_proposals
-from projections.changes import Assertion
 from projections.pinned import PinnedQuery
-from projections.pins import IN_FORCE, KnownAt
 from projections.query import Query
+from projections.temporal.changes import Assertion
+from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.support.ledgers import GENESIS, NOW, change, define, definition, opened, submit
 from tests.support.transfers import jsonl
 

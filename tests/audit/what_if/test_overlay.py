@@ -15,7 +15,7 @@ from projections.audit.index.layout import PolicyIndex
 from projections.audit.what_if.made import make
 from projections.audit.what_if.overlay import overlaid
 from projections.audit.what_if.proposals import read_proposals
-from projections.pins import KnownAt
+from projections.temporal.coordinates import KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.what_if.copying import changed_copy
 from tests.audit.what_if.worlds import World

@@ -8,7 +8,7 @@ from projections.audit.columns import REQUESTS
 from projections.audit.what_if.comparing import changes, otherwise
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.radius import Radius, radius_json
-from projections.pins import IN_FORCE, Pin
+from projections.temporal.coordinates import IN_FORCE, Pin
 from tests.audit.what_if.test_comparing import batch
 
 PIN = Pin("test.example/ledger", 7, 5, "ab")

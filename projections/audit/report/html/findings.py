@@ -22,9 +22,9 @@ from projections.audit.report.html.parts import (
     when,
 )
 from projections.audit.report.report import Finding, Report
-from projections.changes import JsonValue, Retraction
 from projections.decision import REASONS, Decision, Handling, Hindsight, Outcome
-from projections.state import SettingState
+from projections.temporal.changes import JsonValue, Retraction
+from projections.temporal.effective_state import SettingState
 
 BECAUSE_MAX: Final = 4
 """Events that are named of those that hindsight goes back to."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from projections.changes import Assertion, Change
-from projections.fold import Timeline
+from projections.temporal.changes import Assertion, Change
+from projections.temporal.fold import Timeline
 
 
 class Timelines(NamedTuple):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from projections.changes import Change
-from projections.fold import Timeline
-from projections.in_force import Timelines
-from projections.state import SettingState, effective
+from projections.temporal.changes import Change
+from projections.temporal.effective_state import SettingState, effective
+from projections.temporal.fold import Timeline
+from projections.temporal.in_force import Timelines
 
 NOTHING: Final = Timelines(Timeline(), Timeline())
 """The timelines of what nothing was ever said about. Never to be extended."""

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from ledger.times import BEGINNING, END
-from projections.changes import Assertion, Change, Retraction
+from projections.temporal.changes import Assertion, Change, Retraction
 
 
 class Step(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from ledger.subjects import kind_of
 from ledger.times import END
-from projections.changes import Change, JsonValue, Retraction
-from projections.fold import Timeline
+from projections.temporal.changes import Change, JsonValue, Retraction
+from projections.temporal.fold import Timeline
 
 Source = Literal["explicit", "default", "not_applicable", "undefined"]
 
