@@ -13,7 +13,7 @@ import msgspec
 from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
 from ledger.times import BEGINNING, END, format_time
-from projections.decision import Decision, change_json, decision_json, retraction_json
+from projections.decisions.model import Decision, change_json, decision_json, retraction_json
 from projections.history import HistoryAnswer
 from projections.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction

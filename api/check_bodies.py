@@ -27,7 +27,7 @@ from ledger import strict_json
 from ledger.errors import BadRecord, BadTime, Fault
 from ledger.subjects import is_id
 from ledger.times import parse_time_once
-from projections.decision import NOTHING_OBSERVED, TEXT_MAX, Observed, RequestRecord, read_record
+from projections.decisions.model import NOTHING_OBSERVED, TEXT_MAX, Observed, RequestRecord, read_record
 
 RECORDS_MAX: Final = 10_000
 BYTES_MAX: Final = 8 * 1024 * 1024

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable
 
 from ledger.times import format_time
-from projections.check import judge
-from projections.decision import Decision, RequestRecord
-from projections.decision_bytes import decision_bytes, request_id_bytes, write_outcome
+from projections.decisions.check import judge
+from projections.decisions.encoding import decision_bytes, request_id_bytes, write_outcome
+from projections.decisions.model import Decision, RequestRecord
 from projections.moments import Moment
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projections.decision import AsOf, Hindsight, Outcome
+from projections.decisions.model import AsOf, Hindsight, Outcome
 from projections.moments import IN_FORCE, KnownAt, Moment
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState

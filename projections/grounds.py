@@ -17,8 +17,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from projections.check import Ground
-from projections.decision import RequestRecord
+from projections.decisions.check import Ground
+from projections.decisions.model import RequestRecord
 
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
 """The key_id, account_id, org_id, project_id and model_id of a request record: all that a ground depends on."""

@@ -19,9 +19,9 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
 from projections import causes, listing
 from projections.at_once import in_force_bytes
-from projections.check import check, ground, judge
-from projections.decision import AsOf, Decision, Outcome, RequestRecord
-from projections.decision_bytes import decisions_bytes
+from projections.decisions.check import check, ground, judge
+from projections.decisions.encoding import decisions_bytes
+from projections.decisions.model import AsOf, Decision, Outcome, RequestRecord
 from projections.grounds import Span
 from projections.moments import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
 from projections.temporal.changes import Change, Retraction

@@ -16,7 +16,7 @@ from ledger.opening import open_ledger
 from ledger.subjects import KINDS, is_setting_key
 from projections.audit.fields import FIELDS, NotRead, cell_value, raw_record
 from projections.audit.summary import AGAINST
-from projections.decision import Decision, RequestRecord, decision_json, read_record
+from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
 from projections.history import history as history_of
 from projections.query import Query
 from scripts.decisions import CSV_FIELDS, print_decision, print_decisions

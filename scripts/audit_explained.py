@@ -12,7 +12,7 @@ from ledger.errors import BadInput
 from projections.audit.explaining import Explanation, Weighed, explain, explanation_json
 from projections.audit.reading.parts import Part
 from projections.audit.reference import records
-from projections.decision import RequestRecord
+from projections.decisions.model import RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import KnownAt
 from projections.temporal.changes import Retraction

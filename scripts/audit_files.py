@@ -19,7 +19,7 @@ from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
 from projections.audit.reference import records
 from projections.audit.writing import Writer, format_of
-from projections.decision import Decision, decision_json
+from projections.decisions.model import Decision, decision_json
 from projections.pinned import PinnedQuery
 from projections.query import KnownAt
 from scripts.files import is_stream, writing

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
-from projections.decision import REASONS
+from projections.decisions.model import REASONS
 from scripts.audit_files import Finding, finding_json
 from scripts.decisions import print_decision
 from scripts.options import Format

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from projections.decision import REASONS, Decision, Handling, Outcome
+from projections.decisions.model import REASONS, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.output import Columns, encode, human_instant, human_time, print_line, print_table

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from projections.audit.what_if.radius import Radius, radius_json
-from projections.decision import REASONS
+from projections.decisions.model import REASONS
 from scripts.options import Format
 from scripts.output import Columns, human_instant, print_line, print_table, show
 

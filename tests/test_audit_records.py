@@ -14,7 +14,7 @@ from ledger.times import parse_time
 from projections.audit.fields import Shape
 from projections.audit.lines import LINE_BYTES_MAX
 from projections.audit.records import Log, LogRow, read_log
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 
 AT = "2026-03-01T12:00:00Z"
 AT_US = parse_time(AT)

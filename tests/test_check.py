@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from ledger.catalog import BUILT_IN
 from ledger.drafts import Draft
 from ledger.times import format_time, parse_time
-from projections.check import check
-from projections.decision import REASONS, outcome_json, read_record
+from projections.decisions.check import check
+from projections.decisions.model import REASONS, outcome_json, read_record
 from tests.support.book import Book, FoldedStates, batches, changed, cleared, defined, event_id_of, retracted
 from tests.support.reference import ORDER_OF_REASONS, Json, Reference
 

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.errors import BadRecord
 from ledger.times import parse_time
-from projections.decision import (
+from projections.decisions.model import (
     REASONS,
     TEXT_MAX,
     AsOf,

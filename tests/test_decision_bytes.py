@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.times import BEGINNING, END
-from projections.decision import (
+from projections.decisions.encoding import decision_bytes, decisions_bytes
+from projections.decisions.model import (
     REASONS,
     AsOf,
     DataPolicy,
@@ -18,7 +19,6 @@ from projections.decision import (
     Outcome,
     decision_json,
 )
-from projections.decision_bytes import decision_bytes, decisions_bytes
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 

@@ -15,7 +15,7 @@ import pytest
 
 from ledger.opening import open_ledger
 from ledger.times import format_time
-from projections.decision import REASONS
+from projections.decisions.model import REASONS
 from scripts.demo import folder, making, show
 from scripts.demo.finding import find
 from scripts.demo.making import Made, make

@@ -1,7 +1,7 @@
 """A pinned query's answers stay those of its position, however far the ledger moves on."""
 
 from ledger.times import format_time
-from projections.decision import RequestRecord, decision_json
+from projections.decisions.model import RequestRecord, decision_json
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
 from tests.support.histories import History

@@ -8,8 +8,8 @@ import pytest
 from ledger.catalog import BUILT_IN
 from ledger.drafts import Draft
 from ledger.times import parse_time
-from projections.decision import RequestRecord
-from projections.scope import CHAIN_MAX, Scope, resolve
+from projections.decisions.model import RequestRecord
+from projections.decisions.scope import CHAIN_MAX, Scope, resolve
 from tests.support.book import Book, FoldedStates, changed, cleared, defined
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")

@@ -12,7 +12,7 @@ from api.bodies import read_json_body
 from api.check_bodies import BYTES_MAX, read_plain, read_records
 from api.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
 from api.routing import ASKS_AT_LEAST, Call, Written, reached, service_of
-from projections.decision_bytes import decision_bytes, decisions_bytes
+from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.query import IN_FORCE, Query
 
 AT_ONCE_BYTES_MAX: Final = 16_384

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from api.schemas.sent import SettingDefinition
 from api.schemas.shape import Shape, time_field
-from projections.decision import Reason, Verdict
+from projections.decisions.model import Reason, Verdict
 from projections.temporal.effective_state import Source
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.schemas.shape import Shape, time_field
 from projections.audit.records import LogFormat
-from projections.decision import Reason, Verdict
+from projections.decisions.model import Reason, Verdict
 
 
 class AuditPin(Shape):

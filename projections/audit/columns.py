@@ -1,6 +1,6 @@
 """The two shapes of a bulk audit: what is asked, a batch of request records, and what comes back, a batch of verdicts.
 
-They are the types of `projections.decision` laid out in columns (Apache Arrow). Whoever reads a log makes REQUESTS of
+They are the types of `projections.decisions.model` laid out in columns (Apache Arrow). Whoever reads a log makes REQUESTS of
 it, every bulk path makes VERDICTS of those, row by row and in their order. Instants are in µs.
 Proved by tests/audit/kernel.
 """
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from projections.decision import REASONS, Reason, Verdict
+from projections.decisions.model import REASONS, Reason, Verdict
 
 VERDICT_NAMES: Final[tuple[Verdict, ...]] = ("allowed", "denied", "compliant", "violation", "indeterminate")
 """The codes of `verdict` and `hindsight`: places in this tuple, in every batch the same."""

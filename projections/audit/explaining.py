@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ledger.subjects import CATALOG_SUBJECT
-from projections.check import OF_MODEL, POLICY, check
-from projections.decision import (
+from projections.decisions.check import OF_MODEL, POLICY, check
+from projections.decisions.model import (
     Decision,
     Outcome,
     Reason,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, Literal, NamedTuple
 
 from ledger.errors import BadRecord
-from projections.decision import Observed, RequestRecord, read_record
+from projections.decisions.model import Observed, RequestRecord, read_record
 
 FieldType = Literal["text", "time", "position", "flag"]
 

@@ -27,7 +27,7 @@ from projections.audit.fields import (
     time_text,
 )
 from projections.audit.lines import LINE_BYTES_MAX, Counted, RawLine, raw_lines
-from projections.decision import RequestRecord, read_record
+from projections.decisions.model import RequestRecord, read_record
 
 LogFormat = Literal["jsonl", "csv"]
 LOG_FORMATS: Final[tuple[LogFormat, ...]] = get_args(LogFormat)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.columns import DATA_POLICY_NAMES, OBSERVED, REASON_NAMES, VERDICT_NAMES, VERDICTS
-from projections.decision import NOTHING_OBSERVED, Decision, Observed, RequestRecord
+from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from ledger.times import format_time
-from projections.decision import REASONS, Verdict
+from projections.decisions.model import REASONS, Verdict
 from projections.pinned import Pin
 from projections.query import KnownAt
 

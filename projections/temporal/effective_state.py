@@ -33,7 +33,7 @@ class SettingState(_SettingState):
     through, if there is one."""
 
     written: bytes | None = None
-    """Its JSON, once it was wanted: many decisions rest on the same state. Kept by `projections.decision_bytes`."""
+    """Its JSON, once it was wanted: many decisions rest on the same state. Kept by `projections.decisions.encoding`."""
 
     @property
     def newest(self) -> Change | None:

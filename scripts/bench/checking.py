@@ -16,9 +16,9 @@ from random import Random
 from typing import Any, Final
 
 from ledger.opening import open_ledger
-from projections.check import OF_MODEL, POLICY
-from projections.decision import RequestRecord
-from projections.decision_bytes import decision_bytes
+from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions.encoding import decision_bytes
+from projections.decisions.model import RequestRecord
 from projections.query import Query
 from scripts.bench import measuring
 from scripts.bench.making import make

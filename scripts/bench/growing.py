@@ -17,7 +17,7 @@ from time import perf_counter_ns
 from typing import Any, Final
 
 from ledger.opening import open_ledger
-from projections.decision import RequestRecord
+from projections.decisions.model import RequestRecord
 from projections.query import Query
 from scripts.bench.kept import large_ledger, project
 from scripts.bench.marks import judge

@@ -15,7 +15,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.times import DAY, SECOND, format_time
-from projections.decision import RequestRecord
+from projections.decisions.model import RequestRecord
 from scripts.bench.kept import large_ledger, project
 from scripts.bench.load import load, post, require
 from scripts.bench.marks import judge

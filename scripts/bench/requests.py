@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger.times import DAY, format_time
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 from scripts.bench.population import END, MODELS, Population
 
 Window = tuple[int, int]

@@ -19,7 +19,7 @@ from projections.audit.records import LogRow
 from projections.audit.reference import records
 from projections.audit.run import by_kernel, run
 from projections.audit.summary import LogDigest, Summary
-from projections.decision import Decision, Outcome, Reason, RequestRecord
+from projections.decisions.model import Decision, Outcome, Reason, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, Query
 from projections.temporal.changes import Change, Retraction

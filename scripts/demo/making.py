@@ -17,7 +17,7 @@ from ledger.clock import ManualClock
 from ledger.opening import open_recorder
 from ledger.store import Ledger
 from ledger.times import DAY, SECOND
-from projections.decision import REASONS
+from projections.decisions.model import REASONS
 from scripts.demo import folder as places
 from scripts.demo.platform import Line, Narrowed, Platform
 from scripts.demo.story import CLOSED, CLOSED_FROM, REWRITTEN, WITHDRAWN_FROM, story

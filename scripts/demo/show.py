@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from ledger.times import DAY, format_time
 from projections.audit.summary import VERDICTS, summary_json
-from projections.decision import REASONS, decision_json
+from projections.decisions.model import REASONS, decision_json
 from scripts.demo import folder as places
 from scripts.demo.finding import Found, Shown
 from scripts.demo.making import Made

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from ledger.subjects import kind_of
-from projections.decision import Reason
+from projections.decisions.model import Reason
 from scripts.demo.platform import Platform
 from scripts.demo.world import MODELS, REGIONS, UNLISTED_MODELS, Model
 

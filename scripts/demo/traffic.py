@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ledger.subjects import kind_of
 from ledger.times import format_time
-from projections.decision import Reason, Verdict
+from projections.decisions.model import Reason, Verdict
 from scripts.demo.platform import Narrowed, Platform
 from scripts.demo.spoiling import SPOILERS, WITHOUT_GOVERNOR, Draft
 from scripts.demo.world import MODELS, NAMED_ORGS, Model

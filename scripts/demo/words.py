@@ -7,7 +7,7 @@ from typing import Final
 
 from ledger.subjects import kind_of
 from ledger.times import BEGINNING
-from projections.decision import REASONS, Outcome, Reason, RequestRecord
+from projections.decisions.model import REASONS, Outcome, Reason, RequestRecord
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.demo.finding import Shown, event_of

@@ -14,7 +14,7 @@ from ledger.append import submissions
 from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
 from ledger.receipts import Receipt
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 from tests.api.asking import changed, get, problem, submit
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import BadInput
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, Query
 from scripts.audit_explained import ROWS_MAX, explain_rows, find, show_explained

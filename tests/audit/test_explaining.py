@@ -10,8 +10,8 @@ import pytest
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
 from projections.audit.explaining import explain, explanation_json
-from projections.check import check
-from projections.decision import Observed, RequestRecord
+from projections.decisions.check import check
+from projections.decisions.model import Observed, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
 from projections.temporal.changes import Change, Retraction, read_assertion

@@ -22,7 +22,7 @@ from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.times import format_time
 from projections import projecting
-from projections.decision import Decision, read_record
+from projections.decisions.model import Decision, read_record
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
 from projections.timelines import open_timelines

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ledger.times import format_time
-from projections.decision import outcome_json, read_record
+from projections.decisions.model import outcome_json, read_record
 from projections.query import IN_FORCE, KnownAt, Query
 from tests.support.asking import (
     CACHING,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.times import format_time
-from projections.check import check
-from projections.decision import Decision, RequestRecord, read_record
+from projections.decisions.check import check
+from projections.decisions.model import Decision, RequestRecord, read_record
 from projections.grounds import SPANS_MAX
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, Query

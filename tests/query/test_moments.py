@@ -13,7 +13,7 @@ from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import format_time
-from projections.decision import read_record
+from projections.decisions.model import read_record
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
 from projections.temporal.effective_timeline import NOTHING

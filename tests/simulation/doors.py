@@ -20,7 +20,7 @@ from ledger.errors import InforceError, LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.decision import decision_json, read_record
+from projections.decisions.model import decision_json, read_record
 from projections.history import history
 from projections.pinned import PinnedQuery
 from projections.query import Query

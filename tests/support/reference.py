@@ -18,7 +18,7 @@ FOR_EVER = None
 """As an end: none. As a known_at: everything that was ever recorded."""
 
 OWNERS_FOLLOWED_MAX = 7
-"""So that a chain of owners has at most eight subjects (projections/scope.py)."""
+"""So that a chain of owners has at most eight subjects (projections/decisions/scope.py)."""
 
 ORDER_OF_REASONS = (
     "before_first_record",

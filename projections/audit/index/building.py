@@ -33,7 +33,7 @@ from projections.audit.index.layout import (
     Subjects,
 )
 from projections.audit.index.slots import slots_for
-from projections.check import OF_MODEL, POLICY
+from projections.decisions.check import OF_MODEL, POLICY
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import KnownAt, Pin
 from projections.temporal.fold import Timeline

@@ -14,7 +14,7 @@ from projections.audit.index.layout import PolicyIndex
 from projections.audit.kernel.answers import Answers
 from projections.audit.kernel.states import IndexStates
 from projections.audit.reference import records
-from projections.check import check
+from projections.decisions.check import check
 
 
 def tell(index: PolicyIndex, batch: pa.RecordBatch, found: Answers) -> None:

@@ -20,7 +20,7 @@ from projections.audit.kernel.answers import Answers
 from projections.audit.kernel.compiled import compiled, part
 from projections.audit.kernel.rows import Ids, Observed
 from projections.audit.kernel.tables import Catalog, Tables
-from projections.scope import CHAIN_MAX
+from projections.decisions.scope import CHAIN_MAX
 
 # Said again because what is compiled is not compiled anew when another file changes (see `compiled`).
 ACCOUNT, ORG, PROJECT, KEY, MODEL = 0, 1, 2, 3, 4

@@ -68,8 +68,8 @@ from projections.audit.kernel.rows import (
     Observed,
 )
 from projections.audit.kernel.tables import Bools, Catalog, Tables
-from projections.decision import Reason
-from projections.scope import CHAIN_MAX
+from projections.decisions.model import Reason
+from projections.decisions.scope import CHAIN_MAX
 
 _BIT: Final[dict[Reason, int]] = {reason: 1 << place for place, reason in enumerate(REASON_NAMES)}
 _VERDICT: Final = {verdict: place for place, verdict in enumerate(VERDICT_NAMES)}

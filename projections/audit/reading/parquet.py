@@ -29,7 +29,7 @@ from projections.audit.reading.texts import constants_of
 from projections.audit.reading.times import local_text, to_utc
 from projections.audit.reading.wanted import NAMES, WHO
 from projections.audit.records import LogRow, Rows
-from projections.decision import TEXT_MAX
+from projections.decisions.model import TEXT_MAX
 
 MAGIC: Final = b"PAR1"
 BATCH_ROWS: Final = 65_536

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from projections.audit.columns import OBSERVED, REQUESTS
 from projections.audit.records import LogRow
-from projections.decision import NOTHING_OBSERVED, RequestRecord
+from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 
 POSITION_LAST: Final = 2**63 - 1
 

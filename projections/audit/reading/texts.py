@@ -23,7 +23,7 @@ from projections.audit.reading.parts import Part, merged
 from projections.audit.reading.times import to_utc
 from projections.audit.reading.wanted import NAMES, WHO, spec_of, wanted
 from projections.audit.records import Columns, Lines, LogFormat, LogRow, Rows, is_blank, is_json
-from projections.decision import RequestRecord, read_record
+from projections.decisions.model import RequestRecord, read_record
 
 BLOCK_BYTES: Final = 1 << 23
 STRICT_BYTES: Final = 1 << 23

@@ -7,7 +7,7 @@ import shlex
 from typing import Any, Final
 
 from ledger.times import format_time
-from projections.decision import RequestRecord
+from projections.decisions.model import RequestRecord
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 _OPTIONS: Final = ("key", "account", "org", "project", "model")

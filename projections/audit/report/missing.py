@@ -8,11 +8,11 @@ from ledger.subjects import kind_of
 from ledger.times import format_time
 from projections.audit.report.counting import ByName, worst
 from projections.audit.report.tally import NAMED, SEPARATOR, UNSETTLED, Tally
-from projections.check import HOSTING, PROVIDER
-from projections.decision import Reason, RequestRecord
+from projections.decisions.check import HOSTING, PROVIDER
+from projections.decisions.model import Reason, RequestRecord
+from projections.decisions.scope import resolve
 from projections.pinned import PinnedQuery
 from projections.query import KnownAt
-from projections.scope import resolve
 from projections.view import View
 
 SHOWN: Final = 15

@@ -13,7 +13,7 @@ import pyarrow as pa
 from projections.audit.reading.parts import Part
 from projections.audit.reference import records
 from projections.audit.report.counting import Int64s
-from projections.decision import Reason, RequestRecord, Verdict
+from projections.decisions.model import Reason, RequestRecord, Verdict
 
 OF_SUBJECT_MAX: Final = 2
 """Rows shown of one governing subject."""

@@ -22,7 +22,7 @@ from projections.audit.records import LogRow
 from projections.audit.report.counting import ByDay, ByName, Int64s
 from projections.audit.report.samples import Samples
 from projections.audit.summary import AGAINST
-from projections.decision import Reason, Verdict
+from projections.decisions.model import Reason, Verdict
 
 INDETERMINATE: Final = VERDICT_NAMES.index("indeterminate")
 UNSETTLED: Final[tuple[Reason, ...]] = ("before_first_record", "scope_conflict", "unknown_owner", "unknown_model")

@@ -15,7 +15,7 @@ from projections.audit.fields import Shape
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.reading.parquet import parts_of
 from projections.audit.records import Rows
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 from tests.audit.io.reading import NOON, Read, in_parts
 from tests.audit.io.test_texts import TIMES
 

@@ -16,7 +16,7 @@ from projections.audit.reading.parts import Part, requests_of
 from projections.audit.records import LogRow
 from projections.audit.run import Ahead, by_row, run
 from projections.audit.summary import Summary, summary_json
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, Query
 from tests.audit.index.worlds import World

@@ -11,7 +11,7 @@ from ledger.times import BEGINNING, END
 from projections.audit.columns import REQUESTS, VERDICTS
 from projections.audit.reading.parts import requests_of
 from projections.audit.reference import decide_slowly, records, verdicts
-from projections.decision import NOTHING_OBSERVED, Decision, Observed, RequestRecord, decision_json
+from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord, decision_json
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE
 from tests.audit.strategies import grown

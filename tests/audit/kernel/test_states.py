@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.states import IndexStates
 from projections.audit.reference import records, verdict_row
-from projections.check import check
-from projections.decision import AsOf, Decision
+from projections.decisions.check import check
+from projections.decisions.model import AsOf, Decision
 from projections.view import View
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 

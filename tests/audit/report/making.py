@@ -11,7 +11,7 @@ from projections.audit.report.report import Reading, Report, report
 from projections.audit.report.tally import Tally
 from projections.audit.run import by_row, run
 from projections.audit.summary import LogDigest, Summary
-from projections.decision import Observed, RequestRecord
+from projections.decisions.model import Observed, RequestRecord
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE
 from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted

@@ -15,7 +15,7 @@ from projections.audit.report.html.markup import tag, text
 from projections.audit.report.html.page import page
 from projections.audit.report.html.plots import binned
 from projections.audit.report.written import report_json
-from projections.decision import Observed, RequestRecord, read_record
+from projections.decisions.model import Observed, RequestRecord, read_record
 from projections.temporal.coordinates import IN_FORCE
 from scripts.audit_report import write_report
 from tests.audit.report.making import HOSTILE, audited, log

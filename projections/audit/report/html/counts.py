@@ -26,7 +26,7 @@ from projections.audit.report.html.plots import Binned, bar, binned, columns, sh
 from projections.audit.report.report import Report
 from projections.audit.report.written import day_text
 from projections.audit.summary import AGAINST
-from projections.decision import REASONS
+from projections.decisions.model import REASONS
 
 WORST_DAYS: Final = 10
 _PLACES: Final = [VERDICT_NAMES.index(verdict) for verdict in BAD]

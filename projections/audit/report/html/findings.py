@@ -22,7 +22,7 @@ from projections.audit.report.html.parts import (
     when,
 )
 from projections.audit.report.report import Finding, Report
-from projections.decision import REASONS, Decision, Handling, Hindsight, Outcome
+from projections.decisions.model import REASONS, Decision, Handling, Hindsight, Outcome
 from projections.temporal.changes import JsonValue, Retraction
 from projections.temporal.effective_state import SettingState
 

@@ -24,7 +24,7 @@ from projections.audit.report.html.parts import (
 from projections.audit.report.html.style import STYLE
 from projections.audit.report.missing import Unsettled
 from projections.audit.report.report import Report
-from projections.decision import REASONS
+from projections.decisions.model import REASONS
 
 DIGEST_FILES_MAX: Final = 20
 SOURCES_SHOWN: Final = 50

@@ -127,7 +127,7 @@ class Outcome(_Outcome):
     """A decision at one known_at."""
 
     written: tuple[bytes, ...] | None = None
-    """Its JSON but for the lag, in parts, once it was wanted. Kept by `projections.decision_bytes`."""
+    """Its JSON but for the lag, in parts, once it was wanted. Kept by `projections.decisions.encoding`."""
 
 
 class Hindsight(NamedTuple):

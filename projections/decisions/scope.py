@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from ledger.subjects import kind_of
-from projections.decision import RequestRecord
+from projections.decisions.model import RequestRecord
 from projections.temporal.effective_state import SettingState, States
 
 CHAIN_MAX: Final = 8

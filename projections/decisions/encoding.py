@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from ledger.times import format_time
-from projections.decision import (
+from projections.decisions.model import (
     Decision,
     GovernedBy,
     Handling,

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from projections.decision import (
+from projections.decisions.model import (
     REASONS,
     DataPolicy,
     EnforcementLag,
@@ -37,7 +37,7 @@ from projections.decision import (
     RequestRecord,
     Verdict,
 )
-from projections.scope import resolve
+from projections.decisions.scope import resolve
 from projections.temporal.changes import JsonValue
 from projections.temporal.effective_state import SettingState, States
 
