@@ -18,7 +18,7 @@ from projections.history import HistoryAnswer
 from projections.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState
-from projections.timelines import SubjectRow
+from projections.timelines.store import SubjectRow
 
 encode: Final = msgspec.json.Encoder().encode
 

@@ -26,7 +26,7 @@ from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import exact
 from projections.query import Query
-from projections.timelines import SubjectRow
+from projections.timelines.store import SubjectRow
 
 READERS: Final = 4
 READY_SECONDS_MAX: Final = 2.0

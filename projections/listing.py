@@ -10,9 +10,9 @@ from __future__ import annotations
 from heapq import nsmallest
 
 from projections.moments import Moment
-from projections.timelines import Held, SubjectRow, TimelineStore
 from projections.timelines.contract import Axis
 from projections.timelines.ranges import subject_range
+from projections.timelines.store import Held, SubjectRow, TimelineStore
 
 
 def subjects(

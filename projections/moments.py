@@ -22,12 +22,12 @@ from ledger.subjects import CATALOG_SUBJECT
 from projections.grounds import Grounds, Key, Row, Span
 from projections.keeping import Keeping, Kept, extended, folded
 from projections.marking import SharedMark
-from projections.projecting import PATIENCE_S, Projecting
-from projections.runner import Runner, read_entries
 from projections.temporal.changes import Assertion, Retraction
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.fold import Timeline, fold
-from projections.timelines import TimelineStore
+from projections.timelines.catch_up import PATIENCE_S, Projecting
+from projections.timelines.projector import Runner, read_entries
+from projections.timelines.store import TimelineStore
 
 __all__ = ["IN_FORCE", "MEMORY_MAX", "Footing", "Histories", "KnownAt", "Moment"]
 

@@ -26,7 +26,7 @@ from projections.grounds import Span
 from projections.moments import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState, intervals
-from projections.timelines import Held, SubjectRow, open_timelines
+from projections.timelines.store import Held, SubjectRow, open_timelines
 from projections.view import View
 
 __all__ = [

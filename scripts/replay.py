@@ -21,10 +21,10 @@ from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
 from ledger.verbatim import exact
-from projections.rebuilding.rebuild import Rebuilt
-from projections.rebuilding.workers import Workers, usual_processes
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.rebuild.rebuild import Rebuilt
+from projections.timelines.rebuild.workers import Workers, usual_processes
+from projections.timelines.store import open_timelines
 from scripts import exits
 from scripts.files import progress
 from scripts.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format

@@ -3,7 +3,7 @@
 import time
 from itertools import count
 
-from projections.timelines.pacing import ALONE, COMPANY_S, Pace
+from projections.timelines.throttle import ALONE, COMPANY_S, Pace
 
 TURN_S = 0.3
 

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 
 from ledger.times import BEGINNING
-from projections.rebuilding.folding import fold_bucket
-from projections.rebuilding.sorting import Range, Sorter
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.in_force import Timelines, extend, fold_both, nothing
 from projections.timelines.contract import Axis, BlockRow
-from projections.timelines.form import (
+from projections.timelines.encoding import (
     BLOCK_STEPS,
     Part,
     Stored,
@@ -24,6 +22,8 @@ from projections.timelines.form import (
     stored_form,
     timelines_of,
 )
+from projections.timelines.rebuild.external_sort import Range, Sorter
+from projections.timelines.rebuild.fold_range import fold_bucket
 
 SUBJECT, SETTING = "org:acme", "training.opt_in"
 SPAN = 400

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from projections.timelines.contract import Axis, Held
-from projections.timelines.form import all_stored, held_at
+from projections.timelines.encoding import all_stored, held_at
 
 Covering = tuple[str, str, Axis, bytes]
 """(subject, setting, axis, steps) of a block in which the instant lies."""

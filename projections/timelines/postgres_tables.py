@@ -11,7 +11,6 @@ from psycopg.rows import tuple_row
 
 from ledger.recorders.postgres_server import SCHEMA
 from projections.temporal.in_force import Timelines
-from projections.timelines.comparing import differing
 from projections.timelines.contract import (
     FORMAT,
     LIVE,
@@ -27,9 +26,10 @@ from projections.timelines.contract import (
     SwapBusy,
     Update,
 )
-from projections.timelines.form import timelines_of
+from projections.timelines.encoding import timelines_of
 from projections.timelines.holding import held
 from projections.timelines.ranges import subject_range
+from projections.timelines.sql import differing
 
 TABLES: Final = ("subjects", "blocks", "tracking")
 _OF_ANY_FORM: Final = (*TABLES, "steps")

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from projections.temporal.in_force import Timelines
-from projections.timelines.comparing import differing
 from projections.timelines.contract import (
     FORMAT,
     LIVE,
@@ -31,9 +30,10 @@ from projections.timelines.contract import (
     SubjectRow,
     Update,
 )
-from projections.timelines.form import timelines_of
+from projections.timelines.encoding import timelines_of
 from projections.timelines.holding import held
 from projections.timelines.ranges import subject_range
+from projections.timelines.sql import differing
 
 _TABLES: Final = ("subjects", "blocks", "tracking")
 _OF_ANY_FORM: Final = (*_TABLES, "steps")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
-from projections.rebuilding.rebuild import WORKERS_EVENTS_MIN
-from projections.rebuilding.workers import Workers, usual_processes
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN
+from projections.timelines.rebuild.workers import Workers, usual_processes
+from projections.timelines.store import open_timelines
 from scripts.bench.making import made, make
 from scripts.bench.population import ROUNDS, Population, subjects_for
 from scripts.bench.suites import Setting

@@ -15,10 +15,10 @@ from ledger.opening import open_ledger
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.store import PAGE_MAX, Ledger
-from projections.rebuilding.folding import READ_EVENTS
-from projections.rebuilding.rebuild import WORKERS_EVENTS_MIN
-from projections.rebuilding.workers import usual_processes
-from projections.runner import read_entry
+from projections.timelines.projector import read_entry
+from projections.timelines.rebuild.fold_range import READ_EVENTS
+from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN
+from projections.timelines.rebuild.workers import usual_processes
 from scripts.bench import measuring
 from scripts.bench.child import spent
 from scripts.bench.kept import large_ledger, project

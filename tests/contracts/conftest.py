@@ -7,7 +7,7 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.timelines import TimelineStore, open_timelines
+from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.ledgers import NOW, ORIGIN
 
 

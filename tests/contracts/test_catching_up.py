@@ -11,9 +11,9 @@ from ledger.clock import ManualClock
 from ledger.errors import LedgerCorrupt
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.runner import CaughtUp, Runner
-from projections.timelines import TimelineStore, open_timelines
 from projections.timelines.contract import REBUILD, NotThere
+from projections.timelines.projector import CaughtUp, Runner
+from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import GENESIS, NOW, ORIGIN, change, submit
 

@@ -13,10 +13,10 @@ import pytest
 from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.rebuilding.rebuild import GaveWay, rebuild
-from projections.runner import CaughtUp, Progress, Runner
-from projections.timelines import TimelineStore, open_timelines
 from projections.timelines.contract import LIVE, OLD, REBUILD, NotThere, Side, StoredRow
+from projections.timelines.projector import CaughtUp, Progress, Runner
+from projections.timelines.rebuild.rebuild import GaveWay, rebuild
+from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import change, submit
 

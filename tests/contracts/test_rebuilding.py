@@ -5,11 +5,11 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.store import Ledger
-from projections.runner import Runner
-from projections.timelines import TimelineStore
 from projections.timelines.contract import REBUILD, NotThere
-from projections.timelines.differences import StepRow, Unlike
-from projections.timelines.form import BLOCK_STEPS
+from projections.timelines.encoding import BLOCK_STEPS
+from projections.timelines.projector import Runner
+from projections.timelines.rebuild.differences import StepRow, Unlike
+from projections.timelines.store import TimelineStore
 from tests.support.histories import History, alter, assert_right, stored
 from tests.support.ledgers import change, submit
 

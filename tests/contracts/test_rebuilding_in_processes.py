@@ -12,13 +12,13 @@ from ledger.clock import ManualClock
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.rebuilding.folding import Folded, Read, fold_ranges
-from projections.rebuilding.rebuild import rebuild
-from projections.rebuilding.sorting import Range, ranges
-from projections.rebuilding.workers import PROCESSES_MAX, Workers, fold_in_workers, usual_processes
-from projections.runner import Runner
-from projections.timelines import TimelineStore
 from projections.timelines.contract import REBUILD, NotThere
+from projections.timelines.projector import Runner
+from projections.timelines.rebuild.external_sort import Range, ranges
+from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
+from projections.timelines.rebuild.rebuild import rebuild
+from projections.timelines.rebuild.workers import PROCESSES_MAX, Workers, fold_in_workers, usual_processes
+from projections.timelines.store import TimelineStore
 from tests.support.histories import History, alter, assert_right, stored
 from tests.support.ledgers import NOW, ORIGIN, change, submit
 

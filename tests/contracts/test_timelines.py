@@ -16,9 +16,9 @@ from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.runner import Runner
-from projections.timelines import TimelineStore, open_timelines
 from projections.timelines.contract import LIVE, OLD, REBUILD, Axis, NotStored, NotThere, OtherFormat
+from projections.timelines.projector import Runner
+from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, expected, stored
 from tests.support.ledgers import NOW, change, submit
 
@@ -341,7 +341,7 @@ def test_sqlite_users_need_no_psycopg(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['psycopg'] = None\n"
         "from ledger.opening import open_ledger\n"
-        "from projections.timelines import open_timelines\n"
+        "from projections.timelines.store import open_timelines\n"
         "with open_ledger(sys.argv[1], create=True) as ledger:\n"
         "    assert open_timelines(ledger).tracked() == 0\n"
     )

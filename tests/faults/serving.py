@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from ledger.opening import open_ledger
 from ledger.times import parse_time
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.support.reference import Json
 
 REPOSITORY = Path(__file__).resolve().parents[2]

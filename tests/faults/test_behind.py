@@ -21,13 +21,13 @@ from ledger.clock import ManualClock
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.times import format_time
-from projections import projecting
 from projections.decisions.model import Decision, read_record
 from projections.pinned import PinnedQuery
 from projections.query import IN_FORCE, KnownAt, Query
-from projections.timelines import open_timelines
+from projections.timelines import catch_up as projecting
 from projections.timelines.contract import LIVE
 from projections.timelines.postgres import _LOCKS
+from projections.timelines.store import open_timelines
 from tests.api.asking import get
 from tests.faults.disks import files_no_larger_than
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted

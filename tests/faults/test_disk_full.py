@@ -13,8 +13,8 @@ import pytest
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from projections.query import Query
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.faults.disks import (
     MEGABYTE,
     files_no_larger_than,

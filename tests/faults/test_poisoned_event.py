@@ -21,8 +21,8 @@ from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.store import Ledger
 from ledger.times import format_time
 from projections.query import Query
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.api.asking import get, problem
 from tests.api.serving import running
 from tests.api.test_stream import listening

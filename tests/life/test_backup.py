@@ -18,8 +18,8 @@ from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import IMPORTING
 from ledger.store import Ledger
 from ledger.transfer.transfer import export_lines, export_personal
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.life.conftest import Ahead, format_of
 from tests.support.ledgers import GENESIS, ORIGIN, change, key, opened, submit
 from tests.support.writers import started

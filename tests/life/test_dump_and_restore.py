@@ -11,8 +11,8 @@ import pytest
 
 from ledger.opening import open_ledger
 from ledger.transfer.transfer import export_lines, export_personal
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of
 from tests.support.ledgers import GENESIS, change, key, opened, submit
 from tests.support.postgres import fresh_database

@@ -12,8 +12,8 @@ from ledger.store import Ledger
 from ledger.times import parse_time
 from ledger.transfer.transfer import export_lines, export_personal, import_ledger
 from projections.query import Query
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.life.stored import Stored
 from tests.support.ledgers import change, key, submit
 

@@ -20,9 +20,9 @@ from ledger.times import BEGINNING, parse_time
 from ledger.transfer.transfer import export_lines, import_ledger
 from ledger.upcasting import NEWEST, VERSIONS, EventVersions, Upcaster
 from projections.query import Query
-from projections.runner import Runner
 from projections.temporal.changes import Change, Retraction, read_assertion
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.store import open_timelines
 from tests.life.stored import FIXTURES, Stored
 from tests.support.ledgers import change, key, submit
 

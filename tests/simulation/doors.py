@@ -24,9 +24,9 @@ from projections.decisions.model import decision_json, read_record
 from projections.history import history
 from projections.pinned import PinnedQuery
 from projections.query import Query
-from projections.rebuilding.rebuild import Rebuilt
-from projections.runner import Runner
-from projections.timelines import open_timelines
+from projections.timelines.projector import Runner
+from projections.timelines.rebuild.rebuild import Rebuilt
+from projections.timelines.store import open_timelines
 from tests.simulation.auditor import Outcome
 from tests.support.reference import Json
 

@@ -9,8 +9,8 @@ from ledger.store import Ledger
 from ledger.times import format_time
 from projections.temporal.changes import read_assertions
 from projections.temporal.in_force import Timelines, fold_both
-from projections.timelines import TimelineStore
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow
+from projections.timelines.store import TimelineStore
 from tests.support.ledgers import define, definition, submit
 
 SUBJECTS = ("account:u1", "account:u2", "account:U3", "account:_", "org:acme", "org:beta", "model:a/b")

@@ -10,11 +10,11 @@ from ledger.subjects import CATALOG_SUBJECT
 from projections.audit.index.building import Axis, Building
 from projections.audit.index.layout import PolicyIndex
 from projections.audit.index.pinning import pin_of
-from projections.runner import read_entry
 from projections.temporal.changes import Assertion, Change
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 from projections.temporal.fold import fold
 from projections.temporal.in_force import fold_both
+from projections.timelines.projector import read_entry
 
 
 def compile_by_fold(ledger: Ledger, known_at: KnownAt = IN_FORCE, pin: Pin | None = None) -> PolicyIndex:

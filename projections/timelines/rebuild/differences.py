@@ -10,7 +10,7 @@ import msgspec
 from ledger.errors import LedgerCorrupt
 from projections.temporal.changes import Change
 from projections.timelines.contract import Axis, BlockRow, StoredRow, SubjectRow
-from projections.timelines.form import timelines_of
+from projections.timelines.encoding import timelines_of
 
 
 class StepRow(NamedTuple):

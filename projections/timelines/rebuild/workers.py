@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_recorder
-from projections.rebuilding.folding import Folded, Read, fold_ranges
-from projections.rebuilding.sorting import HELD_EVENTS, Range
+from projections.timelines.rebuild.external_sort import HELD_EVENTS, Range
+from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
 
 # Forked, a process would have the connections and the locks of this one.
 _SPAWN: Final = multiprocessing.get_context("spawn")

@@ -13,8 +13,8 @@ from typing import Final
 
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Head
-from projections.runner import Runner
 from projections.timelines.contract import NotStored
+from projections.timelines.projector import Runner
 
 PATIENCE_S: Final = 0.05
 """For each lock. Others' commits take milliseconds: to wait for one is cheaper than to do without the timelines."""

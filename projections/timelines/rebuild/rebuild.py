@@ -19,14 +19,14 @@ from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
-from projections.rebuilding.folding import Folded, Read, fold_ranges
-from projections.rebuilding.sorting import BUCKET_EVENTS, ranges
-from projections.rebuilding.workers import Workers, fold_in_workers
-from projections.runner import Progress, Runner
-from projections.timelines import CLEARED_ROWS, clear_old
 from projections.timelines.contract import LIVE, OLD, REBUILD, NotStored, NotThere, Reading, SwapBusy, Writing
-from projections.timelines.differences import Difference, Rows, differences, first_of
-from projections.timelines.pacing import Pace
+from projections.timelines.projector import Progress, Runner
+from projections.timelines.rebuild.differences import Difference, Rows, differences, first_of
+from projections.timelines.rebuild.external_sort import BUCKET_EVENTS, ranges
+from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
+from projections.timelines.rebuild.workers import Workers, fold_in_workers
+from projections.timelines.store import CLEARED_ROWS, clear_old
+from projections.timelines.throttle import Pace
 
 DIFFERENCES_MAX: Final = 10
 FINISH_ATTEMPTS_MAX: Final = 1000

@@ -19,13 +19,13 @@ from ledger.store import Ledger
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction, read_assertion
 from projections.temporal.in_force import extend
-from projections.timelines import TimelineStore
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update, Writing
-from projections.timelines.form import encoded, part, settings_of, stored_form
+from projections.timelines.encoding import encoded, part, settings_of, stored_form
+from projections.timelines.store import TimelineStore
 
 if TYPE_CHECKING:
-    from projections.rebuilding.rebuild import Rebuilt
-    from projections.rebuilding.workers import Workers
+    from projections.timelines.rebuild.rebuild import Rebuilt
+    from projections.timelines.rebuild.workers import Workers
 
 PAGE_EVENTS: Final = 5000
 
@@ -108,9 +108,9 @@ class Runner:
     def rebuild(
         self, *, check_only: bool = False, workers: Workers | None = None, progress: Progress | None = None
     ) -> Rebuilt:
-        """Makes the timelines anew beside the live ones: see `projections.rebuilding.rebuild`."""
+        """Makes the timelines anew beside the live ones: see `projections.timelines.rebuild.rebuild`."""
         # It is the projector's other half, and needs this one.
-        from projections.rebuilding.rebuild import rebuild
+        from projections.timelines.rebuild.rebuild import rebuild
 
         return rebuild(self, check_only=check_only, workers=workers, progress=progress)
 

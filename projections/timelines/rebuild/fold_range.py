@@ -10,12 +10,12 @@ from msgspec import Raw, Struct
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Recorder
 from ledger.times import BEGINNING
-from projections.rebuilding.sorting import HELD_EVENTS, Range, Said, Sorter, read_change, read_said
-from projections.runner import read_entry
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
 from projections.timelines.contract import BlockRow, StoredRow
-from projections.timelines.form import BLOCK_STEPS, Part, Ready, Stored, encoded, stored_form
+from projections.timelines.encoding import BLOCK_STEPS, Part, Ready, Stored, encoded, stored_form
+from projections.timelines.projector import read_entry
+from projections.timelines.rebuild.external_sort import HELD_EVENTS, Range, Said, Sorter, read_change, read_said
 
 READ_EVENTS: Final = 1_000
 """Positions looked through at a time, each time in a transaction of its own: a long one keeps SQLite's log growing, and
