@@ -14,8 +14,8 @@ from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry
 from ledger.times import BEGINNING, END, format_time
 from projections.decisions.model import Decision, change_json, decision_json, retraction_json
-from projections.history import HistoryAnswer
-from projections.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
+from projections.query.history import HistoryAnswer
+from projections.query.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState
 from projections.timelines.store import SubjectRow

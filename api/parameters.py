@@ -21,7 +21,7 @@ from ledger.times import parse_time
 from projections.audit.fields import FIELDS
 from projections.audit.layouts import zone_named
 from projections.audit.records import LOG_FORMATS
-from projections.query import IN_FORCE, KnownAt
+from projections.query.query import IN_FORCE, KnownAt
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000

@@ -25,7 +25,7 @@ from ledger.opening import absolute_url, open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import exact
-from projections.query import Query
+from projections.query.query import Query
 from projections.timelines.store import SubjectRow
 
 READERS: Final = 4

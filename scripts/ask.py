@@ -17,8 +17,8 @@ from ledger.subjects import KINDS, is_setting_key
 from projections.audit.fields import FIELDS, NotRead, cell_value, raw_record
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
-from projections.history import history as history_of
-from projections.query import Query
+from projections.query.history import history as history_of
+from projections.query.query import Query
 from scripts.decisions import CSV_FIELDS, print_decision, print_decisions
 from scripts.files import read_body
 from scripts.options import (

@@ -13,8 +13,8 @@ from ledger.opening import open_ledger
 from projections.audit.fields import FIELDS
 from projections.audit.layouts import layout
 from projections.audit.summary import LogDigest, Summary, pin_json
-from projections.pinned import PinnedQuery
-from projections.query import KnownAt, Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import KnownAt, Query
 from scripts import exits
 from scripts.audit_asked import Asked, asked, must_be_text, must_differ, paced
 from scripts.audit_spark import AskedSpark, audit_on_spark, must_suit

@@ -13,8 +13,8 @@ from projections.audit.explaining import Explanation, Weighed, explain, explanat
 from projections.audit.reading.parts import Part
 from projections.audit.reference import records
 from projections.decisions.model import RequestRecord
-from projections.pinned import PinnedQuery
-from projections.query import KnownAt
+from projections.query.pinned import PinnedQuery
+from projections.query.query import KnownAt
 from projections.temporal.changes import Retraction
 from scripts.decisions import print_decision
 from scripts.options import Format

@@ -20,8 +20,8 @@ from projections.audit.records import LogRow
 from projections.audit.reference import records
 from projections.audit.writing import Writer, format_of
 from projections.decisions.model import Decision, decision_json
-from projections.pinned import PinnedQuery
-from projections.query import KnownAt
+from projections.query.pinned import PinnedQuery
+from projections.query.query import KnownAt
 from scripts.files import is_stream, writing
 from scripts.output import encode
 

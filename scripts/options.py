@@ -119,7 +119,7 @@ def at_least(command: Command) -> Command:
 
 
 def known(known_at: int | str) -> Any:
-    """The `KnownAt` of projections.query that an option of `known_at` stands for."""
+    """The `KnownAt` of projections.query.query that an option of `known_at` stands for."""
     return None if known_at == "now" else known_at
 
 

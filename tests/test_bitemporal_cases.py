@@ -16,7 +16,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.times import BEGINNING, DAY, END, parse_time
-from projections.query import Query
+from projections.query.query import Query
 from projections.temporal.changes import read_assertions
 from projections.temporal.fold import Timeline, fold
 

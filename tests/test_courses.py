@@ -7,7 +7,7 @@ import pytest
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.decisions.model import RequestRecord
-from projections.query import Query
+from projections.query.query import Query
 from projections.temporal.effective_state import effective
 from projections.temporal.effective_timeline import NOTHING, course
 from projections.temporal.fold import Timeline

@@ -2,8 +2,8 @@
 
 from ledger.times import format_time
 from projections.decisions.model import RequestRecord, decision_json
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, KnownAt, Query
 from tests.support.histories import History
 from tests.support.ledgers import NOW, change, opened, submit
 

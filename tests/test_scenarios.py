@@ -31,7 +31,7 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from projections.decisions.model import REASONS, Verdict, decision_json, outcome_json, read_record, state_json
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, Query
 from tests.support.reference import Json, Reference
 
 FOLDER = Path(__file__).parent / "scenarios"

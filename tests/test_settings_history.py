@@ -20,7 +20,7 @@ from api.app import create_app
 from ledger.opening import open_ledger
 from ledger.times import format_time, parse_time
 from ledger.transfer.transfer import import_ledger
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, Query
 
 EVENTS = "settings-history/ddg-events.jsonl.gz"
 ORACLE = "settings-history/ddg-oracle.jsonl.gz"

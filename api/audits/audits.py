@@ -25,8 +25,8 @@ from ledger.errors import BadInput
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.audit.layouts import Layout
-from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import Query
 from projections.temporal.coordinates import KnownAt
 
 KEEP_HOURS: Final = 168

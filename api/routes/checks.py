@@ -13,7 +13,7 @@ from api.check_bodies import BYTES_MAX, read_plain, read_records
 from api.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
 from api.routing import ASKS_AT_LEAST, Call, Written, reached, service_of
 from projections.decisions.encoding import decision_bytes, decisions_bytes
-from projections.query import IN_FORCE, Query
+from projections.query.query import IN_FORCE, Query
 
 AT_ONCE_BYTES_MAX: Final = 16_384
 """Of a body that may be answered on the event loop, where it takes a millisecond at most."""

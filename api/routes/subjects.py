@@ -31,7 +31,7 @@ from api.parameters import (
     read_subject,
 )
 from api.routing import ASKS_AT_LEAST, Call, asked, service_of
-from projections.history import history
+from projections.query.history import history
 
 
 async def subjects(request: Request) -> Response:

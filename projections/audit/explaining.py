@@ -28,12 +28,12 @@ from projections.decisions.model import (
     decision_json,
     retraction_json,
 )
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, KnownAt
+from projections.query.as_of_view import View
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, KnownAt
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import fold, retraction_of_decided
-from projections.view import View
 
 SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
 """Every setting that a decision may rest on."""

@@ -21,8 +21,8 @@ from projections.audit.reading.parts import Part
 from projections.audit.records import LogRow
 from projections.audit.reference import decide_slowly
 from projections.audit.summary import Summary
-from projections.pinned import Pin, PinnedQuery
-from projections.query import KnownAt
+from projections.query.pinned import Pin, PinnedQuery
+from projections.query.query import KnownAt
 
 Item = TypeVar("Item")
 Decider = Callable[[pa.RecordBatch], Decided]

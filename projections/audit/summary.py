@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from ledger.times import format_time
 from projections.decisions.model import REASONS, Verdict
-from projections.pinned import Pin
-from projections.query import KnownAt
+from projections.query.pinned import Pin
+from projections.query.query import KnownAt
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("violation", "denied", "indeterminate", "compliant", "allowed")
 AGAINST: Final = frozenset(("violation", "denied"))

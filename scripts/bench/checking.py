@@ -19,7 +19,7 @@ from ledger.opening import open_ledger
 from projections.decisions.check import OF_MODEL, POLICY
 from projections.decisions.encoding import decision_bytes
 from projections.decisions.model import RequestRecord
-from projections.query import Query
+from projections.query.query import Query
 from scripts.bench import measuring
 from scripts.bench.making import make
 from scripts.bench.marks import judge

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ledger.opening import open_ledger
 from projections.decisions.model import RequestRecord
-from projections.query import Query
+from projections.query.query import Query
 from scripts.bench.kept import large_ledger, project
 from scripts.bench.marks import judge
 from scripts.bench.measuring import percentile

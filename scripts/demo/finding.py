@@ -20,8 +20,8 @@ from projections.audit.reference import records
 from projections.audit.run import by_kernel, run
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Decision, Outcome, Reason, RequestRecord
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, Query
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.demo import folder as places

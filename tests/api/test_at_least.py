@@ -20,7 +20,7 @@ from api.service import Service
 from ledger.clock import ManualClock, SystemClock
 from ledger.errors import PositionNotReached
 from ledger.opening import open_ledger
-from projections.query import Query
+from projections.query.query import Query
 from tests.api.asking import GENESIS, changed, get, problem, submit
 from tests.api.serving import running, talk
 from tests.support import ledgers

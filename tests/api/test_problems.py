@@ -17,7 +17,7 @@ from api.bodies import read_body
 from api.door import Door
 from api.problems import KINDS
 from ledger import errors
-from projections.query import Query
+from projections.query.query import Query
 from tests.api.asking import GENESIS, changed, get, head, problem, submit
 
 JSON = {"Content-Type": "application/json"}

@@ -13,7 +13,7 @@ from ledger.errors import BadInput, NotFound
 from ledger.times import BEGINNING, END
 from projections.audit.columns import REQUESTS
 from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.changes import Change, read_assertion
 from tests.support.asking import BEGUN, NOON, Bench, changed, cleared, defined, retracted
 from tests.support.ledgers import opened

@@ -18,7 +18,7 @@ import pytest
 
 from ledger.opening import open_ledger
 from ledger.transfer.transfer import export_lines
-from projections.query import Query
+from projections.query.query import Query
 from scripts.bench.leaves import rows, rows_of_child
 from scripts.bench.making import made, make
 from scripts.bench.population import END, FAMILY, ROUNDS, Population, subjects_for

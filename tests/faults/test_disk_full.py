@@ -12,7 +12,7 @@ import pytest
 
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
-from projections.query import Query
+from projections.query.query import Query
 from projections.timelines.projector import Runner
 from projections.timelines.store import open_timelines
 from tests.faults.disks import (

@@ -20,7 +20,7 @@ from ledger.recorders.contract import Entry
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.query import Query
+from projections.query.query import Query
 from projections.timelines.projector import Runner
 from projections.timelines.store import open_timelines
 from tests.api.asking import get, problem

@@ -10,7 +10,7 @@ import pytest
 
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
-from projections.query import Query
+from projections.query.query import Query
 from tests.support.command import run
 from tests.support.ledgers import change, submit
 

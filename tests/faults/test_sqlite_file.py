@@ -13,7 +13,7 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
-from projections.query import Query
+from projections.query.query import Query
 from tests.faults.serving import Callers, served, training
 from tests.support.asking import NOON
 from tests.support.ledgers import change, submit

@@ -27,7 +27,7 @@ from ledger.opening import open_recorder
 from ledger.store import Ledger
 from ledger.times import parse_time
 from ledger.transfer.transfer import export_lines, export_personal
-from projections.query import Query
+from projections.query.query import Query
 
 ORIGIN = "stored.example/ledger"
 BEGUN = parse_time("2026-03-01T12:00:00Z")

@@ -11,7 +11,7 @@ from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import parse_time
 from ledger.transfer.transfer import export_lines, export_personal, import_ledger
-from projections.query import Query
+from projections.query.query import Query
 from projections.timelines.projector import Runner
 from projections.timelines.store import open_timelines
 from tests.life.stored import Stored

@@ -21,7 +21,7 @@ from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.times import parse_time
 from ledger.transfer.transfer import export_lines, export_personal, import_ledger
-from projections.query import Query
+from projections.query.query import Query
 from projections.timelines.projector import Runner
 from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of, format_today

@@ -19,7 +19,7 @@ from ledger.store import Ledger
 from ledger.times import BEGINNING, parse_time
 from ledger.transfer.transfer import export_lines, import_ledger
 from ledger.upcasting import NEWEST, VERSIONS, EventVersions, Upcaster
-from projections.query import Query
+from projections.query.query import Query
 from projections.temporal.changes import Change, Retraction, read_assertion
 from projections.timelines.projector import Runner
 from projections.timelines.store import open_timelines

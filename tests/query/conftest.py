@@ -6,7 +6,7 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
-from projections.query import Query
+from projections.query.query import Query
 from tests.support.asking import BEGUN, Bench
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ledger.times import format_time
 from projections.decisions.model import outcome_json, read_record
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, Query
 from tests.support.asking import (
     CACHING,
     NOON,

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ledger.times import format_time
 from projections.decisions.check import check
 from projections.decisions.model import Decision, RequestRecord, read_record
-from projections.grounds import SPANS_MAX
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, Query
-from projections.view import View
+from projections.query.as_of_view import View
+from projections.query.decision_cache import SPANS_MAX
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, Query
 from tests.query.test_against_reference import GOVERNORS, grown
 from tests.support.asking import CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
 from tests.support.reference import Json, Reference
@@ -59,7 +59,7 @@ def test_a_ground_is_made_once_and_found_again(bench: Bench, monkeypatch: pytest
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("key:k1", "owner", "org:acme"))
     record = read_record({"key_id": "k1", "at": format_time(NOON + HOUR)}, now=0)
     first = bench.query.check(record)
-    monkeypatch.setattr("projections.query.ground", None)
+    monkeypatch.setattr("projections.query.query.ground", None)
     assert bench.query.check(record._replace(at=NOON + HOUR + 1)).outcome is first.outcome
     with pytest.raises(TypeError):
         bench.query.check(record._replace(at=NOON - 1))

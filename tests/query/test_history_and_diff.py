@@ -6,8 +6,8 @@ import pytest
 
 from ledger.errors import NotFound
 from ledger.recorders.contract import Entry
-from projections.history import HistoryRow, history
-from projections.query import IN_FORCE, KnownAt
+from projections.query.history import HistoryRow, history
+from projections.query.query import IN_FORCE, KnownAt
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.contract import Mark
-from projections.marking import SharedMark
+from projections.query.head_token import SharedMark
 
 
 def test_those_who_come_while_one_is_read_share_the_next_one() -> None:

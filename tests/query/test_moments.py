@@ -14,8 +14,8 @@ from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import format_time
 from projections.decisions.model import read_record
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, KnownAt, Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.effective_timeline import NOTHING
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted
 from tests.support.histories import SUBJECTS, History
@@ -47,7 +47,7 @@ def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: Bench) -> No
 def test_many_decisions_at_one_known_at_read_each_subject_once_while_there_is_room(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr("projections.moments.FOLDED_MAX", room)
+    monkeypatch.setattr("projections.query.snapshots.FOLDED_MAX", room)
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:beta", STORAGE, True))
     bench.submit(NOON + 2, changed("org:acme", STORAGE, False))
     records = [read_record({"org_id": org}, NOON + 3) for org in ("acme", "beta", "acme", "nobody") * 5]
@@ -209,7 +209,7 @@ def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, mon
         for at in range(BEGUN, last + HOUR, max(1, (last - BEGUN) // 50))
     ]
     expected = bench.query.check_all(records)
-    monkeypatch.setattr("projections.view.COURSE_STEPS_MAX", 0)
+    monkeypatch.setattr("projections.query.as_of_view.COURSE_STEPS_MAX", 0)
     assert Query(bench.ledger).check_all(records) == expected
 
 

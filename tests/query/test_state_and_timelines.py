@@ -6,8 +6,8 @@ import pytest
 
 from ledger.errors import NotFound
 from ledger.times import BEGINNING, END
-from projections.history import history
-from projections.query import IN_FORCE
+from projections.query.history import history
+from projections.query.query import IN_FORCE
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, cleared, retracted
 
 # State.

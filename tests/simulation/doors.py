@@ -21,9 +21,9 @@ from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
 from ledger.times import format_time
 from projections.decisions.model import decision_json, read_record
-from projections.history import history
-from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query.history import history
+from projections.query.pinned import PinnedQuery
+from projections.query.query import Query
 from projections.timelines.projector import Runner
 from projections.timelines.rebuild.rebuild import Rebuilt
 from projections.timelines.store import open_timelines

@@ -12,8 +12,8 @@ import ledger.recorders.placing
 import projections.temporal.changes
 from ledger.store import Ledger
 from ledger.times import END
-from projections.moments import Moment
-from projections.query import Query
+from projections.query.query import Query
+from projections.query.snapshots import Moment
 from projections.temporal.changes import Retraction
 from projections.temporal.fold import Timeline
 from tests.simulation.comparing import Mismatch

@@ -7,7 +7,7 @@ from ledger.clock import ManualClock
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
-from projections.query import Query
+from projections.query.query import Query
 from tests.support.reference import Json
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")

@@ -11,9 +11,9 @@ from projections.audit.report.tally import NAMED, SEPARATOR, UNSETTLED, Tally
 from projections.decisions.check import HOSTING, PROVIDER
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
-from projections.pinned import PinnedQuery
-from projections.query import KnownAt
-from projections.view import View
+from projections.query.as_of_view import View
+from projections.query.pinned import PinnedQuery
+from projections.query.query import KnownAt
 
 SHOWN: Final = 15
 """Of each reason, those that the most rows hang on."""

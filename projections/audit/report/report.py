@@ -15,7 +15,7 @@ from projections.audit.report.samples import Sample
 from projections.audit.report.tally import EVERY_MAX, SHOWN_MAX, Tally
 from projections.audit.summary import AGAINST, SubjectCount, Summary
 from projections.decisions.model import Reason, Verdict
-from projections.pinned import PinnedQuery
+from projections.query.pinned import PinnedQuery
 
 SUBJECTS_SHOWN: Final = 25
 MODELS_SHOWN: Final = 25

@@ -26,7 +26,7 @@ from ledger.times import format_time
 from projections.audit.findings import against
 from projections.audit.reference import decide_slowly
 from projections.audit.writing import Writer
-from projections.pinned import PinnedQuery
+from projections.query.pinned import PinnedQuery
 from tests.api.asking import changed, get, head, problem, submit
 from tests.api.audits.logs import NDJSON, ended, every, line, log, send
 from tests.audit.strategies import batch_of, grown, histories, instants, known_ats, rows

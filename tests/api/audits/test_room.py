@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from api.audits.child import outcome_of
 from api.audits.folder import LOG
 from api.audits.room import SPARED_BYTES, need_room
-from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import Query
 from tests.api.asking import problem
 from tests.api.audits.logs import NDJSON, log
 from tests.api.audits.test_audits import job_of

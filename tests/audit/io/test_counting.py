@@ -12,8 +12,8 @@ from projections.audit.columns import VERDICTS, Decided
 from projections.audit.counting import Counting
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.summary import AGAINST, Summary
-from projections.pinned import Pin
-from projections.query import IN_FORCE
+from projections.query.pinned import Pin
+from projections.query.query import IN_FORCE
 from tests.audit.io.test_writing import rows
 
 

@@ -17,8 +17,8 @@ from projections.audit.records import LogRow
 from projections.audit.run import Ahead, by_row, run
 from projections.audit.summary import Summary, summary_json
 from projections.decisions.model import Observed, RequestRecord
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, Query
 from tests.audit.index.worlds import World
 from tests.support.ledgers import NOW, opened
 

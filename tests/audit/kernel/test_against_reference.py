@@ -14,8 +14,8 @@ from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Engine, Kernel
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.reference import decide_slowly
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE, KnownAt
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, KnownAt
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.asking import NOON, Bench, changed, defined, retracted

@@ -29,8 +29,8 @@ from projections.audit.reading import texts
 from projections.audit.reading.blocks import Blocks, Hashed
 from projections.audit.records import Rows
 from projections.audit.reference import decide_slowly
-from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import Query
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.io.reading import at_once, by_row

@@ -12,8 +12,8 @@ from projections.audit.columns import REQUESTS, VERDICTS
 from projections.audit.reading.parts import requests_of
 from projections.audit.reference import decide_slowly, records, verdicts
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord, decision_json
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE
 from tests.audit.strategies import grown
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.asking import NOON, Bench

@@ -8,7 +8,7 @@ from projections.audit.kernel.states import IndexStates
 from projections.audit.reference import records, verdict_row
 from projections.decisions.check import check
 from projections.decisions.model import AsOf, Decision
-from projections.view import View
+from projections.query.as_of_view import View
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 
 

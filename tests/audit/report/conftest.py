@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from projections.query import Query
+from projections.query.query import Query
 from tests.audit.report.making import populate
 from tests.support.asking import BEGUN, NOON, Bench
 from tests.support.ledgers import opened

@@ -12,8 +12,8 @@ from projections.audit.report.tally import Tally
 from projections.audit.run import by_row, run
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Observed, RequestRecord
-from projections.pinned import PinnedQuery
-from projections.query import IN_FORCE
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE
 from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
 
 HOSTILE = "<script>alert('1')</script>\"&\u202e\n$(touch x)`id`;'"

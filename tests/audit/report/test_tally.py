@@ -15,7 +15,7 @@ from projections.audit.report.counting import PENDING_MIN, ByDay, ByName, worst
 from projections.audit.report.tally import EVERY_MAX, FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
 from projections.audit.report.written import report_json
 from projections.decisions.model import Observed, RequestRecord
-from projections.pinned import PinnedQuery
+from projections.query.pinned import PinnedQuery
 from tests.audit.report.making import audited, log
 from tests.support.asking import NOON, Bench
 

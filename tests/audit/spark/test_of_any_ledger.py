@@ -17,7 +17,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.spark.run import Decided, Plan
 from projections.audit.spark.slicing import size_of
 from projections.audit.writing import OUT
-from projections.pinned import PinnedQuery
+from projections.query.pinned import PinnedQuery
 from tests.audit.spark.logs import NO_LAYOUT, named
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 

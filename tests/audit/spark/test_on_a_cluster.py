@@ -30,7 +30,7 @@ from projections.audit.spark.run import Decided, Plan, write
 from projections.audit.spark.slicing import size_of
 from projections.audit.summary import LogDigest, Summary, summary_json
 from projections.audit.writing import OUT, Writer
-from projections.pinned import PinnedQuery
+from projections.query.pinned import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone, children
 from tests.audit.spark.logs import NO_LAYOUT, named, said

@@ -28,8 +28,8 @@ from projections.audit.what_if.comparing import COMPARED
 from projections.audit.what_if.deciding import WhatIf
 from projections.audit.what_if.made import Made, make
 from projections.audit.what_if.proposals import read_proposals
-from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import Query
 from projections.temporal.changes import Change as Said
 from projections.temporal.changes import read_assertion
 from projections.temporal.coordinates import KnownAt

@@ -22,8 +22,8 @@ from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import decide_slowly
 from projections.audit.what_if.comparing import COMPARED
-from projections.pinned import PinnedQuery
-from projections.query import Query
+from projections.query.pinned import PinnedQuery
+from projections.query.query import Query
 from scripts import exits
 from scripts.audit_files import PIN_SUFFIX, RowFiles
 from scripts.demo import folder

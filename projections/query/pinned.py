@@ -5,8 +5,8 @@ Proved by tests/test_pinned.py.
 
 from __future__ import annotations
 
-from projections.moments import Moment
-from projections.query import Query
+from projections.query.query import Query
+from projections.query.snapshots import Moment
 from projections.temporal.coordinates import Pin
 
 __all__ = ["Pin", "PinnedQuery"]

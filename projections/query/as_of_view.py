@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.keeping import History, Kept
-from projections.moments import IN_FORCE, KnownAt, Moment
+from projections.query.snapshots import IN_FORCE, KnownAt, Moment
+from projections.query.subject_cache import History, Kept
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.effective_timeline import COURSE_STEPS_MAX, NOTHING, course, point

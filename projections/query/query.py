@@ -17,17 +17,17 @@ from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
-from projections import causes, listing
-from projections.at_once import in_force_bytes
 from projections.decisions.check import check, ground, judge
 from projections.decisions.encoding import decisions_bytes
 from projections.decisions.model import AsOf, Decision, Outcome, RequestRecord
-from projections.grounds import Span
-from projections.moments import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
+from projections.query import causes, listing
+from projections.query.as_of_view import View
+from projections.query.at_once import in_force_bytes
+from projections.query.decision_cache import Span
+from projections.query.snapshots import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState, intervals
 from projections.timelines.store import Held, SubjectRow, open_timelines
-from projections.view import View
 
 __all__ = [
     "IN_FORCE",

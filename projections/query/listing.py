@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 
-from projections.moments import Moment
+from projections.query.snapshots import Moment
 from projections.timelines.contract import Axis
 from projections.timelines.ranges import subject_range
 from projections.timelines.store import Held, SubjectRow, TimelineStore

@@ -14,7 +14,7 @@ from ledger.times import format_time
 from projections.decisions.check import judge
 from projections.decisions.encoding import decision_bytes, request_id_bytes, write_outcome
 from projections.decisions.model import Decision, RequestRecord
-from projections.moments import Moment
+from projections.query.snapshots import Moment
 
 
 def in_force_bytes(

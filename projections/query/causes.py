@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projections.decisions.model import AsOf, Hindsight, Outcome
-from projections.moments import IN_FORCE, KnownAt, Moment
+from projections.query.snapshots import IN_FORCE, KnownAt, Moment
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 

@@ -19,9 +19,9 @@ from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Entry, Head, Mark
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.grounds import Grounds, Key, Row, Span
-from projections.keeping import Keeping, Kept, extended, folded
-from projections.marking import SharedMark
+from projections.query.decision_cache import Grounds, Key, Row, Span
+from projections.query.head_token import SharedMark
+from projections.query.subject_cache import Keeping, Kept, extended, folded
 from projections.temporal.changes import Assertion, Retraction
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.fold import Timeline, fold
