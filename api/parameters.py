@@ -18,9 +18,9 @@ from api.problems import At, Part, Refused
 from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import parse_time
-from projections.audit.fields import FIELDS
-from projections.audit.layouts import zone_named
-from projections.audit.records import LOG_FORMATS
+from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.layout import zone_named
+from projections.audit.reading.strict import LOG_FORMATS
 from projections.query.query import IN_FORCE, KnownAt
 
 LIMIT_DEFAULT: Final = 100

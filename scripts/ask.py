@@ -14,7 +14,7 @@ from ledger.codec import parse_leaf
 from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS, is_setting_key
-from projections.audit.fields import FIELDS, NotRead, cell_value, raw_record
+from projections.audit.reading.fields import FIELDS, NotRead, cell_value, raw_record
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
 from projections.query.history import history as history_of

@@ -10,8 +10,8 @@ import click
 
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
-from projections.audit.fields import FIELDS
-from projections.audit.layouts import layout
+from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.layout import layout
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt, Query

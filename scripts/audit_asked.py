@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from ledger.subjects import is_text
-from projections.audit.layouts import Layout, layout
+from projections.audit.reading.layout import Layout, layout
 from projections.temporal.coordinates import KnownAt
 from scripts.options import unique
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ledger.errors import BadInput
 from projections.audit.explaining import Explanation, Weighed, explain, explanation_json
-from projections.audit.reading.parts import Part
+from projections.audit.reading.batches import Part
 from projections.audit.reference import records
 from projections.decisions.model import RequestRecord
 from projections.query.pinned import PinnedQuery

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from ledger.errors import BadRecord
 from projections.audit.findings import against
+from projections.audit.reading.batches import Part
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
-from projections.audit.reading.parts import Part
-from projections.audit.records import LogRow
+from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
 from projections.audit.writing import Writer, format_of
 from projections.decisions.model import Decision, decision_json

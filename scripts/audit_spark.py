@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from ledger.opening import open_ledger
-from projections.audit.layouts import Layout
+from projections.audit.reading.layout import Layout
 from projections.audit.summary import Summary, pin_json
 from projections.temporal.coordinates import KnownAt
 from scripts import exits

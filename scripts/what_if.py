@@ -23,9 +23,9 @@ from scripts.output import encode, human_instant
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from projections.audit.reading.batches import Part
     from projections.audit.reading.logs import Logs
-    from projections.audit.reading.parts import Part
-    from projections.audit.records import LogRow
+    from projections.audit.reading.strict import LogRow
     from projections.audit.what_if.proposals import Proposal
     from projections.audit.what_if.radius import Radius
     from projections.audit.writing import Writer

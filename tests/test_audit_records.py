@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
 from ledger.times import parse_time
-from projections.audit.fields import Shape
-from projections.audit.lines import LINE_BYTES_MAX
-from projections.audit.records import Log, LogRow, read_log
+from projections.audit.reading.fields import Shape
+from projections.audit.reading.lines import LINE_BYTES_MAX
+from projections.audit.reading.strict import Log, LogRow, read_log
 from projections.decisions.model import Observed, RequestRecord
 
 AT = "2026-03-01T12:00:00Z"

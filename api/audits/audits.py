@@ -24,7 +24,7 @@ from ledger.entropy import fresh
 from ledger.errors import BadInput
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
-from projections.audit.layouts import Layout
+from projections.audit.reading.layout import Layout
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.temporal.coordinates import KnownAt

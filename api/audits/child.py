@@ -29,10 +29,10 @@ from ledger.store import Ledger
 from projections.audit.findings import against
 from projections.audit.index.pinning import pin_of
 from projections.audit.memory import hold_little
+from projections.audit.reading.batches import Part
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import Logs
-from projections.audit.reading.parts import Part
-from projections.audit.records import LogRow
+from projections.audit.reading.strict import LogRow
 from projections.audit.run import by_kernel, run
 from projections.audit.summary import Summary, pin_json, summary_json
 from projections.audit.writing import Writer

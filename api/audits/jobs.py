@@ -11,8 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from ledger.times import format_time
-from projections.audit.layouts import Layout, layout
-from projections.audit.records import LogFormat
+from projections.audit.reading.layout import Layout, layout
+from projections.audit.reading.strict import LogFormat
 from projections.temporal.coordinates import KnownAt, Pin
 
 State = Literal["queued", "running", "done", "failed"]

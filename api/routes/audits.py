@@ -30,7 +30,7 @@ from api.parameters import (
 from api.problems import At, Refused
 from api.routing import ASKS_AT_LEAST, Call, Written, asked, reached, service_of
 from ledger.errors import BadRecord
-from projections.audit.layouts import Layout, layout
+from projections.audit.reading.layout import Layout, layout
 
 _ASKS = (LOG_MAP, LOG_SET, TIMEZONE, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 

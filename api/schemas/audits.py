@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from api.schemas.shape import Shape, time_field
-from projections.audit.records import LogFormat
+from projections.audit.reading.strict import LogFormat
 from projections.decisions.model import Reason, Verdict
 
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from ledger.store import Ledger
 from projections.audit.columns import Decided
 from projections.audit.counting import Counting
-from projections.audit.reading.parts import Part
-from projections.audit.records import LogRow
+from projections.audit.reading.batches import Part
+from projections.audit.reading.strict import LogRow
 from projections.audit.reference import decide_slowly
 from projections.audit.summary import Summary
 from projections.query.pinned import Pin, PinnedQuery

@@ -11,11 +11,11 @@ import pyarrow as pa
 from ledger.opening import open_ledger
 from projections.audit.columns import VERDICT_NAMES
 from projections.audit.counting import codes_of
-from projections.audit.fields import NO_SHAPE
+from projections.audit.reading.batches import Part
+from projections.audit.reading.fields import NO_SHAPE
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
-from projections.audit.reading.parts import Part
-from projections.audit.records import LogRow
+from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
 from projections.audit.run import by_kernel, run
 from projections.audit.summary import LogDigest, Summary

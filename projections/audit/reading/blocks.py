@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.errors import BadRecord
-from projections.audit.lines import LINE_BYTES_MAX, Counted
+from projections.audit.reading.lines import LINE_BYTES_MAX, Counted
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

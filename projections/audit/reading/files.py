@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
-from projections.audit.fields import FIELDS, Shape
+from projections.audit.reading.fields import FIELDS, Shape
 
 STDIN: Final = "-"
 _FORMATS: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv")

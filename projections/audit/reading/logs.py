@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ledger.errors import BadRecord
-from projections.audit.lines import Counted
 from projections.audit.reading import parquet, texts
+from projections.audit.reading.batches import Part
 from projections.audit.reading.blocks import Blocks, Hashed
 from projections.audit.reading.files import STDIN, LogFile
-from projections.audit.reading.parts import Part
-from projections.audit.records import LogFormat, Rows
+from projections.audit.reading.lines import Counted
+from projections.audit.reading.strict import LogFormat, Rows
 
 _CHUNK: Final = 1 << 20
 _MUCH: Final = 8

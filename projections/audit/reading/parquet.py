@@ -20,15 +20,15 @@ from ledger.errors import BadRecord
 from ledger.subjects import is_id
 from ledger.times import BEGINNING, END, format_time
 from projections.audit.columns import INSTANT, REQUESTS
-from projections.audit.fields import FIELDS
 from projections.audit.kernel.compiled import worth_compiling
 from projections.audit.kernel.tables import sealed
-from projections.audit.reading import scanning
-from projections.audit.reading.parts import Part, merged
+from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading.batches import Part, merged
+from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.json_paths import NAMES, WHO
+from projections.audit.reading.strict import LogRow, Rows
 from projections.audit.reading.texts import constants_of
 from projections.audit.reading.times import local_text, to_utc
-from projections.audit.reading.wanted import NAMES, WHO
-from projections.audit.records import LogRow, Rows
 from projections.decisions.model import TEXT_MAX
 
 MAGIC: Final = b"PAR1"

@@ -13,23 +13,23 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.columns import INSTANT, REQUESTS
-from projections.audit.fields import FIELDS, raw_record
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.kernel.tables import in_words
-from projections.audit.lines import LINE_BYTES_MAX, RawLine
-from projections.audit.reading import scanning
+from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading.batches import Part, merged
 from projections.audit.reading.blocks import BEHIND, Block, BlockSource
-from projections.audit.reading.parts import Part, merged
+from projections.audit.reading.fields import FIELDS, raw_record
+from projections.audit.reading.json_paths import NAMES, WHO, spec_of, wanted
+from projections.audit.reading.lines import LINE_BYTES_MAX, RawLine
+from projections.audit.reading.strict import Columns, Lines, LogFormat, LogRow, Rows, is_blank, is_json
 from projections.audit.reading.times import to_utc
-from projections.audit.reading.wanted import NAMES, WHO, spec_of, wanted
-from projections.audit.records import Columns, Lines, LogFormat, LogRow, Rows, is_blank, is_json
 from projections.decisions.model import RequestRecord, read_record
 
 BLOCK_BYTES: Final = 1 << 23
 STRICT_BYTES: Final = 1 << 23
 """So much of a log is read by the strict reader alone: less than this is done sooner than loops are compiled."""
 _RUN_ON_MAX: Final = 4 * LINE_BYTES_MAX
-"""More than the longest row of CSV, whose lines are counted by `projections.audit.records`."""
+"""More than the longest row of CSV, whose lines are counted by `projections.audit.reading.strict`."""
 _MORE: Final = 8
 """Room for a block that has one line in so many more than the longest one had."""
 _NO_COLUMNS: Final = np.array([], np.int64)

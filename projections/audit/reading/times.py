@@ -1,4 +1,4 @@
-"""Times without an offset, a column at a time, by the rules of `projections.audit.fields` for one.
+"""Times without an offset, a column at a time, by the rules of `projections.audit.reading.fields` for one.
 
 Proved by tests/audit/io/test_local_times.py.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from ledger.errors import BadTime
 from ledger.times import BEGINNING, END, parse_time
-from projections.audit.fields import NotRead, time_text
+from projections.audit.reading.fields import NotRead, time_text
 
 STRETCH: Final = 15 * 60 * 1_000_000
 """Clocks are mostly changed on quarters of an hour; where they are not, the ends of the stretch differ."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
 from projections.audit.explaining import Explanation, explain
-from projections.audit.records import LogRow
+from projections.audit.reading.strict import LogRow
 from projections.audit.report.counting import worst
 from projections.audit.report.missing import Unsettled, unsettled
 from projections.audit.report.samples import Sample

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.reading.parts import Part
+from projections.audit.reading.batches import Part
 from projections.audit.reference import records
 from projections.audit.report.counting import Int64s
 from projections.decisions.model import Reason, RequestRecord, Verdict

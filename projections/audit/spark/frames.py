@@ -13,16 +13,16 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from projections.audit.lines import RawLine
+from projections.audit.reading.lines import RawLine
 from projections.audit.reading.parquet import Columns
-from projections.audit.records import LogFormat, Rows, is_json
+from projections.audit.reading.strict import LogFormat, Rows, is_json
 from projections.audit.spark.hadoop import path_of
 from projections.audit.spark.inputs import Input, norm, of_spark
 from projections.audit.spark.tasks import File, Logs, Paths, Stretch
 
 _SPECIAL: Final = re.compile(r"([\\*?\[\]{}])")
 _BLANK: Final = " \t\r\x0b\x0c"
-"""Of what a line that says nothing consists: see `projections.audit.records.is_blank`."""
+"""Of what a line that says nothing consists: see `projections.audit.reading.strict.is_blank`."""
 _BYTE_ORDER_MARK: Final = "\ufeff"
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ledger.errors import BadRecord
-from projections.audit.fields import Shape
 from projections.audit.reading.blocks import GZIP, ZSTD
+from projections.audit.reading.fields import Shape
 from projections.audit.reading.files import STDIN, LogFile, log_files, of_path
 from projections.audit.reading.parquet import MAGIC
 from projections.audit.spark.hadoop import Hadoop, has_scheme, path_of

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from ledger.errors import BadInput, BadRecord
 from projections.audit.index.layout import PolicyIndex
-from projections.audit.layouts import Layout
-from projections.audit.records import LogRow, Rows
+from projections.audit.reading.layout import Layout
+from projections.audit.reading.strict import LogRow, Rows
 from projections.audit.spark import frames, tasks
 from projections.audit.spark.hadoop import path_of
 from projections.audit.spark.inputs import inputs, norm

@@ -19,17 +19,17 @@ from pyspark import AccumulatorParam
 
 from ledger.errors import InforceError
 from projections.audit.columns import REQUESTS, VERDICTS
-from projections.audit.fields import Shape
 from projections.audit.index import files
 from projections.audit.index.layout import PolicyIndex
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.kernel.starting import Starting
 from projections.audit.reading import texts
+from projections.audit.reading.batches import Part
 from projections.audit.reading.blocks import Block, Blocks, newlines
+from projections.audit.reading.fields import Shape
 from projections.audit.reading.parquet import Columns
-from projections.audit.reading.parts import Part
-from projections.audit.records import LogFormat, Rows
+from projections.audit.reading.strict import LogFormat, Rows
 from projections.audit.spark.inputs import of_spark
 from projections.audit.spark.slicing import numbers_of, unpacked
 from projections.audit.writing import OUT

@@ -4,11 +4,11 @@ import hashlib
 import io
 from typing import Any
 
-from projections.audit.fields import Shape
+from projections.audit.reading.batches import Part
 from projections.audit.reading.blocks import Blocks, Hashed
-from projections.audit.reading.parts import Part
+from projections.audit.reading.fields import Shape
+from projections.audit.reading.strict import LogRow, Rows, read_log
 from projections.audit.reading.texts import parts_of
-from projections.audit.records import LogRow, Rows, read_log
 from projections.audit.reference import records
 
 NOON = "2026-03-01T12:00:00Z"

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.lines import LINE_BYTES_MAX
 from projections.audit.reading.blocks import BEHIND, Block, Blocks, Hashed
+from projections.audit.reading.lines import LINE_BYTES_MAX
 
 
 def zstd(data: bytes) -> bytes:

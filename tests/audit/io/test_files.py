@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.fields import Shape
+from projections.audit.reading.fields import Shape
 from projections.audit.reading.files import log_files, of_path
 from projections.audit.reading.logs import Logs
 from tests.audit.io.reading import NOON, in_parts

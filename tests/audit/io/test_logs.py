@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.fields import NO_SHAPE, Shape
 from projections.audit.reading import texts
+from projections.audit.reading.fields import NO_SHAPE, Shape
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import records

@@ -11,10 +11,10 @@ import pytest
 
 from ledger.errors import BadRecord
 from ledger.times import BEGINNING, END, parse_time
-from projections.audit.fields import Shape
 from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.reading.fields import Shape
 from projections.audit.reading.parquet import parts_of
-from projections.audit.records import Rows
+from projections.audit.reading.strict import Rows
 from projections.decisions.model import Observed, RequestRecord
 from tests.audit.io.reading import NOON, Read, in_parts
 from tests.audit.io.test_texts import TIMES

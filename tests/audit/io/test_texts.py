@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
-from projections.audit.fields import FIELDS, Shape
 from projections.audit.kernel.compiled import AVAILABLE
-from projections.audit.lines import LINE_BYTES_MAX
-from projections.audit.reading import scanning
+from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading.fields import FIELDS, Shape
+from projections.audit.reading.lines import LINE_BYTES_MAX
 from tests.audit.io.reading import NOON, at_once, by_row
 
 BERLIN = ZoneInfo("Europe/Berlin")

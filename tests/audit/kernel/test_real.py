@@ -21,13 +21,13 @@ from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from ledger.transfer.transfer import import_ledger
 from projections.audit.columns import REQUESTS
-from projections.audit.fields import Shape
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.reading import texts
 from projections.audit.reading.blocks import Blocks, Hashed
-from projections.audit.records import Rows
+from projections.audit.reading.fields import Shape
+from projections.audit.reading.strict import Rows
 from projections.audit.reference import decide_slowly
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query

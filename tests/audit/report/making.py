@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ledger.times import DAY
-from projections.audit.reading.parts import Part, requests_of
-from projections.audit.records import LogRow
+from projections.audit.reading.batches import Part, requests_of
+from projections.audit.reading.strict import LogRow
 from projections.audit.report.report import Reading, Report, report
 from projections.audit.report.tally import Tally
 from projections.audit.run import by_row, run

@@ -9,7 +9,7 @@ import pytest
 
 from ledger.times import DAY
 from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
-from projections.audit.records import LogRow
+from projections.audit.reading.strict import LogRow
 from projections.audit.report import tally as tallying
 from projections.audit.report.counting import PENDING_MIN, ByDay, ByName, worst
 from projections.audit.report.tally import EVERY_MAX, FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from ledger.times import format_time
 from projections.audit.columns import OBSERVED
-from projections.audit.layouts import layout
+from projections.audit.reading.layout import layout
 
 NO_LAYOUT = layout({}, {}, None, None)
 

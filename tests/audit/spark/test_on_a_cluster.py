@@ -19,10 +19,10 @@ import pytest
 
 from ledger.errors import BadInput, BadRecord
 from ledger.times import format_time
-from projections.audit.fields import NO_SHAPE
 from projections.audit.index.compile import compile_index
-from projections.audit.layouts import layout
+from projections.audit.reading.fields import NO_SHAPE
 from projections.audit.reading.files import log_files
+from projections.audit.reading.layout import layout
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import decide_slowly
 from projections.audit.run import by_kernel, by_row, run

@@ -17,7 +17,7 @@ from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.times import parse_time
 from projections.audit.columns import VERDICTS
-from projections.audit.fields import NO_SHAPE
+from projections.audit.reading.fields import NO_SHAPE
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import decide_slowly

@@ -6,11 +6,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from projections.audit.fields import FIELDS
 from projections.audit.kernel.tables import in_words
-from projections.audit.reading import scanning
-from projections.audit.reading.scanning import INNER, STRICT
-from projections.audit.records import Rows
+from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.scan_lines import INNER, STRICT
+from projections.audit.reading.strict import Rows
 
 NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
-from projections.audit.fields import Shape
-from projections.audit.records import LogFormat
+from projections.audit.reading.fields import Shape
+from projections.audit.reading.strict import LogFormat
 
 _OF_THIS_MACHINE: Final = ("localtime", "posixrules")
 """Files among those of zones, which would make other requests of the same log elsewhere."""

@@ -1,6 +1,6 @@
 """Lines of JSON and CSV that are written the ordinary way, read from their bytes by compiled loops.
 
-Everything here may say no, and never a wrong yes: what it does not take is read again by `projections.audit.records`,
+Everything here may say no, and never a wrong yes: what it does not take is read again by `projections.audit.reading.strict`,
 which has the last word. In one file, because Numba looks at no other when it asks whether what it keeps is stale; and
 in plain loops, because that is what it compiles. Data ends in a newline, and has some bytes more behind it.
 Proved by tests/audit/io/test_texts.py.
@@ -44,7 +44,7 @@ FIRST: Final = 1
 LENGTH: Final = 2
 CHILD: Final = 3
 NODE: Final = 4
-"""Columns of `edges`, int64: see `projections.audit.reading.wanted.Tree`. Field n of line r is at
+"""Columns of `edges`, int64: see `projections.audit.reading.json_paths.Tree`. Field n of line r is at
 spans[2n, r] and has spans[2n + 1, r] bytes."""
 
 _MINUTE: Final = 60_000_000
@@ -193,7 +193,7 @@ def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
     return kind
 
 
-# Trees of what is wanted of a JSON object: see `projections.audit.reading.wanted`.
+# Trees of what is wanted of a JSON object: see `projections.audit.reading.json_paths`.
 INNER: Final = -1
 STRICT: Final = -2
 _IGNORED: Final = -1

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple, get_args
 
 from ledger import strict_json
 from ledger.errors import BadInput, BadJson, BadRecord
-from projections.audit.fields import (
+from projections.audit.reading.fields import (
     FIELDS,
     MEMBERS,
     NO_SHAPE,
@@ -26,7 +26,7 @@ from projections.audit.fields import (
     raw_record,
     time_text,
 )
-from projections.audit.lines import LINE_BYTES_MAX, Counted, RawLine, raw_lines
+from projections.audit.reading.lines import LINE_BYTES_MAX, Counted, RawLine, raw_lines
 from projections.decisions.model import RequestRecord, read_record
 
 LogFormat = Literal["jsonl", "csv"]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.columns import OBSERVED, REQUESTS
-from projections.audit.records import LogRow
+from projections.audit.reading.strict import LogRow
 from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 
 POSITION_LAST: Final = 2**63 - 1
