@@ -168,7 +168,7 @@ def _need_engine() -> None:
 
 
 def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
-    from projections.audit.index.pinning import pin_of
+    from projections.audit.index.pin import pin_of
     from projections.audit.run import by_kernel, run
     from scripts.audit_files import Findings
     from scripts.audit_shown import show_summary

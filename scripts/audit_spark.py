@@ -61,8 +61,8 @@ def must_suit(options: Mapping[str, Any]) -> None:
 
 def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
     """Raises `BadInput`, and `LedgerUnavailable` also where the cluster cannot be had."""
-    from projections.audit.index.pinning import pin_of
-    from projections.audit.index.store import open_index
+    from projections.audit.index.open import open_index
+    from projections.audit.index.pin import pin_of
     from projections.audit.spark.inputs import refuse_early
     from projections.audit.spark.run import Decided, write
     from projections.audit.spark.session import must_be_new, session

@@ -53,8 +53,8 @@ class Asked(NamedTuple):
 def what_if(db: str, asked: Asked, format_: Format) -> int:
     """Exits 0 whatever would be otherwise: that is what was asked, and nothing is wrong with it. 2 when not one line
     could be read."""
-    from projections.audit.index.pinning import pin_of
-    from projections.audit.index.store import open_index
+    from projections.audit.index.open import open_index
+    from projections.audit.index.pin import pin_of
     from projections.audit.run import Ahead
     from projections.audit.what_if.deciding import blast_radius
     from projections.audit.what_if.proposals import read_proposals

@@ -27,7 +27,7 @@ from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.audit.findings import against
-from projections.audit.index.pinning import pin_of
+from projections.audit.index.pin import pin_of
 from projections.audit.memory import hold_little
 from projections.audit.reading.batches import Part
 from projections.audit.reading.files import LogFile

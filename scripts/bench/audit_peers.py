@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from projections.audit.index.layout import ACCOUNT, KEY, ORG, PROJECT
+from projections.audit.index.schema import ACCOUNT, KEY, ORG, PROJECT
 from scripts.bench.audit_steps import LINKS, MODELS, POLICIES, SUBJECTS
 
 DEFAULTS: Final = "defaults.json"

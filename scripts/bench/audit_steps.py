@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from projections.audit.columns import INSTANT
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     ACCOUNT,
     BIT_FALSE,
     BIT_TRUE,

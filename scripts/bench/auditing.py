@@ -22,7 +22,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.errors import BadInput, LedgerUnavailable
 from ledger.opening import open_ledger, sqlite_path
 from ledger.store import Ledger
-from projections.audit.index.store import open_index
+from projections.audit.index.open import open_index
 from scripts.bench import audit_log
 from scripts.bench.audit_peers import DEFAULTS
 from scripts.bench.audit_steps import write_steps

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.audit.index.building import Axis, Building
-from projections.audit.index.layout import PolicyIndex
-from projections.audit.index.pinning import pin_of
+from projections.audit.index.pin import pin_of
+from projections.audit.index.reference import Axis, Building
+from projections.audit.index.schema import PolicyIndex
 from projections.temporal.changes import Assertion, Change
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 from projections.temporal.fold import fold

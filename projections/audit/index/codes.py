@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     BIT_FALSE,
     BIT_OTHER,
     BIT_TRUE,

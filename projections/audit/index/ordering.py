@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.layout import Int64s
+from projections.audit.index.schema import Int64s
 from projections.audit.kernel.compiled import compiled, worth_compiling
 
 _FEW: Final = 48

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.layout import Int64s, UInt32s
+from projections.audit.index.fold_columns import Flags, Steps
 from projections.audit.index.ordering import ordered
+from projections.audit.index.schema import Int64s, UInt32s
 from projections.audit.index.sharing import in_threads
-from projections.audit.index.stepping import Flags, Steps
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from projections.audit.columns import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
-from projections.audit.index.layout import Int32s, Int64s, PolicyIndex, UInt8s
+from projections.audit.index.schema import Int32s, Int64s, PolicyIndex, UInt8s
 from projections.audit.kernel.tables import Bools, Int8s
 
 UInt16s = NDArray[np.uint16]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from projections.audit.index import hashing
-from projections.audit.index.layout import KINDS, OTHER_KIND, PREFIX_LENGTHS, Int32s
+from projections.audit.index.schema import KINDS, OTHER_KIND, PREFIX_LENGTHS, Int32s
 from projections.audit.kernel.compiled import compiled, part
 from projections.audit.kernel.rows import TextColumn
 from projections.audit.kernel.tables import Names, in_words

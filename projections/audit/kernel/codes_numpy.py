@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from projections.audit.index.hashing import hash_ids
-from projections.audit.index.layout import PREFIX_LENGTHS, Int32s, Int64s
+from projections.audit.index.schema import PREFIX_LENGTHS, Int32s, Int64s
 from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn
 from projections.audit.kernel.tables import Bools, Names
 

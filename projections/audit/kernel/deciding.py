@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.columns import Decided
-from projections.audit.index.layout import (
+from projections.audit.index.hash_table import slots_for
+from projections.audit.index.schema import (
     ACCOUNT,
     KEY,
     MODEL,
@@ -24,7 +25,6 @@ from projections.audit.index.layout import (
     PolicyIndex,
     Subjects,
 )
-from projections.audit.index.slots import slots_for
 from projections.audit.kernel import codes_numba, codes_numpy, lag, rows_numba, rows_numpy, tables
 from projections.audit.kernel.answers import NONE, Answers, Wording
 from projections.audit.kernel.compiled import AVAILABLE

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.columns import REASON_NAMES
-from projections.audit.index.layout import PolicyIndex
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.answers import Answers
 from projections.audit.kernel.states import IndexStates
 from projections.audit.reference import records

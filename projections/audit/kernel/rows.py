@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ledger.times import END
 from projections.audit.columns import REQUESTS
-from projections.audit.index.layout import Int32s, Int64s, UInt8s
+from projections.audit.index.schema import Int32s, Int64s, UInt8s
 from projections.audit.kernel.tables import Bools, all_sealed, sealed
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ledger import times
 from projections.audit import columns
-from projections.audit.index import layout
-from projections.audit.index.layout import Int64s
+from projections.audit.index import schema as layout
+from projections.audit.index.schema import Int64s
 from projections.audit.kernel import answers, rows, tables
 from projections.audit.kernel.answers import Answers
 from projections.audit.kernel.compiled import compiled, part

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
     BIT_CLEARED,

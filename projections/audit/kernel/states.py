@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ledger.times import END
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     ATTACHED_CODE,
     BIT_CLEARED,
     BIT_TRUE,

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     CatalogSteps,
     Int32s,
     Int64s,

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import pyarrow as pa
 
 from ledger.errors import BadInput, BadRecord
-from projections.audit.index.layout import PolicyIndex
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
 from projections.audit.reading.strict import LogRow, Rows
 from projections.audit.spark import frames, tasks

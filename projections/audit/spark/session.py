@@ -24,8 +24,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ledger.errors import BadInput
-from projections.audit.index import files
-from projections.audit.index.layout import PolicyIndex
+from projections.audit.index import storage as files
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.spark import jvm, probing
 from projections.audit.spark.failing import SparkUnavailable, failure, said_by
 from projections.audit.spark.hadoop import Hadoop, has_scheme

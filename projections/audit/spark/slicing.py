@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from projections.audit.index.hash_table import hashes_of, slots_for
 from projections.audit.index.hashing import hash_ids
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     ACCOUNT,
     KEY,
     MODEL,
@@ -36,7 +37,6 @@ from projections.audit.index.layout import (
     Slices,
     Subjects,
 )
-from projections.audit.index.slots import hashes_of, slots_for
 from projections.audit.kernel.rows import text_column
 
 FIRST_NAMED: Final = (("key_id", KEY), ("project_id", PROJECT), ("org_id", ORG), ("account_id", ACCOUNT))

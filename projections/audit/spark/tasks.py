@@ -19,8 +19,8 @@ from pyspark import AccumulatorParam
 
 from ledger.errors import InforceError
 from projections.audit.columns import REQUESTS, VERDICTS
-from projections.audit.index import files
-from projections.audit.index.layout import PolicyIndex
+from projections.audit.index import storage as files
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.kernel.starting import Starting

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ledger.store import Ledger
 from projections.audit.columns import REQUESTS
-from projections.audit.index.layout import PolicyIndex
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.deciding import Engine, Kernel
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.subjects import CATALOG_SUBJECT
-from projections.audit.index.building import Building
 from projections.audit.index.by_fold import axes
-from projections.audit.index.layout import (
+from projections.audit.index.hash_table import hashes_of, place, slots_for
+from projections.audit.index.reference import Building
+from projections.audit.index.schema import (
     HOSTING,
     MODEL,
     MODEL_REGIONS,
@@ -38,7 +39,6 @@ from projections.audit.index.layout import (
     Texts,
     references,
 )
-from projections.audit.index.slots import hashes_of, place, slots_for
 from projections.audit.what_if.made import Made
 from projections.audit.what_if.numbering import Numbering
 from projections.temporal.coordinates import Pin

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     HOSTING,
     MODEL,
     MODEL_REGIONS,

@@ -11,7 +11,7 @@ from ledger.opening import open_ledger
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.index.hashing import hash_ids
-from projections.audit.index.pinning import pin_of
+from projections.audit.index.pin import pin_of
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.index.worlds import World
@@ -74,7 +74,7 @@ def test_subjects_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pyte
         expected = canonical(compile_by_fold(ledger))["subjects"]
         # Four hashes for all: what tells subjects apart is then their bytes alone.
         few = lambda *given, compiled: hash_ids(*given, compiled=compiled) & np.uint64(3)  # noqa: E731
-        monkeypatch.setattr("projections.audit.index.parsing.hash_ids", few)
+        monkeypatch.setattr("projections.audit.index.parse_leaves.hash_ids", few)
         if not compiled:
             without_compiled_code(monkeypatch)
         assert canonical(compile_index(ledger))["subjects"] == expected

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from ledger.errors import LedgerCorrupt
-from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, is_link, is_raw
-from projections.audit.index.layout import SETTINGS
-from projections.audit.index.parsing import Parser
+from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, is_link, is_raw
+from projections.audit.index.parse_leaves import Parser
+from projections.audit.index.schema import SETTINGS
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.temporal.changes import Change, read_assertion
 from scripts.bench.leaves import rows
@@ -145,5 +145,5 @@ def test_ordinary_events_are_read_by_compiled_code_alone(monkeypatch: pytest.Mon
     def slowly(_lines: object, _row: int, leaf: bytes) -> None:
         raise AssertionError(f"read one by one: {leaf.decode()}")
 
-    monkeypatch.setattr("projections.audit.index.parsing._Lines._read", slowly)
+    monkeypatch.setattr("projections.audit.index.parse_leaves._Lines._read", slowly)
     assert len(Parser("x", compiled=True).parse(b"\n".join(made)).position) == 2200

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from ledger.errors import LedgerUnavailable
 from ledger.store import Ledger
-from projections.audit.index import files, layout, store
+from projections.audit.index import open as store
+from projections.audit.index import schema as layout
+from projections.audit.index import storage as files
 from projections.audit.index.by_fold import compile_by_fold
-from projections.audit.index.layout import FORMAT
-from projections.audit.index.pinning import pin_of
-from projections.audit.index.store import axis_name, folders, open_index
+from projections.audit.index.open import axis_name, folders, open_index
+from projections.audit.index.pin import pin_of
+from projections.audit.index.schema import FORMAT
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.index.worlds import World
@@ -176,7 +178,7 @@ def test_more_rows_or_events_than_can_be_counted_are_refused(ledger: Ledger, mon
     monkeypatch.setattr(layout, "ROWS_MAX", 10)
     with pytest.raises(LedgerUnavailable, match="at most 10 states of subjects, and the index has"):
         open_index(ledger)
-    monkeypatch.setattr("projections.audit.index.pinning.POSITION_MAX", 30)
+    monkeypatch.setattr("projections.audit.index.pin.POSITION_MAX", 30)
     with pytest.raises(LedgerUnavailable, match="at most 30 events, and the ledger has"):
         open_index(ledger)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.audit.index.layout import KEY, KINDS, ORG, OTHER_KIND, Int32s, Subjects
-from projections.audit.index.slots import slots_for
+from projections.audit.index.hash_table import slots_for
+from projections.audit.index.schema import KEY, KINDS, ORG, OTHER_KIND, Int32s, Subjects
 from projections.audit.kernel import codes_numba, codes_numpy, tables
 from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn, text_column
 

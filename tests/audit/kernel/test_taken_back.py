@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.times import END
-from projections.audit.index.layout import Said
+from projections.audit.index.schema import Said
 from projections.audit.kernel import rows_numba, tables
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.temporal.changes import Assertion, Change, Retraction

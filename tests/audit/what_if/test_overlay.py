@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadInput
 from projections.audit.index.by_fold import compile_by_fold
-from projections.audit.index.layout import PolicyIndex
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.what_if.made import make
 from projections.audit.what_if.overlay import overlaid
 from projections.audit.what_if.proposals import read_proposals

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from ledger.errors import LedgerCorrupt
 from ledger.store import Ledger
-from projections.audit.index import layout
+from projections.audit.index import schema as layout
 from projections.audit.index.codes import Codes
-from projections.audit.index.columns import Columns, Names
+from projections.audit.index.collect import Gathering, in_position_order
 from projections.audit.index.compile import read_catalogs
-from projections.audit.index.compiling import Compiling, since_of
-from projections.audit.index.files import PATCHED
-from projections.audit.index.gathering import Gathering, in_position_order
-from projections.audit.index.layout import MODEL, CatalogSteps, PolicyIndex
-from projections.audit.index.parsing import Parser
-from projections.audit.index.slots import hashes_of, place
+from projections.audit.index.event_columns import Columns, Names
+from projections.audit.index.hash_table import hashes_of, place
+from projections.audit.index.parse_leaves import Parser
+from projections.audit.index.schema import MODEL, CatalogSteps, PolicyIndex
+from projections.audit.index.storage import PATCHED
+from projections.audit.index.tables import Compiling, since_of
 from projections.audit.kernel.compiled import worth_compiling
 from projections.temporal.coordinates import Pin
 

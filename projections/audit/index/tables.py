@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.index.codes import Codes
-from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, Columns, is_link
-from projections.audit.index.layout import (
+from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, Columns, is_link
+from projections.audit.index.fold_columns import Flags, Stepping, Steps
+from projections.audit.index.schema import (
     ATTACHED_CODE,
     BIT_CLEARED,
     BIT_OTHER,
@@ -32,7 +33,6 @@ from projections.audit.index.layout import (
     UInt32s,
 )
 from projections.audit.index.sharing import in_threads
-from projections.audit.index.stepping import Flags, Stepping, Steps
 from projections.audit.index.widening import Wide, differing, widen
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.index.hashing import Hashes, hash_ids
-from projections.audit.index.layout import PREFIX_LENGTHS, Int64s, Subjects, UInt8s, UInt64s
+from projections.audit.index.schema import PREFIX_LENGTHS, Int64s, Subjects, UInt8s, UInt64s
 from projections.audit.kernel.compiled import worth_compiling
 
 SLOTS_MIN: Final = 16

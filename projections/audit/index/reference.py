@@ -10,7 +10,8 @@ import numpy as np
 from ledger.subjects import kind_of
 from ledger.times import END
 from projections.audit.index.codes import Codes
-from projections.audit.index.layout import (
+from projections.audit.index.hash_table import slots_for
+from projections.audit.index.schema import (
     ATTACHED_CODE,
     ATTACHED_TO,
     BIT_CLEARED,
@@ -32,7 +33,6 @@ from projections.audit.index.layout import (
     Slices,
     Subjects,
 )
-from projections.audit.index.slots import slots_for
 from projections.decisions.check import OF_MODEL, POLICY
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import KnownAt, Pin

@@ -16,9 +16,10 @@ import numpy as np
 from ledger.codec import SOURCE_PREFIX, position_of
 from ledger.errors import LedgerCorrupt
 from ledger.times import END
-from projections.audit.index.columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, Names, is_link, is_raw
+from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, Names, is_link, is_raw
 from projections.audit.index.hashing import hash_ids
-from projections.audit.index.layout import (
+from projections.audit.index.scan_leaves import ENDS, NUMBERS, SCANNED, STARTS, scan
+from projections.audit.index.schema import (
     BIT_FALSE,
     BIT_OTHER,
     BIT_TRUE,
@@ -29,7 +30,6 @@ from projections.audit.index.layout import (
     Int64s,
     UInt8s,
 )
-from projections.audit.index.scanning import ENDS, NUMBERS, SCANNED, STARTS, scan
 from projections.audit.kernel.compiled import AVAILABLE
 from projections.temporal.changes import Change, JsonValue, read_assertion
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.times import END
-from projections.audit.index.columns import IS_RETRACTION, NO_SETTING, Columns
-from projections.audit.index.layout import Int64s, UInt8s
+from projections.audit.index.event_columns import IS_RETRACTION, NO_SETTING, Columns
 from projections.audit.index.ordering import ordered
+from projections.audit.index.schema import Int64s, UInt8s
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.in_force import fold_both

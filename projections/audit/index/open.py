@@ -22,12 +22,12 @@ from typing import IO, Final
 
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
-from projections.audit.index import files
+from projections.audit.index import storage as files
 from projections.audit.index.compile import Progress, compile_index
-from projections.audit.index.extending import NoRoom, extension
-from projections.audit.index.files import NotUsable, Stored
-from projections.audit.index.layout import PolicyIndex
-from projections.audit.index.pinning import pin_of
+from projections.audit.index.extend import NoRoom, extension
+from projections.audit.index.pin import pin_of
+from projections.audit.index.schema import PolicyIndex
+from projections.audit.index.storage import NotUsable, Stored
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 
 Tell = Callable[[str], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger.errors import LedgerUnavailable
 from ledger.store import Ledger
-from projections.audit.index.layout import POSITION_MAX
+from projections.audit.index.schema import POSITION_MAX
 from projections.temporal.coordinates import Pin
 
 

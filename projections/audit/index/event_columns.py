@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     ATTACHED_CODE,
     HOSTING,
     OWNER_CODE,

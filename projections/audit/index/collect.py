@@ -7,8 +7,9 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.columns import NO_SETTING, Columns, Names, is_link, is_raw
-from projections.audit.index.layout import (
+from projections.audit.index.event_columns import NO_SETTING, Columns, Names, is_link, is_raw
+from projections.audit.index.interning import Naming
+from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
     HOSTING,
@@ -20,7 +21,6 @@ from projections.audit.index.layout import (
     PROJECT,
     UInt64s,
 )
-from projections.audit.index.naming import Naming
 from projections.audit.kernel.compiled import AVAILABLE
 
 _ASKED = np.zeros((OTHER_KIND + 1, NO_SETTING + 1), np.bool_)

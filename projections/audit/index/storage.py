@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.layout import (
+from projections.audit.index.schema import (
     FORMAT,
     CatalogSteps,
     Links,

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.times import END
-from projections.audit.index import columns, layout
-from projections.audit.index.layout import Int64s, UInt8s
+from projections.audit.index import event_columns as columns
+from projections.audit.index import schema as layout
+from projections.audit.index.schema import Int64s, UInt8s
 from projections.audit.kernel.compiled import compiled, part
 
 NUMBERS: Final = 7
