@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from projections.audit.columns import REASON_NAMES, VERDICT_NAMES, Decided
-from projections.audit.kernel.compiled import worth_compiling
 from projections.audit.kernel.tallying import tally
+from projections.audit.numba_support import worth_compiling
+from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, Decided
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
 ROWS_MAX: Final = 1 << 17

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.columns import VERDICT_NAMES
 from projections.audit.counting import codes_of
+from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import AGAINST
 
 _AGAINST: Final = np.array([name in AGAINST for name in VERDICT_NAMES])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.columns import DATA_POLICY_NAMES, OBSERVED, REASON_NAMES, VERDICT_NAMES, VERDICTS
+from projections.audit.schemas import DATA_POLICY_NAMES, OBSERVED, REASON_NAMES, VERDICT_NAMES, VERDICTS
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt

@@ -15,11 +15,11 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 import pyarrow as pa
 
 from ledger.store import Ledger
-from projections.audit.columns import Decided
 from projections.audit.counting import Counting
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import decide_slowly
+from projections.audit.schemas import Decided
 from projections.audit.summary import Summary
 from projections.query.pinned import Pin, PinnedQuery
 from projections.query.query import KnownAt

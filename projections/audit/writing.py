@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from projections.audit.columns import VERDICTS
+from projections.audit.schemas import VERDICTS
 
 OutFormat = Literal["parquet", "csv", "ndjson"]
 

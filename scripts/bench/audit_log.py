@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from projections.audit.columns import REQUESTS
+from projections.audit.schemas import REQUESTS
 from scripts.bench.requests import YEAR
 
 Kind = str

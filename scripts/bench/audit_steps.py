@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from projections.audit.columns import INSTANT
 from projections.audit.index.schema import (
     ACCOUNT,
     BIT_FALSE,
@@ -32,6 +31,7 @@ from projections.audit.index.schema import (
     TRAINING,
     PolicyIndex,
 )
+from projections.audit.schemas import INSTANT
 
 SUBJECTS: Final = "subjects.parquet"
 """kind, id, reference, code."""

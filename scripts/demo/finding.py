@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.opening import open_ledger
-from projections.audit.columns import VERDICT_NAMES
 from projections.audit.counting import codes_of
 from projections.audit.reading.batches import Part
 from projections.audit.reading.fields import NO_SHAPE
@@ -18,6 +17,7 @@ from projections.audit.reading.logs import Logs
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
 from projections.audit.run import by_kernel, run
+from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Decision, Outcome, Reason, RequestRecord
 from projections.query.pinned import PinnedQuery

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadInput, NotFound
 from ledger.times import BEGINNING, END
-from projections.audit.columns import REQUESTS
+from projections.audit.schemas import REQUESTS
 from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
 from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.changes import Change, read_assertion

@@ -21,7 +21,7 @@ from projections.audit.index.schema import (
     PROJECT,
     UInt64s,
 )
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 
 _ASKED = np.zeros((OTHER_KIND + 1, NO_SETTING + 1), np.bool_)
 """Whether a decision can ask for a setting of a subject, by its kind's code and the setting's."""

@@ -26,7 +26,7 @@ from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects, UInt64s
 from projections.audit.index.tables import Compiling, grown, since_of
-from projections.audit.kernel.compiled import worth_compiling
+from projections.audit.numba_support import worth_compiling
 from projections.temporal.changes import read_assertions
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 

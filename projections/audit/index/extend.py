@@ -20,7 +20,7 @@ from projections.audit.index.parse_leaves import Parser
 from projections.audit.index.schema import MODEL, CatalogSteps, PolicyIndex
 from projections.audit.index.storage import PATCHED
 from projections.audit.index.tables import Compiling, since_of
-from projections.audit.kernel.compiled import worth_compiling
+from projections.audit.numba_support import worth_compiling
 from projections.temporal.coordinates import Pin
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from projections.audit.index.hashing import Hashes, hash_ids
 from projections.audit.index.schema import PREFIX_LENGTHS, Int64s, Subjects, UInt8s, UInt64s
-from projections.audit.kernel.compiled import worth_compiling
+from projections.audit.numba_support import worth_compiling
 
 SLOTS_MIN: Final = 16
 

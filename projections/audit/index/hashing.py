@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.kernel.compiled import AVAILABLE, compiled
+from projections.audit.numba_support import AVAILABLE, compiled
 
 KIND_SEEDS: Final = (
     0x9E3779B97F4A7C15,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from projections.audit.index.event_columns import Names
 from projections.audit.index.schema import Int64s, UInt8s, UInt64s
-from projections.audit.kernel.compiled import AVAILABLE, compiled
+from projections.audit.numba_support import AVAILABLE, compiled
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.index.schema import Int64s
-from projections.audit.kernel.compiled import compiled, worth_compiling
+from projections.audit.numba_support import compiled, worth_compiling
 
 _FEW: Final = 48
 """So many rows are ordered by insertion."""

@@ -30,7 +30,7 @@ from projections.audit.index.schema import (
     Int64s,
     UInt8s,
 )
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Change, JsonValue, read_assertion
 
 _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}

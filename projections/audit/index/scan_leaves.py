@@ -11,7 +11,7 @@ from ledger.times import END
 from projections.audit.index import event_columns as columns
 from projections.audit.index import schema as layout
 from projections.audit.index.schema import Int64s, UInt8s
-from projections.audit.kernel.compiled import compiled, part
+from projections.audit.numba_support import compiled, part
 
 NUMBERS: Final = 7
 """Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from projections.audit.columns import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
 from projections.audit.index.schema import Int32s, Int64s, PolicyIndex, UInt8s
 from projections.audit.kernel.tables import Bools, Int8s
+from projections.audit.schemas import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
 
 UInt16s = NDArray[np.uint16]
 

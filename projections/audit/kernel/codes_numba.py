@@ -12,9 +12,9 @@ import numpy as np
 
 from projections.audit.index import hashing
 from projections.audit.index.schema import KINDS, OTHER_KIND, PREFIX_LENGTHS, Int32s
-from projections.audit.kernel.compiled import compiled, part
 from projections.audit.kernel.rows import TextColumn
 from projections.audit.kernel.tables import Names, in_words
+from projections.audit.numba_support import compiled, part
 
 # Said again because what is compiled is not compiled anew when another file changes (see `compiled`).
 MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)

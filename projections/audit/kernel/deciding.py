@@ -12,7 +12,6 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.columns import Decided
 from projections.audit.index.hash_table import slots_for
 from projections.audit.index.schema import (
     ACCOUNT,
@@ -27,9 +26,10 @@ from projections.audit.index.schema import (
 )
 from projections.audit.kernel import codes_numba, codes_numpy, lag, rows_numba, rows_numpy, tables
 from projections.audit.kernel.answers import NONE, Answers, Wording
-from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.kernel.rows import NULL_ID, Ids, Observed, checked, observed, text_column
 from projections.audit.kernel.tables import Catalog, Int8s, Names, all_sealed, sealed
+from projections.audit.numba_support import AVAILABLE
+from projections.audit.schemas import Decided
 
 NAMED: Final = {"key_id": KEY, "account_id": ACCOUNT, "org_id": ORG, "project_id": PROJECT, "model_id": MODEL}
 """The columns that name subjects, in the order of `Ids`, and of what kind."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.columns import REASON_NAMES
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.answers import Answers
 from projections.audit.kernel.states import IndexStates
 from projections.audit.reference import records
+from projections.audit.schemas import REASON_NAMES
 from projections.decisions.check import check
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.times import END
-from projections.audit.columns import REQUESTS
 from projections.audit.index.schema import Int32s, Int64s, UInt8s
 from projections.audit.kernel.tables import Bools, all_sealed, sealed
+from projections.audit.schemas import REQUESTS
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 ROWS_MAX: Final = 1 << 20

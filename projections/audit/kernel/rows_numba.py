@@ -12,14 +12,14 @@ from typing import Any, Final
 import numpy as np
 
 from ledger import times
-from projections.audit import columns
+from projections.audit import schemas as columns
 from projections.audit.index import schema as layout
 from projections.audit.index.schema import Int64s
 from projections.audit.kernel import answers, rows, tables
 from projections.audit.kernel.answers import Answers
-from projections.audit.kernel.compiled import compiled, part
 from projections.audit.kernel.rows import Ids, Observed
 from projections.audit.kernel.tables import Catalog, Tables
+from projections.audit.numba_support import compiled, part
 from projections.decisions.scope import CHAIN_MAX
 
 # Said again because what is compiled is not compiled anew when another file changes (see `compiled`).

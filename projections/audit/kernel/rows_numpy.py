@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
 from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
@@ -68,6 +67,7 @@ from projections.audit.kernel.rows import (
     Observed,
 )
 from projections.audit.kernel.tables import Bools, Catalog, Tables
+from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.model import Reason
 from projections.decisions.scope import CHAIN_MAX
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from projections.audit.columns import Decided
-from projections.audit.kernel.compiled import worth_compiling
 from projections.audit.kernel.deciding import Engine, Kernel
+from projections.audit.numba_support import worth_compiling
+from projections.audit.schemas import Decided
 
 
 class Starting:

@@ -24,7 +24,7 @@ from projections.audit.index.schema import (
     UInt32s,
     UInt64s,
 )
-from projections.audit.kernel.compiled import compiled
+from projections.audit.numba_support import compiled
 
 _WORDS_FROM: Final = 16
 Bools = NDArray[np.bool_]

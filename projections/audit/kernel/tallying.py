@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from projections.audit.index.schema import Int32s
-from projections.audit.kernel.compiled import compiled as _compiled
 from projections.audit.kernel.tables import Int8s, sealed
+from projections.audit.numba_support import compiled as _compiled
 
 
 @_compiled

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.columns import OBSERVED, REQUESTS
 from projections.audit.reading.strict import LogRow
+from projections.audit.schemas import OBSERVED, REQUESTS
 from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 
 POSITION_LAST: Final = 2**63 - 1

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 from ledger.errors import BadRecord
 from ledger.subjects import is_id
 from ledger.times import BEGINNING, END, format_time
-from projections.audit.columns import INSTANT, REQUESTS
-from projections.audit.kernel.compiled import worth_compiling
 from projections.audit.kernel.tables import sealed
+from projections.audit.numba_support import worth_compiling
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.batches import Part, merged
 from projections.audit.reading.fields import FIELDS
@@ -29,6 +28,7 @@ from projections.audit.reading.json_paths import NAMES, WHO
 from projections.audit.reading.strict import LogRow, Rows
 from projections.audit.reading.texts import constants_of
 from projections.audit.reading.times import local_text, to_utc
+from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import TEXT_MAX
 
 MAGIC: Final = b"PAR1"

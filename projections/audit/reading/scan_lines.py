@@ -14,7 +14,7 @@ import numpy as np
 
 from ledger.subjects import is_id as is_an_id
 from ledger.times import BEGINNING, END
-from projections.audit.kernel.compiled import compiled, part
+from projections.audit.numba_support import compiled, part
 
 NOT_READ: Final = -1
 

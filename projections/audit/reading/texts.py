@@ -12,9 +12,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.columns import INSTANT, REQUESTS
-from projections.audit.kernel.compiled import AVAILABLE
 from projections.audit.kernel.tables import in_words
+from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.batches import Part, merged
 from projections.audit.reading.blocks import BEHIND, Block, BlockSource
@@ -23,6 +22,7 @@ from projections.audit.reading.json_paths import NAMES, WHO, spec_of, wanted
 from projections.audit.reading.lines import LINE_BYTES_MAX, RawLine
 from projections.audit.reading.strict import Columns, Lines, LogFormat, LogRow, Rows, is_blank, is_json
 from projections.audit.reading.times import to_utc
+from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import RequestRecord, read_record
 
 BLOCK_BYTES: Final = 1 << 23

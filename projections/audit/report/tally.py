@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ledger.times import DAY
-from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow
 from projections.audit.report.counting import ByDay, ByName, Int64s
 from projections.audit.report.samples import Samples
+from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Reason, Verdict
 

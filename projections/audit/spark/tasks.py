@@ -18,7 +18,6 @@ import pyarrow as pa
 from pyspark import AccumulatorParam
 
 from ledger.errors import InforceError
-from projections.audit.columns import REQUESTS, VERDICTS
 from projections.audit.index import storage as files
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.deciding import Kernel
@@ -30,6 +29,7 @@ from projections.audit.reading.blocks import Block, Blocks, newlines
 from projections.audit.reading.fields import Shape
 from projections.audit.reading.parquet import Columns
 from projections.audit.reading.strict import LogFormat, Rows
+from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.spark.inputs import of_spark
 from projections.audit.spark.slicing import numbers_of, unpacked
 from projections.audit.writing import OUT

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from projections.audit.columns import REASON_NAMES, VERDICTS
+from projections.audit.schemas import REASON_NAMES, VERDICTS
 from projections.audit.what_if.numbering import Numbering
 
 HANDLING: Final = (

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.store import Ledger
-from projections.audit.columns import REQUESTS
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.deciding import Engine, Kernel
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow
+from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.comparing import Rows, changes, otherwise
 from projections.audit.what_if.made import Made, make
 from projections.audit.what_if.overlay import overlaid

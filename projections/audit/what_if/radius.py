@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.times import format_time
-from projections.audit.columns import REASON_NAMES, VERDICT_NAMES
+from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.what_if.comparing import AFTER, BEFORE, HANDLING, are_other, named, reason_sets
 from projections.temporal.coordinates import KnownAt, Pin
 

@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.audit.kernel.compiled.FEW", 0)
+    monkeypatch.setattr("projections.audit.numba_support.FEW", 0)

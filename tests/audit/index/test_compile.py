@@ -63,7 +63,7 @@ def test_a_ledger_that_only_began_has_definitions_and_nobody(tmp_path: Path) -> 
 
 
 def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.audit.kernel.compiled.AVAILABLE", False)
+    monkeypatch.setattr("projections.audit.numba_support.AVAILABLE", False)
 
 
 @pytest.mark.parametrize("compiled", [True, False])

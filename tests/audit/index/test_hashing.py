@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from projections.audit.index import hashing
 from projections.audit.index.hashing import KIND_SEEDS, hash_id, hash_ids
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 
 Ids = list[tuple[int, bytes]]
 KINDS = st.integers(0, len(KIND_SEEDS) - 1)

@@ -10,7 +10,7 @@ from ledger.errors import LedgerCorrupt
 from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, is_link, is_raw
 from projections.audit.index.parse_leaves import Parser
 from projections.audit.index.schema import SETTINGS
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Change, read_assertion
 from scripts.bench.leaves import rows
 from scripts.bench.population import Population

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from projections.audit.columns import VERDICTS, Decided
 from projections.audit.counting import Counting
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
+from projections.audit.schemas import VERDICTS, Decided
 from projections.audit.summary import AGAINST, Summary
 from projections.query.pinned import Pin
 from projections.query.query import IN_FORCE

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.errors import BadRecord
 from ledger.times import BEGINNING, END, parse_time
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading.fields import Shape
 from projections.audit.reading.parquet import parts_of
 from projections.audit.reading.strict import Rows

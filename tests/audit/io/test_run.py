@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from projections.audit.columns import VERDICTS, Decided
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.reading.batches import Part, requests_of
 from projections.audit.reading.strict import LogRow
 from projections.audit.run import Ahead, by_row, run
+from projections.audit.schemas import VERDICTS, Decided
 from projections.audit.summary import Summary, summary_json
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery

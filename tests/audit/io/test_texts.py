@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.fields import FIELDS, Shape
 from projections.audit.reading.lines import LINE_BYTES_MAX

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from projections.audit.columns import VERDICTS
+from projections.audit.schemas import VERDICTS
 from projections.audit.writing import METADATA_KEY, OUT, OutFormat, Writer
 
 RESTS_ON = {"pin": {"position": 19}}

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from projections.audit.columns import REQUESTS, VERDICTS
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Engine, Kernel
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.reference import decide_slowly
+from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows

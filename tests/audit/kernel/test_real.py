@@ -20,7 +20,6 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from ledger.transfer.transfer import import_ledger
-from projections.audit.columns import REQUESTS
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.kernel.deciding import Kernel
@@ -29,6 +28,7 @@ from projections.audit.reading.blocks import Blocks, Hashed
 from projections.audit.reading.fields import Shape
 from projections.audit.reading.strict import Rows
 from projections.audit.reference import decide_slowly
+from projections.audit.schemas import REQUESTS
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.temporal.coordinates import IN_FORCE, KnownAt
@@ -54,7 +54,7 @@ AXES: list[KnownAt] = [IN_FORCE, None, parse_time("2024-12-01T00:00:00Z")]
 
 @pytest.fixture(autouse=True)
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.audit.kernel.compiled.FEW", 0)
+    monkeypatch.setattr("projections.audit.numba_support.FEW", 0)
 
 
 @pytest.fixture(params=[AIDER, AZURE])

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.times import BEGINNING, END
-from projections.audit.columns import REQUESTS, VERDICTS
 from projections.audit.reading.batches import requests_of
 from projections.audit.reference import decide_slowly, records, verdicts
+from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord, decision_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE

@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from projections.audit.columns import REQUESTS, Decided
-from projections.audit.kernel import compiled
-from projections.audit.kernel.compiled import AVAILABLE, FEW
+from projections.audit import numba_support as compiled
 from projections.audit.kernel.starting import Starting
+from projections.audit.numba_support import AVAILABLE, FEW
+from projections.audit.schemas import REQUESTS, Decided
 
 
 class Noted:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ledger.times import END
 from projections.audit.index.schema import Said
 from projections.audit.kernel import rows_numba, tables
-from projections.audit.kernel.compiled import AVAILABLE
+from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.fold import retraction_of_decided
 

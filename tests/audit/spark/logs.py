@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 
 from ledger.times import format_time
-from projections.audit.columns import OBSERVED
 from projections.audit.reading.layout import layout
+from projections.audit.schemas import OBSERVED
 
 NO_LAYOUT = layout({}, {}, None, None)
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from ledger.errors import BadInput
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
-from projections.audit.columns import REQUESTS, VERDICTS
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Engine
 from projections.audit.reference import decide_slowly
+from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.what_if.comparing import COMPARED
 from projections.audit.what_if.deciding import WhatIf
 from projections.audit.what_if.made import Made, make

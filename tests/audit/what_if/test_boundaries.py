@@ -12,9 +12,9 @@ from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.audit.columns import REQUESTS
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.reading.batches import Part
+from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.deciding import blast_radius, first_request_of
 from projections.audit.what_if.proposals import read_proposals
 from projections.temporal.coordinates import IN_FORCE, KnownAt

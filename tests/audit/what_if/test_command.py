@@ -16,11 +16,11 @@ from ledger.catalog import BUILT_IN
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.times import parse_time
-from projections.audit.columns import VERDICTS
 from projections.audit.reading.fields import NO_SHAPE
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import Logs
 from projections.audit.reference import decide_slowly
+from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparing import COMPARED
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from projections.audit.columns import REQUESTS, VERDICTS
+from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.what_if.comparing import changes, otherwise, reason_sets
 from projections.audit.what_if.numbering import Numbering
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from projections.audit.columns import REQUESTS
+from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.comparing import changes, otherwise
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.radius import Radius, radius_json

@@ -11,7 +11,7 @@ from ledger.clock import ManualClock
 from ledger.errors import BadSubmission
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
-from projections.audit.columns import REQUESTS
+from projections.audit.schemas import REQUESTS
 from tests.audit.what_if.copying import Change
 from tests.support.ledgers import NOW, submit
 
