@@ -12,8 +12,8 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from api.door import Door
-from api.problems import HANDLERS
+from api.http.middleware import Door
+from api.http.problems import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import Calls
 from api.schemas import components

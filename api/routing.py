@@ -19,8 +19,8 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import encode
-from api.parameters import Parameter
-from api.problems import KINDS, MEDIA_TYPE, RETRY_AFTER_SECONDS
+from api.http.parameters import Parameter
+from api.http.problems import KINDS, MEDIA_TYPE, RETRY_AFTER_SECONDS
 from api.schemas import ANSWER_EXAMPLES, Problem, ref
 from api.service import Service
 

@@ -2,7 +2,7 @@
 
 There is no authentication yet, so any other address is refused, and so is a Host header with any other name (a web
 page could have its own name lead to 127.0.0.1). One process, one worker: questions are answered by its threads.
-granian cuts slow and large headers by itself; `api.bodies` cuts slow and large bodies.
+granian cuts slow and large headers by itself; `api.http.bodies` cuts slow and large bodies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from granian.server.embed import Server
 
 from api.app import create_app
 from api.audits.audits import AuditSettings
-from api.door import LOOPBACK_NAMES
+from api.http.middleware import LOOPBACK_NAMES
 from api.service import Service
 from ledger.errors import BadInput
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.problems import HEAD, Refused, where
+from api.http.problems import HEAD, Refused, where
 from api.service import Service, hung_up
 from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
 from ledger.store import Ledger

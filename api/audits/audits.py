@@ -19,7 +19,7 @@ from api.audits.jobs import Job, View, view_json
 from api.audits.pages import read_page
 from api.audits.receiving import Received
 from api.audits.running import Runner
-from api.problems import Refused
+from api.http.problems import Refused
 from ledger.entropy import fresh
 from ledger.errors import BadInput
 from ledger.recorders.sqlite import SQLiteLedgerRecorder

@@ -22,7 +22,7 @@ from api.audits.folder import FINDINGS, LOG, REJECTS, Claimed, claim, read, writ
 from api.audits.jobs import Failure, Job, Outcome, Progress
 from api.audits.pages import PLACES, PagedLines
 from api.audits.room import need_room
-from api.places import place_of
+from api.http.places import place_of
 from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger

@@ -15,9 +15,9 @@ from typing import BinaryIO, Final, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from api.audits.room import need_room
-from api.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header
-from api.deadlines import Deadlines
-from api.problems import At, Refused
+from api.http.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header
+from api.http.deadlines import Deadlines
+from api.http.problems import At, Refused
 
 PIECE: Final = 1 << 20
 """Bytes that are gathered before they are written."""

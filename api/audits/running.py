@@ -20,7 +20,7 @@ from typing import Final
 from api.audits import folder as folders
 from api.audits.folder import AuditFolder, Claimed, claim
 from api.audits.jobs import Failure, Job, Outcome
-from api.places import place_of
+from api.http.places import place_of
 
 TRIES: Final = 3
 _LOOK_S: Final = 1.0

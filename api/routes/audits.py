@@ -14,7 +14,7 @@ from api.audits.audits import Audits, log_of
 from api.audits.folder import FINDINGS, REJECTS
 from api.audits.jobs import View
 from api.audits.receiving import MEDIA_TYPES, Body, check_type, receive
-from api.parameters import (
+from api.http.parameters import (
     AFTER_LINE,
     AT_LEAST,
     AUDIT_ID,
@@ -27,7 +27,7 @@ from api.parameters import (
     TIMEZONE,
     read_query,
 )
-from api.problems import At, Refused
+from api.http.problems import At, Refused
 from api.routing import ASKS_AT_LEAST, Call, Written, asked, reached, service_of
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, layout

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.bodies import read_json_body
 from api.check_bodies import BYTES_MAX, read_plain, read_records
-from api.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
+from api.http.bodies import read_json_body
+from api.http.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
 from api.routing import ASKS_AT_LEAST, Call, Written, reached, service_of
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.query.query import IN_FORCE, Query

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import encode, feed_json, receipts_json
-from api.bodies import declared_bytes, read_json_body
-from api.parameters import (
+from api.http.bodies import declared_bytes, read_json_body
+from api.http.parameters import (
     AFTER_POSITION,
     AT_LEAST,
     EVENT_ID,

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.parameters import Parameter, read_query
-from api.problems import KINDS, Refused
+from api.http.parameters import Parameter, read_query
+from api.http.problems import KINDS, Refused
 from api.routing import ASKS_LEDGER, Call, answer, service_of
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.answers import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
-from api.parameters import (
+from api.http.parameters import (
     AFTER_SUBJECT,
     AFTER_VERSION,
     AT,

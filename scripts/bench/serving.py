@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from api.app import create_app
-from api.door import LOOPBACK_NAMES
+from api.http.middleware import LOOPBACK_NAMES
 from api.server import HOST, free_port, run_app
 from api.service import Service
 from scripts.bench.server import ENDING

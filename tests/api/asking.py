@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from api.problems import KINDS
+from api.http.problems import KINDS
 from api.schemas import Problem
 
 GENESIS = 18

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api.deadlines import Deadlines
+from api.http.deadlines import Deadlines
 
 SECONDS = 0.05
 

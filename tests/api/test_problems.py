@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
-from api.bodies import read_body
-from api.door import Door
-from api.problems import KINDS
+from api.http.bodies import read_body
+from api.http.middleware import Door
+from api.http.problems import KINDS
 from ledger import errors
 from projections.query.query import Query
 from tests.api.asking import GENESIS, changed, get, head, problem, submit

@@ -108,7 +108,7 @@ def test_what_is_being_answered_when_it_is_told_to_stop_is_answered(tmp_path: Pa
 
 
 def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
-    before = "import api.bodies; api.bodies.SECONDS_MAX = 0.5\n"
+    before = "import api.http.bodies; api.http.bodies.SECONDS_MAX = 0.5\n"
     with (
         running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port),
         socket.create_connection(("127.0.0.1", port), timeout=30) as slow,

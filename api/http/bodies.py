@@ -10,8 +10,8 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from api.deadlines import Deadlines
-from api.problems import At, Refused
+from api.http.deadlines import Deadlines
+from api.http.problems import At, Refused
 
 SECONDS_MAX: Final = 30.0
 DRAIN_MAX: Final = 32 * 1024 * 1024

@@ -18,8 +18,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.places import place_of
-from api.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
+from api.http.places import place_of
+from api.http.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
 from ledger.entropy import fresh
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})

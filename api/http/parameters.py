@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from api.problems import At, Part, Refused
+from api.http.problems import At, Part, Refused
 from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import parse_time
