@@ -12,13 +12,13 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
+from api.event_stream import Streams
 from api.http.middleware import Door
 from api.http.problems import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import Calls
 from api.schemas import components
 from api.service import Service
-from api.streaming import Streams
 from ledger.store import Ledger
 
 _DESCRIPTION: Final = (

@@ -18,9 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.answers import encode
 from api.http.parameters import Parameter
 from api.http.problems import KINDS, MEDIA_TYPE, RETRY_AFTER_SECONDS
+from api.responses import encode
 from api.schemas import ANSWER_EXAMPLES, Problem, ref
 from api.service import Service
 

@@ -35,7 +35,7 @@ HEADER_BYTES_MAX: Final = 65_536
 HEADER_MS_MAX: Final = 10_000
 CONNECTIONS_MAX: Final = 800
 """At once, those that nothing is asked on included: with granian's own 128, as many idle clients shut everybody out.
-Streams and waiting questions take up to 384 of them (`api.streaming`, `api.service`)."""
+Streams and waiting questions take up to 384 of them (`api.event_stream`, `api.service`)."""
 STOP_SECONDS_MAX: Final = 10
 """How long a request that is being answered may take to end when the server is told to stop."""
 

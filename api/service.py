@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from api.audits.audits import Audits, AuditSettings
-from api.submitting import Submitting
+from api.submit_queue import Submitting
 from ledger.append.group_commit import GROUP_MAX
 from ledger.errors import PositionNotReached
 from ledger.following import AT_LEAST_SECONDS_MAX

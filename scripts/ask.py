@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from api.answers import decisions_json, history_json, state_json
+from api.responses import decisions_json, history_json, state_json
 from ledger import strict_json
 from ledger.codec import parse_leaf
 from ledger.errors import BadInput, BadRecord

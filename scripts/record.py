@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from api.answers import receipt_json, receipts_json
+from api.responses import receipt_json, receipts_json
 from ledger import strict_json
 from ledger.append.decide import Streams, decide
 from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions

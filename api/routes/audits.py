@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.answers import encode
 from api.audits.audits import Audits, log_of
 from api.audits.folder import FINDINGS, REJECTS
 from api.audits.jobs import View
@@ -28,6 +27,7 @@ from api.http.parameters import (
     read_query,
 )
 from api.http.problems import At, Refused
+from api.responses import encode
 from api.routing import ASKS_AT_LEAST, Call, Written, asked, reached, service_of
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, layout

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.check_bodies import BYTES_MAX, read_plain, read_records
+from api.check_requests import BYTES_MAX, read_plain, read_records
 from api.http.bodies import read_json_body
 from api.http.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
 from api.routing import ASKS_AT_LEAST, Call, Written, reached, service_of

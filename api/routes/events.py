@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.answers import encode, feed_json, receipts_json
+from api.event_stream import EventStream
 from api.http.bodies import declared_bytes, read_json_body
 from api.http.parameters import (
     AFTER_POSITION,
@@ -23,8 +23,8 @@ from api.http.parameters import (
     read_last_event_id,
     read_query,
 )
+from api.responses import encode, feed_json, receipts_json
 from api.routing import ASKS_AT_LEAST, ASKS_LEDGER, Call, Written, asked, reached, service_of
-from api.streaming import EventStream
 from ledger.strict_json import MAX_BYTES
 
 CLOUDEVENT: Final = "application/cloudevents+json"

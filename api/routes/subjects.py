@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.answers import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
 from api.http.parameters import (
     AFTER_SUBJECT,
     AFTER_VERSION,
@@ -30,6 +29,7 @@ from api.http.parameters import (
     read_query,
     read_subject,
 )
+from api.responses import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
 from api.routing import ASKS_AT_LEAST, Call, asked, service_of
 from projections.query.history import history
 

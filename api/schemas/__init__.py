@@ -1,6 +1,6 @@
 """What goes in and out, as OpenAPI shows it: one pydantic model per shape of WIRE.md section 2, with examples.
 
-These models document; the domain's own readers decide what is taken, and `api.answers` writes what is answered.
+These models document; the domain's own readers decide what is taken, and `api.responses` writes what is answered.
 tests/api/test_openapi.py holds the three together: real answers fit these models exactly, their members are those of
 the domain's, and every example is posted and works.
 """

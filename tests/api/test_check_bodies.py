@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.check_bodies import read_plain, read_records
+from api.check_requests import read_plain, read_records
 from ledger.errors import BadInput
 
 NOW = 1_700_000_000_000_000

@@ -20,7 +20,8 @@ import psycopg
 import pytest
 from starlette.types import Message
 
-from api import service, streaming
+from api import event_stream as streaming
+from api import service
 from api.app import create_app
 from api.service import Service
 from ledger.opening import open_ledger
@@ -187,7 +188,7 @@ def test_head_and_options_and_other_methods(port: int) -> None:
 
 
 def test_comments_come_when_nothing_else_does(tmp_path: Path) -> None:
-    before = "import api.streaming\napi.streaming.PING_S = 0.05\n"
+    before = "import api.event_stream\napi.event_stream.PING_S = 0.05\n"
     with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port), listening(port, GENESIS) as listener:
         time.sleep(1)
         submit(port, "org:a")
@@ -331,7 +332,7 @@ def following(url: str) -> list[Any]:
 
 
 def test_no_more_than_so_many_streams_are_open(tmp_path: Path) -> None:
-    before = "import api.streaming\napi.streaming.Streams.__init__.__defaults__ = (2,)\n"
+    before = "import api.event_stream\napi.event_stream.Streams.__init__.__defaults__ = (2,)\n"
     with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port):
         with listening(port) as first, listening(port):
             status, headers, body = talk(port, "GET", STREAM)
@@ -474,7 +475,7 @@ def test_a_ledger_that_does_not_answer_is_a_problem_first_and_a_pause_later(
     postgres_url: str, postgres_server_url: str
 ) -> None:
     name = urlsplit(postgres_url).path.removeprefix("/")
-    before = "import api.streaming\napi.streaming.PING_S = 0.1\n"
+    before = "import api.event_stream\napi.event_stream.PING_S = 0.1\n"
     with (
         psycopg.connect(postgres_server_url, autocommit=True) as admin,
         running(postgres_url, before=before) as (_, port),

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from api import submitting
+from api import submit_queue as submitting
 from api.app import create_app
 from api.service import Service
 from ledger.append import group_commit as writing

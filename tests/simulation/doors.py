@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
-from api import answers
+from api import responses as answers
 from api.app import create_app
 from ledger.append.submissions import parse_submissions
 from ledger.clock import Clock

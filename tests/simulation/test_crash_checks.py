@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from api.answers import receipt_json
+from api.responses import receipt_json
 from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
