@@ -19,9 +19,8 @@ from projections.audit.summary import AGAINST
 from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
 from projections.query.history import history as history_of
 from projections.query.query import Query
-from scripts.decisions import CSV_FIELDS, print_decision, print_decisions
-from scripts.files import read_body
-from scripts.options import (
+from scripts.cli.files import read_body
+from scripts.cli.options import (
     EXAMPLES,
     Assignments,
     Format,
@@ -34,7 +33,8 @@ from scripts.options import (
     output_format,
     unique,
 )
-from scripts.output import Columns, encode, human_instant, human_time, print_line, show
+from scripts.cli.output import Columns, encode, human_instant, human_time, print_line, show
+from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
 
 CHECKS_MAX: Final = 10_000
 CHECK_BYTES_MAX: Final = 16 * 1024 * 1024

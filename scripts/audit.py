@@ -15,11 +15,11 @@ from projections.audit.reading.layout import layout
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt, Query
-from scripts import exits
 from scripts.audit_asked import Asked, asked, must_be_text, must_differ, paced
 from scripts.audit_spark import AskedSpark, audit_on_spark, must_suit
-from scripts.files import progress
-from scripts.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
+from scripts.cli import exits
+from scripts.cli.files import progress
+from scripts.cli.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
 
 if TYPE_CHECKING:
     from projections.audit.reading.logs import Logs

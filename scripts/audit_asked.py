@@ -13,7 +13,7 @@ import click
 from ledger.subjects import is_text
 from projections.audit.reading.layout import Layout, layout
 from projections.temporal.coordinates import KnownAt
-from scripts.options import unique
+from scripts.cli.options import unique
 
 if TYPE_CHECKING:
     from projections.audit.reading.files import LogFile

@@ -16,9 +16,9 @@ from projections.decisions.model import RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
 from projections.temporal.changes import Retraction
-from scripts.decisions import print_decision
-from scripts.options import Format
-from scripts.output import Columns, encode, human_time, print_line, print_table, show
+from scripts.cli.options import Format
+from scripts.cli.output import Columns, encode, human_time, print_line, print_table, show
+from scripts.cli.show_decision import print_decision
 
 ROWS_MAX: Final = 20
 """Rows that are explained where several have the id."""

@@ -22,8 +22,8 @@ from projections.audit.writing import Writer, format_of
 from projections.decisions.model import Decision, decision_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
-from scripts.files import is_stream, writing
-from scripts.output import encode
+from scripts.cli.files import is_stream, writing
+from scripts.cli.output import encode
 
 PIN_SUFFIX: Final = ".pin.json"
 

@@ -13,8 +13,8 @@ from projections.audit.report.html.page import page
 from projections.audit.report.report import Report
 from projections.audit.report.written import report_json
 from scripts.audit_files import settle
-from scripts.files import writing
-from scripts.output import encode
+from scripts.cli.files import writing
+from scripts.cli.output import encode
 
 PAGE: Final = "report.html"
 DOCUMENT: Final = "report.json"

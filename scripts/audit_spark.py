@@ -14,10 +14,10 @@ from ledger.opening import open_ledger
 from projections.audit.reading.layout import Layout
 from projections.audit.summary import Summary, pin_json
 from projections.temporal.coordinates import KnownAt
-from scripts import exits
-from scripts.files import progress
-from scripts.options import Format
-from scripts.output import encode
+from scripts.cli import exits
+from scripts.cli.files import progress
+from scripts.cli.options import Format
+from scripts.cli.output import encode
 
 MARK: Final = "_inforce.json"
 """In a folder of verdicts or rejects: what they rest on, written last. A folder without it is not a whole result."""

@@ -9,10 +9,10 @@ import click
 from ledger.backup import Backup, back_up, check_backup
 from ledger.errors import LedgerCorrupt
 from ledger.times import format_time
-from scripts import exits
-from scripts.files import progress
-from scripts.options import EXAMPLES, Format, database, output_format
-from scripts.output import Columns, human_time, show
+from scripts.cli import exits
+from scripts.cli.files import progress
+from scripts.cli.options import EXAMPLES, Format, database, output_format
+from scripts.cli.output import Columns, human_time, show
 
 
 @click.command(context_settings=EXAMPLES)

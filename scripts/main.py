@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
-from scripts.exits import BAD_INPUT, INTERRUPTED, OK, OUR_FAULT, READER_GONE, TERMINATED, UNAVAILABLE, say
+from scripts.cli.exits import BAD_INPUT, INTERRUPTED, OK, OUR_FAULT, READER_GONE, TERMINATED, UNAVAILABLE, say
 
 
 class Verb(NamedTuple):
@@ -31,15 +31,15 @@ class Verb(NamedTuple):
 VERBS: Final[dict[str, Verb]] = {
     "demo": Verb("scripts.demo", "demo", "Show the whole road on an invented platform."),
     "serve": Verb("scripts.serve", "serve", "Answer over HTTP."),
-    "submit": Verb("scripts.record", "submit", "Record a change, a clear, a retraction or a definition."),
+    "submit": Verb("scripts.submit", "submit", "Record a change, a clear, a retraction or a definition."),
     "state": Verb("scripts.ask", "state", "Show a subject's settings at any moment, as known at any moment."),
     "history": Verb("scripts.ask", "history", "Show who changed what about a subject, newest first."),
     "check": Verb("scripts.ask", "check", "Decide on a request: what was in force when it was made?"),
     "audit": Verb("scripts.audit", "audit", "Check every request of a log."),
     "replay": Verb("scripts.replay", "replay", "Tell the ledger's story, event by event."),
     "rebuild": Verb("scripts.replay", "rebuild", "Make the stored timelines anew from the events."),
-    "export": Verb("scripts.record", "export", "Write every event, exactly as it was recorded."),
-    "import": Verb("scripts.record", "import_", "Fill an empty ledger from an export or from submissions."),
+    "export": Verb("scripts.submit", "export", "Write every event, exactly as it was recorded."),
+    "import": Verb("scripts.submit", "import_", "Fill an empty ledger from an export or from submissions."),
     "backup": Verb("scripts.backup", "backup", "Copy the whole ledger into a file, while others write to it."),
     "bench": Verb("scripts.bench", "bench", "Measure, each time beside a baseline."),
 }

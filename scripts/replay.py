@@ -25,11 +25,11 @@ from projections.timelines.projector import Runner
 from projections.timelines.rebuild.rebuild import Rebuilt
 from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
-from scripts import exits
-from scripts.files import progress
-from scripts.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format
-from scripts.output import Columns, csv_bytes, csv_row, human_time, print_line, said, show, write
-from scripts.telling import Teller
+from scripts.cli import exits
+from scripts.cli.files import progress
+from scripts.cli.narrate import Teller
+from scripts.cli.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format
+from scripts.cli.output import Columns, csv_bytes, csv_row, human_time, print_line, said, show, write
 
 READING_PACE_S: Final = 0.15
 _FIELDS: Final = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from scripts.options import EXAMPLES, database
+from scripts.cli.options import EXAMPLES, database
 
 
 @click.command(context_settings=EXAMPLES)

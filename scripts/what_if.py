@@ -14,11 +14,11 @@ from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.times import BEGINNING, format_time
 from projections.temporal.coordinates import IN_FORCE, KnownAt
-from scripts import exits
 from scripts.audit_asked import paced
-from scripts.files import is_stream, progress, reading, writing
-from scripts.options import Format
-from scripts.output import encode, human_instant
+from scripts.cli import exits
+from scripts.cli.files import is_stream, progress, reading, writing
+from scripts.cli.options import Format
+from scripts.cli.output import encode, human_instant
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ import msgspec
 
 from projections.audit.what_if.radius import Radius, radius_json
 from projections.decisions.model import REASONS
-from scripts.options import Format
-from scripts.output import Columns, human_instant, print_line, print_table, show
+from scripts.cli.options import Format
+from scripts.cli.output import Columns, human_instant, print_line, print_table, show
 
 SHOWN: Final = 10
 

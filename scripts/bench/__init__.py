@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from scripts.bench.suites import SUITES, Setting
-from scripts.options import EXAMPLES
+from scripts.cli.options import EXAMPLES
 
 if TYPE_CHECKING:
     from scripts.bench.reporting import Report
@@ -113,7 +113,7 @@ def _print(
     **options: Any,
 ) -> None:
     from scripts.bench import reporting
-    from scripts.output import print_line, write_json
+    from scripts.cli.output import print_line, write_json
 
     reports = []
     for number, name in enumerate(names):

@@ -31,7 +31,7 @@ from scripts.bench.marks import judge
 from scripts.bench.measuring import Case
 from scripts.bench.reporting import Result
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 BATCH: Final = 1000
 EVENTS_EACH: Final = 10

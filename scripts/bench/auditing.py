@@ -34,7 +34,7 @@ from scripts.bench.marks import judge
 from scripts.bench.population import MODELS, Population
 from scripts.bench.reporting import Column, Result, Table, number
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 EVENTS: Final = 100_000
 EVENTS_EACH: Final = 5

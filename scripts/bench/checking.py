@@ -29,7 +29,7 @@ from scripts.bench.population import Population, subjects_for
 from scripts.bench.reporting import Result
 from scripts.bench.requests import PAST_DAY, YEAR, Window, by_key, each_key
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 DICT: Final = "dict of the present, ten look-ups"
 VERDICT: Final = "check: verdict and handling"

@@ -26,7 +26,7 @@ from scripts.bench.population import Population
 from scripts.bench.reporting import Column, Result, Table, number
 from scripts.bench.requests import YEAR, by_key, each_key, of_orgs
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 SMALL: Final = 10_000
 MIDDLE: Final = 1_000_000

@@ -25,7 +25,7 @@ from scripts.bench.requests import body, by_key, each_key
 from scripts.bench.server import Server, served
 from scripts.bench.serving import BARE, CONSTANT
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 CONNECTIONS: Final = (1, 16)
 BATCH: Final = 1000

@@ -13,7 +13,7 @@ from projections.timelines.store import open_timelines
 from scripts.bench.making import made, make
 from scripts.bench.population import ROUNDS, Population, subjects_for
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 
 def large_ledger(setting: Setting, events: int, rounds: int = ROUNDS) -> tuple[str, Population]:

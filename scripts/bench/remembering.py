@@ -24,7 +24,7 @@ from scripts.bench.reporting import Column, Result, Table, number
 from scripts.bench.requests import anybody, body
 from scripts.bench.server import served
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 EVENTS: Final = 1_000_000
 HISTORY: Final = 100_000

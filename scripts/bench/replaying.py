@@ -26,7 +26,7 @@ from scripts.bench.marks import judge
 from scripts.bench.measuring import Case
 from scripts.bench.reporting import Column, Result, Table, number
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 EVENTS: Final = 1_000_000
 READ_EVENTS_MAX: Final = 1_000_000

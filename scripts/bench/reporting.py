@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from scripts.bench.marks import Judged, shown
-from scripts.output import Columns, print_line, print_table
+from scripts.cli.output import Columns, print_line, print_table
 
 PACKAGES: Final = (
     "inforce",

@@ -19,7 +19,7 @@ from scripts.bench.measuring import percentile
 from scripts.bench.reporting import Column, Result, Table, number
 from scripts.bench.server import Server, served
 from scripts.bench.suites import Setting
-from scripts.files import progress
+from scripts.cli.files import progress
 
 SUBMITTERS: Final = 64
 SUBJECTS: Final = 10_000

@@ -8,8 +8,8 @@ from typing import Final
 
 import click
 
-from scripts import exits
-from scripts.options import EXAMPLES
+from scripts.cli import exits
+from scripts.cli.options import EXAMPLES
 
 FOLDER: Final = "inforce-demo"
 REQUESTS: Final = 100_000
@@ -56,9 +56,9 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
     """
     import gc
 
+    from scripts.cli.files import progress
+    from scripts.cli.output import write_json
     from scripts.demo import finding, folder, making, show
-    from scripts.files import progress
-    from scripts.output import write_json
 
     # Looking for cycles after every 700 objects costs a tenth of the time, and there are none to find.
     gc.set_threshold(50_000, 50, 100)

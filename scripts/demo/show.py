@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from ledger.times import DAY, format_time
 from projections.audit.summary import VERDICTS, summary_json
 from projections.decisions.model import REASONS, decision_json
+from scripts.cli.output import Columns, print_line, print_table
 from scripts.demo import folder as places
 from scripts.demo.finding import Found, Shown
 from scripts.demo.making import Made
@@ -19,7 +20,6 @@ from scripts.demo.story import CLOSED, CLOSED_FROM, REWRITTEN, WITHDRAWN_FROM, w
 from scripts.demo.traffic import Truth
 from scripts.demo.words import hindsight_words, violation_words
 from scripts.demo.world import PLATFORM
-from scripts.output import Columns, print_line, print_table
 
 SUBJECTS_SHOWN: Final = 5
 DIFFERENCES_SHOWN: Final = 20

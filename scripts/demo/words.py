@@ -10,9 +10,9 @@ from ledger.times import BEGINNING
 from projections.decisions.model import REASONS, Outcome, Reason, RequestRecord
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
+from scripts.cli.output import encode
 from scripts.demo.finding import Shown, event_of
 from scripts.demo.story import when
-from scripts.output import encode
 
 RESTS_ON: Final[Mapping[Reason, tuple[str, ...]]] = {
     "unknown_model": ("model.hosting", "model.provider"),

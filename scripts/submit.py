@@ -24,9 +24,9 @@ from ledger.store import Ledger
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
 from ledger.transfer.transfer import ImportSummary, export_lines, export_personal, import_ledger
-from scripts.files import progress, read_body, reading, size_of, writing
-from scripts.options import EXAMPLES, Format, Instant, database, output_format
-from scripts.output import Columns, human_time, show
+from scripts.cli.files import progress, read_body, reading, size_of, writing
+from scripts.cli.options import EXAMPLES, Format, Instant, database, output_format
+from scripts.cli.output import Columns, human_time, show
 
 KEY_LENGTH_MAX: Final = 255
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)

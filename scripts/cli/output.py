@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from ledger.times import BEGINNING, END, format_time
-from scripts.options import Format
+from scripts.cli.options import Format
 
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], object]]

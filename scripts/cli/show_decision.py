@@ -8,7 +8,7 @@ from typing import Final
 from projections.decisions.model import REASONS, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
 from projections.temporal.effective_state import SettingState
-from scripts.output import Columns, encode, human_instant, human_time, print_line, print_table
+from scripts.cli.output import Columns, encode, human_instant, human_time, print_line, print_table
 
 CSV_FIELDS: Final = (
     "request_id",

@@ -15,7 +15,7 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.temporal.changes import Change, JsonValue, Retraction, read_assertion, read_assertions
 from projections.temporal.fold import Timeline, fold
-from scripts.output import encode, human_time
+from scripts.cli.output import encode, human_time
 
 StreamOf = Callable[[str, int], Iterable[Entry]]
 """(subject, version) → its entries up to that version."""
