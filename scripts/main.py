@@ -35,7 +35,7 @@ VERBS: Final[dict[str, Verb]] = {
     "state": Verb("scripts.ask", "state", "Show a subject's settings at any moment, as known at any moment."),
     "history": Verb("scripts.ask", "history", "Show who changed what about a subject, newest first."),
     "check": Verb("scripts.ask", "check", "Decide on a request: what was in force when it was made?"),
-    "audit": Verb("scripts.audit", "audit", "Check every request of a log."),
+    "audit": Verb("scripts.audit.command", "audit", "Check every request of a log."),
     "replay": Verb("scripts.replay", "replay", "Tell the ledger's story, event by event."),
     "rebuild": Verb("scripts.replay", "rebuild", "Make the stored timelines anew from the events."),
     "export": Verb("scripts.submit", "export", "Write every event, exactly as it was recorded."),

@@ -9,7 +9,7 @@ from ledger.errors import BadInput
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
-from scripts.audit_explained import ROWS_MAX, explain_rows, find, show_explained
+from scripts.audit.explain import ROWS_MAX, explain_rows, find, show_explained
 from tests.audit.report.making import parts
 from tests.support.asking import BEGUN, NOON, TRAINING, Bench, changed, retracted
 from tests.support.ledgers import opened

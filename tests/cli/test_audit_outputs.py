@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from projections.audit.what_if import deciding
-from scripts.audit_asked import paced
+from scripts.audit.request import paced
 from tests.cli.test_audit import AT, LOG, fill, record
 from tests.support.command import Inforce
 

@@ -17,7 +17,7 @@ from projections.audit.report.html.plots import binned
 from projections.audit.report.written import report_json
 from projections.decisions.model import Observed, RequestRecord, read_record
 from projections.temporal.coordinates import IN_FORCE
-from scripts.audit_report import write_report
+from scripts.audit.report import write_report
 from tests.audit.report.making import HOSTILE, audited, log
 from tests.support.asking import NOON, Bench
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.audit_spark import MARK
+from scripts.audit.spark import MARK
 from tests.audit.spark.conftest import CONFIGURATION, Standalone, children
 from tests.support.command import Inforce, folder, inforce
 

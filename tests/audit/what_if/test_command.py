@@ -24,12 +24,12 @@ from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparing import COMPARED
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
-from scripts.audit_files import PIN_SUFFIX, RowFiles
+from scripts.audit.outputs import PIN_SUFFIX, RowFiles
+from scripts.audit.what_if import Asked, what_if
 from scripts.cli import exits
 from scripts.cli.options import Format
 from scripts.demo import folder
 from scripts.demo.making import make
-from scripts.what_if import Asked, what_if
 from tests.audit.what_if.copying import Change, changed_copy
 
 REQUESTS = 1500

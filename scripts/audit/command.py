@@ -15,8 +15,8 @@ from projections.audit.reading.layout import layout
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt, Query
-from scripts.audit_asked import Asked, asked, must_be_text, must_differ, paced
-from scripts.audit_spark import AskedSpark, audit_on_spark, must_suit
+from scripts.audit.request import Asked, asked, must_be_text, must_differ, paced
+from scripts.audit.spark import AskedSpark, audit_on_spark, must_suit
 from scripts.cli import exits
 from scripts.cli.files import progress
 from scripts.cli.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from projections.audit.reading.logs import Logs
     from projections.audit.report.tally import Tally
     from projections.audit.run import Taker
-    from scripts.audit_files import RowFiles
+    from scripts.audit.outputs import RowFiles
 
 
 @click.command(context_settings=EXAMPLES, epilog=f"Fields: {', '.join(FIELDS)}.")
@@ -113,7 +113,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
         return _explain(db, how, options["explain"], format_)
     wanted = _Wanted(options["out"], options["report"], options["findings"], format_)
     from projections.audit.memory import hold_little
-    from scripts.audit_files import RowFiles, rejects_name
+    from scripts.audit.outputs import RowFiles, rejects_name
 
     hold_little()
     must_differ(how, wanted.out, rejects_name(logs[0], options["rejects"]), options["changes"], wanted.report)
@@ -122,8 +122,8 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     files = RowFiles(logs[0], out=verdicts, rejects=options["rejects"], max_rejects=options["max_rejects"])
     if changes is None:
         return _audit(db, how, files, wanted)
-    from scripts.what_if import Asked as AskedWhatIf
-    from scripts.what_if import what_if
+    from scripts.audit.what_if import Asked as AskedWhatIf
+    from scripts.audit.what_if import what_if
 
     once = any(file.name == "-" for file in how.files)
     read = how.layout.json()
@@ -170,8 +170,8 @@ def _need_engine() -> None:
 def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
     from projections.audit.index.pin import pin_of
     from projections.audit.run import by_kernel, run
-    from scripts.audit_files import Findings
-    from scripts.audit_shown import show_summary
+    from scripts.audit.outputs import Findings
+    from scripts.audit.show_summary import show_summary
 
     logs, tally = how.logs(), _tally(wanted.report)
     with ExitStack() as stack:
@@ -216,7 +216,7 @@ def _tally(folder: str | None) -> Tally | None:
     if folder is None:
         return None
     from projections.audit.report.tally import Tally
-    from scripts.audit_report import prepare
+    from scripts.audit.report import prepare
 
     prepare(folder)
     return Tally()
@@ -224,7 +224,7 @@ def _tally(folder: str | None) -> Tally | None:
 
 def _write_report(folder: str, tally: Tally, summary: Summary, query: PinnedQuery, how: Asked, rejects: str) -> None:
     from projections.audit.report.report import Reading, report
-    from scripts.audit_report import write_report
+    from scripts.audit.report import write_report
 
     try:
         ours = version("inforce")
@@ -235,7 +235,7 @@ def _write_report(folder: str, tally: Tally, summary: Summary, query: PinnedQuer
 
 
 def _explain(db: str, how: Asked, request_id: str, format_: Format) -> int:
-    from scripts.audit_explained import explain_rows, find, show_explained
+    from scripts.audit.explain import explain_rows, find, show_explained
 
     logs = how.logs()
     with open_ledger(db) as ledger:

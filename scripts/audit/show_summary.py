@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
 from projections.decisions.model import REASONS
-from scripts.audit_files import Finding, finding_json
+from scripts.audit.outputs import Finding, finding_json
 from scripts.cli.options import Format
 from scripts.cli.output import Columns, human_instant, print_line, print_table, show
 from scripts.cli.show_decision import print_decision

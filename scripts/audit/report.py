@@ -12,7 +12,7 @@ from ledger.errors import BadInput
 from projections.audit.report.html.page import page
 from projections.audit.report.report import Report
 from projections.audit.report.written import report_json
-from scripts.audit_files import settle
+from scripts.audit.outputs import settle
 from scripts.cli.files import writing
 from scripts.cli.output import encode
 

@@ -61,8 +61,8 @@ def must_be_text(options: dict[str, Any]) -> None:
 def must_differ(asked: Asked, out: str | None, rejects: str, changes: str | None, folder: str | None) -> None:
     """What is written must not take the place of what is read, or of what else is written. `rejects`: whether it was
     asked for by name or is the one that is used without."""
-    from scripts.audit_files import PIN_SUFFIX
-    from scripts.audit_report import DOCUMENT, PAGE
+    from scripts.audit.outputs import PIN_SUFFIX
+    from scripts.audit.report import DOCUMENT, PAGE
 
     if out == rejects == "-":
         raise click.UsageError("verdicts and rejects cannot both go to standard output; name a file for one of them")

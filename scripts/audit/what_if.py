@@ -14,7 +14,7 @@ from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.times import BEGINNING, format_time
 from projections.temporal.coordinates import IN_FORCE, KnownAt
-from scripts.audit_asked import paced
+from scripts.audit.request import paced
 from scripts.cli import exits
 from scripts.cli.files import is_stream, progress, reading, writing
 from scripts.cli.options import Format
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from projections.audit.what_if.proposals import Proposal
     from projections.audit.what_if.radius import Radius
     from projections.audit.writing import Writer
-    from scripts.audit_files import RowFiles
+    from scripts.audit.outputs import RowFiles
 
 LATE_NAMED: Final = 10
 PROPOSALS_BYTES_MAX: Final = 1 << 26
@@ -58,7 +58,7 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
     from projections.audit.run import Ahead
     from projections.audit.what_if.deciding import blast_radius
     from projections.audit.what_if.proposals import read_proposals
-    from scripts.what_if_shown import show_radius
+    from scripts.audit.show_what_if import show_radius
 
     if asked.once and asked.changes == "-":
         raise BadInput("standard input can be read once; name a file with the proposals, or one with the log")
@@ -215,7 +215,7 @@ class _Changes:
 
     def finish(self, rests_on: dict[str, Any]) -> None:
         from projections.audit.writing import format_of
-        from scripts.audit_files import PIN_SUFFIX, settle
+        from scripts.audit.outputs import PIN_SUFFIX, settle
 
         out = self._asked.out
         self._asked.rejects.finish(rests_on)

@@ -66,7 +66,7 @@ def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
     from projections.audit.spark.inputs import refuse_early
     from projections.audit.spark.run import Decided, write
     from projections.audit.spark.session import must_be_new, session
-    from scripts.audit_shown import show_summary
+    from scripts.audit.show_summary import show_summary
 
     rejects = asked.rejects or (None if asked.out is None else f"{asked.out.rstrip('/')}.rejects.jsonl")
     # What this machine can see is said before a cluster is asked for.
