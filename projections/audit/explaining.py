@@ -117,7 +117,8 @@ class Ground(NamedTuple):
 
 
 class World:
-    """A ledger with the events at the positions `kept` of `ground`, and nothing else; as `projections.temporal.effective_state.States`.
+    """A ledger with the events at the positions `kept` of `ground`, and nothing else; as
+    `projections.temporal.effective_state.States`.
 
     asked: the positions of all events that would have had a say in what was asked so far.
     """

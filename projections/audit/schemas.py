@@ -1,6 +1,7 @@
 """The two shapes of a bulk audit: what is asked, a batch of request records, and what comes back, a batch of verdicts.
 
-They are the types of `projections.decisions.model` laid out in columns (Apache Arrow). Whoever reads a log makes REQUESTS of
+They are the types of `projections.decisions.model` laid out in columns (Apache Arrow). Whoever reads a log makes
+REQUESTS of
 it, every bulk path makes VERDICTS of those, row by row and in their order. Instants are in µs.
 Proved by tests/audit/kernel.
 """

@@ -18,7 +18,8 @@ _EMPTY: Final = Timeline()
 
 
 class View:
-    """Answers as `projections.temporal.effective_state.States`. `known_at` is the cheapest with the same answers (see `Moment`).
+    """Answers as `projections.temporal.effective_state.States`. `known_at` is the cheapest with the same answers (see
+    `Moment`).
 
     In force and with everything known, whatever was asked so far is answered the same all over [`start`, `until`) (µs).
     """

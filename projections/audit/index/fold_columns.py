@@ -1,6 +1,7 @@
 """Columns of events → steps: what each setting of each subject has from when on, for a whole ledger at once. Pure.
 
-The law is `projections.temporal.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked up in what
+The law is `projections.temporal.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked
+up in what
 was there before: each change begins no earlier than every step that is there already, so it comes behind them; with an
 end, what it interrupted comes back behind it. In force it must also begin no earlier than it was recorded, because then
 in force is what is known (`in_force.extend`).

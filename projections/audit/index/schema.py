@@ -1,6 +1,7 @@
 """The arrays of a policy index: what decisions rest on, for every subject over all of valid time, at one pin.
 
-How a row of a log is decided with it (the meaning is `projections.decisions.check`; this is where its states are found):
+How a row of a log is decided with it (the meaning is `projections.decisions.check`; this is where its states are
+found):
 
 1. An id of the record becomes a subject's code: `hashing` gives its hash, `Subjects.slots` the codes to try, and the
    bytes decide. A record may name a subject that has no code: nothing was ever said of it, so of all its settings it

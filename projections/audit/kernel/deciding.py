@@ -1,6 +1,7 @@
 """The kernel: a batch of request records in, a batch of verdicts out. Pure: no file, no clock, no ledger.
 
-One meaning: row by row it is `projections.decisions.check.check`. Ids become subjects' codes, an engine decides the rows in
+One meaning: row by row it is `projections.decisions.check.check`. Ids become subjects' codes, an engine decides the
+rows in
 codes, and what it found is put in words. Of engines there are two over the same arrays: Numba's, and one of NumPy alone
 for where Numba is not installed. Proved by tests/audit/kernel, each engine against the row-by-row reference.
 """

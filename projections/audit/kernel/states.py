@@ -40,7 +40,8 @@ from projections.temporal.fold import retraction_of_decided
 
 
 class IndexStates:
-    """Answers as `projections.temporal.effective_state.States`, at `at` (µs) on the index's axis, or on the later one."""
+    """Answers as `projections.temporal.effective_state.States`, at `at` (µs) on the index's axis, or on the later
+    one."""
 
     def __init__(self, index: PolicyIndex, at: int, *, later: bool = False) -> None:
         self._index = index

@@ -1,6 +1,7 @@
 """Lines of JSON and CSV that are written the ordinary way, read from their bytes by compiled loops.
 
-Everything here may say no, and never a wrong yes: what it does not take is read again by `projections.audit.reading.strict`,
+Everything here may say no, and never a wrong yes: what it does not take is read again by
+`projections.audit.reading.strict`,
 which has the last word. In one file, because Numba looks at no other when it asks whether what it keeps is stale; and
 in plain loops, because that is what it compiles. Data ends in a newline, and has some bytes more behind it.
 Proved by tests/audit/io/test_texts.py.

@@ -1,6 +1,7 @@
 """A policy index cut by subjects, so that a part of a cluster holds a part of it: pure.
 
-What a row's decision looks at (`projections.decisions.scope`, `projections.decisions.check`) is everything that is reached over links from
+What a row's decision looks at (`projections.decisions.scope`, `projections.decisions.check`) is everything that is
+reached over links from
 the first subject that it names; its model; and of a project that it names besides, where that project's links lead to,
 but no settings at the end: they would have to be those of the same subject. So a slice of some subjects holds them and
 all that can ever be reached from them, on both axes, every model, and of every other project the links alone. Texts and

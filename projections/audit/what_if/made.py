@@ -1,6 +1,7 @@
 """Proposals as the ledger would have recorded them: held against its own rules at their moments, and numbered.
 
-The rules are `ledger.append.decide`: what the catalog was at the moment, earlier proposals included, says which values fit.
+The rules are `ledger.append.decide`: what the catalog was at the moment, earlier proposals included, says which values
+fit.
 What was recorded later stands as it was recorded, also where a ledger with the proposal in it would have refused it.
 Proved by tests/audit/what_if/test_made.py.
 """
