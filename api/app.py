@@ -13,7 +13,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from api.event_stream import Streams
-from api.http.middleware import Door
+from api.http.middleware import RequestMiddleware
 from api.http.problems import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import Calls
@@ -37,7 +37,7 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         calls = Calls(self.router, AsyncExitStackMiddleware(self.router))
-        return Door(ExceptionMiddleware(calls, handlers=self.exception_handlers), self.hosts)
+        return RequestMiddleware(ExceptionMiddleware(calls, handlers=self.exception_handlers), self.hosts)
 
 
 def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ledger import strict_json
-from ledger.append.group_commit import Pending
+from ledger.append.group_commit import QueuedSubmission
 from ledger.append.submissions import Submission, canonical_json, parse_submissions
 from ledger.drafts import Idempotency
 from ledger.errors import LedgerBusy
@@ -69,7 +69,7 @@ class Submitting:
         teller = self._tellers.get(loop)
         if teller is None:
             teller = self._tellers[loop] = _Teller(loop)
-        pending = self._ledger.enqueue(
+        queued = self._ledger.enqueue(
             read.submissions,
             actor=self._caller,
             told=teller.told,
@@ -77,8 +77,8 @@ class Submitting:
             idempotency=read.idempotency,
             batch=read.batch,
         )
-        await teller.until(pending)
-        return pending.outcome()
+        await teller.until(queued)
+        return queued.outcome()
 
 
 class _Teller:
@@ -86,22 +86,22 @@ class _Teller:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: dict[Pending, asyncio.Future[None]] = {}
+        self._waiting: dict[QueuedSubmission, asyncio.Future[None]] = {}
 
-    async def until(self, pending: Pending) -> None:
+    async def until(self, queued: QueuedSubmission) -> None:
         """Returns when it is settled. To be called before the loop gets to run anything else."""
-        future = self._waiting[pending] = self._loop.create_future()
+        future = self._waiting[queued] = self._loop.create_future()
         await future
 
-    def told(self, settled: Sequence[Pending]) -> None:
+    def told(self, settled: Sequence[QueuedSubmission]) -> None:
         # Where the loop has ended nobody waits any more.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake, settled)
 
-    def _wake(self, settled: Sequence[Pending]) -> None:
-        for pending in settled:
+    def _wake(self, settled: Sequence[QueuedSubmission]) -> None:
+        for queued in settled:
             # None: it was told before.
-            future = self._waiting.pop(pending, None)
+            future = self._waiting.pop(queued, None)
             if future is not None and not future.done():
                 future.set_result(None)
 

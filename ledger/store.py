@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from ledger.append.commit import Recording
 from ledger.append.decide import Entropy, genesis
-from ledger.append.group_commit import Pending, Writer
+from ledger.append.group_commit import QueuedSubmission, Writer
 from ledger.append.submissions import Submission
 from ledger.catalog import Catalog
 from ledger.clock import Clock
@@ -91,19 +91,19 @@ class Ledger:
         submissions: Sequence[Submission],
         *,
         actor: str,
-        told: Callable[[Sequence[Pending]], None],
+        told: Callable[[Sequence[QueuedSubmission]], None],
         bytes_: int,
         idempotency: Idempotency | None = None,
         batch: bool = False,
-    ) -> Pending:
+    ) -> QueuedSubmission:
         """The same without waiting. `told` is called once for all of a group that name the same one, when they are
         settled, in another thread: it must neither wait nor raise. `bytes_`: of the body.
 
         Raises what says that it was not taken: `BadInput`, `BadSubmission`, `SubmissionInFlight`, `LedgerBusy`.
         """
-        pending = _pending(submissions, actor, idempotency, batch, bytes_, told)
-        self.writer.enqueue(pending)
-        return pending
+        queued = _pending(submissions, actor, idempotency, batch, bytes_, told)
+        self.writer.enqueue(queued)
+        return queued
 
     def catalog(self, version: int | None = None) -> Catalog:
         """The definitions known at `version` of the catalog's stream (None: now)."""
@@ -176,15 +176,15 @@ def _pending(
     idempotency: Idempotency | None,
     batch: bool,
     bytes_: int | None = None,
-    told: Callable[[Sequence[Pending]], None] | None = None,
-) -> Pending:
+    told: Callable[[Sequence[QueuedSubmission]], None] | None = None,
+) -> QueuedSubmission:
     if not is_actor(actor):
         raise BadInput(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
     if not submissions:
         raise BadSubmission((Fault("", "there must be at least one submission"),))
     if idempotency is not None:
         _check_key(idempotency)
-    return Pending(tuple(submissions), actor, idempotency, batch, bytes_, told)
+    return QueuedSubmission(tuple(submissions), actor, idempotency, batch, bytes_, told)
 
 
 def _check_key(idempotency: Idempotency) -> None:

@@ -21,7 +21,7 @@ from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
 from ledger.verbatim import exact
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import Rebuilt
 from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
@@ -200,8 +200,8 @@ def rebuild(db: str, format_: Format, check_only: bool, processes: int | None) -
       inforce rebuild --check --format json
     """
     with open_ledger(db) as ledger, progress("rebuilding", ledger.head().position) as tell:
-        runner = Runner(ledger, open_timelines(ledger))
-        rebuilt = runner.rebuild(
+        projector = Projector(ledger, open_timelines(ledger))
+        rebuilt = projector.rebuild(
             check_only=check_only,
             workers=Workers(db, processes or usual_processes()),
             progress=lambda done, _head: tell(done, f"{done:,} events"),

@@ -9,7 +9,7 @@ from ledger.times import BEGINNING, END
 from projections.decisions.model import RequestRecord
 from projections.query.query import Query
 from projections.temporal.effective_state import effective
-from projections.temporal.effective_timeline import NOTHING, course
+from projections.temporal.effective_timeline import NOTHING, effective_timeline
 from projections.temporal.fold import Timeline
 from tests.support.histories import SUBJECTS, History, expected
 from tests.support.ledgers import change, opened, submit
@@ -40,7 +40,7 @@ def test_a_course_is_effective_state_at_every_instant(seed: int, tmp_path: Path)
         for setting in SETTINGS:
             own = folded.get(subject, {}).get(setting, NOTHING)
             definition = folded[CATALOG_SUBJECT].get(setting, NOTHING)
-            made = course(subject, setting, own, definition)
+            made = effective_timeline(subject, setting, own, definition)
             edges = {start for both in (own, definition) for timeline in both for start in timeline.starts}
             for instant in {edge + step for edge in edges for step in (-1, 0, 1)} | {BEGINNING, END - 1}:
                 if instant < BEGINNING:

@@ -33,7 +33,7 @@ def change(position: int, recorded_at: int, start: int, until: int | None = None
     return Change(position, position, f"id-{position}", recorded_at, "alice", SETTING, value, start, until)
 
 
-class Kept:
+class CachedSubject:
     """One setting as a database keeps it: its member of the row, and its blocks. Counts what is read."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ def written(before: int, more: list[tuple[str, int, int]]) -> list[Assertion]:
 def test_any_way_of_growing_comes_to_the_same_bytes(history: tuple[int, list[tuple[str, int, int]], list[int]]) -> None:
     before, more, sizes = history
     said = written(before, more)
-    grown = Kept()
+    grown = CachedSubject()
     at, turn = 0, 0
     while at < len(said):
         size = sizes[turn % len(sizes)]
@@ -169,7 +169,7 @@ def test_a_rebuild_which_takes_few_changes_apart_comes_to_the_same_bytes(
     assert rebuilt(said, held_events) == at_once(said)
 
 
-def assert_held(stored: Kept, axis: Axis, both: Timelines) -> None:
+def assert_held(stored: CachedSubject, axis: Axis, both: Timelines) -> None:
     timeline = both.current if axis == "current" else both.in_force
     raw = settings_of(SUBJECT, stored.settings).get(SETTING)
     if raw is None:
@@ -193,7 +193,7 @@ def test_a_block_is_cut_off_when_a_step_is_left_over(changes: int, blocks: int) 
 
 
 def test_one_more_event_reads_no_block_however_long_the_history_is() -> None:
-    grown = Kept()
+    grown = CachedSubject()
     sizes = []
     for said in ordinary(20 * BLOCK_STEPS):
         grown.say(said)
@@ -204,7 +204,7 @@ def test_one_more_event_reads_no_block_however_long_the_history_is() -> None:
 
 
 def test_an_update_reads_as_far_back_as_it_reaches() -> None:
-    grown = Kept()
+    grown = CachedSubject()
     grown.say(*ordinary(20 * BLOCK_STEPS))
     now = 10 * (20 * BLOCK_STEPS + 1)
     grown.blocks_read = 0
@@ -215,7 +215,7 @@ def test_an_update_reads_as_far_back_as_it_reaches() -> None:
 
 
 def test_both_axes_are_one_where_nothing_was_backdated() -> None:
-    grown = Kept()
+    grown = CachedSubject()
     grown.say(*ordinary(150))
     ((_, both),) = grown.timelines().items()
     assert both.current is both.in_force

@@ -18,7 +18,7 @@ from api.audits.folder import FINDINGS, LOG, AuditFolder
 from api.audits.jobs import Job, View, view_json
 from api.audits.pages import read_page
 from api.audits.receiving import Received
-from api.audits.running import Runner
+from api.audits.running import AuditProcesses
 from api.http.problems import Refused
 from ledger.entropy import fresh
 from ledger.errors import BadInput
@@ -71,15 +71,15 @@ class Audits:
             query.ledger.origin,
             round(settings.keep_hours * _HOUR_US),
         )
-        self._runner = Runner(self._folder, url or "", self._ledger.clock.now)
+        self._processes = AuditProcesses(self._folder, url or "", self._ledger.clock.now)
         self.threads = ThreadPoolExecutor(UPLOADS_MAX, "inforce-receive")
         self._uploads = 0
         # What an earlier process left to do, and what others who serve the same folder may leave.
         if url is not None:
-            self._runner.start()
+            self._processes.start()
 
     def close(self) -> None:
-        self._runner.close()
+        self._processes.close()
         self.threads.shutdown(wait=True, cancel_futures=True)
 
     @asynccontextmanager
@@ -140,7 +140,7 @@ class Audits:
         )
         with self.keeping():
             self._folder.put(incoming, job)
-        self._runner.start()
+        self._processes.start()
         return View(job=job, progress=None, outcome=None)
 
     def json(self, view: View) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class Audits:
             removed = self._folder.remove(id_)
         if not removed:
             raise _not_found()
-        self._runner.start()
+        self._processes.start()
 
     async def _ask(self, question: Callable[[], Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self.threads, question)

@@ -22,7 +22,7 @@ from api.audits.folder import FINDINGS, LOG, REJECTS, Claimed, claim, read, writ
 from api.audits.jobs import Failure, Job, Outcome, Progress
 from api.audits.pages import PLACES, PagedLines
 from api.audits.room import need_room
-from api.http.places import place_of
+from api.http.places import error_location
 from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
@@ -202,6 +202,6 @@ if __name__ == "__main__":
         code = main()
     except Exception as error:
         # Never its message, which could hold what is in the log.
-        print(f"an audit failed unexpectedly: {place_of(error)}", file=sys.stderr)
+        print(f"an audit failed unexpectedly: {error_location(error)}", file=sys.stderr)
         code = 1
     sys.exit(code)

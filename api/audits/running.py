@@ -20,7 +20,7 @@ from typing import Final
 from api.audits import folder as folders
 from api.audits.folder import AuditFolder, Claimed, claim
 from api.audits.jobs import Failure, Job, Outcome
-from api.http.places import place_of
+from api.http.places import error_location
 
 TRIES: Final = 3
 _LOOK_S: Final = 1.0
@@ -34,7 +34,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _log = logging.getLogger("inforce.audits")
 
 
-class Runner:
+class AuditProcesses:
     """`url`: of the ledger, which is told to the process on its standard input, where nobody else can read it.
     `now`: the present in µs."""
 
@@ -83,7 +83,7 @@ class Runner:
                 self._settle(job, self._child(job))
         except Exception as error:
             # A full disk, a folder that went away: it may be another time.
-            self._complain(place_of(error))
+            self._complain(error_location(error))
             return False
         self._complaint = None
         return job is not None
@@ -136,7 +136,7 @@ class Runner:
             self._folder.sweep(self._now())
         except Exception as error:
             # No reason to cut off the audit that runs.
-            self._complain(place_of(error))
+            self._complain(error_location(error))
 
     def _settle(self, job: Job, code: int | None) -> None:
         # A process may come to grief while it ends, with its audit done.

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.places import place_of
+from api.http.places import error_location
 from api.http.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
 from ledger.entropy import fresh
 
@@ -30,7 +30,7 @@ _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?
 _log = logging.getLogger("inforce.api")
 
 
-class Door:
+class RequestMiddleware:
     """`hosts`: the names in the Host header that are answered; None: any."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
@@ -64,7 +64,7 @@ class Door:
             # Before the body was all there, so nothing was begun, and nobody is left to be answered.
             _log.info("%s: the caller hung up", where(scope))
         except Exception as error:
-            _log.critical("%s: unexpected %s", where(scope), place_of(error))
+            _log.critical("%s: unexpected %s", where(scope), error_location(error))
             if started:
                 raise
             detail = "the server failed; its log says more under the request's id"

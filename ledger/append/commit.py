@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ledger.append.decide import RetractionTarget, Streams, decide
-from ledger.append.group_commit import STALE_MAX, Pending
+from ledger.append.group_commit import STALE_MAX, QueuedSubmission
 from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.codec import decode, draft_bytes, parse_leaf
 from ledger.drafts import Decided, Draft
 from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, LedgerUnavailable, VersionConflict
 from ledger.events import ChangeRetracted
 from ledger.receipts import Receipt, receipt, receipt_of
-from ledger.recorders.contract import Head, KnownSubmission, Proposal, Recorded, Standing
+from ledger.recorders.contract import AppendPreconditions, Head, KnownSubmission, Proposal, Recorded
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
@@ -37,7 +37,7 @@ class Recording:
         self._ledger = ledger
         self._source = source
 
-    def commit(self, group: list[Pending]) -> list[Pending]:
+    def commit(self, group: list[QueuedSubmission]) -> list[QueuedSubmission]:
         """Settles the group's members, but for those to be decided again, which it answers in their order.
 
         Raises `LedgerUnavailable` for all of them.
@@ -49,84 +49,88 @@ class Recording:
         # Only now is it durable, whatever the transaction was.
         if head is not None:
             self._ledger.follower.grown(head)
-        for pending, result in results.items():
+        for queued, result in results.items():
             # Read only now, too: where it cannot be read, what the others were told of their own stands.
-            outcome = self._first(result, pending) if isinstance(result, KnownSubmission) else result
+            outcome = self._first(result, queued) if isinstance(result, KnownSubmission) else result
             if isinstance(outcome, Exception):
-                pending.error = outcome
+                queued.error = outcome
             else:
-                pending.receipts = outcome
-        return [pending for pending in group if not pending.settled]
+                queued.receipts = outcome
+        return [queued for queued in group if not queued.settled]
 
-    def _record(self, group: list[Pending]) -> tuple[dict[Pending, Result], Head | None]:
+    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], Head | None]:
         """What becomes of each, and the ledger's head if it has grown."""
-        results: dict[Pending, Result] = {}
+        results: dict[QueuedSubmission, Result] = {}
         targets: dict[str, RetractionTarget] = {}
-        asking: list[Pending] = []
-        for pending in group:
+        asking: list[QueuedSubmission] = []
+        for queued in group:
             try:
-                targets.update(self._targets(pending))
-                asking.append(pending)
+                targets.update(self._targets(queued))
+                asking.append(queued)
             except LedgerUnavailable:
                 raise
             except InforceError as error:
                 # Nothing wider: what a database raises under the append lock must not be taken for one's own fault.
-                results[pending] = error
-        standing = self._standing(asking, targets)
-        retracted, unread = self._retracted_of({target.subject for target in targets.values()}, standing)
-        deciding = _Deciding(self._ledger, standing, targets, retracted)
-        proposed: list[tuple[Pending, Proposal]] = []
-        for pending in asking:
-            idempotency = pending.idempotency
-            known = None if idempotency is None else standing.known.get(idempotency[:2])
+                results[queued] = error
+        preconditions = self._preconditions(asking, targets)
+        retracted, unread = self._retracted_of({target.subject for target in targets.values()}, preconditions)
+        deciding = _Deciding(self._ledger, preconditions, targets, retracted)
+        proposed: list[tuple[QueuedSubmission, Proposal]] = []
+        for queued in asking:
+            idempotency = queued.idempotency
+            known = None if idempotency is None else preconditions.known.get(idempotency[:2])
             if known is not None and idempotency is not None:
-                results[pending] = known
+                results[queued] = known
                 continue
-            beside = self._retracts_of(pending, targets) & unread.keys()
+            beside = self._retracts_of(queued, targets) & unread.keys()
             if beside:
-                results[pending] = unread[beside.pop()]
+                results[queued] = unread[beside.pop()]
                 continue
-            decided = deciding.take(pending)
+            decided = deciding.take(queued)
             if isinstance(decided, Decided):
                 marked = [draft_bytes(draft, self._source) for draft in decided.drafts]
-                proposed.append((pending, Proposal(decided, marked, idempotency)))
+                proposed.append((queued, Proposal(decided, marked, idempotency)))
             else:
-                results[pending] = decided
+                results[queued] = decided
         return results, self._append(proposed, results) if proposed else None
 
-    def _append(self, proposed: list[tuple[Pending, Proposal]], results: dict[Pending, Result]) -> Head | None:
+    def _append(
+        self, proposed: list[tuple[QueuedSubmission, Proposal]], results: dict[QueuedSubmission, Result]
+    ) -> Head | None:
         outcomes = self._ledger.recorder.append([proposal for _, proposal in proposed], self._ledger.clock)
         head: Head | None = None
-        for (pending, proposal), outcome in zip(proposed, outcomes, strict=True):
+        for (queued, proposal), outcome in zip(proposed, outcomes, strict=True):
             if isinstance(outcome, Recorded):
                 drafts = proposal.decided.drafts
-                results[pending] = receipts_of(drafts, outcome)
+                results[queued] = receipts_of(drafts, outcome)
                 head = Head(outcome.first_position + len(drafts) - 1, outcome.recorded_at)
             elif outcome is not None:
-                results[pending] = outcome
+                results[queued] = outcome
             else:
-                pending.stale += 1
-                results[pending] = AGAIN
+                queued.stale += 1
+                results[queued] = AGAIN
         return head
 
-    def _standing(self, group: Iterable[Pending], targets: Mapping[str, RetractionTarget]) -> Standing:
+    def _preconditions(
+        self, group: Iterable[QueuedSubmission], targets: Mapping[str, RetractionTarget]
+    ) -> AppendPreconditions:
         subjects = {CATALOG_SUBJECT}
         keys: list[tuple[str, str]] = []
-        for pending in group:
-            for submission in pending.submissions:
+        for queued in group:
+            for submission in queued.submissions:
                 if isinstance(submission, RetractChange):
                     target = targets.get(submission.event_id)
                     if target is not None:
                         subjects.add(target.subject)
                 elif not isinstance(submission, DefineSetting):
                     subjects.add(submission.subject)
-            if pending.idempotency is not None:
-                keys.append(pending.idempotency[:2])
-        return self._ledger.recorder.standing(subjects, keys)
+            if queued.idempotency is not None:
+                keys.append(queued.idempotency[:2])
+        return self._ledger.recorder.append_preconditions(subjects, keys)
 
-    def _first(self, known: KnownSubmission, pending: Pending) -> tuple[Receipt, ...] | Exception:
-        assert pending.idempotency is not None
-        if known.body_sha256 != pending.idempotency.body_sha256:
+    def _first(self, known: KnownSubmission, queued: QueuedSubmission) -> tuple[Receipt, ...] | Exception:
+        assert queued.idempotency is not None
+        if known.body_sha256 != queued.idempotency.body_sha256:
             return IdempotencyKeyReused()
         last = known.first_position + known.event_count - 1
         try:
@@ -135,11 +139,11 @@ class Recording:
         except Exception as error:
             return error
 
-    def _targets(self, pending: Pending) -> dict[str, RetractionTarget]:
+    def _targets(self, queued: QueuedSubmission) -> dict[str, RetractionTarget]:
         """The events that the submissions retract, as far as there are such events."""
         return {
             submission.event_id: target
-            for submission in pending.submissions
+            for submission in queued.submissions
             if isinstance(submission, RetractChange) and (target := self._target(submission.event_id)) is not None
         }
 
@@ -157,12 +161,14 @@ class Recording:
             effective_from=parse_time(start) if isinstance(start, str) else None,
         )
 
-    def _retracted_of(self, subjects: Iterable[str], standing: Standing) -> tuple[set[str], dict[str, InforceError]]:
+    def _retracted_of(
+        self, subjects: Iterable[str], preconditions: AppendPreconditions
+    ) -> tuple[set[str], dict[str, InforceError]]:
         """The ids of the subjects' changes that are retracted; and why this cannot be said of some subjects."""
         retracted: set[str] = set()
         unread: dict[str, InforceError] = {}
         for subject in subjects:
-            entries = self._ledger.recorder.stream(subject, until=standing.versions[subject])
+            entries = self._ledger.recorder.stream(subject, until=preconditions.versions[subject])
             try:
                 events = [decode(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC]
             except InforceError as error:
@@ -172,11 +178,11 @@ class Recording:
         return retracted, unread
 
     @staticmethod
-    def _retracts_of(pending: Pending, targets: Mapping[str, RetractionTarget]) -> set[str]:
+    def _retracts_of(queued: QueuedSubmission, targets: Mapping[str, RetractionTarget]) -> set[str]:
         """The subjects of whose changes some are to be retracted."""
         return {
             targets[submission.event_id].subject
-            for submission in pending.submissions
+            for submission in queued.submissions
             if isinstance(submission, RetractChange) and submission.event_id in targets
         }
 
@@ -185,21 +191,25 @@ class _Deciding:
     """The ledger as the group so far will leave it."""
 
     def __init__(
-        self, ledger: Ledger, standing: Standing, targets: Mapping[str, RetractionTarget], retracted: set[str]
+        self,
+        ledger: Ledger,
+        preconditions: AppendPreconditions,
+        targets: Mapping[str, RetractionTarget],
+        retracted: set[str],
     ) -> None:
         self._ledger = ledger
-        self._versions = dict(standing.versions)
+        self._versions = dict(preconditions.versions)
         self._retracted = retracted
         self._streams = Streams(
             ledger.catalog(self._versions[CATALOG_SUBJECT]), self._versions, targets, self._retracted
         )
-        self._recorded_at = standing.head.recorded_at
+        self._recorded_at = preconditions.head.recorded_at
         self._changed: set[str] = set()
         self._held: set[str] = set()
 
-    def take(self, pending: Pending) -> Decided | Exception | None:
+    def take(self, queued: QueuedSubmission) -> Decided | Exception | None:
         """What it comes to, or its error, or `AGAIN`."""
-        subjects = self._subjects(pending)
+        subjects = self._subjects(queued)
         # By which definitions it is judged is known when those of this group are recorded; and on each subject the
         # first to come is the first to be decided. All depend on the catalog.
         if (
@@ -215,12 +225,12 @@ class _Deciding:
             now = max(now, self._recorded_at + 1)
         try:
             decided = decide(
-                pending.submissions,
+                queued.submissions,
                 self._streams,
                 now=now,
-                actor=pending.actor,
+                actor=queued.actor,
                 entropy=self._ledger.entropy,
-                batch=pending.batch,
+                batch=queued.batch,
             )
         except (BadSubmission, VersionConflict) as error:
             if self._changed.isdisjoint(subjects):
@@ -240,10 +250,10 @@ class _Deciding:
         if draft.topic == ChangeRetracted.TOPIC:
             self._retracted.add(draft.body["retracts"])
 
-    def _subjects(self, pending: Pending) -> set[str]:
+    def _subjects(self, queued: QueuedSubmission) -> set[str]:
         """Those whose streams it would add to."""
         subjects: set[str] = set()
-        for submission in pending.submissions:
+        for submission in queued.submissions:
             if isinstance(submission, RetractChange):
                 target = self._streams.targets.get(submission.event_id)
                 if target is not None:

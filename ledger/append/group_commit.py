@@ -38,7 +38,7 @@ EVENT_BYTES: Final = 512
 _log = logging.getLogger("inforce.ledger")
 
 
-class Pending:
+class QueuedSubmission:
     """One submission on its way: settled when it has `receipts` or an `error`."""
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Pending:
         idempotency: Idempotency | None,
         batch: bool,
         bytes_: int | None = None,
-        told: Callable[[Sequence[Pending]], None] | None = None,
+        told: Callable[[Sequence[QueuedSubmission]], None] | None = None,
     ) -> None:
         """`bytes_`: of the body. `told` is called once for all of a group that name the same one, in the thread that
         committed it, and again where that thread was interrupted: it must neither wait nor raise. None: `submit`
@@ -102,55 +102,57 @@ class Writer:
     begun again: what others go by is changed last, in one assignment, and whoever is woken looks again under the lock.
     """
 
-    def __init__(self, commit: Callable[[list[Pending]], list[Pending]], *, group_max: int = GROUP_MAX) -> None:
+    def __init__(
+        self, commit: Callable[[list[QueuedSubmission]], list[QueuedSubmission]], *, group_max: int = GROUP_MAX
+    ) -> None:
         self.group_max = group_max
         self._commit = commit
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._queue: deque[Pending] = deque()
+        self._queue: deque[QueuedSubmission] = deque()
         self._in_flight: set[tuple[str, str]] = set()
         # Of all that is not settled, whether it waits or is being committed.
         self._count = self._events = self._bytes = 0
-        self._leader: Pending | _Worker | None = None
+        self._leader: QueuedSubmission | _Worker | None = None
         self._closed = False
         # The group that is being committed, and what is settled and not told yet: both the leader's.
-        self._group: list[Pending] = []
-        self._settled: list[Pending] = []
+        self._group: list[QueuedSubmission] = []
+        self._settled: list[QueuedSubmission] = []
         self._worker: threading.Thread | None = None
         self._worker_turn = threading.Event()
 
-    def submit(self, pending: Pending) -> tuple[Receipt, ...]:
+    def submit(self, queued: QueuedSubmission) -> tuple[Receipt, ...]:
         """Returns when it is recorded. Raises what it was settled with, and `LedgerBusy` and `SubmissionInFlight`."""
         try:
             with self._lock:
-                self._admit(pending)
+                self._admit(queued)
                 if self._leader is None:
-                    self._leader = pending
+                    self._leader = queued
                 else:
-                    pending.turn = threading.Event()
-            if pending.turn is None:
-                self._lead(pending)
+                    queued.turn = threading.Event()
+            if queued.turn is None:
+                self._lead(queued)
             else:
-                self._wait(pending)
+                self._wait(queued)
         except BaseException as error:
-            self._abandon(pending, error)
+            self._abandon(queued, error)
             raise
-        return pending.outcome()
+        return queued.outcome()
 
-    def enqueue(self, pending: Pending) -> None:
-        """Returns at once; `pending.told` is called when it is settled. Raises `LedgerBusy`, `SubmissionInFlight`."""
-        assert pending.told is not None
+    def enqueue(self, queued: QueuedSubmission) -> None:
+        """Returns at once; `queued.told` is called when it is settled. Raises `LedgerBusy`, `SubmissionInFlight`."""
+        assert queued.told is not None
         try:
             with self._lock:
                 if not self._closed:
                     # Before it is admitted: what was admitted must find somebody to lead.
                     self._keep_worker()
-                self._admit(pending)
+                self._admit(queued)
                 if self._leader is None:
                     self._worker_turn.set()
                     self._leader = _WORKER
         except BaseException as error:
-            self._abandon(pending, error)
+            self._abandon(queued, error)
             raise
 
     @property
@@ -183,50 +185,50 @@ class Writer:
         if worker is not None and worker is not threading.current_thread():
             worker.join(CLOSE_SECONDS_MAX)
 
-    def _admit(self, pending: Pending) -> None:
+    def _admit(self, queued: QueuedSubmission) -> None:
         if self._closed:
             raise LedgerUnavailable("the ledger was closed; nothing was recorded")
-        if not self.room_for(pending.bytes, pending.events):
+        if not self.room_for(queued.bytes, queued.events):
             raise LedgerBusy(self._count)
-        key = pending.key
+        key = queued.key
         if key is not None and key in self._in_flight:
             raise SubmissionInFlight
         # From here on `_abandon` finds it.
-        self._queue.append(pending)
-        sums = (self._count + 1, self._events + pending.events, self._bytes + pending.bytes)
+        self._queue.append(queued)
+        sums = (self._count + 1, self._events + queued.events, self._bytes + queued.bytes)
         # At once, so that nothing is counted by halves.
-        (self._count, self._events, self._bytes), pending.counted = sums, True
+        (self._count, self._events, self._bytes), queued.counted = sums, True
         if key is not None:
             self._in_flight.add(key)
 
-    def _forget(self, settled: Iterable[Pending]) -> None:
-        for pending in settled:
-            if not pending.counted:
+    def _forget(self, settled: Iterable[QueuedSubmission]) -> None:
+        for queued in settled:
+            if not queued.counted:
                 continue
-            if (key := pending.key) is not None:
+            if (key := queued.key) is not None:
                 self._in_flight.discard(key)
-            sums = (self._count - 1, self._events - pending.events, self._bytes - pending.bytes)
-            (self._count, self._events, self._bytes), pending.counted = sums, False
+            sums = (self._count - 1, self._events - queued.events, self._bytes - queued.bytes)
+            (self._count, self._events, self._bytes), queued.counted = sums, False
 
-    def _wait(self, pending: Pending) -> None:
-        turn = pending.turn
+    def _wait(self, queued: QueuedSubmission) -> None:
+        turn = queued.turn
         assert turn is not None
         while True:
             turn.wait()
             turn.clear()
             with self._lock:
-                leads = self._leader is pending
+                leads = self._leader is queued
             if leads:
                 # Also where it was settled since, by a closing: then there is only the lead to be handed on.
-                self._lead(pending)
+                self._lead(queued)
                 return
-            if pending.settled:
+            if queued.settled:
                 return
 
-    def _lead(self, own: Pending | None) -> None:
+    def _lead(self, own: QueuedSubmission | None) -> None:
         """Commits group after group: until `own` is settled, then hands on the lead; None: until nothing waits."""
         while (own is None or not own.settled) and self._take_group():
-            again: list[Pending] = []
+            again: list[QueuedSubmission] = []
             try:
                 again = self._commit(self._group)
             except Exception as error:
@@ -234,10 +236,10 @@ class Writer:
             self._end_group(again)
         self._hand_on()
 
-    def _abandon(self, whose: Pending | _Worker, error: BaseException) -> None:
+    def _abandon(self, whose: QueuedSubmission | _Worker, error: BaseException) -> None:
         """Interrupted. It is not waited for any longer, nor may it be left to lead."""
         with self._lock:
-            if isinstance(whose, Pending) and whose in self._queue:
+            if isinstance(whose, QueuedSubmission) and whose in self._queue:
                 self._queue.remove(whose)
                 self._forget((whose,))
             leads = self._leader is whose
@@ -253,29 +255,29 @@ class Writer:
         with self._lock:
             queue = self._queue
             while queue and len(group) < self.group_max:
-                pending = queue[0]
-                if pending.settled:
+                queued = queue[0]
+                if queued.settled:
                     queue.popleft()
                     continue
-                events += pending.events
-                bytes_ += pending.bytes
+                events += queued.events
+                bytes_ += queued.bytes
                 if group and (
                     events > GROUP_EVENTS_MAX
                     or bytes_ > GROUP_BYTES_MAX
                     # What must get through is decided under the append lock, and nothing else.
-                    or (pending.stale >= STALE_MAX) != (group[0].stale >= STALE_MAX)
+                    or (queued.stale >= STALE_MAX) != (group[0].stale >= STALE_MAX)
                 ):
                     break
-                group.append(pending)
+                group.append(queued)
                 queue.popleft()
         return bool(group)
 
-    def _end_group(self, again: list[Pending]) -> None:
+    def _end_group(self, again: list[QueuedSubmission]) -> None:
         with self._lock:
             if self._closed and again:
                 self._fail(again, LedgerUnavailable("the ledger was closed; nothing was recorded"))
                 again = []
-            settled = [pending for pending in self._group if pending.settled]
+            settled = [queued for queued in self._group if queued.settled]
             self._settled += settled
             self._forget(settled)
             self._queue.extendleft(reversed(again))
@@ -284,29 +286,29 @@ class Writer:
         self._settled = []
 
     @staticmethod
-    def _fail(group: Iterable[Pending], error: BaseException) -> None:
-        for pending in group:
-            if pending.settled:
+    def _fail(group: Iterable[QueuedSubmission], error: BaseException) -> None:
+        for queued in group:
+            if queued.settled:
                 continue
             if isinstance(error, LedgerUnavailable):
                 # One each, because a raised error collects the traces of all who raise it.
-                pending.error = LedgerUnavailable(error.detail)
-                pending.error.__cause__ = error
+                queued.error = LedgerUnavailable(error.detail)
+                queued.error.__cause__ = error
             elif isinstance(error, Exception):
-                pending.error = error
+                queued.error = error
             else:
-                pending.error = LedgerUnavailable(
+                queued.error = LedgerUnavailable(
                     f"the writer was interrupted by {type(error).__name__}; it may or may not be recorded, so send it "
                     "again with the same Idempotency-Key"
                 )
 
     @staticmethod
-    def _tell(settled: Iterable[Pending]) -> None:
-        told: dict[Callable[[Sequence[Pending]], None], list[Pending]] = {}
-        for pending in settled:
-            if pending.told is not None:
-                told.setdefault(pending.told, []).append(pending)
-            elif (turn := pending.turn) is not None:
+    def _tell(settled: Iterable[QueuedSubmission]) -> None:
+        told: dict[Callable[[Sequence[QueuedSubmission]], None], list[QueuedSubmission]] = {}
+        for queued in settled:
+            if queued.told is not None:
+                told.setdefault(queued.told, []).append(queued)
+            elif (turn := queued.turn) is not None:
                 turn.set()
         for tell, group in told.items():
             try:
@@ -320,10 +322,10 @@ class Writer:
     def _hand_on(self) -> None:
         """The lead to somebody who waits in a thread of their own, else to the worker, else to nobody."""
         with self._lock:
-            for pending in self._queue:
-                if pending.turn is not None:
-                    pending.turn.set()
-                    self._leader = pending
+            for queued in self._queue:
+                if queued.turn is not None:
+                    queued.turn.set()
+                    self._leader = queued
                     return
             if self._queue:
                 try:

@@ -17,7 +17,7 @@ IMPORTING: Final = "importing"
 one that was overtaken by another finds out."""
 
 
-Mark = tuple[object, ...]
+ChangeToken = tuple[object, ...]
 """Compared for being equal, and for nothing else."""
 
 
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     leaf_hash: bytes
 
 
-Told = tuple[int, str, int, bytes]
+RawEvent = tuple[int, str, int, bytes]
 """(position, subject, version, leaf) of an `Entry`: plain, because who asks for these asks for millions."""
 
 
@@ -77,7 +77,7 @@ Outcome = Recorded | KnownSubmission | None
 """Of one proposal. None: it is stale, so nothing of it was written; read and decide again."""
 
 
-class Standing(NamedTuple):
+class AppendPreconditions(NamedTuple):
     """What a group of submissions depends on, as one moment of the ledger shows it."""
 
     head: Head
@@ -126,7 +126,9 @@ class Recorder(Protocol):
         not recorded. It may rely on the versions that those before it make.
         """
 
-    def standing(self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()) -> Standing: ...
+    def append_preconditions(
+        self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
+    ) -> AppendPreconditions: ...
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
@@ -140,11 +142,11 @@ class Recorder(Protocol):
 
     def head(self) -> Head: ...
 
-    def mark(self) -> Mark:
+    def change_token(self) -> ChangeToken:
         """A value that is another one after every commit by anybody, this process included: between two equal marks
         of one recorder nothing was committed to the ledger. Cheaper than `head`, and says nothing else."""
 
-    def mark_at_once(self) -> Mark | None:
+    def change_token_at_once(self) -> ChangeToken | None:
         """The mark, if it can be had without waiting for a lock or a network; else None."""
 
     def watch(self) -> Watch:
@@ -191,7 +193,7 @@ class Recorder(Protocol):
         when it appends. Where it is one, it is durable when the block ends, not before. Nothing else changes: what
         somebody else has moved meanwhile is stale."""
 
-    def told(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[Told]:
+    def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
         """The events with after < position <= until of the subjects with above < subject <= upto (None: to the last)
         in byte order, in position order: what a projection that is made anew reads."""
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger.recorders.contract import Outcome, Proposal, Recorded, Standing
+from ledger.recorders.contract import AppendPreconditions, Outcome, Proposal, Recorded
 
 
-def placed(proposals: Sequence[Proposal], standing: Standing, now: int) -> list[Outcome]:
-    """`standing`: of every subject that a proposal relies on and every key that it has. `now` in µs."""
-    position, recorded_at = standing.head
-    versions = dict(standing.versions)
+def assign_positions(proposals: Sequence[Proposal], preconditions: AppendPreconditions, now: int) -> list[Outcome]:
+    """`append_preconditions`: of every subject that a proposal relies on and every key that it has. `now` in µs."""
+    position, recorded_at = preconditions.head
+    versions = dict(preconditions.versions)
     keys: set[tuple[str, str]] = set()
     missing: set[str] = set()
     outcomes: list[Outcome] = []
     for proposal in proposals:
         decided, key = proposal.decided, proposal.key
         again = key in keys
-        known = None if key is None or again else standing.known.get(key)
+        known = None if key is None or again else preconditions.known.get(key)
         if key is not None:
             keys.add(key)
         at = now if recorded_at is None else max(now, recorded_at + 1)

@@ -28,16 +28,16 @@ from ledger.recorders import postgres_schema
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
+    AppendPreconditions,
+    ChangeToken,
     Entry,
     Head,
     KnownSubmission,
-    Mark,
     Outcome,
     Proposal,
+    RawEvent,
     Recorded,
     Stale,
-    Standing,
-    Told,
 )
 from ledger.recorders.postgres_append import APPEND, APPEND_LOCK, Call
 from ledger.recorders.postgres_schema import COLUMNS, EVENTS, PgCursor
@@ -134,7 +134,9 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 raise _unavailable(error, error, commit=True) from error
         return call.outcomes(row)
 
-    def standing(self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()) -> Standing:
+    def append_preconditions(
+        self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
+    ) -> AppendPreconditions:
         pairs = list(keys)
         asked = (list(subjects), [caller for caller, _ in pairs], [key for _, key in pairs])
         head, versions, known = Head(0, None), {}, {}
@@ -145,7 +147,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
                 versions[name] = number
             else:
                 known[name, key] = KnownSubmission(bytes(body), number, second)
-        return Standing(head, versions, known)
+        return AppendPreconditions(head, versions, known)
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
@@ -191,13 +193,13 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def _held_connection(self) -> psycopg.Connection[Any] | None:
         return getattr(self._held, "connection", None)
 
-    def mark(self) -> Mark:
+    def change_token(self) -> ChangeToken:
         # Only events are committed to a ledger, and each takes the next position; an import that starts over may come
         # to the same one at another time.
         head = self.head()
         return (head.position, head.recorded_at or 0)
 
-    def mark_at_once(self) -> None:
+    def change_token_at_once(self) -> None:
         """Never: every look at it goes over the network."""
 
     def watch(self) -> PostgresWatch:
@@ -357,7 +359,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             raise Stale
         return range(outcome.first_position, outcome.first_position + len(marked))
 
-    def told(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[Told]:
+    def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
         below = "" if upto is None else ' AND originator_id COLLATE "C" <= %s'
         with self.transaction(commit=False) as cursor:
             return cursor.execute(

@@ -1,7 +1,8 @@
 """Appending to PostgreSQL: one function of the database, one statement, one round trip.
 
 The append lock is held for that statement and its commit, so several server processes share a ledger without any of
-them waiting for another's network. The function does what `placing.placed` says, fills the marks of the drafts' bytes
+them waiting for another's network. The function does what `placing.assign_positions` says, fills the marks of the
+drafts' bytes
 as `codec.complete` does, hashes, and inserts. Proved by tests/contracts/test_groups.py.
 """
 

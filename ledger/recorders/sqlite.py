@@ -34,18 +34,18 @@ from ledger.recorders import sqlite_schema
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
+    AppendPreconditions,
+    ChangeToken,
     Entry,
     Head,
     KnownSubmission,
-    Mark,
     Outcome,
     Proposal,
+    RawEvent,
     Recorded,
     Stale,
-    Standing,
-    Told,
 )
-from ledger.recorders.placing import placed
+from ledger.recorders.placing import assign_positions
 from ledger.recorders.searching import version_at_statement
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_read_only
 from ledger.recorders.sqlite_schema import COLUMNS
@@ -74,11 +74,11 @@ _VERSION_AT: Final = version_at_statement(EVENTS_TABLE, ":subject", ":position")
 class _Seen(NamedTuple):
     """What a transaction that is still open was shown, and all the keys that it asked for."""
 
-    standing: Standing
+    preconditions: AppendPreconditions
     keys: frozenset[tuple[str, str]]
 
     def covers(self, subjects: AbstractSet[str], keys: AbstractSet[tuple[str, str]]) -> bool:
-        return self.standing.versions.keys() >= subjects and self.keys >= keys
+        return self.preconditions.versions.keys() >= subjects and self.keys >= keys
 
 
 class _Held(threading.local):
@@ -138,15 +138,17 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             seen = None
         return _append(held.cursor, proposals, clock, seen)
 
-    def standing(self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()) -> Standing:
+    def append_preconditions(
+        self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
+    ) -> AppendPreconditions:
         held = self._held
         if held.cursor is None:
             with self._translated(), self.datastore.reading() as cursor:
-                return _standing(cursor, subjects, keys)
+                return _preconditions(cursor, subjects, keys)
         asked = frozenset(keys)
-        standing = _standing(held.cursor, subjects, asked)
-        held.seen = _Seen(standing, asked)
-        return standing
+        preconditions = _preconditions(held.cursor, subjects, asked)
+        held.seen = _Seen(preconditions, asked)
+        return preconditions
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
@@ -172,18 +174,18 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             return _head(cursor)
 
-    def mark(self) -> Mark:
-        mark = self.mark_at_once()
-        if mark is not None:
-            return mark
+    def change_token(self) -> ChangeToken:
+        change_token = self.change_token_at_once()
+        if change_token is not None:
+            return change_token
         with self._translated():
             return self.datastore.data_version()
 
-    def mark_at_once(self) -> Mark | None:
+    def change_token_at_once(self) -> ChangeToken | None:
         return self.datastore.data_version_at_once()
 
     def watch(self) -> SQLiteWatch:
-        return SQLiteWatch(self.mark, self.head)
+        return SQLiteWatch(self.change_token, self.head)
 
     def entry(self, position: int) -> Entry | None:
         entries = self.page(position - 1, 1, position)
@@ -224,7 +226,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         with self.transaction(commit=False) as cursor:
-            return dict(_standing(cursor, subjects, ()).versions)
+            return dict(_preconditions(cursor, subjects, ()).versions)
 
     def known_submission(self, caller: str, key: str) -> KnownSubmission | None:
         with self.transaction(commit=False) as cursor:
@@ -332,7 +334,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             raise Stale
         return range(outcome.first_position, outcome.first_position + len(marked))
 
-    def told(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[Told]:
+    def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
         with self.transaction(commit=False) as cursor:
             cursor.row_factory = None
             # In the order of the table: by the index of subjects, each event would be another page. Blobs sort behind
@@ -384,7 +386,9 @@ def _head(cursor: sqlite3.Cursor) -> Head:
     return Head(0, None) if row is None else Head(row[0], row[1])
 
 
-def _standing(cursor: sqlite3.Cursor, subjects: Iterable[str], keys: Iterable[tuple[str, str]]) -> Standing:
+def _preconditions(
+    cursor: sqlite3.Cursor, subjects: Iterable[str], keys: Iterable[tuple[str, str]]
+) -> AppendPreconditions:
     wanted = list(subjects)
     cursor.row_factory = None
     versions: dict[str, int]
@@ -396,15 +400,19 @@ def _standing(cursor: sqlite3.Cursor, subjects: Iterable[str], keys: Iterable[tu
         ((position, recorded_at, *highest),) = cursor.execute(statement, wanted).fetchall()
         versions = {subject: version or 0 for subject, version in zip(wanted, highest, strict=True)}
     known = {key: found for key in keys if (found := _known_submission(cursor, *key)) is not None}
-    return Standing(Head(position or 0, recorded_at), versions, known)
+    return AppendPreconditions(Head(position or 0, recorded_at), versions, known)
 
 
 def _append(cursor: sqlite3.Cursor, proposals: Sequence[Proposal], clock: Clock, seen: _Seen | None) -> list[Outcome]:
     """Under the write lock. `seen`: what this transaction was shown of how it stands."""
     subjects = {subject for proposal in proposals for subject in proposal.decided.versions}
     keys = {key for proposal in proposals if (key := proposal.key) is not None}
-    standing = _standing(cursor, subjects, keys) if seen is None or not seen.covers(subjects, keys) else seen.standing
-    outcomes = placed(proposals, standing, clock.now())
+    preconditions = (
+        _preconditions(cursor, subjects, keys)
+        if seen is None or not seen.covers(subjects, keys)
+        else seen.preconditions
+    )
+    outcomes = assign_positions(proposals, preconditions, clock.now())
     rows: list[tuple[object, ...]] = []
     personal: list[tuple[int, PersonalData]] = []
     submissions: list[tuple[object, ...]] = []

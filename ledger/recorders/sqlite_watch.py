@@ -17,26 +17,26 @@ QUIET_S: Final = 1.0
 
 
 class SQLiteWatch:
-    """See `Watch`. `mark` and `head` are the recorder's."""
+    """See `Watch`. `change_token` and `head` are the recorder's."""
 
-    def __init__(self, mark: Callable[[], object], head: Callable[[], Head]) -> None:
-        self._mark = mark
+    def __init__(self, change_token: Callable[[], object], head: Callable[[], Head]) -> None:
+        self._change_token = change_token
         self._head = head
         self._seen: object = None
         self._changed_s = time.monotonic()
 
     def head(self) -> Head:
         # The mark first: what is committed between the two is then news, not missed.
-        mark = self._mark()
-        if mark != self._seen:
-            self._seen, self._changed_s = mark, time.monotonic()
+        change_token = self._change_token()
+        if change_token != self._seen:
+            self._seen, self._changed_s = change_token, time.monotonic()
         return self._head()
 
     def wait(self, timeout_s: float, woken: socket.socket) -> None:
         until = time.monotonic() + timeout_s
         while (left := until - time.monotonic()) > 0:
             quiet = time.monotonic() - self._changed_s > QUIET_S
-            if pause(min(LOOK_QUIET_S if quiet else LOOK_S, left), woken) or self._mark() != self._seen:
+            if pause(min(LOOK_QUIET_S if quiet else LOOK_S, left), woken) or self._change_token() != self._seen:
                 return
 
     def close(self) -> None:

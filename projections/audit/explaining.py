@@ -254,7 +254,7 @@ class _Without:
 
 def _known(view: View, subject: str) -> list[Assertion]:
     known_at = view.at if view.known_at == IN_FORCE else view.known_at
-    return view.moment.footing.assertions(subject, known_at if isinstance(known_at, int) else None)
+    return view.moment.snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:

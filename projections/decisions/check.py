@@ -13,7 +13,8 @@ How a verdict comes about:
 - A violation that rests on an event newer than the position that the gateway enforced, a retraction too, is
   `enforcement_lag`.
 
-It is made of two steps, so that what they rest on can be kept: `ground` follows from the record's ids and the states
+It is made of two steps, so that what they rest on can be kept: `decision_basis` follows from the record's ids and the
+states
 alone and holds for every request by the same ids while those states do; `judge` looks at what was done. `check` is the
 one after the other, and the one meaning: every bulk path must equal it, row by row. Proved by tests/scenarios,
 tests/test_check.py (against a reference that shares no code with it) and tests/query/test_grounds.py.
@@ -72,7 +73,7 @@ class Breach(NamedTuple):
     rests_on: tuple[SettingState, ...]
 
 
-class Ground(NamedTuple):
+class DecisionBasis(NamedTuple):
     """What a decision stands on before what was done is looked at.
 
     `unresolved`: nobody can be said to govern, for this reason. `evidence` begins with the `scope_length` settings that
@@ -91,10 +92,10 @@ class Ground(NamedTuple):
 
 def check(record: RequestRecord, states: States) -> Outcome:
     """The decision on `record` with `states` at (record.at, some known_at)."""
-    return judge(record, ground(record, states), states)
+    return judge(record, decision_basis(record, states), states)
 
 
-def ground(record: RequestRecord, states: States) -> Ground:
+def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
     """What the decision on `record` stands on. Of the record only its ids are looked at."""
     scope = resolve(record, states)
     if scope.governing is None:
@@ -111,31 +112,32 @@ def ground(record: RequestRecord, states: States) -> Ground:
     reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
     verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
     asked = Outcome(verdict, GovernedBy(scope.governing, scope.via), handling, reasons, evidence, None)
-    return Ground(handling, asked, {}, denials, evidence, len(scope.evidence), None)
+    return DecisionBasis(handling, asked, {}, denials, evidence, len(scope.evidence), None)
 
 
-def judge(record: RequestRecord, ground: Ground, states: States | None) -> Outcome:
-    """The decision on `record`, which stands on `ground`. `states` are those of the ground, and are only asked of a
+def judge(record: RequestRecord, decision_basis: DecisionBasis, states: States | None) -> Outcome:
+    """The decision on `record`, which stands on `decision_basis`. `states` are those of the ground, and are only asked
+    of a
     record with an `enforced_position`: without one they may be None."""
     observed = record.handling
-    if observed is None or ground.unresolved is not None:
-        return ground.asked
+    if observed is None or decision_basis.unresolved is not None:
+        return decision_basis.asked
     if record.enforced_position is not None:
-        return _judged(record, observed, ground, states)
-    outcome = ground.judged.get(observed)
+        return _judged(record, observed, decision_basis, states)
+    outcome = decision_basis.judged.get(observed)
     if outcome is None:
-        outcome = _judged(record, observed, ground, states)
-        if len(ground.judged) < JUDGED_MAX:
-            ground.judged[observed] = outcome
+        outcome = _judged(record, observed, decision_basis, states)
+        if len(decision_basis.judged) < JUDGED_MAX:
+            decision_basis.judged[observed] = outcome
     return outcome
 
 
-def _judged(record: RequestRecord, observed: Observed, ground: Ground, states: States | None) -> Outcome:
-    scope_evidence = ground.evidence[: ground.scope_length]
-    found = {state.setting: state for state in ground.evidence[ground.scope_length :]}
+def _judged(record: RequestRecord, observed: Observed, decision_basis: DecisionBasis, states: States | None) -> Outcome:
+    scope_evidence = decision_basis.evidence[: decision_basis.scope_length]
+    found = {state.setting: state for state in decision_basis.evidence[decision_basis.scope_length :]}
     policy = {setting: found[setting] for setting in POLICY}
     model = {setting: found[setting] for setting in OF_MODEL} if HOSTING in found else {}
-    breaches = [*ground.denials, *_misdeeds(observed, ground.handling, policy, model)]
+    breaches = [*decision_basis.denials, *_misdeeds(observed, decision_basis.handling, policy, model)]
     unknown: set[Reason] = set()
     if (model and model[HOSTING].value is None) or _provider_unknown(observed, policy, model):
         unknown.add("unknown_model")
@@ -146,10 +148,10 @@ def _judged(record: RequestRecord, observed: Observed, ground: Ground, states: S
         reasons, lag = _excuse(record.at, record.enforced_position, breaches, scope_evidence, states)
     return Outcome(
         verdict=_verdict(observed=True, breached=bool(breaches), unknown=bool(unknown)),
-        governed_by=ground.asked.governed_by,
-        handling=ground.handling,
+        governed_by=decision_basis.asked.governed_by,
+        handling=decision_basis.handling,
         reasons=_in_order(reasons | unknown),
-        evidence=ground.evidence,
+        evidence=decision_basis.evidence,
         enforcement_lag=lag,
     )
 
@@ -275,7 +277,9 @@ def _late(at: int, enforced_position: int, state: SettingState, states: States) 
     return EnforcementLag(max(0, at - in_force_since), enforced_position, position)
 
 
-def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States) -> Ground:
+def _unresolved(
+    governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States
+) -> DecisionBasis:
     handling = Handling(
         may_store=_protective(states, STORAGE) is True,
         may_cache=_protective(states, CACHING) is True,
@@ -287,7 +291,7 @@ def _unresolved(governed_by: GovernedBy, reason: Reason, evidence: tuple[Setting
     )
     led = Evidence(evidence)
     asked = Outcome("indeterminate", governed_by, handling, (reason,), led, None)
-    return Ground(handling, asked, {}, (), led, len(led), reason)
+    return DecisionBasis(handling, asked, {}, (), led, len(led), reason)
 
 
 def _protective(states: States, setting: str) -> JsonValue:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.query.snapshots import IN_FORCE, KnownAt, Moment
-from projections.query.subject_cache import History, Kept
+from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
+from projections.query.subject_cache import CachedSubject, History
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.effective_timeline import COURSE_STEPS_MAX, NOTHING, course, point
+from projections.temporal.effective_timeline import EFFECTIVE_STEPS_MAX, NOTHING, effective_timeline, point
 from projections.temporal.fold import Timeline, retraction_of_decided
 
 _EMPTY: Final = Timeline()
@@ -19,18 +19,18 @@ _EMPTY: Final = Timeline()
 
 class View:
     """Answers as `projections.temporal.effective_state.States`. `known_at` is the cheapest with the same answers (see
-    `Moment`).
+    `ReadContext`).
 
     In force and with everything known, whatever was asked so far is answered the same all over [`start`, `until`) (µs).
     """
 
-    def __init__(self, moment: Moment, at: int, known_at: KnownAt) -> None:
+    def __init__(self, moment: ReadContext, at: int, known_at: KnownAt) -> None:
         self.moment = moment
         self.at = at
         self.known_at: KnownAt = moment.cheapest(at, known_at)
         self.start = BEGINNING
         self.until = END
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, CachedSubject] = {}
         self._settled = True
         """Whether every state that was read from a course is the same with what is known now."""
         self._asked: dict[tuple[str, str], Change | None] = {}
@@ -45,15 +45,15 @@ class View:
         if self.known_at != IN_FORCE:
             return effective(subject, setting, self.own(subject, setting), self.own(CATALOG_SUBJECT, setting))
         kept = self._of(subject)
-        found = kept.courses.get(setting)
+        found = kept.effective_timelines.get(setting)
         if found is None:
             own = kept.history.get(setting, NOTHING)
             definition = self._of(CATALOG_SUBJECT).history.get(setting, NOTHING)
-            if len(own.in_force.starts) > COURSE_STEPS_MAX:
+            if len(own.in_force.starts) > EFFECTIVE_STEPS_MAX:
                 for timeline in (*own, *definition):
                     self._narrow(timeline)
                 return self._noted(*point(subject, setting, own, definition, self.at))
-            found = kept.courses[setting] = course(subject, setting, own, definition)
+            found = kept.effective_timelines[setting] = effective_timeline(subject, setting, own, definition)
         step = found.step(self.at)
         self._stay(found.starts[step], found.starts[step + 1] if step + 1 < len(found.starts) else END)
         return self._noted(found.states[step], found.settled[step])
@@ -76,11 +76,11 @@ class View:
         return change.value if change is not None and isinstance(change.value, dict) else None
 
     def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
-        footing = self.moment.footing
-        if not any(said.position > after and said.setting == setting for said in footing.retractions(subject)):
+        snapshot = self.moment.snapshot
+        if not any(said.position > after and said.setting == setting for said in snapshot.retractions(subject)):
             return None
         known_at = self.at if self.known_at == IN_FORCE else self.known_at
-        known = footing.assertions(subject, known_at if isinstance(known_at, int) else None)
+        known = snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
         return retraction_of_decided(known, setting, self.at, after)
 
     def own(self, subject: str, setting: str) -> Change | None:
@@ -132,10 +132,10 @@ class View:
         later._kept = dict(self._kept)
         return later
 
-    def _of(self, subject: str) -> Kept:
+    def _of(self, subject: str) -> CachedSubject:
         kept = self._kept.get(subject)
         if kept is None:
-            kept = self._kept[subject] = self.moment.footing.kept(subject)
+            kept = self._kept[subject] = self.moment.snapshot.kept(subject)
         return kept
 
     def _fold(self, subject: str) -> Mapping[str, Timeline]:

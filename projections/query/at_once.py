@@ -14,17 +14,17 @@ from ledger.times import format_time
 from projections.decisions.check import judge
 from projections.decisions.encoding import decision_bytes, request_id_bytes, write_outcome
 from projections.decisions.model import Decision, RequestRecord
-from projections.query.snapshots import Moment
+from projections.query.snapshots import ReadContext
 
 
 def in_force_bytes(
-    records: Iterable[RequestRecord], moment: Moment, decide: Callable[[RequestRecord], Decision]
+    records: Iterable[RequestRecord], moment: ReadContext, decide: Callable[[RequestRecord], Decision]
 ) -> bytes:
     """`{"decisions": […], "position": …}` of what was in force; there is at least one record. `decide`: the long way,
     at the same moment."""
-    footing, now = moment.footing, moment.now
-    row_of = footing.rows_at_once()
-    position = footing.position
+    snapshot, now = moment.snapshot, moment.now
+    row_of = snapshot.rows_at_once()
+    position = snapshot.position
     until_now = format_time(now)
     end = f'","position":{position}}}'
     # All joined at once: some kilobytes each, they would otherwise be copied three times.
@@ -48,8 +48,12 @@ def in_force_bytes(
             add(decision_bytes(decide(record)))
             before = b",{"
             continue
-        ground, observed = span.ground, record.handling
-        outcome = ground.asked if observed is None else ground.judged.get(observed) or judge(record, ground, None)
+        decision_basis, observed = span.decision_basis, record.handling
+        outcome = (
+            decision_basis.asked
+            if observed is None
+            else decision_basis.judged.get(observed) or judge(record, decision_basis, None)
+        )
         add(before)
         before = b",{"
         if record.request_id is not None:

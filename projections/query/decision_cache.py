@@ -17,7 +17,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from projections.decisions.check import Ground
+from projections.decisions.check import DecisionBasis
 from projections.decisions.model import RequestRecord
 
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
@@ -32,15 +32,16 @@ _EVIDENCE_BYTES: Final = 600
 """What a span takes, and each piece of its evidence with its JSON, which spans share. See projections/README.md."""
 
 
-class Span(NamedTuple):
-    """`ground` in force over [start, until), in µs. `later`: the ground with what is known now, where that rests on
+class ValiditySpan(NamedTuple):
+    """`decision_basis` in force over [start, until), in µs. `later`: the ground with what is known now, where that
+    rests on
     other events. `position`: at which it was made. `subjects`: all that was looked at, the catalog aside."""
 
     start: int
     until: int
     position: int
-    ground: Ground
-    later: Ground | None
+    decision_basis: DecisionBasis
+    later: DecisionBasis | None
     subjects: tuple[str, ...]
 
 
@@ -48,7 +49,7 @@ class Row(NamedTuple):
     """Spans of one key in order, with their starts beside them. Never altered."""
 
     starts: list[int]
-    spans: list[Span]
+    spans: list[ValiditySpan]
 
 
 class _Generation:
@@ -59,7 +60,7 @@ class _Generation:
         self.bytes = 0
 
 
-class Grounds:
+class DecisionCache:
     """At most about `bytes_max`: of two generations, whatever was not asked for again goes with the elder."""
 
     def __init__(self, bytes_max: int) -> None:
@@ -68,7 +69,7 @@ class Grounds:
         self._old = _Generation()
         self._lock = threading.Lock()
 
-    def find(self, key: Key, at: int, position: int) -> Span | None:
+    def find(self, key: Key, at: int, position: int) -> ValiditySpan | None:
         """The span of `key` at `at` (µs) that holds at `position`."""
         row = self._young.rows.get(key)
         if row is None:
@@ -88,7 +89,7 @@ class Grounds:
         up to that position. What to make of a row is up to the caller, as in `find`."""
         return self._young.rows.get
 
-    def keep(self, key: Key, span: Span) -> None:
+    def keep(self, key: Key, span: ValiditySpan) -> None:
         """The caller sees to it that nothing is dropped between making the span and keeping it."""
         with self._lock:
             row = self._young.rows.get(key) or self._old.rows.get(key)
@@ -117,7 +118,7 @@ class Grounds:
             if self._old.rows.get(key) is row and key not in self._young.rows:
                 self._put(key, row, None)
 
-    def _put(self, key: Key, row: Row, added: Span | None) -> None:
+    def _put(self, key: Key, row: Row, added: ValiditySpan | None) -> None:
         """`added`: the one span that is new in the row."""
         young = self._young
         if young.bytes > self._bytes_max:
@@ -126,7 +127,7 @@ class Grounds:
         new = row.spans if added is None or key not in young.rows else [added]
         young.rows[key] = row
         for span in new:
-            evidence = len(span.ground.evidence) * _EVIDENCE_BYTES
+            evidence = len(span.decision_basis.evidence) * _EVIDENCE_BYTES
             unheard = 0
             for subject in span.subjects:
                 keys = young.resting.get(subject)

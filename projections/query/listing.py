@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from heapq import nsmallest
 
-from projections.query.snapshots import Moment
+from projections.query.snapshots import ReadContext
 from projections.timelines.contract import Axis
 from projections.timelines.ranges import subject_range
 from projections.timelines.store import Held, SubjectRow, TimelineStore
 
 
 def subjects(
-    moment: Moment,
+    moment: ReadContext,
     store: TimelineStore,
     kind: str | None = None,
     prefix: str | None = None,
@@ -39,7 +39,7 @@ def subjects(
     return moment.position, sorted(listed) if limit is None else nsmallest(limit, listed)
 
 
-def held(moment: Moment, store: TimelineStore, axis: Axis, at: int, kind: str | None = None) -> list[Held] | None:
+def held(moment: ReadContext, store: TimelineStore, axis: Axis, at: int, kind: str | None = None) -> list[Held] | None:
     """What holds at `at` (µs), clears included, by subject and setting in byte order. None: what is stored has moved
     on from the moment."""
     with store.snapshot(axis, at, kind) as stored:
@@ -53,18 +53,18 @@ def held(moment: Moment, store: TimelineStore, axis: Axis, at: int, kind: str | 
     news = _news(moment, tracked, *wanted)
     found = [said for said in found if said.subject not in news]
     for subject in news:
-        for setting, both in moment.footing.kept(subject).history.items():
+        for setting, both in moment.snapshot.kept(subject).history.items():
             change = (both.in_force if axis == "in_force" else both.current).at(at)
             if change is not None:
                 found.append(Held(subject, setting, change))
     return sorted(found, key=lambda said: said[:2])
 
 
-def _news(moment: Moment, tracked: int, low: str, high: str, above: str) -> dict[str, SubjectRow]:
+def _news(moment: ReadContext, tracked: int, low: str, high: str, above: str) -> dict[str, SubjectRow]:
     """The subjects of the range (see `subject_range`) with events behind `tracked`, as of the moment."""
     found: dict[str, SubjectRow] = {}
     while tracked < moment.position:
-        page = moment.footing.ledger.page(tracked, until=moment.position)
+        page = moment.snapshot.ledger.page(tracked, until=moment.position)
         for entry in page:
             if low <= entry.subject <= high and entry.subject > above:
                 found[entry.subject] = SubjectRow(entry.subject, entry.version, entry.position)

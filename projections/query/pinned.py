@@ -6,7 +6,7 @@ Proved by tests/test_pinned.py.
 from __future__ import annotations
 
 from projections.query.query import Query
-from projections.query.snapshots import Moment
+from projections.query.snapshots import ReadContext
 from projections.temporal.coordinates import Pin
 
 __all__ = ["Pin", "PinnedQuery"]
@@ -18,14 +18,14 @@ class PinnedQuery(Query):
     def __init__(self, query: Query) -> None:
         self.ledger = query.ledger
         self.store = query.store
-        self.histories = query.histories
+        self.timeline_cache = query.timeline_cache
         self._moment = query.moment()
         entry = self.ledger.recorder.entry(self._moment.position)
         leaf_hash = entry.leaf_hash.hex() if entry is not None else None
         self.pinned = Pin(self.ledger.origin, self._moment.position, self._moment.recorded_at, leaf_hash)
 
-    def moment(self) -> Moment:
+    def moment(self) -> ReadContext:
         return self._moment
 
-    def moment_at_once(self) -> Moment:
+    def moment_at_once(self) -> ReadContext:
         return self._moment

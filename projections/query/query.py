@@ -17,14 +17,14 @@ from ledger.following import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
-from projections.decisions.check import check, ground, judge
+from projections.decisions.check import check, decision_basis, judge
 from projections.decisions.encoding import decisions_bytes
 from projections.decisions.model import AsOf, Decision, Outcome, RequestRecord
 from projections.query import causes, listing
 from projections.query.as_of_view import View
 from projections.query.at_once import in_force_bytes
-from projections.query.decision_cache import Span
-from projections.query.snapshots import IN_FORCE, MEMORY_MAX, Histories, KnownAt, Moment
+from projections.query.decision_cache import ValiditySpan
+from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState, intervals
 from projections.timelines.store import Held, SubjectRow, open_timelines
@@ -102,11 +102,11 @@ class Query:
     def __init__(self, ledger: Ledger, *, memory_max: int = MEMORY_MAX) -> None:
         self.ledger = ledger
         self.store = open_timelines(ledger)
-        self.histories = Histories(ledger, self.store, memory_max)
+        self.timeline_cache = TimelineCache(ledger, self.store, memory_max)
 
-    def moment(self) -> Moment:
+    def moment(self) -> ReadContext:
         """What the next question sees: the ledger's head."""
-        return self.histories.now()
+        return self.timeline_cache.now()
 
     def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
         """Returns once the ledger has reached `position`: no question asked after that is answered from before it.
@@ -115,8 +115,8 @@ class Query:
         """
         self.ledger.at_least(position, timeout_s)
 
-    def _must_exist(self, subject: str, moment: Moment) -> None:
-        if not moment.footing.kept(subject).history and not moment.footing.assertions(subject):
+    def _must_exist(self, subject: str, moment: ReadContext) -> None:
+        if not moment.snapshot.kept(subject).history and not moment.snapshot.assertions(subject):
             raise NotFound("the subject has no history in this ledger")
 
     def state(
@@ -203,67 +203,67 @@ class Query:
             return Snapshot(moment.position, tuple(step for step in held if step.change.value is not None))
         raise LedgerUnavailable("the ledger kept moving under the question; ask again")
 
-    def check(self, record: RequestRecord, known_at: KnownAt = IN_FORCE, moment: Moment | None = None) -> Decision:
+    def check(self, record: RequestRecord, known_at: KnownAt = IN_FORCE, moment: ReadContext | None = None) -> Decision:
         """The decision on one request record (DESIGN.md section 4)."""
         return self._decide(record, known_at, moment or self.moment())
 
     def check_all(
-        self, records: Iterable[RequestRecord], known_at: KnownAt = IN_FORCE, moment: Moment | None = None
+        self, records: Iterable[RequestRecord], known_at: KnownAt = IN_FORCE, moment: ReadContext | None = None
     ) -> list[Decision]:
         """Decisions in order, all pinned to one position: that of `moment`, which is the next one if not given."""
         seen = moment or self.moment()
         return [self._decide(record, known_at, seen) for record in records]
 
-    def check_all_bytes(self, records: Iterable[RequestRecord], known_at: KnownAt, moment: Moment) -> bytes:
+    def check_all_bytes(self, records: Iterable[RequestRecord], known_at: KnownAt, moment: ReadContext) -> bytes:
         """`decisions_bytes` of `check_all`; there is at least one record."""
         if known_at == IN_FORCE:
             return in_force_bytes(records, moment, lambda record: self._decide(record, IN_FORCE, moment))
         return decisions_bytes(self.check_all(records, known_at, moment))
 
-    def moment_at_once(self) -> Moment | None:
+    def moment_at_once(self) -> ReadContext | None:
         """`moment` without waiting for anything; None where that cannot be had."""
-        return self.histories.at_once()
+        return self.timeline_cache.at_once()
 
-    def check_at_once(self, records: Iterable[RequestRecord], moment: Moment) -> list[Decision] | None:
+    def check_at_once(self, records: Iterable[RequestRecord], moment: ReadContext) -> list[Decision] | None:
         """The decisions in force, if they can be had from memory without waiting for anything; else None."""
         decisions = []
         for record in records:
-            span = moment.footing.find(record[1:6], record.at)
+            span = moment.snapshot.find(record[1:6], record.at)
             if span is None or span.later is not None or record.enforced_position is not None:
                 # What changed it since, or was taken back, is read from the ledger.
                 return None
-            decisions.append(_decided(record, moment, judge(record, span.ground, None)))
+            decisions.append(_decided(record, moment, judge(record, span.decision_basis, None)))
         return decisions
 
-    def _decide(self, record: RequestRecord, known_at: KnownAt, moment: Moment) -> Decision:
+    def _decide(self, record: RequestRecord, known_at: KnownAt, moment: ReadContext) -> Decision:
         at = record.at
         if known_at not in (IN_FORCE, at):
             return self._decide_as_known(record, known_at, moment)
-        span = moment.footing.find(record[1:6], at)
+        span = moment.snapshot.find(record[1:6], at)
         if span is None:
             span = self._stand(record, moment)
         if span.later is None and record.enforced_position is None:
-            return _decided(record, moment, judge(record, span.ground, None))
+            return _decided(record, moment, judge(record, span.decision_basis, None))
         states = None if record.enforced_position is None else View(moment, record.at, IN_FORCE)
-        decision = _decided(record, moment, judge(record, span.ground, states))
+        decision = _decided(record, moment, judge(record, span.decision_basis, states))
         if span.later is None:
             return decision
         later = judge(record, span.later, None if states is None else View(moment, record.at, None))
         return decision._replace(hindsight=causes.hindsight(moment, decision.outcome, later, decision.as_of))
 
-    def _stand(self, record: RequestRecord, moment: Moment) -> Span:
+    def _stand(self, record: RequestRecord, moment: ReadContext) -> ValiditySpan:
         """What the decision in force on `record` stands on, made and kept."""
         view = View(moment, record.at, IN_FORCE)
-        found, later = ground(record, view), None
+        found, later = decision_basis(record, view), None
         if not view.agrees_with_hindsight():
             hindsight = view.later()
-            later = ground(record, hindsight)
+            later = decision_basis(record, hindsight)
             view.join(hindsight)
-        span = Span(view.start, view.until, moment.position, found, later, view.subjects)
-        moment.footing.keep(record[1:6], span)
+        span = ValiditySpan(view.start, view.until, moment.position, found, later, view.subjects)
+        moment.snapshot.keep(record[1:6], span)
         return span
 
-    def _decide_as_known(self, record: RequestRecord, known_at: KnownAt, moment: Moment) -> Decision:
+    def _decide_as_known(self, record: RequestRecord, known_at: KnownAt, moment: ReadContext) -> Decision:
         view = View(moment, record.at, known_at)
         outcome = check(record, view)
         as_of = AsOf(record.at, moment.instant(record.at, known_at), moment.position)
@@ -274,11 +274,11 @@ class Query:
         return Decision(record.request_id, outcome, as_of, hindsight)
 
 
-def _decided(record: RequestRecord, moment: Moment, outcome: Outcome) -> Decision:
+def _decided(record: RequestRecord, moment: ReadContext, outcome: Outcome) -> Decision:
     """In force, and the same in hindsight."""
     at, now = record.at, moment.now
     # As AsOf(…) and Decision(…) do it, at half the price.
-    as_of = _new(AsOf, (at, at if at < now else now, moment.footing.position))
+    as_of = _new(AsOf, (at, at if at < now else now, moment.snapshot.position))
     return _new(Decision, (record.request_id, outcome, as_of, None))
 
 

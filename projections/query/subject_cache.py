@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from projections.temporal.changes import Assertion
-from projections.temporal.effective_timeline import Course
+from projections.temporal.effective_timeline import EffectiveTimeline
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend, fold_both, nothing
 
@@ -25,26 +25,26 @@ _STEP_BYTES: Final = 600
 """Measured: projections/README.md."""
 
 
-class Kept:
+class CachedSubject:
     """A subject's timelines, which are never altered, and setting → course, as far as made: for readers to add to."""
 
-    __slots__ = ("bytes", "courses", "history")
+    __slots__ = ("bytes", "effective_timelines", "history")
 
     def __init__(self, subject: str, history: History) -> None:
         self.history = history
-        self.courses: dict[str, Course] = {}
+        self.effective_timelines: dict[str, EffectiveTimeline] = {}
         steps = sum(len(both.in_force.starts) + len(both.current.starts) for both in history.values()) // 2
-        courses = _COURSES_BYTES.get(subject.partition(":")[0], 800)
-        self.bytes = _BYTES + courses + _SETTING_BYTES * len(history) + _STEP_BYTES * steps
+        effective_timelines = _COURSES_BYTES.get(subject.partition(":")[0], 800)
+        self.bytes = _BYTES + effective_timelines + _SETTING_BYTES * len(history) + _STEP_BYTES * steps
 
 
-class Keeping:
+class SubjectCache:
     """At most about `bytes_max`, but always the subject put in last. Safe to use from many threads."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: OrderedDict[str, CachedSubject] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -53,14 +53,14 @@ class Keeping:
     def __contains__(self, subject: str) -> bool:
         return subject in self._kept
 
-    def get(self, subject: str) -> Kept | None:
+    def get(self, subject: str) -> CachedSubject | None:
         with self._lock:
             kept = self._kept.get(subject)
             if kept is not None:
                 self._kept.move_to_end(subject)
             return kept
 
-    def put(self, subject: str, kept: Kept) -> None:
+    def put(self, subject: str, kept: CachedSubject) -> None:
         with self._lock:
             self._take_out(subject)
             self._kept[subject] = kept
@@ -77,27 +77,27 @@ class Keeping:
             self._kept.clear()
             self._bytes = 0
 
-    def forget_courses(self) -> None:
+    def forget_effective_timelines(self) -> None:
         """Replaced, not emptied: a reader at an older position may still be adding to them."""
         with self._lock:
             for subject, kept in self._kept.items():
-                self._kept[subject] = Kept(subject, kept.history)
+                self._kept[subject] = CachedSubject(subject, kept.history)
 
     def _take_out(self, subject: str) -> None:
         kept = self._kept.pop(subject, None)
         if kept is not None:
             self._bytes -= self._charge(kept)
 
-    def _charge(self, kept: Kept) -> int:
+    def _charge(self, kept: CachedSubject) -> int:
         # A subject too large for what there is does not drive out all the others each time.
         return min(kept.bytes, self._bytes_max // 2)
 
 
-def folded(subject: str, assertions: Iterable[Assertion]) -> Kept:
+def folded(subject: str, assertions: Iterable[Assertion]) -> CachedSubject:
     """The subject's timelines, made of all that was said about it in position order: the same as stored ones."""
     said = fold_both(assertions)
     # As in the stored ones, a setting of which everything was taken back before it held has no timeline.
-    return Kept(subject, {setting: both for setting, both in said.items() if any(map(_has_step, both))})
+    return CachedSubject(subject, {setting: both for setting, both in said.items() if any(map(_has_step, both))})
 
 
 def _has_step(timeline: Timeline) -> bool:

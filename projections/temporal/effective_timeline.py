@@ -17,11 +17,11 @@ from projections.temporal.in_force import Timelines
 NOTHING: Final = Timelines(Timeline(), Timeline())
 """The timelines of what nothing was ever said about. Never to be extended."""
 
-COURSE_STEPS_MAX: Final = 256
+EFFECTIVE_STEPS_MAX: Final = 256
 """Of timelines with more steps no course is made: each event about the subject would have it all made anew."""
 
 
-class Course(NamedTuple):
+class EffectiveTimeline(NamedTuple):
     """Step i holds from starts[i] (µs) to starts[i + 1]. `settled[i]`: what is known now has the same events there."""
 
     starts: list[int]
@@ -36,12 +36,12 @@ class Course(NamedTuple):
         return self.states[step], self.settled[step]
 
 
-def course(subject: str, setting: str, own: Timelines, definition: Timelines) -> Course:
+def effective_timeline(subject: str, setting: str, own: Timelines, definition: Timelines) -> EffectiveTimeline:
     """`own`: the subject's timelines of the setting; `definition`: the catalog's."""
     timelines = (own.in_force, own.current, definition.in_force, definition.current)
     starts = sorted({start for timeline in timelines for start in timeline.starts})
     points = [point(subject, setting, own, definition, start) for start in starts]
-    return Course(starts, [state for state, _ in points], [settled for _, settled in points])
+    return EffectiveTimeline(starts, [state for state, _ in points], [settled for _, settled in points])
 
 
 def point(subject: str, setting: str, own: Timelines, definition: Timelines, instant: int) -> tuple[SettingState, bool]:

@@ -14,7 +14,7 @@ from typing import Final
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Head
 from projections.timelines.contract import NotStored
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 
 PATIENCE_S: Final = 0.05
 """For each lock. Others' commits take milliseconds: to wait for one is cheaper than to do without the timelines."""
@@ -25,11 +25,11 @@ RETRY_S_MAX: Final = 15.0
 _log = logging.getLogger("inforce.projections")
 
 
-class Projecting:
+class CatchUp:
     """For one thread at a time, except for `due`."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
         self._failed = 0
         self._retry_at: float | None = None
         """By `time.monotonic`; None: the stored timelines are not behind."""
@@ -47,7 +47,7 @@ class Projecting:
         if self._retry_at is not None and not self.due():
             return head
         try:
-            position = self._runner.catch_up(patience_s=PATIENCE_S).position
+            position = self._projector.catch_up(patience_s=PATIENCE_S).position
         except NotStored:
             raise
         except LedgerCorrupt:
@@ -56,7 +56,7 @@ class Projecting:
             raise
         except LedgerUnavailable as error:
             # Where it cannot be read either, let that be said now, and not after more waiting for connections.
-            self._runner.ledger.head()
+            self._projector.ledger.head()
             self._stay_behind(error)
             return head
         if self._failed > 1:
@@ -64,7 +64,7 @@ class Projecting:
         self._failed, self._retry_at = 0, None
         if position <= head.position:
             return head
-        entry = self._runner.ledger.recorder.entry(position)
+        entry = self._projector.ledger.recorder.entry(position)
         return head if entry is None else Head(position, entry.recorded_at)
 
     def left_behind(self) -> None:

@@ -56,7 +56,7 @@ class _News(NamedTuple):
     heads: dict[str, SubjectRow]
 
 
-class Runner:
+class Projector:
     """One ledger's projector. Safe to use from many threads, and beside those of other processes."""
 
     def __init__(self, ledger: Ledger, store: TimelineStore, *, page_events: int = PAGE_EVENTS) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN
 from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
@@ -43,12 +43,12 @@ def project(url: str) -> None:
     """Brings the stored timelines up to the ledger: a large one's first ones in the way that takes a third as long."""
     with open_ledger(url) as ledger:
         store = open_timelines(ledger)
-        runner, head = Runner(ledger, store), ledger.head().position
+        projector, head = Projector(ledger, store), ledger.head().position
         with progress(f"projecting {head:,} events", head) as tell:
             if head >= WORKERS_EVENTS_MIN and store.tracked() == 0:
-                runner.rebuild(workers=Workers(url, usual_processes()), progress=lambda done, _: tell(done, ""))
+                projector.rebuild(workers=Workers(url, usual_processes()), progress=lambda done, _: tell(done, ""))
             else:
-                runner.catch_up()
+                projector.catch_up()
 
 
 def _make(url: str, subjects: int, rounds: int) -> Population:

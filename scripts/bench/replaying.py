@@ -122,7 +122,7 @@ def _feed(ledger: Ledger, count: int) -> int:
 
 
 def _read(ledger: Ledger, count: int) -> int:
-    told = ledger.recorder.told
+    told = ledger.recorder.events_in_range
     rows = 0
     for after in range(0, count, READ_EVENTS):
         for position, _subject, version, leaf in told(after, min(after + READ_EVENTS, count)):

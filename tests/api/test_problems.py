@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from api.http.bodies import read_body
-from api.http.middleware import Door
+from api.http.middleware import RequestMiddleware
 from api.http.problems import KINDS
 from ledger import errors
 from projections.query.query import Query
@@ -285,7 +285,7 @@ def test_a_caller_who_hangs_up_before_the_body_ends_is_no_failure_of_the_server(
 
     scope = {"type": "http", "method": "POST", "path": "/v1/events", "headers": []}
     with caplog.at_level(logging.WARNING):
-        asyncio.run(Door(app)(scope, receive, send))
+        asyncio.run(RequestMiddleware(app)(scope, receive, send))
     assert (arriving, sent, caplog.text) == ([], [], "")
 
 

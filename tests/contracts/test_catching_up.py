@@ -12,7 +12,7 @@ from ledger.errors import LedgerCorrupt
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.timelines.contract import REBUILD, NotThere
-from projections.timelines.projector import CaughtUp, Runner
+from projections.timelines.projector import CaughtUp, Projector
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import GENESIS, NOW, ORIGIN, change, submit
@@ -23,14 +23,14 @@ def test_any_split_of_catching_up_stores_the_same_rows(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, seed: int
 ) -> None:
     History(ledger, clock, seed).go_on(60)
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     whole = stored(store)
     assert_right(ledger, store)
     random = Random(seed)
     for page_events in (1, 2, 7, 30):
         begin_again(store)
-        runner = Runner(ledger, store, page_events=page_events)
-        while runner.catch_up(limit=random.randrange(1, 20)).position < ledger.head().position:
+        projector = Projector(ledger, store, page_events=page_events)
+        while projector.catch_up(limit=random.randrange(1, 20)).position < ledger.head().position:
             pass
         assert stored(store) == whole
 
@@ -50,11 +50,11 @@ def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: l
         history, store = History(ledger, clock, seed), open_timelines(ledger)
         for submissions, page_events, limit in turns:
             history.go_on(submissions)
-            Runner(ledger, store, page_events=page_events).catch_up(limit)
-        Runner(ledger, store).catch_up()
+            Projector(ledger, store, page_events=page_events).catch_up(limit)
+        Projector(ledger, store).catch_up()
         assert_right(ledger, store)
         live = stored(store)
-        rebuilt = Runner(ledger, store).rebuild()
+        rebuilt = Projector(ledger, store).rebuild()
         assert (rebuilt.live_equal, rebuilt.differences) == (True, ())
         assert stored(store) == live
 
@@ -62,24 +62,24 @@ def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: l
 def test_catching_up_as_events_come_stores_the_same_rows(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
-    history, runner = History(ledger, clock, seed=11), Runner(ledger, store)
+    history, projector = History(ledger, clock, seed=11), Projector(ledger, store)
     for _ in range(60):
         history.go_on(1)
-        runner.catch_up()
+        projector.catch_up()
     live = stored(store)
     assert_right(ledger, store)
     begin_again(store)
-    runner.catch_up()
+    projector.catch_up()
     assert stored(store) == live
 
 
 def test_catching_up_says_whose_news_it_projected(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
-    runner = Runner(ledger, store)
-    assert runner.catch_up() == CaughtUp(GENESIS, frozenset({"catalog:settings"}))
+    projector = Projector(ledger, store)
+    assert projector.catch_up() == CaughtUp(GENESIS, frozenset({"catalog:settings"}))
     clock.now_us += 1
     submit(ledger, change("org:acme"), change("account:u1"))
-    assert runner.catch_up() == CaughtUp(GENESIS + 2, frozenset({"org:acme", "account:u1"}))
-    assert runner.catch_up() == CaughtUp(GENESIS + 2, frozenset())
+    assert projector.catch_up() == CaughtUp(GENESIS + 2, frozenset({"org:acme", "account:u1"}))
+    assert projector.catch_up() == CaughtUp(GENESIS + 2, frozenset())
 
 
 def test_a_submission_is_never_split(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
@@ -87,8 +87,8 @@ def test_a_submission_is_never_split(ledger: Ledger, clock: ManualClock, store: 
     for size in (5, 1, 1, 30, 2):
         clock.now_us += 1
         ends.append(submit(ledger, *[change(f"org:o{n}") for n in range(size)])[-1].position)
-    runner = Runner(ledger, store, page_events=3)
-    seen = [runner.catch_up(limit=1).position for _ in ends]
+    projector = Projector(ledger, store, page_events=3)
+    seen = [projector.catch_up(limit=1).position for _ in ends]
     assert seen == ends
     assert_right(ledger, store)
 
@@ -108,14 +108,14 @@ def test_an_event_that_cannot_be_read_stops_the_projector_there(
     )
     clock.now_us += 10
     submit(ledger, change())
-    runner = Runner(ledger, store)
+    projector = Projector(ledger, store)
     for _ in range(2):
         with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
-            runner.catch_up()
+            projector.catch_up()
         assert store.tracked() == head.position
     before = stored(store)
     with pytest.raises(LedgerCorrupt, match=f"position {head.position + 1} "):
-        runner.rebuild()
+        projector.rebuild()
     assert stored(store) == before
     with pytest.raises(NotThere):
         stored(store, REBUILD)
@@ -133,16 +133,16 @@ def test_an_event_stored_in_anothers_place_is_not_projected(
         *(receipt.position + 1, "org:acme", 2, "setting.changed", leaf, receipt.recorded_at + 1, bytes(32)),
     )
     with pytest.raises(LedgerCorrupt, match=f"position {receipt.position + 1} says that it belongs elsewhere"):
-        Runner(ledger, store).catch_up()
+        Projector(ledger, store).catch_up()
     assert store.tracked() == receipt.position
 
 
 def test_timelines_ahead_of_their_ledger_are_refused(ledger: Ledger, store: TimelineStore) -> None:
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     alter(ledger, "UPDATE {timelines_tracking} SET position = ?", GENESIS + 5)
     with pytest.raises(LedgerCorrupt, match=f"at position {GENESIS + 5} and the ledger ends at {GENESIS}; run inforce"):
-        runner.catch_up()
-    rebuilt = runner.rebuild()
+        projector.catch_up()
+    rebuilt = projector.rebuild()
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.position) == (False, (), GENESIS)
     assert_right(ledger, store)

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.append import commit as recording
 from ledger.append.commit import Recording
-from ledger.append.group_commit import STALE_MAX, Pending
+from ledger.append.group_commit import STALE_MAX, QueuedSubmission
 from ledger.append.submissions import parse_submissions
 from ledger.codec import Leaf, decode, parse_leaf
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
@@ -17,11 +17,11 @@ from ledger.store import Ledger
 from tests.support.ledgers import GENESIS, OPERATOR, change, key, submit
 
 
-def pending(body: dict[str, Any], **more: Any) -> Pending:
-    return Pending(parse_submissions(body), OPERATOR, more.get("idempotency"), False)
+def pending(body: dict[str, Any], **more: Any) -> QueuedSubmission:
+    return QueuedSubmission(parse_submissions(body), OPERATOR, more.get("idempotency"), False)
 
 
-def commit(ledger: Ledger, *group: Pending) -> None:
+def commit(ledger: Ledger, *group: QueuedSubmission) -> None:
     assert Recording(ledger, f"urn:inforce:{ledger.origin}").commit(list(group)) == []
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.append.commit import Recording
-from ledger.append.group_commit import Pending
+from ledger.append.group_commit import QueuedSubmission
 from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock, SystemClock
 from ledger.codec import completed, leaf_hash, parse_leaf
@@ -16,8 +16,8 @@ from ledger.drafts import Idempotency
 from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, VersionConflict
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
-from ledger.recorders.contract import KnownSubmission, Proposal, Recorded, Standing
-from ledger.recorders.placing import placed
+from ledger.recorders.contract import AppendPreconditions, KnownSubmission, Proposal, Recorded
+from ledger.recorders.placing import assign_positions
 from ledger.store import Ledger
 from ledger.times import BEGINNING, END, format_time
 from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, submit
@@ -117,13 +117,13 @@ def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: Man
 
 def test_a_group_of_nothing_but_what_cannot_be_recorded_writes_nothing(ledger: Ledger, clock: ManualClock) -> None:
     proposing = Proposing(ledger, {"org:a": 7})
-    head, mark = ledger.head(), ledger.recorder.standing(["org:a"])
+    head, mark = ledger.head(), ledger.recorder.append_preconditions(["org:a"])
     assert ledger.recorder.append([proposing.propose(change("org:a")), proposing.propose(change("org:a"))], clock) == [
         None,
         None,
     ]
     assert ledger.recorder.append([], clock) == []
-    assert (ledger.head(), ledger.recorder.standing(["org:a"])) == (head, mark)
+    assert (ledger.head(), ledger.recorder.append_preconditions(["org:a"])) == (head, mark)
 
 
 @st.composite
@@ -162,11 +162,13 @@ def test_both_databases_place_proposals_as_the_plain_rule_says(
             )
         )
     relied = {subject for proposal in proposals for subject in proposal.decided.versions}
-    standing = ledger.recorder.standing(relied, [proposal.key for proposal in proposals if proposal.key])
-    expected = placed(proposals, standing, clock.now())
+    preconditions = ledger.recorder.append_preconditions(
+        relied, [proposal.key for proposal in proposals if proposal.key]
+    )
+    expected = assign_positions(proposals, preconditions, clock.now())
     assert ledger.recorder.append(proposals, clock) == expected
-    positions = [entry.position for entry in ledger.page(standing.head.position)]
-    assert positions == list(range(standing.head.position + 1, standing.head.position + 1 + len(positions)))
+    positions = [entry.position for entry in ledger.page(preconditions.head.position)]
+    assert positions == list(range(preconditions.head.position + 1, preconditions.head.position + 1 + len(positions)))
 
 
 def test_standing_is_what_the_single_questions_say(ledger: Ledger) -> None:
@@ -174,10 +176,10 @@ def test_standing_is_what_the_single_questions_say(ledger: Ledger) -> None:
     keys = [("alice", "k"), ("alice", "none"), ("bob", "k")]
     known = ledger.recorder.known_submission("alice", "k")
     assert known is not None
-    assert ledger.recorder.standing(["org:a", "org:none", "catalog:settings"], keys) == Standing(
+    assert ledger.recorder.append_preconditions(["org:a", "org:none", "catalog:settings"], keys) == AppendPreconditions(
         ledger.head(), {"org:a": 2, "org:none": 0, "catalog:settings": GENESIS}, {("alice", "k"): known}
     )
-    assert ledger.recorder.standing([]) == Standing(ledger.head(), {}, {})
+    assert ledger.recorder.append_preconditions([]) == AppendPreconditions(ledger.head(), {}, {})
 
 
 # The bytes
@@ -262,11 +264,11 @@ def test_a_database_of_another_encoding_keeps_the_bytes(postgres_server_url: str
 # What becomes of groups of submissions
 
 
-def pending(*bodies: dict[str, Any], idempotency: Idempotency | None = None) -> Pending:
-    return Pending(parse_submissions({"events": list(bodies)}), OPERATOR, idempotency, True)
+def queued(*bodies: dict[str, Any], idempotency: Idempotency | None = None) -> QueuedSubmission:
+    return QueuedSubmission(parse_submissions({"events": list(bodies)}), OPERATOR, idempotency, True)
 
 
-def settle(ledger: Ledger, *group: Pending) -> list[tuple[Receipt, ...] | InforceError]:
+def settle(ledger: Ledger, *group: QueuedSubmission) -> list[tuple[Receipt, ...] | InforceError]:
     """The group, and what is to be decided again as groups after it, as the writer does."""
     recording = Recording(ledger, f"urn:inforce:{ledger.origin}")
     waiting = list(group)
@@ -283,14 +285,14 @@ def settle(ledger: Ledger, *group: Pending) -> list[tuple[Receipt, ...] | Inforc
 
 
 def test_changes_of_one_subject_in_one_group_all_go_through(ledger: Ledger) -> None:
-    outcomes = settle(ledger, *(pending(change(value=value)) for value in (True, False, True)))
+    outcomes = settle(ledger, *(queued(change(value=value)) for value in (True, False, True)))
     assert [receipts[0].version for receipts in outcomes if isinstance(receipts, tuple)] == [1, 2, 3]
     moments = [entry.recorded_at for entry in ledger.page(GENESIS)]
     assert moments == sorted(set(moments))
 
 
 def test_of_those_that_expect_the_same_version_in_one_group_one_wins(ledger: Ledger) -> None:
-    first, *others = settle(ledger, *(pending(change(expected_version=0)) for _ in range(4)))
+    first, *others = settle(ledger, *(queued(change(expected_version=0)) for _ in range(4)))
     assert isinstance(first, tuple)
     for other in others:
         assert isinstance(other, VersionConflict)
@@ -299,7 +301,7 @@ def test_of_those_that_expect_the_same_version_in_one_group_one_wins(ledger: Led
 
 
 def test_a_version_that_another_of_the_group_makes_may_be_expected(ledger: Ledger) -> None:
-    first, second = settle(ledger, pending(change()), pending(change(expected_version=1)))
+    first, second = settle(ledger, queued(change()), queued(change(expected_version=1)))
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
 
@@ -309,15 +311,15 @@ def test_a_fault_is_the_fault_of_one(ledger: Ledger) -> None:
     retraction = {"type": "change.retracted", "event_id": target.event_id, "reason": "a slip"}
     outcomes = settle(
         ledger,
-        pending(change("org:a")),
-        pending(change("org:b", value="yes")),
-        pending(retraction),
-        pending(retraction),
-        pending(change("org:c", expected_version=9)),
-        pending(change("org:d"), change("model:d")),
-        pending({**retraction, "event_id": "no such id"}),
-        pending(change("org:e"), idempotency=key("k", b"one")),
-        pending(change("org:f")),
+        queued(change("org:a")),
+        queued(change("org:b", value="yes")),
+        queued(retraction),
+        queued(retraction),
+        queued(change("org:c", expected_version=9)),
+        queued(change("org:d"), change("model:d")),
+        queued({**retraction, "event_id": "no such id"}),
+        queued(change("org:e"), idempotency=key("k", b"one")),
+        queued(change("org:f")),
     )
     kinds = [type(outcome) for outcome in outcomes]
     assert kinds == [
@@ -335,8 +337,8 @@ def test_a_fault_is_the_fault_of_one(ledger: Ledger) -> None:
     assert [entry.subject for entry in ledger.page(GENESIS + 1)] == ["org:a", "org:r", "org:e", "org:f"]
     reused, again = settle(
         ledger,
-        pending(change("org:e"), idempotency=key("k", b"two")),
-        pending(change("org:e", expected_version=0), idempotency=key("k", b"one")),
+        queued(change("org:e"), idempotency=key("k", b"two")),
+        queued(change("org:e", expected_version=0), idempotency=key("k", b"one")),
     )
     assert isinstance(reused, IdempotencyKeyReused)
     assert again == outcomes[7]
@@ -344,7 +346,7 @@ def test_a_fault_is_the_fault_of_one(ledger: Ledger) -> None:
 
 def test_what_comes_behind_a_definition_is_judged_by_it(ledger: Ledger) -> None:
     uses = {**change(), "setting": "beta.search"}
-    early, defined, late = settle(ledger, pending(uses), pending(define()), pending(uses))
+    early, defined, late = settle(ledger, queued(uses), queued(define()), queued(uses))
     assert isinstance(early, BadSubmission)
     assert isinstance(defined, tuple)
     assert isinstance(late, tuple)
@@ -366,9 +368,7 @@ def test_what_was_refused_on_account_of_one_that_is_not_recorded_is_decided_agai
 
     monkeypatch.setattr(ledger.recorder, "append", first_is_late)
     soon = format_time(NOW + 1_000)
-    first, second = settle(
-        ledger, pending(change(effective_from=soon)), pending(change(expected_version=0, value=False))
-    )
+    first, second = settle(ledger, queued(change(effective_from=soon)), queued(change(expected_version=0, value=False)))
     assert isinstance(first, BadSubmission)
     assert "backdated" in str(first)
     assert isinstance(second, tuple)
@@ -429,7 +429,7 @@ def test_a_group_comes_to_what_the_same_submissions_come_to_one_by_one(
                     for event in events
                 ]
                 # Each its own, as those in flight twice are refused before.
-                group.append(pending(*named, idempotency=None if name is None else key(f"{name}{number}")))
+                group.append(queued(*named, idempotency=None if name is None else key(f"{name}{number}")))
             results.append(result(ledger, [group] if together else [[one] for one in group]))
     grouped, single = results
     assert grouped.told == single.told
@@ -445,7 +445,7 @@ class Result(NamedTuple):
     rounds: int
 
 
-def result(ledger: Ledger, groups: list[list[Pending]]) -> Result:
+def result(ledger: Ledger, groups: list[list[QueuedSubmission]]) -> Result:
     """What the groups come to, as settled one behind the other."""
     recording = Recording(ledger, f"urn:inforce:{ledger.origin}")
     rounds = 0
@@ -472,7 +472,7 @@ def result(ledger: Ledger, groups: list[list[Pending]]) -> Result:
 def test_the_clock_is_read_once_a_group_and_is_the_first_one_s_moment(ledger: Ledger) -> None:
     ledger.clock = SystemClock()
     before = ledger.clock.now()
-    outcomes = settle(ledger, *(pending(change(f"org:{number}")) for number in range(5)))
+    outcomes = settle(ledger, *(queued(change(f"org:{number}")) for number in range(5)))
     after = ledger.clock.now()
     moments = [receipts[0].recorded_at for receipts in outcomes if isinstance(receipts, tuple)]
     assert before <= moments[0] <= after

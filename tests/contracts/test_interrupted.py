@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ledger.append import group_commit as module
-from ledger.append.group_commit import Pending, Writer
+from ledger.append.group_commit import QueuedSubmission, Writer
 from ledger.append.submissions import parse_submissions
 from ledger.errors import LedgerUnavailable
 from tests.support.ledgers import OPERATOR, change, key
@@ -50,8 +50,8 @@ class Interrupting:
         return leaves
 
 
-def pending(name: str) -> Pending:
-    return Pending(parse_submissions(change(f"org:{name}")), OPERATOR, key(name), False)
+def pending(name: str) -> QueuedSubmission:
+    return QueuedSubmission(parse_submissions(change(f"org:{name}")), OPERATOR, key(name), False)
 
 
 class Scene:
@@ -64,7 +64,7 @@ class Scene:
         self.waiter = threading.Thread(target=self.wait, daemon=True)
         self.groups = 0
 
-    def commit(self, group: list[Pending]) -> list[Pending]:
+    def commit(self, group: list[QueuedSubmission]) -> list[QueuedSubmission]:
         self.groups += 1
         if self.groups == 1:
             self.waiter.start()
@@ -165,7 +165,7 @@ def test_wherever_the_one_who_enqueues_is_interrupted_the_writer_goes_on() -> No
 def test_a_commit_that_is_interrupted_fails_its_group_and_no_more() -> None:
     begun = threading.Event()
 
-    def commit(group: list[Pending]) -> list[Pending]:
+    def commit(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
         if not begun.is_set():
             begun.set()
             raise KeyboardInterrupt

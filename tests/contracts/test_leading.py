@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ledger.append.group_commit import Pending, Writer
+from ledger.append.group_commit import QueuedSubmission, Writer
 from ledger.append.submissions import parse_submissions
 from ledger.drafts import Idempotency
 from ledger.errors import InforceError, LedgerUnavailable
@@ -15,11 +15,13 @@ from tests.support.ledgers import OPERATOR, change, key
 WAIT_S = 10.0
 
 
-def pending(told: Callable[[Sequence[Pending]], None] | None = None, idempotency: Idempotency | None = None) -> Pending:
-    return Pending(parse_submissions(change()), OPERATOR, idempotency, False, 100, told)
+def pending(
+    told: Callable[[Sequence[QueuedSubmission]], None] | None = None, idempotency: Idempotency | None = None
+) -> QueuedSubmission:
+    return QueuedSubmission(parse_submissions(change()), OPERATOR, idempotency, False, 100, told)
 
 
-def settle(group: list[Pending]) -> list[Pending]:
+def settle(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
     for one in group:
         one.receipts = ()
     return []
@@ -28,12 +30,12 @@ def settle(group: list[Pending]) -> list[Pending]:
 class Paused(Writer):
     """Whoever was given the lead, or was settled, waits before it looks which; a closer before it fails what waits."""
 
-    def __init__(self, commit: Callable[[list[Pending]], list[Pending]]) -> None:
+    def __init__(self, commit: Callable[[list[QueuedSubmission]], list[QueuedSubmission]]) -> None:
         super().__init__(commit)
         self.may_look = threading.Event()
         self.woken = threading.Event()
 
-    def _wait(self, pending: Pending) -> None:
+    def _wait(self, pending: QueuedSubmission) -> None:
         assert pending.turn is not None
         assert pending.turn.wait(WAIT_S)
         self.woken.set()
@@ -55,7 +57,7 @@ def test_a_writer_that_is_closed_while_the_lead_is_handed_on_is_closed_at_once()
     free = threading.Event()
     committing = threading.Event()
 
-    def commit(group: list[Pending]) -> list[Pending]:
+    def commit(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
         committing.set()
         assert free.wait(WAIT_S)
         return settle(group)
@@ -92,7 +94,7 @@ def test_whoever_was_to_lead_when_the_writer_was_closed_is_told_so(monkeypatch: 
     writer = Writer(settle)
     lead = writer._lead
 
-    def late(own: Pending | None) -> None:
+    def late(own: QueuedSubmission | None) -> None:
         # Closed in between, as far as the closing goes without the lead.
         closing.start()
         while writer.waiting:
@@ -102,7 +104,7 @@ def test_whoever_was_to_lead_when_the_writer_was_closed_is_told_so(monkeypatch: 
     fail = Writer._fail
     looked = threading.Event()
 
-    def slowly(group: list[Pending], error: BaseException) -> None:
+    def slowly(group: list[QueuedSubmission], error: BaseException) -> None:
         looked.wait(0.2)
         fail(group, error)
 
@@ -138,11 +140,11 @@ def test_one_who_cannot_be_told_keeps_nobody_else_from_it() -> None:
     told = threading.Event()
     free = threading.Event()
 
-    def commit(group: list[Pending]) -> list[Pending]:
+    def commit(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
         assert free.wait(WAIT_S)
         return settle(group)
 
-    def fails(_: Sequence[Pending]) -> None:
+    def fails(_: Sequence[QueuedSubmission]) -> None:
         raise ValueError("it must not")
 
     writer = Writer(commit)

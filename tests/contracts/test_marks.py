@@ -16,14 +16,14 @@ from tests.support.ledgers import change, submit
 
 
 def test_a_mark_changes_with_every_commit_of_this_process_and_of_others(database_url: str, ledger: Ledger) -> None:
-    marks = [ledger.recorder.mark()]
-    assert ledger.recorder.mark() == marks[0]
+    marks = [ledger.recorder.change_token()]
+    assert ledger.recorder.change_token() == marks[0]
     with open_ledger(database_url) as other:
         for writer in (ledger, other, ledger, other):
             submit(writer, change())
-            marks.append(ledger.recorder.mark())
+            marks.append(ledger.recorder.change_token())
             ledger.page(0)
-            assert ledger.recorder.mark() == marks[-1]
+            assert ledger.recorder.change_token() == marks[-1]
     assert len(set(marks)) == 5
 
 
@@ -63,28 +63,28 @@ def test_a_descriptor_that_may_be_somebody_elses_is_not_read(tmp_path: Path) -> 
 
 
 def test_what_was_not_committed_changes_no_mark(database_url: str, ledger: Ledger) -> None:
-    mark = ledger.recorder.mark()
+    mark = ledger.recorder.change_token()
     table = "personal_data" if database_url.startswith("sqlite") else "inforce.personal_data"
     with suppress(ZeroDivisionError), ledger.recorder.transaction(commit=True) as cursor:
         cursor.execute(f"INSERT INTO {table} VALUES (77, 'salt', '{{}}')")
         raise ZeroDivisionError
-    assert ledger.recorder.mark() == mark
+    assert ledger.recorder.change_token() == mark
 
 
 def test_a_ledger_that_is_only_read_has_marks(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with open_ledger(url, create=True) as writer, open_ledger(f"{url}?mode=ro") as reader:
-        before = reader.recorder.mark()
-        assert reader.recorder.mark() == before
+        before = reader.recorder.change_token()
+        assert reader.recorder.change_token() == before
         submit(writer, change())
-        assert reader.recorder.mark() != before
+        assert reader.recorder.change_token() != before
 
 
 def test_a_closed_ledger_has_no_mark(ledger: Ledger) -> None:
-    ledger.recorder.mark()
+    ledger.recorder.change_token()
     ledger.close()
     with pytest.raises(LedgerUnavailable, match="closed"):
-        ledger.recorder.mark()
+        ledger.recorder.change_token()
 
 
 def test_a_mark_is_never_one_of_another_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,17 +92,17 @@ def test_a_mark_is_never_one_of_another_connection(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(WalIndex, "of", staticmethod(lambda path: None))
     with open_ledger(f"sqlite:///{tmp_path}/ledger.db", create=True) as ledger:
         datastore: Any = ledger.recorder.datastore  # type: ignore[attr-defined]  # SQLite's own
-        first = ledger.recorder.mark()
+        first = ledger.recorder.change_token()
         datastore._watch.close()
-        assert ledger.recorder.mark() != first
+        assert ledger.recorder.change_token() != first
 
 
 def test_a_server_that_closed_the_connection_is_asked_again(postgres_url: str) -> None:
     with open_ledger(postgres_url, create=True) as ledger:
-        mark = ledger.recorder.mark()
+        mark = ledger.recorder.change_token()
         with psycopg.connect(postgres_url, autocommit=True) as admin:
             admin.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
-        assert ledger.recorder.mark() == mark
+        assert ledger.recorder.change_token() == mark

@@ -14,7 +14,7 @@ from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.timelines.contract import LIVE, OLD, REBUILD, NotThere, Side, StoredRow
-from projections.timelines.projector import CaughtUp, Progress, Runner
+from projections.timelines.projector import CaughtUp, Progress, Projector
 from projections.timelines.rebuild.rebuild import GaveWay, rebuild
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, begin_again, stored
@@ -34,9 +34,9 @@ def test_two_runners_at_once_project_every_event_once(
 
     def catch_up(page_events: int) -> int:
         with open_ledger(database_url) as another:
-            runner = Runner(another, open_timelines(another), page_events=page_events)
+            projector = Projector(another, open_timelines(another), page_events=page_events)
             start.wait()
-            return runner.catch_up().position
+            return projector.catch_up().position
 
     with ThreadPoolExecutor(4) as pool:
         positions = set(pool.map(catch_up, (1, 1, 2, 3)))
@@ -44,18 +44,18 @@ def test_two_runners_at_once_project_every_event_once(
     together = stored(store)
     assert_right(ledger, store)
     begin_again(store)
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     assert stored(store) == together
 
 
 def test_many_threads_of_one_runner_find_their_own_writes(ledger: Ledger, store: TimelineStore) -> None:
     ledger.clock = SystemClock()
-    runner = Runner(ledger, store)
+    projector = Projector(ledger, store)
 
     def write_and_read(thread: int) -> None:
         for value in range(10):
             (receipt,) = submit(ledger, change(f"org:t{thread}", value=value % 2 == 0))
-            assert runner.catch_up().position >= receipt.position
+            assert projector.catch_up().position >= receipt.position
             position, timelines = store.subject(f"org:t{thread}")
             assert position >= receipt.position
             held = timelines["training.opt_in"].in_force.at(receipt.recorded_at)
@@ -69,12 +69,12 @@ def test_many_threads_of_one_runner_find_their_own_writes(ledger: Ledger, store:
 
 def catch_up_slowly(url: str) -> None:
     with open_ledger(url) as ledger:
-        Runner(ledger, open_timelines(ledger), page_events=1).catch_up()
+        Projector(ledger, open_timelines(ledger), page_events=1).catch_up()
 
 
 def rebuild_slowly(url: str, bucket_events: int) -> None:
     with open_ledger(url) as ledger:
-        rebuild(Runner(ledger, open_timelines(ledger)), bucket_events=bucket_events)
+        rebuild(Projector(ledger, open_timelines(ledger)), bucket_events=bucket_events)
 
 
 def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[], bool]) -> None:
@@ -101,11 +101,11 @@ def test_a_projector_killed_in_between_is_gone_on_with(
     process.start()
     kill_once(process, lambda: store.tracked() >= 30)
     assert 30 <= store.tracked() < ledger.head().position
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     gone_on = stored(store)
     assert_right(ledger, store)
     begin_again(store)
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     assert stored(store) == gone_on
 
 
@@ -122,11 +122,11 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
     def go_on(worker: int) -> int:
         with open_ledger(database_url) as another:
             timelines = open_timelines(another)
-            runner = Runner(another, timelines)
+            projector = Projector(another, timelines)
             count = 0
             while not done.is_set() or count < 3:
                 (receipt,) = submit(another, change(f"org:w{worker}", value=count % 2 == 0))
-                runner.catch_up()
+                projector.catch_up()
                 position, found = timelines.subject(f"org:w{worker}")
                 assert position >= receipt.position
                 held = found["training.opt_in"].current.at(receipt.recorded_at)
@@ -138,12 +138,12 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
     with ThreadPoolExecutor(2) as pool:
         workers = [pool.submit(go_on, worker) for worker in range(2)]
         try:
-            rebuilds = [rebuild(Runner(ledger, store, page_events=20), bucket_events=20) for _ in range(5)]
+            rebuilds = [rebuild(Projector(ledger, store, page_events=20), bucket_events=20) for _ in range(5)]
         finally:
             done.set()
         assert all(worker.result() >= 3 for worker in workers)
     assert [(rebuilt.live_equal, rebuilt.swapped) for rebuilt in rebuilds] == [(True, True)] * 5
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     assert_right(ledger, store)
 
 
@@ -151,13 +151,13 @@ def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
     History(ledger, clock, seed=12).go_on(40)
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     alter(ledger, "DELETE FROM {timelines_subjects} WHERE subject = 'org:acme'")
     with ThreadPoolExecutor(1) as pool:
         with store.reading() as tables:
             before: list[StoredRow] = list(tables.rows())
-            rebuild = pool.submit(runner.rebuild)
+            rebuild = pool.submit(projector.rebuild)
             for _ in range(20):
                 time.sleep(0.05)
                 # Who comes while a swap is waited for is not kept waiting with it for long.
@@ -174,8 +174,8 @@ def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     for number in range(60):
         clock.now_us += 1
         submit(ledger, *[change(f"account:n{number}.{n}") for n in range(10)])
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     live = stored(store)
 
     def reached() -> bool:
@@ -188,7 +188,7 @@ def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     assert stored(store) == live
     with store.reading(REBUILD) as tables:
         assert tables.count_subjects(REBUILD) < len(live[1])
-    assert runner.rebuild().live_equal
+    assert projector.rebuild().live_equal
     assert stored(store) == live
 
 
@@ -196,18 +196,18 @@ def test_a_rebuild_gives_way_to_one_that_began_after_it(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
     History(ledger, clock, seed=14).go_on(60)
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     live = stored(store)
     later: list[bool] = []
 
     def begin_another(_position: int, _head: int) -> None:
         if not later:
             later.append(False)
-            later[0] = Runner(ledger, store).rebuild().live_equal
+            later[0] = Projector(ledger, store).rebuild().live_equal
 
     with pytest.raises(GaveWay, match="gives way to it; the live ones are as they were"):
-        runner.rebuild(progress=begin_another)
+        projector.rebuild(progress=begin_another)
     assert later == [True]
     assert stored(store) == live
 
@@ -216,10 +216,10 @@ def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     History(ledger, clock, seed=14).go_on(20)
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     live = stored(store)
-    catch_up_side = runner.catch_up_side
+    catch_up_side = projector.catch_up_side
 
     def begin_another(side: Side, progress: Progress | None = None) -> CaughtUp:
         if side == REBUILD:
@@ -229,13 +229,13 @@ def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
         return catch_up_side(side, progress=progress)
 
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "catch_up_side", begin_another)
+        patched.setattr(projector, "catch_up_side", begin_another)
         with pytest.raises(GaveWay):
-            rebuild(runner, check_only=True, workers_events_min=0)
+            rebuild(projector, check_only=True, workers_events_min=0)
     with store.reading(REBUILD) as tables:
         assert tables.claim(REBUILD) == "another"
     assert stored(store) == live
-    assert runner.rebuild().live_equal
+    assert projector.rebuild().live_equal
 
 
 def test_rebuilds_at_once_do_not_spoil_each_other(
@@ -246,10 +246,10 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
 
     def rebuilt(_: int) -> bool | None:
         with open_ledger(database_url) as another:
-            runner = Runner(another, open_timelines(another), page_events=10)
+            projector = Projector(another, open_timelines(another), page_events=10)
             start.wait()
             try:
-                return rebuild(runner, bucket_events=10).live_equal
+                return rebuild(projector, bucket_events=10).live_equal
             except GaveWay:
                 return None
 
@@ -257,5 +257,5 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
         found = list(pool.map(rebuilt, range(3)))
     assert True in found
     assert False not in found
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     assert_right(ledger, store)

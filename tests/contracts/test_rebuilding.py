@@ -7,7 +7,7 @@ from ledger.clock import ManualClock
 from ledger.store import Ledger
 from projections.timelines.contract import REBUILD, NotThere
 from projections.timelines.encoding import BLOCK_STEPS
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.rebuild.differences import StepRow, Unlike
 from projections.timelines.store import TimelineStore
 from tests.support.histories import History, alter, assert_right, stored
@@ -18,32 +18,32 @@ from tests.support.ledgers import change, submit
 def test_a_rebuild_equals_the_live_timelines_byte_for_byte(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, seed: int
 ) -> None:
-    history, runner = History(ledger, clock, seed), Runner(ledger, store, page_events=9)
+    history, projector = History(ledger, clock, seed), Projector(ledger, store, page_events=9)
     for _ in range(10):
         history.go_on(8)
-        runner.catch_up()
+        projector.catch_up()
     live = stored(store)
     head = ledger.head().position
     reached: list[tuple[int, int]] = []
-    rebuilt = runner.rebuild(progress=lambda position, of: reached.append((position, of)))
+    rebuilt = projector.rebuild(progress=lambda position, of: reached.append((position, of)))
     assert (rebuilt.position, rebuilt.events, rebuilt.subjects) == (head, head, len(live[1]))
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
     assert reached[-1] == (head, head)
     assert stored(store) == live
     with pytest.raises(NotThere):
         stored(store, REBUILD)
-    assert runner.rebuild().live_equal
+    assert projector.rebuild().live_equal
     history.go_on(5)
-    runner.catch_up()
+    projector.catch_up()
     assert_right(ledger, store)
 
 
 def test_a_check_leaves_everything_as_it_was(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     History(ledger, clock, seed=4).go_on(30)
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     before = stored(store)
-    checked = runner.rebuild(check_only=True)
+    checked = projector.rebuild(check_only=True)
     assert (checked.live_equal, checked.swapped) == (True, False)
     assert stored(store) == before
     with pytest.raises(NotThere):
@@ -56,8 +56,8 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
     (receipt,) = submit(ledger, change())
     clock.now_us += 5
     (second,) = submit(ledger, change(value=False))
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     right = stored(store)
     row = next(row for row in right[1] if row.subject == "org:acme")
     actor, other = b"operator:test", b"operator:evil"
@@ -69,7 +69,7 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
     )
     harmed = stored(store)
     for check_only in (True, False):
-        found = runner.rebuild(check_only=check_only)
+        found = projector.rebuild(check_only=check_only)
         assert not found.live_equal
         first = found.differences[0]
         assert isinstance(first.live, StepRow)
@@ -79,15 +79,15 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
         assert (first.live.start, first.live.until) == (receipt.recorded_at, second.recorded_at)
         assert {one.axis for one in found.differences} == {"current", "in_force"}
         assert stored(store) == (harmed if check_only else right)
-    assert runner.rebuild().live_equal
+    assert projector.rebuild().live_equal
 
 
 def test_the_same_steps_in_other_bytes_are_a_difference(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
     submit(ledger, change())
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     settings = next(row.settings for row in stored(store)[1] if row.subject == "org:acme")
     blob = msgspec.msgpack.decode(settings)
     blob["training.opt_in"][1] = blob["training.opt_in"][0]
@@ -95,7 +95,7 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
         ledger, "UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", msgspec.msgpack.encode(blob)
     )
     assert_right(ledger, store)
-    (found,) = runner.rebuild().differences
+    (found,) = projector.rebuild().differences
     assert (found.subject, found.live) == ("org:acme", Unlike("the same steps in other bytes"))
 
 
@@ -114,28 +114,28 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
 def test_every_kind_of_harm_is_found_although_events_go_on(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, harm: str, found: str
 ) -> None:
-    history, runner = History(ledger, clock, seed=8), Runner(ledger, store)
+    history, projector = History(ledger, clock, seed=8), Projector(ledger, store)
     history.go_on(30)
     for number in range(BLOCK_STEPS + 5):
         clock.now_us += 1
         submit(ledger, change("org:long", value=number % 2 == 0))
-    runner.catch_up()
+    projector.catch_up()
     alter(ledger, harm, b"\x80")
     history.go_on(3)
-    rebuilt = runner.rebuild()
+    rebuilt = projector.rebuild()
     assert not rebuilt.live_equal
     assert {difference.subject for difference in rebuilt.differences} >= {found}
     assert len(rebuilt.differences) <= 10
     assert_right(ledger, store)
-    assert runner.rebuild().live_equal
+    assert projector.rebuild().live_equal
 
 
 def test_timelines_of_another_format_are_replaced(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     History(ledger, clock, seed=2).go_on(10)
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     right = stored(store)
     alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
-    rebuilt = runner.rebuild()
+    rebuilt = projector.rebuild()
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (False, (), True)
     assert stored(store) == right

@@ -13,7 +13,7 @@ from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.timelines.contract import REBUILD, NotThere
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.rebuild.external_sort import Range, ranges
 from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
 from projections.timelines.rebuild.rebuild import rebuild
@@ -35,12 +35,12 @@ def history(ledger: Ledger, clock: ManualClock) -> History:
 def test_any_number_of_processes_and_any_cut_store_the_same_bytes(
     ledger: Ledger, store: TimelineStore, database_url: str, history: History
 ) -> None:
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     live = stored(store)
     for count, bucket_events in ((2, 10), (3, 1), (5, 1000)):
         rebuilt = rebuild(
-            runner, workers=Workers(database_url, count), bucket_events=bucket_events, workers_events_min=0
+            projector, workers=Workers(database_url, count), bucket_events=bucket_events, workers_events_min=0
         )
         assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
         assert stored(store) == live
@@ -71,8 +71,8 @@ def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: History)
 def test_what_a_process_stumbles_over_is_named_by_position(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str, history: History
 ) -> None:
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     before = stored(store)
     head = ledger.head()
     assert head.recorded_at is not None
@@ -85,7 +85,7 @@ def test_what_a_process_stumbles_over_is_named_by_position(
     clock.now_us += 10
     submit(ledger, change())
     with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
-        rebuild(runner, workers=Workers(database_url, 2), bucket_events=20, workers_events_min=0)
+        rebuild(projector, workers=Workers(database_url, 2), bucket_events=20, workers_events_min=0)
     assert stored(store) == before
     with pytest.raises(NotThere):
         stored(store, REBUILD)
@@ -94,8 +94,8 @@ def test_what_a_process_stumbles_over_is_named_by_position(
 def test_a_process_that_is_gone_is_missed(
     ledger: Ledger, store: TimelineStore, database_url: str, history: History
 ) -> None:
-    runner = Runner(ledger, store)
-    runner.catch_up()
+    projector = Projector(ledger, store)
+    projector.catch_up()
     before = stored(store)
 
     def kill_the_workers(_position: int, _head: int) -> None:
@@ -104,7 +104,7 @@ def test_a_process_that_is_gone_is_missed(
 
     with pytest.raises(LedgerUnavailable, match=r"a process of the rebuild is gone \(exit code -9\)"):
         rebuild(
-            runner,
+            projector,
             workers=Workers(database_url, 2),
             bucket_events=1,
             workers_events_min=0,

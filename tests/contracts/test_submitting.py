@@ -88,16 +88,16 @@ def test_the_same_submission_through_two_ledgers_at_once_is_recorded_once(
     """`seen`: whether the decision is made on a ledger that holds the other's already."""
     body = change() if expected_version is None else change(expected_version=expected_version)
     with open_ledger(database_url) as other:
-        standing = ledger.recorder.standing
+        preconditions = ledger.recorder.append_preconditions
         done: list[Any] = []
 
         def other_is_quicker(*arguments: Any) -> Any:
-            before = standing(*arguments)
+            before = preconditions(*arguments)
             if not done:
                 done.append(submit(other, body, idempotency=key("k")))
-            return standing(*arguments) if seen else before
+            return preconditions(*arguments) if seen else before
 
-        monkeypatch.setattr(ledger.recorder, "standing", other_is_quicker)
+        monkeypatch.setattr(ledger.recorder, "append_preconditions", other_is_quicker)
         assert submit(ledger, body, idempotency=key("k")) == done[0]
     assert len(ledger.stream("org:acme")) == 1
 

@@ -17,7 +17,7 @@ from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.timelines.contract import LIVE, OLD, REBUILD, Axis, NotStored, NotThere, OtherFormat
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, expected, stored
 from tests.support.ledgers import NOW, change, submit
@@ -27,7 +27,7 @@ from tests.support.ledgers import NOW, change, submit
 def history(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> History:
     history = History(ledger, clock, seed=7)
     history.go_on(60)
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     return history
 
 
@@ -73,10 +73,10 @@ def test_a_read_only_ledger_with_timelines_can_be_asked(
     with open_ledger(database_url + "?mode=ro") as reader:
         timelines = open_timelines(reader)
         assert timelines.subject("org:acme") == store.subject("org:acme")
-        assert Runner(reader, timelines).catch_up().position == ledger.head().position
+        assert Projector(reader, timelines).catch_up().position == ledger.head().position
         submit(ledger, change())
         with pytest.raises(LedgerUnavailable, match="read-only"):
-            Runner(reader, timelines).catch_up()
+            Projector(reader, timelines).catch_up()
 
 
 def test_timelines_that_were_dropped_are_missed_and_made_again(ledger: Ledger, store: TimelineStore) -> None:
@@ -100,7 +100,7 @@ def test_rows_of_another_format_are_never_read(ledger: Ledger, store: TimelineSt
     with pytest.raises(OtherFormat, match="another version of inforce"):
         store.subject("org:acme")
     with pytest.raises(NotStored):
-        Runner(ledger, store).catch_up()
+        Projector(ledger, store).catch_up()
 
 
 def as_version_1_left_them(ledger: Ledger) -> None:
@@ -138,7 +138,7 @@ def test_timelines_of_an_older_form_are_made_anew_by_whoever_may_write(
             open_timelines(reader)
     again = open_timelines(ledger)
     assert again.tracked() == 0
-    Runner(ledger, again).catch_up()
+    Projector(ledger, again).catch_up()
     assert stored(again) == right
     assert_right(ledger, again)
     with again.writing(OLD) as tables:
@@ -179,7 +179,7 @@ def test_a_setting_of_which_nothing_is_left_is_absent(ledger: Ledger, clock: Man
     (receipt,) = submit(ledger, change(effective_from="2030-01-01T00:00:00Z"))
     clock.now_us += 1
     submit(ledger, {"type": "change.retracted", "event_id": receipt.event_id})
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     position, found = store.subject("org:acme")
     assert (position, found) == (receipt.position + 1, {})
     assert store.subjects(kind="org")[1] == [("org:acme", 2, position)]
@@ -214,7 +214,7 @@ def test_a_snapshot_is_every_timeline_read_at_the_instant(
 
 def test_a_clear_is_among_what_holds(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     submit(ledger, {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"})
-    Runner(ledger, store).catch_up()
+    Projector(ledger, store).catch_up()
     with store.snapshot("in_force", clock.now_us + 10, kind="org") as snapshot:
         ((subject, setting, held),) = snapshot.held
     assert (subject, setting, held.value, held.event_id == "") == ("org:acme", "training.opt_in", None, False)
@@ -265,7 +265,7 @@ def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineS
     with store.reading() as tables:
         position = tables.tracked()
         history.go_on(20)
-        assert Runner(ledger, store).catch_up().position > position
+        assert Projector(ledger, store).catch_up().position > position
         assert tables.tracked() == position
         before = tables.timelines(["account:u1", "org:acme"])
         rows = list(tables.rows())

@@ -134,10 +134,10 @@ def test_whoever_keeps_being_overtaken_decides_under_the_lock(
 ) -> None:
     locked = threading.Event()
     with open_ledger(database_url) as faster:
-        standing = ledger.recorder.standing
+        preconditions = ledger.recorder.append_preconditions
 
         def overtaken(*arguments: Any) -> Any:
-            found = standing(*arguments)
+            found = preconditions(*arguments)
             overtaking = threading.Thread(target=overtake)
             overtaking.start()
             # Under the lock the faster writer waits; before it, it wins.
@@ -149,7 +149,7 @@ def test_whoever_keeps_being_overtaken_decides_under_the_lock(
             submit(faster, change())
 
         threads: list[threading.Thread] = []
-        monkeypatch.setattr(ledger.recorder, "standing", overtaken)
+        monkeypatch.setattr(ledger.recorder, "append_preconditions", overtaken)
         real = ledger.recorder.exclusive
 
         def exclusive() -> Any:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from ledger.append import group_commit as writing
-from ledger.append.group_commit import STALE_MAX, Pending
+from ledger.append.group_commit import STALE_MAX, QueuedSubmission
 from ledger.append.submissions import parse_submissions
 from ledger.errors import InforceError, LedgerBusy, LedgerUnavailable, SubmissionInFlight, VersionConflict
 from ledger.opening import open_ledger
@@ -59,7 +59,9 @@ def submitting(pool: ThreadPoolExecutor, ledger: Ledger, *bodies: dict[str, Any]
     return future
 
 
-def enqueued(ledger: Ledger, body: dict[str, Any], told: Callable[[Sequence[Pending]], None], **more: Any) -> Pending:
+def enqueued(
+    ledger: Ledger, body: dict[str, Any], told: Callable[[Sequence[QueuedSubmission]], None], **more: Any
+) -> QueuedSubmission:
     return ledger.enqueue(parse_submissions(body), actor=OPERATOR, told=told, bytes_=100, **more)
 
 
@@ -114,7 +116,7 @@ def test_each_gets_its_own_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 
 
 def test_those_told_are_told_once_a_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Sequence[Pending]] = []
+    told: list[Sequence[QueuedSubmission]] = []
     with held_up(ledger, monkeypatch):
         first = enqueued(ledger, change("org:0"), told.append)
         until(lambda: bool(ledger.writer._group))
@@ -222,7 +224,7 @@ def test_a_leader_that_is_interrupted_leaves_nobody_waiting(ledger: Ledger, monk
 
 def test_a_worker_that_is_interrupted_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(ledger, monkeypatch, KeyboardInterrupt(), 1)
-    told: list[Pending] = []
+    told: list[QueuedSubmission] = []
     for count in (1, 2):
         enqueued(ledger, change(), told.extend)
         until(lambda count=count: len(told) == count)  # type: ignore[misc]  # mypy infers no type for a default
@@ -242,7 +244,7 @@ def test_a_fault_that_was_not_foreseen_is_told_and_the_writer_goes_on(
 def test_closing_fails_what_waits_and_lets_the_commit_end(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Pending] = []
+    told: list[QueuedSubmission] = []
     with ThreadPoolExecutor(4) as pool:
         with held_up(ledger, monkeypatch):
             first = submitting(pool, ledger, change("org:0"))
@@ -264,7 +266,7 @@ def test_closing_fails_what_waits_and_lets_the_commit_end(
 
 
 def test_a_ledger_whose_worker_has_worked_is_closed_at_once(ledger: Ledger) -> None:
-    told: list[Pending] = []
+    told: list[QueuedSubmission] = []
     enqueued(ledger, change(), told.extend)
     until(lambda: bool(told))
     begun = time.monotonic()
@@ -286,16 +288,16 @@ def test_whoever_is_overtaken_by_others_again_and_again_gets_through_with_its_gr
         return exclusive()
 
     with open_ledger(database_url) as faster, ThreadPoolExecutor(2) as pool:
-        standing = ledger.recorder.standing
+        preconditions = ledger.recorder.append_preconditions
 
         def overtaken(*arguments: Any) -> Any:
-            found = standing(*arguments)
+            found = preconditions(*arguments)
             if not locked:
                 submit(faster, change("org:hot"))
             return found
 
         monkeypatch.setattr(ledger.recorder, "exclusive", counting)
-        monkeypatch.setattr(ledger.recorder, "standing", overtaken)
+        monkeypatch.setattr(ledger.recorder, "append_preconditions", overtaken)
         with held_up(ledger, monkeypatch):
             first = submitting(pool, ledger, change("org:cold"))
             second = submitting(pool, ledger, change("org:hot"))

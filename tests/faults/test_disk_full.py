@@ -13,7 +13,7 @@ import pytest
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from projections.query.query import Query
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.store import open_timelines
 from tests.faults.disks import (
     MEGABYTE,
@@ -135,9 +135,9 @@ def test_a_rebuild_without_room_leaves_the_live_timelines_alone(url: str) -> Non
         query.moment()
         store = open_timelines(ledger)
         with files_no_larger_than(0), pytest.raises(LedgerUnavailable, match="disk is full"):
-            Runner(ledger, store).rebuild()
+            Projector(ledger, store).rebuild()
         assert_right(ledger, store)
-        rebuilt = Runner(ledger, store).rebuild()
+        rebuilt = Projector(ledger, store).rebuild()
         assert (rebuilt.live_equal, rebuilt.swapped, rebuilt.position) == (True, True, ledger.head().position)
         assert_right(ledger, store)
 

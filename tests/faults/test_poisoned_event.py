@@ -21,7 +21,7 @@ from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.store import Ledger
 from ledger.times import format_time
 from projections.query.query import Query
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.store import open_timelines
 from tests.api.asking import get, problem
 from tests.api.serving import running
@@ -170,16 +170,16 @@ def test_the_projector_stops_in_front_of_it_and_says_so(client: TestClient, url:
     assert client.get("/readyz").status_code == 200
     with open_ledger(url) as ledger:
         store = open_timelines(ledger)
-        runner = Runner(ledger, store)
+        projector = Projector(ledger, store)
         # What stands before it is projected; then, and every time after that, it is named.
         with suppress(LedgerCorrupt):
-            runner.catch_up()
+            projector.catch_up()
         for _ in range(2):
             with pytest.raises(LedgerCorrupt, match=f"position {POISON} cannot be projected, and so nothing after it"):
-                runner.catch_up()
+                projector.catch_up()
             assert store.tracked() == POISON - 1
         with pytest.raises(LedgerCorrupt, match=f"position {POISON}"):
-            runner.rebuild()
+            projector.rebuild()
         assert store.tracked() == POISON - 1
     for verb in (("state", "org:beta"), ("check", "--org", "beta"), ("rebuild",), ("rebuild", "--check")):
         ran = run(*verb, "--db", url)

@@ -11,7 +11,7 @@ import pytest
 
 from ledger.opening import open_ledger
 from ledger.transfer.transfer import export_lines, export_personal
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of
 from tests.support.ledgers import GENESIS, change, key, opened, submit
@@ -56,7 +56,7 @@ def begun(postgres_url: str) -> str:
         submit(ledger, change(reason="for the auditor – “so”"), idempotency=key("first"))
         clock.now_us += 1
         submit(ledger, change("org:beta", False))
-        Runner(ledger, open_timelines(ledger)).catch_up()
+        Projector(ledger, open_timelines(ledger)).catch_up()
     return postgres_url
 
 
@@ -90,9 +90,9 @@ def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_goes_on(
             again = submit(restored, change(reason="for the auditor – “so”"), idempotency=key("first"))
             assert [receipt.position for receipt in again] == [GENESIS + 1]
             assert submit(restored, change("org:after"), idempotency=key("new"))[0].position == GENESIS + 3
-            runner = Runner(restored, open_timelines(restored))
-            assert runner.catch_up().position == GENESIS + 3
-            assert runner.rebuild(check_only=True).live_equal
+            projector = Projector(restored, open_timelines(restored))
+            assert projector.catch_up().position == GENESIS + 3
+            assert projector.rebuild(check_only=True).live_equal
         with psycopg.connect(empty) as connection, pytest.raises(psycopg.errors.IntegrityError, match="immutable"):
             connection.execute("UPDATE inforce.events SET recorded_at = 0")
 

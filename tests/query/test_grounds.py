@@ -59,7 +59,7 @@ def test_a_ground_is_made_once_and_found_again(bench: Bench, monkeypatch: pytest
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("key:k1", "owner", "org:acme"))
     record = read_record({"key_id": "k1", "at": format_time(NOON + HOUR)}, now=0)
     first = bench.query.check(record)
-    monkeypatch.setattr("projections.query.query.ground", None)
+    monkeypatch.setattr("projections.query.query.decision_basis", None)
     assert bench.query.check(record._replace(at=NOON + HOUR + 1)).outcome is first.outcome
     with pytest.raises(TypeError):
         bench.query.check(record._replace(at=NOON - 1))
@@ -120,7 +120,7 @@ def test_what_is_answered_at_once_is_what_is_answered(bench: Bench) -> None:
     assert _at_once(bench, [record]) is None, "nothing is kept yet"
     expected = bench.query.check(record)
     bench.query.check(record)
-    if bench.ledger.recorder.mark_at_once() is None:
+    if bench.ledger.recorder.change_token_at_once() is None:
         assert _at_once(bench, [record]) is None
         return
     assert _at_once(bench, [record, record]) == [expected, expected]

@@ -6,22 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ledger.errors import LedgerUnavailable
-from ledger.recorders.contract import Mark
-from projections.query.head_token import SharedMark
+from ledger.recorders.contract import ChangeToken
+from projections.query.head_token import SharedChangeToken
 
 
 def test_those_who_come_while_one_is_read_share_the_next_one() -> None:
     reading, go_on = threading.Event(), threading.Event()
     begun: list[int] = []
 
-    def read() -> Mark:
+    def read() -> ChangeToken:
         begun.append(len(begun) + 1)
         mark = begun[-1]
         reading.set()
         assert go_on.wait(10)
         return (mark,)
 
-    shared = SharedMark(read)
+    shared = SharedChangeToken(read)
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(shared.read)
         assert reading.wait(10)
@@ -37,20 +37,20 @@ def test_those_who_come_while_one_is_read_share_the_next_one() -> None:
 
 def test_who_comes_alone_has_it_read_anew() -> None:
     numbers = iter(range(10))
-    shared = SharedMark(lambda: (next(numbers),))
+    shared = SharedChangeToken(lambda: (next(numbers),))
     assert [shared.read() for _ in range(3)] == [(0,), (1,), (2,)]
 
 
 def test_what_failed_for_one_is_tried_for_the_next() -> None:
     answers = iter([LedgerUnavailable("gone"), (7,)])
 
-    def read() -> Mark:
+    def read() -> ChangeToken:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
         return answer  # type: ignore[return-value]  # what is no error is a mark
 
-    shared = SharedMark(read)
+    shared = SharedChangeToken(read)
     with pytest.raises(LedgerUnavailable):
         shared.read()
     assert shared.read() == (7,)

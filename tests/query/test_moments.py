@@ -179,7 +179,7 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
         past.go_on(2)
         kept, stored = bench.query.moment(), Query(bench.ledger).moment()
         for subject in (*SUBJECTS, CATALOG_SUBJECT):
-            found, expected = (moment.footing.kept(subject).history for moment in (kept, stored))
+            found, expected = (moment.snapshot.kept(subject).history for moment in (kept, stored))
             for setting, timelines in expected.items():
                 assert found[setting] == timelines, (subject, setting)
             for setting in found.keys() - expected.keys():
@@ -188,13 +188,13 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
 
 def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: Bench) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
-    bench.query.moment().footing.kept("org:acme")
+    bench.query.moment().snapshot.kept("org:acme")
     bench.submit(NOON + 1, changed("org:acme", STORAGE, False), changed("org:acme", CACHING, False, NOON + HOUR))
-    kept = bench.query.moment().footing.kept("org:acme")
+    kept = bench.query.moment().snapshot.kept("org:acme")
     assert all(both.in_force is both.current for both in kept.history.values())
-    assert kept.history == Query(bench.ledger).moment().footing.kept("org:acme").history
+    assert kept.history == Query(bench.ledger).moment().snapshot.kept("org:acme").history
     bench.submit(NOON + 2, changed("org:acme", STORAGE, True, NOON - HOUR))
-    later = bench.query.moment().footing.kept("org:acme").history
+    later = bench.query.moment().snapshot.kept("org:acme").history
     assert later[STORAGE].in_force is not later[STORAGE].current
     assert later[STORAGE] != kept.history[STORAGE]
     assert later[CACHING].in_force is later[CACHING].current
@@ -209,7 +209,7 @@ def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, mon
         for at in range(BEGUN, last + HOUR, max(1, (last - BEGUN) // 50))
     ]
     expected = bench.query.check_all(records)
-    monkeypatch.setattr("projections.query.as_of_view.COURSE_STEPS_MAX", 0)
+    monkeypatch.setattr("projections.query.as_of_view.EFFECTIVE_STEPS_MAX", 0)
     assert Query(bench.ledger).check_all(records) == expected
 
 

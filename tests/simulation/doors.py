@@ -24,7 +24,7 @@ from projections.decisions.model import decision_json, read_record
 from projections.query.history import history
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
-from projections.timelines.projector import Runner
+from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import Rebuilt
 from projections.timelines.store import open_timelines
 from tests.simulation.auditor import Outcome
@@ -86,7 +86,7 @@ class InProcess:
     def rebuild(self, check_only: bool) -> Rebuilt:
         """Raises `Unavailable`."""
         try:
-            return Runner(self.ledger, open_timelines(self.ledger)).rebuild(check_only=check_only)
+            return Projector(self.ledger, open_timelines(self.ledger)).rebuild(check_only=check_only)
         except LedgerUnavailable as error:
             raise Unavailable(error.detail) from error
 

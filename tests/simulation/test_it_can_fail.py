@@ -13,7 +13,7 @@ import projections.temporal.changes
 from ledger.store import Ledger
 from ledger.times import END
 from projections.query.query import Query
-from projections.query.snapshots import Moment
+from projections.query.snapshots import ReadContext
 from projections.temporal.changes import Retraction
 from projections.temporal.fold import Timeline
 from tests.simulation.comparing import Mismatch
@@ -70,9 +70,9 @@ def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
 def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:
     moment = Query.moment
 
-    def older(self: Query) -> Moment:
+    def older(self: Query) -> ReadContext:
         now = moment(self)
-        kept: Moment = self.__dict__.setdefault("kept", now)
+        kept: ReadContext = self.__dict__.setdefault("kept", now)
         if now.position > kept.position + 3:
             self.__dict__["kept"] = now
         return kept
@@ -81,7 +81,7 @@ def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:
 
 
 def hindsight_taken_for_what_was_in_force(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Moment, "cheapest", lambda self, at, known_at: None)
+    patch.setattr(ReadContext, "cheapest", lambda self, at, known_at: None)
 
 
 MUTATIONS: tuple[Mutation, ...] = (

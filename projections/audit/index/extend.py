@@ -43,7 +43,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
     if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
         raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
-    columns = _histories(ledger, parser, news, pin)
+    columns = _timeline_cache(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
     names = columns.names
     codes_of_names = np.array([codes.subject(reference) for reference in _texts(names)], np.int32)
@@ -109,7 +109,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     return Extension(pin, more, catalogs)
 
 
-def _histories(ledger: Ledger, parser: Parser, news: Columns, pin: Pin) -> Columns:
+def _timeline_cache(ledger: Ledger, parser: Parser, news: Columns, pin: Pin) -> Columns:
     """Everything that was ever said about the subjects of `news`, in position order."""
     once = Gathering(len(news.position), compiled=False)
     once.put(0, news)
@@ -118,9 +118,9 @@ def _histories(ledger: Ledger, parser: Parser, news: Columns, pin: Pin) -> Colum
     leaves = ledger.recorder.leaves_of(_texts(found.names.taken(wanted)), pin.position)
     if not leaves:
         return Gathering(0, compiled=False).columns()
-    histories = parser.parse(leaves)
-    gathering = Gathering(len(histories.position), compiled=parser.compiled)
-    gathering.put(0, histories)
+    timeline_cache = parser.parse(leaves)
+    gathering = Gathering(len(timeline_cache.position), compiled=parser.compiled)
+    gathering.put(0, timeline_cache)
     return in_position_order(gathering.columns())
 
 

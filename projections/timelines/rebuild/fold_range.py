@@ -48,7 +48,7 @@ def fold_ranges(
     with Sorter(ranges, held_events) as sorter:
         for after in range(0, until, READ_EVENTS):
             end = min(after + READ_EVENTS, until)
-            told = recorder.told(after, end, above, upto)
+            told = recorder.events_in_range(after, end, above, upto)
             added = sorter.add(
                 (subject, read_entry(position, version, leaf)) for position, subject, version, leaf in told
             )

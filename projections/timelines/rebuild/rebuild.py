@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
 from projections.timelines.contract import LIVE, OLD, REBUILD, NotStored, NotThere, Reading, SwapBusy, Writing
-from projections.timelines.projector import Progress, Runner
+from projections.timelines.projector import Progress, Projector
 from projections.timelines.rebuild.differences import Difference, Rows, differences, first_of
 from projections.timelines.rebuild.external_sort import BUCKET_EVENTS, ranges
 from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
@@ -70,7 +70,7 @@ class _Compared(NamedTuple):
 
 
 def rebuild(
-    runner: Runner,
+    projector: Projector,
     *,
     check_only: bool = False,
     workers: Workers | None = None,
@@ -83,16 +83,16 @@ def rebuild(
     Raises `LedgerCorrupt`, naming the position, where an event cannot be read, `GaveWay`, and `LedgerUnavailable` where
     others never let it come to an end. The live timelines are then as they were.
     """
-    return _Rebuild(runner, secrets.token_hex(8)).run(
+    return _Rebuild(projector, secrets.token_hex(8)).run(
         check_only, workers, progress or (lambda _position, _head: None), (bucket_events, workers_events_min)
     )
 
 
 class _Rebuild:
-    def __init__(self, runner: Runner, claim: str) -> None:
-        self.runner = runner
-        self.ledger = runner.ledger
-        self.store = runner.store
+    def __init__(self, projector: Projector, claim: str) -> None:
+        self.projector = projector
+        self.ledger = projector.ledger
+        self.store = projector.store
         self.claim = claim
 
     def run(self, check_only: bool, workers: Workers | None, progress: Progress, sizes: tuple[int, int]) -> Rebuilt:
@@ -182,7 +182,7 @@ class _Rebuild:
         with self.store.reading(REBUILD) as tables:
             self._check_own(tables)
         try:
-            return self.runner.catch_up_side(REBUILD, progress=progress).position
+            return self.projector.catch_up_side(REBUILD, progress=progress).position
         except NotStored:
             # They were whole: another one is filling its own by now.
             raise GaveWay from None
@@ -213,7 +213,7 @@ class _Rebuild:
     def _live_caught_up(self) -> bool:
         """False: the live timelines cannot be brought up to the ledger, which is what a rebuild is for."""
         try:
-            self.runner.catch_up()
+            self.projector.catch_up()
         except (LedgerCorrupt, NotStored):
             return False
         return True

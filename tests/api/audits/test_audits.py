@@ -29,7 +29,7 @@ from projections.audit.writing import Writer
 from projections.query.pinned import PinnedQuery
 from tests.api.asking import changed, get, head, problem, submit
 from tests.api.audits.logs import NDJSON, ended, every, line, log, send
-from tests.audit.strategies import batch_of, grown, histories, instants, known_ats, rows
+from tests.audit.strategies import batch_of, grown, instants, known_ats, rows, timeline_cache
 
 
 def test_a_log_is_audited(client: TestClient) -> None:
@@ -206,7 +206,7 @@ def test_serving_needs_no_bulk_engine(tmp_path: Path) -> None:
 def test_what_an_audit_keeps_is_what_each_request_comes_to_by_itself(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with grown(data.draw(histories())) as bench:
+    with grown(data.draw(timeline_cache())) as bench:
         seen = instants(bench)
         asked = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=30))
         for row in asked:

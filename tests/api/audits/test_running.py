@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.audits.folder import LOG, AuditFolder, read, write
 from api.audits.jobs import Job, Outcome
-from api.audits.running import Runner
+from api.audits.running import AuditProcesses
 from tests.api.asking import changed, get, submit
 from tests.api.audits.logs import PATIENCE_S, ended, log, send
 from tests.api.audits.test_folder import job, put
@@ -106,7 +106,7 @@ def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits
     assert "ended with -9 every one of 3 times" in audit["error"]["detail"]
 
 
-class Grief(Runner):
+class Grief(AuditProcesses):
     """Of its processes the first two end at once, and the third when it has audited."""
 
     def _child(self, job: Job) -> int:
@@ -122,12 +122,12 @@ def test_a_process_that_dies_when_its_audit_is_done_takes_nothing_back(
     monkeypatch.setattr("api.audits.running._AGAIN_S", 0.0)
     folder = AuditFolder(tmp_path / "audits", "x", 1_000_000)
     path = put(folder, job())
-    runner = Grief(folder, "", lambda: 10)
-    runner.start()
+    projector = Grief(folder, "", lambda: 10)
+    projector.start()
     until(lambda: read(path, Outcome))
-    runner.close()
+    projector.close()
     assert read(path, Outcome) == Outcome(finished_at=9, findings=7)
-    assert len(runner.begun) == 3
+    assert len(projector.begun) == 3
 
 
 def test_an_audit_that_is_deleted_is_cancelled(told: TestClient, audits: Path, body: bytes) -> None:

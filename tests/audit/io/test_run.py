@@ -23,7 +23,7 @@ from tests.audit.index.worlds import World
 from tests.support.ledgers import NOW, opened
 
 
-class Kept:
+class CachedSubject:
     """A taker that keeps the rows' lines, and those of the faults before them."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ def parts(count: int, size: int = 20) -> list[Part]:
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_every_row_is_taken_and_counted_once_in_its_order(query: PinnedQuery, threads: bool) -> None:
-    made, summary, kept = parts(30), Summary(query.pinned, IN_FORCE), Kept()
+    made, summary, kept = parts(30), Summary(query.pinned, IN_FORCE), CachedSubject()
     told: list[int] = []
     run(made, by_row(query, IN_FORCE), summary, takers=[kept], progress=told.append, threads=threads)
     assert [abs(line) for line in kept.lines] != kept.lines
@@ -83,7 +83,7 @@ def test_the_kernel_comes_to_what_the_rows_come_to(query: PinnedQuery) -> None:
     summaries, verdicts = [], []
     kernel = Kernel(compile_by_fold(query.ledger, IN_FORCE))
     for decide in (by_row(query, IN_FORCE), kernel.decided):
-        summary, kept = Summary(query.pinned, IN_FORCE), Kept()
+        summary, kept = Summary(query.pinned, IN_FORCE), CachedSubject()
         run(parts(20), decide, summary, takers=[kept])
         summaries.append(summary_json(summary))
         verdicts.append(pa.Table.from_batches(kept.verdicts, schema=VERDICTS).to_pylist())
@@ -101,7 +101,7 @@ def test_what_breaks_while_reading_is_raised_after_what_was_read(query: PinnedQu
         yield from parts(3)
         raise Broken
 
-    kept = Kept()
+    kept = CachedSubject()
     with pytest.raises(Broken):
         run(breaking(), by_row(query, IN_FORCE), Summary(query.pinned, IN_FORCE), takers=[kept], threads=threads)
     assert len(kept.verdicts) == 3

@@ -16,7 +16,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.asking import NOON, Bench, changed, defined, retracted
 from tests.support.reference import Json
@@ -38,7 +38,7 @@ def assert_alike(bench: Bench, batch: pa.RecordBatch, known_at: KnownAt) -> pa.R
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=histories(), data=st.data())
+@given(history=timeline_cache(), data=st.data())
 def test_at_every_boundary_of_any_ledger_each_engine_says_what_check_says(
     history: list[Said], data: st.DataObject
 ) -> None:

@@ -20,7 +20,7 @@ LAST = 8
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Assertion]:
+def timeline_cache(draw: st.DrawFn) -> list[Assertion]:
     """Of one subject, at instants 0 to LAST; positions have gaps, as others are spoken of in between."""
     said: list[Assertion] = []
     standing: list[Change] = []
@@ -81,7 +81,7 @@ def indexed(said: list[Assertion], before: int) -> Any:
 
 @pytest.mark.skipif(not AVAILABLE, reason="needs Numba")
 @settings(max_examples=400)
-@given(said=histories(), before=st.integers(0, 2))
+@given(said=timeline_cache(), before=st.integers(0, 2))
 def test_at_every_instant_and_position_it_is_what_the_fold_comes_to(said: list[Assertion], before: int) -> None:
     index = indexed(said, before)
     find = rows_numba._taken_back.py_func  # type: ignore[attr-defined]  # what is compiled

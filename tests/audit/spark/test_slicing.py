@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.spark.slicing import Cutting, numbers_of, packed, shared_of, size_of, unpacked
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
 from tests.support.asking import NOON, changed
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=histories(), data=st.data(), count=st.integers(1, 5))
+@given(history=timeline_cache(), data=st.data(), count=st.integers(1, 5))
 def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
     history: list[Said], data: st.DataObject, count: int
 ) -> None:
