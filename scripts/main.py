@@ -37,9 +37,9 @@ VERBS: Final[dict[str, Verb]] = {
     "check": Verb("scripts.ask", "check", "Decide on a request: what was in force when it was made?"),
     "audit": Verb("scripts.audit.command", "audit", "Check every request of a log."),
     "replay": Verb("scripts.replay", "replay", "Tell the ledger's story, event by event."),
-    "rebuild": Verb("scripts.replay", "rebuild", "Make the stored timelines anew from the events."),
-    "export": Verb("scripts.submit", "export", "Write every event, exactly as it was recorded."),
-    "import": Verb("scripts.submit", "import_", "Fill an empty ledger from an export or from submissions."),
+    "rebuild": Verb("scripts.rebuild", "rebuild", "Make the stored timelines anew from the events."),
+    "export": Verb("scripts.transfer", "export", "Write every event, exactly as it was recorded."),
+    "import": Verb("scripts.transfer", "import_", "Fill an empty ledger from an export or from submissions."),
     "backup": Verb("scripts.backup", "backup", "Copy the whole ledger into a file, while others write to it."),
     "bench": Verb("scripts.bench", "bench", "Measure, each time beside a baseline."),
 }

@@ -127,7 +127,7 @@ class Processes:
 
 def nursery() -> None:
     # Imported here: the harness's own process has no use for the server.
-    for module in ("api.server", "ledger.recorders.postgres", "scripts.replay", "scripts.serve"):
+    for module in ("api.server", "ledger.recorders.postgres", "scripts.rebuild", "scripts.serve"):
         import_module(module)
     # So that the children's collectors leave the pages that they share with this process alone.
     gc.freeze()
