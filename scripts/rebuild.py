@@ -11,6 +11,7 @@ import click
 from ledger.opening import open_ledger
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import Rebuilt
+from projections.timelines.rebuild.rebuild import rebuild as rebuild_timelines
 from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
 from scripts.cli import exits
@@ -40,7 +41,8 @@ def rebuild(db: str, format_: Format, check_only: bool, processes: int | None) -
     """
     with open_ledger(db) as ledger, progress("rebuilding", ledger.head().position) as tell:
         projector = Projector(ledger, open_timelines(ledger))
-        rebuilt = projector.rebuild(
+        rebuilt = rebuild_timelines(
+            projector,
             check_only=check_only,
             workers=Workers(db, processes or usual_processes()),
             progress=lambda done, _head: tell(done, f"{done:,} events"),

@@ -17,7 +17,7 @@ from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.times import BEGINNING, DAY, END, parse_time
 from projections.query.query import Query
-from projections.temporal.changes import read_assertions
+from projections.temporal.changes import read_entries
 from projections.temporal.fold import Timeline, fold
 
 SETTING = "case.value"
@@ -138,7 +138,7 @@ def test_each_published_point(case: Case, query: Query) -> None:
 def test_the_fold_alone_gives_the_same_tables(case: Case, query: Query) -> None:
     for table in case["as_of_recorded"]:
         entries = query.ledger.stream(f"org:{table['key']}")
-        known = read_assertions(entry for entry in entries if entry.recorded_at <= day(table["at"]))
+        known = read_entries(entry for entry in entries if entry.recorded_at <= day(table["at"]))
         rows = [
             (str(step.change.value), step.start, None if step.until == END else step.until)
             for step in fold(known).get(SETTING, Timeline()).steps()

@@ -11,7 +11,7 @@ from heapq import nsmallest
 
 from projections.query.snapshots import ReadContext
 from projections.timelines.contract import Axis
-from projections.timelines.ranges import subject_range
+from projections.timelines.sql import subject_range
 from projections.timelines.store import Held, SubjectRow, TimelineStore
 
 

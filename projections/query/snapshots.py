@@ -24,11 +24,11 @@ from ledger.subjects import CATALOG_SUBJECT
 from projections.query.decision_cache import DecisionCache, Key, Row, ValiditySpan
 from projections.query.head_token import SharedChangeToken
 from projections.query.subject_cache import CachedSubject, SubjectCache, extended, folded
-from projections.temporal.changes import Assertion, Retraction
+from projections.temporal.changes import Assertion, Retraction, read_entries
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.timelines.catch_up import PATIENCE_S, CatchUp
-from projections.timelines.projector import Projector, read_entries
+from projections.timelines.projector import Projector
 from projections.timelines.store import TimelineStore
 
 __all__ = ["IN_FORCE", "MEMORY_MAX", "KnownAt", "LedgerSnapshot", "ReadContext", "TimelineCache"]

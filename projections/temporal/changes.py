@@ -133,10 +133,35 @@ def _assertion(leaf: Leaf) -> Assertion:
         ) from error
 
 
-class HasLeaf(Protocol):
+class StoredEvent(Protocol):
+    """An entry of the ledger, as far as reading a change needs it."""
+
+    @property
+    def position(self) -> int: ...
+
     @property
     def leaf(self) -> bytes: ...
 
 
-def read_assertions(entries: Iterable[HasLeaf]) -> list[Assertion]:
-    return [read_assertion(entry.leaf) for entry in entries]
+def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
+    """The change or retraction of the event stored at `position`. Raises `LedgerCorrupt`, naming the position."""
+    try:
+        assertion = read_assertion(leaf)
+    except LedgerCorrupt as error:
+        raise LedgerCorrupt(
+            f"the event at position {position} cannot be projected, and so nothing after it: {error.detail}"
+        ) from error
+    if assertion.position != position or assertion.version != version:
+        raise LedgerCorrupt(f"the event stored at position {position} says that it belongs elsewhere")
+    return assertion
+
+
+def read_entries(entries: Iterable[StoredEvent]) -> list[Assertion]:
+    """The changes and retractions of a subject's events. Raises `LedgerCorrupt`, naming the position."""
+    assertions: list[Assertion] = []
+    for entry in entries:
+        try:
+            assertions.append(read_assertion(entry.leaf))
+        except LedgerCorrupt as error:
+            raise LedgerCorrupt(f"the event at position {entry.position} cannot be read: {error.detail}") from error
+    return assertions

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice, pairwise
-from operator import lt
+from itertools import groupby, islice, pairwise
+from operator import itemgetter, lt
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -28,7 +28,7 @@ from ledger.times import BEGINNING, END
 from projections.temporal.changes import Change
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, nothing
-from projections.timelines.contract import Axis, BlockRow
+from projections.timelines.contract import Axis, BlockRow, Held
 
 BLOCK_STEPS: Final = 64
 
@@ -86,6 +86,9 @@ Settings = dict[str, Raw | Stored]
 Blocks = Callable[[str, int], Iterable[BlockRow]]
 """(setting, first) → the rows of its blocks with that number or a higher one."""
 
+Covering = tuple[str, str, Axis, bytes]
+"""(subject, setting, axis, steps) of a block in which the instant lies."""
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _settings: Final = msgspec.msgpack.Decoder(dict[str, Raw]).decode
 _stored: Final = msgspec.msgpack.Decoder(Stored).decode
@@ -137,6 +140,23 @@ def held_at(subject: str, stored: Stored, axis: Axis, at: int, covering: Mapping
             # A block that is not stored for the in-force axis is the current one's.
             piece = _piece(_block(covering[axis] if axis in covering else covering["current"]))
         return Timeline(*piece).at(at)
+
+
+def held(rows: Iterable[tuple[str, bytes]], covering: Iterable[Covering], axis: Axis, at: int) -> Iterator[Held]:
+    """`rows`: (subject, settings) of subjects' rows. Both are in byte order, and only read as far as is asked for."""
+    blocks = groupby(covering, key=itemgetter(0))
+    subject_of_blocks, found = next(blocks, ("", iter(())))
+    for subject, settings in rows:
+        while subject_of_blocks and subject_of_blocks < subject:
+            subject_of_blocks, found = next(blocks, ("", iter(())))
+        by_setting: dict[str, dict[Axis, bytes]] = {}
+        if subject_of_blocks == subject:
+            for _, setting, of_axis, steps in found:
+                by_setting.setdefault(setting, {})[of_axis] = steps
+        for setting, stored in all_stored(subject, settings).items():
+            change = held_at(subject, stored, axis, at, by_setting.get(setting, {}))
+            if change is not None:
+                yield Held(subject, setting, change)
 
 
 def all_stored(subject: str, blob: bytes) -> dict[str, Stored]:

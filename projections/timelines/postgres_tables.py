@@ -26,10 +26,8 @@ from projections.timelines.contract import (
     SwapBusy,
     Update,
 )
-from projections.timelines.encoding import timelines_of
-from projections.timelines.holding import held
-from projections.timelines.ranges import subject_range
-from projections.timelines.sql import differing
+from projections.timelines.encoding import held, timelines_of
+from projections.timelines.sql import differing, subject_range
 
 TABLES: Final = ("subjects", "blocks", "tracking")
 _OF_ANY_FORM: Final = (*TABLES, "steps")

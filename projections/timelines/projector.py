@@ -9,23 +9,19 @@ Proved by tests/contracts: test_catching_up.py, test_projectors_at_once.py, test
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import BEGINNING
-from projections.temporal.changes import Assertion, Change, Retraction, read_assertion
+from projections.temporal.changes import Assertion, Change, Retraction, read_entry
 from projections.temporal.in_force import extend
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update, Writing
 from projections.timelines.encoding import encoded, part, settings_of, stored_form
 from projections.timelines.store import TimelineStore
-
-if TYPE_CHECKING:
-    from projections.timelines.rebuild.rebuild import Rebuilt
-    from projections.timelines.rebuild.workers import Workers
 
 PAGE_EVENTS: Final = 5000
 
@@ -104,15 +100,6 @@ class Projector:
             if news.last and after == news.position:
                 break
         return CaughtUp(after, frozenset(subjects))
-
-    def rebuild(
-        self, *, check_only: bool = False, workers: Workers | None = None, progress: Progress | None = None
-    ) -> Rebuilt:
-        """Makes the timelines anew beside the live ones: see `projections.timelines.rebuild.rebuild`."""
-        # It is the projector's other half, and needs this one.
-        from projections.timelines.rebuild.rebuild import rebuild
-
-        return rebuild(self, check_only=check_only, workers=workers, progress=progress)
 
     def _tracked(self, side: Side) -> int:
         with self.store.reading(side) as tables:
@@ -201,30 +188,6 @@ def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
                 raise
             return before
     return read
-
-
-def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
-    """What the event stored in this place says. Raises `LedgerCorrupt`, naming the position."""
-    try:
-        assertion = read_assertion(leaf)
-    except LedgerCorrupt as error:
-        raise LedgerCorrupt(
-            f"the event at position {position} cannot be projected, and so nothing after it: {error.detail}"
-        ) from error
-    if assertion.position != position or assertion.version != version:
-        raise LedgerCorrupt(f"the event stored at position {position} says that it belongs elsewhere")
-    return assertion
-
-
-def read_entries(entries: Iterable[Entry]) -> list[Assertion]:
-    """What one subject's events say. Raises `LedgerCorrupt`, naming the position."""
-    said: list[Assertion] = []
-    for entry in entries:
-        try:
-            said.append(read_assertion(entry.leaf))
-        except LedgerCorrupt as error:
-            raise LedgerCorrupt(f"the event at position {entry.position} cannot be read: {error.detail}") from error
-    return said
 
 
 def _project(tables: Writing, side: Side, news: _News) -> None:

@@ -1,4 +1,4 @@
-"""Which rows are not the same on the live and the rebuilt side: the questions, as both databases take them."""
+"""SQL and key ranges that both databases share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 
 from projections.timelines.contract import LIVE, REBUILD, Side
 
+# No code point sorts above it, in SQLite's order of bytes and in PostgreSQL's collation "C" alike.
+_LAST: Final = "\U0010ffff"
 _KEY: Final = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.number = a.number"
 
 
@@ -29,3 +31,13 @@ def differing(table: Callable[[Side, str], str], unlike: str) -> tuple[str, ...]
 
 def _unlike(operator: str, *columns: str) -> str:
     return " OR ".join(f"b.{column} {operator} a.{column}" for column in columns)
+
+
+def subject_range(kind: str | None, prefix: str | None, after: str | None = None) -> tuple[str, str, str] | None:
+    """(low, high, after): the subjects wanted have low <= subject <= high and subject > after. None: there are none."""
+    asked = [text for text in (kind, prefix, after) if text]
+    if not all(text.isascii() and text.isprintable() for text in asked):
+        return None
+    lows = [f"{kind}:" if kind else "", prefix or ""]
+    highs = [low + _LAST for low in lows]
+    return max(lows), min(highs), after or ""

@@ -30,10 +30,8 @@ from projections.timelines.contract import (
     SubjectRow,
     Update,
 )
-from projections.timelines.encoding import timelines_of
-from projections.timelines.holding import held
-from projections.timelines.ranges import subject_range
-from projections.timelines.sql import differing
+from projections.timelines.encoding import held, timelines_of
+from projections.timelines.sql import differing, subject_range
 
 _TABLES: Final = ("subjects", "blocks", "tracking")
 _OF_ANY_FORM: Final = (*_TABLES, "steps")

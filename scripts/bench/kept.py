@@ -7,7 +7,7 @@ from pathlib import Path
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from projections.timelines.projector import Projector
-from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN
+from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN, rebuild
 from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
 from scripts.bench.making import made, make
@@ -46,7 +46,7 @@ def project(url: str) -> None:
         projector, head = Projector(ledger, store), ledger.head().position
         with progress(f"projecting {head:,} events", head) as tell:
             if head >= WORKERS_EVENTS_MIN and store.tracked() == 0:
-                projector.rebuild(workers=Workers(url, usual_processes()), progress=lambda done, _: tell(done, ""))
+                rebuild(projector, workers=Workers(url, usual_processes()), progress=lambda done, _: tell(done, ""))
             else:
                 projector.catch_up()
 

@@ -15,7 +15,7 @@ from ledger.opening import open_ledger
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.store import PAGE_MAX, Ledger
-from projections.timelines.projector import read_entry
+from projections.temporal.changes import read_entry
 from projections.timelines.rebuild.fold_range import READ_EVENTS
 from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN
 from projections.timelines.rebuild.workers import usual_processes

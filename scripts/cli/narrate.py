@@ -13,7 +13,7 @@ from ledger.events import ChangeRetracted
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.temporal.changes import Change, JsonValue, Retraction, read_assertion, read_assertions
+from projections.temporal.changes import Change, JsonValue, Retraction, read_assertion, read_entries
 from projections.temporal.fold import Timeline, fold
 from scripts.cli.output import encode, human_time
 
@@ -59,7 +59,7 @@ class Teller:
         return f"{change.setting}  {what}{cleared}  {_period(change, timeline)}"
 
     def _taken_back(self, entry: Entry, retraction: Retraction) -> str:
-        known = read_assertions(self._stream_of(entry.subject, entry.version))
+        known = read_entries(self._stream_of(entry.subject, entry.version))
         taken = next(c for c in known if isinstance(c, Change) and c.event_id == retraction.retracts)
         place = entry.subject, retraction.setting
         before = self._value_at(*place, taken.effective_from)

@@ -13,6 +13,7 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.timelines.contract import REBUILD, NotThere
 from projections.timelines.projector import CaughtUp, Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import GENESIS, NOW, ORIGIN, change, submit
@@ -54,7 +55,7 @@ def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: l
         Projector(ledger, store).catch_up()
         assert_right(ledger, store)
         live = stored(store)
-        rebuilt = Projector(ledger, store).rebuild()
+        rebuilt = rebuild(Projector(ledger, store))
         assert (rebuilt.live_equal, rebuilt.differences) == (True, ())
         assert stored(store) == live
 
@@ -115,7 +116,7 @@ def test_an_event_that_cannot_be_read_stops_the_projector_there(
         assert store.tracked() == head.position
     before = stored(store)
     with pytest.raises(LedgerCorrupt, match=f"position {head.position + 1} "):
-        projector.rebuild()
+        rebuild(projector)
     assert stored(store) == before
     with pytest.raises(NotThere):
         stored(store, REBUILD)
@@ -143,6 +144,6 @@ def test_timelines_ahead_of_their_ledger_are_refused(ledger: Ledger, store: Time
     alter(ledger, "UPDATE {timelines_tracking} SET position = ?", GENESIS + 5)
     with pytest.raises(LedgerCorrupt, match=f"at position {GENESIS + 5} and the ledger ends at {GENESIS}; run inforce"):
         projector.catch_up()
-    rebuilt = projector.rebuild()
+    rebuilt = rebuild(projector)
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.position) == (False, (), GENESIS)
     assert_right(ledger, store)

@@ -9,6 +9,7 @@ from projections.timelines.contract import REBUILD, NotThere
 from projections.timelines.encoding import BLOCK_STEPS
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.differences import StepRow, Unlike
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import TimelineStore
 from tests.support.histories import History, alter, assert_right, stored
 from tests.support.ledgers import change, submit
@@ -25,14 +26,14 @@ def test_a_rebuild_equals_the_live_timelines_byte_for_byte(
     live = stored(store)
     head = ledger.head().position
     reached: list[tuple[int, int]] = []
-    rebuilt = projector.rebuild(progress=lambda position, of: reached.append((position, of)))
+    rebuilt = rebuild(projector, progress=lambda position, of: reached.append((position, of)))
     assert (rebuilt.position, rebuilt.events, rebuilt.subjects) == (head, head, len(live[1]))
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
     assert reached[-1] == (head, head)
     assert stored(store) == live
     with pytest.raises(NotThere):
         stored(store, REBUILD)
-    assert projector.rebuild().live_equal
+    assert rebuild(projector).live_equal
     history.go_on(5)
     projector.catch_up()
     assert_right(ledger, store)
@@ -43,7 +44,7 @@ def test_a_check_leaves_everything_as_it_was(ledger: Ledger, clock: ManualClock,
     projector = Projector(ledger, store)
     projector.catch_up()
     before = stored(store)
-    checked = projector.rebuild(check_only=True)
+    checked = rebuild(projector, check_only=True)
     assert (checked.live_equal, checked.swapped) == (True, False)
     assert stored(store) == before
     with pytest.raises(NotThere):
@@ -69,7 +70,7 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
     )
     harmed = stored(store)
     for check_only in (True, False):
-        found = projector.rebuild(check_only=check_only)
+        found = rebuild(projector, check_only=check_only)
         assert not found.live_equal
         first = found.differences[0]
         assert isinstance(first.live, StepRow)
@@ -79,7 +80,7 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
         assert (first.live.start, first.live.until) == (receipt.recorded_at, second.recorded_at)
         assert {one.axis for one in found.differences} == {"current", "in_force"}
         assert stored(store) == (harmed if check_only else right)
-    assert projector.rebuild().live_equal
+    assert rebuild(projector).live_equal
 
 
 def test_the_same_steps_in_other_bytes_are_a_difference(
@@ -95,7 +96,7 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
         ledger, "UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", msgspec.msgpack.encode(blob)
     )
     assert_right(ledger, store)
-    (found,) = projector.rebuild().differences
+    (found,) = rebuild(projector).differences
     assert (found.subject, found.live) == ("org:acme", Unlike("the same steps in other bytes"))
 
 
@@ -122,12 +123,12 @@ def test_every_kind_of_harm_is_found_although_events_go_on(
     projector.catch_up()
     alter(ledger, harm, b"\x80")
     history.go_on(3)
-    rebuilt = projector.rebuild()
+    rebuilt = rebuild(projector)
     assert not rebuilt.live_equal
     assert {difference.subject for difference in rebuilt.differences} >= {found}
     assert len(rebuilt.differences) <= 10
     assert_right(ledger, store)
-    assert projector.rebuild().live_equal
+    assert rebuild(projector).live_equal
 
 
 def test_timelines_of_another_format_are_replaced(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
@@ -136,6 +137,6 @@ def test_timelines_of_another_format_are_replaced(ledger: Ledger, clock: ManualC
     projector.catch_up()
     right = stored(store)
     alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
-    rebuilt = projector.rebuild()
+    rebuilt = rebuild(projector)
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (False, (), True)
     assert stored(store) == right

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ledger.opening import open_ledger
 from ledger.times import parse_time
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.support.reference import Json
 
@@ -241,5 +242,5 @@ def assert_whole(url: str, since: int, receipts: list[Json]) -> None:
         assert len(told) == len(receipts), "one position was given twice"
         assert {position: ids[position] for position in ids if position > since} == told
         assert {parse_time(receipt["recorded_at"]) for receipt in receipts} <= set(moments)
-        rebuilt = Projector(ledger, open_timelines(ledger)).rebuild(check_only=True)
+        rebuilt = rebuild(Projector(ledger, open_timelines(ledger)), check_only=True)
         assert (rebuilt.position, rebuilt.live_equal, rebuilt.differences) == (len(entries), True, ())

@@ -14,6 +14,7 @@ from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from projections.query.query import Query
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.faults.disks import (
     MEGABYTE,
@@ -135,9 +136,9 @@ def test_a_rebuild_without_room_leaves_the_live_timelines_alone(url: str) -> Non
         query.moment()
         store = open_timelines(ledger)
         with files_no_larger_than(0), pytest.raises(LedgerUnavailable, match="disk is full"):
-            Projector(ledger, store).rebuild()
+            rebuild(Projector(ledger, store))
         assert_right(ledger, store)
-        rebuilt = Projector(ledger, store).rebuild()
+        rebuilt = rebuild(Projector(ledger, store))
         assert (rebuilt.live_equal, rebuilt.swapped, rebuilt.position) == (True, True, ledger.head().position)
         assert_right(ledger, store)
 

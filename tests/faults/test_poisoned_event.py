@@ -22,6 +22,7 @@ from ledger.store import Ledger
 from ledger.times import format_time
 from projections.query.query import Query
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.api.asking import get, problem
 from tests.api.serving import running
@@ -179,7 +180,7 @@ def test_the_projector_stops_in_front_of_it_and_says_so(client: TestClient, url:
                 projector.catch_up()
             assert store.tracked() == POISON - 1
         with pytest.raises(LedgerCorrupt, match=f"position {POISON}"):
-            projector.rebuild()
+            rebuild(projector)
         assert store.tracked() == POISON - 1
     for verb in (("state", "org:beta"), ("check", "--org", "beta"), ("rebuild",), ("rebuild", "--check")):
         ran = run(*verb, "--db", url)

@@ -19,6 +19,7 @@ from ledger.recorders.contract import IMPORTING
 from ledger.store import Ledger
 from ledger.transfer.transfer import export_lines, export_personal
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.conftest import Ahead, format_of
 from tests.support.ledgers import GENESIS, ORIGIN, change, key, opened, submit
@@ -66,7 +67,7 @@ def test_the_copy_is_the_ledger(path: Path, target: Path) -> None:
         assert made == Backup(str(target), size, ORIGIN, GENESIS + 20, last.recorded_at, last.leaf_hash.hex())
         known = submit(ledger, change(reason="for the auditor"), idempotency=key("first"))
         assert submit(copy, change(reason="for the auditor"), idempotency=key("first")) == known
-        assert Projector(copy, open_timelines(copy)).rebuild(check_only=True).live_equal
+        assert rebuild(Projector(copy, open_timelines(copy)), check_only=True).live_equal
         submit(copy, change("org:later"))
     with closing(sqlite3.connect(target)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -391,4 +392,4 @@ def test_a_ledger_that_was_lost_in_the_middle_of_its_work_is_restored(path: Path
 def is_sound(ledger: Ledger) -> bool:
     projector = Projector(ledger, open_timelines(ledger))
     projector.catch_up()
-    return projector.rebuild(check_only=True).live_equal
+    return rebuild(projector, check_only=True).live_equal

@@ -12,6 +12,7 @@ import pytest
 from ledger.opening import open_ledger
 from ledger.transfer.transfer import export_lines, export_personal
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of
 from tests.support.ledgers import GENESIS, change, key, opened, submit
@@ -92,7 +93,7 @@ def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_goes_on(
             assert submit(restored, change("org:after"), idempotency=key("new"))[0].position == GENESIS + 3
             projector = Projector(restored, open_timelines(restored))
             assert projector.catch_up().position == GENESIS + 3
-            assert projector.rebuild(check_only=True).live_equal
+            assert rebuild(projector, check_only=True).live_equal
         with psycopg.connect(empty) as connection, pytest.raises(psycopg.errors.IntegrityError, match="immutable"):
             connection.execute("UPDATE inforce.events SET recorded_at = 0")
 

@@ -23,6 +23,7 @@ from ledger.times import parse_time
 from ledger.transfer.transfer import export_lines, export_personal, import_ledger
 from projections.query.query import Query
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of, format_today
 from tests.life.stored import RELEASES, Stored
@@ -111,7 +112,7 @@ def test_it_goes_on_and_its_timelines_equal_a_rebuild(stored: Stored, stored_url
         assert [entry.position for entry in ledger.page(lines)] == [lines + 1, lines + 2, lines + 3]
         projector = Projector(ledger, open_timelines(ledger))
         assert projector.catch_up().position == lines + 3
-        checked = projector.rebuild(check_only=True)
+        checked = rebuild(projector, check_only=True)
         assert (checked.live_equal, checked.position) == (True, lines + 3)
         assert b"".join(export_lines(ledger, until=lines)) == stored.events
 

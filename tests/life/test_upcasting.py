@@ -22,6 +22,7 @@ from ledger.upcasting import NEWEST, VERSIONS, EventVersions, Upcaster
 from projections.query.query import Query
 from projections.temporal.changes import Change, Retraction, read_assertion
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.stored import FIXTURES, Stored
 from tests.support.ledgers import change, key, submit
@@ -189,7 +190,7 @@ def upgraded(database_url: str) -> str:
     """The stored ledger of the first release, its timelines made anew by a code that writes newer versions."""
     Stored("0.1.0").put(database_url)
     with open_ledger(database_url) as ledger:
-        Projector(ledger, open_timelines(ledger)).rebuild()
+        rebuild(Projector(ledger, open_timelines(ledger)))
     return database_url
 
 
@@ -250,7 +251,7 @@ def test_the_ledger_answers_in_the_newest_version_and_keeps_the_bytes(upgraded: 
         ]
         assert b"".join(export_lines(ledger, until=lines)) == stored.events
         assert all(leaf_hash(entry.leaf) == entry.leaf_hash for entry in ledger.page(0))
-        checked = Projector(ledger, open_timelines(ledger)).rebuild(check_only=True)
+        checked = rebuild(Projector(ledger, open_timelines(ledger)), check_only=True)
         assert checked.live_equal
 
 
@@ -261,7 +262,7 @@ def test_the_projector_and_the_questions_go_through_the_upcaster(
         assert (value(ledger), value(ledger, "account:anna", NOON)) == (True, True)
     monkeypatch.setattr("ledger.codec.VERSIONS", NEWER)
     with open_ledger(upgraded) as ledger:
-        rebuilt = Projector(ledger, open_timelines(ledger)).rebuild()
+        rebuilt = rebuild(Projector(ledger, open_timelines(ledger)))
         assert rebuilt.swapped
         # This newer version means something else by the same values, so the timelines made before were not the same.
         assert rebuilt.differences

@@ -25,7 +25,7 @@ from projections.query.history import history
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.timelines.projector import Projector
-from projections.timelines.rebuild.rebuild import Rebuilt
+from projections.timelines.rebuild.rebuild import Rebuilt, rebuild
 from projections.timelines.store import open_timelines
 from tests.simulation.auditor import Outcome
 from tests.support.reference import Json
@@ -86,7 +86,7 @@ class InProcess:
     def rebuild(self, check_only: bool) -> Rebuilt:
         """Raises `Unavailable`."""
         try:
-            return Projector(self.ledger, open_timelines(self.ledger)).rebuild(check_only=check_only)
+            return rebuild(Projector(self.ledger, open_timelines(self.ledger)), check_only=check_only)
         except LedgerUnavailable as error:
             raise Unavailable(error.detail) from error
 

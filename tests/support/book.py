@@ -12,7 +12,7 @@ from ledger.codec import complete, draft_bytes, id_tail, leaf_hash
 from ledger.drafts import RECORDED, Draft
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
-from projections.temporal.changes import Assertion, Change, Retraction, read_assertions
+from projections.temporal.changes import Assertion, Change, Retraction, read_entries
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import Timeline, fold, retraction_of_decided
 from projections.temporal.in_force import fold_both
@@ -52,7 +52,7 @@ class Book:
         return [entry.leaf for entry in self.entries]
 
     def assertions(self, subject: str, known_at: int | None = None) -> list[Assertion]:
-        return read_assertions(
+        return read_entries(
             entry
             for entry in self.entries
             if entry.subject == subject and (known_at is None or entry.recorded_at <= known_at)

@@ -7,7 +7,7 @@ from ledger.clock import ManualClock
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.temporal.changes import read_assertions
+from projections.temporal.changes import read_entries
 from projections.temporal.in_force import Timelines, fold_both
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow
 from projections.timelines.store import TimelineStore
@@ -76,7 +76,7 @@ def expected(ledger: Ledger) -> dict[str, dict[str, Timelines]]:
     """Subject → setting → timelines, folded from the streams; what has no step at all is left out."""
     folded: dict[str, dict[str, Timelines]] = {}
     for subject in sorted({entry.subject for entry in ledger.page(0, 1_000_000)}):
-        settings = fold_both(read_assertions(ledger.stream(subject)))
+        settings = fold_both(read_entries(ledger.stream(subject)))
         told = {setting: both for setting, both in settings.items() if any(any(timeline.changes) for timeline in both)}
         if told:
             folded[subject] = told

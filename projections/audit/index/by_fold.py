@@ -10,11 +10,10 @@ from ledger.subjects import CATALOG_SUBJECT
 from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import Axis, Building
 from projections.audit.index.schema import PolicyIndex
-from projections.temporal.changes import Assertion, Change
+from projections.temporal.changes import Assertion, Change, read_entry
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 from projections.temporal.fold import fold
 from projections.temporal.in_force import fold_both
-from projections.timelines.projector import read_entry
 
 
 def compile_by_fold(ledger: Ledger, known_at: KnownAt = IN_FORCE, pin: Pin | None = None) -> PolicyIndex:

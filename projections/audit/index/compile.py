@@ -27,7 +27,7 @@ from projections.audit.index.reference import both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects, UInt64s
 from projections.audit.index.tables import Compiling, grown, since_of
 from projections.audit.numba_support import worth_compiling
-from projections.temporal.changes import read_assertions
+from projections.temporal.changes import read_entries
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 
 READ_EVENTS: Final = 4_000
@@ -80,7 +80,7 @@ def compile_index(
 
 def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
     entries = [entry for entry in ledger.stream(CATALOG_SUBJECT) if entry.position <= pin.position]
-    return both_catalogs(*axes(read_assertions(entries), known_at), codes)
+    return both_catalogs(*axes(read_entries(entries), known_at), codes)
 
 
 def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[Columns, UInt64s | None]:

@@ -25,9 +25,8 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import format_time
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.proposals import Proposal, refused
-from projections.temporal.changes import Assertion, Change, Retraction, read_assertion
+from projections.temporal.changes import Assertion, Change, Retraction, read_assertion, read_entry
 from projections.temporal.coordinates import KnownAt, Pin
-from projections.timelines.projector import read_entry
 
 
 class Made(NamedTuple):

@@ -10,11 +10,11 @@ from msgspec import Raw, Struct
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Recorder
 from ledger.times import BEGINNING
+from projections.temporal.changes import read_entry
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
 from projections.timelines.contract import BlockRow, StoredRow
 from projections.timelines.encoding import BLOCK_STEPS, Part, Ready, Stored, encoded, stored_form
-from projections.timelines.projector import read_entry
 from projections.timelines.rebuild.external_sort import HELD_EVENTS, Range, Said, Sorter, read_change, read_said
 
 READ_EVENTS: Final = 1_000
