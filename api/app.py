@@ -12,11 +12,11 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from api.event_stream import Streams
+from api.event_stream import OpenStreams
 from api.http.middleware import RequestMiddleware
 from api.http.problems import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
-from api.routing import Calls
+from api.routing import ExactPathRouter
 from api.schemas import components
 from api.service import Service
 from ledger.store import Ledger
@@ -36,8 +36,8 @@ class Application(FastAPI):
     hosts: Collection[str] | None = None
 
     def build_middleware_stack(self) -> ASGIApp:
-        calls = Calls(self.router, AsyncExitStackMiddleware(self.router))
-        return RequestMiddleware(ExceptionMiddleware(calls, handlers=self.exception_handlers), self.hosts)
+        ROUTES = ExactPathRouter(self.router, AsyncExitStackMiddleware(self.router))
+        return RequestMiddleware(ExceptionMiddleware(ROUTES, handlers=self.exception_handlers), self.hosts)
 
 
 def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:
@@ -72,10 +72,10 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.hosts = hosts
-    app.state.streams = Streams()
+    app.state.streams = OpenStreams()
     # Not include_router: it matches every path twice.
     app.router.routes.extend(
-        call.route() for call in (*checks.calls, *subjects.calls, *events.calls, *audits.calls, *operations.calls)
+        call.route() for call in (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
     )
     _document(app)
     return app

@@ -10,7 +10,7 @@ reads what nearly every client sends, several times faster, and answers None whe
 - unknown members, and values of another type, msgspec refuses; a whole number that is written 1.0 it shows as a float;
 - nesting is what the shape allows, and numbers stand in one place only.
 
-Proved by tests/api/test_check_bodies.py: both readers on valid, invalid and mutated bodies.
+Proved by tests/api/test_check_requests.py: both readers on valid, invalid and mutated bodies.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 `data:`, which hold no line break.
 
 A page is read when the client has taken the one before, and nothing is held meanwhile but the connection: no thread, no
-connection of the database's. Proved by tests/api/test_stream.py.
+connection of the database's. Proved by tests/api/test_event_stream.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.http.problems import HEAD, Refused, where
+from api.http.problems import HEAD, RequestRefused, where
 from api.service import Service, hung_up
 from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
 from ledger.store import Ledger
@@ -39,20 +39,20 @@ _PING: Final = b": ping\n\n"
 _log = logging.getLogger("inforce.api")
 
 
-class Page(NamedTuple):
+class StreamPage(NamedTuple):
     """Events as they are sent, up to position `last`; none: empty."""
 
     block: bytes
     last: int
 
 
-class Streams:
+class OpenStreams:
     """The streams that are open in this process: no more than so many, and all ended when the server is to stop."""
 
     def __init__(self, streams_max: int = STREAMS_MAX) -> None:
         self.streams_max = streams_max
         self._open: set[asyncio.Future[None]] = set()
-        self._reading: dict[int, asyncio.Task[Page]] = {}
+        self._reading: dict[int, asyncio.Task[StreamPage]] = {}
         self._ended = False
 
     def __len__(self) -> int:
@@ -67,10 +67,10 @@ class Streams:
 
     @contextmanager
     def place(self) -> Iterator[asyncio.Future[None]]:
-        """A place among the streams; the future is done when the stream has to end. Raises `Refused`."""
+        """A place among the streams; the future is done when the stream has to end. Raises `RequestRefused`."""
         if self._ended or len(self._open) >= self.streams_max:
             detail = f"at most {self.streams_max} streams are open at once; try again later, or read GET /v1/events"
-            raise Refused("too_many_streams", detail)
+            raise RequestRefused("too_many_streams", detail)
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open.add(over)
         try:
@@ -78,7 +78,7 @@ class Streams:
         finally:
             self._open.discard(over)
 
-    async def page(self, service: Service, after: int) -> Page:
+    async def page(self, service: Service, after: int) -> StreamPage:
         """The page behind position `after`. Those who ask for the same one at once, as all do who wait for the next
         event, share one look at the database; it may be from a moment before, and then they ask again."""
         reading = self._reading.get(after)
@@ -88,25 +88,25 @@ class Streams:
             reading.add_done_callback(partial(self._read, after))
         return await asyncio.shield(reading)
 
-    def _read(self, after: int, reading: asyncio.Task[Page]) -> None:
+    def _read(self, after: int, reading: asyncio.Task[StreamPage]) -> None:
         del self._reading[after]
         if not reading.cancelled():
             # Told to those who asked, of whom there may be none left.
             reading.exception()
 
 
-def _read_page(ledger: Ledger, after: int) -> Page:
+def _read_page(ledger: Ledger, after: int) -> StreamPage:
     entries = exact_before(ledger.page(after, PAGE_EVENTS))
     block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in entries])
-    return Page(block, entries[-1].position if entries else after)
+    return StreamPage(block, entries[-1].position if entries else after)
 
 
-class EventStream(Response):
+class EventStreamResponse(Response):
     """Every event behind position `after`, in order, none skipped, for as long as the client listens."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, service: Service, streams: Streams, after: int) -> None:
+    def __init__(self, service: Service, streams: OpenStreams, after: int) -> None:
         self.status_code = 200
         self.background = None
         # Not Response's own: it would announce the length of a body. nginx keeps answers back unless told not to.

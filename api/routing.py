@@ -19,21 +19,21 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.parameters import Parameter
-from api.http.problems import KINDS, MEDIA_TYPE, RETRY_AFTER_SECONDS
+from api.http.problems import MEDIA_TYPE, PROBLEM_CODES, RETRY_AFTER_SECONDS
 from api.responses import encode
-from api.schemas import ANSWER_EXAMPLES, Problem, ref
+from api.schemas import RESPONSE_EXAMPLES, Problem, ref
 from api.service import Service
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 JSON: Final = "application/json"
-ALWAYS: Final = ("internal_error", "host_not_served")
-ASKS_LEDGER: Final = ("ledger_unavailable", "ledger_corrupt")
-ASKS_AT_LEAST: Final = ("bad_parameter", "position_not_reached", *ASKS_LEDGER)
+COMMON_PROBLEMS: Final = ("internal_error", "host_not_served")
+LEDGER_PROBLEMS: Final = ("ledger_unavailable", "ledger_corrupt")
+AT_LEAST_PROBLEMS: Final = ("bad_parameter", "position_not_reached", *LEDGER_PROBLEMS)
 """Of a call that takes `at_least`."""
 
 
-class Written(Response):
+class EncodedResponse(Response):
     """JSON that is written already. The same as `Response` makes of it, at a third of the price."""
 
     media_type = JSON
@@ -66,7 +66,7 @@ class BareRoute(APIRoute):
         await response(scope, receive, send)
 
 
-class Calls:
+class ExactPathRouter:
     """Finds a call whose path has no parameters without asking one route after the other. Whatever else is asked for
     goes `otherwise`, which is around the router."""
 
@@ -89,30 +89,30 @@ class Calls:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class RouteSpec:
     """A call as it is declared; its summary and description are the endpoint's docstring.
 
-    `answers`: the models of which the answer is one, none where it has no body; `takes`: of which the body is one, or
-    `takes_as`: the media types of a body that is no JSON of ours; `problems`: codes of `KINDS`.
+    `response_models`: the response is one of these; empty if it has no body. `request_models`: the JSON body is one of
+    these; or `request_media_types`: the media types of a body in another format. `problems`: keys of `PROBLEM_CODES`.
     """
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
     endpoint: Endpoint
     tag: str
-    answers: tuple[type[BaseModel], ...]
+    response_models: tuple[type[BaseModel], ...]
     status: int = 200
     media_type: str = JSON
     headers: Mapping[str, Any] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = ()
-    takes: tuple[type[BaseModel], ...] = ()
-    takes_as: tuple[str, ...] = ()
+    request_models: tuple[type[BaseModel], ...] = ()
+    request_media_types: tuple[str, ...] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
-    problems: tuple[str, ...] = ASKS_LEDGER
+    problems: tuple[str, ...] = LEDGER_PROBLEMS
 
     def route(self) -> BareRoute:
         summary, _, description = (self.endpoint.__doc__ or "").partition("\n")
-        answer = _answer(self.answers, self.media_type, self.headers)
+        json_response = _answer(self.response_models, self.media_type, self.headers)
         return BareRoute(
             self.path,
             self.endpoint,
@@ -124,7 +124,7 @@ class Call:
             operation_id=getattr(self.endpoint, "__name__", "call"),
             response_model=None,
             response_class=Response,
-            responses={self.status: answer, **_problems((*self.problems, *ALWAYS))},
+            responses={self.status: json_response, **_problems((*self.problems, *COMMON_PROBLEMS))},
             openapi_extra=self._extra(),
         )
 
@@ -132,11 +132,14 @@ class Call:
         extra: dict[str, Any] = {}
         if self.parameters:
             extra["parameters"] = [parameter.openapi() for parameter in self.parameters]
-        if self.takes:
-            content = {"schema": _one_of(self.takes), "examples": dict(self.examples)}
+        if self.request_models:
+            content = {"schema": _one_of(self.request_models), "examples": dict(self.examples)}
             extra["requestBody"] = {"required": True, "content": {JSON: content}}
-        elif self.takes_as:
-            extra["requestBody"] = {"required": True, "content": {media_type: {} for media_type in self.takes_as}}
+        elif self.request_media_types:
+            extra["requestBody"] = {
+                "required": True,
+                "content": {media_type: {} for media_type in self.request_media_types},
+            }
         return extra
 
 
@@ -149,13 +152,13 @@ def _answer(models: tuple[type[BaseModel], ...], media_type: str, headers: Mappi
     if not models:
         return {"description": "Done."}
     content: dict[str, Any] = {"schema": _one_of(models)}
-    examples = {model.__name__: {"value": ANSWER_EXAMPLES[model]} for model in models if model in ANSWER_EXAMPLES}
+    examples = {model.__name__: {"value": RESPONSE_EXAMPLES[model]} for model in models if model in RESPONSE_EXAMPLES}
     if examples:
         content["examples"] = examples
-    answer: dict[str, Any] = {"description": _first_line(models[0]), "content": {media_type: content}}
+    json_response: dict[str, Any] = {"description": _first_line(models[0]), "content": {media_type: content}}
     if headers:
-        answer["headers"] = dict(headers)
-    return answer
+        json_response["headers"] = dict(headers)
+    return json_response
 
 
 def _first_line(model: type[BaseModel]) -> str:
@@ -165,10 +168,10 @@ def _first_line(model: type[BaseModel]) -> str:
 def _problems(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[str]] = {}
     for code in codes:
-        by_status.setdefault(KINDS[code].status, []).append(code)
+        by_status.setdefault(PROBLEM_CODES[code].status, []).append(code)
     return {
         status: {
-            "description": "; ".join(f"`{code}`: {KINDS[code].title}" for code in of_status),
+            "description": "; ".join(f"`{code}`: {PROBLEM_CODES[code].title}" for code in of_status),
             "content": {
                 MEDIA_TYPE: {
                     "schema": ref(Problem),
@@ -182,7 +185,7 @@ def _problems(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem_example(code: str) -> dict[str, Any]:
-    kind = KINDS[code]
+    kind = PROBLEM_CODES[code]
     return {
         "type": f"/problems/{code}",
         "title": kind.title,
@@ -205,19 +208,19 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def answer(value: Any) -> Response:
-    return Written(encode(value))
+def json_response(value: Any) -> Response:
+    return EncodedResponse(encode(value))
 
 
-async def reached(request: Request, at_least: int) -> None:
+async def wait_for_position(request: Request, at_least: int) -> None:
     """Returns once the ledger has reached the position `at_least`. Raises `PositionNotReached`."""
     if at_least:
-        await service_of(request).reached(at_least, request.receive)
+        await service_of(request).wait_for_position(at_least, request.receive)
 
 
-async def asked(request: Request, question: Callable[[], Any], at_least: int = 0) -> Response:
+async def answer_off_loop(request: Request, question: Callable[[], Any], at_least: int = 0) -> Response:
     """The answer to a question that writes nothing, asked and written out off the event loop, and not before the
     ledger has reached the position `at_least`. The request's body, if it has one, was read before."""
-    await reached(request, at_least)
+    await wait_for_position(request, at_least)
     body = await service_of(request).ask(lambda: encode(question()))
-    return Written(body)
+    return EncodedResponse(body)

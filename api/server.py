@@ -24,7 +24,7 @@ from granian.log import LogLevels
 from granian.server.embed import Server
 
 from api.app import create_app
-from api.audits.audits import AuditSettings
+from api.audits.service import AuditSettings
 from api.http.middleware import LOOPBACK_NAMES
 from api.service import Service
 from ledger.errors import BadInput

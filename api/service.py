@@ -3,7 +3,7 @@
 Every question may wait for a database (a network, a disk, a catch-up after somebody else's import), so whatever may
 wait is asked in a thread: on the event loop `GET /healthz` and every other connection would wait with it. Only a check
 that memory answers without waiting for anything is answered there (see `routes.checks`). Submissions have a way of
-their own (`submitting`), so that writers who wait for a lock do not keep readers waiting.
+their own (`submit_queue`), so that writers who wait for a lock do not keep readers waiting.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from api.audits.audits import Audits, AuditSettings
-from api.submit_queue import Submitting
+from api.audits.service import AuditService, AuditSettings
+from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
 from ledger.errors import PositionNotReached
 from ledger.following import AT_LEAST_SECONDS_MAX
@@ -47,11 +47,11 @@ class Service:
         """`url`: where the ledger can be opened again, by the processes that audit; None: nowhere."""
         self.ledger = ledger
         self.query = Query(ledger)
-        self.audits = Audits(self.query, url, audits or AuditSettings())
+        self.audits = AuditService(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX
         self._waiting = 0
         self._owns_ledger = owns_ledger
-        self.submitting = Submitting(ledger, ANONYMOUS)
+        self.submit_queue = SubmitQueue(ledger, ANONYMOUS)
         self._readers = ThreadPoolExecutor(READERS, "inforce-read")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
 
@@ -72,19 +72,19 @@ class Service:
 
     def close(self) -> None:
         self.audits.close()
-        self.submitting.close()
+        self.submit_queue.close()
         for pool in (self._readers, self._probe):
             pool.shutdown(wait=True, cancel_futures=True)
         if self._owns_ledger:
             self.ledger.close()
 
-    def present(self) -> int:
+    def now(self) -> int:
         """The present in µs, having looked at the ledger: never before what is recorded there. With a clock that stood
         still or stepped back, and beside others whose clocks are ahead, a question about now still sees the last
         acknowledged submission. For a question's own thread."""
         return self.query.moment().now
 
-    async def reached(self, position: int, receive: Receive) -> None:
+    async def wait_for_position(self, position: int, receive: Receive) -> None:
         """Returns once the ledger has reached `position`, without holding a thread. `receive`: the caller's, whose body
         was read before. Raises `PositionNotReached`, and `ClientDisconnect` where the caller hung up."""
         follower = self.ledger.follower

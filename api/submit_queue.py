@@ -36,20 +36,20 @@ class _Read(NamedTuple):
     batch: bool
 
 
-class Submitting:
+class SubmitQueue:
     def __init__(self, ledger: Ledger, caller: str) -> None:
         """`caller`: who submits, and whose idempotency keys they are."""
         self._ledger = ledger
         self._caller = caller
         self._held = 0
-        self._tellers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Teller] = WeakKeyDictionary()
+        self._tellers: WeakKeyDictionary[asyncio.AbstractEventLoop, CompletionNotifier] = WeakKeyDictionary()
         self._reading = ThreadPoolExecutor(1, "inforce-read-body")
 
     def close(self) -> None:
         self._reading.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager
-    def room(self, bytes_: int) -> Iterator[None]:
+    def reserve_memory(self, bytes_: int) -> Iterator[None]:
         """Memory for a body that is about to be read, until it is answered. Raises `LedgerBusy`."""
         if self._held + bytes_ > HELD_BYTES_MAX or not self._ledger.writer.room_for(bytes_):
             raise LedgerBusy(self._ledger.writer.waiting)
@@ -68,7 +68,7 @@ class Submitting:
             read = await loop.run_in_executor(self._reading, _read, sent, key, self._caller)
         teller = self._tellers.get(loop)
         if teller is None:
-            teller = self._tellers[loop] = _Teller(loop)
+            teller = self._tellers[loop] = CompletionNotifier(loop)
         queued = self._ledger.enqueue(
             read.submissions,
             actor=self._caller,
@@ -81,7 +81,7 @@ class Submitting:
         return queued.outcome()
 
 
-class _Teller:
+class CompletionNotifier:
     """Wakes the requests of one event loop, all of a group at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -63,7 +63,7 @@ def serve(
       inforce serve --audits-folder /var/lib/inforce/audits --audits-keep 24
       inforce serve --port 0 --db postgresql://inforce@localhost/inforce
     """
-    from api.audits.audits import AuditSettings
+    from api.audits.service import AuditSettings
     from api.server import serve as serve_until_stopped
 
     # click.echo, because it flushes: whoever started this in the background waits for the line.

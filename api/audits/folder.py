@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from api.audits.jobs import Job, Outcome, Progress, View
+from api.audits.jobs import AuditOutcome, AuditStatus, Job, Progress
 from ledger.entropy import fresh
 
 LOG: Final = "log"
@@ -36,7 +36,7 @@ _INCOMING: Final = "incoming-"
 _GONE: Final = "gone-"
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
-Record = TypeVar("Record", Job, Progress, Outcome)
+Record = TypeVar("Record", Job, Progress, AuditOutcome)
 
 
 class AuditFolder:
@@ -76,24 +76,24 @@ class AuditFolder:
     def of(self, id_: str) -> Path:
         return self.path / id_
 
-    def view(self, id_: str, now: int) -> View | None:
+    def view(self, id_: str, now: int) -> AuditStatus | None:
         """None: there is no such audit, or it has expired."""
         view = self._view(id_) if _ID.fullmatch(id_) is not None else None
         return None if view is None or self._expired(view, now) else view
 
-    def _view(self, id_: str) -> View | None:
+    def _view(self, id_: str) -> AuditStatus | None:
         path = self.path / id_
         job = read(path, Job)
         if job is None or job.origin != self._origin:
             return None
         # In this order: what was running when its progress was read may have ended since, and not the other way round.
         progress = read(path, Progress)
-        return View(job=job, progress=progress, outcome=read(path, Outcome))
+        return AuditStatus(job=job, progress=progress, outcome=read(path, AuditOutcome))
 
-    def _expired(self, view: View, now: int) -> bool:
+    def _expired(self, view: AuditStatus, now: int) -> bool:
         return view.outcome is not None and now >= view.outcome.finished_at + self.keep_us
 
-    def views(self, now: int) -> list[View]:
+    def views(self, now: int) -> list[AuditStatus]:
         """Every audit, the newest first."""
         found = [view for id_ in self.ids() if (view := self.view(id_, now)) is not None]
         return sorted(found, key=lambda view: (view.job.created_at, view.job.id), reverse=True)
@@ -149,7 +149,7 @@ def read(folder: Path, kind: type[Record]) -> Record | None:
         return None
 
 
-def write(folder: Path, record: Job | Progress | Outcome) -> None:
+def write(folder: Path, record: Job | Progress | AuditOutcome) -> None:
     """Whole or not at all. What says how far an audit is may be lost with the machine; nothing else may."""
     path = folder / _NAMES[type(record)]
     beside = path.with_name(f".{path.name}")
@@ -159,18 +159,18 @@ def write(folder: Path, record: Job | Progress | Outcome) -> None:
             file.flush()
             os.fsync(file.fileno())
     beside.replace(path)
-    if isinstance(record, Outcome):
+    if isinstance(record, AuditOutcome):
         _sync(folder)
 
 
 def forget_progress(folder: Path) -> None:
     """Its process has ended, and it waits for its turn again: unless that was not so, or another has begun it since."""
     with suppress(Claimed, FileNotFoundError), claim(folder):
-        if read(folder, Outcome) is None:
+        if read(folder, AuditOutcome) is None:
             (folder / _PROGRESS).unlink(missing_ok=True)
 
 
-_NAMES: Final[dict[type[Job | Progress | Outcome], str]] = {Job: _JOB, Progress: _PROGRESS, Outcome: _OUTCOME}
+_NAMES: Final[dict[type[Job | Progress | AuditOutcome], str]] = {Job: _JOB, Progress: _PROGRESS, AuditOutcome: _OUTCOME}
 
 
 class Claimed(Exception):

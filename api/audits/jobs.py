@@ -1,4 +1,4 @@
-"""What is known of one audit: what was asked (`Job`), how far it is (`Progress`), and how it ended (`Outcome`).
+"""What is known of one audit: what was asked (`Job`), how far it is (`Progress`), and how it ended (`AuditOutcome`).
 
 Each is a file of its own in the audit's folder, written once and whole, so whoever reads the folder knows the state: no
 process has to be asked, and none has to be alive. Instants in µs. Imports no engine.
@@ -56,7 +56,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class AuditOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One of `summary` and `error` is there. `findings`, `rejects`: lines of those files."""
 
     finished_at: int
@@ -67,12 +67,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
+class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An audit as it stands. `progress` None: it waits for its turn."""
 
     job: Job
     progress: Progress | None
-    outcome: Outcome | None
+    outcome: AuditOutcome | None
 
     @property
     def state(self) -> State:
@@ -81,7 +81,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return "queued" if self.progress is None else "running"
 
 
-def view_json(view: View, keep_us: int) -> dict[str, Any]:
+def status_json(view: AuditStatus, keep_us: int) -> dict[str, Any]:
     """As it is served."""
     job, outcome = view.job, view.outcome
     progress = view.progress or Progress()

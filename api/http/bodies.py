@@ -11,7 +11,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect, Request
 
 from api.http.deadlines import Deadlines
-from api.http.problems import At, Refused
+from api.http.problems import ParameterFault, RequestRefused
 
 SECONDS_MAX: Final = 30.0
 DRAIN_MAX: Final = 32 * 1024 * 1024
@@ -20,19 +20,19 @@ _DEADLINES: Final = Deadlines()
 
 
 async def read_json_body(request: Request, bytes_max: int) -> bytes:
-    """The body of a request that says it sends JSON; reading it as JSON is left to a thread. Raises `Refused`."""
+    """The body of a request that announces JSON; a thread parses it later. Raises `RequestRefused`."""
     _check_type(header(request, b"content-type"), header(request, b"content-encoding"))
     return await read_body(request, bytes_max)
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Raises `Refused` for a body of more than `bytes_max` bytes, or one that takes longer than `SECONDS_MAX`."""
+    """Raises `RequestRefused` if the body is larger than `bytes_max` or takes longer than `SECONDS_MAX`."""
     try:
         chunks, size = await _DEADLINES.within(SECONDS_MAX, _received(request, bytes_max))
     except TimeoutError:
-        raise Refused("body_too_slow", f"the body took longer than {SECONDS_MAX:.0f} seconds") from None
+        raise RequestRefused("body_too_slow", f"the body took longer than {SECONDS_MAX:.0f} seconds") from None
     if size > bytes_max:
-        raise Refused("body_too_large", f"a body may have {bytes_max} bytes; send it in parts")
+        raise RequestRefused("body_too_large", f"a body may have {bytes_max} bytes; send it in parts")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
@@ -88,10 +88,14 @@ def _check_type(content_type: bytes | None, content_encoding: bytes | None) -> N
     )
     if wrong:
         detail = "the body must be sent with Content-Type: application/json, in UTF-8"
-        raise Refused("unsupported_media_type", detail, [At("header", "Content-Type", detail)], _ACCEPT)
+        raise RequestRefused(
+            "unsupported_media_type", detail, [ParameterFault("header", "Content-Type", detail)], _ACCEPT
+        )
     if content_encoding is not None and content_encoding.strip().lower() != b"identity":
         detail = "the body must not be compressed"
-        raise Refused("unsupported_media_type", detail, [At("header", "Content-Encoding", detail)], _ACCEPT)
+        raise RequestRefused(
+            "unsupported_media_type", detail, [ParameterFault("header", "Content-Encoding", detail)], _ACCEPT
+        )
 
 
 _ACCEPT: Final = {"Accept": "application/json"}

@@ -3,7 +3,7 @@
 `asyncio.timeout` makes a timer for each, which costs more than reading a small body does. Here they all have the same
 patience, so their deadlines come in the order in which they began to wait, and the first is all that has to be watched:
 the price is an entry in a dict.
-Proved by tests/api/test_deadlines.py.
+Proved by tests/api/http/test_deadlines.py.
 """
 
 from __future__ import annotations

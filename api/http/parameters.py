@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from api.http.problems import At, Part, Refused
+from api.http.problems import ParameterFault, RequestPart, RequestRefused
 from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import parse_time
@@ -28,16 +28,16 @@ LIMIT_MAX: Final = 1000
 PARAMETERS_MAX: Final = 100
 
 
-class Unreadable(ValueError):
+class ParameterError(ValueError):
     """The value cannot be read. The message says what would do, and never what was sent."""
 
 
-class UnreadableTime(Unreadable):
+class TimeParameterError(ParameterError):
     """Not a time with an offset."""
 
 
 class Parameter(NamedTuple):
-    """`read` turns the text into the value or raises `Unreadable`; `default` stands in where it is not given."""
+    """`read` turns the text into the value or raises `ParameterError`; `default` stands in where it is not given."""
 
     name: str
     read: Callable[[str], Any]
@@ -47,7 +47,7 @@ class Parameter(NamedTuple):
     default: Any = None
     required: bool = False
     repeatable: bool = False
-    part: Part = "query"
+    part: RequestPart = "query"
 
     def openapi(self) -> dict[str, Any]:
         schema = {"type": "array", "items": self.schema} if self.repeatable else self.schema
@@ -59,29 +59,29 @@ class Parameter(NamedTuple):
 
 
 def read_query(request: Request, *parameters: Parameter) -> dict[str, Any]:
-    """Name → value of every one of `parameters`. Raises `Refused`, naming every fault."""
+    """Name → value of every one of `parameters`. Raises `RequestRefused`, naming every fault."""
     if not request.scope["query_string"] and not any(parameter.required for parameter in parameters):
         return {parameter.name: parameter.default for parameter in parameters}
     values: dict[str, Any] = {}
-    faults: list[At] = []
+    faults: list[ParameterFault] = []
     code = "bad_time"
     known = {parameter.name: parameter for parameter in parameters}
     for name, text in _pairs(request.scope["query_string"]):
         try:
             _take(known, values, name, text)
-        except Unreadable as error:
+        except ParameterError as error:
             # An unknown name is the caller's own text, so it is not repeated.
-            faults.append(At("query", name if name in known else "", str(error)))
-            code = code if isinstance(error, UnreadableTime) else "bad_parameter"
+            faults.append(ParameterFault("query", name if name in known else "", str(error)))
+            code = code if isinstance(error, TimeParameterError) else "bad_parameter"
     wrong = {fault.name for fault in faults}
     missing = [parameter for parameter in parameters if parameter.name not in values]
     for parameter in missing:
         if parameter.required and parameter.name not in wrong:
-            faults.append(At("query", parameter.name, "the parameter is required"))
+            faults.append(ParameterFault("query", parameter.name, "the parameter is required"))
             code = "bad_parameter"
     if faults:
         first = faults[0]
-        raise Refused(code, f"{first.name}: {first.detail}" if first.name else first.detail, faults)
+        raise RequestRefused(code, f"{first.name}: {first.detail}" if first.name else first.detail, faults)
     return values | {parameter.name: parameter.default for parameter in missing}
 
 
@@ -93,27 +93,27 @@ def _pairs(query_string: bytes) -> list[tuple[str, str]]:
         return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
     except ValueError:
         detail = f"the query must be percent-encoded UTF-8 with at most {PARAMETERS_MAX} parameters"
-        raise Refused("bad_parameter", detail) from None
+        raise RequestRefused("bad_parameter", detail) from None
 
 
 def _take(known: dict[str, Parameter], values: dict[str, Any], name: str, text: str) -> None:
     parameter = known.get(name)
     if parameter is None:
-        raise Unreadable(f"a parameter is unknown; this call takes {', '.join(known) or 'none'}")
+        raise ParameterError(f"a parameter is unknown; this call takes {', '.join(known) or 'none'}")
     if parameter.repeatable:
         values.setdefault(name, []).append(parameter.read(text))
     elif name in values:
-        raise Unreadable("the parameter is given twice")
+        raise ParameterError("the parameter is given twice")
     else:
         values[name] = parameter.read(text)
 
 
 def read_subject(request: Request) -> str:
-    """The subject of the path. Raises `Refused`."""
+    """The subject of the path. Raises `RequestRefused`."""
     try:
         return parse_subject(request.path_params["subject"])
     except BadSubject as error:
-        raise Refused("bad_subject", error.detail, [At("path", "subject", error.detail)]) from None
+        raise RequestRefused("bad_subject", error.detail, [ParameterFault("path", "subject", error.detail)]) from None
 
 
 _SPACE_FOR_PLUS: Final = re.compile(r" (?=\d\d:\d\d$)")
@@ -123,7 +123,7 @@ def _time(text: str) -> int:
     try:
         return parse_time(_SPACE_FOR_PLUS.sub("+", text))
     except BadTime as error:
-        raise UnreadableTime(error.detail) from None
+        raise TimeParameterError(error.detail) from None
 
 
 def _known_at(text: str) -> KnownAt:
@@ -131,14 +131,14 @@ def _known_at(text: str) -> KnownAt:
         return IN_FORCE
     try:
         return _time(text)
-    except Unreadable as error:
-        raise UnreadableTime(f"{error}; or the word at, for what was in force") from None
+    except ParameterError as error:
+        raise TimeParameterError(f"{error}; or the word at, for what was in force") from None
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if re.fullmatch(r"[0-9]{1,18}", text) is None or not low <= int(text) <= high:
-            raise Unreadable(f"a whole number from {low} to {high} is required")
+            raise ParameterError(f"a whole number from {low} to {high} is required")
         return int(text)
 
     return read
@@ -146,7 +146,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def _setting(text: str) -> str:
     if not is_setting_key(text):
-        raise Unreadable("a setting's key is 1-128 of A-Z a-z 0-9 . _ -")
+        raise ParameterError("a setting's key is 1-128 of A-Z a-z 0-9 . _ -")
     return text
 
 
@@ -154,21 +154,21 @@ def _subject(text: str) -> str:
     try:
         return parse_subject(text)
     except BadSubject as error:
-        raise Unreadable(error.detail) from None
+        raise ParameterError(error.detail) from None
 
 
 def _assignment(text: str) -> tuple[str, str]:
     field, equals, value = text.partition("=")
     if not equals:
-        raise Unreadable("this is written FIELD=VALUE, and has no =")
+        raise ParameterError("this is written FIELD=VALUE, and has no =")
     if field not in FIELDS:
-        raise Unreadable(f"a request record has no such field; it has {', '.join(FIELDS)}")
+        raise ParameterError(f"a request record has no such field; it has {', '.join(FIELDS)}")
     return field, value
 
 
 def _log_format(text: str) -> str:
     if text not in LOG_FORMATS:
-        raise Unreadable(f"a log of text is {' or '.join(LOG_FORMATS)}")
+        raise ParameterError(f"a log of text is {' or '.join(LOG_FORMATS)}")
     return text
 
 
@@ -176,7 +176,7 @@ def _timezone(text: str) -> str:
     try:
         zone_named(text)
     except BadRecord as error:
-        raise Unreadable(error.detail) from None
+        raise ParameterError(error.detail) from None
     return text
 
 
@@ -185,13 +185,13 @@ _ALL_KINDS: Final = (*KINDS, "catalog")
 
 def _kind(text: str) -> str:
     if text not in _ALL_KINDS:
-        raise Unreadable(f"the kinds are {', '.join(_ALL_KINDS)}")
+        raise ParameterError(f"the kinds are {', '.join(_ALL_KINDS)}")
     return text
 
 
 def _beginning(text: str) -> str:
     if not 1 <= len(text) <= 300:
-        raise Unreadable("the beginning of a subject reference has 1 to 300 characters")
+        raise ParameterError("the beginning of a subject reference has 1 to 300 characters")
     return text
 
 
@@ -342,7 +342,7 @@ _ESCAPED: Final = re.compile(r'\\(["\\])')
 
 
 def read_idempotency_key(request: Request) -> str | None:
-    """The header's text without its quotes, or None where it is not sent. Raises `Refused`."""
+    """The header's text without its quotes, or None where it is not sent. Raises `RequestRefused`."""
     sent = [value.decode("latin-1") for name, value in request.scope["headers"] if name == b"idempotency-key"]
     if not sent:
         return None
@@ -350,22 +350,22 @@ def read_idempotency_key(request: Request) -> str | None:
     key = _ESCAPED.sub(r"\1", match[1]) if match else ""
     if not 1 <= len(key) <= 255:
         detail = 'Idempotency-Key must be one quoted text of 1 to 255 characters, such as "8e03978e-40d5"'
-        raise Refused("bad_idempotency_key", detail, [At("header", "Idempotency-Key", detail)])
+        raise RequestRefused("bad_idempotency_key", detail, [ParameterFault("header", "Idempotency-Key", detail)])
     return key
 
 
 def read_last_event_id(request: Request) -> int | None:
-    """The position of the header, or None where there is none. Raises `Refused`."""
+    """The position of the header, or None where there is none. Raises `RequestRefused`."""
     sent = [text for text in request.headers.getlist(LAST_EVENT_ID.name) if text]
     if not sent:
         return None
     try:
         if len(sent) > 1:
-            raise Unreadable("the header is given twice")
+            raise ParameterError("the header is given twice")
         position: int = LAST_EVENT_ID.read(sent[0])
-    except Unreadable as error:
+    except ParameterError as error:
         detail = str(error)
-        raise Refused(
-            "bad_parameter", f"{LAST_EVENT_ID.name}: {detail}", [At("header", LAST_EVENT_ID.name, detail)]
+        raise RequestRefused(
+            "bad_parameter", f"{LAST_EVENT_ID.name}: {detail}", [ParameterFault("header", LAST_EVENT_ID.name, detail)]
         ) from None
     return position

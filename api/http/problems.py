@@ -2,7 +2,7 @@
 
 `type` is `/problems/{code}`, which this application serves: what the code means and what to do about it. A problem
 never holds an exception's text, a stack or the input; what only operators may know goes to the log, with the request's
-id, which is the problem's `instance`. Proved by tests/api/test_problems.py.
+id, which is the problem's `instance`. Proved by tests/api/http/test_problems.py.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ TRACE_ID: Final = "inforce.trace_id"
 HEAD: Final = "inforce.head"
 """Where the door keeps them in the ASGI scope; the last: whether only the head of the answer is wanted."""
 
-Part = Literal["body", "query", "path", "header"]
+RequestPart = Literal["body", "query", "path", "header"]
 
 _log = logging.getLogger("inforce.api")
 
 
-class Kind(NamedTuple):
+class ProblemCode(NamedTuple):
     """One stable code: its status, what it means, and what the caller can do."""
 
     status: int
@@ -55,142 +55,150 @@ class Kind(NamedTuple):
     meaning: str
 
 
-KINDS: Final[Mapping[str, Kind]] = {
-    "bad_request": Kind(400, "Not an HTTP request we can read", "The request breaks the protocol; send it anew."),
-    "bad_json": Kind(
+PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
+    "bad_request": ProblemCode(
+        400, "Not an HTTP request we can read", "The request breaks the protocol; send it anew."
+    ),
+    "bad_json": ProblemCode(
         400,
         "The body is not JSON",
         "The body is no JSON text as RFC 8259 and RFC 7493 want it: UTF-8, no member twice, no NaN, at most 32 levels"
         " deep. The detail says which of these it was.",
     ),
-    "bad_idempotency_key": Kind(
+    "bad_idempotency_key": ProblemCode(
         400,
         "The Idempotency-Key cannot be read",
         "Idempotency-Key is one quoted structured-field string (RFC 8941) of 1 to 255 characters, such as"
         ' "8e03978e-40d5-43dd-bc93-6894a57f9324" with its quotes.',
     ),
-    "not_found": Kind(404, "There is no such thing", "The event, subject or setting is not in this ledger."),
-    "audit_not_found": Kind(
+    "not_found": ProblemCode(404, "There is no such thing", "The event, subject or setting is not in this ledger."),
+    "audit_not_found": ProblemCode(
         404, "There is no such audit", "The audit was deleted, has expired or never was. GET /v1/audits lists all."
     ),
-    "no_such_path": Kind(404, "There is no such path", "No call has this path; GET /openapi.json lists them all."),
-    "method_not_allowed": Kind(
+    "no_such_path": ProblemCode(
+        404, "There is no such path", "No call has this path; GET /openapi.json lists them all."
+    ),
+    "method_not_allowed": ProblemCode(
         405, "The path does not take this method", "The header Allow lists the methods that the path takes."
     ),
-    "body_too_slow": Kind(408, "The body took too long", "The body did not arrive in time; send it again."),
-    "conflict": Kind(409, "The ledger moved on", "Read what is there now, decide again and retry."),
-    "version_conflict": Kind(
+    "body_too_slow": ProblemCode(408, "The body took too long", "The body did not arrive in time; send it again."),
+    "conflict": ProblemCode(409, "The ledger moved on", "Read what is there now, decide again and retry."),
+    "version_conflict": ProblemCode(
         409,
         "The subject is at another version",
         "expected_version is not the subject's version, so somebody else wrote first and nothing was written. Read the"
         " subject's history, decide again, and retry with current_version.",
     ),
-    "idempotency_key_in_flight": Kind(
+    "idempotency_key_in_flight": ProblemCode(
         409,
         "The same submission is being recorded",
         "A submission with this Idempotency-Key is being recorded at this moment; retry after the given seconds and"
         " get its receipts.",
     ),
-    "audit_not_done": Kind(
+    "audit_not_done": ProblemCode(
         409, "The audit is not done", "Ask again when the audit's state is done; one that has failed says why."
     ),
-    "body_too_large": Kind(413, "The body is too large", "Send the body in parts; the detail says how much is taken."),
-    "unsupported_media_type": Kind(
+    "body_too_large": ProblemCode(
+        413, "The body is too large", "Send the body in parts; the detail says how much is taken."
+    ),
+    "unsupported_media_type": ProblemCode(
         415,
         "The body has another type",
         "Send Content-Type: application/json, in UTF-8 and not compressed; a log as what it is, such as text/csv.",
     ),
-    "host_not_served": Kind(
+    "host_not_served": ProblemCode(
         421,
         "This host is not served here",
         "Without authentication the server answers to the loopback names localhost, 127.0.0.1 and ::1 only, so that a"
         " web page cannot reach it under a name of its own.",
     ),
-    "bad_input": Kind(422, "The input cannot be taken", "The detail says what was wrong and what to do."),
-    "bad_parameter": Kind(
+    "bad_input": ProblemCode(422, "The input cannot be taken", "The detail says what was wrong and what to do."),
+    "bad_parameter": ProblemCode(
         422,
         "A parameter cannot be taken",
         "A query parameter is unknown, given twice, or has a value that cannot be read; errors names each.",
     ),
-    "bad_time": Kind(
+    "bad_time": ProblemCode(
         422,
         "Not a time with an offset",
         "Times are RFC 3339 texts with an offset, such as 2026-01-31T09:30:00Z. Numbers, words and times without an"
         " offset are refused.",
     ),
-    "bad_subject": Kind(
+    "bad_subject": ProblemCode(
         422,
         "Not a subject reference",
         "A subject is written kind:id; the kinds are account, org, project, key and model, and the id is 1-256 of"
         " A-Z a-z 0-9 . _ ~ @ / + : -",
     ),
-    "bad_submission": Kind(
+    "bad_submission": ProblemCode(
         422,
         "The submission cannot be recorded",
         "Nothing was written. errors names each fault by its JSON pointer into the body.",
     ),
-    "bad_record": Kind(
+    "bad_record": ProblemCode(
         422,
         "The request record cannot be read",
         "No decision was made. errors names each fault by its JSON pointer into the body.",
     ),
-    "bad_import": Kind(422, "The line cannot be restored", "Imports are made by the command line, never over HTTP."),
-    "idempotency_key_reused": Kind(
+    "bad_import": ProblemCode(
+        422, "The line cannot be restored", "Imports are made by the command line, never over HTTP."
+    ),
+    "idempotency_key_reused": ProblemCode(
         422,
         "The Idempotency-Key was used before",
         "This Idempotency-Key was sent with another body. Send the first body again for its receipts, or take a new"
         " key for a new submission.",
     ),
-    "internal_error": Kind(
+    "internal_error": ProblemCode(
         500,
         "The server failed",
         "A fault of the server, not of the request. Its log says more under the request's id. Whether a submission was"
         " recorded is found out by sending it again with the same Idempotency-Key.",
     ),
-    "error": Kind(500, "The server failed", "A fault of the server, not of the request."),
-    "ledger_corrupt": Kind(
+    "error": ProblemCode(500, "The server failed", "A fault of the server, not of the request."),
+    "ledger_corrupt": ProblemCode(
         503,
         "The ledger does not add up",
         "What is stored cannot be right, or this version of inforce cannot read it: detail names the position. What"
         " does not rest on it is answered; for the rest the operator must look at it, or install a newer version."
         " Nothing has to be restarted afterwards.",
     ),
-    "ledger_unavailable": Kind(
+    "ledger_unavailable": ProblemCode(
         503,
         "The ledger cannot answer",
         "The database cannot be reached, read or written at the moment; retry after the given seconds. Whether a"
         " submission was recorded is found out by sending it again with the same Idempotency-Key.",
     ),
-    "ledger_busy": Kind(
+    "ledger_busy": ProblemCode(
         503,
         "Too much waits to be recorded",
         "More submissions arrive than the database can take, so this one was refused and nothing of it was recorded."
         " Send it again after the given seconds.",
     ),
-    "position_not_reached": Kind(
+    "position_not_reached": ProblemCode(
         503,
         "The ledger is not there yet",
         "at_least names a position that the ledger did not reach in time. Retry after the given seconds; without"
         " at_least the answer is as of position, where the ledger is now.",
     ),
-    "too_many_streams": Kind(
+    "too_many_streams": ProblemCode(
         503,
         "Too many streams are open",
         "Retry after the given seconds, or read the feed page by page: GET /v1/events gives the same events.",
     ),
-    "audits_full": Kind(
+    "audits_full": ProblemCode(
         503,
         "No more audits are taken at the moment",
         "As many logs are being received, or audits kept, as the server takes. Retry after the given seconds, or delete"
         " an audit that is no longer needed.",
     ),
-    "audits_unavailable": Kind(
+    "audits_unavailable": ProblemCode(
         503, "No audits are run here", "The operator must look at it; the detail and the server's log say why."
     ),
-    "not_a_ledger": Kind(
+    "not_a_ledger": ProblemCode(
         503, "The database holds no ledger", "The operator named a database that is no ledger of this version."
     ),
-    "no_space": Kind(
+    "no_space": ProblemCode(
         507, "The log does not fit", "The server's disk has no room for the log; the operator must make some."
     ),
 }
@@ -211,22 +219,22 @@ RETRY_AFTER_SECONDS: Final = {
 _KIND_OF_STATUS: Final = {404: "no_such_path", 405: "method_not_allowed", 413: "body_too_large"}
 
 
-class At(NamedTuple):
+class ParameterFault(NamedTuple):
     """A fault of the request outside its body: `name` of a query parameter, path parameter or header."""
 
-    part: Part
+    part: RequestPart
     name: str
     detail: str
 
 
-class Refused(Exception):
-    """The door itself refuses the request. `code` is one of `KINDS`; `detail` holds nothing of the input."""
+class RequestRefused(Exception):
+    """The door itself refuses the request. `code` is one of `PROBLEM_CODES`; `detail` holds nothing of the input."""
 
     def __init__(
         self,
         code: str,
         detail: str,
-        faults: Iterable[At] = (),
+        faults: Iterable[ParameterFault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -241,12 +249,12 @@ def problem(
     code: str,
     detail: str,
     *,
-    faults: Iterable[Fault | At] = (),
+    faults: Iterable[Fault | ParameterFault] = (),
     members: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The problem as a response. `members` are extensions of this code, such as current_version."""
-    kind = KINDS[code]
+    kind = PROBLEM_CODES[code]
     body: dict[str, Any] = {
         "type": f"/problems/{code}",
         "title": kind.title,
@@ -265,8 +273,8 @@ def problem(
     return Response(msgspec.json.encode(body), kind.status, all_headers, MEDIA_TYPE)
 
 
-def _fault_json(fault: Fault | At) -> dict[str, str]:
-    if isinstance(fault, At):
+def _fault_json(fault: Fault | ParameterFault) -> dict[str, str]:
+    if isinstance(fault, ParameterFault):
         return {"in": fault.part, "pointer": f"/{fault.name}", "detail": fault.detail}
     return {"in": "body", "pointer": _shown_pointer(fault.pointer), "detail": fault.detail}
 
@@ -302,7 +310,7 @@ def where(scope: Scope) -> str:
 
 
 async def on_refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, RequestRefused)
     return problem(request.scope, error.code, error.detail, faults=error.faults, headers=error.headers)
 
 
@@ -318,7 +326,7 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
             }
             return problem(scope, error.code, error.detail, members=members)
         case BadInput():
-            code = error.code if error.code in KINDS else "bad_input"
+            code = error.code if error.code in PROBLEM_CODES else "bad_input"
             return problem(scope, code, _summary(error.faults) or error.detail, faults=error.faults)
         case NotFound() | Conflict():
             return problem(scope, error.code, error.detail)
@@ -335,7 +343,7 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
             return problem(scope, error.code, error.detail)
         case InforceError():
             _log.critical("%s: %s: %s", where(scope), error.code, error.detail)
-            code = error.code if error.code in KINDS else "error"
+            code = error.code if error.code in PROBLEM_CODES else "error"
             return problem(scope, code, "the server cannot answer this; its log says why, under the request's id")
     raise error
 
@@ -350,16 +358,16 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     code = _KIND_OF_STATUS.get(error.status_code)
     if code is None:
         code = "internal_error" if error.status_code >= 500 else "bad_request"
-    return problem(scope, code, KINDS[code].meaning)
+    return problem(scope, code, PROBLEM_CODES[code].meaning)
 
 
 async def on_validation_error(request: Request, _error: Exception) -> Response:
     """FastAPI's own validation, for a route that uses it: our routes read their parameters themselves."""
-    return problem(request.scope, "bad_parameter", KINDS["bad_parameter"].meaning)
+    return problem(request.scope, "bad_parameter", PROBLEM_CODES["bad_parameter"].meaning)
 
 
 HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
-    Refused: on_refused,
+    RequestRefused: on_refused,
     InforceError: on_domain_error,
     HTTPException: on_http_error,
     RequestValidationError: on_validation_error,

@@ -1,1 +1,1 @@
-"""One module per noun; each offers `calls`, which `api.app` puts into one flat table."""
+"""One module per noun; each offers `ROUTES`, which `api.app` puts into one flat table."""

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.audits.audits import Audits, log_of
 from api.audits.folder import FINDINGS, REJECTS
-from api.audits.jobs import View
-from api.audits.receiving import MEDIA_TYPES, Body, check_type, receive
+from api.audits.jobs import AuditStatus
+from api.audits.service import AuditService, log_of
+from api.audits.upload import MEDIA_TYPES, UploadBody, check_type, receive
 from api.http.parameters import (
     AFTER_LINE,
     AT_LEAST,
@@ -26,9 +26,9 @@ from api.http.parameters import (
     TIMEZONE,
     read_query,
 )
-from api.http.problems import At, Refused
+from api.http.problems import ParameterFault, RequestRefused
 from api.responses import encode
-from api.routing import ASKS_AT_LEAST, Call, Written, asked, reached, service_of
+from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, layout
 
@@ -42,54 +42,56 @@ async def create_audit(request: Request) -> Response:
     which. Its fields are the columns that bear their names, or that `map` names. Once it is received, the audit is
     pinned to the ledger's position and runs outside the server, even after a restart. GET it to follow it.
     """
-    audits, body = service_of(request).audits, Body(request)
+    audits, body = service_of(request).audits, UploadBody(request)
     try:
         view = await _taken(request, audits, body)
-    except Refused:
+    except RequestRefused:
         await body.drain(audits.bytes_max)
         raise
-    return Written(encode(audits.json(view)), 202, (b"location", f"/v1/audits/{view.job.id}".encode()))
+    return EncodedResponse(encode(audits.json(view)), 202, (b"location", f"/v1/audits/{view.job.id}".encode()))
 
 
-async def _taken(request: Request, audits: Audits, body: Body) -> View:
-    """Raises `Refused`, and what asking the ledger does."""
+async def _taken(request: Request, audits: AuditService, body: UploadBody) -> AuditStatus:
+    """Raises `RequestRefused`, and what asking the ledger does."""
     asks = read_query(request, *_ASKS)
     how = _layout(asks)
     check_type(request)
     async with audits.incoming() as incoming:
         with audits.keeping():
             received = await receive(body, log_of(incoming), audits.bytes_max, audits.threads)
-        await reached(request, asks["at_least"])
+        await wait_for_position(request, asks["at_least"])
         return await service_of(request).ask(
             lambda: audits.accept(incoming, received, how, asks["known_at"], asks["max_rejects"])
         )
 
 
 def _layout(asks: dict[str, Any]) -> Layout:
-    """Raises `Refused`."""
+    """Raises `RequestRefused`."""
     pairs = {parameter.name: asks[parameter.name] or [] for parameter in (LOG_MAP, LOG_SET)}
     for name, given in pairs.items():
         if len(dict(given)) != len(given):
             detail = "a field is named twice"
-            raise Refused("bad_parameter", f"{name}: {detail}", [At("query", name, detail)])
+            raise RequestRefused("bad_parameter", f"{name}: {detail}", [ParameterFault("query", name, detail)])
     try:
         return layout(dict(pairs["map"]), dict(pairs["set"]), asks["timezone"], asks["log_format"])
     except BadRecord as error:
-        raise Refused("bad_parameter", f"set: {error.detail}", [At("query", "set", error.detail)]) from None
+        raise RequestRefused(
+            "bad_parameter", f"set: {error.detail}", [ParameterFault("query", "set", error.detail)]
+        ) from None
 
 
 async def audits(request: Request) -> Response:
     """Every audit that is kept, the newest first."""
     read_query(request)
     kept = service_of(request).audits
-    return await asked(request, lambda: {"audits": [kept.json(view) for view in kept.views()]})
+    return await answer_off_loop(request, lambda: {"audits": [kept.json(view) for view in kept.views()]})
 
 
 async def audit(request: Request) -> Response:
     """How an audit stands: its state, what it is pinned to, its progress and, once it is done, its summary."""
     read_query(request)
     kept = service_of(request).audits
-    return await asked(request, lambda: kept.json(kept.view(request.path_params["audit_id"])))
+    return await answer_off_loop(request, lambda: kept.json(kept.view(request.path_params["audit_id"])))
 
 
 async def delete_audit(request: Request) -> Response:
@@ -121,61 +123,61 @@ async def _page(request: Request, name: str, member: str) -> Response:
         lines, next_after = kept.page(request.path_params["audit_id"], name, asks["after"], asks["limit"])
         return {member: [msgspec.Raw(line) for line in lines], "next_after": next_after}
 
-    return await asked(request, question)
+    return await answer_off_loop(request, question)
 
 
 _OF_ONE = ("bad_parameter", "audit_not_found", "audits_unavailable")
 
-calls = [
-    Call(
+ROUTES = [
+    RouteSpec(
         method="POST",
         path="/v1/audits",
         endpoint=create_audit,
         tag="audits",
         status=202,
-        answers=(schemas.Audit,),
+        response_models=(schemas.Audit,),
         parameters=_ASKS,
-        takes_as=MEDIA_TYPES,
+        request_media_types=MEDIA_TYPES,
         problems=(
             *("bad_request", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_time"),
-            *("audits_full", "audits_unavailable", "no_space", *ASKS_AT_LEAST),
+            *("audits_full", "audits_unavailable", "no_space", *AT_LEAST_PROBLEMS),
         ),
         headers={"Location": {"description": "Of the audit.", "schema": {"type": "string"}}},
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/audits",
         endpoint=audits,
         tag="audits",
-        answers=(schemas.AuditList,),
+        response_models=(schemas.AuditList,),
         problems=("bad_parameter", "audits_unavailable"),
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/audits/{audit_id}",
         endpoint=audit,
         tag="audits",
-        answers=(schemas.Audit,),
+        response_models=(schemas.Audit,),
         parameters=(AUDIT_ID,),
         problems=_OF_ONE,
     ),
-    Call(
+    RouteSpec(
         method="DELETE",
         path="/v1/audits/{audit_id}",
         endpoint=delete_audit,
         tag="audits",
         status=204,
-        answers=(),
+        response_models=(),
         parameters=(AUDIT_ID,),
         problems=_OF_ONE,
     ),
     *(
-        Call(
+        RouteSpec(
             method="GET",
             path=f"/v1/audits/{{audit_id}}/{name}",
             endpoint=endpoint,
             tag="audits",
-            answers=(page,),
+            response_models=(page,),
             parameters=(AUDIT_ID, AFTER_LINE, LIMIT),
             problems=(*_OF_ONE, "audit_not_done"),
         )

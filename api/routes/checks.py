@@ -11,7 +11,7 @@ from api import schemas
 from api.check_requests import BYTES_MAX, read_plain, read_records
 from api.http.bodies import read_json_body
 from api.http.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
-from api.routing import ASKS_AT_LEAST, Call, Written, reached, service_of
+from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.query.query import IN_FORCE, Query
 
@@ -28,12 +28,12 @@ async def check(request: Request) -> Response:
     asks = read_query(request, CHECK_KNOWN_AT, AT_LEAST)
     known_at = asks["known_at"]
     sent = await read_json_body(request, BYTES_MAX)
-    await reached(request, asks["at_least"])
+    await wait_for_position(request, asks["at_least"])
     service = service_of(request)
     if known_at == IN_FORCE and len(sent) <= AT_ONCE_BYTES_MAX:
         written = _at_once(service.query, sent)
         if written is not None:
-            return Written(written)
+            return EncodedResponse(written)
 
     def question() -> bytes:
         # Not before: the ledger has reached at_least by now. A record without a time is of this moment's present, which
@@ -44,7 +44,7 @@ async def check(request: Request) -> Response:
             return decision_bytes(service.query.check(records[0], known_at, moment))
         return service.query.check_all_bytes(records, known_at, moment)
 
-    return Written(await service.ask(question))
+    return EncodedResponse(await service.ask(question))
 
 
 def _at_once(query: Query, sent: bytes) -> bytes | None:
@@ -60,25 +60,25 @@ def _at_once(query: Query, sent: bytes) -> bytes | None:
     return decisions_bytes(decisions) if several else decision_bytes(decisions[0])
 
 
-calls = [
-    Call(
+ROUTES = [
+    RouteSpec(
         method="POST",
         path="/v1/checks",
         endpoint=check,
         tag="checks",
-        answers=(
+        response_models=(
             schemas.Decision,
             schemas.Decisions,
         ),
         parameters=(CHECK_KNOWN_AT, AT_LEAST),
-        takes=(
+        request_models=(
             schemas.RequestRecord,
             schemas.RequestRecords,
         ),
         examples=schemas.CHECK_EXAMPLES,
         problems=(
             *("bad_json", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_record"),
-            *("bad_time", *ASKS_AT_LEAST),
+            *("bad_time", *AT_LEAST_PROBLEMS),
         ),
     )
 ]

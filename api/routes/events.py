@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.event_stream import EventStream
+from api.event_stream import EventStreamResponse
 from api.http.bodies import declared_bytes, read_json_body
 from api.http.parameters import (
     AFTER_POSITION,
@@ -24,7 +24,15 @@ from api.http.parameters import (
     read_query,
 )
 from api.responses import encode, feed_json, receipts_json
-from api.routing import ASKS_AT_LEAST, ASKS_LEDGER, Call, Written, asked, reached, service_of
+from api.routing import (
+    AT_LEAST_PROBLEMS,
+    LEDGER_PROBLEMS,
+    EncodedResponse,
+    RouteSpec,
+    answer_off_loop,
+    service_of,
+    wait_for_position,
+)
 from ledger.strict_json import MAX_BYTES
 
 CLOUDEVENT: Final = "application/cloudevents+json"
@@ -39,11 +47,11 @@ async def submit(request: Request) -> Response:
     """
     read_query(request)
     key = read_idempotency_key(request)
-    submitting = service_of(request).submitting
-    with submitting.room(declared_bytes(request, MAX_BYTES)):
+    submitting = service_of(request).submit_queue
+    with submitting.reserve_memory(declared_bytes(request, MAX_BYTES)):
         receipts = await submitting.submit(await read_json_body(request, MAX_BYTES), key)
     location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(receipts) == 1 else []
-    return Written(encode(receipts_json(receipts)), 201, *location)
+    return EncodedResponse(encode(receipts_json(receipts)), 201, *location)
 
 
 async def feed(request: Request) -> Response:
@@ -57,7 +65,7 @@ async def feed(request: Request) -> Response:
     def question() -> dict[str, Any]:
         return feed_json(*service.feed(asks["after"], asks["limit"], asks["subject"]))
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
 async def event_stream(request: Request) -> Response:
@@ -68,7 +76,7 @@ async def event_stream(request: Request) -> Response:
     """
     after = read_query(request, AFTER_POSITION)["after"]
     received = read_last_event_id(request)
-    return EventStream(service_of(request), request.app.state.streams, after if received is None else received)
+    return EventStreamResponse(service_of(request), request.app.state.streams, after if received is None else received)
 
 
 async def event(request: Request) -> Response:
@@ -76,21 +84,21 @@ async def event(request: Request) -> Response:
     asks = read_query(request, AT_LEAST)
     service = service_of(request)
     event_id = request.path_params["event_id"]
-    await reached(request, asks["at_least"])
+    await wait_for_position(request, asks["at_least"])
     entry = await service.ask(lambda: service.ledger.event(event_id))
     return Response(entry.leaf, 200, {"Cache-Control": _FOR_EVER}, CLOUDEVENT)
 
 
-calls = [
-    Call(
+ROUTES = [
+    RouteSpec(
         method="POST",
         path="/v1/events",
         endpoint=submit,
         tag="events",
         status=201,
-        answers=(schemas.Receipts,),
+        response_models=(schemas.Receipts,),
         parameters=(IDEMPOTENCY_KEY,),
-        takes=(
+        request_models=(
             schemas.SettingChange,
             schemas.SettingClear,
             schemas.ChangeRetraction,
@@ -102,49 +110,49 @@ calls = [
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
             *("body_too_large", "unsupported_media_type", "bad_submission", "bad_parameter", "idempotency_key_reused"),
             "ledger_busy",
-            *ASKS_LEDGER,
+            *LEDGER_PROBLEMS,
         ),
         headers={"Location": {"description": "Of the event, where it is one.", "schema": {"type": "string"}}},
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/events",
         endpoint=feed,
         tag="events",
-        answers=(schemas.EventPage,),
+        response_models=(schemas.EventPage,),
         parameters=(
             AFTER_POSITION,
             LIMIT,
             OF_SUBJECT,
             AT_LEAST,
         ),
-        problems=ASKS_AT_LEAST,
+        problems=AT_LEAST_PROBLEMS,
     ),
     # Before the call for one event, whose path would take this one's.
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/events/stream",
         endpoint=event_stream,
         tag="events",
-        answers=(schemas.EventStream,),
-        media_type=EventStream.media_type,
+        response_models=(schemas.EventStream,),
+        media_type=EventStreamResponse.media_type,
         parameters=(
             AFTER_POSITION,
             LAST_EVENT_ID,
         ),
-        problems=("bad_parameter", "too_many_streams", *ASKS_LEDGER),
+        problems=("bad_parameter", "too_many_streams", *LEDGER_PROBLEMS),
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/events/{event_id}",
         endpoint=event,
         tag="events",
-        answers=(schemas.Event,),
+        response_models=(schemas.Event,),
         media_type=CLOUDEVENT,
         parameters=(
             EVENT_ID,
             AT_LEAST,
         ),
-        problems=("not_found", *ASKS_AT_LEAST),
+        problems=("not_found", *AT_LEAST_PROBLEMS),
     ),
 ]

@@ -9,14 +9,14 @@ from starlette.responses import Response
 
 from api import schemas
 from api.http.parameters import Parameter, read_query
-from api.http.problems import KINDS, Refused
-from api.routing import ASKS_LEDGER, Call, answer, service_of
+from api.http.problems import PROBLEM_CODES, RequestRefused
+from api.routing import LEDGER_PROBLEMS, RouteSpec, json_response, service_of
 
 
 async def healthz(request: Request) -> Response:
     """Whether the process answers. Asks no database."""
     read_query(request)
-    return answer({"status": "ok", "version": request.app.version})
+    return json_response({"status": "ok", "version": request.app.version})
 
 
 async def readyz(request: Request) -> Response:
@@ -25,51 +25,63 @@ async def readyz(request: Request) -> Response:
     try:
         position = await service_of(request).probe()
     except TimeoutError:
-        raise Refused("ledger_unavailable", "the database did not answer in time") from None
-    return answer({"status": "ready", "position": position})
+        raise RequestRefused("ledger_unavailable", "the database did not answer in time") from None
+    return json_response({"status": "ready", "position": position})
 
 
 async def problems(request: Request) -> Response:
     """Every code that a problem may have, and what it means."""
     read_query(request)
-    return answer({"problems": [_kind_json(code) for code in KINDS]})
+    return json_response({"problems": [_kind_json(code) for code in PROBLEM_CODES]})
 
 
 async def problem_kind(request: Request) -> Response:
     """What a problem's code means and what to do about it: its `type` leads here."""
     read_query(request)
     code = request.path_params["code"]
-    if code not in KINDS:
-        raise Refused("not_found", "there is no problem with this code; GET /problems lists them all")
-    return answer(_kind_json(code))
+    if code not in PROBLEM_CODES:
+        raise RequestRefused("not_found", "there is no problem with this code; GET /problems lists them all")
+    return json_response(_kind_json(code))
 
 
 def _kind_json(code: str) -> dict[str, Any]:
-    kind = KINDS[code]
+    kind = PROBLEM_CODES[code]
     return {"type": f"/problems/{code}", "code": code, **kind._asdict()}
 
 
 CODE = Parameter("code", str, {"type": "string"}, "The problem's code.", "version_conflict", part="path")
 
-calls = [
-    Call(method="GET", path="/healthz", endpoint=healthz, tag="operations", answers=(schemas.Health,), problems=()),
-    Call(
-        method="GET", path="/readyz", endpoint=readyz, tag="operations", answers=(schemas.Ready,), problems=ASKS_LEDGER
+ROUTES = [
+    RouteSpec(
+        method="GET",
+        path="/healthz",
+        endpoint=healthz,
+        tag="operations",
+        response_models=(schemas.Health,),
+        problems=(),
     ),
-    Call(
+    RouteSpec(
+        method="GET",
+        path="/readyz",
+        endpoint=readyz,
+        tag="operations",
+        response_models=(schemas.Ready,),
+        problems=LEDGER_PROBLEMS,
+    ),
+    RouteSpec(
         method="GET",
         path="/problems",
         endpoint=problems,
         tag="operations",
-        answers=(schemas.ProblemKinds,),
+        response_models=(schemas.ProblemKinds,),
         problems=(),
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/problems/{code}",
         endpoint=problem_kind,
         tag="operations",
-        answers=(schemas.ProblemKind,),
+        response_models=(schemas.ProblemKind,),
         parameters=(CODE,),
         problems=("not_found",),
     ),

@@ -30,7 +30,7 @@ from api.http.parameters import (
     read_subject,
 )
 from api.responses import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
-from api.routing import ASKS_AT_LEAST, Call, asked, service_of
+from api.routing import AT_LEAST_PROBLEMS, RouteSpec, answer_off_loop, service_of
 from projections.query.history import history
 
 
@@ -43,7 +43,7 @@ async def subjects(request: Request) -> Response:
         position, rows = service.subjects(asks["kind"], asks["prefix"], asks["after"], limit)
         return subjects_json(position, rows, limit)
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
 async def state(request: Request) -> Response:
@@ -57,11 +57,11 @@ async def state(request: Request) -> Response:
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        at = service.present() if asks["at"] is None else asks["at"]
+        at = service.now() if asks["at"] is None else asks["at"]
         found = service.query.state(subject, at=at, known_at=asks["known_at"], settings=asks["setting"])
         return state_json(found)
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
 async def timeline(request: Request) -> Response:
@@ -73,7 +73,7 @@ async def timeline(request: Request) -> Response:
     def question() -> dict[str, Any]:
         return timeline_json(service.query.timeline(subject, setting=asks["setting"], known_at=asks["known_at"]))
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
 async def subject_history(request: Request) -> Response:
@@ -86,7 +86,7 @@ async def subject_history(request: Request) -> Response:
         found = history(ledger, subject, setting=asks["setting"], after=asks["after"], limit=asks["limit"])
         return history_json(found)
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
 async def diff(request: Request) -> Response:
@@ -99,12 +99,12 @@ async def diff(request: Request) -> Response:
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        start, end = asks["from"], service.present() if asks["to"] is None else asks["to"]
+        start, end = asks["from"], service.now() if asks["to"] is None else asks["to"]
         return diff_json(
             subject, start, end, service.query.diff(subject, start=start, end=end, known_at=asks["known_at"])
         )
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
 async def catalog(request: Request) -> Response:
@@ -113,21 +113,21 @@ async def catalog(request: Request) -> Response:
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        at = service.present() if asks["at"] is None else asks["at"]
+        at = service.now() if asks["at"] is None else asks["at"]
         return catalog_json(at, service.query.catalog(at=at, known_at=asks["known_at"]))
 
-    return await asked(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, asks["at_least"])
 
 
-_OF_A_SUBJECT = ("not_found", "bad_subject", "bad_time", *ASKS_AT_LEAST)
+_OF_A_SUBJECT = ("not_found", "bad_subject", "bad_time", *AT_LEAST_PROBLEMS)
 
-calls = [
-    Call(
+ROUTES = [
+    RouteSpec(
         method="GET",
         path="/v1/subjects",
         endpoint=subjects,
         tag="subjects",
-        answers=(schemas.SubjectPage,),
+        response_models=(schemas.SubjectPage,),
         parameters=(
             KIND,
             PREFIX,
@@ -135,14 +135,14 @@ calls = [
             LIMIT,
             AT_LEAST,
         ),
-        problems=ASKS_AT_LEAST,
+        problems=AT_LEAST_PROBLEMS,
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/state",
         endpoint=state,
         tag="subjects",
-        answers=(schemas.State,),
+        response_models=(schemas.State,),
         parameters=(
             SUBJECT,
             AT,
@@ -152,12 +152,12 @@ calls = [
         ),
         problems=_OF_A_SUBJECT,
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/timeline",
         endpoint=timeline,
         tag="subjects",
-        answers=(schemas.Timeline,),
+        response_models=(schemas.Timeline,),
         parameters=(
             SUBJECT,
             SETTING,
@@ -166,12 +166,12 @@ calls = [
         ),
         problems=_OF_A_SUBJECT,
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/history",
         endpoint=subject_history,
         tag="subjects",
-        answers=(schemas.History,),
+        response_models=(schemas.History,),
         parameters=(
             SUBJECT,
             SETTING,
@@ -179,14 +179,14 @@ calls = [
             LIMIT,
             AT_LEAST,
         ),
-        problems=("not_found", "bad_subject", *ASKS_AT_LEAST),
+        problems=("not_found", "bad_subject", *AT_LEAST_PROBLEMS),
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/diff",
         endpoint=diff,
         tag="subjects",
-        answers=(schemas.Differences,),
+        response_models=(schemas.Differences,),
         parameters=(
             SUBJECT,
             FROM,
@@ -196,17 +196,17 @@ calls = [
         ),
         problems=_OF_A_SUBJECT,
     ),
-    Call(
+    RouteSpec(
         method="GET",
         path="/v1/catalog",
         endpoint=catalog,
         tag="catalog",
-        answers=(schemas.Catalog,),
+        response_models=(schemas.Catalog,),
         parameters=(
             AT,
             KNOWN_AT,
             AT_LEAST,
         ),
-        problems=("bad_time", *ASKS_AT_LEAST),
+        problems=("bad_time", *AT_LEAST_PROBLEMS),
     ),
 ]

@@ -12,7 +12,34 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.schemas.answered import (
+from api.schemas.audits import (
+    Audit,
+    AuditFailure,
+    AuditList,
+    AuditLog,
+    AuditPin,
+    AuditProgress,
+    AuditReading,
+    AuditSubject,
+    AuditSummary,
+    Finding,
+    FindingPage,
+    Reject,
+    RejectPage,
+)
+from api.schemas.examples import CHECK_EXAMPLES, RESPONSE_EXAMPLES, SUBMISSION_EXAMPLES
+from api.schemas.requests import (
+    ChangeRetraction,
+    ObservedHandling,
+    RequestRecord,
+    RequestRecords,
+    SettingChange,
+    SettingClear,
+    SettingDefined,
+    SettingDefinition,
+    SubmissionBatch,
+)
+from api.schemas.responses import (
     AsOf,
     Catalog,
     CatalogEntry,
@@ -54,39 +81,12 @@ from api.schemas.answered import (
     Timeline,
     UndefinedState,
 )
-from api.schemas.audits import (
-    Audit,
-    AuditFailure,
-    AuditList,
-    AuditLog,
-    AuditPin,
-    AuditProgress,
-    AuditReading,
-    AuditSubject,
-    AuditSummary,
-    Finding,
-    FindingPage,
-    Reject,
-    RejectPage,
-)
-from api.schemas.examples import ANSWER_EXAMPLES, CHECK_EXAMPLES, SUBMISSION_EXAMPLES
-from api.schemas.sent import (
-    ChangeRetraction,
-    ObservedHandling,
-    RequestRecord,
-    RequestRecords,
-    SettingChange,
-    SettingClear,
-    SettingDefined,
-    SettingDefinition,
-    SubmissionBatch,
-)
 
 __all__ = [
-    "ANSWERED",
-    "ANSWER_EXAMPLES",
     "CHECK_EXAMPLES",
-    "SENT",
+    "REQUEST_MODELS",
+    "RESPONSE_EXAMPLES",
+    "RESPONSE_MODELS",
     "SUBMISSION_EXAMPLES",
     "AsOf",
     "Audit",
@@ -154,7 +154,7 @@ __all__ = [
     "ref",
 ]
 
-SENT: Final = (
+REQUEST_MODELS: Final = (
     SettingChange,
     SettingClear,
     ChangeRetraction,
@@ -163,7 +163,7 @@ SENT: Final = (
     RequestRecord,
     RequestRecords,
 )
-ANSWERED: Final = (
+RESPONSE_MODELS: Final = (
     *(
         Receipts,
         Event,
@@ -191,6 +191,8 @@ def ref(model: type[BaseModel]) -> dict[str, str]:
 
 def components() -> dict[str, Any]:
     """Name → JSON Schema of every model that a route refers to, and of what those refer to."""
-    _, found = models_json_schema([(model, "validation") for model in (*SENT, *ANSWERED)], ref_template=_TEMPLATE)
+    _, found = models_json_schema(
+        [(model, "validation") for model in (*REQUEST_MODELS, *RESPONSE_MODELS)], ref_template=_TEMPLATE
+    )
     schemas: dict[str, Any] = found["$defs"]
     return schemas

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.shape import Shape, time_field
+from api.schemas.base import WireModel, time_field
 from projections.audit.reading.strict import LogFormat
 from projections.decisions.model import Reason, Verdict
 
 
-class AuditPin(Shape):
+class AuditPin(WireModel):
     """What every verdict of the audit rests on: the ledger at one position, and that event's leaf hash."""
 
     origin: str
@@ -20,12 +20,12 @@ class AuditPin(Shape):
     leaf_hash: str | None
 
 
-class AuditLog(Shape):
+class AuditLog(WireModel):
     bytes: int
     sha256: str = Field(description="Of the exact bytes that were sent, in hex.")
 
 
-class AuditReading(Shape):
+class AuditReading(WireModel):
     """How the log is read, as it was asked for."""
 
     map: dict[str, str]
@@ -34,17 +34,17 @@ class AuditReading(Shape):
     log_format: LogFormat | None
 
 
-class AuditProgress(Shape):
+class AuditProgress(WireModel):
     rows: int
     bytes_read: int = Field(description="Of the log's bytes.")
 
 
-class AuditSubject(Shape):
+class AuditSubject(WireModel):
     subject: str | None = Field(description="Who governs; null: nobody that can be told.")
     verdicts: dict[Verdict, int]
 
 
-class AuditSummary(Shape):
+class AuditSummary(WireModel):
     """Rows are verdicts and rejects together; a verdict or a reason that no row has is left out."""
 
     rows: int
@@ -58,12 +58,12 @@ class AuditSummary(Shape):
     last_at: str | None = time_field("Of the requests.")
 
 
-class AuditFailure(Shape):
+class AuditFailure(WireModel):
     code: str
     detail: str
 
 
-class Audit(Shape):
+class Audit(WireModel):
     """An audit as it stands."""
 
     id: str
@@ -82,13 +82,13 @@ class Audit(Shape):
     error: AuditFailure | None = Field(description="Why it has failed.")
 
 
-class AuditList(Shape):
+class AuditList(WireModel):
     """Every audit that is kept."""
 
     audits: list[Audit]
 
 
-class Finding(Shape):
+class Finding(WireModel):
     """A request whose verdict speaks against it: a row as `inforce audit --out` writes it."""
 
     source: Literal["log"]
@@ -113,19 +113,19 @@ class Finding(Shape):
     lag_position: int | None
 
 
-class FindingPage(Shape):
+class FindingPage(WireModel):
     """A page of findings, in the order of the log."""
 
     findings: list[Finding]
     next_after: int | None = Field(description="`after` of the next page; null: this is the last.")
 
 
-class Reject(Shape):
+class Reject(WireModel):
     line: int
     reason: str
 
 
-class RejectPage(Shape):
+class RejectPage(WireModel):
     """A page of lines that could not be read, in the order of the log."""
 
     rejects: list[Reject]

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from api.schemas.answered import (
+from api.schemas.audits import Audit, AuditList, FindingPage, RejectPage
+from api.schemas.responses import (
     Catalog,
     Decision,
     Decisions,
@@ -27,7 +28,6 @@ from api.schemas.answered import (
     SubjectPage,
     Timeline,
 )
-from api.schemas.audits import Audit, AuditList, FindingPage, RejectPage
 
 T1: Final = "2026-01-01T00:00:00.000000Z"
 EVENT_ID: Final = "00000000-0013-8c4f-a1d2-5b6e7f809a1b"
@@ -255,7 +255,7 @@ _FINDING: Final = {
     "enforcement_lag_us": None,
     "lag_position": None,
 }
-ANSWER_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
+RESPONSE_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     Receipts: {"receipts": [_RECEIPT], "position": 19},
     Event: _EVENT,
     EventPage: {"events": [_EVENT], "next_after": 19, "head": 19},

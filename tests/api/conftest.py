@@ -17,14 +17,14 @@ def client(database_url: str) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[TestClient]:
+def sqlite_client(tmp_path: Path) -> Iterator[TestClient]:
     """Over a new ledger on SQLite, for what does not depend on the database."""
     with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def shared_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """One for a whole module: for questions, and for submissions that must not be recorded."""
     with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('shared')}/ledger.db")) as client:
         yield client

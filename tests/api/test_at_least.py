@@ -21,8 +21,8 @@ from ledger.clock import ManualClock, SystemClock
 from ledger.errors import PositionNotReached
 from ledger.opening import open_ledger
 from projections.query.query import Query
-from tests.api.asking import GENESIS, changed, get, problem, submit
-from tests.api.serving import running, talk
+from tests.api.client import GENESIS, changed, get, problem, submit
+from tests.api.server_process import running, talk
 from tests.support import ledgers
 
 CHANGE = changed("org:acme", "training.opt_in", True)
@@ -73,9 +73,9 @@ def test_a_question_is_answered_at_the_position_and_not_before_it(client: TestCl
     assert ask(client, question, receipt["position"] + 1, **receipt).status_code == 200
 
 
-def test_every_question_to_the_ledger_takes_at_least(shared_door: TestClient) -> None:
+def test_every_question_to_the_ledger_takes_at_least(shared_client: TestClient) -> None:
     taking, others = set(), set()
-    for path, item in get(shared_door, "/openapi.json")["paths"].items():
+    for path, item in get(shared_client, "/openapi.json")["paths"].items():
         for method, operation in item.items():
             named = {parameter["name"] for parameter in operation.get("parameters", ())}
             if path.startswith("/v1/") and "at_least" in named:
@@ -90,9 +90,9 @@ def test_every_question_to_the_ledger_takes_at_least(shared_door: TestClient) ->
 
 
 @pytest.mark.parametrize("at_least", ["-1", "x", "", "1.5", "1e3", "+1", str(10**18), "1&at_least=1"])
-def test_what_is_no_position(shared_door: TestClient, at_least: str) -> None:
+def test_what_is_no_position(shared_client: TestClient, at_least: str) -> None:
     for question in ("/v1/catalog", "POST /v1/checks"):
-        told = problem(ask(shared_door, question, at_least), "bad_parameter")
+        told = problem(ask(shared_client, question, at_least), "bad_parameter")
         assert told["errors"][0]["pointer"] == "/at_least"
 
 
@@ -135,28 +135,28 @@ def test_what_a_machine_with_a_clock_ahead_recorded_is_seen_by_a_question_about_
             assert (differences[0]["after"]["value"] if differences else False) is value
 
 
-def test_who_waits_keeps_no_other_question_waiting(door: TestClient) -> None:
+def test_who_waits_keeps_no_other_question_waiting(sqlite_client: TestClient) -> None:
     asking = service_module.READERS * 3
     with ThreadPoolExecutor(asking) as pool:
-        waits = [pool.submit(ask, door, "/v1/catalog", GENESIS + 1) for _ in range(asking)]
-        until(lambda: len(service_of(door).ledger.follower._waiters) == asking)
+        waits = [pool.submit(ask, sqlite_client, "/v1/catalog", GENESIS + 1) for _ in range(asking)]
+        until(lambda: len(service_of(sqlite_client).ledger.follower._waiters) == asking)
         began = time.monotonic()
         for _ in range(10):
-            get(door, "/v1/catalog")
+            get(sqlite_client, "/v1/catalog")
         assert time.monotonic() - began < 2
         assert not any(wait.done() for wait in waits)
-        submit(door, CHANGE)
+        submit(sqlite_client, CHANGE)
         assert [wait.result(10).status_code for wait in waits] == [200] * asking
 
 
-def test_no_more_than_so_many_wait(door: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_wait(sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "WAITING_MAX", 1)
     with ThreadPoolExecutor(1) as pool:
-        wait = pool.submit(ask, door, "/v1/catalog", GENESIS + 1)
-        until(lambda: service_of(door).ledger.follower._waiters)
-        problem(ask(door, "/v1/catalog", GENESIS + 1), "position_not_reached")
-        assert ask(door, "/v1/catalog", GENESIS).status_code == 200
-        submit(door, CHANGE)
+        wait = pool.submit(ask, sqlite_client, "/v1/catalog", GENESIS + 1)
+        until(lambda: service_of(sqlite_client).ledger.follower._waiters)
+        problem(ask(sqlite_client, "/v1/catalog", GENESIS + 1), "position_not_reached")
+        assert ask(sqlite_client, "/v1/catalog", GENESIS).status_code == 200
+        submit(sqlite_client, CHANGE)
         assert wait.result(10).status_code == 200
 
 
@@ -171,7 +171,7 @@ def test_who_hangs_up_leaves_no_waiter_behind(tmp_path: Path) -> None:
     try:
         began = time.monotonic()
         with pytest.raises(ClientDisconnect):
-            asyncio.run(service.reached(GENESIS + 1, receive))
+            asyncio.run(service.wait_for_position(GENESIS + 1, receive))
         assert time.monotonic() - began < 2
         assert not service.ledger.follower._waiters
         assert service._waiting == 0

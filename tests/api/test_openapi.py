@@ -15,7 +15,7 @@ from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
 from ledger.receipts import Receipt
 from projections.decisions.model import Observed, RequestRecord
-from tests.api.asking import changed, get, problem, submit
+from tests.api.client import changed, get, problem, submit
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def test_a_receipt_and_an_event_fit_too(story: TestClient) -> None:
     schemas.Event.model_validate_json(story.get(answer.headers["location"]).text)
 
 
-@pytest.mark.parametrize("model", schemas.ANSWER_EXAMPLES, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", schemas.RESPONSE_EXAMPLES, ids=lambda model: model.__name__)
 def test_every_answer_example_fits_its_shape(model: type[BaseModel]) -> None:
-    model.model_validate(schemas.ANSWER_EXAMPLES[model])
+    model.model_validate(schemas.RESPONSE_EXAMPLES[model])
 
 
 def test_every_request_example_fits_its_shape() -> None:

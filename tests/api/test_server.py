@@ -12,8 +12,8 @@ import pytest
 
 from api.server import free_port, loopback, serve
 from ledger.errors import BadInput, LedgerUnavailable
-from tests.api.asking import GENESIS, changed
-from tests.api.serving import running, talk
+from tests.api.client import GENESIS, changed
+from tests.api.server_process import running, talk
 
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
 

@@ -13,7 +13,7 @@ from api.app import create_app
 from ledger.clock import SystemClock
 from ledger.opening import open_recorder
 from ledger.store import Ledger
-from tests.api.asking import GENESIS, changed, get, head, problem, submit
+from tests.api.client import GENESIS, changed, get, head, problem, submit
 
 CHANGE = changed("org:acme", "training.opt_in", True)
 

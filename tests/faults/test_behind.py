@@ -28,7 +28,7 @@ from projections.timelines import catch_up as projecting
 from projections.timelines.contract import LIVE
 from projections.timelines.postgres import _LOCKS
 from projections.timelines.store import open_timelines
-from tests.api.asking import get
+from tests.api.client import get
 from tests.faults.disks import files_no_larger_than
 from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted
 from tests.support.command import run

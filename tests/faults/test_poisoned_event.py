@@ -24,9 +24,9 @@ from projections.query.query import Query
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
-from tests.api.asking import get, problem
-from tests.api.serving import running
-from tests.api.test_stream import listening
+from tests.api.client import get, problem
+from tests.api.server_process import running
+from tests.api.test_event_stream import listening
 from tests.faults.serving import training
 from tests.support.command import run
 from tests.support.histories import assert_right, begin_again

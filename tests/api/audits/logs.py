@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from tests.api.asking import get
+from tests.api.client import get
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 PATIENCE_S = 60.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.audits.folder import LOG, AuditFolder, Claimed, claim, forget_progress, read, write
-from api.audits.jobs import Job, Outcome, Progress
+from api.audits.jobs import AuditOutcome, Job, Progress
 
 KEEP = 1_000_000
 
@@ -60,7 +60,7 @@ def test_only_its_owner_may_look(folder: AuditFolder) -> None:
 def test_an_outcome_expires_in_its_microsecond(folder: AuditFolder) -> None:
     path = put(folder, job())
     assert folder.view(job().id, 10**15) is not None, "what has not ended never expires"
-    write(path, Outcome(finished_at=100))
+    write(path, AuditOutcome(finished_at=100))
     for now, there in ((100, True), (100 + KEEP - 1, True), (100 + KEEP, False), (100 + KEEP + 1, False)):
         assert (folder.view(job().id, now) is not None) == there, now
         assert (len(folder.views(now)) == 1) == there
@@ -73,7 +73,7 @@ def test_an_outcome_expires_in_its_microsecond(folder: AuditFolder) -> None:
 def test_the_oldest_has_its_turn_first_and_the_newest_is_shown_first(folder: AuditFolder) -> None:
     for number, created_at in enumerate((7, 5, 6)):
         put(folder, job(f"{number}" * 32, created_at))
-    write(folder.of("2" * 32), Outcome(finished_at=9))
+    write(folder.of("2" * 32), AuditOutcome(finished_at=9))
     assert [one.created_at for one in folder.waiting(10)] == [5, 7]
     assert [view.job.created_at for view in folder.views(10)] == [7, 6, 5]
 
@@ -81,7 +81,7 @@ def test_the_oldest_has_its_turn_first_and_the_newest_is_shown_first(folder: Aud
 def test_states(folder: AuditFolder) -> None:
     path = put(folder, job())
     states = []
-    for record in (Progress(rows=1), Outcome(finished_at=9)):
+    for record in (Progress(rows=1), AuditOutcome(finished_at=9)):
         write(path, record)
         view = folder.view(job().id, 10)
         assert view is not None
@@ -112,7 +112,7 @@ def test_a_log_that_was_audited_goes_though_its_process_was_cut_off_before_it_co
     path = put(folder, job())
     folder.sweep(0)
     assert (path / LOG).exists()
-    write(path, Outcome(finished_at=5))
+    write(path, AuditOutcome(finished_at=5))
     folder.sweep(5)
     assert not (path / LOG).exists()
     assert folder.view(job().id, 5) is not None
@@ -144,7 +144,7 @@ def test_what_somebody_has_in_hand_does_not_wait_and_keeps_its_progress(folder: 
     forget_progress(path)
     assert read(path, Progress) is None
     write(path, Progress(rows=2))
-    write(path, Outcome(finished_at=9))
+    write(path, AuditOutcome(finished_at=9))
     forget_progress(path)
     assert read(path, Progress) == Progress(rows=2), "what has ended keeps how far it came"
 
@@ -178,7 +178,7 @@ def test_one_at_a_time_has_an_audit_in_hand(folder: AuditFolder) -> None:
 def test_audits_of_another_ledger_are_left_alone(folder: AuditFolder) -> None:
     other = AuditFolder(folder.path, "y", KEEP)
     path = put(folder, job())
-    write(path, Outcome(finished_at=5))
+    write(path, AuditOutcome(finished_at=5))
     assert (other.view(job().id, 6), other.views(6), other.waiting(6)) == (None, [], [])
     other.sweep(5 + KEEP)
     assert path.exists()

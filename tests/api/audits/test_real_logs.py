@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from ledger.times import parse_time
 from projections.audit.summary import AGAINST
-from tests.api.asking import changed
 from tests.api.audits.logs import ended, every
+from tests.api.client import changed
 from tests.support.command import Inforce, folder, inforce_on_both
 from tests.support.ledgers import opened, submit
 

@@ -1,7 +1,7 @@
-"""The process that runs one audit: `python -m api.audits.child FOLDER`, the ledger's URL as a line of standard input.
+"""The process that runs one audit: `python -m api.audits.worker_process FOLDER`, the ledger's URL on standard input.
 
 It ends with whoever holds the other end of that: an audit that nobody waits for is begun again by the next server.
-Proved by tests/api/audits/test_running.py.
+Proved by tests/api/audits/test_scheduler.py.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import pyarrow as pa
 
+from api.audits.disk_space import require_disk_space
 from api.audits.folder import FINDINGS, LOG, REJECTS, Claimed, claim, read, write
-from api.audits.jobs import Failure, Job, Outcome, Progress
-from api.audits.pages import PLACES, PagedLines
-from api.audits.room import need_room
+from api.audits.jobs import AuditOutcome, Failure, Job, Progress
+from api.audits.paged_lines import PLACES, PagedLines
 from api.http.places import error_location
 from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
@@ -81,7 +81,7 @@ def _end_with_parent() -> None:
 
 def _settle(folder: Path, url: str) -> int:
     job = read(folder, Job)
-    if job is None or read(folder, Outcome) is not None:
+    if job is None or read(folder, AuditOutcome) is not None:
         return DONE
     write(folder, Progress())
     try:
@@ -94,7 +94,7 @@ def _settle(folder: Path, url: str) -> int:
     return DONE
 
 
-def outcome_of(ledger: Ledger, folder: Path, job: Job) -> Outcome:
+def outcome_of(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
     """Raises `LedgerUnavailable`: it may be asked another time."""
     try:
         return _audit(ledger, folder, job)
@@ -107,8 +107,8 @@ def outcome_of(ledger: Ledger, folder: Path, job: Job) -> Outcome:
         return _failed(ledger, "no_space", "the findings do not fit on the server's disk; none were kept")
 
 
-def _failed(ledger: Ledger, code: str, detail: str) -> Outcome:
-    return Outcome(finished_at=ledger.clock.now(), error=Failure(code=code, detail=detail))
+def _failed(ledger: Ledger, code: str, detail: str) -> AuditOutcome:
+    return AuditOutcome(finished_at=ledger.clock.now(), error=Failure(code=code, detail=detail))
 
 
 def _forget(folder: Path) -> None:
@@ -117,7 +117,7 @@ def _forget(folder: Path) -> None:
             (folder / file).unlink(missing_ok=True)
 
 
-def _audit(ledger: Ledger, folder: Path, job: Job) -> Outcome:
+def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
     head = ledger.head().position
     if head < job.position or pin_of(ledger, job.position) != job.pin:
         detail = (
@@ -143,7 +143,7 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> Outcome:
     if logs.digest != job.sha256:
         return _failed(ledger, "log_damaged", "the log on the server's disk is not what was received; send it again")
     write(folder, Progress(rows=summary.rows, bytes_read=job.bytes))
-    return Outcome(
+    return AuditOutcome(
         finished_at=ledger.clock.now(),
         findings=kept.findings.count,
         rejects=kept.rejects.count,
@@ -177,13 +177,13 @@ class _Kept:
         self._writer = Writer(self.findings, "ndjson")
 
     def take(self, part: Part, verdicts: Any) -> None:
-        need_room(self._folder)
+        require_disk_space(self._folder)
         rows = against(verdicts)
         self._writer.take(part.source, part.lines[rows], verdicts.take(pa.array(rows)))
 
     def reject(self, row: LogRow) -> None:
         if self.rejects.count % _LOOK_ROWS == 0:
-            need_room(self._folder)
+            require_disk_space(self._folder)
         self.rejects.write(msgspec.json.encode({"line": row.line, "reason": row.fault}) + b"\n")
         if self._max_rejects is not None and self.rejects.count > self._max_rejects:
             raise BadRecord(

@@ -1,6 +1,6 @@
 """A log as it comes in: to a file, hashed, bounded in size and time, never wholly in memory.
 
-The event loop waits for bytes only; files are written in threads. Proved by tests/api/audits/test_receiving.py.
+The event loop waits for bytes only; files are written in threads. Proved by tests/api/audits/test_upload.py.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import BinaryIO, Final, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
-from api.audits.room import need_room
+from api.audits.disk_space import require_disk_space
 from api.http.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header
 from api.http.deadlines import Deadlines
-from api.http.problems import At, Refused
+from api.http.problems import ParameterFault, RequestRefused
 
 PIECE: Final = 1 << 20
 """Bytes that are gathered before they are written."""
@@ -31,13 +31,13 @@ MEDIA_TYPES: Final = (
 _DEADLINES: Final = Deadlines()
 
 
-class Received(NamedTuple):
+class StoredLog(NamedTuple):
     bytes: int
     sha256: str
 
 
-async def receive(body: Body, path: Path, bytes_max: int, threads: Executor) -> Received:
-    """Writes the body to a new file at `path`. Raises `Refused` where it is too large or too slow; `OSError` where it
+async def receive(body: UploadBody, path: Path, bytes_max: int, threads: Executor) -> StoredLog:
+    """Writes the body to a new file at `path`. Raises `RequestRefused` if it is too large or too slow; `OSError` if it
     cannot be kept; `ClientDisconnect` where the caller hung up before its end."""
     loop = asyncio.get_running_loop()
     file = await loop.run_in_executor(threads, _created, path)
@@ -48,39 +48,45 @@ async def receive(body: Body, path: Path, bytes_max: int, threads: Executor) -> 
 
 
 def check_type(request: Request) -> None:
-    """Raises `Refused`."""
+    """Raises `RequestRefused`."""
     said = (header(request, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
     if said not in MEDIA_TYPES:
         detail = f"a log must be sent with a Content-Type of its own: {', '.join(MEDIA_TYPES)}"
-        raise Refused("unsupported_media_type", detail, [At("header", "Content-Type", detail)], _ACCEPT)
+        raise RequestRefused(
+            "unsupported_media_type", detail, [ParameterFault("header", "Content-Type", detail)], _ACCEPT
+        )
     encoding = header(request, b"content-encoding")
     if encoding is not None and encoding.strip().lower() != b"identity":
         detail = "a compressed log is sent as the file it is, without Content-Encoding"
-        raise Refused("unsupported_media_type", detail, [At("header", "Content-Encoding", detail)], _ACCEPT)
+        raise RequestRefused(
+            "unsupported_media_type", detail, [ParameterFault("header", "Content-Encoding", detail)], _ACCEPT
+        )
 
 
 _ACCEPT: Final = {"Accept": ", ".join(MEDIA_TYPES)}
 
 
-async def _receive(body: Body, file: BinaryIO, bytes_max: int, threads: Executor) -> Received:
+async def _receive(body: UploadBody, file: BinaryIO, bytes_max: int, threads: Executor) -> StoredLog:
     loop = asyncio.get_running_loop()
     if body.length is not None and body.length > bytes_max:
         raise _too_large(bytes_max)
     digest = hashlib.sha256()
-    need_room(Path(file.name).parent, body.length or 0)
+    require_disk_space(Path(file.name).parent, body.length or 0)
     while not body.ended:
         piece = await body.piece()
         if body.bytes > bytes_max:
             raise _too_large(bytes_max)
         await loop.run_in_executor(threads, _take, file, digest, piece)
-    return Received(body.bytes, digest.hexdigest())
+    return StoredLog(body.bytes, digest.hexdigest())
 
 
-def _too_large(bytes_max: int) -> Refused:
-    return Refused("body_too_large", f"a log may have {bytes_max:,} bytes here; compress it, or send it in parts")
+def _too_large(bytes_max: int) -> RequestRefused:
+    return RequestRefused(
+        "body_too_large", f"a log may have {bytes_max:,} bytes here; compress it, or send it in parts"
+    )
 
 
-class Body:
+class UploadBody:
     """The bytes of a request as they come; so many of them that whoever sends them must be let finish, or he does not
     get to read why they are refused. `length`: as he says; `ended`: no more of it is read."""
 
@@ -108,7 +114,7 @@ class Body:
         if self._began is None and b"100-continue" in (header(self._request, b"expect") or b"").lower():
             return
         end = self.bytes + max(DRAIN_MAX, bytes_max)
-        with suppress(Refused):
+        with suppress(RequestRefused):
             while not self.ended and self.bytes <= end:
                 await self._next()
 
@@ -128,9 +134,9 @@ class Body:
             raise self._too_slow(f"the log came at less than {RATE_MIN:,} bytes a second")
         return chunk
 
-    def _too_slow(self, detail: str) -> Refused:
+    def _too_slow(self, detail: str) -> RequestRefused:
         self.ended = True
-        return Refused("body_too_slow", detail)
+        return RequestRefused("body_too_slow", detail)
 
 
 def _created(path: Path) -> BinaryIO:
@@ -138,7 +144,7 @@ def _created(path: Path) -> BinaryIO:
 
 
 def _take(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:
-    need_room(Path(file.name).parent, len(piece))
+    require_disk_space(Path(file.name).parent, len(piece))
     rest = memoryview(piece)
     while rest:
         # Without a buffer a file may take less than it is given.

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from api.http.problems import KINDS
+from api.http.problems import PROBLEM_CODES
 from api.schemas import Problem
 
 GENESIS = 18
@@ -40,8 +40,8 @@ def problem(answer: httpx2.Response, code: str) -> dict[str, Any]:
     body: dict[str, Any] = answer.json()
     Problem.model_validate(body)
     assert body["code"] == code, body
-    assert answer.status_code == body["status"] == KINDS[code].status
+    assert answer.status_code == body["status"] == PROBLEM_CODES[code].status
     assert body["type"] == f"/problems/{code}"
-    assert body["title"] == KINDS[code].title
+    assert body["title"] == PROBLEM_CODES[code].title
     assert body["instance"] == f"urn:inforce:request:{answer.headers['x-request-id']}"
     return body

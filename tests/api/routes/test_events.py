@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ledger.codec import leaf_hash
-from tests.api.asking import GENESIS, changed, get, head, problem, submit
+from tests.api.client import GENESIS, changed, get, head, problem, submit
 
 OPT_IN = changed("org:acme", "training.opt_in", True)
 
@@ -43,10 +43,10 @@ def test_a_bad_tenth_item_writes_nothing(client: TestClient) -> None:
     assert head(client) == GENESIS
 
 
-def test_a_fault_of_a_batch_of_one_is_placed_in_the_batch(shared_door: TestClient) -> None:
+def test_a_fault_of_a_batch_of_one_is_placed_in_the_batch(shared_client: TestClient) -> None:
     wrong = changed("org:acme", "training.opt_in", 1)
     for body, pointer in ((wrong, "/value"), ({"events": [wrong]}, "/events/0/value")):
-        answer = shared_door.post("/v1/events", json=body)
+        answer = shared_client.post("/v1/events", json=body)
         assert [fault["pointer"] for fault in problem(answer, "bad_submission")["errors"]] == [pointer]
 
 
@@ -78,15 +78,15 @@ def test_a_retry_gets_the_first_receipts(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "key", ["plain", '"', '"a', 'a"', '"a" "b"', '"a", "b"', '"a";x=1', '"\\a"', '""', f'"{"a" * 256}"', ":YQ==:", "1"]
 )
-def test_a_malformed_idempotency_key_is_refused(shared_door: TestClient, key: str) -> None:
-    answer = shared_door.post("/v1/events", json=OPT_IN, headers={"Idempotency-Key": key})
+def test_a_malformed_idempotency_key_is_refused(shared_client: TestClient, key: str) -> None:
+    answer = shared_client.post("/v1/events", json=OPT_IN, headers={"Idempotency-Key": key})
     assert problem(answer, "bad_idempotency_key")["errors"][0]["in"] == "header"
-    assert head(shared_door) == GENESIS
+    assert head(shared_client) == GENESIS
 
 
-def test_two_idempotency_keys_are_none(shared_door: TestClient) -> None:
+def test_two_idempotency_keys_are_none(shared_client: TestClient) -> None:
     headers = [("Idempotency-Key", '"a"'), ("Idempotency-Key", '"b"')]
-    problem(shared_door.post("/v1/events", json=OPT_IN, headers=headers), "bad_idempotency_key")
+    problem(shared_client.post("/v1/events", json=OPT_IN, headers=headers), "bad_idempotency_key")
 
 
 def test_a_conflict_tells_the_current_version(client: TestClient) -> None:

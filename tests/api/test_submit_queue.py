@@ -10,12 +10,12 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from api import submit_queue as submitting
+from api import submit_queue
 from api.app import create_app
 from api.service import Service
 from ledger.append import group_commit as writing
 from ledger.strict_json import MAX_BYTES
-from tests.api.asking import GENESIS, changed, get, problem, submit
+from tests.api.client import GENESIS, changed, get, problem, submit
 
 WAIT_S = 30.0
 
@@ -101,7 +101,7 @@ def test_more_than_may_wait_is_busy_with_retry_after(
 def test_bodies_that_are_held_are_bounded_in_bytes_whatever_they_say_of_themselves(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting, "HELD_BYTES_MAX", MAX_BYTES + 50)
+    monkeypatch.setattr(submit_queue, "HELD_BYTES_MAX", MAX_BYTES + 50)
     body = changed("org:0", "training.opt_in", True)
     with ThreadPoolExecutor(1) as pool:
         with held_up(service, monkeypatch):

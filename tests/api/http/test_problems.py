@@ -15,10 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.http.bodies import read_body
 from api.http.middleware import RequestMiddleware
-from api.http.problems import KINDS
+from api.http.problems import PROBLEM_CODES
 from ledger import errors
 from projections.query.query import Query
-from tests.api.asking import GENESIS, changed, get, head, problem, submit
+from tests.api.client import GENESIS, changed, get, head, problem, submit
 
 JSON = {"Content-Type": "application/json"}
 SECRET = "sesame-4711"
@@ -26,24 +26,24 @@ SECRET = "sesame-4711"
 
 def test_every_code_of_the_error_tree_is_known() -> None:
     tree = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.InforceError)]
-    assert {kind.code for kind in tree} <= set(KINDS)
+    assert {kind.code for kind in tree} <= set(PROBLEM_CODES)
 
 
-def test_the_type_of_every_problem_leads_to_what_it_means(shared_door: TestClient) -> None:
-    listed = get(shared_door, "/problems")["problems"]
-    assert [kind["code"] for kind in listed] == list(KINDS)
+def test_the_type_of_every_problem_leads_to_what_it_means(shared_client: TestClient) -> None:
+    listed = get(shared_client, "/problems")["problems"]
+    assert [kind["code"] for kind in listed] == list(PROBLEM_CODES)
     for kind in listed:
-        assert get(shared_door, kind["type"]) == kind
+        assert get(shared_client, kind["type"]) == kind
         assert kind["meaning"]
-    problem(shared_door.get("/problems/nobody_knows"), "not_found")
+    problem(shared_client.get("/problems/nobody_knows"), "not_found")
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/v1", "/v1/events/", "/v1/subjects/org:a", "/v1/subjects/org:a/nope", "/docs", "//healthz"]
 )
-def test_an_unknown_path(shared_door: TestClient, path: str) -> None:
+def test_an_unknown_path(shared_client: TestClient, path: str) -> None:
     for method in ("GET", "POST", "OPTIONS", "DELETE"):
-        problem(shared_door.request(method, path), "no_such_path")
+        problem(shared_client.request(method, path), "no_such_path")
 
 
 @pytest.mark.parametrize(
@@ -56,23 +56,26 @@ def test_an_unknown_path(shared_door: TestClient, path: str) -> None:
         ("/openapi.json", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_allow_names_every_method_of_the_path(shared_door: TestClient, path: str, allowed: str) -> None:
+def test_allow_names_every_method_of_the_path(shared_client: TestClient, path: str, allowed: str) -> None:
     for method in ("PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"):
-        answer = shared_door.request(method, path)
+        answer = shared_client.request(method, path)
         problem(answer, "method_not_allowed")
         assert answer.headers["allow"] == allowed
-    options = shared_door.options(path)
+    options = shared_client.options(path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
     assert not [name for name in options.headers if name.startswith("access-control")]
 
 
-def test_head_is_get_without_the_body(shared_door: TestClient) -> None:
-    get_answer, head_answer = shared_door.get("/v1/catalog?at=2026-01-01T00:00:00Z&known_at=2026-01-01T00:00:00Z"), None
-    head_answer = shared_door.head("/v1/catalog?at=2026-01-01T00:00:00Z&known_at=2026-01-01T00:00:00Z")
+def test_head_is_get_without_the_body(shared_client: TestClient) -> None:
+    get_answer, head_answer = (
+        shared_client.get("/v1/catalog?at=2026-01-01T00:00:00Z&known_at=2026-01-01T00:00:00Z"),
+        None,
+    )
+    head_answer = shared_client.head("/v1/catalog?at=2026-01-01T00:00:00Z&known_at=2026-01-01T00:00:00Z")
     assert (head_answer.status_code, head_answer.content) == (200, b"")
     assert head_answer.headers["content-length"] == get_answer.headers["content-length"]
-    assert shared_door.head("/v1/checks").status_code == 405
-    assert shared_door.head("/nope").status_code == 404
+    assert shared_client.head("/v1/checks").status_code == 405
+    assert shared_client.head("/nope").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/checks"])
@@ -80,35 +83,35 @@ def test_head_is_get_without_the_body(shared_door: TestClient) -> None:
     "content_type",
     [None, "text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "application/jsonp"],
 )
-def test_another_media_type(shared_door: TestClient, path: str, content_type: str | None) -> None:
+def test_another_media_type(shared_client: TestClient, path: str, content_type: str | None) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
-    answer = shared_door.post(path, content=b"{}", headers=headers)
+    answer = shared_client.post(path, content=b"{}", headers=headers)
     problem(answer, "unsupported_media_type")
     assert answer.headers["accept"] == "application/json"
 
 
-def test_a_compressed_body(shared_door: TestClient) -> None:
-    answer = shared_door.post("/v1/checks", content=b"{}", headers=JSON | {"Content-Encoding": "gzip"})
+def test_a_compressed_body(shared_client: TestClient) -> None:
+    answer = shared_client.post("/v1/checks", content=b"{}", headers=JSON | {"Content-Encoding": "gzip"})
     problem(answer, "unsupported_media_type")
 
 
-def test_json_with_its_charset_is_taken(shared_door: TestClient) -> None:
-    answer = shared_door.post(
+def test_json_with_its_charset_is_taken(shared_client: TestClient) -> None:
+    answer = shared_client.post(
         "/v1/checks", content=b'{"org_id":"a"}', headers={"Content-Type": "Application/JSON; charset=UTF-8"}
     )
     assert answer.status_code == 200
 
 
-def test_a_body_over_a_mebibyte(shared_door: TestClient) -> None:
+def test_a_body_over_a_mebibyte(shared_client: TestClient) -> None:
     def chunks() -> Iterator[bytes]:
         yield b'{"x":"'
         for _ in range(17):
             yield b"x" * 65536
 
-    problem(shared_door.post("/v1/events", content=b"x" * 1_048_577, headers=JSON), "body_too_large")
+    problem(shared_client.post("/v1/events", content=b"x" * 1_048_577, headers=JSON), "body_too_large")
     # Chunked: nothing announces the length.
-    problem(shared_door.post("/v1/events", content=chunks(), headers=JSON), "body_too_large")
-    problem(shared_door.post("/v1/events", content=b" " * 1_048_576, headers=JSON), "bad_json")
+    problem(shared_client.post("/v1/events", content=chunks(), headers=JSON), "body_too_large")
+    problem(shared_client.post("/v1/events", content=b" " * 1_048_576, headers=JSON), "bad_json")
 
 
 BAD_JSON = {
@@ -132,9 +135,9 @@ BAD_JSON = {
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/checks"])
 @pytest.mark.parametrize("body", BAD_JSON.values(), ids=BAD_JSON.keys())
-def test_a_body_that_is_not_strict_json(shared_door: TestClient, path: str, body: bytes) -> None:
-    problem(shared_door.post(path, content=body, headers=JSON), "bad_json")
-    assert head(shared_door) == GENESIS
+def test_a_body_that_is_not_strict_json(shared_client: TestClient, path: str, body: bytes) -> None:
+    problem(shared_client.post(path, content=body, headers=JSON), "bad_json")
+    assert head(shared_client) == GENESIS
 
 
 CHANGE = changed("org:acme", "training.opt_in", True)
@@ -184,10 +187,10 @@ BAD_SUBMISSIONS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("body", "pointer"), BAD_SUBMISSIONS.values(), ids=BAD_SUBMISSIONS.keys())
-def test_a_bad_submission_is_named_and_writes_nothing(shared_door: TestClient, body: Any, pointer: str) -> None:
-    found = problem(shared_door.post("/v1/events", json=body), "bad_submission")
+def test_a_bad_submission_is_named_and_writes_nothing(shared_client: TestClient, body: Any, pointer: str) -> None:
+    found = problem(shared_client.post("/v1/events", json=body), "bad_submission")
     assert pointer in [fault["pointer"] for fault in found["errors"]]
-    assert head(shared_door) == GENESIS
+    assert head(shared_client) == GENESIS
 
 
 def test_what_cannot_be_retracted(client: TestClient) -> None:
@@ -201,27 +204,27 @@ def test_what_cannot_be_retracted(client: TestClient) -> None:
     assert head(client) == GENESIS + 2
 
 
-def test_no_problem_repeats_the_input(shared_door: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_problem_repeats_the_input(shared_client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     headers = JSON | {"X-Request-ID": f"<{SECRET}>", "Idempotency-Key": SECRET}
     answers = [
-        shared_door.get(f"/{SECRET}"),
-        shared_door.get(f"/v1/events/{SECRET}"),
-        shared_door.get(f"/v1/events?{SECRET}=1"),
-        shared_door.get(f"/v1/events?after={SECRET}"),
-        shared_door.get(f"/v1/catalog?at={SECRET}"),
-        shared_door.get(f"/v1/subjects/{SECRET}/state"),
-        shared_door.get(f"/v1/subjects/org:{SECRET}/state"),
-        shared_door.get(f"/v1/subjects/org:{SECRET}/history"),
-        shared_door.get(f"/v1/subjects/catalog:settings/timeline?setting={SECRET}"),
-        shared_door.get(f"/problems/{SECRET}"),
-        shared_door.request(SECRET.upper().replace("-", ""), "/healthz"),
-        shared_door.post("/v1/events", content=SECRET, headers=JSON),
-        shared_door.post("/v1/events", json={f"<{SECRET}> and more": SECRET}),
-        shared_door.post("/v1/events", json=CHANGE | {"value": SECRET}),
-        shared_door.post("/v1/events", json=CHANGE | {"effective_from": SECRET}),
-        shared_door.post("/v1/events", json=CHANGE, headers=headers),
-        shared_door.post("/v1/checks", json={"org_id": f"<{SECRET}>", f"<{SECRET}>": 1}),
-        shared_door.post("/v1/checks", content="{}", headers={"Content-Type": SECRET}),
+        shared_client.get(f"/{SECRET}"),
+        shared_client.get(f"/v1/events/{SECRET}"),
+        shared_client.get(f"/v1/events?{SECRET}=1"),
+        shared_client.get(f"/v1/events?after={SECRET}"),
+        shared_client.get(f"/v1/catalog?at={SECRET}"),
+        shared_client.get(f"/v1/subjects/{SECRET}/state"),
+        shared_client.get(f"/v1/subjects/org:{SECRET}/state"),
+        shared_client.get(f"/v1/subjects/org:{SECRET}/history"),
+        shared_client.get(f"/v1/subjects/catalog:settings/timeline?setting={SECRET}"),
+        shared_client.get(f"/problems/{SECRET}"),
+        shared_client.request(SECRET.upper().replace("-", ""), "/healthz"),
+        shared_client.post("/v1/events", content=SECRET, headers=JSON),
+        shared_client.post("/v1/events", json={f"<{SECRET}> and more": SECRET}),
+        shared_client.post("/v1/events", json=CHANGE | {"value": SECRET}),
+        shared_client.post("/v1/events", json=CHANGE | {"effective_from": SECRET}),
+        shared_client.post("/v1/events", json=CHANGE, headers=headers),
+        shared_client.post("/v1/checks", json={"org_id": f"<{SECRET}>", f"<{SECRET}>": 1}),
+        shared_client.post("/v1/checks", content="{}", headers={"Content-Type": SECRET}),
     ]
     for answer in answers:
         assert answer.status_code in range(400, 500), answer.text
@@ -231,17 +234,17 @@ def test_no_problem_repeats_the_input(shared_door: TestClient, caplog: pytest.Lo
     assert SECRET not in caplog.text
 
 
-def test_a_request_id_is_echoed_when_it_is_sane(shared_door: TestClient) -> None:
+def test_a_request_id_is_echoed_when_it_is_sane(shared_client: TestClient) -> None:
     for sane in ("abc-123", "a" * 128, "00-4bf92f3577b34da6a3ce929d0e0e4736"):
-        assert shared_door.get("/healthz", headers={"X-Request-ID": sane}).headers["x-request-id"] == sane
+        assert shared_client.get("/healthz", headers={"X-Request-ID": sane}).headers["x-request-id"] == sane
     for insane in (b"", b"a b", b"a" * 129, b"<script>", "é".encode()):
-        given_id = shared_door.get("/healthz", headers={b"X-Request-ID": insane}).headers["x-request-id"]
+        given_id = shared_client.get("/healthz", headers={b"X-Request-ID": insane}).headers["x-request-id"]
         assert len(given_id) == 32
-    assert shared_door.get("/nope", headers={"X-Request-ID": "me"}).json()["instance"] == "urn:inforce:request:me"
+    assert shared_client.get("/nope", headers={"X-Request-ID": "me"}).json()["instance"] == "urn:inforce:request:me"
 
 
 def test_an_unexpected_error_tells_nothing_and_is_logged_with_its_trace(
-    door: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
@@ -249,7 +252,7 @@ def test_an_unexpected_error_tells_nothing_and_is_logged_with_its_trace(
     monkeypatch.setattr(Query, "state", explode)
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     with caplog.at_level(logging.CRITICAL, "inforce.api"):
-        answer = door.get("/v1/subjects/org:acme/state", headers={"X-Request-ID": "r1", "traceparent": trace})
+        answer = sqlite_client.get("/v1/subjects/org:acme/state", headers={"X-Request-ID": "r1", "traceparent": trace})
     problem(answer, "internal_error")
     assert SECRET not in answer.text
     assert SECRET not in caplog.text
@@ -262,7 +265,7 @@ def test_an_unexpected_error_tells_nothing_and_is_logged_with_its_trace(
     ):
         assert told in caplog.text
     assert "org:acme" not in caplog.text
-    assert door.get("/healthz").status_code == 200
+    assert sqlite_client.get("/healthz").status_code == 200
 
 
 def test_a_caller_who_hangs_up_before_the_body_ends_is_no_failure_of_the_server(
@@ -289,9 +292,9 @@ def test_a_caller_who_hangs_up_before_the_body_ends_is_no_failure_of_the_server(
     assert (arriving, sent, caplog.text) == ([], [], "")
 
 
-def test_every_answer_forbids_caching_and_sniffing(shared_door: TestClient) -> None:
+def test_every_answer_forbids_caching_and_sniffing(shared_client: TestClient) -> None:
     for path in ("/healthz", "/v1/catalog", "/nope", "/openapi.json"):
-        answer = shared_door.get(path)
+        answer = shared_client.get(path)
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -323,17 +326,17 @@ QUIET = settings(max_examples=60, suppress_health_check=[HealthCheck.function_sc
 
 @given(path=st.sampled_from(("/v1/events", "/v1/checks")), body=BODIES)
 @QUIET
-def test_no_body_makes_the_server_fail(shared_door: TestClient, path: str, body: Any) -> None:
+def test_no_body_makes_the_server_fail(shared_client: TestClient, path: str, body: Any) -> None:
     import json
 
-    answer = shared_door.post(path, content=json.dumps(body).encode(), headers=JSON)
+    answer = shared_client.post(path, content=json.dumps(body).encode(), headers=JSON)
     assert answer.status_code < 500, answer.text
 
 
 @given(path=st.sampled_from(("/v1/events", "/v1/checks")), body=st.binary(max_size=200))
 @QUIET
-def test_no_bytes_make_the_server_fail(shared_door: TestClient, path: str, body: bytes) -> None:
-    assert shared_door.post(path, content=body, headers=JSON).status_code in range(400, 500)
+def test_no_bytes_make_the_server_fail(shared_client: TestClient, path: str, body: bytes) -> None:
+    assert shared_client.post(path, content=body, headers=JSON).status_code in range(400, 500)
 
 
 @given(
@@ -343,14 +346,14 @@ def test_no_bytes_make_the_server_fail(shared_door: TestClient, path: str, body:
     value=st.text(),
 )
 @QUIET
-def test_no_parameter_makes_the_server_fail(shared_door: TestClient, call: str, name: str, value: str) -> None:
-    assert shared_door.get(call, params={name: value}).status_code < 500
+def test_no_parameter_makes_the_server_fail(shared_client: TestClient, call: str, name: str, value: str) -> None:
+    assert shared_client.get(call, params={name: value}).status_code < 500
 
 
 @given(path=st.text(), raw=st.binary(max_size=40))
 @QUIET
-def test_no_path_makes_the_server_fail(shared_door: TestClient, path: str, raw: bytes) -> None:
+def test_no_path_makes_the_server_fail(shared_client: TestClient, path: str, raw: bytes) -> None:
     from urllib.parse import quote
 
     for url in (quote(path), "v1/subjects/" + quote(raw, safe="") + "/state", "v1/events/" + quote(raw, safe="")):
-        assert shared_door.get("/" + url.lstrip("/")).status_code < 500
+        assert shared_client.get("/" + url.lstrip("/")).status_code < 500

@@ -7,7 +7,7 @@ import pytest
 from freezegun import freeze_time
 from starlette.testclient import TestClient
 
-from tests.api.asking import GENESIS, changed, get, problem, submit
+from tests.api.client import GENESIS, changed, get, problem, submit
 
 MODEL = "model:deepseek-ai/DeepSeek-V3"
 
@@ -159,10 +159,10 @@ def test_subjects_that_have_a_history(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "spelling", [MODEL, quote(MODEL, safe=""), MODEL.replace("/", "%2f"), MODEL.replace("D", "%44")]
 )
-def test_a_subject_in_a_path_may_be_raw_or_encoded(shared_door: TestClient, verb: str, spelling: str) -> None:
-    if not shared_door.get(f"/v1/events?subject={MODEL}").json()["events"]:
-        submit(shared_door, changed(MODEL, "model.hosting", "hosted"))
-    assert get(shared_door, f"/v1/subjects/{spelling}/{verb}")["subject"] == MODEL
+def test_a_subject_in_a_path_may_be_raw_or_encoded(shared_client: TestClient, verb: str, spelling: str) -> None:
+    if not shared_client.get(f"/v1/events?subject={MODEL}").json()["events"]:
+        submit(shared_client, changed(MODEL, "model.hosting", "hosted"))
+    assert get(shared_client, f"/v1/subjects/{spelling}/{verb}")["subject"] == MODEL
 
 
 @pytest.mark.parametrize("subject", ["key:a/state", "key:a//b", "key:a:b", "key:a@b~c+d-e._", "key:/state/"])
@@ -180,8 +180,8 @@ def test_a_subject_without_a_history_is_not_found(client: TestClient, verb: str)
 @pytest.mark.parametrize(
     "subject", ["acme", "team:a", "org:", "org:a b", "org:%C3%A9", "org:%00", "%FF", ":", "org:" + "a" * 257]
 )
-def test_a_subject_outside_the_grammar_is_refused(shared_door: TestClient, subject: str) -> None:
-    problem(shared_door.get(f"/v1/subjects/{subject}/state"), "bad_subject")
+def test_a_subject_outside_the_grammar_is_refused(shared_client: TestClient, subject: str) -> None:
+    problem(shared_client.get(f"/v1/subjects/{subject}/state"), "bad_subject")
 
 
 @pytest.mark.parametrize(
@@ -194,16 +194,16 @@ def test_a_subject_outside_the_grammar_is_refused(shared_door: TestClient, subje
         ("2025-12-31T22:00:00-02:00", "2026-01-01T00:00:00.000000Z"),
     ],
 )
-def test_times_in_a_query(shared_door: TestClient, text: str, instant: str) -> None:
-    assert get(shared_door, f"/v1/catalog?at={text}")["at"] == instant
+def test_times_in_a_query(shared_client: TestClient, text: str, instant: str) -> None:
+    assert get(shared_client, f"/v1/catalog?at={text}")["at"] == instant
 
 
 @pytest.mark.parametrize("name", ["at", "known_at"])
 @pytest.mark.parametrize(
     "text", ["", "0", "1767225600", "2026-01-01", "2026-01-01T00:00:00", "now", "2026-01-01 00:00:00Z", "AT"]
 )
-def test_bad_times_in_a_query(shared_door: TestClient, name: str, text: str) -> None:
-    body = problem(shared_door.get(f"/v1/catalog?{name}={text}"), "bad_time")
+def test_bad_times_in_a_query(shared_client: TestClient, name: str, text: str) -> None:
+    body = problem(shared_client.get(f"/v1/catalog?{name}={text}"), "bad_time")
     assert body["errors"][0]["pointer"] == f"/{name}"
 
 
@@ -215,14 +215,14 @@ def test_bad_times_in_a_query(shared_door: TestClient, name: str, text: str) -> 
         "&".join(f"a{n}=1" for n in range(200)),
     ],
 )
-def test_bad_parameters(shared_door: TestClient, query: str) -> None:
-    problem(shared_door.get(f"/v1/events?{query}"), "bad_parameter")
+def test_bad_parameters(shared_client: TestClient, query: str) -> None:
+    problem(shared_client.get(f"/v1/events?{query}"), "bad_parameter")
 
 
-def test_every_call_refuses_an_unknown_parameter(shared_door: TestClient) -> None:
-    paths: dict[str, Any] = get(shared_door, "/openapi.json")["paths"]
+def test_every_call_refuses_an_unknown_parameter(shared_client: TestClient) -> None:
+    paths: dict[str, Any] = get(shared_client, "/openapi.json")["paths"]
     for path, item in paths.items():
         url = path.replace("{subject}", "org:a").replace("{event_id}", "x").replace("{code}", "not_found")
         for method in item:
-            answer = shared_door.request(method, f"{url}?from=2026-01-01T00:00:00Z&colour=red", json={})
+            answer = shared_client.request(method, f"{url}?from=2026-01-01T00:00:00Z&colour=red", json={})
             problem(answer, "bad_parameter")

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from api.schemas.shape import Shape, time_field
+from api.schemas.base import WireModel, time_field
 
 
-class SettingChange(Shape):
+class SettingChange(WireModel):
     """Set a value from `effective_from` until `effective_until`. Without an end it holds until the next change."""
 
     type: Literal["setting.changed"]
@@ -25,7 +25,7 @@ class SettingChange(Shape):
     expected_version: int | None = Field(None, ge=0, description="The subject's version before this call.")
 
 
-class SettingClear(Shape):
+class SettingClear(WireModel):
     """Take the subject's own value away for a period, so that the catalog's default shows through."""
 
     type: Literal["setting.cleared"]
@@ -37,7 +37,7 @@ class SettingClear(Shape):
     expected_version: int | None = Field(None, ge=0)
 
 
-class ChangeRetraction(Shape):
+class ChangeRetraction(WireModel):
     """Take one earlier change back, as though it had not been said."""
 
     type: Literal["change.retracted"]
@@ -46,7 +46,7 @@ class ChangeRetraction(Shape):
     expected_version: int | None = Field(None, ge=0)
 
 
-class SettingDefinition(Shape):
+class SettingDefinition(WireModel):
     """What a setting is. `members` belongs to one_of and set_of, `ref_kinds` to subject_ref."""
 
     kinds: list[Literal["account", "org", "project", "key", "model"]] = Field(min_length=1)
@@ -63,7 +63,7 @@ class SettingDefinition(Shape):
     source: str = Field(description="The published rule that the setting stands for.")
 
 
-class SettingDefined(Shape):
+class SettingDefined(WireModel):
     """Define a setting, or define it anew, from `effective_from` on. A setting keeps its value_type for ever."""
 
     type: Literal["setting.defined"]
@@ -74,7 +74,7 @@ class SettingDefined(Shape):
     expected_version: int | None = Field(None, ge=0)
 
 
-class SubmissionBatch(Shape):
+class SubmissionBatch(WireModel):
     """Recorded as one, or not at all. Every expected_version is the version before the batch."""
 
     events: list[SettingChange | SettingClear | ChangeRetraction | SettingDefined] = Field(
@@ -82,7 +82,7 @@ class SubmissionBatch(Shape):
     )
 
 
-class ObservedHandling(Shape):
+class ObservedHandling(WireModel):
     """What was done with the data. What is absent or null was not observed, and is not judged."""
 
     stored: bool | None = None
@@ -93,7 +93,7 @@ class ObservedHandling(Shape):
     network: Literal["public", "private"] | None = None
 
 
-class RequestRecord(Shape):
+class RequestRecord(WireModel):
     """One line of a request log. One of the first four ids is required; ids are bare: acme, not org:acme."""
 
     key_id: str | None = None
@@ -107,5 +107,5 @@ class RequestRecord(Shape):
     handling: ObservedHandling | None = None
 
 
-class RequestRecords(Shape):
+class RequestRecords(WireModel):
     requests: list[RequestRecord] = Field(min_length=1, max_length=10_000)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.audits.child import outcome_of
+from api.audits.disk_space import SPARED_BYTES, require_disk_space
 from api.audits.folder import LOG
-from api.audits.room import SPARED_BYTES, need_room
+from api.audits.worker_process import outcome_of
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
-from tests.api.asking import problem
 from tests.api.audits.logs import NDJSON, log
-from tests.api.audits.test_audits import job_of
+from tests.api.client import problem
+from tests.api.routes.test_audits import job_of
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, total: int, *free: int) -> None:
@@ -42,24 +42,24 @@ def test_so_much_is_spared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tota
     ):
         disk(monkeypatch, total, free)
         if there:
-            need_room(tmp_path, wanted)
+            require_disk_space(tmp_path, wanted)
         else:
             with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-                need_room(tmp_path, wanted)
+                require_disk_space(tmp_path, wanted)
 
 
 @pytest.mark.parametrize("free", [(0,), (SPARED_BYTES * 2, 0)])
 def test_a_log_is_not_taken_where_the_ledger_would_have_no_room(
-    door: TestClient, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...]
+    sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...]
 ) -> None:
     disk(monkeypatch, SPARED_BYTES * 100, *free)
-    problem(door.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
+    problem(sqlite_client.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
 
 
 def test_an_audit_ends_before_its_rejects_fill_the_disk(
-    door: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ledger = door.app.state.service.ledger  # type: ignore[attr-defined]  # ours, not any ASGI application
+    ledger = sqlite_client.app.state.service.ledger  # type: ignore[attr-defined]  # ours, not any ASGI application
     body = gzip.compress(b"{}\n" * 25_000)
     (tmp_path / LOG).write_bytes(body)
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,7 @@
 """What audits leave of a disk: the ledger lies on the same one by default, and has to go on taking submissions.
 
 Without this a few kilobytes of packed log, whose every line is a reject, fill it. Proved by
-tests/api/audits/test_room.py.
+tests/api/audits/test_disk_space.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPARED_SHARE: Final = 10
 """That much, or of a small disk a tenth."""
 
 
-def need_room(folder: Path, wanted: int = 0) -> None:
+def require_disk_space(folder: Path, wanted: int = 0) -> None:
     """Raises `OSError` (ENOSPC) where the disk of `folder` has less than `wanted` bytes beside what is spared."""
     disk = shutil.disk_usage(folder)
     if disk.free - wanted < min(SPARED_BYTES, disk.total // SPARED_SHARE):

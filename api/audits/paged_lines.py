@@ -1,6 +1,6 @@
 """Lines in a file that are read a page at a time: beside it lies where every so-manieth line begins.
 
-A line is one JSON text. Proved by tests/api/audits/test_pages.py.
+A line is one JSON text. Proved by tests/api/audits/test_paged_lines.py.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from api.audits.folder import FINDINGS, LOG, AuditFolder
-from api.audits.jobs import Job, View, view_json
-from api.audits.pages import read_page
-from api.audits.receiving import Received
-from api.audits.running import AuditProcesses
-from api.http.problems import Refused
+from api.audits.jobs import AuditStatus, Job, status_json
+from api.audits.paged_lines import read_page
+from api.audits.scheduler import AuditScheduler
+from api.audits.upload import StoredLog
+from api.http.problems import RequestRefused
 from ledger.entropy import fresh
 from ledger.errors import BadInput
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
@@ -54,7 +54,7 @@ class AuditSettings(NamedTuple):
     count_max: int = COUNT_MAX
 
 
-class Audits:
+class AuditService:
     """`url`: of the ledger, for the processes that audit; None: it is in no place that these could open. Raises
     `BadInput` for settings that cannot be had."""
 
@@ -71,7 +71,7 @@ class Audits:
             query.ledger.origin,
             round(settings.keep_hours * _HOUR_US),
         )
-        self._processes = AuditProcesses(self._folder, url or "", self._ledger.clock.now)
+        self._processes = AuditScheduler(self._folder, url or "", self._ledger.clock.now)
         self.threads = ThreadPoolExecutor(UPLOADS_MAX, "inforce-receive")
         self._uploads = 0
         # What an earlier process left to do, and what others who serve the same folder may leave.
@@ -84,17 +84,21 @@ class Audits:
 
     @asynccontextmanager
     async def incoming(self) -> AsyncIterator[Path]:
-        """A folder for a log that is received within the block. Raises `Refused` where none can be taken now."""
+        """A folder for a log that is received within the block. Raises `RequestRefused` where none can be taken now."""
         self._need_engine()
         if self._uploads >= UPLOADS_MAX:
-            raise Refused("audits_full", f"{UPLOADS_MAX} logs are being received at this moment, and no more are taken")
+            raise RequestRefused(
+                "audits_full", f"{UPLOADS_MAX} logs are being received at this moment, and no more are taken"
+            )
         self._uploads += 1
         stack = ExitStack()
         try:
             with self.keeping():
                 kept = await self._ask(self._folder.ids)
                 if len(kept) >= self._count_max:
-                    raise Refused("audits_full", f"{self._count_max} audits are kept here, and no more; delete one")
+                    raise RequestRefused(
+                        "audits_full", f"{self._count_max} audits are kept here, and no more; delete one"
+                    )
                 path = await self._ask(lambda: stack.enter_context(self._folder.incoming()))
             yield path
         finally:
@@ -103,27 +107,31 @@ class Audits:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Whatever is wrong with folder or disk within the block is the operator's to mend. Raises `Refused`."""
+        """Whatever is wrong with folder or disk within the block is the operator's to mend. Raises `RequestRefused`."""
         try:
             yield
         except OSError as error:
             if error.errno in _FULL:
                 detail = "the log does not fit on the server's disk; nothing of it was kept"
-                raise Refused("no_space", detail) from None
+                raise RequestRefused("no_space", detail) from None
             _log.error("audits cannot be kept in %s: %s", self._folder.path, error.strerror)
-            raise Refused("audits_unavailable", "audits cannot be kept on this server; its log says why") from None
+            raise RequestRefused(
+                "audits_unavailable", "audits cannot be kept on this server; its log says why"
+            ) from None
 
     def _need_engine(self) -> None:
         if self._url is None:
-            raise Refused("audits_unavailable", "this server's ledger is in no place that an audit could open")
+            raise RequestRefused("audits_unavailable", "this server's ledger is in no place that an audit could open")
         if any(find_spec(name) is None for name in ("pyarrow", "numpy")):
-            raise Refused("audits_unavailable", "this installation has no audit engine: it is the extra inforce[audit]")
+            raise RequestRefused(
+                "audits_unavailable", "this installation has no audit engine: it is the extra inforce[audit]"
+            )
 
     def accept(
-        self, incoming: Path, received: Received, how: Layout, known_at: KnownAt, max_rejects: int | None
-    ) -> View:
-        """Takes the log that was received, pinned to what is recorded now. Raises `Refused`, and what asking the ledger
-        does."""
+        self, incoming: Path, received: StoredLog, how: Layout, known_at: KnownAt, max_rejects: int | None
+    ) -> AuditStatus:
+        """Takes the log that was received, pinned to what is recorded now. Raises `RequestRefused`, and the
+        errors of the ledger."""
         pin = PinnedQuery(self._query).pinned
         job = Job(
             id=fresh(16).hex(),
@@ -141,32 +149,34 @@ class Audits:
         with self.keeping():
             self._folder.put(incoming, job)
         self._processes.start()
-        return View(job=job, progress=None, outcome=None)
+        return AuditStatus(job=job, progress=None, outcome=None)
 
-    def json(self, view: View) -> dict[str, Any]:
-        return view_json(view, self._folder.keep_us)
+    def json(self, view: AuditStatus) -> dict[str, Any]:
+        return status_json(view, self._folder.keep_us)
 
-    def view(self, id_: str) -> View:
-        """Raises `Refused`."""
+    def view(self, id_: str) -> AuditStatus:
+        """Raises `RequestRefused`."""
         with self.keeping():
             view = self._folder.view(id_, self._ledger.clock.now())
         if view is None:
             raise _not_found()
         return view
 
-    def views(self) -> list[View]:
-        """Raises `Refused`."""
+    def views(self) -> list[AuditStatus]:
+        """Raises `RequestRefused`."""
         with self.keeping():
             return self._folder.views(self._ledger.clock.now())
 
     def page(self, id_: str, name: str, after: int, limit: int) -> tuple[list[bytes], int | None]:
-        """(lines `after` + 1 … of one of the files of an audit that is done, where to go on from). Raises `Refused`."""
+        """(lines `after` + 1 … of a file of a finished audit, `after` of the next page). Raises `RequestRefused`."""
         view = self.view(id_)
         outcome = view.outcome
         if outcome is None:
-            raise Refused("audit_not_done", f"the audit is {view.state}; ask again when it is done")
+            raise RequestRefused("audit_not_done", f"the audit is {view.state}; ask again when it is done")
         if outcome.error is not None:
-            raise Refused("audit_not_done", "the audit has failed, and found nothing; GET the audit to learn why")
+            raise RequestRefused(
+                "audit_not_done", "the audit has failed, and found nothing; GET the audit to learn why"
+            )
         with self.keeping():
             try:
                 lines = read_page(self._folder.of(id_) / name, after, limit)
@@ -177,7 +187,7 @@ class Audits:
         return lines, end if end < total and lines else None
 
     def remove(self, id_: str) -> None:
-        """Raises `Refused`."""
+        """Raises `RequestRefused`."""
         self.view(id_)
         with self.keeping():
             removed = self._folder.remove(id_)
@@ -189,8 +199,8 @@ class Audits:
         return await asyncio.get_running_loop().run_in_executor(self.threads, question)
 
 
-def _not_found() -> Refused:
-    return Refused("audit_not_found", "there is no such audit here: it was deleted, has expired or never was")
+def _not_found() -> RequestRefused:
+    return RequestRefused("audit_not_found", "there is no such audit here: it was deleted, has expired or never was")
 
 
 def log_of(incoming: Path) -> Path:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.audits.audits import AuditSettings
-from api.audits.child import outcome_of
 from api.audits.folder import FINDINGS, LOG, REJECTS
 from api.audits.jobs import Job
-from api.audits.pages import read_page
+from api.audits.paged_lines import read_page
+from api.audits.service import AuditSettings
+from api.audits.worker_process import outcome_of
 from api.schemas import Audit, AuditList, FindingPage, RejectPage
 from api.service import Service
 from ledger.times import format_time
@@ -27,8 +27,8 @@ from projections.audit.findings import against
 from projections.audit.reference import decide_slowly
 from projections.audit.writing import Writer
 from projections.query.pinned import PinnedQuery
-from tests.api.asking import changed, get, head, problem, submit
 from tests.api.audits.logs import NDJSON, ended, every, line, log, send
+from tests.api.client import changed, get, head, problem, submit
 from tests.audit.strategies import batch_of, grown, instants, known_ats, rows, timeline_cache
 
 
@@ -59,49 +59,51 @@ def test_a_log_is_audited(client: TestClient) -> None:
     assert get(client, "/v1/audits")["audits"] == [audit]
 
 
-def test_an_audit_that_is_deleted_is_forgotten(door: TestClient, tmp_path: Path) -> None:
-    audit = ended(door, send(door, log(10))["id"])
-    assert door.delete(f"/v1/audits/{audit['id']}").status_code == 204
-    for ask in (door.get, door.delete):
+def test_an_audit_that_is_deleted_is_forgotten(sqlite_client: TestClient, tmp_path: Path) -> None:
+    audit = ended(sqlite_client, send(sqlite_client, log(10))["id"])
+    assert sqlite_client.delete(f"/v1/audits/{audit['id']}").status_code == 204
+    for ask in (sqlite_client.get, sqlite_client.delete):
         problem(ask(f"/v1/audits/{audit['id']}"), "audit_not_found")
-    problem(door.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_found")
-    assert get(door, "/v1/audits") == {"audits": []}
+    problem(sqlite_client.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_found")
+    assert get(sqlite_client, "/v1/audits") == {"audits": []}
 
 
-def test_the_log_is_deleted_when_it_has_been_audited(door: TestClient, tmp_path: Path) -> None:
-    audit = ended(door, send(door, log(10))["id"])
+def test_the_log_is_deleted_when_it_has_been_audited(sqlite_client: TestClient, tmp_path: Path) -> None:
+    audit = ended(sqlite_client, send(sqlite_client, log(10))["id"])
     there = {file.name for file in (tmp_path / "ledger.db.audits" / audit["id"]).iterdir()}
     assert (LOG in there, FINDINGS in there) == (False, True)
 
 
-def test_columns_of_other_names_are_read_as_asked(door: TestClient) -> None:
-    submit(door, changed("org:acme", "storage.inputs_outputs", False))
+def test_columns_of_other_names_are_read_as_asked(sqlite_client: TestClient) -> None:
+    submit(sqlite_client, changed("org:acme", "storage.inputs_outputs", False))
     body = b"when,who,kept\n2100-01-01 01:00:00,acme,true\n2100-01-01 01:00:00,acme,false\n"
     query = "?map=at=when&map=org_id=who&map=handling.stored=kept&timezone=Europe/Berlin&set=request_id=same"
-    audit = ended(door, send(door, body, query)["id"])
+    audit = ended(sqlite_client, send(sqlite_client, body, query)["id"])
     assert audit["reading"] == {
         "map": {"at": "when", "org_id": "who", "handling.stored": "kept"},
         "set": {"request_id": "same"},
         "timezone": "Europe/Berlin",
         "log_format": None,
     }
-    (finding,) = every(door, audit["id"], "findings", 10)
+    (finding,) = every(sqlite_client, audit["id"], "findings", 10)
     assert (finding["at"], finding["request_id"], finding["line"]) == ("2100-01-01T00:00:00.000000Z", "same", 2)
 
 
-def test_more_rejects_than_are_borne_fail_the_audit(door: TestClient) -> None:
-    audit = ended(door, send(door, b"nonsense\n" * 3 + line(0), "?log_format=jsonl&max_rejects=2")["id"])
+def test_more_rejects_than_are_borne_fail_the_audit(sqlite_client: TestClient) -> None:
+    audit = ended(
+        sqlite_client, send(sqlite_client, b"nonsense\n" * 3 + line(0), "?log_format=jsonl&max_rejects=2")["id"]
+    )
     assert (audit["state"], audit["error"]["code"], audit["summary"]) == ("failed", "bad_record", None)
     assert "nonsense" not in audit["error"]["detail"]
-    problem(door.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_done")
+    problem(sqlite_client.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_done")
 
 
-def test_an_audit_that_waits_has_no_findings_yet(door: TestClient) -> None:
-    first, second = send(door, log(10)), send(door, log(10))
-    answer = door.get(f"/v1/audits/{second['id']}/findings")
+def test_an_audit_that_waits_has_no_findings_yet(sqlite_client: TestClient) -> None:
+    first, second = send(sqlite_client, log(10)), send(sqlite_client, log(10))
+    answer = sqlite_client.get(f"/v1/audits/{second['id']}/findings")
     assert problem(answer, "audit_not_done")["detail"].startswith("the audit is queued")
     assert answer.headers["retry-after"] == "1"
-    assert ended(door, second["id"])["state"] == ended(door, first["id"])["state"] == "done"
+    assert ended(sqlite_client, second["id"])["state"] == ended(sqlite_client, first["id"])["state"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -118,9 +120,11 @@ def test_an_audit_that_waits_has_no_findings_yet(door: TestClient) -> None:
         ("?what=else", "bad_parameter"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_the_log_is_read(shared_door: TestClient, query: str, code: str) -> None:
-    problem(shared_door.post(f"/v1/audits{query}", content=log(1), headers=NDJSON), code)
-    assert get(shared_door, "/v1/audits") == {"audits": []}
+def test_what_cannot_be_asked_is_refused_before_the_log_is_read(
+    shared_client: TestClient, query: str, code: str
+) -> None:
+    problem(shared_client.post(f"/v1/audits{query}", content=log(1), headers=NDJSON), code)
+    assert get(shared_client, "/v1/audits") == {"audits": []}
 
 
 @pytest.mark.parametrize(
@@ -133,15 +137,15 @@ def test_what_cannot_be_asked_is_refused_before_the_log_is_read(shared_door: Tes
         NDJSON | {"Content-Encoding": "gzip"},
     ],
 )
-def test_what_a_web_page_may_send_unasked_is_not_taken(shared_door: TestClient, headers: dict[str, str]) -> None:
-    answer = shared_door.post("/v1/audits", content=log(1), headers=headers)
+def test_what_a_web_page_may_send_unasked_is_not_taken(shared_client: TestClient, headers: dict[str, str]) -> None:
+    answer = shared_client.post("/v1/audits", content=log(1), headers=headers)
     problem(answer, "unsupported_media_type")
     assert "text/csv" in answer.headers["accept"]
-    assert get(shared_door, "/v1/audits") == {"audits": []}
+    assert get(shared_client, "/v1/audits") == {"audits": []}
 
 
-def test_the_document_shows_every_answer(shared_door: TestClient) -> None:
-    paths = get(shared_door, "/openapi.json")["paths"]
+def test_the_document_shows_every_answer(shared_client: TestClient) -> None:
+    paths = get(shared_client, "/openapi.json")["paths"]
     for path, item in paths.items():
         for method, operation in item.items():
             status = next(status for status in operation["responses"] if status.startswith("2"))
@@ -150,8 +154,8 @@ def test_the_document_shows_every_answer(shared_door: TestClient) -> None:
 
 
 @pytest.mark.parametrize("ask", ["", "/findings", "/rejects"])
-def test_an_audit_that_never_was(shared_door: TestClient, ask: str) -> None:
-    problem(shared_door.get(f"/v1/audits/{'0' * 32}{ask}"), "audit_not_found")
+def test_an_audit_that_never_was(shared_client: TestClient, ask: str) -> None:
+    problem(shared_client.get(f"/v1/audits/{'0' * 32}{ask}"), "audit_not_found")
 
 
 def test_results_expire_in_their_microsecond(tmp_path: Path) -> None:

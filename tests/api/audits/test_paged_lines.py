@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.audits.pages import EVERY, PLACES, PagedLines, read_page
+from api.audits.paged_lines import EVERY, PLACES, PagedLines, read_page
 
 
 @pytest.fixture(params=[1, 7, 100_000])

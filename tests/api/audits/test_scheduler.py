@@ -16,12 +16,12 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.audits.folder import LOG, AuditFolder, read, write
-from api.audits.jobs import Job, Outcome
-from api.audits.running import AuditProcesses
-from tests.api.asking import changed, get, submit
+from api.audits.jobs import AuditOutcome, Job
+from api.audits.scheduler import AuditScheduler
 from tests.api.audits.logs import PATIENCE_S, ended, log, send
 from tests.api.audits.test_folder import job, put
-from tests.api.serving import running, talk
+from tests.api.client import changed, get, submit
+from tests.api.server_process import running, talk
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
 
@@ -38,7 +38,7 @@ def children_of(folder: Path) -> list[int]:
                 words = (process / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"api.audits.child" in words and any(word.startswith(bytes(folder)) for word in words):
+            if b"api.audits.worker_process" in words and any(word.startswith(bytes(folder)) for word in words):
                 found.append(int(process.name))
     return found
 
@@ -106,27 +106,27 @@ def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits
     assert "ended with -9 every one of 3 times" in audit["error"]["detail"]
 
 
-class Grief(AuditProcesses):
+class Grief(AuditScheduler):
     """Of its processes the first two end at once, and the third when it has audited."""
 
     def _child(self, job: Job) -> int:
         self.begun = [*getattr(self, "begun", ()), job.id]
         if len(self.begun) == 3:
-            write(self._folder.of(job.id), Outcome(finished_at=9, findings=7))
+            write(self._folder.of(job.id), AuditOutcome(finished_at=9, findings=7))
         return -signal.SIGSEGV
 
 
 def test_a_process_that_dies_when_its_audit_is_done_takes_nothing_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.audits.running._AGAIN_S", 0.0)
+    monkeypatch.setattr("api.audits.scheduler._AGAIN_S", 0.0)
     folder = AuditFolder(tmp_path / "audits", "x", 1_000_000)
     path = put(folder, job())
     projector = Grief(folder, "", lambda: 10)
     projector.start()
-    until(lambda: read(path, Outcome))
+    until(lambda: read(path, AuditOutcome))
     projector.close()
-    assert read(path, Outcome) == Outcome(finished_at=9, findings=7)
+    assert read(path, AuditOutcome) == AuditOutcome(finished_at=9, findings=7)
     assert len(projector.begun) == 3
 
 

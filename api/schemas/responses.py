@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from api.schemas.sent import SettingDefinition
-from api.schemas.shape import Shape, time_field
+from api.schemas.base import WireModel, time_field
+from api.schemas.requests import SettingDefinition
 from projections.decisions.model import Reason, Verdict
 from projections.temporal.effective_state import Source
 
 
-class Receipt(Shape):
+class Receipt(WireModel):
     event_id: str
     position: int
     subject: str
@@ -22,14 +22,14 @@ class Receipt(Shape):
     effective_until: str | None = time_field("Null: without end.")
 
 
-class Receipts(Shape):
+class Receipts(WireModel):
     """One receipt per event, in order; one submission gets one receipt."""
 
     receipts: list[Receipt]
     position: int = Field(description="Of the last event: an answer pinned to it, or later, has seen all of these.")
 
 
-class EventData(Shape):
+class EventData(WireModel):
     position: int
     version: int
     setting: str
@@ -43,7 +43,7 @@ class EventData(Shape):
     imported: bool = False
 
 
-class Event(Shape):
+class Event(WireModel):
     """One event in the exact bytes that were recorded and hashed (CloudEvents 1.0)."""
 
     specversion: Literal["1.0"]
@@ -57,7 +57,7 @@ class Event(Shape):
     data: EventData
 
 
-class EventPage(Shape):
+class EventPage(WireModel):
     events: list[Event]
     next_after: int = Field(
         description="Send it as `after` for what comes next; it is the head where nothing does yet."
@@ -72,19 +72,19 @@ class EventStream(RootModel[str]):
     """
 
 
-class SubjectRow(Shape):
+class SubjectRow(WireModel):
     subject: str
     version: int
     position: int = Field(description="Of the subject's last event.")
 
 
-class SubjectPage(Shape):
+class SubjectPage(WireModel):
     subjects: list[SubjectRow]
     next_after: str | None = Field(description="Send it as `after` for the next page; null: there is none.")
     position: int
 
 
-class DecidingEvent(Shape):
+class DecidingEvent(WireModel):
     """The event behind a value: the subject's own, or for a default the definition."""
 
     event_id: str
@@ -102,7 +102,7 @@ class SettingState(DecidingEvent):
     cleared_by: DecidingEvent | None = Field(None, description="The clear that the default shows through.")
 
 
-class State(Shape):
+class State(WireModel):
     subject: str
     at: str = time_field("Valid time.")
     known_at: str = time_field("Only what was recorded by then was used.")
@@ -110,7 +110,7 @@ class State(Shape):
     settings: dict[str, SettingState]
 
 
-class Interval(Shape):
+class Interval(WireModel):
     setting: str
     value: Any
     source: Source
@@ -119,7 +119,7 @@ class Interval(Shape):
     event_id: str | None
 
 
-class Timeline(Shape):
+class Timeline(WireModel):
     """Half-open intervals without gaps, setting by setting."""
 
     subject: str
@@ -128,13 +128,13 @@ class Timeline(Shape):
     intervals: list[Interval]
 
 
-class HistoryRow(Shape):
+class HistoryRow(WireModel):
     event: Event
     reason: str | None
     retracted_by: str | None = Field(description="The event_id of the retraction that took it back.")
 
 
-class History(Shape):
+class History(WireModel):
     """Newest first."""
 
     subject: str
@@ -148,7 +148,7 @@ class ChangedBy(DecidingEvent):
     value: Any = Field(description="Null: the setting was cleared.")
 
 
-class RetractedBy(Shape):
+class RetractedBy(WireModel):
     setting: str
     retracts: str
     event_id: str
@@ -158,7 +158,7 @@ class RetractedBy(Shape):
     actor: str
 
 
-class UndefinedState(Shape):
+class UndefinedState(WireModel):
     value: None
     source: Literal["undefined"]
 
@@ -168,14 +168,14 @@ class NotApplicableState(DecidingEvent):
     source: Literal["not_applicable"]
 
 
-class SettingDifference(Shape):
+class SettingDifference(WireModel):
     setting: str
     before: SettingState | NotApplicableState | UndefinedState
     after: SettingState | NotApplicableState | UndefinedState
     changed_by: list[ChangedBy | RetractedBy]
 
 
-class Differences(Shape):
+class Differences(WireModel):
     subject: str
     from_: str = time_field("", alias="from")
     to: str = time_field("")
@@ -193,25 +193,25 @@ class CatalogEntry(SettingDefinition):
     actor: str
 
 
-class Catalog(Shape):
+class Catalog(WireModel):
     at: str = time_field("")
     known_at: str = time_field("")
     position: int
     settings: dict[str, CatalogEntry]
 
 
-class GovernedBy(Shape):
+class GovernedBy(WireModel):
     subject: str | None = Field(description="The governing account or organization; null: it cannot be told.")
     via: list[str] = Field(description="The subjects that led to it, in order.")
 
 
-class DataPolicy(Shape):
+class DataPolicy(WireModel):
     by: Literal["platform", "provider"]
     name: str | None = None
     url: str | None = None
 
 
-class Handling(Shape):
+class Handling(WireModel):
     may_store: bool
     may_cache: bool
     may_train: bool
@@ -234,13 +234,13 @@ class EvidenceUndefined(UndefinedState):
     setting: str
 
 
-class EnforcementLag(Shape):
+class EnforcementLag(WireModel):
     lag_us: int
     enforced_position: int
     deciding_position: int
 
 
-class Outcome(Shape):
+class Outcome(WireModel):
     verdict: Verdict
     governed_by: GovernedBy
     handling: Handling
@@ -255,7 +255,7 @@ class Hindsight(Outcome):
     changed_by: list[EvidenceState | RetractedBy]
 
 
-class AsOf(Shape):
+class AsOf(WireModel):
     at: str = time_field("")
     known_at: str = time_field("")
     position: int
@@ -267,24 +267,24 @@ class Decision(Outcome):
     hindsight: Hindsight | None = Field(None, description="Only where it changes the verdict or the handling.")
 
 
-class Decisions(Shape):
+class Decisions(WireModel):
     """In the order of the records, all pinned to one position."""
 
     decisions: list[Decision]
     position: int
 
 
-class Health(Shape):
+class Health(WireModel):
     status: Literal["ok"]
     version: str
 
 
-class Ready(Shape):
+class Ready(WireModel):
     status: Literal["ready"]
     position: int
 
 
-class ProblemFault(Shape):
+class ProblemFault(WireModel):
     in_: Literal["body", "query", "path", "header"] = Field(alias="in", description="What `pointer` points into.")
     pointer: str = Field(description="JSON pointer (RFC 6901), or / and the parameter's name.")
     detail: str
@@ -307,7 +307,7 @@ class Problem(BaseModel):
     position: int | None = Field(None, description="With position_not_reached: where the ledger is.")
 
 
-class ProblemKind(Shape):
+class ProblemKind(WireModel):
     type: str
     code: str
     status: int
@@ -315,5 +315,5 @@ class ProblemKind(Shape):
     meaning: str
 
 
-class ProblemKinds(Shape):
+class ProblemKinds(WireModel):
     problems: list[ProblemKind]

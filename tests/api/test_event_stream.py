@@ -25,8 +25,8 @@ from api import service
 from api.app import create_app
 from api.service import Service
 from ledger.opening import open_ledger
-from tests.api.asking import GENESIS, changed
-from tests.api.serving import running, talk
+from tests.api.client import GENESIS, changed
+from tests.api.server_process import running, talk
 from tests.support import ledgers
 
 STREAM = "/v1/events/stream"
@@ -332,7 +332,7 @@ def following(url: str) -> list[Any]:
 
 
 def test_no_more_than_so_many_streams_are_open(tmp_path: Path) -> None:
-    before = "import api.event_stream\napi.event_stream.Streams.__init__.__defaults__ = (2,)\n"
+    before = "import api.event_stream\napi.event_stream.OpenStreams.__init__.__defaults__ = (2,)\n"
     with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port):
         with listening(port) as first, listening(port):
             status, headers, body = talk(port, "GET", STREAM)

@@ -2,7 +2,7 @@
 
 A thread that looks at the folder now and then: what it finds unfinished and in nobody's hands, it begins (again). A
 process that ends by itself is begun anew; one that does so every time has failed. Proved by
-tests/api/audits/test_running.py.
+tests/api/audits/test_scheduler.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 from api.audits import folder as folders
 from api.audits.folder import AuditFolder, Claimed, claim
-from api.audits.jobs import Failure, Job, Outcome
+from api.audits.jobs import AuditOutcome, Failure, Job
 from api.http.places import error_location
 
 TRIES: Final = 3
@@ -28,13 +28,13 @@ _POLL_S: Final = 0.1
 _AGAIN_S: Final = 2.0
 _UNAVAILABLE: Final = 3
 _TAKEN: Final = 4
-"""As `api.audits.child` says; importing that would bring the bulk engine into the serving process."""
+"""As `api.audits.worker_process` says; importing that would bring the bulk engine into the serving process."""
 _ROOT: Final = Path(__file__).parents[2]
 
 _log = logging.getLogger("inforce.audits")
 
 
-class AuditProcesses:
+class AuditScheduler:
     """`url`: of the ledger, which is told to the process on its standard input, where nobody else can read it.
     `now`: the present in µs."""
 
@@ -104,7 +104,7 @@ class AuditProcesses:
         """Its exit code; None where it was cut off because the audit was deleted, or this ends."""
         path = self._folder.of(job.id).absolute()
         with subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "api.audits.child", str(path)],
+            [sys.executable, "-m", "api.audits.worker_process", str(path)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             # What a process that was killed at once did not take must not be tried again when the pipe is closed.
@@ -140,7 +140,7 @@ class AuditProcesses:
 
     def _settle(self, job: Job, code: int | None) -> None:
         # A process may come to grief while it ends, with its audit done.
-        if code in (0, None) or folders.read(self._folder.of(job.id), Outcome) is not None:
+        if code in (0, None) or folders.read(self._folder.of(job.id), AuditOutcome) is not None:
             return
         self._not_before[job.id] = time.monotonic() + _AGAIN_S
         if code == _TAKEN:
@@ -160,7 +160,7 @@ class AuditProcesses:
         try:
             with claim(self._folder.of(job.id)):
                 error = Failure(code="audit_failed", detail=detail)
-                folders.write(self._folder.of(job.id), Outcome(finished_at=self._now(), error=error))
+                folders.write(self._folder.of(job.id), AuditOutcome(finished_at=self._now(), error=error))
         except (Claimed, FileNotFoundError):
             return
         (self._folder.of(job.id) / folders.LOG).unlink(missing_ok=True)

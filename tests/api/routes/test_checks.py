@@ -12,7 +12,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.times import format_time
-from tests.api.asking import GENESIS, changed, head, problem, submit
+from tests.api.client import GENESIS, changed, head, problem, submit
 
 
 def check(client: TestClient, body: Any, query: str = "") -> Any:
@@ -104,23 +104,23 @@ def test_many_records_are_decided_in_order_at_one_position(client: TestClient) -
         ({"requests": [{"org_id": "a"}] * 10_001}, "/requests"),
     ],
 )
-def test_a_bad_record_is_named(shared_door: TestClient, body: Any, pointer: str) -> None:
-    found = problem(shared_door.post("/v1/checks", json=body), "bad_record")
+def test_a_bad_record_is_named(shared_client: TestClient, body: Any, pointer: str) -> None:
+    found = problem(shared_client.post("/v1/checks", json=body), "bad_record")
     assert [fault["pointer"] for fault in found["errors"]] == [pointer]
 
 
-def test_thousands_of_faults_are_not_all_told(shared_door: TestClient) -> None:
-    found = problem(shared_door.post("/v1/checks", json={"requests": [{}] * 10_000}), "bad_record")
+def test_thousands_of_faults_are_not_all_told(shared_client: TestClient) -> None:
+    found = problem(shared_client.post("/v1/checks", json={"requests": [{}] * 10_000}), "bad_record")
     assert len(found["errors"]) == 100
     assert "9999 more" in found["detail"]
 
 
-def test_checks_may_have_larger_bodies_than_submissions(shared_door: TestClient) -> None:
+def test_checks_may_have_larger_bodies_than_submissions(shared_client: TestClient) -> None:
     body = {"requests": [{"request_id": "r" * 200, "org_id": "a"}] * 8_000}
     assert len(json.dumps(body)) > 1024 * 1024
-    assert len(check(shared_door, body)["decisions"]) == 8_000
-    answer = shared_door.post(
+    assert len(check(shared_client, body)["decisions"]) == 8_000
+    answer = shared_client.post(
         "/v1/checks", content=b" " * (8 * 1024 * 1024 + 1), headers={"Content-Type": "application/json"}
     )
     problem(answer, "body_too_large")
-    assert head(shared_door) == GENESIS
+    assert head(shared_client) == GENESIS

@@ -15,15 +15,15 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.audits import receiving
-from api.audits.audits import AuditSettings
+from api.audits import upload
+from api.audits.service import AuditSettings
 from api.service import Service
 from ledger.errors import BadInput
-from tests.api.asking import problem
 from tests.api.audits.logs import NDJSON, log
-from tests.api.serving import running, talk
+from tests.api.client import problem
+from tests.api.server_process import running, talk
 
-BYTES_MAX = 3 * receiving.PIECE
+BYTES_MAX = 3 * upload.PIECE
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_log_that_does_not_fit_leaves_nothing(
     def full(*_arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(receiving, "_take", full)
+    monkeypatch.setattr(upload, "_take", full)
     problem(small.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
     assert left(tmp_path) == []
 
@@ -104,12 +104,12 @@ def test_a_sender_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bounds", "why"),
     [
-        ("receiving.SECONDS_MAX = 0.3", "nothing of the log came for"),
-        ("receiving.SECONDS_MAX = 2.0; receiving.RATE_MIN = 10**12", "less than 1,000,000,000,000 bytes a second"),
+        ("upload.SECONDS_MAX = 0.3", "nothing of the log came for"),
+        ("upload.SECONDS_MAX = 2.0; upload.RATE_MIN = 10**12", "less than 1,000,000,000,000 bytes a second"),
     ],
 )
 def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: str, why: str) -> None:
-    before = f"import api.audits.receiving as receiving; {bounds};"
+    before = f"import api.audits.upload as upload; {bounds};"
     with (
         running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_process, port),
         socket.create_connection(("127.0.0.1", port), timeout=30) as sender,
