@@ -23,7 +23,7 @@ from scripts.cli.options import EXAMPLES, Assignments, Format, database, known, 
 
 if TYPE_CHECKING:
     from projections.audit.reading.logs import Logs
-    from projections.audit.report.tally import Tally
+    from projections.audit.report.collector import Tally
     from projections.audit.run import Taker
     from scripts.audit.outputs import RowFiles
 
@@ -215,7 +215,7 @@ def _tally(folder: str | None) -> Tally | None:
     """What a report counts while rows are decided. Its folder is made now, not when hours of work would be lost."""
     if folder is None:
         return None
-    from projections.audit.report.tally import Tally
+    from projections.audit.report.collector import Tally
     from scripts.audit.report import prepare
 
     prepare(folder)

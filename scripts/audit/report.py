@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from ledger.errors import BadInput
-from projections.audit.report.html.page import page
+from projections.audit.report.page.page import page
 from projections.audit.report.report import Report
-from projections.audit.report.written import report_json
+from projections.audit.report.report_json import report_json
 from scripts.audit.outputs import settle
 from scripts.cli.files import writing
 from scripts.cli.output import encode

@@ -8,10 +8,10 @@ import numpy as np
 
 from projections.audit.explaining import Explanation, explain
 from projections.audit.reading.strict import LogRow
-from projections.audit.report.counting import worst
-from projections.audit.report.missing import Unsettled, unsettled
-from projections.audit.report.samples import Sample
-from projections.audit.report.tally import EVERY_MAX, SHOWN_MAX, Tally
+from projections.audit.report.collector import EVERY_MAX, SHOWN_MAX, Tally
+from projections.audit.report.counters import worst
+from projections.audit.report.missing_facts import Unsettled, unsettled
+from projections.audit.report.row_sampler import Sample
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import AGAINST, SubjectCount, Summary
 from projections.decisions.model import Reason, Verdict

@@ -7,8 +7,8 @@ import numpy as np
 from ledger.times import DAY
 from projections.audit.reading.batches import Part, requests_of
 from projections.audit.reading.strict import LogRow
+from projections.audit.report.collector import Tally
 from projections.audit.report.report import Reading, Report, report
-from projections.audit.report.tally import Tally
 from projections.audit.run import by_row, run
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Observed, RequestRecord

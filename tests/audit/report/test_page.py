@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from projections.audit.report.commands import check_command, explain_command, record_json
-from projections.audit.report.html.markup import tag, text
-from projections.audit.report.html.page import page
-from projections.audit.report.html.plots import binned
-from projections.audit.report.written import report_json
+from projections.audit.report.page.markup import tag, text
+from projections.audit.report.page.page import page
+from projections.audit.report.page.plots import binned
+from projections.audit.report.report_json import report_json
 from projections.decisions.model import Observed, RequestRecord, read_record
 from projections.temporal.coordinates import IN_FORCE
 from scripts.audit.report import write_report

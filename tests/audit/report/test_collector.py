@@ -9,10 +9,10 @@ import pytest
 
 from ledger.times import DAY
 from projections.audit.reading.strict import LogRow
-from projections.audit.report import tally as tallying
-from projections.audit.report.counting import PENDING_MIN, ByDay, ByName, worst
-from projections.audit.report.tally import EVERY_MAX, FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
-from projections.audit.report.written import report_json
+from projections.audit.report import collector as tallying
+from projections.audit.report.collector import EVERY_MAX, FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
+from projections.audit.report.counters import PENDING_MIN, ByDay, ByName, worst
+from projections.audit.report.report_json import report_json
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from projections.audit.report.html.markup import Markup, join, tag
-from projections.audit.report.html.parts import (
+from projections.audit.report.formats import (
     BAD,
     VERDICTS,
     Cell,
@@ -21,9 +20,10 @@ from projections.audit.report.html.parts import (
     verdict_bar,
     when,
 )
-from projections.audit.report.html.plots import Binned, bar, binned, columns, share
+from projections.audit.report.page.markup import Markup, join, tag
+from projections.audit.report.page.plots import Binned, bar, binned, columns, share
 from projections.audit.report.report import Report
-from projections.audit.report.written import day_text
+from projections.audit.report.report_json import day_text
 from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import AGAINST
 from projections.decisions.model import REASONS

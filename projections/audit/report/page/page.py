@@ -6,10 +6,7 @@ import shlex
 from typing import Final
 
 from projections.audit.report.commands import audit_command, known_at_words
-from projections.audit.report.html.counts import by_day, by_model, by_reason, by_subject, glance, headline
-from projections.audit.report.html.findings import findings, rewritten
-from projections.audit.report.html.markup import Markup, tag
-from projections.audit.report.html.parts import (
+from projections.audit.report.formats import (
     Cell,
     code,
     command,
@@ -21,8 +18,11 @@ from projections.audit.report.html.parts import (
     table,
     when,
 )
-from projections.audit.report.html.style import STYLE
-from projections.audit.report.missing import Unsettled
+from projections.audit.report.missing_facts import Unsettled
+from projections.audit.report.page.counts import by_day, by_model, by_reason, by_subject, glance, headline
+from projections.audit.report.page.markup import Markup, tag
+from projections.audit.report.page.rows import findings, rewritten
+from projections.audit.report.page.style import STYLE
 from projections.audit.report.report import Report
 from projections.decisions.model import REASONS
 

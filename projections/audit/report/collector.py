@@ -2,7 +2,7 @@
 
 It is a `Taker` of `projections.audit.run`. Nothing is done row by row but for the few rows that are kept, and memory
 grows with days, models and the ids that something is unknown of, not with the rows.
-Proved by tests/audit/report/test_tally.py, against counting one by one.
+Proved by tests/audit/report/test_collector.py, against counting one by one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ledger.times import DAY
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow
-from projections.audit.report.counting import ByDay, ByName, Int64s
-from projections.audit.report.samples import Samples
+from projections.audit.report.counters import ByDay, ByName, Int64s
+from projections.audit.report.row_sampler import Samples
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Reason, Verdict

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ledger.times import format_time
 from projections.audit.explaining import explanation_json
 from projections.audit.report.commands import audit_command, check_command, explain_command, known_at_words, record_json
-from projections.audit.report.missing import Missing
+from projections.audit.report.missing_facts import Missing
 from projections.audit.report.report import Finding, Report
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import summary_json

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from projections.audit.report.html.markup import Markup, join, tag
+from projections.audit.report.page.markup import Markup, join, tag
 
 WIDTH: Final = 960
 HEIGHT: Final = 220

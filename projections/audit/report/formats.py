@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ledger.times import format_time
-from projections.audit.report.html.markup import Markup, join, tag, text
-from projections.audit.report.html.plots import bar
+from projections.audit.report.page.markup import Markup, join, tag, text
+from projections.audit.report.page.plots import bar
 
 VERDICTS: Final = ("violation", "denied", "indeterminate", "compliant", "allowed")
 BAD: Final = ("violation", "denied", "indeterminate")

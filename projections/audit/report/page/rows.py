@@ -9,8 +9,7 @@ from typing import Final
 from ledger.times import BEGINNING
 from projections.audit.explaining import Weighed
 from projections.audit.report.commands import audit_command, check_command, explain_command, known_at_words, record_json
-from projections.audit.report.html.markup import Markup, join, tag
-from projections.audit.report.html.parts import (
+from projections.audit.report.formats import (
     Cell,
     code,
     command,
@@ -21,6 +20,7 @@ from projections.audit.report.html.parts import (
     verdict_words,
     when,
 )
+from projections.audit.report.page.markup import Markup, join, tag
 from projections.audit.report.report import Finding, Report
 from projections.decisions.model import REASONS, Decision, Handling, Hindsight, Outcome
 from projections.temporal.changes import JsonValue, Retraction

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from projections.audit.reading.batches import Part
 from projections.audit.reference import records
-from projections.audit.report.counting import Int64s
+from projections.audit.report.counters import Int64s
 from projections.decisions.model import Reason, RequestRecord, Verdict
 
 OF_SUBJECT_MAX: Final = 2

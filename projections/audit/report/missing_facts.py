@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from ledger.subjects import kind_of
 from ledger.times import format_time
-from projections.audit.report.counting import ByName, worst
-from projections.audit.report.tally import NAMED, SEPARATOR, UNSETTLED, Tally
+from projections.audit.report.collector import NAMED, SEPARATOR, UNSETTLED, Tally
+from projections.audit.report.counters import ByName, worst
 from projections.decisions.check import HOSTING, PROVIDER
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
