@@ -23,7 +23,7 @@ from scripts.cli.options import EXAMPLES, Assignments, Format, database, known, 
 
 if TYPE_CHECKING:
     from projections.audit.reading.logs import Logs
-    from projections.audit.report.collector import Tally
+    from projections.audit.report.collector import ReportCollector
     from projections.audit.run import Taker
     from scripts.audit.outputs import RowFiles
 
@@ -173,24 +173,24 @@ def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
     from scripts.audit.outputs import Findings
     from scripts.audit.show_summary import show_summary
 
-    logs, tally = how.logs(), _tally(wanted.report)
+    logs, collector = how.logs(), _collector(wanted.report)
     with ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(db))
         stack.enter_context(files)
         # Evidence is shown from the timelines, which nothing else needs: they may first have to be made.
-        query = PinnedQuery(Query(ledger)) if wanted.findings or tally is not None else None
+        query = PinnedQuery(Query(ledger)) if wanted.findings or collector is not None else None
         pin = pin_of(ledger) if query is None else query.pinned
         summary = Summary(pin, how.known_at)
         findings = Findings(query, how.known_at, wanted.findings)
         takers: list[Taker] = [files, findings]
-        if tally is not None:
-            takers.append(tally)
+        if collector is not None:
+            takers.append(collector)
         with progress("auditing", logs.size) as tell:
             run(logs, by_kernel(ledger, pin, how.known_at), summary, takers=takers, progress=paced(tell, logs))
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
         files.finish(pin_json(summary) | {"reading": how.layout.json()})
-        if tally is not None and query is not None and wanted.report is not None:
-            _write_report(wanted.report, tally, summary, query, how, files.rejects)
+        if collector is not None and query is not None and wanted.report is not None:
+            _write_report(wanted.report, collector, summary, query, how, files.rejects)
     for warning in logs.warnings:
         exits.say(warning)
     if not summary.rows:
@@ -211,27 +211,29 @@ def _audit(db: str, how: Asked, files: RowFiles, wanted: _Wanted) -> int:
     return exits.AGAINST if summary.against else exits.OK
 
 
-def _tally(folder: str | None) -> Tally | None:
+def _collector(folder: str | None) -> ReportCollector | None:
     """What a report counts while rows are decided. Its folder is made now, not when hours of work would be lost."""
     if folder is None:
         return None
-    from projections.audit.report.collector import Tally
+    from projections.audit.report.collector import ReportCollector
     from scripts.audit.report import prepare
 
     prepare(folder)
-    return Tally()
+    return ReportCollector()
 
 
-def _write_report(folder: str, tally: Tally, summary: Summary, query: PinnedQuery, how: Asked, rejects: str) -> None:
-    from projections.audit.report.report import Reading, report
+def _write_report(
+    folder: str, collector: ReportCollector, summary: Summary, query: PinnedQuery, how: Asked, rejects: str
+) -> None:
+    from projections.audit.report.report import Invocation, build_report
     from scripts.audit.report import write_report
 
     try:
         ours = version("inforce")
     except PackageNotFoundError:
         ours = "not installed"
-    reading = Reading(how.arguments, rejects if summary.rejects else None, ours)
-    write_report(folder, report(tally, summary, query, reading))
+    invocation = Invocation(how.arguments, rejects if summary.rejects else None, ours)
+    write_report(folder, build_report(collector, summary, query, invocation))
 
 
 def _explain(db: str, how: Asked, request_id: str, format_: Format) -> int:

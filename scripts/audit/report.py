@@ -10,7 +10,7 @@ import msgspec
 
 from ledger.errors import BadInput
 from projections.audit.report.page.page import page
-from projections.audit.report.report import Report
+from projections.audit.report.report import AuditReport
 from projections.audit.report.report_json import report_json
 from scripts.audit.outputs import settle
 from scripts.cli.files import writing
@@ -28,7 +28,7 @@ def prepare(directory: str) -> None:
         raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
 
 
-def write_report(directory: str, report: Report) -> tuple[Path, Path]:
+def write_report(directory: str, report: AuditReport) -> tuple[Path, Path]:
     """The page and the document, in `directory`. Raises `OSError`."""
     prepare(directory)
     places = Path(directory) / PAGE, Path(directory) / DOCUMENT

@@ -1,1 +1,1 @@
-"""What an audit found, counted as it streams by, and put together for people and programs."""
+"""The report of an audit: counted while the audit runs, written as a page (`page/`) and as JSON (`report_json`)."""

@@ -1,8 +1,8 @@
-"""What a report counts besides the summary, while the rows stream by: days, models, what is unknown, rows to show.
+"""Collects what a report shows beyond the summary, batch by batch: days, models, missing facts, sample rows.
 
-It is a `Taker` of `projections.audit.run`. Nothing is done row by row but for the few rows that are kept, and memory
-grows with days, models and the ids that something is unknown of, not with the rows.
-Proved by tests/audit/report/test_collector.py, against counting one by one.
+A `ReportCollector` is a `Taker` of `projections.audit.run`. It works on whole columns; only the few sample rows become
+Python objects. Memory grows with days, models and the ids of undecided rows, not with rows.
+Proved by tests/audit/report/test_collector.py, which compares it with counting row by row.
 """
 
 from __future__ import annotations
@@ -16,82 +16,90 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ledger.times import DAY
+from projections.audit.counting import codes_of
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow
-from projections.audit.report.counters import ByDay, ByName, Int64s
-from projections.audit.report.row_sampler import Samples
+from projections.audit.report.counters import DayCounter, Int64s, NameCounter
+from projections.audit.report.row_sampler import RowSampler
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Reason, Verdict
 
+AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
+"""The codes of the verdicts against a request."""
 INDETERMINATE: Final = VERDICT_NAMES.index("indeterminate")
-UNSETTLED: Final[tuple[Reason, ...]] = ("before_first_record", "scope_conflict", "unknown_owner", "unknown_model")
-"""The reasons for which a verdict is indeterminate."""
-NAMED: Final[dict[Reason, tuple[str, ...]]] = {
+
+IDS_OF_REASON: Final[dict[Reason, tuple[str, ...]]] = {
     "before_first_record": (),
     "scope_conflict": ("key_id", "project_id", "org_id", "account_id"),
     "unknown_owner": ("key_id", "project_id"),
     "unknown_model": ("model_id",),
 }
-"""The ids that such rows are put together by: those on which the reason hangs."""
+"""The reasons that make a verdict indeterminate, each with the ids that it depends on. The report groups rows by these
+ids."""
 SEPARATOR: Final = "\n"
-"""Between the ids of a name; no id has one in it."""
+"""Joins the ids of a group into one name; no id contains it."""
 
 REJECTS_SHOWN: Final = 20
 FAULTS_MAX: Final = 1000
-"""Reasons of rejects that are counted each by itself. Some name a member of the line, of which there is no end."""
+"""Different faults that are counted. A fault can name a member of the line, so their number has no limit."""
 OTHER_FAULTS: Final = "other reasons"
 
 SHOWN_MAX: Final[dict[Verdict, int]] = {"violation": 5, "denied": 2}
-"""Rows to show of each reason, by the verdict against them. Of a question that was denied nothing was done."""
-
+"""Rows to show of each reason, by verdict. A denied question shows less: nothing was done with its data."""
 EVERY_MAX: Final = 100
-"""Where no more rows than these have a verdict against them, each of them is shown."""
+"""If at most this many rows have a verdict against them, the report shows all of them."""
+HINDSIGHT_MAX: Final = 3
+"""Rows to show of each pair of a verdict and a different verdict in hindsight."""
 
-REWRITTEN_MAX: Final = 3
-"""Rows to show that are decided otherwise in hindsight, of each pair of verdicts."""
-
-_AGAINST: Final = np.array([verdict in AGAINST for verdict in VERDICT_NAMES])
-_WIDTH: Final = len(VERDICT_NAMES)
+_IS_AGAINST: Final = np.isin(np.arange(len(VERDICT_NAMES)), AGAINST_CODES)
+_VERDICTS: Final = len(VERDICT_NAMES)
+_REASONS: Final = len(REASON_NAMES)
 
 
-class Tally:
+class ReportCollector:
     def __init__(self) -> None:
-        self.days = ByDay(_WIDTH)
-        """Verdicts."""
-        self.days_reasons = ByDay(len(REASON_NAMES))
-        """Reasons of the rows with a verdict against the request."""
-        self.models = ByName(_WIDTH)
-        """Verdicts. Null: no model was named."""
-        self.reasons = np.zeros((_WIDTH, len(REASON_NAMES)), np.int64)
-        """By verdict and reason."""
-        self.hindsight = np.zeros((_WIDTH, _WIDTH), np.int64)
-        """By the verdict and the one in hindsight, of the rows that are decided otherwise there."""
-        self.unsettled = {reason: ByName(1) for reason in UNSETTLED}
-        """Indeterminate rows, by reason and then by the ids in `NAMED`, and when the first and last of them were."""
+        self.days = DayCounter(_VERDICTS)
+        """Rows by day and verdict."""
+        self.days_reasons = DayCounter(_REASONS)
+        """Rows with a verdict against them, by day and reason."""
+        self.models = NameCounter(_VERDICTS)
+        """Rows by model and verdict. A null name: the row has no model."""
+        self.reasons = np.zeros((_VERDICTS, _REASONS), np.int64)
+        """Rows by verdict and reason."""
+        self.hindsight = np.zeros((_VERDICTS, _VERDICTS), np.int64)
+        """Rows that hindsight decides differently, by verdict and verdict in hindsight."""
+        self.undecided = {reason: NameCounter(1) for reason in IDS_OF_REASON}
+        """Indeterminate rows by reason and then by the ids of IDS_OF_REASON, with their first and last instants."""
         self.findings = {
-            (verdict, reason): Samples(SHOWN_MAX[verdict]) for verdict in SHOWN_MAX for reason in REASON_NAMES
+            (verdict, reason): RowSampler(rows_max)
+            for verdict, rows_max in SHOWN_MAX.items()
+            for reason in REASON_NAMES
         }
-        """Rows with a verdict against them, by it and the reason."""
-        self.every = Samples(EVERY_MAX, of_subject_max=EVERY_MAX)
-        """The first of them, whatever they are."""
-        self.rewritten: dict[tuple[Verdict, Verdict], Samples] = {}
-        """Of those rows some, by both verdicts."""
+        """Sample rows with a verdict against them, by verdict and reason."""
+        self.every = RowSampler(EVERY_MAX, of_subject_max=EVERY_MAX)
+        """The first rows with a verdict against them."""
+        self.hindsight_rows: dict[tuple[Verdict, Verdict], RowSampler] = {}
+        """Sample rows that hindsight decides differently, by both verdicts."""
         self.faults = Counter[str]()
         self.rejects: list[LogRow] = []
-        """The first ones."""
+        """The first rejected lines."""
 
     def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
-        codes = places(verdicts.column("verdict"), VERDICT_NAMES)
-        days = self._take_days(verdicts, codes)
+        codes = codes_of(verdicts.column("verdict"), VERDICT_NAMES).astype(np.int64)
+        at: Int64s = verdicts.column("at").view(pa.int64()).to_numpy()
+        days = _days(at)
+        self.days.add(days, codes)
         self.models.add(part.requests.column("model_id"), codes)
         rows, reasons = _reasons(verdicts)
         if len(rows):
-            self._take_reasons(part, verdicts, codes, days, rows, reasons)
-        later = verdicts.column("hindsight")
-        if later.null_count < len(later):
-            told = np.flatnonzero(later.is_valid().to_numpy(zero_copy_only=False))
-            self._take_hindsight(part, verdicts, told, codes[told], places(later.drop_null(), VERDICT_NAMES))
+            np.add.at(self.reasons, (codes[rows], reasons), 1)
+            against = _IS_AGAINST[codes[rows]]
+            self.days_reasons.add(days[rows[against]], reasons[against])
+            self._sample_findings(part, verdicts, codes, rows[against], reasons[against])
+            undecided = codes[rows] == INDETERMINATE
+            self._count_undecided(part, at, rows[undecided], reasons[undecided])
+        self._take_hindsight(part, verdicts, codes)
 
     def reject(self, row: LogRow) -> None:
         if len(self.rejects) < REJECTS_SHOWN:
@@ -99,81 +107,60 @@ class Tally:
         fault = row.fault or ""
         self.faults[fault if fault in self.faults or len(self.faults) < FAULTS_MAX else OTHER_FAULTS] += 1
 
-    def _take_days(self, verdicts: pa.RecordBatch, codes: NDArray[Any]) -> Int64s:
-        at = _instants(verdicts)
-        if not len(at):
-            return at
-        first, last = int(at.min()) // DAY, int(at.max()) // DAY
-        # Logs are in the order of time, more or less: most batches are of one day, and divide nothing.
-        days = np.full(len(at), first) if first == last else at // DAY
-        self.days.add(days, codes)
-        return days
-
-    def _take_hindsight(
-        self, part: Part, verdicts: pa.RecordBatch, rows: Int64s, codes: NDArray[Any], later: NDArray[Any]
+    def _sample_findings(
+        self, part: Part, verdicts: pa.RecordBatch, codes: Int64s, rows: Int64s, reasons: Int64s
     ) -> None:
-        pairs = codes.astype(np.int64) * _WIDTH + later
-        counts = np.bincount(pairs, minlength=_WIDTH * _WIDTH)
-        self.hindsight += counts.reshape(_WIDTH, _WIDTH)
-        for pair in np.flatnonzero(counts).tolist():
-            verdict, then = divmod(pair, _WIDTH)
-            samples = self.rewritten.setdefault((VERDICT_NAMES[verdict], VERDICT_NAMES[then]), Samples(REWRITTEN_MAX))
-            if not samples.full:
-                samples.offer(rows[pairs == pair], part, verdicts)
-
-    def _take_reasons(
-        self, part: Part, verdicts: pa.RecordBatch, codes: NDArray[Any], days: Int64s, rows: Int64s, reasons: Int64s
-    ) -> None:
-        np.add.at(self.reasons, (codes[rows], reasons), 1)
-        against = _AGAINST[codes[rows]]
-        held, why = rows[against], reasons[against]
-        self.days_reasons.add(days[held], why)
         if not self.every.full:
-            self.every.offer(np.unique(held), part, verdicts)
-        found = codes[held].astype(np.int64) * len(REASON_NAMES) + why
-        for pair in np.flatnonzero(np.bincount(found)).tolist():
-            verdict, reason = divmod(pair, len(REASON_NAMES))
-            samples = self.findings[VERDICT_NAMES[verdict], REASON_NAMES[reason]]
-            if not samples.full:
-                samples.offer(held[found == pair], part, verdicts)
-        unsettled = codes[rows] == INDETERMINATE
-        if unsettled.any():
-            held, why = rows[unsettled], reasons[unsettled]
-            at = _instants(verdicts)
-            for name in UNSETTLED:
-                chosen = held[why == REASON_NAMES.index(name)]
-                if len(chosen):
-                    names = _names(part.requests.take(pa.array(chosen)), NAMED[name])
-                    self.unsettled[name].add(names, np.zeros(len(chosen), np.int64), at[chosen])
+            self.every.offer(np.unique(rows), part, verdicts)
+        pairs = codes[rows] * _REASONS + reasons
+        for pair in np.flatnonzero(np.bincount(pairs)).tolist():
+            verdict, reason = divmod(pair, _REASONS)
+            sampler = self.findings[VERDICT_NAMES[verdict], REASON_NAMES[reason]]
+            if not sampler.full:
+                sampler.offer(rows[pairs == pair], part, verdicts)
+
+    def _count_undecided(self, part: Part, at: Int64s, rows: Int64s, reasons: Int64s) -> None:
+        if not len(rows):
+            return
+        for reason, ids in IDS_OF_REASON.items():
+            chosen = rows[reasons == REASON_NAMES.index(reason)]
+            if len(chosen):
+                names = _joined(part.requests.take(pa.array(chosen)), ids)
+                self.undecided[reason].add(names, np.zeros(len(chosen), np.int64), at[chosen])
+
+    def _take_hindsight(self, part: Part, verdicts: pa.RecordBatch, codes: Int64s) -> None:
+        column = verdicts.column("hindsight")
+        if column.null_count == len(column):
+            return
+        rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        pairs = codes[rows] * _VERDICTS + codes_of(column.drop_null(), VERDICT_NAMES)
+        counts = np.bincount(pairs, minlength=_VERDICTS * _VERDICTS)
+        self.hindsight += counts.reshape(_VERDICTS, _VERDICTS)
+        for pair in np.flatnonzero(counts).tolist():
+            verdict, later = divmod(pair, _VERDICTS)
+            names = VERDICT_NAMES[verdict], VERDICT_NAMES[later]
+            sampler = self.hindsight_rows.setdefault(names, RowSampler(HINDSIGHT_MAX))
+            if not sampler.full:
+                sampler.offer(rows[pairs == pair], part, verdicts)
 
 
-def places(column: pa.Array, names: tuple[str, ...]) -> NDArray[Any]:
-    """The codes of a dictionary column without nulls, as places in `names`, whatever its dictionary's own order is."""
-    codes: NDArray[Any] = column.indices.to_numpy(zero_copy_only=False)
-    held = column.dictionary.to_pylist()
-    if tuple(held) == names[: len(held)]:
-        return codes
-    translated: NDArray[Any] = np.array([names.index(name) for name in held] or [0], np.int64)[codes]
-    return translated
-
-
-def _instants(verdicts: pa.RecordBatch) -> Int64s:
-    at: Int64s = verdicts.column("at").view(pa.int64()).to_numpy()
-    return at
+def _days(at: Int64s) -> Int64s:
+    if not len(at):
+        return at
+    first, last = int(at.min()) // DAY, int(at.max()) // DAY
+    # Logs are more or less in the order of time, so most batches lie in one day and need no division of a column.
+    return np.full(len(at), first) if first == last else at // DAY
 
 
 def _reasons(verdicts: pa.RecordBatch) -> tuple[Int64s, Int64s]:
-    """(row, place in REASON_NAMES) of every reason, rows ascending."""
+    """(row index, code) of every reason, ascending by row."""
     column = verdicts.column("reasons")
-    values = column.flatten()
-    if not len(values):
-        none = np.zeros(0, np.int64)
-        return none, none
-    counts = pc.list_value_length(column).to_numpy(zero_copy_only=False)
-    return np.repeat(np.arange(len(counts)), counts), places(values, REASON_NAMES).astype(np.int64)
+    counts: NDArray[Any] = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    codes = codes_of(column.flatten(), REASON_NAMES).astype(np.int64)
+    return np.repeat(np.arange(len(counts)), counts), codes
 
 
-def _names(requests: pa.RecordBatch, ids: tuple[str, ...]) -> pa.Array:
+def _joined(requests: pa.RecordBatch, ids: tuple[str, ...]) -> pa.Array:
     if not ids:
         return pa.repeat("", requests.num_rows)
     columns = [requests.column(name) for name in ids]

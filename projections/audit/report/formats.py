@@ -1,102 +1,79 @@
-"""What several sections of the page are made of: numbers, instants, tables, legends."""
+"""Numbers, instants and values as the report's page writes them. The templates use these functions as filters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+import json
+from datetime import date, timedelta
+from typing import Final
 
 from ledger.times import format_time
-from projections.audit.report.page.markup import Markup, join, tag, text
-from projections.audit.report.page.plots import bar
+from projections.temporal.changes import JsonValue
 
-VERDICTS: Final = ("violation", "denied", "indeterminate", "compliant", "allowed")
-BAD: Final = ("violation", "denied", "indeterminate")
-"""In the order in which they are stacked, from below."""
-
-Cell = Markup | str | int | None
-
-
-def section(id_: str, title: str, *content: str) -> Markup:
-    return tag("section", tag("h2", title, id=f"{id_}-title"), *content, id=id_, aria_labelledby=f"{id_}-title")
-
-
-def paragraph(*content: str, class_: str | None = None) -> Markup:
-    return tag("p", *content, class_=class_)
+EPOCH: Final = date(1970, 1, 1)
 
 
 def number(count: int) -> str:
+    """`2,000`"""
     return f"{count:,}"
 
 
-def many(count: int, one: str, more: str | None = None) -> str:
-    """`1 request`, `2,000 requests`."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
+def plural(count: int, noun: str) -> str:
+    """`1 request`, `2,000 requests`"""
+    return f"{count:,} {noun if count == 1 else noun + 's'}"
 
 
-def share_text(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """`12.5 %`, `0.47 %`"""
     if not whole:
         return "0 %"
-    percent = 100 * part / whole
-    if part and percent < 0.01:
+    value = 100 * part / whole
+    if part and value < 0.01:
         return "under 0.01 %"
-    return f"{percent:.2f} %" if percent < 10 else f"{percent:.1f} %"
+    return f"{value:.2f} %" if value < 10 else f"{value:.1f} %"
 
 
 def when(instant: int) -> str:
-    """`2026-01-03 09:00:00Z`, with its fraction only where there is one."""
+    """`2026-01-03 09:00:00Z`, with a fraction only if there is one."""
     day, _, clock = format_time(instant).removesuffix("Z").partition("T")
     whole, _, fraction = clock.partition(".")
     fraction = fraction.rstrip("0")
     return f"{day} {whole}{'.' + fraction if fraction else ''}Z"
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Cell]], kinds: Sequence[str]) -> Markup:
-    """kinds: a column's class: n (a number), id, code, when, bar, or "" for words. A row's first cell heads it."""
-    head = [
-        # A column without a title is for eyes only, and heads nothing.
-        tag("th", title, scope="col", class_="n" if kind == "n" else None) if title else tag("td")
-        for title, kind in zip(heads, kinds, strict=True)
-    ]
-    body = []
-    for row in rows:
-        cells = []
-        for place, (cell, kind) in enumerate(zip(row, kinds, strict=True)):
-            said = number(cell) if isinstance(cell, int) else cell or ""
-            if place == 0:
-                cells.append(tag("th", said, scope="row", class_=kind or None))
-            else:
-                cells.append(tag("td", said, class_=kind or None))
-        body.append(tag("tr", *cells))
-    made = tag("table", tag("caption", caption), tag("thead", tag("tr", *head)), tag("tbody", *body))
-    # What can be scrolled must be reached by the keyboard, too.
-    return tag("div", made, class_="scroll", tabindex="0", role="group", aria_label=caption)
+def seconds(microseconds: int) -> str:
+    """`1.5 s`"""
+    return f"{microseconds / 1e6:,.6g} s"
 
 
-def verdict_bar(verdicts: Mapping[Any, int], longest: int) -> Markup:
-    return bar([(verdict, verdicts.get(verdict, 0)) for verdict in BAD[:2]], longest)
+def day_text(day: int) -> str:
+    """`YYYY-MM-DD` of a number of days since 1970-01-01."""
+    return (EPOCH + timedelta(days=day)).isoformat()
 
 
-def legend(classes: Iterable[tuple[str, str]]) -> Markup:
-    """(class, words) of each colour."""
-    items = []
-    for class_, words in classes:
-        square = tag("rect", width=11, height=11, rx=2, class_=class_)
-        items.append(tag("li", tag("svg", square, viewBox="0 0 11 11", aria_hidden="true"), words))
-    return tag("ul", *items, class_="legend")
+def coordinate(value: float) -> str:
+    """A length in an SVG picture, with at most two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def definitions(pairs: Iterable[tuple[str, str]]) -> Markup:
-    return tag("dl", *(join(tag("dt", name), tag("dd", said)) for name, said in pairs))
+def setting_value(value: JsonValue) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "none named"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def command(*lines: str) -> Markup:
-    written = [text(line) for line in lines]
-    return tag("pre", tag("code", Markup("\n".join(written))))
+def handling_value(value: object) -> str:
+    """A member of `Handling`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "anywhere"
+    return ", ".join(str(part) for part in value if part) or "nowhere" if isinstance(value, tuple) else str(value)
 
 
-def code(words: str) -> Markup:
-    return tag("code", words)
+def visible(value: object) -> object:
+    """Spells characters that a page cannot show, or that turn the direction of text, as `\\x…`.
 
-
-def verdict_words(verdict: str) -> Markup:
-    return tag("span", verdict, class_=f"verdict {verdict}")
+    The template engine applies it to every expression, before it escapes the result; finished markup passes."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)

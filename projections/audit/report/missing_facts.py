@@ -1,4 +1,8 @@
-"""What is missing to decide the rows that are indeterminate: which owner, model or provider nobody had told then."""
+"""The facts that are missing to decide indeterminate rows: the owner, model or provider that nobody had recorded then.
+
+The report works the facts out for the groups with the most rows, as of the first request of each group.
+Proved by tests/audit/report/test_collector.py.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ from typing import Final, NamedTuple
 
 from ledger.subjects import kind_of
 from ledger.times import format_time
-from projections.audit.report.collector import NAMED, SEPARATOR, UNSETTLED, Tally
-from projections.audit.report.counters import ByName, worst
+from projections.audit.report.collector import IDS_OF_REASON, SEPARATOR, ReportCollector
+from projections.audit.report.counters import NameCounter, heaviest
 from projections.decisions.check import HOSTING, PROVIDER
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
@@ -15,14 +19,15 @@ from projections.query.as_of_view import View
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
 
-SHOWN: Final = 15
-"""Of each reason, those that the most rows hang on."""
+GROUPS_SHOWN: Final = 15
+"""Groups of each reason."""
 
 
-class Missing(NamedTuple):
-    """Rows that have these ids in common. first_at, last_at: of their requests (µs). subject, setting: what ought to
-    have been told, where it can be named; words: the same in words, as it was at `first_at`; since: what was recorded
-    about it later, if anything was."""
+class MissingFact(NamedTuple):
+    """What is missing for a group of rows that have these ids in common.
+
+    first_at, last_at: of the requests (µs). subject, setting: what should have been recorded, if that has a name.
+    words: the same as a sentence, as of `first_at`. since: what has been recorded about it by now."""
 
     ids: dict[str, str]
     rows: int
@@ -34,82 +39,95 @@ class Missing(NamedTuple):
     since: str | None
 
 
-class Unsettled(NamedTuple):
-    """groups: how many different ids there are; missing: the first of them, most rows first."""
+class UndecidedRows(NamedTuple):
+    """The rows that are indeterminate for a reason. missing: of the groups with the most rows; groups: how many there
+    are in all."""
 
     reason: Reason
     rows: int
     groups: int
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingFact, ...]
 
 
-def unsettled(tally: Tally, query: PinnedQuery, known_at: KnownAt) -> tuple[Unsettled, ...]:
-    """Of every reason that occurred, most rows first."""
-    found = [_of_reason(reason, tally.unsettled[reason], query, known_at) for reason in UNSETTLED]
-    return tuple(sorted((one for one in found if one.rows), key=lambda one: -one.rows))
+class _Fact(NamedTuple):
+    words: str
+    subject: str | None = None
+    setting: str | None = None
+    since: str | None = None
 
 
-def _of_reason(reason: Reason, counts: ByName, query: PinnedQuery, known_at: KnownAt) -> Unsettled:
-    counted = counts.counted()
-    rows = counted.counts[:, 0]
+def missing_facts(collector: ReportCollector, query: PinnedQuery, known_at: KnownAt) -> tuple[UndecidedRows, ...]:
+    """The reasons that occurred, most rows first."""
+    undecided = [_of_reason(reason, counter, query, known_at) for reason, counter in collector.undecided.items()]
+    return tuple(sorted((one for one in undecided if one.rows), key=lambda one: -one.rows))
+
+
+def _of_reason(reason: Reason, counter: NameCounter, query: PinnedQuery, known_at: KnownAt) -> UndecidedRows:
+    counts = counter.counts()
+    rows = counts.counts[:, 0]
     missing = []
-    for row in worst(counted.names, [rows], SHOWN):
-        said = counted.names[row].as_py().split(SEPARATOR)
-        ids = {name: value for name, value in zip(NAMED[reason], said, strict=False) if value}
-        first_at = int(counted.first[row])
-        told = _told(reason, ids, query, View(query.moment(), first_at, known_at), first_at)
-        missing.append(Missing(ids, int(rows[row]), first_at, int(counted.last[row]), *told))
-    return Unsettled(reason, int(rows.sum()), len(rows), tuple(missing))
+    for row in heaviest(counts.names, [rows], GROUPS_SHOWN):
+        values = counts.names[row].as_py().split(SEPARATOR)
+        ids = {name: value for name, value in zip(IDS_OF_REASON[reason], values, strict=False) if value}
+        first_at = int(counts.first[row])
+        fact = _fact(reason, ids, query, View(query.moment(), first_at, known_at))
+        span = first_at, int(counts.last[row])
+        missing.append(MissingFact(ids, int(rows[row]), *span, fact.subject, fact.setting, fact.words, fact.since))
+    return UndecidedRows(reason, int(rows.sum()), len(rows), tuple(missing))
 
 
-_Told = tuple[str | None, str | None, str, str | None]
-
-
-def _told(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: View, at: int) -> _Told:
+def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: View) -> _Fact:
     if reason == "unknown_model":
-        return _model(ids.get("model_id"), view)
+        return _model_fact(ids.get("model_id"), view)
     if reason == "before_first_record":
         first = query.ledger.recorder.entry(1)
         begun = "is empty" if first is None else f"begins on {format_time(first.recorded_at)}"
-        return None, None, f"the ledger {begun}: nothing was known of any policy before", None
+        return _Fact(f"the ledger {begun}: nothing was known of any policy before")
     if not ids:
-        return None, None, "the account is attached to what can be no governing subject", None
-    record = RequestRecord(at=at, **ids)  # type: ignore[arg-type] # the names in NAMED are ids, and at is none of them
-    scope = resolve(record, view)
+        return _Fact("the account is attached to what can be no governing subject")
     if reason == "scope_conflict":
-        named = (
-            f"org:{ids['org_id']}" if "org_id" in ids else f"account:{ids['account_id']}" if "account_id" in ids else ""
-        )
-        leads = " → ".join(scope.via)
-        return (
-            None,
-            None,
-            f"{leads}" + (f", and the record names {named}" if named else ", and its project leads elsewhere"),
-            None,
-        )
-    open_ends = [state for state in scope.evidence if state.setting == "owner" and not isinstance(state.value, str)]
-    if not open_ends:
+        return _conflict(ids, view)
+    return _owner_fact(ids, view)
+
+
+def _conflict(ids: dict[str, str], view: View) -> _Fact:
+    chain = " → ".join(resolve(_record(ids, view), view).via)
+    for name, kind in (("org_id", "org"), ("account_id", "account")):
+        if name in ids:
+            return _Fact(f"{chain}, and the record names {kind}:{ids[name]}")
+    return _Fact(f"{chain}, and its project leads elsewhere")
+
+
+def _owner_fact(ids: dict[str, str], view: View) -> _Fact:
+    scope = resolve(_record(ids, view), view)
+    ownerless = [state for state in scope.evidence if state.setting == "owner" and not isinstance(state.value, str)]
+    if not ownerless:
         end = scope.via[-1]
-        return end, None, f"{' → '.join(scope.via)}: no org and no account governs as {kind_of(end)}", None
-    state = open_ends[-1]
+        return _Fact(f"{' → '.join(scope.via)}: no org and no account governs as {kind_of(end)}", end)
+    state = ownerless[-1]
     words = f"{state.subject} had no owner"
     if state.cleared_by is not None:
         words += f" any more (cleared by #{state.cleared_by.position})"
-    return state.subject, state.setting, words, _since(view, state.subject, state.setting)
+    return _Fact(words, state.subject, state.setting, _since(view, state.subject, state.setting))
 
 
-def _model(model_id: str | None, view: View) -> _Told:
+def _model_fact(model_id: str | None, view: View) -> _Fact:
     if model_id is None:
-        return None, None, "data was forwarded, and no model was named that says who may receive it", None
+        return _Fact("data was forwarded, and no model was named that says who may receive it")
     subject = f"model:{model_id}"
     if view.setting(subject, HOSTING).value is None:
         never = "" if view.history(subject) else "; nothing was ever said of this model"
-        return subject, HOSTING, f"how {subject} is hosted was not known{never}", _since(view, subject, HOSTING)
-    return subject, PROVIDER, f"who provides {subject} was not known", _since(view, subject, PROVIDER)
+        words = f"how {subject} is hosted was not known{never}"
+        return _Fact(words, subject, HOSTING, _since(view, subject, HOSTING))
+    return _Fact(f"who provides {subject} was not known", subject, PROVIDER, _since(view, subject, PROVIDER))
+
+
+def _record(ids: dict[str, str], view: View) -> RequestRecord:
+    return RequestRecord(at=view.at, **ids)  # type: ignore[arg-type] # the keys of IDS_OF_REASON are names of ids
 
 
 def _since(view: View, subject: str, setting: str) -> str | None:
-    """What is known now of that moment."""
+    """What the ledger knows by now about the setting at the instant of the view."""
     later = view.later().setting(subject, setting)
     if later.value is None or later.change is None or later.source != "explicit":
         return None

@@ -1,6 +1,7 @@
-"""The rows that a report shows: the first few of every reason, and not all of one subject.
+"""The rows that a report shows: the first few rows with a reason, and at most two rows of one governing subject.
 
-Which rows they are depends on the log alone, and not on how it was cut into batches.
+The choice depends on the log alone, not on the size of the batches.
+Proved by tests/audit/report/test_collector.py.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from projections.audit.report.counters import Int64s
 from projections.decisions.model import Reason, RequestRecord, Verdict
 
 OF_SUBJECT_MAX: Final = 2
-"""Rows shown of one governing subject."""
+"""Rows of one governing subject."""
 
 
-class Sample(NamedTuple):
-    """A row of a log, where it stands, and the verdict on it."""
+class RowSample(NamedTuple):
+    """A row of a log, its file and line, and the verdict on it."""
 
     source: str
     line: int
@@ -29,43 +30,43 @@ class Sample(NamedTuple):
     reasons: tuple[Reason, ...]
 
 
-class Samples:
-    """Of one reason, or of whatever else rows have in common."""
+class RowSampler:
+    """Keeps the first rows that belong together, for example the rows with the same reason."""
 
-    def __init__(self, each_max: int, of_subject_max: int = OF_SUBJECT_MAX) -> None:
-        self.rows: list[Sample] = []
-        self._each_max = each_max
+    def __init__(self, rows_max: int, of_subject_max: int = OF_SUBJECT_MAX) -> None:
+        self.rows: list[RowSample] = []
+        self._rows_max = rows_max
         self._of_subject_max = of_subject_max
-        self._subjects: dict[str | None, int] = {}
+        self._rows_of: dict[str | None, int] = {}
 
     @property
     def full(self) -> bool:
-        return len(self.rows) >= self._each_max
+        return len(self.rows) >= self._rows_max
 
     def offer(self, rows: Int64s, part: Part, verdicts: pa.RecordBatch) -> None:
-        """Takes of these rows of the part, which are ascending, those that there is room for."""
+        """Keeps as many of these rows of the batch as there is room for. `rows` are indices, ascending."""
         if self.full or not len(rows):
             return
         governed = verdicts.column("governed_by").take(pa.array(rows)).dictionary_encode(null_encoding="encode")
         codes = governed.indices.to_numpy()
-        wanted: dict[int, str | None] = {}
-        # Subjects come in the order of their first rows: when each had its first row taken, the rest lie behind.
-        for code, name in enumerate(governed.dictionary.slice(0, self._each_max + len(self._subjects)).to_pylist()):
-            room = self._of_subject_max - self._subjects.get(name, 0)
+        subject_of: dict[int, str | None] = {}
+        # The dictionary lists subjects in the order of their first rows. After as many subjects as there are rows to
+        # keep and subjects with rows already, no later subject can still get a row.
+        for code, name in enumerate(governed.dictionary.slice(0, self._rows_max + len(self._rows_of)).to_pylist()):
+            room = self._of_subject_max - self._rows_of.get(name, 0)
             if room > 0:
-                wanted |= dict.fromkeys(rows[np.flatnonzero(codes == code)[:room]].tolist(), name)
-        chosen = sorted(wanted)[: self._each_max - len(self.rows)]
+                subject_of |= dict.fromkeys(rows[np.flatnonzero(codes == code)[:room]].tolist(), name)
+        chosen = sorted(subject_of)[: self._rows_max - len(self.rows)]
         for row in chosen:
-            self._subjects[wanted[row]] = self._subjects.get(wanted[row], 0) + 1
-        self.rows += samples(chosen, part, verdicts)
+            self._rows_of[subject_of[row]] = self._rows_of.get(subject_of[row], 0) + 1
+        self.rows += _samples(chosen, part, verdicts)
 
 
-def samples(rows: list[int], part: Part, verdicts: pa.RecordBatch) -> list[Sample]:
-    """These rows of the part."""
-    places = pa.array(rows, pa.int64())
-    found = verdicts.select(["verdict", "reasons"]).take(places).to_pylist()
-    asked = records(part.requests.take(places))
+def _samples(rows: list[int], part: Part, verdicts: pa.RecordBatch) -> list[RowSample]:
+    indices = pa.array(rows, pa.int64())
+    requests = records(part.requests.take(indices))
+    answers = verdicts.select(["verdict", "reasons"]).take(indices).to_pylist()
     return [
-        Sample(part.source, int(part.lines[row]), record, said["verdict"], tuple(said["reasons"]))
-        for row, record, said in zip(rows, asked, found, strict=True)
+        RowSample(part.source, int(part.lines[row]), record, answer["verdict"], tuple(answer["reasons"]))
+        for row, record, answer in zip(rows, requests, answers, strict=True)
     ]

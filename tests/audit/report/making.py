@@ -7,8 +7,8 @@ import numpy as np
 from ledger.times import DAY
 from projections.audit.reading.batches import Part, requests_of
 from projections.audit.reading.strict import LogRow
-from projections.audit.report.collector import Tally
-from projections.audit.report.report import Reading, Report, report
+from projections.audit.report.collector import ReportCollector
+from projections.audit.report.report import AuditReport, Invocation, build_report
 from projections.audit.run import by_row, run
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Observed, RequestRecord
@@ -18,7 +18,7 @@ from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench,
 
 HOSTILE = "<script>alert('1')</script>\"&\u202e\n$(touch x)`id`;'"
 """For the texts of a record that may be any."""
-READING = Reading(("my log's.jsonl", "--map=at=when"), "my log's.jsonl.rejects.jsonl", "1.2.3")
+INVOCATION = Invocation(("my log's.jsonl", "--map=at=when"), "my log's.jsonl.rejects.jsonl", "1.2.3")
 
 
 def populate(bench: Bench) -> None:
@@ -74,13 +74,16 @@ def parts(rows: list[RequestRecord], size: int) -> list[Part]:
 
 
 class Audited(NamedTuple):
-    tally: Tally
+    collector: ReportCollector
     summary: Summary
-    report: Report
+    report: AuditReport
 
 
 def audited(bench: Bench, rows: list[RequestRecord], size: int = 7) -> Audited:
     query = PinnedQuery(bench.query)
-    tally, summary = Tally(), Summary(query.pinned, IN_FORCE, LogDigest("ab" * 32, [("my log's.jsonl", 1234)]))
-    run(parts(rows, size), by_row(query, IN_FORCE), summary, takers=(tally,), threads=False)
-    return Audited(tally, summary, report(tally, summary, query, READING))
+    collector, summary = (
+        ReportCollector(),
+        Summary(query.pinned, IN_FORCE, LogDigest("ab" * 32, [("my log's.jsonl", 1234)])),
+    )
+    run(parts(rows, size), by_row(query, IN_FORCE), summary, takers=(collector,), threads=False)
+    return Audited(collector, summary, build_report(collector, summary, query, INVOCATION))

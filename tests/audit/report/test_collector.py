@@ -8,10 +8,17 @@ import pyarrow as pa
 import pytest
 
 from ledger.times import DAY
+from projections.audit.counting import codes_of
 from projections.audit.reading.strict import LogRow
-from projections.audit.report import collector as tallying
-from projections.audit.report.collector import EVERY_MAX, FAULTS_MAX, OTHER_FAULTS, REJECTS_SHOWN, Tally, places
-from projections.audit.report.counters import PENDING_MIN, ByDay, ByName, worst
+from projections.audit.report.collector import (
+    EVERY_MAX,
+    FAULTS_MAX,
+    INDETERMINATE,
+    OTHER_FAULTS,
+    REJECTS_SHOWN,
+    ReportCollector,
+)
+from projections.audit.report.counters import PENDING_MIN, DayCounter, NameCounter, heaviest
 from projections.audit.report.report_json import report_json
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.model import Observed, RequestRecord
@@ -39,14 +46,18 @@ def test_counts_are_those_of_counting_one_by_one(bench: Bench) -> None:
             rewritten[verdict, decision.hindsight.outcome.verdict] += 1
     assert set(VERDICT_NAMES) <= {verdict for counts in days.values() for verdict in counts}
     assert rewritten
-    tally, _, report = audited(bench, rows)
-    assert [(day, _named(VERDICT_NAMES, counts)) for day, counts in tally.days.counted()] == sorted(days.items())
-    assert [(day, _named(REASON_NAMES, counts)) for day, counts in tally.days_reasons.counted()] == sorted(why.items())
+    collector, _, report = audited(bench, rows)
+    assert [(day, _named(VERDICT_NAMES, counts)) for day, counts in collector.days.counts()] == sorted(days.items())
+    assert [(day, _named(REASON_NAMES, counts)) for day, counts in collector.days_reasons.counts()] == sorted(
+        why.items()
+    )
     assert {one.model: dict(one.verdicts) for one in report.models} == models
     assert report.models_count == len(models) - 1
-    found = {(v, r): int(tally.reasons[i, j]) for i, v in enumerate(VERDICT_NAMES) for j, r in enumerate(REASON_NAMES)}
+    found = {
+        (v, r): int(collector.reasons[i, j]) for i, v in enumerate(VERDICT_NAMES) for j, r in enumerate(REASON_NAMES)
+    }
     assert {pair: count for pair, count in found.items() if count} == reasons
-    assert {(verdict, later): count for verdict, later, count in report.rewritten.rows} == rewritten
+    assert {(verdict, later): count for verdict, later, count in report.hindsight.rows} == rewritten
 
 
 def _named(names: tuple[Any, ...], counts: list[int]) -> dict[str, int]:
@@ -88,7 +99,7 @@ def test_every_row_is_shown_while_they_are_few(bench: Bench, more: int) -> None:
 
 
 def test_what_is_missing_is_named_with_what_is_known_since(bench: Bench) -> None:
-    found = {one.reason: one for one in audited(bench, log()).report.unsettled}
+    found = {one.reason: one for one in audited(bench, log()).report.undecided}
     assert set(found) == {"before_first_record", "scope_conflict", "unknown_owner", "unknown_model"}
     owners = {missing.ids["key_id"]: missing for missing in found["unknown_owner"].missing}
     assert owners["gone"].subject == "key:gone"
@@ -108,7 +119,7 @@ def test_what_is_missing_is_named_with_what_is_known_since(bench: Bench) -> None
 
 def test_names_are_merged_exactly_however_many_come() -> None:
     chance = np.random.default_rng(4)
-    counts, expected, ends = ByName(2), Counter[tuple[str, int]](), dict[str, tuple[int, int]]()
+    counts, expected, ends = NameCounter(2), Counter[tuple[str, int]](), dict[str, tuple[int, int]]()
     for _ in range(5):
         numbers = chance.integers(0, 60_000, 40_000)
         things, at = chance.integers(0, 2, len(numbers)), chance.integers(-1000, 1000, len(numbers))
@@ -119,7 +130,7 @@ def test_names_are_merged_exactly_however_many_come() -> None:
             first, last = ends.get(name, (instant, instant))
             ends[name] = min(first, instant), max(last, instant)
     assert len(ends) < PENDING_MIN < 5 * 25_000
-    found = counts.counted()
+    found = counts.counts()
     names = found.names.to_pylist()
     assert len(names) == len(set(names)) == len(ends)
     assert {(n, t): c for n, row in zip(names, found.counts.tolist(), strict=True) for t, c in enumerate(row) if c} == (
@@ -133,27 +144,27 @@ def test_the_worst_are_those_of_sorting_all(limit: int | None) -> None:
     names = pa.array(["d", "a", None, "c", "b", "e"], pa.large_string())
     first, then = np.array([1, 2, 2, 1, 2, 0]), np.array([5, 1, 1, 5, 3, 9])
     order = sorted(range(6), key=lambda i: (-first[i], -then[i], names[i].as_py() or ""))
-    assert worst(names, [first, then], limit) == order[:limit]
+    assert heaviest(names, [first, then], limit) == order[:limit]
 
 
 def test_days_far_apart_cost_only_themselves() -> None:
-    days = ByDay(2)
+    days = DayCounter(2)
     days.add(np.array([-700_000, 2_900_000, -700_000]), np.array([0, 1, 1]))
-    assert days.counted() == [(-700_000, [1, 1]), (2_900_000, [0, 1])]
+    assert days.counts() == [(-700_000, [1, 1]), (2_900_000, [0, 1])]
 
 
 def test_a_dictionary_in_another_order_counts_the_same() -> None:
     column = pa.array(["denied", "allowed", "denied"]).dictionary_encode()
-    assert places(column, VERDICT_NAMES).tolist() == [1, 0, 1]
+    assert codes_of(column, VERDICT_NAMES).tolist() == [1, 0, 1]
     assert [VERDICT_NAMES[code] for code in (1, 0, 1)] == ["denied", "allowed", "denied"]
 
 
 def test_reasons_of_rejects_are_counted_and_their_number_is_bounded() -> None:
-    tally = Tally()
+    collector = ReportCollector()
     for number in range(FAULTS_MAX + 10):
-        tally.reject(LogRow("a", number, None, f"member {number}"))
-    tally.reject(LogRow("a", 0, None, "member 0"))
-    assert len(tally.rejects) == REJECTS_SHOWN
-    assert (tally.faults["member 0"], tally.faults[OTHER_FAULTS]) == (2, 10)
-    assert len(tally.faults) == FAULTS_MAX + 1
-    assert VERDICT_NAMES.index("indeterminate") == tallying.INDETERMINATE
+        collector.reject(LogRow("a", number, None, f"member {number}"))
+    collector.reject(LogRow("a", 0, None, "member 0"))
+    assert len(collector.rejects) == REJECTS_SHOWN
+    assert (collector.faults["member 0"], collector.faults[OTHER_FAULTS]) == (2, 10)
+    assert len(collector.faults) == FAULTS_MAX + 1
+    assert VERDICT_NAMES.index("indeterminate") == INDETERMINATE

@@ -1,1 +1,1 @@
-"""The report as one page of HTML that needs nothing else."""
+"""The report as one HTML page: here the numbers, positions and texts; the markup is in `templates/`."""

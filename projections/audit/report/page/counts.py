@@ -1,185 +1,171 @@
-"""The sections that count: at a glance, by reason, by day, by subject, by model."""
+"""The page's sections of counts: overview, by reason, by day, by subject, by model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from projections.audit.report.formats import (
-    BAD,
-    VERDICTS,
-    Cell,
-    code,
-    legend,
-    many,
-    number,
-    paragraph,
-    section,
-    share_text,
-    table,
-    verdict_bar,
-    when,
-)
-from projections.audit.report.page.markup import Markup, join, tag
-from projections.audit.report.page.plots import Binned, bar, binned, columns, share
-from projections.audit.report.report import Report
-from projections.audit.report.report_json import day_text
+from projections.audit.report.collector import AGAINST_CODES
+from projections.audit.report.formats import day_text, percent
+from projections.audit.report.page.plots import ColumnChart, StackedBar, column_chart, stacked_bar
+from projections.audit.report.report import AuditReport
 from projections.audit.schemas import VERDICT_NAMES
-from projections.audit.summary import AGAINST
+from projections.audit.summary import AGAINST, VERDICTS
 from projections.decisions.model import REASONS
 
-WORST_DAYS: Final = 10
-_PLACES: Final = [VERDICT_NAMES.index(verdict) for verdict in BAD]
+CONSPICUOUS: Final = ("violation", "denied", "indeterminate")
+"""The verdicts that the page lists, in the order in which its plots stack them."""
+DAYS_SHOWN: Final = 10
+_CODES: Final = [VERDICT_NAMES.index(verdict) for verdict in CONSPICUOUS]
 
 
-def glance(report: Report) -> Markup:
+class VerdictShare(NamedTuple):
+    verdict: str
+    requests: int
+    share: str
+
+
+class Overview(NamedTuple):
+    """later: rows that hindsight decides differently; shares, bar: the verdicts that occurred."""
+
+    requests: int
+    violation: int
+    denied: int
+    indeterminate: int
+    compliant: int
+    allowed: int
+    later: int
+    rejects: int
+    first_at: int | None
+    last_at: int | None
+    position: int
+    origin: str
+    shares: tuple[VerdictShare, ...]
+    bar: StackedBar
+
+
+class ReasonRow(NamedTuple):
+    reason: str
+    meaning: str
+    against: int
+    bar: StackedBar
+
+
+class DayRow(NamedTuple):
+    """counts: of the chart's verdicts."""
+
+    day: str
+    counts: tuple[int, ...]
+    requests: int
+
+
+class Days(NamedTuple):
+    """rows: the worst days of the `conspicuous` ones. chart None: no request had a conspicuous verdict."""
+
+    requests: int
+    conspicuous: int
+    rows: tuple[DayRow, ...]
+    chart: ColumnChart | None
+
+
+class NameRow(NamedTuple):
+    """A subject or a model. name None: nobody governs, or the rows name no model. counts: of the ranking's verdicts."""
+
+    name: str | None
+    counts: tuple[int, ...]
+    requests: int
+    share: str
+    bar: StackedBar
+
+
+class Ranking(NamedTuple):
+    """more: how many further names there are."""
+
+    verdicts: tuple[str, ...]
+    rows: tuple[NameRow, ...]
+    more: int
+
+
+def overview(report: AuditReport) -> Overview:
     summary = report.summary
     requests = summary.rows - summary.rejects
-    tiles = [("", requests, "requests decided")]
-    tiles += [(verdict, summary.verdicts[verdict], words) for verdict, words in _TILES if summary.verdicts[verdict]]
-    if not summary.verdicts["violation"]:
-        tiles.insert(1, ("violation", 0, "violations"))
-    tiles += [("later", summary.hindsight, "otherwise in hindsight"), ("", summary.rejects, "lines unreadable")]
-    listed = [
-        tag("li", tag("b", number(count)), tag("span", words), class_=class_ or None) for class_, count, words in tiles
-    ]
-    shown = [(verdict, summary.verdicts[verdict]) for verdict in VERDICTS if summary.verdicts[verdict]]
-    said = ", ".join(f"{verdict} {share_text(count, requests)}" for verdict, count in shown)
-    parts = legend((verdict, f"{verdict} {number(n)} ({share_text(n, requests)})") for verdict, n in shown)
-    return join(
-        tag("ul", *listed, class_="tiles"),
-        *([share(shown, f"Shares of the verdicts: {said}"), parts] if shown else []),
+    counts = [(verdict, summary.verdicts[verdict]) for verdict in VERDICTS]
+    return Overview(
+        requests=requests,
+        violation=summary.verdicts["violation"],
+        denied=summary.verdicts["denied"],
+        indeterminate=summary.verdicts["indeterminate"],
+        compliant=summary.verdicts["compliant"],
+        allowed=summary.verdicts["allowed"],
+        later=summary.hindsight,
+        rejects=summary.rejects,
+        first_at=summary.first_at,
+        last_at=summary.last_at,
+        position=summary.pin.position,
+        origin=summary.pin.origin,
+        shares=tuple(VerdictShare(verdict, n, percent(n, requests)) for verdict, n in counts if n),
+        bar=stacked_bar(counts, requests, length=1000, least=2),
     )
 
 
-_TILES: Final = (
-    ("violation", "violations"),
-    ("denied", "questions denied"),
-    ("indeterminate", "indeterminate"),
-    ("compliant", "compliant"),
-    ("allowed", "questions allowed"),
-)
-
-
-def by_reason(report: Report) -> Markup:
+def reason_rows(report: AuditReport) -> tuple[ReasonRow, ...]:
+    """The reasons of verdicts against requests; `report.reasons` has the most frequent one first."""
     against = [one for one in report.reasons if one.against]
-    if not against:
-        return section("reasons", "Violations by reason", paragraph("Nothing speaks against any request."))
-    longest = against[0].against
-    rows: list[list[Cell]] = [
-        [code(one.reason), REASONS[one.reason], one.against, bar([("violation", one.against)], longest)]
+    return tuple(
+        ReasonRow(one.reason, REASONS[one.reason], one.against, _bar([("violation", one.against)], against[0].against))
         for one in against
-    ]
-    caption = "Requests with a verdict against them (violation or denied), by reason; a request may have several."
-    return section(
-        "reasons",
-        "Violations by reason",
-        table(caption, ["Reason", "What it means", "Requests", ""], rows, ["code", "", "n", "bar"]),
     )
 
 
-def by_day(report: Report) -> Markup:
-    if not report.days:
-        return section("days", "Violations by day", paragraph("No request was decided."))
-    days = [(day, [counts[place] for place in _PLACES]) for day, counts in report.days]
-    occurring = [place for place in range(len(BAD)) if any(counts[place] for _, counts in days)]
-    if not occurring:
-        return section("days", "Violations by day", paragraph("On no day was there any."))
-    names = [BAD[place] for place in occurring]
-    plotted = binned([(day, [counts[place] for place in occurring]) for day, counts in days], len(occurring))
-    worst = sorted(
-        (day for day in report.days if _bad(day[1])), key=lambda day: (-_against(day[1]), -_bad(day[1]), day[0])
+def days(report: AuditReport) -> Days:
+    requests = report.summary.rows - report.summary.rejects
+    codes = [code for code in _CODES if any(counts[code] for _, counts in report.days)]
+    if not codes:
+        return Days(requests, 0, (), None)
+    conspicuous = [(day, counts) for day, counts in report.days if any(counts[code] for code in codes)]
+    conspicuous.sort(
+        key=lambda one: (-sum(one[1][code] for code in AGAINST_CODES), -sum(one[1][code] for code in codes), one[0])
     )
-    rows: list[list[Cell]] = [
-        [day_text(day), *(counts[_PLACES[place]] for place in occurring), sum(counts)]
-        for day, counts in worst[:WORST_DAYS]
-    ]
-    caption = f"The {many(len(rows), 'day')} with the most, of {many(len(worst), 'day')} with any (UTC)."
-    return section(
-        "days",
-        "Violations by day",
-        paragraph(
-            f"Each bar is a {plotted.unit} (UTC), {plotted.bins[0].name} to {plotted.bins[-1].name}"
-            + (", named by its Monday" if plotted.unit == "week" else "")
-            + ". All days are in report.json.",
-            class_="note",
-        ),
-        columns(plotted, names, names, _label(plotted, names)),
-        legend((name, name) for name in names),
-        table(
-            caption, ["Day", *(name.capitalize() for name in names), "Requests"], rows, ["when", *"n" * len(names), "n"]
-        ),
+    rows = (
+        DayRow(day_text(day), tuple(counts[code] for code in codes), sum(counts))
+        for day, counts in conspicuous[:DAYS_SHOWN]
     )
-
-
-def _label(plotted: Binned, names: list[str]) -> str:
-    most = max(plotted.bins, key=lambda one: sum(one.counts))
-    return (
-        f"Column chart of {', '.join(names)} by {plotted.unit}, {plotted.bins[0].name} to {plotted.bins[-1].name}. "
-        f"The most are {sum(most.counts):,}, in the {plotted.unit} {most.name}."
+    chart = column_chart(
+        [(day, [counts[code] for code in codes]) for day, counts in report.days],
+        [VERDICT_NAMES[code] for code in codes],
     )
+    return Days(requests, len(conspicuous), tuple(rows), chart)
 
 
-def _against(counts: list[int]) -> int:
-    return sum(n for verdict, n in zip(VERDICT_NAMES, counts, strict=True) if verdict in AGAINST)
+def subjects(report: AuditReport) -> Ranking:
+    counts = [(one.subject, one.verdicts) for one in report.subjects]
+    return _ranking(counts, report.summary.subject_count - len(counts), report)
 
 
-def _bad(counts: list[int]) -> int:
-    return sum(counts[place] for place in _PLACES)
+def models(report: AuditReport) -> Ranking:
+    counts = [(one.model, one.verdicts) for one in report.models]
+    return _ranking(counts, report.models_count - sum(name is not None for name, _ in counts), report)
 
 
-def by_subject(report: Report) -> Markup:
-    counted = [(one.subject or "(nobody that can be told)", one.verdicts) for one in report.subjects]
-    more = report.summary.subject_count - len(counted)
-    return section(
-        "subjects",
-        "Worst subjects",
-        _ranked("Governing subject", "By governing subject, most violations first.", counted, report),
-        *([paragraph(f"And {many(more, 'more subject')}.", class_="note")] if more > 0 else []),
+def _ranking(names: Sequence[tuple[str | None, Mapping[Any, int]]], more: int, report: AuditReport) -> Ranking:
+    verdicts = [one for one in CONSPICUOUS if report.summary.verdicts[one] or one == "violation"]
+    longest = max((_against(counts) for _, counts in names), default=0)
+    rows = (
+        NameRow(
+            name=name,
+            counts=tuple(counts.get(verdict, 0) for verdict in verdicts),
+            requests=sum(counts.values()),
+            share=percent(_against(counts), sum(counts.values())),
+            bar=_bar([(verdict, counts.get(verdict, 0)) for verdict in CONSPICUOUS if verdict in AGAINST], longest),
+        )
+        for name, counts in names
     )
+    return Ranking(tuple(verdicts), tuple(rows), more)
 
 
-def by_model(report: Report) -> Markup:
-    counted = [(one.model or "(none named)", one.verdicts) for one in report.models]
-    more = report.models_count - sum(one.model is not None for one in report.models)
-    return section(
-        "models",
-        "Violations by model",
-        _ranked("Model", "By model, most violations first.", counted, report),
-        *([paragraph(f"And {many(more, 'more model')}.", class_="note")] if more > 0 else []),
-    )
+def _against(counts: Mapping[Any, int]) -> int:
+    return sum(counts.get(verdict, 0) for verdict in AGAINST)
 
 
-def _ranked(what: str, caption: str, counted: Sequence[tuple[str, Mapping[Any, int]]], report: Report) -> Markup:
-    if not counted:
-        return paragraph("No request was decided.")
-    shown = [verdict for verdict in BAD if report.summary.verdicts[verdict] or verdict == "violation"]
-    longest = max(sum(verdicts.get(verdict, 0) for verdict in AGAINST) for _, verdicts in counted)
-    rows: list[list[Cell]] = []
-    for name, verdicts in counted:
-        total = sum(verdicts.values())
-        against = sum(verdicts.get(verdict, 0) for verdict in AGAINST)
-        numbers = [verdicts.get(verdict, 0) for verdict in shown]
-        rows.append([name, *numbers, total, share_text(against, total), verdict_bar(verdicts, longest)])
-    heads = [what, *(verdict.capitalize() for verdict in shown), "Requests", "Against", ""]
-    return table(caption, heads, rows, ["id", *"n" * len(shown), "n", "n", "bar"])
-
-
-def headline(report: Report) -> Markup:
-    summary = report.summary
-    requests = summary.rows - summary.rejects
-    violations, denied = summary.verdicts["violation"], summary.verdicts["denied"]
-    lead = [
-        tag("strong", f"{number(violations)} of {many(requests, 'request')}"),
-        f" {'was' if violations == 1 else 'were'} handled against the policy in force when "
-        f"{'it was' if requests == 1 else 'they were'} made",
-    ]
-    if denied:
-        lead.append(f"; {many(denied, 'question')} had to be denied")
-    lead.append(".")
-    span = ""
-    if summary.first_at is not None and summary.last_at is not None:
-        span = f"Requests from {when(summary.first_at)} to {when(summary.last_at)}. "
-    pin = summary.pin
-    rests = f"Every verdict rests on position {pin.position:,} of the ledger {pin.origin}."
-    return join(paragraph(*lead, class_="lead"), paragraph(span, rests, class_="note"))
+def _bar(counts: Sequence[tuple[str, int]], longest: int) -> StackedBar:
+    return stacked_bar(counts, longest, length=100, least=0.6)

@@ -1,235 +1,179 @@
-"""The report as one HTML page: no script, and nothing from anywhere else. Proved by tests/audit/report/test_page.py."""
+"""The whole page: all sections as one value, and its rendering. The page has no script and loads nothing.
+
+The same report gives the same bytes. No text of a log becomes markup: tests/audit/report/test_page.py puts hostile text
+into every string of `ReportPage`.
+"""
 
 from __future__ import annotations
 
 import shlex
-from typing import Final
+from typing import Final, NamedTuple
 
-from projections.audit.report.commands import audit_command, known_at_words
-from projections.audit.report.formats import (
-    Cell,
-    code,
-    command,
-    definitions,
-    many,
-    number,
-    paragraph,
-    section,
-    table,
-    when,
+from projections.audit.report.commands import audit_command, known_at_option, known_at_word
+from projections.audit.report.page.counts import (
+    Days,
+    Overview,
+    Ranking,
+    ReasonRow,
+    days,
+    models,
+    overview,
+    reason_rows,
+    subjects,
 )
-from projections.audit.report.missing_facts import Unsettled
-from projections.audit.report.page.counts import by_day, by_model, by_reason, by_subject, glance, headline
-from projections.audit.report.page.markup import Markup, tag
-from projections.audit.report.page.rows import findings, rewritten
-from projections.audit.report.page.style import STYLE
-from projections.audit.report.report import Report
+from projections.audit.report.page.rows import Findings, HindsightSection, findings, hindsight
+from projections.audit.report.report import AuditReport
+from projections.audit.report.templating import environment
 from projections.decisions.model import REASONS
 
 DIGEST_FILES_MAX: Final = 20
 SOURCES_SHOWN: Final = 50
 LEAF_COMMAND: Final = "(printf '\\000'; sed -n {0}p events.jsonl | tr -d '\\n') | sha256sum"
-"""The RFC 6962 leaf hash of an exported event."""
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""For the browser: should ever something of a log become more than text, it can load and run nothing."""
-_CONTENTS: Final = (
-    ("reasons", "By reason"),
-    ("days", "By day"),
-    ("subjects", "Worst subjects"),
-    ("models", "By model"),
-    ("findings", "Findings"),
-    ("hindsight", "Hindsight"),
-    ("indeterminate", "Indeterminate"),
-    ("rejects", "Unreadable lines"),
-    ("pin", "What it rests on"),
-)
+"""Computes the RFC 6962 leaf hash of an exported event."""
 
 
-def page(report: Report) -> str:
-    """The whole document. The same report gives the same text."""
-    title = f"Audit of {_sources(report)}"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Markup(STYLE)),
+class MissingRow(NamedTuple):
+    """A group of undecided rows. ids: (kind, id); to_record: (setting, subject)."""
+
+    ids: tuple[tuple[str, str], ...]
+    words: str
+    to_record: tuple[str, str] | None
+    since: str
+    rows: int
+    first_at: int
+    last_at: int
+
+
+class UndecidedReason(NamedTuple):
+    reason: str
+    meaning: str
+    rows: int
+    missing: tuple[MissingRow, ...]
+    more: int
+
+
+class RejectsSection(NamedTuple):
+    """lines: rejected, of `lines_read`; faults: (fault, lines); first: (log, line, fault)."""
+
+    lines: int
+    lines_read: int
+    file: str | None
+    faults: tuple[tuple[str, int], ...]
+    more_faults: int
+    first: tuple[tuple[str, int, str], ...]
+
+
+class Basis(NamedTuple):
+    """What the verdicts rest on, and the commands that repeat the audit. `known` is `at`, `now` or an instant."""
+
+    origin: str
+    position: int
+    recorded_at: int | None
+    leaf_hash: str | None
+    known: str
+    digest: str
+    sources: tuple[tuple[str, int], ...]
+    more_sources: int
+    command: str
+    check_commands: tuple[str, ...]
+
+
+class ReportPage(NamedTuple):
+    """All that the templates show. more_sources: logs beside the one in the title."""
+
+    source: str | None
+    more_sources: int
+    version: str
+    overview: Overview
+    reasons: tuple[ReasonRow, ...]
+    days: Days
+    subjects: Ranking
+    models: Ranking
+    findings: Findings
+    hindsight: HindsightSection
+    undecided: tuple[UndecidedReason, ...]
+    rejects: RejectsSection
+    basis: Basis
+
+
+def page(report: AuditReport) -> str:
+    """The HTML document."""
+    return render(report_page(report))
+
+
+def render(content: ReportPage) -> str:
+    return environment().get_template("report.html.jinja").render(page=content)
+
+
+def report_page(report: AuditReport) -> ReportPage:
+    sources = report.summary.log.sources
+    return ReportPage(
+        source=sources[0][0] if sources else None,
+        more_sources=max(len(sources) - 1, 0),
+        version=report.invocation.version,
+        overview=overview(report),
+        reasons=reason_rows(report),
+        days=days(report),
+        subjects=subjects(report),
+        models=models(report),
+        findings=findings(report),
+        hindsight=hindsight(report),
+        undecided=_undecided(report),
+        rejects=_rejects(report),
+        basis=_basis(report),
     )
-    contents = [tag("li", tag("a", words, href=f"#{id_}")) for id_, words in _CONTENTS]
-    body = tag(
-        "body",
-        tag(
-            "div",
-            tag(
-                "header",
-                paragraph("inforce audit report", class_="brand"),
-                tag("h1", title),
-                headline(report),
-                glance(report),
-                tag("nav", tag("ul", *contents), aria_label="Contents"),
-            ),
-            tag(
-                "main",
-                by_reason(report),
-                by_day(report),
-                by_subject(report),
-                by_model(report),
-                findings(report),
-                rewritten(report),
-                _indeterminate(report),
-                _rejects(report),
-                _pin(report),
-            ),
-            tag(
-                "footer",
-                paragraph(
-                    f"Made by inforce {report.reading.version}. The same content for programs is in report.json. "
-                    "This page loads nothing and runs nothing."
-                ),
-            ),
-            class_="page",
-        ),
-    )
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _sources(report: Report) -> str:
-    names = [source for source, _ in report.summary.log.sources]
-    if not names:
-        return "a request log"
-    return names[0] if len(names) == 1 else f"{names[0]} and {many(len(names) - 1, 'other log')}"
-
-
-def _indeterminate(report: Report) -> Markup:
-    if not report.unsettled:
-        words = "Every request could be decided."
-        return section("indeterminate", "Indeterminate, and what is missing", paragraph(words))
-    count = report.summary.verdicts["indeterminate"]
-    parts = [
-        paragraph(
-            f"{many(count, 'request')} could not be decided with what was known, and {'is' if count == 1 else 'are'} "
-            "held to be neither compliant nor a violation. What is recorded now decides them in hindsight only ",
-            "(",
-            code("--known-at now"),
-            "): it does not change what was known then.",
+def _undecided(report: AuditReport) -> tuple[UndecidedReason, ...]:
+    reasons = []
+    for one in report.undecided:
+        missing = tuple(
+            MissingRow(
+                ids=tuple((name.removesuffix("_id"), value) for name, value in fact.ids.items()),
+                words=fact.words,
+                to_record=(fact.setting, fact.subject) if fact.setting and fact.subject else None,
+                since=fact.since or "",
+                rows=fact.rows,
+                first_at=fact.first_at,
+                last_at=fact.last_at,
+            )
+            for fact in one.missing
         )
-    ]
-    for one in report.unsettled:
-        parts += [
-            tag("h3", code(one.reason), f" — {many(one.rows, 'request')}"),
-            paragraph(REASONS[one.reason]),
-            _missing(one),
-        ]
-    return section("indeterminate", "Indeterminate, and what is missing", *parts)
+        reasons.append(UndecidedReason(one.reason, REASONS[one.reason], one.rows, missing, one.groups - len(missing)))
+    return tuple(reasons)
 
 
-def _missing(one: Unsettled) -> Markup:
-    rows: list[list[Cell]] = []
-    for missing in one.missing:
-        named = ", ".join(f"{name.removesuffix('_id')}:{value}" for name, value in missing.ids.items())
-        needed = f"{missing.setting} of {missing.subject}" if missing.setting else ""
-        since = missing.since or ""
-        span = when(missing.first_at) if missing.rows == 1 else f"{when(missing.first_at)} – {when(missing.last_at)}"
-        rows.append([named or "(no id of its own)", missing.words, needed, since, missing.rows, span])
-    more = one.groups - len(one.missing)
-    caption = "What the requests have in common, those with the most requests first" + (
-        f"; and {number(more)} more, of fewer." if more > 0 else "."
-    )
-    heads = [
-        "Named in the log",
-        "What was known at the first of them",
-        "To be recorded",
-        "Known now",
-        "Requests",
-        "When",
-    ]
-    return table(caption, heads, rows, ["id", "", "id", "id", "n", ""])
-
-
-def _rejects(report: Report) -> Markup:
+def _rejects(report: AuditReport) -> RejectsSection:
     summary, rejected = report.summary, report.rejected
-    if not summary.rejects:
-        return section("rejects", "Unreadable lines", paragraph("Every line of the log was read."))
-    counted = "is" if summary.rejects == 1 else "are"
-    of = (
-        f"{many(summary.rejects, 'line')} of {number(summary.rows)} could not be read, and {counted} in no count above."
-    )
-    file = report.reading.rejects
-    where = [" All of them, with line and reason, are in ", code(file), "."] if file else []
-    more = rejected.faults_count - len(rejected.faults)
-    return section(
-        "rejects",
-        "Unreadable lines",
-        paragraph(of, *where),
-        table(
-            "By reason." + (f" And {number(more)} more." if more > 0 else ""),
-            ["Reason", "Lines"],
-            rejected.faults,
-            ["", "n"],
-        ),
-        table(
-            f"The first {many(len(rejected.first), 'line')}.",
-            ["Log", "Line", "Reason"],
-            [[row.source, row.line, row.fault] for row in rejected.first],
-            ["id", "n", ""],
-        ),
+    return RejectsSection(
+        lines=summary.rejects,
+        lines_read=summary.rows,
+        file=report.invocation.rejects,
+        faults=rejected.faults,
+        more_faults=rejected.faults_count - len(rejected.faults),
+        first=tuple((row.source, row.line, row.fault or "") for row in rejected.first),
     )
 
 
-def _pin(report: Report) -> Markup:
-    summary, reading = report.summary, report.reading
-    pin = summary.pin
-    known = known_at_words(summary.known_at)
-    meaning = {
-        "at": "at — in force: what anyone could have known at the moment of each request",
-        "now": "now — in hindsight: everything recorded up to the position",
-    }.get(known, f"{known} — what was recorded by then")
-    pairs = [
-        ("Ledger", pin.origin),
-        ("Position", number(pin.position)),
-        ("Recorded", "" if pin.recorded_at is None else when(pin.recorded_at)),
-        ("Leaf hash", code(pin.leaf_hash or "none: the ledger is empty")),
-        ("Known at", meaning),
-        ("Log, SHA-256", code(summary.log.sha256 or "not taken")),
-        ("inforce", reading.version),
-    ]
-    sources: list[list[Cell]] = [[source, size] for source, size in summary.log.sources[:SOURCES_SHOWN]]
-    more = len(summary.log.sources) - len(sources)
-    listed = "The log, in the order in which it was read" + (f"; and {many(more, 'more file')}." if more > 0 else ".")
-    known_option = f"--known-at={known}"
-    return section(
-        "pin",
-        "What this rests on, and how to repeat it",
-        definitions(pairs),
-        table(listed, ["File", "Bytes"], sources, ["id", "n"]) if sources else Markup(""),
-        tag("h3", "Repeating it"),
-        paragraph(
-            "Whoever has the same log and the same ledger comes to the same verdicts. The leaf hash is the RFC 6962 "
-            "hash of the exact bytes of the event at that position: it tells whether a ledger, or an export of it, is "
-            "the one that was audited. Events that were recorded later change no verdict that was in force, only what "
-            "hindsight says. Commands ask the ledger that ",
-            code("INFORCE_DATABASE"),
-            " names.",
-        ),
-        command(audit_command(reading.arguments, known_option)),
-        paragraph("The leaf hash and the digest of the log, with standard tools:"),
-        command(*_leaf_commands(report), *_digest_commands(report)),
+def _basis(report: AuditReport) -> Basis:
+    summary = report.summary
+    pin, log = summary.pin, summary.log
+    commands = []
+    if pin.position:
+        commands += ["inforce export --out events.jsonl", LEAF_COMMAND.format(pin.position)]
+    names = [name for name, _ in log.sources]
+    # Standard input cannot be read again, and a page cannot list a thousand files.
+    if names and "-" not in names and len(names) <= DIGEST_FILES_MAX:
+        commands.append(f"{shlex.join(['cat', '--', *names])} | sha256sum")
+    return Basis(
+        origin=pin.origin,
+        position=pin.position,
+        recorded_at=pin.recorded_at,
+        leaf_hash=pin.leaf_hash,
+        known=known_at_word(summary.known_at),
+        digest=log.sha256,
+        sources=tuple(log.sources[:SOURCES_SHOWN]),
+        more_sources=max(len(log.sources) - SOURCES_SHOWN, 0),
+        command=audit_command(report.invocation.arguments, known_at_option(summary.known_at)),
+        check_commands=tuple(commands),
     )
-
-
-def _digest_commands(report: Report) -> list[str]:
-    """How the log's digest is had again, where it was read from files that a page can list."""
-    names = [source for source, _ in report.summary.log.sources]
-    if not names or "-" in names or len(names) > DIGEST_FILES_MAX:
-        return []
-    return [shlex.join(["cat", "--", *names]) + " | sha256sum"]
-
-
-def _leaf_commands(report: Report) -> list[str]:
-    """How the leaf hash is had again, with nothing but an export and standard tools."""
-    position = report.summary.pin.position
-    if not position:
-        return []
-    return ["inforce export --out events.jsonl", LEAF_COMMAND.format(position)]

@@ -1,26 +1,36 @@
-"""Plots as plain SVG. Colours are classes, which the style sheet gives values on screen, in the dark and on paper."""
+"""The geometry of the page's plots: bins, scales and rectangles. The templates in `templates/plots/` draw them as SVG.
+
+Proved by tests/audit/report/test_page.py.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from projections.audit.report.page.markup import Markup, join, tag
+from projections.audit.report.formats import EPOCH, day_text
 
 WIDTH: Final = 960
 HEIGHT: Final = 220
-_LEFT: Final = 56
+LEFT: Final = 56
+"""The space for the numbers beside the grid."""
 _TOP: Final = 14
 _BOTTOM: Final = 28
+_BASE: Final = HEIGHT - _BOTTOM
+_GRID_HEIGHT: Final = _BASE - _TOP
+_HEIGHT_MIN: Final = 1.5
+"""A flatter rectangle is invisible."""
+_LABEL_WIDTH: Final = 96
 BARS_MAX: Final = 130
-"""More days than this are drawn by weeks, more weeks by months, and more months by years."""
-_EPOCH: Final = date(1970, 1, 1)
+"""A chart of more days has a bar for each week; of more weeks, for each month; of more months, for each year."""
+
+Unit = Literal["day", "week", "month", "year"]
 
 
-class Bin(NamedTuple):
-    """A bar: its name, and what it counts, from the bottom up. Days counted from 1970-01-01 UTC: start <= day < end."""
+class TimeBin(NamedTuple):
+    """The counts of the days in [start, end), one count a verdict. Days count from 1970-01-01 UTC."""
 
     name: str
     start: int
@@ -28,45 +38,144 @@ class Bin(NamedTuple):
     counts: tuple[int, ...]
 
 
-class Binned(NamedTuple):
-    """unit: day, week, month or year."""
+class Segment(NamedTuple):
+    """A rectangle of a horizontal bar."""
 
-    unit: str
-    bins: tuple[Bin, ...]
+    verdict: str
+    x: float
+    width: float
 
 
-def binned(days: Sequence[tuple[int, Sequence[int]]], width: int) -> Binned:
-    """`days` in order, with `width` counts each, over gapless bins of equal names' units. Not for an empty log."""
+class StackedBar(NamedTuple):
+    """A horizontal bar with its segments from left to right. width: where the last one ends."""
+
+    segments: tuple[Segment, ...]
+    width: float
+
+
+class GridLine(NamedTuple):
+    value: int
+    y: float
+
+
+class Block(NamedTuple):
+    """A rectangle of a column."""
+
+    verdict: str
+    requests: int
+    y: float
+    height: float
+
+
+class ChartColumn(NamedTuple):
+    """A column with its blocks from bottom to top."""
+
+    name: str
+    x: float
+    blocks: tuple[Block, ...]
+
+
+class TimeLabel(NamedTuple):
+    text: str
+    x: float
+
+
+class ColumnChart(NamedTuple):
+    """A column for each bin that has counts. first, last: the names of the outer bins; most: the greatest total of a
+    column, in the bin named `busiest`."""
+
+    unit: Unit
+    first: str
+    last: str
+    busiest: str
+    most: int
+    verdicts: tuple[str, ...]
+    column_width: float
+    grid: tuple[GridLine, ...]
+    columns: tuple[ChartColumn, ...]
+    labels: tuple[TimeLabel, ...]
+    left: int = LEFT
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def stacked_bar(counts: Sequence[tuple[str, int]], whole: int, length: int, least: float) -> StackedBar:
+    """A bar of (verdict, count), on which `whole` has `length`. Segments narrower than `least` become that wide, so
+    the bar can become a little longer."""
+    x, segments = 0.0, []
+    for verdict, count in counts:
+        if count:
+            width = max(length * count / max(whole, 1), least)
+            segments.append(Segment(verdict, x, width))
+            x += width
+    return StackedBar(tuple(segments), x)
+
+
+def column_chart(days: Sequence[tuple[int, Sequence[int]]], verdicts: Sequence[str]) -> ColumnChart:
+    """(day, counts by verdict) in the order of days, at least one."""
+    unit, bins = time_bins(days)
+    most = max(bins, key=lambda one: sum(one.counts))
+    step = _step(sum(most.counts))
+    ceiling = max(step * math.ceil(sum(most.counts) / step), step)
+    slot = (WIDTH - LEFT) / len(bins)
+    gap = min(slot * 0.2, 4)
+    columns = (
+        ChartColumn(one.name, LEFT + index * slot + gap / 2, _blocks(verdicts, one.counts, ceiling))
+        for index, one in enumerate(bins)
+    )
+    return ColumnChart(
+        unit=unit,
+        first=bins[0].name,
+        last=bins[-1].name,
+        busiest=most.name,
+        most=sum(most.counts),
+        verdicts=tuple(verdicts),
+        column_width=slot - gap,
+        grid=tuple(
+            GridLine(value, _TOP + _GRID_HEIGHT * (1 - value / ceiling)) for value in range(0, ceiling + 1, step)
+        ),
+        columns=tuple(column for column in columns if column.blocks),
+        labels=_labels(bins, slot),
+    )
+
+
+def time_bins(days: Sequence[tuple[int, Sequence[int]]]) -> tuple[Unit, tuple[TimeBin, ...]]:
+    """(day, counts) in the order of days, at least one, summed in bins of one unit without gaps."""
     first, last = days[0][0], days[-1][0]
-    span = last - first + 1
-    unit = (
-        "day" if span <= BARS_MAX else "week" if span <= 7 * BARS_MAX else "month" if span <= 30 * BARS_MAX else "year"
-    )
+    unit = _unit(last - first + 1)
     starts = _starts(unit, first, last)
-    sums = [[0] * width for _ in starts]
-    place = 0
-    for day, counts in days:
-        while place + 1 < len(starts) and starts[place + 1] <= day:
-            place += 1
-        for thing, count in enumerate(counts):
-            sums[place][thing] += count
     ends = [*starts[1:], last + 1]
-    bins = (
-        Bin(_name(unit, start), start, end, tuple(counts))
-        for start, end, counts in zip(starts, ends, sums, strict=True)
-    )
-    return Binned(unit, tuple(bins))
+    sums = [[0] * len(days[0][1]) for _ in starts]
+    index = 0
+    for day, counts in days:
+        while ends[index] <= day:
+            index += 1
+        for place, count in enumerate(counts):
+            sums[index][place] += count
+    bins = zip(starts, ends, sums, strict=True)
+    return unit, tuple(TimeBin(_name(unit, start), start, end, tuple(counts)) for start, end, counts in bins)
 
 
-def _starts(unit: str, first: int, last: int) -> list[int]:
-    if unit in ("day", "week"):
-        step = 1 if unit == "day" else 7
+def _unit(days: int) -> Unit:
+    if days <= BARS_MAX:
+        return "day"
+    if days <= 7 * BARS_MAX:
+        return "week"
+    return "month" if days <= 30 * BARS_MAX else "year"
+
+
+def _starts(unit: Unit, first: int, last: int) -> list[int]:
+    if unit == "day":
+        return list(range(first, last + 1))
+    if unit == "week":
         # Weeks begin on Mondays; 1970-01-01 was a Thursday.
-        return list(range(first if step == 1 else first - (first + 3) % 7, last + 1, step))
-    at = _date(first).replace(day=1) if unit == "month" else _date(first).replace(month=1, day=1)
+        return list(range(first - (first + 3) % 7, last + 1, 7))
+    at, end = _date(first).replace(day=1), _date(last)
+    if unit == "year":
+        at = at.replace(month=1)
     starts = []
-    while at <= _date(last):
-        starts.append((at - _EPOCH).days)
+    while at <= end:
+        starts.append((at - EPOCH).days)
         year, month = (at.year, at.month + 1) if unit == "month" and at.month < 12 else (at.year + 1, 1)
         if year > date.max.year:
             break
@@ -75,89 +184,34 @@ def _starts(unit: str, first: int, last: int) -> list[int]:
 
 
 def _date(day: int) -> date:
-    return _EPOCH + timedelta(days=day)
+    return EPOCH + timedelta(days=day)
 
 
-def _name(unit: str, start: int) -> str:
-    written = _date(start).isoformat()
-    return {"day": written, "week": written, "month": written[:7], "year": written[:4]}[unit]
+def _name(unit: Unit, start: int) -> str:
+    text = day_text(start)
+    return {"day": text, "week": text, "month": text[:7], "year": text[:4]}[unit]
 
 
-def columns(plotted: Binned, classes: Sequence[str], names: Sequence[str], label: str) -> Markup:
-    """A column for each bin, its counts stacked in the order of `classes`."""
-    bins = plotted.bins
-    top = max((sum(one.counts) for one in bins), default=0)
-    step = _step(top)
-    ceiling = max(step * math.ceil(top / step), step)
-    inner = HEIGHT - _TOP - _BOTTOM
-    slot = (WIDTH - _LEFT) / max(len(bins), 1)
-    gap = min(slot * 0.2, 4)
-    drawn: list[Markup] = []
-    for value in range(0, ceiling + 1, step):
-        y = _TOP + inner * (1 - value / ceiling)
-        drawn.append(tag("line", x1=_LEFT, x2=WIDTH, y1=_n(y), y2=_n(y), class_="grid" if value else "axis"))
-        drawn.append(tag("text", f"{value:,}", x=_LEFT - 8, y=_n(y + 4), text_anchor="end"))
-    for place, one in enumerate(bins):
-        x, y = _LEFT + place * slot + gap / 2, float(_TOP + inner)
-        said = ", ".join(f"{n:,} {name}" for name, n in zip(names, one.counts, strict=True) if n)
-        bars = [tag("title", f"{one.name}: {said}")] if said else []
-        for class_, count in zip(classes, one.counts, strict=True):
-            height = inner * count / ceiling
-            if count:
-                # Thinner than this nobody sees that there is one.
-                height = max(height, 1.5)
-                y -= height
-                bars.append(tag("rect", x=_n(x), y=_n(y), width=_n(slot - gap), height=_n(height), class_=class_))
-        if bars:
-            drawn.append(tag("g", *bars))
-    drawn += _dates(bins, slot)
-    box = f"0 0 {WIDTH} {HEIGHT}"
-    return tag("svg", *drawn, viewBox=box, role="img", aria_label=label, class_="plot")
+def _blocks(verdicts: Sequence[str], counts: Sequence[int], ceiling: int) -> tuple[Block, ...]:
+    y = float(_BASE)
+    blocks = []
+    for verdict, count in zip(verdicts, counts, strict=True):
+        if count:
+            height = max(_GRID_HEIGHT * count / ceiling, _HEIGHT_MIN)
+            y -= height
+            blocks.append(Block(verdict, count, y, height))
+    return tuple(blocks)
 
 
-def _dates(bins: Sequence[Bin], slot: float) -> list[Markup]:
-    every = max(1, math.ceil(96 / slot))
-    found = []
-    for place in range(0, len(bins), every):
-        x = _LEFT + place * slot + slot / 2
-        if x + 36 > WIDTH and place:
-            continue
-        found.append(tag("text", bins[place].name, x=_n(x), y=HEIGHT - 8, text_anchor="middle"))
-    return found
+def _labels(bins: Sequence[TimeBin], slot: float) -> tuple[TimeLabel, ...]:
+    every = max(1, math.ceil(_LABEL_WIDTH / slot))
+    labels = (TimeLabel(bins[index].name, LEFT + index * slot + slot / 2) for index in range(0, len(bins), every))
+    # The right edge would cut a label that begins too late.
+    return tuple(label for index, label in enumerate(labels) if not index or label.x + 36 <= WIDTH)
 
 
 def _step(top: int) -> int:
-    """Between the lines of a grid of about four, a round number."""
+    """The distance of grid lines, so that a round number apart about four of them reach `top`."""
     raw = max(top / 4, 1)
     unit = 10 ** math.floor(math.log10(raw))
     return int(next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw))
-
-
-def share(parts: Sequence[tuple[str, int]], label: str) -> Markup:
-    """One bar over the full width, cut in proportion: (class, count)."""
-    total = sum(count for _, count in parts) or 1
-    x, drawn = 0.0, []
-    for class_, count in parts:
-        if count:
-            width = max(1000 * count / total, 2)
-            drawn.append(tag("rect", x=_n(x), y=0, width=_n(width), height=16, class_=class_))
-            x += width
-    # The least parts are drawn wider than they are, so the whole may be a little longer.
-    box = f"0 0 {_n(max(x, 1000))} 16"
-    return tag("svg", *drawn, viewBox=box, preserveAspectRatio="none", role="img", aria_label=label, class_="share")
-
-
-def bar(counts: Sequence[tuple[str, int]], longest: int) -> Markup:
-    """A bar in a table, beside the numbers that say the same: for eyes only."""
-    x, drawn = 0.0, []
-    for class_, count in counts:
-        if count:
-            width = max(100 * count / max(longest, 1), 0.6)
-            drawn.append(tag("rect", x=_n(x), y=0, width=_n(width), height=10, class_=class_))
-            x += width
-    box = "0 0 102 10"
-    return tag("svg", join(*drawn), viewBox=box, preserveAspectRatio="none", aria_hidden="true", class_="bar")
-
-
-def _n(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")

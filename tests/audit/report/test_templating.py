@@ -1,0 +1,162 @@
+"""No text becomes markup, whatever it says and wherever a template puts it; the templates are where they are loaded."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import hatchling.build
+import jinja2
+import msgspec
+import pytest
+
+from projections.audit.report.page import counts, page, plots, rows
+from projections.audit.report.page.page import ReportPage, render, report_page
+from projections.audit.report.report_json import report_json
+from projections.audit.report.templating import environment
+from scripts.cli.output import encode
+from tests.audit.report.making import HOSTILE, audited, log
+from tests.support.asking import Bench
+
+ROOT = Path(__file__).parents[3]
+TEMPLATES = ROOT / "projections" / "audit" / "report" / "templates"
+
+PAYLOADS = [
+    HOSTILE,
+    "<img src=x onerror=alert(1)>",
+    "\"'><svg onload=alert(1)>",
+    "' onmouseover='alert(1)' x='",
+    "x onfocus=alert(1) autofocus y",
+    "</style></title></code></pre></svg><script>alert(1)</script>",
+    "--><b>]]><i>{{ 7 * 7 }}{% raw %}{# #}",
+    "}</style>*{background:url(//evil.example)}",
+    "&lt;b&gt;&#60;b&#62;&amp",
+    "\x00\x1b[31m\u2028\u202e\ud800",
+]
+
+
+class Shape(HTMLParser):
+    """The elements of a page with the names of their attributes, its texts, and its style sheet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[Any] = []
+        self.values: list[str] = []
+        self.style = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, *(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.elements.append(f"/{tag}")
+
+    def handle_data(self, data: str) -> None:
+        if self.elements and self.elements[-1] == ("style",):
+            self.style += data
+        self.values.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.elements.append("comment")
+
+
+def shape(written: str) -> Shape:
+    found = Shape()
+    found.feed(written)
+    found.close()
+    return found
+
+
+def replaced(value: Any, text: str, types: set[type]) -> Any:
+    """The value with `text` in place of every string in it."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, tuple):
+        types.add(type(value))
+        parts = [replaced(part, text, types) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    assert value is None or isinstance(value, int | float), "a value of another type would keep its strings"
+    return value
+
+
+def _models() -> set[type]:
+    """The parts that a page can be made of."""
+    found = {one for module in (counts, page, plots, rows) for one in vars(module).values() if isinstance(one, type)}
+    return {one for one in found if issubclass(one, tuple) and one.__module__.startswith(page.__package__ or "")}
+
+
+@pytest.fixture
+def content(bench: Bench) -> ReportPage:
+    return report_page(audited(bench, log()).report)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_string_of_a_page_becomes_an_element_or_an_attribute(content: ReportPage, payload: str) -> None:
+    types: set[type] = set()
+    hostile = render(replaced(content, payload, types))
+    missing = {one for one in _models() if one not in types}
+    assert missing == {plots.TimeBin}, "the report of this test has every part that a page can have"
+    expected, found = shape(render(replaced(content, "harmless", set()))), shape(hostile)
+    assert found.elements == expected.elements
+    assert found.style.strip() == (TEMPLATES / "style.css").read_text().strip()
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in payload)
+    assert "".join(found.values).count(shown) > 300
+    assert all(c.isprintable() or c == "\n" for c in hostile)
+
+
+def test_text_and_attributes_are_escaped_and_invisible_characters_are_spelt_out() -> None:
+    template = environment().from_string('<p title="{{ a }}">{{ b }}<b>{{ c|safe }}</b></p>')
+    assert template.render(a='"><i>', b="<b>&'\x00\x1b\u2028é", c="&amp;") == (
+        '<p title="&#34;&gt;&lt;i&gt;">&lt;b&gt;&amp;&#39;\\x00\\x1b\\x2028é<b>&amp;</b></p>'
+    )
+
+
+def test_a_name_that_no_page_defines_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        environment().from_string("{{ page.nothing }}").render(page=None)
+
+
+def test_hostile_text_comes_back_from_the_document_as_it_was(bench: Bench) -> None:
+    report = audited(bench, log()).report
+    document = json.loads(msgspec.json.format(encode(report_json(report))))
+    assert document["rejected"]["first"][0]["reason"] == f"/{HOSTILE}: this member does not belong here"
+    assert any(finding["record"].get("request_id") == HOSTILE for finding in document["findings"])
+
+
+def test_the_same_page_has_the_same_bytes(content: ReportPage) -> None:
+    first = render(content)
+    environment.cache_clear()
+    assert render(content) == first
+
+
+def test_every_template_is_valid_and_escapes() -> None:
+    engine = environment()
+    names = {str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*") if path.is_file()}
+    assert set(engine.list_templates()) == names
+    for name in names:
+        engine.get_template(name)
+        source = (TEMPLATES / name).read_text()
+        assert "autoescape" not in source
+        assert source.count("|safe") == source.count('"\\n"|safe'), "only a line break needs no escaping"
+
+
+def test_an_installed_wheel_has_the_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    wheel = tmp_path / hatchling.build.build_wheel(str(tmp_path))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    script = (
+        "import projections; from projections.audit.report.templating import environment as e;"
+        "print(projections.__file__, *e().list_templates(), sep='\\n'); e().get_template('report.html.jinja')"
+    )
+    path = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=os.environ | path, capture_output=True, check=True, text=True
+    )
+    where, *names = ended.stdout.splitlines()
+    assert Path(where).is_relative_to(tmp_path)
+    assert names == environment().list_templates()
