@@ -29,6 +29,7 @@ from ledger.store import Ledger
 from projections.audit.findings import against
 from projections.audit.index.pin import pin_of
 from projections.audit.memory import hold_little
+from projections.audit.numba_support import AVAILABLE, MISSING
 from projections.audit.reading.batches import Part
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import Logs
@@ -84,6 +85,8 @@ def _settle(folder: Path, url: str) -> int:
     if job is None or read(folder, AuditOutcome) is not None:
         return DONE
     write(folder, Progress())
+    if not AVAILABLE:
+        print(f"audit {job.id}: {MISSING}", file=sys.stderr)
     try:
         with open_ledger(url) as ledger:
             write(folder, outcome_of(ledger, folder, job))

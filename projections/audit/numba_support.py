@@ -20,6 +20,11 @@ AVAILABLE: Final = numba is not None
 FEW: Final = 20_000
 """So many events, names or rows are done sooner without compiled code than it is compiled, which takes seconds at first
 use, or even loaded."""
+MISSING: Final = (
+    "Numba is not installed, so this audit decides its requests one by one, which is many times slower; "
+    "install it with pip install 'inforce[audit]' on CPython"
+)
+"""What a command or the process of an audit says once, where there is no Numba."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -29,7 +34,7 @@ def worth_compiling(count: int) -> bool:
 
 
 def compiled(function: _Function) -> _Function:
-    """The function as it is, where there is no Numba: then something else does the same, and nothing calls it.
+    """The function as it is, where there is no Numba: then slower code does the same, and nothing calls this one.
 
     It must make no array: arrays are passed without counting who holds them, which took most of the time. What it calls
     becomes a part of it, which is up to twice as fast as calls with so many arrays are.

@@ -54,11 +54,9 @@ def by_row(query: PinnedQuery, known_at: KnownAt) -> Decider:
 def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
     """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
     from projections.audit.index.open import open_index
-    from projections.audit.kernel.deciding import Kernel
-    from projections.audit.kernel.starting import Starting
+    from projections.audit.kernel.batch_decider import BatchDecider
 
-    index = open_index(ledger, known_at, pin=pin)
-    return Starting(lambda engine: Kernel(index, engine)).decided
+    return BatchDecider(open_index(ledger, known_at, pin=pin)).decided
 
 
 def run(

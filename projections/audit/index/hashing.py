@@ -4,9 +4,9 @@ A record names bare ids of a known kind, so no reference has to be put together 
 as little-endian words of eight, the last one filled with zeros; the length is mixed in first, so that filling is never
 mistaken for content. It need not withstand anybody's malice: whoever looks a subject up compares its bytes.
 
-Three forms of one function: `hash_id` for one id in Python, `hash_ids` for many (by compiled code if there is any, else
-in NumPy), `hash_at` to be compiled by Numba (uncompiled, NumPy's scalars would warn of the overflow that is wanted
-here). Proved by tests/audit/index/test_hashing.py.
+Two forms of one function: `hash_id` in Python, and `hash_at` to be compiled by Numba (uncompiled, NumPy's scalars would
+warn of the overflow that is wanted here). `hash_ids` uses the one or the other.
+Proved by tests/audit/index/test_hashing.py.
 """
 
 from __future__ import annotations
@@ -59,32 +59,9 @@ def hash_ids(
         hashes = np.empty(len(starts), np.uint64)
         _hash_all(kinds, buffer, starts, lengths, hashes)
         return hashes
-    return _hash_words(kinds, buffer, starts, lengths)
-
-
-def _hash_words(
-    kinds: NDArray[np.uint8], buffer: Bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> Hashes:
-    # Eight zeros more, so that a word may begin at any byte.
-    padded = np.concatenate([buffer, np.zeros(8, np.uint8)])
-    words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
-    multiplier = np.uint64(MULTIPLIER)
-    mixed = (_SEEDS[kinds] ^ lengths.astype(np.uint64)) * multiplier
-    rows: NDArray[np.intp] = np.flatnonzero(lengths > 0)
-    at = 0
-    while len(rows):
-        left = lengths[rows] - at
-        word = words[starts[rows] + at]
-        short = left < 8
-        # What stands behind the id's end is not the id's.
-        keep = (np.uint64(1) << (left[short].astype(np.uint64) * np.uint64(8))) - np.uint64(1)
-        word[short] &= keep
-        new = (mixed[rows] ^ word) * multiplier
-        mixed[rows] = new ^ new >> np.uint64(29)
-        rows = rows[left > 8]
-        at += 8
-    mixed *= np.uint64(FINAL)
-    return mixed ^ mixed >> np.uint64(32)
+    rows = zip(kinds.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+    content = buffer.tobytes()
+    return np.array([hash_id(kind, content[start : start + length]) for kind, start, length in rows], np.uint64)
 
 
 def hash_at(kind: int, buffer: Bytes, start: int, length: int) -> np.uint64:

@@ -38,8 +38,8 @@ class Answers(NamedTuple):
     """By row, on one axis. verdict: places in VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 4], a
     governing subject's (or one of the above), a set of regions', a provider's text's and a URL's, or NONE. handling:
     bits. looked: whether anything that was looked at may be another on the later axis. lags: int64[rows, 2], µs and
-    position, 0 and 0 without one. again: the lag hangs on a retraction, and is for `lag` to tell (only of the NumPy
-    engine). counts: of the row's positions, which stand in `positions` one row behind the other."""
+    position, 0 and 0 without one. counts: of the row's positions, which stand in `positions` one row behind the other.
+    """
 
     verdict: Int8s
     reasons: UInt16s
@@ -47,7 +47,6 @@ class Answers(NamedTuple):
     handling: UInt8s
     looked: Bools
     lags: Int64s
-    again: Bools
     counts: Int32s
     positions: Int64s
 
@@ -61,7 +60,6 @@ def blank(rows: int) -> Answers:
         np.empty(rows, np.uint8),
         np.empty(rows, np.bool_),
         np.empty((rows, 2), np.int64),
-        np.empty(rows, np.bool_),
         np.empty(rows, np.int32),
         np.empty(rows * POSITIONS_MAX, np.int64),
     )

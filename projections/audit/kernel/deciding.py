@@ -1,14 +1,13 @@
 """The kernel: a batch of request records in, a batch of verdicts out. Pure: no file, no clock, no ledger.
 
-One meaning: row by row it is `projections.decisions.check.check`. Ids become subjects' codes, an engine decides the
-rows in
-codes, and what it found is put in words. Of engines there are two over the same arrays: Numba's, and one of NumPy alone
-for where Numba is not installed. Proved by tests/audit/kernel, each engine against the row-by-row reference.
+Every row means what `projections.decisions.check.check` says of it: ids become the codes of subjects, compiled code
+decides the rows in codes, and the codes become texts again. It needs Numba; without it `RowByRow` gives the same
+answers. Proved by tests/audit/kernel, against the row-by-row reference.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,34 +24,31 @@ from projections.audit.index.schema import (
     PolicyIndex,
     Subjects,
 )
-from projections.audit.kernel import codes_numba, codes_numpy, lag, rows_numba, rows_numpy, tables
+from projections.audit.kernel import tables
 from projections.audit.kernel.answers import NONE, Answers, Wording
+from projections.audit.kernel.codes_numba import codes
 from projections.audit.kernel.rows import NULL_ID, Ids, Observed, checked, observed, text_column
+from projections.audit.kernel.rows_numba import decide_rows
 from projections.audit.kernel.tables import Catalog, Int8s, Names, all_sealed, sealed
-from projections.audit.numba_support import AVAILABLE
 from projections.audit.schemas import Decided
 
 NAMED: Final = {"key_id": KEY, "account_id": ACCOUNT, "org_id": ORG, "project_id": PROJECT, "model_id": MODEL}
 """The columns that name subjects, in the order of `Ids`, and of what kind."""
-Engine = Literal["numba", "numpy"]
-ENGINE: Final[Engine] = "numba" if AVAILABLE else "numpy"
-"""The faster one of those that are installed."""
 
 
 class Kernel:
     """Decides batches with one index. Safe to use from many threads, which do not wait for each other: nothing is
     changed after it is made, and the work is done without Python's lock."""
 
-    def __init__(self, index: PolicyIndex, engine: Engine | None = None) -> None:
-        """`engine` None: the faster one that is installed. Numba compiles for some seconds when it first decides."""
+    def __init__(self, index: PolicyIndex) -> None:
+        """Numba compiles for some seconds when it first decides."""
         self.index = index
-        self.engine: Final[Engine] = engine or ENGINE
         texts = index.texts
         of_text = np.full(len(texts.offsets) - 1, OTHER_KIND, np.uint8)
         slots = slots_for(of_text, texts.offsets, texts.bytes)
         self._subjects = tables.names(index.subjects)
         self._texts = tables.names(Subjects(of_text, texts.offsets, texts.bytes, slots))
-        self._tables = tables.tables(index, packed=self.engine == "numba")
+        self._tables = tables.tables(index)
         self._asked = tables.catalog(index.catalog, index.later_catalog)
         self._later = tables.catalog(index.later_catalog, index.catalog)
         self._wording = Wording(index)
@@ -71,12 +67,10 @@ class Kernel:
         done = observed(batch, receivers, regions, self.index.known_at)
         found = self._decided(self._asked, ids, done, later=False)
         hindsight = self._hindsight(ids, done, found)
-        lag.tell(self.index, batch, found)
         return Decided(self._wording.verdicts(batch, found, hindsight), found.codes[:, 0], self._wording.references)
 
     def _decided(self, catalog: Catalog, ids: Ids, done: Observed, *, later: bool) -> Answers:
         steps = np.searchsorted(catalog.at, done.at, "right") - 1
-        decide_rows = rows_numba.decide_rows if self.engine == "numba" else rows_numpy.decide_rows
         return decide_rows(self._tables, catalog, steps, later, ids, done)
 
     def _hindsight(self, ids: Ids, done: Observed, found: Answers) -> Int8s:
@@ -98,5 +92,4 @@ class Kernel:
     def _codes(self, kind: int, texts: pa.Array, names: Names) -> Int32s:
         if texts.null_count == len(texts):
             return sealed(np.full(len(texts), NULL_ID, np.int32))
-        engine = codes_numba if self.engine == "numba" else codes_numpy
-        return sealed(engine.codes(kind, text_column(texts), names))
+        return sealed(codes(kind, text_column(texts), names))

@@ -6,7 +6,6 @@ at no other when it asks whether what it keeps is stale. Proved by tests/audit/k
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any, Final
 
 import numpy as np
@@ -68,8 +67,13 @@ _SAME: Final = (
     Ids._fields == ("key", "account", "org", "project", "model"),
     Observed._fields == ("at", "deeds", "forwarded_to", "region", "enforced", "known"),
     Catalog._fields == ("at", "position", "kinds", "default", "protective", "agrees"),
+    Tables._fields[:5] == ("packed", "later_link_start", "later_link_count", "later_state_start", "later_state_count"),
+    Tables._fields[5:10] == ("link_rows", "policy_rows", "model_at", "model_values", "model_positions"),
+    Tables._fields[10:15] == ("set_offsets", "set_members", "said_start", "said_count", "said_position"),
+    Tables._fields[15:20] == ("said_recorded_at", "said_setting", "said_from", "said_until", "said_retracts"),
+    Tables._fields[20:] == ("said_taken_by", "since"),
     Answers._fields[:5] == ("verdict", "reasons", "codes", "handling", "looked"),
-    Answers._fields[5:] == ("lags", "again", "counts", "positions"),
+    Answers._fields[5:] == ("lags", "counts", "positions"),
 )
 assert all(_SAME)
 
@@ -95,16 +99,6 @@ GOVERNING, POLICY, LATER_POLICY, ROOM, TOUCHED, READY = 4, 5, 6, 7, 9, 10
 # Columns of `Tables.packed`.
 LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = 0, 1, 2, 3, 4, 5, 6
 assert tables.PACKED == ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
-
-
-# Those of `Tables` that are looked at. Columns of rows are not among them: of an array of one row they would be of
-# another type, for which all would be compiled anew.
-_Index = namedtuple(
-    "_Index",
-    "packed link_rows policy_rows since later_link_start later_link_count later_state_start later_state_count "
-    "model_at model_values model_positions set_offsets set_members said_start said_count said_position "
-    "said_recorded_at said_setting said_from said_until said_retracts said_taken_by",
-)
 
 
 @part
@@ -639,7 +633,6 @@ def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, sai
         first = filled
         said.codes[at, 2] = said.codes[at, 3] = NONE
         said.lags[at, 0] = said.lags[at, 1] = 0
-        said.again[at] = False
         code, kind, problem, looked = _resolved(index, c, later, ids, at, instant, step, paper, ready)
         if problem == 0:
             defined, other = _policy(index, c, later, code, kind, instant, step, paper, ready, at % BLOCK)
@@ -665,7 +658,6 @@ def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, sai
 def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
     """What is answered to each row on one axis. `steps`: of `c`."""
     said = answers.blank(len(done.at))
-    index = _Index._make(getattr(t, name) for name in _Index._fields)
     paper, ready = np.empty(BREACHES + 20, np.int64), np.empty((READY, BLOCK), np.int64)
-    _decide(index, c, steps, later, ids, done, said, paper, ready)
+    _decide(t, c, steps, later, ids, done, said, paper, ready)
     return said

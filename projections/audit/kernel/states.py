@@ -1,4 +1,4 @@
-"""The states of an index, as `check` asks for them: for single rows that no engine decides by itself.
+"""The states of a policy index, as `check` asks for them: for rows that are decided one by one.
 
 A deciding event is here what is left of it in the index: its position, and in place of both its instants the later of
 the two. Proved by tests/audit/kernel/test_states.py.
@@ -6,13 +6,15 @@ the two. Proved by tests/audit/kernel/test_states.py.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ledger.times import END
+from ledger.times import BEGINNING, END
 from projections.audit.index.schema import (
+    ACCOUNT,
     ATTACHED_CODE,
     BIT_CLEARED,
     BIT_TRUE,
@@ -21,6 +23,7 @@ from projections.audit.index.schema import (
     HOSTED,
     HOSTING,
     KINDS,
+    MODEL,
     MODEL_REGIONS,
     NULL,
     OTHER,
@@ -33,52 +36,98 @@ from projections.audit.index.schema import (
     PolicyIndex,
     kind_code,
 )
+from projections.audit.kernel.tables import agreement
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import retraction_of_decided
 
+SPANS_MAX: Final = 100_000
+"""States that are kept in memory: some 60 MB."""
+
+
+class _Span(NamedTuple):
+    """A setting's state over [start, until), in µs. `may_differ`: whether it may be another one in hindsight."""
+
+    start: int
+    until: int
+    state: SettingState
+    may_differ: bool
+
 
 class IndexStates:
-    """Answers as `projections.temporal.effective_state.States`, at `at` (µs) on the index's axis, or on the later
-    one."""
+    """Every state on the index's axis, or on the later one, in which everything is known.
 
-    def __init__(self, index: PolicyIndex, at: int, *, later: bool = False) -> None:
+    Keeps the states that were asked for last: a log in the order of time asks for each of them again and again.
+    """
+
+    def __init__(self, index: PolicyIndex, *, later: bool = False) -> None:
         self._index = index
-        self._at = at
         self._later = later
         self._codes: dict[str, int | None] = {}
-        self._catalog = index.later_catalog if later else index.catalog
-        self._step = _row_at(self._catalog.at, 0, len(self._catalog.at), at) or 0
+        self._spans: dict[tuple[str, str], _Span] = {}
+        catalogs = (index.later_catalog, index.catalog) if later else (index.catalog, index.later_catalog)
+        self._catalog = catalogs[0]
+        self._instants = self._catalog.at.tolist()
+        self._agrees = agreement(*catalogs).tolist()
 
-    def setting(self, subject: str, setting: str) -> SettingState:
-        return effective(subject, setting, self._own(subject, SETTINGS.index(setting)), self._definition(setting))
+    def at(self, instant: int) -> StatesAt:
+        """The states at `instant` (µs)."""
+        return StatesAt(self, instant)
 
-    def definition(self, setting: str) -> Mapping[str, Any] | None:
-        change = self._definition(setting)
-        return None if change is None or not isinstance(change.value, dict) else change.value
+    def span(self, subject: str, setting: str, instant: int) -> _Span:
+        """The state of a setting at `instant`, and for how long it stays the same."""
+        key = subject, setting
+        span = self._spans.get(key)
+        if span is None or not span.start <= instant < span.until:
+            if len(self._spans) >= SPANS_MAX:
+                self._spans.clear()
+                self._codes.clear()
+            span = self._spans[key] = self._found(subject, setting, instant)
+        return span
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+    def _found(self, subject: str, setting: str, instant: int) -> _Span:
+        step = self._step(instant)
+        own, start, until = self._own(subject, SETTINGS.index(setting), instant)
+        start = max(start, self._instants[step])
+        if step + 1 < len(self._instants):
+            until = min(until, self._instants[step + 1])
+        code = self.code(subject)
+        may_differ = not self._agrees[step] or (code is not None and int(self._index.slices.later[code]) >= 0)
+        return _Span(start, until, effective(subject, setting, own, self._definition(setting, step)), may_differ)
+
+    def definition(self, setting: str, instant: int) -> tuple[Mapping[str, Any] | None, bool]:
+        """(the definition's members, whether the catalog may be another one in hindsight)"""
+        step = self._step(instant)
+        change = self._definition(setting, step)
+        members = None if change is None or not isinstance(change.value, dict) else change.value
+        return members, not self._agrees[step]
+
+    def taken_back(self, subject: str, setting: str, instant: int, after: int) -> Retraction | None:
         index, said = self._index, self._index.said
-        code = self._code(subject)
+        code = self.code(subject)
         if code is None or index.slices.said_of[code] < 0:
             return None
         first = int(said.start[index.slices.said_of[code]])
         rows = range(first, first + int(said.count[index.slices.said_of[code]]))
-        known_at = None if self._later else self._at if index.known_at == IN_FORCE else index.known_at
+        known_at = None if self._later else instant if index.known_at == IN_FORCE else index.known_at
         wanted = SETTINGS.index(setting)
         known = [
             self._assertion(row, setting)
             for row in rows
             if said.setting[row] == wanted and (known_at is None or said.recorded_at[row] <= known_at)
         ]
-        return retraction_of_decided(known, setting, self._at, after)
+        return retraction_of_decided(known, setting, instant, after)
 
-    def _code(self, subject: str) -> int | None:
+    def code(self, subject: str) -> int | None:
+        """The subject's code in the index, if it has one."""
         # Asked for each of its settings, and looking it up is slow here.
         if subject not in self._codes:
             self._codes[subject] = self._index.subjects.code(subject)
         return self._codes[subject]
+
+    def _step(self, instant: int) -> int:
+        return max(bisect_right(self._instants, instant) - 1, 0)
 
     def _assertion(self, row: int, setting: str) -> Assertion:
         said = self._index.said
@@ -90,8 +139,8 @@ class IndexStates:
             position, 0, str(position), recorded_at, "", setting, None, start, None if until == END else until
         )
 
-    def _definition(self, setting: str) -> Change | None:
-        catalog, step, code = self._catalog, self._step, SETTINGS.index(setting)
+    def _definition(self, setting: str, step: int) -> Change | None:
+        catalog, code = self._catalog, SETTINGS.index(setting)
         position = int(catalog.position[step, code])
         if position == 0:
             return None
@@ -103,39 +152,42 @@ class IndexStates:
         }
         return self._change(setting, position, members)
 
-    def _own(self, subject: str, setting: int) -> Change | None:
+    def _own(self, subject: str, setting: int, instant: int) -> tuple[Change | None, int, int]:
+        """What the subject itself has, and over which span (µs) it has that."""
+        nothing = None, BEGINNING, END
         index, slices = self._index, self._index.slices
-        code = self._code(subject)
+        code = self.code(subject)
         if code is None:
-            return None
-        table = "link" if setting >= OWNER_CODE else "state"
+            return nothing
+        kind = kind_code(subject)
+        is_link, is_model = setting >= OWNER_CODE, setting >= HOSTING
+        # The one link of a kind is of the setting that the kind has; models have no policy and others no hosting.
+        if (setting == ATTACHED_CODE) != (kind == ACCOUNT) if is_link else is_model != (kind == MODEL):
+            return nothing
+        table = "link" if is_link else "state"
         place = int(slices.later[code]) if self._later else -1
         starts = getattr(slices, f"later_{table}_start" if place >= 0 else f"{table}_start")
         counts = getattr(slices, f"later_{table}_count" if place >= 0 else f"{table}_count")
         first, count = (int(column[place if place >= 0 else code]) for column in (starts, counts))
-        if setting >= OWNER_CODE:
-            # The one link of a kind is of the setting that the kind has.
-            if (setting == ATTACHED_CODE) != (kind_code(subject) == KINDS.index("account")):
-                return None
-            row = _row_at(index.links.at, first, count, self._at)
-            return None if row is None else self._said(setting, index.links.target[row], index.links.position[row])
-        of_model = setting >= HOSTING
-        if of_model != (kind_code(subject) == KINDS.index("model")):
-            return None
-        if of_model:
-            row = _row_at(index.models.at, first, count, self._at)
-            if row is None:
-                return None
-            place = setting - HOSTING
-            return self._said(setting, index.models.values[row, place], index.models.positions[row, place])
-        row = _row_at(index.policies.at, first, count, self._at)
+        instants = (index.links if is_link else index.models if is_model else index.policies).at
+        row, start, until = _row_at(instants, first, count, instant)
         if row is None:
-            return None
-        bits = int(index.policies.states[row]) >> 3 * setting & 7
+            return None, start, until
+        if is_link:
+            value, position = index.links.target[row], index.links.position[row]
+        elif is_model:
+            value = index.models.values[row, setting - HOSTING]
+            position = index.models.positions[row, setting - HOSTING]
+        else:
+            value, position = self._policy_value(setting, row), index.policies.positions[row, setting]
+        return self._said(setting, value, position), start, until
+
+    def _policy_value(self, setting: int, row: int) -> int:
+        policies = self._index.policies
         if setting == RESIDENCY:
-            return self._said(setting, index.policies.regions[row], index.policies.positions[row, setting])
-        value = {BIT_UNSET: UNSET, BIT_CLEARED: CLEARED}.get(bits, bits)
-        return self._said(setting, value, index.policies.positions[row, setting])
+            return int(policies.regions[row])
+        bits = int(policies.states[row]) >> 3 * setting & 7
+        return {BIT_UNSET: UNSET, BIT_CLEARED: CLEARED}.get(bits, bits)
 
     def _said(self, setting: int, code: Any, position: Any) -> Change | None:
         if code == UNSET:
@@ -171,6 +223,32 @@ class IndexStates:
 _SWITCH = {BIT_TRUE: True, BIT_TRUE - 1: False, BIT_TRUE + 1: 0}
 
 
-def _row_at(instants: Int64s, first: int, count: int, at: int) -> int | None:
-    row = first + int(np.searchsorted(instants[first : first + count], at, "right")) - 1
-    return row if row >= first else None
+class StatesAt:
+    """`projections.temporal.effective_state.States` at one instant."""
+
+    def __init__(self, states: IndexStates, instant: int) -> None:
+        self._states = states
+        self._instant = instant
+        self.may_differ_in_hindsight = False
+        """Whether anything that was looked at so far may be another one with everything known."""
+
+    def setting(self, subject: str, setting: str) -> SettingState:
+        span = self._states.span(subject, setting, self._instant)
+        self.may_differ_in_hindsight |= span.may_differ
+        return span.state
+
+    def definition(self, setting: str) -> Mapping[str, Any] | None:
+        members, may_differ = self._states.definition(setting, self._instant)
+        self.may_differ_in_hindsight |= may_differ
+        return members
+
+    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+        return self._states.taken_back(subject, setting, self._instant, after)
+
+
+def _row_at(instants: Int64s, first: int, count: int, instant: int) -> tuple[int | None, int, int]:
+    """The row of a slice that holds at `instant`, None before the first one; and from when until when it holds."""
+    of_slice = instants[first : first + count]
+    place = int(np.searchsorted(of_slice, instant, "right"))
+    until = int(of_slice[place]) if place < count else END
+    return (first + place - 1, int(of_slice[place - 1]), until) if place else (None, BEGINNING, until)

@@ -1,4 +1,4 @@
-"""The arrays that rows are decided with, in the form in which both engines take them: tuples of arrays, read only.
+"""The arrays that rows are decided with, in the form in which compiled code takes them: tuples of arrays, read only.
 
 Numba compiles a function for the exact types that it is called with. Arrays that are mapped from files cannot be
 written and others can, which makes two types of them: so all of them are shown as read-only here, and one compilation
@@ -54,34 +54,19 @@ class Catalog(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """`layout.Slices` and what they are slices of. `later`, `said_of` and the rest: see there. The columns of links and
-    policies are those of their rows: for NumPy, while Numba takes the rows."""
+    """`layout.Slices` and what they are slices of: see there."""
 
-    link_start: UInt32s
-    link_count: UInt32s
-    state_start: UInt32s
-    state_count: UInt32s
-    later: Int32s
-    said_of: Int32s
+    packed: Int32s
+    """[subjects, 8]: the columns of PACKED side by side: all of one subject in one line of the cache."""
     later_link_start: UInt32s
     later_link_count: UInt32s
     later_state_start: UInt32s
     later_state_count: UInt32s
     link_rows: Int64s
-    link_at: Int64s
-    link_target: Int32s
-    link_position: UInt32s
     policy_rows: Int64s
-    policy_at: Int64s
-    policy_states: UInt32s
-    policy_regions: Int32s
-    policy_positions: UInt32s
     model_at: Int64s
     model_values: Int32s
     model_positions: UInt32s
-    kinds: UInt8s
-    text_offsets: Int64s
-    text_bytes: UInt8s
     set_offsets: Int64s
     set_members: Int32s
     said_start: UInt32s
@@ -92,11 +77,9 @@ class Tables(NamedTuple):
     said_from: Int64s
     said_until: Int64s
     said_retracts: UInt32s
-    since: Int64s
-    packed: Int32s
-    """[subjects, 8]: the columns of PACKED side by side, for Numba: all of one subject in one line of the cache."""
     said_taken_by: Int32s
-    """See `taken_by`. For Numba, too."""
+    """See `taken_by`."""
+    since: Int64s
 
 
 PACKED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
@@ -108,46 +91,23 @@ def names(subjects: Subjects) -> Names:
 
 
 def catalog(steps: CatalogSteps, other: CatalogSteps) -> Catalog:
-    columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, _agreement(steps, other))
+    columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, agreement(steps, other))
     return Catalog._make(all_sealed(columns))
 
 
-def tables(index: PolicyIndex, *, packed: bool) -> Tables:
-    """`packed`: whether there is what only Numba needs; else those columns have no rows."""
-    slices, links, policies, models, texts, said = (
-        index.slices,
-        index.links,
-        index.policies,
-        index.models,
-        index.texts,
-        index.said,
-    )
+def tables(index: PolicyIndex) -> Tables:
+    slices, models, texts, said = index.slices, index.models, index.texts, index.said
     columns: tuple[NDArray[Any], ...] = (
-        slices.link_start,
-        slices.link_count,
-        slices.state_start,
-        slices.state_count,
-        slices.later,
-        slices.said_of,
+        _packed(index),
         slices.later_link_start,
         slices.later_link_count,
         slices.later_state_start,
         slices.later_state_count,
-        links.rows,
-        links.at,
-        links.target,
-        links.position,
-        policies.rows,
-        policies.at,
-        policies.states,
-        policies.regions,
-        policies.positions,
+        index.links.rows,
+        index.policies.rows,
         models.at,
         models.values,
         models.positions,
-        index.subjects.kinds,
-        texts.offsets,
-        texts.bytes,
         texts.set_offsets,
         texts.members,
         said.start,
@@ -158,27 +118,17 @@ def tables(index: PolicyIndex, *, packed: bool) -> Tables:
         said.effective_from,
         said.effective_until,
         said.retracts,
+        taken_by(said),
         index.since,
-        _packed(index, len(index.subjects) if packed else 0),
-        taken_by(said) if packed else np.zeros(0, np.int32),
     )
-    return Tables._make(map(_shown, columns))
+    return Tables._make(all_sealed(columns))
 
 
-def _shown(array: _Array) -> _Array:
-    """Read only; a column of rows stays where it lies."""
-    if array.flags.c_contiguous:
-        return sealed(array)
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _packed(index: PolicyIndex, rows: int) -> Int32s:
-    together = np.zeros((rows, 8), np.int32)
+def _packed(index: PolicyIndex) -> Int32s:
+    together = np.zeros((len(index.subjects), 8), np.int32)
     for place, name in enumerate(PACKED):
         column = index.subjects.kinds if name == "kinds" else getattr(index.slices, name)
-        together[:, place] = column[:rows].astype(np.int32)
+        together[:, place] = column.astype(np.int32)
     return together
 
 
@@ -228,7 +178,8 @@ def in_words(data: UInt8s) -> tuple[UInt8s, UInt64s]:
     return sealed(data), words
 
 
-def _agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:
+def agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:
+    """By step, whether the other axis has the same definitions all the time that the step holds."""
     if steps is other:
         return np.ones(len(steps.at), np.bool_)
     agrees = np.zeros(len(steps.at), np.bool_)

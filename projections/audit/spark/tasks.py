@@ -20,9 +20,8 @@ from pyspark import AccumulatorParam
 from ledger.errors import InforceError
 from projections.audit.index import storage as files
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.rows import ROWS_MAX
-from projections.audit.kernel.starting import Starting
 from projections.audit.reading import texts
 from projections.audit.reading.batches import Part
 from projections.audit.reading.blocks import Block, Blocks, newlines
@@ -243,7 +242,7 @@ def decided_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
         if not rows.num_rows:
             return DECIDED.empty_table()
         part = unpacked(slices.column("content")[0].as_buffer(), _sent(index).whole)
-        kernel = Starting(lambda engine: Kernel(part, engine))
+        kernel = BatchDecider(part)
         found = []
         for batch in rows.combine_chunks().to_batches(ROWS_MAX):
             asked = batch.select(REQUESTS.names).cast(REQUESTS)
@@ -259,7 +258,7 @@ def _adding(named: Any) -> Seen:
 
 class _Index(NamedTuple):
     whole: PolicyIndex
-    kernel: Starting
+    kernel: BatchDecider
 
 
 _sent_before: dict[str, _Index] = {}
@@ -276,7 +275,7 @@ def _sent(name: str) -> _Index:
         stored.verify()
         index = stored.index()
         _sent_before.clear()
-        _sent_before[name] = _Index(index, Starting(lambda engine: Kernel(index, engine)))
+        _sent_before[name] = _Index(index, BatchDecider(index))
     return _sent_before[name]
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ledger.store import Ledger
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.kernel.deciding import Engine, Kernel
+from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.reading.batches import Part
 from projections.audit.reading.strict import LogRow
 from projections.audit.schemas import REQUESTS
@@ -40,12 +40,12 @@ class Taker(Protocol):
 
 
 class WhatIf:
-    """Safe to use from many threads, as `Kernel` is."""
+    """For one thread at a time."""
 
-    def __init__(self, index: PolicyIndex, made: Made, engine: Engine | None = None) -> None:
+    def __init__(self, index: PolicyIndex, made: Made) -> None:
         self.numbering = made.numbering
-        self._before = Kernel(index, engine)
-        self._after = Kernel(overlaid(index, made), engine)
+        self._before = BatchDecider(index)
+        self._after = BatchDecider(overlaid(index, made))
 
     def decide(self, requests: pa.RecordBatch) -> tuple[Rows, pa.RecordBatch]:
         """Of a REQUESTS batch the rows that are decided otherwise, rising, and their CHANGES."""
@@ -72,7 +72,6 @@ def blast_radius(
     first_request: int | None = None,
     takers: Iterable[Taker] = (),
     progress: Callable[[int], None] | None = None,
-    engine: Engine | None = None,
 ) -> Radius:
     """What the proposals would have changed of the requests in `parts`. `index` is of `ledger`, at a pin and on an axis
     that the answer has, too. `first_request`: see `proposals`, µs; `first_request_of` tells it.
@@ -81,7 +80,7 @@ def blast_radius(
     not have taken, and whatever reading raises.
     """
     made = make(ledger, index.pin, proposals, first_request, index.known_at)
-    deciding = WhatIf(index, made, engine)
+    deciding = WhatIf(index, made)
     radius = Radius(index.pin, index.known_at, len(proposals))
     told = tuple(takers)
     for part in parts:

@@ -1,4 +1,4 @@
-"""Each engine says of every row what `check` says of it, whatever the ledger and the log."""
+"""The kernel and the row-by-row path over an index decide as `check` does, whatever the ledger and the log."""
 
 from collections.abc import Iterator
 from random import Random
@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.audit.index.by_fold import compile_by_fold
-from projections.audit.kernel.deciding import Engine, Kernel
+from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
@@ -21,25 +22,25 @@ from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.asking import NOON, Bench, changed, defined, retracted
 from tests.support.reference import Json
 
-ENGINES: tuple[Engine, ...] = ("numba", "numpy")
+BOTH = (Kernel, RowByRow)
 
 
 def assert_alike(bench: Bench, batch: pa.RecordBatch, known_at: KnownAt) -> pa.RecordBatch:
-    """Both engines, and the reference: column by column, to the byte of every text and the code of every name."""
+    """Both ways over an index, and the reference: by column, to the byte of every text and the code of a name."""
     index = compile_by_fold(bench.ledger, known_at)
     expected = decide_slowly(PinnedQuery(bench.query), batch, known_at)
-    for engine in ENGINES:
-        found = Kernel(index, engine).decide(batch)
+    for way in BOTH:
+        found = way(index).decided(batch).verdicts
         found.validate(full=True)
         assert found.schema.equals(VERDICTS)
-        assert found.to_pylist() == expected.to_pylist(), engine
-        assert found.equals(expected), engine
+        assert found.to_pylist() == expected.to_pylist(), way
+        assert found.equals(expected), way
     return expected
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=timeline_cache(), data=st.data())
-def test_at_every_boundary_of_any_ledger_each_engine_says_what_check_says(
+def test_at_every_boundary_of_any_ledger_both_ways_say_what_check_says(
     history: list[Said], data: st.DataObject
 ) -> None:
     with grown([LONG_CHAIN, *history]) as bench:
@@ -83,7 +84,7 @@ def _drawn(chance: Random, positions: int) -> Json:
     return row
 
 
-def test_of_twenty_thousand_rows_each_engine_says_what_check_says(bench: Bench) -> None:
+def test_of_twenty_thousand_rows_both_ways_say_what_check_says(bench: Bench) -> None:
     chance = Random(20)
     grown_at_random(bench, chance, range(60))
     drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(20_000)]
@@ -99,26 +100,26 @@ def test_of_twenty_thousand_rows_each_engine_says_what_check_says(bench: Bench) 
     assert expected.column("lag_position").null_count < len(drawn)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("way", BOTH)
 @pytest.mark.parametrize("size", [0, 1, 2, 65_536])
-def test_a_batch_of_any_size_and_any_part_of_one(bench: Bench, engine: Engine, size: int) -> None:
+def test_a_batch_of_any_size_and_any_part_of_one(bench: Bench, way: type[Kernel | RowByRow], size: int) -> None:
     chance = Random(size)
     grown_at_random(bench, chance, range(20))
     some = batch_of([_drawn(chance, 100) for _ in range(max(1, min(size, 512)))])
     batch = pa.Table.from_batches([some] * max(1, size // 512)).combine_chunks().to_batches()[0].slice(0, size)
-    kernel = Kernel(compile_by_fold(bench.ledger), engine)
-    found = kernel.decide(batch)
+    decide = way(compile_by_fold(bench.ledger)).decided
+    found = decide(batch).verdicts
     assert found.num_rows == size
     expected = decide_slowly(PinnedQuery(bench.query), some.slice(0, size))
     assert found.slice(0, min(size, 512)).to_pylist() == expected.to_pylist()
     # Parts begin at no whole byte of the bits.
     for first in (1, 3, 9):
         part = batch.slice(first)
-        assert kernel.decide(part).to_pylist() == found.slice(first).to_pylist()
+        assert decide(part).verdicts.to_pylist() == found.slice(first).to_pylist()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, engine: Engine) -> None:
+@pytest.mark.parametrize("way", BOTH)
+def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, way: type[Kernel | RowByRow]) -> None:
     batch = batch_of(
         [
             {"at": NOON, "key_id": "k"},
@@ -128,7 +129,7 @@ def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, engine: Engine) -> No
             {"at": NOON, "account_id": "u", "stored": True, "enforced_position": 1},
         ]
     )
-    found = Kernel(compile_by_fold(bench.ledger), engine).decide(batch)
+    found = way(compile_by_fold(bench.ledger)).decided(batch).verdicts
     assert found.column("verdict").to_pylist() == [
         "indeterminate",
         "violation",
@@ -148,12 +149,11 @@ def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_rea
     assert expected.column("hindsight").to_pylist() == [None, None, *["allowed"] * 4, None, None]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_threads_that_share_a_kernel_come_to_the_same(bench: Bench, engine: Engine) -> None:
+def test_threads_that_share_a_kernel_come_to_the_same(bench: Bench) -> None:
     chance = Random(5)
     grown_at_random(bench, chance, range(40))
     batches = [batch_of([_drawn(chance, 150) for _ in range(500)]) for _ in range(8)]
-    kernel = Kernel(compile_by_fold(bench.ledger), engine)
+    kernel = Kernel(compile_by_fold(bench.ledger))
     expected = [kernel.decide(batch) for batch in batches]
     found: list[list[pa.RecordBatch]] = [[] for _ in range(4)]
     threads = [Thread(target=lambda mine=mine: mine.extend(map(kernel.decide, batches))) for mine in found]

@@ -1,20 +1,15 @@
 """Ids are found by their hash and told apart by their bytes."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.audit.index.hash_table import slots_for
-from projections.audit.index.schema import KEY, KINDS, ORG, OTHER_KIND, Int32s, Subjects
-from projections.audit.kernel import codes_numba, codes_numpy, tables
-from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn, text_column
-
-Codes = Callable[[int, TextColumn, tables.Names], Int32s]
-ENGINES = [pytest.param(codes_numba.codes, id="numba"), pytest.param(codes_numpy.codes, id="numpy")]
+from projections.audit.index.schema import KEY, KINDS, ORG, OTHER_KIND, Subjects
+from projections.audit.kernel import tables
+from projections.audit.kernel.codes_numba import codes
+from projections.audit.kernel.rows import NO_CODE, NULL_ID, text_column
 
 
 def _subjects(references: list[tuple[int, str]]) -> Subjects:
@@ -28,7 +23,6 @@ def _subjects(references: list[tuple[int, str]]) -> Subjects:
 _IDS = st.one_of(st.text("ab", min_size=1, max_size=3), st.text("xyz:/.", min_size=1, max_size=40), st.just("L" * 256))
 
 
-@pytest.mark.parametrize("codes", ENGINES)
 @given(
     subjects=st.lists(st.tuples(st.integers(0, 4), _IDS), unique=True, max_size=60),
     asked=st.lists(st.none() | _IDS, max_size=60),
@@ -36,7 +30,7 @@ _IDS = st.one_of(st.text("ab", min_size=1, max_size=3), st.text("xyz:/.", min_si
     first=st.integers(0, 3),
 )
 def test_each_id_has_the_code_of_its_own_subject(
-    codes: Codes, subjects: list[tuple[int, str]], asked: list[str | None], kind: int, first: int
+    subjects: list[tuple[int, str]], asked: list[str | None], kind: int, first: int
 ) -> None:
     asked += [id_ for _, id_ in subjects]
     by_reference = {reference: code for code, reference in enumerate(subjects)}
@@ -46,8 +40,7 @@ def test_each_id_has_the_code_of_its_own_subject(
     assert found.tolist() == expected[first:]
 
 
-@pytest.mark.parametrize("codes", ENGINES)
-def test_where_the_hash_is_the_same_the_bytes_decide(codes: Codes) -> None:
+def test_where_the_hash_is_the_same_the_bytes_decide() -> None:
     """A table in which every slot claims the hash of one id, but only one is it, and the search goes round the end."""
     subjects = _subjects([(KEY, "one"), (KEY, "two"), (ORG, "one"), (KEY, "four")])
     slots = subjects.slots.copy()
@@ -64,7 +57,6 @@ def test_where_the_hash_is_the_same_the_bytes_decide(codes: Codes) -> None:
     assert codes(KEY, text_column(pa.array([], pa.string())), names).tolist() == []
 
 
-@pytest.mark.parametrize("codes", ENGINES)
-def test_a_batch_in_which_nobody_is_named_needs_no_bytes(codes: Codes) -> None:
+def test_a_batch_in_which_nobody_is_named_needs_no_bytes() -> None:
     column = text_column(pa.nulls(5, pa.string()))
     assert codes(KEY, column, tables.names(_subjects([(KEY, "one")]))).tolist() == [NULL_ID] * 5

@@ -1,4 +1,4 @@
-"""Real logs, and a real history of settings, through the compiled reader and both engines: as the slow ways say.
+"""Real logs, and a real history of settings, through the compiled reader and the kernel: as the slow ways say.
 
 The logs are short, so an audit of them alone would be read strictly and decided without compiled code.
 """
@@ -23,6 +23,7 @@ from ledger.transfer.transfer import import_ledger
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.reading import texts
 from projections.audit.reading.blocks import Blocks, Hashed
 from projections.audit.reading.fields import Shape
@@ -34,7 +35,6 @@ from projections.query.query import Query
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.io.reading import at_once, by_row
-from tests.audit.kernel.test_against_reference import ENGINES
 from tests.test_settings_history import EVENTS, read, subject_of
 
 AIDER = "requests/aider-requests.jsonl.gz"
@@ -74,7 +74,7 @@ def test_each_real_log_is_read_at_once_as_it_is_line_by_line(
 
 
 @pytest.mark.parametrize("known_at", AXES, ids=["in force", "now", "at an instant"])
-def test_of_each_real_log_each_engine_says_what_check_says(
+def test_of_each_real_log_the_kernel_says_what_check_says(
     log: str, known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
@@ -89,7 +89,7 @@ def test_of_each_real_log_each_engine_says_what_check_says(
 
 
 @pytest.mark.parametrize("known_at", AXES[:2], ids=["in force", "now"])
-def test_at_the_changes_of_a_real_history_each_engine_says_what_check_says(
+def test_at_the_changes_of_a_real_history_the_kernel_says_what_check_says(
     known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     events = read(real_data(EVENTS))
@@ -108,8 +108,8 @@ def _alike(ledger: Ledger, batch: pa.RecordBatch, known_at: KnownAt) -> list[str
     index = compile_index(ledger, known_at)
     assert canonical(index) == canonical(compile_by_fold(ledger, known_at))
     expected = decide_slowly(PinnedQuery(Query(ledger)), batch, known_at)
-    for engine in ENGINES:
-        assert Kernel(index, engine).decide(batch).equals(expected), engine
+    assert Kernel(index).decide(batch).equals(expected)
+    assert RowByRow(index).decided(batch).verdicts.equals(expected)
     verdicts: list[str] = expected.column("verdict").to_pylist()
     return verdicts
 

@@ -24,7 +24,7 @@ def test_the_states_of_an_index_are_those_of_the_ledger(history: list[Said], dat
         for record in records(batch_of([row | {"at": data.draw(st.sampled_from(seen))} for row in drawn])):
             as_of = AsOf(record.at, 0, 0)
             for later in (False, True):
-                found = check(record, IndexStates(index, record.at, later=later))
+                found = check(record, IndexStates(index, later=later).at(record.at))
                 expected = check(record, View(moment, record.at, None if later else known_at))
                 assert verdict_row(Decision(None, found, as_of, None)) == verdict_row(
                     Decision(None, expected, as_of, None)

@@ -23,13 +23,13 @@ def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
         seen = instants(bench)
         batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
         index = compile_by_fold(bench.ledger, data.draw(known_ats(seen)))
-        expected = Kernel(index, "numpy").decide(batch)
+        expected = Kernel(index).decide(batch)
         numbers, shared = numbers_of(batch, count), shared_of(index)
         cutting = Cutting(index, count)
         for number in range(count):
             mine = pa.array(np.flatnonzero(numbers == number))
             part = unpacked(packed(cutting.slice(number)), shared)
-            found = Kernel(part, "numpy").decide(batch.take(mine))
+            found = Kernel(part).decide(batch.take(mine))
             assert found.to_pylist() == expected.take(mine).to_pylist()
 
 
@@ -40,7 +40,7 @@ def test_an_index_of_one_subject_is_cut_as_any_other_is() -> None:
         batch = batch_of([{"at": NOON + at, "org_id": "acme", "cached": True} for at in (-1, 0, 1)])
         assert len(index.subjects) == 1
         part = unpacked(packed(Cutting(index, 1).slice(0)), shared_of(index))
-        assert Kernel(part, "numpy").decide(batch).equals(Kernel(index, "numpy").decide(batch))
+        assert Kernel(part).decide(batch).equals(Kernel(index).decide(batch))
 
 
 @pytest.mark.parametrize("count", [2, 7])

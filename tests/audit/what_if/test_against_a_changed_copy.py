@@ -21,7 +21,6 @@ from ledger.errors import BadInput
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from projections.audit.index.by_fold import compile_by_fold
-from projections.audit.kernel.deciding import Engine
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.what_if.comparing import COMPARED
@@ -59,11 +58,15 @@ def in_the_copy(copy: Copy, requests: pa.RecordBatch, known_at: KnownAt) -> list
     return found
 
 
-def assert_proved(
-    ledger: Ledger, copy: Copy, made: Made, requests: pa.RecordBatch, known_at: KnownAt, engine: Engine | None = None
-) -> list[int]:
+def assert_proved(ledger: Ledger, copy: Copy, made: Made, requests: pa.RecordBatch, known_at: KnownAt) -> list[int]:
     """Every row, both verdicts. Returns the rows that are otherwise."""
-    rows, changes = WhatIf(compile_by_fold(ledger, known_at), made, engine).decide(requests)
+    index = compile_by_fold(ledger, known_at)
+    rows, changes = WhatIf(index, made).decide(requests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("projections.audit.numba_support.FEW", 0)
+        compiled_rows, compiled_changes = WhatIf(index, made).decide(requests)
+    assert compiled_rows.tolist() == rows.tolist()
+    assert compiled_changes.equals(changes)
     before, after = verdicts(ledger, requests, known_at), in_the_copy(copy, requests, known_at)
     expected = [
         row

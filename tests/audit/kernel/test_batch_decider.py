@@ -1,0 +1,61 @@
+"""Few rows are decided row by row, and from one row more on by compiled code."""
+
+import pyarrow as pa
+import pytest
+
+from projections.audit.kernel.batch_decider import _ROW_COST, BatchDecider
+from projections.audit.numba_support import AVAILABLE, FEW
+from projections.audit.schemas import REQUESTS, Decided
+
+FEW_ROWS = FEW // _ROW_COST
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ways that were prepared, in order."""
+    prepared: list[str] = []
+
+    def stand_in(name: str) -> type[object]:
+        class Way:
+            def __init__(self, _index: object) -> None:
+                prepared.append(name)
+
+            def decided(self, batch: pa.RecordBatch) -> Decided:
+                return Decided(batch)
+
+        return Way
+
+    monkeypatch.setattr("projections.audit.kernel.batch_decider.RowByRow", stand_in("row by row"))
+    monkeypatch.setattr("projections.audit.kernel.batch_decider.Kernel", stand_in("compiled"))
+    return prepared
+
+
+def decide(sizes: list[int]) -> None:
+    decider = BatchDecider(None)  # type: ignore[arg-type] # the stand-ins need no index
+    for size in sizes:
+        batch = pa.RecordBatch.from_arrays([pa.nulls(size, field.type) for field in REQUESTS], names=REQUESTS.names)
+        assert decider.decide(batch).num_rows == size
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([FEW_ROWS], ["row by row"]),
+        ([FEW_ROWS + 1], ["compiled"]),
+        ([FEW_ROWS - 1, 1], ["row by row"]),
+        ([FEW_ROWS - 1, 2, 5], ["row by row", "compiled"]),
+        ([], []),
+    ],
+)
+def test_the_way_changes_once_and_with_the_row_that_is_one_too_many(
+    ways: list[str], sizes: list[int], expected: list[str]
+) -> None:
+    decide(sizes)
+    assert ways == expected
+
+
+def test_without_numba_every_row_is_decided_row_by_row(ways: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.audit.numba_support.AVAILABLE", False)
+    decide([FEW_ROWS, FEW_ROWS])
+    assert ways == ["row by row"]
