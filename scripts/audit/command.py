@@ -15,7 +15,7 @@ from projections.audit.reading.layout import layout
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt, Query
-from scripts.audit.request import Asked, asked, must_be_text, must_differ, paced, warn_if_slow
+from scripts.audit.request import Asked, asked, must_be_text, must_differ, paced
 from scripts.audit.spark import AskedSpark, audit_on_spark, must_suit
 from scripts.cli import exits
 from scripts.cli.files import progress
@@ -116,7 +116,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     from scripts.audit.outputs import RowFiles, rejects_name
 
     hold_little()
-    warn_if_slow()
+    exits.warn_if_slow()
     must_differ(how, wanted.out, rejects_name(logs[0], options["rejects"]), options["changes"], wanted.report)
     changes = options["changes"]
     verdicts = wanted.out if changes is None else None
@@ -148,7 +148,7 @@ def _on_spark(
         options["max_rejects"],
         options["spark_index_max"],
     )
-    warn_if_slow()
+    exits.warn_if_slow()
     return audit_on_spark(db, asked, format_)
 
 

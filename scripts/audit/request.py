@@ -13,7 +13,6 @@ import click
 from ledger.subjects import is_text
 from projections.audit.reading.layout import Layout, layout
 from projections.temporal.coordinates import KnownAt
-from scripts.cli import exits
 from scripts.cli.options import unique
 
 if TYPE_CHECKING:
@@ -49,14 +48,6 @@ def asked(
     # A name that begins with a dash would be an option where a report shows the command.
     as_words = (f"./{name}" if name.startswith("-") and name != STDIN else name for name in logs)
     return Asked(files=found, layout=how, known_at=known_at, arguments=(*as_words, *how.arguments()))
-
-
-def warn_if_slow() -> None:
-    """Says on standard error what to install where an audit will be slow. For commands that decide whole logs."""
-    from projections.audit.numba_support import AVAILABLE, MISSING
-
-    if not AVAILABLE:
-        exits.say(MISSING)
 
 
 def must_be_text(options: dict[str, Any]) -> None:

@@ -21,3 +21,11 @@ def say(message: str) -> None:
     one_line = " ".join(message.split())
     # The terminal of whoever reads it obeys control characters; a file's name may hold them.
     print("inforce:", "".join(c if c.isprintable() else "\ufffd" for c in one_line), file=sys.stderr)
+
+
+def warn_if_slow() -> None:
+    """Says on standard error what to install where an audit will be slow. For commands that decide whole logs."""
+    from projections.audit.numba_support import AVAILABLE, MISSING
+
+    if not AVAILABLE:
+        say(MISSING)

@@ -56,7 +56,6 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
     """
     import gc
 
-    from scripts.audit.request import warn_if_slow
     from scripts.cli.files import progress
     from scripts.cli.output import write_json
     from scripts.demo import finding, folder, making, show
@@ -70,7 +69,7 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
     recorded = perf_counter()
     if format_ == "table":
         show.show_made(made)
-    warn_if_slow()
+    exits.warn_if_slow()
     with progress("auditing", (keep / folder.LOG).stat().st_size) as tell:
         found = finding.find(made, lambda done: tell(done, ""))
     ended = perf_counter()
