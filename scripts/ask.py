@@ -14,7 +14,7 @@ from ledger.codec import parse_leaf
 from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS, is_setting_key
-from projections.audit.reading.fields import FIELDS, NotRead, cell_value, raw_record
+from projections.audit.reading.fields import FIELDS, UnreadableValue, cell_value, raw_record
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
 from projections.query.history import history as history_of
@@ -228,7 +228,7 @@ def _asked_record(asked: dict[str, Any], at_us: int) -> RequestRecord:
             raise BadRecord(f"handling has no such member; it has {members}")
         try:
             read[field] = cell_value(field, text, None)
-        except NotRead as error:
+        except UnreadableValue as error:
             raise BadRecord(f"{field}: {error}") from None
     return read_record(raw_record(read), at_us)
 

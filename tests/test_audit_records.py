@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
 from ledger.times import parse_time
-from projections.audit.reading.fields import Shape
+from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.lines import LINE_BYTES_MAX
 from projections.audit.reading.strict import Log, LogRow, read_log
 from projections.decisions.model import Observed, RequestRecord
@@ -21,24 +21,24 @@ AT_US = parse_time(AT)
 NOON = '"at":"2026-03-01T12:00:00Z"'
 
 
-def log(text: str | bytes, shape: Shape | None = None) -> Log:
+def log(text: str | bytes, mapping: ColumnMapping | None = None) -> Log:
     body = text.encode() if isinstance(text, str) else text
-    return read_log(io.BytesIO(body), "a.log", shape=shape or Shape())
+    return read_log(io.BytesIO(body), "a.log", mapping=mapping or ColumnMapping())
 
 
-def rows(text: str | bytes, shape: Shape | None = None) -> list[LogRow]:
-    return list(log(text, shape))
+def rows(text: str | bytes, mapping: ColumnMapping | None = None) -> list[LogRow]:
+    return list(log(text, mapping))
 
 
-def only(text: str | bytes, shape: Shape | None = None) -> RequestRecord:
-    (row,) = rows(text, shape)
+def only(text: str | bytes, mapping: ColumnMapping | None = None) -> RequestRecord:
+    (row,) = rows(text, mapping)
     assert row.fault is None
     assert row.record is not None
     return row.record
 
 
-def fault(text: str | bytes, shape: Shape | None = None) -> str:
-    (row,) = rows(text, shape)
+def fault(text: str | bytes, mapping: ColumnMapping | None = None) -> str:
+    (row,) = rows(text, mapping)
     assert row.record is None
     assert row.fault is not None
     return row.fault
@@ -117,40 +117,40 @@ def test_gzip_data_that_is_cut_off_or_damaged_is_refused_because_what_followed_i
 
 
 def test_columns_of_other_names_are_mapped_by_name_or_path_and_the_rest_ignored() -> None:
-    shape = Shape({"request_id": "id", "account_id": "user.id", "handling.stored": "kept", "model_id": "a.b"})
+    mapping = ColumnMapping({"request_id": "id", "account_id": "user.id", "handling.stored": "kept", "model_id": "a.b"})
     line = f'{{{NOON},"id":17,"user":{{"id":"u1"}},"kept":true,"a.b":"m","cost":0.1}}'
-    assert only(line, shape) == RequestRecord(
+    assert only(line, mapping) == RequestRecord(
         AT_US, account_id="u1", model_id="m", request_id="17", handling=Observed(stored=True)
     )
 
 
 def test_a_field_mapped_to_nothing_is_not_read_from_the_column_of_its_name() -> None:
     line = f'{{{NOON},"org_id":"a","model_id":"m","handling":{{"stored":true,"cached":true}}}}'
-    shape = Shape({"model_id": "", "handling.stored": ""})
-    assert only(line, shape) == RequestRecord(AT_US, org_id="a", handling=Observed(cached=True))
+    mapping = ColumnMapping({"model_id": "", "handling.stored": ""})
+    assert only(line, mapping) == RequestRecord(AT_US, org_id="a", handling=Observed(cached=True))
 
 
 def test_a_constant_holds_where_the_line_does_not_say() -> None:
-    shape = Shape({}, {"org_id": "acme", "handling.trained": "false"})
-    given_org, absent_org = rows(f'{{{NOON},"org_id":"own"}}\n{{{NOON}}}', shape)
+    mapping = ColumnMapping({}, {"org_id": "acme", "handling.trained": "false"})
+    given_org, absent_org = rows(f'{{{NOON},"org_id":"own"}}\n{{{NOON}}}', mapping)
     assert given_org.record == RequestRecord(AT_US, org_id="own", handling=Observed(trained=False))
     assert absent_org.record == RequestRecord(AT_US, org_id="acme", handling=Observed(trained=False))
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("mapping", "said"),
     [
-        (Shape({"organisation": "org"}), "no such field"),
-        (Shape({}, {"handling.kept": "true"}), "no such field"),
-        (Shape({}, {"handling.stored": "yes"}), "true, false, 1 or 0"),
-        (Shape({}, {"at": "2026-03-01T12:00:00"}), "no offset"),
-        (Shape({}, {"org_id": "not an id"}), "an id is"),
-        (Shape({}, {"org_id": ""}), "is empty"),
+        (ColumnMapping({"organisation": "org"}), "no such field"),
+        (ColumnMapping({}, {"handling.kept": "true"}), "no such field"),
+        (ColumnMapping({}, {"handling.stored": "yes"}), "true, false, 1 or 0"),
+        (ColumnMapping({}, {"at": "2026-03-01T12:00:00"}), "no offset"),
+        (ColumnMapping({}, {"org_id": "not an id"}), "an id is"),
+        (ColumnMapping({}, {"org_id": ""}), "is empty"),
     ],
 )
-def test_a_shape_that_cannot_be_right_is_refused_before_the_first_line(shape: Shape, said: str) -> None:
+def test_a_shape_that_cannot_be_right_is_refused_before_the_first_line(mapping: ColumnMapping, said: str) -> None:
     with pytest.raises(BadRecord, match=said):
-        log("", shape)
+        log("", mapping)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_a_header_that_cannot_be_right_is_refused(text: str | bytes, said: str) 
 
 def test_a_mapped_column_must_be_in_the_header() -> None:
     with pytest.raises(BadRecord, match="no column of the name given for model_id"):
-        rows(f"at,org_id\n{AT},acme\n", Shape({"model_id": "model"}))
+        rows(f"at,org_id\n{AT},acme\n", ColumnMapping({"model_id": "model"}))
 
 
 def test_a_mapped_column_that_no_json_line_has_is_told_of() -> None:
-    read = log(f'{{{NOON},"org_id":"a","kept":null}}', Shape({"handling.stored": "kept", "org_id": "org_id"}))
+    read = log(f'{{{NOON},"org_id":"a","kept":null}}', ColumnMapping({"handling.stored": "kept", "org_id": "org_id"}))
     assert len(list(read)) == 1
     assert read.unseen == ["handling.stored"]
 
@@ -201,15 +201,15 @@ def test_times_are_taken_as_logs_write_them(written: str) -> None:
 
 def test_a_time_without_an_offset_is_read_in_the_time_zone_of_the_log() -> None:
     naive = "at,org_id\n2023-11-16 18:15:46.6805907,acme\n"
-    assert only(naive, Shape(timezone=UTC)).at == parse_time("2023-11-16T18:15:46.680590Z")
-    assert only(naive, Shape(timezone=ZoneInfo("Asia/Kolkata"))).at == parse_time("2023-11-16T12:45:46.680590Z")
+    assert only(naive, ColumnMapping(timezone=UTC)).at == parse_time("2023-11-16T18:15:46.680590Z")
+    assert only(naive, ColumnMapping(timezone=ZoneInfo("Asia/Kolkata"))).at == parse_time("2023-11-16T12:45:46.680590Z")
     line = '{"at":"2023-07-16T18:15:46","org_id":"acme"}'
-    assert only(line, Shape(timezone=ZoneInfo("Europe/Berlin"))).at == parse_time("2023-07-16T16:15:46Z")
+    assert only(line, ColumnMapping(timezone=ZoneInfo("Europe/Berlin"))).at == parse_time("2023-07-16T16:15:46Z")
 
 
 @pytest.mark.parametrize("local", ["2025-10-26T02:30:00", "2025-03-30T02:30:00"])
 def test_a_local_time_that_came_twice_or_never_is_not_guessed_at(local: str) -> None:
-    assert "twice, or not at all" in fault(f"at,org_id\n{local},a\n", Shape(timezone=ZoneInfo("Europe/Berlin")))
+    assert "twice, or not at all" in fault(f"at,org_id\n{local},a\n", ColumnMapping(timezone=ZoneInfo("Europe/Berlin")))
 
 
 def test_a_quoted_cell_may_run_over_lines() -> None:

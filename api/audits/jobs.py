@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from ledger.times import format_time
-from projections.audit.reading.layout import Layout, layout
+from projections.audit.reading.layout import Layout, make_layout
 from projections.audit.reading.strict import LogFormat
 from projections.temporal.coordinates import KnownAt, Pin
 
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return Pin(self.origin, self.position, self.recorded_at, self.leaf_hash)
 
     def layout(self) -> Layout:
-        return layout(self.map, self.set, self.timezone, self.log_format)
+        return make_layout(self.map, self.set, self.timezone, self.log_format)
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

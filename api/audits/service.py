@@ -136,8 +136,8 @@ class AuditService:
         job = Job(
             id=fresh(16).hex(),
             created_at=self._ledger.clock.now(),
-            map=dict(how.shape.columns),
-            set=dict(how.shape.constants),
+            map=dict(how.mapping.columns),
+            set=dict(how.mapping.constants),
             timezone=how.timezone,
             log_format=how.log_format,
             known_at=known_at,

@@ -30,13 +30,13 @@ from projections.audit.findings import against
 from projections.audit.index.pin import pin_of
 from projections.audit.memory import hold_little
 from projections.audit.numba_support import AVAILABLE, MISSING
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import LogFile
-from projections.audit.reading.logs import Logs
+from projections.audit.reading.logs import LogReader
 from projections.audit.reading.strict import LogRow
 from projections.audit.run import by_kernel, run
 from projections.audit.summary import Summary, pin_json, summary_json
-from projections.audit.writing import Writer
+from projections.audit.verdict_files import VerdictWriter
 
 DONE: Final = 0
 UNAVAILABLE: Final = 3
@@ -129,7 +129,7 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
         )
         return _failed(ledger, "ledger_changed", detail)
     how = job.layout()
-    logs = Logs([LogFile(LOG, job.bytes, how.shape)], how.log_format)
+    logs = LogReader([LogFile(LOG, job.bytes, how.mapping)], how.log_format)
     summary = Summary(job.pin, job.known_at)
     told = time.monotonic()
 
@@ -177,9 +177,9 @@ class _Kept:
         self.findings = opened(FINDINGS)
         self.rejects = opened(REJECTS)
         self._max_rejects = max_rejects
-        self._writer = Writer(self.findings, "ndjson")
+        self._writer = VerdictWriter(self.findings, "ndjson")
 
-    def take(self, part: Part, verdicts: Any) -> None:
+    def take(self, part: LogBatch, verdicts: Any) -> None:
         require_disk_space(self._folder)
         rows = against(verdicts)
         self._writer.take(part.source, part.lines[rows], verdicts.take(pa.array(rows)))

@@ -19,7 +19,7 @@ from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import parse_time
 from projections.audit.reading.fields import FIELDS
-from projections.audit.reading.layout import zone_named
+from projections.audit.reading.layout import find_zone
 from projections.audit.reading.strict import LOG_FORMATS
 from projections.query.query import IN_FORCE, KnownAt
 
@@ -174,7 +174,7 @@ def _log_format(text: str) -> str:
 
 def _timezone(text: str) -> str:
     try:
-        zone_named(text)
+        find_zone(text)
     except BadRecord as error:
         raise ParameterError(error.detail) from None
     return text

@@ -30,7 +30,7 @@ from api.http.problems import ParameterFault, RequestRefused
 from api.responses import encode
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
 from ledger.errors import BadRecord
-from projections.audit.reading.layout import Layout, layout
+from projections.audit.reading.layout import Layout, make_layout
 
 _ASKS = (LOG_MAP, LOG_SET, TIMEZONE, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 
@@ -73,7 +73,7 @@ def _layout(asks: dict[str, Any]) -> Layout:
             detail = "a field is named twice"
             raise RequestRefused("bad_parameter", f"{name}: {detail}", [ParameterFault("query", name, detail)])
     try:
-        return layout(dict(pairs["map"]), dict(pairs["set"]), asks["timezone"], asks["log_format"])
+        return make_layout(dict(pairs["map"]), dict(pairs["set"]), asks["timezone"], asks["log_format"])
     except BadRecord as error:
         raise RequestRefused(
             "bad_parameter", f"set: {error.detail}", [ParameterFault("query", "set", error.detail)]

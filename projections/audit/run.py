@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ledger.store import Ledger
 from projections.audit.counting import Counting
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import Decided
@@ -39,7 +39,7 @@ _PATIENCE: Final = 0.1
 class Taker(Protocol):
     """What becomes of the rows."""
 
-    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         """Called with every part in order; `verdicts` has a row for each of its requests."""
 
     def reject(self, row: LogRow) -> None:
@@ -60,7 +60,7 @@ def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
 
 
 def run(
-    parts: Iterable[Part],
+    parts: Iterable[LogBatch],
     decide: Decider,
     summary: Summary,
     *,
@@ -74,7 +74,7 @@ def run(
     with ExitStack() as stack:
         if threads:
             parts = stack.enter_context(Ahead(parts, "reading the log"))
-        done: Iterable[tuple[Part, Decided | None]] = _decided(parts, decide)
+        done: Iterable[tuple[LogBatch, Decided | None]] = _decided(parts, decide)
         if threads:
             done = stack.enter_context(Ahead(done, "deciding on the log", DECIDED_AHEAD))
         counting = stack.enter_context(Counting(summary))
@@ -93,7 +93,7 @@ def run(
         counting.finish()
 
 
-def _decided(parts: Iterable[Part], decide: Decider) -> Iterator[tuple[Part, Decided | None]]:
+def _decided(parts: Iterable[LogBatch], decide: Decider) -> Iterator[tuple[LogBatch, Decided | None]]:
     for part in parts:
         yield part, decide(part.requests) if len(part.lines) else None
 

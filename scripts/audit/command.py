@@ -11,7 +11,7 @@ import click
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from projections.audit.reading.fields import FIELDS
-from projections.audit.reading.layout import layout
+from projections.audit.reading.layout import make_layout
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt, Query
@@ -22,7 +22,7 @@ from scripts.cli.files import progress
 from scripts.cli.options import EXAMPLES, Assignments, Format, database, known, known_at, output_format, unique
 
 if TYPE_CHECKING:
-    from projections.audit.reading.logs import Logs
+    from projections.audit.reading.logs import LogReader
     from projections.audit.report.collector import ReportCollector
     from projections.audit.run import Taker
     from scripts.audit.outputs import RowFiles
@@ -139,7 +139,7 @@ def _on_spark(
     columns, constants = unique(options["columns"], "--map"), unique(options["constants"], "--set")
     asked = AskedSpark(
         logs,
-        layout(columns, constants, timezone, options["log_format"]),
+        make_layout(columns, constants, timezone, options["log_format"]),
         known_at,
         options["master"],
         unique(options["spark_conf"], "--spark-conf"),
@@ -252,7 +252,7 @@ def _explain(db: str, how: Asked, request_id: str, format_: Format) -> int:
     return exits.OK
 
 
-def _telling(logs: Logs, tell: Any) -> Any:
+def _telling(logs: LogReader, tell: Any) -> Any:
     for part in logs:
         yield part
         tell(logs.bytes_read, "")

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.errors import BadInput
-from projections.audit.explaining import Explanation, Weighed, explain, explanation_json
-from projections.audit.reading.batches import Part
+from projections.audit.explain import Explanation, WeighedEvent, explain, explanation_json
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reference import records
 from projections.decisions.model import RequestRecord
 from projections.query.pinned import PinnedQuery
@@ -56,7 +56,7 @@ class Found(NamedTuple):
     total: int
 
 
-def find(parts: Iterable[Part], request_id: str) -> Found:
+def find(parts: Iterable[LogBatch], request_id: str) -> Found:
     """The rows of this id, read and not decided. Raises `BadInput` where there is none."""
     found: list[tuple[str, int, RequestRecord]] = []
     total = rows = rejects = 0
@@ -117,8 +117,8 @@ def _print_events(explanation: Explanation) -> None:
     print_table(_COLUMNS, explanation.events)
 
 
-def _said(weighed: Weighed) -> str:
-    event = weighed.told.event
+def _said(weighed: WeighedEvent) -> str:
+    event = weighed.source.event
     if isinstance(event, Retraction):
         return f"takes back {event.retracts}"
     if isinstance(event.value, dict):
@@ -126,23 +126,23 @@ def _said(weighed: Weighed) -> str:
     return "cleared" if event.value is None else encode(event.value).decode()
 
 
-def _start(weighed: Weighed) -> str:
-    event = weighed.told.event
+def _start(weighed: WeighedEvent) -> str:
+    event = weighed.source.event
     return "" if isinstance(event, Retraction) else human_time(event.effective_from)
 
 
-def _without(weighed: Weighed) -> Any:
+def _without(weighed: WeighedEvent) -> Any:
     return f"{weighed.verdict} {', '.join(weighed.reasons)}".rstrip()
 
 
 _COLUMNS: Final[Columns] = {
     "decides": lambda weighed: "yes" if weighed.needed else "",
-    "#": lambda weighed: weighed.told.position,
-    "subject": lambda weighed: weighed.told.subject,
-    "setting": lambda weighed: weighed.told.event.setting,
+    "#": lambda weighed: weighed.source.position,
+    "subject": lambda weighed: weighed.source.subject,
+    "setting": lambda weighed: weighed.source.event.setting,
     "said": _said,
-    "recorded at": lambda weighed: human_time(weighed.told.event.recorded_at),
+    "recorded at": lambda weighed: human_time(weighed.source.event.recorded_at),
     "effective from": _start,
-    "actor": lambda weighed: weighed.told.event.actor,
+    "actor": lambda weighed: weighed.source.event.actor,
     "without it": _without,
 }

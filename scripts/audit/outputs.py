@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from ledger.errors import BadRecord
 from projections.audit.findings import against
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
-from projections.audit.writing import Writer, format_of
+from projections.audit.verdict_files import VerdictWriter, format_of
 from projections.decisions.model import Decision, decision_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
@@ -59,7 +59,7 @@ class RowFiles:
         self._max_rejects = max_rejects
         self._out = out
         self._stack = ExitStack()
-        self._writer: Writer | None = None
+        self._writer: VerdictWriter | None = None
         self._out_file: BinaryIO | None = None
         self._rejects_file: BinaryIO | None = None
         self._reject_count = 0
@@ -68,7 +68,7 @@ class RowFiles:
         with ExitStack() as opening:
             if self._out is not None:
                 self._out_file = opening.enter_context(writing(self._out))
-                self._writer = Writer(self._out_file, format_of(self._out))
+                self._writer = VerdictWriter(self._out_file, format_of(self._out))
             # The last run's rejects must not be taken for this one's.
             if self._wanted_rejects or Path(self.rejects).exists():
                 self._rejects_file = opening.enter_context(writing(self.rejects))
@@ -82,7 +82,7 @@ class RowFiles:
             self._writer.abandon()
         return self._stack.__exit__(kind, error, at)
 
-    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         if self._writer is not None:
             self._writer.take(part.source, part.lines, verdicts)
 
@@ -124,7 +124,7 @@ class Findings:
         self._known_at = known_at
         self._count = count
 
-    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         wanted = self._count - len(self.found)
         if wanted <= 0 or self._query is None:
             return

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from ledger.subjects import is_text
-from projections.audit.reading.layout import Layout, layout
+from projections.audit.reading.layout import Layout, make_layout
 from projections.temporal.coordinates import KnownAt
 from scripts.cli.options import unique
 
 if TYPE_CHECKING:
     from projections.audit.reading.files import LogFile
-    from projections.audit.reading.logs import Logs
+    from projections.audit.reading.logs import LogReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,10 @@ class Asked:
     known_at: KnownAt
     arguments: tuple[str, ...]
 
-    def logs(self) -> Logs:
-        from projections.audit.reading.logs import Logs
+    def logs(self) -> LogReader:
+        from projections.audit.reading.logs import LogReader
 
-        return Logs(self.files, self.layout.log_format)
+        return LogReader(self.files, self.layout.log_format)
 
 
 def asked(
@@ -41,10 +41,10 @@ def asked(
     """Raises `BadInput` and `click.UsageError` for what cannot be read like that."""
     from projections.audit.reading.files import STDIN, log_files
 
-    how = layout(unique(columns, "--map"), unique(constants, "--set"), timezone, log_format)
+    how = make_layout(unique(columns, "--map"), unique(constants, "--set"), timezone, log_format)
     if logs.count("-") > 1:
         raise click.UsageError("standard input can be read once")
-    found = log_files(logs, how.shape)
+    found = log_files(logs, how.mapping)
     # A name that begins with a dash would be an option where a report shows the command.
     as_words = (f"./{name}" if name.startswith("-") and name != STDIN else name for name in logs)
     return Asked(files=found, layout=how, known_at=known_at, arguments=(*as_words, *how.arguments()))

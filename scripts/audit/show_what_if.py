@@ -35,25 +35,25 @@ def show_radius(
     _show_tables(radius, written)
     for row in shown:
         _show_row(row)
-    if radius.otherwise and not kept and not shown:
+    if radius.differing and not kept and not shown:
         print_line()
         print_line("--out FILE writes each of them with both verdicts, --findings N shows the first N.")
 
 
 def _show_tables(radius: Radius, written: dict[str, Any]) -> None:
-    share = f" ({100 * radius.otherwise / radius.requests:.3g} %)" if radius.otherwise else ""
+    share = f" ({100 * radius.differing / radius.requests:.3g} %)" if radius.differing else ""
     between = ""
     if radius.first_at is not None and radius.last_at is not None:
         between = f", from {human_instant(radius.first_at)} to {human_instant(radius.last_at)}"
     proposed = f"{radius.proposals} proposal" + ("" if radius.proposals == 1 else "s")
     print_line(
-        f"{radius.otherwise:,} of {radius.requests:,} requests would be decided otherwise{share}{between}", "bold"
+        f"{radius.differing:,} of {radius.requests:,} requests would be decided otherwise{share}{between}", "bold"
     )
     pin = radius.pin
     print_line(
         f"with {proposed}; at position {pin.position} of {pin.origin}, whose event has leaf hash {pin.leaf_hash}"
     )
-    if not radius.otherwise:
+    if not radius.differing:
         return
     print_line()
     print_table(

@@ -19,7 +19,7 @@ from scripts.cli.files import progress
 from scripts.cli.options import Format
 from scripts.cli.output import encode
 
-MARK: Final = "_inforce.json"
+PIN_FILE: Final = "_inforce.json"
 """In a folder of verdicts or rejects: what they rest on, written last. A folder without it is not a whole result."""
 _ALONE: Final = {"findings": "--findings", "report": "--report", "changes": "--what-if", "explain": "--explain"}
 _OWN: Final = {"master": "--master", "spark_conf": "--spark-conf", "spark_index_max": "--spark-index-max"}
@@ -63,14 +63,14 @@ def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
     """Raises `BadInput`, and `LedgerUnavailable` also where the cluster cannot be had."""
     from projections.audit.index.open import open_index
     from projections.audit.index.pin import pin_of
-    from projections.audit.spark.inputs import refuse_early
-    from projections.audit.spark.run import Decided, write
+    from projections.audit.spark.inputs import check_names
+    from projections.audit.spark.run import SparkAudit, write
     from projections.audit.spark.session import must_be_new, session
     from scripts.audit.show_summary import show_summary
 
     rejects = asked.rejects or (None if asked.out is None else f"{asked.out.rstrip('/')}.rejects.jsonl")
     # What this machine can see is said before a cluster is asked for.
-    refuse_early(asked.logs, asked.layout.shape)
+    check_names(asked.logs, asked.layout.mapping)
     for name in (asked.out, rejects):
         if name is not None:
             must_be_new(name, os.path.exists(name))
@@ -81,7 +81,7 @@ def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
         pin = pin_of(ledger)
         summary = Summary(pin, asked.known_at)
         index = open_index(ledger, asked.known_at, pin=pin)
-        with _telling(cluster.spark), Decided(cluster, index, asked.logs, asked.layout, _plan(asked)) as decided:
+        with _telling(cluster.spark), SparkAudit(cluster, index, asked.logs, asked.layout, _plan(asked)) as decided:
             first = decided.count(summary, asked.max_rejects)
             written = [] if asked.out is None else [asked.out]
             if asked.out is not None:
@@ -92,7 +92,7 @@ def audit_on_spark(db: str, asked: AskedSpark, format_: Format) -> int:
             summary.log, warnings = decided.finish()
         rests_on = encode(pin_json(summary) | {"reading": asked.layout.json()}) + b"\n"
         for name in written:
-            cluster.hadoop.write(f"{name.rstrip('/')}/{MARK}", rests_on)
+            cluster.hadoop.write(f"{name.rstrip('/')}/{PIN_FILE}", rests_on)
         for name in written:
             cluster.done(name)
     for warning in warnings:

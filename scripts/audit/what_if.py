@@ -23,12 +23,12 @@ from scripts.cli.output import encode, human_instant
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from projections.audit.reading.batches import Part
-    from projections.audit.reading.logs import Logs
+    from projections.audit.reading.batches import LogBatch
+    from projections.audit.reading.logs import LogReader
     from projections.audit.reading.strict import LogRow
-    from projections.audit.what_if.proposals import Proposal
+    from projections.audit.verdict_files import VerdictWriter
+    from projections.audit.what_if.proposals import ProposedChange
     from projections.audit.what_if.radius import Radius
-    from projections.audit.writing import Writer
     from scripts.audit.outputs import RowFiles
 
 LATE_NAMED: Final = 10
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     those are shown here. `reading`: how the logs are read, for the output's metadata."""
 
     changes: str
-    logs: Callable[[], Logs]
+    logs: Callable[[], LogReader]
     once: bool
     known_at: KnownAt
     rejects: RowFiles
@@ -56,8 +56,8 @@ def what_if(db: str, asked: Asked, format_: Format) -> int:
     from projections.audit.index.open import open_index
     from projections.audit.index.pin import pin_of
     from projections.audit.run import Ahead
-    from projections.audit.what_if.deciding import blast_radius
     from projections.audit.what_if.proposals import read_proposals
+    from projections.audit.what_if.run import blast_radius
     from scripts.audit.show_what_if import show_radius
 
     if asked.once and asked.changes == "-":
@@ -109,17 +109,17 @@ def _body(name: str) -> bytes:
     return body
 
 
-def _first_request(asked: Asked, proposals: Sequence[Proposal]) -> tuple[int | None, str | None]:
+def _first_request(asked: Asked, proposals: Sequence[ProposedChange]) -> tuple[int | None, str | None]:
     """Reads the logs once more where a proposal is to be made at their first request; and the digest of what was read
     then."""
-    from projections.audit.what_if.deciding import first_request_of
-    from projections.audit.what_if.proposals import need_first_request, refused
+    from projections.audit.what_if.proposals import line_error, need_first_request
+    from projections.audit.what_if.run import first_request_of
 
     line = need_first_request(proposals)
     if line is None:
         return None, None
     if asked.once:
-        raise refused(
+        raise line_error(
             line,
             "without recorded_at and effective_from it is made at the log's first request, and standard input cannot "
             "be read twice to find that; add a recorded_at",
@@ -129,7 +129,7 @@ def _first_request(asked: Asked, proposals: Sequence[Proposal]) -> tuple[int | N
         return first_request_of(_telling(logs, tell)), logs.digest
 
 
-def _telling(logs: Logs, tell: Callable[[int, str], None]) -> Iterable[Any]:
+def _telling(logs: LogReader, tell: Callable[[int, str], None]) -> Iterable[Any]:
     for part in logs:
         yield part
         tell(logs.bytes_read, "")
@@ -138,11 +138,11 @@ def _telling(logs: Logs, tell: Callable[[int, str], None]) -> Iterable[Any]:
 class _LastRequest:
     """Parts of a log as they are, noting when the last of their requests was (µs; None: there is none)."""
 
-    def __init__(self, parts: Iterable[Part]) -> None:
+    def __init__(self, parts: Iterable[LogBatch]) -> None:
         self.at: int | None = None
         self._parts = parts
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[LogBatch]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -153,7 +153,7 @@ class _LastRequest:
             yield part
 
 
-def _say_what_is_too_late(proposals: Sequence[Proposal], last: int | None, known_at: KnownAt) -> None:
+def _say_what_is_too_late(proposals: Sequence[ProposedChange], last: int | None, known_at: KnownAt) -> None:
     """A change that comes after all requests changes nothing, and must not pass for harmless."""
     late = [str(one.line) for one in proposals if last is not None and _holds_from(one, known_at) > last]
     if late:
@@ -165,7 +165,7 @@ def _say_what_is_too_late(proposals: Sequence[Proposal], last: int | None, known
         )
 
 
-def _holds_from(proposal: Proposal, known_at: KnownAt) -> int:
+def _holds_from(proposal: ProposedChange, known_at: KnownAt) -> int:
     """The first instant (µs) of which it could say anything different. What is in force is known first."""
     moment = BEGINNING if proposal.moment is None else proposal.moment
     if isinstance(proposal.submission, RetractChange):
@@ -182,17 +182,17 @@ class _Changes:
         self._asked = asked
         self._stack = ExitStack()
         self._file: BinaryIO | None = None
-        self._writer: Writer | None = None
+        self._writer: VerdictWriter | None = None
 
     def __enter__(self) -> _Changes:
-        from projections.audit.what_if.comparing import CHANGES
-        from projections.audit.writing import Writer, format_of, written_form
+        from projections.audit.verdict_files import VerdictWriter, format_of, output_schema
+        from projections.audit.what_if.comparison import DIFFERENCES
 
         out = self._asked.out
         if out is not None:
             with ExitStack() as opening:
                 self._file = opening.enter_context(writing(out))
-                self._writer = Writer(self._file, format_of(out), schema=written_form(CHANGES))
+                self._writer = VerdictWriter(self._file, format_of(out), schema=output_schema(DIFFERENCES))
                 self._stack = opening.pop_all()
         return self
 
@@ -214,7 +214,7 @@ class _Changes:
         self._asked.rejects.reject(row)
 
     def finish(self, rests_on: dict[str, Any]) -> None:
-        from projections.audit.writing import format_of
+        from projections.audit.verdict_files import format_of
         from scripts.audit.outputs import PIN_SUFFIX, settle
 
         out = self._asked.out
@@ -238,7 +238,7 @@ def _rows(source: str, lines: Any, changes: pa.RecordBatch) -> list[dict[str, An
     return [{"source": source, "line": line, "at": format_time(at)} | row for line, at, row in places]
 
 
-def _rests_on(radius: Radius, logs: Logs, body: bytes, asked: Asked) -> dict[str, Any]:
+def _rests_on(radius: Radius, logs: LogReader, body: bytes, asked: Asked) -> dict[str, Any]:
     from projections.audit.summary import LogDigest, Summary, pin_json
 
     digest = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])

@@ -31,7 +31,7 @@ def floor(log: str, out: str, verdicts: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from projections.audit.writing import GROUP_ROWS, parquet_writer
+    from projections.audit.verdict_files import GROUP_ROWS, parquet_writer
 
     told = pq.ParquetFile(verdicts)
     schema = told.schema_arrow.remove_metadata()

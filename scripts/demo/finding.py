@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from ledger.opening import open_ledger
 from projections.audit.counting import codes_of
-from projections.audit.reading.batches import Part
-from projections.audit.reading.fields import NO_SHAPE
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
-from projections.audit.reading.logs import Logs
+from projections.audit.reading.logs import LogReader
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
 from projections.audit.run import by_kernel, run
@@ -71,7 +71,7 @@ def find(made: Made, progress: Callable[[int], None] | None = None) -> Found:
         query = PinnedQuery(Query(ledger))
         audit = _Audit(made, query)
         summary = Summary(query.pinned, IN_FORCE)
-        logs = Logs(log_files([str(made.folder / places.LOG)], NO_SHAPE))
+        logs = LogReader(log_files([str(made.folder / places.LOG)], NO_MAPPING))
         told = None if progress is None else lambda _rows: progress(logs.bytes_read)
         run(logs, by_kernel(ledger, query.pinned, IN_FORCE), summary, takers=[audit], progress=told)
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
@@ -106,7 +106,7 @@ class _Audit:
     def reject(self, row: LogRow) -> None:
         self.unreadable.add(row.line)
 
-    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         requests = part.requests
         names = verdicts.column("request_id")
         self.nameless += names.null_count

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from projections.audit.what_if import deciding
+from projections.audit.what_if import run as what_if_run
 from scripts.audit.request import paced
 from tests.cli.test_audit import AT, LOG, fill, record
 from tests.support.command import Inforce
@@ -177,7 +177,7 @@ def test_a_log_that_grows_between_its_two_readings_is_refused(
     """The moment of a proposal would be that of another log."""
     (folder / "w.jsonl").write_text(json.dumps(OPTED))
     (folder / "a.jsonl").write_text(record("acme") + "\n")
-    looked = deciding.first_request_of
+    looked = what_if_run.first_request_of
 
     def grows(parts: Any) -> int | None:
         found = looked(parts)
@@ -185,7 +185,7 @@ def test_a_log_that_grows_between_its_two_readings_is_refused(
             file.write(record("beta", at="2026-01-01T12:00:00Z") + "\n")
         return found
 
-    monkeypatch.setattr(deciding, "first_request_of", grows)
+    monkeypatch.setattr(what_if_run, "first_request_of", grows)
     ran = filled("audit", "a.jsonl", "--what-if", "w.jsonl", "--out", "o.csv")
     assert (ran.code, "the log was changed" in ran.err) == (2, True)
     assert not (folder / "o.csv").exists()

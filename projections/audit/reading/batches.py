@@ -15,7 +15,7 @@ from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 POSITION_LAST: Final = 2**63 - 1
 
 
-class Part(NamedTuple):
+class LogBatch(NamedTuple):
     """`lines`: of each request, int64, rising. `faults`: rows without a record, in the order of their lines."""
 
     source: str
@@ -28,7 +28,7 @@ class Part(NamedTuple):
         return len(self.lines) + len(self.faults)
 
 
-def requests_of(records: Sequence[RequestRecord]) -> pa.RecordBatch:
+def request_batch(records: Sequence[RequestRecord]) -> pa.RecordBatch:
     """A REQUESTS batch. A position that no ledger has is as good as the last one there could be."""
     columns: dict[str, list[Any]] = {name: [] for name in REQUESTS.names}
     for record in records:
@@ -41,15 +41,15 @@ def requests_of(records: Sequence[RequestRecord]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=REQUESTS)
 
 
-def merged(source: str, lines: Any, requests: pa.RecordBatch, strict: Sequence[LogRow]) -> Part:
+def merge_rows(source: str, lines: Any, requests: pa.RecordBatch, strict: Sequence[LogRow]) -> LogBatch:
     """The requests that were read at once, and the rows that the strict reader read, by their lines."""
     found = [row for row in strict if row.record is not None]
     faults = [row for row in strict if row.record is None]
     if found:
-        others = requests_of([row.record for row in found if row.record is not None])
+        others = request_batch([row.record for row in found if row.record is not None])
         lines = np.concatenate([lines, np.array([row.line for row in found], np.int64)])
         order = np.argsort(lines, kind="stable")
         lines = lines[order]
         both = pa.Table.from_batches([requests, others]).combine_chunks()
         requests = both.to_batches()[0].take(pa.array(order)) if len(lines) else requests
-    return Part(source, lines, requests, faults)
+    return LogBatch(source, lines, requests, faults)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.errors import BadRecord
-from projections.audit.reading.lines import LINE_BYTES_MAX, Counted
+from projections.audit.reading.lines import LINE_BYTES_MAX, CountingStream
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -27,12 +27,12 @@ _CHUNK: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NEWLINE: Final = 10
 BEHIND: Final = 64
-"""At least so many bytes are behind the lines of a block of `Blocks`."""
+"""At least so many bytes are behind the lines of a block of `LineBlocks`."""
 _SHOWN_LINE_MAX: Final = LINE_BYTES_MAX + 16
 """Of a line that is too long this much is kept, which is still too long."""
 
 
-class Hashed(Counted):
+class HashingStream(CountingStream):
     """A stream whose every byte goes into `digest` as well. Closing it leaves the stream open."""
 
     def __init__(self, stream: BinaryIO, digest: hashlib._Hash) -> None:
@@ -45,7 +45,7 @@ class Hashed(Counted):
         return taken
 
 
-class Block(NamedTuple):
+class LineBlock(NamedTuple):
     """`data[:size]` are so many whole `lines`, each with its newline; what stands behind them is of no meaning. `first`
     counts from 1. `last`: nothing comes behind it. The data is right until the next block is asked for."""
 
@@ -59,7 +59,7 @@ class Block(NamedTuple):
 class BlockSource(Protocol):
     """Iterate once. `put_back` hands the end of the last block in again, to be the beginning of the next one."""
 
-    def __iter__(self) -> Iterator[Block]: ...
+    def __iter__(self) -> Iterator[LineBlock]: ...
 
     def put_back(self, data: bytes, lines: int) -> None: ...
 
@@ -69,7 +69,7 @@ def newlines(data: bytes | bytearray, size: int) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8, size) == _NEWLINE))
 
 
-class Blocks:
+class LineBlocks:
     """A `BlockSource` of a stream of bytes, all in the same memory.
 
     Raises `BadRecord` where packed data is damaged or cut off: what followed is unknown.
@@ -88,7 +88,7 @@ class Blocks:
         self._kept = data + self._kept
         self._next -= lines
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[LineBlock]:
         try:
             unpacked = self._unpacked()
             begins = unpacked.read(len(_BYTE_ORDER_MARK))
@@ -103,7 +103,7 @@ class Blocks:
                 if size:
                     first, lines = self._next, newlines(room, size)
                     self._next += lines
-                    yield Block(first, lines, room, size, self._over)
+                    yield LineBlock(first, lines, room, size, self._over)
             # What a packer may have left behind its last frame belongs to the bytes of the log, too.
             while self._raw.read(_CHUNK):
                 pass

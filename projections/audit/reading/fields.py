@@ -41,25 +41,25 @@ _LOOSE_TIME: Final = re.compile(
 )
 
 
-class NotRead(ValueError):
+class UnreadableValue(ValueError):
     """A cell that cannot be read. The message never holds what it says."""
 
 
-class Shape(NamedTuple):
+class ColumnMapping(NamedTuple):
     """How a log is laid out.
 
     columns: field → the column that holds it ("" : none does). A column that bears a field's own name is that field
     unless this says otherwise; any further columns are refused, but ignored where `columns` names any.
     constants: field → what holds on every line that does not say otherwise itself.
     timezone: of times without an offset; None: they are refused.
-    of_path: field → what the folders of the file's path say of it (`org_id=acme/`): as a constant, before those of the
+    path_values: field → what the folders of the file's path say of it (`org_id=acme/`), before the constants of the
     log. Its column, if it was named, need not be in the file.
     """
 
     columns: Mapping[str, str] = {}
     constants: Mapping[str, str] = {}
     timezone: tzinfo | None = None
-    of_path: Mapping[str, str] = {}
+    path_values: Mapping[str, str] = {}
 
     def column(self, field: str) -> str:
         return self.columns.get(field, field)
@@ -70,10 +70,10 @@ class Shape(NamedTuple):
             if field not in FIELDS:
                 raise BadRecord(f"a request record has no such field as was named; it has {', '.join(FIELDS)}")
         values: dict[str, Any] = {}
-        for field, text in {**self.constants, **self.of_path}.items():
+        for field, text in {**self.constants, **self.path_values}.items():
             try:
                 values[field] = cell_value(field, text, self.timezone)
-            except NotRead as error:
+            except UnreadableValue as error:
                 raise BadRecord(f"the constant for {field}: {error}") from None
             if values[field] is None:
                 raise BadRecord(f"the constant for {field} is empty")
@@ -82,7 +82,7 @@ class Shape(NamedTuple):
         return values
 
 
-NO_SHAPE: Final = Shape()
+NO_MAPPING: Final = ColumnMapping()
 
 
 def raw_record(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,18 +98,18 @@ def raw_record(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell_value(field: str, text: str, timezone: tzinfo | None) -> Any:
-    """What a CSV cell says of a field; None where it is empty. Raises `NotRead`."""
+    """What a CSV cell says of a field; None where it is empty. Raises `UnreadableValue`."""
     if text == "":
         return None
     match FIELDS[field]:
         case "flag":
             flag = _FLAGS.get(text.lower())
             if flag is None:
-                raise NotRead("true, false, 1 or 0 is required")
+                raise UnreadableValue("true, false, 1 or 0 is required")
             return flag
         case "position":
             if not (text.isascii() and text.isdigit() and len(text) <= 18):
-                raise NotRead("a ledger position is a whole number, 0 or more")
+                raise UnreadableValue("a ledger position is a whole number, 0 or more")
             return int(text)
         case "time":
             return time_text(text, timezone)
@@ -126,7 +126,7 @@ def json_value(field: str, value: Any, timezone: tzinfo | None, *, mapped: bool)
 
 
 def time_text(text: str, timezone: tzinfo | None) -> str:
-    """RFC 3339 for what logs write instead: a space for the T, a short offset, or none. Raises `NotRead`.
+    """RFC 3339 for what logs write instead: a space for the T, a short offset, or none. Raises `UnreadableValue`.
 
     A local time that its zone's clocks showed twice, or skipped, stands for no one instant and is refused.
     """
@@ -140,7 +140,7 @@ def time_text(text: str, timezone: tzinfo | None) -> str:
     if hours is not None:
         return f"{written}{hours}:{minutes or '00'}"
     if timezone is None:
-        raise NotRead("the time has no offset, and no time zone was given for the log")
+        raise UnreadableValue("the time has no offset, and no time zone was given for the log")
     if timezone is UTC:
         return f"{written}Z"
     return written + _offset(f"{day}T{clock}", timezone)
@@ -151,12 +151,14 @@ def _offset(written: str, timezone: tzinfo) -> str:
         local = datetime.fromisoformat(written).replace(tzinfo=timezone)
         offset = local.utcoffset()
     except (ValueError, OverflowError):
-        raise NotRead("there is no such time") from None
+        raise UnreadableValue("there is no such time") from None
     if offset is None or offset != local.replace(fold=1).utcoffset():
-        raise NotRead("the time zone's clocks showed this time twice, or not at all; log times with their offset")
+        raise UnreadableValue(
+            "the time zone's clocks showed this time twice, or not at all; log times with their offset"
+        )
     if offset % timedelta(minutes=1):
         # As before there were time zones. An offset on the wire has no seconds.
-        raise NotRead("the time zone's offset was not of whole minutes then; log times with their offset")
+        raise UnreadableValue("the time zone's offset was not of whole minutes then; log times with their offset")
     sign = "-" if offset < timedelta(0) else "+"
     minutes = abs(offset) // timedelta(minutes=1)
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"

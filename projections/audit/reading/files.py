@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
-from projections.audit.reading.fields import FIELDS, Shape
+from projections.audit.reading.fields import FIELDS, ColumnMapping
 
 STDIN: Final = "-"
 _FORMATS: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv")
@@ -26,14 +26,14 @@ _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
 class LogFile(NamedTuple):
-    """`name` as it is told; `size` in bytes, None for a stream; `shape` with what the folders say."""
+    """`name` as it is told; `size` in bytes, None for a stream; `mapping` with what the folders say."""
 
     name: str
     size: int | None
-    shape: Shape
+    mapping: ColumnMapping
 
 
-def log_files(names: Iterable[str], shape: Shape) -> list[LogFile]:
+def log_files(names: Iterable[str], mapping: ColumnMapping) -> list[LogFile]:
     """Every file that is meant, in order. Raises `BadRecord` where a name stands for none, or a file comes twice, and
     where the folders above it say what cannot be."""
     found = [file for name in names for file in _found(name)]
@@ -45,9 +45,9 @@ def log_files(names: Iterable[str], shape: Shape) -> list[LogFile]:
         if real in seen:
             raise BadRecord(f"{name}: this log is named twice, and its rows would count twice")
         seen.add(real)
-    files = [LogFile(name, _size(name), of_path(name, shape)) for name in found]
+    files = [LogFile(name, _size(name), with_path_values(name, mapping)) for name in found]
     for file in files:
-        if file.shape.of_path:
+        if file.mapping.path_values:
             _must_hold(file)
     return files
 
@@ -55,7 +55,7 @@ def log_files(names: Iterable[str], shape: Shape) -> list[LogFile]:
 def _must_hold(file: LogFile) -> None:
     """Refuses what the folders say before the first row, because it would be wrong on all of them."""
     try:
-        file.shape.checked_constants()
+        file.mapping.checked_constants()
     except BadRecord as error:
         raise BadRecord(f"{file.name}: what its folders say cannot be: {error.detail}") from None
 
@@ -122,12 +122,12 @@ def _size(name: str) -> int | None:
     return path.stat().st_size if name != STDIN and path.is_file() else None
 
 
-def of_path(name: str, shape: Shape) -> Shape:
-    """`shape` with the fields that folders of the form column=value speak of."""
+def with_path_values(name: str, mapping: ColumnMapping) -> ColumnMapping:
+    """`mapping` with the fields that folders of the form column=value speak of."""
     said: dict[str, str] = {}
     for folder in Path(name).parts[:-1]:
         column, equals, value = folder.partition("=")
         if equals and unquote(value) not in ("", _NO_VALUE):
             said[unquote(column)] = unquote(value)
-    fields = {field: said[shape.column(field)] for field in FIELDS if shape.column(field) in said}
-    return shape._replace(of_path=fields) if fields else shape
+    fields = {field: said[mapping.column(field)] for field in FIELDS if mapping.column(field) in said}
+    return mapping._replace(path_values=fields) if fields else mapping

@@ -10,7 +10,7 @@ from projections.audit.kernel.tables import in_words
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.scan_lines import INNER, STRICT
-from projections.audit.reading.strict import Rows
+from projections.audit.reading.strict import RowParser
 
 NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60
@@ -19,7 +19,7 @@ WHO: Final = ("key_id", "account_id", "org_id", "project_id")
 assert NAMES[scanning.WHO_FIRST : scanning.WHO_LAST + 1] == WHO
 
 
-def spec_of(rows: Rows) -> Any:
+def field_specs(rows: RowParser) -> Any:
     """What `scanning` has to know of each field."""
     return np.array(
         [
@@ -30,7 +30,7 @@ def spec_of(rows: Rows) -> Any:
     )
 
 
-class Tree(NamedTuple):
+class PathTree(NamedTuple):
     """`edges`: a row for each member that is known: the node that it is a member of, where its name begins in `names`
     (in words: see `in_words`) and how long it is, the node that it leads to, and what that is: a field, INNER (an
     object), or STRICT (who has it goes to the strict reader). `lenient`: by node, whether members of other names are
@@ -58,7 +58,7 @@ class _Growing:
             self.kinds[node] = STRICT
         return node
 
-    def tree(self) -> Tree:
+    def tree(self) -> PathTree:
         """In the order of the fields, an object's members behind it: so members mostly come."""
         order = sorted(self.edges, key=self._way)
         names = [name.encode() for _, name in order]
@@ -68,7 +68,7 @@ class _Growing:
             for edge, name, first in zip(order, names, firsts, strict=True)
         ]
         _, words = in_words(np.frombuffer(b"".join(names) + bytes(16), np.uint8))
-        return Tree(np.array(rows, np.int64), words, np.array(self.lenient, np.bool_))
+        return PathTree(np.array(rows, np.int64), words, np.array(self.lenient, np.bool_))
 
     def _way(self, edge: tuple[int, str]) -> list[tuple[int, int]]:
         """The nodes down to where the edge leads, each behind the first field that is under it."""
@@ -81,13 +81,13 @@ class _Growing:
         return min([*under, self.kinds[node] if self.kinds[node] >= 0 else len(NAMES)])
 
 
-def wanted(rows: Rows) -> Tree | None:
+def path_tree(rows: RowParser) -> PathTree | None:
     """None: more is wanted than a tree holds, or by names that JSON has to escape, and every line is for the strict
     reader."""
     growing = _Growing(rows.lenient)
     handling = growing.add(0, "handling", INNER, False)
     for number, field in enumerate(NAMES):
-        column = rows.shape.column(field)
+        column = rows.mapping.column(field)
         member = field.partition(".")[2]
         if column != field:
             # Its own name then is no field, and yet belongs to a record.

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
-from projections.audit.reading.fields import Shape
+from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.strict import LogFormat
 
 _OF_THIS_MACHINE: Final = ("localtime", "posixrules")
@@ -22,22 +22,22 @@ _OF_THIS_MACHINE: Final = ("localtime", "posixrules")
 class Layout(NamedTuple):
     """`timezone`: by its name; `log_format` None: told by the log's first bytes."""
 
-    shape: Shape
+    mapping: ColumnMapping
     timezone: str | None
     log_format: LogFormat | None
 
     def json(self) -> dict[str, Any]:
         return {
-            "map": dict(self.shape.columns),
-            "set": dict(self.shape.constants),
+            "map": dict(self.mapping.columns),
+            "set": dict(self.mapping.constants),
             "timezone": self.timezone,
             "log_format": self.log_format,
         }
 
     def arguments(self) -> list[str]:
         """That as options of `inforce audit`."""
-        options = [f"--map={field}={column}" for field, column in self.shape.columns.items()]
-        options += [f"--set={field}={value}" for field, value in self.shape.constants.items()]
+        options = [f"--map={field}={column}" for field, column in self.mapping.columns.items()]
+        options += [f"--set={field}={value}" for field, value in self.mapping.constants.items()]
         if self.log_format is not None:
             options.append(f"--log-format={self.log_format}")
         if self.timezone is not None:
@@ -45,24 +45,24 @@ class Layout(NamedTuple):
         return options
 
 
-def layout(
+def make_layout(
     columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, log_format: LogFormat | None
 ) -> Layout:
     """Field → its column, field → its constant. Raises `BadRecord` for a field, constant or zone that is not to be
     had."""
-    shape = Shape(columns, constants, None if timezone is None else zone_named(timezone))
+    mapping = ColumnMapping(columns, constants, None if timezone is None else find_zone(timezone))
     for said in (*columns.values(), *constants.values()):
         if not is_text(said):
             raise BadRecord("the name of a column, or a constant, is not UTF-8, as all names and texts of a log are")
     try:
-        shape.checked_constants()
+        mapping.checked_constants()
     except BadRecord as error:
         # What is wrong with the constants as a record says where in one, and not that it is them.
         raise BadRecord(f"the constants: {error.detail}" if error.faults else error.detail, error.faults) from None
-    return Layout(shape, timezone, log_format)
+    return Layout(mapping, timezone, log_format)
 
 
-def zone_named(name: str) -> tzinfo:
+def find_zone(name: str) -> tzinfo:
     """Raises `BadRecord`."""
     if name.upper() == "UTC":
         return UTC

@@ -32,7 +32,7 @@ class RawLine(NamedTuple):
     text: bytes | None
 
 
-class Counted(io.RawIOBase):
+class CountingStream(io.RawIOBase):
     """A stream, counting the bytes taken from it. Closing it leaves the stream open: it is the caller's.
 
     What is taken first is enough to tell by what the log is, however little a pipe hands over at a time.
@@ -62,7 +62,7 @@ class Counted(io.RawIOBase):
         return len(chunk)
 
 
-def raw_lines(counted: Counted, source: str) -> Iterator[RawLine]:
+def raw_lines(counted: CountingStream, source: str) -> Iterator[RawLine]:
     """Lines without their ends. Raises `BadRecord` where gzip data is damaged or cut off: what followed is unknown."""
     number = 0
     try:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ledger.errors import BadRecord
-from projections.audit.reading import parquet, texts
-from projections.audit.reading.batches import Part
-from projections.audit.reading.blocks import Blocks, Hashed
+from projections.audit.reading import parquet, text_logs
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.files import STDIN, LogFile
-from projections.audit.reading.lines import Counted
-from projections.audit.reading.strict import LogFormat, Rows
+from projections.audit.reading.lines import CountingStream
+from projections.audit.reading.strict import LogFormat, RowParser
 
 _CHUNK: Final = 1 << 20
 _MUCH: Final = 8
@@ -36,7 +36,7 @@ class Source(NamedTuple):
     bytes: int
 
 
-class Logs:
+class LogReader:
     """Iterate once. `sources`, `digest` and `warnings` are whole when that has ended."""
 
     def __init__(
@@ -44,9 +44,9 @@ class Logs:
         files: Sequence[LogFile],
         log_format: LogFormat | None = None,
         *,
-        block_bytes: int = texts.BLOCK_BYTES,
+        block_bytes: int = text_logs.BLOCK_BYTES,
         batch_rows: int = parquet.BATCH_ROWS,
-        strict_bytes: int = texts.STRICT_BYTES,
+        strict_bytes: int = text_logs.STRICT_BYTES,
         stdin: Callable[[], BinaryIO] | None = None,
     ) -> None:
         self.sources: list[Source] = []
@@ -59,7 +59,7 @@ class Logs:
         self._strict_bytes = strict_bytes
         self._stdin = stdin or _standard_input
         self._digest = hashlib.sha256()
-        self._hashed: Hashed | None = None
+        self._hashed: HashingStream | None = None
         self._before = 0
 
     @property
@@ -76,9 +76,9 @@ class Logs:
     def digest(self) -> str:
         return self._digest.hexdigest()
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[LogBatch]:
         for file in self._files:
-            rows = Rows(file.name, file.shape)
+            rows = RowParser(file.name, file.mapping)
             with self._opened(file) as stream:
                 before = _stamp(stream)
                 yield from self._parts(stream, rows)
@@ -86,26 +86,26 @@ class Logs:
                     raise BadRecord(f"{file.name}: the log was changed while it was read; audit it once it is whole")
             self.warnings += [f"{file.name}: no line had the column that was named for {f}" for f in rows.unseen]
 
-    def _parts(self, stream: BinaryIO, rows: Rows) -> Iterator[Part]:
+    def _parts(self, stream: BinaryIO, rows: RowParser) -> Iterator[LogBatch]:
         begins = stream.peek(4)[:4]  # type: ignore[attr-defined]  # see _opened
         if begins == parquet.MAGIC:
             with _seekable(stream) as file:
                 size = self._hash(file)
                 count, done = parquet.row_count(file, rows.source), 0
-                for part in parquet.parts_of(file, rows, self._batch_rows):
+                for part in parquet.read_batches(file, rows, self._batch_rows):
                     yield part
                     done += part.rows
                     self._before += size * done // count - size * (done - part.rows) // count
                 self.sources.append(Source(rows.source, size))
             return
-        self._hashed = Hashed(stream, self._digest)
-        blocks = Blocks(self._hashed, rows.source, self._block_bytes)
-        yield from texts.parts_of(blocks, rows, self._format, self._strictly())
+        self._hashed = HashingStream(stream, self._digest)
+        blocks = LineBlocks(self._hashed, rows.source, self._block_bytes)
+        yield from text_logs.read_batches(blocks, rows, self._format, self._strictly())
         self.sources.append(Source(rows.source, self._hashed.count))
         self._before, self._hashed = self.bytes_read, None
 
     def _strictly(self) -> int:
-        """How many bytes of the next log are read by the strict reader alone (see `texts.STRICT_BYTES`)."""
+        """How many bytes of the next log are read by the strict reader alone (see `text_logs.STRICT_BYTES`)."""
         if self.size is not None and self.size > _MUCH * self._strict_bytes:
             return 0
         return max(0, self._strict_bytes - self._before)
@@ -127,7 +127,7 @@ class Logs:
                 yield stream
                 return
             # Of a pipe, whose first bytes may come one by one, all that tell what it is.
-            raw = stream if stream.seekable() else Counted(stream)
+            raw = stream if stream.seekable() else CountingStream(stream)
             buffered = io.BufferedReader(raw)  # type: ignore[type-var]  # whatever stands in for standard input
             yield buffered
             # It is the caller's to close.

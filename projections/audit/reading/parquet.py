@@ -22,11 +22,11 @@ from ledger.times import BEGINNING, END, format_time
 from projections.audit.kernel.tables import sealed
 from projections.audit.numba_support import worth_compiling
 from projections.audit.reading import scan_lines as scanning
-from projections.audit.reading.batches import Part, merged
+from projections.audit.reading.batches import LogBatch, merge_rows
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.json_paths import NAMES, WHO
-from projections.audit.reading.strict import LogRow, Rows
-from projections.audit.reading.texts import constants_of
+from projections.audit.reading.strict import LogRow, RowParser
+from projections.audit.reading.text_logs import constant_columns
 from projections.audit.reading.times import local_text, to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import TEXT_MAX
@@ -44,12 +44,12 @@ _NOT_SAID: Final = {
 }
 
 
-def parts_of(file: BinaryIO, rows: Rows, batch_rows: int = BATCH_ROWS) -> Iterator[Part]:
+def read_batches(file: BinaryIO, rows: RowParser, batch_rows: int = BATCH_ROWS) -> Iterator[LogBatch]:
     """The rows of a file, in order. Raises `BadRecord` for a file that is damaged, and for columns that cannot be."""
     try:
         # Old writers' times of 96 bits reach beyond what nanoseconds since 1970 can say, and would be other times.
         parquet = pq.ParquetFile(file, pre_buffer=False, coerce_int96_timestamp_unit="us")
-        columns = Columns(parquet.schema_arrow, rows)
+        columns = ParquetColumns(parquet.schema_arrow, rows)
         first = 1
         for batch in parquet.iter_batches(batch_rows, columns=columns.read, use_threads=False):
             yield columns.part(batch, first)
@@ -73,17 +73,17 @@ def _damaged(source: str, error: Exception) -> Exception:
     return BadRecord(f"{source}: the Parquet file is damaged or cut off")
 
 
-class Columns:
-    def __init__(self, schema: pa.Schema, rows: Rows) -> None:
+class ParquetColumns:
+    def __init__(self, schema: pa.Schema, rows: RowParser) -> None:
         self._rows = rows
-        self._constants = constants_of(rows)
+        self._constants = constant_columns(rows)
         self.paths: dict[str, tuple[str, ...]] = {}
         """Field → names from the top-level column down."""
         self.types: dict[str, pa.DataType] = {}
         if len(set(schema.names)) != len(schema.names):
             raise BadRecord(f"{rows.source}: the file has two columns of one name")
         for field in FIELDS:
-            path = self._path(schema, rows.shape.column(field))
+            path = self._path(schema, rows.mapping.column(field))
             if path is not None:
                 self.paths[field] = path
                 self.types[field] = self._type(schema, path)
@@ -119,23 +119,23 @@ class Columns:
         return kind
 
     def _must_be(self, field: str, kind: pa.DataType) -> None:
-        types, wanted = pa.types, FIELDS[field]
+        types, field_type = pa.types, FIELDS[field]
         value = kind.value_type if types.is_dictionary(kind) else kind
         is_text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
-        if wanted == "text":
+        if field_type == "text":
             # Writers that know no texts, only bytes, are many.
             is_text = is_text or types.is_binary(value) or types.is_large_binary(value)
             fits = is_text or (field in self._rows.named and types.is_integer(value))
-        elif wanted == "time":
+        elif field_type == "time":
             fits = is_text or types.is_timestamp(kind)
-        elif wanted == "position":
+        elif field_type == "position":
             fits = types.is_integer(kind)
         else:
             fits = types.is_boolean(kind)
         if not fits and not types.is_null(kind):
-            column = self._rows.shape.column(field)
+            column = self._rows.mapping.column(field)
             raise BadRecord(
-                f"{self._rows.source}: column {column} is {kind}, and {field} has to be {_NOT_SAID[wanted]}; "
+                f"{self._rows.source}: column {column} is {kind}, and {field} has to be {_NOT_SAID[field_type]}; "
                 "write the column as that, or name another with --map"
             )
 
@@ -153,11 +153,11 @@ class Columns:
                 f"read, and others are ignored (the fields are {', '.join(FIELDS)})"
             )
 
-    def part(self, batch: pa.RecordBatch, first: int) -> Part:
+    def part(self, batch: pa.RecordBatch, first: int) -> LogBatch:
         said = {field: self._column(batch, path) for field, path in self.paths.items()}
         return self.part_of(said, batch.num_rows, first)
 
-    def part_of(self, said: dict[str, pa.Array], count: int, first: int) -> Part:
+    def part_of(self, said: dict[str, pa.Array], count: int, first: int) -> LogBatch:
         """`said`: field → what so many rows say of it. `first`: the first one's number."""
         passed = np.ones(count, np.bool_)
         columns = []
@@ -179,10 +179,10 @@ class Columns:
         requests = pa.RecordBatch.from_arrays(columns, schema=schema)
         if passed.all():
             lines = np.arange(first, first + count)
-            return Part(self._rows.source, lines, requests.cast(REQUESTS), [])
+            return LogBatch(self._rows.source, lines, requests.cast(REQUESTS), [])
         rows = np.flatnonzero(passed)
         strict = [self._strictly(said, int(row), first) for row in np.flatnonzero(~passed)]
-        return merged(self._rows.source, rows + first, requests.take(pa.array(rows)).cast(REQUESTS), strict)
+        return merge_rows(self._rows.source, rows + first, requests.take(pa.array(rows)).cast(REQUESTS), strict)
 
     @staticmethod
     def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
@@ -196,12 +196,12 @@ class Columns:
 
     def _checked(self, field: str, column: pa.Array) -> tuple[pa.Array, Any]:
         """The column as REQUESTS has it, and which rows are right for certain; null where they are not."""
-        wanted = FIELDS[field]
-        if wanted == "flag":
+        field_type = FIELDS[field]
+        if field_type == "flag":
             return column, np.ones(len(column), np.bool_)
-        if wanted == "position":
+        if field_type == "position":
             return _positions(column)
-        if wanted == "time":
+        if field_type == "time":
             if pa.types.is_timestamp(column.type):
                 return self._instants(column)
             return self._times(column)
@@ -218,7 +218,7 @@ class Columns:
         values, kinds = np.zeros((2, len(column)), np.int64), np.zeros(len(column), np.int8)
         scanning.times(sealed(data), sealed(offsets), sealed(there), values, kinds)
         micros, good = values[scanning.AT], kinds == 1
-        local, zone = np.flatnonzero(kinds == 2), self._rows.shape.timezone
+        local, zone = np.flatnonzero(kinds == 2), self._rows.mapping.timezone
         if zone is not None and len(local):
             micros[local], good[local] = to_utc(micros[local], zone)
         return pa.array(micros, INSTANT, mask=~good), good | ~there
@@ -234,7 +234,7 @@ class Columns:
             good = np.abs(ticks) < 2**62 // scale
             micros = np.where(good, ticks, 0) * scale
         if column.type.tz is None:
-            zone = self._rows.shape.timezone
+            zone = self._rows.mapping.timezone
             if zone is None:
                 return pa.nulls(len(column), INSTANT), ~there
             micros, said = to_utc(micros, zone)

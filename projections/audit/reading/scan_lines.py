@@ -4,7 +4,7 @@ Everything here may say no, and never a wrong yes: what it does not take is read
 `projections.audit.reading.strict`,
 which has the last word. In one file, because Numba looks at no other when it asks whether what it keeps is stale; and
 in plain loops, because that is what it compiles. Data ends in a newline, and has some bytes more behind it.
-Proved by tests/audit/io/test_texts.py.
+Proved by tests/audit/io/test_text_logs.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FIRST: Final = 1
 LENGTH: Final = 2
 CHILD: Final = 3
 NODE: Final = 4
-"""Columns of `edges`, int64: see `projections.audit.reading.json_paths.Tree`. Field n of line r is at
+"""Columns of `edges`, int64: see `projections.audit.reading.json_paths.PathTree`. Field n of line r is at
 spans[2n, r] and has spans[2n + 1, r] bytes."""
 
 _MINUTE: Final = 60_000_000
@@ -428,7 +428,7 @@ def _json_line(
     while True:
         node = scratch[_NODES, depth]
         child = -1
-        wanted = INNER
+        kind = INNER
         if node != _ARRAY:
             if data[at] != 34:
                 return NOT_READ
@@ -445,9 +445,9 @@ def _json_line(
                 if edge >= 0:
                     guess = edge + 1 if edge + 1 < len(edges) else 0
                     child = edges[edge, CHILD]
-                    wanted = edges[edge, NODE]
+                    kind = edges[edge, NODE]
                     bit = np.uint64(1) << np.uint64(child)
-                    if seen & bit or wanted == STRICT:
+                    if seen & bit or kind == STRICT:
                         return NOT_READ
                     seen |= bit
                 elif not lenient[node]:
@@ -468,8 +468,8 @@ def _json_line(
                 scratch[_LENGTHS, top] = end - start
                 top += 1
         byte = data[at]
-        if child >= 0 and wanted >= 0:
-            at = _json_field(wanted, spec, local, data, words, at, row, spans, values, marks)
+        if child >= 0 and kind >= 0:
+            at = _json_field(kind, spec, local, data, words, at, row, spans, values, marks)
             if at == NOT_READ:
                 return NOT_READ
         elif byte == 123:

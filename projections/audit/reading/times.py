@@ -12,7 +12,7 @@ import numpy as np
 
 from ledger.errors import BadTime
 from ledger.times import BEGINNING, END, parse_time
-from projections.audit.reading.fields import NotRead, time_text
+from projections.audit.reading.fields import UnreadableValue, time_text
 
 STRETCH: Final = 15 * 60 * 1_000_000
 """Clocks are mostly changed on quarters of an hour; where they are not, the ends of the stretch differ."""
@@ -39,7 +39,7 @@ def _offset(begin: int, zone: tzinfo) -> int | None:
     """The offset (µs) of a whole stretch, or None."""
     try:
         ends = {local - parse_time(time_text(local_text(local), zone)) for local in (begin, begin + STRETCH - 1)}
-    except (NotRead, BadTime, OverflowError):
+    except (UnreadableValue, BadTime, OverflowError):
         return None
     return ends.pop() if len(ends) == 1 else None
 

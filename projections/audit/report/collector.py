@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ledger.times import DAY
 from projections.audit.counting import codes_of
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.report.counters import DayCounter, Int64s, NameCounter
 from projections.audit.report.row_sampler import RowSampler
@@ -85,7 +85,7 @@ class ReportCollector:
         self.rejects: list[LogRow] = []
         """The first rejected lines."""
 
-    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         codes = codes_of(verdicts.column("verdict"), VERDICT_NAMES).astype(np.int64)
         at: Int64s = verdicts.column("at").view(pa.int64()).to_numpy()
         days = _days(at)
@@ -108,7 +108,7 @@ class ReportCollector:
         self.faults[fault if fault in self.faults or len(self.faults) < FAULTS_MAX else OTHER_FAULTS] += 1
 
     def _sample_findings(
-        self, part: Part, verdicts: pa.RecordBatch, codes: Int64s, rows: Int64s, reasons: Int64s
+        self, part: LogBatch, verdicts: pa.RecordBatch, codes: Int64s, rows: Int64s, reasons: Int64s
     ) -> None:
         if not self.every.full:
             self.every.offer(np.unique(rows), part, verdicts)
@@ -119,7 +119,7 @@ class ReportCollector:
             if not sampler.full:
                 sampler.offer(rows[pairs == pair], part, verdicts)
 
-    def _count_undecided(self, part: Part, at: Int64s, rows: Int64s, reasons: Int64s) -> None:
+    def _count_undecided(self, part: LogBatch, at: Int64s, rows: Int64s, reasons: Int64s) -> None:
         if not len(rows):
             return
         for reason, ids in IDS_OF_REASON.items():
@@ -128,7 +128,7 @@ class ReportCollector:
                 names = _joined(part.requests.take(pa.array(chosen)), ids)
                 self.undecided[reason].add(names, np.zeros(len(chosen), np.int64), at[chosen])
 
-    def _take_hindsight(self, part: Part, verdicts: pa.RecordBatch, codes: Int64s) -> None:
+    def _take_hindsight(self, part: LogBatch, verdicts: pa.RecordBatch, codes: Int64s) -> None:
         column = verdicts.column("hindsight")
         if column.null_count == len(column):
             return

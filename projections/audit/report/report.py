@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from projections.audit.explaining import Explanation, explain
+from projections.audit.explain import Explanation, explain
 from projections.audit.reading.strict import LogRow
 from projections.audit.report.collector import AGAINST_CODES, EVERY_MAX, SHOWN_MAX, ReportCollector
 from projections.audit.report.counters import heaviest

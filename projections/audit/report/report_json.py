@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ledger.times import format_time
-from projections.audit.explaining import explanation_json
+from projections.audit.explain import explanation_json
 from projections.audit.report.commands import (
     audit_command,
     check_command,

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reference import records
 from projections.audit.report.counters import Int64s
 from projections.decisions.model import Reason, RequestRecord, Verdict
@@ -43,7 +43,7 @@ class RowSampler:
     def full(self) -> bool:
         return len(self.rows) >= self._rows_max
 
-    def offer(self, rows: Int64s, part: Part, verdicts: pa.RecordBatch) -> None:
+    def offer(self, rows: Int64s, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         """Keeps as many of these rows of the batch as there is room for. `rows` are indices, ascending."""
         if self.full or not len(rows):
             return
@@ -62,7 +62,7 @@ class RowSampler:
         self.rows += _samples(chosen, part, verdicts)
 
 
-def _samples(rows: list[int], part: Part, verdicts: pa.RecordBatch) -> list[RowSample]:
+def _samples(rows: list[int], part: LogBatch, verdicts: pa.RecordBatch) -> list[RowSample]:
     indices = pa.array(rows, pa.int64())
     requests = records(part.requests.take(indices))
     answers = verdicts.select(["verdict", "reasons"]).take(indices).to_pylist()

@@ -14,11 +14,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from projections.audit.reading.lines import RawLine
-from projections.audit.reading.parquet import Columns
-from projections.audit.reading.strict import LogFormat, Rows, is_json
-from projections.audit.spark.hadoop import path_of
-from projections.audit.spark.inputs import Input, norm, of_spark
-from projections.audit.spark.tasks import File, Logs, Paths, Stretch
+from projections.audit.reading.parquet import ParquetColumns
+from projections.audit.reading.strict import LogFormat, RowParser, is_json
+from projections.audit.spark.hadoop import hadoop_path
+from projections.audit.spark.inputs import Input, from_spark_path, normal_path
+from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 
 _SPECIAL: Final = re.compile(r"([\\*?\[\]{}])")
 _BLANK: Final = " \t\r\x0b\x0c"
@@ -26,7 +26,7 @@ _BLANK: Final = " \t\r\x0b\x0c"
 _BYTE_ORDER_MARK: Final = "\ufeff"
 
 
-def lines_of(spark: Any, found: Sequence[Input]) -> Any:
+def line_frame(spark: Any, found: Sequence[Input]) -> Any:
     """(path, start, value) of every line of texts: where a stretch is read by one task, it is in order."""
     frame = spark.read.option("lineSep", "\n").option("recursiveFileLookup", "true")
     frame = frame.text([_escaped(one.path) for one in found])
@@ -35,22 +35,22 @@ def lines_of(spark: Any, found: Sequence[Input]) -> Any:
 
 def whole_of(spark: Any, found: Sequence[Input]) -> Any:
     """(path, content) of every file."""
-    return files_of(spark, *(one.path for one in found))
+    return file_frame(spark, *(one.path for one in found))
 
 
-def files_of(spark: Any, *names: str) -> Any:
+def file_frame(spark: Any, *names: str) -> Any:
     """(path, content) of files, or of those in folders."""
     frame = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-    frame = frame.load([_escaped(path_of(name)) for name in names])
+    frame = frame.load([_escaped(hadoop_path(name)) for name in names])
     return frame.selectExpr("_metadata.file_path AS path", "content")
 
 
-def logs_of(found: Sequence[Input], log_format: LogFormat | None = None) -> Logs:
+def task_logs(found: Sequence[Input], log_format: LogFormat | None = None) -> LogsByPath:
     """Of files that are not cut."""
-    return {norm(one.path): File(one.file.name, one.file.shape, log_format, {}) for one in found}
+    return {normal_path(one.path): TaskLog(one.file.name, one.file.mapping, log_format, {}) for one in found}
 
 
-def rows_of(spark: Any, found: Sequence[Input]) -> Iterator[tuple[Any, Logs, pa.Schema, Paths]]:
+def row_frames(spark: Any, found: Sequence[Input]) -> Iterator[tuple[Any, LogsByPath, pa.Schema, Paths]]:
     """Of files with the same columns each: (path, start: a row's place in its file, and as many columns as there are
     paths); which logs these are; the files' schema; the wanted columns, from the top one down.
 
@@ -60,13 +60,17 @@ def rows_of(spark: Any, found: Sequence[Input]) -> Iterator[tuple[Any, Logs, pa.
         files = list(group)
         schema = files[0].schema
         assert schema is not None
-        wanted = {path for one in files for path in Columns(schema, Rows(one.file.name, one.file.shape)).paths.values()}
+        wanted = {
+            path
+            for one in files
+            for path in ParquetColumns(schema, RowParser(one.file.name, one.file.mapping)).paths.values()
+        }
         paths = sorted(path for path in wanted if not pa.types.is_null(_type(schema, path)))
         frame = spark.read.schema(_read(schema, paths)).option("recursiveFileLookup", "true")
         frame = frame.parquet(*[_escaped(one.path) for one in files])
         own = [f"{'.'.join(_quoted(name) for name in path)} AS column{number}" for number, path in enumerate(paths)]
         frame = frame.selectExpr("_metadata.file_path AS path", "_metadata.row_index AS start", *own)
-        yield frame, logs_of(files), schema, paths
+        yield frame, task_logs(files), schema, paths
 
 
 def _type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
@@ -91,7 +95,7 @@ def _read(schema: pa.Schema, paths: Paths) -> Any:
 
 
 def _spark_type(kind: pa.DataType) -> Any:
-    """How Spark reads a column that `Columns` allows."""
+    """How Spark reads a column that `ParquetColumns` allows."""
     from pyspark.sql import types
 
     of = pa.types
@@ -123,7 +127,7 @@ def _escaped(path: str) -> str:
     return _SPECIAL.sub(r"\\\1", path)
 
 
-def stretches(lines: Any, found: Sequence[Input], log_format: LogFormat | None) -> tuple[Logs, set[str]]:
+def split_logs(lines: Any, found: Sequence[Input], log_format: LogFormat | None) -> tuple[LogsByPath, set[str]]:
     """(the logs, of which these are to be read as a whole): from one pass over the lines.
 
     A file that Spark cuts is cut at line ends, so the number of a line is told by how many are before its stretch. In
@@ -146,14 +150,14 @@ def stretches(lines: Any, found: Sequence[Input], log_format: LogFormat | None) 
         .orderBy("path", "start")
         .collect()
     )
-    by_path = {norm(one.path): one.file for one in found}
-    logs: Logs = {}
+    by_path = {normal_path(one.path): one.file for one in found}
+    logs: LogsByPath = {}
     whole: set[str] = set()
     for path, of_path in groupby(rows, key=lambda row: row.path):
-        file = by_path[of_spark(path)]
+        file = by_path[from_spark_path(path)]
         first, header, is_open, cut = 1, b"", False, {}
         for row in of_path:
-            cut[row.start] = Stretch(first, header)
+            cut[row.start] = Split(first, header)
             first += row.lines
             is_open = is_open or row.open
             if not header and row.header is not None:
@@ -162,8 +166,8 @@ def stretches(lines: Any, found: Sequence[Input], log_format: LogFormat | None) 
         if form == "jsonl":
             cut = {at: one._replace(header=b"") for at, one in cut.items()}
         elif is_open and len(cut) > 1:
-            whole.add(of_spark(path))
-        logs[of_spark(path)] = File(file.name, file.shape, form, cut)
+            whole.add(from_spark_path(path))
+        logs[from_spark_path(path)] = TaskLog(file.name, file.mapping, form, cut)
     return logs, whole
 
 

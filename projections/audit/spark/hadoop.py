@@ -22,7 +22,7 @@ def has_scheme(name: str) -> bool:
     return _SCHEME.match(name) is not None
 
 
-def path_of(name: str) -> str:
+def hadoop_path(name: str) -> str:
     """As Hadoop has it."""
     return name if has_scheme(name) else f"file:{os.path.abspath(name)}"
 
@@ -107,7 +107,7 @@ class Hadoop:
         system.delete(path, True)
 
     def _place(self, name: str) -> tuple[Any, Any]:
-        path = self._jvm.org.apache.hadoop.fs.Path(path_of(name))
+        path = self._jvm.org.apache.hadoop.fs.Path(hadoop_path(name))
         return path.getFileSystem(self._configuration), path
 
 

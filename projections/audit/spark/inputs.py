@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from ledger.errors import BadRecord
 from projections.audit.reading.blocks import GZIP, ZSTD
-from projections.audit.reading.fields import Shape
-from projections.audit.reading.files import STDIN, LogFile, log_files, of_path
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.files import STDIN, LogFile, log_files, with_path_values
 from projections.audit.reading.parquet import MAGIC
-from projections.audit.spark.hadoop import Hadoop, has_scheme, path_of
+from projections.audit.spark.hadoop import Hadoop, hadoop_path, has_scheme
 
 Way = Literal["parquet", "lines", "whole"]
 _PACKED_BY_NAME: Final = (".gz", ".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
@@ -39,38 +39,38 @@ class Input(NamedTuple):
     schema: pa.Schema | None = None
 
 
-def refuse_early(names: Sequence[str], shape: Shape) -> None:
+def check_names(names: Sequence[str], mapping: ColumnMapping) -> None:
     """Raises `BadRecord` for what is no log, as far as that can be told without a cluster."""
     for name in names:
         if name == STDIN:
             raise BadRecord("a cluster cannot read this machine's standard input; name files")
-        for file in () if has_scheme(name) else log_files([name], shape):
-            _must_be_seen(file.name, path_of(file.name))
+        for file in () if has_scheme(name) else log_files([name], mapping):
+            _must_be_seen(file.name, hadoop_path(file.name))
             if not os.path.exists(file.name):
                 raise BadRecord(f"{file.name}: there is no such file")
 
 
-def inputs(hadoop: Hadoop, names: Sequence[str], shape: Shape) -> list[Input]:
+def inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping) -> list[Input]:
     """Raises `BadRecord` where a name stands for no log, or a file is damaged so that it shows here."""
     found: list[Input] = []
-    refuse_early(names, shape)
+    check_names(names, mapping)
     for name in names:
         if has_scheme(name):
-            listed = [LogFile(path, size, of_path(path, shape)) for path, size in hadoop.listed(name)]
+            listed = [LogFile(path, size, with_path_values(path, mapping)) for path, size in hadoop.listed(name)]
             if not listed:
                 raise BadRecord(f"{name}: no log is there")
         else:
-            listed = log_files([name], shape)
+            listed = log_files([name], mapping)
         found += [_input(hadoop, file) for file in listed]
-    if len({norm(one.path) for one in found}) != len(found):
+    if len({normal_path(one.path) for one in found}) != len(found):
         raise BadRecord("a log is named twice, and its rows would count twice")
     for one in found:
-        one.file.shape.checked_constants()
+        one.file.mapping.checked_constants()
     return found
 
 
 def _input(hadoop: Hadoop, file: LogFile) -> Input:
-    path = path_of(file.name)
+    path = hadoop_path(file.name)
     _must_be_seen(file.name, path)
     if not hadoop.exists(path):
         raise BadRecord(f"{file.name}: there is no such file")
@@ -78,11 +78,11 @@ def _input(hadoop: Hadoop, file: LogFile) -> Input:
         begins = stream.peek(4)[:4]
         if begins == MAGIC:
             return Input(path, file, "parquet", _schema(stream, file.name))
-    packed = file.name.lower().endswith(_PACKED_BY_NAME)
+    pack = file.name.lower().endswith(_PACKED_BY_NAME)
     if begins[: len(GZIP)] == GZIP:
         much = file.name.lower().endswith(".gz") and (file.size or 0) > WHOLE_BYTES_MAX
         return Input(path, file, "lines" if much else "whole")
-    return Input(path, file, "whole" if packed or begins == ZSTD else "lines")
+    return Input(path, file, "whole" if pack or begins == ZSTD else "lines")
 
 
 def _must_be_seen(name: str, path: str) -> None:
@@ -107,11 +107,11 @@ def _schema(stream: object, name: str) -> pa.Schema:
     return pa.schema(fields)
 
 
-def of_spark(path: str) -> str:
-    """A path of `_metadata`, which is escaped, to be compared with `norm`."""
-    return norm(unquote(path))
+def from_spark_path(path: str) -> str:
+    """A path of `_metadata`, which is escaped, to be compared with `normal_path`."""
+    return normal_path(unquote(path))
 
 
-def norm(path: str) -> str:
+def normal_path(path: str) -> str:
     """With one slash where some say three."""
     return re.sub(r"^file:/+", "file:/", path)

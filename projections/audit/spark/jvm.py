@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
-from projections.audit.spark.failing import SparkUnavailable
+from projections.audit.spark.errors import SparkUnavailable
 
 _END_S: Final = 30.0
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)

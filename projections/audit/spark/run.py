@@ -21,12 +21,12 @@ import pyarrow as pa
 from ledger.errors import BadInput, BadRecord
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
-from projections.audit.reading.strict import LogRow, Rows
+from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.spark import frames, tasks
-from projections.audit.spark.hadoop import path_of
-from projections.audit.spark.inputs import inputs, norm
+from projections.audit.spark.hadoop import hadoop_path
+from projections.audit.spark.inputs import inputs, normal_path
 from projections.audit.spark.session import Cluster
-from projections.audit.spark.slicing import Cutting, packed, shared_of, size_of
+from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
 from projections.audit.spark.tasks import DECIDED, FAULT, LINE, READ, SLICE, SOURCE
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, LogDigest, SubjectCount, Summary
 
@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     scratch: str | None = None
 
 
-class Decided:
+class SparkAudit:
     """Every row of a log, decided. Use within a block: what it keeps on the cluster goes with it.
 
     Raises `BadRecord` where the log is none."""
@@ -63,12 +63,12 @@ class Decided:
         self._plan = plan
         self._kept: list[Any] = []
         self._scratch: str | None = None
-        self._named = cluster.spark.sparkContext.accumulator(set(), tasks.Named())
-        self.inputs = inputs(cluster.hadoop, names, layout.shape)
+        self._named = cluster.spark.sparkContext.accumulator(set(), tasks.SeenColumns())
+        self.inputs = inputs(cluster.hadoop, names, layout.mapping)
         self._stamps = self._stamped()
         cluster.cut_alike([size for size, _ in self._stamps])
 
-    def __enter__(self) -> Decided:
+    def __enter__(self) -> SparkAudit:
         # While the executors work.
         self._digest = _begun(lambda: self._cluster.hadoop.digest((one.path, one.file.name) for one in self.inputs))
         self.rows = self._decided()
@@ -88,7 +88,7 @@ class Decided:
         return [self._cluster.hadoop.stamp(one.path) for one in self.inputs]
 
     def _decided(self) -> Any:
-        if size_of(self._index) > self._plan.index_bytes_max:
+        if sliced_bytes(self._index) > self._plan.index_bytes_max:
             return self._keep(self._by_slices())
         name = self._cluster.send_index(self._index)
         return self._keep(self._read(lambda read: tasks.decided(read, name, self._named), DECIDED))
@@ -102,27 +102,29 @@ class Decided:
 
         kind, log_format = spark_schema(schema), self._layout.log_format
         of_way = {way: [one for one in self.inputs if one.way == way] for way in ("parquet", "lines", "whole")}
-        for rows, logs, columns, paths in frames.rows_of(self._spark, of_way["parquet"]):
+        for rows, logs, columns, paths in frames.row_frames(self._spark, of_way["parquet"]):
             add(rows, tasks.read_rows(logs, columns, paths))
         whole = of_way["whole"]
         if of_way["lines"]:
-            lines = frames.lines_of(self._spark, of_way["lines"])
-            logs, uncut = frames.stretches(lines, of_way["lines"], log_format)
-            ran_on = [one for one in of_way["lines"] if norm(one.path) in uncut]
-            cut = [one for one in of_way["lines"] if norm(one.path) not in uncut]
+            lines = frames.line_frame(self._spark, of_way["lines"])
+            logs, uncut = frames.split_logs(lines, of_way["lines"], log_format)
+            ran_on = [one for one in of_way["lines"] if normal_path(one.path) in uncut]
+            cut = [one for one in of_way["lines"] if normal_path(one.path) not in uncut]
             if cut:
-                of_cut = frames.lines_of(self._spark, cut).selectExpr("path", "start", "cast(value AS binary) AS value")
+                of_cut = frames.line_frame(self._spark, cut).selectExpr(
+                    "path", "start", "cast(value AS binary) AS value"
+                )
                 add(of_cut, tasks.read_lines(logs))
             whole += ran_on
         if whole:
-            add(frames.whole_of(self._spark, whole), tasks.read_whole(frames.logs_of(whole, log_format)))
+            add(frames.whole_of(self._spark, whole), tasks.read_whole(frames.task_logs(whole, log_format)))
         return reduce(lambda one, other: one.unionAll(other), found)
 
     def _by_slices(self) -> Any:
         from pyspark.sql import functions as f
 
-        index, count = self._index, -(-size_of(self._index) // self._plan.slice_bytes)
-        shared = self._cluster.send_index(shared_of(index))
+        index, count = self._index, -(-sliced_bytes(self._index) // self._plan.slice_bytes)
+        shared = self._cluster.send_index(shared_part(index))
         read = self._keep(self._read(lambda found: tasks.requests(found, count, self._named), READ))
         asked = read.where(read[FAULT].isNull())
         shares = {
@@ -146,18 +148,18 @@ class Decided:
 
         if self._plan.scratch is None:
             raise BadInput(
-                f"the policy index has {size_of(self._index)} bytes, more than {self._plan.index_bytes_max}, and its "
-                "slices need a place that every executor sees; name one with --out"
+                f"the policy index has {sliced_bytes(self._index)} bytes, more than {self._plan.index_bytes_max}; to "
+                "cut it into slices Spark needs a folder that every executor sees: name one with --out"
             )
         self._cluster.begin(self._plan.scratch)
         self._scratch = self._plan.scratch
-        cutting = Cutting(self._index, count)
+        cutting = IndexSlicer(self._index, count)
         with tempfile.TemporaryDirectory(prefix="inforce-slices-") as folder:
             for number in numbers:
                 file = Path(folder, str(number))
-                file.write_bytes(packed(cutting.slice(number)))
+                file.write_bytes(pack(cutting.slice(number)))
                 self._cluster.hadoop.move_in(str(file), f"{self._scratch}/{number}.slice")
-        found = frames.files_of(self._spark, self._scratch)
+        found = frames.file_frame(self._spark, self._scratch)
         return found.select(f.regexp_extract("path", r"(\d+)\.slice$", 1).cast("int").alias(SLICE), "content")
 
     def _keep(self, frame: Any) -> Any:
@@ -235,7 +237,7 @@ class Decided:
             f"{one.file.name}: no line had the column that was named for {field}"
             for one in self.inputs
             if one.way != "parquet"
-            for field in Rows(one.file.name, one.file.shape).named
+            for field in RowParser(one.file.name, one.file.mapping).named
             if (one.file.name, field) not in self._named.value
         ]
 
@@ -286,11 +288,11 @@ def write(rows: Any, folder: str, form: str) -> None:
             rows = rows.withColumn(name, _as_json(name))
         # Spark would trim a text at both ends.
         writing |= {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
-        rows.write.options(header="true", escape='"', **writing).csv(path_of(folder))
+        rows.write.options(header="true", escape='"', **writing).csv(hadoop_path(folder))
     elif form == "json":
-        rows.write.options(ignoreNullFields="false", **writing).json(path_of(folder))
+        rows.write.options(ignoreNullFields="false", **writing).json(hadoop_path(folder))
     else:
-        rows.write.option("compression", "zstd").parquet(path_of(folder))
+        rows.write.option("compression", "zstd").parquet(hadoop_path(folder))
 
 
 def _as_json(name: str) -> Any:

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 from ledger.errors import BadInput
 from projections.audit.index import storage as files
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.spark import jvm, probing
-from projections.audit.spark.failing import SparkUnavailable, failure, said_by
+from projections.audit.spark import jvm, probe
+from projections.audit.spark.errors import SparkUnavailable, java_message, spark_error
 from projections.audit.spark.hadoop import Hadoop, has_scheme
 
 SHIPPED: Final = ("ledger", "projections")
@@ -92,7 +92,7 @@ class Cluster:
             self.hadoop.write(trial, b"")
             self.hadoop.remove(trial)
         except Py4JJavaError as error:
-            raise BadInput(f"{name} cannot be written: {said_by(error)}") from None
+            raise BadInput(f"{name} cannot be written: {java_message(error)}") from None
         self._begun.append(name)
 
     def done(self, name: str) -> None:
@@ -123,8 +123,8 @@ class Cluster:
         folder = self._folder / name
         files.write(folder, index)
         archive = self._folder / f"{name}.tar"
-        with tarfile.open(archive, "w") as packed:
-            packed.add(folder, "index")
+        with tarfile.open(archive, "w") as archive_file:
+            archive_file.add(folder, "index")
         shutil.rmtree(folder)
         # The driver serves the archive from where it lies until the session ends.
         self.spark.sparkContext.addArchive(f"{archive}#{name}")
@@ -167,7 +167,7 @@ def session(
             cluster = Cluster(SparkSession(context), Path(folder))
             yield cluster
         except (PySparkException, Py4JError, ConnectionError) as error:
-            raise failure(error) from None
+            raise spark_error(error) from None
         finally:
             # Each of them, though whoever waits loses patience with the one before.
             with ExitStack() as ending:
@@ -232,11 +232,11 @@ def _code(folder: Path) -> Path:
     """The packages in a zip, so that executors need nothing of inforce's own."""
     archive = folder / "inforce.zip"
     root = Path(__file__).parents[3]
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as archive_file:
         for package in SHIPPED:
             for file in sorted((root / package).rglob("*")):
                 if file.is_file() and "__pycache__" not in file.parts:
-                    packed.write(file, file.relative_to(root))
+                    archive_file.write(file, file.relative_to(root))
     return archive
 
 
@@ -246,7 +246,7 @@ def _probe(context: Any, waiting: Callable[[], None]) -> None:
     patience.daemon = True
     patience.start()
     try:
-        missing = sorted(set(context.parallelize(range(parts), parts).mapPartitions(probing.missing).collect()))
+        missing = sorted(set(context.parallelize(range(parts), parts).mapPartitions(probe.missing).collect()))
     finally:
         patience.cancel()
     if missing:

@@ -22,20 +22,20 @@ from projections.audit.index import storage as files
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.rows import ROWS_MAX
-from projections.audit.reading import texts
-from projections.audit.reading.batches import Part
-from projections.audit.reading.blocks import Block, Blocks, newlines
-from projections.audit.reading.fields import Shape
-from projections.audit.reading.parquet import Columns
-from projections.audit.reading.strict import LogFormat, Rows
+from projections.audit.reading import text_logs
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.blocks import LineBlock, LineBlocks, newlines
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.parquet import ParquetColumns
+from projections.audit.reading.strict import LogFormat, RowParser
 from projections.audit.schemas import REQUESTS, VERDICTS
-from projections.audit.spark.inputs import of_spark
-from projections.audit.spark.slicing import numbers_of, unpacked
-from projections.audit.writing import OUT
+from projections.audit.spark.inputs import from_spark_path
+from projections.audit.spark.slices import slice_numbers, unpack
+from projections.audit.verdict_files import OUTPUT_SCHEMA
 
 SOURCE, LINE, FAULT, SLICE = "source", "line", "reason", "slice"
 _WHERE: Final = [pa.field(SOURCE, pa.string()), pa.field(LINE, pa.int64()), pa.field(FAULT, pa.string())]
-DECIDED: Final = pa.schema([*_WHERE, *(field.with_nullable(True) for field in list(OUT)[2:])])
+DECIDED: Final = pa.schema([*_WHERE, *(field.with_nullable(True) for field in list(OUTPUT_SCHEMA)[2:])])
 """A verdict, or where `reason` is not null a reject, whose other columns are null."""
 READ: Final = pa.schema([*_WHERE, pa.field(SLICE, pa.int32()), *(field.with_nullable(True) for field in REQUESTS)])
 """A request and which slice decides it, or a reject."""
@@ -45,33 +45,33 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 Batches = Iterable[pa.RecordBatch]
 
 
-class Stretch(NamedTuple):
+class Split(NamedTuple):
     """The lines of a file from one place on. `first`: the first one's number; `header`: what a CSV file begins with."""
 
     first: int
     header: bytes
 
 
-class File(NamedTuple):
-    """What a task has to know of a log: `stretches` by the place (bytes) where they begin."""
+class TaskLog(NamedTuple):
+    """What a task has to know of a log: `splits` by the place (bytes) where they begin."""
 
     name: str
-    shape: Shape
+    mapping: ColumnMapping
     log_format: LogFormat | None
-    stretches: dict[int, Stretch]
+    splits: dict[int, Split]
 
 
-Logs = dict[str, File]
-"""By their paths, as `inputs.norm` has them."""
+LogsByPath = dict[str, TaskLog]
+"""By their paths, as `inputs.normal_path` has them."""
 Paths = list[tuple[str, ...]]
 """Of columns, from the top one down."""
-Seen = Callable[[Rows], None]
+Seen = Callable[[RowParser], None]
 """Told of a log's rows once they are read."""
-Read = Callable[[Batches, Seen], Iterator[Part]]
+Read = Callable[[Batches, Seen], Iterator[LogBatch]]
 Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
-class Named(AccumulatorParam[set[tuple[str, str]]]):
+class SeenColumns(AccumulatorParam[set[tuple[str, str]]]):
     """The (log, field) of which a line has had the column that was named for the field. A task that is run twice adds
     the same."""
 
@@ -82,48 +82,48 @@ class Named(AccumulatorParam[set[tuple[str, str]]]):
         return value1 | value2
 
 
-def read_lines(logs: Logs) -> Read:
+def read_lines(logs: LogsByPath) -> Read:
     """Of batches of (path, start, value: bytes without the newline), a file's stretch in its order."""
 
-    def parts(batches: Batches, seen: Seen) -> Iterator[Part]:
+    def parts(batches: Batches, seen: Seen) -> Iterator[LogBatch]:
         runs = chain.from_iterable(_runs(batch, 0) for batch in batches)
         for (path, start), found in groupby(runs, key=lambda run: run[:2]):
-            log = logs[of_spark(path)]
-            stretch, rows = log.stretches[start], Rows(log.name, log.shape)
+            log = logs[from_spark_path(path)]
+            stretch, rows = log.splits[start], RowParser(log.name, log.mapping)
             blocks = _Blocks((batch.column("value") for *_, batch in found), stretch, start == 0)
-            yield from texts.parts_of(blocks, rows, log.log_format)
+            yield from text_logs.read_batches(blocks, rows, log.log_format)
             seen(rows)
 
     return parts
 
 
-def read_whole(logs: Logs) -> Read:
+def read_whole(logs: LogsByPath) -> Read:
     """Of batches of (path, content: a whole file's bytes)."""
 
-    def parts(batches: Batches, seen: Seen) -> Iterator[Part]:
+    def parts(batches: Batches, seen: Seen) -> Iterator[LogBatch]:
         for batch in batches:
             for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
-                log = logs[of_spark(path)]
-                rows = Rows(log.name, log.shape)
+                log = logs[from_spark_path(path)]
+                rows = RowParser(log.name, log.mapping)
                 stream = io.BytesIO(content.as_py())
-                yield from texts.parts_of(Blocks(stream, log.name, BLOCK_BYTES), rows, log.log_format)
+                yield from text_logs.read_batches(LineBlocks(stream, log.name, BLOCK_BYTES), rows, log.log_format)
                 seen(rows)
 
     return parts
 
 
-def read_rows(logs: Logs, schema: pa.Schema, paths: Paths) -> Read:
+def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
     """Of batches of (path, start: a row's place in its file from 0 on, and the columns at `paths` of files with that
     schema)."""
 
-    def parts(batches: Batches, _seen: Seen) -> Iterator[Part]:
-        readers: dict[str, Columns] = {}
+    def parts(batches: Batches, _seen: Seen) -> Iterator[LogBatch]:
+        readers: dict[str, ParquetColumns] = {}
         for batch in batches:
             # A task may have left out nothing, but may begin anywhere.
             for path, first, run in _runs(batch, 1):
-                log = logs[of_spark(path)]
+                log = logs[from_spark_path(path)]
                 if path not in readers:
-                    readers[path] = Columns(schema, Rows(log.name, log.shape))
+                    readers[path] = ParquetColumns(schema, RowParser(log.name, log.mapping))
                 reader = readers[path]
                 said = {
                     field: _typed(run.column(2 + paths.index(at)), reader.types[field])
@@ -160,7 +160,7 @@ def _runs(batch: pa.RecordBatch, step: int) -> Iterator[tuple[str, int, pa.Recor
 class _Blocks:
     """A `BlockSource` of columns of lines."""
 
-    def __init__(self, columns: Iterator[pa.Array], stretch: Stretch, begins: bool) -> None:
+    def __init__(self, columns: Iterator[pa.Array], stretch: Split, begins: bool) -> None:
         self._columns = columns
         self._next = stretch.first
         self._kept = b""
@@ -171,21 +171,21 @@ class _Blocks:
         self._kept = data + self._kept
         self._next -= lines
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[LineBlock]:
         if self._header:
             # Of another stretch: it stands before this one's first line, which keeps its number.
             header = self._header + b"\n"
-            yield Block(self._next - 1, 1, header, len(header), False)
+            yield LineBlock(self._next - 1, 1, header, len(header), False)
         for last, data in _with_last(self._data()):
             yield self._block(self._kept + data, last)
         while self._kept:
             yield self._block(self._kept, True)
 
-    def _block(self, whole: bytes, last: bool) -> Block:
+    def _block(self, whole: bytes, last: bool) -> LineBlock:
         first, lines = self._next, newlines(whole, len(whole))
         self._kept = b""
         self._next += lines
-        return Block(first, lines, whole, len(whole), last)
+        return LineBlock(first, lines, whole, len(whole), last)
 
     def _data(self) -> Iterator[bytes]:
         begins = self._begins
@@ -208,7 +208,7 @@ def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
 
 def decided(read: Read, index: str, named: Any) -> Task:
     """DECIDED of a log's batches. `index`: the name under which the archive of one was sent; `named`: an accumulator
-    of `Named`."""
+    of `SeenColumns`."""
 
     def decide(batches: Batches) -> Iterator[pa.RecordBatch]:
         kernel = _sent(index).kernel
@@ -229,7 +229,7 @@ def requests(read: Read, slices: int, named: Any) -> Task:
             yield from _rejects(part, READ)
             if len(part.lines):
                 where = [pa.repeat(pa.scalar(part.source), len(part.lines)), pa.array(part.lines, pa.int64())]
-                where += [pa.nulls(len(part.lines), pa.string()), pa.array(numbers_of(part.requests, slices))]
+                where += [pa.nulls(len(part.lines), pa.string()), pa.array(slice_numbers(part.requests, slices))]
                 yield pa.RecordBatch.from_arrays([*where, *part.requests.columns], schema=READ)
 
     return found
@@ -241,7 +241,7 @@ def decided_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
     def decide(rows: pa.Table, slices: pa.Table) -> pa.Table:
         if not rows.num_rows:
             return DECIDED.empty_table()
-        part = unpacked(slices.column("content")[0].as_buffer(), _sent(index).whole)
+        part = unpack(slices.column("content")[0].as_buffer(), _sent(index).whole)
         kernel = BatchDecider(part)
         found = []
         for batch in rows.combine_chunks().to_batches(ROWS_MAX):
@@ -279,21 +279,21 @@ def _sent(name: str) -> _Index:
     return _sent_before[name]
 
 
-class Refused(Exception):
+class UnusableLog(Exception):
     """A log that is none: begins with MARK and says why in one line."""
 
 
-MARK: Final = "inforce refuses: "
+REFUSAL: Final = "inforce refuses: "
 
 
-def _said(parts: Iterator[Part]) -> Iterator[Part]:
+def _said(parts: Iterator[LogBatch]) -> Iterator[LogBatch]:
     try:
         yield from parts
     except InforceError as error:
-        raise Refused(f"{MARK}{error}") from None
+        raise UnusableLog(f"{REFUSAL}{error}") from None
 
 
-def _rejects(part: Part, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _rejects(part: LogBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     if part.faults:
         rows = [{SOURCE: fault.source, LINE: fault.line, FAULT: fault.fault} for fault in part.faults]
         yield pa.RecordBatch.from_pylist(rows, schema=schema)

@@ -39,8 +39,8 @@ from projections.audit.index.schema import (
     Texts,
     references,
 )
-from projections.audit.what_if.made import Made
 from projections.audit.what_if.numbering import Numbering
+from projections.audit.what_if.placement import PlacedProposals
 from projections.temporal.coordinates import Pin
 
 _Table = TypeVar("_Table", Links, Policies, Models, Said)
@@ -50,7 +50,7 @@ _FILLED: Final = 0.75
 """Of the slots, at most (see `layout.Subjects`)."""
 
 
-def overlaid(index: PolicyIndex, made: Made) -> PolicyIndex:
+def overlay(index: PolicyIndex, made: PlacedProposals) -> PolicyIndex:
     """The index of the ledger in which the proposals stand. Its pin is of no ledger that there is: it has no leaf."""
     building = Building()
     for subject, said in made.said.items():

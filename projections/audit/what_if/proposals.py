@@ -39,7 +39,7 @@ _SAID: Final = "as proposed"
 """In place of the reason that a change of the past would need."""
 
 
-class Proposal(NamedTuple):
+class ProposedChange(NamedTuple):
     """`line` counts from 1. `recorded_at` (µs): None where the line names none."""
 
     line: int
@@ -54,7 +54,7 @@ class Proposal(NamedTuple):
         return self.submission.effective_from
 
 
-def read_proposals(stream: BinaryIO) -> tuple[Proposal, ...]:
+def read_proposals(stream: BinaryIO) -> tuple[ProposedChange, ...]:
     """The lines of `stream`, gzip or plain, in their order. Raises `BadInput` at the first that is none."""
     found = tuple(_proposal(line) for line in Lines(stream))
     if not found:
@@ -64,27 +64,27 @@ def read_proposals(stream: BinaryIO) -> tuple[Proposal, ...]:
     return found
 
 
-def need_first_request(proposals: Iterable[Proposal]) -> int | None:
+def need_first_request(proposals: Iterable[ProposedChange]) -> int | None:
     """The line of the first proposal whose moment is the log's first request; None: the log need not be known."""
     return next((proposal.line for proposal in proposals if proposal.moment is None), None)
 
 
-def _proposal(line: Line) -> Proposal:
+def _proposal(line: Line) -> ProposedChange:
     try:
         value = strict_json.loads(line.text, what="the line")
     except BadJson as error:
-        raise refused(line.number, error.detail) from None
+        raise line_error(line.number, error.detail) from None
     if not isinstance(value, dict):
-        raise refused(line.number, "each line must be one submission, a JSON object")
+        raise line_error(line.number, "each line must be one submission, a JSON object")
     recorded_at = _recorded_at(line.number, value)
     try:
         submission = parse_submission(value, "")
     except BadSubmission as error:
-        raise refused(line.number, error.detail) from None
+        raise line_error(line.number, error.detail) from None
     said: dict[str, Any] = dict(_NOT_COUNTED)
     if submission.reason is None:
         said["reason"] = _SAID
-    return Proposal(line.number, _with(submission, said), recorded_at)
+    return ProposedChange(line.number, _with(submission, said), recorded_at)
 
 
 def _recorded_at(line: int, value: dict[str, Any]) -> int | None:
@@ -94,7 +94,7 @@ def _recorded_at(line: int, value: dict[str, Any]) -> int | None:
     try:
         return parse_time(said)
     except BadTime as error:
-        raise refused(line, f"/recorded_at: {error.detail}") from None
+        raise line_error(line, f"/recorded_at: {error.detail}") from None
 
 
 def _with(submission: Submission, said: dict[str, Any]) -> Submission:
@@ -103,5 +103,5 @@ def _with(submission: Submission, said: dict[str, Any]) -> Submission:
             return submission.model_copy(update=said)
 
 
-def refused(line: int, detail: str) -> BadInput:
+def line_error(line: int, detail: str) -> BadInput:
     return BadInput(f"line {line}: {detail}")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ledger.times import format_time
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
-from projections.audit.what_if.comparing import AFTER, BEFORE, HANDLING, are_other, named, reason_sets
+from projections.audit.what_if.comparison import AFTER, BEFORE, HANDLING, reason_bits, reason_names, unequal
 from projections.temporal.coordinates import KnownAt, Pin
 
 LISTED: Final = 100_000
@@ -37,7 +37,7 @@ class Radius:
     proposals: int
     requests: int = 0
     rejects: int = 0
-    otherwise: int = 0
+    differing: int = 0
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     subjects: Counter[str | None] = field(default_factory=Counter)
     models: Counter[str | None] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Radius:
         self.requests += requests
         if not changes.num_rows:
             return
-        self.otherwise += changes.num_rows
+        self.differing += changes.num_rows
         pairs = [_texts(changes.column(side + "verdict")) for side in (BEFORE, AFTER)]
         for (before, after), count in _counted(*pairs).items():
             self.verdicts[str(before), str(after)] += count
@@ -62,10 +62,10 @@ class Radius:
                 self.subjects[subject] += count
         for (model,), count in _counted(changes.column("model_id")).items():
             self.models[model] += count
-        before, after = (reason_sets(changes.column(side + "reasons")) for side in (BEFORE, AFTER))
+        before, after = (reason_bits(changes.column(side + "reasons")) for side in (BEFORE, AFTER))
         for counter, bits in ((self.reasons_gone, before & ~after), (self.reasons_new, after & ~before)):
             for found, count in zip(*np.unique(bits, return_counts=True), strict=True):
-                for reason in named(int(found)):
+                for reason in reason_names(int(found)):
                     counter[reason] += int(count)
         self._take_handling(changes)
         first_last = pc.min_max(changes.column("at").cast(pa.int64())).as_py()
@@ -74,7 +74,7 @@ class Radius:
 
     def _take_handling(self, changes: pa.RecordBatch) -> None:
         for member in HANDLING:
-            count = int(are_other(changes.column(BEFORE + member), changes.column(AFTER + member)).sum())
+            count = int(unequal(changes.column(BEFORE + member), changes.column(AFTER + member)).sum())
             if count:
                 self.handling[member] += count
 
@@ -107,7 +107,7 @@ def radius_json(radius: Radius) -> dict[str, Any]:
         "proposals": radius.proposals,
         "requests": radius.requests,
         "rejects": radius.rejects,
-        "otherwise": radius.otherwise,
+        "otherwise": radius.differing,
         "turned_against": radius.turned_against,
         "turned_for": radius.turned_for,
         "verdicts": [{"before": pair[0], "after": pair[1], "requests": radius.verdicts[pair]} for pair in pairs],

@@ -25,7 +25,7 @@ from api.service import Service
 from ledger.times import format_time
 from projections.audit.findings import against
 from projections.audit.reference import decide_slowly
-from projections.audit.writing import Writer
+from projections.audit.verdict_files import VerdictWriter
 from projections.query.pinned import PinnedQuery
 from tests.api.audits.logs import NDJSON, ended, every, line, log, send
 from tests.api.client import changed, get, head, problem, submit
@@ -225,7 +225,7 @@ def test_what_an_audit_keeps_is_what_each_request_comes_to_by_itself(
         batch = decide_slowly(query, batch_of(asked), known_at)
         places = against(batch)
         wanted = Gathered()
-        writer = Writer(wanted, "ndjson")
+        writer = VerdictWriter(wanted, "ndjson")
         writer.take(LOG, places + 1, batch.take(places))
         writer.finish({})
         assert (outcome.error, outcome.findings, outcome.rejects) == (None, len(places), 0)

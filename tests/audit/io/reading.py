@@ -4,11 +4,11 @@ import hashlib
 import io
 from typing import Any
 
-from projections.audit.reading.batches import Part
-from projections.audit.reading.blocks import Blocks, Hashed
-from projections.audit.reading.fields import Shape
-from projections.audit.reading.strict import LogRow, Rows, read_log
-from projections.audit.reading.texts import parts_of
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.blocks import HashingStream, LineBlocks
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.strict import LogRow, RowParser, read_log
+from projections.audit.reading.text_logs import read_batches
 from projections.audit.reference import records
 
 NOON = "2026-03-01T12:00:00Z"
@@ -16,7 +16,7 @@ Read = list[tuple[int, Any, str | None]]
 """(line, record, fault)"""
 
 
-def in_parts(parts: list[Part]) -> Read:
+def in_parts(parts: list[LogBatch]) -> Read:
     found: Read = []
     for part in parts:
         of_part: Read = [(line, record, None) for line, record in zip(part.lines, records(part.requests), strict=True)]
@@ -25,15 +25,17 @@ def in_parts(parts: list[Part]) -> Read:
     return found
 
 
-def at_once(body: bytes, shape: Shape, block_bytes: int = 1 << 23, strict_bytes: int = 0) -> tuple[Read, list[str]]:
+def at_once(
+    body: bytes, mapping: ColumnMapping, block_bytes: int = 1 << 23, strict_bytes: int = 0
+) -> tuple[Read, list[str]]:
     """(rows, named fields that no line had)."""
-    rows = Rows("a.log", shape)
-    blocks = Blocks(Hashed(io.BytesIO(body), hashlib.sha256()), "a.log", block_bytes)
-    return in_parts(list(parts_of(blocks, rows, None, strict_bytes))), rows.unseen
+    rows = RowParser("a.log", mapping)
+    blocks = LineBlocks(HashingStream(io.BytesIO(body), hashlib.sha256()), "a.log", block_bytes)
+    return in_parts(list(read_batches(blocks, rows, None, strict_bytes))), rows.unseen
 
 
-def by_row(body: bytes, shape: Shape) -> tuple[Read, list[str]]:
-    log = read_log(io.BytesIO(body), "a.log", shape=shape)
+def by_row(body: bytes, mapping: ColumnMapping) -> tuple[Read, list[str]]:
+    log = read_log(io.BytesIO(body), "a.log", mapping=mapping)
     return [_row(row) for row in log], log.unseen
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.reading.blocks import BEHIND, Block, Blocks, Hashed
+from projections.audit.reading.blocks import BEHIND, HashingStream, LineBlock, LineBlocks
 from projections.audit.reading.lines import LINE_BYTES_MAX
 
 
@@ -39,10 +39,10 @@ class Found(NamedTuple):
 
 def blocks(body: bytes, size: int = 64) -> tuple[list[Found], str]:
     digest = hashlib.sha256()
-    return list(map(kept, Blocks(Hashed(io.BytesIO(body), digest), "a.log", size))), digest.hexdigest()
+    return list(map(kept, LineBlocks(HashingStream(io.BytesIO(body), digest), "a.log", size))), digest.hexdigest()
 
 
-def kept(block: Block) -> Found:
+def kept(block: LineBlock) -> Found:
     assert len(block.data) >= block.size + BEHIND
     lines = bytes(block.data[: block.size])
     assert block.lines == lines.count(b"\n")
@@ -121,7 +121,7 @@ def test_what_a_log_is_is_told_however_little_of_it_comes_at_first(packed: str) 
     writer.start()
     with Slow(out) as pipe:
         digest = hashlib.sha256()
-        found = [kept(block).lines for block in Blocks(Hashed(pipe, digest), "a.log", 64)]
+        found = [kept(block).lines for block in LineBlocks(HashingStream(pipe, digest), "a.log", 64)]
     writer.join()
     assert b"".join(found) == log(3)
     assert digest.hexdigest() == hashlib.sha256(body).hexdigest()
@@ -136,7 +136,7 @@ def test_packed_data_that_ends_too_early_is_refused_with_the_last_whole_line(pac
 
 def test_what_is_put_back_comes_again() -> None:
     digest = hashlib.sha256()
-    reading = Blocks(Hashed(io.BytesIO(b"one\ntwo\nthree\n"), digest), "a.log", 8)
+    reading = LineBlocks(HashingStream(io.BytesIO(b"one\ntwo\nthree\n"), digest), "a.log", 8)
     ahead = iter(reading)
     first = kept(next(ahead))
     assert first == Found(1, b"one\ntwo\n", False)

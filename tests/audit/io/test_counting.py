@@ -14,7 +14,7 @@ from projections.audit.schemas import VERDICTS, Decided
 from projections.audit.summary import AGAINST, Summary
 from projections.query.pinned import Pin
 from projections.query.query import IN_FORCE
-from tests.audit.io.test_writing import rows
+from tests.audit.io.test_verdict_files import rows
 
 
 @pytest.mark.parametrize("coded", [0, 250, 1000], ids="{} have a code".format)

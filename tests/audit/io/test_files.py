@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.reading.fields import Shape
-from projections.audit.reading.files import log_files, of_path
-from projections.audit.reading.logs import Logs
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.files import log_files, with_path_values
+from projections.audit.reading.logs import LogReader
 from tests.audit.io.reading import NOON, in_parts
 
 
 def names(*given: str) -> list[str]:
-    return [file.name for file in log_files(given, Shape())]
+    return [file.name for file in log_files(given, ColumnMapping())]
 
 
 @pytest.fixture
@@ -69,10 +69,13 @@ def test_what_stands_for_no_log_is_refused(given: list[str], said: str, logs: Pa
 
 
 def test_folders_of_the_form_column_is_value_speak_for_their_rows() -> None:
-    shape = Shape({"account_id": "user"})
-    assert of_path("x/user=u%201/day=1/org_id=acme/a.csv", shape).of_path == {"account_id": "u 1", "org_id": "acme"}
-    assert of_path("org_id=__HIVE_DEFAULT_PARTITION__/a.csv", shape) == shape
-    assert of_path("org_id=x", shape) == shape
+    mapping = ColumnMapping({"account_id": "user"})
+    assert with_path_values("x/user=u%201/day=1/org_id=acme/a.csv", mapping).path_values == {
+        "account_id": "u 1",
+        "org_id": "acme",
+    }
+    assert with_path_values("org_id=__HIVE_DEFAULT_PARTITION__/a.csv", mapping) == mapping
+    assert with_path_values("org_id=x", mapping) == mapping
 
 
 def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_constant(
@@ -84,8 +87,8 @@ def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_consta
     lines = [{"at": NOON}, {"at": NOON, "tenant": "own"}]
     (folder / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     (folder / "b.csv").write_text(f"at\n{NOON}\n")
-    shape = Shape({"org_id": "tenant"}, {"org_id": "constant"})
-    logs = Logs(log_files(["."], shape), strict_bytes=0)
+    mapping = ColumnMapping({"org_id": "tenant"}, {"org_id": "constant"})
+    logs = LogReader(log_files(["."], mapping), strict_bytes=0)
     assert [record.org_id for _, record, _ in in_parts(list(logs))] == ["acme", "own", "acme"]
     assert logs.warnings == []
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadTime
 from ledger.times import BEGINNING, END, SECOND, parse_time
-from projections.audit.reading.fields import NotRead, time_text
+from projections.audit.reading.fields import UnreadableValue, time_text
 from projections.audit.reading.times import STRETCH, local_text, to_utc
 
 ZONES = [
@@ -25,7 +25,7 @@ CHANGES += ["1972-01-07T00:00:00", "1972-01-07T00:44:30", "2006-10-29T00:01:00",
 def one_by_one(local: int, zone: tzinfo) -> int | None:
     try:
         return parse_time(time_text(local_text(local), zone))
-    except (NotRead, BadTime, OverflowError):
+    except (UnreadableValue, BadTime, OverflowError):
         return None
 
 
@@ -64,7 +64,7 @@ def test_what_came_twice_or_never_is_not() -> None:
 def test_an_offset_with_seconds_is_not_rounded() -> None:
     """Before there were time zones: Berlin's clocks were 53 minutes and 28 seconds ahead."""
     text = "1880-01-01 00:00:00"
-    with pytest.raises(NotRead, match="not of whole minutes then"):
+    with pytest.raises(UnreadableValue, match="not of whole minutes then"):
         time_text(text, ZoneInfo("Europe/Berlin"))
     local = np.array([parse_time("1880-01-01T00:00:00Z")])
     assert to_utc(local, ZoneInfo("Europe/Berlin"))[1].tolist() == [False]

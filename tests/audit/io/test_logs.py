@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.reading import texts
-from projections.audit.reading.fields import NO_SHAPE, Shape
+from projections.audit.reading import text_logs
+from projections.audit.reading.fields import NO_MAPPING, ColumnMapping
 from projections.audit.reading.files import log_files
-from projections.audit.reading.logs import Logs
+from projections.audit.reading.logs import LogReader
 from projections.audit.reference import records
 from tests.audit.io.reading import NOON
 
@@ -41,13 +41,13 @@ def mixed(folder: Path) -> list[str]:
     return ["a.jsonl", "b.csv.gz", "c.parquet", "d.jsonl.zst"]
 
 
-def orgs(logs: Logs) -> list[str]:
+def orgs(logs: LogReader) -> list[str]:
     return [str(record.org_id) for part in logs for record in records(part.requests)]
 
 
 @pytest.mark.parametrize(("block_bytes", "batch_rows"), [(64, 7), (1 << 23, 65_536)])
 def test_every_row_in_order_and_every_byte_in_the_digest(mixed: list[str], block_bytes: int, batch_rows: int) -> None:
-    logs = Logs(log_files(mixed, NO_SHAPE), block_bytes=block_bytes, batch_rows=batch_rows)
+    logs = LogReader(log_files(mixed, NO_MAPPING), block_bytes=block_bytes, batch_rows=batch_rows)
     assert orgs(logs) == [f"o{number}" for number in range(83)]
     together = b"".join(Path(name).read_bytes() for name in mixed)
     assert logs.digest == hashlib.sha256(together).hexdigest()
@@ -57,7 +57,7 @@ def test_every_row_in_order_and_every_byte_in_the_digest(mixed: list[str], block
 
 
 def test_faults_stand_in_their_log_at_their_line(mixed: list[str]) -> None:
-    faults = [fault for part in Logs(log_files(mixed, NO_SHAPE)) for fault in part.faults]
+    faults = [fault for part in LogReader(log_files(mixed, NO_MAPPING)) for fault in part.faults]
     assert [(fault.source, fault.line) for fault in faults] == [("a.jsonl", 51)]
 
 
@@ -72,11 +72,11 @@ def test_standard_input_is_a_log_like_others(mixed: list[str], name: str) -> Non
     sending = threading.Thread(target=send)
     sending.start()
     with open(piped, "rb", buffering=0) as stream:
-        logs = Logs(log_files(["-"], NO_SHAPE), stdin=lambda: stream)
+        logs = LogReader(log_files(["-"], NO_MAPPING), stdin=lambda: stream)
         found = orgs(logs)
         sending.join()
         assert not stream.closed
-    assert found == orgs(Logs(log_files([name], NO_SHAPE)))
+    assert found == orgs(LogReader(log_files([name], NO_MAPPING)))
     assert logs.size is None
     assert logs.digest == hashlib.sha256(Path(name).read_bytes()).hexdigest()
 
@@ -97,14 +97,14 @@ class Growing(io.BytesIO):
 @pytest.mark.parametrize("name", ["a.jsonl", "b.csv.gz", "c.parquet", "d.jsonl.zst"])
 def test_it_does_not_matter_how_bytes_arrive(mixed: list[str], name: str) -> None:
     body = Path(name).read_bytes()
-    logs = Logs(log_files(["-"], NO_SHAPE), stdin=lambda: Growing(body))
-    assert orgs(logs) == orgs(Logs(log_files([name], NO_SHAPE)))
+    logs = LogReader(log_files(["-"], NO_MAPPING), stdin=lambda: Growing(body))
+    assert orgs(logs) == orgs(LogReader(log_files([name], NO_MAPPING)))
     assert logs.digest == hashlib.sha256(body).hexdigest()
 
 
 def test_a_log_that_is_changed_while_it_is_read_is_refused(folder: Path) -> None:
     (folder / "a.jsonl").write_bytes(b"".join(map(line, range(20))))
-    reading = iter(Logs(log_files(["a.jsonl"], NO_SHAPE), block_bytes=64))
+    reading = iter(LogReader(log_files(["a.jsonl"], NO_MAPPING), block_bytes=64))
     next(reading)
     with (folder / "a.jsonl").open("ab") as more:
         more.write(line(20))
@@ -114,7 +114,7 @@ def test_a_log_that_is_changed_while_it_is_read_is_refused(folder: Path) -> None
 
 def test_a_column_that_no_line_had_is_said_aloud(folder: Path) -> None:
     (folder / "a.jsonl").write_bytes(line(1))
-    logs = Logs(log_files(["a.jsonl"], Shape({"model_id": "engine"})))
+    logs = LogReader(log_files(["a.jsonl"], ColumnMapping({"model_id": "engine"})))
     # Other columns are ignored once one is named.
     list(logs)
     assert logs.warnings == ["a.jsonl: no line had the column that was named for model_id"]
@@ -125,17 +125,17 @@ def test_only_so_much_of_all_logs_is_read_strictly_and_of_many_bytes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, strict_bytes: int, given: list[int]
 ) -> None:
     seen: list[int] = []
-    read = texts.parts_of
+    read = text_logs.read_batches
 
-    def parts_of(blocks: Any, rows: Any, log_format: Any, strict: int) -> Any:
+    def read_batches(blocks: Any, rows: Any, log_format: Any, strict: int) -> Any:
         seen.append(strict)
         return read(blocks, rows, log_format, strict)
 
-    monkeypatch.setattr(texts, "parts_of", parts_of)
+    monkeypatch.setattr(text_logs, "read_batches", read_batches)
     names = ["a.jsonl", "b.jsonl", "c.jsonl"]
     for name in names:
         Path(name).write_bytes(line(1) * 10 + b"\n" * (540 - 10 * len(line(1))))
-    logs = Logs(log_files(names, NO_SHAPE), strict_bytes=strict_bytes)
+    logs = LogReader(log_files(names, NO_MAPPING), strict_bytes=strict_bytes)
     assert orgs(logs) == ["o1"] * 30
     assert logs.size == 3 * 540
     assert seen == given

@@ -12,26 +12,28 @@ import pytest
 from ledger.errors import BadRecord
 from ledger.times import BEGINNING, END, parse_time
 from projections.audit.numba_support import AVAILABLE
-from projections.audit.reading.fields import Shape
-from projections.audit.reading.parquet import parts_of
-from projections.audit.reading.strict import Rows
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.parquet import read_batches
+from projections.audit.reading.strict import RowParser
 from projections.decisions.model import Observed, RequestRecord
 from tests.audit.io.reading import NOON, Read, in_parts
-from tests.audit.io.test_texts import TIMES
+from tests.audit.io.test_text_logs import TIMES
 
 AT = parse_time(NOON)
 US = pa.timestamp("us", tz="UTC")
 
 
-def read(columns: dict[str, Any], shape: Shape | None = None, batch_rows: int = 65_536, **options: Any) -> Read:
+def read(
+    columns: dict[str, Any], mapping: ColumnMapping | None = None, batch_rows: int = 65_536, **options: Any
+) -> Read:
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file, **options)
     file.seek(0)
-    return in_parts(list(parts_of(file, Rows("a.parquet", shape or Shape()), batch_rows)))
+    return in_parts(list(read_batches(file, RowParser("a.parquet", mapping or ColumnMapping()), batch_rows)))
 
 
-def only(columns: dict[str, Any], shape: Shape | None = None) -> RequestRecord:
-    ((line, record, fault),) = read(columns, shape)
+def only(columns: dict[str, Any], mapping: ColumnMapping | None = None) -> RequestRecord:
+    ((line, record, fault),) = read(columns, mapping)
     assert (line, fault) == (1, None)
     assert isinstance(record, RequestRecord)
     return record
@@ -63,14 +65,15 @@ def test_a_timestamp_without_a_zone_needs_that_of_the_log(unit: str) -> None:
     columns = {"at": pa.array([AT], pa.timestamp("us")).cast(pa.timestamp(unit)), "org_id": ["a"]}
     ((_, _, fault),) = read(columns)
     assert "no time zone was given" in (fault or "")
-    assert only(columns, Shape(timezone=UTC)).at == AT
-    assert only(columns, Shape(timezone=ZoneInfo("Europe/Berlin"))).at == AT - 3_600_000_000
+    assert only(columns, ColumnMapping(timezone=UTC)).at == AT
+    assert only(columns, ColumnMapping(timezone=ZoneInfo("Europe/Berlin"))).at == AT - 3_600_000_000
 
 
 def test_a_local_timestamp_that_came_twice_is_not_guessed_at() -> None:
     local = [parse_time(f"2025-10-26T0{hour}:30:00Z") for hour in (1, 2, 3)]
     found = read(
-        {"at": pa.array(local, pa.timestamp("us")), "org_id": ["a"] * 3}, Shape(timezone=ZoneInfo("Europe/Berlin"))
+        {"at": pa.array(local, pa.timestamp("us")), "org_id": ["a"] * 3},
+        ColumnMapping(timezone=ZoneInfo("Europe/Berlin")),
     )
     assert [(line, fault is None) for line, _, fault in found] == [(1, True), (2, False), (3, True)]
 
@@ -86,7 +89,7 @@ def test_old_times_of_96_bits_reach_over_all_years() -> None:
     """As Spark writes them: read as nanoseconds, a time of the year 9999 would be one of 1816."""
     said = [NOON, "1500-06-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
     at = pa.array([parse_time(text) for text in said], pa.timestamp("us"))
-    found = read({"at": at, "org_id": ["a"] * 3}, Shape(timezone=UTC), use_deprecated_int96_timestamps=True)
+    found = read({"at": at, "org_id": ["a"] * 3}, ColumnMapping(timezone=UTC), use_deprecated_int96_timestamps=True)
     assert [record.at for _, record, _ in found] == [parse_time(text) for text in said]
 
 
@@ -143,10 +146,10 @@ def test_times_as_texts_are_the_same_read_all_at_once(
     # The last text is the one that is looked at furthest beyond its end.
     for texts in (times, times[::-1]):
         columns = {"at": pa.array(texts, pa.string()).cast(kind), "org_id": ["acme"] * len(texts)}
-        by_row = read(columns, Shape(timezone=zone))
+        by_row = read(columns, ColumnMapping(timezone=zone))
         with monkeypatch.context() as context:
             context.setattr("projections.audit.reading.parquet.worth_compiling", lambda _count: True)
-            assert read(columns, Shape(timezone=zone)) == by_row
+            assert read(columns, ColumnMapping(timezone=zone)) == by_row
         assert sum(record is not None for _, record, _ in by_row) > 5
 
 
@@ -159,8 +162,10 @@ def test_texts_are_measured_in_characters_and_positions_may_be_beyond_any_ledger
 
 def test_columns_are_named_as_in_json_and_constants_hold_where_nothing_is_said() -> None:
     user = pa.array([{"id": 17}, None], pa.struct([("id", pa.int64())]))
-    shape = Shape({"account_id": "user.id", "handling.stored": "kept"}, {"org_id": "acme", "handling.stored": "true"})
-    found = read({"at": pa.array([AT] * 2, US), "user": user, "kept": [False, None], "cost": [0.1, 0.2]}, shape)
+    mapping = ColumnMapping(
+        {"account_id": "user.id", "handling.stored": "kept"}, {"org_id": "acme", "handling.stored": "true"}
+    )
+    found = read({"at": pa.array([AT] * 2, US), "user": user, "kept": [False, None], "cost": [0.1, 0.2]}, mapping)
     assert [record for _, record, _ in found] == [
         RequestRecord(AT, account_id="17", org_id="acme", handling=Observed(stored=False)),
         RequestRecord(AT, org_id="acme", handling=Observed(stored=True)),
@@ -169,9 +174,9 @@ def test_columns_are_named_as_in_json_and_constants_hold_where_nothing_is_said()
 
 def test_a_column_whose_name_has_a_dot_is_none_of_the_one_before_the_dot() -> None:
     """Also on the rows that are read one by one: here those without a good id."""
-    shape = Shape({"account_id": "user", "org_id": "user.id", "key_id": "handling"})
+    mapping = ColumnMapping({"account_id": "user", "org_id": "user.id", "key_id": "handling"})
     columns = {"user": ["u", "u", "no id"], "user.id": ["a", "no id", "a"], "handling": ["k", "k", "k"]}
-    found = read({"at": pa.array([AT] * 3, US), "handling.stored": [True] * 3} | columns, shape)
+    found = read({"at": pa.array([AT] * 3, US), "handling.stored": [True] * 3} | columns, mapping)
     expected = RequestRecord(AT, "k", "u", "a", handling=Observed(stored=True))
     assert found[0] == (1, expected, None)
     assert [(fault or "")[:12] for _, _, fault in found[1:]] == ["/org_id: an ", "/account_id:"]
@@ -200,7 +205,7 @@ def test_a_column_that_cannot_be_its_field_is_refused(column: str, values: pa.Ar
 
 def test_a_named_column_must_be_there() -> None:
     with pytest.raises(BadRecord, match="no column of the name given for model_id"):
-        read({"at": pa.array([AT], US), "org_id": ["a"]}, Shape({"model_id": "model"}))
+        read({"at": pa.array([AT], US), "org_id": ["a"]}, ColumnMapping({"model_id": "model"}))
 
 
 @pytest.mark.parametrize("cut", [slice(0, 4), slice(0, 200), slice(4, None)])
@@ -208,7 +213,7 @@ def test_a_damaged_file_is_refused(cut: slice) -> None:
     file = io.BytesIO()
     pq.write_table(pa.table({"at": pa.array([AT], US), "org_id": ["a"]}), file)
     with pytest.raises(BadRecord, match="damaged or cut off"):
-        list(parts_of(io.BytesIO(b"PAR1" + file.getvalue()[cut][4:]), Rows("a.parquet", Shape())))
+        list(read_batches(io.BytesIO(b"PAR1" + file.getvalue()[cut][4:]), RowParser("a.parquet", ColumnMapping())))
 
 
 def test_batches_of_any_size_are_the_same_rows() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
-from projections.audit.reading.batches import Part, requests_of
+from projections.audit.reading.batches import LogBatch, request_batch
 from projections.audit.reading.strict import LogRow
 from projections.audit.run import Ahead, by_row, run
 from projections.audit.schemas import VERDICTS, Decided
@@ -30,7 +30,7 @@ class CachedSubject:
         self.lines: list[int] = []
         self.verdicts: list[pa.RecordBatch] = []
 
-    def take(self, part: Part, verdicts: pa.RecordBatch) -> None:
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
         assert verdicts.num_rows == len(part.lines)
         self.lines += part.lines.tolist()
         self.verdicts.append(verdicts)
@@ -47,7 +47,7 @@ def query(tmp_path: Path) -> Iterator[PinnedQuery]:
         yield PinnedQuery(Query(ledger))
 
 
-def parts(count: int, size: int = 20) -> list[Part]:
+def parts(count: int, size: int = 20) -> list[LogBatch]:
     chance, found, line = Random(1), [], 0
     for number in range(count):
         records, lines = [], []
@@ -59,7 +59,7 @@ def parts(count: int, size: int = 20) -> list[Part]:
             records.append(RequestRecord(NOW + chance.randrange(10**7), *ids, f"r{line}", None, done))
         line += 1
         faults = [LogRow("a.log", line, None, "no request")] if number % 2 else []
-        found.append(Part("a.log", np.array(lines, np.int64), requests_of(records), faults))
+        found.append(LogBatch("a.log", np.array(lines, np.int64), request_batch(records), faults))
     return found
 
 
@@ -97,7 +97,7 @@ class Broken(Exception):
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_what_breaks_while_reading_is_raised_after_what_was_read(query: PinnedQuery, threads: bool) -> None:
-    def breaking() -> Iterator[Part]:
+    def breaking() -> Iterator[LogBatch]:
         yield from parts(3)
         raise Broken
 
@@ -111,7 +111,7 @@ def test_what_breaks_while_reading_is_raised_after_what_was_read(query: PinnedQu
 def test_what_breaks_while_deciding_ends_the_reading(query: PinnedQuery) -> None:
     read: list[int] = []
 
-    def endless() -> Iterator[Part]:
+    def endless() -> Iterator[LogBatch]:
         while True:
             read.append(1)
             yield parts(1)[0]
@@ -128,7 +128,7 @@ def test_what_breaks_while_deciding_ends_the_reading(query: PinnedQuery) -> None
 def test_no_more_is_read_ahead_than_has_room() -> None:
     read: list[int] = []
 
-    def counted() -> Iterator[Part]:
+    def counted() -> Iterator[LogBatch]:
         for part in parts(50, 1):
             read.append(1)
             yield part

@@ -24,10 +24,10 @@ from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.row_by_row import RowByRow
-from projections.audit.reading import texts
-from projections.audit.reading.blocks import Blocks, Hashed
-from projections.audit.reading.fields import Shape
-from projections.audit.reading.strict import Rows
+from projections.audit.reading import text_logs
+from projections.audit.reading.blocks import HashingStream, LineBlocks
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.strict import RowParser
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS
 from projections.query.pinned import PinnedQuery
@@ -40,11 +40,13 @@ from tests.test_settings_history import EVENTS, read, subject_of
 AIDER = "requests/aider-requests.jsonl.gz"
 AZURE = "requests/azure-llm-conv-2023.csv.gz"
 SHAPES = {
-    AIDER: Shape(
+    AIDER: ColumnMapping(
         {"request_id": "id", "account_id": "user", "model_id": "model"},
         {"handling.trained": "true", "handling.region": "us", "handling.forwarded_to": "Orbital"},
     ),
-    AZURE: Shape({"at": "TIMESTAMP"}, {"org_id": "acme", "handling.cached": "1", "enforced_position": "40"}, UTC),
+    AZURE: ColumnMapping(
+        {"at": "TIMESTAMP"}, {"org_id": "acme", "handling.cached": "1", "enforced_position": "40"}, UTC
+    ),
 }
 ROWS = {AIDER: 5563, AZURE: 19366}
 SWITCHES = ("training.opt_in", "storage.inputs_outputs", "caching.temporary")
@@ -78,8 +80,8 @@ def test_of_each_real_log_the_kernel_says_what_check_says(
     log: str, known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
-    blocks = Blocks(Hashed(io.BytesIO(body), hashlib.sha256()), log, 1 << 23)
-    parts = list(texts.parts_of(blocks, Rows(log, SHAPES[log]), None, 0))
+    blocks = LineBlocks(HashingStream(io.BytesIO(body), hashlib.sha256()), log, 1 << 23)
+    parts = list(text_logs.read_batches(blocks, RowParser(log, SHAPES[log]), None, 0))
     batch = pa.Table.from_batches([part.requests for part in parts]).combine_chunks().to_batches()[0]
     instants = batch.column("at").cast(pa.int64()).to_pylist()
     users, models = (set(batch.column(name).to_pylist()) - {None} for name in ("account_id", "model_id"))

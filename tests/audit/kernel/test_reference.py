@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.times import BEGINNING, END
-from projections.audit.reading.batches import requests_of
+from projections.audit.reading.batches import request_batch
 from projections.audit.reference import decide_slowly, records, verdicts
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord, decision_json
@@ -37,14 +37,14 @@ RECORDS = st.builds(
 
 @given(st.lists(RECORDS, max_size=6))
 def test_records_go_into_a_batch_and_come_out_as_they_were(told: list[RequestRecord]) -> None:
-    batch = requests_of(told)
+    batch = request_batch(told)
     assert batch.schema == REQUESTS
     assert records(batch) == told
 
 
 def test_nothing_observed_is_no_handling() -> None:
     record = RequestRecord(NOON, "k", None, None, None, None, None, None, NOTHING_OBSERVED)
-    assert records(requests_of([record])) == [record._replace(handling=None)]
+    assert records(request_batch([record])) == [record._replace(handling=None)]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_each_row_says_what_the_decision_says(bench: Bench) -> None:
     decisions = query.check_all(told)
     batch = verdicts(decisions)
     assert batch.schema == VERDICTS
-    assert batch.equals(decide_slowly(query, requests_of(told), IN_FORCE))
+    assert batch.equals(decide_slowly(query, request_batch(told), IN_FORCE))
     for row, decision in zip(batch.to_pylist(), decisions, strict=True):
         assert_says(row, decision)
     seen = {name for name in VERDICTS.names if any(row[name] for row in batch.to_pylist())}

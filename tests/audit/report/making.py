@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ledger.times import DAY
-from projections.audit.reading.batches import Part, requests_of
+from projections.audit.reading.batches import LogBatch, request_batch
 from projections.audit.reading.strict import LogRow
 from projections.audit.report.collector import ReportCollector
 from projections.audit.report.report import AuditReport, Invocation, build_report
@@ -62,14 +62,14 @@ def log() -> list[RequestRecord]:
     return rows
 
 
-def parts(rows: list[RequestRecord], size: int) -> list[Part]:
+def parts(rows: list[RequestRecord], size: int) -> list[LogBatch]:
     found = []
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
         lines = np.arange(start + 1, start + 1 + len(batch), dtype=np.int64)
-        found.append(Part("my log's.jsonl", lines, requests_of(batch), ()))
+        found.append(LogBatch("my log's.jsonl", lines, request_batch(batch), ()))
     fault = LogRow("my log's.jsonl", len(rows) + 1, None, f"/{HOSTILE}: this member does not belong here")
-    found.append(Part("my log's.jsonl", np.zeros(0, np.int64), requests_of([]), (fault,)))
+    found.append(LogBatch("my log's.jsonl", np.zeros(0, np.int64), request_batch([]), (fault,)))
     return found
 
 

@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 
 from ledger.times import format_time
-from projections.audit.reading.layout import layout
+from projections.audit.reading.layout import make_layout
 from projections.audit.schemas import OBSERVED
 
-NO_LAYOUT = layout({}, {}, None, None)
+NO_LAYOUT = make_layout({}, {}, None, None)
 
 
 def named(batch: pa.RecordBatch) -> pa.Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.audit.spark import MARK
+from scripts.audit.spark import PIN_FILE
 from tests.audit.spark.conftest import CONFIGURATION, Standalone, children
 from tests.support.command import Inforce, folder, inforce
 
@@ -64,7 +64,7 @@ def test_a_cluster_answers_as_one_machine_and_writes_folders_that_say_what_they_
     written = pq.read_table(folder / "alone.parquet")
     assert there.to_pylist() == written.to_pylist()
     rests_on = json.loads(pq.read_metadata(folder / "alone.parquet").metadata[b"inforce"])
-    assert json.loads((folder / "there.parquet" / MARK).read_text()) == rests_on
+    assert json.loads((folder / "there.parquet" / PIN_FILE).read_text()) == rests_on
     rejects = folder / "there.parquet.rejects.jsonl"
     lines = [line for file in rejects.glob("part-*") for line in file.read_text().splitlines()]
     assert lines == (folder / "log.jsonl.rejects.jsonl").read_text().splitlines()

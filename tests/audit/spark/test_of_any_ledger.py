@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reference import decide_slowly
-from projections.audit.spark.run import Decided, Plan
-from projections.audit.spark.slicing import size_of
-from projections.audit.writing import OUT
+from projections.audit.spark.run import Plan, SparkAudit
+from projections.audit.spark.slices import sliced_bytes
+from projections.audit.verdict_files import OUTPUT_SCHEMA
 from projections.query.pinned import PinnedQuery
 from tests.audit.spark.logs import NO_LAYOUT, named
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
@@ -54,7 +54,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
             batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
             log = str(tmp_path_factory.mktemp("log") / "log.parquet")
             pq.write_table(named(batch), log, row_group_size=40)
-            decisions = decide_slowly(PinnedQuery(bench.query), batch, known_at).cast(pa.schema(list(OUT)[2:]))
+            decisions = decide_slowly(PinnedQuery(bench.query), batch, known_at).cast(
+                pa.schema(list(OUTPUT_SCHEMA)[2:])
+            )
             rows_said = [{"source": log, "line": n} | row for n, row in enumerate(decisions.to_pylist(), 1)]
             found.append(Drawn(compile_by_fold(bench.ledger, known_at), log, rows_said))
 
@@ -70,9 +72,9 @@ def test_of_any_ledger_every_row_is_decided_as_row_by_row(
     with ExitStack() as stack:
         frames = []
         for number, one in enumerate(drawn):
-            slices = Plan(0, size_of(one.policy) // 3, 50, str(tmp_path / str(number)))
+            slices = Plan(0, sliced_bytes(one.policy) // 3, 50, str(tmp_path / str(number)))
             plan = Plan() if way == "map" else slices
-            decided = stack.enter_context(Decided(cluster, one.policy, [one.log], NO_LAYOUT, plan))
+            decided = stack.enter_context(SparkAudit(cluster, one.policy, [one.log], NO_LAYOUT, plan))
             frames.append(decided.verdicts())
         found = reduce(lambda one, other: one.unionAll(other), frames).toArrow().to_pylist()
     by_place = {(row["source"], row["line"]): row for row in found}

@@ -20,16 +20,16 @@ import pytest
 from ledger.errors import BadInput, BadRecord
 from ledger.times import format_time
 from projections.audit.index.compile import compile_index
-from projections.audit.reading.fields import NO_SHAPE
+from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
-from projections.audit.reading.layout import layout
-from projections.audit.reading.logs import Logs
+from projections.audit.reading.layout import make_layout
+from projections.audit.reading.logs import LogReader
 from projections.audit.reference import decide_slowly
 from projections.audit.run import by_kernel, by_row, run
-from projections.audit.spark.run import Decided, Plan, write
-from projections.audit.spark.slicing import size_of
+from projections.audit.spark.run import Plan, SparkAudit, write
+from projections.audit.spark.slices import sliced_bytes
 from projections.audit.summary import LogDigest, Summary, summary_json
-from projections.audit.writing import OUT, Writer
+from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter
 from projections.query.pinned import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone, children
@@ -102,8 +102,8 @@ def logs(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def _expected(bench: Bench, names: list[str]) -> tuple[list[Any], list[Any]]:
     query, verdicts, rejects = PinnedQuery(bench.query), [], []
-    for part in Logs(log_files(names, NO_SHAPE)):
-        rows = decide_slowly(query, part.requests).cast(pa.schema(list(OUT)[2:])).to_pylist()
+    for part in LogReader(log_files(names, NO_MAPPING)):
+        rows = decide_slowly(query, part.requests).cast(pa.schema(list(OUTPUT_SCHEMA)[2:])).to_pylist()
         pairs = zip(part.lines.tolist(), rows, strict=True)
         verdicts += [{"source": part.source, "line": line} | row for line, row in pairs]
         rejects += [{"source": f.source, "line": f.line, "reason": f.fault} for f in part.faults]
@@ -128,9 +128,9 @@ def test_rows_and_rejects_are_those_of_one_machine(
     assert len(verdicts) > COUNT
     assert rejects
     index = compile_index(bench.ledger)
-    plan = Plan() if way == "map" else Plan(0, size_of(index) // 3, 300, str(tmp_path / "slices"))
+    plan = Plan() if way == "map" else Plan(0, sliced_bytes(index) // 3, 300, str(tmp_path / "slices"))
     summary = Summary(index.pin, "at")
-    with Decided(cluster, index, logs, NO_LAYOUT, plan) as decided:
+    with SparkAudit(cluster, index, logs, NO_LAYOUT, plan) as decided:
         first = decided.count(summary, None)
         assert _sorted(decided.verdicts()) == _in_order(verdicts)
         assert _sorted(decided.rejects()) == _in_order(rejects)
@@ -142,7 +142,7 @@ def test_rows_and_rejects_are_those_of_one_machine(
         assert not warnings
     assert not list(tmp_path.iterdir())
     expected = Summary(index.pin, "at")
-    local = Logs(log_files(logs, NO_SHAPE))
+    local = LogReader(log_files(logs, NO_MAPPING))
     run(local, by_row(PinnedQuery(bench.query), "at"), expected)
     expected.log = LogDigest(local.digest, [(source.name, source.bytes) for source in local.sources])
     assert summary_json(summary) == summary_json(expected)
@@ -150,8 +150,8 @@ def test_rows_and_rejects_are_those_of_one_machine(
 
 def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme"}\n' * 3)
-    asked = layout({"org_id": "org", "account_id": "nowhere"}, {}, None, None)
-    with Decided(cluster, compile_index(bench.ledger), [str(tmp_path)], asked) as decided:
+    asked = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, None, None)
+    with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], asked) as decided:
         decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
         name = tmp_path / "log.jsonl"
         assert decided.finish()[1] == [f"{name}: no line had the column that was named for account_id"]
@@ -160,7 +160,7 @@ def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: Bench, tmp
 def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: Bench, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"at":"2026-03-01T12:00:01Z","org_id":"acme"}\n' * 3)
-    with Decided(cluster, compile_index(bench.ledger), [str(log)], NO_LAYOUT) as decided:
+    with SparkAudit(cluster, compile_index(bench.ledger), [str(log)], NO_LAYOUT) as decided:
         decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
         with log.open("a") as more:
             more.write("\n")
@@ -188,7 +188,7 @@ def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_a
     verdicts, rejects = _expected(bench, logs)
     assert len(verdicts) == 1900 + 1 + 50 + 1
     assert rejects
-    with Decided(cluster, index, logs, NO_LAYOUT) as decided:
+    with SparkAudit(cluster, index, logs, NO_LAYOUT) as decided:
         assert _sorted(decided.verdicts()) == _in_order(verdicts)
         assert _sorted(decided.rejects()) == _in_order(rejects)
 
@@ -197,7 +197,7 @@ def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_a
 def test_a_name_that_spark_would_pass_over_is_refused(cluster: Any, bench: Bench, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("at,org_id\n")
     with pytest.raises(BadRecord, match="give it another"):
-        Decided(cluster, compile_index(bench.ledger), [str(tmp_path / name)], NO_LAYOUT)
+        SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path / name)], NO_LAYOUT)
 
 
 def test_where_nothing_can_be_written_it_says_so_before_it_begins(cluster: Any, tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_verdicts_in_texts_say_what_those_of_one_machine_say(
     rows = [{"at": NOON + number, "org_id": "acme", "request_id": text} for number, text in enumerate(texts)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(said(row)) + "\n" for row in rows))
     index, logs = compile_index(bench.ledger), [str(tmp_path / "log.jsonl")]
-    with Decided(cluster, index, logs, NO_LAYOUT) as decided:
+    with SparkAudit(cluster, index, logs, NO_LAYOUT) as decided:
         write(decided.verdicts(), str(tmp_path / "there"), form)
     here = io.BytesIO()
-    writer = Writer(here, "csv" if form == "csv" else "ndjson")
-    (part,) = Logs(log_files(logs, NO_SHAPE))
+    writer = VerdictWriter(here, "csv" if form == "csv" else "ndjson")
+    (part,) = LogReader(log_files(logs, NO_MAPPING))
     writer.take(part.source, part.lines, decide_slowly(PinnedQuery(bench.query), part.requests))
     writer.finish({})
     (file,) = (tmp_path / "there").glob("part-*")
@@ -240,12 +240,16 @@ def test_the_real_conversations_come_out_as_on_one_machine(
 ) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
     log = str(real_data("requests/azure-llm-conv-2023.csv.gz"))
-    asked = layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, "UTC", None)
+    asked = make_layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, "UTC", None)
     index = compile_index(bench.ledger)
-    plan = Plan() if way == "map" else Plan(0, size_of(index) // 2, 5_000, str(tmp_path / "slices"))
-    expected, summary, local = Summary(index.pin, "at"), Summary(index.pin, "at"), Logs(log_files([log], asked.shape))
+    plan = Plan() if way == "map" else Plan(0, sliced_bytes(index) // 2, 5_000, str(tmp_path / "slices"))
+    expected, summary, local = (
+        Summary(index.pin, "at"),
+        Summary(index.pin, "at"),
+        LogReader(log_files([log], asked.mapping)),
+    )
     run(local, by_kernel(bench.ledger, index.pin, "at"), expected)
-    with Decided(cluster, index, [log], asked, plan) as decided:
+    with SparkAudit(cluster, index, [log], asked, plan) as decided:
         decided.count(summary, None)
     assert summary.rows > 10_000
     assert summary_json(summary) == summary_json(expected)
@@ -277,7 +281,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
     index = compile_index(bench.ledger)
     killing = threading.Thread(target=kill)
     killing.start()
-    with Decided(cluster, index, logs, NO_LAYOUT) as decided:
+    with SparkAudit(cluster, index, logs, NO_LAYOUT) as decided:
         summary = Summary(index.pin, "at")
         decided.count(summary, None)
         killing.join()

@@ -23,10 +23,10 @@ from ledger.times import format_time, parse_time
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
-from projections.audit.what_if.comparing import COMPARED
-from projections.audit.what_if.deciding import WhatIf
-from projections.audit.what_if.made import Made, make
+from projections.audit.what_if.comparison import COMPARED
+from projections.audit.what_if.placement import PlacedProposals, place_proposals
 from projections.audit.what_if.proposals import read_proposals
+from projections.audit.what_if.run import WhatIf
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.temporal.changes import Change as Said
@@ -58,7 +58,9 @@ def in_the_copy(copy: Copy, requests: pa.RecordBatch, known_at: KnownAt) -> list
     return found
 
 
-def assert_proved(ledger: Ledger, copy: Copy, made: Made, requests: pa.RecordBatch, known_at: KnownAt) -> list[int]:
+def assert_proved(
+    ledger: Ledger, copy: Copy, made: PlacedProposals, requests: pa.RecordBatch, known_at: KnownAt
+) -> list[int]:
     """Every row, both verdicts. Returns the rows that are otherwise."""
     index = compile_by_fold(ledger, known_at)
     rows, changes = WhatIf(index, made).decide(requests)
@@ -122,10 +124,12 @@ def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataOb
             text = "\n".join(json.dumps(lines[line][0]) if line in lines else "" for line in range(1, max(lines) + 1))
             pin = PinnedQuery(bench.query).pinned
             try:
-                made = make(bench.ledger, pin, read_proposals(io.BytesIO(text.encode())), first_request, known_at)
-            except BadInput as refused:
+                made = place_proposals(
+                    bench.ledger, pin, read_proposals(io.BytesIO(text.encode())), first_request, known_at
+                )
+            except BadInput as error:
                 # Not for that kind then, taken back before, or its own owner: it could not have been made.
-                found = re.match(r"line (\d+): ", str(refused))
+                found = re.match(r"line (\d+): ", str(error))
                 assert found is not None
                 del lines[int(found[1])]
         if made is None:
@@ -140,8 +144,8 @@ def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataOb
             )
             rows = drawn.draw(st.lists(strategies.rows(bench.ledger.head().position), min_size=1, max_size=40))
             batch = strategies.batch_of([row | {"at": drawn.draw(at)} for row in rows])
-            otherwise = assert_proved(bench.ledger, copy, made, batch, known_at)
-            event(f"otherwise: {min(len(otherwise), 3)}{'+' if len(otherwise) > 3 else ''}")
+            differing_rows = assert_proved(bench.ledger, copy, made, batch, known_at)
+            event(f"otherwise: {min(len(differing_rows), 3)}{'+' if len(differing_rows) > 3 else ''}")
 
 
 @pytest.mark.parametrize("axis", ["at", None, 0])
@@ -158,7 +162,7 @@ def test_many_requests_around_few_changes(tmp_path: Path, axis: KnownAt) -> None
             known_at = max(one.moment for one in changes) if axis == 0 else axis
             pin = PinnedQuery(Query(ledger)).pinned
             try:
-                made = make(ledger, pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
+                made = place_proposals(ledger, pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
             except BadInput:
                 found["refused"] += 1
                 continue

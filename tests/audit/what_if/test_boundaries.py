@@ -13,10 +13,10 @@ from ledger.clock import ManualClock
 from ledger.store import Ledger
 from ledger.times import format_time
 from projections.audit.index.by_fold import compile_by_fold
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.schemas import REQUESTS
-from projections.audit.what_if.deciding import blast_radius, first_request_of
 from projections.audit.what_if.proposals import read_proposals
+from projections.audit.what_if.run import blast_radius, first_request_of
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.support.ledgers import GENESIS, NOW, change, opened, submit
 from tests.support.transfers import jsonl
@@ -36,10 +36,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-def part(*instants: int, **more: Any) -> Part:
+def part(*instants: int, **more: Any) -> LogBatch:
     rows = [{"at": at, "org_id": "acme", "trained": True, **more} for at in instants]
     requests = pa.RecordBatch.from_pylist(rows, schema=REQUESTS)
-    return Part("log", pa.array(range(1, len(rows) + 1)).to_numpy(), requests, ())
+    return LogBatch("log", pa.array(range(1, len(rows) + 1)).to_numpy(), requests, ())
 
 
 AROUND = tuple(at + by for at in (T, END) for by in (-1, 0, 1))
@@ -66,7 +66,7 @@ def rows(ledger: Ledger, *lines: dict[str, Any], known_at: KnownAt = IN_FORCE, *
     assert first == T - 1
     index = compile_by_fold(ledger, known_at)
     radius = blast_radius(ledger, index, proposals, parts, first_request=first, takers=(taken,))
-    assert (radius.requests, radius.otherwise) == (6, len(taken.rows))
+    assert (radius.requests, radius.differing) == (6, len(taken.rows))
     return taken.rows
 
 

@@ -16,12 +16,12 @@ from ledger.catalog import BUILT_IN
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.times import parse_time
-from projections.audit.reading.fields import NO_SHAPE
+from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
-from projections.audit.reading.logs import Logs
+from projections.audit.reading.logs import LogReader
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import VERDICTS
-from projections.audit.what_if.comparing import COMPARED
+from projections.audit.what_if.comparison import COMPARED
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from scripts.audit.outputs import PIN_SUFFIX, RowFiles
@@ -83,8 +83,8 @@ def as_changes(demo: Demo, lines: list[dict[str, Any]], first_request: int) -> l
 def asked(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> Asked:
     changes = tmp_path / "changes.jsonl.gz"
     changes.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode(), mtime=0))
-    files = log_files([demo.log], NO_SHAPE)
-    logs: Callable[[], Logs] = lambda: Logs(files)  # noqa: E731 - as the verb does
+    files = log_files([demo.log], NO_MAPPING)
+    logs: Callable[[], LogReader] = lambda: LogReader(files)  # noqa: E731 - as the verb does
     rejects = RowFiles(demo.log, out=None, rejects=str(tmp_path / "rejects.jsonl"), max_rejects=None)
     plain = Asked(str(changes), logs, False, "at", rejects, None, 0, {"map": {}})
     return plain._replace(**more)
@@ -102,7 +102,7 @@ def test_it_claims_what_comes_out_when_the_changes_are_made(
     told = json.loads(capfdbinary.readouterr().out)
     claimed = {row["line"]: row for row in map(json.loads, out.read_text().splitlines())}
 
-    parts = list(Logs(log_files([demo.log], NO_SHAPE)))
+    parts = list(LogReader(log_files([demo.log], NO_MAPPING)))
     first_request = min(at.value for part in parts for at in part.requests.column("at"))
     names = [name for name in VERDICTS.names if name not in ("request_id", "at")]
     with open_ledger(demo.db) as ledger:

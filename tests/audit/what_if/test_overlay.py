@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ledger.errors import BadInput
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.what_if.made import make
-from projections.audit.what_if.overlay import overlaid
+from projections.audit.what_if.overlay import overlay
+from projections.audit.what_if.placement import place_proposals
 from projections.audit.what_if.proposals import read_proposals
 from projections.temporal.coordinates import KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
@@ -42,13 +42,15 @@ def test_it_is_the_index_of_the_changed_ledger(random: Random, submissions: int,
                 index = compile_by_fold(ledger, known_at)
                 before = canonical(index)
                 try:
-                    made = make(ledger, index.pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
+                    made = place_proposals(
+                        ledger, index.pin, read_proposals(io.BytesIO(lines)), first_request, known_at
+                    )
                 except BadInput:
                     event("refused")
                     assert not copy.imported, "the ledger would have taken it"
                     return
                 event(f"imported: {copy.imported}")
-                changed = overlaid(index, made)
+                changed = overlay(index, made)
                 assert_sound(changed)
                 assert said(changed) == said(compile_by_fold(copy.ledger, known_at))
                 assert canonical(index) == before, "the index itself stays as it was"

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from ledger.errors import BadInput
-from projections.audit.what_if.proposals import PROPOSALS_MAX, Proposal, need_first_request, read_proposals
+from projections.audit.what_if.proposals import PROPOSALS_MAX, ProposedChange, need_first_request, read_proposals
 from tests.support.ledgers import change, define
 from tests.support.transfers import AT, AT_US, LATER, jsonl
 
 
-def read(content: bytes) -> tuple[Proposal, ...]:
+def read(content: bytes) -> tuple[ProposedChange, ...]:
     return read_proposals(io.BytesIO(content))
 
 
@@ -63,10 +63,10 @@ def test_the_past_needs_no_reason_here_and_no_version_is_expected() -> None:
     ],
 )
 def test_what_is_no_proposal_is_refused_in_one_line(content: bytes, said: str) -> None:
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(BadInput) as error:
         read(content)
-    assert str(refused.value).startswith(said)
-    assert "\n" not in str(refused.value)
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
 
 
 def test_there_is_an_end_to_how_many_are_taken() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import pyarrow as pa
 
 from projections.audit.schemas import REQUESTS
-from projections.audit.what_if.comparing import changes, otherwise
+from projections.audit.what_if.comparison import changes, differing_rows
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.radius import Radius, radius_json
 from projections.temporal.coordinates import IN_FORCE, Pin
-from tests.audit.what_if.test_comparing import batch
+from tests.audit.what_if.test_comparison import batch
 
 PIN = Pin("test.example/ledger", 7, 5, "ab")
 
@@ -20,7 +20,7 @@ def counted(*pairs: tuple[dict[str, Any], dict[str, Any]]) -> Radius:
         request = {"at": at, "model_id": one.pop("model", None)}
         requests = pa.RecordBatch.from_pylist([request], schema=REQUESTS)
         before, after = batch({"at": at} | one), batch({"at": at} | other)
-        rows = otherwise(before, after)
+        rows = differing_rows(before, after)
         radius.take(1, changes(requests, before, after, rows, Numbering([7], [1])))
     return radius
 

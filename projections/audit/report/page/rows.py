@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ledger.times import BEGINNING
-from projections.audit.explaining import Weighed
+from projections.audit.explain import WeighedEvent
 from projections.audit.report.commands import (
     audit_command,
     check_command,
@@ -187,9 +187,9 @@ def _finding(row: ShownRow, number: int, report: AuditReport) -> FindingBox:
         evidence=tuple(evidence),
         defaults=tuple(defaults),
         retractions=tuple(
-            _cause_of_retraction(one.told.event, one.told.subject)
+            _cause_of_retraction(one.source.event, one.source.subject)
             for one in row.explanation.events
-            if one.needed and isinstance(one.told.event, Retraction)
+            if one.needed and isinstance(one.source.event, Retraction)
         ),
     )
 
@@ -203,7 +203,7 @@ def _members(row: ShownRow) -> Iterator[tuple[str, str]]:
 
 def _evidence(row: ShownRow) -> tuple[list[EvidenceRow], list[DefaultRow]]:
     outcome = row.explanation.decision.outcome
-    weighed = {one.told.position: one for one in row.explanation.events}
+    weighed = {one.source.position: one for one in row.explanation.events}
     evidence, defaults = [], []
     for state in outcome.evidence:
         change = state.newest
@@ -214,7 +214,7 @@ def _evidence(row: ShownRow) -> tuple[list[EvidenceRow], list[DefaultRow]]:
     return evidence, defaults
 
 
-def _evidence_row(state: SettingState, change: Change, weighed: Weighed, outcome: Outcome) -> EvidenceRow:
+def _evidence_row(state: SettingState, change: Change, weighed: WeighedEvent, outcome: Outcome) -> EvidenceRow:
     note = ""
     if state.source == "default":
         note = ", the default" if change is state.change else ", cleared: the default"

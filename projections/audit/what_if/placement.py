@@ -3,7 +3,7 @@
 The rules are `ledger.append.decide`: what the catalog was at the moment, earlier proposals included, says which values
 fit.
 What was recorded later stands as it was recorded, also where a ledger with the proposal in it would have refused it.
-Proved by tests/audit/what_if/test_made.py.
+Proved by tests/audit/what_if/test_placement.py.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import format_time
 from projections.audit.what_if.numbering import Numbering
-from projections.audit.what_if.proposals import Proposal, refused
+from projections.audit.what_if.proposals import ProposedChange, line_error
 from projections.temporal.changes import Assertion, Change, Retraction, read_assertion, read_entry
 from projections.temporal.coordinates import KnownAt, Pin
 
 
-class Made(NamedTuple):
+class PlacedProposals(NamedTuple):
     """The proposals in the order of their moments. `said`: of each subject that they are about everything that is said
     of it then, proposals included, in order and as `numbering` numbers it. `since`: of each proposal the later of its
     two instants, µs. `recorded_at`: of the last event then, µs."""
@@ -43,13 +43,15 @@ class Made(NamedTuple):
 class _Placed(NamedTuple):
     """A proposal at its moment, behind the event at position `after`."""
 
-    proposal: Proposal
+    proposal: ProposedChange
     moment: int
     after: int
     target: RetractionTarget | None
 
 
-def make(ledger: Ledger, pin: Pin, proposals: Iterable[Proposal], first_request: int | None, known_at: KnownAt) -> Made:
+def place_proposals(
+    ledger: Ledger, pin: Pin, proposals: Iterable[ProposedChange], first_request: int | None, known_at: KnownAt
+) -> PlacedProposals:
     """What the ledger up to `pin` and the proposals come to. `first_request`: of the log, µs; None: it has none.
 
     Raises `BadInput` with the line at the first proposal that the ledger would not have taken at its moment, and for
@@ -60,7 +62,7 @@ def make(ledger: Ledger, pin: Pin, proposals: Iterable[Proposal], first_request:
     if isinstance(known_at, int):
         for one in placed:
             if one.moment > known_at:
-                raise refused(
+                raise line_error(
                     one.proposal.line,
                     f"made at {format_time(one.moment)} it is not known at {format_time(known_at)}, which was asked "
                     "for, and would change nothing; name an earlier recorded_at or a later known_at",
@@ -70,7 +72,7 @@ def make(ledger: Ledger, pin: Pin, proposals: Iterable[Proposal], first_request:
     for place, one in zip(numbering.places.tolist(), placed, strict=True):
         making.take(one, place)
     last = max([pin.recorded_at or 0, *(one.moment for one in placed)])
-    return Made(numbering, making.in_order(), tuple(making.since), last)
+    return PlacedProposals(numbering, making.in_order(), tuple(making.since), last)
 
 
 class _Making:
@@ -90,7 +92,7 @@ class _Making:
         self._versions: defaultdict[str, int] = defaultdict(int)
         self.since: list[int] = []
 
-    def place(self, proposal: Proposal, first_request: int | None) -> _Placed:
+    def place(self, proposal: ProposedChange, first_request: int | None) -> _Placed:
         """Reads what is said of the subject that the proposal is about."""
         submission = proposal.submission
         target, known = None, self._began
@@ -99,7 +101,7 @@ class _Making:
             if found is not None:
                 target, recorded_at = found
                 if proposal.recorded_at is not None and proposal.recorded_at < recorded_at:
-                    raise refused(
+                    raise line_error(
                         proposal.line,
                         f"/event_id: the event was recorded at {format_time(recorded_at)} and cannot be retracted at "
                         f"{format_time(proposal.recorded_at)}; name a later recorded_at",
@@ -109,7 +111,7 @@ class _Making:
             self._read(submission.subject)
         self._read(CATALOG_SUBJECT)
         if proposal.recorded_at is not None and proposal.recorded_at < self._began:
-            raise refused(
+            raise line_error(
                 proposal.line,
                 f"/recorded_at: {format_time(proposal.recorded_at)} lies before the ledger was begun, at "
                 f"{format_time(self._began)}; name a later one",
@@ -139,7 +141,7 @@ class _Making:
         try:
             decided = decide((submission,), streams, now=moment, actor="", entropy=bytes)
         except BadSubmission as error:
-            raise refused(proposal.line, error.detail) from None
+            raise line_error(proposal.line, error.detail) from None
         (draft,) = decided.drafts
         if isinstance(submission, DefineSetting):
             self._keeps_its_type(proposal.line, submission)
@@ -166,7 +168,7 @@ class _Making:
     def _keeps_its_type(self, line: int, submission: DefineSetting) -> None:
         later = next((one.value for one in self._definitions if one.setting == submission.setting), None)
         if isinstance(later, dict) and later["value_type"] != submission.definition.value_type:
-            raise refused(
+            raise line_error(
                 line,
                 f"/definition/value_type: a setting keeps its type, and this one is defined as {later['value_type']} "
                 "later; define another setting instead",

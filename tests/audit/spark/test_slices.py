@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
-from projections.audit.spark.slicing import Cutting, numbers_of, packed, shared_of, size_of, unpacked
+from projections.audit.spark.slices import IndexSlicer, pack, shared_part, slice_numbers, sliced_bytes, unpack
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
 from tests.support.asking import NOON, changed
 
@@ -24,11 +24,11 @@ def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
         batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
         index = compile_by_fold(bench.ledger, data.draw(known_ats(seen)))
         expected = Kernel(index).decide(batch)
-        numbers, shared = numbers_of(batch, count), shared_of(index)
-        cutting = Cutting(index, count)
+        numbers, shared = slice_numbers(batch, count), shared_part(index)
+        cutting = IndexSlicer(index, count)
         for number in range(count):
             mine = pa.array(np.flatnonzero(numbers == number))
-            part = unpacked(packed(cutting.slice(number)), shared)
+            part = unpack(pack(cutting.slice(number)), shared)
             found = Kernel(part).decide(batch.take(mine))
             assert found.to_pylist() == expected.take(mine).to_pylist()
 
@@ -39,7 +39,7 @@ def test_an_index_of_one_subject_is_cut_as_any_other_is() -> None:
         index = compile_by_fold(bench.ledger)
         batch = batch_of([{"at": NOON + at, "org_id": "acme", "cached": True} for at in (-1, 0, 1)])
         assert len(index.subjects) == 1
-        part = unpacked(packed(Cutting(index, 1).slice(0)), shared_of(index))
+        part = unpack(pack(IndexSlicer(index, 1).slice(0)), shared_part(index))
         assert Kernel(part).decide(batch).equals(Kernel(index).decide(batch))
 
 
@@ -48,6 +48,6 @@ def test_every_row_has_one_slice_and_what_is_shared_holds_no_subject(count: int)
     with grown([LONG_CHAIN]) as bench:
         index = compile_by_fold(bench.ledger)
         batch = batch_of([{"at": 0, "org_id": f"o{number}"} for number in range(200)])
-        assert set(numbers_of(batch, count)) == set(range(count))
-        assert len(shared_of(index).subjects) == 0
-        assert size_of(shared_of(index)) < size_of(index)
+        assert set(slice_numbers(batch, count)) == set(range(count))
+        assert len(shared_part(index).subjects) == 0
+        assert sliced_bytes(shared_part(index)) < sliced_bytes(index)

@@ -2,7 +2,7 @@
 
 A row is decided otherwise where its verdict, its reasons, who governed it or its handling is another. What decided it,
 how long the gateway lagged behind and what hindsight says do not make it so by themselves; they are shown, though.
-Proved by tests/audit/what_if/test_comparing.py.
+Proved by tests/audit/what_if/test_comparison.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AFTER: Final = "after_"
 _OF_A_ROW: Final = ("request_id", "at")
 _POSITIONS: Final = ("deciding_positions", "lag_position")
 
-CHANGES: Final = pa.schema(
+DIFFERENCES: Final = pa.schema(
     [
         *(VERDICTS.field(name) for name in _OF_A_ROW),
         pa.field("model_id", pa.string()),
@@ -49,20 +49,20 @@ CHANGES: Final = pa.schema(
 """A request that was decided otherwise: every column of VERDICTS as it was, and beside it as it would have been. A
 position in an `after_` column that is negative is a proposal: -3 is the one of line 3."""
 
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 
 
-def otherwise(before: pa.RecordBatch, after: pa.RecordBatch) -> Rows:
+def differing_rows(before: pa.RecordBatch, after: pa.RecordBatch) -> RowNumbers:
     """The rows, rising, that are decided otherwise in one of two VERDICTS batches than in the other."""
     differ = np.zeros(before.num_rows, np.bool_)
     for name in COMPARED:
         one, other = before.column(name), after.column(name)
         if not one.equals(other):
-            differ |= are_other(one, other)
+            differ |= unequal(one, other)
     return np.flatnonzero(differ)
 
 
-def are_other(one: pa.Array, other: pa.Array) -> NDArray[np.bool_]:
+def unequal(one: pa.Array, other: pa.Array) -> NDArray[np.bool_]:
     """Row by row, whether two columns of one name differ; null is equal to null."""
     if pa.types.is_list(one.type):
         one, other = _written(one), _written(other)
@@ -88,7 +88,7 @@ def _written(lists: pa.Array) -> pa.Array:
 
 
 def changes(
-    requests: pa.RecordBatch, before: pa.RecordBatch, after: pa.RecordBatch, rows: Rows, numbering: Numbering
+    requests: pa.RecordBatch, before: pa.RecordBatch, after: pa.RecordBatch, rows: RowNumbers, numbering: Numbering
 ) -> pa.RecordBatch:
     """CHANGES of these rows of a REQUESTS batch and its two VERDICTS batches, of which `after` is numbered with the
     proposals."""
@@ -99,7 +99,7 @@ def changes(
     for name in VERDICTS.names:
         if name not in _OF_A_ROW:
             columns += [side.column(name) for side in sides.values()]
-    return pa.RecordBatch.from_arrays(columns, schema=CHANGES)
+    return pa.RecordBatch.from_arrays(columns, schema=DIFFERENCES)
 
 
 def _shown(verdicts: pa.RecordBatch, numbering: Numbering) -> pa.RecordBatch:
@@ -120,7 +120,7 @@ def _own(column: pa.Array, numbering: Numbering) -> pa.Array:
     return pa.array(shown, mask=column.is_null().to_numpy(zero_copy_only=False))
 
 
-def reason_sets(column: pa.Array) -> NDArray[np.int64]:
+def reason_bits(column: pa.Array) -> NDArray[np.int64]:
     """Of each row its reasons as bits, by their places in REASON_NAMES."""
     members = column.flatten()
     if pa.types.is_dictionary(members.type):
@@ -131,5 +131,5 @@ def reason_sets(column: pa.Array) -> NDArray[np.int64]:
     return found
 
 
-def named(bits: int) -> list[Any]:
+def reason_names(bits: int) -> list[Any]:
     return [name for place, name in enumerate(REASON_NAMES) if bits >> place & 1]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from projections.audit.schemas import VERDICTS
-from projections.audit.writing import METADATA_KEY, OUT, OutFormat, Writer
+from projections.audit.verdict_files import METADATA_KEY, OUTPUT_SCHEMA, OutFormat, VerdictWriter
 
 RESTS_ON = {"pin": {"position": 19}}
 STRANGE = ["plain", 'a "quote"', "a,b\nc", "two\nlines", "a\rreturn", "back\\slash", "naïve 😀", "nul\x01", None]
@@ -45,7 +45,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 def written(form: OutFormat, sizes: list[int], group_rows: int = 64) -> bytes:
     file = io.BytesIO()
-    writer = Writer(file, form, group_rows)
+    writer = VerdictWriter(file, form, group_rows)
     batch = pa.RecordBatch.from_pylist(rows(sum(sizes)), schema=VERDICTS)
     start = 0
     for size in sizes:
@@ -70,7 +70,7 @@ def expected(count: int) -> list[dict[str, Any]]:
 
 def test_parquet_holds_every_column_and_what_it_rests_on() -> None:
     file = pq.ParquetFile(io.BytesIO(written("parquet", [200])))
-    assert file.schema_arrow.equals(OUT)
+    assert file.schema_arrow.equals(OUTPUT_SCHEMA)
     assert json.loads(file.metadata.metadata[METADATA_KEY.encode()]) == RESTS_ON
     found = file.read()
     at = found.column("at").cast(pa.int64()).to_pylist()
@@ -86,11 +86,11 @@ def test_ndjson_is_json_on_every_line() -> None:
 
 def test_csv_is_read_back_as_it_was() -> None:
     found = list(csv.DictReader(io.StringIO(written("csv", [200]).decode(), newline="")))
-    assert found[0].keys() == set(OUT.names)
-    for row, wanted in zip(found, expected(200), strict=True):
+    assert found[0].keys() == set(OUTPUT_SCHEMA.names)
+    for row, path_tree in zip(found, expected(200), strict=True):
         assert row.pop("at").endswith("Z")
-        wanted.pop("at")
-        for name, value in wanted.items():
+        path_tree.pop("at")
+        for name, value in path_tree.items():
             as_json = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             assert row[name] == ("" if value is None else value if isinstance(value, str) else as_json), name
 
@@ -101,4 +101,4 @@ def test_no_rows_are_a_file_that_can_be_read(form: OutFormat) -> None:
     if form == "parquet":
         assert pq.read_table(io.BytesIO(body)).num_rows == 0
     else:
-        assert body == (b",".join(name.encode() for name in OUT.names) + b"\n" if form == "csv" else b"")
+        assert body == (b",".join(name.encode() for name in OUTPUT_SCHEMA.names) + b"\n" if form == "csv" else b"")

@@ -5,7 +5,7 @@ reached over links from
 the first subject that it names; its model; and of a project that it names besides, where that project's links lead to,
 but no settings at the end: they would have to be those of the same subject. So a slice of some subjects holds them and
 all that can ever be reached from them, on both axes, every model, and of every other project the links alone. Texts and
-the events' instants belong to no subject: `shared_of`. Proved by tests/audit/spark/test_slicing.py.
+the events' instants belong to no subject: `shared_part`. Proved by tests/audit/spark/test_slices.py.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
 Bools = NDArray[np.bool_]
 
 
-def size_of(index: PolicyIndex) -> int:
+def sliced_bytes(index: PolicyIndex) -> int:
     """Bytes of what is cut; the rest is shared."""
     return sum(
         int(getattr(getattr(index, part), field.name).nbytes)
@@ -62,7 +62,7 @@ def size_of(index: PolicyIndex) -> int:
     )
 
 
-class Cutting:
+class IndexSlicer:
     """An index to be cut into `count` slices."""
 
     def __init__(self, index: PolicyIndex, count: int) -> None:
@@ -74,13 +74,13 @@ class Cutting:
         self._of_projects = _reached(index, subjects.kinds == PROJECT)
 
     def slice(self, number: int) -> PolicyIndex:
-        """Of the subjects whose hash modulo `count` is the number. It decides every row of which `numbers_of` says so
+        """Of the subjects whose hash modulo `count` is the number. It decides every row that `slice_numbers` names
         as the whole index does."""
         whole = _reached(self._index, self._numbers == number) | self._models
         return _cut(self._index, whole, whole | self._of_projects)
 
 
-def numbers_of(requests: pa.RecordBatch, count: int) -> NDArray[np.int32]:
+def slice_numbers(requests: pa.RecordBatch, count: int) -> NDArray[np.int32]:
     """By row of REQUESTS: the slice that decides it."""
     found = np.full(requests.num_rows, -1, np.int32)
     for name, kind in FIRST_NAMED:
@@ -253,7 +253,7 @@ def _recoded(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
     return CatalogSteps(steps.at, steps.position, steps.kinds, *columns)
 
 
-def packed(index: PolicyIndex) -> bytes:
+def pack(index: PolicyIndex) -> bytes:
     """What is cut of an index, in one piece."""
     arrays = {
         f"{part}.{field.name}": getattr(getattr(index, part), field.name)
@@ -267,7 +267,7 @@ def packed(index: PolicyIndex) -> bytes:
     return file.getvalue()
 
 
-def unpacked(content: Any, shared: PolicyIndex) -> PolicyIndex:
+def unpack(content: Any, shared: PolicyIndex) -> PolicyIndex:
     """`content`: bytes, or a buffer of them; `shared`: an index with the same texts and instants."""
     with np.load(io.BytesIO(content)) as arrays:
         parts = {
@@ -277,7 +277,7 @@ def unpacked(content: Any, shared: PolicyIndex) -> PolicyIndex:
     return PolicyIndex(pin=shared.pin, known_at=shared.known_at, texts=shared.texts, since=shared.since, **parts)
 
 
-def shared_of(index: PolicyIndex) -> PolicyIndex:
+def shared_part(index: PolicyIndex) -> PolicyIndex:
     """The index without any subject: what all of its slices share."""
     none = np.zeros(len(index.subjects), np.bool_)
     return _cut(index, none, none)

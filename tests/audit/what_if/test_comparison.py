@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from projections.audit.schemas import REQUESTS, VERDICTS
-from projections.audit.what_if.comparing import changes, otherwise, reason_sets
+from projections.audit.what_if.comparison import changes, differing_rows, reason_bits
 from projections.audit.what_if.numbering import Numbering
 
 PLAIN: dict[str, Any] = {
@@ -57,10 +57,10 @@ def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
 def test_a_difference_is_seen_in_its_row_and_no_other(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = [{}, one, {"allowed_regions": ["a", "b"], "reasons": ["left_platform"]}]
     before, after = batch(*same, one, *same), batch(*same, other, *same)
-    assert otherwise(before, after).tolist() == otherwise(after, before).tolist() == [3]
+    assert differing_rows(before, after).tolist() == differing_rows(after, before).tolist() == [3]
     # Slices, as batches may be.
-    assert otherwise(before.slice(2), after.slice(2)).tolist() == [1]
-    assert not len(otherwise(before, before))
+    assert differing_rows(before.slice(2), after.slice(2)).tolist() == [1]
+    assert not len(differing_rows(before, before))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_difference_is_seen_in_its_row_and_no_other(one: dict[str, Any], other
     [{"deciding_positions": [1]}, {"hindsight": "denied"}, {"enforcement_lag_us": 3, "lag_position": 4}],
 )
 def test_what_it_rests_on_makes_no_difference_by_itself(other: dict[str, Any]) -> None:
-    assert not len(otherwise(batch({}), batch(other)))
+    assert not len(differing_rows(batch({}), batch(other)))
 
 
 def test_both_sides_are_shown_with_the_ledger_s_own_positions() -> None:
@@ -77,7 +77,7 @@ def test_both_sides_are_shown_with_the_ledger_s_own_positions() -> None:
     after = batch({}, {"deciding_positions": [1, 6, 7, 8], "lag_position": 7, "enforcement_lag_us": 3})
     requests = pa.RecordBatch.from_pylist([{"at": 0, "model_id": "a"}, {"at": 0, "model_id": "b"}], schema=REQUESTS)
     (row,) = changes(
-        requests, before, after, otherwise(batch({}, {"may_store": True}), batch({}, {})), numbering
+        requests, before, after, differing_rows(batch({}, {"may_store": True}), batch({}, {})), numbering
     ).to_pylist()
     assert row["model_id"] == "b"
     assert (row["before_deciding_positions"], row["after_deciding_positions"]) == ([1, 6], [1, -7, -2, 6])
@@ -86,5 +86,5 @@ def test_both_sides_are_shown_with_the_ledger_s_own_positions() -> None:
 
 
 def test_reasons_as_bits() -> None:
-    found = reason_sets(batch({}, {"reasons": ["before_first_record", "enforcement_lag"]}, {}).column("reasons"))
+    found = reason_bits(batch({}, {"reasons": ["before_first_record", "enforcement_lag"]}, {}).column("reasons"))
     assert found.tolist() == [0, 1 | 1 << 12, 0]

@@ -3,7 +3,7 @@
 However the rows came in batches, they are written in groups of a fixed size, by one thread, in their order; texts are
 laid down anew for each group, not by the codes that they had. What they rest on stands in the key-value metadata of a
 Parquet file (key `inforce`), and beside a CSV or NDJSON file in a file of its own: `FILE.pin.json`.
-Proved by tests/audit/io/test_writing.py.
+Proved by tests/audit/io/test_verdict_files.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SOURCE: Final = pa.field("source", pa.string(), nullable=False)
 _LINE: Final = pa.field("line", pa.int64(), nullable=False)
 
 
-def written_form(schema: pa.Schema) -> pa.Schema:
+def output_schema(schema: pa.Schema) -> pa.Schema:
     """The schema in plain types, behind where the row came from."""
     return pa.schema([_SOURCE, _LINE, *(field.with_type(_plain_type(field.type)) for field in schema)])
 
@@ -39,7 +39,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_dictionary(kind) else kind
 
 
-OUT: Final = written_form(VERDICTS)
+OUTPUT_SCHEMA: Final = output_schema(VERDICTS)
 """What is written of an audit."""
 
 _WORDS: Final = ("source", "verdict", "data_policy", "hindsight", "provider", "policy_url")
@@ -55,7 +55,7 @@ def format_of(name: str) -> OutFormat:
     return "csv" if name.endswith(".csv") else "ndjson"
 
 
-class Sink(Protocol):
+class ByteSink(Protocol):
     """What bytes are written to: a file, or what does more with them."""
 
     def write(self, data: bytes | memoryview, /) -> int: ...
@@ -69,11 +69,13 @@ class _Form(Protocol):
     def abandon(self) -> None: ...
 
 
-class Writer:
+class VerdictWriter:
     """Writes to `file`, which stays the caller's to close. `take` every batch, then `finish`."""
 
-    def __init__(self, file: Sink, form: OutFormat, group_rows: int = GROUP_ROWS, schema: pa.Schema = OUT) -> None:
-        """`schema`: a `written_form`."""
+    def __init__(
+        self, file: ByteSink, form: OutFormat, group_rows: int = GROUP_ROWS, schema: pa.Schema = OUTPUT_SCHEMA
+    ) -> None:
+        """`schema`: a `output_schema`."""
         self._group_rows = group_rows
         self._schema = schema
         self._waiting: list[pa.Table] = []
@@ -116,7 +118,7 @@ def _plain(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema)
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def parquet_writer(file: Sink, schema: pa.Schema) -> pq.ParquetWriter:
+def parquet_writer(file: ByteSink, schema: pa.Schema) -> pq.ParquetWriter:
     """As verdicts are written: texts that are few by their places in a list, numbers that ascend, or are all of one
     size, by their distances. Who governs may be as many as there are rows: then a list of them is twice as dear."""
     return pq.ParquetWriter(
@@ -134,7 +136,7 @@ def parquet_writer(file: Sink, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 class _Parquet:
-    def __init__(self, file: Sink, schema: pa.Schema) -> None:
+    def __init__(self, file: ByteSink, schema: pa.Schema) -> None:
         self._writer = parquet_writer(file, schema)
 
     def write(self, table: pa.Table) -> None:
@@ -153,7 +155,7 @@ class _Parquet:
 class _Lines:
     """Put together column by column; only a text that needs it is quoted for itself."""
 
-    def __init__(self, file: Sink, as_csv: bool, schema: pa.Schema) -> None:
+    def __init__(self, file: ByteSink, as_csv: bool, schema: pa.Schema) -> None:
         self._file = file
         self._as_csv = as_csv
         self._names = schema.names

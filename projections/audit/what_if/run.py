@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from ledger.store import Ledger
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
-from projections.audit.reading.batches import Part
+from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.schemas import REQUESTS
-from projections.audit.what_if.comparing import Rows, changes, otherwise
-from projections.audit.what_if.made import Made, make
-from projections.audit.what_if.overlay import overlaid
-from projections.audit.what_if.proposals import Proposal
+from projections.audit.what_if.comparison import RowNumbers, changes, differing_rows
+from projections.audit.what_if.overlay import overlay
+from projections.audit.what_if.placement import PlacedProposals, place_proposals
+from projections.audit.what_if.proposals import ProposedChange
 from projections.audit.what_if.radius import Radius
 
 _ENFORCED: Final = REQUESTS.get_field_index("enforced_position")
@@ -32,7 +32,7 @@ _LAST: Final = 2**62
 class Taker(Protocol):
     """What becomes of the rows."""
 
-    def take(self, source: str, lines: Rows, changes: pa.RecordBatch) -> None:
+    def take(self, source: str, lines: RowNumbers, changes: pa.RecordBatch) -> None:
         """Called in order with CHANGES, and the line of each in the log `source`."""
 
     def reject(self, row: LogRow) -> None:
@@ -42,16 +42,16 @@ class Taker(Protocol):
 class WhatIf:
     """For one thread at a time."""
 
-    def __init__(self, index: PolicyIndex, made: Made) -> None:
+    def __init__(self, index: PolicyIndex, made: PlacedProposals) -> None:
         self.numbering = made.numbering
         self._before = BatchDecider(index)
-        self._after = BatchDecider(overlaid(index, made))
+        self._after = BatchDecider(overlay(index, made))
 
-    def decide(self, requests: pa.RecordBatch) -> tuple[Rows, pa.RecordBatch]:
+    def decide(self, requests: pa.RecordBatch) -> tuple[RowNumbers, pa.RecordBatch]:
         """Of a REQUESTS batch the rows that are decided otherwise, rising, and their CHANGES."""
         before = self._before.decide(requests)
         after = self._after.decide(self._enforced(requests))
-        rows = otherwise(before, after)
+        rows = differing_rows(before, after)
         return rows, changes(requests, before, after, rows, self.numbering)
 
     def _enforced(self, requests: pa.RecordBatch) -> pa.RecordBatch:
@@ -66,8 +66,8 @@ class WhatIf:
 def blast_radius(
     ledger: Ledger,
     index: PolicyIndex,
-    proposals: Sequence[Proposal],
-    parts: Iterable[Part],
+    proposals: Sequence[ProposedChange],
+    parts: Iterable[LogBatch],
     *,
     first_request: int | None = None,
     takers: Iterable[Taker] = (),
@@ -79,7 +79,7 @@ def blast_radius(
     `progress` is told the lines done so far, after each part. Raises `BadInput` for a proposal that the ledger would
     not have taken, and whatever reading raises.
     """
-    made = make(ledger, index.pin, proposals, first_request, index.known_at)
+    made = place_proposals(ledger, index.pin, proposals, first_request, index.known_at)
     deciding = WhatIf(index, made)
     radius = Radius(index.pin, index.known_at, len(proposals))
     told = tuple(takers)
@@ -98,7 +98,7 @@ def blast_radius(
     return radius
 
 
-def first_request_of(parts: Iterable[Part]) -> int | None:
+def first_request_of(parts: Iterable[LogBatch]) -> int | None:
     """The earliest `at` (µs), in whatever order they stand; None: there is no request."""
     found = (pc.min(part.requests.column("at").cast(pa.int64())).as_py() for part in parts)
     return min((at for at in found if at is not None), default=None)

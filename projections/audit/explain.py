@@ -8,7 +8,7 @@ that came after a setting's first, and the retractions that an enforcement lag h
 
 Beside it stands what each of these events changed by itself: the decision without it, all else being as it was, and
 what had been said before it showing through.
-Proved by tests/audit/test_explaining.py: every smaller set is tried there, by brute force.
+Proved by tests/audit/test_explain.py: every smaller set is tried there, by brute force.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Place = tuple[str, str]
 """Subject and setting."""
 
 
-class Told(NamedTuple):
+class SubjectEvent(NamedTuple):
     """An event that can be taken away, and what it is about. Of a definition the subject is the catalog."""
 
     subject: str
@@ -57,10 +57,10 @@ class Told(NamedTuple):
         return self.subject, self.event.setting
 
 
-class Weighed(NamedTuple):
+class WeighedEvent(NamedTuple):
     """An event of the evidence. needed: it is of the smallest set. verdict, reasons: those without this one event."""
 
-    told: Told
+    source: SubjectEvent
     needed: bool
     verdict: Verdict
     reasons: tuple[Reason, ...]
@@ -71,14 +71,14 @@ class Explanation(NamedTuple):
 
     record: RequestRecord
     decision: Decision
-    events: tuple[Weighed, ...]
+    events: tuple[WeighedEvent, ...]
     others: int
 
     @property
-    def needed(self) -> tuple[Told, ...]:
+    def needed(self) -> tuple[SubjectEvent, ...]:
         """The smallest set; of several the one with the lowest positions. Empty: what the catalog first said of its
         settings' defaults, and silence, come to the same."""
-        return tuple(weighed.told for weighed in self.events if weighed.needed)
+        return tuple(weighed.source for weighed in self.events if weighed.needed)
 
 
 def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> Explanation:
@@ -86,15 +86,15 @@ def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FO
     decision = query.check(record, known_at)
     view = View(query.moment(), record.at, known_at)
     ground = _ground(record, view)
-    sets = smallest(record, ground, decision.outcome)
+    sets = smallest_sets(record, ground, decision.outcome)
     events = []
     for told in ground.events():
         other = check(record, _Without(view, told))
-        events.append(Weighed(told, told.position in sets[0], other.verdict, other.reasons))
+        events.append(WeighedEvent(told, told.position in sets[0], other.verdict, other.reasons))
     return Explanation(record, decision, tuple(events), len(sets) - 1)
 
 
-class Ground(NamedTuple):
+class EvidenceEvents(NamedTuple):
     """What worlds are made of. own: the change or clear that decided at a place; definitions, first: of each setting,
     the definition then and the first one; retractions: what `taken_back` answered at a place."""
 
@@ -103,12 +103,12 @@ class Ground(NamedTuple):
     first: Mapping[str, Change]
     retractions: Mapping[Place, Retraction]
 
-    def events(self) -> list[Told]:
+    def events(self) -> list[SubjectEvent]:
         """All that can be taken away, in position order."""
-        found = [Told(subject, change) for (subject, _), change in self.own.items()]
-        found += [Told(subject, said) for (subject, _), said in self.retractions.items()]
+        found = [SubjectEvent(subject, change) for (subject, _), change in self.own.items()]
+        found += [SubjectEvent(subject, said) for (subject, _), said in self.retractions.items()]
         asked = {setting for _, setting in self.own} | set(self.definitions)
-        found += [Told(CATALOG_SUBJECT, self.definitions[s]) for s in asked if self.redefined(s)]
+        found += [SubjectEvent(CATALOG_SUBJECT, self.definitions[s]) for s in asked if self.redefined(s)]
         return sorted({told.position: told for told in found}.values(), key=lambda told: told.position)
 
     def redefined(self, setting: str) -> bool:
@@ -116,14 +116,14 @@ class Ground(NamedTuple):
         return first is not None and now is not None and first.position != now.position
 
 
-class World:
+class PartialLedger:
     """A ledger with the events at the positions `kept` of `ground`, and nothing else; as
     `projections.temporal.effective_state.States`.
 
     asked: the positions of all events that would have had a say in what was asked so far.
     """
 
-    def __init__(self, ground: Ground, kept: frozenset[int]) -> None:
+    def __init__(self, ground: EvidenceEvents, kept: frozenset[int]) -> None:
         self.asked: set[int] = set()
         self._ground = ground
         self._kept = kept
@@ -157,7 +157,7 @@ class World:
         return change if change.position in self._kept else self._ground.first[setting]
 
 
-def smallest(record: RequestRecord, ground: Ground, outcome: Outcome) -> list[frozenset[int]]:
+def smallest_sets(record: RequestRecord, ground: EvidenceEvents, outcome: Outcome) -> list[frozenset[int]]:
     """The positions of every smallest set that comes to the verdict and reasons of `outcome`, lowest positions first.
 
     Sets are tried by size, and grow only by what was asked in them: a set that lacks nothing that is asked in it comes
@@ -169,7 +169,7 @@ def smallest(record: RequestRecord, ground: Ground, outcome: Outcome) -> list[fr
         found: list[frozenset[int]] = []
         larger: set[frozenset[int]] = set()
         for kept in layer:
-            world = World(ground, kept)
+            world = PartialLedger(ground, kept)
             other = check(record, world)
             if (other.verdict, other.reasons) == (outcome.verdict, outcome.reasons):
                 found.append(kept)
@@ -203,7 +203,7 @@ class _Noting:
         return said
 
 
-def _ground(record: RequestRecord, view: View) -> Ground:
+def _ground(record: RequestRecord, view: View) -> EvidenceEvents:
     noting = _Noting(view)
     check(record, noting)
     own: dict[Place, Change] = {}
@@ -219,13 +219,13 @@ def _ground(record: RequestRecord, view: View) -> Ground:
             first.setdefault(one.setting, one)
     definitions = {setting: view.own(CATALOG_SUBJECT, setting) for setting in SETTINGS}
     now = {setting: change for setting, change in definitions.items() if change is not None}
-    return Ground(own, now, first, noting.retractions)
+    return EvidenceEvents(own, now, first, noting.retractions)
 
 
 class _Without:
     """A view of a ledger in which one event was never recorded."""
 
-    def __init__(self, view: View, told: Told) -> None:
+    def __init__(self, view: View, told: SubjectEvent) -> None:
         self._view = view
         self._told = told
 
@@ -264,14 +264,14 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "decided_by": [told.position for told in explanation.needed],
         "other_sets_as_small": explanation.others,
         "events": [
-            told_json(weighed.told)
+            event_json(weighed.source)
             | {"needed": weighed.needed, "without": {"verdict": weighed.verdict, "reasons": list(weighed.reasons)}}
             for weighed in explanation.events
         ],
     }
 
 
-def told_json(told: Told) -> dict[str, Any]:
+def event_json(told: SubjectEvent) -> dict[str, Any]:
     event = told.event
     if isinstance(event, Retraction):
         return {"subject": told.subject, **retraction_json(event)}

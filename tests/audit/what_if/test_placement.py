@@ -11,7 +11,7 @@ from ledger.clock import ManualClock
 from ledger.errors import BadInput
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.audit.what_if.made import Made, make
+from projections.audit.what_if.placement import PlacedProposals, place_proposals
 from projections.audit.what_if.proposals import read_proposals
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
@@ -41,12 +41,12 @@ def _said(ledger: Ledger, clock: ManualClock, now: int, *bodies: dict[str, Any])
 
 def made(
     ledger: Ledger, *lines: dict[str, Any], first_request: int | None = None, known_at: KnownAt = IN_FORCE
-) -> Made:
+) -> PlacedProposals:
     pin = PinnedQuery(Query(ledger)).pinned
-    return make(ledger, pin, read_proposals(io.BytesIO(jsonl(*lines))), first_request, known_at)
+    return place_proposals(ledger, pin, read_proposals(io.BytesIO(jsonl(*lines))), first_request, known_at)
 
 
-def proposed(made: Made, subject: str = "org:acme") -> list[Assertion]:
+def proposed(made: PlacedProposals, subject: str = "org:acme") -> list[Assertion]:
     return [one for one in made.said[subject] if one.position in made.numbering.places]
 
 
@@ -128,10 +128,10 @@ def test_a_change_that_was_taken_back_later_can_be_taken_back_before(ledger: Led
     ],
 )
 def test_the_ledger_s_own_rules_hold_and_the_line_is_named(ledger: Ledger, line: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(BadInput) as error:
         made(ledger, change(), line, first_request=NOW)
-    assert str(refused.value).startswith(f"line 2: {said}")
-    assert "\n" not in str(refused.value)
+    assert str(error.value).startswith(f"line 2: {said}")
+    assert "\n" not in str(error.value)
 
 
 def test_what_can_be_said_is_what_the_catalog_held_at_the_moment(ledger: Ledger) -> None:
@@ -168,7 +168,7 @@ def test_only_what_the_pin_has_is_there(ledger: Ledger) -> None:
     _said(ledger, clock, MUCH_LATER + 10, change(value=True))
     retraction = retracting(ledger, GENESIS + 3)
     proposals = read_proposals(io.BytesIO(jsonl(change())))
-    found = make(ledger, pin, proposals, MUCH_LATER + 100, IN_FORCE)
+    found = place_proposals(ledger, pin, proposals, MUCH_LATER + 100, IN_FORCE)
     assert [one.position for one in found.said["org:acme"]] == [GENESIS + 1, GENESIS + 2, GENESIS + 3]
     with pytest.raises(BadInput, match=r"^line 1: /event_id: there is no event with this id"):
-        make(ledger, pin, read_proposals(io.BytesIO(jsonl(retraction))), MUCH_LATER + 100, IN_FORCE)
+        place_proposals(ledger, pin, read_proposals(io.BytesIO(jsonl(retraction))), MUCH_LATER + 100, IN_FORCE)

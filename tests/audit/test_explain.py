@@ -9,7 +9,7 @@ import pytest
 
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
-from projections.audit.explaining import explain, explanation_json
+from projections.audit.explain import explain, explanation_json
 from projections.decisions.check import check
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
@@ -70,7 +70,7 @@ def is_minimal(bench: Bench, record: RequestRecord, known_at: KnownAt = IN_FORCE
     """Asserts it by brute force, and returns how many events are needed."""
     explanation = explain(PinnedQuery(bench.query), record, known_at)
     wanted = explanation.decision.outcome
-    positions = [weighed.told.position for weighed in explanation.events]
+    positions = [weighed.source.position for weighed in explanation.events]
     assert positions == sorted(set(positions))
     needed = {told.position for told in explanation.needed}
 

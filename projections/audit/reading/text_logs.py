@@ -1,7 +1,7 @@
 """JSON Lines and CSV to request records, a block of lines at a time.
 
 What is written the ordinary way is read by compiled loops, every other line by the strict reader: so each line comes
-out as if the strict reader had read them all. Proved by tests/audit/io/test_texts.py.
+out as if the strict reader had read them all. Proved by tests/audit/io/test_text_logs.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import pyarrow as pa
 from projections.audit.kernel.tables import in_words
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines as scanning
-from projections.audit.reading.batches import Part, merged
-from projections.audit.reading.blocks import BEHIND, Block, BlockSource
+from projections.audit.reading.batches import LogBatch, merge_rows
+from projections.audit.reading.blocks import BEHIND, BlockSource, LineBlock
 from projections.audit.reading.fields import FIELDS, raw_record
-from projections.audit.reading.json_paths import NAMES, WHO, spec_of, wanted
+from projections.audit.reading.json_paths import NAMES, WHO, field_specs, path_tree
 from projections.audit.reading.lines import LINE_BYTES_MAX, RawLine
-from projections.audit.reading.strict import Columns, Lines, LogFormat, LogRow, Rows, is_blank, is_json
+from projections.audit.reading.strict import CsvColumns, LineQueue, LogFormat, LogRow, RowParser, is_blank, is_json
 from projections.audit.reading.times import to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import RequestRecord, read_record
@@ -35,7 +35,7 @@ _MORE: Final = 8
 _NO_COLUMNS: Final = np.array([], np.int64)
 
 
-class Taken(NamedTuple):
+class ScanBuffers(NamedTuple):
     """Where `scanning` writes what it finds, a column for each line. Spans are of the block's bytes."""
 
     line_ends: Any
@@ -44,14 +44,14 @@ class Taken(NamedTuple):
     marks: Any
 
     @classmethod
-    def room(cls, lines: int) -> Taken:
+    def room(cls, lines: int) -> ScanBuffers:
         spans, marks = np.empty((2 * len(NAMES), lines), np.int32), np.empty((16, lines), np.int8)
         return cls(np.empty(lines, np.int64), spans, np.empty((2, lines), np.int64), marks)
 
-    def blank(self, lines: int) -> Taken:
+    def blank(self, lines: int) -> ScanBuffers:
         """The same memory for so many lines, of which nothing is known yet. But `values` become columns as they are, so
         they are new ones."""
-        taken = Taken(
+        taken = ScanBuffers(
             self.line_ends[:lines], self.spans[:, :lines], np.full((2, lines), -1, np.int64), self.marks[:, :lines]
         )
         taken.spans[:] = 0
@@ -60,11 +60,11 @@ class Taken(NamedTuple):
         return taken
 
 
-def parts_of(
-    blocks: BlockSource, rows: Rows, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
-) -> Iterator[Part]:
+def read_batches(
+    blocks: BlockSource, rows: RowParser, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
+) -> Iterator[LogBatch]:
     """The rows of a log, in order. `strict_bytes`: see STRICT_BYTES. Raises `BadRecord` for a header that cannot be
-    right, and what `Blocks` raises."""
+    right, and what `LineBlocks` raises."""
     reader: _Reader | None = None
     for found in blocks:
         block = found
@@ -84,19 +84,19 @@ def parts_of(
         yield reader.strictly(block) if by_hand else reader.at_once(block)
 
 
-def _behind(block: Block, lines: int) -> Block:
+def _behind(block: LineBlock, lines: int) -> LineBlock:
     """The block without its first lines."""
     offset = 0
     for _ in range(lines):
         offset = block.data.index(b"\n", offset) + 1
-    return Block(block.first + lines, block.lines - lines, block.data[offset:], block.size - offset, block.last)
+    return LineBlock(block.first + lines, block.lines - lines, block.data[offset:], block.size - offset, block.last)
 
 
-def _first_line(block: Block) -> RawLine | None:
+def _first_line(block: LineBlock) -> RawLine | None:
     return next((line for line in _raw_lines(block) if not is_blank(line)), None)
 
 
-def _raw_lines(block: Block) -> Iterator[RawLine]:
+def _raw_lines(block: LineBlock) -> Iterator[RawLine]:
     start, number = 0, block.first
     while start < block.size:
         end = block.data.index(b"\n", start)
@@ -104,7 +104,7 @@ def _raw_lines(block: Block) -> Iterator[RawLine]:
         start, number = end + 1, number + 1
 
 
-def _raw_line(block: Block, start: int, end: int, number: int) -> RawLine:
+def _raw_line(block: LineBlock, start: int, end: int, number: int) -> RawLine:
     text = bytes(block.data[start:end]).rstrip(b"\r\n")
     return RawLine(number, text if len(text) <= LINE_BYTES_MAX else None)
 
@@ -126,11 +126,11 @@ class _Watched:
 
 
 class _Reader:
-    def __init__(self, rows: Rows, columns: Columns | None, blocks: BlockSource) -> None:
+    def __init__(self, rows: RowParser, columns: CsvColumns | None, blocks: BlockSource) -> None:
         self._rows = rows
         self._columns = columns
         self._blocks = blocks
-        self._tree = wanted(rows) if columns is None else wanted(Rows("", rows.shape._replace(columns={})))
+        self._tree = path_tree(rows) if columns is None else path_tree(RowParser("", rows.mapping._replace(columns={})))
         self._fields = _NO_COLUMNS
         if columns is not None:
             self._fields = np.full(columns.width, -1, np.int64)
@@ -139,24 +139,24 @@ class _Reader:
                     # One column for two fields: left to the strict reader.
                     self._tree = None
                 self._fields[place] = NAMES.index(field)
-        self._spec = spec_of(rows)
+        self._spec = field_specs(rows)
         self._rules = np.zeros(5, np.int64)
-        self._rules[scanning.LOCAL_TIMES] = rows.shape.timezone is not None
+        self._rules[scanning.LOCAL_TIMES] = rows.mapping.timezone is not None
         self._rules[scanning.AT_NEEDED] = "at" not in rows.constants
         self._rules[scanning.WHO_NEEDED] = not any(who in rows.constants for who in WHO)
         self._rules[scanning.LINE_MAX] = LINE_BYTES_MAX
-        self._constants = constants_of(rows)
-        self._room = Taken.room(0)
+        self._constants = constant_columns(rows)
+        self._room = ScanBuffers.room(0)
 
-    def strictly(self, block: Block) -> Part:
+    def strictly(self, block: LineBlock) -> LogBatch:
         """The block's rows, each read by itself."""
         ends = np.flatnonzero(np.frombuffer(block.data, np.uint8, block.size) == 10)
         states = np.full(len(ends), scanning.LEFT, np.uint8)
         strict, _, _ = self._left(block, ends, states)
         none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
-        return merged(self._rows.source, np.array([], np.int64), none, strict)
+        return merge_rows(self._rows.source, np.array([], np.int64), none, strict)
 
-    def at_once(self, block: Block) -> Part:
+    def at_once(self, block: LineBlock) -> LogBatch:
         """The block's rows, the ordinary ones all at once."""
         tree = self._tree
         if tree is None:
@@ -165,7 +165,7 @@ class _Reader:
         data, words = in_words(np.frombuffer(block.data if enough else block.data + bytes(BEHIND), np.uint8))
         if len(self._room.line_ends) <= block.lines:
             # Always wider than the block: a view of all of it would be of another type for Numba.
-            self._room = Taken.room(block.lines + block.lines // _MORE + 1)
+            self._room = ScanBuffers.room(block.lines + block.lines // _MORE + 1)
         taken = self._room.blank(block.lines)
         self._rules[scanning.IS_ASCII] = _is_ascii(data[: block.size])
         scanning.scan(
@@ -176,19 +176,19 @@ class _Reader:
         strict, consumed, kept = self._left(block, taken.line_ends, states)
         states[consumed] = scanning.BLANK
         rows = np.flatnonzero(states[:kept] == scanning.READ)
-        return merged(self._rows.source, rows + block.first, self._batch(words, taken, rows), strict)
+        return merge_rows(self._rows.source, rows + block.first, self._batch(words, taken, rows), strict)
 
-    def _set_clocks(self, taken: Taken, states: Any) -> None:
+    def _set_clocks(self, taken: ScanBuffers, states: Any) -> None:
         """Gives times without an offset theirs; leaves those that have none, or two, to the strict reader."""
         local = np.flatnonzero((taken.marks[scanning.AT_KIND] == 2) & (states == scanning.READ))
-        zone = self._rows.shape.timezone
+        zone = self._rows.mapping.timezone
         if zone is None or not len(local):
             return
         instants, said = to_utc(taken.values[scanning.AT, local], zone)
         taken.values[scanning.AT, local] = instants
         states[local[~said]] = scanning.LEFT
 
-    def _left(self, block: Block, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
+    def _left(self, block: LineBlock, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
         """(rows that the strict reader read, lines that they ran on to, how many lines are done with)."""
         strict: list[LogRow] = []
         consumed: list[int] = []
@@ -206,7 +206,7 @@ class _Reader:
             if is_blank(line):
                 continue
             watched = _Watched(_raw_lines_from(block, ends, place + 1))
-            lines = Lines(watched)
+            lines = LineQueue(watched)
             row = self._rows.of_csv(line, self._columns, lines)
             if watched.wanting and not block.last and block.size - start < _RUN_ON_MAX:
                 # It may end in the next block, so it is read there.
@@ -219,7 +219,7 @@ class _Reader:
                 consumed += range(place + 1, done + 1)
         return strict, consumed, len(ends)
 
-    def _batch(self, words: Any, taken: Taken, rows: Any) -> pa.RecordBatch:
+    def _batch(self, words: Any, taken: ScanBuffers, rows: Any) -> pa.RecordBatch:
         columns = []
         # As they are, where nothing is left out.
         of_rows = slice(None) if len(rows) == len(taken.line_ends) else rows
@@ -250,12 +250,12 @@ def _is_ascii(data: Any) -> bool:
     return not every and not (data[words:] >= 0x80).any()
 
 
-def _raw_lines_from(block: Block, ends: Any, place: int) -> Iterator[RawLine]:
+def _raw_lines_from(block: LineBlock, ends: Any, place: int) -> Iterator[RawLine]:
     for at in range(place, len(ends)):
         yield _raw_line(block, int(ends[at - 1]) + 1, int(ends[at]), block.first + at)
 
 
-def constants_of(rows: Rows) -> dict[str, Any]:
+def constant_columns(rows: RowParser) -> dict[str, Any]:
     """Column → the value that holds where a line says nothing."""
     if not rows.constants:
         return {}
