@@ -46,7 +46,7 @@ _WORDS: Final = ("source", "verdict", "data_policy", "hindsight", "provider", "p
 _FEW: Final = (*_WORDS, "reasons.list.element", "allowed_regions.list.element")
 _POSITIONS: Final = "deciding_positions.list.element"
 _SIDES: Final = ("before_", "after_")
-"""Of columns that stand twice beside each other (`what_if.comparing`). A name that is no column's is passed over."""
+"""Of columns that stand twice beside each other (`what_if.comparison`). A name that is no column's is passed over."""
 
 
 def format_of(name: str) -> OutFormat:
