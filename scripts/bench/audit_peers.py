@@ -1,12 +1,12 @@
-"""The same audit by other engines, and by none: `python -m scripts.bench.audit_peers CASE LOG OUT STEPS`.
+"""The same audit by other engines: `python -m scripts.bench.audit_peers CASE LOG OUT GIVEN`.
 
-`polars` and `duckdb` find the verdict, its reasons, who governs, four of the permissions and the deciding positions,
-with as-of joins over the tables of `audit_steps`. That is less than `inforce audit` says: no hindsight, no lag, nothing
-of regions, networks and providers; and DuckDB keeps no order. `floor` decides nothing: it reads every row of the log,
-and writes as many rows of real verdicts with the request's own id and time. `floor-lines` and `floor-lines-duckdb` read
-the rows of a JSON Lines log, and keep nothing.
+`polars` and `duckdb` compute the verdict, its reasons, the governing subject, four permissions and the deciding
+positions, with as-of joins over the tables of audit_tables.py. `inforce audit` computes more: hindsight, lag, regions,
+networks and providers; and it keeps the order of the log, which DuckDB does not. `floor` decides nothing: it reads
+every row of the log and writes real verdicts with the request's own id and time. `floor-lines` and
+`floor-lines-duckdb` only read the rows of a JSON Lines log.
 
-STEPS is a folder of `audit_steps` with `defaults.json`; for `floor` a verdict file that `inforce audit` wrote.
+GIVEN is the folder that audit_tables.py wrote; for `floor`, a verdict file that `inforce audit` wrote.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from typing import Any, Final
 import msgspec
 
 from projections.audit.index.schema import ACCOUNT, KEY, ORG, PROJECT
-from scripts.bench.audit_steps import LINKS, MODELS, POLICIES, SUBJECTS
+from scripts.bench.audit_tables import DEFAULTS, TABLES
 
-DEFAULTS: Final = "defaults.json"
 _OBSERVED: Final = tuple(
     f"handling.{name}" for name in ("stored", "cached", "trained", "forwarded_to", "region", "network")
 )
 
 
-def floor(log: str, out: str, verdicts: str) -> None:
+def write_verdicts(log: str, out: str, verdicts: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from projections.audit.verdict_files import GROUP_ROWS, parquet_writer
 
-    told = pq.ParquetFile(verdicts)
-    schema = told.schema_arrow.remove_metadata()
-    pattern = next(told.iter_batches(GROUP_ROWS))
+    source = pq.ParquetFile(verdicts)
+    schema = source.schema_arrow.remove_metadata()
+    pattern = next(source.iter_batches(GROUP_ROWS))
     with open(out, "wb") as file:
         writer = parquet_writer(file, schema)
         for batch in pq.ParquetFile(log).iter_batches(GROUP_ROWS):
@@ -46,7 +45,7 @@ def floor(log: str, out: str, verdicts: str) -> None:
         writer.close()
 
 
-def floor_lines(log: str, _out: str, _steps: str) -> None:
+def read_lines(log: str, _out: str, _given: str) -> None:
     import pyarrow as pa
     from pyarrow import json
 
@@ -68,7 +67,7 @@ def floor_lines(log: str, _out: str, _steps: str) -> None:
         pass
 
 
-def floor_lines_duckdb(log: str, _out: str, _steps: str) -> None:
+def read_lines_with_duckdb(log: str, _out: str, _given: str) -> None:
     import duckdb
 
     handling = (
@@ -83,23 +82,23 @@ def floor_lines_duckdb(log: str, _out: str, _steps: str) -> None:
             pass
 
 
-def with_duckdb(log: str, out: str, steps: str) -> None:
+def audit_with_duckdb(log: str, out: str, given: str) -> None:
     import duckdb
 
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        # The fastest that it can do: the verdicts come in no order.
+        # The fastest setting: the verdicts come in any order.
         connection.execute("SET preserve_insertion_order = false")
-        connection.execute(_SQL.format(log=log, out=out, **_names(steps), **_said(_defaults(steps))))
+        connection.execute(_SQL.format(log=log, out=out, **_tables(given), **_sql_booleans(_defaults(given))))
 
 
-def with_polars(log: str, out: str, steps: str) -> None:
+def audit_with_polars(log: str, out: str, given: str) -> None:
     import polars as pl
 
-    names, defaults = _names(steps), _defaults(steps)
+    tables, defaults = _tables(given), _defaults(given)
     col = pl.col
-    subjects = pl.scan_parquet(names["subjects"])
-    links = pl.scan_parquet(names["links"]).sort("at")
+    subjects = pl.scan_parquet(tables["subjects"])
+    links = pl.scan_parquet(tables["links"]).sort("at")
 
     def coded(rows: pl.LazyFrame, kind: int, column: str, code: str) -> pl.LazyFrame:
         numbers = subjects.filter(col("kind") == kind).select(col("id").alias(column), col("code").alias(code))
@@ -123,37 +122,37 @@ def with_polars(log: str, out: str, steps: str) -> None:
     rows = rows.join_asof(owners, on="at", by="project", check_sortedness=False)
     owned = pl.when(col("owner_kind") == ORG).then(col("key_owner"))
     rows = rows.with_columns(code=pl.coalesce("org", "account", owned, "project_owner"))
-    policies = pl.scan_parquet(names["policies"]).sort("at")
+    policies = pl.scan_parquet(tables["policies"]).sort("at")
     rows = rows.join_asof(policies, on="at", by="code", check_sortedness=False)
     rows = rows.with_columns(col(name).fill_null(default) for name, default in defaults.items())
     rows = rows.join(subjects.select("code", "reference"), on="code", how="left", maintain_order="left")
     rows = rows.with_columns(
         governed_by=pl.coalesce("reference", "org:" + col("org_id"), "account:" + col("account_id"))
     )
-    models = pl.scan_parquet(names["models"]).rename({"id": "model_id"}).sort("at")
+    models = pl.scan_parquet(tables["models"]).rename({"id": "model_id"}).sort("at")
     rows = rows.join_asof(models, on="at", by="model_id", check_sortedness=False)
     passed = (col("hosting") == "passthrough").fill_null(False)
-    asked = col("model_id").is_not_null()
+    named = col("model_id").is_not_null()
     receiver = col("handling.forwarded_to")
     other = (col("provider") != receiver).fill_null(False)
     resolved = col("governed_by").is_not_null()
-    nobody_knows = ~asked | (passed & col("provider").is_null())
+    provider_unknown = ~named | (passed & col("provider").is_null())
     reasons = {
         "unknown_owner": ~resolved,
-        "unknown_model": (asked & col("hosting").is_null())
-        | (receiver.is_not_null() & col("passthrough") & nobody_knows),
+        "unknown_model": (named & col("hosting").is_null())
+        | (receiver.is_not_null() & col("passthrough") & provider_unknown),
         "passthrough_not_allowed": passed & ~col("passthrough"),
         "left_platform": receiver.is_not_null()
         & pl.when(col("hosting") == "hosted").then(True).when(passed).then(False).otherwise(~col("passthrough")),
         "wrong_provider": passed & col("passthrough") & other,
     }
-    for deed, switch, reason in (
+    for flag, switch, reason in (
         ("stored", "storage", "stored_against_setting"),
         ("cached", "caching", "cached_against_setting"),
         ("trained", "training", "trained_without_opt_in"),
     ):
-        reasons[reason] = col(f"handling.{deed}").fill_null(False) & ~col(switch)
-    rows = rows.with_columns(said.alias(reason) for reason, said in reasons.items())
+        reasons[reason] = col(f"handling.{flag}").fill_null(False) & ~col(switch)
+    rows = rows.with_columns(applies.alias(reason) for reason, applies in reasons.items())
     breach = pl.any_horizontal(list(reasons)[2:])
     observed = pl.any_horizontal(col(name).is_not_null() for name in _OBSERVED)
     verdict = (
@@ -165,7 +164,7 @@ def with_polars(log: str, out: str, steps: str) -> None:
         .then(pl.lit("indeterminate"))
         .otherwise(pl.when(observed).then(pl.lit("compliant")).otherwise(pl.lit("allowed")))
     )
-    told = [
+    names = [
         pl.when(col(reason) if reason == "unknown_owner" else resolved & col(reason)).then(pl.lit(reason))
         for reason in reasons
     ]
@@ -176,11 +175,11 @@ def with_polars(log: str, out: str, steps: str) -> None:
         "at",
         verdict.alias("verdict"),
         "governed_by",
-        reasons=pl.concat_list(told).list.drop_nulls(),
+        reasons=pl.concat_list(names).list.drop_nulls(),
         may_store=resolved & col("storage"),
         may_cache=resolved & col("caching"),
         may_train=resolved & col("training"),
-        may_leave_platform=resolved & col("passthrough") & (~asked | passed),
+        may_leave_platform=resolved & col("passthrough") & (~named | passed),
         deciding_positions=pl.concat_list(positions).list.drop_nulls(),
     ).sink_parquet(out, compression="zstd", compression_level=1)
 
@@ -248,26 +247,24 @@ FROM judged
 """  # noqa: S608 - numbers and names of our own
 
 
-def _names(steps: str) -> dict[str, str]:
-    tables = {"subjects": SUBJECTS, "links": LINKS, "policies": POLICIES, "models": MODELS}
-    return {name: str(Path(steps) / file) for name, file in tables.items()}
+def _tables(folder: str) -> dict[str, str]:
+    return {name: str(Path(folder) / f"{name}.parquet") for name in TABLES}
 
 
-def _defaults(steps: str) -> dict[str, bool]:
-    found: dict[str, bool] = msgspec.json.decode((Path(steps) / DEFAULTS).read_bytes())
-    return found
+def _defaults(folder: str) -> dict[str, bool]:
+    return msgspec.json.decode((Path(folder) / DEFAULTS).read_bytes(), type=dict[str, bool])
 
 
-def _said(defaults: dict[str, bool]) -> dict[str, str]:
+def _sql_booleans(defaults: dict[str, bool]) -> dict[str, str]:
     return {name: str(default).lower() for name, default in defaults.items()}
 
 
 CASES: Final[dict[str, Callable[[str, str, str], Any]]] = {
-    "floor": floor,
-    "floor-lines": floor_lines,
-    "floor-lines-duckdb": floor_lines_duckdb,
-    "polars": with_polars,
-    "duckdb": with_duckdb,
+    "floor": write_verdicts,
+    "floor-lines": read_lines,
+    "floor-lines-duckdb": read_lines_with_duckdb,
+    "polars": audit_with_polars,
+    "duckdb": audit_with_duckdb,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The requests that are asked about: whose key, which model, when, and what was done with the data.
+"""The request records that the suites check.
 
-Times lie in the last year of a made ledger's history, when everybody has an owner, or in the first day of that year:
-six settings of the organization that the key led to then, four of the model, in force at that moment.
+Their times lie in the last year of a generated ledger, when every subject has an owner, or in the first day of that
+year. A check reads six settings of the organization that the key led to at that time, and four of the model.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from projections.decisions.model import Observed, RequestRecord
 from scripts.bench.population import END, MODELS, Population
 
 Window = tuple[int, int]
-"""From when until when (µs)."""
+"""From and until, in µs."""
 
 YEAR: Final[Window] = (END - 365 * DAY, END)
 PAST_DAY: Final[Window] = (YEAR[0], YEAR[0] + DAY)
 
 
-def by_key(families: Sequence[int], count: int, rng: Random, window: Window = PAST_DAY) -> list[RequestRecord]:
-    """`count` records of keys of these families: key, project and organization are resolved."""
+def records_of_keys(families: Sequence[int], count: int, rng: Random, window: Window = PAST_DAY) -> list[RequestRecord]:
+    """`count` records of keys of these families: a check resolves key, project and organization."""
     return [_record(rng, window)._replace(key_id=f"k{rng.choice(families)}") for _ in range(count)]
 
 
-def each_key(families: Sequence[int], rng: Random) -> list[RequestRecord]:
-    """A record of that day for each of these keys with each model, twice: to warm up with."""
+def warm_up_records(families: Sequence[int], rng: Random) -> list[RequestRecord]:
+    """Two records of the past day for each of these keys with each model."""
     return [
         _record(rng, PAST_DAY)._replace(key_id=f"k{family}", model_id=f"m{model}")
         for family in families
@@ -38,12 +38,12 @@ def each_key(families: Sequence[int], rng: Random) -> list[RequestRecord]:
     ]
 
 
-def of_orgs(orgs: Sequence[int], rng: Random) -> list[RequestRecord]:
-    """A record for each of these organizations, which it names itself."""
+def records_of_orgs(orgs: Sequence[int], rng: Random) -> list[RequestRecord]:
+    """A record for each of these organizations, named in the record itself."""
     return [_record(rng, YEAR)._replace(org_id=f"o{number}") for number in orgs]
 
 
-def anybody(population: Population, rng: Random) -> RequestRecord:
+def random_record(population: Population, rng: Random) -> RequestRecord:
     """A record of any key, account or organization."""
     record = _record(rng, YEAR)
     match rng.randrange(8):
@@ -56,7 +56,7 @@ def anybody(population: Population, rng: Random) -> RequestRecord:
 
 
 def _record(rng: Random, window: Window) -> RequestRecord:
-    """A record of nobody yet."""
+    """A record without an id; callers add one."""
     return RequestRecord(
         at=rng.randrange(*window),
         model_id=f"m{rng.randrange(MODELS)}",
@@ -64,16 +64,15 @@ def _record(rng: Random, window: Window) -> RequestRecord:
     )
 
 
-def record_json(record: RequestRecord) -> dict[str, Any]:
-    """The record as it is sent (WIRE.md section 2)."""
+def check_body(*records: RequestRecord) -> bytes:
+    """The body of POST /v1/checks (see api/README.md): one record, or several."""
+    values = [_json_value(record) for record in records]
+    return msgspec.json.encode(values[0] if len(values) == 1 else {"requests": values})
+
+
+def _json_value(record: RequestRecord) -> dict[str, Any]:
     members = {name: value for name, value in record._asdict().items() if value is not None}
     members["at"] = format_time(record.at)
     if record.handling is not None:
         members["handling"] = {name: value for name, value in record.handling._asdict().items() if value is not None}
     return members
-
-
-def body(*records: RequestRecord) -> bytes:
-    """The body of POST /v1/checks: one record, or several."""
-    sent = [record_json(record) for record in records]
-    return msgspec.json.encode(sent[0] if len(sent) == 1 else {"requests": sent})

@@ -1,4 +1,4 @@
-"""Databases of a measurement's own, gone when it ends: files in a folder, or databases on a PostgreSQL server."""
+"""Temporary databases for a measurement: files in a folder, or databases on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Kind = Literal["sqlite", "postgresql"]
 _PREFIX: Final = "inforce_bench_"
 
 
-class Scratch(Protocol):
-    """`described`: the kind of database and its durability, as asked of the database itself."""
+class ScratchDatabases(Protocol):
+    """`described`: the kind of database and its durability, as the database itself reports them."""
 
     kind: Kind
     described: str
@@ -27,26 +27,27 @@ class Scratch(Protocol):
         """A new, empty database. Raises `LedgerUnavailable`."""
 
     def library_environment(self, url: str) -> dict[str, str]:
-        """What the eventsourcing library needs to use the database at `url`."""
+        """The settings with which the eventsourcing library uses the database at `url`."""
 
 
 @contextmanager
-def scratch(db: str | None, folder: Path) -> Iterator[Scratch]:
-    """`db` None: SQLite files in a folder of their own in `folder`; else the server of a PostgreSQL URL."""
+def scratch_databases(db: str | None, folder: Path) -> Iterator[ScratchDatabases]:
+    """Drops the databases at the end. `db` None: SQLite files in a temporary folder within `folder`; else a PostgreSQL
+    server."""
     if db is None or db.startswith("sqlite:"):
         if db is not None:
-            raise BadInput("the benches make SQLite files of their own; name the folder they go to with --folder")
-        with TemporaryDirectory(prefix=".inforce-bench-", dir=folder) as own:
-            yield _Files(Path(own))
+            raise BadInput("a bench makes its own SQLite files; name the folder for them with --folder")
+        with TemporaryDirectory(prefix=".inforce-bench-", dir=folder) as name:
+            yield SQLiteScratch(Path(name))
         return
-    server = _Server(db)
+    server = PostgreSQLScratch(db)
     try:
         yield server
     finally:
         server.drop()
 
 
-class _Files:
+class SQLiteScratch:
     kind: Kind = "sqlite"
 
     def __init__(self, folder: Path) -> None:
@@ -54,14 +55,14 @@ class _Files:
         self._made = 0
         from eventsourcing.sqlite import SQLiteDatastore
 
-        datastore = SQLiteDatastore(str(folder / "asked.db"))
+        datastore = SQLiteDatastore(str(folder / "durability.db"))
         with datastore.transaction(commit=False) as cursor:
             cursor.execute("PRAGMA synchronous")
             level = cursor.fetchone()[0]
         datastore.close()
-        # The library takes what its SQLite was compiled with; ours asks for FULL. Both must wait for the disk.
+        # The library uses the compiled default of SQLite; our recorder sets FULL. Both must wait for the disk.
         if level != 2:
-            raise LedgerUnavailable("the library's SQLite is not synchronous=FULL here; there is no fair comparison")
+            raise LedgerUnavailable("the library's SQLite is not synchronous=FULL here; a comparison would be unfair")
         self.described = "SQLite, WAL, synchronous=FULL"
 
     def url(self) -> str:
@@ -72,7 +73,7 @@ class _Files:
         return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": url.removeprefix("sqlite:///")}
 
 
-class _Server:
+class PostgreSQLScratch:
     kind: Kind = "postgresql"
 
     def __init__(self, db: str) -> None:
@@ -81,7 +82,7 @@ class _Server:
         except ImportError:
             raise LedgerUnavailable("PostgreSQL needs the extra: pip install 'inforce[postgres]'") from None
         if urlsplit(db).scheme not in ("postgresql", "postgres"):
-            raise BadInput("--db names a PostgreSQL server here: postgresql://user@host/name")
+            raise BadInput("--db must name a PostgreSQL server: postgresql://user@host/name")
         self._psycopg = psycopg
         self._db = db
         self._made: list[str] = []
@@ -103,9 +104,8 @@ class _Server:
             try:
                 connection.execute(f"CREATE DATABASE {name}")
             except self._psycopg.Error as error:
-                raise LedgerUnavailable(
-                    f"the benches make databases of their own, and may not: {str(error).splitlines()[0]}"
-                ) from None
+                reason = str(error).splitlines()[0]
+                raise LedgerUnavailable(f"a bench creates its own databases, which failed: {reason}") from None
         self._made.append(name)
         parts = urlsplit(self._db)
         return f"{parts.scheme}://{parts.netloc}/{name}{f'?{parts.query}' if parts.query else ''}"
@@ -113,14 +113,14 @@ class _Server:
     def library_environment(self, url: str) -> dict[str, str]:
         from psycopg.conninfo import conninfo_to_dict
 
-        found = conninfo_to_dict(url)
+        fields = conninfo_to_dict(url)
         return {
             "PERSISTENCE_MODULE": "eventsourcing.postgres",
-            "POSTGRES_DBNAME": str(found.get("dbname")),
-            "POSTGRES_HOST": str(found.get("host", "")),
-            "POSTGRES_PORT": str(found.get("port", "5432")),
-            "POSTGRES_USER": str(found.get("user", "")),
-            "POSTGRES_PASSWORD": str(found.get("password", "")),
+            "POSTGRES_DBNAME": str(fields.get("dbname")),
+            "POSTGRES_HOST": str(fields.get("host", "")),
+            "POSTGRES_PORT": str(fields.get("port", "5432")),
+            "POSTGRES_USER": str(fields.get("user", "")),
+            "POSTGRES_PASSWORD": str(fields.get("password", "")),
         }
 
     def drop(self) -> None:

@@ -1,88 +1,64 @@
-"""A server in a process of its own, from outside: where it listens, its processor time and its memory.
+"""The server process of a bench: the server of `inforce serve`, with two additions for measurements.
 
-What a process has used is read from /proc, so these suites run on Linux.
+Run as `python -m scripts.bench.server URL [GROUP_MAX]`. GROUP_MAX limits how many submissions share a commit. Two
+more routes answer a constant; production does not have them. The process ends when its standard input ends, so that it
+cannot outlive a bench that was killed. Proved by tests/bench/test_ledgers.py.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
+import threading
+from typing import Any, Final
 
-from ledger.errors import LedgerUnavailable
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
-_CHECKOUT: Final = Path(__file__).resolve().parents[2]
-_STOP_SECONDS_MAX: Final = 30
-ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+from api.app import create_app
+from api.http.middleware import LOOPBACK_NAMES
+from api.server import HOST, free_port, run_app
+from api.service import Service
+from scripts.bench.processes import ENDING
 
-
-class Server:
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.port = port
-        self.pid = process.pid
-
-    def cpu_seconds(self) -> float:
-        """Processor time used so far, of all its threads, in its own code and in the kernel for it."""
-        # The second field may hold anything, so what counts begins behind its closing parenthesis.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
-
-    def memory_mb(self) -> tuple[float, float]:
-        """Resident memory now, and the most there ever was of it, in MB (10⁶ bytes)."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
-        return kib["VmRSS"] * 1024 / 1e6, kib["VmHWM"] * 1024 / 1e6
+CONSTANT: Final = "/bench/constant"
+BARE: Final = "/bench/bare"
+_CONTENT: Final = {"verdict": "allowed", "position": 42, "reasons": []}
 
 
-@contextmanager
-def served(url: str, group: int | None = None) -> Iterator[Server]:
-    """The server over the ledger at `url`; gone at the end. Raises `LedgerUnavailable` where it does not start."""
-    if not Path("/proc/self/stat").exists():
-        raise LedgerUnavailable("this suite reads what a server used from /proc, which is not there; run it on Linux")
-    # Interrupted in between, nobody would know of the server. It lets them in again by itself.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+async def constant() -> dict[str, Any]:
+    return _CONTENT
+
+
+async def bare(_request: Request) -> JSONResponse:
+    return JSONResponse(_CONTENT)
+
+
+def main(url: str, group_max: int | None) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    service = Service.open(url)
+    if group_max is not None:
+        service.ledger.writer.group_max = group_max
     try:
-        process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "scripts.bench.serving", url, *([] if group is None else [str(group)])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=module_environment(),
-            # An interrupt from the keyboard is for the bench, which ends its server once and in order.
-            start_new_session=True,
-        )
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            assert process.stdout is not None
-            said = process.stdout.readline().decode()
-            if not said:
-                raise LedgerUnavailable("the server to be measured did not start; what it said is above")
-            yield Server(process, int(said.rpartition(":")[2]))
-        finally:
-            _end(process)
+        app = create_app(service, hosts=LOOPBACK_NAMES)
+        app.add_api_route(CONSTANT, constant)
+        app.router.routes.append(Route(BARE, bare))
+        # First in the list, so that the router finds them at least as fast as the routes that they are compared with.
+        app.router.routes[:0] = [app.router.routes.pop(), app.router.routes.pop()]
+        threading.Thread(target=_end_with_input, daemon=True).start()
+        run_app(app, HOST, free_port(HOST, 0))
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        service.close()
 
 
-def module_environment() -> dict[str, str]:
-    """The environment in which a child finds the same modules as this process, installed or not."""
-    paths = [str(_CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+def _end_with_input() -> None:
+    # Not sys.stdin: this thread would hold its lock when the interpreter ends.
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    # See serving.py: it ends when its input does.
-    process.stdin.close()
-    try:
-        process.wait(_STOP_SECONDS_MAX)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -1,4 +1,4 @@
-"""Every suite measures what its marks speak of, computes its ratios rightly, and leaves nothing behind."""
+"""Every suite judges its marks, computes its ratios correctly, and leaves no file or database behind."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from scripts.bench import scratch
 from scripts.bench.marks import MARKS
+from scripts.bench.scratch import PostgreSQLScratch
 from scripts.bench.suites import SUITES
 from scripts.main import cli
 
 
 class Expected(NamedTuple):
-    """Table title → its cases; the marks that are judged on SQLite, and those among them that PostgreSQL has not."""
+    """`tables`: title → cases. `marks`: those judged on SQLite; `sqlite_only`: those not judged on PostgreSQL."""
 
     tables: dict[str, list[str]]
     marks: list[str]
@@ -28,8 +28,8 @@ EXPECTED = {
             "one event per commit, one thread": ["library: Application.save", "inforce: submit"],
             "batches of 1000": [
                 "library: recorder, stored events ready",
-                "inforce: recorder, everything decided",
-                "inforce: whole road, from JSON values",
+                "inforce: recorder, events decided",
+                "inforce: submit, from JSON values",
             ],
         },
         ["append.one", "append.recorder", "append.road"],
@@ -64,7 +64,7 @@ EXPECTED = {
             "reading the first 2,038 events": [
                 "raw cursor, same rows",
                 "feed",
-                "replay: rows, and what they say",
+                "replay: rows and their changes",
             ],
             "rebuilding all of them": ["inforce rebuild"],
         },
@@ -103,35 +103,35 @@ EXPECTED = {
 def run_bench(name: str, folder: Path, capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
     with pytest.raises(SystemExit) as ended:
         cli.main(["bench", name, "--quick", "--folder", str(folder), "--format", "json", *args])
-    said = capsys.readouterr()
-    assert ended.value.code == 0, said.err
+    output = capsys.readouterr()
+    assert ended.value.code == 0, output.err
     assert list(folder.iterdir()) == [], "nothing is left behind"
-    found: dict[str, Any] = json.loads(said.out)
-    return found
+    report: dict[str, Any] = json.loads(output.out)
+    return report
 
 
-def assert_honest(name: str, found: dict[str, Any], marks: list[str]) -> None:
-    assert found["suite"] == name
-    assert found["quick"] is True
-    assert found["turns"] == 2
-    assert found["machine"]["cores"] >= 1
-    assert found["versions"]["eventsourcing"].startswith("9.")
+def assert_consistent(name: str, report: dict[str, Any], marks: list[str]) -> None:
+    assert report["suite"] == name
+    assert report["quick"] is True
+    assert report["turns"] == 2
+    assert report["machine"]["cores"] >= 1
+    assert report["versions"]["eventsourcing"].startswith("9.")
     tables = {
-        table["title"]: [row.get("case") or f"{row['events']:,}" for row in table["rows"]] for table in found["tables"]
+        table["title"]: [row.get("case") or f"{row['events']:,}" for row in table["rows"]] for table in report["tables"]
     }
     assert tables == EXPECTED[name].tables
-    assert [judged["mark"] for judged in found["marks"]] == marks
-    for judged in found["marks"]:
+    assert [judged["mark"] for judged in report["marks"]] == marks
+    for judged in report["marks"]:
         mark = MARKS[judged["mark"]]
         assert judged["figure"] > 0
-        # Nothing is said about a mark that speaks of a larger size.
+        # A mark about a larger size is not judged.
         assert judged["met"] is (mark.holds(judged["figure"]) if mark.size is None else None)
-    for table in found["tables"]:
+    for table in report["tables"]:
         assert_ratios(name, table["rows"])
 
 
 def assert_ratios(name: str, rows: list[dict[str, Any]]) -> None:
-    """Every ratio is that of the figures it stands beside."""
+    """Every ratio follows from the figures of its table."""
     by_case = {row.get("case"): row for row in rows}
     for row in rows:
         if "speed" in row and row["baseline"] in by_case:
@@ -175,46 +175,46 @@ def test_every_suite_and_every_mark_is_expected_here() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_suite_on_sqlite(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = run_bench(name, tmp_path, capsys)
-    assert_honest(name, found, EXPECTED[name].marks)
-    assert "synchronous=FULL" in found["database"]
+    report = run_bench(name, tmp_path, capsys)
+    assert_consistent(name, report, EXPECTED[name].marks)
+    assert "synchronous=FULL" in report["database"]
 
 
 @pytest.mark.parametrize("name", ["append", "http", "replay", "growth"])
-def test_a_suite_on_postgresql_uses_databases_of_its_own(
+def test_a_suite_on_postgresql_uses_its_own_databases(
     name: str, tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     urls: list[str] = []
-    make = scratch._Server.url
+    create = PostgreSQLScratch.url
 
-    def noted(server: scratch._Server) -> str:
-        urls.append(make(server))
+    def create_and_note(databases: PostgreSQLScratch) -> str:
+        urls.append(create(databases))
         return urls[-1]
 
-    monkeypatch.setattr(scratch._Server, "url", noted)
-    found = run_bench(name, tmp_path, capsys, "--db", postgres_url)
+    monkeypatch.setattr(PostgreSQLScratch, "url", create_and_note)
+    report = run_bench(name, tmp_path, capsys, "--db", postgres_url)
     marks = [mark for mark in EXPECTED[name].marks if mark not in EXPECTED[name].sqlite_only]
-    assert_honest(name, found, [mark.replace("http.sqlite", "http.postgresql") for mark in marks])
-    assert "synchronous_commit=on" in found["database"]
+    assert_consistent(name, report, [mark.replace("http.sqlite", "http.postgresql") for mark in marks])
+    assert "synchronous_commit=on" in report["database"]
     with psycopg.connect(postgres_url) as connection:
         tables = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'inforce'").fetchall()
         names = [urlsplit(url).path[1:] for url in urls]
-        made = connection.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s)", (names,)).fetchall()
-    assert tables == [], "the database that was named is left alone"
+        remaining = connection.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s)", (names,)).fetchall()
+    assert tables == [], "the named database is unchanged"
     assert urls
-    assert made == [], "those that were made are gone"
+    assert remaining == [], "the created databases are gone"
 
 
-def test_without_a_suite_they_are_listed_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_suite_the_help_lists_all_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["bench"])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert all(f"  {name} " in said for name in SUITES)
-    assert "inforce bench replay --events 10000000" in said
+    help_text = capsys.readouterr().err
+    assert all(f"  {name} " in help_text for name in SUITES)
+    assert "inforce bench replay --events 10000000" in help_text
 
 
-def test_a_database_that_is_no_server_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_url_of_no_postgresql_server_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for url, code in (("sqlite:///x.db", 2), ("oracle://x", 2), ("postgresql://nobody@127.0.0.1:1/x", 3)):
         with pytest.raises(SystemExit) as ended:
             cli.main(["bench", "append", "--quick", "--folder", str(tmp_path), "--db", url])

@@ -12,7 +12,7 @@ from projections.audit.index.parse_leaves import Parser
 from projections.audit.index.schema import SETTINGS
 from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Change, read_assertion
-from scripts.bench.leaves import rows
+from scripts.bench.event_rows import event_rows
 from scripts.bench.population import Population
 from tests.audit.index.worlds import World
 from tests.support.ledgers import opened
@@ -140,7 +140,7 @@ def test_the_stored_events_of_released_versions_are_read_too() -> None:
 
 @pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
 def test_ordinary_events_are_read_by_compiled_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [row[4] for row in rows(Population(220, 38), "urn:inforce:x")]
+    made = [row[4] for row in event_rows(Population(220, 38), "urn:inforce:x")]
 
     def slowly(_lines: object, _row: int, leaf: bytes) -> None:
         raise AssertionError(f"read one by one: {leaf.decode()}")

@@ -1,4 +1,4 @@
-"""A large ledger holds what a ledger would have taken; one that is kept is used again; a stop leaves nothing."""
+"""A generated ledger equals one built by submissions; a kept ledger is used again; an interrupt leaves nothing."""
 
 import os
 import signal
@@ -19,97 +19,97 @@ import pytest
 from ledger.opening import open_ledger
 from ledger.transfer.transfer import export_lines
 from projections.query.query import Query
-from scripts.bench.leaves import rows, rows_of_child
-from scripts.bench.making import made, make
+from scripts.bench.event_rows import event_rows, event_rows_of_child
+from scripts.bench.ledgers import generate_ledger, population_of
 from scripts.bench.population import END, FAMILY, ROUNDS, Population, subjects_for
-from scripts.bench.requests import by_key
-from scripts.bench.server import module_environment
+from scripts.bench.processes import module_environment
+from scripts.bench.requests import records_of_keys
 from scripts.main import cli
 from tests.support.transfers import entries, imported
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 SIZES = {"replay": f'"events": {3000 + 38},', "memory": '"subjects": 300'}
 SUBJECTS = 220
 
 
 @pytest.fixture
-def made_url(database_url: str) -> str:
-    make(database_url, SUBJECTS, lambda _made: None)
+def generated_url(database_url: str) -> str:
+    generate_ledger(database_url, SUBJECTS)
     return database_url
 
 
-def test_a_restore_which_verifies_every_line_takes_the_made_ledger(made_url: str, tmp_path: Path) -> None:
-    with open_ledger(made_url) as ledger:
+def test_an_import_that_verifies_every_line_accepts_the_generated_ledger(generated_url: str, tmp_path: Path) -> None:
+    with open_ledger(generated_url) as ledger:
         lines = b"".join(export_lines(ledger))
     summary = imported(f"sqlite:///{tmp_path}/restored.db", lines)
     assert summary.events == 38 + SUBJECTS * ROUNDS
-    assert entries(f"sqlite:///{tmp_path}/restored.db") == entries(made_url)
+    assert entries(f"sqlite:///{tmp_path}/restored.db") == entries(generated_url)
 
 
-def test_it_holds_every_kind_of_change(made_url: str) -> None:
-    found = entries(made_url)
-    topics = Counter(entry.topic for entry in found)
+def test_it_has_every_kind_of_change(generated_url: str) -> None:
+    events = entries(generated_url)
+    topics = Counter(entry.topic for entry in events)
     assert set(topics) == {"setting.defined", "setting.changed", "setting.cleared", "change.retracted"}
     assert min(topics.values()) >= 10
-    leaves = [entry.leaf for entry in found]
-    assert any(b'"effective_until":"' in leaf for leaf in leaves), "limited"
-    times = Counter(entry.recorded_at for entry in found[38:])
-    assert set(times.values()) == {1}, "each event is a submission of its own"
+    leaves = [entry.leaf for entry in events]
+    assert any(b'"effective_until":"' in leaf for leaf in leaves), "a change with an end"
+    times = Counter(entry.recorded_at for entry in events[38:])
+    assert set(times.values()) == {1}, "each event is its own submission"
     assert max(times) < END
-    versions = Counter(entry.subject for entry in found[38:])
+    versions = Counter(entry.subject for entry in events[38:])
     assert set(versions.values()) == {ROUNDS}
     assert len(versions) == SUBJECTS
 
 
-def test_it_is_guarded_like_any_other(tmp_path: Path) -> None:
-    guards = []
-    for name, begin in (("made", lambda url: make(url, SUBJECTS, print)), ("begun", begin_ledger)):
-        begin(f"sqlite:///{tmp_path}/{name}.db")
+def test_it_has_the_triggers_of_any_ledger(tmp_path: Path) -> None:
+    schemas = []
+    for name, create in (("generated", lambda url: generate_ledger(url, SUBJECTS)), ("empty", create_ledger)):
+        create(f"sqlite:///{tmp_path}/{name}.db")
         with closing(sqlite3.connect(tmp_path / f"{name}.db")) as connection:
-            guards.append(connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall())
+            schemas.append(connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall())
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert guards[0] == guards[1]
+    assert schemas[0] == schemas[1]
 
 
-def begin_ledger(url: str) -> None:
+def create_ledger(url: str) -> None:
     open_ledger(url, create=True).close()
 
 
-def test_whom_it_was_made_for_is_read_back_from_it(made_url: str) -> None:
-    assert made(made_url) == Population(SUBJECTS, 38)
+def test_the_population_is_read_back_from_the_ledger(generated_url: str) -> None:
+    assert population_of(generated_url) == Population(SUBJECTS, 38)
 
 
-def test_with_fewer_rounds_each_subject_has_as_many_events(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/made.db"
-    assert make(url, SUBJECTS, lambda _made: None, 5) == made(url, 5) == Population(SUBJECTS, 38, 5)
+def test_each_subject_has_one_event_for_each_round(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/generated.db"
+    assert generate_ledger(url, SUBJECTS, 5) == population_of(url, 5) == Population(SUBJECTS, 38, 5)
     versions = Counter(entry.subject for entry in entries(url)[38:])
     assert set(versions.values()) == {5}
     assert len(versions) == SUBJECTS
 
 
-def test_its_requests_follow_a_key_to_whoever_governed(made_url: str) -> None:
-    population = made(made_url)
-    with open_ledger(made_url) as ledger:
+def test_its_requests_resolve_a_key_to_the_governing_organization(generated_url: str) -> None:
+    population = population_of(generated_url)
+    with open_ledger(generated_url) as ledger:
         query = Query(ledger)
-        records = by_key(range(population.families), 50, Random(1))
+        records = records_of_keys(range(population.families), 50, Random(1))
         outcomes = [query.check(record).outcome for record in records]
     for outcome in outcomes:
         assert outcome.governed_by.subject is not None
         assert outcome.governed_by.subject.startswith("org:")
-        # Six settings of whoever governs; of the model, and of the key, as many as there are.
+        # Six settings of the governing subject, and any of the model and of the key.
         assert len(outcome.evidence) > 6
 
 
 @pytest.mark.parametrize("rounds", [ROUNDS, 5])
-def test_a_process_of_its_own_writes_the_same_rows(rounds: int) -> None:
+def test_another_process_generates_the_same_rows(rounds: int) -> None:
     population = Population(SUBJECTS, 38, rounds)
-    assert list(rows_of_child(population, "urn:inforce:x")) == list(rows(population, "urn:inforce:x"))
+    assert list(event_rows_of_child(population, "urn:inforce:x")) == list(event_rows(population, "urn:inforce:x"))
 
 
-def test_the_writing_process_ends_with_whoever_reads() -> None:
-    reading = rows_of_child(Population(subjects_for(10_000_000), 38), "urn:inforce:x")
+def test_the_generating_process_ends_with_its_reader() -> None:
+    reading = event_rows_of_child(Population(subjects_for(10_000_000), 38), "urn:inforce:x")
     assert [row[0] for row in islice(reading, 3)] == [39, 40, 41]
-    (child,) = children_of(os.getpid(), "scripts.bench.leaves")
+    (child,) = children_of(os.getpid(), "scripts.bench.event_rows")
     reading.close()
     assert not Path(f"/proc/{child}").exists()
 
@@ -120,7 +120,7 @@ def test_the_order_visits_every_subject_once_a_round(events: int) -> None:
     assert subjects % FAMILY == 0
     assert abs(subjects * ROUNDS - events) <= ROUNDS * FAMILY
     if subjects <= 100_000:
-        visited = {said.subject for said in islice(Population(subjects, 0).said(), subjects)}
+        visited = {event.subject for event in islice(Population(subjects, 0).generate(), subjects)}
         assert len(visited) == subjects
 
 
@@ -133,11 +133,11 @@ def test_a_kept_ledger_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixtu
         sized = ("--events", "3000", "--keep", str(keep))
         with pytest.raises(SystemExit) as ended:
             cli.main(["bench", suite, "--quick", "--folder", str(work), "--format", "json", *sized])
-        said = capsys.readouterr()
-        assert ended.value.code == 0, said.err
-        assert SIZES[suite] in said.out
-        (kept,) = keep.glob("*.db")
-        with open_ledger(f"sqlite:///{kept}") as ledger:
+        output = capsys.readouterr()
+        assert ended.value.code == 0, output.err
+        assert SIZES[suite] in output.out
+        (ledger_path,) = keep.glob("*.db")
+        with open_ledger(f"sqlite:///{ledger_path}") as ledger:
             origins.append(ledger.origin)
     assert origins[0] == origins[1]
     assert [path.suffix for path in keep.iterdir()] == [".db"]
@@ -154,18 +154,18 @@ def test_only_sqlite_ledgers_are_kept(tmp_path: Path, postgres_url: str, capsys:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_no_server_and_no_file(tmp_path: Path, number: signal.Signals) -> None:
     bench = start_bench(tmp_path)
-    servers = wait_for(lambda: children_of(bench.pid, "scripts.bench.serving"))
+    servers = wait_for(lambda: children_of(bench.pid, "scripts.bench.server"))
     bench.send_signal(number)
-    _, said = bench.communicate(timeout=60)
-    assert bench.returncode == 128 + number, said
-    assert b"Traceback" not in said
+    _, errors = bench.communicate(timeout=60)
+    assert bench.returncode == 128 + number, errors
+    assert b"Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
     assert not [server for server in servers if Path(f"/proc/{server}").exists()]
 
 
-def test_a_server_does_not_outlive_a_bench_that_was_killed(tmp_path: Path) -> None:
+def test_a_server_does_not_outlive_a_killed_bench(tmp_path: Path) -> None:
     bench = start_bench(tmp_path)
-    servers = wait_for(lambda: children_of(bench.pid, "scripts.bench.serving"))
+    servers = wait_for(lambda: children_of(bench.pid, "scripts.bench.server"))
     bench.kill()
     bench.communicate(timeout=60)
     wait_for(lambda: not [server for server in servers if is_running(server)])
@@ -181,8 +181,8 @@ def start_bench(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def children_of(pid: int, module: str) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if module.encode() in command_line(child)]
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if module.encode() in command_line(child)]
 
 
 def command_line(pid: str) -> bytes:
@@ -197,14 +197,14 @@ def is_running(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    # One that ended is kept as a zombie until whoever adopted it asks.
+    # A process that ended stays a zombie until its new parent waits for it.
     return state != "Z"
 
 
-def wait_for(look: Callable[[], Found]) -> Found:
+def wait_for(look: Callable[[], Value]) -> Value:
     for _ in range(1200):
-        found = look()
-        if found:
-            return found
+        value = look()
+        if value:
+            return value
         time.sleep(0.05)
-    raise AssertionError("it did not come to pass within a minute")
+    raise AssertionError("the condition did not hold within a minute")

@@ -1,6 +1,6 @@
-"""Load on a server: keep-alive connections of one process, each with one request under way at a time.
+"""Sends load to a server over keep-alive connections, each with one request under way at a time.
 
-Bare sockets, because what an HTTP client costs would be measured with the server on a machine with few cores.
+Bare sockets, because on a machine with few cores the cost of an HTTP client would be measured with the server.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _SILENCE_SECONDS_MAX: Final = 60.0
 _CHUNK: Final = 1 << 18
 
 
-class Answers(NamedTuple):
-    """`seconds`: from sending a request to the last byte of its answer, for each; `wall`: of it all."""
+class LoadResult(NamedTuple):
+    """`seconds`: of each request, from sending it to the last byte of its response. `wall`: of the whole load."""
 
     seconds: list[float]
     wall: float
     statuses: Counter[int]
     last: bytes
-    """The body of the last answer."""
+    """The body of the last response."""
 
 
 class _Connection:
@@ -45,10 +45,10 @@ class _Connection:
         self.socket.sendall(request)
 
     def receive(self) -> bool:
-        """Takes what is there; whether that was the end of the answer. Raises `LedgerUnavailable`."""
+        """Reads the available bytes. True at the end of the response. Raises `LedgerUnavailable`."""
         chunk = self.socket.recv(_CHUNK)
         if not chunk:
-            raise LedgerUnavailable("the server that was measured closed a connection")
+            raise LedgerUnavailable("the server under measurement closed a connection")
         self.received += chunk
         if self.length is None:
             end = self.received.find(_HEAD_END)
@@ -71,7 +71,7 @@ def _content_length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             return int(value)
-    raise LedgerUnavailable("the server that was measured answered without Content-Length")
+    raise LedgerUnavailable("the server under measurement sent a response without Content-Length")
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -83,13 +83,13 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}".encode() + _HEAD_END
 
 
-def load(port: int, connections: int, requests: Iterable[bytes], *, seconds: float | None = None) -> Answers:
-    """Sends `requests`, each as soon as one of `connections` is free, until they end or `seconds` have passed.
+def send_load(port: int, connections: int, requests: Iterable[bytes], *, seconds: float | None = None) -> LoadResult:
+    """Sends each request as soon as one of `connections` is free, until `requests` end or `seconds` have passed.
 
-    What is under way then is waited for. Raises `LedgerUnavailable` where the server is silent for a minute.
+    Waits for the responses that are then under way. Raises `LedgerUnavailable` if the server is silent for a minute.
     """
     waiting = iter(requests)
-    taken: list[float] = []
+    latencies: list[float] = []
     statuses: Counter[int] = Counter()
     last = b""
     with selectors.DefaultSelector() as selector:
@@ -105,18 +105,18 @@ def load(port: int, connections: int, requests: Iterable[bytes], *, seconds: flo
             while busy:
                 ready = selector.select(_SILENCE_SECONDS_MAX)
                 if not ready:
-                    raise LedgerUnavailable("the server that was measured has not answered for a minute")
+                    raise LedgerUnavailable("the server under measurement has not responded for a minute")
                 for key, _ in ready:
                     connection = key.data
                     if not connection.receive():
                         continue
                     ended = perf_counter()
-                    taken.append(ended - connection.sent_at)
+                    latencies.append(ended - connection.sent_at)
                     statuses[connection.status] += 1
                     last = connection.body
                     if (until is not None and ended >= until) or not _send_next(connection, waiting):
                         busy -= 1
-            return Answers(taken, ended - began, statuses, last)
+            return LoadResult(latencies, ended - began, statuses, last)
         finally:
             for connection in open_:
                 connection.socket.close()
@@ -129,10 +129,8 @@ def _send_next(connection: _Connection, waiting: Iterator[bytes]) -> bool:
     return request is not None
 
 
-def require(answers: Answers, status: int) -> None:
-    """Raises `LedgerUnavailable` unless every answer had this status: other answers cost something else."""
-    if set(answers.statuses) != {status}:
-        found = ", ".join(f"{count} times {found}" for found, count in sorted(answers.statuses.items()))
-        raise LedgerUnavailable(
-            f"the server that was measured should answer {status} and answered {found or 'nothing'}"
-        )
+def require_status(load: LoadResult, status: int) -> None:
+    """Raises `LedgerUnavailable` unless every response had this status: other responses cost something else."""
+    if set(load.statuses) != {status}:
+        counts = ", ".join(f"{count} times {other}" for other, count in sorted(load.statuses.items()))
+        raise LedgerUnavailable(f"the server should respond with {status} and responded with {counts or 'nothing'}")

@@ -1,8 +1,8 @@
-"""The peers of `bench check`: whether one toggle of an organization is on, each set up in its cheapest way.
+"""The peers of `bench check`: each decides whether one toggle of an organization is on, in its cheapest set-up.
 
-Everything that can be done ahead is done ahead: policies and entities are parsed, flags are in memory, one toggle for
-each organization where that saves the peer a rule. None of them starts a thread or opens a connection.
-`is_on` must answer as it was told; that is seen to before anything is measured.
+All preparation is done ahead: policies and entities are parsed, flags are in memory, and each organization has its own
+toggle where that saves the peer a rule. No peer starts a thread or opens a connection. `set_up_peers` verifies every
+toggle of every peer before a measurement. Proved by tests/bench/test_measure.py.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any, Final, NamedTuple
 IsOn = Callable[[str], bool]
 
 
-class Toggles(NamedTuple):
+class TogglePeer(NamedTuple):
     name: str
     is_on: IsOn
 
 
-def peers(toggles: Mapping[str, bool]) -> tuple[list[Toggles], list[str]]:
-    """(peers that decide on `toggles`: organization → on or off, names of those that are not installed)."""
-    found: list[Toggles] = []
-    left_out: list[str] = []
+def set_up_peers(toggles: Mapping[str, bool]) -> tuple[list[TogglePeer], list[str]]:
+    """(the peers, the names of those that are not installed). `toggles`: organization → on or off."""
+    peers: list[TogglePeer] = []
+    missing: list[str] = []
     for name, set_up in _PEERS.items():
         try:
             is_on = set_up(toggles)
         except ModuleNotFoundError:
-            left_out.append(name)
+            missing.append(name)
             continue
         wrong = [org for org, on in toggles.items() if is_on(org) is not on]
         if wrong:
-            raise AssertionError(f"{name} is set up wrongly: it decides otherwise on {len(wrong)} of {len(toggles)}")
-        found.append(Toggles(name, is_on))
-    return found, left_out
+            raise AssertionError(f"{name} is set up wrongly: {len(wrong)} of {len(toggles)} toggles differ")
+        peers.append(TogglePeer(name, is_on))
+    return peers, missing
 
 
 def _cedar(toggles: Mapping[str, bool]) -> IsOn:
@@ -74,7 +74,7 @@ m = r.sub == p.sub && r.act == p.act
 
 def _casbin(toggles: Mapping[str, bool]) -> IsOn:
     casbin: Any = import_module("casbin")
-    # With an index over the subject: without, it reads every rule of every organization.
+    # FastModel indexes rules by subject; the plain model reads the rules of every organization.
     model = import_module("casbin.model").FastModel([0])
     model.load_model_from_text(_CASBIN_MODEL)
     enforcer = casbin.FastEnforcer(model, cache_key_order=[0])
@@ -99,30 +99,30 @@ def _unleash(toggles: Mapping[str, bool]) -> IsOn:
         ],
     }
 
-    class Memory(caching.BaseCache):  # type: ignore[misc]  # the package is not there for everybody who checks types
+    class Memory(caching.BaseCache):  # type: ignore[misc]  # the package may be missing where types are checked
         """The client's own cache writes to the user's folders."""
 
         bootstrapped = True
 
         def __init__(self) -> None:
-            self.kept: dict[str, Any] = {constants.FEATURES_URL: json.dumps(features)}
+            self.values: dict[str, Any] = {constants.FEATURES_URL: json.dumps(features)}
 
         def set(self, key: str, value: Any) -> None:
-            self.kept[key] = value
+            self.values[key] = value
 
         def mset(self, data: dict[str, Any]) -> None:
-            self.kept.update(data)
+            self.values.update(data)
 
         def get(self, key: str, default: Any = None) -> Any:
-            return self.kept.get(key, default)
+            return self.values.get(key, default)
 
         def exists(self, key: str) -> bool:
-            return key in self.kept
+            return key in self.values
 
         def destroy(self) -> None:
-            self.kept.clear()
+            self.values.clear()
 
-    # From the bootstrap alone: initialize_client, which registers, fetches and starts threads, is never called.
+    # The bootstrap is enough: never call initialize_client, which registers, fetches and starts threads.
     client = unleash.UnleashClient(
         "http://127.0.0.1:1/api", "bench", cache=Memory(), disable_metrics=True, disable_registration=True
     )
