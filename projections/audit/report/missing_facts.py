@@ -82,9 +82,9 @@ def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: View) -
     if reason == "before_first_record":
         first = query.ledger.recorder.entry(1)
         begun = "is empty" if first is None else f"begins on {format_time(first.recorded_at)}"
-        return _Fact(f"the ledger {begun}: nothing was known of any policy before")
+        return _Fact(f"the ledger {begun}; no policy was known before")
     if not ids:
-        return _Fact("the account is attached to what can be no governing subject")
+        return _Fact("the account is attached to a subject that cannot govern")
     if reason == "scope_conflict":
         return _conflict(ids, view)
     return _owner_fact(ids, view)
@@ -95,7 +95,7 @@ def _conflict(ids: dict[str, str], view: View) -> _Fact:
     for name, kind in (("org_id", "org"), ("account_id", "account")):
         if name in ids:
             return _Fact(f"{chain}, and the record names {kind}:{ids[name]}")
-    return _Fact(f"{chain}, and its project leads elsewhere")
+    return _Fact(f"{chain}, and the project of the record leads elsewhere")
 
 
 def _owner_fact(ids: dict[str, str], view: View) -> _Fact:
@@ -103,23 +103,23 @@ def _owner_fact(ids: dict[str, str], view: View) -> _Fact:
     ownerless = [state for state in scope.evidence if state.setting == "owner" and not isinstance(state.value, str)]
     if not ownerless:
         end = scope.via[-1]
-        return _Fact(f"{' → '.join(scope.via)}: no org and no account governs as {kind_of(end)}", end)
+        return _Fact(f"{' → '.join(scope.via)}: a {kind_of(end)} cannot govern", end)
     state = ownerless[-1]
     words = f"{state.subject} had no owner"
     if state.cleared_by is not None:
-        words += f" any more (cleared by #{state.cleared_by.position})"
+        words = f"{state.subject} no longer had an owner (cleared by #{state.cleared_by.position})"
     return _Fact(words, state.subject, state.setting, _since(view, state.subject, state.setting))
 
 
 def _model_fact(model_id: str | None, view: View) -> _Fact:
     if model_id is None:
-        return _Fact("data was forwarded, and no model was named that says who may receive it")
+        return _Fact("data was forwarded, but the record names no model that says who may receive it")
     subject = f"model:{model_id}"
     if view.setting(subject, HOSTING).value is None:
-        never = "" if view.history(subject) else "; nothing was ever said of this model"
-        words = f"how {subject} is hosted was not known{never}"
+        never = "" if view.history(subject) else "; no event is about this model"
+        words = f"the hosting of {subject} was not known{never}"
         return _Fact(words, subject, HOSTING, _since(view, subject, HOSTING))
-    return _Fact(f"who provides {subject} was not known", subject, PROVIDER, _since(view, subject, PROVIDER))
+    return _Fact(f"the provider of {subject} was not known", subject, PROVIDER, _since(view, subject, PROVIDER))
 
 
 def _record(ids: dict[str, str], view: View) -> RequestRecord:

@@ -1,4 +1,4 @@
-"""A ledger of its own for each test, with something of every kind in it."""
+"""A new ledger for each test, with events of every kind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.ledgers import opened
 def bench(tmp_path: Path) -> Iterator[Bench]:
     ledger, clock = opened(f"sqlite:///{tmp_path / 'ledger.db'}", BEGUN)
     with ledger:
-        made = Bench(ledger, clock, Query(ledger))
-        populate(made)
+        bench = Bench(ledger, clock, Query(ledger))
+        populate(bench)
         clock.now_us = NOON + 10**13
-        yield made
+        yield bench

@@ -1,4 +1,4 @@
-"""A small ledger and a log that finds something of every kind in it, audited row by row into a report."""
+"""A small ledger, a log whose audit has findings of every kind, and its report."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from projections.query.query import IN_FORCE
 from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
 
 HOSTILE = "<script>alert('1')</script>\"&\u202e\n$(touch x)`id`;'"
-"""For the texts of a record that may be any."""
+"""For the members of a record that may be any text."""
 INVOCATION = Invocation(("my log's.jsonl", "--map=at=when"), "my log's.jsonl.rejects.jsonl", "1.2.3")
 
 
@@ -41,36 +41,37 @@ def populate(bench: Bench) -> None:
 
 
 def log() -> list[RequestRecord]:
-    """In no order of time."""
-    done = Observed(stored=True, cached=True, trained=True, forwarded_to=HOSTILE, region=HOSTILE, network="public")
+    """Not in the order of time."""
+    observed = Observed(stored=True, cached=True, trained=True, forwarded_to=HOSTILE, region=HOSTILE, network="public")
     rows = []
     for day in (2, 0, 1, 3, 4, 90):
         at = NOON + day * DAY + 10
         rows += [
-            RequestRecord(at, key_id="k1", model_id="a/b", request_id=f"r{day}", handling=done),
-            RequestRecord(at, key_id="k1", model_id="c", request_id=HOSTILE, handling=done),
+            RequestRecord(at, key_id="k1", model_id="a/b", request_id=f"r{day}", handling=observed),
+            RequestRecord(at, key_id="k1", model_id="c", request_id=HOSTILE, handling=observed),
             RequestRecord(at, org_id="acme", model_id="a/b", enforced_position=3, handling=Observed(trained=True)),
             RequestRecord(at, org_id="acme", model_id="a/b", request_id=f"question{day}"),
             RequestRecord(at, org_id=f"beta{day}", request_id=f"b{day}", handling=Observed(cached=True)),
             RequestRecord(at, key_id="gone", request_id=f"gone{day}", handling=Observed(stored=False)),
             RequestRecord(at, key_id="later", project_id="p1", request_id="later"),
-            RequestRecord(at, key_id="k1", org_id="other", handling=done),
+            RequestRecord(at, key_id="k1", org_id="other", handling=observed),
             RequestRecord(at, account_id="u1", model_id="unheard/of", request_id=f"u{day}"),
             RequestRecord(at, account_id="u1", request_id=f"fine{day}", handling=Observed(stored=False)),
         ]
-    rows.append(RequestRecord(BEGUN - 1, account_id="org:u", request_id="early", handling=done))
+    rows.append(RequestRecord(BEGUN - 1, account_id="org:u", request_id="early", handling=observed))
     return rows
 
 
 def parts(rows: list[RequestRecord], size: int) -> list[LogBatch]:
-    found = []
+    """The log in batches of `size` rows, and a rejected line at the end."""
+    batches = []
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
         lines = np.arange(start + 1, start + 1 + len(batch), dtype=np.int64)
-        found.append(LogBatch("my log's.jsonl", lines, request_batch(batch), ()))
+        batches.append(LogBatch("my log's.jsonl", lines, request_batch(batch), ()))
     fault = LogRow("my log's.jsonl", len(rows) + 1, None, f"/{HOSTILE}: this member does not belong here")
-    found.append(LogBatch("my log's.jsonl", np.zeros(0, np.int64), request_batch([]), (fault,)))
-    return found
+    batches.append(LogBatch("my log's.jsonl", np.zeros(0, np.int64), request_batch([]), (fault,)))
+    return batches
 
 
 class Audited(NamedTuple):

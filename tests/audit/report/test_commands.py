@@ -16,7 +16,7 @@ SHELL = "inforce() {{ printf '%s\\0' \"$@\"; cat; }}\n{}"
 
 
 @pytest.mark.parametrize("record", log()[:6], ids=range(6))
-def test_a_command_is_read_by_a_shell_as_the_record_it_shows(record: RequestRecord) -> None:
+def test_a_shell_reads_a_command_as_the_record_that_it_shows(record: RequestRecord) -> None:
     line = check_command(record, "at")
     ended = subprocess.run(["sh", "-c", SHELL.format(line)], stdin=subprocess.DEVNULL, capture_output=True, check=True)
     *words, piped = ended.stdout.decode().split("\0")
@@ -31,7 +31,7 @@ def test_a_command_is_read_by_a_shell_as_the_record_it_shows(record: RequestReco
     assert named == {"key_id": record.key_id, "org_id": record.org_id}
 
 
-def test_an_id_that_looks_like_an_option_or_a_reference_is_none() -> None:
+def test_an_id_never_becomes_an_option_or_a_reference() -> None:
     record = RequestRecord(NOON, key_id="--help", org_id="org:x", handling=Observed(region="a b"))
     assert "| inforce check - --known-at=now" in check_command(record, None)
     line = check_command(record._replace(org_id=None), None)

@@ -64,11 +64,11 @@ class Shape(HTMLParser):
         self.elements.append("comment")
 
 
-def shape(written: str) -> Shape:
-    found = Shape()
-    found.feed(written)
-    found.close()
-    return found
+def shape(document: str) -> Shape:
+    parser = Shape()
+    parser.feed(document)
+    parser.close()
+    return parser
 
 
 def replaced(value: Any, text: str, types: set[type]) -> Any:
@@ -85,8 +85,8 @@ def replaced(value: Any, text: str, types: set[type]) -> Any:
 
 def _models() -> set[type]:
     """The parts that a page can be made of."""
-    found = {one for module in (counts, page, plots, rows) for one in vars(module).values() if isinstance(one, type)}
-    return {one for one in found if issubclass(one, tuple) and one.__module__.startswith(page.__package__ or "")}
+    classes = {one for module in (counts, page, plots, rows) for one in vars(module).values() if isinstance(one, type)}
+    return {one for one in classes if issubclass(one, tuple) and one.__module__.startswith(page.__package__ or "")}
 
 
 @pytest.fixture
@@ -100,11 +100,11 @@ def test_no_string_of_a_page_becomes_an_element_or_an_attribute(content: ReportP
     hostile = render(replaced(content, payload, types))
     missing = {one for one in _models() if one not in types}
     assert missing == {plots.TimeBin}, "the report of this test has every part that a page can have"
-    expected, found = shape(render(replaced(content, "harmless", set()))), shape(hostile)
-    assert found.elements == expected.elements
-    assert found.style.strip() == (TEMPLATES / "style.css").read_text().strip()
+    expected, actual = shape(render(replaced(content, "harmless", set()))), shape(hostile)
+    assert actual.elements == expected.elements
+    assert actual.style.strip() == (TEMPLATES / "style.css").read_text().strip()
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in payload)
-    assert "".join(found.values).count(shown) > 300
+    assert "".join(actual.values).count(shown) > 300
     assert all(c.isprintable() or c == "\n" for c in hostile)
 
 

@@ -217,7 +217,7 @@ def _evidence(row: ShownRow) -> tuple[list[EvidenceRow], list[DefaultRow]]:
 def _evidence_row(state: SettingState, change: Change, weighed: WeighedEvent, outcome: Outcome) -> EvidenceRow:
     note = ""
     if state.source == "default":
-        note = ", the default" if change is state.change else ", cleared: the default"
+        note = "defines the default" if change is state.change else "clears the value: the default applies"
     without = ""
     if not weighed.needed and (weighed.verdict, weighed.reasons) != (outcome.verdict, outcome.reasons):
         without = ", ".join(weighed.reasons) or weighed.verdict
