@@ -32,6 +32,8 @@ SUBJECTS_MAX: Final = 4_000_000
 _AT_ONCE: Final = 1000
 _RANGES: Final = 64
 _KEYS: Final = ("subject", "verdict")
+AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
+"""The codes of the verdicts that speak against a request."""
 
 
 class Counting:
@@ -170,9 +172,6 @@ def _together(counts: list[pa.Table]) -> pa.Table:
     return found.rename_columns([*_KEYS, "count_all"])
 
 
-_AGAINST: Final = [place for place, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
-
-
 class _Counts(Sequence[SubjectCount]):
     """names: Arrow texts, null for nobody; counts: of each by verdict, [subjects, verdicts]."""
 
@@ -187,7 +186,7 @@ class _Counts(Sequence[SubjectCount]):
     @classmethod
     def by_code(cls, counts: Any, references: pa.Array) -> tuple[_Counts, int]:
         """(those that may be among the heaviest, how many are counted). `references`: by code."""
-        against, total = _sum(counts, _AGAINST), _sum(counts, range(len(VERDICT_NAMES)))
+        against, total = _sum(counts, AGAINST_CODES), _sum(counts, range(len(VERDICT_NAMES)))
         rows = _foremost(against, total, SUBJECTS_LISTED)
         # Names of these only, which are few.
         rows = rows[total[rows] > 0]
@@ -208,7 +207,7 @@ class _Counts(Sequence[SubjectCount]):
     def heaviest(self) -> _Counts:
         """SUBJECTS_LISTED of them at most: most rows with a verdict against them first, then most rows, then by
         name."""
-        against, total = _sum(self._counts, _AGAINST), _sum(self._counts, range(len(VERDICT_NAMES)))
+        against, total = _sum(self._counts, AGAINST_CODES), _sum(self._counts, range(len(VERDICT_NAMES)))
         rows = _foremost(against, total, SUBJECTS_LISTED)
         names = self._names.take(pa.array(rows))
         columns = [pa.array(-against[rows]), pa.array(-total[rows]), names.fill_null("")]

@@ -102,7 +102,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
       inforce audit requests.jsonl.gz --what-if changes.jsonl --out otherwise.csv
       inforce audit s3a://logs/june/ --engine spark --master spark://host:7077 --out s3a://audits/june.parquet
     """
-    _need_engine()
+    _need_packages(options["report"])
     must_suit(options)
     if options["engine"] == "spark":
         return _on_spark(db, logs, timezone, known(known_at), format_, options)
@@ -159,13 +159,14 @@ class _Wanted(NamedTuple):
     format: Format
 
 
-def _need_engine() -> None:
+def _need_packages(report: str | None) -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("pyarrow", "numpy") if find_spec(name) is None]
+    names = ("pyarrow", "numpy") if report is None else ("pyarrow", "numpy", "jinja2")
+    missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise BadInput(
-            f"an audit needs {' and '.join(missing)}, which this installation has not; install inforce[audit]"
+            f"this audit needs {' and '.join(missing)}, which this installation has not; install inforce[audit]"
         )
 
 

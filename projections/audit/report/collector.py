@@ -16,17 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ledger.times import DAY
-from projections.audit.counting import codes_of
+from projections.audit.counting import AGAINST_CODES, codes_of
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.report.counters import DayCounter, Int64s, NameCounter
 from projections.audit.report.row_sampler import RowSampler
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
-from projections.audit.summary import AGAINST
 from projections.decisions.model import Reason, Verdict
 
-AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
-"""The codes of the verdicts against a request."""
 INDETERMINATE: Final = VERDICT_NAMES.index("indeterminate")
 
 IDS_OF_REASON: Final[dict[Reason, tuple[str, ...]]] = {

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from projections.audit.counting import AGAINST_CODES
 from projections.audit.explain import Explanation, explain
 from projections.audit.reading.strict import LogRow
-from projections.audit.report.collector import AGAINST_CODES, EVERY_MAX, SHOWN_MAX, ReportCollector
+from projections.audit.report.collector import EVERY_MAX, SHOWN_MAX, ReportCollector
 from projections.audit.report.counters import heaviest
 from projections.audit.report.missing_facts import UndecidedRows, missing_facts
 from projections.audit.report.row_sampler import RowSample

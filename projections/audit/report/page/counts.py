@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from projections.audit.report.collector import AGAINST_CODES
+from projections.audit.counting import AGAINST_CODES
 from projections.audit.report.formats import day_text, percent
 from projections.audit.report.page.plots import ColumnChart, StackedBar, column_chart, stacked_bar
 from projections.audit.report.report import AuditReport
