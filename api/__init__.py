@@ -1,1 +1,1 @@
-"""The HTTP door (WIRE.md sections 1 and 2). No rule of the domain lives here."""
+"""The HTTP API; `api/README.md` has its wire contract. Holds no rule of the domain."""

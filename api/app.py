@@ -1,4 +1,4 @@
-"""The application: one flat table of routes, one handler per kind of error, one door around it all."""
+"""The FastAPI application: a flat table of routes, a handler for each kind of error, one middleware around them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from api.event_stream import OpenStreams
 from api.http.middleware import RequestMiddleware
-from api.http.problems import HANDLERS
+from api.http.problem_responses import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import ExactPathRouter
 from api.schemas import components
@@ -22,27 +22,27 @@ from api.service import Service
 from ledger.store import Ledger
 
 _DESCRIPTION: Final = (
-    "Which privacy policy was in force when that request was made? Every change is an immutable event; every answer "
-    "names its two coordinates (`at`: valid time, `known_at`: what had been recorded by then) and the ledger position "
-    "it is pinned to. Every error is an RFC 9457 problem whose `type` says what its code means."
+    "Which privacy policy was in force when that request was made? Every change is an immutable event. Every answer "
+    "names its two coordinates (`at`: valid time, `known_at`: only what was recorded by then is used) and the ledger "
+    "position it is pinned to. Every error is an RFC 9457 problem whose `type` explains its code."
 )
 
 
 class Application(FastAPI):
-    """Every request pays for what stands around the calls, so there is the door, what turns errors into problems, and
-    no more: the door is the last resort that FastAPI's own outermost layer would be, bodies are bounded in `bodies`,
-    and the stack of contexts is for routes that are not ours."""
+    """Wraps the routes in as little as possible, because every request pays for it: the request middleware, and the
+    handlers that turn errors into problems. The middleware replaces FastAPI's outermost error layer, `api.http.bodies`
+    limits bodies, and FastAPI's exit stack serves routes that are not ours only."""
 
     hosts: Collection[str] | None = None
 
     def build_middleware_stack(self) -> ASGIApp:
-        ROUTES = ExactPathRouter(self.router, AsyncExitStackMiddleware(self.router))
-        return RequestMiddleware(ExceptionMiddleware(ROUTES, handlers=self.exception_handlers), self.hosts)
+        router = ExactPathRouter(self.router, AsyncExitStackMiddleware(self.router))
+        return RequestMiddleware(ExceptionMiddleware(router, handlers=self.exception_handlers), self.hosts)
 
 
 def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:
-    """The application over `source`: a database URL, opened at start-up and begun if it holds no ledger yet, or a
-    ledger or service that is open, and stays so. `hosts`: the names in the Host header that are answered; None: any."""
+    """`source`: a database URL, opened at start-up, where a ledger is created if there is none; or an open ledger or
+    service, which the application does not close. `hosts`: the names that the Host header may hold; None: any."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,20 +62,20 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        # The documentation pages load their scripts from elsewhere.
+        # FastAPI's documentation pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
-        # A redirect would not be a problem document, and a path has one spelling.
+        # Every path has one spelling, and a redirect would not be a problem document.
         redirect_slashes=False,
         exception_handlers=HANDLERS,
-        # Nothing here sets a provider up, and looking for one at every request costs as much as finding its route.
+        # No telemetry provider is set up, and to look for one on every request costs as much as routing.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.hosts = hosts
     app.state.streams = OpenStreams()
-    # Not include_router: it matches every path twice.
+    # Not include_router, which matches every path twice.
     app.router.routes.extend(
-        call.route() for call in (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
+        spec.route() for spec in (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
     )
     _document(app)
     return app
@@ -89,11 +89,11 @@ def _version() -> str:
 
 
 def _document(app: FastAPI) -> None:
-    """Adds the schemas, which no signature names, to the OpenAPI document that FastAPI writes."""
-    write = app.openapi
+    """Adds the schemas to FastAPI's OpenAPI document: no function signature names them."""
+    without_schemas = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = write()
+        document = without_schemas()
         document.setdefault("components", {})["schemas"] = components()
         return document
 

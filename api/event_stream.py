@@ -1,8 +1,8 @@
-"""The feed as Server-Sent Events (WHATWG HTML, section 9.2): each event its position as `id:` and its exact bytes as
-`data:`, which hold no line break.
+"""The feed as Server-Sent Events (WHATWG HTML, section 9.2): `id:` is the event's position, `data:` its exact bytes,
+which hold no line break.
 
-A page is read when the client has taken the one before, and nothing is held meanwhile but the connection: no thread, no
-connection of the database's. Proved by tests/api/test_event_stream.py.
+A stream reads the next page once the client has taken the last one. Between pages it holds the connection only: no
+thread, and no database connection. Proved by tests/api/test_event_stream.py.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from typing import Final, NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.http.problems import HEAD, RequestRefused, where
-from api.service import Service, hung_up
+from api.http.problems import RequestRefused
+from api.http.scope import HEAD_ONLY, log_label
+from api.service import Service, wait_for_disconnect
 from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
 from ledger.store import Ledger
 from ledger.verbatim import exact_before
 
 STREAMS_MAX: Final = 128
 PAGE_EVENTS: Final = 256
-"""About 150 KB, held for as long as a slow client takes for it."""
+"""About 150 KB, held for as long as a slow client needs to read it."""
 PING_S: Final = 15.0
-"""Proxies close what is silent for longer, often after 30 or 60 seconds."""
+"""Proxies close connections that are silent for longer, often after 30 or 60 seconds."""
 SEND_S_MAX: Final = 60.0
-"""A client that takes nothing for so long is gone, or keeps a place from somebody who would."""
+"""A client that reads nothing for this long has gone, or blocks another client."""
 RETRY_S: Final = 1.0
-LAST_WORDS_S_MAX: Final = 1.0
+LAST_SEND_S_MAX: Final = 1.0
 
 _OPENING: Final = b"retry: 1000\n: events of the ledger, each with its position as id\n\n"
 _PING: Final = b": ping\n\n"
@@ -40,59 +41,59 @@ _log = logging.getLogger("inforce.api")
 
 
 class StreamPage(NamedTuple):
-    """Events as they are sent, up to position `last`; none: empty."""
+    """Encoded events up to position `last`; empty if there are none."""
 
     block: bytes
     last: int
 
 
 class OpenStreams:
-    """The streams that are open in this process: no more than so many, and all ended when the server is to stop."""
+    """The open streams of this process: limits their number, and ends all of them when the server stops."""
 
     def __init__(self, streams_max: int = STREAMS_MAX) -> None:
         self.streams_max = streams_max
-        self._open: set[asyncio.Future[None]] = set()
-        self._reading: dict[int, asyncio.Task[StreamPage]] = {}
+        self._stops: set[asyncio.Future[None]] = set()
+        self._reads: dict[int, asyncio.Task[StreamPage]] = {}
         self._ended = False
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._stops)
 
     def end(self) -> None:
-        """On the event loop of the streams."""
+        """Ends all streams. Call it on their event loop."""
         self._ended = True
-        for over in self._open:
-            if not over.done():
-                over.set_result(None)
+        for stop in self._stops:
+            if not stop.done():
+                stop.set_result(None)
 
     @contextmanager
-    def place(self) -> Iterator[asyncio.Future[None]]:
-        """A place among the streams; the future is done when the stream has to end. Raises `RequestRefused`."""
-        if self._ended or len(self._open) >= self.streams_max:
+    def admit(self) -> Iterator[asyncio.Future[None]]:
+        """Counts one stream within the block. The future is done when the stream must end. Raises `RequestRefused`."""
+        if self._ended or len(self._stops) >= self.streams_max:
             detail = f"at most {self.streams_max} streams are open at once; try again later, or read GET /v1/events"
             raise RequestRefused("too_many_streams", detail)
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open.add(over)
+        stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stops.add(stop)
         try:
-            yield over
+            yield stop
         finally:
-            self._open.discard(over)
+            self._stops.discard(stop)
 
     async def page(self, service: Service, after: int) -> StreamPage:
-        """The page behind position `after`. Those who ask for the same one at once, as all do who wait for the next
-        event, share one look at the database; it may be from a moment before, and then they ask again."""
-        reading = self._reading.get(after)
-        if reading is None:
-            reading = asyncio.create_task(service.ask(partial(_read_page, service.ledger, after)))
-            self._reading[after] = reading
-            reading.add_done_callback(partial(self._read, after))
-        return await asyncio.shield(reading)
+        """The page after position `after`. Streams that need the same page at once, as all do that wait for the next
+        event, share one database read. That read may have begun before the event; then a stream reads again."""
+        read = self._reads.get(after)
+        if read is None:
+            read = asyncio.create_task(service.ask(partial(_read_page, service.ledger, after)))
+            self._reads[after] = read
+            read.add_done_callback(partial(self._on_read, after))
+        return await asyncio.shield(read)
 
-    def _read(self, after: int, reading: asyncio.Task[StreamPage]) -> None:
-        del self._reading[after]
-        if not reading.cancelled():
-            # Told to those who asked, of whom there may be none left.
-            reading.exception()
+    def _on_read(self, after: int, read: asyncio.Task[StreamPage]) -> None:
+        del self._reads[after]
+        if not read.cancelled():
+            # Marks the error as retrieved: all streams that waited for it may be gone.
+            read.exception()
 
 
 def _read_page(ledger: Ledger, after: int) -> StreamPage:
@@ -102,14 +103,14 @@ def _read_page(ledger: Ledger, after: int) -> StreamPage:
 
 
 class EventStreamResponse(Response):
-    """Every event behind position `after`, in order, none skipped, for as long as the client listens."""
+    """Sends every event after position `after`, in order, for as long as the client listens."""
 
     media_type = "text/event-stream"
 
     def __init__(self, service: Service, streams: OpenStreams, after: int) -> None:
         self.status_code = 200
         self.background = None
-        # Not Response's own: it would announce the length of a body. nginx keeps answers back unless told not to.
+        # Not Response.__init__, which would send a Content-Length. The header stops nginx from buffering the stream.
         self.init_headers({"X-Accel-Buffering": "no"})
         self._service = service
         self._streams = streams
@@ -119,63 +120,63 @@ class EventStreamResponse(Response):
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         end = {"type": "http.response.body", "body": b"", "more_body": False}
         follower = self._service.ledger.follower
-        with self._streams.place() as over, follower.following():
-            # Before anything is sent: a ledger that does not answer is a problem, not a stream.
-            block = await self._page()
+        with self._streams.admit() as stop, follower.following():
+            # Reads before it sends anything, so that an unavailable ledger is answered with a problem.
+            block = await self._next_block()
             await send(start)
-            if scope.get(HEAD):
+            if scope.get(HEAD_ONLY):
                 await send(end)
                 return
-            sending = asyncio.create_task(self._send_all(block, send, where(scope)))
-            leaving = asyncio.create_task(_leave(receive, over))
+            sending = asyncio.create_task(self._send_all(block, send, log_label(scope)))
+            leaving = asyncio.create_task(_stop_on_disconnect(receive, stop))
             try:
-                await asyncio.wait({sending, over}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({sending, stop}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (sending, leaving):
                     task.cancel()
                 outcome, _ = await asyncio.gather(sending, leaving, return_exceptions=True)
             with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_S_MAX):
+                async with asyncio.timeout(LAST_SEND_S_MAX):
                     await send(end)
             if isinstance(outcome, Exception):
                 raise outcome
 
-    async def _send_all(self, block: bytes, send: Send, called: str) -> None:
+    async def _send_all(self, block: bytes, send: Send, label: str) -> None:
         try:
             await _send(send, _OPENING + block)
-            answers = True
+            ledger_answers = True
             while True:
                 try:
                     await self._service.ledger.follower.reached(self._after + 1, PING_S)
-                    block, answers = await self._page(), True
+                    block, ledger_answers = await self._next_block(), True
                 except PositionNotReached:
                     block = _PING
                 except LedgerUnavailable as error:
-                    # The client stays: browsers do not come back after an answer that is not 200.
-                    if answers:
-                        _log.warning("%s: goes on once the ledger answers again: %s", called, error.detail)
+                    # Keeps the stream open: browsers do not reconnect after a response other than 200.
+                    if ledger_answers:
+                        _log.warning("%s: waits until the ledger answers again: %s", label, error.detail)
                     await asyncio.sleep(RETRY_S)
-                    block, answers = _PING, False
+                    block, ledger_answers = _PING, False
                 if block:
                     await _send(send, block)
         except TimeoutError:
-            _log.info("%s: ended, because the client took nothing for %s s", called, SEND_S_MAX)
+            _log.info("%s: ended, because the client read nothing for %s s", label, SEND_S_MAX)
         except InforceError as error:
-            _log.critical("%s: ended: %s: %s", called, error.code, error.detail)
+            _log.critical("%s: ended: %s: %s", label, error.code, error.detail)
 
-    async def _page(self) -> bytes:
-        """The next page as it is sent, taken for sent; empty where there is none."""
+    async def _next_block(self) -> bytes:
+        """The next page, encoded, and moves on behind it; empty if there are no events."""
         block, self._after = await self._streams.page(self._service, self._after)
         return block
 
 
 async def _send(send: Send, block: bytes) -> None:
-    """Returns when the server has taken it. Raises `TimeoutError`."""
+    """Returns when the server has taken the block. Raises `TimeoutError`."""
     async with asyncio.timeout(SEND_S_MAX):
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
 
-async def _leave(receive: Receive, over: asyncio.Future[None]) -> None:
-    await hung_up(receive)
-    if not over.done():
-        over.set_result(None)
+async def _stop_on_disconnect(receive: Receive, stop: asyncio.Future[None]) -> None:
+    await wait_for_disconnect(receive)
+    if not stop.done():
+        stop.set_result(None)

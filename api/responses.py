@@ -1,6 +1,8 @@
-"""Answers as JSON values, in the shapes of WIRE.md section 2. Instants become RFC 3339 texts here, and nowhere before.
+"""Answers of the domain as JSON values, in the shapes of `api/README.md`, "Wire contract"; the command line prints the
+same. Only this module turns instants into RFC 3339 texts.
 
-Events are spliced in as the exact bytes that were recorded: they are never taken apart and written anew.
+Events are inserted as the exact bytes that were recorded: they are never parsed and encoded again.
+Proved by tests/api/test_openapi.py.
 """
 
 from __future__ import annotations
@@ -62,10 +64,10 @@ def state_json(answer: StateAnswer) -> dict[str, Any]:
 
 
 def _setting_json(state: SettingState) -> dict[str, Any]:
-    written = {"value": state.value, "source": state.source} | change_json(state.change)
+    members = {"value": state.value, "source": state.source} | change_json(state.change)
     if state.cleared_by is not None:
-        written["cleared_by"] = change_json(state.cleared_by)
-    return written
+        members["cleared_by"] = change_json(state.cleared_by)
+    return members
 
 
 def timeline_json(answer: TimelineAnswer) -> dict[str, Any]:
@@ -112,17 +114,17 @@ def diff_json(subject: str, start: int, end: int, answer: DiffAnswer) -> dict[st
                 "setting": difference.after.setting,
                 "before": _setting_json(difference.before),
                 "after": _setting_json(difference.after),
-                "changed_by": [_said_json(said) for said in difference.changed_by],
+                "changed_by": [_assertion_json(assertion) for assertion in difference.changed_by],
             }
             for difference in answer.differences
         ],
     }
 
 
-def _said_json(said: Change | Retraction) -> dict[str, Any]:
-    if isinstance(said, Retraction):
-        return retraction_json(said)
-    return {"setting": said.setting, "value": said.value} | change_json(said)
+def _assertion_json(assertion: Change | Retraction) -> dict[str, Any]:
+    if isinstance(assertion, Retraction):
+        return retraction_json(assertion)
+    return {"setting": assertion.setting, "value": assertion.value} | change_json(assertion)
 
 
 def catalog_json(at: int, answer: CatalogAnswer) -> dict[str, Any]:

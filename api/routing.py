@@ -1,8 +1,8 @@
-"""How a call is declared: its path, what it takes and answers, and which problems it may answer with.
+"""How a route is declared, and the fast path to it.
 
-An endpoint gets the bare request and gives the finished response, so a call costs what a plain Starlette route costs
-(FastAPI's own reading and writing of bodies costs a third more, and would forgive what `strict_json` does not), while
-FastAPI still writes OpenAPI from the declaration.
+An endpoint gets the bare request and returns the finished response, so a call costs what a plain Starlette route costs.
+FastAPI's own reading and writing of bodies costs a third more, and would accept JSON that `strict_json` refuses.
+FastAPI still writes the OpenAPI document from the declarations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.parameters import Parameter
-from api.http.problems import MEDIA_TYPE, PROBLEM_CODES, RETRY_AFTER_SECONDS
+from api.http.problem_responses import MEDIA_TYPE
+from api.http.problems import PROBLEM_CODES, RETRY_AFTER_SECONDS
 from api.responses import encode
 from api.schemas import RESPONSE_EXAMPLES, Problem, ref
 from api.service import Service
@@ -30,16 +31,16 @@ JSON: Final = "application/json"
 COMMON_PROBLEMS: Final = ("internal_error", "host_not_served")
 LEDGER_PROBLEMS: Final = ("ledger_unavailable", "ledger_corrupt")
 AT_LEAST_PROBLEMS: Final = ("bad_parameter", "position_not_reached", *LEDGER_PROBLEMS)
-"""Of a call that takes `at_least`."""
+"""Problems of a route with the parameter `at_least`."""
 
 
 class EncodedResponse(Response):
-    """JSON that is written already. The same as `Response` makes of it, at a third of the price."""
+    """A response whose JSON is already encoded. Sends what `Response` sends, at a third of the cost."""
 
     media_type = JSON
 
     def __init__(self, body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> None:
-        """`headers`: further ones, their names in lower case."""
+        """`headers`: further ones, with lower-case names."""
         self.status_code = status
         self.background = None
         self.body = body
@@ -50,29 +51,28 @@ _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
 
 
 class BareRoute(APIRoute):
-    """Hands the request to the endpoint as it is: FastAPI's documented hook for that is `get_route_handler`."""
+    """Passes the request to the endpoint unchanged, through FastAPI's documented hook `get_route_handler`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.methods is None or scope["method"] not in self.methods:
-            # That says so.
+            # The base class answers 405.
             await super().handle(scope, receive, send)
             return
-        # Without the stacks of contexts that FastAPI's dependencies close, and without catching errors here and again
-        # around the router.
+        # Skips the exit stacks of FastAPI's dependencies, and error handling that the application does anyway.
         response = await self.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
 
 
 class ExactPathRouter:
-    """Finds a call whose path has no parameters without asking one route after the other. Whatever else is asked for
-    goes `otherwise`, which is around the router."""
+    """Finds a route whose path has no parameters with one dict lookup. Passes every other request to `fallback`, which
+    wraps the router."""
 
-    def __init__(self, router: Router, otherwise: ASGIApp) -> None:
-        self._otherwise = otherwise
-        self._plain = {
+    def __init__(self, router: Router, fallback: ASGIApp) -> None:
+        self._fallback = fallback
+        self._routes = {
             (method, route.path): route
             for route in router.routes
             if isinstance(route, BareRoute) and not route.param_convertors
@@ -80,9 +80,9 @@ class ExactPathRouter:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._plain.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        route = self._routes.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         if route is None:
-            await self._otherwise(scope, receive, send)
+            await self._fallback(scope, receive, send)
             return
         scope["route"] = route
         await route.handle(scope, receive, send)
@@ -90,7 +90,7 @@ class ExactPathRouter:
 
 @dataclass(frozen=True, kw_only=True)
 class RouteSpec:
-    """A call as it is declared; its summary and description are the endpoint's docstring.
+    """The declaration of a route. The endpoint's docstring is its summary and description.
 
     `response_models`: the response is one of these; empty if it has no body. `request_models`: the JSON body is one of
     these; or `request_media_types`: the media types of a body in another format. `problems`: keys of `PROBLEM_CODES`.
@@ -112,7 +112,7 @@ class RouteSpec:
 
     def route(self) -> BareRoute:
         summary, _, description = (self.endpoint.__doc__ or "").partition("\n")
-        json_response = _answer(self.response_models, self.media_type, self.headers)
+        response = _response_json(self.response_models, self.media_type, self.headers)
         return BareRoute(
             self.path,
             self.endpoint,
@@ -124,7 +124,7 @@ class RouteSpec:
             operation_id=getattr(self.endpoint, "__name__", "call"),
             response_model=None,
             response_class=Response,
-            responses={self.status: json_response, **_problems((*self.problems, *COMMON_PROBLEMS))},
+            responses={self.status: response, **_problems_json((*self.problems, *COMMON_PROBLEMS))},
             openapi_extra=self._extra(),
         )
 
@@ -132,14 +132,11 @@ class RouteSpec:
         extra: dict[str, Any] = {}
         if self.parameters:
             extra["parameters"] = [parameter.openapi() for parameter in self.parameters]
+        content: dict[str, Any] = {media_type: {} for media_type in self.request_media_types}
         if self.request_models:
-            content = {"schema": _one_of(self.request_models), "examples": dict(self.examples)}
-            extra["requestBody"] = {"required": True, "content": {JSON: content}}
-        elif self.request_media_types:
-            extra["requestBody"] = {
-                "required": True,
-                "content": {media_type: {} for media_type in self.request_media_types},
-            }
+            content[JSON] = {"schema": _one_of(self.request_models), "examples": dict(self.examples)}
+        if content:
+            extra["requestBody"] = {"required": True, "content": content}
         return extra
 
 
@@ -148,24 +145,24 @@ def _one_of(models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
     return refs[0] if len(refs) == 1 else {"oneOf": refs}
 
 
-def _answer(models: tuple[type[BaseModel], ...], media_type: str, headers: Mapping[str, Any]) -> dict[str, Any]:
+def _response_json(models: tuple[type[BaseModel], ...], media_type: str, headers: Mapping[str, Any]) -> dict[str, Any]:
     if not models:
         return {"description": "Done."}
     content: dict[str, Any] = {"schema": _one_of(models)}
     examples = {model.__name__: {"value": RESPONSE_EXAMPLES[model]} for model in models if model in RESPONSE_EXAMPLES}
     if examples:
         content["examples"] = examples
-    json_response: dict[str, Any] = {"description": _first_line(models[0]), "content": {media_type: content}}
+    response: dict[str, Any] = {"description": _first_line(models[0]), "content": {media_type: content}}
     if headers:
-        json_response["headers"] = dict(headers)
-    return json_response
+        response["headers"] = dict(headers)
+    return response
 
 
 def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or model.__name__).partition("\n")[0]
 
 
-def _problems(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
+def _problems_json(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(PROBLEM_CODES[code].status, []).append(code)
@@ -178,7 +175,7 @@ def _problems(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
                     "examples": {code: {"value": _problem_example(code)} for code in of_status},
                 }
             },
-            **_retry_after(of_status),
+            **_retry_after_json(of_status),
         }
         for status, of_status in sorted(by_status.items())
     }
@@ -196,7 +193,7 @@ def _problem_example(code: str) -> dict[str, Any]:
     }
 
 
-def _retry_after(codes: list[str]) -> dict[str, Any]:
+def _retry_after_json(codes: list[str]) -> dict[str, Any]:
     if not any(code in RETRY_AFTER_SECONDS for code in codes):
         return {}
     schema = {"type": "integer", "minimum": 0}
@@ -219,8 +216,8 @@ async def wait_for_position(request: Request, at_least: int) -> None:
 
 
 async def answer_off_loop(request: Request, question: Callable[[], Any], at_least: int = 0) -> Response:
-    """The answer to a question that writes nothing, asked and written out off the event loop, and not before the
-    ledger has reached the position `at_least`. The request's body, if it has one, was read before."""
+    """Runs `question`, which writes nothing, and encodes its result in a thread, once the ledger has reached the
+    position `at_least`. The request's body, if there is one, must have been read before."""
     await wait_for_position(request, at_least)
     body = await service_of(request).ask(lambda: encode(question()))
     return EncodedResponse(body)

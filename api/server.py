@@ -1,8 +1,9 @@
 """`inforce serve`: the application on granian, on a loopback address.
 
-There is no authentication yet, so any other address is refused, and so is a Host header with any other name (a web
-page could have its own name lead to 127.0.0.1). One process, one worker: questions are answered by its threads.
-granian cuts slow and large headers by itself; `api.http.bodies` cuts slow and large bodies.
+There is no authentication yet, so any other address is refused, and so is a Host header with any other name (a web page
+could let its own name resolve to 127.0.0.1). One process with one worker, whose threads answer the questions.
+granian limits slow and large headers; `api.http.bodies` limits slow and large bodies.
+Proved by tests/api/test_server.py.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ PORT: Final = 8000
 HEADER_BYTES_MAX: Final = 65_536
 HEADER_MS_MAX: Final = 10_000
 CONNECTIONS_MAX: Final = 800
-"""At once, those that nothing is asked on included: with granian's own 128, as many idle clients shut everybody out.
-Streams and waiting questions take up to 384 of them (`api.event_stream`, `api.service`)."""
+"""Open connections, idle ones included: with granian's default of 128, as many idle clients lock out all others.
+Streams and waiting questions use up to 384 of them (`api.event_stream`, `api.service`)."""
 STOP_SECONDS_MAX: Final = 10
-"""How long a request that is being answered may take to end when the server is told to stop."""
+"""How long running requests may take to end once the server stops."""
 
 _log = logging.getLogger("inforce.api")
 
@@ -50,10 +51,10 @@ def serve(
     audits: AuditSettings | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then ends what is being answered.
+    """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
 
-    `port` 0: any free one. `announce` gets the one line that says where the server listens, once it does; None: it is
-    printed. Raises `BadInput` for an address that is not loopback or is taken, and what opening a ledger raises.
+    `port` 0: any free port. `announce` gets the one line with the server's address once it listens; None: the line is
+    printed. Raises `BadInput` for an address that is not loopback or is in use, and the errors of opening a ledger.
     """
     address = loopback(host)
     port = free_port(address, port)
@@ -66,13 +67,13 @@ def serve(
 
 
 def run_app(app: FastAPI, address: str, port: int, announce: Callable[[str], None] | None = None) -> None:
-    """Serves an application as `serve` does, at an address and a port that are free."""
+    """Serves an application as `serve` does, at a free address and port."""
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
         runner.run(_run(app, address, port, announce or partial(print, flush=True)))
 
 
 def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed (it is made for no other systems than these); None: asyncio's own."""
+    """uvloop's event loop if it is installed, which depends on the system; None: asyncio's own."""
     try:
         import uvloop
     except ImportError:
@@ -81,7 +82,7 @@ def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def loopback(host: str) -> str:
-    """The address that `host` stands for. Raises `BadInput` unless it is one of this machine's own loopback."""
+    """The IP address of `host`. Raises `BadInput` unless it is a loopback address of this machine."""
     if host == "localhost":
         return HOST
     try:
@@ -90,16 +91,16 @@ def loopback(host: str) -> str:
         address = None
     if address is None or not address.is_loopback or getattr(address, "ipv4_mapped", None):
         raise BadInput(
-            "without authentication, which is still to come, the server listens on this machine only: "
-            "localhost, 127.0.0.1 or ::1"
+            "the server has no authentication yet, so it listens on this machine only: localhost, 127.0.0.1 or ::1"
         )
     return str(address)
 
 
 def free_port(address: str, port: int) -> int:
-    """`port`, or a free one for 0. Raises `BadInput` where it cannot be had.
+    """`port`, or a free port for 0. Raises `BadInput` if the port cannot be used.
 
-    granian shares its port with whoever asks for sharing, another inforce too, so it is tried here without sharing.
+    granian shares its port with other processes that allow it, such as another inforce, so this binds it without
+    sharing first.
     """
     if not 0 <= port <= 65_535:
         raise BadInput("a port is a number from 0 to 65535")
@@ -110,8 +111,8 @@ def free_port(address: str, port: int) -> int:
             probe.bind((address, port))
             return int(probe.getsockname()[1])
     except OSError as error:
-        why = "is taken by another program" if error.errno == 98 else f"cannot be had ({error.strerror})"
-        raise BadInput(f"port {port} of {address} {why}; name another with --port") from None
+        why = "is in use by another program" if error.errno == 98 else f"cannot be used ({error.strerror})"
+        raise BadInput(f"port {port} of {address} {why}; choose another with --port") from None
 
 
 async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], None]) -> None:
@@ -130,7 +131,7 @@ async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], 
     server.workers_kill_timeout = STOP_SECONDS_MAX
 
     def stop() -> None:
-        # They would not end by themselves.
+        # Streams do not end by themselves, and granian would wait for them.
         app.state.streams.end()
         server.stop()  # type: ignore[no-untyped-call]  # granian's is not annotated
 
@@ -145,13 +146,14 @@ async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], 
     try:
         await serving
     except TimeoutError:
-        _log.warning("a client took no answer for %s s after the stop and was cut off", STOP_SECONDS_MAX)
-        # It would report what is cut off now as a failure of the application, with its traceback.
+        _log.warning("a client read no response for %s s after the stop and was cut off", STOP_SECONDS_MAX)
+        # granian would now report the cut connections as failures of the application, each with a traceback.
         logging.getLogger("_granian").disabled = True
 
 
 async def _listens(serving: asyncio.Task[None], address: str, port: int) -> bool:
-    """Waits until somebody can connect; granian does not say when. False: the server ended before."""
+    """Waits until a connection succeeds, because granian does not report when it listens. False: the server ended
+    before."""
     while not serving.done():
         try:
             _, writer = await asyncio.open_connection(address, port)

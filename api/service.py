@@ -1,9 +1,9 @@
-"""The open ledger and what the routes ask of it, off the event loop.
+"""The open ledger and the threads that read it for the routes.
 
-Every question may wait for a database (a network, a disk, a catch-up after somebody else's import), so whatever may
-wait is asked in a thread: on the event loop `GET /healthz` and every other connection would wait with it. Only a check
-that memory answers without waiting for anything is answered there (see `routes.checks`). Submissions have a way of
-their own (`submit_queue`), so that writers who wait for a lock do not keep readers waiting.
+Any question may wait: for a network, a disk, a lock, or a catch-up after another process's import. On the event loop,
+`GET /healthz` and every other connection would wait with it, so questions run in threads. Only a check that needs
+nothing but memory is answered on the event loop (see `api.routes.checks`). Submissions have a queue of their own
+(`api.submit_queue`), so that writers that wait for a lock do not delay readers.
 """
 
 from __future__ import annotations
@@ -26,25 +26,24 @@ from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import exact
 from projections.query.query import Query
-from projections.timelines.store import SubjectRow
 
 READERS: Final = 4
 READY_SECONDS_MAX: Final = 2.0
 WAITING_MAX: Final = 256
-"""So many callers may wait for a position at once; each holds its connection and nothing else."""
+"""Clients that may wait for a position at once. Each holds its connection and nothing else."""
 ANONYMOUS: Final = "anonymous"
-"""The caller and the actor of everything, until authentication comes."""
+"""The caller and actor of every submission. There is no authentication yet."""
 
 Answer = TypeVar("Answer")
 
 
 class Service:
-    """One ledger, open. `close` ends the threads, and closes the ledger if it was opened here."""
+    """One open ledger. `close` ends the threads, and closes the ledger if `open` opened it."""
 
     def __init__(
         self, ledger: Ledger, *, owns_ledger: bool, url: str | None = None, audits: AuditSettings | None = None
     ) -> None:
-        """`url`: where the ledger can be opened again, by the processes that audit; None: nowhere."""
+        """`url`: where the processes that audit open the ledger again; None: no audits are run."""
         self.ledger = ledger
         self.query = Query(ledger)
         self.audits = AuditService(self.query, url, audits or AuditSettings())
@@ -57,9 +56,8 @@ class Service:
 
     @classmethod
     def open(cls, source: str | Ledger, *, group_max: int = GROUP_MAX, audits: AuditSettings | None = None) -> Service:
-        """`source`: a database URL, where a ledger is begun if there is none, or an open ledger, of which no audits are
-        run. `group_max`: so many submissions share a commit at most, where it is opened here. Raises
-        `InforceError`."""
+        """`source`: a database URL, where a ledger is created if there is none; or an open ledger, for which no audits
+        are run. `group_max`: the most submissions that share a commit, if `source` is a URL. Raises `InforceError`."""
         if isinstance(source, Ledger):
             return cls(source, owns_ledger=False)
         ledger = open_ledger(source, create=True)
@@ -79,23 +77,23 @@ class Service:
             self.ledger.close()
 
     def now(self) -> int:
-        """The present in µs, having looked at the ledger: never before what is recorded there. With a clock that stood
-        still or stepped back, and beside others whose clocks are ahead, a question about now still sees the last
-        acknowledged submission. For a question's own thread."""
+        """The present in µs, never before the last event in the ledger. So a question about now sees the last
+        acknowledged submission even if this machine's clock stood still or stepped back, or is behind that of another
+        writer. Reads the database: call it in a question's thread."""
         return self.query.moment().now
 
     async def wait_for_position(self, position: int, receive: Receive) -> None:
-        """Returns once the ledger has reached `position`, without holding a thread. `receive`: the caller's, whose body
-        was read before. Raises `PositionNotReached`, and `ClientDisconnect` where the caller hung up."""
+        """Returns once the ledger has reached `position`. Holds no thread while it waits. `receive`: of the request,
+        whose body must have been read. Raises `PositionNotReached`, and `ClientDisconnect` if the client hung up."""
         follower = self.ledger.follower
-        # What an acknowledged write needs: it is committed, so one look finds it.
+        # An acknowledged submission is committed, so one read of the head suffices for it.
         if follower.position >= position or await self.ask(follower.look) >= position:
             return
         if self._waiting >= WAITING_MAX:
             raise PositionNotReached(position, follower.position)
         self._waiting += 1
         waiting = asyncio.create_task(follower.reached(position, self.at_least_s_max))
-        leaving = asyncio.create_task(hung_up(receive))
+        leaving = asyncio.create_task(wait_for_disconnect(receive))
         try:
             await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
@@ -108,17 +106,17 @@ class Service:
             await asyncio.gather(waiting, leaving, return_exceptions=True)
 
     async def ask(self, question: Callable[[], Answer]) -> Answer:
-        """The answer to a question that writes nothing to the ledger."""
+        """Runs `question`, which writes nothing to the ledger, in a thread and returns its result."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 
     async def probe(self) -> int:
         """The ledger's head, read from the database now. Raises `TimeoutError` and `LedgerUnavailable`."""
-        asked = asyncio.get_running_loop().run_in_executor(self._probe, self.ledger.head)
-        return (await asyncio.wait_for(asked, READY_SECONDS_MAX)).position
+        head = asyncio.get_running_loop().run_in_executor(self._probe, self.ledger.head)
+        return (await asyncio.wait_for(head, READY_SECONDS_MAX)).position
 
     def feed(self, after: int, limit: int, subject: str | None) -> tuple[list[Entry], int, int]:
-        """(entries behind position `after`, where to go on from, the ledger's head). Raises `LedgerCorrupt`, naming the
-        position, where one of them cannot be handed out."""
+        """(entries after position `after`, `after` of the next page, the ledger's head). Raises `LedgerCorrupt`,
+        which names the position, if an entry is damaged."""
         head = self.ledger.head().position
         if subject is None:
             entries = self.ledger.page(after, limit, head)
@@ -129,14 +127,8 @@ class Service:
             return entries, entries[-1].position, head
         return entries, max(after, head), head
 
-    def subjects(
-        self, kind: str | None, prefix: str | None, after: str | None, limit: int
-    ) -> tuple[int, list[SubjectRow]]:
-        """(position, subjects that have a history): see `TimelineStore.subjects`."""
-        return self.query.subjects(kind, prefix, after, limit)
 
-
-async def hung_up(receive: Receive) -> None:
-    """Returns when the caller has hung up. Whatever else comes is dropped, so the body must have been read."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Returns when the client has hung up. Drops every other message, so the body must have been read before."""
     while (await receive())["type"] != "http.disconnect":
         pass

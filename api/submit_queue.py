@@ -1,8 +1,9 @@
-"""How submissions come to the ledger's writer: without a thread each, and within bounds.
+"""Passes submissions to the ledger's group commit, without a thread for each and with bounded memory.
 
-A body is read and decided off the event loop where it is large; a small one costs less than the way to a thread and
-back. Then it waits for the writer, which commits whatever waits as one group and tells the event loop once for all of
-them. What waits, and what is still being read, is bounded in bytes: more is refused before its body is read.
+A small body is parsed on the event loop, because a thread switch costs more; a large one is parsed in a thread. The
+submission then waits in the group commit, which commits all waiting submissions together and notifies the event loop
+once for all of them. The memory of bodies that are read or wait is bounded: beyond the bound a submission is refused
+before its body is read. Proved by tests/api/test_submit_queue.py.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.strict_json import MAX_BYTES
 
-HELD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Of bodies of submissions, from the first byte that is read until the answer."""
+RESERVED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of submission bodies, each counted from before its first byte is read until its response."""
 SMALL_BYTES: Final = 4096
-"""A body of so many bytes is read on the event loop: some 50 µs."""
+"""A body up to this size is parsed on the event loop: some 50 µs."""
 
 
-class _Read(NamedTuple):
+class _ParsedBody(NamedTuple):
     submissions: tuple[Submission, ...]
     idempotency: Idempotency | None
     batch: bool
@@ -38,77 +39,78 @@ class _Read(NamedTuple):
 
 class SubmitQueue:
     def __init__(self, ledger: Ledger, caller: str) -> None:
-        """`caller`: who submits, and whose idempotency keys they are."""
+        """`caller`: the actor of the submissions, and the owner of their idempotency keys."""
         self._ledger = ledger
         self._caller = caller
-        self._held = 0
-        self._tellers: WeakKeyDictionary[asyncio.AbstractEventLoop, CompletionNotifier] = WeakKeyDictionary()
-        self._reading = ThreadPoolExecutor(1, "inforce-read-body")
+        self._reserved = 0
+        self._notifiers: WeakKeyDictionary[asyncio.AbstractEventLoop, CompletionNotifier] = WeakKeyDictionary()
+        self._parser = ThreadPoolExecutor(1, "inforce-read-body")
 
     def close(self) -> None:
-        self._reading.shutdown(wait=True, cancel_futures=True)
+        self._parser.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager
     def reserve_memory(self, bytes_: int) -> Iterator[None]:
-        """Memory for a body that is about to be read, until it is answered. Raises `LedgerBusy`."""
-        if self._held + bytes_ > HELD_BYTES_MAX or not self._ledger.writer.room_for(bytes_):
+        """Reserves memory for a body from before it is read until it is answered. Raises `LedgerBusy`."""
+        if self._reserved + bytes_ > RESERVED_BYTES_MAX or not self._ledger.writer.room_for(bytes_):
             raise LedgerBusy(self._ledger.writer.waiting)
-        self._held += bytes_
+        self._reserved += bytes_
         try:
             yield
         finally:
-            self._held -= bytes_
+            self._reserved -= bytes_
 
-    async def submit(self, sent: bytes, key: str | None) -> tuple[Receipt, ...]:
-        """Raises what reading the body raises, and what `Ledger.submit` does."""
+    async def submit(self, body: bytes, key: str | None) -> tuple[Receipt, ...]:
+        """Raises the errors of parsing the body, and those of `Ledger.submit`."""
         loop = asyncio.get_running_loop()
-        if len(sent) <= SMALL_BYTES:
-            read = _read(sent, key, self._caller)
+        if len(body) <= SMALL_BYTES:
+            parsed = _parse(body, key, self._caller)
         else:
-            read = await loop.run_in_executor(self._reading, _read, sent, key, self._caller)
-        teller = self._tellers.get(loop)
-        if teller is None:
-            teller = self._tellers[loop] = CompletionNotifier(loop)
+            parsed = await loop.run_in_executor(self._parser, _parse, body, key, self._caller)
+        notifier = self._notifiers.get(loop)
+        if notifier is None:
+            notifier = self._notifiers[loop] = CompletionNotifier(loop)
         queued = self._ledger.enqueue(
-            read.submissions,
+            parsed.submissions,
             actor=self._caller,
-            told=teller.told,
-            bytes_=len(sent),
-            idempotency=read.idempotency,
-            batch=read.batch,
+            told=notifier.notify,
+            bytes_=len(body),
+            idempotency=parsed.idempotency,
+            batch=parsed.batch,
         )
-        await teller.until(queued)
+        await notifier.wait(queued)
         return queued.outcome()
 
 
 class CompletionNotifier:
-    """Wakes the requests of one event loop, all of a group at once."""
+    """Wakes the requests of one event loop when their submissions are settled: once for a whole group."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: dict[QueuedSubmission, asyncio.Future[None]] = {}
 
-    async def until(self, queued: QueuedSubmission) -> None:
-        """Returns when it is settled. To be called before the loop gets to run anything else."""
+    async def wait(self, queued: QueuedSubmission) -> None:
+        """Returns when the submission is settled. Call it before the event loop runs anything else, or a notification
+        may be missed."""
         future = self._waiting[queued] = self._loop.create_future()
         await future
 
-    def told(self, settled: Sequence[QueuedSubmission]) -> None:
-        # Where the loop has ended nobody waits any more.
+    def notify(self, settled: Sequence[QueuedSubmission]) -> None:
+        # RuntimeError: the event loop has ended, so no request waits any more.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake, settled)
 
     def _wake(self, settled: Sequence[QueuedSubmission]) -> None:
         for queued in settled:
-            # None: it was told before.
+            # None: an earlier notification named this submission.
             future = self._waiting.pop(queued, None)
             if future is not None and not future.done():
                 future.set_result(None)
 
 
-def _read(sent: bytes, key: str | None, caller: str) -> _Read:
-    body = strict_json.loads(sent, MAX_BYTES)
+def _parse(body: bytes, key: str | None, caller: str) -> _ParsedBody:
+    value = strict_json.loads(body, MAX_BYTES)
     idempotency = None
     if key is not None:
-        idempotency = Idempotency(caller, key, hashlib.sha256(canonical_json(body)).digest())
-    return _Read(parse_submissions(body), idempotency, "events" in body)
+        idempotency = Idempotency(caller, key, hashlib.sha256(canonical_json(value)).digest())
+    return _ParsedBody(parse_submissions(value), idempotency, "events" in value)

@@ -20,7 +20,7 @@ from typing import Final
 from api.audits import folder as folders
 from api.audits.folder import AuditFolder, Claimed, claim
 from api.audits.jobs import AuditOutcome, Failure, Job
-from api.http.places import error_location
+from api.http.problems import error_location
 
 TRIES: Final = 3
 _LOOK_S: Final = 1.0

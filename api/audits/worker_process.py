@@ -22,7 +22,7 @@ from api.audits.disk_space import require_disk_space
 from api.audits.folder import FINDINGS, LOG, REJECTS, Claimed, claim, read, write
 from api.audits.jobs import AuditOutcome, Failure, Job, Progress
 from api.audits.paged_lines import PLACES, PagedLines
-from api.http.places import error_location
+from api.http.problems import error_location
 from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger

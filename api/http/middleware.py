@@ -1,9 +1,11 @@
-"""What holds for every request, whatever its path: plain ASGI around the application.
+"""Plain ASGI middleware around the application: everything that holds for every request, whatever its path.
 
-The request's id (`X-Request-ID`, echoed when it is sane, else made up) and trace (`traceparent`, W3C Trace Context
-level 1); HEAD as GET without the body; OPTIONS; the loopback names; headers that every answer carries; and the last
-resort: an unexpected error becomes a problem without its text, and the log gets its type and place, not its message,
-which could hold the input.
+- the request's id: `X-Request-ID`, echoed if it is valid, else created; `traceparent` (W3C Trace Context level 1);
+- HEAD as GET without the body; OPTIONS; the loopback host names; the headers that every response carries;
+- the last resort: an unexpected error becomes a problem without its text. The log gets the error's type and place, not
+  its message, which could hold the input.
+
+Proved by tests/api/http/test_problems.py.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.places import error_location
-from api.http.problems import HEAD, REQUEST_ID, TRACE_ID, allowed_methods, problem, where
+from api.http.problem_responses import problem_response
+from api.http.problems import PROBLEM_CODES, error_location
+from api.http.scope import HEAD_ONLY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
 from ledger.entropy import fresh
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -31,7 +34,7 @@ _log = logging.getLogger("inforce.api")
 
 
 class RequestMiddleware:
-    """`hosts`: the names in the Host header that are answered; None: any."""
+    """`hosts`: the names that the Host header may hold; None: any."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
         self.app = app
@@ -42,46 +45,49 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         request_id, trace_id, host = _read_headers(scope)
-        head = scope["method"] == "HEAD"
-        # A copy: the server looks at its own scope's method again when the answer goes out.
-        method = "GET" if head else scope["method"]
-        scope = {**scope, REQUEST_ID: request_id, TRACE_ID: trace_id, HEAD: head, "method": method}
+        head_only = scope["method"] == "HEAD"
+        # A copy, because granian reads the method of its own scope again when it sends the response.
+        method = "GET" if head_only else scope["method"]
+        scope = {**scope, REQUEST_ID: request_id, TRACE_ID: trace_id, HEAD_ONLY: head_only, "method": method}
         started = False
 
         async def send_on(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": _with_ours(message["headers"], request_id)}
-            elif head and message["type"] == "http.response.body":
+                message = {**message, "headers": _with_common_headers(message["headers"], request_id)}
+            elif head_only and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
         try:
-            early = self._early(scope, host)
+            early = self._early_response(scope, host)
             await (self.app if early is None else early)(scope, receive, send_on)
         except ClientDisconnect:
-            # Before the body was all there, so nothing was begun, and nobody is left to be answered.
-            _log.info("%s: the caller hung up", where(scope))
+            # The body was incomplete, so nothing was begun, and no client is left to answer.
+            _log.info("%s: the client hung up", log_label(scope))
         except Exception as error:
-            _log.critical("%s: unexpected %s", where(scope), error_location(error))
+            _log.critical("%s: unexpected %s", log_label(scope), error_location(error))
             if started:
                 raise
-            detail = "the server failed; its log says more under the request's id"
-            await problem(scope, "internal_error", detail)(scope, receive, send_on)
+            detail = "the server failed; its log has details under the request's id"
+            await problem_response(scope, "internal_error", detail)(scope, receive, send_on)
 
-    def _early(self, scope: Scope, host: str) -> Response | None:
+    def _early_response(self, scope: Scope, host: str) -> Response | None:
+        """The response that needs no route; None: the application must answer."""
         if self.hosts is not None and _without_port(host) not in self.hosts:
-            return problem(scope, "host_not_served", "this server answers to localhost, 127.0.0.1 and [::1] only")
+            detail = "this server serves localhost, 127.0.0.1 and [::1] only"
+            return problem_response(scope, "host_not_served", detail)
         if scope["method"] != "OPTIONS":
             return None
         allowed = allowed_methods(scope)
         if not allowed:
-            return problem(scope, "no_such_path", "no call has this path; GET /openapi.json lists them all")
+            return problem_response(scope, "no_such_path", PROBLEM_CODES["no_such_path"].meaning)
         return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
 
 
 def _read_headers(scope: Scope) -> tuple[str, str | None, str]:
+    """(request id, trace id, host)."""
     request_id, trace_id, host = "", None, ""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
@@ -93,29 +99,29 @@ def _read_headers(scope: Scope) -> tuple[str, str | None, str]:
     return request_id or fresh(16).hex(), trace_id, host
 
 
-def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """`headers`, whose names are in lower case, with those that every answer carries."""
-    # Every request pays for this, so it is one pass over plain pairs.
-    found: list[tuple[bytes, bytes]] = []
-    cached = False
+def _with_common_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """`headers`, with lower-case names, and those that every response carries."""
+    # One pass over plain pairs, because every request pays for this.
+    result: list[tuple[bytes, bytes]] = []
+    has_cache_control = False
     for header in headers:
         name = header[0]
         if name == b"cache-control":
-            cached = True
-        elif name in _OURS:
+            has_cache_control = True
+        elif name in _REPLACED:
             continue
-        found.append(header)
-    found.append((b"x-request-id", request_id.encode("ascii")))
-    if not cached:
-        found.append((b"cache-control", b"no-store"))
-    found.append((b"x-content-type-options", b"nosniff"))
-    return found
+        result.append(header)
+    result.append((b"x-request-id", request_id.encode("ascii")))
+    if not has_cache_control:
+        result.append((b"cache-control", b"no-store"))
+    result.append((b"x-content-type-options", b"nosniff"))
+    return result
 
 
-_OURS: Final = (b"x-request-id", b"x-content-type-options")
+_REPLACED: Final = (b"x-request-id", b"x-content-type-options")
 
 
-# A server is asked for by a few names. Small, because a name may take all that headers may.
+# Few names occur. The cache is small, because one name may be as long as all headers together.
 @lru_cache(8)
 def _without_port(host: str) -> str:
     return re.sub(r":\d*$", "", host).lower()

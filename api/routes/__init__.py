@@ -1,1 +1,1 @@
-"""One module per noun; each offers `ROUTES`, which `api.app` puts into one flat table."""
+"""The endpoints, one module per noun. Each has `ROUTES`, which `api.app` puts into one flat table."""

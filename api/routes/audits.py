@@ -13,7 +13,10 @@ from api.audits.folder import FINDINGS, REJECTS
 from api.audits.jobs import AuditStatus
 from api.audits.service import AuditService, log_of
 from api.audits.upload import MEDIA_TYPES, UploadBody, check_type, receive
-from api.http.parameters import (
+from api.http.parameters import read_query
+from api.http.problems import ParameterFault, RequestRefused
+from api.responses import encode
+from api.routes.parameters import (
     AFTER_LINE,
     AT_LEAST,
     AUDIT_ID,
@@ -24,10 +27,7 @@ from api.http.parameters import (
     LOG_SET,
     MAX_REJECTS,
     TIMEZONE,
-    read_query,
 )
-from api.http.problems import ParameterFault, RequestRefused
-from api.responses import encode
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, make_layout

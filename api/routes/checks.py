@@ -10,7 +10,8 @@ from starlette.responses import Response
 from api import schemas
 from api.check_requests import BYTES_MAX, read_plain, read_records
 from api.http.bodies import read_json_body
-from api.http.parameters import AT_LEAST, CHECK_KNOWN_AT, read_query
+from api.http.parameters import read_query
+from api.routes.parameters import AT_LEAST, CHECK_KNOWN_AT
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.query.query import IN_FORCE, Query

@@ -1,5 +1,4 @@
-"""POST /v1/events, GET /v1/events, /v1/events/stream and /v1/events/{event_id}: saying things, and the feed of what was
-said."""
+"""POST /v1/events records submissions; GET /v1/events, /v1/events/stream and /v1/events/{event_id} read events back."""
 
 from __future__ import annotations
 
@@ -10,8 +9,10 @@ from starlette.responses import Response
 
 from api import schemas
 from api.event_stream import EventStreamResponse
-from api.http.bodies import declared_bytes, read_json_body
-from api.http.parameters import (
+from api.http.bodies import body_bytes_max, read_json_body
+from api.http.parameters import read_query
+from api.responses import encode, feed_json, receipts_json
+from api.routes.parameters import (
     AFTER_POSITION,
     AT_LEAST,
     EVENT_ID,
@@ -21,9 +22,7 @@ from api.http.parameters import (
     OF_SUBJECT,
     read_idempotency_key,
     read_last_event_id,
-    read_query,
 )
-from api.responses import encode, feed_json, receipts_json
 from api.routing import (
     AT_LEAST_PROBLEMS,
     LEDGER_PROBLEMS,
@@ -40,51 +39,52 @@ _FOR_EVER: Final = "private, max-age=31536000, immutable"
 
 
 async def submit(request: Request) -> Response:
-    """Record one submission, or a batch as one.
+    """Record one submission, or a batch atomically.
 
-    Recorded durably, all of it or nothing. A retry with the same `Idempotency-Key` and body answers the first receipts
-    again, with 201.
+    Returns once everything is stored durably; if any part fails, nothing is recorded. A retry with the same
+    `Idempotency-Key` and body returns the first receipts again, with 201.
     """
     read_query(request)
     key = read_idempotency_key(request)
-    submitting = service_of(request).submit_queue
-    with submitting.reserve_memory(declared_bytes(request, MAX_BYTES)):
-        receipts = await submitting.submit(await read_json_body(request, MAX_BYTES), key)
+    submit_queue = service_of(request).submit_queue
+    with submit_queue.reserve_memory(body_bytes_max(request, MAX_BYTES)):
+        receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
     location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(receipts) == 1 else []
     return EncodedResponse(encode(receipts_json(receipts)), 201, *location)
 
 
 async def feed(request: Request) -> Response:
-    """The feed: events in the order of their positions, none skipped.
+    """Read the feed: all events in the order of their positions.
 
-    Each event is the exact text that was recorded. Send `next_after` as `after` to go on.
+    Each event is the exact text that was recorded. Send `next_after` as `after` to get the next page.
     """
-    asks = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT, AT_LEAST)
+    query = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        return feed_json(*service.feed(asks["after"], asks["limit"], asks["subject"]))
+        return feed_json(*service.feed(query["after"], query["limit"], query["subject"]))
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
 async def event_stream(request: Request) -> Response:
-    """The feed as it grows, as Server-Sent Events, until the client hangs up.
+    """Follow the feed as Server-Sent Events until the client hangs up.
 
-    Every event behind `after` or, where it is sent, behind `Last-Event-ID`, in order, none skipped: so a client that
-    connects again gets each event once. Comments come when nothing else does.
+    Sends every event after `Last-Event-ID`, or after `after` if that header is absent, in order. A client that
+    reconnects gets each event once. While there are no events, the server sends comments.
     """
     after = read_query(request, AFTER_POSITION)["after"]
-    received = read_last_event_id(request)
-    return EventStreamResponse(service_of(request), request.app.state.streams, after if received is None else received)
+    last_event_id = read_last_event_id(request)
+    after = after if last_event_id is None else last_event_id
+    return EventStreamResponse(service_of(request), request.app.state.streams, after)
 
 
 async def event(request: Request) -> Response:
-    """One event, in the exact bytes that were recorded and hashed."""
-    asks = read_query(request, AT_LEAST)
+    """Read one event, in the exact bytes that were recorded and hashed."""
+    at_least = read_query(request, AT_LEAST)["at_least"]
     service = service_of(request)
     event_id = request.path_params["event_id"]
-    await wait_for_position(request, asks["at_least"])
+    await wait_for_position(request, at_least)
     entry = await service.ask(lambda: service.ledger.event(event_id))
     return Response(entry.leaf, 200, {"Cache-Control": _FOR_EVER}, CLOUDEVENT)
 
@@ -112,7 +112,7 @@ ROUTES = [
             "ledger_busy",
             *LEDGER_PROBLEMS,
         ),
-        headers={"Location": {"description": "Of the event, where it is one.", "schema": {"type": "string"}}},
+        headers={"Location": {"description": "The event's path, if it is a single one.", "schema": {"type": "string"}}},
     ),
     RouteSpec(
         method="GET",
@@ -128,7 +128,7 @@ ROUTES = [
         ),
         problems=AT_LEAST_PROBLEMS,
     ),
-    # Before the call for one event, whose path would take this one's.
+    # Before the route of one event, whose path would match this one too.
     RouteSpec(
         method="GET",
         path="/v1/events/stream",

@@ -1,4 +1,4 @@
-"""GET /healthz, /readyz and /problems: for those who run the server, and for those who got a problem from it."""
+"""GET /healthz and /readyz report on the server; GET /problems explains the problem codes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from api.routing import LEDGER_PROBLEMS, RouteSpec, json_response, service_of
 
 
 async def healthz(request: Request) -> Response:
-    """Whether the process answers. Asks no database."""
+    """Report whether the process answers. Uses no database."""
     read_query(request)
     return json_response({"status": "ok", "version": request.app.version})
 
 
 async def readyz(request: Request) -> Response:
-    """Whether the ledger's database answers, now."""
+    """Report whether the ledger's database answers now."""
     read_query(request)
     try:
         position = await service_of(request).probe()
@@ -30,17 +30,17 @@ async def readyz(request: Request) -> Response:
 
 
 async def problems(request: Request) -> Response:
-    """Every code that a problem may have, and what it means."""
+    """List every problem code with its meaning."""
     read_query(request)
     return json_response({"problems": [_kind_json(code) for code in PROBLEM_CODES]})
 
 
 async def problem_kind(request: Request) -> Response:
-    """What a problem's code means and what to do about it: its `type` leads here."""
+    """Explain a problem code and what to do about it. A problem's `type` leads here."""
     read_query(request)
     code = request.path_params["code"]
     if code not in PROBLEM_CODES:
-        raise RequestRefused("not_found", "there is no problem with this code; GET /problems lists them all")
+        raise RequestRefused("not_found", "there is no such problem code; GET /problems lists all codes")
     return json_response(_kind_json(code))
 
 

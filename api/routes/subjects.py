@@ -1,7 +1,7 @@
-"""GET /v1/subjects, /v1/subjects/{subject}/state|timeline|history|diff and /v1/catalog: what it meant, at any time.
+"""GET /v1/subjects, /v1/subjects/{subject}/state|timeline|history|diff and /v1/catalog: settings at any time.
 
-The path is decoded before it is matched, and a subject takes whatever lies between `/v1/subjects/` and the last
-segment, so `model:deepseek-ai/DeepSeek-V3` may be sent raw or percent-encoded.
+The path is decoded before it is matched. The subject is everything between `/v1/subjects/` and the last segment, so
+`model:deepseek-ai/DeepSeek-V3` may be sent raw or percent-encoded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.http.parameters import (
+from api.http.parameters import read_query
+from api.responses import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
+from api.routes.parameters import (
     AFTER_SUBJECT,
     AFTER_VERSION,
     AT,
@@ -26,100 +28,98 @@ from api.http.parameters import (
     SETTINGS,
     SUBJECT,
     TO,
-    read_query,
     read_subject,
 )
-from api.responses import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
 from api.routing import AT_LEAST_PROBLEMS, RouteSpec, answer_off_loop, service_of
 from projections.query.history import history
 
 
 async def subjects(request: Request) -> Response:
-    """The subjects that have a history, in byte order of their references."""
-    asks = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT, AT_LEAST)
-    service, limit = service_of(request), asks["limit"]
+    """List the subjects that have a history, in byte order of their references."""
+    query = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT, AT_LEAST)
+    service, limit = service_of(request), query["limit"]
 
     def question() -> dict[str, Any]:
-        position, rows = service.subjects(asks["kind"], asks["prefix"], asks["after"], limit)
+        position, rows = service.query.subjects(query["kind"], query["prefix"], query["after"], limit)
         return subjects_json(position, rows, limit)
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
 async def state(request: Request) -> Response:
-    """Effective state: every setting of the subject at (at, known_at), each with the event that decided it.
+    """Read the effective state: every setting of the subject at (at, known_at), with the event that decided it.
 
-    By default what holds now, with everything known now. A setting without a value of its own shows the catalog's
-    default of that moment, and the definition's event.
+    Both default to now. A setting without a value of its own has the catalog's default at that moment, and the event of
+    its definition.
     """
     subject = read_subject(request)
-    asks = read_query(request, AT, KNOWN_AT, SETTINGS, AT_LEAST)
+    query = read_query(request, AT, KNOWN_AT, SETTINGS, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        at = service.now() if asks["at"] is None else asks["at"]
-        found = service.query.state(subject, at=at, known_at=asks["known_at"], settings=asks["setting"])
-        return state_json(found)
+        at = service.now() if query["at"] is None else query["at"]
+        return state_json(service.query.state(subject, at=at, known_at=query["known_at"], settings=query["setting"]))
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
 async def timeline(request: Request) -> Response:
-    """Intervals over valid time, half-open and without gaps; known_at=at gives the in-force timeline."""
+    """Read the intervals over valid time, half-open and without gaps; known_at=at returns the in-force timeline."""
     subject = read_subject(request)
-    asks = read_query(request, SETTING, KNOWN_AT, AT_LEAST)
+    query = read_query(request, SETTING, KNOWN_AT, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        return timeline_json(service.query.timeline(subject, setting=asks["setting"], known_at=asks["known_at"]))
+        return timeline_json(service.query.timeline(subject, setting=query["setting"], known_at=query["known_at"]))
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
 async def subject_history(request: Request) -> Response:
-    """Every event about the subject, newest first, with its reason; retracted ones are marked."""
+    """Read every event about the subject, newest first, with its reason; retracted events are marked."""
     subject = read_subject(request)
-    asks = read_query(request, SETTING, AFTER_VERSION, LIMIT, AT_LEAST)
+    query = read_query(request, SETTING, AFTER_VERSION, LIMIT, AT_LEAST)
     ledger = service_of(request).ledger
 
     def question() -> dict[str, Any]:
-        found = history(ledger, subject, setting=asks["setting"], after=asks["after"], limit=asks["limit"])
-        return history_json(found)
+        return history_json(
+            history(ledger, subject, setting=query["setting"], after=query["after"], limit=query["limit"])
+        )
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
 async def diff(request: Request) -> Response:
-    """The settings whose value differs between two instants, and the events that did it.
+    """Compare two instants: the settings whose value differs, and the events that changed them.
 
-    With known_at=at each of the two shows what was in force then.
+    With known_at=at, compares the settings in force at each of the two instants.
     """
     subject = read_subject(request)
-    asks = read_query(request, FROM, TO, KNOWN_AT, AT_LEAST)
+    query = read_query(request, FROM, TO, KNOWN_AT, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        start, end = asks["from"], service.now() if asks["to"] is None else asks["to"]
+        start, end = query["from"], service.now() if query["to"] is None else query["to"]
         return diff_json(
-            subject, start, end, service.query.diff(subject, start=start, end=end, known_at=asks["known_at"])
+            subject, start, end, service.query.diff(subject, start=start, end=end, known_at=query["known_at"])
         )
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
 async def catalog(request: Request) -> Response:
-    """The settings that are defined at (at, known_at), each with the event that defined it."""
-    asks = read_query(request, AT, KNOWN_AT, AT_LEAST)
+    """Read the settings that are defined at (at, known_at), each with the event that defined it."""
+    query = read_query(request, AT, KNOWN_AT, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        at = service.now() if asks["at"] is None else asks["at"]
-        return catalog_json(at, service.query.catalog(at=at, known_at=asks["known_at"]))
+        at = service.now() if query["at"] is None else query["at"]
+        return catalog_json(at, service.query.catalog(at=at, known_at=query["known_at"]))
 
-    return await answer_off_loop(request, question, asks["at_least"])
+    return await answer_off_loop(request, question, query["at_least"])
 
 
-_OF_A_SUBJECT = ("not_found", "bad_subject", "bad_time", *AT_LEAST_PROBLEMS)
+_SUBJECT_PROBLEMS = ("not_found", "bad_subject", "bad_time", *AT_LEAST_PROBLEMS)
 
 ROUTES = [
     RouteSpec(
@@ -150,7 +150,7 @@ ROUTES = [
             SETTINGS,
             AT_LEAST,
         ),
-        problems=_OF_A_SUBJECT,
+        problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
         method="GET",
@@ -164,7 +164,7 @@ ROUTES = [
             KNOWN_AT,
             AT_LEAST,
         ),
-        problems=_OF_A_SUBJECT,
+        problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
         method="GET",
@@ -194,7 +194,7 @@ ROUTES = [
             KNOWN_AT,
             AT_LEAST,
         ),
-        problems=_OF_A_SUBJECT,
+        problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
         method="GET",

@@ -1,4 +1,4 @@
-"""What every shape has in common."""
+"""The base of all wire models."""
 
 from __future__ import annotations
 

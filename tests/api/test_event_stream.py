@@ -262,7 +262,7 @@ def test_a_client_that_takes_nothing_does_not_keep_the_server_from_stopping(tmp_
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (0, "")
-        assert err == "WARNING inforce.api a client took no answer for 1 s after the stop and was cut off\n"
+        assert err == "WARNING inforce.api a client read no response for 1 s after the stop and was cut off\n"
 
 
 def fill(url: str, events: int) -> None:
@@ -463,7 +463,7 @@ def test_all_who_wait_for_the_next_event_share_one_look_at_the_ledger(
 
 def test_a_client_that_takes_nothing_for_long_loses_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "SEND_S_MAX", 0.1)
-    monkeypatch.setattr(streaming, "LAST_WORDS_S_MAX", 0.1)
+    monkeypatch.setattr(streaming, "LAST_SEND_S_MAX", 0.1)
     with served(f"sqlite:///{tmp_path}/ledger.db") as (open_service, call):
         began = time.monotonic()
         asyncio.run(call(Client(takes=1)))

@@ -101,7 +101,7 @@ def test_more_than_may_wait_is_busy_with_retry_after(
 def test_bodies_that_are_held_are_bounded_in_bytes_whatever_they_say_of_themselves(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submit_queue, "HELD_BYTES_MAX", MAX_BYTES + 50)
+    monkeypatch.setattr(submit_queue, "RESERVED_BYTES_MAX", MAX_BYTES + 50)
     body = changed("org:0", "training.opt_in", True)
     with ThreadPoolExecutor(1) as pool:
         with held_up(service, monkeypatch):
