@@ -31,6 +31,8 @@ _FEW_MAX: Final = 2**32 - 1
 SUBJECTS_MAX: Final = 4_000_000
 _AT_ONCE: Final = 1000
 _RANGES: Final = 64
+AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
+"""The codes of the verdicts that speak against a request."""
 _KEYS: Final = ("subject", "verdict")
 AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
 """The codes of the verdicts that speak against a request."""

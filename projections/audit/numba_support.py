@@ -1,15 +1,21 @@
-"""Numba, if it is there: functions compiled once, kept beside the package, running without Python's lock.
+"""Numba, if it is installed: functions are compiled once, stored beside the package, and run without Python's lock.
 
-Where the package's folder cannot be written, Numba keeps them in the user's cache folder (`NUMBA_CACHE_DIR` says
-another); where there is none either, every process compiles for itself. What is kept is thrown away when the file of
-the function itself changes, and only then: so a compiled function uses nothing of another file but what it is given,
-and of tuples that it is given its file says which fields they have.
+Where the package's folder cannot be written, Numba stores them in the user's cache folder (`NUMBA_CACHE_DIR` names
+another); where there is none either, every process compiles for itself.
+
+Numba compiles a stored function anew only when the function's own file changes, or its arguments' types do. Constants
+and the fields of named tuples may come from other files. So a compiled function that uses any has a last argument with
+the default `constants_key(…)`: the value of a default is a part of the types.
+Proved by tests/audit/test_numba_support.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast
+
+import numpy as np
 
 try:
     import numba
@@ -26,6 +32,20 @@ MISSING: Final = (
 )
 """What a command or the process of an audit says once, where there is no Numba."""
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def constants_key(module: Mapping[str, Any], *tuples: type[tuple[Any, ...]]) -> int:
+    """A number that is another one when a constant of the module (its `globals()`) or a field's name changes.
+
+    Constants have names in upper case; `tuples` are the named tuples that the compiled functions are called with.
+    """
+    constants = [
+        (name, value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+        for name, value in sorted(module.items())
+        if name.isupper()
+    ]
+    fields = [(one.__name__, *getattr(one, "_fields", ())) for one in tuples]
+    return int.from_bytes(hashlib.sha256(repr((constants, fields)).encode()).digest()[:7])
 
 
 def worth_compiling(count: int) -> bool:

@@ -8,13 +8,13 @@ Proved by tests/audit/kernel.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import pyarrow as pa
 
 from projections.decisions.model import REASONS, Reason, Verdict
 
-VERDICT_NAMES: Final[tuple[Verdict, ...]] = ("allowed", "denied", "compliant", "violation", "indeterminate")
+VERDICT_NAMES: Final[tuple[Verdict, ...]] = get_args(Verdict)
 """The codes of `verdict` and `hindsight`: places in this tuple, in every batch the same."""
 REASON_NAMES: Final[tuple[Reason, ...]] = tuple(REASONS)
 """The codes of `reasons`: places in this tuple, which is also the order in which a row's reasons stand."""

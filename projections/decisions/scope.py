@@ -22,6 +22,11 @@ from projections.temporal.effective_state import SettingState, States
 CHAIN_MAX: Final = 8
 """An owner chain longer than this, or one that runs in a circle, has no end to speak of: `unknown_owner`."""
 
+OWNER: Final = "owner"
+"""Of a key or a project: who owns it."""
+ATTACHED_TO: Final = "attached_to"
+"""Of an account: the org that governs its traffic."""
+
 Problem = Literal["before_first_record", "unknown_owner", "scope_conflict"]
 
 
@@ -65,7 +70,7 @@ def _governing(start: str, states: States) -> Scope:
     via = [start]
     evidence: list[SettingState] = []
     while kind_of(via[-1]) in ("key", "project"):
-        state = states.setting(via[-1], "owner")
+        state = states.setting(via[-1], OWNER)
         evidence.append(state)
         if state.source == "undefined":
             return Scope(None, tuple(via), tuple(evidence), "before_first_record")
@@ -73,7 +78,7 @@ def _governing(start: str, states: States) -> Scope:
             return Scope(None, tuple(via), tuple(evidence), "unknown_owner")
         via.append(state.value)
     if kind_of(via[-1]) == "account":
-        state = states.setting(via[-1], "attached_to")
+        state = states.setting(via[-1], ATTACHED_TO)
         evidence.append(state)
         if state.source == "undefined":
             return Scope(None, tuple(via), tuple(evidence), "before_first_record")

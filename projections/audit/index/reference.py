@@ -12,14 +12,11 @@ from ledger.times import END
 from projections.audit.index.codes import Codes
 from projections.audit.index.hash_table import slots_for
 from projections.audit.index.schema import (
-    ATTACHED_CODE,
-    ATTACHED_TO,
     BIT_CLEARED,
     BIT_UNSET,
     CLEARED,
     KINDS,
     NULL,
-    OWNER,
     OWNER_CODE,
     RESIDENCY,
     SETTINGS,
@@ -34,6 +31,7 @@ from projections.audit.index.schema import (
     Subjects,
 )
 from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import KnownAt, Pin
 from projections.temporal.fold import Timeline
@@ -243,7 +241,3 @@ def _value(setting: int, value: JsonValue, codes: Codes) -> int:
     if setting < len(POLICY) and setting != RESIDENCY:
         return codes.bits(value)
     return NULL if value is None else codes.value(setting, value)
-
-
-assert SETTINGS[OWNER_CODE] == OWNER, "both links are coded as one"
-assert SETTINGS[ATTACHED_CODE] == ATTACHED_TO, "both links are coded as one"

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.times import END
-from projections.audit.index import event_columns as columns
-from projections.audit.index import schema as layout
-from projections.audit.index.schema import Int64s, UInt8s
-from projections.audit.numba_support import compiled, part
+from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING
+from projections.audit.index.schema import BIT_FALSE, BIT_OTHER, BIT_TRUE, OWNER_CODE, SETTINGS, Int64s, UInt8s
+from projections.audit.numba_support import compiled, constants_key, part
 
 NUMBERS: Final = 7
 """Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is
@@ -22,36 +21,9 @@ ENDS: Final = NUMBERS + 2
 SCANNED: Final = NUMBERS + 4
 
 
-# Written out here, because what is compiled is kept until this file changes, whatever becomes of others.
-_KNOWN: Final = (
-    "training.opt_in",
-    "storage.inputs_outputs",
-    "caching.temporary",
-    "passthrough.allowed",
-    "residency.regions",
-    "network.private_only",
-    "model.hosting",
-    "model.provider",
-    "model.policy_url",
-    "model.regions",
-    "owner",
-    "attached_to",
-)
-_LINKS: Final = 10
-_NO_SETTING: Final = 255
-_IS_RETRACTION: Final = -1
-_IS_CLEAR: Final = -2
-_FALSE_BITS: Final = 2
-_TRUE_BITS: Final = 3
-_OTHER_BITS: Final = 4
-_END: Final = 253_402_300_800_000_000
+_LATER: Final = -(2**62)
+"""No instant: the text there is not one as the codec writes it."""
 _DAY: Final = 86_400_000_000
-assert _KNOWN == layout.SETTINGS, "settings have the codes of the layout"
-assert layout.OWNER_CODE == _LINKS, "links come last"
-assert (columns.NO_SETTING, columns.IS_RETRACTION) == (_NO_SETTING, _IS_RETRACTION), "as there"
-assert columns.IS_CLEAR == _IS_CLEAR, "as there"
-assert (layout.BIT_FALSE, layout.BIT_TRUE, layout.BIT_OTHER) == (_FALSE_BITS, _TRUE_BITS, _OTHER_BITS), "as there"
-assert _END == END, "the end of time"
 
 
 def _bytes(text: str) -> UInt8s:
@@ -84,10 +56,8 @@ _FALSE = _bytes("false")
 _ID: Final = 36
 _COMMITMENT: Final = 64
 _QUOTE, _BACKSLASH, _BRACKET, _BRACKET_END, _COMMA, _HYPHEN, _ZERO = b'"\\[],-0'
-_SETTINGS = _bytes("".join(_KNOWN))
-_SETTING_STARTS = np.cumsum(np.array([0, *map(len, _KNOWN)]))
-_LATER: Final = -(2**62)
-"""No instant: the text there is not one as the codec writes it."""
+_SETTINGS = _bytes("".join(SETTINGS))
+_SETTING_STARTS = np.cumsum(np.array([0, *map(len, SETTINGS)]))
 
 
 @part
@@ -217,7 +187,7 @@ def _setting(buffer: UInt8s, at: int, end: int) -> int:
                     break
             if same:
                 return code
-    return _NO_SETTING
+    return NO_SETTING
 
 
 @part
@@ -301,24 +271,24 @@ def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, r
     if setting_end < 0 or retracts < 0:
         return False
     setting = _setting(buffer, at, setting_end)
-    value, value_start, value_end = _IS_RETRACTION, 0, 0
-    effective_from, until = recorded_at, _END
+    value, value_start, value_end = IS_RETRACTION, 0, 0
+    effective_from, until = recorded_at, END
     if retracted >= 0:
         at = _past(buffer, setting_end, end, _ACTOR_OF_RETRACTION)
     else:
         if cleared >= 0:
-            value = _IS_CLEAR
+            value = IS_CLEAR
             at = _past(buffer, setting_end, end, _FROM_OF_CLEAR)
         else:
             value_start = _past(buffer, setting_end, end, _VALUE)
             value_end = _value_end(buffer, value_start, end)
-            value = _OTHER_BITS
+            value = BIT_OTHER
             if value_end == _past(buffer, value_start, end, _TRUE):
-                value = _TRUE_BITS
+                value = BIT_TRUE
             elif value_end == _past(buffer, value_start, end, _FALSE):
-                value = _FALSE_BITS
+                value = BIT_FALSE
             at = _past(buffer, value_end, end, _FROM)
-            if _LINKS <= setting < _NO_SETTING and at >= 0 and buffer[value_start] != _QUOTE:
+            if OWNER_CODE <= setting < NO_SETTING and at >= 0 and buffer[value_start] != _QUOTE:
                 return False
         effective_from = _instant(buffer, at, end)
         at = _past(buffer, at + 27 if at >= 0 else -1, end, _UNTIL)
@@ -338,8 +308,19 @@ def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, r
     return _ends(buffer, at, end)
 
 
+CONSTANTS: Final = constants_key(globals())
+
+
 @compiled
-def scan(buffer: UInt8s, starts: Int64s, ends: Int64s, source: UInt8s, found: Int64s, fine: NDArray[Any]) -> None:
+def scan(
+    buffer: UInt8s,
+    starts: Int64s,
+    ends: Int64s,
+    source: UInt8s,
+    found: Int64s,
+    fine: NDArray[Any],
+    constants: int = CONSTANTS,
+) -> None:
     """Leaf i is buffer[starts[i] : ends[i]]: fine[i] says whether it was read, found[i] then what is there."""
     for row in range(len(starts)):
         fine[row] = _leaf(buffer, starts[row], ends[row], source, found, row)

@@ -51,7 +51,9 @@ from numpy.typing import NDArray
 
 from ledger.errors import LedgerUnavailable
 from projections.audit.index.hashing import hash_id
+from projections.decisions import check
 from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.coordinates import KnownAt, Pin
 
 FORMAT: Final = 2
@@ -59,24 +61,30 @@ FORMAT: Final = 2
 
 KINDS: Final = ("account", "org", "project", "key", "model")
 """Kind code → kind. Bit 1 << code of a definition's `kinds` stands for it."""
-ACCOUNT: Final = 0
-ORG: Final = 1
-PROJECT: Final = 2
-KEY: Final = 3
-MODEL: Final = 4
-OTHER_KIND: Final = 5
+ACCOUNT, ORG, PROJECT, KEY, MODEL = range(len(KINDS))
+OTHER_KIND: Final = len(KINDS)
 """What something is attached to or owned by and is of no kind of `KINDS`: governs nothing, leads nowhere."""
-PREFIX_LENGTHS: Final = (8, 4, 8, 4, 6, 0)
+PREFIX_LENGTHS: Final = (*(len(f"{kind}:") for kind in KINDS), 0)
 """Kind code → bytes before the bare id in the reference: `account:` has 8. The id of an OTHER_KIND is all of it."""
 
-OWNER: Final = "owner"
-ATTACHED_TO: Final = "attached_to"
 SETTINGS: Final = (*POLICY, *OF_MODEL, OWNER, ATTACHED_TO)
 """Setting code → setting: 0-5 of the governing subject, 6-9 of the model, 10 `owner`, 11 `attached_to`."""
-TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = range(6)
-HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = range(6, 10)
-OWNER_CODE: Final = 10
-ATTACHED_CODE: Final = 11
+TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = (
+    SETTINGS.index(setting)
+    for setting in (
+        check.TRAINING,
+        check.STORAGE,
+        check.CACHING,
+        check.PASSTHROUGH,
+        check.RESIDENCY,
+        check.NETWORK,
+    )
+)
+HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = (
+    SETTINGS.index(setting) for setting in (check.HOSTING, check.PROVIDER, check.POLICY_URL, check.MODEL_REGIONS)
+)
+OWNER_CODE: Final = SETTINGS.index(OWNER)
+ATTACHED_CODE: Final = SETTINGS.index(ATTACHED_TO)
 
 # Codes of a setting in `Policies.states`: three bits, setting code × 3 to the left.
 BIT_UNSET: Final = 0

@@ -26,9 +26,9 @@ from projections.audit.index.schema import (
 )
 from projections.audit.kernel import tables
 from projections.audit.kernel.answers import NONE, Answers, Wording
-from projections.audit.kernel.codes_numba import codes
+from projections.audit.kernel.compiled_lookup import codes
+from projections.audit.kernel.compiled_rules import decide_rows
 from projections.audit.kernel.rows import NULL_ID, Ids, Observed, checked, observed, text_column
-from projections.audit.kernel.rows_numba import decide_rows
 from projections.audit.kernel.tables import Catalog, Int8s, Names, all_sealed, sealed
 from projections.audit.schemas import Decided
 

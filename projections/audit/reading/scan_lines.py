@@ -15,7 +15,7 @@ import numpy as np
 
 from ledger.subjects import is_id as is_an_id
 from ledger.times import BEGINNING, END
-from projections.audit.numba_support import compiled, part
+from projections.audit.numba_support import compiled, constants_key, part
 
 NOT_READ: Final = -1
 
@@ -598,6 +598,7 @@ BLANK: Final = 0
 READ: Final = 1
 LEFT: Final = 2
 """Of a line: there is nothing on it; it was read; it is left to the strict reader."""
+CONSTANTS: Final = constants_key(globals())
 
 
 @compiled
@@ -616,6 +617,7 @@ def scan(
     values: Any,
     marks: Any,
     scratch: Any,
+    constants: Any = CONSTANTS,
 ) -> int:
     """The lines of data[:size]; how many there are. `words`: see `in_words`; `fields`: of CSV, empty for JSON."""
     at, row = 0, 0
@@ -664,7 +666,7 @@ def _is_whole(rules: Any, data: Any, begun: int, end: int, row: int, spans: Any,
 
 
 @compiled
-def times(data: Any, offsets: Any, valid: Any, values: Any, kinds: Any) -> None:
+def times(data: Any, offsets: Any, valid: Any, values: Any, kinds: Any, constants: Any = CONSTANTS) -> None:
     """`instant` of each text data[offsets[i] : offsets[i + 1]] that is there: values[AT, i] and kinds[i]."""
     for row in range(len(valid)):
         kinds[row] = 0

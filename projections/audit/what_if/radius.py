@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from ledger.times import format_time
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
+from projections.audit.summary import AGAINST
 from projections.audit.what_if.comparison import AFTER, BEFORE, HANDLING, reason_bits, reason_names, unequal
 from projections.temporal.coordinates import KnownAt, Pin
 
 LISTED: Final = 100_000
-_AGAINST: Final = ("violation", "denied")
 
 
 @dataclass
@@ -81,11 +81,11 @@ class Radius:
     @property
     def turned_against(self) -> int:
         """Requests with a verdict against them that they did not have."""
-        return sum(n for (one, other), n in self.verdicts.items() if one not in _AGAINST and other in _AGAINST)
+        return sum(n for (one, other), n in self.verdicts.items() if one not in AGAINST and other in AGAINST)
 
     @property
     def turned_for(self) -> int:
-        return sum(n for (one, other), n in self.verdicts.items() if one in _AGAINST and other not in _AGAINST)
+        return sum(n for (one, other), n in self.verdicts.items() if one in AGAINST and other not in AGAINST)
 
 
 def _texts(column: pa.Array) -> pa.Array:

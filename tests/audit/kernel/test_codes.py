@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from projections.audit.index.hash_table import slots_for
 from projections.audit.index.schema import KEY, KINDS, ORG, OTHER_KIND, Subjects
 from projections.audit.kernel import tables
-from projections.audit.kernel.codes_numba import codes
+from projections.audit.kernel.compiled_lookup import codes
 from projections.audit.kernel.rows import NO_CODE, NULL_ID, text_column
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ledger.times import END
 from projections.audit.index.schema import Said
-from projections.audit.kernel import rows_numba, tables
+from projections.audit.kernel import compiled_rules, tables
 from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.fold import retraction_of_decided
@@ -84,7 +84,7 @@ def indexed(said: list[Assertion], before: int) -> Any:
 @given(said=timeline_cache(), before=st.integers(0, 2))
 def test_at_every_instant_and_position_it_is_what_the_fold_comes_to(said: list[Assertion], before: int) -> None:
     index = indexed(said, before)
-    find = rows_numba._taken_back.py_func  # type: ignore[attr-defined]  # what is compiled
+    find = compiled_rules._taken_back.py_func  # type: ignore[attr-defined]  # what is compiled
     for code, setting in enumerate(SETTINGS):
         for known in {one.recorded_at for one in said}:
             told = [one for one in said if one.recorded_at <= known]

@@ -11,23 +11,17 @@ from typing import Any, Final
 import numpy as np
 
 from projections.audit.index import hashing
-from projections.audit.index.schema import KINDS, OTHER_KIND, PREFIX_LENGTHS, Int32s
-from projections.audit.kernel.rows import TextColumn
+from projections.audit.index.schema import KINDS, PREFIX_LENGTHS, Int32s
+from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn
 from projections.audit.kernel.tables import Names, in_words
-from projections.audit.numba_support import compiled, part
+from projections.audit.numba_support import compiled, constants_key, part
 
-# Said again because what is compiled is not compiled anew when another file changes (see `compiled`).
-MULTIPLIER = np.uint64(0xFF51AFD7ED558CCD)
-FINAL = np.uint64(0xC4CEB9FE1A85EC53)
-NULL_ID = -1
-NO_CODE = -2
+MULTIPLIER, FINAL = np.uint64(hashing.MULTIPLIER), np.uint64(hashing.FINAL)
 BLOCK = 1024
 PREFIXES: Final = [np.uint64(int.from_bytes(text.encode(), "little")) for text in (*(f"{kind}:" for kind in KINDS), "")]
 """By kind code, as the eight bytes of a word."""
-assert [len(text) for text in (*(f"{kind}:" for kind in KINDS), "")] == list(PREFIX_LENGTHS)
-assert len(PREFIXES) == OTHER_KIND + 1
-assert max(PREFIX_LENGTHS) <= 8
-assert (int(MULTIPLIER), int(FINAL)) == (hashing.MULTIPLIER, hashing.FINAL)
+assert max(PREFIX_LENGTHS) <= 8, "a kind's prefix fits into a word"
+CONSTANTS: Final = constants_key(globals())
 
 
 @part
@@ -96,6 +90,7 @@ def _codes(
     slots: Any,
     codes: Any,
     room: Any,
+    constants: Any = CONSTANTS,
 ) -> None:
     """room: uint64[4, BLOCK]."""
     mask, half, low = np.uint64(len(slots) - 1), np.uint64(32), np.uint64(0xFFFFFFFF)

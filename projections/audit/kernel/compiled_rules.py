@@ -1,7 +1,9 @@
-"""Rows decided one after the other, compiled: `scope.resolve`, `check.ground` and `check.judge` over an index's arrays.
+"""The decision rules, compiled: `scope.resolve`, `check.ground` and `check.judge` over the arrays of a policy index.
 
-Each function says the same as the one that it names, in codes. All of them become one, in one file, because Numba looks
-at no other when it asks whether what it keeps is stale. Proved by tests/audit/kernel/test_against_reference.py.
+Each function says the same as the one that it names, in codes. All of them become one compiled function, and stand in
+one file because Numba looks at no other when it asks whether what it stored is stale; that is why the file is long.
+Constants come from where the pure rules and the index have them (see `constants_key`).
+Proved by tests/audit/kernel/test_against_reference.py.
 """
 
 from __future__ import annotations
@@ -10,72 +12,85 @@ from typing import Any, Final
 
 import numpy as np
 
-from ledger import times
-from projections.audit import schemas as columns
-from projections.audit.index import schema as layout
-from projections.audit.index.schema import Int64s
-from projections.audit.kernel import answers, rows, tables
-from projections.audit.kernel.answers import Answers
-from projections.audit.kernel.rows import Ids, Observed
-from projections.audit.kernel.tables import Catalog, Tables
-from projections.audit.numba_support import compiled, part
+from ledger.times import BEGINNING, END
+from projections.audit.index.schema import (
+    ACCOUNT,
+    ATTACHED_CODE,
+    BIT_FALSE,
+    BIT_TRUE,
+    CACHING,
+    CLEARED,
+    EMPTY_SET,
+    HOSTED,
+    HOSTING,
+    KEY,
+    MODEL,
+    MODEL_REGIONS,
+    NETWORK,
+    NULL,
+    ORG,
+    OWNER_CODE,
+    PASSED_THROUGH,
+    PASSTHROUGH,
+    POLICY_URL,
+    PROJECT,
+    PROVIDER,
+    RESIDENCY,
+    STORAGE,
+    TRAINING,
+    UNSET,
+    Int64s,
+)
+from projections.audit.kernel.answers import (
+    BY_PROVIDER,
+    MAY_CACHE,
+    MAY_LEAVE,
+    MAY_STORE,
+    MAY_TRAIN,
+    NOBODY,
+    NONE,
+    PRIVATE_ONLY,
+    THE_ACCOUNT,
+    THE_ORG,
+    Answers,
+    blank,
+)
+from projections.audit.kernel.rows import (
+    HAS_CACHED,
+    HAS_STORED,
+    HAS_TRAINED,
+    IN_PUBLIC,
+    NULL_ID,
+    WAS_OBSERVED,
+    Ids,
+    Observed,
+)
+from projections.audit.kernel.tables import PACKED, Catalog, Tables
+from projections.audit.numba_support import compiled, constants_key, part
+from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
+from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions.model import Reason, Verdict
 from projections.decisions.scope import CHAIN_MAX
 
-# Said again because what is compiled is not compiled anew when another file changes (see `compiled`).
-ACCOUNT, ORG, PROJECT, KEY, MODEL = 0, 1, 2, 3, 4
-TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = 0, 1, 2, 3, 4, 5
-HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS, OWNER, ATTACHED = 6, 7, 8, 9, 10, 11
-BIT_UNSET, BIT_CLEARED, BIT_FALSE, BIT_TRUE = 0, 1, 2, 3
-UNSET, CLEARED, NULL = -1, -2, -3
-PASSED_THROUGH, HOSTED = 1, 0
-ALLOWED, DENIED, COMPLIANT, VIOLATION, INDETERMINATE = 0, 1, 2, 3, 4
-BEFORE_FIRST, CONFLICT, UNKNOWN_OWNER, UNKNOWN_MODEL, NOT_ALLOWED, LEFT = 1, 2, 4, 8, 16, 32
-WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK, STORED, CACHED, TRAINED, LAG = 64, 128, 256, 512, 1024, 2048, 4096
-MAY_STORE, MAY_CACHE, MAY_TRAIN, MAY_LEAVE, PRIVATE_ONLY, BY_PROVIDER = 1, 2, 4, 8, 16, 32
-NOBODY, THE_ORG, THE_ACCOUNT, NONE, NO_CODE, NULL_ID = -1, -2, -3, -1, -2, -1
-HAS_STORED, HAS_CACHED, HAS_TRAINED, IN_PUBLIC, WAS_OBSERVED = 1, 2, 4, 8, 16
-LINKS_MAX = 8
-BEGINNING, END = -62135596800000000, 253402300800000000
 
-_SAME: Final = (
-    (layout.ACCOUNT, layout.ORG, layout.PROJECT, layout.KEY, layout.MODEL) == (ACCOUNT, ORG, PROJECT, KEY, MODEL),
-    (layout.TRAINING, layout.STORAGE, layout.CACHING, layout.PASSTHROUGH) == (TRAINING, STORAGE, CACHING, PASSTHROUGH),
-    (layout.RESIDENCY, layout.NETWORK, layout.HOSTING, layout.PROVIDER) == (RESIDENCY, NETWORK, HOSTING, PROVIDER),
-    (layout.POLICY_URL, layout.MODEL_REGIONS) == (POLICY_URL, MODEL_REGIONS),
-    (layout.OWNER_CODE, layout.ATTACHED_CODE) == (OWNER, ATTACHED),
-    (layout.BIT_UNSET, layout.BIT_CLEARED, layout.BIT_FALSE, layout.BIT_TRUE)
-    == (BIT_UNSET, BIT_CLEARED, BIT_FALSE, BIT_TRUE),
-    (layout.UNSET, layout.CLEARED, layout.NULL, layout.HOSTED, layout.PASSED_THROUGH)
-    == (UNSET, CLEARED, NULL, HOSTED, PASSED_THROUGH),
-    layout.EMPTY_SET == 0,
-    columns.VERDICT_NAMES == ("allowed", "denied", "compliant", "violation", "indeterminate"),
-    columns.REASON_NAMES[:5]
-    == ("before_first_record", "scope_conflict", "unknown_owner", "unknown_model", "passthrough_not_allowed"),
-    columns.REASON_NAMES[5:9] == ("left_platform", "wrong_provider", "outside_residency", "public_network"),
-    columns.REASON_NAMES[9:]
-    == ("stored_against_setting", "cached_against_setting", "trained_without_opt_in", "enforcement_lag"),
-    (answers.MAY_STORE, answers.MAY_CACHE, answers.MAY_TRAIN, answers.MAY_LEAVE, answers.PRIVATE_ONLY)
-    == (MAY_STORE, MAY_CACHE, MAY_TRAIN, MAY_LEAVE, PRIVATE_ONLY),
-    answers.BY_PROVIDER == BY_PROVIDER,
-    (answers.NOBODY, answers.THE_ORG, answers.THE_ACCOUNT, answers.NONE) == (NOBODY, THE_ORG, THE_ACCOUNT, NONE),
-    (rows.NO_CODE, rows.NULL_ID) == (NO_CODE, NULL_ID),
-    (rows.HAS_STORED, rows.HAS_CACHED, rows.HAS_TRAINED, rows.IN_PUBLIC, rows.WAS_OBSERVED)
-    == (HAS_STORED, HAS_CACHED, HAS_TRAINED, IN_PUBLIC, WAS_OBSERVED),
-    CHAIN_MAX == LINKS_MAX,
-    (times.BEGINNING, times.END) == (BEGINNING, END),
-    # What is compiled knows fields by their places.
-    Ids._fields == ("key", "account", "org", "project", "model"),
-    Observed._fields == ("at", "deeds", "forwarded_to", "region", "enforced", "known"),
-    Catalog._fields == ("at", "position", "kinds", "default", "protective", "agrees"),
-    Tables._fields[:5] == ("packed", "later_link_start", "later_link_count", "later_state_start", "later_state_count"),
-    Tables._fields[5:10] == ("link_rows", "policy_rows", "model_at", "model_values", "model_positions"),
-    Tables._fields[10:15] == ("set_offsets", "set_members", "said_start", "said_count", "said_position"),
-    Tables._fields[15:20] == ("said_recorded_at", "said_setting", "said_from", "said_until", "said_retracts"),
-    Tables._fields[20:] == ("said_taken_by", "since"),
-    Answers._fields[:5] == ("verdict", "reasons", "codes", "handling", "looked"),
-    Answers._fields[5:] == ("lags", "counts", "positions"),
-)
-assert all(_SAME)
+def _code(verdict: Verdict) -> int:
+    return VERDICT_NAMES.index(verdict)
+
+
+def _bit(reason: Reason) -> int:
+    return 1 << REASON_NAMES.index(reason)
+
+
+ALLOWED, DENIED, INDETERMINATE = _code("allowed"), _code("denied"), _code("indeterminate")
+COMPLIANT, VIOLATION = _code("compliant"), _code("violation")
+BEFORE_FIRST, CONFLICT, LAG = _bit("before_first_record"), _bit("scope_conflict"), _bit("enforcement_lag")
+UNKNOWN_OWNER, UNKNOWN_MODEL = _bit("unknown_owner"), _bit("unknown_model")
+NOT_ALLOWED, LEFT = _bit("passthrough_not_allowed"), _bit("left_platform")
+WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK = _bit("wrong_provider"), _bit("outside_residency"), _bit("public_network")
+STORED, CACHED = _bit("stored_against_setting"), _bit("cached_against_setting")
+TRAINED = _bit("trained_without_opt_in")
+OF_POLICY, OF_BOTH = len(POLICY), len(POLICY) + len(OF_MODEL)
+"""Settings of the governing subject; and of it and the model. The governing subject's come first in `SETTINGS`."""
 
 
 # Of BIT_UNSET, BIT_CLEARED and the others.
@@ -90,15 +105,14 @@ VERDICT_OF: Final[Any] = np.array(
 # is.
 VIAS, LEDS, VIA, VIA_KIND, LED, LED_NEWEST, LED_CODE, PAPER = 0, 1, 2, 18, 34, 66, 98, 130
 # Of the ten states of the governing subject and the model: the values, the positions of `newest`, of the explicit.
-VALUE, NEWEST, EXPLICIT, STATES = 0, 10, 20, 30
+VALUE, NEWEST, EXPLICIT, STATES = 0, OF_BOTH, 2 * OF_BOTH, 3 * OF_BOTH
 # They stand on the paper behind the rest; behind them a subject's own values and positions, and the breaches.
-OWN, SAID, BREACHES = PAPER + STATES, PAPER + STATES + 10, PAPER + STATES + 20
+OWN, SAID, BREACHES = PAPER + STATES, PAPER + STATES + OF_BOTH, PAPER + STATES + 2 * OF_BOTH
 BLOCK, HOPS = 256, 2
 # Rows of what `_fetch` makes ready, behind two of each hop.
-GOVERNING, POLICY, LATER_POLICY, ROOM, TOUCHED, READY = 4, 5, 6, 7, 9, 10
+GOVERNING, POLICY_ROW, LATER_POLICY_ROW, ROOM, TOUCHED, READY = 4, 5, 6, 7, 9, 10
 # Columns of `Tables.packed`.
-LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = 0, 1, 2, 3, 4, 5, 6
-assert tables.PACKED == ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
+LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = range(len(PACKED))
 
 
 @part
@@ -178,21 +192,21 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: An
             if found[at] >= 0:
                 target = _lower(index.link_rows[found[at], 1])
                 codes[at] = target if target >= 0 else codes[at]
-    places = ready[LATER_POLICY]
+    places = ready[LATER_POLICY_ROW]
     for at in range(size):
         code = codes[at]
         governs = code >= 0 and subjects[code, KIND] in (ACCOUNT, ORG)
         starts[at] = subjects[code, STATE_START] if governs else 0
         counts[at] = subjects[code, STATE_COUNT] if governs else 0
         places[at] = subjects[code, LATER] if governs else -1
-    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[POLICY])
+    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[POLICY_ROW])
     for at in range(size):
         place = places[at]
         starts[at] = index.later_state_start[place] if place >= 0 else 0
         counts[at] = index.later_state_count[place] if place >= 0 else 0
-    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[LATER_POLICY])
+    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[LATER_POLICY_ROW])
     touched = np.int64(0)
-    for which in (POLICY, LATER_POLICY):
+    for which in (POLICY_ROW, LATER_POLICY_ROW):
         for at in range(size):
             if ready[which, at] >= 0:
                 touched += index.policy_rows[ready[which, at], 1] ^ index.policy_rows[ready[which, at], 4]
@@ -253,7 +267,7 @@ def _governing(
         # What an account is attached to is not followed further.
         if kind not in (KEY, PROJECT, ACCOUNT) or (vias > 1 and paper[VIA_KIND + vias - 2] == ACCOUNT):
             break
-        setting = ATTACHED if kind == ACCOUNT else OWNER
+        setting = ATTACHED_CODE if kind == ACCOUNT else OWNER_CODE
         row, other = _link_row(index, later, code, instant, ready, place_of, vias - 1)
         looked = looked or other
         position = np.int64(c.position[step, setting])
@@ -263,7 +277,7 @@ def _governing(
             return code, kind, np.int64(BEFORE_FIRST), looked
         if target < 0 and kind == ACCOUNT:
             break
-        if target < 0 or (vias == LINKS_MAX and kind != ACCOUNT):
+        if target < 0 or (vias == CHAIN_MAX and kind != ACCOUNT):
             return code, kind, np.int64(UNKNOWN_OWNER), looked
         code, kind = target, np.int64(index.packed[target, KIND])
     return code, kind, np.int64(0 if kind in (ACCOUNT, ORG) else UNKNOWN_OWNER), looked
@@ -359,7 +373,7 @@ def _policy(
 ) -> Any:
     """The governing subject's states: (whether all are defined, whether any may be another on the later axis).
     `ready`, `place_of`: see `_link_row`."""
-    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN : OWN + 10], paper[SAID : SAID + 10]
+    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN:SAID], paper[SAID:BREACHES]
     policies, row, looked = index.policy_rows, np.int64(-1), False
     if code >= 0:
         first, count = index.packed[code, STATE_START], index.packed[code, STATE_COUNT]
@@ -369,7 +383,7 @@ def _policy(
         if later and place >= 0:
             row = _row_of(policies, later_first, later_count, instant)
         else:
-            row, other = ready[POLICY, place_of], ready[LATER_POLICY, place_of]
+            row, other = ready[POLICY_ROW, place_of], ready[LATER_POLICY_ROW, place_of]
             if code != ready[GOVERNING, place_of]:
                 row = _row_of(policies, first, count, instant)
                 other = _row_of(policies, later_first, later_count, instant)
@@ -379,20 +393,20 @@ def _policy(
                 looked = (row < 0) != (other < 0)
     if row >= 0:
         bits = policies[row, 1]
-        for setting in range(6):
+        for setting in range(OF_POLICY):
             own[setting] = OWN_OF_BITS[bits >> 3 * setting & 7]
         for pair in range(3):
             word = policies[row, 2 + pair]
             said[2 * pair], said[2 * pair + 1] = word & 0xFFFFFFFF, _upper(word)
         if own[RESIDENCY] > 0:
             own[RESIDENCY] = policies[row, 1] >> 32
-    return _states(c, row, 0, 6, kind, step, own, said, states), looked
+    return _states(c, row, 0, OF_POLICY, kind, step, own, said, states), looked
 
 
 @part
 def _of_model(index: Any, c: Any, later: Any, model: Any, instant: Any, step: Any, paper: Any) -> Any:
     """The model's states, and whether any may be another on the later axis."""
-    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN : OWN + 10], paper[SAID : SAID + 10]
+    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN:SAID], paper[SAID:BREACHES]
     row, place = np.int64(-1), np.int64(-1)
     if model >= 0:
         place = np.int64(index.packed[model, LATER])
@@ -402,9 +416,9 @@ def _of_model(index: Any, c: Any, later: Any, model: Any, instant: Any, step: An
             first, count = index.packed[model, STATE_START], index.packed[model, STATE_COUNT]
             row = _row_at(index.model_at, first, count, instant)
     if row >= 0:
-        for setting in range(4):
+        for setting in range(OF_BOTH - OF_POLICY):
             own[setting], said[setting] = index.model_values[row, setting], index.model_positions[row, setting]
-    _states(c, row, 6, 10, MODEL, step, own, said, states)
+    _states(c, row, OF_POLICY, OF_BOTH, MODEL, step, own, said, states)
     return place >= 0
 
 
@@ -470,8 +484,8 @@ def _reasons(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, sta
     reason |= LEFT * np.int64(received & (hosted | (not (hosted | passed | allowed))))
     wrong = received & passed & allowed & asked
     reason |= WRONG_PROVIDER * np.int64(wrong & (provider != NULL) & (provider != receiver))
-    if regions > 0:
-        there = not asked or states[VALUE + MODEL_REGIONS] <= 0
+    if regions > EMPTY_SET:
+        there = not asked or states[VALUE + MODEL_REGIONS] <= EMPTY_SET
         there = there or _meet(index, regions, states[VALUE + MODEL_REGIONS])
         there = there and (region == NULL_ID or _in_set(index, region, regions))
         reason |= 0 if there else OUTSIDE
@@ -482,14 +496,14 @@ def _reasons(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, sta
 def _breaches(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
     """`check._denials`, then `check._misdeeds`: how many, and of each its bit and the newest event that it rests on:
     for rows that may have been late."""
-    value, newest = states[VALUE : VALUE + 10], states[NEWEST : NEWEST + 10]
+    value, newest = states[VALUE:NEWEST], states[NEWEST:EXPLICIT]
     hosting = value[HOSTING] if asked else np.int64(NULL)
     allowed, regions = value[PASSTHROUGH] == BIT_TRUE, value[RESIDENCY]
     count = 0
     if hosting == PASSED_THROUGH and not allowed:
         breaches[count], breaches[count + 1] = NOT_ALLOWED, max(newest[PASSTHROUGH], newest[HOSTING])
         count += 2
-    if asked and regions > 0 and value[MODEL_REGIONS] > 0:
+    if asked and regions > EMPTY_SET and value[MODEL_REGIONS] > EMPTY_SET:
         if not _meet(index, regions, value[MODEL_REGIONS]):
             breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest[MODEL_REGIONS])
             count += 2
@@ -502,7 +516,7 @@ def _breaches(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, st
     if deeds & HAS_TRAINED and value[TRAINING] != BIT_TRUE:
         breaches[count], breaches[count + 1] = TRAINED, newest[TRAINING]
         count += 2
-    if region != NULL_ID and regions > 0 and not _in_set(index, region, regions):
+    if region != NULL_ID and regions > EMPTY_SET and not _in_set(index, region, regions):
         breaches[count], breaches[count + 1] = OUTSIDE, newest[RESIDENCY]
         count += 2
     if deeds & IN_PUBLIC and value[NETWORK] == BIT_TRUE:
@@ -547,7 +561,7 @@ def _put_protective(c: Any, step: Any, problem: Any, at: Any, said: Any) -> None
     handling |= MAY_TRAIN if protective[step, TRAINING] == BIT_TRUE else 0
     handling |= MAY_LEAVE if protective[step, PASSTHROUGH] == BIT_TRUE else 0
     said.verdict[at], said.reasons[at], said.handling[at] = INDETERMINATE, problem, handling
-    said.codes[at, 0], said.codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], 0)
+    said.codes[at, 0], said.codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], EMPTY_SET)
 
 
 @part
@@ -561,7 +575,7 @@ def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, said: 
     handling |= MAY_LEAVE * np.int64(allowed & ((not asked) | (hosting == PASSED_THROUGH)))
     handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
     said.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
-    said.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > 0 else NONE
+    said.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > EMPTY_SET else NONE
     if hosting == PASSED_THROUGH:
         handling |= BY_PROVIDER
         said.codes[at, 2] = max(states[VALUE + PROVIDER], NONE)
@@ -574,14 +588,14 @@ def _put_lateness(index: Any, code: Any, model: Any, done: Any, instant: Any, at
     """`check._late`: what the gateway could not know when it enforced counts as a lag."""
     states, enforced, asked = paper[PAPER : PAPER + STATES], done.enforced[at], model != NULL_ID
     # What was taken back is as new as its retraction.
-    for note in range(paper[LEDS] + 10):
+    for note in range(paper[LEDS] + OF_BOTH):
         leading = note < paper[LEDS]
         which = note - paper[LEDS]
         whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
         if whose < 0 or index.packed[whose, SAID_OF] < 0:
             continue
         if leading:
-            which = ATTACHED if index.packed[whose, KIND] == ACCOUNT else OWNER
+            which = ATTACHED_CODE if index.packed[whose, KIND] == ACCOUNT else OWNER_CODE
         retraction = _taken_back(index, whose, which, enforced, instant, done.known[at])
         if leading:
             paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
@@ -621,8 +635,22 @@ def _put_verdict(index: Any, code: Any, model: Any, done: Any, instant: Any, at:
         _put_lateness(index, code, model, done, instant, at, paper, said)
 
 
+CONSTANTS: Final = constants_key(globals(), Ids, Observed, Catalog, Tables, Answers)
+
+
 @compiled
-def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, said: Any, paper: Any, ready: Any) -> None:
+def _decide(
+    index: Any,
+    c: Any,
+    steps: Any,
+    later: Any,
+    ids: Any,
+    done: Any,
+    said: Any,
+    paper: Any,
+    ready: Any,
+    constants: Any = CONSTANTS,
+) -> None:
     """`check` of every row: what `decide_rows` says. `paper`, `ready`: room for notes."""
     states = paper[PAPER : PAPER + STATES]
     filled = 0
@@ -644,7 +672,7 @@ def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, sai
             if asked:
                 other = _of_model(index, c, later, model, instant, step, paper)
                 looked = looked or other
-            for setting in range(10 if asked else 6):
+            for setting in range(OF_BOTH if asked else OF_POLICY):
                 # Written over by the next one, if it is none.
                 said.positions[filled] = states[EXPLICIT + setting]
                 filled += 1 if states[EXPLICIT + setting] > 0 else 0
@@ -657,7 +685,7 @@ def _decide(index: Any, c: Any, steps: Any, later: Any, ids: Any, done: Any, sai
 
 def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
     """What is answered to each row on one axis. `steps`: of `c`."""
-    said = answers.blank(len(done.at))
+    said = blank(len(done.at))
     paper, ready = np.empty(BREACHES + 20, np.int64), np.empty((READY, BLOCK), np.int64)
     _decide(t, c, steps, later, ids, done, said, paper, ready)
     return said
