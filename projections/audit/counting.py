@@ -34,8 +34,6 @@ _RANGES: Final = 64
 AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
 """The codes of the verdicts that speak against a request."""
 _KEYS: Final = ("subject", "verdict")
-AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
-"""The codes of the verdicts that speak against a request."""
 
 
 class Counting:
