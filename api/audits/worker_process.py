@@ -26,15 +26,14 @@ from api.http.problems import error_location
 from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.audit.findings import against
+from projections.audit.counting import against
 from projections.audit.index.pin import pin_of
-from projections.audit.memory import hold_little
 from projections.audit.numba_support import AVAILABLE, MISSING
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.strict import LogRow
-from projections.audit.run import by_kernel, run
+from projections.audit.run import by_kernel, hold_little, run
 from projections.audit.summary import Summary, pin_json, summary_json
 from projections.audit.verdict_files import VerdictWriter
 

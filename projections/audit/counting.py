@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from projections.audit.kernel.tallying import tally
-from projections.audit.numba_support import worth_compiling
+from projections.audit.arrays import Int8s, Int32s, sealed
+from projections.audit.numba_support import compiled, worth_compiling
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, Decided
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
@@ -93,12 +93,12 @@ class Counting:
         if self._rows_coded > _FEW_MAX:
             self._coded = self._coded.astype(np.int64, copy=False)
         governing = decided.governing
-        tally(
+        _tally(
             governing,
             codes,
             self._coded,
             width=len(VERDICT_NAMES),
-            compiled=worth_compiling(self._rows_coded),
+            use_compiled=worth_compiling(self._rows_coded),
         )
         others = np.flatnonzero(governing < 0)
         return names.take(pa.array(others)), codes[others]
@@ -164,6 +164,22 @@ def codes_of(words: pa.DictionaryArray, names: Sequence[str]) -> Any:
     """The place of each word in `names`, int8, whatever codes its batch has. `words` without nulls."""
     places = np.array([names.index(word) for word in words.dictionary.to_pylist()], np.int8)
     return places[words.indices.to_numpy(zero_copy_only=False)] if len(places) else np.zeros(0, np.int8)
+
+
+@compiled
+def _tally_compiled(codes: Any, columns: Any, width: Any, counts: Any) -> None:
+    for at in range(len(codes)):
+        if codes[at] >= 0:
+            counts[np.int64(codes[at]) * width + columns[at]] += 1
+
+
+def _tally(codes: Int32s, columns: Int8s, counts: Any, *, width: int, use_compiled: bool) -> None:
+    """Adds one to counts[code * width + column] for each row whose code is not negative."""
+    if use_compiled:
+        _tally_compiled(sealed(codes), sealed(columns), width, counts)
+        return
+    there = codes >= 0
+    np.add.at(counts, codes[there].astype(np.int64) * width + columns[there], 1)
 
 
 def _together(counts: list[pa.Table]) -> pa.Table:
@@ -264,3 +280,8 @@ _PLACES: Final = tuple((verdict, VERDICT_NAMES.index(verdict)) for verdict in VE
 
 def _named(names: tuple[Any, ...], counts: Any) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True) if count}
+
+
+def against(verdicts: pa.RecordBatch) -> Any:
+    """The places of these rows in a VERDICTS batch, ascending."""
+    return np.flatnonzero(np.isin(codes_of(verdicts.column("verdict"), VERDICT_NAMES), AGAINST_CODES))

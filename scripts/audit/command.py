@@ -112,7 +112,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, timezone: str | None,
     if options["explain"] is not None:
         return _explain(db, how, options["explain"], format_)
     wanted = _Wanted(options["out"], options["report"], options["findings"], format_)
-    from projections.audit.memory import hold_little
+    from projections.audit.run import hold_little
     from scripts.audit.outputs import RowFiles, rejects_name
 
     hold_little()

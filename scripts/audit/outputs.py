@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import pyarrow as pa
 
 from ledger.errors import BadRecord
-from projections.audit.findings import against
+from projections.audit.counting import against
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
 from projections.audit.reading.strict import LogRow

@@ -8,7 +8,7 @@ import pytest
 
 _PROGRAM = """
 import sys
-from projections.audit.memory import hold_little
+from projections.audit.run import hold_little
 hold_little()
 import numpy as np
 import pyarrow as pa

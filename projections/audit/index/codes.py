@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from projections.audit.arrays import Int64s, UInt8s
 from projections.audit.index.schema import (
     BIT_FALSE,
     BIT_OTHER,
@@ -16,10 +17,8 @@ from projections.audit.index.schema import (
     OWNER_CODE,
     PASSED_THROUGH,
     RESIDENCY,
-    Int64s,
     Subjects,
     Texts,
-    UInt8s,
     kind_code,
 )
 from projections.temporal.changes import JsonValue

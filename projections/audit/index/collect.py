@@ -7,6 +7,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from projections.audit.arrays import UInt64s
 from projections.audit.index.event_columns import NO_SETTING, Columns, Names, is_link, is_raw
 from projections.audit.index.interning import Naming
 from projections.audit.index.schema import (
@@ -19,7 +20,6 @@ from projections.audit.index.schema import (
     OTHER_KIND,
     OWNER_CODE,
     PROJECT,
-    UInt64s,
 )
 from projections.audit.numba_support import AVAILABLE
 

@@ -16,15 +16,15 @@ import numpy as np
 from ledger.errors import LedgerCorrupt
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.audit.index.by_fold import axes
+from projections.audit.arrays import UInt64s
 from projections.audit.index.codes import Codes
 from projections.audit.index.collect import Gathering
 from projections.audit.index.event_columns import Columns, Names
 from projections.audit.index.hash_table import slots_for, with_more
 from projections.audit.index.parse_leaves import Parser
 from projections.audit.index.pin import pin_of
-from projections.audit.index.reference import both_catalogs
-from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects, UInt64s
+from projections.audit.index.reference import axes, both_catalogs
+from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects
 from projections.audit.index.tables import Compiling, grown, since_of
 from projections.audit.numba_support import worth_compiling
 from projections.temporal.changes import read_entries

@@ -8,15 +8,17 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from projections.audit.arrays import (
+    Int64s,
+    UInt8s,
+    UInt32s,
+    UInt64s,
+)
 from projections.audit.index.schema import (
     ATTACHED_CODE,
     HOSTING,
     OWNER_CODE,
     RESIDENCY,
-    Int64s,
-    UInt8s,
-    UInt32s,
-    UInt64s,
 )
 
 NO_SETTING: Final = 255

@@ -15,15 +15,15 @@ without it; both must be ordinary. All else is folded, one by one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ledger.times import END
+from projections.audit.arrays import Int64s, UInt8s
 from projections.audit.index.event_columns import IS_RETRACTION, NO_SETTING, Columns
-from projections.audit.index.ordering import ordered
-from projections.audit.index.schema import Int64s, UInt8s
+from projections.audit.numba_support import compiled, worth_compiling
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.in_force import fold_both
@@ -292,3 +292,51 @@ def _steps(parts: list[_Groups]) -> Steps:
         np.concatenate([part.at for part in parts]),
         np.concatenate([part.event for part in parts]),
     )
+
+
+_FEW: Final = 48
+"""So many rows are ordered by insertion."""
+
+Order = NDArray[np.int64]
+
+
+def ordered(groups: NDArray[Any], keys: NDArray[Any], count: int) -> Order:
+    """The rows in the order of `groups` (0 .. `count` - 1), then `keys`, then as they are."""
+    if not worth_compiling(len(groups)):
+        return np.lexsort((keys, groups))
+    order = np.empty(len(groups), np.int64)
+    ends = np.zeros(count + 1, np.int64)
+    _ordered(groups, keys, ends, order)
+    starts = np.concatenate([[0], ends[:-1]])
+    for group in np.flatnonzero(ends - starts > _FEW).tolist():
+        part = order[starts[group] : ends[group]]
+        order[starts[group] : ends[group]] = part[np.argsort(keys[part], kind="stable")]
+    return order
+
+
+@compiled
+def _ordered(groups: NDArray[Any], keys: NDArray[Any], ends: Int64s, order: Order) -> None:
+    """Groups of many are left in the order of their rows. `ends`: in the end, where each group ends."""
+    rows = len(groups)
+    for row in range(rows):
+        ends[groups[row] + 1] += 1
+    for group in range(1, len(ends)):
+        ends[group] += ends[group - 1]
+    # From here on where the next row of each group belongs, and in the end where the group ends.
+    for row in range(rows):
+        group = groups[row]
+        order[ends[group]] = row
+        ends[group] += 1
+    start = 0
+    for group in range(len(ends) - 1):
+        end = ends[group]
+        if end - start <= _FEW:
+            for place in range(start + 1, end):
+                row = order[place]
+                key = keys[row]
+                before = place - 1
+                while before >= start and keys[order[before]] > key:
+                    order[before + 1] = order[before]
+                    before -= 1
+                order[before + 1] = row
+        start = end

@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from projections.audit.arrays import Int64s, UInt8s, UInt64s
 from projections.audit.index.hashing import Hashes, hash_ids
-from projections.audit.index.schema import PREFIX_LENGTHS, Int64s, Subjects, UInt8s, UInt64s
+from projections.audit.index.schema import PREFIX_LENGTHS, Subjects
 from projections.audit.numba_support import worth_compiling
 
 SLOTS_MIN: Final = 16

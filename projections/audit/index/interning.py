@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from projections.audit.arrays import Int64s, UInt8s, UInt64s
 from projections.audit.index.event_columns import Names
-from projections.audit.index.schema import Int64s, UInt8s, UInt64s
 from projections.audit.numba_support import AVAILABLE, compiled
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)

@@ -16,6 +16,7 @@ import numpy as np
 from ledger.codec import SOURCE_PREFIX, position_of
 from ledger.errors import LedgerCorrupt
 from ledger.times import END
+from projections.audit.arrays import Int64s, UInt8s
 from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, Names, is_link, is_raw
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.scan_leaves import ENDS, NUMBERS, SCANNED, STARTS, scan
@@ -27,8 +28,6 @@ from projections.audit.index.schema import (
     OTHER_KIND,
     PREFIX_LENGTHS,
     SETTINGS,
-    Int64s,
-    UInt8s,
 )
 from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Change, JsonValue, read_assertion

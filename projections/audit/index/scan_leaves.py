@@ -8,8 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.times import END
+from projections.audit.arrays import Int64s, UInt8s
 from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING
-from projections.audit.index.schema import BIT_FALSE, BIT_OTHER, BIT_TRUE, OWNER_CODE, SETTINGS, Int64s, UInt8s
+from projections.audit.index.schema import (
+    BIT_FALSE,
+    BIT_OTHER,
+    BIT_TRUE,
+    OWNER_CODE,
+    SETTINGS,
+)
 from projections.audit.numba_support import compiled, constants_key, part
 
 NUMBERS: Final = 7

@@ -47,9 +47,9 @@ from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ledger.errors import LedgerUnavailable
+from projections.audit.arrays import Int32s, Int64s, UInt8s, UInt32s, UInt64s
 from projections.audit.index.hashing import hash_id
 from projections.decisions import check
 from projections.decisions.check import OF_MODEL, POLICY
@@ -107,12 +107,6 @@ HOSTED: Final = 0
 PASSED_THROUGH: Final = 1
 EMPTY_SET: Final = 0
 """The code of the empty set of regions."""
-
-Int32s = NDArray[np.int32]
-Int64s = NDArray[np.int64]
-UInt8s = NDArray[np.uint8]
-UInt32s = NDArray[np.uint32]
-UInt64s = NDArray[np.uint64]
 
 assert sys.byteorder == "little", "the halves of a row's words stand in that order"
 

@@ -9,11 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from projections.audit.index.schema import Int32s, Int64s, PolicyIndex, UInt8s
-from projections.audit.kernel.tables import Bools, Int8s
+from projections.audit.arrays import Bools, Int8s, Int32s, Int64s, UInt8s, UInt16s
+from projections.audit.index.schema import PolicyIndex
 from projections.audit.schemas import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
-
-UInt16s = NDArray[np.uint16]
 
 MAY_STORE: Final = 1
 MAY_CACHE: Final = 2

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from projections.audit.arrays import Int32s, in_words
 from projections.audit.index import hashing
-from projections.audit.index.schema import KINDS, PREFIX_LENGTHS, Int32s
+from projections.audit.index.schema import KINDS, PREFIX_LENGTHS
 from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn
-from projections.audit.kernel.tables import Names, in_words
+from projections.audit.kernel.tables import Names
 from projections.audit.numba_support import compiled, constants_key, part
 
 MULTIPLIER, FINAL = np.uint64(hashing.MULTIPLIER), np.uint64(hashing.FINAL)

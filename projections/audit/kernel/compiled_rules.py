@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from ledger.times import BEGINNING, END
+from projections.audit.arrays import Int64s
 from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
@@ -39,7 +40,6 @@ from projections.audit.index.schema import (
     STORAGE,
     TRAINING,
     UNSET,
-    Int64s,
 )
 from projections.audit.kernel.answers import (
     BY_PROVIDER,

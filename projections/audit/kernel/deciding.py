@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from projections.audit.arrays import Int8s, Int32s, all_sealed, sealed
 from projections.audit.index.hash_table import slots_for
 from projections.audit.index.schema import (
     ACCOUNT,
@@ -20,7 +21,6 @@ from projections.audit.index.schema import (
     ORG,
     OTHER_KIND,
     PROJECT,
-    Int32s,
     PolicyIndex,
     Subjects,
 )
@@ -29,7 +29,7 @@ from projections.audit.kernel.answers import NONE, Answers, Wording
 from projections.audit.kernel.compiled_lookup import codes
 from projections.audit.kernel.compiled_rules import decide_rows
 from projections.audit.kernel.rows import NULL_ID, Ids, Observed, checked, observed, text_column
-from projections.audit.kernel.tables import Catalog, Int8s, Names, all_sealed, sealed
+from projections.audit.kernel.tables import Catalog, Names
 from projections.audit.schemas import Decided
 
 NAMED: Final = {"key_id": KEY, "account_id": ACCOUNT, "org_id": ORG, "project_id": PROJECT, "model_id": MODEL}

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.times import END
-from projections.audit.index.schema import Int32s, Int64s, UInt8s
-from projections.audit.kernel.tables import Bools, all_sealed, sealed
+from projections.audit.arrays import Bools, Int32s, Int64s, UInt8s, all_sealed, sealed
 from projections.audit.schemas import REQUESTS
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ledger.times import BEGINNING, END
+from projections.audit.arrays import Int64s
 from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
@@ -32,7 +33,6 @@ from projections.audit.index.schema import (
     RESIDENCY,
     SETTINGS,
     UNSET,
-    Int64s,
     PolicyIndex,
     kind_code,
 )

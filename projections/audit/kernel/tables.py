@@ -7,29 +7,28 @@ serves every index and every batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.audit.index.schema import (
-    CatalogSteps,
+from projections.audit.arrays import (
+    Bools,
     Int32s,
     Int64s,
-    PolicyIndex,
-    Said,
-    Subjects,
     UInt8s,
     UInt32s,
     UInt64s,
+    all_sealed,
+    sealed,
+)
+from projections.audit.index.schema import (
+    CatalogSteps,
+    PolicyIndex,
+    Said,
+    Subjects,
 )
 from projections.audit.numba_support import compiled
-
-_WORDS_FROM: Final = 16
-Bools = NDArray[np.bool_]
-Int8s = NDArray[np.int8]
-_Array = TypeVar("_Array", bound=NDArray[Any])
 
 
 class Names(NamedTuple):
@@ -155,27 +154,6 @@ def _pair(starts: Any, counts: Any, positions: Any, retracts: Any, taken_by: Any
                         high = middle
                 if low < by and positions[low] == retracts[by]:
                     taken_by[low] = by
-
-
-def all_sealed(columns: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    return map(sealed, columns)
-
-
-def sealed(array: _Array) -> _Array:
-    """The same array, read only and without gaps."""
-    plain = np.ascontiguousarray(array).view(np.ndarray)
-    plain.flags.writeable = False
-    return plain  # type: ignore[return-value] # of the same element type
-
-
-def in_words(data: UInt8s) -> tuple[UInt8s, UInt64s]:
-    """The same bytes, and from each of them on, where so many are left, eight as a word: uint64[bytes - 7]. A few bytes
-    become 16 at least: a view of one word alone would be of another type for Numba."""
-    if len(data) < _WORDS_FROM:
-        data = np.concatenate([data, np.zeros(_WORDS_FROM, np.uint8)])
-    words: UInt64s = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
-    words.flags.writeable = False
-    return sealed(data), words
 
 
 def agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:

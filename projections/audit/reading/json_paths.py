@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from projections.audit.kernel.tables import in_words
+from projections.audit.arrays import in_words
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.scan_lines import INNER, STRICT

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from ledger.errors import BadRecord
 from ledger.subjects import is_id
 from ledger.times import BEGINNING, END, format_time
-from projections.audit.kernel.tables import sealed
+from projections.audit.arrays import sealed
 from projections.audit.numba_support import worth_compiling
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.batches import LogBatch, merge_rows

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.kernel.tables import in_words
+from projections.audit.arrays import in_words
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.batches import LogBatch, merge_rows

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from projections.audit.arrays import Int64s
 from projections.audit.index.hash_table import hashes_of, slots_for
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.schema import (
@@ -29,7 +30,6 @@ from projections.audit.index.schema import (
     OWNER_CODE,
     PROJECT,
     CatalogSteps,
-    Int64s,
     Links,
     Models,
     Policies,

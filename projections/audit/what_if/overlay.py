@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.subjects import CATALOG_SUBJECT
-from projections.audit.index.by_fold import axes
+from projections.audit.arrays import Int32s
 from projections.audit.index.hash_table import hashes_of, place, slots_for
-from projections.audit.index.reference import Building
+from projections.audit.index.reference import Building, axes
 from projections.audit.index.schema import (
     HOSTING,
     MODEL,
@@ -28,7 +28,6 @@ from projections.audit.index.schema import (
     PROVIDER,
     RESIDENCY,
     CatalogSteps,
-    Int32s,
     Links,
     Models,
     Policies,

@@ -23,7 +23,7 @@ from api.audits.worker_process import outcome_of
 from api.schemas import Audit, AuditList, FindingPage, RejectPage
 from api.service import Service
 from ledger.times import format_time
-from projections.audit.findings import against
+from projections.audit.counting import against
 from projections.audit.reference import decide_slowly
 from projections.audit.verdict_files import VerdictWriter
 from projections.query.pinned import PinnedQuery

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.opening import open_ledger
-from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.pin import pin_of
+from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.index.worlds import World

@@ -18,9 +18,9 @@ from ledger.store import Ledger
 from projections.audit.index import open as store
 from projections.audit.index import schema as layout
 from projections.audit.index import storage as files
-from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.open import axis_name, folders, open_index
 from projections.audit.index.pin import pin_of
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.index.schema import FORMAT
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical

@@ -11,9 +11,9 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from projections.audit.index import open as store
-from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.open import open_index
 from projections.audit.index.pin import pin_of
+from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.index.worlds import World

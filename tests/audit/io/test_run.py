@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.reading.batches import LogBatch, request_batch
 from projections.audit.reading.strict import LogRow

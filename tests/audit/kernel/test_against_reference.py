@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.kernel.rows import ROWS_MAX

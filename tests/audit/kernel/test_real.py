@@ -20,8 +20,8 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from ledger.transfer.transfer import import_ledger
-from projections.audit.index.by_fold import compile_by_fold
 from projections.audit.index.compile import compile_index
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.reading import text_logs

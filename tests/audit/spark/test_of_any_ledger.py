@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reference import decide_slowly
 from projections.audit.spark.run import Plan, SparkAudit

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, slice_numbers, sliced_bytes, unpack
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache

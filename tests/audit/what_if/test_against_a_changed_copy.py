@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ledger.errors import BadInput
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.what_if.comparison import COMPARED

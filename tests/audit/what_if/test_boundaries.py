@@ -12,7 +12,7 @@ from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.store import Ledger
 from ledger.times import format_time
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.reading.batches import LogBatch
 from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.proposals import read_proposals

@@ -10,7 +10,7 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import BadInput
-from projections.audit.index.by_fold import compile_by_fold
+from projections.audit.index.reference import compile_by_fold
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.what_if.overlay import overlay
 from projections.audit.what_if.placement import place_proposals
