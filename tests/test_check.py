@@ -10,7 +10,16 @@ from ledger.drafts import Draft
 from ledger.times import format_time, parse_time
 from projections.decisions.check import check
 from projections.decisions.model import REASONS, outcome_json, read_record
-from tests.support.book import Book, FoldedStates, batches, changed, cleared, defined, event_id_of, retracted
+from tests.support.memory_ledger import (
+    FoldedStates,
+    MemoryLedger,
+    batches,
+    changed,
+    cleared,
+    defined,
+    event_id_of,
+    retracted,
+)
 from tests.support.reference import ORDER_OF_REASONS, Json, Reference
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")
@@ -68,21 +77,21 @@ SAID = st.builds(
 
 
 @st.composite
-def books(draw: st.DrawFn) -> Book:
+def books(draw: st.DrawFn) -> MemoryLedger:
     said = draw(st.lists(SAID, min_size=4, max_size=24))
     sizes = draw(st.lists(st.integers(1, 5), min_size=4, max_size=8))
-    book = Book(BEGUN)
+    book = MemoryLedger(BEGUN)
     now = BEGUN
     gone: set[int] = set()
     first = len(book.entries)
     for run in batches([Draft("", "", 0, {"said": index}, "", "") for index in range(len(said))], sizes):
         now += draw(st.integers(1, 2))
         drafts = [_draft(book, said[placeholder.body["said"]], now, first, gone) for placeholder in run]
-        book.say(now, *(draft for draft in drafts if draft is not None))
+        book.record(now, *(draft for draft in drafts if draft is not None))
     return book
 
 
-def _draft(book: Book, said: Said, now: int, first: int, gone: set[int]) -> Draft | None:
+def _draft(book: MemoryLedger, said: Said, now: int, first: int, gone: set[int]) -> Draft | None:
     subject, setting, value = said.asserted
     start = None if said.start is None else BEGUN + said.start
     until = None if said.length is None else (now if start is None else start) + said.length
@@ -144,7 +153,7 @@ RECORDS: st.SearchStrategy[Json] = st.builds(lambda named, rest: {**named, **res
 INSTANTS = st.integers(-2, SPAN + 8).map(lambda offset: BEGUN + offset)
 
 
-def decided(book: Book, record: Json, at: int, known_at: int | Literal["at"] | None) -> Json:
+def decided(book: MemoryLedger, record: Json, at: int, known_at: int | Literal["at"] | None) -> Json:
     """What `check` says, as it goes over the wire."""
     read = read_record({**record, "at": format_time(at)}, now=0)
     return outcome_json(check(read, FoldedStates(book, at, known_at)))
@@ -152,7 +161,7 @@ def decided(book: Book, record: Json, at: int, known_at: int | Literal["at"] | N
 
 @settings(max_examples=300)
 @given(books(), st.lists(st.tuples(RECORDS, INSTANTS), min_size=1, max_size=4))
-def test_check_in_force_equals_the_reference(book: Book, asked: list[tuple[Json, int]]) -> None:
+def test_check_in_force_equals_the_reference(book: MemoryLedger, asked: list[tuple[Json, int]]) -> None:
     reference = Reference(book.leaves)
     for record, at in asked:
         expected = reference.check(record, at, at)
@@ -162,18 +171,18 @@ def test_check_in_force_equals_the_reference(book: Book, asked: list[tuple[Json,
 
 @settings(max_examples=200)
 @given(books(), RECORDS, INSTANTS)
-def test_check_in_hindsight_equals_the_reference(book: Book, record: Json, at: int) -> None:
+def test_check_in_hindsight_equals_the_reference(book: MemoryLedger, record: Json, at: int) -> None:
     assert decided(book, record, at, None) == Reference(book.leaves).check(record, at, None)
 
 
 @settings(max_examples=200)
 @given(books(), RECORDS, INSTANTS, INSTANTS)
-def test_check_at_any_known_at_equals_the_reference(book: Book, record: Json, at: int, known_at: int) -> None:
+def test_check_at_any_known_at_equals_the_reference(book: MemoryLedger, record: Json, at: int, known_at: int) -> None:
     assert decided(book, record, at, known_at) == Reference(book.leaves).check(record, at, known_at)
 
 
 @given(books(), RECORDS, INSTANTS)
-def test_a_decision_depends_on_nothing_but_the_record_and_the_states(book: Book, record: Json, at: int) -> None:
+def test_a_decision_depends_on_nothing_but_the_record_and_the_states(book: MemoryLedger, record: Json, at: int) -> None:
     states = FoldedStates(book, at, "at")
     read = read_record({**record, "at": format_time(at)}, now=0)
     assert check(read, states) == check(read, states)
@@ -183,14 +192,14 @@ def test_the_reference_knows_every_reason_in_the_order_of_answers() -> None:
     assert tuple(REASONS) == ORDER_OF_REASONS
 
 
-def _asked(book: Book, at: int = BEGUN + 20, **record: Any) -> Json:
+def _asked(book: MemoryLedger, at: int = BEGUN + 20, **record: Any) -> Json:
     return decided(book, record, at, "at")
 
 
-def _world(*drafts: Draft) -> Book:
-    book = Book(BEGUN)
+def _world(*drafts: Draft) -> MemoryLedger:
+    book = MemoryLedger(BEGUN)
     for after, draft in enumerate(drafts, 1):
-        book.say(BEGUN + after, draft)
+        book.record(BEGUN + after, draft)
     return book
 
 

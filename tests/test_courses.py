@@ -11,8 +11,8 @@ from projections.query.query import Query
 from projections.temporal.effective_state import effective
 from projections.temporal.effective_timeline import NOTHING, effective_timeline
 from projections.temporal.fold import Timeline
-from tests.support.histories import SUBJECTS, History, expected
-from tests.support.ledgers import change, opened, submit
+from tests.support.ledgers import change, open_with_clock, submit
+from tests.support.random_history import SUBJECTS, RandomHistory, expected_timelines
 
 SETTINGS = (
     "training.opt_in",
@@ -31,10 +31,10 @@ def _position(timeline: Timeline, instant: int) -> int | None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_course_is_effective_state_at_every_instant(seed: int, tmp_path: Path) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
-        History(ledger, clock, seed).go_on(120)
-        folded = expected(ledger)
+        RandomHistory(ledger, clock, seed).extend(120)
+        folded = expected_timelines(ledger)
     unsettled = 0
     for subject in (*SUBJECTS, "org:silent"):
         for setting in SETTINGS:
@@ -61,7 +61,7 @@ def test_nothing_was_said_stays_empty() -> None:
 
 
 def test_a_change_and_a_new_default_reach_courses_that_are_made_already(tmp_path: Path) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         query = Query(ledger)
 

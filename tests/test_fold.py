@@ -12,7 +12,7 @@ from ledger.times import BEGINNING, END, parse_time
 from projections.temporal.changes import Assertion, Change, JsonValue
 from projections.temporal.fold import Step, Timeline, fold
 from projections.temporal.in_force import Timelines, extend, fold_both
-from tests.support.book import Book, batches, changed, cleared, event_id_of, retracted
+from tests.support.memory_ledger import MemoryLedger, batches, changed, cleared, event_id_of, retracted
 from tests.support.reference import Reference
 
 ORG = "org:acme"
@@ -58,9 +58,9 @@ PLANS = st.builds(
 INSTANTS = st.integers(-3, SPAN + 8).map(lambda offset: DAY_ONE + offset)
 
 
-def written(plan: Plan) -> Book:
+def written(plan: Plan) -> MemoryLedger:
     """The ledger that comes of a plan. Retractions that could not be recorded are left out."""
-    book = Book()
+    book = MemoryLedger()
     now = DAY_ONE
     gone: set[int] = set()
     runs = batches([Draft("", "", 0, {"said": index}, "", "") for index in range(len(plan.said))], plan.sizes)
@@ -86,7 +86,7 @@ def written(plan: Plan) -> Book:
             else:
                 drafts.append(changed(ORG, said.setting, said.value, start, until))
         if drafts:
-            book.say(now, *drafts)
+            book.record(now, *drafts)
     return book
 
 
@@ -148,7 +148,7 @@ def test_events_recorded_later_never_alter_an_answer_with_an_earlier_known_at(pl
     book = written(plan)
     in_force = fold_both(book.assertions(ORG))
     for known_at in sorted({entry.recorded_at for entry in book.entries}):
-        earlier = Book()
+        earlier = MemoryLedger()
         earlier.entries = [entry for entry in book.entries if entry.recorded_at <= known_at]
         assert fold(earlier.assertions(ORG)) == fold(book.assertions(ORG, known_at))
         for setting, timelines in fold_both(earlier.assertions(ORG)).items():
@@ -211,9 +211,9 @@ def values(timeline: Timeline) -> list[tuple[int, JsonValue]]:
 
 
 def folded(*drafts: Draft) -> Timeline:
-    book = Book()
+    book = MemoryLedger()
     for second, draft in enumerate(drafts):
-        book.say(DAY_ONE + second, draft)
+        book.record(DAY_ONE + second, draft)
     return fold(book.assertions(ORG))[SETTING]
 
 
@@ -255,31 +255,31 @@ def test_a_period_is_half_open() -> None:
 
 
 def test_a_retraction_folds_the_timeline_again_without_the_change() -> None:
-    book = Book()
-    book.say(DAY_ONE, on(0, value=1))
-    (second,) = book.say(DAY_ONE + 1, on(5, 8, value=2))
-    book.say(DAY_ONE + 2, on(6, value=3))
-    book.say(DAY_ONE + 3, retracted(ORG, SETTING, second))
+    book = MemoryLedger()
+    book.record(DAY_ONE, on(0, value=1))
+    (second,) = book.record(DAY_ONE + 1, on(5, 8, value=2))
+    book.record(DAY_ONE + 2, on(6, value=3))
+    book.record(DAY_ONE + 3, retracted(ORG, SETTING, second))
     assert values(fold(book.assertions(ORG))[SETTING]) == [(0, 1), (6, 3)]
 
 
 def test_a_setting_of_which_everything_was_retracted_is_still_known_of() -> None:
-    book = Book()
-    (only,) = book.say(DAY_ONE, on(0))
-    book.say(DAY_ONE + 1, retracted(ORG, SETTING, only))
+    book = MemoryLedger()
+    (only,) = book.record(DAY_ONE, on(0))
+    book.record(DAY_ONE + 1, retracted(ORG, SETTING, only))
     assert list(fold(book.assertions(ORG))[SETTING].steps()) == [Step(BEGINNING, END, None)]
 
 
 def test_order_is_position_and_never_the_timestamp() -> None:
-    book = Book()
-    book.say(DAY_ONE, on(5, value=1), on(5, value=2))
+    book = MemoryLedger()
+    book.record(DAY_ONE, on(5, value=1), on(5, value=2))
     assert values(fold(book.assertions(ORG))[SETTING]) == [(5, 2)]
 
 
 def test_a_backdated_change_never_alters_what_was_in_force() -> None:
-    book = Book()
-    book.say(DAY_ONE, on(0, value=1))
-    book.say(DAY_ONE + 10, on(5, value=2))
+    book = MemoryLedger()
+    book.record(DAY_ONE, on(0, value=1))
+    book.record(DAY_ONE + 10, on(5, value=2))
     current, in_force = fold_both(book.assertions(ORG))[SETTING]
     assert values(current) == [(0, 1), (5, 2)]
     assert values(in_force) == [(0, 1), (10, 2)]

@@ -19,8 +19,8 @@ from ledger.opening import open_ledger, open_recorder
 from ledger.recorders import postgres_schema, sqlite_schema
 from ledger.recorders.sqlite_schema import APPLICATION_ID
 from ledger.store import Ledger
-from tests.support.ledgers import ORIGIN, change, opened, submit
-from tests.support.writers import started
+from tests.support.ledgers import ORIGIN, change, open_with_clock, submit
+from tests.support.programs import start_programs
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    ledger, _ = opened(f"sqlite:///{path}")
+    ledger, _ = open_with_clock(f"sqlite:///{path}")
     with ledger:
         yield ledger
 
@@ -208,7 +208,7 @@ def test_no_ledger_is_begun_read_only(path: Path) -> None:
 
 def test_while_another_process_writes_readers_read_and_writers_are_told(path: Path, ledger: Ledger) -> None:
     with (
-        started(("hold", f"sqlite:///{path}")) as (process,),
+        start_programs(("hold", f"sqlite:///{path}")) as (process,),
         closing(open_recorder(f"sqlite:///{path}", lock_timeout=0)) as recorder,
     ):
         assert process.stdout is not None
@@ -259,7 +259,7 @@ def test_another_program_s_schema_is_left_as_it_is(postgres_url: str, create: bo
 
 
 def test_writers_see_each_other_s_events_whatever_isolation_is_the_database_s_default(postgres_url: str) -> None:
-    opened(postgres_url)[0].close()
+    open_with_clock(postgres_url)[0].close()
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE \"{admin.info.dbname}\" SET default_transaction_isolation = 'serializable'")
 
@@ -275,7 +275,7 @@ def test_writers_see_each_other_s_events_whatever_isolation_is_the_database_s_de
 
 
 def test_connections_that_the_server_closed_are_passed_over(postgres_url: str) -> None:
-    ledger, _ = opened(postgres_url)
+    ledger, _ = open_with_clock(postgres_url)
     with ledger:
         for _ in range(2):
             with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -289,7 +289,7 @@ def test_connections_that_the_server_closed_are_passed_over(postgres_url: str) -
 
 
 def test_a_connection_lost_at_the_commit_is_not_said_to_have_written_nothing(postgres_url: str) -> None:
-    ledger, _ = opened(postgres_url)
+    ledger, _ = open_with_clock(postgres_url)
     with (
         ledger,
         pytest.raises(LedgerUnavailable, match=r"may or may not be recorded.*Idempotency-Key"),
@@ -300,7 +300,7 @@ def test_a_connection_lost_at_the_commit_is_not_said_to_have_written_nothing(pos
 
 
 def test_a_commit_is_durable_although_the_database_s_default_is_not(postgres_url: str) -> None:
-    opened(postgres_url)[0].close()
+    open_with_clock(postgres_url)[0].close()
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET synchronous_commit = off')
         admin.execute("CREATE TABLE seen (setting text)")

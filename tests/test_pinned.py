@@ -4,15 +4,15 @@ from ledger.times import format_time
 from projections.decisions.model import RequestRecord, decision_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt, Query
-from tests.support.histories import History
-from tests.support.ledgers import NOW, change, opened, submit
+from tests.support.ledgers import NOW, change, open_with_clock, submit
+from tests.support.random_history import RandomHistory
 
 
 def test_answers_are_the_same_before_and_after_the_ledger_moves_on(database_url: str) -> None:
-    ledger, clock = opened(database_url)
+    ledger, clock = open_with_clock(database_url)
     with ledger:
-        history = History(ledger, clock, seed=7)
-        history.go_on(60)
+        history = RandomHistory(ledger, clock, seed=7)
+        history.extend(60)
         until = clock.now_us
         span = range(NOW - 50, until + 50, max(1, (until - NOW) // 40))
         records = [
@@ -24,7 +24,7 @@ def test_answers_are_the_same_before_and_after_the_ledger_moves_on(database_url:
         early, late = PinnedQuery(Query(ledger)), PinnedQuery(Query(ledger))
         expected = {known_at: early.check_all(records, known_at) for known_at in instants}
         assert early.pinned == late.pinned
-        history.go_on(60)
+        history.extend(60)
         Query(ledger).moment()
         for known_at, decisions in expected.items():
             assert [decision_json(d) for d in late.check_all(records, known_at)] == [
@@ -34,7 +34,7 @@ def test_answers_are_the_same_before_and_after_the_ledger_moves_on(database_url:
 
 
 def test_hindsight_knows_nothing_that_was_recorded_after_the_pin(database_url: str) -> None:
-    ledger, clock = opened(database_url)
+    ledger, clock = open_with_clock(database_url)
     with ledger:
         query = Query(ledger)
         clock.now_us = NOW + 1000
@@ -48,7 +48,7 @@ def test_hindsight_knows_nothing_that_was_recorded_after_the_pin(database_url: s
 
 
 def test_the_pin_names_the_event_by_its_leaf_hash(database_url: str) -> None:
-    ledger, _clock = opened(database_url)
+    ledger, _clock = open_with_clock(database_url)
     with ledger:
         (receipt,) = submit(ledger, change())
         pin = PinnedQuery(Query(ledger)).pinned

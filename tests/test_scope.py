@@ -10,15 +10,15 @@ from ledger.drafts import Draft
 from ledger.times import parse_time
 from projections.decisions.model import RequestRecord
 from projections.decisions.scope import CHAIN_MAX, Scope, resolve
-from tests.support.book import Book, FoldedStates, changed, cleared, defined
+from tests.support.memory_ledger import FoldedStates, MemoryLedger, changed, cleared, defined
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")
 
 
 def resolved(*drafts: Draft, at: int = BEGUN + 100, **named: Any) -> Scope:
-    book = Book(BEGUN)
+    book = MemoryLedger(BEGUN)
     for after, draft in enumerate(drafts, 1):
-        book.say(BEGUN + after, draft)
+        book.record(BEGUN + after, draft)
     return resolve(RequestRecord(at=at, **named), FoldedStates(book, at, "at"))
 
 

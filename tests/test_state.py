@@ -11,20 +11,20 @@ from ledger.times import BEGINNING, END, parse_time
 from projections.temporal.changes import Change
 from projections.temporal.effective_state import Interval, SettingState, effective, intervals
 from projections.temporal.fold import Timeline, fold
-from tests.support.book import Book, FoldedStates, changed, cleared, defined
+from tests.support.memory_ledger import FoldedStates, MemoryLedger, changed, cleared, defined
 from tests.test_check import books
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")
 STORAGE = "storage.inputs_outputs"
 
 
-def state(book: Book, subject: str, setting: str, after: int = 100) -> SettingState:
+def state(book: MemoryLedger, subject: str, setting: str, after: int = 100) -> SettingState:
     return FoldedStates(book, BEGUN + after, "at").setting(subject, setting)
 
 
 def test_a_value_of_its_own_is_explicit_and_decided_by_its_change() -> None:
-    book = Book(BEGUN)
-    (event_id,) = book.say(BEGUN + 1, changed("org:acme", STORAGE, True))
+    book = MemoryLedger(BEGUN)
+    (event_id,) = book.record(BEGUN + 1, changed("org:acme", STORAGE, True))
     found = state(book, "org:acme", STORAGE)
     assert (found.value, found.source) == (True, "explicit")
     assert found.change is not None
@@ -33,7 +33,7 @@ def test_a_value_of_its_own_is_explicit_and_decided_by_its_change() -> None:
 
 
 def test_without_one_the_default_shows_and_the_definition_decides() -> None:
-    found = state(Book(BEGUN), "org:acme", STORAGE)
+    found = state(MemoryLedger(BEGUN), "org:acme", STORAGE)
     assert (found.value, found.source) == (False, "default")
     assert found.change is not None
     assert found.change.setting == STORAGE
@@ -42,16 +42,16 @@ def test_without_one_the_default_shows_and_the_definition_decides() -> None:
 
 
 def test_unset_and_explicitly_set_to_the_default_stay_different() -> None:
-    book = Book(BEGUN)
-    book.say(BEGUN + 1, changed("org:acme", STORAGE, False))
+    book = MemoryLedger(BEGUN)
+    book.record(BEGUN + 1, changed("org:acme", STORAGE, False))
     assert state(book, "org:acme", STORAGE).source == "explicit"
     assert state(book, "org:beta", STORAGE).source == "default"
 
 
 def test_a_cleared_setting_is_at_its_default_and_remembers_the_clear() -> None:
-    book = Book(BEGUN)
-    book.say(BEGUN + 1, changed("org:acme", STORAGE, True))
-    (event_id,) = book.say(BEGUN + 2, cleared("org:acme", STORAGE))
+    book = MemoryLedger(BEGUN)
+    book.record(BEGUN + 1, changed("org:acme", STORAGE, True))
+    (event_id,) = book.record(BEGUN + 2, cleared("org:acme", STORAGE))
     found = state(book, "org:acme", STORAGE)
     assert (found.value, found.source) == (False, "default")
     assert found.cleared_by is not None
@@ -60,29 +60,29 @@ def test_a_cleared_setting_is_at_its_default_and_remembers_the_clear() -> None:
 
 
 def test_a_definition_that_came_after_the_clear_is_the_newest_that_made_it_so() -> None:
-    book = Book(BEGUN)
-    book.say(BEGUN + 1, cleared("org:acme", STORAGE))
-    book.say(BEGUN + 2, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "default": True}))
+    book = MemoryLedger(BEGUN)
+    book.record(BEGUN + 1, cleared("org:acme", STORAGE))
+    book.record(BEGUN + 2, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "default": True}))
     found = state(book, "org:acme", STORAGE)
     assert found.value is True
     assert found.newest == found.change
 
 
 def test_a_setting_that_is_not_for_the_kind_of_subject_counts_at_its_default() -> None:
-    found = state(Book(BEGUN), "account:u1", "passthrough.allowed")
+    found = state(MemoryLedger(BEGUN), "account:u1", "passthrough.allowed")
     assert (found.value, found.source) == (False, "not_applicable")
 
 
 def test_a_setting_that_stops_being_for_a_kind_does_not_show_the_values_it_had() -> None:
-    book = Book(BEGUN)
-    book.say(BEGUN + 1, changed("account:u1", STORAGE, True))
-    book.say(BEGUN + 5, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "kinds": ["org"]}))
+    book = MemoryLedger(BEGUN)
+    book.record(BEGUN + 1, changed("account:u1", STORAGE, True))
+    book.record(BEGUN + 5, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "kinds": ["org"]}))
     assert state(book, "account:u1", STORAGE, 4).source == "explicit"
     assert state(book, "account:u1", STORAGE, 5)[2:4] == (False, "not_applicable")
 
 
 def test_what_the_catalog_did_not_hold_then_is_undefined() -> None:
-    book = Book(BEGUN)
+    book = MemoryLedger(BEGUN)
     assert state(book, "org:acme", "no.such.setting") == SettingState(
         "org:acme", "no.such.setting", None, "undefined", None
     )
@@ -94,16 +94,16 @@ def test_a_value_outlives_the_absence_of_its_definition_but_does_not_show() -> N
     assert effective("org:acme", STORAGE, own, None).source == "undefined"
 
 
-def shown(book: Book, subject: str, setting: str) -> list[Interval]:
+def shown(book: MemoryLedger, subject: str, setting: str) -> list[Interval]:
     own = fold(book.assertions(subject)).get(setting, Timeline())
     definition = fold(book.assertions(CATALOG_SUBJECT)).get(setting, Timeline())
     return list(intervals(subject, setting, own, definition))
 
 
 def test_intervals_change_with_the_value_and_with_the_default() -> None:
-    book = Book(BEGUN)
-    book.say(BEGUN + 1, changed("org:acme", STORAGE, True, BEGUN + 10, BEGUN + 20))
-    book.say(BEGUN + 2, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "default": True}, BEGUN + 15))
+    book = MemoryLedger(BEGUN)
+    book.record(BEGUN + 1, changed("org:acme", STORAGE, True, BEGUN + 10, BEGUN + 20))
+    book.record(BEGUN + 2, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "default": True}, BEGUN + 15))
     assert [(i.start, i.until, i.value, i.source) for i in shown(book, "org:acme", STORAGE)] == [
         (BEGINNING, BEGUN + 10, False, "default"),
         (BEGUN + 10, BEGUN + 20, True, "explicit"),
@@ -112,13 +112,13 @@ def test_intervals_change_with_the_value_and_with_the_default() -> None:
 
 
 def test_neighbours_that_one_event_decides_are_one_interval() -> None:
-    book = Book(BEGUN)
-    book.say(BEGUN + 1, cleared("org:acme", STORAGE, BEGUN + 10))
+    book = MemoryLedger(BEGUN)
+    book.record(BEGUN + 1, cleared("org:acme", STORAGE, BEGUN + 10))
     assert [(i.start, i.until, i.source) for i in shown(book, "org:acme", STORAGE)] == [(BEGINNING, END, "default")]
 
 
 @given(books(), st.sampled_from(["training.opt_in", STORAGE, "residency.regions"]))
-def test_intervals_are_gapless_half_open_and_equal_the_state_at_every_instant(book: Book, setting: str) -> None:
+def test_intervals_are_gapless_half_open_and_equal_the_state_at_every_instant(book: MemoryLedger, setting: str) -> None:
     for subject in ("org:acme", "account:u1"):
         found = shown(book, subject, setting)
         assert found[0].start == BEGINNING

@@ -12,7 +12,7 @@ from ledger.clock import ManualClock
 from ledger.errors import BadSubmission, Fault
 from ledger.store import Ledger
 from ledger.times import format_time
-from tests.support.ledgers import NOW, change, define, definition, opened, submit
+from tests.support.ledgers import NOW, change, define, definition, open_with_clock, submit
 
 GENESIS = len(BUILT_IN)
 HOUR = 3_600_000_000
@@ -20,7 +20,7 @@ HOUR = 3_600_000_000
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db", NOW - HOUR)
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db", NOW - HOUR)
     clock.now_us = NOW
     with ledger:
         yield ledger

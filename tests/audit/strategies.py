@@ -15,8 +15,8 @@ from projections.audit.schemas import REQUESTS
 from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
 from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.changes import Change, read_assertion
-from tests.support.asking import BEGUN, NOON, Bench, changed, cleared, defined, retracted
-from tests.support.ledgers import opened
+from tests.support.ledgers import open_with_clock
+from tests.support.questions import NOON, START, QueryLedger, changed, cleared, defined, retracted
 from tests.support.reference import Json
 
 LONG = "L" * 256
@@ -130,11 +130,11 @@ LONG_CHAIN = Said(
 
 
 @contextmanager
-def grown(history: list[Said]) -> Iterator[Bench]:
+def grown(history: list[Said]) -> Iterator[QueryLedger]:
     """A ledger to which all that was submitted. What it refuses is left out."""
     with TemporaryDirectory() as folder:
-        ledger, clock = opened(f"sqlite:///{Path(folder)}/ledger.db", BEGUN)
-        bench = Bench(ledger, clock, Query(ledger))
+        ledger, clock = open_with_clock(f"sqlite:///{Path(folder)}/ledger.db", START)
+        bench = QueryLedger(ledger, clock, Query(ledger))
         try:
             _grow(bench, history)
             yield bench
@@ -142,7 +142,7 @@ def grown(history: list[Said]) -> Iterator[Bench]:
             ledger.close()
 
 
-def _grow(bench: Bench, history: list[Said]) -> None:
+def _grow(bench: QueryLedger, history: list[Said]) -> None:
     now, event_ids = NOON, list[str]()
     for said in history:
         now += said.after
@@ -162,9 +162,9 @@ def _grow(bench: Bench, history: list[Said]) -> None:
 _RETRACTABLE = ("setting.changed", "setting.cleared")
 
 
-def instants(bench: Bench) -> list[int]:
+def instants(bench: QueryLedger) -> list[int]:
     """Everything at which anything begins, ends or becomes known, with the microsecond before and after."""
-    found = {BEGINNING, BEGUN, NOON + 10**13, END - 1}
+    found = {BEGINNING, START, NOON + 10**13, END - 1}
     for entry in bench.ledger.page(0, 1_000_000):
         assertion = read_assertion(entry.leaf)
         found.add(assertion.recorded_at)

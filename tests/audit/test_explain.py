@@ -17,23 +17,34 @@ from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.changes import Change, Retraction, read_assertion
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import fold
-from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
-from tests.support.ledgers import opened
+from tests.support.ledgers import open_with_clock
+from tests.support.questions import (
+    CACHING,
+    NOON,
+    START,
+    STORAGE,
+    TRAINING,
+    QueryLedger,
+    changed,
+    cleared,
+    defined,
+    retracted,
+)
 
 LOOSE = Observed(stored=True, cached=True, trained=True, forwarded_to="someone", region="moon", network="public")
 
 
 @pytest.fixture
 def bench(database_url: str) -> Any:
-    ledger, clock = opened(database_url, BEGUN)
+    ledger, clock = open_with_clock(database_url, START)
     with ledger:
-        yield Bench(ledger, clock, Query(ledger))
+        yield QueryLedger(ledger, clock, Query(ledger))
 
 
 class Only:
     """Effective state where nothing but `events` was ever recorded, and each setting's first definition."""
 
-    def __init__(self, bench: Bench, at: int, events: set[int]) -> None:
+    def __init__(self, bench: QueryLedger, at: int, events: set[int]) -> None:
         self.at = at
         entries = bench.ledger.page(0, 100_000)
         said = [(entry.subject, read_assertion(entry.leaf)) for entry in entries]
@@ -66,7 +77,7 @@ class Only:
         return next(found, None)
 
 
-def is_minimal(bench: Bench, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> int:
+def is_minimal(bench: QueryLedger, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> int:
     """Asserts it by brute force, and returns how many events are needed."""
     explanation = explain(PinnedQuery(bench.query), record, known_at)
     wanted = explanation.decision.outcome
@@ -117,7 +128,7 @@ def said(chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_is_named_suffices_and_nothing_smaller_does(bench: Bench, seed: int) -> None:
+def test_what_is_named_suffices_and_nothing_smaller_does(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
     retractable: list[str] = []
     for step in range(50):
@@ -144,7 +155,7 @@ def test_what_is_named_suffices_and_nothing_smaller_does(bench: Bench, seed: int
     assert len(sizes) >= 3
 
 
-def test_what_the_default_says_anyway_is_not_needed_but_did_change_something(bench: Bench) -> None:
+def test_what_the_default_says_anyway_is_not_needed_but_did_change_something(bench: QueryLedger) -> None:
     """Opted in, then out again: out is the default, so nothing need be said for it; but without the last event the
     earlier one would have held."""
     bench.submit(NOON, changed("org:acme", TRAINING, True))
@@ -159,7 +170,7 @@ def test_what_the_default_says_anyway_is_not_needed_but_did_change_something(ben
     assert written["events"][0]["without"] == {"verdict": "compliant", "reasons": []}
 
 
-def test_a_default_that_was_defined_anew_is_an_event_like_others(bench: Bench) -> None:
+def test_a_default_that_was_defined_anew_is_an_event_like_others(bench: QueryLedger) -> None:
     (anew,) = bench.submit(NOON, defined(CACHING, default=False))
     record = RequestRecord(NOON, org_id="acme", handling=Observed(cached=True))
     explanation = explain(PinnedQuery(bench.query), record)
@@ -169,7 +180,7 @@ def test_a_default_that_was_defined_anew_is_an_event_like_others(bench: Bench) -
     assert (before.decision.outcome.verdict, before.events) == ("compliant", ())
 
 
-def test_a_lag_names_the_retraction_that_it_hangs_on(bench: Bench) -> None:
+def test_a_lag_names_the_retraction_that_it_hangs_on(bench: QueryLedger) -> None:
     (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
     (back,) = bench.submit(NOON + 10, retracted(opted.event_id))
     handled = Observed(trained=True)
@@ -181,7 +192,7 @@ def test_a_lag_names_the_retraction_that_it_hangs_on(bench: Bench) -> None:
     assert explanation_json(explanation)["events"][0]["retracts"] == opted.event_id
 
 
-def test_a_long_chain_of_owners_costs_its_length(bench: Bench) -> None:
+def test_a_long_chain_of_owners_costs_its_length(bench: QueryLedger) -> None:
     chain = ["key:k1", *(f"project:p{n}" for n in range(1, 7)), "org:acme"]
     links = [changed(owned, "owner", owner) for owned, owner in pairwise(chain)]
     policies = [changed("org:acme", setting, True) for setting in (TRAINING, STORAGE, "network.private_only")]

@@ -11,8 +11,8 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
 from scripts.audit.explain import ROWS_MAX, explain_rows, find, show_explained
 from tests.audit.report.making import parts
-from tests.support.asking import BEGUN, NOON, TRAINING, Bench, changed, retracted
-from tests.support.ledgers import opened
+from tests.support.ledgers import open_with_clock
+from tests.support.questions import NOON, START, TRAINING, QueryLedger, changed, retracted
 
 ROW = RequestRecord(NOON + 20, org_id="acme", request_id="r", handling=Observed(trained=True))
 
@@ -30,9 +30,9 @@ def test_an_id_that_no_row_has_is_refused_with_what_was_read() -> None:
 
 
 def test_it_is_told_to_people_and_to_programs(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path / 'ledger.db'}", BEGUN)
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}", START)
     with ledger:
-        bench = Bench(ledger, clock, Query(ledger))
+        bench = QueryLedger(ledger, clock, Query(ledger))
         (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
         bench.submit(NOON + 5, retracted(opted.event_id), changed("org:acme", "residency.regions", ["eu"]))
         row = ROW._replace(enforced_position=opted.position)

@@ -25,7 +25,7 @@ from scripts.bench.population import END, FAMILY, ROUNDS, Population, subjects_f
 from scripts.bench.processes import module_environment
 from scripts.bench.requests import records_of_keys
 from scripts.main import cli
-from tests.support.transfers import entries, imported
+from tests.support.transfers import entries, import_lines
 
 Value = TypeVar("Value")
 SIZES = {"replay": f'"events": {3000 + 38},', "memory": '"subjects": 300'}
@@ -41,7 +41,7 @@ def generated_url(database_url: str) -> str:
 def test_an_import_that_verifies_every_line_accepts_the_generated_ledger(generated_url: str, tmp_path: Path) -> None:
     with open_ledger(generated_url) as ledger:
         lines = b"".join(export_lines(ledger))
-    summary = imported(f"sqlite:///{tmp_path}/restored.db", lines)
+    summary = import_lines(f"sqlite:///{tmp_path}/restored.db", lines)
     assert summary.events == 38 + SUBJECTS * ROUNDS
     assert entries(f"sqlite:///{tmp_path}/restored.db") == entries(generated_url)
 

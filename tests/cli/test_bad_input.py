@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ledger.opening import open_recorder
-from tests.support.command import Inforce, Ran
+from tests.support.command import CommandResult, Inforce
 
 CHANGE: dict[str, Any] = {
     "type": "setting.changed",
@@ -19,7 +19,7 @@ CHANGE: dict[str, Any] = {
 }
 
 
-def must_refuse(ran: Ran, code: int = 2) -> None:
+def must_refuse(ran: CommandResult, code: int = 2) -> None:
     assert (ran.code, ran.out) == (code, ""), ran
     assert ran.err.startswith("inforce: ")
     assert ran.err.count("\n") == 1
@@ -206,7 +206,7 @@ LINE = json.dumps({"at": "2026-01-01T00:00:00Z", "org_id": "acme"})
 SUBMISSION = json.dumps(CHANGE | {"recorded_at": "2026-01-01T00:00:00Z"})
 
 
-def asked(inforce: Inforce, args: tuple[str, ...], db: str) -> Ran:
+def asked(inforce: Inforce, args: tuple[str, ...], db: str) -> CommandResult:
     return inforce(*args, "--db", db, stdin=SUBMISSION if args[0] == "import" else LINE)
 
 

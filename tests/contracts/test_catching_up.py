@@ -15,25 +15,25 @@ from projections.timelines.contract import REBUILD, NotThere
 from projections.timelines.projector import CaughtUp, Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import TimelineStore, open_timelines
-from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import GENESIS, NOW, ORIGIN, change, submit
+from tests.support.random_history import RandomHistory, alter, assert_timelines, recreate_tables, stored_timelines
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_split_of_catching_up_stores_the_same_rows(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, seed: int
 ) -> None:
-    History(ledger, clock, seed).go_on(60)
+    RandomHistory(ledger, clock, seed).extend(60)
     Projector(ledger, store).catch_up()
-    whole = stored(store)
-    assert_right(ledger, store)
+    whole = stored_timelines(store)
+    assert_timelines(ledger, store)
     random = Random(seed)
     for page_events in (1, 2, 7, 30):
-        begin_again(store)
+        recreate_tables(store)
         projector = Projector(ledger, store, page_events=page_events)
         while projector.catch_up(limit=random.randrange(1, 20)).position < ledger.head().position:
             pass
-        assert stored(store) == whole
+        assert stored_timelines(store) == whole
 
 
 @settings(max_examples=20)
@@ -48,30 +48,30 @@ def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: l
         TemporaryDirectory() as folder,
         open_ledger(f"sqlite:///{folder}/ledger.db", create=True, clock=clock, origin=ORIGIN) as ledger,
     ):
-        history, store = History(ledger, clock, seed), open_timelines(ledger)
+        history, store = RandomHistory(ledger, clock, seed), open_timelines(ledger)
         for submissions, page_events, limit in turns:
-            history.go_on(submissions)
+            history.extend(submissions)
             Projector(ledger, store, page_events=page_events).catch_up(limit)
         Projector(ledger, store).catch_up()
-        assert_right(ledger, store)
-        live = stored(store)
+        assert_timelines(ledger, store)
+        live = stored_timelines(store)
         rebuilt = rebuild(Projector(ledger, store))
         assert (rebuilt.live_equal, rebuilt.differences) == (True, ())
-        assert stored(store) == live
+        assert stored_timelines(store) == live
 
 
 def test_catching_up_as_events_come_stores_the_same_rows(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
-    history, projector = History(ledger, clock, seed=11), Projector(ledger, store)
+    history, projector = RandomHistory(ledger, clock, seed=11), Projector(ledger, store)
     for _ in range(60):
-        history.go_on(1)
+        history.extend(1)
         projector.catch_up()
-    live = stored(store)
-    assert_right(ledger, store)
-    begin_again(store)
+    live = stored_timelines(store)
+    assert_timelines(ledger, store)
+    recreate_tables(store)
     projector.catch_up()
-    assert stored(store) == live
+    assert stored_timelines(store) == live
 
 
 def test_catching_up_says_whose_news_it_projected(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
@@ -91,13 +91,13 @@ def test_a_submission_is_never_split(ledger: Ledger, clock: ManualClock, store: 
     projector = Projector(ledger, store, page_events=3)
     seen = [projector.catch_up(limit=1).position for _ in ends]
     assert seen == ends
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
 
 
 def test_an_event_that_cannot_be_read_stops_the_projector_there(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
-    History(ledger, clock, seed=3).go_on(10)
+    RandomHistory(ledger, clock, seed=3).extend(10)
     head = ledger.head()
     poison = b'{"specversion":"1.0","type":"inforce.unheard.of.v1"}'
     assert head.recorded_at is not None
@@ -114,12 +114,12 @@ def test_an_event_that_cannot_be_read_stops_the_projector_there(
         with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
             projector.catch_up()
         assert store.tracked() == head.position
-    before = stored(store)
+    before = stored_timelines(store)
     with pytest.raises(LedgerCorrupt, match=f"position {head.position + 1} "):
         rebuild(projector)
-    assert stored(store) == before
+    assert stored_timelines(store) == before
     with pytest.raises(NotThere):
-        stored(store, REBUILD)
+        stored_timelines(store, REBUILD)
 
 
 def test_an_event_stored_in_anothers_place_is_not_projected(
@@ -146,4 +146,4 @@ def test_timelines_ahead_of_their_ledger_are_refused(ledger: Ledger, store: Time
         projector.catch_up()
     rebuilt = rebuild(projector)
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.position) == (False, (), GENESIS)
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)

@@ -21,13 +21,13 @@ from ledger.recorders.placing import assign_positions
 from ledger.store import Ledger
 from ledger.times import BEGINNING, END, format_time
 from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, submit
-from tests.support.proposals import Proposing
+from tests.support.proposals import ProposalBuilder
 
 # What the recorder makes of proposals
 
 
 def test_each_proposal_has_a_place_and_a_time_of_its_own(ledger: Ledger, clock: ManualClock) -> None:
-    proposing = Proposing(ledger)
+    proposing = ProposalBuilder(ledger)
     proposals = [proposing.propose(change("org:a")), proposing.propose(change("org:b"), change("org:a"))]
     clock.now_us = NOW + 10
     outcomes = ledger.recorder.append([*proposals, proposing.propose(change("org:a"))], clock)
@@ -50,7 +50,7 @@ def test_each_proposal_has_a_place_and_a_time_of_its_own(ledger: Ledger, clock: 
 def test_a_clock_that_steps_back_does_not_reach_behind_the_last_submission(
     ledger: Ledger, clock: ManualClock, moved_by: int, expected: int
 ) -> None:
-    proposal = Proposing(ledger).propose(change())
+    proposal = ProposalBuilder(ledger).propose(change())
     clock.now_us = NOW + moved_by
     assert ledger.recorder.append([proposal], clock) == [Recorded(GENESIS + 1, expected)]
 
@@ -59,7 +59,7 @@ def test_a_clock_that_steps_back_does_not_reach_behind_the_last_submission(
 def test_what_would_be_recorded_too_late_is_stale_and_so_is_what_rests_on_it(
     ledger: Ledger, clock: ManualClock, late: int
 ) -> None:
-    proposing = Proposing(ledger)
+    proposing = ProposalBuilder(ledger)
     start = NOW + 100
     bound = proposing.propose(change("org:a", effective_from=format_time(start)), now=NOW + 50)
     proposals = [bound, proposing.propose(change("org:a")), proposing.propose(change("org:b"))]
@@ -73,11 +73,11 @@ def test_what_would_be_recorded_too_late_is_stale_and_so_is_what_rests_on_it(
 
 def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: ManualClock) -> None:
     first = submit(ledger, change("org:known"), idempotency=key("known"))
-    before = Proposing(ledger, {"org:moved": 0})
+    before = ProposalBuilder(ledger, {"org:moved": 0})
     moved = before.propose(change("org:moved"))
     on_moved = before.propose(change("org:moved"), change("org:c"))
     submit(ledger, change("org:moved"))
-    proposing = Proposing(ledger)
+    proposing = ProposalBuilder(ledger)
     head = ledger.head()
     outcomes = ledger.recorder.append(
         [
@@ -116,7 +116,7 @@ def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: Man
 
 
 def test_a_group_of_nothing_but_what_cannot_be_recorded_writes_nothing(ledger: Ledger, clock: ManualClock) -> None:
-    proposing = Proposing(ledger, {"org:a": 7})
+    proposing = ProposalBuilder(ledger, {"org:a": 7})
     head, mark = ledger.head(), ledger.recorder.append_preconditions(["org:a"])
     assert ledger.recorder.append([proposing.propose(change("org:a")), proposing.propose(change("org:a"))], clock) == [
         None,
@@ -146,7 +146,7 @@ def test_both_databases_place_proposals_as_the_plain_rule_says(
     clock.now_us += 1_000_000
     if ledger.recorder.known_submission("alice", "used") is None:
         submit(ledger, change("org:z"), idempotency=key("used"))
-    proposing = Proposing(ledger)
+    proposing = ProposalBuilder(ledger)
     proposals: list[Proposal] = []
     for subjects, wrong, late, name in group:
         if wrong:
@@ -220,7 +220,7 @@ def test_the_bytes_are_those_of_the_codec_at_any_instant(database_url: str, mome
 
 
 def odd_proposals(ledger: Ledger) -> list[Any]:
-    proposing = Proposing(ledger, entropy=lambda count: b"\xa7" * count)
+    proposing = ProposalBuilder(ledger, entropy=lambda count: b"\xa7" * count)
     texts = [
         {"type": "setting.changed", "subject": f"model:m{n}", "setting": "model.author", "value": odd, "reason": odd}
         for n, odd in enumerate(ODD)

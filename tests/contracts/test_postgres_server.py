@@ -15,7 +15,7 @@ from ledger.opening import open_ledger
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.postgres_watch import CHANNEL
 from ledger.transfer.transfer import export_lines, import_ledger
-from tests.support.ledgers import GENESIS, change, key, opened, submit
+from tests.support.ledgers import GENESIS, change, key, open_with_clock, submit
 from tests.support.postgres_restart import terminate_backends
 
 FILES = 1100
@@ -36,7 +36,7 @@ def database(server_url: str, encoding: str) -> Iterator[str]:
 
 def test_a_database_of_bytes_is_asked_in_utf8(postgres_server_url: str) -> None:
     with database(postgres_server_url, "SQL_ASCII") as url:
-        ledger, _ = opened(url)
+        ledger, _ = open_with_clock(url)
         with ledger:
             submit(ledger, change(reason="数据"))
             assert ledger.reasons([GENESIS + 1]) == {GENESIS + 1: "数据"}
@@ -57,14 +57,14 @@ def test_a_process_with_very_many_files_appends(postgres_url: str) -> None:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         for _ in range(FILES):
             stack.enter_context(Path("/dev/null").open("rb"))
-        ledger, _ = opened(postgres_url)
+        ledger, _ = open_with_clock(postgres_url)
         with ledger:
             submit(ledger, change())
             assert submit(ledger, change())[0].position == GENESIS + 2
 
 
 def test_a_server_that_vanishes_without_a_word_is_noticed(postgres_url: str) -> None:
-    ledger, _ = opened(f"{postgres_url}{'&' if '?' in postgres_url else '?'}keepalives_idle=30")
+    ledger, _ = open_with_clock(f"{postgres_url}{'&' if '?' in postgres_url else '?'}keepalives_idle=30")
     with ledger:
         recorder = ledger.recorder
         assert isinstance(recorder, PostgresLedgerRecorder)
@@ -76,7 +76,7 @@ def test_a_server_that_vanishes_without_a_word_is_noticed(postgres_url: str) -> 
 
 def test_a_read_of_one_statement_begins_no_transaction(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it takes one round trip, not three. And on a connection that others then begin transactions on."""
-    ledger, _ = opened(postgres_url)
+    ledger, _ = open_with_clock(postgres_url)
     with ledger:
         (receipt,) = submit(ledger, change(reason="a test"), idempotency=key("one"))
         recorder = ledger.recorder
@@ -102,7 +102,7 @@ def test_a_read_of_one_statement_begins_no_transaction(postgres_url: str, monkey
 
 
 def test_an_import_that_is_done_is_told_to_those_who_listen(postgres_url: str, tmp_path: Path) -> None:
-    original, _ = opened(f"sqlite:///{tmp_path}/ledger.db")
+    original, _ = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with original:
         submit(original, change())
         exported = b"".join(export_lines(original))

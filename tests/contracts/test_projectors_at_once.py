@@ -17,8 +17,8 @@ from projections.timelines.contract import LIVE, OLD, REBUILD, NotThere, Side, S
 from projections.timelines.projector import CaughtUp, Progress, Projector
 from projections.timelines.rebuild.rebuild import GaveWay, rebuild
 from projections.timelines.store import TimelineStore, open_timelines
-from tests.support.histories import History, alter, assert_right, begin_again, stored
 from tests.support.ledgers import change, submit
+from tests.support.random_history import RandomHistory, alter, assert_timelines, recreate_tables, stored_timelines
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -29,7 +29,7 @@ SPAWN = multiprocessing.get_context("spawn")
 def test_two_runners_at_once_project_every_event_once(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=5).go_on(80)
+    RandomHistory(ledger, clock, seed=5).extend(80)
     start = threading.Barrier(4)
 
     def catch_up(page_events: int) -> int:
@@ -41,11 +41,11 @@ def test_two_runners_at_once_project_every_event_once(
     with ThreadPoolExecutor(4) as pool:
         positions = set(pool.map(catch_up, (1, 1, 2, 3)))
     assert positions == {ledger.head().position}
-    together = stored(store)
-    assert_right(ledger, store)
-    begin_again(store)
+    together = stored_timelines(store)
+    assert_timelines(ledger, store)
+    recreate_tables(store)
     Projector(ledger, store).catch_up()
-    assert stored(store) == together
+    assert stored_timelines(store) == together
 
 
 def test_many_threads_of_one_runner_find_their_own_writes(ledger: Ledger, store: TimelineStore) -> None:
@@ -64,7 +64,7 @@ def test_many_threads_of_one_runner_find_their_own_writes(ledger: Ledger, store:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write_and_read, range(8)))
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
 
 
 def catch_up_slowly(url: str) -> None:
@@ -96,17 +96,17 @@ def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[]
 def test_a_projector_killed_in_between_is_gone_on_with(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=9).go_on(200)
+    RandomHistory(ledger, clock, seed=9).extend(200)
     process = SPAWN.Process(target=catch_up_slowly, args=(database_url,))
     process.start()
     kill_once(process, lambda: store.tracked() >= 30)
     assert 30 <= store.tracked() < ledger.head().position
     Projector(ledger, store).catch_up()
-    gone_on = stored(store)
-    assert_right(ledger, store)
-    begin_again(store)
+    gone_on = stored_timelines(store)
+    assert_timelines(ledger, store)
+    recreate_tables(store)
     Projector(ledger, store).catch_up()
-    assert stored(store) == gone_on
+    assert stored_timelines(store) == gone_on
 
 
 # Rebuilding
@@ -115,7 +115,7 @@ def test_a_projector_killed_in_between_is_gone_on_with(
 def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=10).go_on(60)
+    RandomHistory(ledger, clock, seed=10).extend(60)
     ledger.clock = SystemClock()
     done = threading.Event()
 
@@ -144,13 +144,13 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
         assert all(worker.result() >= 3 for worker in workers)
     assert [(rebuilt.live_equal, rebuilt.swapped) for rebuilt in rebuilds] == [(True, True)] * 5
     Projector(ledger, store).catch_up()
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
 
 
 def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
-    History(ledger, clock, seed=12).go_on(40)
+    RandomHistory(ledger, clock, seed=12).extend(40)
     projector = Projector(ledger, store)
     projector.catch_up()
     alter(ledger, "DELETE FROM {timelines_subjects} WHERE subject = 'org:acme'")
@@ -164,19 +164,19 @@ def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
                 assert store.tracked() == ledger.head().position
             assert list(tables.rows()) == before
         assert not rebuilding.result(60).live_equal
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
 
 
 def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=13).go_on(40)
+    RandomHistory(ledger, clock, seed=13).extend(40)
     for number in range(60):
         clock.now_us += 1
         submit(ledger, *[change(f"account:n{number}.{n}") for n in range(10)])
     projector = Projector(ledger, store)
     projector.catch_up()
-    live = stored(store)
+    live = stored_timelines(store)
 
     def reached() -> bool:
         with store.reading(REBUILD) as tables:
@@ -185,20 +185,20 @@ def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     process = SPAWN.Process(target=rebuild_slowly, args=(database_url, 1))
     process.start()
     kill_once(process, reached)
-    assert stored(store) == live
+    assert stored_timelines(store) == live
     with store.reading(REBUILD) as tables:
         assert tables.count_subjects(REBUILD) < len(live[1])
     assert rebuild(projector).live_equal
-    assert stored(store) == live
+    assert stored_timelines(store) == live
 
 
 def test_a_rebuild_gives_way_to_one_that_began_after_it(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
-    History(ledger, clock, seed=14).go_on(60)
+    RandomHistory(ledger, clock, seed=14).extend(60)
     projector = Projector(ledger, store)
     projector.catch_up()
-    live = stored(store)
+    live = stored_timelines(store)
     later: list[bool] = []
 
     def begin_another(_position: int, _head: int) -> None:
@@ -209,16 +209,16 @@ def test_a_rebuild_gives_way_to_one_that_began_after_it(
     with pytest.raises(GaveWay, match="gives way to it; the live ones are as they were"):
         rebuild(projector, progress=begin_another)
     assert later == [True]
-    assert stored(store) == live
+    assert stored_timelines(store) == live
 
 
 def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    History(ledger, clock, seed=14).go_on(20)
+    RandomHistory(ledger, clock, seed=14).extend(20)
     projector = Projector(ledger, store)
     projector.catch_up()
-    live = stored(store)
+    live = stored_timelines(store)
     catch_up_side = projector.catch_up_side
 
     def begin_another(side: Side, progress: Progress | None = None) -> CaughtUp:
@@ -234,14 +234,14 @@ def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
             rebuild(projector, check_only=True, workers_events_min=0)
     with store.reading(REBUILD) as tables:
         assert tables.claim(REBUILD) == "another"
-    assert stored(store) == live
+    assert stored_timelines(store) == live
     assert rebuild(projector).live_equal
 
 
 def test_rebuilds_at_once_do_not_spoil_each_other(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
-    History(ledger, clock, seed=14).go_on(60)
+    RandomHistory(ledger, clock, seed=14).extend(60)
     start = threading.Barrier(3)
 
     def rebuilt(_: int) -> bool | None:
@@ -258,4 +258,4 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
     assert True in found
     assert False not in found
     Projector(ledger, store).catch_up()
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)

@@ -11,44 +11,44 @@ from projections.timelines.projector import Projector
 from projections.timelines.rebuild.differences import StepRow, Unlike
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import TimelineStore
-from tests.support.histories import History, alter, assert_right, stored
 from tests.support.ledgers import change, submit
+from tests.support.random_history import RandomHistory, alter, assert_timelines, stored_timelines
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_rebuild_equals_the_live_timelines_byte_for_byte(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, seed: int
 ) -> None:
-    history, projector = History(ledger, clock, seed), Projector(ledger, store, page_events=9)
+    history, projector = RandomHistory(ledger, clock, seed), Projector(ledger, store, page_events=9)
     for _ in range(10):
-        history.go_on(8)
+        history.extend(8)
         projector.catch_up()
-    live = stored(store)
+    live = stored_timelines(store)
     head = ledger.head().position
     reached: list[tuple[int, int]] = []
     rebuilt = rebuild(projector, progress=lambda position, of: reached.append((position, of)))
     assert (rebuilt.position, rebuilt.events, rebuilt.subjects) == (head, head, len(live[1]))
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
     assert reached[-1] == (head, head)
-    assert stored(store) == live
+    assert stored_timelines(store) == live
     with pytest.raises(NotThere):
-        stored(store, REBUILD)
+        stored_timelines(store, REBUILD)
     assert rebuild(projector).live_equal
-    history.go_on(5)
+    history.extend(5)
     projector.catch_up()
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
 
 
 def test_a_check_leaves_everything_as_it_was(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
-    History(ledger, clock, seed=4).go_on(30)
+    RandomHistory(ledger, clock, seed=4).extend(30)
     projector = Projector(ledger, store)
     projector.catch_up()
-    before = stored(store)
+    before = stored_timelines(store)
     checked = rebuild(projector, check_only=True)
     assert (checked.live_equal, checked.swapped) == (True, False)
-    assert stored(store) == before
+    assert stored_timelines(store) == before
     with pytest.raises(NotThere):
-        stored(store, REBUILD)
+        stored_timelines(store, REBUILD)
 
 
 def test_a_row_that_was_tampered_with_is_reported_and_mended(
@@ -59,7 +59,7 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
     (second,) = submit(ledger, change(value=False))
     projector = Projector(ledger, store)
     projector.catch_up()
-    right = stored(store)
+    right = stored_timelines(store)
     row = next(row for row in right[1] if row.subject == "org:acme")
     actor, other = b"operator:test", b"operator:evil"
     alter(
@@ -68,7 +68,7 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
         row.settings.replace(actor, other),
         row.subject,
     )
-    harmed = stored(store)
+    harmed = stored_timelines(store)
     for check_only in (True, False):
         found = rebuild(projector, check_only=check_only)
         assert not found.live_equal
@@ -79,7 +79,7 @@ def test_a_row_that_was_tampered_with_is_reported_and_mended(
         assert first.live == first.rebuilt._replace(change=first.rebuilt.change.replace(actor.decode(), other.decode()))
         assert (first.live.start, first.live.until) == (receipt.recorded_at, second.recorded_at)
         assert {one.axis for one in found.differences} == {"current", "in_force"}
-        assert stored(store) == (harmed if check_only else right)
+        assert stored_timelines(store) == (harmed if check_only else right)
     assert rebuild(projector).live_equal
 
 
@@ -89,13 +89,13 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
     submit(ledger, change())
     projector = Projector(ledger, store)
     projector.catch_up()
-    settings = next(row.settings for row in stored(store)[1] if row.subject == "org:acme")
+    settings = next(row.settings for row in stored_timelines(store)[1] if row.subject == "org:acme")
     blob = msgspec.msgpack.decode(settings)
     blob["training.opt_in"][1] = blob["training.opt_in"][0]
     alter(
         ledger, "UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", msgspec.msgpack.encode(blob)
     )
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
     (found,) = rebuild(projector).differences
     assert (found.subject, found.live) == ("org:acme", Unlike("the same steps in other bytes"))
 
@@ -115,28 +115,28 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
 def test_every_kind_of_harm_is_found_although_events_go_on(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, harm: str, found: str
 ) -> None:
-    history, projector = History(ledger, clock, seed=8), Projector(ledger, store)
-    history.go_on(30)
+    history, projector = RandomHistory(ledger, clock, seed=8), Projector(ledger, store)
+    history.extend(30)
     for number in range(BLOCK_STEPS + 5):
         clock.now_us += 1
         submit(ledger, change("org:long", value=number % 2 == 0))
     projector.catch_up()
     alter(ledger, harm, b"\x80")
-    history.go_on(3)
+    history.extend(3)
     rebuilt = rebuild(projector)
     assert not rebuilt.live_equal
     assert {difference.subject for difference in rebuilt.differences} >= {found}
     assert len(rebuilt.differences) <= 10
-    assert_right(ledger, store)
+    assert_timelines(ledger, store)
     assert rebuild(projector).live_equal
 
 
 def test_timelines_of_another_format_are_replaced(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
-    History(ledger, clock, seed=2).go_on(10)
+    RandomHistory(ledger, clock, seed=2).extend(10)
     projector = Projector(ledger, store)
     projector.catch_up()
-    right = stored(store)
+    right = stored_timelines(store)
     alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
     rebuilt = rebuild(projector)
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (False, (), True)
-    assert stored(store) == right
+    assert stored_timelines(store) == right

@@ -19,35 +19,35 @@ from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.rebuild.workers import PROCESSES_MAX, Workers, fold_in_workers, usual_processes
 from projections.timelines.store import TimelineStore
-from tests.support.histories import History, alter, assert_right, stored
 from tests.support.ledgers import NOW, ORIGIN, change, submit
+from tests.support.random_history import RandomHistory, alter, assert_timelines, stored_timelines
 
 SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
-def history(ledger: Ledger, clock: ManualClock) -> History:
-    history = History(ledger, clock, seed=21)
-    history.go_on(80)
+def history(ledger: Ledger, clock: ManualClock) -> RandomHistory:
+    history = RandomHistory(ledger, clock, seed=21)
+    history.extend(80)
     return history
 
 
 def test_any_number_of_processes_and_any_cut_store_the_same_bytes(
-    ledger: Ledger, store: TimelineStore, database_url: str, history: History
+    ledger: Ledger, store: TimelineStore, database_url: str, history: RandomHistory
 ) -> None:
     projector = Projector(ledger, store)
     projector.catch_up()
-    live = stored(store)
+    live = stored_timelines(store)
     for count, bucket_events in ((2, 10), (3, 1), (5, 1000)):
         rebuilt = rebuild(
             projector, workers=Workers(database_url, count), bucket_events=bucket_events, workers_events_min=0
         )
         assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
-        assert stored(store) == live
-    assert_right(ledger, store)
+        assert stored_timelines(store) == live
+    assert_timelines(ledger, store)
 
 
-def test_every_event_is_read_once_whatever_fits_in_memory(ledger: Ledger, history: History) -> None:
+def test_every_event_is_read_once_whatever_fits_in_memory(ledger: Ledger, history: RandomHistory) -> None:
     head = ledger.head().position
     whole = list(fold_ranges(ledger.recorder, head, [Range("", None)]))
     rows = [row for one in whole if isinstance(one, Folded) for row in one.rows]
@@ -60,7 +60,7 @@ def test_every_event_is_read_once_whatever_fits_in_memory(ledger: Ledger, histor
             assert [row for one in said if isinstance(one, Folded) for row in one.rows] == rows
 
 
-def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: History) -> None:
+def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: RandomHistory) -> None:
     cut = ranges(ledger.recorder, ledger.head().position, 5)
     assert len(cut) > 3
     assert (cut[0].above, cut[-1].upto) == ("", None)
@@ -69,11 +69,11 @@ def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: History)
 
 
 def test_what_a_process_stumbles_over_is_named_by_position(
-    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str, history: History
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str, history: RandomHistory
 ) -> None:
     projector = Projector(ledger, store)
     projector.catch_up()
-    before = stored(store)
+    before = stored_timelines(store)
     head = ledger.head()
     assert head.recorded_at is not None
     alter(
@@ -86,17 +86,17 @@ def test_what_a_process_stumbles_over_is_named_by_position(
     submit(ledger, change())
     with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
         rebuild(projector, workers=Workers(database_url, 2), bucket_events=20, workers_events_min=0)
-    assert stored(store) == before
+    assert stored_timelines(store) == before
     with pytest.raises(NotThere):
-        stored(store, REBUILD)
+        stored_timelines(store, REBUILD)
 
 
 def test_a_process_that_is_gone_is_missed(
-    ledger: Ledger, store: TimelineStore, database_url: str, history: History
+    ledger: Ledger, store: TimelineStore, database_url: str, history: RandomHistory
 ) -> None:
     projector = Projector(ledger, store)
     projector.catch_up()
-    before = stored(store)
+    before = stored_timelines(store)
 
     def kill_the_workers(_position: int, _head: int) -> None:
         for child in multiprocessing.active_children():
@@ -110,11 +110,11 @@ def test_a_process_that_is_gone_is_missed(
             workers_events_min=0,
             progress=kill_the_workers,
         )
-    assert stored(store) == before
+    assert stored_timelines(store) == before
 
 
 def test_no_room_for_the_temporary_file_is_said(
-    ledger: Ledger, store: TimelineStore, history: History, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, store: TimelineStore, history: RandomHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     cut = ranges(ledger.recorder, ledger.head().position, 10)
@@ -123,7 +123,7 @@ def test_no_room_for_the_temporary_file_is_said(
 
 
 def test_an_interrupt_from_the_keyboard_is_left_to_the_process_that_began_them(
-    ledger: Ledger, database_url: str, history: History
+    ledger: Ledger, database_url: str, history: RandomHistory
 ) -> None:
     head = ledger.head().position
     said = fold_in_workers(Workers(database_url, 2), head, ranges(ledger.recorder, head, 20))

@@ -23,7 +23,7 @@ from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from ledger.times import format_time
-from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, opened, submit
+from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, open_with_clock, submit
 
 # The record
 
@@ -129,7 +129,7 @@ def test_an_id_that_is_unknown_or_malformed_is_not_found(ledger: Ledger) -> None
 
 def test_an_id_of_another_ledger_is_not_found_although_the_position_exists(ledger: Ledger, tmp_path: Any) -> None:
     (receipt,) = submit(ledger, change())
-    other, _ = opened(f"sqlite:///{tmp_path}/other.db")
+    other, _ = open_with_clock(f"sqlite:///{tmp_path}/other.db")
     with other:
         (foreign,) = submit(other, change())
         assert foreign.position == receipt.position

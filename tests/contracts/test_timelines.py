@@ -19,14 +19,14 @@ from ledger.times import BEGINNING, END
 from projections.timelines.contract import LIVE, OLD, REBUILD, Axis, NotStored, NotThere, OtherFormat
 from projections.timelines.projector import Projector
 from projections.timelines.store import TimelineStore, open_timelines
-from tests.support.histories import History, alter, assert_right, expected, stored
 from tests.support.ledgers import NOW, change, submit
+from tests.support.random_history import RandomHistory, alter, assert_timelines, expected_timelines, stored_timelines
 
 
 @pytest.fixture
-def history(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> History:
-    history = History(ledger, clock, seed=7)
-    history.go_on(60)
+def history(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> RandomHistory:
+    history = RandomHistory(ledger, clock, seed=7)
+    history.extend(60)
     Projector(ledger, store).catch_up()
     return history
 
@@ -35,12 +35,12 @@ def history(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> History
 
 
 def test_new_timelines_are_empty_and_at_position_0(store: TimelineStore) -> None:
-    assert stored(store) == (0, [], [])
+    assert stored_timelines(store) == (0, [], [])
     assert store.subject("org:acme") == (0, {})
 
 
-def test_opening_again_keeps_what_is_stored(ledger: Ledger, store: TimelineStore, history: History) -> None:
-    assert stored(open_timelines(ledger)) == stored(store)
+def test_opening_again_keeps_what_is_stored(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
+    assert stored_timelines(open_timelines(ledger)) == stored_timelines(store)
 
 
 def test_several_may_open_at_the_same_moment(database_url: str, ledger: Ledger) -> None:
@@ -66,7 +66,7 @@ def test_a_read_only_ledger_without_timelines_says_so(ledger: Ledger, database_u
 
 
 def test_a_read_only_ledger_with_timelines_can_be_asked(
-    ledger: Ledger, database_url: str, store: TimelineStore, history: History
+    ledger: Ledger, database_url: str, store: TimelineStore, history: RandomHistory
 ) -> None:
     if not database_url.startswith("sqlite"):
         pytest.skip("PostgreSQL's roles decide who may write, not the URL")
@@ -92,10 +92,10 @@ def test_half_a_set_of_tables_is_made_whole(ledger: Ledger, store: TimelineStore
     alter(ledger, "DROP TABLE {timelines_blocks}")
     with store.writing(LIVE) as tables:
         tables.create(LIVE)
-    assert stored(store) == (0, [], [])
+    assert stored_timelines(store) == (0, [], [])
 
 
-def test_rows_of_another_format_are_never_read(ledger: Ledger, store: TimelineStore, history: History) -> None:
+def test_rows_of_another_format_are_never_read(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
     alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
     with pytest.raises(OtherFormat, match="another version of inforce"):
         store.subject("org:acme")
@@ -126,9 +126,9 @@ def as_version_1_left_them(ledger: Ledger) -> None:
 
 
 def test_timelines_of_an_older_form_are_made_anew_by_whoever_may_write(
-    ledger: Ledger, database_url: str, store: TimelineStore, history: History
+    ledger: Ledger, database_url: str, store: TimelineStore, history: RandomHistory
 ) -> None:
-    right = stored(store)
+    right = stored_timelines(store)
     as_version_1_left_them(ledger)
     if database_url.startswith("sqlite"):
         with (
@@ -139,14 +139,14 @@ def test_timelines_of_an_older_form_are_made_anew_by_whoever_may_write(
     again = open_timelines(ledger)
     assert again.tracked() == 0
     Projector(ledger, again).catch_up()
-    assert stored(again) == right
-    assert_right(ledger, again)
+    assert stored_timelines(again) == right
+    assert_timelines(ledger, again)
     with again.writing(OLD) as tables:
         assert not tables.exists(OLD)
 
 
 def test_what_was_replaced_is_cleared_away_in_small_pieces(
-    ledger: Ledger, store: TimelineStore, history: History
+    ledger: Ledger, store: TimelineStore, history: RandomHistory
 ) -> None:
     if not isinstance(ledger.recorder, SQLiteLedgerRecorder):
         pytest.skip("PostgreSQL takes a table away at once")
@@ -160,14 +160,14 @@ def test_what_was_replaced_is_cleared_away_in_small_pieces(
                 break
         pieces += 1
     assert pieces > 2
-    assert stored(store) == (0, [], [])
+    assert stored_timelines(store) == (0, [], [])
 
 
 # Asking
 
 
-def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: TimelineStore, history: History) -> None:
-    folded = expected(ledger)
+def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
+    folded = expected_timelines(ledger)
     position, found = store.several([*folded, "account:nobody"])
     assert position == ledger.head().position
     assert found == folded
@@ -187,9 +187,9 @@ def test_a_setting_of_which_nothing_is_left_is_absent(ledger: Ledger, clock: Man
 
 @pytest.mark.parametrize("axis", ["current", "in_force"])
 def test_a_snapshot_is_every_timeline_read_at_the_instant(
-    ledger: Ledger, store: TimelineStore, history: History, axis: Axis
+    ledger: Ledger, store: TimelineStore, history: RandomHistory, axis: Axis
 ) -> None:
-    folded = expected(ledger)
+    folded = expected_timelines(ledger)
     boundaries = {
         start
         for settings in folded.values()
@@ -220,19 +220,21 @@ def test_a_clear_is_among_what_holds(ledger: Ledger, clock: ManualClock, store: 
     assert (subject, setting, held.value, held.event_id == "") == ("org:acme", "training.opt_in", None, False)
 
 
-def test_a_snapshot_is_refused_after_its_moment_not_cut_short(store: TimelineStore, history: History) -> None:
+def test_a_snapshot_is_refused_after_its_moment_not_cut_short(store: TimelineStore, history: RandomHistory) -> None:
     with store.snapshot("current", NOW) as snapshot:
         next(snapshot.held)
     with pytest.raises(Exception, match="closed"):
         list(snapshot.held)
 
 
-def test_a_kind_outside_the_grammar_holds_nothing(store: TimelineStore, history: History) -> None:
+def test_a_kind_outside_the_grammar_holds_nothing(store: TimelineStore, history: RandomHistory) -> None:
     with store.snapshot("current", NOW, kind="acc\x00unt") as snapshot:
         assert list(snapshot.held) == []
 
 
-def test_subjects_come_in_the_order_of_their_bytes(ledger: Ledger, store: TimelineStore, history: History) -> None:
+def test_subjects_come_in_the_order_of_their_bytes(
+    ledger: Ledger, store: TimelineStore, history: RandomHistory
+) -> None:
     position, rows = store.subjects()
     entries = ledger.page(0, 1_000_000)
     assert position == entries[-1].position
@@ -242,7 +244,7 @@ def test_subjects_come_in_the_order_of_their_bytes(ledger: Ledger, store: Timeli
     assert CATALOG_SUBJECT in names
 
 
-def test_subjects_can_be_paged_by_kind_and_prefix(store: TimelineStore, history: History) -> None:
+def test_subjects_can_be_paged_by_kind_and_prefix(store: TimelineStore, history: RandomHistory) -> None:
     names = [row.subject for row in store.subjects()[1]]
     for limit in (1, 2, 3):
         paged: list[str] = []
@@ -261,10 +263,10 @@ def test_subjects_can_be_paged_by_kind_and_prefix(store: TimelineStore, history:
     assert store.subjects(prefix="account:\x00")[1] == store.subjects(prefix="account:\udc80")[1] == []
 
 
-def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineStore, history: History) -> None:
+def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
     with store.reading() as tables:
         position = tables.tracked()
-        history.go_on(20)
+        history.extend(20)
         assert Projector(ledger, store).catch_up().position > position
         assert tables.tracked() == position
         before = tables.timelines(["account:u1", "org:acme"])
@@ -273,7 +275,7 @@ def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineS
     assert store.several(["account:u1", "org:acme"])[1] != before
 
 
-def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, history: History) -> None:
+def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, history: RandomHistory) -> None:
     with store.reading() as tables:
         assert all(one == other for one, other in zip(tables.rows(), tables.rows(), strict=True))
 
@@ -294,7 +296,7 @@ def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, hist
     ],
 )
 def test_rows_that_make_no_timeline_are_refused(
-    ledger: Ledger, store: TimelineStore, history: History, harm: bytes
+    ledger: Ledger, store: TimelineStore, history: RandomHistory, harm: bytes
 ) -> None:
     alter(ledger, "UPDATE {timelines_subjects} SET settings = ?", harm)
     with pytest.raises(LedgerCorrupt, match="the stored timelines of org:acme cannot be right; run inforce rebuild"):
@@ -311,8 +313,8 @@ def test_a_reader_of_the_side_that_is_not_there_is_told(store: TimelineStore) ->
         tables.tracked(REBUILD)
 
 
-def test_a_transaction_that_fails_leaves_nothing(store: TimelineStore, history: History) -> None:
-    before = stored(store)
+def test_a_transaction_that_fails_leaves_nothing(store: TimelineStore, history: RandomHistory) -> None:
+    before = stored_timelines(store)
 
     def swap_and_fail() -> None:
         with store.writing(LIVE, REBUILD) as tables:
@@ -323,11 +325,11 @@ def test_a_transaction_that_fails_leaves_nothing(store: TimelineStore, history: 
 
     with pytest.raises(RuntimeError, match="power"):
         swap_and_fail()
-    assert stored(store) == before
+    assert stored_timelines(store) == before
 
 
-def test_the_subjects_that_differ_are_found(ledger: Ledger, store: TimelineStore, history: History) -> None:
-    _, rows, _ = stored(store)
+def test_the_subjects_that_differ_are_found(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
+    _, rows, _ = stored_timelines(store)
     names = [row.subject for row in rows]
     with store.writing(LIVE, REBUILD) as tables:
         tables.create(REBUILD)

@@ -18,8 +18,8 @@ from ledger.errors import (
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from tests.support.ledgers import GENESIS, change, define, definition, key, submit
-from tests.support.proposals import Proposing
-from tests.support.writers import started
+from tests.support.programs import start_programs
+from tests.support.proposals import ProposalBuilder
 
 # Expected versions
 
@@ -166,7 +166,7 @@ def test_whoever_keeps_being_overtaken_decides_under_the_lock(
 
 
 def test_what_fails_under_the_lock_writes_nothing_and_lets_it_go(ledger: Ledger) -> None:
-    proposal = Proposing(ledger).propose(change())
+    proposal = ProposalBuilder(ledger).propose(change())
     with suppress(ZeroDivisionError), ledger.recorder.exclusive():
         ledger.recorder.append([proposal], ledger.clock)
         assert ledger.head().position == GENESIS + 1
@@ -192,7 +192,7 @@ def test_four_processes_write_at_once_and_no_reader_misses_an_event(database_url
     reader = threading.Thread(target=follow)
     reader.start()
     try:
-        with started(*(("write", database_url, writer, count) for writer in range(writers))) as processes:
+        with start_programs(*(("write", database_url, writer, count) for writer in range(writers))) as processes:
             assert [process.wait(120) for process in processes] == [0] * writers
         reader.join(30)
     finally:

@@ -19,7 +19,7 @@ from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from tests.support.ledgers import GENESIS, OPERATOR, change, define, key, submit
-from tests.support.writers import started
+from tests.support.programs import start_programs
 
 WAIT_S = 30.0
 
@@ -308,7 +308,7 @@ def test_whoever_is_overtaken_by_others_again_and_again_gets_through_with_its_gr
 
 def test_processes_that_write_groups_at_once_lose_nothing(database_url: str, ledger: Ledger) -> None:
     processes, threads, count = 3, 4, 15
-    with started(*(("many", database_url, writer, threads, count) for writer in range(processes))) as running:
+    with start_programs(*(("many", database_url, writer, threads, count) for writer in range(processes))) as running:
         for process in running:
             assert process.wait(120) == 0
     entries = ledger.page(GENESIS)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.command import Ran, run
+from tests.support.command import CommandResult, run
 from tests.support.postgres_restart import RestartablePostgres
 
 MEGABYTE = 1 << 20
@@ -31,7 +31,7 @@ def files_no_larger_than(size: int, pid: int = 0) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
-def run_limited(size: int, *arguments: str) -> Ran:
+def run_limited(size: int, *arguments: str) -> CommandResult:
     """The command, where no file may grow beyond `size` bytes."""
     with files_no_larger_than(size):
         return run(*arguments)
@@ -49,7 +49,7 @@ def on_small_disk(folder: Path, size: int, owner: int = 0) -> tuple[str, ...]:
     )
 
 
-def small_disks_are_to_be_had(folder: Path) -> bool:
+def can_mount_small_disks(folder: Path) -> bool:
     return subprocess.run([*on_small_disk(folder, MEGABYTE), "true"], capture_output=True, check=False).returncode == 0
 
 

@@ -30,10 +30,10 @@ from projections.timelines.postgres import _LOCKS
 from projections.timelines.store import open_timelines
 from tests.api.client import get
 from tests.faults.disks import files_no_larger_than
-from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted
 from tests.support.command import run
-from tests.support.histories import History, alter, assert_right
 from tests.support.ledgers import GENESIS, change, submit
+from tests.support.questions import CACHING, HOUR, NOON, START, STORAGE, QueryLedger, changed, retracted
+from tests.support.random_history import RandomHistory, alter, assert_timelines
 
 AT_ONCE_S = 2.0
 """Less than half of what SQLite is told to wait for its lock, and more than a stalled machine takes."""
@@ -63,10 +63,10 @@ def held_by_another_program(url: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    clock = ManualClock(BEGUN)
+def bench(database_url: str) -> Iterator[QueryLedger]:
+    clock = ManualClock(START)
     with open_ledger(database_url, create=True, clock=clock, origin="test.example") as ledger:
-        yield Bench(ledger, clock, Query(ledger))
+        yield QueryLedger(ledger, clock, Query(ledger))
 
 
 def everything(query: Query, now: int) -> list[Any]:
@@ -74,7 +74,7 @@ def everything(query: Query, now: int) -> list[Any]:
     records = [
         read_record({"org_id": org, "handling": {"stored": True, "trained": True}, "at": format_time(at)}, now)
         for org in ("acme", "beta", "nobody")
-        for at in (BEGUN + 1, now - 10, now)
+        for at in (START + 1, now - 10, now)
     ]
     found: list[Any] = [query.check_all(records), query.catalog(at=now)]
     choices: list[KnownAt] = [None, IN_FORCE, now - 30]
@@ -83,7 +83,7 @@ def everything(query: Query, now: int) -> list[Any]:
         for subject in query.subjects()[1]:
             found.append(query.state(subject.subject, at=now, known_at=known_at))
             found.append(query.timeline(subject.subject, known_at=known_at))
-            found.append(query.diff(subject.subject, start=BEGUN, end=now, known_at=known_at))
+            found.append(query.diff(subject.subject, start=START, end=now, known_at=known_at))
     found += [query.subjects(), query.subjects("account"), query.subjects(prefix="org:a"), query.subjects("nothing")]
     after = None
     while rows := query.subjects(after=after, limit=2)[1]:
@@ -94,11 +94,11 @@ def everything(query: Query, now: int) -> list[Any]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_answers_are_the_same_as_those_of_a_projector_that_kept_up(
-    bench: Bench, database_url: str, seed: int
+    bench: QueryLedger, database_url: str, seed: int
 ) -> None:
     """For a query with much in memory, one with nothing, and one that has to forget everything at once."""
-    past = History(bench.ledger, bench.clock, seed)
-    past.go_on(30)
+    past = RandomHistory(bench.ledger, bench.clock, seed)
+    past.extend(30)
     queries = [bench.query, Query(bench.ledger), Query(bench.ledger, memory_max=1)]
     everything(queries[0], bench.clock.now_us)
     tracked = bench.ledger.head().position
@@ -106,7 +106,7 @@ def test_the_answers_are_the_same_as_those_of_a_projector_that_kept_up(
     with ExitStack() as locked:
         for _ in range(3):
             locked.close()
-            past.go_on(10)
+            past.extend(10)
             locked.enter_context(held_by_another_program(database_url))
             behind = [everything(query, bench.clock.now_us) for query in queries]
         assert bench.query.store.tracked() == tracked
@@ -115,11 +115,11 @@ def test_the_answers_are_the_same_as_those_of_a_projector_that_kept_up(
     assert kept_up.store.tracked() == bench.ledger.head().position
     expected = everything(kept_up, bench.clock.now_us)
     assert behind == [expected] * 3
-    assert_right(bench.ledger, kept_up.store)
+    assert_timelines(bench.ledger, kept_up.store)
 
 
 def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
-    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+    bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, False))
     bench.query.moment()
@@ -150,10 +150,12 @@ def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
     while bench.query.store.tracked() < receipt.position:
         assert time.monotonic() < deadline
         assert ask(bench.query).outcome.verdict == "compliant"
-    assert_right(bench.ledger, bench.query.store)
+    assert_timelines(bench.ledger, bench.query.store)
 
 
-def test_who_asks_does_not_wait_for_another_thread_that_projects(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_does_not_wait_for_another_thread_that_projects(
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     projects, go_on = threading.Event(), threading.Event()
     writing = bench.query.store.writing
@@ -180,10 +182,10 @@ def test_who_asks_does_not_wait_for_another_thread_that_projects(bench: Bench, m
     # What came while it was projecting is not left for the next submission.
     bench.query.moment()
     assert bench.query.store.tracked() == later.position
-    assert_right(bench.ledger, bench.query.store)
+    assert_timelines(bench.ledger, bench.query.store)
 
 
-def test_a_pin_keeps_to_its_position_while_the_timelines_stay_behind(bench: Bench, database_url: str) -> None:
+def test_a_pin_keeps_to_its_position_while_the_timelines_stay_behind(bench: QueryLedger, database_url: str) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:acme", CACHING, True))
     bench.query.moment()
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, False))
@@ -243,7 +245,7 @@ def test_the_commands_answer(tmp_path: Any, how: str) -> None:
 
 
 def test_an_event_that_cannot_be_read_is_named_and_nothing_that_rests_on_it_is_answered(
-    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+    bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projecting, "RETRY_S", 0)
     bench.submit(NOON, changed("org:acme", STORAGE, True))
@@ -267,7 +269,9 @@ def test_an_event_that_cannot_be_read_is_named_and_nothing_that_rests_on_it_is_a
                     query.state(subject, at=NOON + 1)
 
 
-def test_a_ledger_that_cannot_be_read_either_is_unavailable(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_that_cannot_be_read_either_is_unavailable(
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
 
     def gone(*_: Any, **__: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.times import format_time, parse_time
-from tests.faults.serving import Served, assert_whole, served, training
+from tests.faults.server import ServerProcess, assert_intact, run_server, training
 
 HOUR, YEAR = 3_600_000_000, 365 * 86_400_000_000
 
@@ -31,16 +31,16 @@ def offset(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def servers(database_url: str, offset: Path) -> Iterator[tuple[Served, ...]]:
+def servers(database_url: str, offset: Path) -> Iterator[tuple[ServerProcess, ...]]:
     """One whose clock steps. On PostgreSQL a second one beside it, whose clock is right."""
     with ExitStack() as stack:
-        found = [stack.enter_context(served(database_url, before=STEPPING.format(offset=str(offset))))]
+        found = [stack.enter_context(run_server(database_url, before=STEPPING.format(offset=str(offset))))]
         if database_url.startswith("postgresql:"):
-            found.append(stack.enter_context(served(database_url)))
+            found.append(stack.enter_context(run_server(database_url)))
         yield tuple(found)
 
 
-def test_a_clock_that_steps(servers: tuple[Served, ...], offset: Path, database_url: str) -> None:
+def test_a_clock_that_steps(servers: tuple[ServerProcess, ...], offset: Path, database_url: str) -> None:
     receipts = []
     asked = []
     for number, by in enumerate((0, -HOUR, 0, YEAR, 0)):
@@ -63,16 +63,16 @@ def test_a_clock_that_steps(servers: tuple[Served, ...], offset: Path, database_
     for path, values in asked:
         for server in servers:
             assert _values(server, path) == values, "an answer about the past has changed"
-    assert_whole(database_url, 18, receipts)
+    assert_intact(database_url, 18, receipts)
     assert abs(parse_time(format_time(time.time_ns() // 1000)) - recorded[0]) < HOUR
 
 
-def _asked_at(server: Served, instant: int) -> tuple[str, object]:
+def _asked_at(server: ServerProcess, instant: int) -> tuple[str, object]:
     path = f"/v1/subjects/org:acme/state?at={format_time(instant)}&known_at=at"
     return path, _values(server, path)
 
 
-def _values(server: Served, path: str) -> object:
+def _values(server: ServerProcess, path: str) -> object:
     answer = server.ask("GET", path)
     assert answer.status == 200
     return answer.body["settings"].get("training.opt_in")

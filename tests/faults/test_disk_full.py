@@ -18,18 +18,18 @@ from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.faults.disks import (
     MEGABYTE,
+    can_mount_small_disks,
     files_no_larger_than,
     fill,
     on_small_disk,
     restart_on_small_disk,
     run_limited,
-    small_disks_are_to_be_had,
 )
-from tests.faults.serving import Callers, assert_whole, served, training
-from tests.support.command import Ran
-from tests.support.histories import assert_right
+from tests.faults.server import Callers, assert_intact, run_server, training
+from tests.support.command import CommandResult
 from tests.support.ledgers import GENESIS, change, submit
 from tests.support.postgres_restart import RestartablePostgres
+from tests.support.random_history import assert_timelines
 
 Figure = Callable[[str, object], None]
 
@@ -48,16 +48,16 @@ def url(path: Path) -> str:
 
 
 def test_files_that_may_not_grow_under_load(url: str, record_property: Figure) -> None:
-    with served(url) as server:
+    with run_server(url) as server:
         with Callers(server) as callers:
             for _ in range(2):
-                callers.go_on()
+                callers.expect_progress()
                 with files_no_larger_than(0, server.process.pid):
                     callers.wait_for(503, 10)
-                    server.submit(training("org:acme", True)).refused()
+                    server.submit(training("org:acme", True)).unavailable()
                     assert server.ask("GET", "/healthz").status == 200
-                callers.go_on()
-        callers.assert_nothing_was_lost(url)
+                callers.expect_progress()
+        callers.assert_nothing_lost(url)
     record_property("figure", f"faults: SQLite with no room to write: answers {dict(callers.answers)}")
 
 
@@ -65,33 +65,33 @@ def test_a_full_file_system_under_load(tmp_path: Path, record_property: Figure) 
     """A real one, of two megabytes, filled to its last block."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if not small_disks_are_to_be_had(folder):
+    if not can_mount_small_disks(folder):
         pytest.skip("no file system can be mounted here: neither root with CAP_SYS_ADMIN nor user namespaces")
-    with served(f"sqlite:///{folder}/ledger.db", command=on_small_disk(folder, 2 * MEGABYTE)) as server:
+    with run_server(f"sqlite:///{folder}/ledger.db", command=on_small_disk(folder, 2 * MEGABYTE)) as server:
         inside = Path(f"/proc/{server.process.pid}/root{folder}")
         with Callers(server) as callers:
             for _ in range(2):
-                callers.go_on()
+                callers.expect_progress()
                 ballast = inside / "ballast"
                 assert fill(ballast) > 0
                 # Long reasons: the write-ahead log first uses the room that it has.
-                callers.say_until_refused("org:fills", reason="x" * 2000)
+                callers.submit_until_refused("org:fills", reason="x" * 2000)
                 assert server.ask("GET", "/healthz").status == 200
                 ballast.unlink()
                 server.wait_until_ready()
-                callers.go_on()
-        receipts = callers.retried()
+                callers.expect_progress()
+        receipts = callers.retry_all()
         # SQLite follows links by itself, and this one leads out of the namespace again.
         for part in ("ledger.db", "ledger.db-wal"):
             (tmp_path / part).write_bytes((inside / part).read_bytes())
-        assert_whole(f"sqlite:///{tmp_path}/ledger.db", callers.since, receipts)
+        assert_intact(f"sqlite:///{tmp_path}/ledger.db", callers.since, receipts)
     record_property("figure", f"faults: SQLite on a full file system: answers {dict(callers.answers)}")
 
 
 @pytest.mark.postgres
 def test_a_full_tablespace_under_load(tmp_path: Path, record_property: Figure) -> None:
     """What holds the tables is full; what holds PostgreSQL's own log is not (then it stops itself: see the README)."""
-    if not small_disks_are_to_be_had(tmp_path) or os.geteuid() != 0:
+    if not can_mount_small_disks(tmp_path) or os.geteuid() != 0:
         pytest.skip("no file system can be mounted here for a server that is not root's: that takes root itself")
     with RestartablePostgres() as postgres:
         tablespace = postgres.folder / "tablespace"
@@ -101,19 +101,19 @@ def test_a_full_tablespace_under_load(tmp_path: Path, record_property: Figure) -
             admin.execute(f"CREATE TABLESPACE small LOCATION '{tablespace}'".encode())
             admin.execute("CREATE DATABASE tight TEMPLATE template0 TABLESPACE small")
             url = postgres.url.replace("/postgres?", "/tight?")
-            with served(url) as server, psycopg.connect(url, autocommit=True) as other:
+            with run_server(url) as server, psycopg.connect(url, autocommit=True) as other:
                 with Callers(server) as callers:
                     for _ in range(2):
-                        callers.go_on()
+                        callers.expect_progress()
                         other.execute("CREATE TABLE ballast (filler text STORAGE PLAIN)")
                         _fill_tablespace(other)
-                        callers.say_until_refused("org:fills", reason="x" * 2000)
+                        callers.submit_until_refused("org:fills", reason="x" * 2000)
                         assert server.ask("POST", "/v1/checks", {"org_id": "nobody"}).status in (200, 503)
                         other.execute("DROP TABLE ballast")
                         admin.execute("CHECKPOINT")
                         server.wait_until_ready()
-                        callers.go_on()
-                callers.assert_nothing_was_lost(url)
+                        callers.expect_progress()
+                callers.assert_nothing_lost(url)
     record_property("figure", f"faults: PostgreSQL with a full tablespace: answers {dict(callers.answers)}")
 
 
@@ -137,10 +137,10 @@ def test_a_rebuild_without_room_leaves_the_live_timelines_alone(url: str) -> Non
         store = open_timelines(ledger)
         with files_no_larger_than(0), pytest.raises(LedgerUnavailable, match="disk is full"):
             rebuild(Projector(ledger, store))
-        assert_right(ledger, store)
+        assert_timelines(ledger, store)
         rebuilt = rebuild(Projector(ledger, store))
         assert (rebuilt.live_equal, rebuilt.swapped, rebuilt.position) == (True, True, ledger.head().position)
-        assert_right(ledger, store)
+        assert_timelines(ledger, store)
 
 
 def test_the_rebuild_command_without_room_is_one_line(path: Path, url: str) -> None:
@@ -213,7 +213,7 @@ def _filled(url: str, events: int = 100) -> None:
         Query(ledger).moment()
 
 
-def _assert_one_line(ran: Ran, word: str) -> None:
+def _assert_one_line(ran: CommandResult, word: str) -> None:
     assert ran.err.startswith("inforce: ")
     assert ran.err.count("\n") == 1, ran.err
     assert word in ran.err

@@ -27,10 +27,10 @@ from projections.timelines.store import open_timelines
 from tests.api.client import get, problem
 from tests.api.server_process import running
 from tests.api.test_event_stream import listening
-from tests.faults.serving import training
+from tests.faults.server import training
 from tests.support.command import run
-from tests.support.histories import assert_right, begin_again
 from tests.support.ledgers import GENESIS
+from tests.support.random_history import assert_timelines, recreate_tables
 
 POISON = GENESIS + 2
 """Its position."""
@@ -87,7 +87,7 @@ def alter(ledger: Ledger, position: int, leaf: bytes) -> None:
 def client(url: str) -> Iterator[TestClient]:
     """A server that begins after it happened, with nothing projected that came behind the first event."""
     with open_ledger(url) as ledger:
-        begin_again(open_timelines(ledger))
+        recreate_tables(open_timelines(ledger))
     with TestClient(create_app(url)) as client:
         yield client
 
@@ -154,7 +154,7 @@ def test_one_that_was_projected_before_it_was_poisoned(url: str, poison: str) ->
     with open_ledger(url) as ledger:
         poisoned_entry = ledger.page(POISON - 1, 1)[0]
         alter(ledger, POISON, readable(ledger))
-        begin_again(open_timelines(ledger))
+        recreate_tables(open_timelines(ledger))
         Query(ledger).moment()
         alter(ledger, POISON, poisoned_entry.leaf)
     before = format_time(poisoned_entry.recorded_at)
@@ -199,7 +199,7 @@ def test_it_goes_on_by_itself_once_it_can_be_read(client: TestClient, url: str) 
     assert (state["position"], state["settings"]["training.opt_in"]["value"]) == (POISON + 1, True)
     assert get(client, "/v1/subjects/org:acme/state")["settings"]["training.opt_in"]["version"] == 2
     with open_ledger(url) as ledger:
-        assert_right(ledger, open_timelines(ledger))
+        assert_timelines(ledger, open_timelines(ledger))
 
 
 def readable(ledger: Ledger) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.faults.serving import Callers, Served, served, training
+from tests.faults.server import Callers, ServerProcess, run_server, training
 from tests.simulation import faults
 from tests.support.postgres import fresh_database
 from tests.support.postgres_restart import RestartablePostgres, StopMode, terminate_backends
@@ -28,29 +28,29 @@ def url(postgres_server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(url: str) -> Iterator[Served]:
+def server(url: str) -> Iterator[ServerProcess]:
     """One for all: what a test broke must be well again for the next."""
-    with served(url) as server:
+    with run_server(url) as server:
         yield server
 
 
-def test_sessions_ended_under_load(server: Served, url: str, record_property: Figure) -> None:
+def test_sessions_ended_under_load(server: ServerProcess, url: str, record_property: Figure) -> None:
     ended = 0
     with Callers(server) as callers:
         for round_ in range(8):
-            callers.go_on(6)
+            callers.expect_progress(6)
             ended += terminate_backends(url, None if round_ % 2 else 2)
-        callers.go_on()
-    callers.assert_nothing_was_lost(url)
+        callers.expect_progress()
+    callers.assert_nothing_lost(url)
     record_property("figure", f"faults: {ended} sessions ended under load, answers {dict(callers.answers)}")
 
 
-def test_a_session_that_ends_between_insert_and_commit(server: Served, url: str) -> None:
+def test_a_session_that_ends_between_insert_and_commit(server: ServerProcess, url: str) -> None:
     for fault in (faults.killed_before_commit, faults.killed_at_commit):
         head = server.ask("GET", "/readyz").body["position"]
         key = fault.__name__
         with fault(url):
-            server.submit(training("org:acme", True), key).refused()
+            server.submit(training("org:acme", True), key).unavailable()
             assert server.ask("GET", "/readyz").body["position"] == head
         receipts = server.submit(training("org:acme", True), key)
         assert (receipts.status, receipts.body["position"]) == (201, head + 1)
@@ -67,18 +67,18 @@ def restartable() -> Iterator[RestartablePostgres]:
 def test_a_server_restarted_under_load(
     restartable: RestartablePostgres, mode: StopMode, record_property: Figure
 ) -> None:
-    with fresh_database(restartable.url) as url, served(url) as server:
+    with fresh_database(restartable.url) as url, run_server(url) as server:
         with Callers(server) as callers:
             for pause_s in (0.0, 1.0):
-                callers.go_on()
+                callers.expect_progress()
                 restartable.restart(mode, pause_s=pause_s)
                 began = time.monotonic()
-                callers.go_on(6)
+                callers.expect_progress(6)
                 record_property(
                     "figure", f"faults: PostgreSQL restarted ({mode}): 6 more in {time.monotonic() - began:.2f} s"
                 )
         assert callers.answers[503] > 0
-        callers.assert_nothing_was_lost(url)
+        callers.assert_nothing_lost(url)
 
 
 @pytest.mark.parametrize("limited", ["the server", "the role"])
@@ -90,8 +90,8 @@ def test_no_connection_is_left(restartable: RestartablePostgres, limited: str) -
             admin.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 6")
             admin.execute(f"ALTER DATABASE {faults.database_of(url)} OWNER TO few".encode())
             seats = url.replace("postgres@", "few@")
-        with served(seats) as server, Callers(server) as callers:
-            callers.go_on()
+        with run_server(seats) as server, Callers(server) as callers:
+            callers.expect_progress()
             with ExitStack() as others:
                 _take_every_connection(others, seats, admin)
                 with ThreadPoolExecutor(3) as pool:
@@ -101,9 +101,9 @@ def test_no_connection_is_left(restartable: RestartablePostgres, limited: str) -
                         pool.submit(server.ask, "GET", "/readyz"),
                     ]
                     for answer in refused:
-                        answer.result().refused()
+                        answer.result().unavailable()
                 assert server.ask("GET", "/healthz").status == 200
-            callers.go_on()
+            callers.expect_progress()
         assert callers.failures == []
         assert callers.answers[503] > 0
 
@@ -128,29 +128,29 @@ def _take_every_connection(others: ExitStack, url: str, admin: psycopg.Connectio
 
 
 @pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout"])
-def test_the_append_lock_is_held_longer_than_anybody_may_wait(server: Served, url: str, name: str) -> None:
+def test_the_append_lock_is_held_longer_than_anybody_may_wait(server: ServerProcess, url: str, name: str) -> None:
     with faults.setting(url, name, "300ms"), Callers(server, 4) as callers:
         server.wait_until_ready()
-        callers.go_on()
+        callers.expect_progress()
         with faults.append_locked(url):
             began = time.monotonic()
-            problem = server.submit(training("org:waits", True), name).refused()
+            problem = server.submit(training("org:waits", True), name).unavailable()
             assert time.monotonic() - began < 10
             assert problem["code"] == "ledger_unavailable"
             # Who only asks waits for nobody.
             assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
-        callers.go_on()
+        callers.expect_progress()
         assert server.submit(training("org:waits", True), name).status == 201
     assert callers.failures == []
 
 
-def test_a_database_that_takes_no_writes(server: Served, url: str) -> None:
+def test_a_database_that_takes_no_writes(server: ServerProcess, url: str) -> None:
     """As a hot standby: everything that is projected is answered, nothing is taken, and promoted it goes on."""
     assert server.submit(training("org:acme", True)).status == 201
     assert server.state("org:acme").status == 200
     with faults.read_only(url):
         server.wait_until_ready()
-        server.submit(training("org:acme", False), "read-only").refused()
+        server.submit(training("org:acme", False), "read-only").unavailable()
         answer = server.state("org:acme")
         assert (answer.status, answer.body["settings"]["training.opt_in"]["value"]) == (200, True)
         assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200

@@ -14,10 +14,10 @@ from ledger.clock import ManualClock
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
 from projections.query.query import Query
-from tests.faults.serving import Callers, served, training
-from tests.support.asking import NOON
+from tests.faults.server import Callers, run_server, training
 from tests.support.ledgers import change, submit
-from tests.support.writers import started
+from tests.support.programs import start_programs
+from tests.support.questions import NOON
 
 Figure = Callable[[str, object], None]
 
@@ -34,11 +34,11 @@ def url(path: Path) -> str:
 
 def test_another_program_freezes_with_the_write_lock_and_dies(url: str, record_property: Figure) -> None:
     """Stopped with SIGSTOP, it holds the lock longer than anybody waits; killed, it leaves nothing behind."""
-    with served(url) as server:
+    with run_server(url) as server:
         assert server.submit(training("org:acme", True)).status == 201
         # What was not projected yet when the lock was taken could not be answered: projecting writes.
         assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
-        with started(("hold", url)) as (holder,):
+        with start_programs(("hold", url)) as (holder,):
             assert holder.stdout is not None
             assert holder.stdout.readline() == "holding\n"
             os.kill(holder.pid, signal.SIGSTOP)
@@ -49,8 +49,8 @@ def test_another_program_freezes_with_the_write_lock_and_dies(url: str, record_p
                 assert time.monotonic() - began < 3, "who asks waits for a writer"
                 holder.kill()
                 holder.wait()
-                callers.go_on()
-        callers.assert_nothing_was_lost(url)
+                callers.expect_progress()
+        callers.assert_nothing_lost(url)
     record_property("figure", f"faults: SQLite's write lock held by a frozen process: answers {dict(callers.answers)}")
 
 
@@ -118,15 +118,15 @@ def test_a_server_whose_file_was_replaced_says_so_and_writes_to_neither(path: Pa
     with open_ledger(url, create=True) as ledger:
         submit(ledger, change("org:acme", True))
     backup.write_bytes(path.read_bytes())
-    with served(url) as server:
+    with run_server(url) as server:
         position = server.submit(training("org:acme", False)).body["position"]
         for part in ("", "-wal", "-shm"):
             path.with_name(path.name + part).unlink(missing_ok=True)
         backup.replace(path)
         before = path.read_bytes()
-        server.submit(training("org:acme", False)).refused()
-        server.ask("GET", "/readyz").refused()
+        server.submit(training("org:acme", False)).unavailable()
+        server.ask("GET", "/readyz").unavailable()
         assert server.ask("GET", "/healthz").status == 200
         assert path.read_bytes() == before
-    with served(url) as server:
+    with run_server(url) as server:
         assert server.submit(training("org:acme", False)).body["position"] == position

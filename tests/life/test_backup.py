@@ -22,8 +22,8 @@ from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.conftest import Ahead, format_of
-from tests.support.ledgers import GENESIS, ORIGIN, change, key, opened, submit
-from tests.support.writers import started
+from tests.support.ledgers import GENESIS, ORIGIN, change, key, open_with_clock, submit
+from tests.support.programs import start_programs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def path(tmp_path: Path) -> Path:
     """A ledger's file, closed; 20 changes, a reason, a key, stored timelines."""
     path = tmp_path / "ledger.db"
-    ledger, clock = opened(f"sqlite:///{path}")
+    ledger, clock = open_with_clock(f"sqlite:///{path}")
     with ledger:
         submit(ledger, change(reason="for the auditor"), idempotency=key("first"))
         for number in range(19):
@@ -85,7 +85,7 @@ def test_it_is_told_how_far_it_is(path: Path, target: Path) -> None:
 
 def test_while_writers_write_each_copy_is_one_whole_moment(path: Path, target: Path) -> None:
     copies: list[Path] = []
-    with started(("write", url(path), "one", 60), ("write", url(path), "two", 60)) as writers:
+    with start_programs(("write", url(path), "one", 60), ("write", url(path), "two", 60)) as writers:
         while len(copies) < 3 or any(writer.poll() is None for writer in writers):
             copies.append(target.with_name(f"copy{len(copies)}.db"))
             back_up(url(path), copies[-1])

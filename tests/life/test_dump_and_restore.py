@@ -15,9 +15,9 @@ from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of
-from tests.support.ledgers import GENESIS, change, key, opened, submit
+from tests.support.ledgers import GENESIS, change, key, open_with_clock, submit
 from tests.support.postgres import fresh_database
-from tests.support.writers import started
+from tests.support.programs import start_programs
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ class ProgramError(Exception):
 
 @pytest.fixture
 def begun(postgres_url: str) -> str:
-    ledger, clock = opened(postgres_url)
+    ledger, clock = open_with_clock(postgres_url)
     with ledger:
         submit(ledger, change(reason="for the auditor – “so”"), idempotency=key("first"))
         clock.now_us += 1
@@ -101,7 +101,7 @@ def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_goes_on(
 def test_a_dump_taken_while_writers_write_is_one_whole_moment(
     begun: str, postgres_server_url: str, programs: Path, tmp_path: Path
 ) -> None:
-    with started(("write", begun, "one", 40), ("write", begun, "two", 40)) as writers:
+    with start_programs(("write", begun, "one", 40), ("write", begun, "two", 40)) as writers:
         dump(programs, begun, tmp_path / "ledger.dump", "custom")
         assert [writer.wait(60) for writer in writers] == [0, 0]
     with fresh_database(postgres_server_url) as empty:

@@ -28,7 +28,7 @@ from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of, format_today
 from tests.life.stored import RELEASES, Stored
 from tests.support.ledgers import change, key, submit
-from tests.support.writers import started
+from tests.support.programs import start_programs
 
 
 def test_there_is_a_stored_ledger_of_every_release() -> None:
@@ -170,7 +170,7 @@ def test_a_role_that_may_make_nothing_reads_it_as_it_is(stored: Stored, postgres
 
 
 def test_several_processes_bring_it_to_todays_format_once(stored: Stored, stored_url: str) -> None:
-    with started(*(("write", stored_url, f"writer{number}", 3) for number in range(4))) as writers:
+    with start_programs(*(("write", stored_url, f"writer{number}", 3) for number in range(4))) as writers:
         for writer in writers:
             assert writer.wait(60) == 0
     assert format_of(stored_url) == format_today(stored_url)

@@ -7,11 +7,11 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from projections.query.query import Query
-from tests.support.asking import BEGUN, Bench
+from tests.support.questions import START, QueryLedger
 
 
 @pytest.fixture
-def bench(database_url: str) -> Iterator[Bench]:
-    clock = ManualClock(BEGUN)
+def bench(database_url: str) -> Iterator[QueryLedger]:
+    clock = ManualClock(START)
     with open_ledger(database_url, create=True, clock=clock, origin="test.example") as ledger:
-        yield Bench(ledger, clock, Query(ledger))
+        yield QueryLedger(ledger, clock, Query(ledger))

@@ -7,12 +7,12 @@ import pytest
 from ledger.times import format_time
 from projections.decisions.model import outcome_json, read_record
 from projections.query.query import IN_FORCE, KnownAt, Query
-from tests.support.asking import (
+from tests.support.questions import (
     CACHING,
     NOON,
     STORAGE,
     TRAINING,
-    Bench,
+    QueryLedger,
     changed,
     cleared,
     defined,
@@ -23,7 +23,7 @@ from tests.support.reference import Json, Reference
 GOVERNORS = ["account:u1", "account:u2", "org:acme", "org:beta"]
 
 
-def grown(bench: Bench, chance: random.Random, steps: range) -> None:
+def grown(bench: QueryLedger, chance: random.Random, steps: range) -> None:
     """A ledger in which everything happens within a few microseconds, one submission every two."""
     retractable: list[str] = []
     for step in steps:
@@ -58,7 +58,7 @@ def _said(chance: random.Random, now: int) -> Json:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_question_about_any_ledger_gets_the_references_answer(bench: Bench, seed: int) -> None:
+def test_any_question_about_any_ledger_gets_the_references_answer(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
     # In small stages, so that what was kept from one is stale in the next.
     for steps in (range(12), *(range(first, first + 2) for first in range(12, 32, 2))):

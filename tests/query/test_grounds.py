@@ -15,7 +15,7 @@ from projections.query.decision_cache import SPANS_MAX
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
 from tests.query.test_against_reference import GOVERNORS, grown
-from tests.support.asking import CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
+from tests.support.questions import CACHING, HOUR, NOON, STORAGE, TRAINING, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json, Reference
 
 
@@ -27,13 +27,13 @@ def _plainly(query: Query, record: RequestRecord) -> Decision:
     return decision
 
 
-def _at_once(bench: Bench, records: list[RequestRecord]) -> list[Decision] | None:
+def _at_once(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
     moment = bench.query.moment_at_once()
     return None if moment is None else bench.query.check_at_once(records, moment)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_at_every_boundary_what_is_kept_is_what_is_worked_out_anew(bench: Bench, seed: int) -> None:
+def test_at_every_boundary_what_is_kept_is_what_is_worked_out_anew(bench: QueryLedger, seed: int) -> None:
     """News comes between the questions, and every instant at which anything begins or ends is asked about, with the
     microsecond before and after."""
     chance = random.Random(seed)
@@ -55,7 +55,7 @@ def test_at_every_boundary_what_is_kept_is_what_is_worked_out_anew(bench: Bench,
             assert bench.query.check(one) == _plainly(bench.query, one)
 
 
-def test_a_ground_is_made_once_and_found_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ground_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("key:k1", "owner", "org:acme"))
     record = read_record({"key_id": "k1", "at": format_time(NOON + HOUR)}, now=0)
     first = bench.query.check(record)
@@ -76,7 +76,7 @@ def test_a_ground_is_made_once_and_found_again(bench: Bench, monkeypatch: pytest
     ],
     ids=["key", "project", "org", "model", "catalog"],
 )
-def test_news_of_anything_that_it_rests_on_is_seen(bench: Bench, news: Json) -> None:
+def test_news_of_anything_that_it_rests_on_is_seen(bench: QueryLedger, news: Json) -> None:
     said = [changed("key:k1", "owner", "project:p1"), changed("project:p1", "owner", "org:acme")]
     bench.submit(NOON, *said, changed("org:acme", STORAGE, True), changed("model:m1", "model.hosting", "hosted"))
     record = read_record({"key_id": "k1", "model_id": "m1", "at": format_time(NOON + 2 * HOUR)}, now=0)
@@ -87,7 +87,7 @@ def test_news_of_anything_that_it_rests_on_is_seen(bench: Bench, news: Json) -> 
     assert after == _plainly(bench.query, record)
 
 
-def test_hindsight_is_found_where_the_ground_was_kept_before_the_correction(bench: Bench) -> None:
+def test_hindsight_is_found_where_the_ground_was_kept_before_the_correction(bench: QueryLedger) -> None:
     (first,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + 5), "handling": {"trained": True}}, now=0)
     assert bench.query.check(record).hindsight is None
@@ -101,7 +101,7 @@ def test_hindsight_is_found_where_the_ground_was_kept_before_the_correction(benc
     assert _at_once(bench, [record]) is None
 
 
-def test_a_pinned_question_is_not_shown_what_was_learned_since(bench: Bench) -> None:
+def test_a_pinned_question_is_not_shown_what_was_learned_since(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + HOUR)}, now=0)
     pinned = PinnedQuery(bench.query)
@@ -114,7 +114,7 @@ def test_a_pinned_question_is_not_shown_what_was_learned_since(bench: Bench) -> 
     assert not bench.query.check(record).outcome.handling.may_store
 
 
-def test_what_is_answered_at_once_is_what_is_answered(bench: Bench) -> None:
+def test_what_is_answered_at_once_is_what_is_answered(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + 1), "handling": {"stored": True}}, now=0)
     assert _at_once(bench, [record]) is None, "nothing is kept yet"
@@ -129,7 +129,7 @@ def test_what_is_answered_at_once_is_what_is_answered(bench: Bench) -> None:
     assert _at_once(bench, [record]) is None, "somebody recorded something"
 
 
-def test_one_key_has_a_bounded_number_of_spans(bench: Bench) -> None:
+def test_one_key_has_a_bounded_number_of_spans(bench: QueryLedger) -> None:
     for step in range(SPANS_MAX + 10):
         bench.submit(NOON + step, changed("org:acme", STORAGE, step % 2 == 0))
     for step in range(SPANS_MAX + 10):
@@ -139,7 +139,7 @@ def test_one_key_has_a_bounded_number_of_spans(bench: Bench) -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
-def test_with_no_room_to_keep_anything_the_answers_are_the_same(bench: Bench, seed: int) -> None:
+def test_with_no_room_to_keep_anything_the_answers_are_the_same(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
     head = bench.ledger.head().recorded_at or NOON
     bench.submit(max(NOON, head + 1), changed(chance.choice(GOVERNORS), CACHING, chance.random() < 0.5))
@@ -150,7 +150,7 @@ def test_with_no_room_to_keep_anything_the_answers_are_the_same(bench: Bench, se
         assert tiny.check(record) == bench.query.check(record)
 
 
-def test_every_answer_is_right_for_the_position_that_it_names(bench: Bench) -> None:
+def test_every_answer_is_right_for_the_position_that_it_names(bench: QueryLedger) -> None:
     """Four ask while one writes. What each answer says is known from its position alone."""
     stores: dict[int, bool] = {}
     (receipt,) = bench.submit(NOON, changed("org:acme", STORAGE, False, NOON - HOUR, NOON + HOUR))

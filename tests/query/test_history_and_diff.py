@@ -8,10 +8,21 @@ from ledger.errors import NotFound
 from ledger.recorders.contract import Entry
 from projections.query.history import HistoryRow, history
 from projections.query.query import IN_FORCE, KnownAt
-from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, defined, retracted
+from tests.support.questions import (
+    CACHING,
+    HOUR,
+    NOON,
+    START,
+    STORAGE,
+    TRAINING,
+    QueryLedger,
+    changed,
+    defined,
+    retracted,
+)
 
 
-def test_history_is_newest_first_with_retracted_changes_marked(bench: Bench) -> None:
+def test_history_is_newest_first_with_retracted_changes_marked(bench: QueryLedger) -> None:
     (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     (second,) = bench.submit(NOON + 1, changed("org:acme", CACHING, False))
     (third,) = bench.submit(NOON + 2, retracted(first.event_id))
@@ -24,14 +35,14 @@ def test_history_is_newest_first_with_retracted_changes_marked(bench: Bench) -> 
     assert {row.reason for row in rows} == {"a test"}
 
 
-def test_history_of_one_setting(bench: Bench) -> None:
+def test_history_of_one_setting(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:acme", CACHING, False))
     assert [row.setting for row in history(bench.ledger, "org:acme", setting=CACHING).rows] == [CACHING]
     assert history(bench.ledger, "org:acme", setting="no.such.setting").rows == ()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6])
-def test_history_in_pages_is_the_whole_history(bench: Bench, limit: int) -> None:
+def test_history_in_pages_is_the_whole_history(bench: QueryLedger, limit: int) -> None:
     """Marks are complete whatever the page."""
     (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.submit(NOON + 1, *(changed("org:acme", CACHING, on) for on in (False, True, False)))
@@ -52,7 +63,7 @@ def test_history_in_pages_is_the_whole_history(bench: Bench, limit: int) -> None
 
 @pytest.mark.parametrize("setting", [None, STORAGE, CACHING])
 def test_a_page_of_a_long_history_reads_little_more_than_the_page(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, setting: str | None
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch, setting: str | None
 ) -> None:
     """And is marked right: what took a change of the last page back is among the newest events."""
     (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
@@ -81,7 +92,7 @@ def test_a_page_of_a_long_history_reads_little_more_than_the_page(
         history(bench.ledger, "org:nobody", after=1)
 
 
-def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(bench: Bench) -> None:
+def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", TRAINING, False), changed("org:acme", CACHING, True))
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True))
     _, position, differences = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
@@ -93,7 +104,7 @@ def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(be
     assert bench.query.diff("org:acme", start=NOON + 1, end=NOON + HOUR).differences == ()
 
 
-def test_diff_depends_on_what_was_known(bench: Bench) -> None:
+def test_diff_depends_on_what_was_known(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", CACHING, True))
     bench.submit(NOON + HOUR, changed("org:acme", STORAGE, True, NOON + 1))
 
@@ -109,14 +120,14 @@ def test_diff_depends_on_what_was_known(bench: Bench) -> None:
     assert differing(IN_FORCE) == []
 
 
-def test_diff_shows_a_default_that_changed(bench: Bench) -> None:
+def test_diff_shows_a_default_that_changed(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.submit(NOON + 1, defined(CACHING, default=False))
     (difference,) = bench.query.diff("org:acme", start=NOON, end=NOON + 1).differences
     assert (difference.before.value, difference.after.value, difference.after.source) == (True, False, "default")
 
 
-def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: Bench) -> None:
+def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: QueryLedger) -> None:
     (bounded,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON, NOON + 10))
     (mistake,) = bench.submit(NOON + 1, changed("org:acme", TRAINING, True))
     (retraction,) = bench.submit(NOON + 2, retracted(mistake.event_id))
@@ -133,7 +144,7 @@ def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: Bench) -
     assert [said.position for said in backwards[0].changed_by] == [bounded.position]
 
 
-def test_the_catalog_at_earlier_times(bench: Bench) -> None:
+def test_the_catalog_at_earlier_times(bench: QueryLedger) -> None:
     bench.submit(NOON, defined("beta.search", NOON + HOUR))
     bench.submit(NOON + 2 * HOUR, defined("beta.search", NOON + HOUR, default=True))
 
@@ -147,4 +158,4 @@ def test_the_catalog_at_earlier_times(bench: Bench) -> None:
     assert default_of(NOON + HOUR, NOON - 1) == "undefined"
     assert default_of(NOON + HOUR, NOON) is False
     assert default_of(NOON + 2 * HOUR, IN_FORCE) is True
-    assert bench.query.catalog(at=BEGUN - 1, known_at=IN_FORCE).definitions == {}
+    assert bench.query.catalog(at=START - 1, known_at=IN_FORCE).definitions == {}

@@ -17,12 +17,12 @@ from projections.decisions.model import read_record
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.effective_timeline import NOTHING
-from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, Bench, changed, retracted
-from tests.support.histories import SUBJECTS, History
+from tests.support.questions import CACHING, HOUR, NOON, START, STORAGE, QueryLedger, changed, retracted
+from tests.support.random_history import SUBJECTS, RandomHistory
 from tests.support.reference import Json
 
 
-def test_a_read_after_an_acknowledged_write_sees_it_whoever_wrote(bench: Bench, database_url: str) -> None:
+def test_a_read_after_an_acknowledged_write_sees_it_whoever_wrote(bench: QueryLedger, database_url: str) -> None:
     with open_ledger(database_url, clock=bench.clock) as other_ledger:
         other = Query(other_ledger)
         for step in range(4):
@@ -35,7 +35,7 @@ def test_a_read_after_an_acknowledged_write_sees_it_whoever_wrote(bench: Bench, 
                 assert answer.settings[STORAGE].value is (step % 2 == 0)
 
 
-def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: Bench) -> None:
+def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     records = [read_record({"org_id": f"o{index % 7}"}, NOON) for index in range(50)]
     decisions = bench.query.check_all(iter(records))
@@ -45,7 +45,7 @@ def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: Bench) -> No
 
 @pytest.mark.parametrize("room", [20_000, 30, 0])
 def test_many_decisions_at_one_known_at_read_each_subject_once_while_there_is_room(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, room: int
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     monkeypatch.setattr("projections.query.snapshots.FOLDED_MAX", room)
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:beta", STORAGE, True))
@@ -66,7 +66,7 @@ def test_many_decisions_at_one_known_at_read_each_subject_once_while_there_is_ro
         assert sorted(read) == [CATALOG_SUBJECT, "org:acme", "org:beta", "org:nobody"]
 
 
-def test_a_tiny_cache_gives_the_same_answers(bench: Bench) -> None:
+def test_a_tiny_cache_gives_the_same_answers(bench: QueryLedger) -> None:
     subjects = [f"org:o{index}" for index in range(6)]
     bench.submit(NOON, *(changed(subject, STORAGE, index % 2 == 0) for index, subject in enumerate(subjects)))
     tiny = Query(bench.ledger, memory_max=1)
@@ -82,7 +82,7 @@ def test_a_tiny_cache_gives_the_same_answers(bench: Bench) -> None:
 
 
 def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
-    bench: Bench, database_url: str, monkeypatch: pytest.MonkeyPatch
+    bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key was read before it changed hands, the organization's settings after."""
     bench.submit(NOON, changed("org:a", STORAGE, True, NOON - HOUR), changed("key:k1", "owner", "org:a", NOON - HOUR))
@@ -108,7 +108,7 @@ def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
     assert bench.query.check(record).as_of.position == moved[-1].position
 
 
-def test_answers_stay_whole_while_another_writes_and_projects(bench: Bench, database_url: str) -> None:
+def test_answers_stay_whole_while_another_writes_and_projects(bench: QueryLedger, database_url: str) -> None:
     """The key changes hands with every submission, and only the org that has it then stores. No answer ever shows the
     new owner with the old settings, or an older position than the answer before."""
 
@@ -151,7 +151,7 @@ def test_answers_stay_whole_while_another_writes_and_projects(bench: Bench, data
     assert final.outcome.governed_by.subject == "org:a"
 
 
-def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: Bench) -> None:
+def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     later = NOON + HOUR
     record = read_record({"org_id": "acme", "at": format_time(later)}, now=0)
@@ -159,11 +159,11 @@ def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: Bench) -> No
     assert bench.query.check(record, later).as_of.known_at == NOON
     assert bench.query.state("org:acme", at=NOON, known_at=later).known_at == NOON
     assert bench.query.timeline("org:acme", known_at=later).known_at == NOON
-    assert bench.query.diff("org:acme", start=BEGUN, end=later, known_at=later).known_at == NOON
+    assert bench.query.diff("org:acme", start=START, end=later, known_at=later).known_at == NOON
     assert bench.query.catalog(at=later, known_at=IN_FORCE).known_at == NOON
 
 
-def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: Bench) -> None:
+def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     pinned = PinnedQuery(bench.query)
     bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False))
@@ -173,10 +173,10 @@ def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: B
     assert decision.as_of.known_at == NOON
 
 
-def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench: Bench) -> None:
-    past = History(bench.ledger, bench.clock, seed=11)
+def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench: QueryLedger) -> None:
+    past = RandomHistory(bench.ledger, bench.clock, seed=11)
     for _ in range(40):
-        past.go_on(2)
+        past.extend(2)
         kept, stored = bench.query.moment(), Query(bench.ledger).moment()
         for subject in (*SUBJECTS, CATALOG_SUBJECT):
             found, expected = (moment.snapshot.kept(subject).history for moment in (kept, stored))
@@ -186,7 +186,7 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
                 assert found[setting] == NOTHING, "of which everything was taken back"
 
 
-def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: Bench) -> None:
+def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.query.moment().snapshot.kept("org:acme")
     bench.submit(NOON + 1, changed("org:acme", STORAGE, False), changed("org:acme", CACHING, False, NOON + HOUR))
@@ -200,13 +200,15 @@ def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: B
     assert later[CACHING].in_force is later[CACHING].current
 
 
-def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    past = History(bench.ledger, bench.clock, seed=12)
-    past.go_on(80)
+def test_settings_with_and_without_a_course_are_answered_alike(
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = RandomHistory(bench.ledger, bench.clock, seed=12)
+    past.extend(80)
     last = bench.clock.now_us
     records = [
         read_record({"org_id": "acme", "account_id": None, "at": format_time(at), "handling": {"trained": True}}, now=0)
-        for at in range(BEGUN, last + HOUR, max(1, (last - BEGUN) // 50))
+        for at in range(START, last + HOUR, max(1, (last - START) // 50))
     ]
     expected = bench.query.check_all(records)
     monkeypatch.setattr("projections.query.as_of_view.EFFECTIVE_STEPS_MAX", 0)
@@ -214,7 +216,7 @@ def test_settings_with_and_without_a_course_are_answered_alike(bench: Bench, mon
 
 
 def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In force, a value must not show before the submission that brought it, which learning it again would do."""
     bench.submit(NOON, changed("org:a", STORAGE, False, NOON - HOUR))
@@ -242,7 +244,7 @@ def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
     assert len(asked) >= 3
 
 
-def test_a_pinned_timeline_shows_the_same_settings_when_the_ledger_has_moved_on(bench: Bench) -> None:
+def test_a_pinned_timeline_shows_the_same_settings_when_the_ledger_has_moved_on(bench: QueryLedger) -> None:
     """Of one of them everything was taken back before it held. Found by tests/simulation."""
     bench.submit(NOON, changed("org:acme", CACHING, False))
     (scheduled,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True, NOON + HOUR))

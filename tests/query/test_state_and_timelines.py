@@ -8,12 +8,23 @@ from ledger.errors import NotFound
 from ledger.times import BEGINNING, END
 from projections.query.history import history
 from projections.query.query import IN_FORCE
-from tests.support.asking import BEGUN, CACHING, HOUR, NOON, STORAGE, TRAINING, Bench, changed, cleared, retracted
+from tests.support.questions import (
+    CACHING,
+    HOUR,
+    NOON,
+    START,
+    STORAGE,
+    TRAINING,
+    QueryLedger,
+    changed,
+    cleared,
+    retracted,
+)
 
 # State.
 
 
-def test_state_holds_every_setting_of_the_kind_with_its_source(bench: Bench) -> None:
+def test_state_holds_every_setting_of_the_kind_with_its_source(bench: QueryLedger) -> None:
     (on,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     answer = bench.query.state("org:acme", at=NOON)
     assert list(answer.settings) == sorted(
@@ -28,10 +39,10 @@ def test_state_holds_every_setting_of_the_kind_with_its_source(bench: Bench) -> 
     definition = answer.settings[CACHING].change
     assert definition is not None
     assert isinstance(definition.value, dict)
-    assert (definition.recorded_at, definition.effective_from) == (BEGUN, BEGINNING)
+    assert (definition.recorded_at, definition.effective_from) == (START, BEGINNING)
 
 
-def test_state_leaves_out_what_is_not_for_the_kind_of_subject(bench: Bench) -> None:
+def test_state_leaves_out_what_is_not_for_the_kind_of_subject(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("account:u1", STORAGE, True), changed("key:k1", "owner", "account:u1"))
     assert list(bench.query.state("account:u1", at=NOON).settings) == sorted(
         [TRAINING, STORAGE, CACHING, "attached_to"]
@@ -39,18 +50,18 @@ def test_state_leaves_out_what_is_not_for_the_kind_of_subject(bench: Bench) -> N
     assert list(bench.query.state("key:k1", at=NOON).settings) == ["owner"]
 
 
-def test_state_of_chosen_settings_only(bench: Bench) -> None:
+def test_state_of_chosen_settings_only(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     assert list(bench.query.state("org:acme", at=NOON, settings=[STORAGE, "owner"]).settings) == [STORAGE]
 
 
-def test_state_of_a_setting_that_is_not_defined_is_not_found(bench: Bench) -> None:
+def test_state_of_a_setting_that_is_not_defined_is_not_found(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     with pytest.raises(NotFound):
         bench.query.state("org:acme", at=NOON, settings=["no.such.setting"])
 
 
-def test_state_knows_the_clear_behind_a_default(bench: Bench) -> None:
+def test_state_knows_the_clear_behind_a_default(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     (clear,) = bench.submit(NOON + HOUR, cleared("org:acme", STORAGE))
     state = bench.query.state("org:acme", at=NOON + HOUR).settings[STORAGE]
@@ -60,24 +71,24 @@ def test_state_knows_the_clear_behind_a_default(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("question", ["state", "timeline", "diff", "history"])
-def test_a_subject_without_a_history_is_not_found(bench: Bench, question: str) -> None:
+def test_a_subject_without_a_history_is_not_found(bench: QueryLedger, question: str) -> None:
     ask: dict[str, Callable[[], object]] = {
         "state": lambda: bench.query.state("org:nobody", at=NOON),
         "timeline": lambda: bench.query.timeline("org:nobody"),
-        "diff": lambda: bench.query.diff("org:nobody", start=BEGUN, end=NOON),
+        "diff": lambda: bench.query.diff("org:nobody", start=START, end=NOON),
         "history": lambda: history(bench.ledger, "org:nobody"),
     }
     with pytest.raises(NotFound):
         ask[question]()
 
 
-def test_a_subject_of_which_everything_was_retracted_is_still_found(bench: Bench) -> None:
+def test_a_subject_of_which_everything_was_retracted_is_still_found(bench: QueryLedger) -> None:
     (only,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON + HOUR))
     bench.submit(NOON + 1, retracted(only.event_id))
     assert bench.query.state("org:acme", at=NOON + HOUR).settings[STORAGE].source == "default"
 
 
-def test_known_at_counts_what_was_recorded_by_then_to_the_microsecond(bench: Bench) -> None:
+def test_known_at_counts_what_was_recorded_by_then_to_the_microsecond(bench: QueryLedger) -> None:
     """Also where later events have been recorded, so that the stored timelines cannot answer."""
     (backdated,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     for later in (False, True):
@@ -91,14 +102,14 @@ def test_known_at_counts_what_was_recorded_by_then_to_the_microsecond(bench: Ben
         assert [found[step].source for step in (-1, 0, 1)] == ["default", "explicit", "explicit"]
 
 
-def test_without_known_at_everything_recorded_counts_and_the_answer_says_until_when(bench: Bench) -> None:
+def test_without_known_at_everything_recorded_counts_and_the_answer_says_until_when(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.clock.now_us = NOON + HOUR
     answer = bench.query.state("org:acme", at=NOON)
     assert (answer.at, answer.known_at, answer.position) == (NOON, NOON + HOUR, bench.ledger.head().position)
 
 
-def test_an_answer_never_claims_to_know_less_than_it_rests_on(bench: Bench) -> None:
+def test_an_answer_never_claims_to_know_less_than_it_rests_on(bench: QueryLedger) -> None:
     """A clock that stepped back does not make the coordinates of an answer irreproducible."""
     (on,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     bench.clock.now_us = NOON - HOUR
@@ -108,7 +119,7 @@ def test_an_answer_never_claims_to_know_less_than_it_rests_on(bench: Bench) -> N
     assert again.settings == answer.settings
 
 
-def test_in_force_is_known_at_at(bench: Bench) -> None:
+def test_in_force_is_known_at_at(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     bench.submit(NOON + HOUR, changed("org:acme", CACHING, False))
     for at in (NOON - HOUR, NOON - 1, NOON, NOON + 1, NOON + HOUR - 1, NOON + HOUR):
@@ -122,7 +133,7 @@ def test_in_force_is_known_at_at(bench: Bench) -> None:
 # Timelines.
 
 
-def test_a_timeline_is_gapless_half_open_and_unbounded(bench: Bench) -> None:
+def test_a_timeline_is_gapless_half_open_and_unbounded(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True, NOON + HOUR, NOON + 2 * HOUR))
     answer = bench.query.timeline("org:acme", setting=STORAGE)
     assert [(i.start, i.until, i.value, i.source) for i in answer.intervals] == [
@@ -132,18 +143,18 @@ def test_a_timeline_is_gapless_half_open_and_unbounded(bench: Bench) -> None:
     ]
 
 
-def test_a_timeline_in_force_begins_with_what_was_not_known_yet(bench: Bench) -> None:
+def test_a_timeline_in_force_begins_with_what_was_not_known_yet(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     answer = bench.query.timeline("org:acme", setting=STORAGE, known_at=IN_FORCE)
     assert answer.known_at is None
     assert [(i.start, i.until, i.source) for i in answer.intervals] == [
-        (BEGINNING, BEGUN, "undefined"),
-        (BEGUN, NOON, "default"),
+        (BEGINNING, START, "undefined"),
+        (START, NOON, "default"),
         (NOON, END, "explicit"),
     ]
 
 
-def test_a_timeline_at_an_earlier_known_at(bench: Bench) -> None:
+def test_a_timeline_at_an_earlier_known_at(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False, NOON - HOUR))
     found = {
@@ -153,14 +164,14 @@ def test_a_timeline_at_an_earlier_known_at(bench: Bench) -> None:
     assert found == {NOON - 1: [False], NOON: [False, True], NOON + HOUR: [False, False]}
 
 
-def test_a_timeline_known_at_the_beginning_of_time_is_not_the_one_in_force(bench: Bench) -> None:
+def test_a_timeline_known_at_the_beginning_of_time_is_not_the_one_in_force(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     assert bench.query.timeline("org:acme", known_at=BEGINNING).intervals == ()
     with pytest.raises(NotFound):
         bench.query.timeline("org:acme", setting=STORAGE, known_at=BEGINNING)
 
 
-def test_without_a_setting_a_timeline_has_every_setting_that_was_ever_said(bench: Bench) -> None:
+def test_without_a_setting_a_timeline_has_every_setting_that_was_ever_said(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), cleared("org:acme", CACHING))
     answer = bench.query.timeline("org:acme")
     assert [(i.setting, i.source) for i in answer.intervals] == [
@@ -170,7 +181,7 @@ def test_without_a_setting_a_timeline_has_every_setting_that_was_ever_said(bench
     ]
 
 
-def test_a_timeline_of_a_setting_that_the_subject_cannot_have_is_not_found(bench: Bench) -> None:
+def test_a_timeline_of_a_setting_that_the_subject_cannot_have_is_not_found(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     for setting in ("no.such.setting", "owner"):
         with pytest.raises(NotFound):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from scripts.main import cli
 
 
-class Ran(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
@@ -23,12 +23,12 @@ class Ran(NamedTuple):
         return [msgspec.json.decode(line) for line in self.out.splitlines()]
 
 
-Inforce = Callable[..., Ran]
+Inforce = Callable[..., CommandResult]
 
 
-def run(*args: str, stdin: bytes | str = b"") -> Ran:
+def run(*args: str, stdin: bytes | str = b"") -> CommandResult:
     result = CliRunner().invoke(cli, args, input=stdin)
-    return Ran(result.exit_code, result.stdout, result.stderr)
+    return CommandResult(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture

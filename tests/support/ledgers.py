@@ -19,7 +19,7 @@ GENESIS = len(BUILT_IN)
 """How many events a new ledger begins with."""
 
 
-def opened(url: str, now: int = NOW) -> tuple[Ledger, ManualClock]:
+def open_with_clock(url: str, now: int = NOW) -> tuple[Ledger, ManualClock]:
     """A ledger begun at `now`, and its clock."""
     clock = ManualClock(now)
     return open_ledger(url, create=True, clock=clock, origin=ORIGIN), clock

@@ -13,7 +13,7 @@ from ledger.subjects import CATALOG_SUBJECT
 from tests.support.ledgers import OPERATOR
 
 
-class Proposing:
+class ProposalBuilder:
     """What the proposals so far will make of the ledger as it is now. `versions`: what the ledger is taken for."""
 
     def __init__(self, ledger: Ledger, versions: Mapping[str, int] | None = None, entropy: Entropy = bytes) -> None:

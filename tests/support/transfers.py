@@ -17,7 +17,7 @@ LATER = "2025-01-01T00:00:01.5Z"
 AT_US = 1_735_689_600_000_000
 
 
-def imported(url: str, lines: bytes, **more: Any) -> ImportSummary:
+def import_lines(url: str, lines: bytes, **more: Any) -> ImportSummary:
     return import_ledger(url, io.BytesIO(lines), clock=ManualClock(NOW), **more)
 
 

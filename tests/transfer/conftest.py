@@ -6,13 +6,13 @@ import pytest
 
 from ledger.store import Ledger
 from ledger.transfer.transfer import export_lines, export_personal
-from tests.support.ledgers import change, define, definition, opened, submit
+from tests.support.ledgers import change, define, definition, open_with_clock, submit
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """A ledger with every kind of event, several events to a moment, and characters of all sorts."""
-    ledger, clock = opened(f"sqlite:///{tmp_path_factory.mktemp('original')}/original.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path_factory.mktemp('original')}/original.db")
     with ledger:
         clock.now_us += 10
         receipts = submit(

@@ -15,8 +15,8 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.transfer import transfer
 from ledger.transfer.transfer import ImportSummary, export_lines, export_personal, import_ledger
-from tests.support.ledgers import NOW, ORIGIN, change, opened, submit
-from tests.support.transfers import entries, imported
+from tests.support.ledgers import NOW, ORIGIN, change, open_with_clock, submit
+from tests.support.transfers import entries, import_lines
 
 # Export
 
@@ -33,7 +33,7 @@ def test_a_part_can_be_exported(original: Ledger) -> None:
 
 def test_an_export_ends_where_the_head_was_when_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "BATCH", 5)
-    ledger, _ = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, _ = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         head = ledger.head().position
         lines = export_lines(ledger)
@@ -51,7 +51,7 @@ def test_what_was_exported_is_restored_byte_for_byte(
     database_url: str, original: Ledger, exported: bytes, personal: bytes, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "BATCH", batch)
-    summary = imported(database_url, exported, personal=io.BytesIO(personal))
+    summary = import_lines(database_url, exported, personal=io.BytesIO(personal))
     assert entries(database_url) == original.page(0)
     with open_ledger(database_url) as restored:
         assert restored.origin == ORIGIN
@@ -73,16 +73,16 @@ def test_from_sqlite_to_postgresql_and_back_nothing_changes(
     postgres_url: str, tmp_path: Path, original: Ledger, exported: bytes, personal: bytes
 ) -> None:
     back = f"sqlite:///{tmp_path}/back.db"
-    imported(postgres_url, exported, personal=io.BytesIO(personal))
+    import_lines(postgres_url, exported, personal=io.BytesIO(personal))
     with open_ledger(postgres_url) as between:
         lines, kept = b"".join(export_lines(between)), b"".join(export_personal(between))
-    imported(back, lines, personal=io.BytesIO(kept))
+    import_lines(back, lines, personal=io.BytesIO(kept))
     assert entries(back) == entries(postgres_url) == original.page(0)
     assert (lines, kept) == (exported, personal)
 
 
 def test_a_restored_ledger_goes_on_from_there(database_url: str, original: Ledger, exported: bytes) -> None:
-    imported(database_url, exported)
+    import_lines(database_url, exported)
     with open_ledger(database_url, create=True, clock=ManualClock(NOW - 10**9)) as restored:
         (receipt,) = submit(restored, change())
         head = original.head()
@@ -94,7 +94,7 @@ def test_a_restored_ledger_goes_on_from_there(database_url: str, original: Ledge
 def test_without_the_personal_data_the_events_are_the_same_and_their_reasons_are_gone(
     database_url: str, original: Ledger, exported: bytes
 ) -> None:
-    assert imported(database_url, exported).personal == 0
+    assert import_lines(database_url, exported).personal == 0
     assert entries(database_url) == original.page(0)
     with open_ledger(database_url) as restored:
         assert restored.reasons(range(100)) == {}
@@ -115,7 +115,7 @@ def test_gzip_crlf_and_blank_lines_make_no_difference(
     tmp_path: Path, original: Ledger, exported: bytes, disguise: Any
 ) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    imported(url, disguise(exported))
+    import_lines(url, disguise(exported))
     assert entries(url) == original.page(0)
 
 
@@ -136,7 +136,7 @@ def test_progress_counts_events_and_the_bytes_of_the_file(
     monkeypatch.setattr(transfer, "BATCH", 10)
     seen: list[tuple[int, int]] = []
     zipped = gzip.compress(exported)
-    summary = imported(f"sqlite:///{tmp_path}/ledger.db", zipped, progress=lambda *told: seen.append(told))
+    summary = import_lines(f"sqlite:///{tmp_path}/ledger.db", zipped, progress=lambda *told: seen.append(told))
     assert [events for events, _ in seen] == [10, 20, summary.events]
     assert seen[-1][1] == len(zipped)
 
@@ -144,11 +144,11 @@ def test_progress_counts_events_and_the_bytes_of_the_file(
 def test_the_origin_of_exported_events_is_kept(tmp_path: Path, exported: bytes) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(BadInput, match="keep the origin"):
-        imported(url, exported, origin="other.example")
-    assert imported(url, exported, origin=ORIGIN).origin == ORIGIN
+        import_lines(url, exported, origin="other.example")
+    assert import_lines(url, exported, origin=ORIGIN).origin == ORIGIN
 
 
 def test_personal_data_of_some_events_is_taken(tmp_path: Path, exported: bytes, personal: bytes) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     some = b"".join(personal.splitlines(keepends=True)[1:])
-    assert imported(url, exported, personal=io.BytesIO(gzip.compress(some))).personal == 2
+    assert import_lines(url, exported, personal=io.BytesIO(gzip.compress(some))).personal == 2

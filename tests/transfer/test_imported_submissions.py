@@ -13,7 +13,7 @@ from ledger.opening import open_ledger
 from ledger.times import format_time
 from ledger.transfer.transfer import ImportSummary, export_lines, export_personal
 from tests.support.ledgers import NOW, change, define
-from tests.support.transfers import AT, AT_US, LATER, at, entries, imported, is_untouched, jsonl
+from tests.support.transfers import AT, AT_US, LATER, at, entries, import_lines, is_untouched, jsonl
 
 
 def test_submissions_keep_the_times_they_were_recorded_at(database_url: str) -> None:
@@ -22,7 +22,7 @@ def test_submissions_keep_the_times_they_were_recorded_at(database_url: str) -> 
         at("2025-01-01T01:00:00+01:00", change("org:a", False, reason="one moment, two offsets")),
         at(LATER, change("org:b", effective_from="2024-06-01T00:00:00Z", reason="known late")),
     )
-    summary = imported(database_url, lines, origin="imported.example")
+    summary = import_lines(database_url, lines, origin="imported.example")
     assert summary == ImportSummary("submissions", "imported.example", 21, 3, AT_US - 1, AT_US + 1_500_000, 2)
     stored = entries(database_url)
     assert [entry.recorded_at for entry in stored] == [AT_US - 1] * 18 + [AT_US] * 2 + [AT_US + 1_500_000]
@@ -37,39 +37,39 @@ def test_submissions_keep_the_times_they_were_recorded_at(database_url: str) -> 
 
 
 def test_an_import_of_submissions_can_be_exported_and_restored(database_url: str, tmp_path: Path) -> None:
-    imported(database_url, jsonl(at(AT, change(reason="why")), at(AT, define()), at(LATER, change())))
+    import_lines(database_url, jsonl(at(AT, change(reason="why")), at(AT, define()), at(LATER, change())))
     with open_ledger(database_url) as ledger:
         lines, kept = b"".join(export_lines(ledger)), b"".join(export_personal(ledger))
     copy = f"sqlite:///{tmp_path}/copy.db"
-    imported(copy, lines, personal=io.BytesIO(kept))
+    import_lines(copy, lines, personal=io.BytesIO(kept))
     assert entries(copy) == entries(database_url)
 
 
 def test_a_line_may_say_who_spoke(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    imported(url, jsonl(at(AT, change(actor="alice")), at(AT, change()), at(AT, change(actor='b"ø\x01T'))))
+    import_lines(url, jsonl(at(AT, change(actor="alice")), at(AT, change()), at(AT, change(actor='b"ø\x01T'))))
     assert [decode(entry.leaf).actor for entry in entries(url)[18:]] == ["alice", "import", 'b"ø\x01T']
 
 
 def test_a_definition_holds_for_the_changes_of_its_own_moment_and_later_ones(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     beta = {**change(), "setting": "beta.search"}
-    imported(url, jsonl(at(AT, define()), at(AT, beta), at(LATER, beta)))
+    import_lines(url, jsonl(at(AT, define()), at(AT, beta), at(LATER, beta)))
     assert len(entries(url)) == 21
 
 
 def test_one_submission_may_have_more_lines_than_a_request_could(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    summary = imported(url, jsonl(*(at(AT, change(f"org:{number % 7}")) for number in range(2500))))
+    summary = import_lines(url, jsonl(*(at(AT, change(f"org:{number % 7}")) for number in range(2500))))
     assert (summary.events, summary.submissions) == (2518, 2)
 
 
 def test_an_expected_version_is_held_against_the_subject_before_the_moment(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     first = at(AT, change(expected_version=0))
-    imported(url, jsonl(first, first, at(LATER, change(expected_version=2))))
+    import_lines(url, jsonl(first, first, at(LATER, change(expected_version=2))))
     with pytest.raises(BadImport, match="line 3: the subject is at version 2 here"):
-        imported(f"{url}.other", jsonl(first, first, at(LATER, change(expected_version=1))))
+        import_lines(f"{url}.other", jsonl(first, first, at(LATER, change(expected_version=1))))
 
 
 @pytest.mark.parametrize(("step", "accepted"), [(-1, True), (0, True), (1, False)])
@@ -77,10 +77,10 @@ def test_a_time_that_this_machine_has_not_reached_is_refused(tmp_path: Path, ste
     url = f"sqlite:///{tmp_path}/ledger.db"
     lines = jsonl(at(format_time(NOW + step), change()))
     if accepted:
-        assert imported(url, lines).last == NOW + step
+        assert import_lines(url, lines).last == NOW + step
     else:
         with pytest.raises(BadImport, match="line 1: recorded_at lies in the future"):
-            imported(url, lines)
+            import_lines(url, lines)
         assert is_untouched(url)
 
 
@@ -108,7 +108,7 @@ def test_a_bad_submission_is_named_by_its_line_and_nothing_is_kept(database_url:
     value, said = BAD_SUBMISSIONS[name]
     good = [at(AT, change(f"org:{number}")) for number in range(3)]
     with pytest.raises(BadImport) as refused:
-        imported(database_url, jsonl(*good) + b"\n" + jsonl(value))
+        import_lines(database_url, jsonl(*good) + b"\n" + jsonl(value))
     assert refused.value.detail.startswith("line 5: ")
     assert said in refused.value.detail
     assert "SECRET" not in refused.value.detail
@@ -118,7 +118,7 @@ def test_a_bad_submission_is_named_by_its_line_and_nothing_is_kept(database_url:
 def test_every_fault_of_a_moment_is_told_with_its_line(tmp_path: Path) -> None:
     lines = jsonl(at(AT, change(value=1)), at(AT, change()), at(AT, change(value=2)))
     with pytest.raises(BadImport) as refused:
-        imported(f"sqlite:///{tmp_path}/ledger.db", lines)
+        import_lines(f"sqlite:///{tmp_path}/ledger.db", lines)
     assert refused.value.detail == "line 1: /value: the value must be true or false (and 1 more)"
     assert [fault.detail.partition(":")[0] for fault in refused.value.faults] == ["line 1", "line 3"]
 
@@ -126,7 +126,7 @@ def test_every_fault_of_a_moment_is_told_with_its_line(tmp_path: Path) -> None:
 def test_personal_data_and_origins_that_do_not_fit_are_bad_input(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(BadInput, match="personal data belongs"):
-        imported(url, jsonl(at(AT, change())), personal=io.BytesIO(b""))
+        import_lines(url, jsonl(at(AT, change())), personal=io.BytesIO(b""))
     with pytest.raises(BadInput, match="origin"):
-        imported(url, jsonl(at(AT, change())), origin="NOT an origin")
+        import_lines(url, jsonl(at(AT, change())), origin="NOT an origin")
     assert is_untouched(url)

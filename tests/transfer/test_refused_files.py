@@ -14,7 +14,7 @@ from ledger.errors import BadImport
 from ledger.times import parse_time
 from ledger.transfer import transfer
 from tests.support.ledgers import NOW, ORIGIN, change
-from tests.support.transfers import AT, at, entries, imported, is_untouched, jsonl
+from tests.support.transfers import AT, at, entries, import_lines, is_untouched, jsonl
 
 # Events
 
@@ -144,7 +144,7 @@ def test_a_line_that_is_not_what_was_exported_is_refused_by_number_and_nothing_i
     lines = tamper(exported)
     assert lines != exported
     with pytest.raises(BadImport, match=said) as refused:
-        imported(database_url, lines)
+        import_lines(database_url, lines)
     assert refused.value.detail.startswith(f"line {number}: ")
     assert is_untouched(database_url)
 
@@ -162,7 +162,7 @@ def test_a_second_retraction_of_the_same_change_is_refused(tmp_path: Path, expor
     )
     lines.append(encode(again, f"urn:inforce:{ORIGIN}"))
     with pytest.raises(BadImport, match=f"line {position}: .*retracted already"):
-        imported(f"sqlite:///{tmp_path}/ledger.db", b"\n".join(lines))
+        import_lines(f"sqlite:///{tmp_path}/ledger.db", b"\n".join(lines))
 
 
 # Personal data
@@ -189,7 +189,7 @@ def test_personal_data_that_its_event_does_not_commit_to_is_refused(
     rows = [json.loads(line) for line in personal.splitlines()]
     PERSONAL_TAMPERED[name](rows)
     with pytest.raises(BadImport, match=r"line of personal data \d+: "):
-        imported(database_url, exported, personal=io.BytesIO(jsonl(*rows)))
+        import_lines(database_url, exported, personal=io.BytesIO(jsonl(*rows)))
     assert is_untouched(database_url)
 
 
@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_read_is_refused_and_nothing_is_kept(tmp_path: Pat
     content, said = UNREADABLE[name]
     url = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(BadImport) as refused:
-        imported(url, content)
+        import_lines(url, content)
     assert said in refused.value.detail
     assert "\n" not in refused.value.detail
     assert is_untouched(url)
@@ -235,7 +235,7 @@ def test_any_damaged_file_is_either_refused_or_restored_exactly(tmp_path: Path, 
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
         url = f"sqlite:///{tmp_path}/{attempt}.db"
         try:
-            imported(url, bytes(damaged))
+            import_lines(url, bytes(damaged))
         except BadImport:
             continue
         # What passes is what a ledger would have written: the bytes that came in.

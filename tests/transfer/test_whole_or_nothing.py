@@ -14,25 +14,25 @@ from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
 from ledger.times import format_time
 from ledger.transfer import transfer
-from tests.support.ledgers import ORIGIN, change, opened, submit
-from tests.support.transfers import AT_US, at, entries, imported, is_untouched, jsonl
-from tests.support.writers import started
+from tests.support.ledgers import ORIGIN, change, open_with_clock, submit
+from tests.support.programs import start_programs
+from tests.support.transfers import AT_US, at, entries, import_lines, is_untouched, jsonl
 
 
 def test_a_ledger_that_holds_events_is_left_alone(database_url: str, exported: bytes) -> None:
-    ledger, _ = opened(database_url)
+    ledger, _ = open_with_clock(database_url)
     with ledger:
         submit(ledger, change())
         before = ledger.page(0)
     with pytest.raises(BadImport, match="this ledger holds 19 events"):
-        imported(database_url, exported)
+        import_lines(database_url, exported)
     assert entries(database_url) == before
 
 
 def test_a_ledger_that_was_made_and_never_begun_is_filled(database_url: str, exported: bytes) -> None:
     with closing(open_recorder(database_url)) as recorder:
         recorder.create({"origin": "never.begun"})
-    assert imported(database_url, exported).origin == ORIGIN
+    assert import_lines(database_url, exported).origin == ORIGIN
 
 
 def test_an_interrupted_import_leaves_nothing(
@@ -45,9 +45,9 @@ def test_an_interrupted_import_leaves_nothing(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        imported(database_url, exported, progress=interrupt)
+        import_lines(database_url, exported, progress=interrupt)
     assert is_untouched(database_url)
-    imported(database_url, exported)
+    import_lines(database_url, exported)
 
 
 def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
@@ -62,7 +62,7 @@ def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
         except LedgerUnavailable as error:
             refusals.append(error.detail)
 
-    summary = imported(database_url, exported, progress=try_to_open)
+    summary = import_lines(database_url, exported, progress=try_to_open)
     # Told once more after the last batch, when it is done.
     assert len(refusals) == summary.events // 5
     assert "import" in refusals[0]
@@ -78,10 +78,10 @@ def test_an_import_that_another_one_overtook_gives_up_and_harms_nothing(
         nonlocal overtaken
         if not overtaken:
             overtaken = True
-            imported(database_url, exported)
+            import_lines(database_url, exported)
 
     with pytest.raises(LedgerUnavailable, match="another import"):
-        imported(database_url, exported, progress=overtake)
+        import_lines(database_url, exported, progress=overtake)
     assert entries(database_url) == original.page(0)
 
 
@@ -89,7 +89,7 @@ def test_an_import_killed_in_the_middle_is_refused_and_starts_over(database_url:
     file = tmp_path / "submissions.jsonl"
     lines = [jsonl(at(format_time(AT_US + number), change(f"org:{number % 99}"))) for number in range(30_000)]
     file.write_bytes(b"".join(lines))
-    with started(("import", database_url, file)) as (process,):
+    with start_programs(("import", database_url, file)) as (process,):
         assert process.stdout is not None
         assert process.stdout.readline() == "10000\n"
         process.send_signal(signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_an_import_killed_in_the_middle_is_refused_and_starts_over(database_url:
         with pytest.raises(LedgerUnavailable, match="import into this ledger is running or was cut off"):
             open_ledger(database_url, create=create)
     assert held(database_url) >= 10_000
-    assert imported(database_url, b"".join(lines[:50])).events == 68
+    assert import_lines(database_url, b"".join(lines[:50])).events == 68
     assert len(entries(database_url)) == 68
 
 
@@ -133,6 +133,6 @@ def test_a_failure_of_the_database_leaves_nothing(
 
     monkeypatch.setattr(transfer, "open_recorder", failing)
     with pytest.raises(LedgerUnavailable, match="disk is full"):
-        imported(database_url, exported)
+        import_lines(database_url, exported)
     monkeypatch.undo()
     assert is_untouched(database_url)

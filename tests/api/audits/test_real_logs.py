@@ -16,7 +16,7 @@ from projections.audit.summary import AGAINST
 from tests.api.audits.logs import ended, every
 from tests.api.client import changed
 from tests.support.command import Inforce, folder, inforce_on_both
-from tests.support.ledgers import opened, submit
+from tests.support.ledgers import open_with_clock, submit
 
 __all__ = ["folder", "inforce_on_both"]
 
@@ -63,7 +63,7 @@ def test_a_real_log_comes_to_what_the_command_says(
     lines = gzip.decompress(path.read_bytes()).splitlines()
     real = log(lines)
     times = sorted(set(instants(lines)))
-    ledger, clock = opened(database_url, times[0] - 1)
+    ledger, clock = open_with_clock(database_url, times[0] - 1)
     with ledger:
         for number, (subject, setting, value) in enumerate(real.settings, 1):
             clock.now_us = times[number * len(times) // (len(real.settings) + 1)]

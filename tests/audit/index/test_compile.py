@@ -15,7 +15,7 @@ from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.index.worlds import World
-from tests.support.ledgers import GENESIS, NOW, change, opened, submit
+from tests.support.ledgers import GENESIS, NOW, change, open_with_clock, submit
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -23,7 +23,7 @@ from tests.support.ledgers import GENESIS, NOW, change, opened, submit
 def test_it_equals_the_fold_on_every_axis(
     tmp_path_factory: pytest.TempPathFactory, seed: int, submissions: int, instants: list[int]
 ) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
     with ledger:
         World(ledger, clock, seed).go_on(submissions)
         axes: list[KnownAt] = [IN_FORCE, None, *(NOW + instant for instant in instants[:3])]
@@ -35,7 +35,7 @@ def test_it_equals_the_fold_on_every_axis(
 
 @pytest.mark.parametrize("known_at", [IN_FORCE, None, NOW + 1_000_000])
 def test_it_equals_the_fold_on_both_databases(database_url: str, known_at: KnownAt) -> None:
-    ledger, clock = opened(database_url)
+    ledger, clock = open_with_clock(database_url)
     with ledger:
         World(ledger, clock, 4711).go_on(200)
         pin = pin_of(ledger, ledger.head().position - 20)
@@ -45,7 +45,7 @@ def test_it_equals_the_fold_on_both_databases(database_url: str, known_at: Known
 
 
 def test_it_equals_the_fold_without_compiled_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         World(ledger, clock, 3).go_on(100)
         expected = canonical(compile_index(ledger))
@@ -54,7 +54,7 @@ def test_it_equals_the_fold_without_compiled_code(tmp_path: Path, monkeypatch: p
 
 
 def test_a_ledger_that_only_began_has_definitions_and_nobody(tmp_path: Path) -> None:
-    ledger, _clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, _clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         index = compile_index(ledger)
         assert (len(index.subjects), index.pin.position, len(index.since)) == (0, GENESIS, GENESIS + 1)
@@ -68,7 +68,7 @@ def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_subjects_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         World(ledger, clock, 5).go_on(60)
         expected = canonical(compile_by_fold(ledger))["subjects"]
@@ -82,7 +82,7 @@ def test_subjects_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pyte
 
 def test_it_reads_no_further_than_its_pin(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    ledger, clock = opened(url)
+    ledger, clock = open_with_clock(url)
     with ledger:
         submit(ledger, change())
         pin = pin_of(ledger)

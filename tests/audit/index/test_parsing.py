@@ -15,7 +15,7 @@ from projections.temporal.changes import Change, read_assertion
 from scripts.bench.event_rows import event_rows
 from scripts.bench.population import Population
 from tests.audit.index.worlds import World
-from tests.support.ledgers import opened
+from tests.support.ledgers import open_with_clock
 
 ORIGIN = "inforce.test/parsing"
 PARSERS = [pytest.param(False, id="as everywhere")]
@@ -25,7 +25,7 @@ if AVAILABLE:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
-    ledger, clock = opened(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
     with ledger:
         World(ledger, clock, 99).go_on(300)
         leaves = ledger.recorder.leaves(0, ledger.head().position).split(b"\n")

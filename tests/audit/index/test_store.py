@@ -25,7 +25,7 @@ from projections.audit.index.schema import FORMAT
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.index.worlds import World
-from tests.support.ledgers import NOW, change, opened, submit
+from tests.support.ledgers import NOW, change, open_with_clock, submit
 
 
 def told(sentences: list[str]) -> Any:
@@ -37,7 +37,7 @@ def told(sentences: list[str]) -> Any:
 def test_an_extended_index_is_what_the_fold_comes_to(
     tmp_path_factory: pytest.TempPathFactory, seed: int, growth: list[int], fixed: bool
 ) -> None:
-    ledger, clock = opened(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
     known_at: KnownAt = NOW + 20_000_000 if fixed else IN_FORCE
     with ledger:
         world = World(ledger, clock, seed)
@@ -63,7 +63,7 @@ def generation(ledger: Ledger, known_at: KnownAt = IN_FORCE) -> str:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Any:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         World(ledger, clock, 11).go_on(60)
         yield ledger
@@ -137,7 +137,7 @@ def test_what_cannot_be_used_is_made_anew(ledger: Ledger, harm: str, tmp_path: P
             whole = json.loads(manifest.read_text())
             manifest.write_text(json.dumps(whole | {"format": FORMAT + 1}))
         case "ledger":
-            other, clock = opened(f"sqlite:///{tmp_path}/other.db")
+            other, clock = open_with_clock(f"sqlite:///{tmp_path}/other.db")
             with other:
                 World(other, clock, 12).go_on(60)
                 open_index(other, folder=tmp_path / "others")
@@ -284,7 +284,7 @@ def test_a_postgres_ledger_has_its_index_in_the_cache_folder(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ledger, clock = opened(postgres_url)
+    ledger, clock = open_with_clock(postgres_url)
     with ledger:
         world = World(ledger, clock, 21)
         world.go_on(60)

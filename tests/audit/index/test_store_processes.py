@@ -17,7 +17,7 @@ from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.index.worlds import World
-from tests.support.ledgers import GENESIS, NOW, opened
+from tests.support.ledgers import GENESIS, NOW, open_with_clock
 
 SPAWN = multiprocessing.get_context("spawn")
 AXES: list[KnownAt] = [IN_FORCE, IN_FORCE, None, *(NOW + second * 1_000_000 for second in range(5))]
@@ -39,7 +39,7 @@ def _open_again_and_again(url: str, folder: Path, seed: int, begun: Event, over:
 
 def test_whoever_is_killed_whatever_is_opened_is_right(tmp_path: Path) -> None:
     url, folder = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "index"
-    ledger, clock = opened(url)
+    ledger, clock = open_with_clock(url)
     chance, over = random.Random(5), SPAWN.Event()
 
     def started(seed: int) -> tuple[multiprocessing.process.BaseProcess, Event]:

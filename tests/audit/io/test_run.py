@@ -20,7 +20,7 @@ from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
 from tests.audit.index.worlds import World
-from tests.support.ledgers import NOW, opened
+from tests.support.ledgers import NOW, open_with_clock
 
 
 class CachedSubject:
@@ -41,7 +41,7 @@ class CachedSubject:
 
 @pytest.fixture
 def query(tmp_path: Path) -> Iterator[PinnedQuery]:
-    ledger, clock = opened(f"sqlite:///{tmp_path}/ledger.db")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         World(ledger, clock, 3).go_on(80)
         yield PinnedQuery(Query(ledger))

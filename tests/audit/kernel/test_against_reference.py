@@ -19,13 +19,13 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
 from tests.query.test_against_reference import grown as grown_at_random
-from tests.support.asking import NOON, Bench, changed, defined, retracted
+from tests.support.questions import NOON, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json
 
 BOTH = (Kernel, RowByRow)
 
 
-def assert_alike(bench: Bench, batch: pa.RecordBatch, known_at: KnownAt) -> pa.RecordBatch:
+def assert_alike(bench: QueryLedger, batch: pa.RecordBatch, known_at: KnownAt) -> pa.RecordBatch:
     """Both ways over an index, and the reference: by column, to the byte of every text and the code of a name."""
     index = compile_by_fold(bench.ledger, known_at)
     expected = decide_slowly(PinnedQuery(bench.query), batch, known_at)
@@ -53,12 +53,12 @@ def test_at_every_boundary_of_any_ledger_both_ways_say_what_check_says(
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+def bench() -> Iterator[QueryLedger]:
     with grown([]) as made:
         yield made
 
 
-def test_a_change_that_was_cut_short_by_a_later_one_did_not_decide(bench: Bench) -> None:
+def test_a_change_that_was_cut_short_by_a_later_one_did_not_decide(bench: QueryLedger) -> None:
     """An open change holds until the next step only, so that an older one that begins later goes on deciding."""
     (first,) = bench.submit(NOON, changed("org:acme", "storage.inputs_outputs", True, NOON - 5))
     bench.submit(NOON + 1, changed("org:acme", "storage.inputs_outputs", False, NOON - 6))
@@ -84,7 +84,7 @@ def _drawn(chance: Random, positions: int) -> Json:
     return row
 
 
-def test_of_twenty_thousand_rows_both_ways_say_what_check_says(bench: Bench) -> None:
+def test_of_twenty_thousand_rows_both_ways_say_what_check_says(bench: QueryLedger) -> None:
     chance = Random(20)
     grown_at_random(bench, chance, range(60))
     drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(20_000)]
@@ -102,7 +102,7 @@ def test_of_twenty_thousand_rows_both_ways_say_what_check_says(bench: Bench) -> 
 
 @pytest.mark.parametrize("way", BOTH)
 @pytest.mark.parametrize("size", [0, 1, 2, 65_536])
-def test_a_batch_of_any_size_and_any_part_of_one(bench: Bench, way: type[Kernel | RowByRow], size: int) -> None:
+def test_a_batch_of_any_size_and_any_part_of_one(bench: QueryLedger, way: type[Kernel | RowByRow], size: int) -> None:
     chance = Random(size)
     grown_at_random(bench, chance, range(20))
     some = batch_of([_drawn(chance, 100) for _ in range(max(1, min(size, 512)))])
@@ -119,7 +119,7 @@ def test_a_batch_of_any_size_and_any_part_of_one(bench: Bench, way: type[Kernel 
 
 
 @pytest.mark.parametrize("way", BOTH)
-def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, way: type[Kernel | RowByRow]) -> None:
+def test_a_ledger_of_nothing_but_its_catalog(bench: QueryLedger, way: type[Kernel | RowByRow]) -> None:
     batch = batch_of(
         [
             {"at": NOON, "key_id": "k"},
@@ -141,7 +141,7 @@ def test_a_ledger_of_nothing_but_its_catalog(bench: Bench, way: type[Kernel | Ro
     assert found.to_pylist() == decide_slowly(PinnedQuery(bench.query), batch).to_pylist()
 
 
-def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_reaches(bench: Bench) -> None:
+def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_reaches(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", "caching.temporary", True))
     bench.submit(NOON + 50, defined("storage.inputs_outputs", NOON + 10, default=True))
     batch = batch_of([{"at": NOON + at, "org_id": org} for at in (9, 10, 49, 50) for org in ("acme", "other")])
@@ -149,7 +149,7 @@ def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_rea
     assert expected.column("hindsight").to_pylist() == [None, None, *["allowed"] * 4, None, None]
 
 
-def test_threads_that_share_a_kernel_come_to_the_same(bench: Bench) -> None:
+def test_threads_that_share_a_kernel_come_to_the_same(bench: QueryLedger) -> None:
     chance = Random(5)
     grown_at_random(bench, chance, range(40))
     batches = [batch_of([_drawn(chance, 150) for _ in range(500)]) for _ in range(8)]
@@ -165,7 +165,7 @@ def test_threads_that_share_a_kernel_come_to_the_same(bench: Bench) -> None:
         assert all(one.equals(other) for one, other in zip(mine, expected, strict=True))
 
 
-def test_a_batch_of_another_shape_is_refused(bench: Bench) -> None:
+def test_a_batch_of_another_shape_is_refused(bench: QueryLedger) -> None:
     kernel = Kernel(compile_by_fold(bench.ledger))
     with pytest.raises(ValueError, match="other columns than REQUESTS"):
         kernel.decide(batch_of([]).drop_columns(["region"]))

@@ -16,7 +16,7 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE
 from tests.audit.strategies import grown
 from tests.query.test_against_reference import grown as grown_at_random
-from tests.support.asking import NOON, Bench
+from tests.support.questions import NOON, QueryLedger
 
 FLAG = st.none() | st.booleans()
 NAME = st.none() | st.sampled_from(("a", "é" * 256, "東"))
@@ -48,7 +48,7 @@ def test_nothing_observed_is_no_handling() -> None:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+def bench() -> Iterator[QueryLedger]:
     with grown([]) as made:
         yield made
 
@@ -68,7 +68,7 @@ def asked(chance: Random, positions: int) -> RequestRecord:
     )
 
 
-def test_each_row_says_what_the_decision_says(bench: Bench) -> None:
+def test_each_row_says_what_the_decision_says(bench: QueryLedger) -> None:
     chance = Random(8)
     grown_at_random(bench, chance, range(60))
     query = PinnedQuery(bench.query)

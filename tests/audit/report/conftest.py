@@ -7,15 +7,15 @@ import pytest
 
 from projections.query.query import Query
 from tests.audit.report.making import populate
-from tests.support.asking import BEGUN, NOON, Bench
-from tests.support.ledgers import opened
+from tests.support.ledgers import open_with_clock
+from tests.support.questions import NOON, START, QueryLedger
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    ledger, clock = opened(f"sqlite:///{tmp_path / 'ledger.db'}", BEGUN)
+def bench(tmp_path: Path) -> Iterator[QueryLedger]:
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}", START)
     with ledger:
-        bench = Bench(ledger, clock, Query(ledger))
+        bench = QueryLedger(ledger, clock, Query(ledger))
         populate(bench)
         clock.now_us = NOON + 10**13
         yield bench

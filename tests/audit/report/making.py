@@ -14,14 +14,25 @@ from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE
-from tests.support.asking import BEGUN, CACHING, NOON, STORAGE, TRAINING, Bench, changed, cleared, defined, retracted
+from tests.support.questions import (
+    CACHING,
+    NOON,
+    START,
+    STORAGE,
+    TRAINING,
+    QueryLedger,
+    changed,
+    cleared,
+    defined,
+    retracted,
+)
 
 HOSTILE = "<script>alert('1')</script>\"&\u202e\n$(touch x)`id`;'"
 """For the members of a record that may be any text."""
 INVOCATION = Invocation(("my log's.jsonl", "--map=at=when"), "my log's.jsonl.rejects.jsonl", "1.2.3")
 
 
-def populate(bench: Bench) -> None:
+def populate(bench: QueryLedger) -> None:
     (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
     bench.submit(
         NOON + 1,
@@ -58,7 +69,7 @@ def log() -> list[RequestRecord]:
             RequestRecord(at, account_id="u1", model_id="unheard/of", request_id=f"u{day}"),
             RequestRecord(at, account_id="u1", request_id=f"fine{day}", handling=Observed(stored=False)),
         ]
-    rows.append(RequestRecord(BEGUN - 1, account_id="org:u", request_id="early", handling=observed))
+    rows.append(RequestRecord(START - 1, account_id="org:u", request_id="early", handling=observed))
     return rows
 
 
@@ -80,7 +91,7 @@ class Audited(NamedTuple):
     report: AuditReport
 
 
-def audited(bench: Bench, rows: list[RequestRecord], size: int = 7) -> Audited:
+def audited(bench: QueryLedger, rows: list[RequestRecord], size: int = 7) -> Audited:
     query = PinnedQuery(bench.query)
     collector, summary = (
         ReportCollector(),

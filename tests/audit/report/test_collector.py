@@ -24,10 +24,10 @@ from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from tests.audit.report.making import audited, log
-from tests.support.asking import NOON, Bench
+from tests.support.questions import NOON, QueryLedger
 
 
-def test_the_counts_equal_those_of_counting_row_by_row(bench: Bench) -> None:
+def test_the_counts_equal_those_of_counting_row_by_row(bench: QueryLedger) -> None:
     rows = log()
     days: dict[int, Counter[str]] = defaultdict(Counter)
     why: dict[int, Counter[str]] = defaultdict(Counter)
@@ -65,12 +65,12 @@ def _named(names: tuple[Any, ...], counts: list[int]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
-def test_the_size_of_the_batches_changes_nothing(bench: Bench, size: int) -> None:
+def test_the_size_of_the_batches_changes_nothing(bench: QueryLedger, size: int) -> None:
     assert report_json(audited(bench, log(), size).report) == report_json(audited(bench, log(), 7).report)
 
 
 def test_a_report_shows_the_first_rows_and_at_most_two_of_one_subject(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.audit.report.report.EVERY_MAX", 10)
     report = audited(bench, log()).report
@@ -87,7 +87,7 @@ def test_a_report_shows_the_first_rows_and_at_most_two_of_one_subject(
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_a_report_shows_every_row_while_they_are_few(bench: Bench, more: int) -> None:
+def test_a_report_shows_every_row_while_they_are_few(bench: QueryLedger, more: int) -> None:
     breach = RequestRecord(NOON + DAY, org_id="acme", model_id="a/b", handling=Observed(trained=True, stored=True))
     audit = audited(bench, [breach._replace(handling=None), *[breach] * (EVERY_MAX - 1 + more)], 64)
     assert sum(audit.summary.verdicts.values()) == EVERY_MAX + more
@@ -98,7 +98,7 @@ def test_a_report_shows_every_row_while_they_are_few(bench: Bench, more: int) ->
     assert (by_reason["stored_against_setting"].rows == len(by_reason["stored_against_setting"].shown)) == (not more)
 
 
-def test_a_report_names_missing_facts_with_the_knowledge_of_today(bench: Bench) -> None:
+def test_a_report_names_missing_facts_with_the_knowledge_of_today(bench: QueryLedger) -> None:
     undecided = {one.reason: one for one in audited(bench, log()).report.undecided}
     assert set(undecided) == {"before_first_record", "scope_conflict", "unknown_owner", "unknown_model"}
     owners = {missing.ids["key_id"]: missing for missing in undecided["unknown_owner"].missing}

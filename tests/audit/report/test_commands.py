@@ -10,7 +10,7 @@ from projections.audit.report.commands import check_command, explain_command, re
 from projections.decisions.model import Observed, RequestRecord, read_record
 from projections.temporal.coordinates import IN_FORCE
 from tests.audit.report.making import HOSTILE, log
-from tests.support.asking import NOON
+from tests.support.questions import NOON
 
 SHELL = "inforce() {{ printf '%s\\0' \"$@\"; cat; }}\n{}"
 

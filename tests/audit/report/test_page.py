@@ -14,7 +14,7 @@ from projections.audit.report.page.plots import time_bins
 from projections.audit.report.report_json import report_json
 from scripts.audit.report import write_report
 from tests.audit.report.making import audited, log
-from tests.support.asking import Bench
+from tests.support.questions import QueryLedger
 
 VOID = {"meta", "br", "rect", "line"}
 ELEMENTS = {
@@ -68,7 +68,7 @@ def outline(document: str) -> Outline:
     return parser
 
 
-def test_the_page_is_complete_and_loads_nothing(bench: Bench) -> None:
+def test_the_page_is_complete_and_loads_nothing(bench: QueryLedger) -> None:
     document = page(audited(bench, log()).report)
     assert document.startswith("<!DOCTYPE html>\n")
     parts = outline(document)
@@ -84,14 +84,14 @@ def test_the_page_is_complete_and_loads_nothing(bench: Bench) -> None:
     assert """http-equiv="Content-Security-Policy" content="default-src 'none';""" in document
 
 
-def test_the_page_shows_the_text_of_a_log_as_text(bench: Bench) -> None:
+def test_the_page_shows_the_text_of_a_log_as_text(bench: QueryLedger) -> None:
     document = page(audited(bench, log()).report)
     assert "<script" not in document.lower()
     assert "\u202e" not in document
     assert "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&#34;&amp;\\x202e\\x0a$(touch x)`id`;&#39;" in document
 
 
-def test_an_audit_without_requests_has_a_page(bench: Bench) -> None:
+def test_an_audit_without_requests_has_a_page(bench: QueryLedger) -> None:
     document = page(audited(bench, []).report)
     outline(document)
     assert "0 of 0 requests" in document
@@ -109,7 +109,7 @@ def test_bins_have_no_gaps_count_everything_once_and_are_few(days: int) -> None:
     assert len(bins) <= 135 or unit == "year"
 
 
-def test_the_json_and_the_page_have_the_same_content(bench: Bench, tmp_path: Path) -> None:
+def test_the_json_and_the_page_have_the_same_content(bench: QueryLedger, tmp_path: Path) -> None:
     report = audited(bench, log()).report
     files = write_report(str(tmp_path / "new" / "folder"), report)
     assert [file.name for file in files] == ["report.html", "report.json"]
@@ -128,7 +128,7 @@ def test_the_json_and_the_page_have_the_same_content(bench: Bench, tmp_path: Pat
     assert [file.read_bytes() for file in again] == [file.read_bytes() for file in files]
 
 
-def test_a_browser_finds_nothing_wrong_with_the_page(bench: Bench, tmp_path: Path) -> None:
+def test_a_browser_finds_nothing_wrong_with_the_page(bench: QueryLedger, tmp_path: Path) -> None:
     """In light and dark colours: no request but for the page, no script, and axe finds no barrier."""
     browser = shutil.which("chromium")
     if browser is None:

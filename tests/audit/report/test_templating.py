@@ -20,7 +20,7 @@ from projections.audit.report.report_json import report_json
 from projections.audit.report.templating import environment
 from scripts.cli.output import encode
 from tests.audit.report.making import HOSTILE, audited, log
-from tests.support.asking import Bench
+from tests.support.questions import QueryLedger
 
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "projections" / "audit" / "report" / "templates"
@@ -90,7 +90,7 @@ def _models() -> set[type]:
 
 
 @pytest.fixture
-def content(bench: Bench) -> ReportPage:
+def content(bench: QueryLedger) -> ReportPage:
     return report_page(audited(bench, log()).report)
 
 
@@ -120,7 +120,7 @@ def test_a_name_that_no_page_defines_is_an_error() -> None:
         environment().from_string("{{ page.nothing }}").render(page=None)
 
 
-def test_hostile_text_comes_back_from_the_document_as_it_was(bench: Bench) -> None:
+def test_hostile_text_comes_back_from_the_document_as_it_was(bench: QueryLedger) -> None:
     report = audited(bench, log()).report
     document = json.loads(msgspec.json.format(encode(report_json(report))))
     assert document["rejected"]["first"][0]["reason"] == f"/{HOSTILE}: this member does not belong here"

@@ -36,21 +36,21 @@ from tests.audit.spark.conftest import Standalone, children
 from tests.audit.spark.logs import NO_LAYOUT, named, said
 from tests.audit.strategies import batch_of, grown
 from tests.query.test_against_reference import grown as grown_at_random
-from tests.support.asking import NOON, Bench
+from tests.support.questions import NOON, QueryLedger
 
 pytestmark = pytest.mark.xdist_group("spark")
 COUNT = 400
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+def bench() -> Iterator[QueryLedger]:
     with grown([]) as made:
         grown_at_random(made, Random(7), range(60))
         yield made
 
 
 @pytest.fixture(scope="module")
-def logs(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def logs(bench: QueryLedger, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Parquet in small groups and in every unit of time, JSON Lines with what cannot be read, packed with and without
     saying so, and CSV with cells of several lines."""
     folder, chance = tmp_path_factory.mktemp("a log") / "as ü [1]", Random(8)
@@ -100,7 +100,7 @@ def logs(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder)]
 
 
-def _expected(bench: Bench, names: list[str]) -> tuple[list[Any], list[Any]]:
+def _expected(bench: QueryLedger, names: list[str]) -> tuple[list[Any], list[Any]]:
     query, verdicts, rejects = PinnedQuery(bench.query), [], []
     for part in LogReader(log_files(names, NO_MAPPING)):
         rows = decide_slowly(query, part.requests).cast(pa.schema(list(OUTPUT_SCHEMA)[2:])).to_pylist()
@@ -121,7 +121,7 @@ def _in_order(rows: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("way", ["map", "cogroup"])
 @pytest.mark.parametrize("batch_rows", [1, 2, 65_536])
 def test_rows_and_rejects_are_those_of_one_machine(
-    cluster: Any, bench: Bench, logs: list[str], tmp_path: Path, way: str, batch_rows: int
+    cluster: Any, bench: QueryLedger, logs: list[str], tmp_path: Path, way: str, batch_rows: int
 ) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch_rows))
     verdicts, rejects = _expected(bench, logs)
@@ -148,7 +148,7 @@ def test_rows_and_rejects_are_those_of_one_machine(
     assert summary_json(summary) == summary_json(expected)
 
 
-def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: Bench, tmp_path: Path) -> None:
+def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme"}\n' * 3)
     asked = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, None, None)
     with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], asked) as decided:
@@ -157,7 +157,7 @@ def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: Bench, tmp
         assert decided.finish()[1] == [f"{name}: no line had the column that was named for account_id"]
 
 
-def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: Bench, tmp_path: Path) -> None:
+def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"at":"2026-03-01T12:00:01Z","org_id":"acme"}\n' * 3)
     with SparkAudit(cluster, compile_index(bench.ledger), [str(log)], NO_LAYOUT) as decided:
@@ -169,7 +169,7 @@ def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: Bench, t
 
 
 def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_are_read(
-    cluster: Any, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, bench: QueryLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of which one is read as a whole once that was seen; and what is awkward besides, each in its own way."""
     monkeypatch.setattr("projections.audit.spark.inputs.WHOLE_BYTES_MAX", 50)
@@ -194,7 +194,9 @@ def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_a
 
 
 @pytest.mark.parametrize("name", ["_log.jsonl", ".log.csv", "log.jsonl._COPYING_", "12:00.jsonl"])
-def test_a_name_that_spark_would_pass_over_is_refused(cluster: Any, bench: Bench, tmp_path: Path, name: str) -> None:
+def test_a_name_that_spark_would_pass_over_is_refused(
+    cluster: Any, bench: QueryLedger, tmp_path: Path, name: str
+) -> None:
     (tmp_path / name).write_text("at,org_id\n")
     with pytest.raises(BadRecord, match="give it another"):
         SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path / name)], NO_LAYOUT)
@@ -208,7 +210,7 @@ def test_where_nothing_can_be_written_it_says_so_before_it_begins(cluster: Any, 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_verdicts_in_texts_say_what_those_of_one_machine_say(
-    cluster: Any, bench: Bench, tmp_path: Path, form: str
+    cluster: Any, bench: QueryLedger, tmp_path: Path, form: str
 ) -> None:
     texts = ["  at both ends ", 'a "quote", a comma', "ünïcode 東", "\\", "'", "#", "null", None, "two\r\nlines"]
     rows = [{"at": NOON + number, "org_id": "acme", "request_id": text} for number, text in enumerate(texts)]
@@ -236,7 +238,7 @@ def _read_back(content: bytes, form: str) -> list[Any]:
 
 @pytest.mark.parametrize("way", ["map", "cogroup"])
 def test_the_real_conversations_come_out_as_on_one_machine(
-    cluster: Any, bench: Bench, real_data: Callable[[str], Path], tmp_path: Path, way: str
+    cluster: Any, bench: QueryLedger, real_data: Callable[[str], Path], tmp_path: Path, way: str
 ) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
     log = str(real_data("requests/azure-llm-conv-2023.csv.gz"))
@@ -256,7 +258,7 @@ def test_the_real_conversations_come_out_as_on_one_machine(
 
 
 def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
-    standalone: Standalone, cluster: Any, bench: Bench, logs: list[str]
+    standalone: Standalone, cluster: Any, bench: QueryLedger, logs: list[str]
 ) -> None:
     """Last in this file: the cluster has one worker less from here on."""
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1")

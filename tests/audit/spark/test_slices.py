@@ -10,7 +10,7 @@ from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, slice_numbers, sliced_bytes, unpack
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
-from tests.support.asking import NOON, changed
+from tests.support.questions import NOON, changed
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

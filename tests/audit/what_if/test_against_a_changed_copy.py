@@ -35,8 +35,8 @@ from projections.temporal.coordinates import KnownAt
 from tests.audit import strategies
 from tests.audit.what_if.copying import Change, Copy, changed_copy
 from tests.audit.what_if.worlds import World
-from tests.support.asking import NOON, Bench
-from tests.support.ledgers import NOW, opened
+from tests.support.ledgers import NOW, open_with_clock
+from tests.support.questions import NOON, QueryLedger
 from tests.support.reference import Json
 
 ROW = [name for name in VERDICTS.names if name not in ("request_id", "at")]
@@ -86,7 +86,7 @@ def assert_proved(
     return expected
 
 
-def proposed(bench: Bench, drawn: st.DataObject, first_request: int) -> list[tuple[Json, int]]:
+def proposed(bench: QueryLedger, drawn: st.DataObject, first_request: int) -> list[tuple[Json, int]]:
     """(line, its moment) of some proposals near everything that happened."""
     near = strategies.instants(bench)
     retractable = [
@@ -154,7 +154,7 @@ def test_many_requests_around_few_changes(tmp_path: Path, axis: KnownAt) -> None
     found: Counter[str] = Counter()
     for seed in range(8):
         random = Random(seed)
-        ledger, clock = opened(f"sqlite:///{tmp_path / str(seed)}.db")
+        ledger, clock = open_with_clock(f"sqlite:///{tmp_path / str(seed)}.db")
         with ledger:
             world = World(random, ledger, clock, 20)
             first_request = NOW + random.randrange(30)

@@ -18,7 +18,7 @@ from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.proposals import read_proposals
 from projections.audit.what_if.run import blast_radius, first_request_of
 from projections.temporal.coordinates import IN_FORCE, KnownAt
-from tests.support.ledgers import GENESIS, NOW, change, opened, submit
+from tests.support.ledgers import GENESIS, NOW, change, open_with_clock, submit
 from tests.support.transfers import jsonl
 
 T = NOW + 1_000_000
@@ -28,7 +28,7 @@ END = T + 500
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """`org:acme` opts in at END."""
-    ledger, clock = opened(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}")
     with ledger:
         assert isinstance(clock, ManualClock)
         clock.now_us = END

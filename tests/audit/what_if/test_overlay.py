@@ -19,7 +19,7 @@ from projections.temporal.coordinates import KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
 from tests.audit.what_if.copying import changed_copy
 from tests.audit.what_if.worlds import World
-from tests.support.ledgers import NOW, opened
+from tests.support.ledgers import NOW, open_with_clock
 
 
 def said(index: PolicyIndex) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def said(index: PolicyIndex) -> dict[str, Any]:
 @given(st.randoms(use_true_random=False), st.integers(0, 25), st.integers(1, 6), st.sampled_from(["at", None, 0]))
 def test_it_is_the_index_of_the_changed_ledger(random: Random, submissions: int, count: int, axis: KnownAt) -> None:
     with tempfile.TemporaryDirectory() as place:
-        ledger, clock = opened(f"sqlite:///{Path(place, 'ledger.db')}")
+        ledger, clock = open_with_clock(f"sqlite:///{Path(place, 'ledger.db')}")
         with ledger:
             world = World(random, ledger, clock, submissions)
             first_request = NOW + random.randrange(-5, 30)

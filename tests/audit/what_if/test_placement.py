@@ -17,7 +17,7 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.temporal.changes import Assertion
 from projections.temporal.coordinates import IN_FORCE, KnownAt
-from tests.support.ledgers import GENESIS, NOW, change, define, definition, opened, submit
+from tests.support.ledgers import GENESIS, NOW, change, define, definition, open_with_clock, submit
 from tests.support.transfers import jsonl
 
 LATER = NOW + 1000
@@ -27,7 +27,7 @@ MUCH_LATER = NOW + 2000
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """Begun at NOW; `org:acme` opts in at LATER and out at MUCH_LATER."""
-    ledger, clock = opened(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}")
     with ledger:
         _said(ledger, clock, LATER, change())
         _said(ledger, clock, MUCH_LATER, change(value=False))

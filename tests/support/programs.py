@@ -1,4 +1,4 @@
-"""Programs for tests with several processes: `python -m tests.support.writers WHAT URL …`, begun when told to.
+"""Programs for tests with several processes: `python -m tests.support.programs WHAT URL …`, begun when told to.
 
 Each says `ready` and waits for a line, so that they start together.
 """
@@ -15,11 +15,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def started(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Popen[str]]]:
+def start_programs(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Popen[str]]]:
     """The programs, all ready and then told to go. What is still running at the end is killed."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.support.writers", *map(str, program)],
+            [sys.executable, "-m", "tests.support.programs", *map(str, program)],
             cwd=REPOSITORY,
             env={**os.environ, "PYTHONWARNINGS": "error::ResourceWarning"},
             stdin=subprocess.PIPE,

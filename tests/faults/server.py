@@ -31,12 +31,12 @@ RETRIED_MAX = 60
 """Of the keys that were acknowledged, so many are sent again when all is over."""
 
 
-class Answer(NamedTuple):
+class ServerAnswer(NamedTuple):
     status: int
     headers: dict[str, str]
     body: Any
 
-    def refused(self) -> Json:
+    def unavailable(self) -> Json:
         """The problem document of a 503 that says when to come again and nothing of what is behind the door."""
         assert self.status == UNAVAILABLE, (self.status, self.body)
         assert int(self.headers["retry-after"]) > 0
@@ -45,14 +45,14 @@ class Answer(NamedTuple):
         return body
 
 
-class Served:
+class ServerProcess:
     """A server process that listens on `port`."""
 
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.process = process
         self.port = port
 
-    def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> ServerAnswer:
         """Raises `TimeoutError` where no answer comes in time, and `OSError` where nobody listens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS_MAX)
         headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
@@ -63,14 +63,14 @@ class Served:
             connection.request(method, path, sent, headers)
             answer = connection.getresponse()
             found = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, found, json.loads(answer.read()))
+            return ServerAnswer(answer.status, found, json.loads(answer.read()))
         finally:
             connection.close()
 
-    def submit(self, body: Any, key: str | None = None) -> Answer:
+    def submit(self, body: Any, key: str | None = None) -> ServerAnswer:
         return self.ask("POST", "/v1/events", body, key)
 
-    def state(self, subject: str) -> Answer:
+    def state(self, subject: str) -> ServerAnswer:
         return self.ask("GET", f"/v1/subjects/{subject}/state")
 
     def wait_until_ready(self, seconds: float = 20.0) -> None:
@@ -82,7 +82,7 @@ class Served:
 
 
 @contextmanager
-def served(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> Iterator[Served]:
+def run_server(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> Iterator[ServerProcess]:
     """The server over `url`. `before`: Python to run in its process first; `command`: what to run it with."""
     process = subprocess.Popen(
         [*command, sys.executable, "-c", before + SERVE, url],
@@ -101,7 +101,7 @@ def served(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> Iter
         line = process.stdout.readline()
         listens = re.fullmatch(r"inforce listens on http://127\.0\.0\.1:(\d+)\n", line)
         assert listens, (line, log)
-        yield Served(process, int(listens[1]))
+        yield ServerProcess(process, int(listens[1]))
     finally:
         process.kill()
         reader.join()
@@ -119,7 +119,7 @@ class Callers:
     """Threads that each say something about their own organization, again with the same key until it is acknowledged,
     and then ask for it. Everything but 201, 200 and a proper 503 is a failure."""
 
-    def __init__(self, server: Served, count: int = 6) -> None:
+    def __init__(self, server: ServerProcess, count: int = 6) -> None:
         self.server = server
         self._name = token_hex(4)
         self.acknowledged: dict[str, Json] = {}
@@ -165,7 +165,9 @@ class Callers:
             assert answer.body["position"] >= receipt["position"], (answer.body, receipt)
             assert (found["value"], found["event_id"]) == (value, receipt["event_id"]), (found, receipt)
 
-    def _until(self, status: int, method: str, path: str, body: Any = None, key: str | None = None) -> Answer | None:
+    def _until(
+        self, status: int, method: str, path: str, body: Any = None, key: str | None = None
+    ) -> ServerAnswer | None:
         """Asks until it is answered so; None: it was told to stop before."""
         while True:
             answer = self.server.ask(method, path, body, key)
@@ -176,12 +178,12 @@ class Callers:
                 # The first attempt with this key is still being carried out.
                 assert answer.body["code"] == "idempotency_key_in_flight", answer.body
             else:
-                answer.refused()
+                answer.unavailable()
             if self._stopping.is_set():
                 return None
             time.sleep(0.02)
 
-    def go_on(self, more: int = 12, seconds: float = 30.0) -> None:
+    def expect_progress(self, more: int = 12, seconds: float = 30.0) -> None:
         """Waits until so many more are acknowledged: everything goes on, and by itself."""
         wanted = len(self.acknowledged) + more
         deadline = time.monotonic() + seconds
@@ -199,23 +201,23 @@ class Callers:
             time.sleep(0.01)
         assert self.failures == []
 
-    def say_until_refused(self, subject: str, **more: Any) -> None:
+    def submit_until_refused(self, subject: str, **more: Any) -> None:
         for number in range(5000):
             key = f"{self._name}-{subject}-{len(self.sent)}-{number}"
             self.sent[key] = training(subject, number % 2 == 0, **more)
             answer = self.server.submit(self.sent[key], key)
             if answer.status != 201:
-                answer.refused()
+                answer.unavailable()
                 return
             self.acknowledged[key] = answer.body["receipts"][0]
         raise AssertionError("it was never refused")
 
-    def assert_nothing_was_lost(self, url: str) -> None:
+    def assert_nothing_lost(self, url: str) -> None:
         """Every acknowledged receipt stands there once and unchanged; what was not acknowledged is whole or absent,
         and a retry with its key says which; the record is dense and in order; the projection equals a rebuild."""
-        assert_whole(url, self.since, self.retried())
+        assert_intact(url, self.since, self.retry_all())
 
-    def retried(self) -> list[Json]:
+    def retry_all(self) -> list[Json]:
         """The receipts of everything that was ever sent: the first ones again, where it was acknowledged."""
         assert self.failures == []
         told = dict(self.acknowledged)
@@ -230,7 +232,7 @@ class Callers:
         return list(told.values())
 
 
-def assert_whole(url: str, since: int, receipts: list[Json]) -> None:
+def assert_intact(url: str, since: int, receipts: list[Json]) -> None:
     """`receipts`: of every event behind position `since`."""
     with open_ledger(url) as ledger:
         entries = ledger.page(0, 1_000_000)

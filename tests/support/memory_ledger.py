@@ -24,17 +24,17 @@ def _tail(seed: object) -> str:
     return id_tail(hashlib.sha256(repr(seed).encode()).digest()[:10])
 
 
-class Book:
-    """Entries with dense positions and versions. `say` is one submission."""
+class MemoryLedger:
+    """Entries with dense positions and versions. `record` is one submission."""
 
     def __init__(self, begun_at: int | None = None) -> None:
         """With the built-in catalog, recorded at `begun_at` (µs), or without any."""
         self.entries: list[Entry] = []
         self._versions: dict[str, int] = {}
         if begun_at is not None:
-            self.say(begun_at, *genesis(bytes))
+            self.record(begun_at, *genesis(bytes))
 
-    def say(self, recorded_at: int, *drafts: Draft) -> list[str]:
+    def record(self, recorded_at: int, *drafts: Draft) -> list[str]:
         """Records the drafts as one submission; answers their event ids."""
         for draft in drafts:
             position = len(self.entries) + 1
@@ -100,7 +100,7 @@ class FoldedStates:
     """The states that a check asks for, at one (at, known_at), straight from the fold. `known_at` None: all that was
     ever recorded; "at": read off the in-force timeline."""
 
-    def __init__(self, book: Book, at: int, known_at: int | Literal["at"] | None) -> None:
+    def __init__(self, book: MemoryLedger, at: int, known_at: int | Literal["at"] | None) -> None:
         self._book = book
         self._at = at
         self._known_at = known_at

@@ -18,7 +18,7 @@ ACCOUNT_SETTINGS = ("training.opt_in", "storage.inputs_outputs", "caching.tempor
 REASON = {"reason": "the form was filed late"}
 
 
-class History:
+class RandomHistory:
     """Records submissions drawn from `seed`: changes, schedules, corrections, bounded changes, clears, retractions and
     definitions, several in one submission."""
 
@@ -28,7 +28,7 @@ class History:
         self.random = Random(seed)
         self.retractable: list[str] = []
 
-    def go_on(self, submissions: int) -> None:
+    def extend(self, submissions: int) -> None:
         for _ in range(submissions):
             self.clock.now_us += self.random.choice((1, 2, 1000, 5_000_000))
             self._submit()
@@ -72,7 +72,7 @@ class History:
         return period
 
 
-def expected(ledger: Ledger) -> dict[str, dict[str, Timelines]]:
+def expected_timelines(ledger: Ledger) -> dict[str, dict[str, Timelines]]:
     """Subject → setting → timelines, folded from the streams; what has no step at all is left out."""
     folded: dict[str, dict[str, Timelines]] = {}
     for subject in sorted({entry.subject for entry in ledger.page(0, 1_000_000)}):
@@ -83,14 +83,14 @@ def expected(ledger: Ledger) -> dict[str, dict[str, Timelines]]:
     return folded
 
 
-def stored(store: TimelineStore, side: Side = LIVE) -> tuple[int, list[StoredRow], list[BlockRow]]:
+def stored_timelines(store: TimelineStore, side: Side = LIVE) -> tuple[int, list[StoredRow], list[BlockRow]]:
     """Everything that is stored."""
     with store.reading(side) as tables:
         return tables.tracked(side), list(tables.rows(side)), list(tables.blocks(side))
 
 
-def assert_right(ledger: Ledger, store: TimelineStore) -> None:
-    folded = expected(ledger)
+def assert_timelines(ledger: Ledger, store: TimelineStore) -> None:
+    folded = expected_timelines(ledger)
     position, found = store.several(folded)
     assert position == ledger.head().position
     assert found == folded
@@ -98,7 +98,7 @@ def assert_right(ledger: Ledger, store: TimelineStore) -> None:
         assert {row.subject for row in tables.rows()} >= set(folded)
 
 
-def begin_again(store: TimelineStore) -> None:
+def recreate_tables(store: TimelineStore) -> None:
     with store.writing(LIVE) as tables:
         tables.drop(LIVE)
         tables.create(LIVE)

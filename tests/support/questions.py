@@ -10,13 +10,13 @@ from ledger.times import format_time, parse_time
 from projections.query.query import Query
 from tests.support.reference import Json
 
-BEGUN = parse_time("2026-01-01T00:00:00Z")
+START = parse_time("2026-01-01T00:00:00Z")
 NOON = parse_time("2026-03-01T12:00:00Z")
 HOUR = 3_600_000_000
 STORAGE, CACHING, TRAINING = "storage.inputs_outputs", "caching.temporary", "training.opt_in"
 
 
-class Bench(NamedTuple):
+class QueryLedger(NamedTuple):
     ledger: Ledger
     clock: ManualClock
     query: Query
