@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
 from ledger.times import parse_time
+from projections.audit.reading.blocks import LineBlocks
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.lines import LINE_BYTES_MAX
-from projections.audit.reading.strict import Log, LogRow, read_log
+from projections.audit.reading.strict import LINE_BYTES_MAX, LogRow, RowParser
+from projections.audit.reading.text_logs import read_batches
+from projections.audit.reference import records
 from projections.decisions.model import Observed, RequestRecord
 
 AT = "2026-03-01T12:00:00Z"
@@ -21,13 +23,22 @@ AT_US = parse_time(AT)
 NOON = '"at":"2026-03-01T12:00:00Z"'
 
 
-def log(text: str | bytes, mapping: ColumnMapping | None = None) -> Log:
+def read(text: str | bytes, mapping: ColumnMapping | None = None) -> tuple[list[LogRow], list[str]]:
+    """(rows, mapped fields that no line had), all by the strict reader."""
     body = text.encode() if isinstance(text, str) else text
-    return read_log(io.BytesIO(body), "a.log", mapping=mapping or ColumnMapping())
+    parser = RowParser("a.log", mapping or ColumnMapping())
+    batches = list(read_batches(LineBlocks(io.BytesIO(body), "a.log", 1 << 23), parser, None, strict_bytes=1 << 40))
+    found = [row for batch in batches for row in batch.faults]
+    for batch in batches:
+        found += [
+            LogRow(batch.source, line, record, None)
+            for line, record in zip(batch.lines.tolist(), records(batch.requests), strict=True)
+        ]
+    return sorted(found, key=lambda row: row.line), parser.unseen
 
 
 def rows(text: str | bytes, mapping: ColumnMapping | None = None) -> list[LogRow]:
-    return list(log(text, mapping))
+    return read(text, mapping)[0]
 
 
 def only(text: str | bytes, mapping: ColumnMapping | None = None) -> RequestRecord:
@@ -150,7 +161,7 @@ def test_a_constant_holds_where_the_line_does_not_say() -> None:
 )
 def test_a_shape_that_cannot_be_right_is_refused_before_the_first_line(mapping: ColumnMapping, said: str) -> None:
     with pytest.raises(BadRecord, match=said):
-        log("", mapping)
+        RowParser("a.log", mapping)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +185,10 @@ def test_a_mapped_column_must_be_in_the_header() -> None:
 
 
 def test_a_mapped_column_that_no_json_line_has_is_told_of() -> None:
-    read = log(f'{{{NOON},"org_id":"a","kept":null}}', ColumnMapping({"handling.stored": "kept", "org_id": "org_id"}))
-    assert len(list(read)) == 1
-    assert read.unseen == ["handling.stored"]
+    mapping = ColumnMapping({"handling.stored": "kept", "org_id": "org_id"})
+    read_rows, unseen = read(f'{{{NOON},"org_id":"a","kept":null}}', mapping)
+    assert len(read_rows) == 1
+    assert unseen == ["handling.stored"]
 
 
 @pytest.mark.parametrize("cell", ["yes", "2", "t", "True ", "-1"])

@@ -1,1 +1,1 @@
-"""Request logs of any kind and size to batches of request records, and faults for the rest, in order."""
+"""Reading request logs: each line gives one request record, or is rejected with its number and the reason."""

@@ -1,4 +1,4 @@
-"""What reading hands on: a stretch of one log, its requests in a batch, its faults beside it."""
+"""A LogBatch: a stretch of one log, its requests as an Arrow batch, and the rows that cannot be read beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POSITION_LAST: Final = 2**63 - 1
 
 
 class LogBatch(NamedTuple):
-    """`lines`: of each request, int64, rising. `faults`: rows without a record, in the order of their lines."""
+    """`lines`: the line of each request, int64, ascending. `faults`: rows without a record, by line."""
 
     source: str
     lines: Any
@@ -29,7 +29,7 @@ class LogBatch(NamedTuple):
 
 
 def request_batch(records: Sequence[RequestRecord]) -> pa.RecordBatch:
-    """A REQUESTS batch. A position that no ledger has is as good as the last one there could be."""
+    """The records as a REQUESTS batch. Positions beyond int64, which no ledger reaches, become POSITION_LAST."""
     columns: dict[str, list[Any]] = {name: [] for name in REQUESTS.names}
     for record in records:
         observed = record.handling or NOTHING_OBSERVED
@@ -41,15 +41,14 @@ def request_batch(records: Sequence[RequestRecord]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=REQUESTS)
 
 
-def merge_rows(source: str, lines: Any, requests: pa.RecordBatch, strict: Sequence[LogRow]) -> LogBatch:
-    """The requests that were read at once, and the rows that the strict reader read, by their lines."""
-    found = [row for row in strict if row.record is not None]
-    faults = [row for row in strict if row.record is None]
-    if found:
-        others = request_batch([row.record for row in found if row.record is not None])
-        lines = np.concatenate([lines, np.array([row.line for row in found], np.int64)])
+def merge_rows(source: str, lines: Any, requests: pa.RecordBatch, strict_rows: Sequence[LogRow]) -> LogBatch:
+    """Merges the requests of a fast reader with the rows of the strict reader, by line."""
+    faults = [row for row in strict_rows if row.record is None]
+    if len(faults) < len(strict_rows):
+        read = [(row.line, row.record) for row in strict_rows if row.record is not None]
+        lines = np.concatenate([lines, np.array([line for line, _ in read], np.int64)])
         order = np.argsort(lines, kind="stable")
         lines = lines[order]
-        both = pa.Table.from_batches([requests, others]).combine_chunks()
-        requests = both.to_batches()[0].take(pa.array(order)) if len(lines) else requests
+        both = pa.Table.from_batches([requests, request_batch([record for _, record in read])]).combine_chunks()
+        requests = both.to_batches()[0].take(pa.array(order))
     return LogBatch(source, lines, requests, faults)

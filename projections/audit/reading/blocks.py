@@ -1,4 +1,4 @@
-"""A log's bytes as they come, counted and hashed, unpacked (gzip, zstd: told by their first bytes), in whole lines.
+"""A log's bytes in blocks of whole lines: counted, hashed and unpacked (gzip or zstd, by its first bytes).
 
 Proved by tests/audit/io/test_blocks.py.
 """
@@ -16,38 +16,70 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.errors import BadRecord
-from projections.audit.reading.lines import LINE_BYTES_MAX, CountingStream
+from projections.audit.reading.strict import LINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHUNK: Final = 1 << 20
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NEWLINE: Final = 10
-BEHIND: Final = 64
-"""At least so many bytes are behind the lines of a block of `LineBlocks`."""
-_SHOWN_LINE_MAX: Final = LINE_BYTES_MAX + 16
-"""Of a line that is too long this much is kept, which is still too long."""
+_FORMAT_BYTES: Final = 4
+"""The first bytes of a log, by which its format is recognised."""
+BLOCK_PADDING: Final = 64
+"""A block of `LineBlocks` has at least this many bytes after its lines, for loops that read eight bytes at a time."""
+_CUT_LINE_BYTES: Final = LINE_BYTES_MAX + 16
+"""A longer line is cut to this many bytes, which is still too long to be read."""
+
+
+class CountingStream(io.RawIOBase):
+    """A stream that counts the bytes read from it. Closing it leaves the stream open: it is the caller's.
+
+    The first read returns enough bytes to recognise the format, however few a pipe delivers at a time.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        size = self._read(view)
+        while 0 < self.count + size < _FORMAT_BYTES and (more := self._read(view[size:])):
+            size += more
+        self.count += size
+        return size
+
+    def _read(self, view: memoryview) -> int:
+        readinto = getattr(self._stream, "readinto1", None)
+        if readinto is not None:
+            return int(readinto(view))
+        chunk = getattr(self._stream, "read1", self._stream.read)(len(view))
+        view[: len(chunk)] = chunk
+        return len(chunk)
 
 
 class HashingStream(CountingStream):
-    """A stream whose every byte goes into `digest` as well. Closing it leaves the stream open."""
+    """A counting stream whose bytes also go into `digest`."""
 
     def __init__(self, stream: BinaryIO, digest: hashlib._Hash) -> None:
         super().__init__(stream)
         self._digest = digest
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        taken = super().readinto(buffer)
-        self._digest.update(memoryview(buffer)[:taken])
-        return taken
+        size = super().readinto(buffer)
+        self._digest.update(memoryview(buffer)[:size])
+        return size
 
 
 class LineBlock(NamedTuple):
-    """`data[:size]` are so many whole `lines`, each with its newline; what stands behind them is of no meaning. `first`
-    counts from 1. `last`: nothing comes behind it. The data is right until the next block is asked for."""
+    """`data[:size]` holds `lines` whole lines, each with its newline; bytes after them mean nothing. `first`: number of
+    the first line, from 1. `last`: no block follows. `data` is valid until the next block is read."""
 
     first: int
     lines: int
@@ -57,54 +89,54 @@ class LineBlock(NamedTuple):
 
 
 class BlockSource(Protocol):
-    """Iterate once. `put_back` hands the end of the last block in again, to be the beginning of the next one."""
+    """Iterate once. `put_back` returns the end of the last block, which then begins the next one."""
 
     def __iter__(self) -> Iterator[LineBlock]: ...
 
     def put_back(self, data: bytes, lines: int) -> None: ...
 
 
-def newlines(data: bytes | bytearray, size: int) -> int:
-    """In the first `size` bytes. NumPy's count takes a quarter of the time of that of bytes."""
+def count_lines(data: bytes | bytearray, size: int) -> int:
+    """The newlines in the first `size` bytes. NumPy counts them in a quarter of the time of `bytes.count`."""
     return int(np.count_nonzero(np.frombuffer(data, np.uint8, size) == _NEWLINE))
 
 
 class LineBlocks:
-    """A `BlockSource` of a stream of bytes, all in the same memory.
+    """A `BlockSource` of a byte stream. All blocks share one buffer.
 
-    Raises `BadRecord` where packed data is damaged or cut off: what followed is unknown.
+    Raises `BadRecord` if packed data is damaged or cut off, because the rest is unknown.
     """
 
     def __init__(self, stream: io.RawIOBase | io.BytesIO, source: str, size: int) -> None:
         self._raw = io.BufferedReader(stream, _CHUNK)
         self._source = source
         self._size = size
-        self._kept = b""
+        self._carried = b""
         self._next = 1
-        self._over = False
-        self._passing_over = False
+        self._at_end = False
+        self._in_cut_line = False
 
     def put_back(self, data: bytes, lines: int) -> None:
-        self._kept = data + self._kept
+        self._carried = data + self._carried
         self._next -= lines
 
     def __iter__(self) -> Iterator[LineBlock]:
         try:
             unpacked = self._unpacked()
-            begins = unpacked.read(len(_BYTE_ORDER_MARK))
-            self._kept = b"" if begins == _BYTE_ORDER_MARK else begins
-            room = bytearray()
-            while not self._over or self._kept:
-                kept = len(self._kept)
-                if len(room) < kept + self._size + BEHIND:
-                    room = bytearray(kept + self._size + BEHIND)
-                room[:kept] = self._kept
-                size = self._whole_lines(room, kept + self._more(unpacked, room, kept))
+            first_bytes = unpacked.read(len(BYTE_ORDER_MARK))
+            self._carried = b"" if first_bytes == BYTE_ORDER_MARK else first_bytes
+            buffer = bytearray()
+            while not self._at_end or self._carried:
+                carried = len(self._carried)
+                if len(buffer) < carried + self._size + BLOCK_PADDING:
+                    buffer = bytearray(carried + self._size + BLOCK_PADDING)
+                buffer[:carried] = self._carried
+                size = self._whole_lines(buffer, carried + self._read_more(unpacked, buffer, carried))
                 if size:
-                    first, lines = self._next, newlines(room, size)
+                    first, lines = self._next, count_lines(buffer, size)
                     self._next += lines
-                    yield LineBlock(first, lines, room, size, self._over)
-            # What a packer may have left behind its last frame belongs to the bytes of the log, too.
+                    yield LineBlock(first, lines, buffer, size, self._at_end)
+            # Bytes after a packer's last frame belong to the log and to its digest, too.
             while self._raw.read(_CHUNK):
                 pass
         except EOFError:
@@ -113,63 +145,63 @@ class LineBlocks:
             ) from None
         except (gzip.BadGzipFile, zlib.error):
             raise BadRecord(f"{self._source}: the gzip data is damaged after line {self._next - 1}") from None
-        except (pa.ArrowException, _Cut) as error:
-            what = "ends too early" if isinstance(error, _Cut) or "runcated" in str(error) else "is damaged"
+        except (pa.ArrowException, _ZstdCutOff) as error:
+            what = "ends too early" if isinstance(error, _ZstdCutOff) or "runcated" in str(error) else "is damaged"
             raise BadRecord(
                 f"{self._source}: the zstd data {what}, after line {self._next - 1}; the file was cut off or damaged"
             ) from None
 
-    def _more(self, unpacked: Any, room: bytearray, kept: int) -> int:
-        """How many bytes more are in `room`, from `kept` on."""
-        count = 0 if self._over else int(unpacked.readinto(memoryview(room)[kept : kept + self._size]))
-        self._over = self._over or not count
-        if self._passing_over:
-            at = room.find(b"\n", kept, kept + count)
-            rest = room[at : kept + count] if at >= 0 else b""
+    def _read_more(self, unpacked: Any, buffer: bytearray, start: int) -> int:
+        """Reads into `buffer` from `start` on; returns the number of bytes."""
+        count = 0 if self._at_end else int(unpacked.readinto(memoryview(buffer)[start : start + self._size]))
+        self._at_end = self._at_end or not count
+        if self._in_cut_line:
+            at = buffer.find(b"\n", start, start + count)
+            rest = buffer[at : start + count] if at >= 0 else b""
             count = len(rest)
-            room[kept : kept + count] = rest
-            self._passing_over = at < 0 and not self._over
+            buffer[start : start + count] = rest
+            self._in_cut_line = at < 0 and not self._at_end
         return count
 
-    def _whole_lines(self, room: bytearray, size: int) -> int:
-        """How many of the `size` bytes in `room` are whole lines; what is left over is kept."""
-        if self._over:
-            self._kept = b""
-            if size and room[size - 1] != _NEWLINE:
-                room[size] = _NEWLINE
+    def _whole_lines(self, buffer: bytearray, size: int) -> int:
+        """The number of bytes in whole lines among the first `size`; carries the rest over to the next block."""
+        if self._at_end:
+            self._carried = b""
+            if size and buffer[size - 1] != _NEWLINE:
+                buffer[size] = _NEWLINE
                 return size + 1
             return size
-        cut = room.rfind(b"\n", 0, size) + 1
-        if size - cut > _SHOWN_LINE_MAX:
-            size, self._passing_over = cut + _SHOWN_LINE_MAX, True
-        self._kept = bytes(room[cut:size])
+        cut = buffer.rfind(b"\n", 0, size) + 1
+        if size - cut > _CUT_LINE_BYTES:
+            size, self._in_cut_line = cut + _CUT_LINE_BYTES, True
+        self._carried = bytes(buffer[cut:size])
         return cut
 
     def _unpacked(self) -> Any:
-        begins = self._raw.peek(4)[:4]
-        if begins[:2] == GZIP:
+        first_bytes = self._raw.peek(_FORMAT_BYTES)[:_FORMAT_BYTES]
+        if first_bytes[:2] == GZIP:
             return io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _CHUNK)
-        return _Zstd(self._raw) if begins == ZSTD else self._raw
+        return _ZstdReader(self._raw) if first_bytes == ZSTD else self._raw
 
 
-class _Cut(Exception):
-    """Zstd data that ends within a frame."""
+class _ZstdCutOff(Exception):
+    """The zstd data ends within a frame."""
 
 
-class _Zstd:
-    """Zstd frames, unpacked; at their end it is made sure that they had one."""
+class _ZstdReader:
+    """Unpacks zstd frames; fails if the last one has no end."""
 
     def __init__(self, raw: Any) -> None:
         self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
 
     def read(self, count: int) -> bytes:
         try:
-            read: bytes = self._stream.read(count)
+            data: bytes = self._stream.read(count)
         except OSError as error:
-            raise (_Cut() if "runcated" in str(error) else pa.ArrowInvalid(str(error))) from None
-        return read
+            raise (_ZstdCutOff() if "runcated" in str(error) else pa.ArrowInvalid(str(error))) from None
+        return data
 
     def readinto(self, buffer: memoryview) -> int:
-        read = self.read(len(buffer))
-        buffer[: len(read)] = read
-        return len(read)
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

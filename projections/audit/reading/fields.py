@@ -1,6 +1,6 @@
-"""Which column of a log is which field of a request record, and how its text is read.
+"""The fields of a request record in a log: the column that holds each, and how to read its text.
 
-A log that says nothing about a field leaves it absent; what it says is never bent to fit. Proved by
+A field that a line lacks stays absent, and a value is never bent to fit its field. Proved by
 tests/test_audit_records.py.
 """
 
@@ -32,7 +32,7 @@ FIELDS: Final[Mapping[str, FieldType]] = {
     "handling.region": "text",
     "handling.network": "text",
 }
-"""Every field of a request record (WIRE.md section 2), the members of `handling` with a dot."""
+"""Every field of a request record (see `api/README.md`), with a dot for the members of `handling`."""
 
 MEMBERS: Final = frozenset(field for field in FIELDS if "." not in field) | {"handling"}
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -42,18 +42,18 @@ _LOOSE_TIME: Final = re.compile(
 
 
 class UnreadableValue(ValueError):
-    """A cell that cannot be read. The message never holds what it says."""
+    """A value that cannot be read. The message never repeats the value, which may be somebody's data."""
 
 
 class ColumnMapping(NamedTuple):
-    """How a log is laid out.
+    """The columns of a log, and the values that hold where a line has none.
 
-    columns: field → the column that holds it ("" : none does). A column that bears a field's own name is that field
-    unless this says otherwise; any further columns are refused, but ignored where `columns` names any.
-    constants: field → what holds on every line that does not say otherwise itself.
-    timezone: of times without an offset; None: they are refused.
-    path_values: field → what the folders of the file's path say of it (`org_id=acme/`), before the constants of the
-    log. Its column, if it was named, need not be in the file.
+    columns: field → column; "" if no column holds the field. A column that bears a field's name is that field unless
+    `columns` maps the field elsewhere. Further columns are an error, but are ignored if `columns` names any column.
+    constants: field → text of the value for lines without one.
+    timezone: the time zone of times without an offset; None rejects such times.
+    path_values: field → text from the file's folders (`org_id=acme/`). A path value takes precedence over a constant,
+    and a file that has one may lack the column.
     """
 
     columns: Mapping[str, str] = {}
@@ -65,10 +65,10 @@ class ColumnMapping(NamedTuple):
         return self.columns.get(field, field)
 
     def checked_constants(self) -> dict[str, Any]:
-        """The constants as values. Raises `BadRecord` where one, or a field in `columns`, is not to be had."""
+        """Field → value of constants and path values. Raises `BadRecord` for an unknown field or an invalid value."""
         for field in (*self.columns, *self.constants):
             if field not in FIELDS:
-                raise BadRecord(f"a request record has no such field as was named; it has {', '.join(FIELDS)}")
+                raise BadRecord(f"a request record has no such field; its fields are {', '.join(FIELDS)}")
         values: dict[str, Any] = {}
         for field, text in {**self.constants, **self.path_values}.items():
             try:
@@ -77,7 +77,7 @@ class ColumnMapping(NamedTuple):
                 raise BadRecord(f"the constant for {field}: {error}") from None
             if values[field] is None:
                 raise BadRecord(f"the constant for {field} is empty")
-        # Wrong here is wrong on every line, so it is said once and before the first.
+        # An invalid constant would reject every line: fail once, before the first line.
         read_record(raw_record({"account_id": "any"} | values), 0)
         return values
 
@@ -86,7 +86,7 @@ NO_MAPPING: Final = ColumnMapping()
 
 
 def raw_record(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Field → value, as the JSON value of a request record."""
+    """Nests field → value as the JSON object of a request record."""
     raw: dict[str, Any] = {}
     for field, value in values.items():
         member, dot, inner = field.partition(".")
@@ -98,7 +98,7 @@ def raw_record(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell_value(field: str, text: str, timezone: tzinfo | None) -> Any:
-    """What a CSV cell says of a field; None where it is empty. Raises `UnreadableValue`."""
+    """The field's value in a CSV cell; None if the cell is empty. Raises `UnreadableValue`."""
     if text == "":
         return None
     match FIELDS[field]:
@@ -117,7 +117,7 @@ def cell_value(field: str, text: str, timezone: tzinfo | None) -> Any:
 
 
 def json_value(field: str, value: Any, timezone: tzinfo | None, *, mapped: bool) -> Any:
-    """What a JSON member says of a field. Where the column was named for the field, a number is taken for an id."""
+    """The field's value in a JSON member. A mapped column may hold an id as a number."""
     if FIELDS[field] == "time":
         return time_text(value, timezone) if isinstance(value, str) else value
     if mapped and FIELDS[field] == "text" and isinstance(value, int) and not isinstance(value, bool):
@@ -126,39 +126,40 @@ def json_value(field: str, value: Any, timezone: tzinfo | None, *, mapped: bool)
 
 
 def time_text(text: str, timezone: tzinfo | None) -> str:
-    """RFC 3339 for what logs write instead: a space for the T, a short offset, or none. Raises `UnreadableValue`.
+    """Turns the usual spellings of a time into RFC 3339: a space for the T, a short offset, or no offset.
 
-    A local time that its zone's clocks showed twice, or skipped, stands for no one instant and is refused.
+    Raises `UnreadableValue` for a local time that the zone's clocks showed twice or skipped: it names no single
+    instant.
     """
     match = _LOOSE_TIME.fullmatch(text)
     if match is None:
         return text
     day, clock, fraction, zulu, hours, minutes = match.groups()
-    written = f"{day}T{clock}{fraction or ''}"
+    local = f"{day}T{clock}{fraction or ''}"
     if zulu is not None:
-        return f"{written}Z"
+        return f"{local}Z"
     if hours is not None:
-        return f"{written}{hours}:{minutes or '00'}"
+        return f"{local}{hours}:{minutes or '00'}"
     if timezone is None:
         raise UnreadableValue("the time has no offset, and no time zone was given for the log")
     if timezone is UTC:
-        return f"{written}Z"
-    return written + _offset(f"{day}T{clock}", timezone)
+        return f"{local}Z"
+    return local + _offset(f"{day}T{clock}", timezone)
 
 
-def _offset(written: str, timezone: tzinfo) -> str:
+def _offset(clock_time: str, timezone: tzinfo) -> str:
     try:
-        local = datetime.fromisoformat(written).replace(tzinfo=timezone)
+        local = datetime.fromisoformat(clock_time).replace(tzinfo=timezone)
         offset = local.utcoffset()
     except (ValueError, OverflowError):
-        raise UnreadableValue("there is no such time") from None
+        raise UnreadableValue("no such time exists") from None
     if offset is None or offset != local.replace(fold=1).utcoffset():
         raise UnreadableValue(
             "the time zone's clocks showed this time twice, or not at all; log times with their offset"
         )
     if offset % timedelta(minutes=1):
-        # As before there were time zones. An offset on the wire has no seconds.
-        raise UnreadableValue("the time zone's offset was not of whole minutes then; log times with their offset")
+        # Local mean time, before time zones: RFC 3339 has no seconds in an offset.
+        raise UnreadableValue("the zone's offset then was not a whole number of minutes; log times with their offset")
     sign = "-" if offset < timedelta(0) else "+"
     minutes = abs(offset) // timedelta(minutes=1)
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"

@@ -1,4 +1,4 @@
-"""Which members of a JSON line are which fields, as a tree in arrays that compiled loops can walk."""
+"""The JSON members that hold fields, as a tree in arrays that compiled loops can walk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from projections.audit.arrays import in_words
-from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading import scan_lines
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.scan_lines import INNER, STRICT
 from projections.audit.reading.strict import RowParser
@@ -16,14 +16,14 @@ NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60
 _KINDS: Final = {"text": 0, "time": 1, "position": 2, "flag": 3}
 WHO: Final = ("key_id", "account_id", "org_id", "project_id")
-assert NAMES[scanning.WHO_FIRST : scanning.WHO_LAST + 1] == WHO
+assert NAMES[scan_lines.WHO_FIRST : scan_lines.WHO_LAST + 1] == WHO
 
 
-def field_specs(rows: RowParser) -> Any:
-    """What `scanning` has to know of each field."""
+def field_specs(parser: RowParser) -> Any:
+    """The `spec` of `scan_lines`: a row for each field."""
     return np.array(
         [
-            (_KINDS[kind], field in rows.named, field in (*WHO, "model_id"), field == "handling.network")
+            (_KINDS[kind], field in parser.named, field in (*WHO, "model_id"), field == "handling.network")
             for field, kind in FIELDS.items()
         ],
         np.int64,
@@ -31,24 +31,26 @@ def field_specs(rows: RowParser) -> Any:
 
 
 class PathTree(NamedTuple):
-    """`edges`: a row for each member that is known: the node that it is a member of, where its name begins in `names`
-    (in words: see `in_words`) and how long it is, the node that it leads to, and what that is: a field, INNER (an
-    object), or STRICT (who has it goes to the strict reader). `lenient`: by node, whether members of other names are
-    ignored."""
+    """The members to look for.
+
+    edges: a row for each known member: its parent node, where its name begins in `names` (in words: see `in_words`),
+    the name's length, its child node, and the child's kind: a field, INNER (an object) or STRICT (a line with this
+    member goes to the strict reader). lenient: by node, whether unknown members are ignored.
+    """
 
     edges: Any
     names: Any
     lenient: Any
 
 
-class _Growing:
+class _TreeBuilder:
     def __init__(self, lenient: bool) -> None:
         self.edges: dict[tuple[int, str], int] = {}
         self.kinds = [INNER]
         self.lenient = [lenient]
 
     def add(self, parent: int, name: str, kind: int, lenient: bool = True) -> int:
-        """The node there; one that would have to be two things is STRICT."""
+        """The child node of that name. A node that would need two kinds becomes STRICT."""
         node = self.edges.get((parent, name))
         if node is None:
             node = self.edges[parent, name] = len(self.kinds)
@@ -59,8 +61,8 @@ class _Growing:
         return node
 
     def tree(self) -> PathTree:
-        """In the order of the fields, an object's members behind it: so members mostly come."""
-        order = sorted(self.edges, key=self._way)
+        """Edges in the order of the fields, an object's members after it: most logs write them in this order."""
+        order = sorted(self.edges, key=self._sort_key)
         names = [name.encode() for _, name in order]
         firsts = [sum(map(len, names[:number])) for number in range(len(names))]
         rows = [
@@ -70,50 +72,50 @@ class _Growing:
         _, words = in_words(np.frombuffer(b"".join(names) + bytes(16), np.uint8))
         return PathTree(np.array(rows, np.int64), words, np.array(self.lenient, np.bool_))
 
-    def _way(self, edge: tuple[int, str]) -> list[tuple[int, int]]:
-        """The nodes down to where the edge leads, each behind the first field that is under it."""
+    def _sort_key(self, edge: tuple[int, str]) -> list[tuple[int, int]]:
+        """The nodes from the root to the edge's child, each with the first field below it."""
         child = self.edges[edge]
-        above = next((self._way(one) for one, node in self.edges.items() if node == edge[0]), [])
+        above = next((self._sort_key(one) for one, node in self.edges.items() if node == edge[0]), [])
         return [*above, (self._first(child), child)]
 
     def _first(self, node: int) -> int:
-        under = [self._first(child) for (parent, _), child in self.edges.items() if parent == node]
-        return min([*under, self.kinds[node] if self.kinds[node] >= 0 else len(NAMES)])
+        below = [self._first(child) for (parent, _), child in self.edges.items() if parent == node]
+        return min([*below, self.kinds[node] if self.kinds[node] >= 0 else len(NAMES)])
 
 
-def path_tree(rows: RowParser) -> PathTree | None:
-    """None: more is wanted than a tree holds, or by names that JSON has to escape, and every line is for the strict
-    reader."""
-    growing = _Growing(rows.lenient)
-    handling = growing.add(0, "handling", INNER, False)
+def path_tree(parser: RowParser) -> PathTree | None:
+    """None if a tree cannot hold the mapping (too many members, or names that JSON must escape): then every line is for
+    the strict reader."""
+    builder = _TreeBuilder(parser.lenient)
+    handling = builder.add(0, "handling", INNER, False)
     for number, field in enumerate(NAMES):
-        column = rows.mapping.column(field)
+        column = parser.mapping.column(field)
         member = field.partition(".")[2]
         if column != field:
-            # Its own name then is no field, and yet belongs to a record.
+            # The field's own name is no field any more, but still belongs to a record.
             if member:
-                growing.add(handling, member, STRICT)
-            elif not rows.lenient:
-                growing.add(0, field, STRICT)
+                builder.add(handling, member, STRICT)
+            elif not parser.lenient:
+                builder.add(0, field, STRICT)
         if not column:
             continue
-        if "." in column and rows.lenient:
-            # Found under its whole name, a member comes before one at the end of a path.
-            growing.add(0, column, STRICT)
+        if "." in column and parser.lenient:
+            # A member with the whole name takes precedence over one at the end of the path.
+            builder.add(0, column, STRICT)
         if column == field and member:
-            growing.add(handling, member, number)
+            builder.add(handling, member, number)
         elif column.startswith("handling."):
-            growing.kinds[handling] = STRICT
+            builder.kinds[handling] = STRICT
         else:
             *path, last = column.split(".")
             node = 0
             for name in path:
-                node = growing.add(node, name, INNER)
-            growing.add(node, last, number)
-    plain = all(map(_is_plain, (name for _, name in growing.edges)))
-    return growing.tree() if plain and len(growing.kinds) <= _NODES_MAX else None
+                node = builder.add(node, name, INNER)
+            builder.add(node, last, number)
+    plain = all(map(_is_plain, (name for _, name in builder.edges)))
+    return builder.tree() if plain and len(builder.kinds) <= _NODES_MAX else None
 
 
 def _is_plain(name: str) -> bool:
-    """Whether in JSON it is written as it is."""
+    """Whether JSON writes the name without escapes."""
     return bool(name) and all(byte >= 32 and byte not in b'"\\' for byte in name.encode())

@@ -1,6 +1,6 @@
-"""How a log is laid out, as it was asked for by name: on a command line, in a query string.
+"""A log's layout as a caller names it on a command line or in a query string: columns, constants, time zone, format.
 
-Without its layout the same log is not the same requests, so it is kept with every verdict. Imports no engine.
+The same log gives other requests with another layout, so every result keeps the layout. Imports no engine.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ledger.subjects import is_text
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.strict import LogFormat
 
-_OF_THIS_MACHINE: Final = ("localtime", "posixrules")
-"""Files among those of zones, which would make other requests of the same log elsewhere."""
+_LOCAL_ZONES: Final = ("localtime", "posixrules")
+"""Names in the time zone database that mean another zone on every machine."""
 
 
 class Layout(NamedTuple):
-    """`timezone`: by its name; `log_format` None: told by the log's first bytes."""
+    """`timezone`: its name. `log_format` None: recognise it by the log's first bytes."""
 
     mapping: ColumnMapping
     timezone: str | None
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
         }
 
     def arguments(self) -> list[str]:
-        """That as options of `inforce audit`."""
+        """The layout as options of `inforce audit`."""
         options = [f"--map={field}={column}" for field, column in self.mapping.columns.items()]
         options += [f"--set={field}={value}" for field, value in self.mapping.constants.items()]
         if self.log_format is not None:
@@ -48,25 +48,25 @@ class Layout(NamedTuple):
 def make_layout(
     columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, log_format: LogFormat | None
 ) -> Layout:
-    """Field → its column, field → its constant. Raises `BadRecord` for a field, constant or zone that is not to be
-    had."""
+    """`columns`: field → column. `constants`: field → value. Raises `BadRecord` for an unknown field or zone and for an
+    invalid constant."""
     mapping = ColumnMapping(columns, constants, None if timezone is None else find_zone(timezone))
-    for said in (*columns.values(), *constants.values()):
-        if not is_text(said):
+    for name in (*columns.values(), *constants.values()):
+        if not is_text(name):
             raise BadRecord("the name of a column, or a constant, is not UTF-8, as all names and texts of a log are")
     try:
         mapping.checked_constants()
     except BadRecord as error:
-        # What is wrong with the constants as a record says where in one, and not that it is them.
+        # The error names a place in a request record: add that the constants are to blame.
         raise BadRecord(f"the constants: {error.detail}" if error.faults else error.detail, error.faults) from None
     return Layout(mapping, timezone, log_format)
 
 
 def find_zone(name: str) -> tzinfo:
-    """Raises `BadRecord`."""
+    """Raises `BadRecord` if there is no such zone."""
     if name.upper() == "UTC":
         return UTC
-    if name in _OF_THIS_MACHINE:
+    if name in _LOCAL_ZONES:
         raise BadRecord(f"{name} is another zone on every machine; name one like UTC or Europe/Berlin")
     try:
         return ZoneInfo(name)

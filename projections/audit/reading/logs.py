@@ -1,6 +1,6 @@
-"""All logs of an audit, one after the other, as parts: what is in a file is told by its first bytes.
+"""All logs of an audit, one after the other, as batches. A log's first bytes tell its format.
 
-Every byte goes into one SHA-256, file by file in order: what `cat LOG... | sha256sum` says. Proved by
+All bytes go into one SHA-256, file by file in order, as `cat LOG... | sha256sum` computes it. Proved by
 tests/audit/io/test_logs.py.
 """
 
@@ -19,14 +19,13 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from ledger.errors import BadRecord
 from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.blocks import HashingStream, LineBlocks
+from projections.audit.reading.blocks import CountingStream, HashingStream, LineBlocks
 from projections.audit.reading.files import STDIN, LogFile
-from projections.audit.reading.lines import CountingStream
 from projections.audit.reading.strict import LogFormat, RowParser
 
 _CHUNK: Final = 1 << 20
-_MUCH: Final = 8
-"""Of logs that have so many times as many bytes as are read strictly at first, none are."""
+_MUCH_LARGER: Final = 8
+"""Logs this many times as large as `strict_bytes` begin with the fast reader at once."""
 
 
 class Source(NamedTuple):
@@ -37,7 +36,7 @@ class Source(NamedTuple):
 
 
 class LogReader:
-    """Iterate once. `sources`, `digest` and `warnings` are whole when that has ended."""
+    """Iterate once. `sources`, `digest` and `warnings` are complete when the iteration has ended."""
 
     def __init__(
         self,
@@ -51,7 +50,7 @@ class LogReader:
     ) -> None:
         self.sources: list[Source] = []
         self.warnings: list[str] = []
-        """Where a named column was on no line: it would pass for a log that never says anything against anybody."""
+        """A mapped column that was on no line: without a warning its log would seem to hold nothing against anybody."""
         self._files = files
         self._format = log_format
         self._block_bytes = block_bytes
@@ -59,17 +58,17 @@ class LogReader:
         self._strict_bytes = strict_bytes
         self._stdin = stdin or _standard_input
         self._digest = hashlib.sha256()
-        self._hashed: HashingStream | None = None
-        self._before = 0
+        self._hashing: HashingStream | None = None
+        self._bytes_before = 0
 
     @property
     def bytes_read(self) -> int:
-        """Of the files as they lie. Of a Parquet file, which is not read from end to end, as a share of its rows."""
-        return self._before + (0 if self._hashed is None else self._hashed.count)
+        """Bytes of the stored files. Parquet is not read from end to end: there it is a share by rows."""
+        return self._bytes_before + (0 if self._hashing is None else self._hashing.count)
 
     @property
     def size(self) -> int | None:
-        """Bytes of all, if that can be known before."""
+        """Bytes of all logs, unless one is a stream."""
         return None if any(file.size is None for file in self._files) else sum(file.size or 0 for file in self._files)
 
     @property
@@ -78,37 +77,39 @@ class LogReader:
 
     def __iter__(self) -> Iterator[LogBatch]:
         for file in self._files:
-            rows = RowParser(file.name, file.mapping)
+            parser = RowParser(file.name, file.mapping)
             with self._opened(file) as stream:
                 before = _stamp(stream)
-                yield from self._parts(stream, rows)
+                yield from self._batches(stream, parser)
                 if _stamp(stream) != before:
                     raise BadRecord(f"{file.name}: the log was changed while it was read; audit it once it is whole")
-            self.warnings += [f"{file.name}: no line had the column that was named for {f}" for f in rows.unseen]
+            self.warnings += [
+                f"{file.name}: no line had the column that was named for {field}" for field in parser.unseen
+            ]
 
-    def _parts(self, stream: BinaryIO, rows: RowParser) -> Iterator[LogBatch]:
-        begins = stream.peek(4)[:4]  # type: ignore[attr-defined]  # see _opened
-        if begins == parquet.MAGIC:
+    def _batches(self, stream: BinaryIO, parser: RowParser) -> Iterator[LogBatch]:
+        first_bytes = stream.peek(4)[:4]  # type: ignore[attr-defined]  # see _opened
+        if first_bytes == parquet.MAGIC:
             with _seekable(stream) as file:
                 size = self._hash(file)
-                count, done = parquet.row_count(file, rows.source), 0
-                for part in parquet.read_batches(file, rows, self._batch_rows):
-                    yield part
-                    done += part.rows
-                    self._before += size * done // count - size * (done - part.rows) // count
-                self.sources.append(Source(rows.source, size))
+                count, done = parquet.row_count(file, parser.source), 0
+                for batch in parquet.read_batches(file, parser, self._batch_rows):
+                    yield batch
+                    done += batch.rows
+                    self._bytes_before += size * done // count - size * (done - batch.rows) // count
+                self.sources.append(Source(parser.source, size))
             return
-        self._hashed = HashingStream(stream, self._digest)
-        blocks = LineBlocks(self._hashed, rows.source, self._block_bytes)
-        yield from text_logs.read_batches(blocks, rows, self._format, self._strictly())
-        self.sources.append(Source(rows.source, self._hashed.count))
-        self._before, self._hashed = self.bytes_read, None
+        self._hashing = HashingStream(stream, self._digest)
+        blocks = LineBlocks(self._hashing, parser.source, self._block_bytes)
+        yield from text_logs.read_batches(blocks, parser, self._format, self._next_strict_bytes())
+        self.sources.append(Source(parser.source, self._hashing.count))
+        self._bytes_before, self._hashing = self.bytes_read, None
 
-    def _strictly(self) -> int:
-        """How many bytes of the next log are read by the strict reader alone (see `text_logs.STRICT_BYTES`)."""
-        if self.size is not None and self.size > _MUCH * self._strict_bytes:
+    def _next_strict_bytes(self) -> int:
+        """The bytes of the next log that only the strict reader reads (see `text_logs.STRICT_BYTES`)."""
+        if self.size is not None and self.size > _MUCH_LARGER * self._strict_bytes:
             return 0
-        return max(0, self._strict_bytes - self._before)
+        return max(0, self._strict_bytes - self._bytes_before)
 
     def _hash(self, file: Any) -> int:
         file.seek(0)
@@ -126,11 +127,11 @@ class LogReader:
             if hasattr(stream, "peek"):
                 yield stream
                 return
-            # Of a pipe, whose first bytes may come one by one, all that tell what it is.
+            # A pipe may deliver its first bytes one by one: wait for all that tell the format.
             raw = stream if stream.seekable() else CountingStream(stream)
-            buffered = io.BufferedReader(raw)  # type: ignore[type-var]  # whatever stands in for standard input
+            buffered = io.BufferedReader(raw)  # type: ignore[type-var]  # any stream that replaces standard input
             yield buffered
-            # It is the caller's to close.
+            # Closing the stream is up to the caller.
             buffered.detach()
             return
         with Path(file.name).open("rb") as stream:
@@ -138,14 +139,14 @@ class LogReader:
 
 
 def _standard_input() -> BinaryIO:
-    """Not `sys.stdin.buffer`, whose lock a thread that still reads would take into the end of the interpreter."""
+    """The raw stream: at the interpreter's end a thread that still reads would hold the lock of `sys.stdin.buffer`."""
     buffered = sys.stdin.buffer
     return getattr(buffered, "raw", buffered)
 
 
 @contextmanager
 def _seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """Parquet ends with where everything is: what comes through a pipe is laid down first."""
+    """Stores a pipe in a temporary file: a Parquet file has its table of contents at its end."""
     if stream.seekable():
         yield stream
         return
@@ -156,9 +157,9 @@ def _seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _stamp(stream: BinaryIO) -> tuple[int, int] | None:
+    """(bytes, time of the last change) of a file; None for a pipe, where both change with every byte."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, AttributeError, ValueError):
         return None
-    # A pipe's change with every byte.
     return (status.st_size, status.st_mtime_ns) if stream.seekable() else None

@@ -1,10 +1,10 @@
-"""Lines of JSON and CSV that are written the ordinary way, read from their bytes by compiled loops.
+"""Compiled loops that read lines of JSON and CSV in their ordinary form, straight from the bytes.
 
-Everything here may say no, and never a wrong yes: what it does not take is read again by
-`projections.audit.reading.strict`,
-which has the last word. In one file, because Numba looks at no other when it asks whether what it keeps is stale; and
-in plain loops, because that is what it compiles. Data ends in a newline, and has some bytes more behind it.
-Proved by tests/audit/io/test_text_logs.py.
+The loops may refuse a good line, and never accept a bad one: `projections.audit.reading.strict` reads every refused
+line again and has the last word. The file is longer than others because Numba checks only a function's own file for
+changes: with helpers in a second file, cached machine code would stay in use after they change. The loops are plain
+because that is what Numba compiles. Data ends in a newline and has some bytes of padding. Proved by
+tests/audit/io/test_text_logs.py.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ AT: Final = 1
 """Rows of `values`, int64, a column for each line."""
 AT_KIND: Final = 14
 STATE: Final = 15
-"""Rows of `marks`, int8, a column for each line, behind a flag for each field: 1, 0, or -1 where nothing is said."""
+"""Rows of `flags`, int8, a column for each line. They follow a row for each field: 1, 0, or -1 if absent."""
 KIND: Final = 0
 NUMBERS: Final = 1
 IS_ID: Final = 2
 IS_NETWORK: Final = 3
-"""Columns of `spec`, int64, a row for each field: its kind (0 text, 1 time, 2 position, 3 flag), whether a number will
-do, whether it is an id, is public or private."""
+"""Columns of `specs`, int64, a row for each field: its kind (0 text, 1 time, 2 position, 3 flag), whether a number is
+allowed, whether it is an id, and whether it is public or private."""
 WHO_FIRST: Final = 2
 WHO_LAST: Final = 5
-"""The fields of those who may have asked."""
+"""The fields that name the sender of a request."""
 LOCAL_TIMES: Final = 0
 AT_NEEDED: Final = 1
 WHO_NEEDED: Final = 2
 LINE_MAX: Final = 3
 IS_ASCII: Final = 4
-"""Places of `rules`, int64. IS_ASCII: of the data, which is then not looked at line by line."""
+"""Places in `rules`, int64. IS_ASCII: the whole block is ASCII, so no line needs a check of its UTF-8."""
 PARENT: Final = 0
 FIRST: Final = 1
 LENGTH: Final = 2
 CHILD: Final = 3
 NODE: Final = 4
-"""Columns of `edges`, int64: see `projections.audit.reading.json_paths.PathTree`. Field n of line r is at
+"""Columns of `edges`, int64: see `projections.audit.reading.json_paths.PathTree`. Field n of line r begins at
 spans[2n, r] and has spans[2n + 1, r] bytes."""
 
 _MINUTE: Final = 60_000_000
@@ -56,16 +56,16 @@ _END: Final = END
 
 
 IN_AN_ID: Final[Any] = np.array([is_an_id(chr(byte)) for byte in range(256)])
-"""Whether a byte may stand in an id (WIRE.md section 1)."""
+"""Whether a byte may stand in an id (`ledger.subjects.is_id`)."""
 _EACH: Final = np.uint64(0x0101010101010101)
 _SPACES: Final = np.uint64(0x2020202020202020)
 _QUOTES: Final = np.uint64(0x2222222222222222)
 _BACKSLASHES: Final = np.uint64(0x5C5C5C5C5C5C5C5C)
 _HIGH_BITS: Final = np.uint64(0x8080808080808080)
-"""The same in each byte of a word: a one, a space, a quote, a backslash, the highest bit."""
+"""One value in each byte of a word: a one, a space, a quote, a backslash, the highest bit."""
 _PLACES: Final = np.uint64(0x0001020304050607)
-BEHIND_TEXTS: Final = 16
-"""Bytes of room behind what is gathered."""
+TEXT_PADDING: Final = 16
+"""Bytes of padding after gathered texts."""
 
 
 @part
@@ -80,7 +80,7 @@ def is_id(data: Any, start: int, length: int) -> bool:
 
 @part
 def characters(data: Any, start: int, length: int) -> int:
-    """Of valid UTF-8."""
+    """The number of characters of valid UTF-8."""
     count = 0
     for at in range(start, start + length):
         if data[at] & 0xC0 != 0x80:
@@ -119,7 +119,7 @@ def is_utf8(data: Any, start: int, end: int) -> bool:
 
 @part
 def digits(data: Any, start: int, count: int) -> int:
-    """The number that so many digits stand for, or NOT_READ."""
+    """The number that `count` digits write, or NOT_READ."""
     number = 0
     for at in range(start, start + count):
         digit = int(data[at]) - 48
@@ -131,7 +131,7 @@ def digits(data: Any, start: int, count: int) -> int:
 
 @part
 def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
-    """Whether it is a time: 0 no; 1 with an offset; 2 without one. `values[AT, row]`: µs, for 2 as if in UTC."""
+    """0: no time; 1: a time with an offset; 2: a time without one. Sets `values[AT, row]`: µs, for 2 as if in UTC."""
     if length < 19 or length > 36:
         return 0
     year, month, day = digits(data, start, 4), digits(data, start + 5, 2), digits(data, start + 8, 2)
@@ -164,7 +164,7 @@ def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
             return 0
         for _ in range(count, 6):
             micros *= 10
-    # Days since 1970 of the proleptic Gregorian calendar, years beginning in March.
+    # Days since 1970 in the proleptic Gregorian calendar, with years that begin in March.
     shifted = year - 1 if month <= 2 else year
     of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
     days = shifted * 365 + shifted // 4 - shifted // 100 + shifted // 400 + of_year - 719_468
@@ -194,7 +194,7 @@ def instant(data: Any, start: int, length: int, values: Any, row: int) -> int:
     return kind
 
 
-# Trees of what is wanted of a JSON object: see `projections.audit.reading.json_paths`.
+# Nodes of the tree of JSON members: see `projections.audit.reading.json_paths`.
 INNER: Final = -1
 STRICT: Final = -2
 _IGNORED: Final = -1
@@ -209,7 +209,7 @@ _DEPTH_MAX: Final = 16
 
 @part
 def _space(data: Any, at: int) -> int:
-    # Mostly there is none, and one look tells.
+    # Mostly there is none, and one comparison is enough.
     while data[at] <= 32:
         if data[at] != 32 and data[at] != 9 and data[at] != 13:
             break
@@ -219,15 +219,16 @@ def _space(data: Any, at: int) -> int:
 
 @part
 def _strange(words: Any, at: int) -> int:
-    """Where, from `at` on, the first byte is that does not stand for itself in a JSON text: a control character, a
-    quote or a backslash. Eight at a time: subtracting borrows from a byte's highest bit just where it is too small."""
+    """The place, from `at` on, of the first byte that JSON text cannot hold as it is: a control character, a quote or a
+    backslash. Compares eight bytes at a time: a subtraction borrows from a byte's highest bit if the byte is
+    smaller."""
     while True:
         word = words[at]
         quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
         small = (word - _SPACES) & ~word | (quote - _EACH) & ~quote | (backslash - _EACH) & ~backslash
         small &= _HIGH_BITS
         if small != 0:
-            # The lowest bit's byte: shifted by so many bytes, its number comes to stand on top.
+            # The byte of the lowest bit: the multiplication moves that byte's number to the top.
             lowest = (small & (np.uint64(0) - small)) >> np.uint64(7)
             return at + int((lowest * _PLACES) >> np.uint64(56))
         at += 8
@@ -235,7 +236,7 @@ def _strange(words: Any, at: int) -> int:
 
 @part
 def _closing(data: Any, words: Any, at: int, plain: bool) -> int:
-    """Where the text that begins at `at`, behind its quote, ends. `plain`: no escape is taken."""
+    """The place of the quote that ends the text whose first character is at `at`. `plain`: refuses escapes."""
     while True:
         at = _strange(words, at)
         byte = data[at]
@@ -244,7 +245,7 @@ def _closing(data: Any, words: Any, at: int, plain: bool) -> int:
         if byte < 32 or plain:
             return NOT_READ
         escaped = data[at + 1]
-        # A \u may hide half of a character.
+        # \u is refused: it may write half of a character.
         if escaped not in (34, 92, 47, 98, 102, 110, 114, 116):
             return NOT_READ
         at += 2
@@ -252,8 +253,8 @@ def _closing(data: Any, words: Any, at: int, plain: bool) -> int:
 
 @part
 def _number(data: Any, at: int) -> int:
-    """The end of a JSON number without an exponent."""
-    begun = at
+    """The place after a JSON number without an exponent."""
+    begin = at
     if data[at] == 45:
         at += 1
     if data[at] == 48:
@@ -270,14 +271,14 @@ def _number(data: Any, at: int) -> int:
             at += 1
         if at == first:
             return NOT_READ
-    if data[at] == 69 or data[at] == 101 or at - begun > 300:
+    if data[at] == 69 or data[at] == 101 or at - begin > 300:
         return NOT_READ
     return at
 
 
 @part
 def _literal(data: Any, at: int) -> int:
-    """The end of true, false or null."""
+    """The place after true, false or null."""
     if data[at] == 116 and data[at + 1] == 114 and data[at + 2] == 117 and data[at + 3] == 101:
         return at + 4
     if data[at] == 110 and data[at + 1] == 117 and data[at + 2] == 108 and data[at + 3] == 108:
@@ -289,8 +290,8 @@ def _literal(data: Any, at: int) -> int:
 
 @part
 def _edge(edges: Any, names: Any, data: Any, words: Any, node: int, start: int, guess: int) -> int:
-    """The edge from `node` whose name begins at `start`, and ends with a quote, or -1. Members mostly come in the same
-    order: `guess` first. No name is empty, or needs an escape."""
+    """The edge from `node` whose name begins at `start` and ends with a quote, or -1. Tries `guess` first, because most
+    lines have their members in the same order. No name is empty or needs an escape."""
     count = len(edges)
     for step in range(count):
         edge = guess + step
@@ -299,7 +300,7 @@ def _edge(edges: Any, names: Any, data: Any, words: Any, node: int, start: int, 
         first, length = edges[edge, FIRST], edges[edge, LENGTH]
         if edges[edge, PARENT] != node:
             continue
-        # The last word with what is behind the name masked off.
+        # In the last word, a mask hides the bytes after the name.
         at, differing = 0, np.uint64(0)
         while differing == 0 and at + 8 <= length:
             differing = names[first + at] ^ words[start + at]
@@ -314,17 +315,17 @@ def _edge(edges: Any, names: Any, data: Any, words: Any, node: int, start: int, 
 
 @part
 def _json_field(
-    field: int, spec: Any, local: Any, data: Any, words: Any, at: int, row: int, spans: Any, values: Any, marks: Any
+    field: int, specs: Any, local: Any, data: Any, words: Any, at: int, row: int, spans: Any, values: Any, flags: Any
 ) -> int:
-    """The end of a field's value, which is taken."""
+    """Stores a field's value; returns the place after it."""
     byte = data[at]
-    kind = spec[field, KIND]
+    kind = specs[field, KIND]
     if byte == 110:
         return _literal(data, at)
     if kind == 0 or kind == 1:
         if byte == 34:
             start = at + 1
-            if kind == 0 and spec[field, IS_ID]:
+            if kind == 0 and specs[field, IS_ID]:
                 end = start
                 while IN_AN_ID[data[end]]:
                     end += 1
@@ -335,7 +336,7 @@ def _json_field(
             end = _closing(data, words, start, True)
             if end == NOT_READ or end == start:
                 return NOT_READ
-        elif kind == 0 and spec[field, NUMBERS] and 48 <= byte <= 57:
+        elif kind == 0 and specs[field, NUMBERS] and 48 <= byte <= 57:
             start = at
             end = _number(data, at)
             if end == NOT_READ:
@@ -343,12 +344,12 @@ def _json_field(
             for place in range(start, end):
                 if data[place] == 46:
                     return NOT_READ
-            return end if _text_field(field, spec, data, start, end - start, row, spans) else NOT_READ
+            return end if _text_field(field, specs, data, start, end - start, row, spans) else NOT_READ
         else:
             return NOT_READ
         if kind == 1:
-            return end + 1 if _time_field(local, data, start, end - start, row, values, marks) else NOT_READ
-        return end + 1 if _text_field(field, spec, data, start, end - start, row, spans) else NOT_READ
+            return end + 1 if _time_field(local, data, start, end - start, row, values, flags) else NOT_READ
+        return end + 1 if _text_field(field, specs, data, start, end - start, row, spans) else NOT_READ
     if kind == 2:
         if byte < 48 or byte > 57:
             return NOT_READ
@@ -362,18 +363,18 @@ def _json_field(
         return end
     if byte != 116 and byte != 102:
         return NOT_READ
-    marks[field, row] = 1 if byte == 116 else 0
+    flags[field, row] = 1 if byte == 116 else 0
     return _literal(data, at)
 
 
 @part
-def _text_field(field: int, spec: Any, data: Any, start: int, length: int, row: int, spans: Any) -> bool:
-    if spec[field, IS_ID]:
+def _text_field(field: int, specs: Any, data: Any, start: int, length: int, row: int, spans: Any) -> bool:
+    if specs[field, IS_ID]:
         if not is_id(data, start, length):
             return False
     elif length > 256 and characters(data, start, length) > 256:
         return False
-    elif spec[field, IS_NETWORK]:
+    elif specs[field, IS_NETWORK]:
         # public or private
         if length == 6:
             if data[start] != 112 or data[start + 1] != 117 or data[start + 2] != 98 or data[start + 3] != 108:
@@ -393,9 +394,9 @@ def _text_field(field: int, spec: Any, data: Any, start: int, length: int, row: 
 
 
 @part
-def _time_field(local: Any, data: Any, start: int, length: int, row: int, values: Any, marks: Any) -> bool:
+def _time_field(local: Any, data: Any, start: int, length: int, row: int, values: Any, flags: Any) -> bool:
     kind = instant(data, start, length, values, row)
-    marks[AT_KIND, row] = kind
+    flags[AT_KIND, row] = kind
     return kind == 1 or (kind == 2 and local)
 
 
@@ -404,7 +405,7 @@ def _json_line(
     edges: Any,
     names: Any,
     lenient: Any,
-    spec: Any,
+    specs: Any,
     local: Any,
     data: Any,
     words: Any,
@@ -412,21 +413,21 @@ def _json_line(
     row: int,
     spans: Any,
     values: Any,
-    marks: Any,
-    scratch: Any,
+    flags: Any,
+    stacks: Any,
 ) -> int:
-    """Where the line ends that begins at `at`, if it is an object written the ordinary way."""
+    """The end of the line that begins at `at`, if it is an object in the ordinary form. `stacks`: scratch space."""
     at = _space(data, at)
     if data[at] != 123:
         return NOT_READ
     at = _space(data, at + 1)
     depth, top, guess = 0, 0, 0
     seen = np.uint64(0)
-    scratch[_NODES, 0], scratch[_BASES, 0] = 0, 0
+    stacks[_NODES, 0], stacks[_BASES, 0] = 0, 0
     if data[at] == 125:
         return NOT_READ
     while True:
-        node = scratch[_NODES, depth]
+        node = stacks[_NODES, depth]
         child = -1
         kind = INNER
         if node != _ARRAY:
@@ -455,36 +456,36 @@ def _json_line(
             if child < 0:
                 if top == _NAMES_MAX:
                     return NOT_READ
-                for before in range(scratch[_BASES, depth], top):
-                    if scratch[_LENGTHS, before] == end - start:
+                for before in range(stacks[_BASES, depth], top):
+                    if stacks[_LENGTHS, before] == end - start:
                         same = True
                         for place in range(end - start):
-                            if data[scratch[_STARTS, before] + place] != data[start + place]:
+                            if data[stacks[_STARTS, before] + place] != data[start + place]:
                                 same = False
                                 break
                         if same:
                             return NOT_READ
-                scratch[_STARTS, top] = start
-                scratch[_LENGTHS, top] = end - start
+                stacks[_STARTS, top] = start
+                stacks[_LENGTHS, top] = end - start
                 top += 1
         byte = data[at]
         if child >= 0 and kind >= 0:
-            at = _json_field(kind, spec, local, data, words, at, row, spans, values, marks)
+            at = _json_field(kind, specs, local, data, words, at, row, spans, values, flags)
             if at == NOT_READ:
                 return NOT_READ
         elif byte == 123:
             if depth + 1 == _DEPTH_MAX:
                 return NOT_READ
             depth += 1
-            scratch[_NODES, depth] = child if child >= 0 else _IGNORED
-            scratch[_BASES, depth] = top
+            stacks[_NODES, depth] = child if child >= 0 else _IGNORED
+            stacks[_BASES, depth] = top
             at = _space(data, at + 1)
             if data[at] != 125:
                 continue
             at += 1
             depth -= 1
         elif child >= 0:
-            # Where an object should be: null is as good as nothing, anything else is for the strict reader.
+            # An object should stand here: null counts as absent, anything else is for the strict reader.
             if byte != 110:
                 return NOT_READ
             at = _literal(data, at)
@@ -494,8 +495,8 @@ def _json_line(
             if depth + 1 == _DEPTH_MAX:
                 return NOT_READ
             depth += 1
-            scratch[_NODES, depth] = _ARRAY
-            scratch[_BASES, depth] = top
+            stacks[_NODES, depth] = _ARRAY
+            stacks[_BASES, depth] = top
             at = _space(data, at + 1)
             if data[at] != 93:
                 continue
@@ -515,10 +516,10 @@ def _json_line(
             if data[at] == 44:
                 at = _space(data, at + 1)
                 break
-            if data[at] != (93 if scratch[_NODES, depth] == _ARRAY else 125):
+            if data[at] != (93 if stacks[_NODES, depth] == _ARRAY else 125):
                 return NOT_READ
             at += 1
-            top = scratch[_BASES, depth]
+            top = stacks[_BASES, depth]
             depth -= 1
             if depth < 0:
                 at = _space(data, at)
@@ -527,15 +528,24 @@ def _json_line(
 
 @part
 def _csv_field(
-    field: int, spec: Any, local: Any, data: Any, start: int, length: int, row: int, spans: Any, values: Any, marks: Any
+    field: int,
+    specs: Any,
+    local: Any,
+    data: Any,
+    start: int,
+    length: int,
+    row: int,
+    spans: Any,
+    values: Any,
+    flags: Any,
 ) -> bool:
     if length == 0:
         return True
-    kind = spec[field, KIND]
+    kind = specs[field, KIND]
     if kind == 0:
-        return _text_field(field, spec, data, start, length, row, spans)
+        return _text_field(field, specs, data, start, length, row, spans)
     if kind == 1:
-        return _time_field(local, data, start, length, row, values, marks)
+        return _time_field(local, data, start, length, row, values, flags)
     if kind == 2:
         position = digits(data, start, length) if length <= 18 else NOT_READ
         values[POSITION, row] = position
@@ -551,16 +561,16 @@ def _csv_field(
     elif length == 5 and first == 102 and data[start + 1] | 32 == 97 and data[start + 2] | 32 == 108:
         if data[start + 3] | 32 == 115 and data[start + 4] | 32 == 101:
             flag = 0
-    marks[field, row] = flag
+    flags[field, row] = flag
     return flag >= 0
 
 
 @part
 def _csv_line(
-    fields: Any, spec: Any, local: Any, data: Any, at: int, row: int, spans: Any, values: Any, marks: Any
+    fields: Any, specs: Any, local: Any, data: Any, at: int, row: int, spans: Any, values: Any, flags: Any
 ) -> int:
-    """Where the line ends that begins at `at`, if each of its cells is plain or simply quoted. `fields`: column →
-    field, or -1."""
+    """The end of the line that begins at `at`, if all its cells are plain or simply quoted. `fields`: column → field,
+    or -1."""
     column = 0
     while True:
         if data[at] == 34:
@@ -583,7 +593,7 @@ def _csv_line(
         if end - start > 100_000 or column == len(fields):
             return NOT_READ
         field = fields[column]
-        if field >= 0 and not _csv_field(field, spec, local, data, start, end - start, row, spans, values, marks):
+        if field >= 0 and not _csv_field(field, specs, local, data, start, end - start, row, spans, values, flags):
             return NOT_READ
         column += 1
         if data[at] == 44:
@@ -597,7 +607,7 @@ def _csv_line(
 BLANK: Final = 0
 READ: Final = 1
 LEFT: Final = 2
-"""Of a line: there is nothing on it; it was read; it is left to the strict reader."""
+"""States of a line: it is blank; it is read; it is left to the strict reader."""
 CONSTANTS: Final = constants_key(globals())
 
 
@@ -607,7 +617,7 @@ def scan(
     names: Any,
     lenient: Any,
     fields: Any,
-    spec: Any,
+    specs: Any,
     rules: Any,
     data: Any,
     words: Any,
@@ -615,15 +625,15 @@ def scan(
     line_ends: Any,
     spans: Any,
     values: Any,
-    marks: Any,
-    scratch: Any,
+    flags: Any,
+    stacks: Any,
     constants: Any = CONSTANTS,
 ) -> int:
-    """The lines of data[:size]; how many there are. `words`: see `in_words`; `fields`: of CSV, empty for JSON."""
+    """Scans the lines of data[:size]; returns their number. `words`: see `in_words`. `fields`: empty for JSON."""
     at, row = 0, 0
     local = rules[LOCAL_TIMES] != 0
     while at < size:
-        begun = at
+        begin = at
         while data[at] == 32 or data[at] == 9 or data[at] == 13 or data[at] == 11 or data[at] == 12:
             at += 1
         state = LEFT
@@ -632,20 +642,20 @@ def scan(
             state = BLANK
             end = at
         else:
-            at = begun
+            at = begin
             if len(fields):
-                end = _csv_line(fields, spec, local, data, at, row, spans, values, marks)
+                end = _csv_line(fields, specs, local, data, at, row, spans, values, flags)
             else:
                 end = _json_line(
-                    edges, names, lenient, spec, local, data, words, at, row, spans, values, marks, scratch
+                    edges, names, lenient, specs, local, data, words, at, row, spans, values, flags, stacks
                 )
             if end == NOT_READ:
                 end = at
                 while data[end] != 10:
                     end += 1
-            elif end - begun <= rules[LINE_MAX] and _is_whole(rules, data, begun, end, row, spans, marks):
+            elif end - begin <= rules[LINE_MAX] and _is_whole(rules, data, begin, end, row, spans, flags):
                 state = READ
-        marks[STATE, row] = state
+        flags[STATE, row] = state
         line_ends[row] = end
         row += 1
         at = end + 1
@@ -653,8 +663,8 @@ def scan(
 
 
 @part
-def _is_whole(rules: Any, data: Any, begun: int, end: int, row: int, spans: Any, marks: Any) -> bool:
-    if rules[AT_NEEDED] and marks[AT_KIND, row] == 0:
+def _is_whole(rules: Any, data: Any, begin: int, end: int, row: int, spans: Any, flags: Any) -> bool:
+    if rules[AT_NEEDED] and flags[AT_KIND, row] == 0:
         return False
     if rules[WHO_NEEDED]:
         named = 0
@@ -662,12 +672,12 @@ def _is_whole(rules: Any, data: Any, begun: int, end: int, row: int, spans: Any,
             named |= spans[2 * field + 1, row]
         if named == 0:
             return False
-    return rules[IS_ASCII] != 0 or is_utf8(data, begun, end)
+    return rules[IS_ASCII] != 0 or is_utf8(data, begin, end)
 
 
 @compiled
 def times(data: Any, offsets: Any, valid: Any, values: Any, kinds: Any, constants: Any = CONSTANTS) -> None:
-    """`instant` of each text data[offsets[i] : offsets[i + 1]] that is there: values[AT, i] and kinds[i]."""
+    """Sets values[AT, i] and kinds[i] to the `instant` of each valid text data[offsets[i] : offsets[i + 1]]."""
     for row in range(len(valid)):
         kinds[row] = 0
         if valid[row]:
@@ -677,24 +687,27 @@ def times(data: Any, offsets: Any, valid: Any, values: Any, kinds: Any, constant
 
 
 @compiled
-def gather(words: Any, starts: Any, lengths: Any, rows: Any, offsets: Any, there: Any, into: Any) -> int:
-    """The texts of a field in these rows, one after the other: their offsets, the bits of those that are there (which
-    were 0), and how many are not. `words`, `into`: eight bytes from each byte on; what is written over is written right
-    by the next text, and behind the last one there is room."""
+def gather(words: Any, starts: Any, lengths: Any, rows: Any, offsets: Any, validity: Any, into: Any) -> int:
+    """Copies the texts of a field in these rows, one after the other, and sets their offsets and the validity bits of
+    those that are present (which must be 0). Returns the number of absent ones.
+
+    `words`, `into`: a word of eight bytes from each byte on. A copy may write past its text: the next text overwrites
+    that, and `into` has padding after the last one.
+    """
     end: Any = 0
-    none = 0
+    nulls = 0
     for place in range(len(rows)):
         start, length = np.int64(starts[rows[place]]), np.int64(lengths[rows[place]])
         offsets[place] = end
         if length > 0:
-            there[place >> 3] |= 1 << (place & 7)
+            validity[place >> 3] |= 1 << (place & 7)
         else:
-            none += 1
-        # Most are no longer than this, and nobody can foretell which are.
+            nulls += 1
+        # Most texts are no longer than 16 bytes, and a branch on the length would be mispredicted.
         into[end] = words[start]
         into[end + 8] = words[start + 8]
         for step in range(16, length, 8):
             into[end + step] = words[start + step]
         end += length
     offsets[len(rows)] = end
-    return none
+    return nulls

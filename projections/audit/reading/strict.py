@@ -1,8 +1,8 @@
-"""Request logs to request records: JSON Lines and CSV, gzip or plain, line by line and never held whole.
+"""The strict reader: one line of JSON Lines or CSV to one request record, or to the reason why it has none.
 
-No line is lost: each that is not blank comes out once, as a record or as a fault with its number. What cannot be read
-costs its own line and no other. A file that is no log at all, or is cut off, is refused.
-Proved by tests/test_audit_records.py and tests/test_real_logs.py.
+Every line that is not blank gives one row, and an unreadable line costs no other line. Fast readers leave to this one
+all lines that they do not understand, so a log has one meaning only. Proved by tests/test_audit_records.py and
+tests/test_real_logs.py.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
-from typing import Any, BinaryIO, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ledger import strict_json
 from ledger.errors import BadInput, BadJson, BadRecord
 from projections.audit.reading.fields import (
     FIELDS,
     MEMBERS,
-    NO_MAPPING,
     ColumnMapping,
     UnreadableValue,
     cell_value,
@@ -26,18 +24,26 @@ from projections.audit.reading.fields import (
     raw_record,
     time_text,
 )
-from projections.audit.reading.lines import LINE_BYTES_MAX, CountingStream, RawLine, raw_lines
 from projections.decisions.model import RequestRecord, read_record
 
 LogFormat = Literal["jsonl", "csv"]
 LOG_FORMATS: Final[tuple[LogFormat, ...]] = get_args(LogFormat)
 
+LINE_BYTES_MAX: Final = 1024 * 1024
+"""A log is untrusted: longer lines are rejected, however much a packed file unpacks to."""
 QUOTED_LINES_MAX: Final = 1000
-"""A CSV row may span this many lines; a quote that is left open costs one line, not the rest of the file."""
+"""The most lines of one CSV row: a quote that is left open costs one line, not the rest of the file."""
+
+
+class RawLine(NamedTuple):
+    """`number` counts from 1 and includes blank lines, as editors do. `text` None: longer than `LINE_BYTES_MAX`."""
+
+    number: int
+    text: bytes | None
 
 
 class LogRow(NamedTuple):
-    """One line of a log: either `record` or `fault` is there. `source` names the log, `line` counts from 1."""
+    """A row of the log `source`: either `record` or `fault` is set. `line` counts from 1."""
 
     source: str
     line: int
@@ -45,65 +51,31 @@ class LogRow(NamedTuple):
     fault: str | None
 
 
-def read_log(
-    stream: BinaryIO, source: str, *, mapping: ColumnMapping = NO_MAPPING, log_format: LogFormat | None = None
-) -> Log:
-    """The rows of the log in `stream`, which stays the caller's to close. `log_format` None: `{` begins JSON Lines.
-
-    Raises `BadRecord`, here or while iterating, for a shape or a header that cannot be right and for damaged gzip data.
-    """
-    return Log(stream, source, mapping, log_format)
-
-
-class Log:
-    """Iterate once. `bytes_read`: of the stream so far; `unseen`: named columns that no line has had so far."""
-
-    def __init__(self, stream: BinaryIO, source: str, mapping: ColumnMapping, log_format: LogFormat | None) -> None:
-        self._rows = RowParser(source, mapping)
-        self._format = log_format
-        self._counted = CountingStream(stream)
-
-    @property
-    def bytes_read(self) -> int:
-        return self._counted.count
-
-    @property
-    def unseen(self) -> list[str]:
-        return self._rows.unseen
-
-    def __iter__(self) -> Iterator[LogRow]:
-        lines = (line for line in raw_lines(self._counted, self._rows.source) if not is_blank(line))
-        first = next(lines, None)
-        if first is None:
-            return
-        back = LineQueue([first], lines)
-        if self._format == "jsonl" or (self._format is None and is_json(first)):
-            for line in back:
-                yield self._rows.of_json(line)
-            return
-        columns = self._rows.header(next(back))
-        for line in back:
-            yield self._rows.of_csv(line, columns, back)
-
-
 def is_blank(line: RawLine) -> bool:
     return line.text is not None and not line.text.strip()
 
 
 def is_json(first: RawLine) -> bool:
-    """Whether a log whose first line that is not blank is this one is JSON Lines."""
+    """Whether a log is JSON Lines, by its first line that is not blank."""
     return (first.text or b"").lstrip()[:1] == b"{"
 
 
+def too_many_rejects(rejects_max: int, first: LogRow) -> BadRecord:
+    return BadRecord(
+        f"more than {rejects_max} lines cannot be read, the first: {first.source} line {first.line}: {first.fault}; "
+        "nothing was written"
+    )
+
+
 class CsvColumns(NamedTuple):
-    """Of a CSV file: how many, and field → which."""
+    """The columns of a CSV file: their number, and (field, column's place) of those that are read."""
 
     width: int
     places: list[tuple[str, int]]
 
 
 class RowParser:
-    """Lines to rows, each for itself: what is a record, and what is a fault, is said here and nowhere else."""
+    """Parses the rows of one log. `BadRecord`: the mapping is invalid."""
 
     def __init__(self, source: str, mapping: ColumnMapping) -> None:
         self.source = source
@@ -112,91 +84,55 @@ class RowParser:
         self.named = {
             field: column for field, column in mapping.columns.items() if column and field not in mapping.path_values
         }
+        """Mapped fields, of which a log must have the column."""
         self.lenient = any(mapping.columns.values())
-        """Whether columns of other names are ignored."""
+        """Whether unknown columns are ignored."""
         self.seen: set[str] = set()
-        """Named fields that some line has had."""
-        self._plain_json = not mapping.columns and not self.constants
+        """Those of `named` that a line has had."""
+        self._needs_no_mapping = not mapping.columns and not self.constants
 
     @property
     def unseen(self) -> list[str]:
         return [field for field in self.named if field not in self.seen]
 
-    def of_json(self, line: RawLine) -> LogRow:
-        number, text = line
+    def parse_json(self, line: RawLine) -> LogRow:
         try:
-            if text is None:
+            if line.text is None:
                 raise UnreadableValue(f"the line has more than {LINE_BYTES_MAX} bytes")
-            value = strict_json.loads(text, LINE_BYTES_MAX, "the line")
-            raw = self._plain(value) if self._plain_json else self._mapped(value)
-            return LogRow(self.source, number, _record(raw), None)
+            value = strict_json.loads(line.text, LINE_BYTES_MAX, "the line")
+            raw = self._with_rfc3339_time(value) if self._needs_no_mapping else self._mapped(value)
+            return self._row(line.number, raw)
         except (BadInput, UnreadableValue) as error:
-            return LogRow(self.source, number, None, _fault(error))
+            return self._reject(line.number, error)
 
-    def of_csv(self, line: RawLine, columns: CsvColumns, lines: LineQueue) -> LogRow:
-        """The row that begins with `line`; takes from `lines` those that a quoted cell runs on to."""
-        number, text = line
+    def parse_csv(self, line: RawLine, columns: CsvColumns, lines: LineQueue) -> LogRow:
+        """Parses the row that begins with `line`; takes from `lines` those that a quoted cell continues on."""
         try:
-            cells = _cells(text, lines)
+            cells = _cells(line.text, lines)
             if len(cells) != columns.width:
                 raise UnreadableValue(f"the row has {len(cells)} cells where the header has {columns.width}")
-            found = dict(self.constants)
+            values = dict(self.constants)
             for field, place in columns.places:
-                said = self._cell(field, cells[place])
-                if said is not None:
-                    found[field] = said
-            return LogRow(self.source, number, _record(raw_record(found)), None)
-        except (BadInput, UnreadableValue) as error:
-            return LogRow(self.source, number, None, _fault(error))
-
-    def _cell(self, field: str, text: str) -> Any:
-        try:
-            return cell_value(field, text, self.mapping.timezone)
-        except UnreadableValue as error:
-            if FIELDS[field] == "time":
-                raise
-            raise UnreadableValue(f"/{field.replace('.', '/')}: {error}") from None
-
-    def of_fields(self, number: int, said: Mapping[str, Any]) -> LogRow:
-        """A row that was no text: field → what its column says, as if it had been read from JSON."""
-        try:
-            found = dict(self.constants)
-            for field, value in said.items():
+                value = self._cell(field, cells[place])
                 if value is not None:
-                    found[field] = json_value(field, value, self.mapping.timezone, mapped=field in self.named)
-            return LogRow(self.source, number, _record(raw_record(found)), None)
+                    values[field] = value
+            return self._row(line.number, raw_record(values))
         except (BadInput, UnreadableValue) as error:
-            return LogRow(self.source, number, None, _fault(error))
+            return self._reject(line.number, error)
 
-    def _plain(self, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("at"), str):
-            value["at"] = time_text(value["at"], self.mapping.timezone)
-        return value
+    def parse_values(self, number: int, row: Mapping[str, Any]) -> LogRow:
+        """Parses a row of a binary format: field → value, as JSON would have it."""
+        try:
+            values = dict(self.constants)
+            for field, value in row.items():
+                if value is not None:
+                    values[field] = json_value(field, value, self.mapping.timezone, mapped=field in self.named)
+            return self._row(number, raw_record(values))
+        except (BadInput, UnreadableValue) as error:
+            return self._reject(number, error)
 
-    def _mapped(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise UnreadableValue("a request record must be an object")
-        if not self.lenient and not value.keys() <= MEMBERS:
-            raise UnreadableValue("a member does not belong here; name the columns to read, and others are ignored")
-        observed = value.get("handling")
-        if observed is not None and not isinstance(observed, dict):
-            raise UnreadableValue("/handling: an object is required here")
-        found: dict[str, Any] = {f"handling.{name}": said for name, said in (observed or {}).items()}
-        for field in FIELDS:
-            column = self.mapping.column(field)
-            said = _member(value, column) if column else None
-            if said is not None:
-                if field in self.named:
-                    self.seen.add(field)
-                found[field] = json_value(field, said, self.mapping.timezone, mapped=field in self.named)
-            elif field in self.constants:
-                found[field] = self.constants[field]
-            elif field in self.mapping.columns:
-                found.pop(field, None)
-        return raw_record(found)
-
-    def header(self, line: RawLine) -> CsvColumns:
-        """Raises `BadRecord` where it cannot be right."""
+    def parse_header(self, line: RawLine) -> CsvColumns:
+        """Raises `BadRecord` if the line is no CSV header, or lacks a mapped column, or has an unknown one."""
         where = f"{self.source} line {line.number}"
         try:
             if line.text is None:
@@ -206,10 +142,6 @@ class RowParser:
             raise BadRecord(f"{where}: this is neither JSON Lines nor the header of a CSV file: {error}") from None
         if len(set(columns)) != len(columns):
             raise BadRecord(f"{where}: the header names a column twice")
-        return self.columns(columns)
-
-    def columns(self, columns: list[str]) -> CsvColumns:
-        """Where each field is. Raises `BadRecord` for a column that is missing, or that does not belong."""
         for field, column in self.named.items():
             if column not in columns:
                 raise BadRecord(f"{self.source}: the header has no column of the name given for {field}")
@@ -224,46 +156,93 @@ class RowParser:
         places = [(field, columns.index(column)) for field, column in by_field.items() if column and column in columns]
         return CsvColumns(len(columns), places)
 
+    def _row(self, number: int, raw: Any) -> LogRow:
+        if isinstance(raw, dict) and raw.get("at") is None:
+            raise UnreadableValue("at is required: a log has the time of each request")
+        return LogRow(self.source, number, read_record(raw, 0), None)
+
+    def _reject(self, number: int, error: BadInput | UnreadableValue) -> LogRow:
+        fault = error.detail if isinstance(error, BadInput | BadJson) else str(error)
+        return LogRow(self.source, number, None, fault)
+
+    def _cell(self, field: str, text: str) -> Any:
+        try:
+            return cell_value(field, text, self.mapping.timezone)
+        except UnreadableValue as error:
+            if FIELDS[field] == "time":
+                raise
+            raise UnreadableValue(f"/{field.replace('.', '/')}: {error}") from None
+
+    def _with_rfc3339_time(self, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("at"), str):
+            value["at"] = time_text(value["at"], self.mapping.timezone)
+        return value
+
+    def _mapped(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise UnreadableValue("a request record must be an object")
+        if not self.lenient and not value.keys() <= MEMBERS:
+            raise UnreadableValue("a member does not belong here; name the columns to read, and others are ignored")
+        handling = value.get("handling")
+        if handling is not None and not isinstance(handling, dict):
+            raise UnreadableValue("/handling: an object is required here")
+        values: dict[str, Any] = {f"handling.{name}": inner for name, inner in (handling or {}).items()}
+        for field in FIELDS:
+            column = self.mapping.column(field)
+            member = _member(value, column) if column else None
+            if member is not None:
+                if field in self.named:
+                    self.seen.add(field)
+                values[field] = json_value(field, member, self.mapping.timezone, mapped=field in self.named)
+            elif field in self.constants:
+                values[field] = self.constants[field]
+            elif field in self.mapping.columns:
+                values.pop(field, None)
+        return raw_record(values)
+
 
 class LineQueue(Iterator[RawLine]):
-    """Lines, one source after the other, with the lately taken to be put back."""
+    """Lines that can be put back."""
 
-    def __init__(self, *sources: Iterable[RawLine]) -> None:
-        self._waiting: deque[RawLine] = deque()
-        self._rest = chain(*sources)
+    def __init__(self, lines: Iterable[RawLine]) -> None:
+        self._back: deque[RawLine] = deque()
+        self._lines = iter(lines)
 
     def __next__(self) -> RawLine:
-        return self._waiting.popleft() if self._waiting else next(self._rest)
+        return self._back.popleft() if self._back else next(self._lines)
 
     @property
-    def waiting(self) -> int:
-        """How many were put back and not taken again."""
-        return len(self._waiting)
+    def back_count(self) -> int:
+        """The number of lines that were put back and not taken again."""
+        return len(self._back)
 
     def put_back(self, lines: list[RawLine]) -> None:
-        self._waiting.extendleft(reversed(lines))
+        self._back.extendleft(reversed(lines))
 
 
 def _cells(text: bytes | None, lines: LineQueue) -> list[str]:
-    """The cells of the row that begins with `text`; takes the lines that a quoted cell runs on to."""
+    """The cells of the row that begins with `text`; takes the lines that a quoted cell continues on.
+
+    Raises `UnreadableValue`, with these lines put back.
+    """
     if text is None:
         raise UnreadableValue(f"the line has more than {LINE_BYTES_MAX} bytes")
     if text.count(b'"') % 2 == 0:
         return _parsed(text)
-    taken: list[RawLine] = []
-    whole = text
+    further: list[RawLine] = []
+    row = text
     try:
-        while whole.count(b'"') % 2:
+        while row.count(b'"') % 2:
             line = next(lines, None)
             if line is None:
                 raise UnreadableValue("a quote is left open")
-            taken.append(line)
-            if line.text is None or len(taken) >= QUOTED_LINES_MAX or len(whole) > LINE_BYTES_MAX:
+            further.append(line)
+            if line.text is None or len(further) >= QUOTED_LINES_MAX or len(row) > LINE_BYTES_MAX:
                 raise UnreadableValue("a quote is left open")
-            whole += b"\n" + line.text
-        return _parsed(whole)
+            row += b"\n" + line.text
+        return _parsed(row)
     except UnreadableValue:
-        lines.put_back(taken)
+        lines.put_back(further)
         raise
 
 
@@ -277,7 +256,7 @@ def _parsed(text: bytes) -> list[str]:
 
 
 def _member(value: Mapping[str, Any], column: str) -> Any:
-    """A member by its name, or failing that by its path with dots."""
+    """The member of that name, or else the one at that path, whose names are separated by dots."""
     if column in value or "." not in column:
         return value.get(column)
     inner: Any = value
@@ -286,13 +265,3 @@ def _member(value: Mapping[str, Any], column: str) -> Any:
             return None
         inner = inner.get(name)
     return inner
-
-
-def _record(raw: Any) -> RequestRecord:
-    if isinstance(raw, dict) and raw.get("at") is None:
-        raise UnreadableValue("at is required: a log says when each request was made")
-    return read_record(raw, 0)
-
-
-def _fault(error: BadInput | UnreadableValue) -> str:
-    return error.detail if isinstance(error, BadInput | BadJson) else str(error)

@@ -1,7 +1,7 @@
-"""JSON Lines and CSV to request records, a block of lines at a time.
+"""Reads JSON Lines and CSV, a block of lines at a time.
 
-What is written the ordinary way is read by compiled loops, every other line by the strict reader: so each line comes
-out as if the strict reader had read them all. Proved by tests/audit/io/test_text_logs.py.
+Compiled loops read lines in their ordinary form; the strict reader reads all others. So each line gives the same row as
+if the strict reader had read them all. Proved by tests/audit/io/test_text_logs.py.
 """
 
 from __future__ import annotations
@@ -14,77 +14,88 @@ import pyarrow as pa
 
 from projections.audit.arrays import in_words
 from projections.audit.numba_support import AVAILABLE
-from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading import scan_lines
 from projections.audit.reading.batches import LogBatch, merge_rows
-from projections.audit.reading.blocks import BEHIND, BlockSource, LineBlock
+from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock
 from projections.audit.reading.fields import FIELDS, raw_record
 from projections.audit.reading.json_paths import NAMES, WHO, field_specs, path_tree
-from projections.audit.reading.lines import LINE_BYTES_MAX, RawLine
-from projections.audit.reading.strict import CsvColumns, LineQueue, LogFormat, LogRow, RowParser, is_blank, is_json
+from projections.audit.reading.strict import (
+    LINE_BYTES_MAX,
+    CsvColumns,
+    LineQueue,
+    LogFormat,
+    LogRow,
+    RawLine,
+    RowParser,
+    is_blank,
+    is_json,
+)
 from projections.audit.reading.times import to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import RequestRecord, read_record
 
 BLOCK_BYTES: Final = 1 << 23
 STRICT_BYTES: Final = 1 << 23
-"""So much of a log is read by the strict reader alone: less than this is done sooner than loops are compiled."""
-_RUN_ON_MAX: Final = 4 * LINE_BYTES_MAX
-"""More than the longest row of CSV, whose lines are counted by `projections.audit.reading.strict`."""
-_MORE: Final = 8
-"""Room for a block that has one line in so many more than the longest one had."""
-_NO_COLUMNS: Final = np.array([], np.int64)
+"""The first bytes of a log, which only the strict reader reads: it is done with them before the loops are compiled."""
+_ROW_BYTES_MAX: Final = 4 * LINE_BYTES_MAX
+"""More than the longest row of CSV: `projections.audit.reading.strict` limits its lines."""
+_SPARE_SHARE: Final = 8
+"""Buffers have room for a block with one line in eight more than the largest block so far."""
+_NO_FIELDS: Final = np.array([], np.int64)
 
 
 class ScanBuffers(NamedTuple):
-    """Where `scanning` writes what it finds, a column for each line. Spans are of the block's bytes."""
+    """What `scan_lines` writes: a column for each line. Spans are places in the block's bytes."""
 
     line_ends: Any
     spans: Any
     values: Any
-    marks: Any
+    flags: Any
 
     @classmethod
-    def room(cls, lines: int) -> ScanBuffers:
-        spans, marks = np.empty((2 * len(NAMES), lines), np.int32), np.empty((16, lines), np.int8)
-        return cls(np.empty(lines, np.int64), spans, np.empty((2, lines), np.int64), marks)
+    def allocate(cls, lines: int) -> ScanBuffers:
+        spans, flags = np.empty((2 * len(NAMES), lines), np.int32), np.empty((16, lines), np.int8)
+        return cls(np.empty(lines, np.int64), spans, np.empty((2, lines), np.int64), flags)
 
-    def blank(self, lines: int) -> ScanBuffers:
-        """The same memory for so many lines, of which nothing is known yet. But `values` become columns as they are, so
-        they are new ones."""
-        taken = ScanBuffers(
-            self.line_ends[:lines], self.spans[:, :lines], np.full((2, lines), -1, np.int64), self.marks[:, :lines]
+    def cleared(self, lines: int) -> ScanBuffers:
+        """The buffers for a block of so many lines. `values` is new memory, because it becomes Arrow columns
+        uncopied."""
+        buffers = ScanBuffers(
+            self.line_ends[:lines], self.spans[:, :lines], np.full((2, lines), -1, np.int64), self.flags[:, :lines]
         )
-        taken.spans[:] = 0
-        taken.marks[:] = -1
-        taken.marks[scanning.AT_KIND] = 0
-        return taken
+        buffers.spans[:] = 0
+        buffers.flags[:] = -1
+        buffers.flags[scan_lines.AT_KIND] = 0
+        return buffers
 
 
 def read_batches(
-    blocks: BlockSource, rows: RowParser, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
+    blocks: BlockSource, parser: RowParser, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
 ) -> Iterator[LogBatch]:
-    """The rows of a log, in order. `strict_bytes`: see STRICT_BYTES. Raises `BadRecord` for a header that cannot be
-    right, and what `LineBlocks` raises."""
-    reader: _Reader | None = None
-    for found in blocks:
-        block = found
+    """The rows of a log, in order. `log_format` None: a log whose first line begins with `{` is JSON Lines.
+
+    Raises `BadRecord` for an invalid CSV header, and whatever `blocks` raises.
+    """
+    reader: _BlockReader | None = None
+    for whole_block in blocks:
+        block = whole_block
         if reader is None:
             first = _first_line(block)
             if first is None:
                 continue
             as_json = log_format == "jsonl" or (log_format is None and is_json(first))
-            columns = None if as_json else rows.header(first)
-            reader = _Reader(rows, columns, blocks)
+            columns = None if as_json else parser.parse_header(first)
+            reader = _BlockReader(parser, columns, blocks)
             if columns is not None:
-                block = _behind(found, first.number - found.first + 1)
+                block = _without_lines(whole_block, first.number - whole_block.first + 1)
         if not block.size:
             continue
-        by_hand = strict_bytes > 0 or not AVAILABLE
+        strictly = strict_bytes > 0 or not AVAILABLE
         strict_bytes -= block.size
-        yield reader.strictly(block) if by_hand else reader.at_once(block)
+        yield reader.read_strictly(block) if strictly else reader.read(block)
 
 
-def _behind(block: LineBlock, lines: int) -> LineBlock:
+def _without_lines(block: LineBlock, lines: int) -> LineBlock:
     """The block without its first lines."""
     offset = 0
     for _ in range(lines):
@@ -93,150 +104,156 @@ def _behind(block: LineBlock, lines: int) -> LineBlock:
 
 
 def _first_line(block: LineBlock) -> RawLine | None:
-    return next((line for line in _raw_lines(block) if not is_blank(line)), None)
+    """The first line that is not blank."""
+    ends = _line_ends(block)
+    return next((line for line in _raw_lines(block, ends, 0) if not is_blank(line)), None)
 
 
-def _raw_lines(block: LineBlock) -> Iterator[RawLine]:
-    start, number = 0, block.first
-    while start < block.size:
-        end = block.data.index(b"\n", start)
-        yield _raw_line(block, start, end, number)
-        start, number = end + 1, number + 1
+def _line_ends(block: LineBlock) -> Any:
+    return np.flatnonzero(np.frombuffer(block.data, np.uint8, block.size) == 10)
 
 
-def _raw_line(block: LineBlock, start: int, end: int, number: int) -> RawLine:
-    text = bytes(block.data[start:end]).rstrip(b"\r\n")
-    return RawLine(number, text if len(text) <= LINE_BYTES_MAX else None)
+def _raw_lines(block: LineBlock, ends: Any, place: int) -> Iterator[RawLine]:
+    """The lines from the one at `place` on."""
+    for at in range(place, len(ends)):
+        yield _raw_line(block, ends, at)
 
 
-class _Watched:
-    """Lines that are not blank, counted as they are taken, and whether more were wanted than there are."""
+def _raw_line(block: LineBlock, ends: Any, place: int) -> RawLine:
+    start = int(ends[place - 1]) + 1 if place else 0
+    text = bytes(block.data[start : int(ends[place])]).rstrip(b"\r\n")
+    return RawLine(block.first + place, text if len(text) <= LINE_BYTES_MAX else None)
+
+
+class _FurtherLines:
+    """The lines after a row's first one, without blank lines: counts those that the row takes, and notes whether the
+    block ends before the row does."""
 
     def __init__(self, lines: Iterator[RawLine]) -> None:
         self._lines = lines
-        self.taken: list[int] = []
-        self.wanting = False
+        self.numbers: list[int] = []
+        self.exhausted = False
 
     def __iter__(self) -> Iterator[RawLine]:
         for line in self._lines:
             if not is_blank(line):
-                self.taken.append(line.number)
+                self.numbers.append(line.number)
                 yield line
-        self.wanting = True
+        self.exhausted = True
 
 
-class _Reader:
-    def __init__(self, rows: RowParser, columns: CsvColumns | None, blocks: BlockSource) -> None:
-        self._rows = rows
+class _BlockReader:
+    def __init__(self, parser: RowParser, columns: CsvColumns | None, blocks: BlockSource) -> None:
+        self._parser = parser
         self._columns = columns
         self._blocks = blocks
-        self._tree = path_tree(rows) if columns is None else path_tree(RowParser("", rows.mapping._replace(columns={})))
-        self._fields = _NO_COLUMNS
+        self._tree = path_tree(parser if columns is None else RowParser("", parser.mapping._replace(columns={})))
+        self._fields = _NO_FIELDS
         if columns is not None:
             self._fields = np.full(columns.width, -1, np.int64)
             for field, place in columns.places:
                 if self._fields[place] >= 0:
-                    # One column for two fields: left to the strict reader.
+                    # One column holds two fields: leave the log to the strict reader.
                     self._tree = None
                 self._fields[place] = NAMES.index(field)
-        self._spec = field_specs(rows)
+        self._specs = field_specs(parser)
         self._rules = np.zeros(5, np.int64)
-        self._rules[scanning.LOCAL_TIMES] = rows.mapping.timezone is not None
-        self._rules[scanning.AT_NEEDED] = "at" not in rows.constants
-        self._rules[scanning.WHO_NEEDED] = not any(who in rows.constants for who in WHO)
-        self._rules[scanning.LINE_MAX] = LINE_BYTES_MAX
-        self._constants = constant_columns(rows)
-        self._room = ScanBuffers.room(0)
+        self._rules[scan_lines.LOCAL_TIMES] = parser.mapping.timezone is not None
+        self._rules[scan_lines.AT_NEEDED] = "at" not in parser.constants
+        self._rules[scan_lines.WHO_NEEDED] = not any(who in parser.constants for who in WHO)
+        self._rules[scan_lines.LINE_MAX] = LINE_BYTES_MAX
+        self._constants = constant_columns(parser)
+        self._buffers = ScanBuffers.allocate(0)
 
-    def strictly(self, block: LineBlock) -> LogBatch:
-        """The block's rows, each read by itself."""
-        ends = np.flatnonzero(np.frombuffer(block.data, np.uint8, block.size) == 10)
-        states = np.full(len(ends), scanning.LEFT, np.uint8)
-        strict, _, _ = self._left(block, ends, states)
+    def read_strictly(self, block: LineBlock) -> LogBatch:
+        """Reads every line with the strict reader."""
+        ends = _line_ends(block)
+        states = np.full(len(ends), scan_lines.LEFT, np.uint8)
+        strict_rows, _, _ = self._read_left(block, ends, states)
         none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
-        return merge_rows(self._rows.source, np.array([], np.int64), none, strict)
+        return merge_rows(self._parser.source, np.array([], np.int64), none, strict_rows)
 
-    def at_once(self, block: LineBlock) -> LogBatch:
-        """The block's rows, the ordinary ones all at once."""
+    def read(self, block: LineBlock) -> LogBatch:
+        """Reads the ordinary lines with compiled loops, the others with the strict reader."""
         tree = self._tree
         if tree is None:
-            return self.strictly(block)
-        enough = len(block.data) >= block.size + BEHIND
-        data, words = in_words(np.frombuffer(block.data if enough else block.data + bytes(BEHIND), np.uint8))
-        if len(self._room.line_ends) <= block.lines:
-            # Always wider than the block: a view of all of it would be of another type for Numba.
-            self._room = ScanBuffers.room(block.lines + block.lines // _MORE + 1)
-        taken = self._room.blank(block.lines)
-        self._rules[scanning.IS_ASCII] = _is_ascii(data[: block.size])
-        scanning.scan(
-            *tree, self._fields, self._spec, self._rules, data, words, block.size, *taken, np.zeros((4, 256), np.int64)
-        )
-        states = taken.marks[scanning.STATE]
-        self._set_clocks(taken, states)
-        strict, consumed, kept = self._left(block, taken.line_ends, states)
-        states[consumed] = scanning.BLANK
-        rows = np.flatnonzero(states[:kept] == scanning.READ)
-        return merge_rows(self._rows.source, rows + block.first, self._batch(words, taken, rows), strict)
+            return self.read_strictly(block)
+        padded = len(block.data) >= block.size + BLOCK_PADDING
+        data, words = in_words(np.frombuffer(block.data if padded else block.data + bytes(BLOCK_PADDING), np.uint8))
+        if len(self._buffers.line_ends) <= block.lines:
+            # Always wider than the block: Numba has another type for a view of the whole array, and would compile anew.
+            self._buffers = ScanBuffers.allocate(block.lines + block.lines // _SPARE_SHARE + 1)
+        buffers = self._buffers.cleared(block.lines)
+        self._rules[scan_lines.IS_ASCII] = _is_ascii(data[: block.size])
+        stacks = np.zeros((4, 256), np.int64)
+        scan_lines.scan(*tree, self._fields, self._specs, self._rules, data, words, block.size, *buffers, stacks)
+        states = buffers.flags[scan_lines.STATE]
+        self._convert_local_times(buffers, states)
+        strict_rows, continued, done = self._read_left(block, buffers.line_ends, states)
+        states[continued] = scan_lines.BLANK
+        rows = np.flatnonzero(states[:done] == scan_lines.READ)
+        requests = self._request_batch(words, buffers, rows)
+        return merge_rows(self._parser.source, rows + block.first, requests, strict_rows)
 
-    def _set_clocks(self, taken: ScanBuffers, states: Any) -> None:
-        """Gives times without an offset theirs; leaves those that have none, or two, to the strict reader."""
-        local = np.flatnonzero((taken.marks[scanning.AT_KIND] == 2) & (states == scanning.READ))
-        zone = self._rows.mapping.timezone
+    def _convert_local_times(self, buffers: ScanBuffers, states: Any) -> None:
+        """Converts times without an offset to UTC; leaves uncertain ones to the strict reader."""
+        local = np.flatnonzero((buffers.flags[scan_lines.AT_KIND] == 2) & (states == scan_lines.READ))
+        zone = self._parser.mapping.timezone
         if zone is None or not len(local):
             return
-        instants, said = to_utc(taken.values[scanning.AT, local], zone)
-        taken.values[scanning.AT, local] = instants
-        states[local[~said]] = scanning.LEFT
+        instants, certain = to_utc(buffers.values[scan_lines.AT, local], zone)
+        buffers.values[scan_lines.AT, local] = instants
+        states[local[~certain]] = scan_lines.LEFT
 
-    def _left(self, block: LineBlock, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
-        """(rows that the strict reader read, lines that they ran on to, how many lines are done with)."""
-        strict: list[LogRow] = []
-        consumed: list[int] = []
+    def _read_left(self, block: LineBlock, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
+        """Reads the lines whose state is LEFT: (rows, places of further lines that these rows took, lines done)."""
+        strict_rows: list[LogRow] = []
+        continued: list[int] = []
         done = -1
-        for place in np.flatnonzero(states == scanning.LEFT).tolist():
+        for place in np.flatnonzero(states == scan_lines.LEFT).tolist():
             if place <= done:
-                # The row before ran on over it.
+                # The row before took this line.
                 continue
-            start = int(ends[place - 1]) + 1 if place else 0
-            line = _raw_line(block, start, int(ends[place]), block.first + place)
-            if self._columns is None:
-                if not is_blank(line):
-                    strict.append(self._rows.of_json(line))
-                continue
+            line = _raw_line(block, ends, place)
             if is_blank(line):
                 continue
-            watched = _Watched(_raw_lines_from(block, ends, place + 1))
-            lines = LineQueue(watched)
-            row = self._rows.of_csv(line, self._columns, lines)
-            if watched.wanting and not block.last and block.size - start < _RUN_ON_MAX:
-                # It may end in the next block, so it is read there.
+            if self._columns is None:
+                strict_rows.append(self._parser.parse_json(line))
+                continue
+            further = _FurtherLines(_raw_lines(block, ends, place + 1))
+            lines = LineQueue(further)
+            row = self._parser.parse_csv(line, self._columns, lines)
+            start = int(ends[place - 1]) + 1 if place else 0
+            if further.exhausted and not block.last and block.size - start < _ROW_BYTES_MAX:
+                # The row may end in the next block: read it there.
                 self._blocks.put_back(bytes(block.data[start : block.size]), len(ends) - place)
-                return strict, consumed, place
-            strict.append(row)
-            run_on = watched.taken[: len(watched.taken) - lines.waiting]
-            if run_on:
-                done = run_on[-1] - block.first
-                consumed += range(place + 1, done + 1)
-        return strict, consumed, len(ends)
+                return strict_rows, continued, place
+            strict_rows.append(row)
+            row_lines = further.numbers[: len(further.numbers) - lines.back_count]
+            if row_lines:
+                done = row_lines[-1] - block.first
+                continued += range(place + 1, done + 1)
+        return strict_rows, continued, len(ends)
 
-    def _batch(self, words: Any, taken: ScanBuffers, rows: Any) -> pa.RecordBatch:
+    def _request_batch(self, words: Any, buffers: ScanBuffers, rows: Any) -> pa.RecordBatch:
         columns = []
-        # As they are, where nothing is left out.
-        of_rows = slice(None) if len(rows) == len(taken.line_ends) else rows
+        # A slice copies nothing, which is possible if no line is left out.
+        selection = slice(None) if len(rows) == len(buffers.line_ends) else rows
         for number, (field, kind) in enumerate(FIELDS.items()):
             if kind == "text":
-                column = _texts(words, taken.spans[2 * number], taken.spans[2 * number + 1], rows)
+                column = _text_column(words, buffers.spans[2 * number], buffers.spans[2 * number + 1], rows)
             elif kind == "time":
-                unsaid = taken.marks[scanning.AT_KIND, of_rows] == 0
-                column = pa.array(taken.values[scanning.AT, of_rows], INSTANT, mask=unsaid if unsaid.any() else None)
+                absent = buffers.flags[scan_lines.AT_KIND, selection] == 0
+                instants = buffers.values[scan_lines.AT, selection]
+                column = pa.array(instants, INSTANT, mask=absent if absent.any() else None)
             elif kind == "position":
-                found = taken.values[scanning.POSITION, of_rows]
-                column = pa.array(found, pa.int64(), mask=found < 0)
+                positions = buffers.values[scan_lines.POSITION, selection]
+                column = pa.array(positions, pa.int64(), mask=positions < 0)
             else:
-                flags = taken.marks[number, of_rows]
+                flags = buffers.flags[number, selection]
                 column = pa.array(flags == 1, pa.bool_(), mask=flags < 0)
-            if field in self._rows.named and column.null_count < len(column):
-                self._rows.seen.add(field)
+            if field in self._parser.named and column.null_count < len(column):
+                self._parser.seen.add(field)
             constant = self._constants.get(REQUESTS.names[number])
             if constant is not None and column.null_count:
                 column = column.fill_null(constant)
@@ -246,24 +263,19 @@ class _Reader:
 
 def _is_ascii(data: Any) -> bool:
     words = len(data) // 8 * 8
-    every = np.bitwise_or.reduce(data[:words].view(np.uint64)) & np.uint64(0x8080808080808080)
-    return not every and not (data[words:] >= 0x80).any()
+    high_bits = np.bitwise_or.reduce(data[:words].view(np.uint64)) & np.uint64(0x8080808080808080)
+    return not high_bits and not (data[words:] >= 0x80).any()
 
 
-def _raw_lines_from(block: LineBlock, ends: Any, place: int) -> Iterator[RawLine]:
-    for at in range(place, len(ends)):
-        yield _raw_line(block, int(ends[at - 1]) + 1, int(ends[at]), block.first + at)
-
-
-def constant_columns(rows: RowParser) -> dict[str, Any]:
-    """Column → the value that holds where a line says nothing."""
-    if not rows.constants:
+def constant_columns(parser: RowParser) -> dict[str, Any]:
+    """Column of REQUESTS → the value for rows without one."""
+    if not parser.constants:
         return {}
-    # Read as every line is; who is asked for it for the reader's sake only.
-    record = read_record(raw_record({"account_id": "any"} | rows.constants), 0)
-    said = {REQUESTS.names[NAMES.index(field)] for field in rows.constants}
+    # Parsed as a line would be; the account only makes the record valid.
+    record = read_record(raw_record({"account_id": "any"} | parser.constants), 0)
+    names = {REQUESTS.names[NAMES.index(field)] for field in parser.constants}
     return {
-        name: pa.scalar(value, REQUESTS.field(name).type) for name, value in _members(record).items() if name in said
+        name: pa.scalar(value, REQUESTS.field(name).type) for name, value in _members(record).items() if name in names
     }
 
 
@@ -274,15 +286,16 @@ def _members(record: RequestRecord) -> dict[str, Any]:
     return members
 
 
-def _texts(words: Any, starts: Any, lengths: Any, rows: Any) -> pa.Array:
-    """`words`: see `scanning.gather`."""
+def _text_column(words: Any, starts: Any, lengths: Any, rows: Any) -> pa.Array:
+    """The texts at these spans of the rows. `words`: see `scan_lines.gather`."""
     size = int(lengths.sum())
     if not size:
         return pa.nulls(len(rows), pa.string())
     offsets = np.empty(len(rows) + 1, np.int32)
-    there = np.zeros((len(rows) + 7) // 8, np.uint8)
-    into = np.empty(size + scanning.BEHIND_TEXTS, np.uint8)
-    room = np.ndarray((len(into) - 7,), "<u8", into, strides=(1,))
-    none = scanning.gather(words, starts, lengths, rows, offsets, there, room)
-    bits = pa.py_buffer(there) if none else None
-    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(into[: offsets[-1]]), bits, none)
+    validity = np.zeros((len(rows) + 7) // 8, np.uint8)
+    texts = np.empty(size + scan_lines.TEXT_PADDING, np.uint8)
+    text_words = np.ndarray((len(texts) - 7,), "<u8", texts, strides=(1,))
+    nulls = scan_lines.gather(words, starts, lengths, rows, offsets, validity, text_words)
+    bits = pa.py_buffer(validity) if nulls else None
+    data = pa.py_buffer(texts[: offsets[-1]])
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), data, bits, nulls)

@@ -1,4 +1,4 @@
-"""Times without an offset, a column at a time, by the rules of `projections.audit.reading.fields` for one.
+"""Local times to UTC, a column at a time, by the rule for one time in `projections.audit.reading.fields`.
 
 Proved by tests/audit/io/test_local_times.py.
 """
@@ -14,36 +14,36 @@ from ledger.errors import BadTime
 from ledger.times import BEGINNING, END, parse_time
 from projections.audit.reading.fields import UnreadableValue, time_text
 
-STRETCH: Final = 15 * 60 * 1_000_000
-"""Clocks are mostly changed on quarters of an hour; where they are not, the ends of the stretch differ."""
+QUARTER_HOUR: Final = 15 * 60 * 1_000_000
+"""Clocks mostly change on quarters of an hour; if they change within one, the offsets of its ends differ."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_utc(local: Any, zone: tzinfo) -> tuple[Any, Any]:
-    """(µs since 1970, whether it can be said this way) of clock times in µs as if they were UTC: int64 arrays.
+    """(µs since 1970, whether that is certain) for local times in µs: int64 and bool arrays.
 
-    Where the two ends of a quarter of an hour have the same offset, everything between them has it. A time for which
-    it cannot be said this way is for the strict reader, which takes or refuses it.
+    If both ends of a quarter of an hour have the same offset, all times between them have it. Other times are for the
+    strict reader, which reads or rejects them.
     """
     if zone is UTC:
         return local, (local >= BEGINNING) & (local < END)
-    stretches, places = np.unique(local // STRETCH, return_inverse=True)
-    found = [_offset(int(stretch) * STRETCH, zone) for stretch in stretches]
-    offsets = np.array([0 if offset is None else offset for offset in found], np.int64)[places]
+    quarters, places = np.unique(local // QUARTER_HOUR, return_inverse=True)
+    by_quarter = [_offset(int(quarter) * QUARTER_HOUR, zone) for quarter in quarters]
+    offsets = np.array([0 if offset is None else offset for offset in by_quarter], np.int64)[places]
     instants = local - offsets
-    said = np.array([offset is not None for offset in found], np.bool_)[places]
-    return instants, said & (instants >= BEGINNING) & (instants < END)
+    certain = np.array([offset is not None for offset in by_quarter], np.bool_)[places]
+    return instants, certain & (instants >= BEGINNING) & (instants < END)
 
 
 def _offset(begin: int, zone: tzinfo) -> int | None:
-    """The offset (µs) of a whole stretch, or None."""
+    """The offset (µs) of the whole quarter, or None if it has more than one or none."""
     try:
-        ends = {local - parse_time(time_text(local_text(local), zone)) for local in (begin, begin + STRETCH - 1)}
+        ends = {local - parse_time(time_text(local_text(local), zone)) for local in (begin, begin + QUARTER_HOUR - 1)}
     except (UnreadableValue, BadTime, OverflowError):
         return None
     return ends.pop() if len(ends) == 1 else None
 
 
 def local_text(local: int) -> str:
-    """A clock time in µs, as RFC 3339 without an offset. Raises `OverflowError` outside the years 1 to 9999."""
+    """A local time in µs, as RFC 3339 without an offset. Raises `OverflowError` outside the years 1 to 9999."""
     return (_EPOCH + timedelta(microseconds=local)).replace(tzinfo=None).isoformat()

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from projections.audit.reading.lines import RawLine
 from projections.audit.reading.parquet import ParquetColumns
-from projections.audit.reading.strict import LogFormat, RowParser, is_json
+from projections.audit.reading.strict import LogFormat, RawLine, RowParser, is_json
 from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import Input, from_spark_path, normal_path
 from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog

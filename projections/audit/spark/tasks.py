@@ -24,7 +24,7 @@ from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.reading import text_logs
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.blocks import LineBlock, LineBlocks, newlines
+from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
 from projections.audit.reading.strict import LogFormat, RowParser
@@ -131,7 +131,7 @@ def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
                     else pa.nulls(run.num_rows)
                     for field, at in reader.paths.items()
                 }
-                yield reader.part_of(said, run.num_rows, first + 1)
+                yield reader.log_batch(said, run.num_rows, first + 1)
 
     return parts
 
@@ -182,7 +182,7 @@ class _Blocks:
             yield self._block(self._kept, True)
 
     def _block(self, whole: bytes, last: bool) -> LineBlock:
-        first, lines = self._next, newlines(whole, len(whole))
+        first, lines = self._next, count_lines(whole, len(whole))
         self._kept = b""
         self._next += lines
         return LineBlock(first, lines, whole, len(whole), last)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.reading.blocks import BEHIND, HashingStream, LineBlock, LineBlocks
-from projections.audit.reading.lines import LINE_BYTES_MAX
+from projections.audit.reading.blocks import BLOCK_PADDING, HashingStream, LineBlock, LineBlocks
+from projections.audit.reading.strict import LINE_BYTES_MAX
 
 
 def zstd(data: bytes) -> bytes:
@@ -43,7 +43,7 @@ def blocks(body: bytes, size: int = 64) -> tuple[list[Found], str]:
 
 
 def kept(block: LineBlock) -> Found:
-    assert len(block.data) >= block.size + BEHIND
+    assert len(block.data) >= block.size + BLOCK_PADDING
     lines = bytes(block.data[: block.size])
     assert block.lines == lines.count(b"\n")
     return Found(block.first, lines, block.last)

@@ -13,7 +13,7 @@ from ledger.errors import BadRecord
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import log_files, with_path_values
 from projections.audit.reading.logs import LogReader
-from tests.audit.io.reading import NOON, in_parts
+from tests.audit.io.reading import NOON, rows_of
 
 
 def names(*given: str) -> list[str]:
@@ -51,12 +51,12 @@ def test_a_file_whose_name_has_the_signs_of_a_pattern_is_that_file(logs: Path) -
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["logs/*.parquet"], "no file's name"),
+        (["logs/*.parquet"], "no file matches"),
         (["logs", "logs/b.jsonl"], "twice"),
         (["logs/_temporary/empty"], "no log is in this folder"),
         (["logs/other"], "by its name this is no log"),
-        (["logs/other"], "what an earlier audit could not read"),
-        (["logs/other/*"], "what an earlier audit could not read"),
+        (["logs/other"], "lines that an earlier audit could not read"),
+        (["logs/other/*"], "lines that an earlier audit could not read"),
     ],
 )
 def test_what_stands_for_no_log_is_refused(given: list[str], said: str, logs: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_consta
     (folder / "b.csv").write_text(f"at\n{NOON}\n")
     mapping = ColumnMapping({"org_id": "tenant"}, {"org_id": "constant"})
     logs = LogReader(log_files(["."], mapping), strict_bytes=0)
-    assert [record.org_id for _, record, _ in in_parts(list(logs))] == ["acme", "own", "acme"]
+    assert [record.org_id for _, record, _ in rows_of(list(logs))] == ["acme", "own", "acme"]
     assert logs.warnings == []
 
 
@@ -131,5 +131,5 @@ def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(logs: Path, monk
 def test_what_folders_cannot_say_is_refused_by_the_file_s_name(logs: Path, folder: str) -> None:
     (logs / folder).mkdir()
     (logs / folder / "a.csv").write_bytes(b"")
-    with pytest.raises(BadRecord, match=rf"^logs/{folder}/a\.csv: what its folders say cannot be: "):
+    with pytest.raises(BadRecord, match=rf"^logs/{folder}/a\.csv: a value in the names of its folders is invalid: "):
         names("logs")

@@ -16,7 +16,7 @@ from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import read_batches
 from projections.audit.reading.strict import RowParser
 from projections.decisions.model import Observed, RequestRecord
-from tests.audit.io.reading import NOON, Read, in_parts
+from tests.audit.io.reading import NOON, Rows, rows_of
 from tests.audit.io.test_text_logs import TIMES
 
 AT = parse_time(NOON)
@@ -25,11 +25,11 @@ US = pa.timestamp("us", tz="UTC")
 
 def read(
     columns: dict[str, Any], mapping: ColumnMapping | None = None, batch_rows: int = 65_536, **options: Any
-) -> Read:
+) -> Rows:
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file, **options)
     file.seek(0)
-    return in_parts(list(read_batches(file, RowParser("a.parquet", mapping or ColumnMapping()), batch_rows)))
+    return rows_of(list(read_batches(file, RowParser("a.parquet", mapping or ColumnMapping()), batch_rows)))
 
 
 def only(columns: dict[str, Any], mapping: ColumnMapping | None = None) -> RequestRecord:
@@ -146,11 +146,11 @@ def test_times_as_texts_are_the_same_read_all_at_once(
     # The last text is the one that is looked at furthest beyond its end.
     for texts in (times, times[::-1]):
         columns = {"at": pa.array(texts, pa.string()).cast(kind), "org_id": ["acme"] * len(texts)}
-        by_row = read(columns, ColumnMapping(timezone=zone))
+        read_strictly = read(columns, ColumnMapping(timezone=zone))
         with monkeypatch.context() as context:
             context.setattr("projections.audit.reading.parquet.worth_compiling", lambda _count: True)
-            assert read(columns, ColumnMapping(timezone=zone)) == by_row
-        assert sum(record is not None for _, record, _ in by_row) > 5
+            assert read(columns, ColumnMapping(timezone=zone)) == read_strictly
+        assert sum(record is not None for _, record, _ in read_strictly) > 5
 
 
 def test_texts_are_measured_in_characters_and_positions_may_be_beyond_any_ledger() -> None:

@@ -17,8 +17,8 @@ from ledger.errors import BadRecord
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines as scanning
 from projections.audit.reading.fields import FIELDS, ColumnMapping
-from projections.audit.reading.lines import LINE_BYTES_MAX
-from tests.audit.io.reading import NOON, at_once, by_row
+from projections.audit.reading.strict import LINE_BYTES_MAX
+from tests.audit.io.reading import NOON, read_fast, read_strictly
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SHAPES = [
@@ -137,7 +137,7 @@ def json_lines(draw: st.DrawFn) -> bytes:
 def test_json_lines_are_read_as_the_strict_reader_reads_them(
     body: bytes, mapping: ColumnMapping, block_bytes: int
 ) -> None:
-    assert at_once(body, mapping, block_bytes) == by_row(body, mapping)
+    assert read_fast(body, mapping, block_bytes) == read_strictly(body, mapping)
 
 
 @st.composite
@@ -178,7 +178,7 @@ def test_rows_of_csv_are_read_as_the_strict_reader_reads_them(
     if block_bytes < 1000 and b'"' in body:
         # A row that runs on over a whole block is for blocks of their real size.
         block_bytes = 1 << 23
-    assert _or_fault(lambda: at_once(body, mapping, block_bytes)) == _or_fault(lambda: by_row(body, mapping))
+    assert _or_fault(lambda: read_fast(body, mapping, block_bytes)) == _or_fault(lambda: read_strictly(body, mapping))
 
 
 def _or_fault(read: Callable[[], Any]) -> Any:
@@ -197,24 +197,24 @@ def _or_fault(read: Callable[[], Any]) -> Any:
 )
 def test_each_way_to_write_a_time_is_the_same_instant_or_the_same_fault(text: str, mapping: ColumnMapping) -> None:
     body = json.dumps({"at": NOON, "org_id": "a"}) + "\n" + json.dumps({"at": text, "org_id": "a"}, ensure_ascii=False)
-    assert at_once(body.encode(), mapping) == by_row(body.encode(), mapping)
+    assert read_fast(body.encode(), mapping) == read_strictly(body.encode(), mapping)
 
 
 def test_a_quoted_cell_may_run_over_the_end_of_a_block() -> None:
     rows = [f'"r{n}\nmore {"y" * n}",{NOON},a' for n in range(200)]
     body = ("request_id,at,org_id\n" + "\n".join(rows)).encode()
     for block_bytes in (700, 1000, 4096):
-        assert at_once(body, ColumnMapping(), block_bytes) == by_row(body, ColumnMapping())
+        assert read_fast(body, ColumnMapping(), block_bytes) == read_strictly(body, ColumnMapping())
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="needs Numba")
 def test_however_many_lines_a_block_has_nothing_is_compiled_twice() -> None:
     line = b'{"at":"' + NOON.encode() + b'","org_id":"a"}\n'
     for lines in (1, 2, 7, 8, 9, 300, 304):
-        assert len(at_once(lines * line, ColumnMapping())[0]) == lines
+        assert len(read_fast(lines * line, ColumnMapping())[0]) == lines
     rest = 5 * line + 300 * (b" " * 9 + line)
     for block_bytes in (len(line), 3 * len(line), 100 * len(line)):
-        assert len(at_once(rest, ColumnMapping(), block_bytes)[0]) == 305
+        assert len(read_fast(rest, ColumnMapping(), block_bytes)[0]) == 305
     compiled: list[Any] = [scanning.scan, scanning.gather]
     assert [len(function.signatures) for function in compiled] == [1, 1]
 
@@ -222,7 +222,7 @@ def test_however_many_lines_a_block_has_nothing_is_compiled_twice() -> None:
 def test_rows_that_run_on_cost_no_more_where_there_are_many() -> None:
     body = ("at,request_id,org_id\n" + "".join(f'{NOON},"r{n}\nmore",a\n' for n in range(30_000))).encode()
     took = []
-    for read in (by_row, at_once):
+    for read in (read_strictly, read_fast):
         began = process_time()
         rows, _ = read(body, ColumnMapping())
         took.append(process_time() - began)
@@ -236,7 +236,7 @@ def test_a_line_that_is_too_long_costs_itself_only_however_the_blocks_fall() -> 
     long = b'{"org_id":"' + b"y" * (3 * LINE_BYTES_MAX) + b'"}\n'
     body = good + long + good + b'{"x":"' + b"y" * (LINE_BYTES_MAX - 8) + b'"}\n' + good
     for block_bytes in (1 << 16, 1 << 20, 1 << 23):
-        read, _ = at_once(body, ColumnMapping(), block_bytes)
+        read, _ = read_fast(body, ColumnMapping(), block_bytes)
         assert [(line, fault is None) for line, _, fault in read] == [
             (1, True),
             (2, False),
@@ -244,12 +244,12 @@ def test_a_line_that_is_too_long_costs_itself_only_however_the_blocks_fall() -> 
             (4, False),
             (5, True),
         ]
-        assert (read, []) == by_row(body, ColumnMapping())
+        assert (read, []) == read_strictly(body, ColumnMapping())
 
 
 def test_a_byte_order_mark_crlf_and_gzip_change_nothing() -> None:
     plain = (json.dumps({"at": NOON, "org_id": "a"}) + "\r\n").encode() * 3
-    assert at_once(gzip.compress(b"\xef\xbb\xbf" + plain), ColumnMapping()) == by_row(plain, ColumnMapping())
+    assert read_fast(gzip.compress(b"\xef\xbb\xbf" + plain), ColumnMapping()) == read_strictly(plain, ColumnMapping())
 
 
 @pytest.mark.parametrize("cut", [20, 5000, -9, -1])
@@ -258,9 +258,9 @@ def test_packed_data_that_is_cut_off_is_refused(cut: int) -> None:
 
     plain = "".join(json.dumps({"at": NOON, "org_id": f"a{n}"}) + "\n" for n in range(20_000)).encode()
     for packed in (gzip.compress(plain), pa.compress(plain, "zstd", asbytes=True)):
-        assert len(at_once(packed, ColumnMapping())[0]) == 20_000
+        assert len(read_fast(packed, ColumnMapping())[0]) == 20_000
         with pytest.raises(BadRecord, match="after line"):
-            at_once(packed[:cut], ColumnMapping())
+            read_fast(packed[:cut], ColumnMapping())
 
 
 def test_damaged_zstd_data_is_refused() -> None:
@@ -269,4 +269,4 @@ def test_damaged_zstd_data_is_refused() -> None:
     packed: Any = bytearray(pa.compress(json.dumps({"at": NOON, "org_id": "a"}).encode() * 1000, "zstd", asbytes=True))
     packed[8:12] = b"\xff\xff\xff\xff"
     with pytest.raises(BadRecord, match="damaged"):
-        at_once(bytes(packed), ColumnMapping())
+        read_fast(bytes(packed), ColumnMapping())

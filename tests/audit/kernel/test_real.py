@@ -34,7 +34,7 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
-from tests.audit.io.reading import at_once, by_row
+from tests.audit.io.reading import read_fast, read_strictly
 from tests.test_settings_history import EVENTS, read, subject_of
 
 AIDER = "requests/aider-requests.jsonl.gz"
@@ -69,10 +69,10 @@ def test_each_real_log_is_read_at_once_as_it_is_line_by_line(
     log: str, block_bytes: int, real_data: Callable[[str], Path]
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
-    found = at_once(body, SHAPES[log], block_bytes)
+    found = read_fast(body, SHAPES[log], block_bytes)
     assert len(found[0]) == ROWS[log]
     assert not any(fault for _, _, fault in found[0])
-    assert found == by_row(body, SHAPES[log])
+    assert found == read_strictly(body, SHAPES[log])
 
 
 @pytest.mark.parametrize("known_at", AXES, ids=["in force", "now", "at an instant"])
