@@ -22,8 +22,6 @@ import pyarrow as pa
 
 from ledger.store import Ledger
 from projections.audit.counting import Counting
-from projections.audit.index.open import open_index
-from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import decide_slowly
@@ -61,6 +59,10 @@ def by_row(query: PinnedQuery, known_at: KnownAt) -> Decider:
 
 def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
     """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
+    # Not at the top: the kernel makes Arrow arrays when it is imported, which is to come after `hold_little`.
+    from projections.audit.index.open import open_index
+    from projections.audit.kernel.batch_decider import BatchDecider
+
     return BatchDecider(open_index(ledger, known_at, pin=pin)).decided
 
 
