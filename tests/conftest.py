@@ -1,4 +1,4 @@
-"""What every test may ask for: a fresh database on SQLite and on a real PostgreSQL, and the real data sets."""
+"""Fixtures for every test: a fresh database on SQLite and on a real PostgreSQL, and the real data sets."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from tests.support.real_data import real_data_file
 
 # No deadline: shared cores stall for longer than any example takes.
 hypothesis.settings.register_profile("local", deadline=None)
-# The same examples on every run: a failure in CI is about the change, not about luck.
+# The same examples on every run: a failure in CI comes from the change, not from chance.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# A shell without job control starts what it puts in the background with interrupts ignored, and so does whoever is
-# started by that: a test that interrupts a program would wait for ever. What is caught is not inherited.
+# A shell without job control starts background jobs with SIGINT ignored, and their children inherit that: a test that
+# interrupts a program would wait for ever. A handler, in contrast, is not inherited.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -28,11 +28,13 @@ POSTGRES_RUN = pytest.StashKey[PostgresRun]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     simulation = parser.getgroup("simulation", "tests/simulation")
-    simulation.addoption("--simulation-seed", type=int, metavar="SEED", help="begin with this seed")
-    simulation.addoption("--simulation-steps", type=int, metavar="STEPS", help="take so many steps with each seed")
-    simulation.addoption("--simulate", type=int, default=0, metavar="SECONDS", help="go on for so long, seed by seed")
-    simulation.addoption("--crash", type=int, metavar="ROUNDS", help="kill servers in so many rounds on each database")
-    simulation.addoption("--crash-seed", type=int, metavar="SEED", help="with this seed")
+    simulation.addoption("--simulation-seed", type=int, metavar="SEED", help="start with this seed")
+    simulation.addoption("--simulation-steps", type=int, metavar="STEPS", help="the number of steps with each seed")
+    simulation.addoption(
+        "--simulate", type=int, default=0, metavar="SECONDS", help="continue for so long, seed after seed"
+    )
+    simulation.addoption("--crash", type=int, metavar="ROUNDS", help="the number of crash rounds on each database")
+    simulation.addoption("--crash-seed", type=int, metavar="SEED", help="the seed of the crash rounds")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,7 +58,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What tests recorded as a `figure`: counts that a reader should see although the test passed."""
+    """Prints each `figure` that a passed test recorded: counts that show what the test covered."""
     reports = terminalreporter.stats.get("passed", [])
     figures = sorted(str(value) for report in reports for name, value in report.user_properties if name == "figure")
     if figures:
@@ -66,27 +68,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server_url(pytestconfig: pytest.Config) -> str:
-    """A PostgreSQL server where databases may be created."""
+    """A PostgreSQL server whose user may create databases."""
     return os.environ.get("INFORCE_TEST_POSTGRES") or pytestconfig.stash[POSTGRES_RUN].url()
 
 
 @pytest.fixture(autouse=True)
-def homeless(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a PostgreSQL ledger keeps in its user's folders (indexes, audits) goes where tests keep things."""
+def user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moves the user's folders, in which a PostgreSQL ledger keeps indexes and audits, below pytest's own."""
     for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / name.lower()))
 
 
 @pytest.fixture
 def postgres_url(postgres_server_url: str) -> Iterator[str]:
-    """An empty PostgreSQL database of this test's own."""
+    """An empty PostgreSQL database for this test."""
     with fresh_database(postgres_server_url) as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of this test's own: the test runs once on SQLite and once on PostgreSQL."""
+    """An empty database for this test, which runs once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
     url: str = request.getfixturevalue("postgres_url")
@@ -95,5 +97,5 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """`real_data("bitemporal/cases.json")`: the path of a real data set; skips, with the reason, where it is absent."""
+    """`real_data("bitemporal/cases.json")`: the path of a real data set; the test skips if it is absent."""
     return real_data_file

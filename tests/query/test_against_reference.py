@@ -76,7 +76,7 @@ def test_any_question_about_any_ledger_gets_the_references_answer(bench: QueryLe
             if not any(event["subject"] == subject for event in reference.events):
                 continue
             state = bench.query.state(subject, at=at, known_at=known_at).settings.get(setting)
-            told = reference.told(subject, setting, at, at if known_at == IN_FORCE else known_at)
+            told = reference.setting_state(subject, setting, at, at if known_at == IN_FORCE else known_at)
             if state is None:
                 assert told.source == "undefined"
             else:

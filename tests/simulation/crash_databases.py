@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from tests.simulation.crash_checks import Held, Key, Row
+from tests.simulation.crash_content_checks import DatabaseContent, StoredEvent, StoredKey
 from tests.support.postgres import fresh_database
 from tests.support.postgres_restart import RestartablePostgres, StopMode, terminate_backends
 
@@ -24,16 +24,16 @@ class Database(Protocol):
     faults: tuple[str, ...]
     """The kinds of rounds that this database knows besides those of every database."""
 
-    def begin(self) -> None:
+    def create(self) -> None:
         """A fresh, empty one takes the place of the one before."""
 
-    def held(self) -> Held:
+    def content(self) -> DatabaseContent:
         """Read past the code under test, in one transaction."""
 
-    def keep(self, folder: Path) -> str:
+    def save_copy(self, folder: Path) -> str:
         """Leaves a copy of it in `folder`; how to look into it."""
 
-    def disturb(self, count: int | None) -> None:
+    def terminate_connections(self, count: int | None) -> None:
         """Terminates connections of others."""
 
     def restart(self, mode: StopMode, pause_s: float) -> None:
@@ -49,24 +49,24 @@ class SQLiteDatabase:
         self._count = 0
         self.url = ""
 
-    def begin(self) -> None:
+    def create(self) -> None:
         self._count += 1
         self.url = f"sqlite:///{self._path()}"
 
     def _path(self) -> Path:
         return self._folder / f"ledger-{self._count}.db"
 
-    def held(self) -> Held:
+    def content(self) -> DatabaseContent:
         with closing(sqlite3.connect(f"{self._path().as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
             connection.execute("BEGIN")
-            return _held(connection, "")
+            return _content(connection, "")
 
-    def keep(self, folder: Path) -> str:
+    def save_copy(self, folder: Path) -> str:
         for path in self._folder.glob(f"{self._path().name}*"):
             shutil.copy(path, folder)
         return f"the ledger is {folder / self._path().name}"
 
-    def disturb(self, count: int | None) -> None:
+    def terminate_connections(self, count: int | None) -> None:
         raise NotImplementedError
 
     def restart(self, mode: StopMode, pause_s: float) -> None:
@@ -84,7 +84,7 @@ class PostgresDatabase:
         self.url = ""
         self.faults: tuple[str, ...] = ("backends",) if isinstance(server, str) else ("backends", "restart")
 
-    def begin(self) -> None:
+    def create(self) -> None:
         self._fresh.close()
         server_url = self._server if isinstance(self._server, str) else self._server.url
         self.url = self._fresh.enter_context(fresh_database(server_url))
@@ -92,12 +92,12 @@ class PostgresDatabase:
     def close(self) -> None:
         self._fresh.close()
 
-    def held(self) -> Held:
+    def content(self) -> DatabaseContent:
         with psycopg.connect(self.url) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            return _held(connection, "inforce.")
+            return _content(connection, "inforce.")
 
-    def keep(self, folder: Path) -> str:
+    def save_copy(self, folder: Path) -> str:
         program = shutil.which("pg_dump")
         if isinstance(self._server, RestartablePostgres):
             program = str(self._server.cluster.programs / "pg_dump")
@@ -107,7 +107,7 @@ class PostgresDatabase:
         subprocess.run([program, "--file", dump, self.url], check=True, capture_output=True)
         return f"the ledger is {dump}, for psql to load into an empty database"
 
-    def disturb(self, count: int | None) -> None:
+    def terminate_connections(self, count: int | None) -> None:
         terminate_backends(self.url, count)
 
     def restart(self, mode: StopMode, pause_s: float) -> None:
@@ -115,12 +115,12 @@ class PostgresDatabase:
         self._server.restart(mode, pause_s=pause_s)
 
 
-def _held(connection: Any, schema: str) -> Held:
+def _content(connection: Any, schema: str) -> DatabaseContent:
     rows = connection.execute(f"{EVENTS.format(schema)} ORDER BY position").fetchall()
     keys = connection.execute(KEYS.format(schema)).fetchall()
     personal = connection.execute(PERSONAL.format(schema)).fetchall()
-    return Held(
-        [Row(*row)._replace(leaf=bytes(row[4]), leaf_hash=bytes(row[6])) for row in rows],
-        sorted(Key(row[0], row[1], bytes(row[2]), *row[3:]) for row in keys),
+    return DatabaseContent(
+        [StoredEvent(*row)._replace(leaf=bytes(row[4]), leaf_hash=bytes(row[6])) for row in rows],
+        sorted(StoredKey(row[0], row[1], bytes(row[2]), *row[3:]) for row in keys),
         {position: (bytes(salt), content) for position, salt, content in personal},
     )

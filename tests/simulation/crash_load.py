@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from tests.simulation.crash_memory import Asked, Memory, Sent, essence_of, told
-from tests.simulation.crash_words import Words
+from tests.simulation.crash_client_log import ClientLog, PastAnswer, SentSubmission, receipts_of, stable_part
+from tests.simulation.crash_workload import CrashWorkload
 from tests.support.reference import Json
 
 ANSWER_SECONDS_MAX: Final = 30.0
@@ -63,11 +63,11 @@ LOST: Final = (OSError, http.client.HTTPException)
 class Client(threading.Thread):
     """`ports`: the servers it may use, the first one first. `dead`: the ports of those that are killed."""
 
-    def __init__(self, name: str, chance: Random, memory: Memory, ports: Sequence[int], dead: set[int]) -> None:
+    def __init__(self, name: str, chance: Random, client_log: ClientLog, ports: Sequence[int], dead: set[int]) -> None:
         super().__init__(name=name, daemon=True)
         self.chance = chance
-        self.memory = memory
-        self.words = Words(chance, memory)
+        self.client_log = client_log
+        self.workload = CrashWorkload(chance, client_log)
         self.over = threading.Event()
         self._ports = list(ports)
         self._dead = dead
@@ -82,7 +82,7 @@ class Client(threading.Thread):
                 except LOST as error:
                     self._lost(error)
         except Exception as error:
-            self.memory.object(f"client {self.name} failed: {error!r}")
+            self.client_log.report(f"client {self.name} failed: {error!r}")
             raise
 
     def end(self, patience_s: float) -> None:
@@ -96,7 +96,7 @@ class Client(threading.Thread):
     def _lost(self, error: Exception) -> None:
         port = self._ports[0]
         if port not in self._dead:
-            self.memory.object(f"a server that nobody killed broke a connection or was silent: {error!r}")
+            self.client_log.report(f"a server that nobody killed broke a connection or was silent: {error!r}")
         self._connection.close()
         self._ports.pop(0)
         if self._ports:
@@ -106,9 +106,9 @@ class Client(threading.Thread):
         # The first thing is always a submission: it may be the first of all.
         act = self.chance.random() if self._count else 0.0
         if act < 0.5:
-            self.submit(self._new(self.words.submission, has_key=self.chance.random() < 0.85))
+            self.submit(self._new(self.workload.submission, has_key=self.chance.random() < 0.85))
         elif act < 0.6:
-            self.submit(self._new(lambda name, **_: self.words.conflicting(name), has_key=True))
+            self.submit(self._new(lambda name, **_: self.workload.conflicting(name), has_key=True))
         elif act < 0.68:
             self._retry()
         elif act < 0.70:
@@ -120,17 +120,17 @@ class Client(threading.Thread):
         else:
             self._check()
 
-    def _new(self, say: Any, *, has_key: bool) -> Sent:
+    def _new(self, say: Any, *, has_key: bool) -> SentSubmission:
         self._count += 1
         name = f"{self.name}-{self._count}"
-        return Sent(name, say(name, has_key=has_key), has_key=has_key)
+        return SentSubmission(name, say(name, has_key=has_key), has_key=has_key)
 
-    def submit(self, sent: Sent) -> None:
+    def submit(self, sent: SentSubmission) -> None:
         """Until it is acknowledged or refused, or cannot be told apart from one that is recorded already."""
-        self.memory.send(sent)
+        self.client_log.send(sent)
         while not self.over.is_set() and self._ports:
             try:
-                status = submit(self._connection, self.memory, sent)
+                status = submit(self._connection, self.client_log, sent)
             except LOST as error:
                 sent.was_unknown = True
                 self._lost(error)
@@ -141,86 +141,86 @@ class Client(threading.Thread):
                 return
             self.over.wait(PAUSE_S)
 
-    def say(self, size: int) -> None:
+    def submit_batch(self, size: int) -> None:
         """One large batch, and then a question: what it says is not projected yet."""
-        self.submit(self._new(lambda name, **_: self.words.batch(name, size), has_key=True))
+        self.submit(self._new(lambda name, **_: self.workload.batch(name, size), has_key=True))
 
     def _retry(self) -> None:
-        acknowledged = [sent for sent in self.memory.with_fate("acknowledged")[-300:] if sent.has_key]
+        acknowledged = [sent for sent in self.client_log.with_outcome("acknowledged")[-300:] if sent.has_key]
         if acknowledged:
-            submit(self._connection, self.memory, self.chance.choice(acknowledged))
+            submit(self._connection, self.client_log, self.chance.choice(acknowledged))
 
     def _reuse_key(self) -> None:
-        acknowledged = [sent for sent in self.memory.with_fate("acknowledged")[-300:] if sent.has_key]
+        acknowledged = [sent for sent in self.client_log.with_outcome("acknowledged")[-300:] if sent.has_key]
         if not acknowledged:
             return
         sent = self.chance.choice(acknowledged)
-        other = self.words.conflicting(f"{sent.name}-again")
+        other = self.workload.conflicting(f"{sent.name}-again")
         status, answer = self._connection.ask("/v1/events", other, sent.name)
         if status != 503 and b'"idempotency_key_reused"' not in answer and b'"idempotency_key_in_flight"' not in answer:
-            self.memory.object(f"key {sent.name} with another body was answered {status} {answer!r}")
+            self.client_log.report(f"key {sent.name} with another body was answered {status} {answer!r}")
 
     def _read(self) -> None:
-        after = self.chance.randrange(max(1, self.memory.position))
+        after = self.chance.randrange(max(1, self.client_log.position))
         status, answer = self._connection.ask(f"/v1/events?after={after}&limit={FEED_LIMIT}")
         if status == 503:
             return
         if status != 200:
-            self.memory.object(f"the feed after {after} answered {status} {answer!r}")
+            self.client_log.report(f"the feed after {after} answered {status} {answer!r}")
             return
-        self.memory.read(feed_leaves(self.memory, after, answer))
+        self.client_log.read(feed_leaves(self.client_log, after, answer))
 
     def _ask_state(self) -> None:
-        subjects, moment = self.memory.subjects(), self.words.moment()
+        subjects, moment = self.client_log.subjects(), self.workload.coordinates()
         if subjects and moment is not None:
             subject, (at, known_at) = quote(self.chance.choice(subjects)), moment
             self._ask(f"/v1/subjects/{subject}/state?at={at}&known_at={known_at}", None, known_at)
 
     def _check(self) -> None:
-        moment = self.words.moment()
+        moment = self.workload.coordinates()
         if moment is not None:
             at, known_at = moment
-            self._ask(f"/v1/checks?known_at={known_at}", self.words.record(at), known_at)
+            self._ask(f"/v1/checks?known_at={known_at}", self.workload.record(at), known_at)
 
     def _ask(self, path: str, record: Json | None, known_at: str) -> None:
-        acknowledged = self.memory.position
+        acknowledged = self.client_log.position
         status, answer = self._connection.ask(path, record)
         if status == 503:
             return
         if status != 200:
-            self.memory.object(f"{path} of {record} was answered {status} {answer!r}")
+            self.client_log.report(f"{path} of {record} was answered {status} {answer!r}")
             return
         answered = msgspec.json.decode(answer)
         position = answered["position"] if record is None else answered["as_of"]["position"]
         if position < acknowledged:
-            self.memory.object(f"{path} answered at {position} after {acknowledged} was acknowledged")
-        if self.memory.is_over(known_at):
-            self.memory.keep(Asked(path, record, essence_of(answered)))
+            self.client_log.report(f"{path} answered at {position} after {acknowledged} was acknowledged")
+        if self.client_log.is_past(known_at):
+            self.client_log.keep(PastAnswer(path, record, stable_part(answered)))
 
 
-def submit(connection: Connection, memory: Memory, sent: Sent) -> int:
+def submit(connection: Connection, client_log: ClientLog, sent: SentSubmission) -> int:
     """Sends it, once more or for the first time; answers the status, 503 for every one that says to try again."""
     status, answer = connection.ask("/v1/events", sent.body, sent.name if sent.has_key else None)
     code = None if status == 201 else msgspec.json.decode(answer).get("code")
     if status == 201:
-        memory.acknowledge(sent, told(msgspec.json.decode(answer)))
+        client_log.acknowledge(sent, receipts_of(msgspec.json.decode(answer)))
     elif status == 503 or code == "idempotency_key_in_flight":
-        sent.was_unknown = sent.was_unknown or sent.fate == "unknown"
+        sent.was_unknown = sent.was_unknown or sent.outcome == "unknown"
         return 503
     elif code in ("version_conflict", "bad_submission"):
-        memory.refuse(sent, code)
+        client_log.refuse(sent, code)
     else:
-        memory.object(f"{sent.name} was answered {status} {answer!r}")
+        client_log.report(f"{sent.name} was answered {status} {answer!r}")
     return status
 
 
-def feed_leaves(memory: Memory, after: int, answer: bytes) -> list[tuple[int, bytes]]:
+def feed_leaves(client_log: ClientLog, after: int, answer: bytes) -> list[tuple[int, bytes]]:
     """The events of a page with their positions, which must follow on one another."""
     page = msgspec.json.decode(answer, type=Page)
     leaves = [(msgspec.json.decode(raw, type=_Numbered).data.position, bytes(raw)) for raw in page.events]
     positions = [position for position, _ in leaves]
     if positions != list(range(after + 1, after + 1 + len(leaves))):
-        memory.object(f"the feed after {after} has the positions {positions}")
+        client_log.report(f"the feed after {after} has the positions {positions}")
     if len(leaves) < FEED_LIMIT and after + len(leaves) != page.head:
-        memory.object(f"the feed after {after} ends at {after + len(leaves)} though the head is {page.head}")
+        client_log.report(f"the feed after {after} ends at {after + len(leaves)} though the head is {page.head}")
     return leaves

@@ -84,7 +84,7 @@ class Processes:
         self.folder = folder
         self._count = 0
         self._started: list[Process] = []
-        self._nursery = subprocess.Popen(
+        self._fork_server = subprocess.Popen(
             [sys.executable, "-m", "tests.simulation.crash_processes"],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
@@ -100,7 +100,7 @@ class Processes:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for process in self._started:
             process.kill()
-        self._nursery.communicate()
+        self._fork_server.communicate()
 
     def serve(self, url: str, *, is_new: bool = False) -> Process:
         return self.run("serve", "--db", url, "--port", "0", is_new=is_new)
@@ -110,22 +110,22 @@ class Processes:
         self._count += 1
         log = self.folder / f"{self._count:04}-{args[0]}.log"
         log.touch()
-        pid = self._asked({"run": args, "log": str(log), "is_new": is_new})
-        process = Process(pid, log, lambda: self._asked({"status": pid}))
+        pid = self._ask({"run": args, "log": str(log), "is_new": is_new})
+        process = Process(pid, log, lambda: self._ask({"status": pid}))
         self._started = [*(one for one in self._started if one.status() is None), process]
         return process
 
-    def _asked(self, question: dict[str, Any]) -> Any:
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._nursery.stdin.write(json.dumps(question) + "\n")
-        self._nursery.stdin.flush()
-        answer = self._nursery.stdout.readline()
+    def _ask(self, question: dict[str, Any]) -> Any:
+        assert self._fork_server.stdin is not None
+        assert self._fork_server.stdout is not None
+        self._fork_server.stdin.write(json.dumps(question) + "\n")
+        self._fork_server.stdin.flush()
+        answer = self._fork_server.stdout.readline()
         assert answer, "the nursery ended; what it said stands above"
         return json.loads(answer)
 
 
-def nursery() -> None:
+def fork_server() -> None:
     # Imported here: the harness's own process has no use for the server.
     for module in ("api.server", "ledger.recorders.postgres", "scripts.rebuild", "scripts.serve"):
         import_module(module)
@@ -137,7 +137,7 @@ def nursery() -> None:
             case {"run": args, "log": log, "is_new": is_new}:
                 pid = os.fork()
                 if pid == 0:
-                    _become(args, log, is_new)
+                    _run_command(args, log, is_new)
                 children.add(pid)
                 answer: int | None = pid
             case {"status": pid}:
@@ -152,7 +152,7 @@ def nursery() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _become(args: list[str], log: str, is_new: bool) -> NoReturn:
+def _run_command(args: list[str], log: str, is_new: bool) -> NoReturn:
     # In place of the nursery's pipes, whose ends this process must not hold.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     out = os.open(log, os.O_WRONLY | os.O_APPEND)
@@ -173,4 +173,4 @@ def _become(args: list[str], log: str, is_new: bool) -> NoReturn:
 
 
 if __name__ == "__main__":
-    nursery()
+    fork_server()

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.simulation.crash_answers import Questioning
-from tests.simulation.crash_checks import Held, Submissions, check_kept, check_rows
+from tests.simulation.crash_client_log import ClientLog, SentSubmission
+from tests.simulation.crash_content_checks import DatabaseContent, SubmissionChecks, check_preserved, check_rows
 from tests.simulation.crash_databases import Database
-from tests.simulation.crash_memory import Memory, Sent
+from tests.simulation.crash_kills import KillRound
 from tests.simulation.crash_plans import Plan, Plans
 from tests.simulation.crash_processes import Process, Processes
-from tests.simulation.crash_strikes import Strike
+from tests.simulation.crash_service_checks import ServiceChecks
 
-OBJECTIONS_SHOWN: Final = 10
-TOLD_EVERY: Final = 25
+FINDINGS_SHOWN: Final = 10
+PROGRESS_EVERY: Final = 25
 
 
 class CrashFailure(AssertionError):
@@ -58,8 +58,8 @@ class Campaign:
         self.processes = processes
         self.plans = Plans(seed, database.faults)
         self.counts = Counts()
-        self.memory = Memory()
-        self.held = Held([], [], {})
+        self.client_log = ClientLog()
+        self.content = DatabaseContent([], [], {})
         """As it was when the round before ended."""
         self._server: Process | None = None
         self._counted = 0
@@ -72,46 +72,46 @@ class Campaign:
                 self._round(plan)
             except Exception as error:
                 raise CrashFailure(
-                    self._told(plan, [*self.memory.objections, f"{type(error).__name__}: {error}"])
+                    self._failure_text(plan, [*self.client_log.findings, f"{type(error).__name__}: {error}"])
                 ) from error
-            if self.memory.objections:
-                raise CrashFailure(self._told(plan, self.memory.objections))
-            if self.counts.rounds % TOLD_EVERY == 0:
+            if self.client_log.findings:
+                raise CrashFailure(self._failure_text(plan, self.client_log.findings))
+            if self.counts.rounds % PROGRESS_EVERY == 0:
                 print(f"so far: {self.counts.figure(self.database.name, self.plans.seed)}", flush=True)
         return self.counts
 
     def _round(self, plan: Plan) -> None:
         if plan.is_fresh:
-            self._begin()
+            self._begin_ledger()
         self._kill_while_starting(plan.start_kills)
         server = self._server or self._start(plan)
-        submissions, acknowledged = self.memory.submissions, self.memory.acknowledged
-        refused = len(self.memory.with_fate("refused"))
-        left_over = set(self.memory.with_fate("unknown"))
-        strike = Strike(plan, self.plans, self.database, self.processes, self.memory, server)
-        strike.carry_out()
-        acknowledged = self.memory.acknowledged - acknowledged
-        refused = len(self.memory.with_fate("refused")) - refused
-        unknown = [sent for sent in self.memory.with_fate("unknown") if sent not in left_over]
+        submissions, acknowledged = self.client_log.submissions, self.client_log.acknowledged
+        refused = len(self.client_log.with_outcome("refused"))
+        left_over = set(self.client_log.with_outcome("unknown"))
+        strike = KillRound(plan, self.plans, self.database, self.processes, self.client_log, server)
+        strike.run()
+        acknowledged = self.client_log.acknowledged - acknowledged
+        refused = len(self.client_log.with_outcome("refused")) - refused
+        unknown = [sent for sent in self.client_log.with_outcome("unknown") if sent not in left_over]
         self._server = self._start(plan)
         recorded = self._examine(plan, self._server.port(), unknown)
         self.counts = self.counts._replace(
             rounds=self.counts.rounds + 1,
             kills=self.counts.kills + strike.kills + len(plan.start_kills),
-            submissions=self.counts.submissions + self.memory.submissions - submissions,
+            submissions=self.counts.submissions + self.client_log.submissions - submissions,
             acknowledged=self.counts.acknowledged + acknowledged,
             refused=self.counts.refused + refused,
             unknown=self.counts.unknown + len(unknown),
             recorded=self.counts.recorded + recorded,
         )
 
-    def _begin(self) -> None:
+    def _begin_ledger(self) -> None:
         if self._server is not None:
             self._server.kill()
             self._server = None
-        self.database.begin()
-        self.memory = Memory()
-        self.held = Held([], [], {})
+        self.database.create()
+        self.client_log = ClientLog()
+        self.content = DatabaseContent([], [], {})
 
     def _start(self, plan: Plan) -> Process:
         return self.processes.serve(self.database.url, is_new=plan.is_new)
@@ -125,60 +125,60 @@ class Campaign:
             self._server.kill()
             self._server = None
 
-    def _examine(self, plan: Plan, port: int, unknown: Sequence[Sent]) -> int:
+    def _examine(self, plan: Plan, port: int, unknown: Sequence[SentSubmission]) -> int:
         """How many of the unknown ones were recorded; what is wrong goes to the memory."""
-        found = self.database.held()
-        objections = check_kept(self.held, found)
-        objections += [
+        found = self.database.content()
+        findings = check_preserved(self.content, found)
+        findings += [
             f"position {position} was served as {leaf!r} and is not that any more"
-            for position, leaf in self.memory.leaves.items()
+            for position, leaf in self.client_log.leaves.items()
             if position > len(found.rows) or found.rows[position - 1].leaf != leaf
         ]
-        recorded = self._check(found, objections)
+        recorded = self._check(found, findings)
         verb = self.processes.run("rebuild", "--check", "--db", self.database.url)
-        questioning = Questioning(port, self.memory, self.plans.chance(plan.number, "questions"))
-        questioning.read_again({row.position: row.leaf for row in found.rows})
+        questioning = ServiceChecks(port, self.client_log, self.plans.chance(plan.number, "questions"))
+        questioning.compare_with_earlier({row.position: row.leaf for row in found.rows})
         questioning.retry(unknown)
-        self.held = self.database.held()
-        questioning.compare(row.leaf for row in self.held.rows)
+        self.content = self.database.content()
+        questioning.compare_with_reference(row.leaf for row in self.content.rows)
         questioning.close()
         if verb.wait() != 0:
-            objections.append(f"the projections are not those of a rebuild: {verb.log.read_text()}")
-        objections += check_kept(found, self.held)
-        self._check(self.held, objections)
+            findings.append(f"the projections are not those of a rebuild: {verb.log.read_text()}")
+        findings += check_preserved(found, self.content)
+        self._check(self.content, findings)
         self.counts = self.counts._replace(
-            events=self.counts.events + len(self.held.rows) - (0 if plan.is_fresh else self._counted)
+            events=self.counts.events + len(self.content.rows) - (0 if plan.is_fresh else self._counted)
         )
-        self._counted = len(self.held.rows)
+        self._counted = len(self.content.rows)
         # First: what happened to the ledger says more than what its clients saw of it. Once: both looks may find it.
-        self.memory.objections[:0] = dict.fromkeys(objections)
+        self.client_log.findings[:0] = dict.fromkeys(findings)
         return sum(sent.name in recorded for sent in unknown)
 
-    def _check(self, held: Held, objections: list[str]) -> set[str]:
+    def _check(self, held: DatabaseContent, findings: list[str]) -> set[str]:
         """The names of the submissions that are recorded."""
-        submissions = Submissions(held)
-        objections += check_rows(held.rows)
-        objections += submissions.check(list(self.memory.sent.values()))
+        submissions = SubmissionChecks(held)
+        findings += check_rows(held.rows)
+        findings += submissions.check(list(self.client_log.sent.values()))
         return set(submissions.owner.values())
 
-    def _told(self, plan: Plan, objections: Sequence[str]) -> str:
+    def _failure_text(self, plan: Plan, findings: Sequence[str]) -> str:
         kept = Path(tempfile.mkdtemp(prefix="inforce-crash-"))
         with (kept / "sent.jsonl").open("w") as file:
-            for sent in self.memory.sent.values():
-                known = {"name": sent.name, "has_key": sent.has_key, "fate": sent.fate}
+            for sent in self.client_log.sent.values():
+                known = {"name": sent.name, "has_key": sent.has_key, "outcome": sent.outcome}
                 file.write(json.dumps(known | {"body": sent.body, "receipts": sent.receipts}) + "\n")
-        (kept / "objections.txt").write_text("\n".join(objections) + "\n")
+        (kept / "findings.txt").write_text("\n".join(findings) + "\n")
         for log in self.processes.folder.glob("*.log"):
             if log.stat().st_size:
                 shutil.copy(log, kept)
         try:
-            where = self.database.keep(kept)
+            where = self.database.save_copy(kept)
         except Exception as error:
             where = f"the ledger could not be kept: {error!r}"
-        shown = "\n".join(f"- {objection[:2000]}" for objection in objections[:OBJECTIONS_SHOWN])
+        shown = "\n".join(f"- {finding[:2000]}" for finding in findings[:FINDINGS_SHOWN])
         return (
             f"crash, {self.database.name}: round {plan.number} of seed {self.plans.seed} ({plan.kind}), "
-            f"{len(objections)} objections:\n{shown}\n"
+            f"{len(findings)} findings:\n{shown}\n"
             f"once more: ./scripts/test --crash {plan.number + 1} --crash-seed {self.plans.seed}\n"
             f"kept in {kept}: what was sent, what the processes said, and {where}"
         )

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.crash_checks import Held
+from tests.simulation.crash_content_checks import DatabaseContent
 from tests.simulation.crash_damage import without_last
 from tests.simulation.crash_databases import Database, PostgresDatabase, SQLiteDatabase
 from tests.simulation.crash_processes import Processes
@@ -74,9 +74,9 @@ def test_a_server_killed_at_any_moment_has_kept_all_it_acknowledged_and_nothing_
 class Forgetful(SQLiteDatabase):
     """Has lost its later half whenever it is looked into: more than one group, so not only what nobody was told of."""
 
-    def held(self) -> Held:
-        held = super().held()
-        return without_last(held, len(held.rows) // 2)
+    def content(self) -> DatabaseContent:
+        content = super().content()
+        return without_last(content, len(content.rows) // 2)
 
 
 def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_everything(
@@ -95,9 +95,9 @@ def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_everything(
     (folder,) = kept.iterdir()
     assert str(folder / "ledger-1.db") in said
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"ledger-1.db", "sent.jsonl", "objections.txt"}
-    objections = (folder / "objections.txt").read_text().splitlines()
-    assert f"{len(objections)} objections" in said
-    assert objections[0] in said
-    assert [line for line in objections if "(acknowledged) at position" in line and line.endswith("is lost")]
+    assert names >= {"ledger-1.db", "sent.jsonl", "findings.txt"}
+    findings = (folder / "findings.txt").read_text().splitlines()
+    assert f"{len(findings)} findings" in said
+    assert findings[0] in said
+    assert [line for line in findings if "(acknowledged) at position" in line and line.endswith("is lost")]
     assert (folder / "sent.jsonl").read_text().count('"acknowledged"') >= 1

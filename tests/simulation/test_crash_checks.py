@@ -14,70 +14,70 @@ from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
 from ledger.times import format_time
 from tests.simulation import crash_damage
-from tests.simulation.crash_checks import Held, check_all, check_kept
+from tests.simulation.crash_client_log import ACTOR, ClientLog, SentSubmission, stable_part
+from tests.simulation.crash_content_checks import DatabaseContent, check_all, check_preserved
 from tests.simulation.crash_damage import SECOND, Damage
 from tests.simulation.crash_databases import SQLiteDatabase
 from tests.simulation.crash_load import feed_leaves
-from tests.simulation.crash_memory import ACTOR, Memory, Sent, essence_of
 from tests.support.ledgers import NOW, change, define
 from tests.support.reference import Json
 
 
 class History(NamedTuple):
-    held: Held
-    sent: dict[str, Sent]
+    content: DatabaseContent
+    sent: dict[str, SentSubmission]
 
-    def objections(self) -> list[str]:
-        return check_all(self.held, self.sent.values())
+    def findings(self) -> list[str]:
+        return check_all(self.content, self.sent.values())
 
 
-def _recorded(url: str) -> dict[str, Sent]:
+def _recorded(url: str) -> dict[str, SentSubmission]:
     """One submission of every kind, on a real ledger; the last two are a batch and a single one without answers."""
     clock = ManualClock(NOW)
-    sent: dict[str, Sent] = {}
+    sent: dict[str, SentSubmission] = {}
     with open_ledger(url, create=True, clock=clock) as ledger:
 
-        def say(name: str, body: Json, *, has_key: bool = True, is_answered: bool = True) -> None:
+        def submit(name: str, body: Json, *, has_key: bool = True, is_answered: bool = True) -> None:
             clock.now_us += SECOND
-            one = sent[name] = Sent(name, body, has_key=has_key)
+            one = sent[name] = SentSubmission(name, body, has_key=has_key)
             key = Idempotency(ACTOR, name, hashlib.sha256(name.encode()).digest()) if has_key else None
             receipts = ledger.submit(parse_submissions(body), actor=ACTOR, idempotency=key, batch="events" in body)
             if is_answered:
                 assert not one.acknowledge([receipt_json(receipt) for receipt in receipts])
 
-        say("plain", change())
-        say("reasoned", change("account:u1", reason="reasoned#0", effective_from=format_time(NOW - SECOND)))
-        say("several", {"events": [change(f"org:b{i}", reason=f"several#{i}") for i in range(3)]})
+        submit("plain", change())
+        submit("reasoned", change("account:u1", reason="reasoned#0", effective_from=format_time(NOW - SECOND)))
+        submit("several", {"events": [change(f"org:b{i}", reason=f"several#{i}") for i in range(3)]})
         retracts = sent["plain"].receipts[0]["event_id"]
-        say("retraction", {"type": "change.retracted", "event_id": retracts, "reason": "retraction#0"})
-        say("definition", define(reason="definition#0"))
+        submit("retraction", {"type": "change.retracted", "event_id": retracts, "reason": "retraction#0"})
+        submit("definition", define(reason="definition#0"))
         until = format_time(NOW + 3600 * SECOND)
         cleared = {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"}
-        say("clear", cleared | {"effective_until": until}, has_key=True)
+        submit("clear", cleared | {"effective_until": until}, has_key=True)
         lost = {"events": [change(f"org:d{i}", reason=f"unanswered#{i}") for i in range(3)]}
-        say("unanswered", lost, is_answered=False)
-        say("keyless", change("org:e", reason="keyless#0"), has_key=False, is_answered=False)
-    sent["refused"] = Sent("refused", change(expected_version=99, reason="refused#0"), has_key=True)
+        submit("unanswered", lost, is_answered=False)
+        submit("keyless", change("org:e", reason="keyless#0"), has_key=False, is_answered=False)
+    sent["refused"] = SentSubmission("refused", change(expected_version=99, reason="refused#0"), has_key=True)
     sent["refused"].refuse("version_conflict")
-    sent["absent"] = Sent("absent", change(reason="absent#0"), has_key=True)
+    sent["absent"] = SentSubmission("absent", change(reason="absent#0"), has_key=True)
     return sent
 
 
 @pytest.fixture
 def history(tmp_path: Path) -> History:
     database = SQLiteDatabase(tmp_path)
-    database.begin()
+    database.create()
     sent = _recorded(database.url)
-    return History(database.held(), sent)
+    return History(database.content(), sent)
 
 
 def test_an_honest_history_is_objected_to_by_nothing(history: History) -> None:
-    assert history.objections() == []
-    assert check_kept(history.held, history.held) == []
+    assert history.findings() == []
+    assert check_preserved(history.content, history.content) == []
 
 
 @pytest.mark.parametrize(
-    ("damage", "objection"),
+    ("damage", "finding"),
     [
         (crash_damage.lost_events, "event 0 of clear (acknowledged) at position"),
         (crash_damage.half_batch, "event 2 of unanswered (unknown) at position"),
@@ -106,22 +106,22 @@ def test_an_honest_history_is_objected_to_by_nothing(history: History) -> None:
         (crash_damage.no_catalog, "there is no built-in catalog"),
     ],
 )
-def test_a_damaged_history_is_objected_to(history: History, damage: Damage, objection: str) -> None:
-    damaged = history._replace(held=damage(history.held, history.sent))
-    assert any(objection in said for said in damaged.objections()), damaged.objections()
+def test_a_damaged_history_is_objected_to(history: History, damage: Damage, finding: str) -> None:
+    damaged = history._replace(content=damage(history.content, history.sent))
+    assert any(finding in said for said in damaged.findings()), damaged.findings()
 
 
 @pytest.mark.parametrize(
-    ("damage", "objection"),
+    ("damage", "finding"),
     [
-        (crash_damage.changed_byte, "and is Row"),
+        (crash_damage.changed_byte, "and is StoredEvent"),
         (crash_damage.half_batch, "and ends at"),
         (crash_damage.key_lost, "is gone or altered"),
         (crash_damage.another_salt, "is gone or altered"),
     ],
 )
-def test_what_was_there_before_a_crash_must_be_there_after_it(history: History, damage: Damage, objection: str) -> None:
-    assert any(objection in said for said in check_kept(history.held, damage(history.held, history.sent)))
+def test_what_was_there_before_a_crash_must_be_there_after_it(history: History, damage: Damage, finding: str) -> None:
+    assert any(finding in said for said in check_preserved(history.content, damage(history.content, history.sent)))
 
 
 def test_a_retry_must_get_the_first_receipts(history: History) -> None:
@@ -137,18 +137,18 @@ def test_events_must_be_served_as_before_and_the_feed_without_gaps() -> None:
         events = [{"data": {"position": position}} for position in positions]
         return msgspec.json.encode({"events": events, "next_after": 0, "head": head})
 
-    memory = Memory()
-    memory.read(feed_leaves(memory, 2, page(3, 4, 5)))
-    assert memory.objections == []
-    memory.read([(4, b'{"data":{"position":4}} ')])
-    assert len(memory.objections) == 1
-    feed_leaves(memory, 2, page(3, 5))
-    feed_leaves(memory, 2, page(3, 4))
-    assert ["the positions [3, 5]" in memory.objections[1], "though the head is 5" in memory.objections[2]] == [
+    client_log = ClientLog()
+    client_log.read(feed_leaves(client_log, 2, page(3, 4, 5)))
+    assert client_log.findings == []
+    client_log.read([(4, b'{"data":{"position":4}} ')])
+    assert len(client_log.findings) == 1
+    feed_leaves(client_log, 2, page(3, 5))
+    feed_leaves(client_log, 2, page(3, 4))
+    assert ["the positions [3, 5]" in client_log.findings[1], "though the head is 5" in client_log.findings[2]] == [
         True
     ] * 2
 
 
 def test_only_the_position_and_hindsight_of_an_old_answer_may_change() -> None:
     answer = {"verdict": "allowed", "as_of": {"at": "t", "position": 1}, "position": 1, "hindsight": {}}
-    assert essence_of(answer) == {"verdict": "allowed", "as_of": {"at": "t"}}
+    assert stable_part(answer) == {"verdict": "allowed", "as_of": {"at": "t"}}

@@ -16,7 +16,7 @@ from projections.query.query import Query
 from projections.query.snapshots import ReadContext
 from projections.temporal.changes import Retraction
 from projections.temporal.fold import Timeline
-from tests.simulation.comparing import Mismatch
+from tests.simulation.compare import Mismatch
 from tests.simulation.simulation import Simulation
 
 Mutation = Callable[[pytest.MonkeyPatch], None]

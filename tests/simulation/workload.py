@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from ledger.times import format_time, parse_time
-from tests.simulation.auditor import CATALOG, Auditor
+from tests.simulation.oracle import CATALOG, Oracle
 from tests.support.ledgers import definition
 from tests.support.reference import Json
 
@@ -30,37 +30,37 @@ class Workload:
 
     # What is said.
 
-    def submission(self, auditor: Auditor, now: int) -> Json:
+    def submission(self, oracle: Oracle, now: int) -> Json:
         """One event, or a batch of up to six; some are mistaken and must be refused."""
         if self.maybe(0.6):
-            return self.event(auditor, now)
-        return {"events": [self.event(auditor, now) for _ in range(self.chance.randint(1, 6))]}
+            return self.event(oracle, now)
+        return {"events": [self.event(oracle, now) for _ in range(self.chance.randint(1, 6))]}
 
-    def event(self, auditor: Auditor, now: int) -> Json:
+    def event(self, oracle: Oracle, now: int) -> Json:
         kind = self.chance.random()
         if kind < 0.12:
-            said = self._retraction(auditor)
+            event = self._retraction(oracle)
         elif kind < 0.2:
-            said = self._definition(now)
+            event = self._definition(now)
         elif kind < 0.3:
-            subject, setting, _ = self._saying()
-            said = {"type": "setting.cleared", "subject": subject, "setting": setting, **self._period(now)}
+            subject, setting, _ = self._setting_value()
+            event = {"type": "setting.cleared", "subject": subject, "setting": setting, **self._period(now)}
         else:
-            subject, setting, value = self._saying()
+            subject, setting, value = self._setting_value()
             if self.maybe(0.02):
                 value = self.chance.choice((17, "sometimes", None, [["eu"]], ["eu", "eu"]))
-            said = {"type": "setting.changed", "subject": subject, "setting": setting, "value": value}
-            said |= self._period(now)
+            event = {"type": "setting.changed", "subject": subject, "setting": setting, "value": value}
+            event |= self._period(now)
         if self.maybe(0.85):
-            said["reason"] = self.chance.choice(("ticket 4711", "das Formular kam spät", "entered twice"))
+            event["reason"] = self.chance.choice(("ticket 4711", "das Formular kam spät", "entered twice"))
         if self.maybe(0.08):
-            subject = said.get("subject", CATALOG)
-            said["expected_version"] = auditor.version(subject) + self.chance.choice((0, 0, 0, -1, 1))
-            if said["expected_version"] < 0:
-                del said["expected_version"]
-        return said
+            subject = event.get("subject", CATALOG)
+            event["expected_version"] = oracle.version(subject) + self.chance.choice((0, 0, 0, -1, 1))
+            if event["expected_version"] < 0:
+                del event["expected_version"]
+        return event
 
-    def _saying(self) -> tuple[str, str, Any]:
+    def _setting_value(self) -> tuple[str, str, Any]:
         kind = self.chance.random()
         if kind < 0.015:
             return self.chance.choice(GOVERNORS), "no.such.setting", True
@@ -72,7 +72,7 @@ class Workload:
         if kind < 0.33:
             return self.chance.choice(GOVERNORS[:2]), "attached_to", self.chance.choice(GOVERNORS[2:])
         if kind < 0.45:
-            return self._of_model()
+            return self._model_value()
         if kind < 0.53:
             regions = self.chance.choice(([], ["eu"], ["us", "eu"]))
             return self.chance.choice(GOVERNORS[2:]), "residency.regions", regions
@@ -80,7 +80,7 @@ class Workload:
             return self.chance.choice(GOVERNORS), BETA, self.maybe(0.5)
         return self.chance.choice(GOVERNORS), self.chance.choice(SWITCHES), self.maybe(0.5)
 
-    def _of_model(self) -> tuple[str, str, Any]:
+    def _model_value(self) -> tuple[str, str, Any]:
         setting, value = self.chance.choice(
             (
                 ("model.hosting", "hosted"),
@@ -92,27 +92,27 @@ class Workload:
         )
         return self.chance.choice(MODELS), setting, value
 
-    def _retraction(self, auditor: Auditor) -> Json:
+    def _retraction(self, oracle: Oracle) -> Json:
         """Of a change of which nobody knows whether it was retracted before; rarely of something that is no change."""
         event_id = "00000000-0fff-8000-8000-000000000000"
         if not self.maybe(0.05):
-            behind = self.chance.randrange(len(auditor.events))
-            event_id = auditor.events[behind if self.maybe(0.3) else max(behind, len(auditor.events) - 12)]["id"]
+            behind = self.chance.randrange(len(oracle.events))
+            event_id = oracle.events[behind if self.maybe(0.3) else max(behind, len(oracle.events) - 12)]["id"]
         return {"type": "change.retracted", "event_id": event_id}
 
     def _definition(self, now: int) -> Json:
         setting = self.chance.choice((BETA, BETA, "caching.temporary"))
         kinds = self.chance.choice((["account", "org"], ["org"]))
-        said: Json = {
+        event: Json = {
             "type": "setting.defined",
             "setting": setting,
             "definition": definition(kinds=kinds, default=self.maybe(0.5)),
         }
         if self.maybe(0.05):
-            said["definition"] |= {"value_type": "text", "default": "on", "protective": None}
+            event["definition"] |= {"value_type": "text", "default": "on", "protective": None}
         if self.maybe(0.5):
-            said["effective_from"] = format_time(self._near(now))
-        return said
+            event["effective_from"] = format_time(self._near(now))
+        return event
 
     def _near(self, now: int) -> int:
         return now + self.chance.randint(-20, 20) * self.chance.choice((1, 1, 500, 1_000_000))
@@ -130,10 +130,10 @@ class Workload:
 
     # What is asked.
 
-    def question(self, auditor: Auditor, now: int) -> Json:
+    def question(self, oracle: Oracle, now: int) -> Json:
         ask = self.chance.choice(QUESTIONS)
-        at = self._instant(auditor, now)
-        known_at = self._known_at(auditor, now, at)
+        at = self._instant(oracle, now)
+        known_at = self._known_at(oracle, now, at)
         subject = self.chance.choice((*GOVERNORS, *OWNED, *MODELS, CATALOG, "org:nobody"))
         match ask:
             case "state":
@@ -146,33 +146,33 @@ class Workload:
                 if self.maybe(0.5):
                     question["setting"] = self.chance.choice((*KNOWN_SETTINGS, BETA, "owner", "no.such.setting"))
             case "history":
-                question = self._of_history(auditor, subject)
+                question = self._history_question(oracle, subject)
             case "diff":
-                end = self._instant(auditor, now)
+                end = self._instant(oracle, now)
                 question = {"subject": subject, "start": at, "end": end, "known_at": known_at}
             case "catalog":
                 question = {"at": at, "known_at": known_at}
             case "subjects":
                 question = {"kind": self.chance.choice((None, None, "org", "account", "catalog"))}
             case "check":
-                question = {"record": self.record(auditor), "at": at, "known_at": known_at}
+                question = {"record": self.record(oracle), "at": at, "known_at": known_at}
             case _:
-                question = {"records": self._records(auditor, now), "known_at": known_at}
+                question = {"records": self._records(oracle, now), "known_at": known_at}
         return {"ask": ask, **question}
 
-    def _of_history(self, auditor: Auditor, subject: str) -> Json:
+    def _history_question(self, oracle: Oracle, subject: str) -> Json:
         question: Json = {"subject": subject, "limit": self.chance.choice((1, 3, 100))}
         if self.maybe(0.4):
             question["setting"] = self.chance.choice((*SWITCHES, "owner"))
         if self.maybe(0.4):
-            question["after"] = self.chance.randint(1, auditor.version(subject) + 2)
+            question["after"] = self.chance.randint(1, oracle.version(subject) + 2)
         return question
 
-    def _records(self, auditor: Auditor, now: int) -> list[Json]:
-        instants = [self._instant(auditor, now) for _ in range(self.chance.randint(1, 4))]
-        return [self.record(auditor) | {"at": format_time(instant)} for instant in instants]
+    def _records(self, oracle: Oracle, now: int) -> list[Json]:
+        instants = [self._instant(oracle, now) for _ in range(self.chance.randint(1, 4))]
+        return [self.record(oracle) | {"at": format_time(instant)} for instant in instants]
 
-    def record(self, auditor: Auditor) -> Json:
+    def record(self, oracle: Oracle) -> Json:
         record: Json = {}
         for name, ids in (
             ("key_id", ("k1", "k2")),
@@ -193,17 +193,17 @@ class Workload:
                 handling |= {"region": self.chance.choice(("eu", "us")), "network": "public"}
             record["handling"] = handling
         if self.maybe(0.3):
-            record["enforced_position"] = self.chance.randint(0, auditor.head)
+            record["enforced_position"] = self.chance.randint(0, oracle.head)
         return record
 
-    def _instant(self, auditor: Auditor, now: int) -> int:
+    def _instant(self, oracle: Oracle, now: int) -> int:
         """One microsecond before, at or after something that one of the last events turns on; or now."""
         if self.maybe(0.15):
             return now
-        event = self.chance.choice(auditor.events[-40:])
+        event = self.chance.choice(oracle.events[-40:])
         times = [event["time"]]
         times += [event["data"][m] for m in ("effective_from", "effective_until") if event["data"].get(m)]
         return max(0, parse_time(self.chance.choice(times)) + self.chance.choice((-1, 0, 1)))
 
-    def _known_at(self, auditor: Auditor, now: int, at: int) -> int | str | None:
-        return self.chance.choice((None, "at", "at", at, self._instant(auditor, now), auditor.head_recorded_at - 1))
+    def _known_at(self, oracle: Oracle, now: int, at: int) -> int | str | None:
+        return self.chance.choice((None, "at", "at", at, self._instant(oracle, now), oracle.head_recorded_at - 1))

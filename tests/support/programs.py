@@ -1,6 +1,6 @@
-"""Programs for tests with several processes: `python -m tests.support.programs WHAT URL …`, begun when told to.
+"""Programs for tests with several processes: `python -m tests.support.programs TASK URL …`.
 
-Each says `ready` and waits for a line, so that they start together.
+Each prints `ready` and waits for a line, so that all of them start together.
 """
 
 import os
@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def start_programs(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Popen[str]]]:
-    """The programs, all ready and then told to go. What is still running at the end is killed."""
+    """Starts the programs together. Kills those that still run at the end."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.support.programs", *map(str, program)],
@@ -43,14 +43,14 @@ def start_programs(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Po
             process.communicate()
 
 
-def main(what: str, url: str, *arguments: str) -> None:
+def main(task: str, url: str, *arguments: str) -> None:
     from ledger.opening import open_ledger
     from ledger.transfer.transfer import import_ledger
     from tests.support.ledgers import change, submit
 
     print("ready", flush=True)
     sys.stdin.readline()
-    match what:
+    match task:
         case "begin":
             with open_ledger(url, create=True) as ledger:
                 print(ledger.origin, ledger.head().position, flush=True)
@@ -64,8 +64,8 @@ def main(what: str, url: str, *arguments: str) -> None:
             writer, threads, count = arguments
             with open_ledger(url) as ledger, ThreadPoolExecutor(int(threads)) as pool:
                 body = change("org:shared", reason=writer)
-                for done in [pool.submit(submit, ledger, body) for _ in range(int(threads) * int(count))]:
-                    done.result()
+                for future in [pool.submit(submit, ledger, body) for _ in range(int(threads) * int(count))]:
+                    future.result()
         case "import":
             with Path(arguments[0]).open("rb") as stream:
                 import_ledger(url, stream, progress=lambda events, _bytes: print(events, flush=True))

@@ -1,4 +1,4 @@
-"""Proposals for a recorder's `append`, decided as the writer would, one resting on the other."""
+"""Builds proposals for a recorder's `append`, decided as the writer decides them, each based on the ones before."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.ledgers import OPERATOR
 
 
 class ProposalBuilder:
-    """What the proposals so far will make of the ledger as it is now. `versions`: what the ledger is taken for."""
+    """Tracks the versions that the ledger will have after the proposals so far. `versions`: assumed at the start."""
 
     def __init__(self, ledger: Ledger, versions: Mapping[str, int] | None = None, entropy: Entropy = bytes) -> None:
         self.ledger = ledger

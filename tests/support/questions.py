@@ -1,4 +1,4 @@
-"""What tests of questions share: a ledger with its clock and its questions, submissions as JSON, times and settings."""
+"""Shared by tests of queries: a ledger with its clock and Query, submissions as JSON, instants and settings."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Ledgers with histories of every kind, made from a seed; their timelines as they are stored and as they should be."""
+"""Random histories from a seed, and their timelines: as stored, and as folded from the events."""
 
 from random import Random
 from typing import Any
@@ -19,8 +19,8 @@ REASON = {"reason": "the form was filed late"}
 
 
 class RandomHistory:
-    """Records submissions drawn from `seed`: changes, schedules, corrections, bounded changes, clears, retractions and
-    definitions, several in one submission."""
+    """Submits random changes, schedules, corrections, bounded changes, clears, retractions and definitions, some of
+    them together in one submission. The same seed gives the same history."""
 
     def __init__(self, ledger: Ledger, clock: ManualClock, seed: int) -> None:
         self.ledger = ledger
@@ -46,13 +46,13 @@ class RandomHistory:
         if kind <= 2 and self.retractable:
             event_id = self.retractable.pop(self.random.randrange(len(self.retractable)))
             return {"type": "change.retracted", "event_id": event_id, **REASON}
-        subject, setting, value = self._saying()
-        said = {"subject": subject, "setting": setting, **self._period()}
+        subject, setting, value = self._setting_value()
+        change = {"subject": subject, "setting": setting, **self._period()}
         if kind == 3:
-            return {"type": "setting.cleared", **said}
-        return {"type": "setting.changed", "value": value, **said}
+            return {"type": "setting.cleared", **change}
+        return {"type": "setting.changed", "value": value, **change}
 
-    def _saying(self) -> tuple[str, str, Any]:
+    def _setting_value(self) -> tuple[str, str, Any]:
         subject = self.random.choice(SUBJECTS)
         if subject.startswith("model:"):
             return subject, "model.hosting", self.random.choice(("hosted", "passthrough"))
@@ -61,7 +61,7 @@ class RandomHistory:
         return subject, self.random.choice(ACCOUNT_SETTINGS), self.random.random() < 0.5
 
     def _period(self) -> dict[str, Any]:
-        """Instants lie close together, so that periods meet and cover each other."""
+        """Instants are close together, so that periods meet and overlap."""
         now, period = self.clock.now_us, dict[str, Any]()
         start = now
         if self.random.random() < 0.6:
@@ -73,27 +73,27 @@ class RandomHistory:
 
 
 def expected_timelines(ledger: Ledger) -> dict[str, dict[str, Timelines]]:
-    """Subject → setting → timelines, folded from the streams; what has no step at all is left out."""
+    """Subject → setting → timelines, folded from the streams, without timelines that have no step."""
     folded: dict[str, dict[str, Timelines]] = {}
     for subject in sorted({entry.subject for entry in ledger.page(0, 1_000_000)}):
         settings = fold_both(read_entries(ledger.stream(subject)))
-        told = {setting: both for setting, both in settings.items() if any(any(timeline.changes) for timeline in both)}
-        if told:
-            folded[subject] = told
+        stepped = {setting: both for setting, both in settings.items() if any(any(one.changes) for one in both)}
+        if stepped:
+            folded[subject] = stepped
     return folded
 
 
 def stored_timelines(store: TimelineStore, side: Side = LIVE) -> tuple[int, list[StoredRow], list[BlockRow]]:
-    """Everything that is stored."""
+    """The tracked position, and all rows and blocks."""
     with store.reading(side) as tables:
         return tables.tracked(side), list(tables.rows(side)), list(tables.blocks(side))
 
 
 def assert_timelines(ledger: Ledger, store: TimelineStore) -> None:
     folded = expected_timelines(ledger)
-    position, found = store.several(folded)
+    position, timelines = store.several(folded)
     assert position == ledger.head().position
-    assert found == folded
+    assert timelines == folded
     with store.reading() as tables:
         assert {row.subject for row in tables.rows()} >= set(folded)
 
@@ -105,7 +105,7 @@ def recreate_tables(store: TimelineStore) -> None:
 
 
 def alter(ledger: Ledger, statement: str, *parameters: object) -> None:
-    """Past every line of our code: `statement` names tables as `{timelines_blocks}` and parameters as `?`."""
+    """Runs SQL that bypasses our code. `statement` names tables as `{timelines_blocks}` and parameters as `?`."""
     postgres = isinstance(ledger.recorder, PostgresLedgerRecorder)
     tables = ("timelines_subjects", "timelines_blocks", "timelines_tracking", "timelines_steps", "events")
     text = statement.format(**{table: f"inforce.{table}" if postgres else table for table in tables})

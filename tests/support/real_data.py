@@ -1,4 +1,4 @@
-"""Real input, too large for the repository: `INFORCE_REAL_DATA`, or the folder `shared/data` beside the checkout."""
+"""Finds real data, too large for the repository: in `INFORCE_REAL_DATA`, or in `shared/data` beside the checkout."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def real_data_file(name: str) -> Path:
-    """The path of `name` (such as `bitemporal/cases.json`). Skips where it is absent, fails if the folder was named."""
+    """The path of `name` (such as `bitemporal/cases.json`). Skips if it is absent; fails if the variable is set."""
     named = os.environ.get("INFORCE_REAL_DATA")
     folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
     path = folder / name
@@ -17,4 +17,4 @@ def real_data_file(name: str) -> Path:
         return path
     if named:
         pytest.fail(f"INFORCE_REAL_DATA={named} has no {name}", pytrace=False)
-    pytest.skip(f"real data absent: no {name} in {folder}; INFORCE_REAL_DATA can name its folder")
+    pytest.skip(f"no real data: {folder} has no {name}; INFORCE_REAL_DATA can name another folder")

@@ -1,4 +1,4 @@
-"""What tests of export and import share: imports, lines of submissions, and what a database holds after."""
+"""Shared by tests of export and import: imports, lines of submissions, and the content of a database."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def entries(url: str) -> list[Entry]:
 
 
 def is_untouched(url: str) -> bool:
-    """Whether there is no file, or no table of ours in the database."""
+    """Whether there is no database file, or no table of ours in the database."""
     if url.startswith("sqlite"):
         return not list(Path(url.removeprefix("sqlite:///")).parent.glob("ledger.db*"))
     with closing(open_recorder(url)) as recorder:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from ledger.times import format_time
-from tests.simulation.crash_memory import Memory
+from tests.simulation.crash_client_log import ClientLog
 from tests.support.reference import Json
 
 ACCOUNTS: Final = [f"account:u{number}" for number in range(8)]
@@ -22,12 +22,12 @@ HOUR_US: Final = 3_600_000_000
 SECOND_US: Final = 1_000_000
 
 
-class Words:
-    """One client's. `memory` says what there is to retract, to conflict with and to ask about."""
+class CrashWorkload:
+    """One client's. `client_log` says what there is to retract, to conflict with and to ask about."""
 
-    def __init__(self, chance: Random, memory: Memory) -> None:
+    def __init__(self, chance: Random, client_log: ClientLog) -> None:
         self.chance = chance
-        self.memory = memory
+        self.client_log = client_log
 
     def submission(self, name: str, *, has_key: bool) -> Json:
         """A body. Every event can be recognised by its reason, but where a key says whose it is."""
@@ -43,25 +43,25 @@ class Words:
             event = self._event(name, index, with_reason=True)
             # A change is retracted once.
             while event.get("event_id") in retracted:
-                event = self._said(name, index, with_reason=True)
+                event = self._change(name, index, with_reason=True)
             retracted |= {event["event_id"]} if "event_id" in event else set()
             events.append(event)
         return {"events": events}
 
     def conflicting(self, name: str) -> Json:
         """A change that holds only while nobody else writes to the subject."""
-        said = self._said(name, 0, with_reason=True)
+        change = self._change(name, 0, with_reason=True)
         behind = self.chance.choice((0, 0, 0, 1))
-        return said | {"expected_version": max(0, self.memory.version(said["subject"]) - behind)}
+        return change | {"expected_version": max(0, self.client_log.version(change["subject"]) - behind)}
 
     def _event(self, name: str, index: int, *, with_reason: bool) -> Json:
         kind = self.chance.random()
         if kind < 0.06:
             return self._definition() | {"reason": reason_of(name, index)}
-        retracts = self.memory.change(self.chance) if kind < 0.16 else None
+        retracts = self.client_log.change(self.chance) if kind < 0.16 else None
         if retracts is not None:
             return {"type": "change.retracted", "event_id": retracts, "reason": reason_of(name, index)}
-        return self._said(name, index, with_reason=with_reason)
+        return self._change(name, index, with_reason=with_reason)
 
     def _definition(self) -> Json:
         definition = {
@@ -81,16 +81,16 @@ class Words:
             "effective_from": None,
         }
 
-    def _said(self, name: str, index: int, *, with_reason: bool) -> Json:
-        subject, setting, value = self._what()
-        said: Json = {"subject": subject, "setting": setting, **self._period(with_reason)}
+    def _change(self, name: str, index: int, *, with_reason: bool) -> Json:
+        subject, setting, value = self._setting_value()
+        change: Json = {"subject": subject, "setting": setting, **self._period(with_reason)}
         if with_reason:
-            said["reason"] = reason_of(name, index)
+            change["reason"] = reason_of(name, index)
         if self.chance.random() < 0.12:
-            return {"type": "setting.cleared", **said}
-        return {"type": "setting.changed", "value": value, **said}
+            return {"type": "setting.cleared", **change}
+        return {"type": "setting.changed", "value": value, **change}
 
-    def _what(self) -> tuple[str, str, Any]:
+    def _setting_value(self) -> tuple[str, str, Any]:
         chance = self.chance
         subject = chance.choice(SUBJECTS)
         kind = subject.partition(":")[0]
@@ -119,9 +119,9 @@ class Words:
             "effective_until": None if until is None else format_time(until),
         }
 
-    def moment(self) -> tuple[str, str] | None:
+    def coordinates(self) -> tuple[str, str] | None:
         """(at, known_at) with a known_at that is over, so that the answer must stay; None: there is none yet."""
-        known_at = self.memory.instant(self.chance)
+        known_at = self.client_log.instant(self.chance)
         if known_at is None:
             return None
         at = time.time_ns() // 1000 + self.chance.randrange(-HOUR_US, HOUR_US)

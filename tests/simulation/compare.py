@@ -3,7 +3,7 @@
 from itertools import zip_longest
 from typing import Any
 
-from tests.simulation.auditor import Outcome
+from tests.simulation.oracle import Outcome
 
 
 class Mismatch(AssertionError):
@@ -24,7 +24,7 @@ def first_difference(expected: Any, found: Any, place: str = "") -> tuple[str, A
     return place, expected, found
 
 
-def without_chosen(outcome: Outcome, expected: Outcome) -> Outcome:
+def without_event_ids(outcome: Outcome, expected: Outcome) -> Outcome:
     """Without the event ids that the auditor leaves to the ledger."""
     if any(receipt["event_id"] is not None for receipt in expected.receipts):
         return outcome

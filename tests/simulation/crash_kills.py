@@ -4,9 +4,9 @@ import signal
 import time
 from typing import Final
 
+from tests.simulation.crash_client_log import ClientLog
 from tests.simulation.crash_databases import Database
 from tests.simulation.crash_load import Client
-from tests.simulation.crash_memory import Memory
 from tests.simulation.crash_plans import Plan, Plans
 from tests.simulation.crash_processes import Process, Processes
 
@@ -14,7 +14,7 @@ PATIENCE_S: Final = 30.0
 """So long acknowledgements may take to come; a server that recovers by itself does so earlier."""
 
 
-class Strike:
+class KillRound:
     """`server` is one that was started. Afterwards no server of the round is alive."""
 
     def __init__(
@@ -23,13 +23,13 @@ class Strike:
         plans: Plans,
         database: Database,
         processes: Processes,
-        memory: Memory,
+        client_log: ClientLog,
         server: Process,
     ) -> None:
         self.plan = plan
         self.database = database
         self.processes = processes
-        self.memory = memory
+        self.client_log = client_log
         self.kills = 0
         self._servers = [server]
         if plan.kind == "two servers":
@@ -40,14 +40,14 @@ class Strike:
             Client(
                 f"r{plan.number}c{number}",
                 plans.chance(plan.number, "client", number),
-                memory,
+                client_log,
                 self._ports if number % 2 == 0 else self._ports[::-1],
                 self._dead,
             )
             for number in range(plan.clients)
         ]
 
-    def carry_out(self) -> None:
+    def run(self) -> None:
         # In a round of catching up this thread speaks for the first one, so that the kill comes right after it.
         for client in self._clients[self.plan.kind == "catch-up" :]:
             client.start()
@@ -57,7 +57,7 @@ class Strike:
                     self._wait_for_submission()
                     time.sleep(self.plan.delay_s)
                 case "catch-up":
-                    self._clients[0].say(self.plan.batch)
+                    self._clients[0].submit_batch(self.plan.batch)
                     time.sleep(self.plan.delay_s)
                 case "rebuild":
                     self._rebuild()
@@ -83,16 +83,20 @@ class Strike:
             self.kills += 1
 
     def _wait_for_submission(self) -> None:
-        with self.memory.moved:
-            assert self.memory.moved.wait_for(lambda: bool(self.memory.sent), PATIENCE_S), "nobody submitted anything"
+        with self.client_log.changed:
+            assert self.client_log.changed.wait_for(lambda: bool(self.client_log.sent), PATIENCE_S), (
+                "nobody submitted anything"
+            )
 
     def _wait_for(self, acknowledgements: int) -> None:
-        with self.memory.moved:
-            enough = self.memory.acknowledged + acknowledgements
-            arrived = self.memory.moved.wait_for(lambda: self.memory.acknowledged >= enough, PATIENCE_S)
+        with self.client_log.changed:
+            enough = self.client_log.acknowledged + acknowledgements
+            arrived = self.client_log.changed.wait_for(lambda: self.client_log.acknowledged >= enough, PATIENCE_S)
         if not arrived:
-            missing = enough - self.memory.acknowledged
-            self.memory.object(f"{missing} of {acknowledgements} acknowledgements did not come within {PATIENCE_S} s")
+            missing = enough - self.client_log.acknowledged
+            self.client_log.report(
+                f"{missing} of {acknowledgements} acknowledgements did not come within {PATIENCE_S} s"
+            )
 
     def _rebuild(self) -> None:
         self._wait_for(self.plan.after_acknowledged)
@@ -108,7 +112,7 @@ class Strike:
             time.sleep(self.plan.gap_s)
             rebuild.kill()
         elif rebuild.wait() != 0:
-            self.memory.object(f"the rebuild ended with {rebuild.status()}: {rebuild.log.read_text()}")
+            self.client_log.report(f"the rebuild ended with {rebuild.status()}: {rebuild.log.read_text()}")
 
     def _one_of_two(self) -> None:
         self._wait_for(self.plan.after_acknowledged)
@@ -121,13 +125,13 @@ class Strike:
             self._servers[1].send(signal.SIGTERM)
             if self._servers[1].wait() != 0:
                 said = self._servers[1].log.read_text()
-                self.memory.object(f"told to stop, the server ended with {self._servers[1].status()}: {said}")
+                self.client_log.report(f"told to stop, the server ended with {self._servers[1].status()}: {said}")
 
     def _terminate_backends(self) -> None:
         self._wait_for(self.plan.after_acknowledged)
         for pause, count in self.plan.disturbances:
             time.sleep(pause)
-            self.database.disturb(count)
+            self.database.terminate_connections(count)
         self._wait_for(self.plan.clients)
         time.sleep(self.plan.delay_s / 4)
 

@@ -3,36 +3,36 @@
 import json
 
 from ledger.times import format_time
-from tests.simulation.auditor import Auditor
+from tests.simulation.oracle import Oracle
 from tests.simulation.workload import Workload
 from tests.support.reference import Json
 
 ACTOR = "import"
 
 
-def foretell(workload: Workload, genesis: list[Json], before: int) -> tuple[Auditor, bytes]:
+def plan_import(workload: Workload, genesis: list[Json], before: int) -> tuple[Oracle, bytes]:
     """The ledger after the import, its event ids still to be learned, and the lines to import: none of them mistaken,
     none a retraction, all recorded shortly before `before` (µs)."""
-    foretold = Auditor(json.dumps(event).encode() for event in genesis)
+    planned = Oracle(json.dumps(event).encode() for event in genesis)
     recorded_at = before - 1000
-    _begin(foretold, recorded_at)
+    _begin(planned, recorded_at)
     lines: list[Json] = []
     for _ in range(workload.chance.randint(3, 40)):
         recorded_at += workload.chance.choice((1, 2, 20))
-        said = [workload.event(foretold, recorded_at) for _ in range(workload.chance.choice((1, 1, 3)))]
-        body = {"events": [event for event in said if event["type"] != "change.retracted"]}
-        expected = foretold.expect(body, recorded_at, ACTOR) if body["events"] else None
+        events = [workload.event(planned, recorded_at) for _ in range(workload.chance.choice((1, 1, 3)))]
+        body = {"events": [event for event in events if event["type"] != "change.retracted"]}
+        expected = planned.expect(body, recorded_at, ACTOR) if body["events"] else None
         if expected is None or expected.code != "recorded":
             continue
         if not lines:
-            _begin(foretold, recorded_at - 1)
+            _begin(planned, recorded_at - 1)
         lines += [{**event, "recorded_at": format_time(recorded_at)} for event in body["events"]]
-        foretold.record(body, expected.receipts, ACTOR)
-    for event in foretold.events[len(genesis) :]:
+        planned.record(body, expected.receipts, ACTOR)
+    for event in planned.events[len(genesis) :]:
         event["data"]["imported"] = True
-    return foretold, b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    return planned, b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def _begin(foretold: Auditor, recorded_at: int) -> None:
-    for event in foretold.events:
+def _begin(planned: Oracle, recorded_at: int) -> None:
+    for event in planned.events:
         event["time"] = format_time(recorded_at)

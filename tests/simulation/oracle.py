@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     pointers: tuple[str, ...] = ()
 
 
-class Fault(Exception):
+class EventRefused(Exception):
     """One event of a submission that cannot be recorded; `str` is the pointer to what is wrong with it."""
 
 
@@ -34,7 +34,7 @@ class Conflict(Exception):
     """An expected_version that is not the version."""
 
 
-class Auditor(Reference):
+class Oracle(Reference):
     """Every event that the ledger should hold, and every question of `Reference` about them."""
 
     def __init__(self, leaves: Iterable[bytes]) -> None:
@@ -43,30 +43,30 @@ class Auditor(Reference):
         self.reasons: dict[int, str] = {}
         self.submissions: dict[tuple[str, str], tuple[str, tuple[Json, ...]]] = {}
         """(caller, key) → the body, and its receipts."""
-        self._of_pair: dict[tuple[str, str], list[Json]] = defaultdict(list)
+        self._by_setting: dict[tuple[str, str], list[Json]] = defaultdict(list)
         for event in self.events:
             event["data"].pop("personal", None)
-            self._of_pair[event["subject"], event["data"]["setting"]].append(event)
+            self._by_setting[event["subject"], event["data"]["setting"]].append(event)
 
-    def at_position(self, position: int) -> "Auditor":
+    def at_position(self, position: int) -> "Oracle":
         """The ledger as it stood when its last event was the one at `position`."""
-        earlier = Auditor([])
+        earlier = Oracle([])
         earlier.events = self.events[:position]
         for event in earlier.events:
-            earlier._of_pair[event["subject"], event["data"]["setting"]].append(event)
+            earlier._by_setting[event["subject"], event["data"]["setting"]].append(event)
         earlier.reasons = self.reasons
         return earlier
 
     def known(self, subject: str, setting: str, known_at: int | None) -> list[Json]:
         """The same as the reference's; only events of other settings are not looked through."""
-        every, self.events = self.events, self._of_pair.get((subject, setting), [])
+        every, self.events = self.events, self._by_setting.get((subject, setting), [])
         try:
             return super().known(subject, setting, known_at)
         finally:
             self.events = every
 
-    def of(self, subject: str, setting: str) -> list[Json]:
-        return self._of_pair.get((subject, setting), [])
+    def changes_of(self, subject: str, setting: str) -> list[Json]:
+        return self._by_setting.get((subject, setting), [])
 
     @property
     def head(self) -> int:
@@ -116,30 +116,30 @@ class Auditor(Reference):
             return
         recorded_at = parse_time(receipts[0]["recorded_at"])
         events = self._decide(body, recorded_at, actor)
-        for event, receipt, said in zip(events, receipts, _events_of(body), strict=True):
+        for event, receipt, submission in zip(events, receipts, _events_of(body), strict=True):
             event["id"] = receipt["event_id"]
-            self.take(event, said.get("reason"))
+            self.append(event, submission.get("reason"))
         if key is not None:
             self.submissions[caller, key] = (_text(body), receipts)
 
-    def take(self, event: Json, reason: str | None) -> None:
+    def append(self, event: Json, reason: str | None) -> None:
         self.events.append(event)
-        self._of_pair[event["subject"], event["data"]["setting"]].append(event)
+        self._by_setting[event["subject"], event["data"]["setting"]].append(event)
         if reason is not None:
             self.reasons[event["data"]["position"]] = reason
 
     def _decide(self, body: Json, recorded_at: int, actor: str) -> list[Json]:
         decided: list[Json] = []
-        faults: list[Fault] = []
+        faults: list[EventRefused] = []
         is_batch = "events" in body
-        for index, said in enumerate(_events_of(body)):
+        for index, submission in enumerate(_events_of(body)):
             try:
-                event = self._event(said, decided, recorded_at)
-            except Fault as fault:
-                faults.append(Fault(f"/events/{index}{fault}" if is_batch else str(fault)))
+                event = self._event(submission, decided, recorded_at)
+            except EventRefused as fault:
+                faults.append(EventRefused(f"/events/{index}{fault}" if is_batch else str(fault)))
                 continue
             before = self.version(event["subject"])
-            if said.get("expected_version") not in (None, before):
+            if submission.get("expected_version") not in (None, before):
                 raise Conflict
             earlier = sum(one["subject"] == event["subject"] for one in decided)
             data = {"position": self.head + len(decided) + 1, "version": before + earlier + 1}
@@ -151,54 +151,61 @@ class Auditor(Reference):
             raise ExceptionGroup("not to be recorded", faults)
         return decided
 
-    def _event(self, said: Json, decided: list[Json], now: int) -> Json:
-        """What one of the submission's events becomes, without its place. Raises `Fault`."""
+    def _event(self, submission: Json, decided: list[Json], now: int) -> Json:
+        """What one of the submission's events becomes, without its place. Raises `EventRefused`."""
         data: Json
-        match said["type"]:
+        match submission["type"]:
             case "change.retracted":
-                target = self.find(said["event_id"])
+                target = self.find(submission["event_id"])
                 again = [one["data"].get("retracts") for one in decided]
                 if target is None or target["type"] not in (
                     "inforce.setting.changed.v1",
                     "inforce.setting.cleared.v1",
                 ):
-                    raise Fault("/event_id")
+                    raise EventRefused("/event_id")
                 if self.is_retracted(target["id"]) or target["id"] in again:
-                    raise Fault("/event_id")
-                if parse_time(target["data"]["effective_from"]) < now and said.get("reason") is None:
-                    raise Fault("/reason")
+                    raise EventRefused("/event_id")
+                if parse_time(target["data"]["effective_from"]) < now and submission.get("reason") is None:
+                    raise EventRefused("/reason")
                 data = {"retracts": target["id"], "setting": target["data"]["setting"]}
                 subject = target["subject"]
             case "setting.defined":
-                before = [*self.of(CATALOG, said["setting"]), *_of(decided, CATALOG, said["setting"])]
+                before = [
+                    *self.changes_of(CATALOG, submission["setting"]),
+                    *_of(decided, CATALOG, submission["setting"]),
+                ]
                 kept = {e["data"]["definition"]["value_type"] for e in before}
-                if kept and said["definition"]["value_type"] not in kept:
-                    raise Fault("/definition/value_type")
-                start = _start(said, now)
-                definition = copy.deepcopy(said["definition"])
-                data = {"setting": said["setting"], "definition": definition, "effective_from": format_time(start)}
+                if kept and submission["definition"]["value_type"] not in kept:
+                    raise EventRefused("/definition/value_type")
+                start = _start(submission, now)
+                definition = copy.deepcopy(submission["definition"])
+                data = {
+                    "setting": submission["setting"],
+                    "definition": definition,
+                    "effective_from": format_time(start),
+                }
                 subject = CATALOG
             case _:
-                subject = said["subject"]
-                start = now if said.get("effective_from") is None else parse_time(said["effective_from"])
-                definition = self._definition(said["setting"], start, decided)
+                subject = submission["subject"]
+                start = now if submission.get("effective_from") is None else parse_time(submission["effective_from"])
+                definition = self._definition(submission["setting"], start, decided)
                 if definition is None or subject.partition(":")[0] not in definition["kinds"]:
-                    raise Fault("/setting")
-                data = {"setting": said["setting"]}
-                if said["type"] == "setting.changed":
-                    data["value"] = _value(said["value"], definition)
-                    if said["setting"] == "owner" and said["value"] == subject:
-                        raise Fault("/value")
-                until = said.get("effective_until")
+                    raise EventRefused("/setting")
+                data = {"setting": submission["setting"]}
+                if submission["type"] == "setting.changed":
+                    data["value"] = _value(submission["value"], definition)
+                    if submission["setting"] == "owner" and submission["value"] == subject:
+                        raise EventRefused("/value")
+                until = submission.get("effective_until")
                 if until is not None and parse_time(until) <= start:
-                    raise Fault("/effective_until")
-                data["effective_from"] = format_time(_start(said, now))
+                    raise EventRefused("/effective_until")
+                data["effective_from"] = format_time(_start(submission, now))
                 data["effective_until"] = until and format_time(parse_time(until))
         return {
             "specversion": "1.0",
             "id": None,
             "source": self.events[0]["source"],
-            "type": f"inforce.{said['type']}.v1",
+            "type": f"inforce.{submission['type']}.v1",
             "subject": subject,
             "datacontenttype": "application/json",
             "data": data,
@@ -208,7 +215,7 @@ class Auditor(Reference):
         """The definition with the latest effective_from until `at`; of equal ones the one that was recorded last."""
         found: Json | None = None
         since = None
-        for event in [*self.of(CATALOG, setting), *_of(decided, CATALOG, setting)]:
+        for event in [*self.changes_of(CATALOG, setting), *_of(decided, CATALOG, setting)]:
             start = parse_time(event["data"]["effective_from"])
             if start <= at and (since is None or start >= since):
                 found, since = event["data"]["definition"], start
@@ -224,13 +231,13 @@ def _of(events: list[Json], subject: str, setting: str) -> list[Json]:
     return [event for event in events if event["subject"] == subject and event["data"]["setting"] == setting]
 
 
-def _start(said: Json, now: int) -> int:
+def _start(submission: Json, now: int) -> int:
     """What asserts something about the past must say why (section 3)."""
-    if said.get("effective_from") is None:
+    if submission.get("effective_from") is None:
         return now
-    start = parse_time(said["effective_from"])
-    if start < now and said.get("reason") is None:
-        raise Fault("/effective_from")
+    start = parse_time(submission["effective_from"])
+    if start < now and submission.get("reason") is None:
+        raise EventRefused("/effective_from")
     return start
 
 
@@ -249,7 +256,7 @@ def _value(value: Any, definition: Json) -> Any:
         case _:
             fits = isinstance(value, str)
     if not fits:
-        raise Fault("/value")
+        raise EventRefused("/value")
     return value
 
 

@@ -27,7 +27,7 @@ from projections.query.query import Query
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import Rebuilt, rebuild
 from projections.timelines.store import open_timelines
-from tests.simulation.auditor import Outcome
+from tests.simulation.oracle import Outcome
 from tests.support.reference import Json
 
 
@@ -35,7 +35,7 @@ class Unavailable(Exception):
     """The ledger answered that it cannot answer now."""
 
 
-class Door(Protocol):
+class LedgerClient(Protocol):
     caller: str
     actor: str
 
@@ -48,7 +48,7 @@ class Door(Protocol):
     def close(self) -> None: ...
 
 
-class InProcess:
+class InProcessClient:
     """`Ledger` and `Query`, as a program that embeds inforce uses them."""
 
     caller = actor = "simulation"
@@ -76,7 +76,7 @@ class InProcess:
 
     def ask(self, question: Json) -> Json:
         try:
-            return asked_plainly(self.query, question)
+            return ask_query(self.query, question)
         except LedgerUnavailable as error:
             raise Unavailable(error.detail) from error
 
@@ -94,10 +94,10 @@ class InProcess:
         self.ledger.close()
 
 
-def asked_plainly(query: Query, question: Json) -> Json:
+def ask_query(query: Query, question: Json) -> Json:
     """The answer in the shape that it has on the wire, or {"problem": code}. Raises `LedgerUnavailable`."""
     try:
-        answer: Json = json.loads(answers.encode(_asked(query, question)))
+        answer: Json = json.loads(answers.encode(_answer(query, question)))
     except LedgerUnavailable:
         raise
     except InforceError as error:
@@ -105,7 +105,7 @@ def asked_plainly(query: Query, question: Json) -> Json:
     return answer
 
 
-def _asked(query: Query, question: Json) -> Json:
+def _answer(query: Query, question: Json) -> Json:
     q = dict(question)
     match q.pop("ask"):
         case "state":
@@ -130,7 +130,7 @@ def _asked(query: Query, question: Json) -> Json:
             raise AssertionError(other)
 
 
-class OverHttp:
+class HttpClient:
     """The application behind its HTTP door, over a ledger of its own."""
 
     caller = actor = "anonymous"
@@ -139,11 +139,11 @@ class OverHttp:
         with ExitStack() as stack:
             ledger = stack.enter_context(open_ledger(url, clock=clock))
             self.client = stack.enter_context(TestClient(create_app(ledger)))
-            self._opened = stack.pop_all()
+            self._stack = stack.pop_all()
 
     def submit(self, body: Json, key: str | None = None) -> Outcome:
         headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
-        answer = self._answered(self.client.post("/v1/events", json=body, headers=headers))
+        answer = self._body(self.client.post("/v1/events", json=body, headers=headers))
         if "problem" in answer:
             return Outcome(answer["problem"], pointers=tuple(error.get("pointer", "") for error in answer["errors"]))
         return Outcome("recorded", tuple(answer.get("receipts", [answer])))
@@ -156,12 +156,12 @@ class OverHttp:
             body = q["record"] | {"at": format_time(q["at"])} if ask == "check" else {"requests": q["records"]}
             known_at = "9999-01-01T00:00:00Z" if q["known_at"] is None else q["known_at"]
             parameters = _parameters({"known_at": known_at, "at_least": q.get("at_least")})
-            answer = self._answered(self.client.post("/v1/checks", json=body, params=parameters))
+            answer = self._body(self.client.post("/v1/checks", json=body, params=parameters))
         else:
-            answer = self._answered(self.client.get(path, params=_parameters(q)))
+            answer = self._body(self.client.get(path, params=_parameters(q)))
         return {"problem": answer["problem"]} if "problem" in answer else answer
 
-    def _answered(self, response: Any) -> Json:
+    def _body(self, response: Any) -> Json:
         body: Json = response.json()
         if response.status_code == 503:
             raise Unavailable(body["detail"])
@@ -171,7 +171,7 @@ class OverHttp:
         return body
 
     def close(self) -> None:
-        self._opened.close()
+        self._stack.close()
 
 
 _PARAMETER = {"start": "from", "end": "to", "settings": "setting"}
@@ -186,7 +186,7 @@ def _parameters(arguments: Json) -> Json:
     return found
 
 
-class Pinned(NamedTuple):
+class PinnedAudit(NamedTuple):
     """An audit that began at one position and goes on asking."""
 
     query: Query

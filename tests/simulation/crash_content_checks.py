@@ -1,7 +1,7 @@
 """The checker of crash campaigns: what a database holds, held against what its clients sent and were told.
 
 Pure, and written from WIRE.md: it shares nothing with the code that recorded, so that a mistake there is not made here
-too. Every function answers its objections as sentences; none means that all is well.
+too. Every function answers its findings as sentences; none means that all is well.
 Proved by test_crash_checks.py, which spoils good histories one way after the other.
 """
 
@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from ledger.times import format_time
-from tests.simulation.crash_memory import ACTOR, Sent
+from tests.simulation.crash_client_log import ACTOR, SentSubmission
 from tests.support.reference import Json
 
 GENESIS_ACTOR: Final = "inforce"
 _REASON: Final = re.compile(r"(.+)#(\d+)")
 
 
-class Row(NamedTuple):
+class StoredEvent(NamedTuple):
     """An event as the database holds it."""
 
     position: int
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     leaf_hash: bytes
 
 
-class Key(NamedTuple):
+class StoredKey(NamedTuple):
     """An idempotency key as the database holds it."""
 
     caller: str
@@ -43,56 +43,56 @@ class Key(NamedTuple):
     recorded_at: int
 
 
-class Held(NamedTuple):
+class DatabaseContent(NamedTuple):
     """All that a database holds, read in one transaction: rows in position order, `personal` by position."""
 
-    rows: list[Row]
-    keys: list[Key]
+    rows: list[StoredEvent]
+    keys: list[StoredKey]
     personal: dict[int, tuple[bytes, str]]
 
 
-def check_all(held: Held, sent: Iterable[Sent]) -> list[str]:
-    return [*check_rows(held.rows), *Submissions(held).check(list(sent))]
+def check_all(held: DatabaseContent, sent: Iterable[SentSubmission]) -> list[str]:
+    return [*check_rows(held.rows), *SubmissionChecks(held).check(list(sent))]
 
 
-def check_kept(before: Held, after: Held) -> list[str]:
+def check_preserved(before: DatabaseContent, after: DatabaseContent) -> list[str]:
     """What was there is there, byte for byte."""
-    objections = [
+    findings = [
         f"position {was.position} was {was} and is {now}"
         for was, now in zip(before.rows, after.rows, strict=False)
         if was != now
     ]
     if len(after.rows) < len(before.rows):
-        objections.append(f"the ledger ended at {len(before.rows)} and ends at {len(after.rows)} now")
+        findings.append(f"the ledger ended at {len(before.rows)} and ends at {len(after.rows)} now")
     gone = set(before.keys) - set(after.keys)
-    objections += [f"the idempotency key {key} is gone or altered" for key in sorted(gone)]
+    findings += [f"the idempotency key {key} is gone or altered" for key in sorted(gone)]
     altered = [position for position, data in before.personal.items() if after.personal.get(position) != data]
-    return objections + [f"the reason of the event at position {position} is gone or altered" for position in altered]
+    return findings + [f"the reason of the event at position {position} is gone or altered" for position in altered]
 
 
-def check_rows(rows: list[Row]) -> list[str]:
+def check_rows(rows: list[StoredEvent]) -> list[str]:
     """Each event by itself, and their order."""
-    objections: list[str] = []
+    findings: list[str] = []
     positions = [row.position for row in rows]
     if positions != list(range(1, len(rows) + 1)):
         gap = next(place for place, position in enumerate(positions, 1) if place != position)
-        objections.append(f"positions are not dense: {positions[gap - 1]} stands where {gap} belongs")
+        findings.append(f"positions are not dense: {positions[gap - 1]} stands where {gap} belongs")
     versions: dict[str, int] = {}
     for row in rows:
         versions[row.subject] = versions.get(row.subject, 0) + 1
         if row.version != versions[row.subject]:
-            objections.append(
+            findings.append(
                 f"versions are not dense: position {row.position} is version {row.version} of {row.subject}, "
                 f"not {versions[row.subject]}"
             )
-        objections += _check_leaf(row)
+        findings += _check_leaf(row)
     for one, next_ in pairwise(rows):
         if next_.recorded_at < one.recorded_at:
-            objections.append(f"recorded_at steps back from position {one.position} to {next_.position}")
-    return objections
+            findings.append(f"recorded_at steps back from position {one.position} to {next_.position}")
+    return findings
 
 
-def _check_leaf(row: Row) -> Iterable[str]:
+def _check_leaf(row: StoredEvent) -> Iterable[str]:
     if hashlib.sha256(b"\x00" + row.leaf).digest() != row.leaf_hash:
         yield f"the leaf hash of position {row.position} is not that of its bytes"
     event = json.loads(row.leaf)
@@ -118,37 +118,37 @@ def _check_leaf(row: Row) -> Iterable[str]:
         yield f"the event at position {row.position} says {said} of itself and is kept as {belongs}"
 
 
-class Submissions:
+class SubmissionChecks:
     """Which submission each event belongs to, and whether that is right."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: DatabaseContent) -> None:
         self.rows = {row.position: row for row in held.rows}
         self.keys = {key.key: key for key in held.keys}
-        self.held = held
+        self.content = held
         self.events: dict[int, Json] = {row.position: json.loads(row.leaf) for row in held.rows}
         self.owner: dict[int, str] = {}
-        self.marked = self._marked()
+        self.first_positions = self._first_positions()
 
-    def _marked(self) -> dict[str, set[int]]:
+    def _first_positions(self) -> dict[str, set[int]]:
         """Name → where its submission begins, as the reason of each of its events has it."""
         marked: dict[str, set[int]] = {}
-        for position, (_, content) in self.held.personal.items():
+        for position, (_, content) in self.content.personal.items():
             found = _REASON.fullmatch(json.loads(content)["reason"])
             if found is not None:
                 marked.setdefault(found[1], set()).add(position - int(found[2]))
         return marked
 
-    def check(self, sent: list[Sent]) -> list[str]:
-        objections = self._check_genesis()
+    def check(self, sent: list[SentSubmission]) -> list[str]:
+        findings = self._check_genesis()
         for one in sent:
-            objections += self._check_sent(one)
+            findings += self._check_sent(one)
         names = {one.name for one in sent}
-        objections += [f"the idempotency key {key} was never sent" for key in self.keys.keys() - names]
-        objections += [f"the idempotency key {key.key} is {key.caller}'s" for key in self.held.keys if key[0] != ACTOR]
+        findings += [f"the idempotency key {key} was never sent" for key in self.keys.keys() - names]
+        findings += [f"the idempotency key {key.key} is {key.caller}'s" for key in self.content.keys if key[0] != ACTOR]
         strays = sorted(self.rows.keys() - self.owner.keys())
-        objections += [f"nobody sent the event at position {position}: {self.rows[position]}" for position in strays]
-        strays = sorted(self.held.personal.keys() - self.rows.keys())
-        return objections + [f"there is a reason for position {position}, which has no event" for position in strays]
+        findings += [f"nobody sent the event at position {position}: {self.rows[position]}" for position in strays]
+        strays = sorted(self.content.personal.keys() - self.rows.keys())
+        return findings + [f"there is a reason for position {position}, which has no event" for position in strays]
 
     def _check_genesis(self) -> list[str]:
         genesis = [position for position, event in self.events.items() if event["data"]["actor"] == GENESIS_ACTOR]
@@ -157,26 +157,26 @@ class Submissions:
             return [f"the ledger begins with the built-in catalog, and it is at {genesis}"]
         return self._check_together(GENESIS_ACTOR, 1, len(genesis)) if genesis else ["there is no built-in catalog"]
 
-    def _check_sent(self, sent: Sent) -> list[str]:
+    def _check_sent(self, sent: SentSubmission) -> list[str]:
         key = self.keys.get(sent.name)
-        begins = self.marked.get(sent.name, set())
+        begins = self.first_positions.get(sent.name, set())
         begins |= {receipt["position"] - index for index, receipt in enumerate(sent.receipts)}
         begins |= {key.first_position} if key is not None else set()
         if not begins:
             return []
-        if sent.fate == "refused":
+        if sent.outcome == "refused":
             return [f"{sent.name} was refused and yet is recorded, from {sorted(begins)}"]
         if len(begins) > 1:
             return [f"{sent.name} is recorded more than once or in pieces: it begins at {sorted(begins)}"]
         (first,) = begins
-        objections = self._check_key(sent, first)
+        findings = self._check_key(sent, first)
         for index, event in enumerate(sent.events):
-            objections += self._check_event(sent, event, index, first + index)
-        if sent.fate == "acknowledged" and len(sent.receipts) != len(sent.events):
-            objections.append(f"{sent.name} has {len(sent.events)} events and {len(sent.receipts)} receipts")
-        return objections or self._check_together(sent.name, first, len(sent.events))
+            findings += self._check_event(sent, event, index, first + index)
+        if sent.outcome == "acknowledged" and len(sent.receipts) != len(sent.events):
+            findings.append(f"{sent.name} has {len(sent.events)} events and {len(sent.receipts)} receipts")
+        return findings or self._check_together(sent.name, first, len(sent.events))
 
-    def _check_key(self, sent: Sent, first: int) -> list[str]:
+    def _check_key(self, sent: SentSubmission, first: int) -> list[str]:
         key = self.keys.get(sent.name)
         if not sent.has_key:
             return []
@@ -188,8 +188,8 @@ class Submissions:
             return []
         return [f"the idempotency key of {sent.name} says {key[3:]} and its events say {belongs}"]
 
-    def _check_event(self, sent: Sent, submitted: Json, index: int, position: int) -> Iterable[str]:
-        where = f"event {index} of {sent.name} ({sent.fate}) at position {position}"
+    def _check_event(self, sent: SentSubmission, submitted: Json, index: int, position: int) -> Iterable[str]:
+        where = f"event {index} of {sent.name} ({sent.outcome}) at position {position}"
         event = self.events.get(position)
         if event is None:
             yield f"{where} is lost"
@@ -235,7 +235,7 @@ class Submissions:
     def _check_reason(self, where: str, submitted: Json, event: Json, position: int) -> Iterable[str]:
         commitment = (event["data"].get("personal") or {}).get("commitment")
         reason = submitted.get("reason")
-        salt, content = self.held.personal.get(position, (b"", "{}"))
+        salt, content = self.content.personal.get(position, (b"", "{}"))
         if json.loads(content).get("reason") != reason:
             yield f"{where} has the reason {content} and was submitted with {reason!r}"
         bound = hashlib.sha256(salt + content.encode()).hexdigest() if reason is not None else None

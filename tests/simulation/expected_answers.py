@@ -3,8 +3,8 @@
 from typing import Any
 
 from ledger.times import BEGINNING, format_time, parse_time
-from tests.simulation.auditor import CATALOG, Auditor
-from tests.support.reference import FOR_EVER, Json, Told
+from tests.simulation.oracle import CATALOG, Oracle
+from tests.support.reference import UNLIMITED, Json, ReferenceState
 
 KnownAt = int | str | None
 """An instant (µs), "at" for in force, None for everything recorded so far."""
@@ -12,12 +12,12 @@ KnownAt = int | str | None
 NOT_FOUND: Json = {"problem": "not_found"}
 
 
-class Answers:
-    """The answers of a ledger that holds what `auditor` says, given at `now` (µs)."""
+class ExpectedAnswers:
+    """The answers of a ledger that holds what `oracle` says, given at `now` (µs)."""
 
-    def __init__(self, auditor: Auditor, now: int) -> None:
-        self.auditor = auditor
-        self.now = max(now, auditor.head_recorded_at)
+    def __init__(self, oracle: Oracle, now: int) -> None:
+        self.oracle = oracle
+        self.now = max(now, oracle.head_recorded_at)
 
     def answer(self, question: Json) -> Json:
         """`question`: {"ask": …} and its arguments, instants in µs."""
@@ -26,20 +26,20 @@ class Answers:
         return answer
 
     def state(self, subject: str, at: int, known_at: KnownAt, settings: list[str] | None = None) -> Json:
-        if not self.auditor.version(subject):
+        if not self.oracle.version(subject):
             return NOT_FOUND
-        defined = self._settings_said_of(CATALOG)
+        defined = self._settings_with_events(CATALOG)
         if settings is not None and not set(settings) <= set(defined):
             return NOT_FOUND
         told = [self._told(subject, key, at, known_at) for key in (defined if settings is None else settings)]
         return {
             "subject": subject,
             **self._coordinates(at, known_at),
-            "settings": {one.setting: _setting(one) for one in told if one.source in ("explicit", "default")},
+            "settings": {one.setting: _setting_json(one) for one in told if one.source in ("explicit", "default")},
         }
 
     def timeline(self, subject: str, known_at: KnownAt, setting: str | None = None) -> Json:
-        if not self.auditor.version(subject):
+        if not self.oracle.version(subject):
             return NOT_FOUND
         wanted = self._settings_shown(subject, known_at) if setting is None else [setting]
         found = [interval for key in wanted for interval in self._intervals(subject, key, known_at)]
@@ -48,12 +48,12 @@ class Answers:
         return {
             "subject": subject,
             "known_at": "at" if known_at == "at" else self._instant(BEGINNING, known_at),
-            "position": self.auditor.head,
+            "position": self.oracle.head,
             "intervals": found,
         }
 
     def history(self, subject: str, setting: str | None = None, after: int | None = None, limit: int = 100) -> Json:
-        events = [event for event in self.auditor.events if event["subject"] == subject]
+        events = [event for event in self.oracle.events if event["subject"] == subject]
         if not events:
             return NOT_FOUND
         by_whom = {event["data"].get("retracts"): event["id"] for event in events}
@@ -67,37 +67,44 @@ class Answers:
             "events": [
                 {
                     "event": event,
-                    "reason": self.auditor.reasons.get(event["data"]["position"]),
+                    "reason": self.oracle.reasons.get(event["data"]["position"]),
                     "retracted_by": by_whom.get(event["id"]),
                 }
                 for event in rows[:limit]
             ],
             "next_after": rows[limit - 1]["data"]["version"] if len(rows) > limit else None,
-            "position": self.auditor.head,
+            "position": self.oracle.head,
         }
 
     def diff(self, subject: str, start: int, end: int, known_at: KnownAt) -> Json:
-        if not self.auditor.version(subject):
+        if not self.oracle.version(subject):
             return NOT_FOUND
         differences = []
-        for setting in self._settings_said_of(CATALOG):
+        for setting in self._settings_with_events(CATALOG):
             before, after = (self._told(subject, setting, at, known_at) for at in (start, end))
             applies = "explicit" in (before.source, after.source) or "default" in (before.source, after.source)
             if applies and before.value != after.value:
                 changed_by = self._between(before, after, start, end, known_at)
                 differences.append(
-                    {"setting": setting, "before": _setting(before), "after": _setting(after), "changed_by": changed_by}
+                    {
+                        "setting": setting,
+                        "before": _setting_json(before),
+                        "after": _setting_json(after),
+                        "changed_by": changed_by,
+                    }
                 )
         return {
             "subject": subject,
             "from": format_time(start),
             "to": format_time(end),
             "known_at": "at" if known_at == "at" else self._instant(start, known_at),
-            "position": self.auditor.head,
+            "position": self.oracle.head,
             "differences": differences,
         }
 
-    def _between(self, before: Told, after: Told, start: int, end: int, known_at: KnownAt) -> list[Json]:
+    def _between(
+        self, before: ReferenceState, after: ReferenceState, start: int, end: int, known_at: KnownAt
+    ) -> list[Json]:
         """What decides at the later instant, and what decided at the earlier one where it ended by itself or was taken
         back between the two."""
         earlier, later = (before, after) if start <= end else (after, before)
@@ -105,41 +112,41 @@ class Answers:
         found: dict[int, Json] = {}
         newest, gone = _newest(later), _newest(earlier)
         if newest is not None and newest != gone:
-            found[newest["data"]["position"]] = _said(newest)
+            found[newest["data"]["position"]] = _change_json(newest)
         if gone is not None:
             until = gone["data"].get("effective_until")
             if until is not None and parse_time(until) <= last:
-                found[gone["data"]["position"]] = _said(gone)
-            for event in self.auditor.of(earlier.subject, earlier.setting):
+                found[gone["data"]["position"]] = _change_json(gone)
+            for event in self.oracle.changes_of(earlier.subject, earlier.setting):
                 in_between = first < parse_time(event["time"]) <= last
                 if known_at == "at" and in_between and event["data"].get("retracts") == gone["id"]:
-                    found[event["data"]["position"]] = _said(event)
+                    found[event["data"]["position"]] = _change_json(event)
         return [found[position] for position in sorted(found)]
 
     def catalog(self, at: int, known_at: KnownAt) -> Json:
         known = self._known(at, known_at)
         found: Json = {}
-        for setting in self._settings_said_of(CATALOG):
-            event = self.auditor.definition(setting, at, known)
+        for setting in self._settings_with_events(CATALOG):
+            event = self.oracle.definition(setting, at, known)
             if event is not None:
-                members = _event(event)
+                members = _event_json(event)
                 del members["effective_until"]
                 found[setting] = event["data"]["definition"] | members
         return {**self._coordinates(at, known_at), "settings": found}
 
     def subjects(self, kind: str | None = None) -> Json:
         rows = []
-        for subject in self.auditor.subjects():
+        for subject in self.oracle.subjects():
             if kind in (None, subject.partition(":")[0]):
-                events = [event for event in self.auditor.events if event["subject"] == subject]
+                events = [event for event in self.oracle.events if event["subject"] == subject]
                 position = events[-1]["data"]["position"]
                 rows.append({"subject": subject, "version": len(events), "position": position})
-        return {"subjects": rows, "next_after": None, "position": self.auditor.head}
+        return {"subjects": rows, "next_after": None, "position": self.oracle.head}
 
     def check(self, record: Json, at: int, known_at: KnownAt) -> Json:
         known = self._known(at, known_at)
-        answer = self.auditor.check(record, at, known)
-        later = self.auditor.check(record, at, FOR_EVER)
+        answer = self.oracle.check(record, at, known)
+        later = self.oracle.check(record, at, UNLIMITED)
         answer["as_of"] = self._coordinates(at, known_at)
         if (answer["verdict"], answer["handling"]) != (later["verdict"], later["handling"]):
             answer["hindsight"] = later | {"changed_by": self._changed_by(answer, later, min(known or 0, self.now))}
@@ -161,53 +168,53 @@ class Answers:
                 continue
             since = [
                 event
-                for event in self.auditor.of(fact["subject"], fact["setting"])
+                for event in self.oracle.changes_of(fact["subject"], fact["setting"])
                 if "retracts" in event["data"] and parse_time(event["time"]) > known_at
             ]
             rested_on = _newest_fact(known)
             of_it = [e for e in since if rested_on is not None and e["data"]["retracts"] == rested_on["event_id"]]
-            found += [_said(event) for event in of_it or ([] if is_newer else since)]
+            found += [_change_json(event) for event in of_it or ([] if is_newer else since)]
         return found
 
     def check_all(self, records: list[Json], known_at: KnownAt) -> Json:
         decisions = [self.check(record, parse_time(record["at"]), known_at) for record in records]
-        return {"decisions": decisions, "position": self.auditor.head}
+        return {"decisions": decisions, "position": self.oracle.head}
 
     # What they share.
 
     def _known(self, at: int, known_at: KnownAt) -> int | None:
         return at if known_at == "at" else None if known_at is None else int(known_at)
 
-    def _told(self, subject: str, setting: str, at: int, known_at: KnownAt) -> Told:
-        return self.auditor.told(subject, setting, at, self._known(at, known_at))
+    def _told(self, subject: str, setting: str, at: int, known_at: KnownAt) -> ReferenceState:
+        return self.oracle.setting_state(subject, setting, at, self._known(at, known_at))
 
     def _instant(self, at: int, known_at: KnownAt) -> str:
         known = self._known(at, known_at)
         return format_time(self.now if known is None else min(known, self.now))
 
     def _coordinates(self, at: int, known_at: KnownAt) -> Json:
-        return {"at": format_time(at), "known_at": self._instant(at, known_at), "position": self.auditor.head}
+        return {"at": format_time(at), "known_at": self._instant(at, known_at), "position": self.oracle.head}
 
-    def _settings_said_of(self, subject: str) -> list[str]:
-        return sorted({event["data"]["setting"] for event in self.auditor.events if event["subject"] == subject})
+    def _settings_with_events(self, subject: str) -> list[str]:
+        return sorted({event["data"]["setting"] for event in self.oracle.events if event["subject"] == subject})
 
     def _settings_shown(self, subject: str, known_at: KnownAt) -> list[str]:
         """Those of which anything held at any instant, as known then or now; of an earlier known_at, those that
         anything had been said about."""
-        if isinstance(known_at, int) and known_at < self.auditor.head_recorded_at:
-            events = [event for event in self.auditor.events if event["subject"] == subject]
+        if isinstance(known_at, int) and known_at < self.oracle.head_recorded_at:
+            events = [event for event in self.oracle.events if event["subject"] == subject]
             return sorted({e["data"]["setting"] for e in events if parse_time(e["time"]) <= known_at})
         return [
             setting
-            for setting in self._settings_said_of(subject)
-            if any(event is not None for _, event in self.auditor.steps(subject, setting, FOR_EVER))
-            or any(self.auditor.deciding(subject, setting, at, at) for at in self._turns(subject, setting))
+            for setting in self._settings_with_events(subject)
+            if any(event is not None for _, event in self.oracle.steps(subject, setting, UNLIMITED))
+            or any(self.oracle.deciding(subject, setting, at, at) for at in self._instants(subject, setting))
         ]
 
-    def _turns(self, subject: str, setting: str) -> list[int]:
+    def _instants(self, subject: str, setting: str) -> list[int]:
         """Every instant at which the setting may turn, as known at any time or in force."""
         instants = {BEGINNING}
-        for event in [*self.auditor.of(subject, setting), *self.auditor.of(CATALOG, setting)]:
+        for event in [*self.oracle.changes_of(subject, setting), *self.oracle.changes_of(CATALOG, setting)]:
             instants.add(parse_time(event["time"]))
             for name in ("effective_from", "effective_until"):
                 if event["data"].get(name) is not None:
@@ -216,7 +223,7 @@ class Answers:
 
     def _intervals(self, subject: str, setting: str, known_at: KnownAt) -> list[Json]:
         found: list[Json] = []
-        for instant in self._turns(subject, setting):
+        for instant in self._instants(subject, setting):
             told = self._told(subject, setting, instant, known_at)
             interval = {
                 "setting": setting,
@@ -234,7 +241,7 @@ class Answers:
         return found
 
 
-def _newest(told: Told) -> Json | None:
+def _newest(told: ReferenceState) -> Json | None:
     events = [event for event in (told.event, told.cleared_by) if event is not None]
     return max(events, key=lambda event: event["data"]["position"], default=None)
 
@@ -244,7 +251,7 @@ def _newest_fact(fact: Json) -> Json | None:
     return max(said, key=lambda one: one["position"], default=None)
 
 
-def _event(event: Json) -> Json:
+def _event_json(event: Json) -> Json:
     data = event["data"]
     return {
         "event_id": event["id"],
@@ -257,16 +264,16 @@ def _event(event: Json) -> Json:
     }
 
 
-def _setting(told: Told) -> Json:
+def _setting_json(told: ReferenceState) -> Json:
     written: Json = {"value": told.value, "source": told.source}
     if told.event is not None:
-        written |= _event(told.event)
+        written |= _event_json(told.event)
     if told.cleared_by is not None:
-        written["cleared_by"] = _event(told.cleared_by)
+        written["cleared_by"] = _event_json(told.cleared_by)
     return written
 
 
-def _said(event: Json) -> Json:
+def _change_json(event: Json) -> Json:
     data = event["data"]
     if "retracts" in data:
         said: dict[str, Any] = {"setting": data["setting"], "retracts": data["retracts"], "event_id": event["id"]}
@@ -276,4 +283,4 @@ def _said(event: Json) -> Json:
             "recorded_at": event["time"],
             "actor": data["actor"],
         }
-    return {"setting": data["setting"], "value": data.get("value", data.get("definition"))} | _event(event)
+    return {"setting": data["setting"], "value": data.get("value", data.get("definition"))} | _event_json(event)

@@ -13,17 +13,17 @@ ACTOR: Final = "anonymous"
 
 ANSWERS_MAX: Final = 60
 
-Fate = Literal["unknown", "acknowledged", "refused"]
+Outcome = Literal["unknown", "acknowledged", "refused"]
 
 
-class Sent:
+class SentSubmission:
     """One submission. `name` is its Idempotency-Key, if `has_key`, and begins the reason of each of its events."""
 
     def __init__(self, name: str, body: Json, *, has_key: bool) -> None:
         self.name = name
         self.body = body
         self.has_key = has_key
-        self.fate: Fate = "unknown"
+        self.outcome: Outcome = "unknown"
         self.receipts: list[Json] = []
         self.was_unknown = False
         """Whether its answer was lost at least once."""
@@ -35,32 +35,32 @@ class Sent:
         return events
 
     def acknowledge(self, receipts: list[Json]) -> list[str]:
-        """Keeps what it was told; the objections to it."""
-        if self.fate == "refused":
+        """Keeps what it was told; the findings to it."""
+        if self.outcome == "refused":
             return [f"{self.name} was refused before and is acknowledged now: {receipts}"]
-        if self.fate == "acknowledged" and receipts != self.receipts:
+        if self.outcome == "acknowledged" and receipts != self.receipts:
             return [f"{self.name} was told {self.receipts} first and {receipts} on a retry"]
-        self.fate, self.receipts = "acknowledged", receipts
+        self.outcome, self.receipts = "acknowledged", receipts
         return []
 
     def refuse(self, code: str) -> list[str]:
-        """Keeps that nothing was recorded; the objections to that."""
-        if self.fate == "acknowledged":
+        """Keeps that nothing was recorded; the findings to that."""
+        if self.outcome == "acknowledged":
             return [f"{self.name} was acknowledged with {self.receipts} and then refused: {code}"]
-        self.fate = "refused"
+        self.outcome = "refused"
         return []
 
 
-class Asked(NamedTuple):
+class PastAnswer(NamedTuple):
     """A question about a moment that is over, and what must be the same in every answer to it, for ever."""
 
     path: str
     record: Json | None
     """For a check."""
-    essence: Json
+    stable: Json
 
 
-def essence_of(answer: Json) -> Json:
+def stable_part(answer: Json) -> Json:
     """What later events may not alter: all but how far the ledger had got, and what hindsight says."""
     kept = {name: value for name, value in answer.items() if name not in ("position", "hindsight")}
     if "as_of" in kept:
@@ -68,41 +68,41 @@ def essence_of(answer: Json) -> Json:
     return kept
 
 
-class Memory:
+class ClientLog:
     """Of one ledger, over all rounds. For many threads."""
 
     def __init__(self) -> None:
-        self.sent: dict[str, Sent] = {}
+        self.sent: dict[str, SentSubmission] = {}
         self.leaves: dict[int, bytes] = {}
-        self.asked: list[Asked] = []
-        self.objections: list[str] = []
+        self.past_answers: list[PastAnswer] = []
+        self.findings: list[str] = []
         self.acknowledged = 0
         self.submissions = 0
         self.position = 0
         """The highest that was acknowledged."""
-        self.moved = threading.Condition()
+        self.changed = threading.Condition()
         self._versions: dict[str, int] = {}
         self._changes: list[str] = []
         self._instants: list[str] = []
         self._last = 0
 
-    def send(self, sent: Sent) -> None:
+    def send(self, sent: SentSubmission) -> None:
         """From here on it may be recorded."""
-        with self.moved:
+        with self.changed:
             self.sent[sent.name] = sent
             self.submissions += 1
-            self.moved.notify_all()
+            self.changed.notify_all()
 
-    def acknowledge(self, sent: Sent, receipts: list[Json]) -> None:
-        with self.moved:
-            is_new = sent.fate != "acknowledged"
-            self.objections += sent.acknowledge(receipts)
-            if is_new and sent.fate == "acknowledged":
+    def acknowledge(self, sent: SentSubmission, receipts: list[Json]) -> None:
+        with self.changed:
+            is_new = sent.outcome != "acknowledged"
+            self.findings += sent.acknowledge(receipts)
+            if is_new and sent.outcome == "acknowledged":
                 self.acknowledged += 1
-                self._learn(sent)
-            self.moved.notify_all()
+                self._note_receipts(sent)
+            self.changed.notify_all()
 
-    def _learn(self, sent: Sent) -> None:
+    def _note_receipts(self, sent: SentSubmission) -> None:
         for event, receipt in zip(sent.events, sent.receipts, strict=False):
             subject, version = receipt["subject"], receipt["version"]
             self._versions[subject] = max(version, self._versions.get(subject, 0))
@@ -112,26 +112,26 @@ class Memory:
         self._instants.append(sent.receipts[-1]["recorded_at"])
         self._last = max(self._last, parse_time(self._instants[-1]))
 
-    def refuse(self, sent: Sent, code: str) -> None:
-        with self.moved:
-            self.objections += sent.refuse(code)
+    def refuse(self, sent: SentSubmission, code: str) -> None:
+        with self.changed:
+            self.findings += sent.refuse(code)
 
-    def object(self, objection: str) -> None:
-        with self.moved:
-            self.objections.append(objection)
+    def report(self, finding: str) -> None:
+        with self.changed:
+            self.findings.append(finding)
 
     def read(self, leaves: Iterable[tuple[int, bytes]]) -> None:
         """Events as they were served, by position."""
-        with self.moved:
+        with self.changed:
             for position, leaf in leaves:
                 if self.leaves.setdefault(position, leaf) != leaf:
-                    self.objections.append(
+                    self.findings.append(
                         f"position {position} was served as {self.leaves[position]!r} and then as {leaf!r}"
                     )
 
-    def keep(self, asked: Asked) -> None:
-        with self.moved:
-            self.asked = [*self.asked[-ANSWERS_MAX:], asked]
+    def keep(self, asked: PastAnswer) -> None:
+        with self.changed:
+            self.past_answers = [*self.past_answers[-ANSWERS_MAX:], asked]
 
     def version(self, subject: str) -> int:
         """The last that anybody was told."""
@@ -139,30 +139,30 @@ class Memory:
 
     def subjects(self) -> list[str]:
         """Those with an acknowledged event."""
-        with self.moved:
+        with self.changed:
             return sorted(self._versions)
 
     def change(self, chance: Random) -> str | None:
         """An acknowledged change's event id."""
-        with self.moved:
+        with self.changed:
             return chance.choice(self._changes) if self._changes else None
 
     def instant(self, chance: Random) -> str | None:
         """A recorded_at of an acknowledged submission, mostly a late one."""
-        with self.moved:
+        with self.changed:
             return chance.choice(self._instants[-chance.choice((5, 50, 5000)) :]) if self._instants else None
 
-    def is_over(self, instant: str) -> bool:
+    def is_past(self, instant: str) -> bool:
         """Whether no later submission can be recorded at it."""
-        with self.moved:
+        with self.changed:
             return parse_time(instant) <= self._last
 
-    def with_fate(self, fate: Fate) -> list[Sent]:
-        with self.moved:
-            return [sent for sent in self.sent.values() if sent.fate == fate]
+    def with_outcome(self, outcome: Outcome) -> list[SentSubmission]:
+        with self.changed:
+            return [sent for sent in self.sent.values() if sent.outcome == outcome]
 
 
-def told(answer: Any) -> list[Json]:
+def receipts_of(answer: Any) -> list[Json]:
     """The receipts of an answer to a submission."""
     receipts: list[Json] = answer["receipts"]
     return receipts
