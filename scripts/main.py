@@ -1,9 +1,7 @@
-"""`inforce`: lists its verbs without importing any, runs one, and turns whatever goes wrong into a line and an exit.
+"""The command `inforce`: lists its verbs without importing them, runs one, and turns every error into a line and an
+exit code (see the table in scripts/README.md).
 
-Exit: 0 done and holds · 1 a violation or a failed verification was found · 2 usage or bad input · 3 ledger
-unavailable or corrupt · 70 a fault of inforce itself · 130 interrupted · 141 the reader of the output went away ·
-143 terminated.
-Proved by tests/cli/test_main.py; `inforce --help` answers in under 300 ms, so nothing but click is imported here.
+`inforce --help` answers in under 300 ms, so this module imports nothing but click. Proved by tests/cli/test_main.py.
 """
 
 from __future__ import annotations
@@ -19,7 +17,16 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
-from scripts.cli.exits import BAD_INPUT, INTERRUPTED, OK, OUR_FAULT, READER_GONE, TERMINATED, UNAVAILABLE, say
+from scripts.cli.exits import (
+    BAD_INPUT,
+    INTERNAL_ERROR,
+    INTERRUPTED,
+    OK,
+    OUTPUT_CLOSED,
+    TERMINATED,
+    UNAVAILABLE,
+    print_message,
+)
 
 
 class Verb(NamedTuple):
@@ -29,24 +36,24 @@ class Verb(NamedTuple):
 
 
 VERBS: Final[dict[str, Verb]] = {
-    "demo": Verb("scripts.demo", "demo", "Show the whole road on an invented platform."),
-    "serve": Verb("scripts.serve", "serve", "Answer over HTTP."),
+    "demo": Verb("scripts.demo", "demo", "Try inforce on an invented platform."),
+    "serve": Verb("scripts.serve", "serve", "Serve the ledger over HTTP."),
     "submit": Verb("scripts.submit", "submit", "Record a change, a clear, a retraction or a definition."),
-    "state": Verb("scripts.ask", "state", "Show a subject's settings at any moment, as known at any moment."),
-    "history": Verb("scripts.ask", "history", "Show who changed what about a subject, newest first."),
-    "check": Verb("scripts.ask", "check", "Decide on a request: what was in force when it was made?"),
-    "audit": Verb("scripts.audit.command", "audit", "Check every request of a log."),
-    "replay": Verb("scripts.replay", "replay", "Tell the ledger's story, event by event."),
-    "rebuild": Verb("scripts.rebuild", "rebuild", "Make the stored timelines anew from the events."),
-    "export": Verb("scripts.transfer", "export", "Write every event, exactly as it was recorded."),
+    "state": Verb("scripts.state", "state", "Show a subject's settings at any moment, as known at any moment."),
+    "history": Verb("scripts.history", "history", "Show who changed what about a subject, newest first."),
+    "check": Verb("scripts.check", "check", "Check a request, or a file of them, against the policy in force."),
+    "audit": Verb("scripts.audit.command", "audit", "Check every request of a log against the policy in force."),
+    "replay": Verb("scripts.replay", "replay", "Print the ledger event by event."),
+    "rebuild": Verb("scripts.rebuild", "rebuild", "Rebuild the stored timelines from the events."),
+    "export": Verb("scripts.transfer", "export", "Write every event to a file, byte for byte as recorded."),
     "import": Verb("scripts.transfer", "import_", "Fill an empty ledger from an export or from submissions."),
-    "backup": Verb("scripts.backup", "backup", "Copy the whole ledger into a file, while others write to it."),
+    "backup": Verb("scripts.backup", "backup", "Copy a ledger in SQLite into a file while others write to it."),
     "bench": Verb("scripts.bench", "bench", "Measure, each time beside a baseline."),
 }
 
 
 class LazyGroup(click.Group):
-    """Knows its verbs by name, and imports the one that is run."""
+    """Lists the verbs by name, and imports only the one that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -77,7 +84,7 @@ class LazyGroup(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> NoReturn:
-        """Runs and exits. Never returns, never raises but `SystemExit`."""
+        """Runs and exits. Raises nothing but `SystemExit`."""
         if "_INFORCE_COMPLETE" in os.environ:
             super().main(args, prog_name="inforce", **extra)
         sys.exit(_run(self, list(sys.argv[1:] if args is None else args), extra))
@@ -85,23 +92,23 @@ class LazyGroup(click.Group):
 
 def _run(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
     for stream in (sys.stdout, sys.stderr):
-        # Where a terminal cannot show a character, it shows its number.
+        # A terminal that cannot show a character shows its number.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _invoke(group, args, extra)
-        # Here, where a reader that went away or a full disk can still be told of.
+        # Here an output that was closed, or a full disk, can still be reported.
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # What is left in the buffer would complain again at exit.
+        # The rest of the buffer would raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
+        return OUTPUT_CLOSED
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
+        print_message("interrupted")
         return INTERRUPTED
     except click.UsageError as error:
-        say(_usage(error))
+        print_message(_usage(error))
         return BAD_INPUT
     except Exception as error:
         return _failed(error)
@@ -129,21 +136,21 @@ def _failed(error: Exception) -> int:
     from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
 
     if isinstance(error, InforceError):
-        say(error.detail)
+        print_message(error.detail)
         return UNAVAILABLE if isinstance(error, LedgerUnavailable | LedgerCorrupt) else BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
-        what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        say(f"{what}{error.strerror[0].lower()}{error.strerror[1:]}")
+        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        print_message(f"{name}{error.strerror[0].lower()}{error.strerror[1:]}")
         return BAD_INPUT
     import traceback
 
     traceback.print_exception(error)
-    say("this is a fault of inforce itself, not of what you asked; the lines above say where")
-    return OUR_FAULT
+    print_message("this is a fault of inforce itself, not of your input; please report the lines above")
+    return INTERNAL_ERROR
 
 
-def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
+def _version(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:
+    if requested and not context.resilient_parsing:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -157,8 +164,8 @@ def _version(context: click.Context, _parameter: click.Parameter, wanted: bool) 
     cls=LazyGroup,
     subcommand_metavar="VERB [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="inforce VERB --help tells more. The ledger is named by --db or INFORCE_DATABASE: sqlite:///path "
-    "(sqlite:///inforce.db if neither is there) or postgresql://user@host/name.",
+    epilog="inforce VERB --help shows the options of a verb, with examples. --db or INFORCE_DATABASE names the ledger: "
+    "sqlite:///path or postgresql://user@host/name. Without them it is sqlite:///inforce.db.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version and exit."
@@ -168,13 +175,13 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """The entry point."""
-    # As an exception, so that half-written files and imports are cleared away.
+    """The entry point of the installed command."""
+    # As an exception, so that half-written files and imports are removed.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(TERMINATED))
     try:
         cli.main()
     finally:
-        # Or else the interpreter looks for garbage in all that was imported, which takes a quarter of a second.
+        # Without this, the interpreter's exit searches all imported modules for garbage, for a quarter of a second.
         gc.freeze()
 
 

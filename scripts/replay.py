@@ -1,4 +1,7 @@
-"""`replay`: prints the ledger event by event."""
+"""`replay`: prints the ledger event by event, as sentences or as the exact bytes.
+
+Proved by tests/cli/test_replay.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 import msgspec
@@ -20,7 +23,7 @@ from ledger.recorders.contract import Entry
 from ledger.store import PAGE_MAX, Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
 from ledger.verbatim import exact
-from scripts.cli.narrate import Teller
+from scripts.cli.narrate import Narrator
 from scripts.cli.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format
 from scripts.cli.output import csv_bytes, csv_row, human_time, print_line, write
 
@@ -42,41 +45,48 @@ _FIELDS: Final = (
 
 
 class Period(NamedTuple):
-    """Of recording, in µs: what is told of lies in [since, until), and nothing later than `known_at` is known."""
+    """What to print, by the time of recording (µs): events in [since, until), none of them later than `known_at`."""
 
     since: int | None
     until: int | None
     known_at: int | None
 
-    def is_known(self, entry: Entry) -> bool:
-        return self.known_at is None or entry.recorded_at <= self.known_at
-
-    def tells(self, entry: Entry) -> bool:
-        began = self.since is None or entry.recorded_at >= self.since
-        return began and not self.is_over(entry)
+    def includes(self, entry: Entry) -> bool:
+        return (self.since is None or entry.recorded_at >= self.since) and not self.is_over(entry)
 
     def is_over(self, entry: Entry) -> bool:
-        return (self.until is not None and entry.recorded_at >= self.until) or not self.is_known(entry)
+        """Whether this event and all later ones lie behind the period."""
+        ended = self.until is not None and entry.recorded_at >= self.until
+        return ended or (self.known_at is not None and entry.recorded_at > self.known_at)
 
 
 @click.command(context_settings=EXAMPLES)
-@click.option("--subject", type=SubjectRef(*KINDS, "catalog"), help="Only what concerns this subject.")
-@click.option("--since", type=Instant(), help="From what was recorded at this moment on.")
-@click.option("--until", type=Instant(), help="Up to what was recorded before this moment.")
-@click.option("--known-at", type=Instant(), help="As it could be told at this moment: of nothing recorded later.")
+@click.option("--subject", type=SubjectRef(*KINDS, "catalog"), help="Only events about this subject.")
+@click.option("--since", type=Instant(), help="Only events recorded at this time or later.")
+@click.option("--until", type=Instant(), help="Only events recorded before this time.")
+@click.option("--known-at", type=Instant(), help="As if replayed at this time: ignore everything recorded later.")
 @click.option(
     "--pace",
     type=click.FloatRange(0, 60),
     metavar="SECONDS",
-    help="Between two events. Left out: reading speed on a terminal, none elsewhere.",
+    help="How long to wait between two events. Without it: reading speed on a terminal, 0 elsewhere.",
 )
 @database
 @output_format
-def replay(db: str, format_: Format, subject: str | None, pace: float | None, **period: Any) -> None:
-    """Tell the ledger's story, event by event.
+def replay(
+    db: str,
+    format_: Format,
+    subject: str | None,
+    pace: float | None,
+    *,
+    since: int | None,
+    until: int | None,
+    known_at: int | None,
+) -> None:
+    """Print the ledger event by event.
 
-    A sentence an event, in the order of recording: what it changed from what to what, from when on, who said so and
-    why, and whether it was taken back later. --format ndjson gives the exact bytes of each event instead.
+    Prints a sentence per event, in the order of recording: the value before and after, from when it holds, who
+    recorded it and why, and whether it was retracted later. --format ndjson prints the exact bytes of each event.
 
     \b
       inforce replay --subject org:acme
@@ -87,11 +97,11 @@ def replay(db: str, format_: Format, subject: str | None, pace: float | None, **
     with open_ledger(db) as ledger:
         if subject is not None and not ledger.recorder.versions([subject])[subject]:
             raise NotFound("the subject has no history in this ledger")
-        asked = Period(**period)
+        period = Period(since, until, known_at)
         if format_ == "table":
-            _tell(ledger, subject, asked, pace)
+            _print_sentences(ledger, subject, period, pace)
             return
-        entries = (entry for entry in _entries(ledger, subject, asked) if asked.tells(entry))
+        entries = (entry for entry in _entries(ledger, subject, period) if period.includes(entry))
         _write(format_, exact(entries))
 
 
@@ -112,10 +122,9 @@ def _write(format_: Format, entries: Iterator[Entry]) -> None:
 
 
 def _entries(ledger: Ledger, subject: str | None, period: Period) -> Iterator[Entry]:
-    """Everything from the first event to where the period is over."""
+    """Everything from the first event to the end of the period."""
     if subject is not None:
-        entries = ledger.stream(subject)
-        yield from (entry for entry in entries if not period.is_over(entry))
+        yield from (entry for entry in ledger.stream(subject) if not period.is_over(entry))
         return
     after = 0
     head = ledger.head().position
@@ -127,47 +136,53 @@ def _entries(ledger: Ledger, subject: str | None, period: Period) -> Iterator[En
         after = page[-1].position
 
 
-def _tell(ledger: Ledger, subject: str | None, period: Period, pace: float | None) -> None:
+def _print_sentences(ledger: Ledger, subject: str | None, period: Period, pace: float | None) -> None:
     wait = (READING_PACE_S if sys.stdout.isatty() else 0) if pace is None else pace
-    teller = Teller(lambda of, version: ledger.stream(of, until=version))
-    # What became of an event may have been recorded after the period that is told of.
-    teller.foretell(_entries(ledger, subject, Period(None, None, period.known_at)))
-    heard = _entries(ledger, subject, period)
+    narrator = Narrator(lambda of, version: ledger.stream(of, until=version))
+    # An event of the period may have been retracted after it.
+    narrator.note_retractions(_entries(ledger, subject, Period(None, None, period.known_at)))
+    # From the first event on: a sentence names the value before.
+    entries = _entries(ledger, subject, period)
     if subject not in (None, CATALOG_SUBJECT):
-        # Where a subject has no value of its own, the definition of the moment says what was before.
-        heard = merge(_entries(ledger, CATALOG_SUBJECT, period), heard, key=attrgetter("position"))
-    told = 0
-    while batch := list(islice(heard, PAGE_MAX)):
-        for sentence in _sentences(ledger, teller, batch, lambda e: period.tells(e) and subject in (None, e.subject)):
-            if told and wait:
+        # Where the subject has no value of its own, the value before is the default of that moment.
+        entries = merge(_entries(ledger, CATALOG_SUBJECT, period), entries, key=attrgetter("position"))
+    count = 0
+    while batch := list(islice(entries, PAGE_MAX)):
+        for sentence in _sentences(
+            ledger, narrator, batch, lambda entry: period.includes(entry) and subject in (None, entry.subject)
+        ):
+            if count and wait:
                 sys.stdout.flush()
                 time.sleep(wait)
             print_line(sentence)
-            told += 1
-    if not told:
+            count += 1
+    if not count:
         print_line("nothing was recorded in this period")
 
 
-def _sentences(ledger: Ledger, teller: Teller, batch: list[Entry], tells: Callable[[Entry], bool]) -> Iterator[str]:
-    reasons = ledger.reasons(entry.position for entry in batch if tells(entry))
+def _sentences(
+    ledger: Ledger, narrator: Narrator, batch: list[Entry], is_printed: Callable[[Entry], bool]
+) -> Iterator[str]:
+    reasons = ledger.reasons(entry.position for entry in batch if is_printed(entry))
     genesis: list[Entry] = []
     for entry in batch:
-        sentence = teller.hear(entry, reasons.get(entry.position))
-        if not tells(entry):
+        sentence = narrator.sentence(entry, reasons.get(entry.position))
+        if not is_printed(entry):
             continue
         if entry.topic == SettingDefined.TOPIC and entry.position == 1 + len(genesis):
             genesis.append(entry)
             continue
         if genesis:
-            yield _beginning(genesis)
+            yield _genesis_sentence(genesis)
             genesis = []
         yield sentence
     if genesis:
-        yield _beginning(genesis)
+        yield _genesis_sentence(genesis)
 
 
-def _beginning(genesis: list[Entry]) -> str:
+def _genesis_sentence(genesis: list[Entry]) -> str:
+    """One sentence for the built-in definitions with which every ledger begins."""
     return (
         f"{human_time(genesis[0].recorded_at)}  #1 to #{len(genesis)}  the ledger begins, with the definitions of "
-        f"{len(genesis)} settings  (--subject {CATALOG_SUBJECT} --format ndjson tells them)"
+        f"{len(genesis)} settings  (--subject {CATALOG_SUBJECT} --format ndjson prints them)"
     )

@@ -1,4 +1,4 @@
-"""`serve`: the HTTP door, on this machine only until authentication comes."""
+"""`serve`: starts the HTTP server, on this machine only until authentication exists. `api/server.py` does the work."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scripts.cli.options import EXAMPLES, database
 
 
 @click.command(context_settings=EXAMPLES)
-@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address; any other is refused.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0: any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The loopback address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0: any free port.")
 @click.option(
     "--audits-folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where logs sent to POST /v1/audits and what came of them are kept. Left out: FILE.audits beside the ledger's "
-    "file; of PostgreSQL, in the user's folder for state.",
+    help="Where to keep logs sent to POST /v1/audits, and their results. Without it: FILE.audits beside a SQLite "
+    "ledger, ~/.local/state/inforce for PostgreSQL.",
 )
 @click.option(
     "--audits-keep",
@@ -24,7 +24,7 @@ from scripts.cli.options import EXAMPLES, database
     default=168.0,
     show_default=True,
     metavar="HOURS",
-    help="How long what came of an audit is kept.",
+    help="How long to keep the results of an audit.",
 )
 @click.option(
     "--audits-max-bytes",
@@ -32,7 +32,7 @@ from scripts.cli.options import EXAMPLES, database
     default=4 * 1024**3,
     show_default=True,
     metavar="N",
-    help="Of one log.",
+    help="The largest log to accept.",
 )
 @click.option(
     "--audits-max",
@@ -40,7 +40,7 @@ from scripts.cli.options import EXAMPLES, database
     default=100,
     show_default=True,
     metavar="N",
-    help="How many audits are kept at once; then no log is taken until one is deleted or expires.",
+    help="How many audits to keep. At this number a new log is refused until an audit is deleted or expires.",
 )
 @database
 def serve(
@@ -53,10 +53,10 @@ def serve(
     audits_max_bytes: int,
     audits_max: int,
 ) -> None:
-    """Answer over HTTP.
+    """Serve the ledger over HTTP.
 
-    Begins the ledger where there is none. Says where it listens, and what it can do at /openapi.json; ends what it
-    is answering when it is told to stop.
+    Creates the ledger if there is none, and prints where it listens. /openapi.json describes every call. On SIGINT or
+    SIGTERM it finishes the requests it has begun, then exits.
 
     \b
       inforce serve
@@ -66,6 +66,6 @@ def serve(
     from api.audits.service import AuditSettings
     from api.server import serve as serve_until_stopped
 
-    # click.echo, because it flushes: whoever started this in the background waits for the line.
+    # click.echo flushes: a script that starts the server in the background waits for this line.
     audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes, audits_max)
     serve_until_stopped(db, host, port, audits=audits, announce=click.echo)

@@ -1,4 +1,8 @@
-"""`submit`: records changes, clears, retractions and definitions."""
+"""`submit`: records changes, clears, retractions and definitions.
+
+Bad input leaves nothing behind: the submissions for a new ledger are decided on before the ledger is created. Proved by
+tests/cli/test_submit.py and tests/cli/test_bad_input.py.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +25,27 @@ from ledger.opening import open_ledger, open_recorder, sqlite_path
 from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
-from scripts.cli.files import read_body
+from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.options import EXAMPLES, Format, Instant, database, output_format
-from scripts.cli.output import Columns, human_time, show
+from scripts.cli.output import Columns, human_bound, human_time, show
 
 KEY_LENGTH_MAX: Final = 255
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
-_RECEIPT_FIELDS: Final = tuple(Receipt._fields)
-_RECEIPT_COLUMNS: Final[Columns] = {
+_FIELDS: Final = tuple(Receipt._fields)
+_COLUMNS: Final[Columns] = {
     "position": lambda row: row["position"],
     "subject": lambda row: row["subject"],
     "version": lambda row: row["version"],
     "recorded at": lambda row: human_time(row["recorded_at"]),
-    "effective from": lambda row: human_time(row["effective_from"]),
-    "until": lambda row: human_time(row["effective_until"]),
+    "effective from": lambda row: human_bound(row["effective_from"]),
+    "until": lambda row: human_bound(row["effective_until"]),
     "event": lambda row: row["event_id"],
 }
 
 
-class Asked(NamedTuple):
-    """What the options of `submit` say about one change."""
+class ChangeOptions(NamedTuple):
+    """The arguments and options that describe one change."""
 
     words: tuple[str, ...]
     clear: bool
@@ -58,19 +62,21 @@ class Asked(NamedTuple):
 
 @click.command(context_settings=EXAMPLES)
 @click.argument("words", nargs=-1, metavar="[SUBJECT SETTING [VALUE] | FILE | -]")
-@click.option("--clear", is_flag=True, help="Take the subject's own value away, so that the default shows through.")
-@click.option("--retract", metavar="EVENT_ID", help="Take an earlier change back, as though it had not been said.")
-@click.option("--from", "effective_from", type=Instant(), help="When the change begins to hold. Left out: at once.")
+@click.option("--clear", is_flag=True, help="Remove the subject's own value, so that the default holds.")
+@click.option("--retract", metavar="EVENT_ID", help="Retract an earlier change that was recorded by mistake.")
+@click.option("--from", "effective_from", type=Instant(), help="When the change takes effect. Without it: at once.")
 @click.option(
-    "--until", "effective_until", type=Instant(), help="When it ceases to hold. Left out: with the next change."
+    "--until", "effective_until", type=Instant(), help="When the change ends. Without it: at the next change."
 )
-@click.option("--reason", help="Why. Required for what concerns the past.")
-@click.option("--expected-version", type=click.IntRange(min=0), help="Refuse unless the subject is at this version.")
-@click.option("--idempotency-key", metavar="KEY", help="Send the same again under the same key: same receipts.")
+@click.option("--reason", help="Why. Required for a change of the past and for a retraction.")
+@click.option("--expected-version", type=click.IntRange(min=0), help="Fail unless the subject is at this version.")
+@click.option("--idempotency-key", metavar="KEY", help="A retry with the same key returns the first receipts.")
 @click.option(
-    "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who says so."
+    "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who makes the change."
 )
-@click.option("--origin", help="Names a new ledger for ever, like ledger.example.com/eu. Left out: a unique name.")
+@click.option(
+    "--origin", help="The permanent name of a new ledger, like ledger.example.com/eu. Without it: a unique one."
+)
 @database
 @output_format
 def submit(
@@ -78,9 +84,11 @@ def submit(
 ) -> None:
     """Record a change, a clear, a retraction or a definition.
 
-    Begins the ledger where there is none. All of one call is recorded as one, or nothing of it.
-    VALUE is true or false, a number, a text, or for a set: eu-west,eu-north or a JSON array.
-    FILE (or -) holds one submission, {"events": [...]}, or a submission a line; definitions come this way only.
+    Creates the ledger if there is none. One call is recorded whole or not at all.
+
+    VALUE is true or false, a number, a text, or a set, written as eu-west,eu-north or as a JSON array. FILE (or - for
+    standard input) holds one submission, {"events": [...]}, or one submission per line. A definition of a setting
+    needs a FILE.
 
     \b
       inforce submit org:acme training.opt_in true --reason "ticket 4711"
@@ -90,69 +98,69 @@ def submit(
       inforce submit changes.jsonl --idempotency-key 2026-11-23-a
     """
     if not is_actor(actor):
-        raise click.UsageError(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
+        raise click.UsageError(f"--actor takes a text of 1 to {ACTOR_LENGTH_MAX} characters")
     if idempotency_key is not None and not (1 <= len(idempotency_key) <= KEY_LENGTH_MAX and is_text(idempotency_key)):
-        raise click.UsageError(f"an idempotency key is a text of 1 to {KEY_LENGTH_MAX} characters")
-    asked = Asked(**options)
-    body = _read_submissions(asked.words[0]) if _is_file(asked) else None
-    begun = _there_is_a_ledger(db)
-    ledger = open_ledger(db) if begun else None
+        raise click.UsageError(f"--idempotency-key takes a text of 1 to {KEY_LENGTH_MAX} characters")
+    change = ChangeOptions(**options)
+    body = _read_submissions(change.words[0]) if _names_file(change) else None
+    ledger = open_ledger(db) if _ledger_exists(db) else None
     try:
         if body is None:
-            body = _body(asked, ledger.catalog() if ledger else _built_in())
+            body = _body(change, ledger.catalog() if ledger else _built_in_catalog())
         submissions = parse_submissions(body)
         batch = "events" in body
         if ledger is None:
-            _rehearse(submissions, batch)
+            _decide_without_ledger(submissions, batch)
             ledger = open_ledger(db, create=True, origin=origin)
         if origin not in (None, ledger.origin):
-            raise BadInput("this ledger was begun under another origin, which it keeps; leave --origin out")
+            raise BadInput(f"this ledger has the origin {ledger.origin} for ever; leave --origin out")
         idempotency = _idempotency(idempotency_key, actor, body)
         receipts = ledger.submit(submissions, actor=actor, idempotency=idempotency, batch=batch)
     finally:
         if ledger is not None:
             ledger.close()
     rows = [receipt_json(receipt) for receipt in receipts]
-    show(format_, receipts_json(receipts), rows, _RECEIPT_FIELDS, _RECEIPT_COLUMNS)
+    show(format_, receipts_json(receipts), rows, _FIELDS, _COLUMNS)
 
 
-def _is_file(asked: Asked) -> bool:
-    count = len(asked.words)
-    if count == 1 and not asked.any_option:
+def _names_file(change: ChangeOptions) -> bool:
+    """Whether the arguments are one file. Raises `click.UsageError` if they are neither a file nor a change."""
+    count = len(change.words)
+    if count == 1 and not change.any_option:
         return True
-    wanted = (count == 0) if asked.retract is not None else (count == 2) if asked.clear else (count == 3)
-    if not wanted or (asked.clear and asked.retract is not None):
+    expected = 0 if change.retract is not None else 2 if change.clear else 3
+    if count != expected or (change.clear and change.retract is not None):
         raise click.UsageError(
-            "say SUBJECT SETTING VALUE, or SUBJECT SETTING --clear, or --retract EVENT_ID, or name one FILE (- for "
-            "standard input) and no option about the change"
+            "write SUBJECT SETTING VALUE, or SUBJECT SETTING --clear, or --retract EVENT_ID, or one FILE (- for "
+            "standard input) without options about a change"
         )
-    if asked.retract is not None and (asked.effective_from, asked.effective_until) != (None, None):
-        raise click.UsageError("a retraction takes a change back entirely: it has no --from and no --until")
+    if change.retract is not None and (change.effective_from, change.effective_until) != (None, None):
+        raise click.UsageError("--retract removes the whole change; leave --from and --until out")
     return False
 
 
-def _body(asked: Asked, catalog: Catalog) -> dict[str, Any]:
+def _body(change: ChangeOptions, catalog: Catalog) -> dict[str, Any]:
     body: dict[str, Any]
-    if asked.retract is not None:
-        body = {"type": "change.retracted", "event_id": asked.retract}
+    if change.retract is not None:
+        body = {"type": "change.retracted", "event_id": change.retract}
     else:
-        subject, setting, *value = asked.words
+        subject, setting, *value = change.words
         body = {"type": "setting.cleared", "subject": subject, "setting": setting}
         if value:
             body |= {"type": "setting.changed", "value": _value(value[0], catalog.value_type(setting))}
     for name in ("effective_from", "effective_until"):
-        instant = getattr(asked, name)
+        instant = getattr(change, name)
         if instant is not None:
             body[name] = format_time(instant)
-    if asked.reason is not None:
-        body["reason"] = asked.reason
-    if asked.expected_version is not None:
-        body["expected_version"] = asked.expected_version
+    if change.reason is not None:
+        body["reason"] = change.reason
+    if change.expected_version is not None:
+        body["expected_version"] = change.expected_version
     return body
 
 
 def _value(text: str, value_type: str | None) -> object:
-    """The value that a word stands for, given the setting's type; a word that does not fit is left to be refused."""
+    """The text as a value of the setting's type. A text that is no such value stays a text: the ledger refuses it."""
     if not is_text(text):
         raise BadSubmission((Fault("/value", "the value is not UTF-8"),))
     match value_type:
@@ -168,16 +176,19 @@ def _value(text: str, value_type: str | None) -> object:
 
 
 def _read_submissions(name: str) -> dict[str, Any]:
-    """One body from a file that holds one, or a submission a line. Raises `BadInput`."""
-    body = read_body(name, strict_json.MAX_BYTES, "a whole past is read by inforce import")
-    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    """The body in a file that holds a body, or one submission per line. Raises `BadInput`."""
+    body = read_body(name, strict_json.MAX_BYTES, "for a whole history use inforce import")
+    lines = numbered_lines(body)
     if len(lines) < 2 or not _is_object(lines[0][1]):
         value: Any = strict_json.loads(body, what="the submission")
         if not isinstance(value, dict):
-            raise BadSubmission((Fault("", 'a submission is one object, {"events": [...]}, or an object a line'),))
+            raise BadSubmission((Fault("", 'a submission is one object, {"events": [...]}, or one object per line'),))
         return value
     if len(lines) > BATCH_MAX:
-        raise BadInput(f"more than {BATCH_MAX} submissions; send them in parts, or see inforce import --help")
+        raise BadInput(
+            f"the file has {len(lines)} submissions, and a batch takes {BATCH_MAX}; send it in parts, or see inforce "
+            "import --help"
+        )
     return {"events": [strict_json.loads(line, what=f"line {number}") for number, line in lines]}
 
 
@@ -194,7 +205,7 @@ def _idempotency(key: str | None, actor: str, body: dict[str, Any]) -> Idempoten
     return Idempotency(actor, key, hashlib.sha256(canonical_json(body)).digest())
 
 
-def _there_is_a_ledger(url: str) -> bool:
+def _ledger_exists(url: str) -> bool:
     if url.startswith("sqlite:") and not sqlite_path(url)[0].exists():
         return False
     recorder = open_recorder(url)
@@ -204,14 +215,14 @@ def _there_is_a_ledger(url: str) -> bool:
         recorder.close()
 
 
-def _built_in() -> Catalog:
+def _built_in_catalog() -> Catalog:
     definitions = ((setting, BEGINNING, definition) for setting, definition in BUILT_IN.items())
     return Catalog(definitions, len(BUILT_IN))
 
 
-def _rehearse(submissions: tuple[Submission, ...], batch: bool) -> None:
-    """Refuses what a new ledger would refuse, before one is made: bad input leaves nothing behind."""
-    catalog = _built_in()
+def _decide_without_ledger(submissions: tuple[Submission, ...], batch: bool) -> None:
+    """Raises what a new ledger would raise, before one is created."""
+    catalog = _built_in_catalog()
     versions = defaultdict(int, {CATALOG_SUBJECT: catalog.version})
     streams = Streams(catalog, versions)
     decide(submissions, streams, now=SystemClock().now(), actor="rehearsal", entropy=bytes, batch=batch)

@@ -16,9 +16,9 @@ import pytest
 from ledger.opening import open_ledger
 from ledger.times import format_time
 from projections.decisions.model import REASONS
-from scripts.demo import folder, making, show
-from scripts.demo.finding import find
-from scripts.demo.making import Made, make
+from scripts.demo import folder, generator, show
+from scripts.demo.comparison import audit_and_compare
+from scripts.demo.generator import DemoData, generate
 from scripts.demo.world import FINISH
 from scripts.main import VERBS, cli
 
@@ -45,13 +45,13 @@ def in_process_of_its_own(*args: str, cwd: Path, **environment: str) -> subproce
     )
 
 
-def made_in(place: Path, seed: int = 1, requests: int = SMALL) -> Made:
+def made_in(place: Path, seed: int = 1, requests: int = SMALL) -> DemoData:
     folder.prepare(place)
-    return make(place, requests, seed)
+    return generate(place, requests, seed)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
     """A small platform to look at; who spoils one makes their own."""
     return made_in(tmp_path_factory.mktemp("demo") / "kept")
 
@@ -73,18 +73,18 @@ def test_the_full_demo_takes_less_than_thirty_seconds_and_finds_exactly_what_was
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_any_seed_and_size_is_exact(seed: int, tmp_path: Path) -> None:
-    found = find(made_in(tmp_path / "kept", seed, 1000 * seed))
-    assert found.differences == []
+    found = audit_and_compare(made_in(tmp_path / "kept", seed, 1000 * seed))
+    assert found.mismatches == []
     assert found.violation is not None
     assert found.hindsight is not None
 
 
-def test_every_reason_and_verdict_is_planted(made: Made) -> None:
+def test_every_reason_and_verdict_is_planted(made: DemoData) -> None:
     assert {reason for truth in made.planted.values() for reason in truth.reasons} == set(REASONS)
     assert {truth.verdict for truth in made.planted.values()} == {"violation", "indeterminate", "denied"}
 
 
-def test_the_same_seed_gives_the_same_events_and_the_same_log(made: Made, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_events_and_the_same_log(made: DemoData, tmp_path: Path) -> None:
     again = made_in(tmp_path / "again")
     leaves = []
     for one in (made, again):
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_events_and_the_same_log(made: Made, tmp_pa
     assert (made.folder / folder.LOG).read_bytes() == (again.folder / folder.LOG).read_bytes()
 
 
-def test_the_story_has_one_of_everything(made: Made) -> None:
+def test_the_story_has_one_of_everything(made: DemoData) -> None:
     with open_ledger(f"sqlite:///{made.folder / folder.LEDGER}") as ledger:
         events = [json.loads(entry.leaf) for entry in ledger.page(0, 100_000)]
     topics = {event["type"] for event in events}
@@ -120,9 +120,9 @@ def test_people_see_the_story_the_counts_and_the_evidence(tmp_path: Path, capsys
         assert reason in said.out
     for words in (
         "bluefin withdraws its opt-in, backdated",
-        "Exactly what was planted was found",
+        "Yes, exactly, in ",
         "violation: passthrough_not_allowed",
-        "said by quill-legal/ines on 2025-03-10 16:45",
+        "recorded 2025-03-10 16:45 by quill-legal/ines",
         "In hindsight: violation (trained_without_opt_in)",
         "reason given: withdrawn by letter of 3 February",
     ):
@@ -132,7 +132,7 @@ def test_people_see_the_story_the_counts_and_the_evidence(tmp_path: Path, capsys
     assert "export INFORCE_DATABASE=" in steps
 
 
-def test_the_commands_to_try_next_work(made: Made) -> None:
+def test_the_commands_to_try_next_work(made: DemoData) -> None:
     steps = [shlex.split(step.command) for step in show.next_steps(made.folder)]
     assert steps[0][0] == "export"
     name, _, url = steps[0][1].partition("=")
@@ -154,13 +154,13 @@ def test_the_launcher_is_named_as_it_is_found_from_here(monkeypatch: pytest.Monk
     assert shlex.split(show.next_steps(tmp_path)[1].command)[0] == str(REPOSITORY / "scripts" / "inforce")
 
 
-def _rewrite_log(made: Made, change: Any) -> None:
+def _rewrite_log(made: DemoData, change: Any) -> None:
     path = made.folder / folder.LOG
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(gzip.compress(b"".join(change(lines))))
 
 
-def _spoil_an_honest_request(made: Made) -> None:
+def _spoil_an_honest_request(made: DemoData) -> None:
     def change(lines: list[bytes]) -> list[bytes]:
         for number, line in enumerate(lines):
             if b'"stored":false' in line and json.loads(line)["request_id"] not in made.planted:
@@ -171,22 +171,22 @@ def _spoil_an_honest_request(made: Made) -> None:
     _rewrite_log(made, change)
 
 
-def _lose_a_request(made: Made) -> None:
+def _lose_a_request(made: DemoData) -> None:
     _rewrite_log(made, lambda lines: lines[:-1])
 
 
-def _repeat_a_request(made: Made) -> None:
+def _repeat_a_request(made: DemoData) -> None:
     _rewrite_log(made, lambda lines: [*lines, lines[-1]])
 
 
-def _mend_a_line(made: Made) -> None:
+def _mend_a_line(made: DemoData) -> None:
     line = min(made.unreadable) - 1
     _rewrite_log(
         made, lambda lines: [*lines[:line], b'{"at":"2025-01-01T00:00:00Z","org_id":"x"}\n', *lines[line + 1 :]]
     )
 
 
-def _forge_an_event(made: Made) -> None:
+def _forge_an_event(made: DemoData) -> None:
     """Past the ledger's own refusal: harbor-health never switched storage off."""
     with sqlite3.connect(made.folder / folder.LEDGER, isolation_level=None) as raw:
         raw.execute("DROP TRIGGER events_no_update")
@@ -206,27 +206,27 @@ def _forge_an_event(made: Made) -> None:
 def test_what_was_tampered_with_is_not_exact_and_exits_1(
     tamper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def make_and_tamper(*args: Any) -> Made:
-        made = make(*args)
+    def make_and_tamper(*args: Any) -> DemoData:
+        made = generate(*args)
         tamper(made)
         return made
 
-    monkeypatch.setattr(making, "make", make_and_tamper)
+    monkeypatch.setattr(generator, "generate", make_and_tamper)
     assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL)) == 1
     said = capsys.readouterr().out
-    assert "NOT what was planted" in said
+    assert "NO: there " in said
     assert "not as planted" in said
 
 
 def test_a_tampered_demo_names_the_difference_to_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def make_and_tamper(*args: Any) -> Made:
-        made = make(*args)
+    def make_and_tamper(*args: Any) -> DemoData:
+        made = generate(*args)
         _spoil_an_honest_request(made)
         return made
 
-    monkeypatch.setattr(making, "make", make_and_tamper)
+    monkeypatch.setattr(generator, "generate", make_and_tamper)
     assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL), "--format", "json") == 1
     found = json.loads(capsys.readouterr().out)
     assert found["exact"] is False
@@ -241,10 +241,10 @@ def test_the_next_demo_takes_the_place_of_the_last(tmp_path: Path) -> None:
     second = made_in(place, seed=2, requests=1000)
     assert first.events != second.events
     assert (place / "notes.txt").read_text() == "mine"
-    assert find(second).differences == []
+    assert audit_and_compare(second).mismatches == []
 
 
-@pytest.mark.parametrize("name", [folder.LEDGER, "notes.txt", folder.MARK])
+@pytest.mark.parametrize("name", [folder.LEDGER, "notes.txt", folder.ABOUT])
 def test_files_that_no_demo_has_made_are_left_alone(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""`--explain REQUEST_ID`: which events decided a row, for people and for programs."""
+"""`--explain REQUEST_ID`: prints which events decided a row, for people and for programs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
 from projections.temporal.changes import Retraction
 from scripts.cli.options import Format
-from scripts.cli.output import Columns, encode, human_time, print_line, print_table, show
+from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, print_table, show
 from scripts.cli.show_decision import print_decision
 
 ROWS_MAX: Final = 20
-"""Rows that are explained where several have the id."""
-FIELDS: Final = (
+"""How many rows to explain if several have the id."""
+_FIELDS: Final = (
     "source",
     "line",
     "position",
@@ -41,97 +41,95 @@ FIELDS: Final = (
 )
 
 
-class Explained(NamedTuple):
-    """A row of a log, explained."""
-
+class ExplainedRow(NamedTuple):
     source: str
     line: int
     explanation: Explanation
 
 
-class Found(NamedTuple):
-    """The first rows that have the id, and how many have it."""
+class MatchingRows(NamedTuple):
+    """The first `ROWS_MAX` rows that have the id, and how many have it."""
 
     rows: list[tuple[str, int, RequestRecord]]
     total: int
 
 
-def find(parts: Iterable[LogBatch], request_id: str) -> Found:
-    """The rows of this id, read and not decided. Raises `BadInput` where there is none."""
-    found: list[tuple[str, int, RequestRecord]] = []
+def find_rows(parts: Iterable[LogBatch], request_id: str) -> MatchingRows:
+    """Reads the log for the rows with this id. Raises `BadInput` if there are none."""
+    matches: list[tuple[str, int, RequestRecord]] = []
     total = rows = rejects = 0
     for part in parts:
         rows += part.rows
         rejects += len(part.faults)
-        places = pc.indices_nonzero(pc.equal(part.requests.column("request_id"), pa.scalar(request_id, pa.string())))
-        total += len(places)
-        if len(places) and len(found) < ROWS_MAX:
-            places = places[: ROWS_MAX - len(found)]
-            lines = [int(part.lines[place]) for place in places.to_pylist()]
-            taken = records(part.requests.take(places))
-            found += [(part.source, line, record) for line, record in zip(lines, taken, strict=True)]
+        indexes = pc.indices_nonzero(pc.equal(part.requests.column("request_id"), pa.scalar(request_id, pa.string())))
+        total += len(indexes)
+        if len(indexes) and len(matches) < ROWS_MAX:
+            indexes = indexes[: ROWS_MAX - len(matches)]
+            lines = [int(part.lines[index]) for index in indexes.to_pylist()]
+            requests = records(part.requests.take(indexes))
+            matches += [(part.source, line, record) for line, record in zip(lines, requests, strict=True)]
     if not total:
         unread = f", and {rejects} of them could not be read" if rejects else ""
         raise BadInput(f"none of the {rows} rows has that request_id{unread}; --map request_id= names its column")
-    return Found(found, total)
+    return MatchingRows(matches, total)
 
 
-def explain_rows(query: PinnedQuery, found: Found, known_at: KnownAt) -> list[Explained]:
-    return [Explained(source, line, explain(query, record, known_at)) for source, line, record in found.rows]
+def explain_rows(query: PinnedQuery, matching: MatchingRows, known_at: KnownAt) -> list[ExplainedRow]:
+    return [ExplainedRow(source, line, explain(query, record, known_at)) for source, line, record in matching.rows]
 
 
-def show_explained(format_: Format, explained: list[Explained], total: int) -> None:
-    """`total`: the rows that have the id; those beyond `explained` are only counted."""
+def show_explained(format_: Format, explained: list[ExplainedRow], total: int) -> None:
+    """`total`: how many rows have the id; only the number of those beyond `explained` is shown."""
     if format_ != "table":
-        written: list[dict[str, Any]] = [
-            {"source": one.source, "line": one.line} | explanation_json(one.explanation) for one in explained
+        rows: list[dict[str, Any]] = [
+            {"source": row.source, "line": row.line} | explanation_json(row.explanation) for row in explained
         ]
-        events = [{"source": row["source"], "line": row["line"]} | event for row in written for event in row["events"]]
-        show(format_, {"rows": written, "row_count": total}, events, FIELDS, {})
+        events = [{"source": row["source"], "line": row["line"]} | event for row in rows for event in row["events"]]
+        show(format_, {"rows": rows, "row_count": total}, events, _FIELDS, {})
         return
-    for place, one in enumerate(explained):
-        if place:
+    for index, row in enumerate(explained):
+        if index:
             print_line()
-        print_line(f"{one.source} line {one.line}", "bold underline")
-        print_decision(one.explanation.decision)
+        print_line(f"{row.source} line {row.line}", "bold underline")
+        print_decision(row.explanation.decision)
         print_line()
-        _print_events(one.explanation)
+        _print_events(row.explanation)
     if total > len(explained):
         print_line()
         print_line(f"and {total - len(explained):,} more rows have this id")
 
 
 def _print_events(explanation: Explanation) -> None:
-    needed = explanation.needed
     if not explanation.events:
-        print_line("No event decided it: what the catalog first said, and silence, come to this.", "bold")
+        print_line("No event decided this: the defaults of the first catalog did.", "bold")
         return
-    if needed:
-        named = ", ".join(f"#{told.position}" for told in needed)
-        print_line(f"Decided by {named}: with these alone, and every default, it comes to the same.", "bold")
+    if explanation.needed:
+        positions = ", ".join(f"#{event.position}" for event in explanation.needed)
+        print_line(f"Decided by {positions}: these events alone, with the defaults, give the same decision.", "bold")
     else:
-        print_line("Needs none of these events: by the defaults alone it comes to the same.", "bold")
+        print_line("Decided by the defaults: without any of these events the decision is the same.", "bold")
     if explanation.others:
-        print_line(f"So it does with {explanation.others:,} other sets of as many.")
+        sets, give = ("set", "gives") if explanation.others == 1 else ("sets", "give")
+        print_line(f"{explanation.others:,} other {sets} of events, equally small, {give} it too.")
     print_line()
     print_table(_COLUMNS, explanation.events)
 
 
-def _said(weighed: WeighedEvent) -> str:
+def _change(weighed: WeighedEvent) -> str:
     event = weighed.source.event
     if isinstance(event, Retraction):
-        return f"takes back {event.retracts}"
+        return f"retracts {event.retracts}"
     if isinstance(event.value, dict):
-        return f"default {encode(event.value['default']).decode()}"
-    return "cleared" if event.value is None else encode(event.value).decode()
+        return f"default {json_text(event.value['default'])}"
+    return "cleared" if event.value is None else json_text(event.value)
 
 
 def _start(weighed: WeighedEvent) -> str:
     event = weighed.source.event
-    return "" if isinstance(event, Retraction) else human_time(event.effective_from)
+    return "" if isinstance(event, Retraction) else human_bound(event.effective_from)
 
 
-def _without(weighed: WeighedEvent) -> Any:
+def _without(weighed: WeighedEvent) -> str:
     return f"{weighed.verdict} {', '.join(weighed.reasons)}".rstrip()
 
 
@@ -140,7 +138,7 @@ _COLUMNS: Final[Columns] = {
     "#": lambda weighed: weighed.source.position,
     "subject": lambda weighed: weighed.source.subject,
     "setting": lambda weighed: weighed.source.event.setting,
-    "said": _said,
+    "change": _change,
     "recorded at": lambda weighed: human_time(weighed.source.event.recorded_at),
     "effective from": _start,
     "actor": lambda weighed: weighed.source.event.actor,

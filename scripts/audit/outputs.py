@@ -1,4 +1,8 @@
-"""Where the rows of an audit go: verdicts and rejects to files that appear whole or not at all, findings to memory."""
+"""Where the rows of an audit go: to files that appear whole or not at all, and the first findings to memory.
+
+Files that belong together (rows, pin, rejects, report) are all flushed to disk before the first of them replaces an
+older one: a full disk, or Ctrl-C, leaves all of them as they were. Proved by tests/cli/audit/test_outputs.py.
+"""
 
 from __future__ import annotations
 
@@ -18,60 +22,75 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
-from projections.audit.verdict_files import VerdictWriter, format_of
+from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
 from projections.decisions.model import Decision, decision_json
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
-from scripts.cli.files import is_stream, writing
+from scripts.cli.files import is_stream, open_output
 from scripts.cli.output import encode
 
 PIN_SUFFIX: Final = ".pin.json"
 
 
 def rejects_name(first_log: str, rejects: str | None) -> str:
-    """Where lines that cannot be read go, if there are any. `rejects`: as it was asked for."""
+    """The file for lines that cannot be read. `rejects`: its name if the user gave one."""
     return rejects or f"{'stdin' if first_log == STDIN else Path(first_log).name}{REJECTS_SUFFIX}"
 
 
-def settle(file: BinaryIO) -> None:
-    """Brings what was written to the disk. Of several files that belong together each is settled before any takes the
-    place of an older one: a disk that is full, or Ctrl-C, then leaves all of them as they were."""
+def rejects_message(count: int, rows: int, first: LogRow | None, where: str) -> str:
+    """What to tell the user about `count` unreadable lines of `rows`. `where`: where to find them all."""
+    assert first is not None
+    advice = "; --map names the columns to read" if count == rows else ""
+    return f"{count} of {rows} lines rejected, {_first(first)}; {where}{advice}"
+
+
+def _first(reject: LogRow) -> str:
+    return f"the first: {reject.source} line {reject.line}: {reject.fault}"
+
+
+def flush_to_disk(file: BinaryIO) -> None:
     file.flush()
     if file is not sys.stdout.buffer and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         os.fsync(file.fileno())
 
 
-class Finding(NamedTuple):
-    source: str
-    line: int
-    decision: Decision
+class OutputFiles:
+    """The file of rows and the file of rejects. Use within a `with` block, and call `finish` after the last row; the
+    files appear when the block ends.
 
+    `out` None: rows are not written. `rejects` None: rejects go to a file named after the first log, if there are any.
+    `schema`: of the rows, a `output_schema`.
+    """
 
-class RowFiles:
-    """`out` None: verdicts are not kept. `rejects` None: beside nothing, named after the first log, and only where
-    there are any. Use within the block; `finish` it when all rows are taken; the files are there when it has ended
-    well."""
-
-    def __init__(self, first_log: str, *, out: str | None, rejects: str | None, max_rejects: int | None) -> None:
+    def __init__(
+        self,
+        first_log: str,
+        *,
+        out: str | None,
+        rejects: str | None,
+        max_rejects: int | None,
+        schema: pa.Schema = OUTPUT_SCHEMA,
+    ) -> None:
         self.rejects = rejects_name(first_log, rejects)
         self.first_reject: LogRow | None = None
-        self._wanted_rejects = rejects is not None
+        self._always_rejects = rejects is not None
         self._max_rejects = max_rejects
         self._out = out
+        self._schema = schema
         self._stack = ExitStack()
         self._writer: VerdictWriter | None = None
         self._out_file: BinaryIO | None = None
         self._rejects_file: BinaryIO | None = None
         self._reject_count = 0
 
-    def __enter__(self) -> RowFiles:
+    def __enter__(self) -> OutputFiles:
         with ExitStack() as opening:
             if self._out is not None:
-                self._out_file = opening.enter_context(writing(self._out))
-                self._writer = VerdictWriter(self._out_file, format_of(self._out))
-            # The last run's rejects must not be taken for this one's.
-            if self._wanted_rejects or Path(self.rejects).exists():
-                self._rejects_file = opening.enter_context(writing(self.rejects))
+                self._out_file = opening.enter_context(open_output(self._out))
+                self._writer = VerdictWriter(self._out_file, format_of(self._out), schema=self._schema)
+            # A file of an earlier run must not pass for the rejects of this run.
+            if self._always_rejects or Path(self.rejects).exists():
+                self._rejects_file = opening.enter_context(open_output(self.rejects))
             self._stack = opening.pop_all()
         return self
 
@@ -82,60 +101,79 @@ class RowFiles:
             self._writer.abandon()
         return self._stack.__exit__(kind, error, at)
 
-    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
+    def take(self, source: str, lines: Any, rows: pa.RecordBatch) -> None:
         if self._writer is not None:
-            self._writer.take(part.source, part.lines, verdicts)
-
-    def finish(self, rests_on: dict[str, Any]) -> None:
-        """`rests_on`: what the verdicts rest on, for the output's metadata."""
-        if self._rejects_file is not None:
-            settle(self._rejects_file)
-        if self._writer is None or self._out is None or self._out_file is None:
-            return
-        self._writer.finish(rests_on)
-        settle(self._out_file)
-        if not is_stream(self._out) and format_of(self._out) != "parquet":
-            beside = self._stack.enter_context(writing(self._out + PIN_SUFFIX))
-            beside.write(encode(rests_on) + b"\n")
-            settle(beside)
+            self._writer.take(source, lines, rows)
 
     def reject(self, row: LogRow) -> None:
         self._reject_count += 1
         if self.first_reject is None:
             self.first_reject = row
         if self._max_rejects is not None and self._reject_count > self._max_rejects:
-            first = self.first_reject
             raise BadRecord(
-                f"more than {self._max_rejects} lines cannot be read, the first: {first.source} line {first.line}: "
-                f"{first.fault}; nothing was written"
+                f"more than {self._max_rejects} lines cannot be read, {_first(self.first_reject)}; nothing was written"
             )
         if self._rejects_file is None:
-            self._rejects_file = self._stack.enter_context(writing(self.rejects))
+            self._rejects_file = self._stack.enter_context(open_output(self.rejects))
         self._rejects_file.write(encode({"source": row.source, "line": row.line, "reason": row.fault}) + b"\n")
 
+    def finish(self, provenance: dict[str, Any]) -> None:
+        """`provenance`: pin, log and layout of the rows. It goes into a Parquet file, or into a file beside another."""
+        if self._rejects_file is not None:
+            flush_to_disk(self._rejects_file)
+        if self._writer is None or self._out is None or self._out_file is None:
+            return
+        self._writer.finish(provenance)
+        flush_to_disk(self._out_file)
+        if not is_stream(self._out) and format_of(self._out) != "parquet":
+            pin_file = self._stack.enter_context(open_output(self._out + PIN_SUFFIX))
+            pin_file.write(encode(provenance) + b"\n")
+            flush_to_disk(pin_file)
 
-class Findings:
-    """The first rows with a verdict against the request, each decided once more with all its evidence. `query` None:
-    none are wanted."""
+
+class VerdictSink:
+    """Passes the rows of `projections.audit.run` to the output files."""
+
+    def __init__(self, files: OutputFiles) -> None:
+        self._files = files
+
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
+        self._files.take(part.source, part.lines, verdicts)
+
+    def reject(self, row: LogRow) -> None:
+        self._files.reject(row)
+
+
+class ShownFinding(NamedTuple):
+    source: str
+    line: int
+    decision: Decision
+
+
+class FirstFindings:
+    """The first `count` rows with a verdict against the request, decided again with all their evidence.
+
+    `query` may be None if `count` is 0.
+    """
 
     def __init__(self, query: PinnedQuery | None, known_at: KnownAt, count: int) -> None:
-        self.found: list[Finding] = []
+        self.findings: list[ShownFinding] = []
         self._query = query
         self._known_at = known_at
         self._count = count
 
     def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
-        wanted = self._count - len(self.found)
-        if wanted <= 0 or self._query is None:
+        missing = self._count - len(self.findings)
+        if missing <= 0 or self._query is None:
             return
-        rows = against(verdicts)[:wanted]
-        again = records(part.requests.take(pa.array(rows)))
-        for row, decision in zip(rows.tolist(), self._query.check_all(again, self._known_at), strict=True):
-            self.found.append(Finding(part.source, int(part.lines[row]), decision))
+        rows = against(verdicts)[:missing]
+        requests = records(part.requests.take(pa.array(rows)))
+        for row, decision in zip(rows.tolist(), self._query.check_all(requests, self._known_at), strict=True):
+            self.findings.append(ShownFinding(part.source, int(part.lines[row]), decision))
 
     def reject(self, row: LogRow) -> None:
-        """Nothing was found about it."""
+        """A reject is no finding."""
 
 
-def finding_json(finding: Finding) -> dict[str, object]:
+def finding_json(finding: ShownFinding) -> dict[str, object]:
     return {"source": finding.source, "line": finding.line} | decision_json(finding.decision)

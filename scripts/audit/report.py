@@ -1,4 +1,7 @@
-"""`--report DIR`: the report as a page and as JSON, each there whole or not at all."""
+"""`--report DIR`: writes the report as a page and as JSON. Both files appear whole or not at all.
+
+Proved by tests/cli/audit/test_report.py.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from ledger.errors import BadInput
 from projections.audit.report.page.page import page
 from projections.audit.report.report import AuditReport
 from projections.audit.report.report_json import report_json
-from scripts.audit.outputs import settle
-from scripts.cli.files import writing
+from scripts.audit.outputs import flush_to_disk
+from scripts.cli.files import open_output
 from scripts.cli.output import encode
 
 PAGE: Final = "report.html"
 DOCUMENT: Final = "report.json"
 
 
-def prepare(directory: str) -> None:
-    """Makes the folder, so that a slip shows before the audit and not after it. Raises `BadInput`."""
+def make_folder(directory: str) -> None:
+    """Call it before the audit, so that a bad name does not cost hours of work. Raises `BadInput`."""
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -29,13 +32,13 @@ def prepare(directory: str) -> None:
 
 
 def write_report(directory: str, report: AuditReport) -> tuple[Path, Path]:
-    """The page and the document, in `directory`. Raises `OSError`."""
-    prepare(directory)
-    places = Path(directory) / PAGE, Path(directory) / DOCUMENT
-    made = page(report).encode(), msgspec.json.format(encode(report_json(report)), indent=2) + b"\n"
+    """Writes the page and the document, and returns their paths. Raises `OSError`."""
+    make_folder(directory)
+    paths = Path(directory) / PAGE, Path(directory) / DOCUMENT
+    contents = page(report).encode(), msgspec.json.format(encode(report_json(report)), indent=2) + b"\n"
     with ExitStack() as stack:
-        files = [stack.enter_context(writing(str(place))) for place in places]
-        for file, content in zip(files, made, strict=True):
+        files = [stack.enter_context(open_output(str(path))) for path in paths]
+        for file, content in zip(files, contents, strict=True):
             file.write(content)
-            settle(file)
-    return places
+            flush_to_disk(file)
+    return paths

@@ -1,10 +1,10 @@
-"""What an audit is asked: which log, how it is read, and what must not be written over."""
+"""What to audit: which log, how to read it, at which `known_at`, and which files must not be overwritten."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,16 +13,17 @@ import click
 from ledger.subjects import is_text
 from projections.audit.reading.layout import Layout, make_layout
 from projections.temporal.coordinates import KnownAt
-from scripts.cli.options import unique
+from scripts.cli.files import ReportProgress
 
 if TYPE_CHECKING:
+    from projections.audit.reading.batches import LogBatch
     from projections.audit.reading.files import LogFile
     from projections.audit.reading.logs import LogReader
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The log, how it is read, and what the verdicts rest on. `arguments`: that as on a command line."""
+class AuditRequest:
+    """`arguments`: the log and its layout, as on a command line."""
 
     files: Sequence[LogFile]
     layout: Layout
@@ -35,67 +36,83 @@ class Asked:
         return LogReader(self.files, self.layout.log_format)
 
 
-def asked(
-    logs: tuple[str, ...], timezone: str | None, log_format: Any, columns: Any, constants: Any, known_at: KnownAt
-) -> Asked:
-    """Raises `BadInput` and `click.UsageError` for what cannot be read like that."""
+def layout_of_options(options: dict[str, Any]) -> Layout:
+    return make_layout(options["columns"], options["constants"], options["timezone"], options["log_format"])
+
+
+def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
+    """Raises `BadInput` and `click.UsageError` for a log or a layout that cannot be read."""
     from projections.audit.reading.files import STDIN, log_files
 
-    how = make_layout(unique(columns, "--map"), unique(constants, "--set"), timezone, log_format)
-    if logs.count("-") > 1:
-        raise click.UsageError("standard input can be read once")
-    found = log_files(logs, how.mapping)
-    # A name that begins with a dash would be an option where a report shows the command.
-    as_words = (f"./{name}" if name.startswith("-") and name != STDIN else name for name in logs)
-    return Asked(files=found, layout=how, known_at=known_at, arguments=(*as_words, *how.arguments()))
+    log_layout = layout_of_options(options)
+    if logs.count(STDIN) > 1:
+        raise click.UsageError("standard input can be read once; name - once")
+    files = log_files(logs, log_layout.mapping)
+    # In the command that a report shows, a name that begins with a dash would be an option.
+    names = (f"./{name}" if name.startswith("-") and name != STDIN else name for name in logs)
+    return AuditRequest(files=files, layout=log_layout, known_at=known_at, arguments=(*names, *log_layout.arguments()))
 
 
-def must_be_text(options: dict[str, Any]) -> None:
-    """Names are written into what an audit says of itself, and ids are looked for: both are UTF-8."""
+def check_names(options: dict[str, Any]) -> None:
+    """Raises `click.UsageError` for a name or an id that is not UTF-8: names stand in the output of an audit."""
     for option in ("out", "rejects", "report", "changes", "explain"):
         if not is_text(options[option] or ""):
-            name = "--what-if" if option == "changes" else f"--{option}"
-            raise click.UsageError(f"{name}: this is not UTF-8, as names and ids are here; name another")
+            raise click.UsageError(f"{option_name(option)}: this is not UTF-8, as names and ids are here; name another")
 
 
-def must_differ(asked: Asked, out: str | None, rejects: str, changes: str | None, folder: str | None) -> None:
-    """What is written must not take the place of what is read, or of what else is written. `rejects`: whether it was
-    asked for by name or is the one that is used without."""
+def option_name(parameter: str) -> str:
+    return "--what-if" if parameter == "changes" else f"--{parameter.replace('_', '-')}"
+
+
+def check_distinct_files(request: AuditRequest, rejects: str, options: dict[str, Any]) -> None:
+    """Raises `click.UsageError` if an output would overwrite an input or another output.
+
+    `rejects`: the file for unreadable lines, whether the user or we named it.
+    """
     from scripts.audit.outputs import PIN_SUFFIX
     from scripts.audit.report import DOCUMENT, PAGE
 
+    out, folder = options["out"], options["report"]
     if out == rejects == "-":
         raise click.UsageError("verdicts and rejects cannot both go to standard output; name a file for one of them")
-    names = [name for name in (out, rejects, changes) if name is not None and name != "-"]
+    names = [name for name in (out, rejects, options["changes"]) if name is not None and name != "-"]
     if out is not None and out != "-":
         names.append(f"{out}{PIN_SUFFIX}")
     if folder is not None:
         names += [os.path.join(folder, PAGE), os.path.join(folder, DOCUMENT)]
-    names += [file.name for file in asked.files if file.name != "-"]
+    names += [file.name for file in request.files if file.name != "-"]
     paths = [os.path.realpath(name) for name in names]
     if len(set(paths)) != len(paths):
         raise click.UsageError(
-            f"LOG and all that is written must be different files (lines that cannot be read go to {rejects}: "
-            "--rejects names another)"
+            f"LOG and every output must be different files (unreadable lines go to {rejects}; --rejects names another)"
         )
 
 
-class _Counted(Protocol):
+class ByteCounter(Protocol):
     @property
     def bytes_read(self) -> int: ...
 
 
-def paced(tell: Callable[[int, str], None], logs: _Counted) -> Callable[[int], None]:
-    """Is told how many rows are done, and tells that and how many a second. Time before the first ones does not count:
-    the index may have been made in it."""
+def rate_reporter(report: ReportProgress, counter: ByteCounter) -> Callable[[int], None]:
+    """Reports how many rows are done, and how many per second.
+
+    The rate leaves out the time before the first rows, in which the policy index may have been compiled.
+    """
     first: list[tuple[int, float]] = []
 
-    def told(count: int) -> None:
+    def report_rows(count: int) -> None:
         now = time.monotonic()
         if not first:
             first.append((count, now))
-        since, began = first[0]
-        rate = f", {(count - since) / (now - began):,.0f} a second" if now - began >= 1 else ""
-        tell(logs.bytes_read, f"{count:,} rows{rate}")
+        first_count, began = first[0]
+        rate = f", {(count - first_count) / (now - began):,.0f} a second" if now - began >= 1 else ""
+        report(counter.bytes_read, f"{count:,} rows{rate}")
 
-    return told
+    return report_rows
+
+
+def with_progress(logs: LogReader, report: ReportProgress) -> Iterator[LogBatch]:
+    """The parts of the logs; reports the bytes read after each."""
+    for part in logs:
+        yield part
+        report(logs.bytes_read, "")

@@ -1,4 +1,8 @@
-"""Files in and out: `-` is standard input or output, what is written appears whole or not at all."""
+"""Input and output files, and progress bars. `-` is standard input or output; an output file appears whole or not at
+all.
+
+Proved by tests/cli/test_transfer.py and tests/cli/audit/test_files.py.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,14 @@ from typing import BinaryIO, Final
 
 from ledger.errors import BadInput
 
-_SQLITE: Final = b"SQLite format 3\x00"
+ReportProgress = Callable[[int, str], None]
+"""Call it with how much of the total is done, and a text to show beside the bar."""
+
+_SQLITE_HEADER: Final = b"SQLite format 3\x00"
 
 
 @contextmanager
-def reading(name: str) -> Iterator[BinaryIO]:
+def open_input(name: str) -> Iterator[BinaryIO]:
     """Raises `OSError` with the file's name."""
     if name == "-":
         yield sys.stdin.buffer
@@ -25,65 +32,72 @@ def reading(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_body(name: str, bytes_max: int, instead: str) -> bytes:
-    """All of a file that is to be one body. Raises `BadInput` where it is too large to be one."""
-    with reading(name) as file:
+def read_body(name: str, bytes_max: int, alternative: str) -> bytes:
+    """The whole file. Raises `BadInput` with `alternative`, what to do instead, if it has more than `bytes_max`."""
+    with open_input(name) as file:
         body = file.read(bytes_max + 1)
     if len(body) > bytes_max:
-        raise BadInput(f"more than {bytes_max} bytes at once; send it in parts; {instead}")
+        raise BadInput(f"{name} has more than {bytes_max} bytes; send it in parts; {alternative}")
     return body
 
 
+def numbered_lines(body: bytes) -> list[tuple[int, bytes]]:
+    """The lines that are not blank, each with its number as editors count."""
+    return [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+
+
 @contextmanager
-def writing(name: str) -> Iterator[BinaryIO]:
-    """A file that is there, whole and durable, once the block has ended well, and otherwise is as it was before.
-    Raises `BadInput` where it would take the place of a database."""
+def open_output(name: str) -> Iterator[BinaryIO]:
+    """A file that replaces `name`, whole and flushed to disk, when the block ends without an error.
+
+    After an error the file `name` is as it was before. Raises `BadInput` if `name` is a database.
+    """
     if name == "-":
         sys.stdout.flush()
         yield sys.stdout.buffer
         return
     if is_stream(name):
-        # By this name: what /dev/stdout leads to may have none.
+        # Opened by its own name: the target of /dev/stdout may have no name.
         with Path(name).open("wb") as file:
             yield file
         return
     path = Path(os.path.realpath(name))
     _refuse_database(path, name)
-    beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        if error.filename == str(beside):
-            # The name that was asked for, not the one beside it.
+        if error.filename == str(temporary):
+            # The user knows the name of the output, not that of the temporary file.
             raise OSError(error.errno, error.strerror, name) from None
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def is_stream(name: str) -> bool:
-    """Whether it is a pipe or a device (or `-`): it cannot be replaced, and nothing lies beside it."""
+    """Whether `name` is `-`, a pipe or a device: it cannot be replaced, and no file can lie beside it."""
     return name == "-" or (Path(name).exists() and not Path(name).is_file())
 
 
 def _refuse_database(path: Path, name: str) -> None:
-    """A slip of the hand must not put an export in the place of the ledger that it was made from."""
+    """A mistyped name must not replace the ledger by an export of it."""
     if not path.is_file():
         return
     with path.open("rb") as file:
-        if file.read(len(_SQLITE)) == _SQLITE:
+        if file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER:
             raise BadInput(f"{name} is a database, perhaps a ledger, and is not overwritten; name another file")
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-    """A bar on standard error while somebody watches; is told what is done of `total`, and in what words."""
+def progress(title: str, total: int | None) -> Iterator[ReportProgress]:
+    """A progress bar on standard error if that is a terminal; nothing otherwise."""
     if not sys.stderr.isatty():
-        yield lambda _done, _words: None
+        yield lambda _done, _text: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -95,16 +109,14 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[words]}"))
+    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, words="")
-        yield lambda done, words: bar.update(task, completed=done, words=words)
+        task = bar.add_task(title, total=total, text="")
+        yield lambda done, text: bar.update(task, completed=done, text=text)
 
 
-def size_of(name: str) -> int | None:
-    """A file's bytes, if it has a size."""
-    if name == "-":
-        return None
+def file_size(name: str) -> int | None:
+    """The file's size in bytes; None if it is a stream."""
     path = Path(name)
-    return path.stat().st_size if path.is_file() else None
+    return path.stat().st_size if name != "-" and path.is_file() else None

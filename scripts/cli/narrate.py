@@ -1,6 +1,7 @@
-"""Events as sentences: what each one changed, from when, and whether it was taken back later.
+"""Events as sentences: what each event changed, from when, and whether a later event retracted it.
 
-The teller must hear every event of the subjects it tells of, from the first, because a sentence says what was before.
+A sentence names the value before the change, so the narrator must get every event of its subjects, from the first.
+Proved by tests/cli/test_replay.py.
 """
 
 from __future__ import annotations
@@ -13,38 +14,38 @@ from ledger.events import ChangeRetracted
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.temporal.changes import Change, JsonValue, Retraction, read_assertion, read_entries
+from projections.temporal.changes import Change, Retraction, read_assertion, read_entries
 from projections.temporal.fold import Timeline, fold
-from scripts.cli.output import encode, human_time
+from scripts.cli.output import human_bound, human_time, json_text
 
 StreamOf = Callable[[str, int], Iterable[Entry]]
 """(subject, version) → its entries up to that version."""
 
-_UNSAID: Final = Timeline()
+_NO_CHANGES: Final = Timeline()
 
 
-class Teller:
-    """`stream_of` is asked only where something is taken back."""
+class Narrator:
+    """Reads a subject again with `stream_of` only if one of its changes is retracted."""
 
     def __init__(self, stream_of: StreamOf) -> None:
         self._stream_of = stream_of
         self._timelines: dict[tuple[str, str], Timeline] = {}
-        self._fates: dict[str, Entry] = {}
+        self._retracted_by: dict[str, Entry] = {}
 
-    def foretell(self, entries: Iterable[Entry]) -> None:
-        """Takes note of what is taken back later."""
+    def note_retractions(self, entries: Iterable[Entry]) -> None:
+        """Lets the sentence about a change name the later event that retracted it."""
         for entry in entries:
             if entry.topic == ChangeRetracted.TOPIC:
-                self._fates[str(parse_leaf(entry.leaf).data.retracts)] = entry
+                self._retracted_by[str(parse_leaf(entry.leaf).data.retracts)] = entry
 
-    def hear(self, entry: Entry, reason: str | None) -> str:
-        """The sentence for the next event."""
-        said = read_assertion(entry.leaf)
-        words = self._taken_back(entry, said) if isinstance(said, Retraction) else self._change(entry, said)
-        why = f'{said.actor}: "{reason}"' if reason is not None else said.actor
-        fate = None if isinstance(said, Retraction) else self._fates.get(said.event_id)
-        later = f"  — taken back by #{fate.position} on {human_time(fate.recorded_at)}" if fate else ""
-        return f"{human_time(entry.recorded_at)}  #{entry.position}  {entry.subject}  {words}  ({why}){later}"
+    def sentence(self, entry: Entry, reason: str | None) -> str:
+        """Call it for every event in order."""
+        event = read_assertion(entry.leaf)
+        what = self._retraction(entry, event) if isinstance(event, Retraction) else self._change(entry, event)
+        why = f'{event.actor}: "{reason}"' if reason is not None else event.actor
+        by = None if isinstance(event, Retraction) else self._retracted_by.get(event.event_id)
+        later = f"  — retracted by #{by.position} on {human_time(by.recorded_at)}" if by else ""
+        return f"{human_time(entry.recorded_at)}  #{entry.position}  {entry.subject}  {what}  ({why}){later}"
 
     def _change(self, entry: Entry, change: Change) -> str:
         timeline = self._timelines.setdefault((entry.subject, change.setting), Timeline())
@@ -54,59 +55,58 @@ class Teller:
         if entry.subject == CATALOG_SUBJECT:
             return f"{change.setting}  {_definition(defined_before, change)}  {_period(change, timeline)}"
         after = self._value_at(entry.subject, change.setting, change.effective_from)
-        what = f"still {after}" if before == after else f"{before} → {after}"
         cleared = " (cleared)" if change.value is None else ""
-        return f"{change.setting}  {what}{cleared}  {_period(change, timeline)}"
+        return f"{change.setting}  {_difference(before, after)}{cleared}  {_period(change, timeline)}"
 
-    def _taken_back(self, entry: Entry, retraction: Retraction) -> str:
-        known = read_entries(self._stream_of(entry.subject, entry.version))
-        taken = next(c for c in known if isinstance(c, Change) and c.event_id == retraction.retracts)
-        place = entry.subject, retraction.setting
-        before = self._value_at(*place, taken.effective_from)
-        self._timelines[place] = fold(known)[retraction.setting]
-        after = self._value_at(*place, taken.effective_from)
-        what = f"still {after}" if before == after else f"{before} → {after}"
-        return f"{retraction.setting}  takes back #{taken.position}: {what}  from {human_time(taken.effective_from)} on"
+    def _retraction(self, entry: Entry, retraction: Retraction) -> str:
+        events = read_entries(self._stream_of(entry.subject, entry.version))
+        change = next(e for e in events if isinstance(e, Change) and e.event_id == retraction.retracts)
+        key = entry.subject, retraction.setting
+        before = self._value_at(*key, change.effective_from)
+        self._timelines[key] = fold(events)[retraction.setting]
+        after = self._value_at(*key, change.effective_from)
+        start = human_bound(change.effective_from)
+        return f"{retraction.setting}  retracts #{change.position}: {_difference(before, after)}  from {start} on"
 
     def _value_at(self, subject: str, setting: str, instant: int) -> str:
-        own = self._timelines.get((subject, setting), _UNSAID).at(instant)
+        own = self._timelines.get((subject, setting), _NO_CHANGES).at(instant)
         if own is not None and own.value is not None:
-            return _json(own.value)
-        definition = self._timelines.get((CATALOG_SUBJECT, setting), _UNSAID).at(instant)
+            return json_text(own.value)
+        definition = self._timelines.get((CATALOG_SUBJECT, setting), _NO_CHANGES).at(instant)
         if definition is None or not isinstance(definition.value, dict):
             return "nothing"
-        return f"default {_json(definition.value['default'])}"
+        return f"default {json_text(definition.value['default'])}"
+
+
+def _difference(before: str, after: str) -> str:
+    return f"still {after}" if before == after else f"{before} → {after}"
 
 
 def _definition(before: Change | None, change: Change) -> str:
-    now: Mapping[str, Any] = change.value if isinstance(change.value, dict) else {}
-    default = _json(now.get("default"))
+    definition: Mapping[str, Any] = change.value if isinstance(change.value, dict) else {}
+    default = json_text(definition.get("default"))
     if before is None or not isinstance(before.value, dict):
-        return f"defined: {now.get('value_type')} of {', '.join(now.get('kinds', ()))}, default {default}"
-    was = _json(before.value.get("default"))
-    return f"defined anew: default {was} → {default}" if was != default else f"defined anew: default {default}"
+        kinds = ", ".join(definition.get("kinds", ()))
+        return f"defined: {definition.get('value_type')} of {kinds}, default {default}"
+    old = json_text(before.value.get("default"))
+    return f"redefined: default {old} → {default}" if old != default else f"redefined: default {default}"
 
 
 def _period(change: Change, timeline: Timeline) -> str:
-    """When it holds, and how that lies to the moment of recording."""
+    """When the change holds, and whether it is scheduled or backdated."""
     start, until = change.effective_from, change.effective_until
     if start == BEGINNING:
         return "from the beginning"
-    mark = ""
     if start == change.recorded_at:
-        words = "from now"
+        words, note = "from now", ""
     else:
         words = f"from {human_time(start)}"
-        mark = ", scheduled" if start > change.recorded_at else ", backdated"
+        note = ", scheduled" if start > change.recorded_at else ", backdated"
     if until is not None:
-        return f"{words} until {human_time(until)}{mark}"
-    # Without an end of its own it gives way to what was already scheduled.
+        return f"{words} until {human_bound(until)}{note}"
+    # A change without an end holds until the next change that is already scheduled.
     next_start = timeline.step(start).until
-    successor = timeline.at(next_start) if next_start < END else None
-    if successor is None:
-        return f"{words} on{mark}"
-    return f"{words} until #{successor.position} on {human_time(next_start)}{mark}"
-
-
-def _json(value: JsonValue) -> str:
-    return encode(value).decode()
+    next_change = timeline.at(next_start) if next_start < END else None
+    if next_change is None:
+        return f"{words} on{note}"
+    return f"{words} until #{next_change.position} on {human_time(next_start)}{note}"

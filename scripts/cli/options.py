@@ -1,4 +1,4 @@
-"""What several verbs ask for in the same words: the database, the format, instants."""
+"""Options and argument types that several verbs share: the database, the output format, instants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeVar
 import click
 
 from ledger.errors import BadSubject, BadTime
-from ledger.subjects import parse_subject
+from ledger.subjects import is_setting_key, parse_subject
 from ledger.times import parse_time
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,21 +18,21 @@ POSITION_MAX: Final = 10**18 - 1
 DEFAULT_DATABASE: Final = "sqlite:///inforce.db"
 FORMATS: Final = ("table", "json", "ndjson", "csv")
 EXAMPLES: Final[Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-"""Settings of every verb; help texts keep the layout of their examples with `\\b`."""
+"""The click settings of every verb. A paragraph of a help text that begins with `\\b` keeps its line breaks."""
 
 
 class Instant(click.ParamType[int | str]):
-    """An RFC 3339 time, as µs since 1970; `words` are taken as they are."""
+    """An RFC 3339 time, as µs since 1970. The `keywords` pass unchanged."""
 
     name = "time"
 
-    def __init__(self, *words: str) -> None:
-        self.words = words
+    def __init__(self, *keywords: str) -> None:
+        self.keywords = keywords
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if isinstance(value, int):
             return value
-        if value in self.words:
+        if value in self.keywords:
             return str(value)
         try:
             return parse_time(value)
@@ -41,7 +41,7 @@ class Instant(click.ParamType[int | str]):
 
 
 class SubjectRef(click.ParamType[str]):
-    """A subject reference with a kind among `kinds`."""
+    """A subject reference, `kind:id`, with one of the given kinds."""
 
     name = "subject"
 
@@ -55,8 +55,17 @@ class SubjectRef(click.ParamType[str]):
             self.fail(error.detail, param, ctx)
 
 
-class Assignments(click.ParamType[tuple[str, str]]):
-    """`name=value`, as a pair."""
+class SettingKey(click.ParamType[str]):
+    name = "setting"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_setting_key(value):
+            self.fail("a setting's key is 1-128 of A-Z a-z 0-9 . _ -", param, ctx)
+        return str(value)
+
+
+class Assignment(click.ParamType[tuple[str, str]]):
+    """`name=value`, as a pair. Use with `multiple=True` and `callback=as_dict`."""
 
     name = "name=value"
 
@@ -65,6 +74,14 @@ class Assignments(click.ParamType[tuple[str, str]]):
         if not equals or not name:
             self.fail("write it as name=value", param, ctx)
         return name, text
+
+
+def as_dict(_ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The assignments of a repeated option as a dict. Raises `click.UsageError` if a name is repeated."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise click.UsageError(f"{param.opts[0]} names something twice; name each once")
+    return values
 
 
 def database(command: Command) -> Command:
@@ -86,25 +103,26 @@ def output_format(command: Command) -> Command:
         type=click.Choice(FORMATS),
         default="table",
         show_default=True,
-        help="table for people; json, ndjson (a JSON value a line) and csv for programs.",
+        help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
     )(command)
 
 
 def at(command: Command) -> Command:
-    return click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment asked about.")(
+    return click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment to ask about.")(
         command
     )
 
 
-def known_at(default: str, meaning: str) -> Callable[[Command], Command]:
-    """`at`, `now` or a time: see `known`."""
+def known_at(default: str) -> Callable[[Command], Command]:
+    """The option as a `KnownAt` of `projections.temporal.coordinates`: `now` becomes None."""
     return click.option(
         "--known-at",
         type=Instant("at", "now"),
         default=default,
         show_default=True,
-        help=f"{meaning} A time: with what was recorded by then. at: in force, what anyone could have known at that "
-        "moment. now: in hindsight, with everything recorded since.",
+        callback=lambda _ctx, _param, value: None if value == "now" else value,
+        help="Use only what was recorded by this time. at: by the moment asked about, that is, the policy in force. "
+        "now: everything recorded until today, that is, in hindsight.",
     )
 
 
@@ -114,18 +132,5 @@ def at_least(command: Command) -> Command:
         type=click.IntRange(0, POSITION_MAX),
         default=0,
         metavar="POSITION",
-        help="Only answer once the ledger has reached this position: waits a few seconds for it, or fails.",
+        help="Answer only after the ledger has reached this position. Waits up to 5 seconds, then fails.",
     )(command)
-
-
-def known(known_at: int | str) -> Any:
-    """The `KnownAt` of projections.query.query that an option of `known_at` stands for."""
-    return None if known_at == "now" else known_at
-
-
-def unique(pairs: tuple[tuple[str, str], ...], option: str) -> dict[str, str]:
-    """Pairs as a dict. Raises `click.UsageError` where a name comes twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise click.UsageError(f"{option} names something twice")
-    return found

@@ -1,4 +1,8 @@
-"""Rows for people and for programs. What programs read is exact UTF-8; what people read obeys no control character."""
+"""Prints rows: as tables for people, as JSON, NDJSON or CSV for programs.
+
+Programs get exact UTF-8. People get control characters as numbers, because a terminal would obey them.
+Proved by tests/cli/test_ask.py and tests/cli/test_main.py.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,25 @@ import msgspec
 from ledger.times import BEGINNING, END, format_time
 from scripts.cli.options import Format
 
-Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], object]]
-"""A column's title → what it shows of a row."""
+"""A column's title → what the column shows of a row."""
 
 _BEGINNING_TEXT: Final = format_time(BEGINNING)
 
 encode: Final = msgspec.json.Encoder().encode
 
 
+def json_text(value: object) -> str:
+    return encode(value).decode()
+
+
 def show(
     format_: Format, document: object, rows: Sequence[Any], fields: Sequence[str], columns: Columns, title: str = ""
 ) -> None:
-    """Prints `document` (json), `rows` a line each (ndjson, csv with `fields`: paths with dots), or as a table."""
+    """Prints `document` (json), `rows` one per line (ndjson, csv), or `rows` as a table with `columns`.
+
+    `fields` are the columns of the CSV: paths with dots.
+    """
     match format_:
         case "json":
             write_json(document)
@@ -37,6 +47,15 @@ def show(
             write(csv_bytes([fields, *(csv_row(row, fields) for row in rows)]))
         case "table":
             print_table(columns, rows, title)
+
+
+def show_record(format_: Format, record: Mapping[str, Any], title: str, times: Sequence[str] = ()) -> None:
+    """Prints one object. A table shows a member per line; `times` names the members that are RFC 3339 times."""
+    if format_ != "table":
+        show(format_, record, [record], tuple(record), {})
+        return
+    members = [(name, human_bound(value) if name in times else value) for name, value in record.items()]
+    print_table({"": lambda member: member[0].replace("_", " "), title: lambda member: member[1]}, members)
 
 
 def write(content: bytes) -> None:
@@ -59,19 +78,23 @@ def csv_row(row: Any, fields: Sequence[str]) -> list[str]:
 
 
 def _cell(row: Any, field: str) -> str:
-    """A text as it is, any other value as JSON; null and absent are both empty."""
     value: Any = msgspec.json.decode(row) if isinstance(row, msgspec.Raw) else row
     for name in field.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
         if isinstance(value, msgspec.Raw):
             value = msgspec.json.decode(value)
+    return _plain_text(value)
+
+
+def _plain_text(value: object) -> str:
+    """A text unchanged, None as empty, any other value as JSON."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else encode(value).decode()
+    return value if isinstance(value, str) else json_text(value)
 
 
 def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
-    cells = [[printable(said(of(row))) for of in columns.values()] for row in rows]
+    cells = [[printable(_plain_text(show_cell(row))) for show_cell in columns.values()] for row in rows]
     if title:
         print_line(title, "bold")
     if not sys.stdout.isatty():
@@ -80,12 +103,12 @@ def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
         sys.stdout.write("".join(line.rstrip() + "\n" for line in text.splitlines()))
         return
     width = get_terminal_size().columns
-    shown = [i for i in range(len(columns)) if not cells or any(row[i] for row in cells)]
-    titles, cells = [list(columns)[i] for i in shown], [[row[i] for i in shown] for row in cells]
+    used = [i for i in range(len(columns)) if not cells or any(row[i] for row in cells)]
+    titles, cells = [list(columns)[i] for i in used], [[row[i] for i in used] for row in cells]
     if sum(_widest_word(column) for column in zip(titles, *cells, strict=True)) + 3 * (len(titles) - 1) <= width:
         sys.stdout.write(_table_text(titles, cells, width))
     else:
-        # Folded within its words a table cannot be read.
+        # A table whose words are broken cannot be read.
         _print_records(titles, cells)
 
 
@@ -100,7 +123,7 @@ def _table_text(titles: Sequence[str], cells: Iterable[Sequence[str]], width: in
     for column in zip(titles, *rows, strict=True):
         table.add_column(column[0], overflow="fold", min_width=_widest_word(column))
     for row in rows:
-        # Text, because a value is no markup.
+        # As Text, so that rich does not read a value as markup.
         table.add_row(*map(Text, row))
     screen = Console(file=sys.stdout, width=width, emoji=False)
     with screen.capture() as captured:
@@ -113,7 +136,7 @@ def _widest_word(texts: Iterable[str]) -> int:
 
 
 def _print_records(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
-    """A line a cell, as psql does where a table is too wide."""
+    """Prints a line per cell, as psql does if a table is too wide."""
     margin = max(map(len, titles)) + 3
     for number, row in enumerate(cells):
         if number:
@@ -124,38 +147,29 @@ def _print_records(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> Non
 
 
 def print_line(line: str = "", style: str = "") -> None:
-    """`style`: bold, underline and a colour, in any order; for terminals only."""
+    """`style`: bold, underline and a colour, in any order. Only terminals get it."""
     words = set(style.split())
     colour = next(iter(words - {"bold", "underline"}), None)
-    # Not rich's print, which costs a millisecond a line and ends the process its own way when a reader goes away.
+    # Not rich's print: it costs a millisecond per line, and exits by itself if the reader closes the pipe.
     click.echo(
         click.style(printable(line), fg=colour, bold="bold" in words or None, underline="underline" in words or None)
     )
 
 
-def said(value: object) -> str:
-    """A value as a person reads it."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return encode(value).decode()
-
-
 def printable(text: str) -> str:
-    """Without control characters, which a terminal obeys: somebody else may have written the text."""
+    """The text with control characters as numbers."""
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
 
 
-def human_time(instant: int | str | None) -> str:
-    """`2026-01-03 09:00:00Z`, with its fraction only where there is one; empty for no bound."""
+def human_bound(instant: int | str | None) -> str:
+    """The bound of a period: empty if the period has no bound on this side."""
     if instant is None or instant in (BEGINNING, END, _BEGINNING_TEXT):
         return ""
-    return human_instant(instant)
+    return human_time(instant)
 
 
-def human_instant(instant: int | str) -> str:
-    """The same of an instant that was asked about, which is never no bound."""
+def human_time(instant: int | str) -> str:
+    """`2026-01-03 09:00:00Z`; a fraction of a second is shown only if it is not zero."""
     text = format_time(instant) if isinstance(instant, int) else instant
     day, _, clock = text.removesuffix("Z").partition("T")
     whole, _, fraction = clock.partition(".")

@@ -1,4 +1,8 @@
-"""`demo`: the whole road on an invented platform: record, write a request log, audit it, find what was planted."""
+"""`demo`: records an invented platform, writes its request log, audits it, and compares the result with what was
+planted.
+
+Proved by tests/test_demo.py.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ REQUESTS: Final = 100_000
     type=click.Path(path_type=Path),
     default=FOLDER,
     show_default=True,
-    help="Where the ledger and the log are left. What an earlier demo left there is made anew.",
+    help="Where to leave the ledger and the log. Files of an earlier demo are replaced.",
 )
 @click.option(
     "--requests",
@@ -30,25 +34,25 @@ REQUESTS: Final = 100_000
     type=click.IntRange(1000, 10_000_000),
     default=REQUESTS,
     show_default=True,
-    help="How many requests the log holds.",
+    help="How many requests to put into the log.",
 )
-@click.option("--seed", metavar="N", type=int, default=1, show_default=True, help="Another platform for another seed.")
+@click.option("--seed", metavar="N", type=int, default=1, show_default=True, help="Another seed, another platform.")
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="json is for programs.",
+    help="table for people, json for programs.",
 )
 def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
-    """Show the whole road on an invented platform.
+    """Try inforce on an invented platform.
 
-    Records eighteen months of it in an embedded ledger, writes its request log with violations of every kind planted
-    in it, audits the log, and compares: exactly what was planted must be found. Everything stays in a folder, to go on
-    from there; the last lines say how.
+    Records eighteen months of its settings in an embedded ledger, writes its request log with violations of every kind
+    planted in it, audits the log, and compares: the audit must find exactly what was planted. The ledger and the log
+    stay in a folder; the last lines show what to try with them.
 
-    Exits 1 when anything else was found than was planted.
+    Exits 1 if the audit found anything else.
 
     \b
       inforce demo
@@ -58,24 +62,24 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
 
     from scripts.cli.files import progress
     from scripts.cli.output import write_json
-    from scripts.demo import finding, folder, making, show
+    from scripts.demo import comparison, folder, generator, show
 
-    # Looking for cycles after every 700 objects costs a tenth of the time, and there are none to find.
+    # The default, a search for cycles after every 700 objects, costs a tenth of the time, and there are none.
     gc.set_threshold(50_000, 50, 100)
     started = perf_counter()
     folder.prepare(keep)
-    with progress("living through eighteen months", requests) as tell:
-        made = making.make(keep, requests, seed, lambda done: tell(done, ""))
+    with progress("recording eighteen months", requests) as report:
+        data = generator.generate(keep, requests, seed, lambda done: report(done, ""))
     recorded = perf_counter()
     if format_ == "table":
-        show.show_made(made)
+        show.show_story(data)
     exits.warn_if_slow()
-    with progress("auditing", (keep / folder.LOG).stat().st_size) as tell:
-        found = finding.find(made, lambda done: tell(done, ""))
+    with progress("auditing", (keep / folder.LOG).stat().st_size) as report:
+        result = comparison.audit_and_compare(data, lambda done: report(done, ""))
     ended = perf_counter()
     if format_ == "table":
-        show.show_found(made, found, ended - started)
+        show.show_result(data, result, ended - started)
     else:
         seconds = {"record": recorded - started, "audit": ended - recorded, "all": ended - started}
-        write_json(show.document(made, found, {what: round(s, 3) for what, s in seconds.items()}))
-    return exits.AGAINST if found.differences else exits.OK
+        write_json(show.document(data, result, {name: round(value, 3) for name, value in seconds.items()}))
+    return exits.PROBLEM_FOUND if result.mismatches else exits.OK

@@ -1,11 +1,11 @@
-"""What the demo prints: for people, and for programs."""
+"""Prints the demo: a story for people, one document for programs."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,147 +13,153 @@ from ledger.times import DAY, format_time
 from projections.audit.summary import VERDICTS, summary_json
 from projections.decisions.model import REASONS, decision_json
 from scripts.cli.output import Columns, print_line, print_table
-from scripts.demo import folder as places
-from scripts.demo.finding import Found, Shown
-from scripts.demo.making import Made
-from scripts.demo.story import CLOSED, CLOSED_FROM, REWRITTEN, WITHDRAWN_FROM, when
-from scripts.demo.traffic import Truth
-from scripts.demo.words import hindsight_words, violation_words
+from scripts.demo import folder as files
+from scripts.demo.comparison import AuditResult, Example
+from scripts.demo.evidence import hindsight_lines, violation_lines
+from scripts.demo.generator import DemoData
+from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_FROM, PASSTHROUGH_OFF_ORG, WITHDRAWN_FROM, when
+from scripts.demo.traffic import Judgement
 from scripts.demo.world import PLATFORM
 
 SUBJECTS_SHOWN: Final = 5
-DIFFERENCES_SHOWN: Final = 20
+MISMATCHES_SHOWN: Final = 20
 _WRONG: Final = ("violation", "indeterminate")
 
 
-def show_made(made: Made) -> None:
-    print_line(f"{PLATFORM}, an invented platform: eighteen months, {made.events:,} events in", "bold")
-    print_line(f"{made.submissions:,} submissions about {made.subjects:,} subjects. Some of them:", "bold")
+def show_story(data: DemoData) -> None:
+    print_line(f"Eighteen months of {PLATFORM}, an invented AI platform: {data.events:,} events about", "bold")
+    print_line(f"{data.subjects:,} subjects. Some of them:", "bold")
     print_line()
     columns: Columns = {
         "recorded": lambda line: when(line.at),
         "#": lambda line: line.receipt.position,
         "what": lambda line: line.text,
     }
-    print_table(columns, made.told)
+    print_table(columns, data.story)
     print_line()
 
 
-def show_found(made: Made, found: Found, seconds: float) -> None:
-    summary = found.summary
-    print_line(f"{summary.rows:,} lines of its request log, each request against what was", "bold")
-    print_line("in force when it was made:", "bold")
+def show_result(data: DemoData, result: AuditResult, seconds: float) -> None:
+    summary = result.summary
+    print_line(f"Its request log has {summary.rows:,} lines. Each request, checked against the", "bold")
+    print_line("policy in force when it was made:", "bold")
     print_line()
     verdicts = [verdict for verdict in VERDICTS if summary.verdicts[verdict]]
     counts = {verdict: summary.verdicts[verdict] for verdict in verdicts} | {"(unreadable line)": summary.rejects}
     print_table({"verdict": lambda verdict: verdict, "requests": lambda verdict: f"{counts[verdict]:>8,}"}, counts)
     print_line()
-    planted, got = counted(made.planted), counted(found.truths)
+    planted, found = reason_counts(data.planted), reason_counts(result.judgements)
     print_table(
         {
             "what is wrong": lambda reason: reason,
             "planted": lambda reason: f"{planted[reason]:>7,}",
-            "found": lambda reason: f"{got[reason]:>5,}",
+            "found": lambda reason: f"{found[reason]:>5,}",
         },
         REASONS,
     )
     print_line()
-    subjects = [one for one in summary.subjects if one.subject is not None][:SUBJECTS_SHOWN]
     print_table(
         {
-            "most violations": lambda one: one.subject,
+            "most findings": lambda one: one.subject,
             "violations": lambda one: f"{one.verdicts.get('violation', 0):>10,}",
+            "denied": lambda one: f"{one.verdicts.get('denied', 0):>6,}",
             "requests": lambda one: f"{one.total:>8,}",
         },
-        subjects,
+        [one for one in summary.subjects if one.subject is not None][:SUBJECTS_SHOWN],
     )
     print_line()
-    if found.violation is not None:
-        _print("One violation, and what the verdict rests on", violation_words(found.violation))
-    if found.hindsight is not None:
-        _print("One verdict that hindsight changes", hindsight_words(found.hindsight, found.reasons_given))
-    _print("", _conclusion(made, found, seconds))
-    if found.differences:
-        print_table(_DIFFERENCES, found.differences[:DIFFERENCES_SHOWN])
-        more = len(found.differences) - DIFFERENCES_SHOWN
-        if more > 0:
-            print_line(f"and {more} more; --format json names all")
-        print_line()
+    if result.violation is not None:
+        _print_section("A violation, and the events that prove it", violation_lines(result.violation))
+    if result.hindsight is not None:
+        lines = hindsight_lines(result.hindsight, result.reasons_given)
+        _print_section("A verdict that is different in hindsight", lines)
+    _print_section("Did the audit find what was planted?", _conclusion(data, result, seconds))
+    _print_mismatches(result)
     print_line("What to try next", "bold")
-    for step in next_steps(made.folder):
+    for step in next_steps(data.folder):
         print_line(f"# {step.why}")
         print_line(step.command)
 
 
-def _print(title: str, lines: Iterator[str]) -> None:
-    if title:
-        print_line(title, "bold")
+def _print_section(title: str, lines: Iterable[str]) -> None:
+    print_line(title, "bold")
     for line in lines:
         print_line(line)
     print_line()
 
 
-def _conclusion(made: Made, found: Found, seconds: float) -> Iterator[str]:
-    wrong = sum(counted(made.planted).values())
-    if found.differences:
-        count = len(found.differences)
-        yield f"NOT what was planted: {count} difference{'' if count == 1 else 's'}, in {seconds:.1f} s."
+def _print_mismatches(result: AuditResult) -> None:
+    if not result.mismatches:
         return
-    yield f"Exactly what was planted was found, in {seconds:.1f} s: {wrong:,} reasons in {_wrong(made):,} requests,"
-    yield f"{len(found.rewritten):,} judged otherwise in hindsight, {len(made.unreadable)} lines that cannot be read."
+    columns: Columns = {
+        "not as planted": lambda mismatch: mismatch.what,
+        "planted": lambda mismatch: _in_words(mismatch.planted),
+        "found": lambda mismatch: _in_words(mismatch.found),
+    }
+    print_table(columns, result.mismatches[:MISMATCHES_SHOWN])
+    more = len(result.mismatches) - MISMATCHES_SHOWN
+    if more > 0:
+        print_line(f"and {more} more; --format json lists them all")
+    print_line()
 
 
-def _wrong(made: Made) -> int:
-    return sum(truth.verdict in _WRONG for truth in made.planted.values())
-
-
-_DIFFERENCES: Final[Columns] = {
-    "not as planted": lambda difference: difference.what,
-    "planted": lambda difference: _in_words(difference.planted),
-    "found": lambda difference: _in_words(difference.found),
-}
+def _conclusion(data: DemoData, result: AuditResult, seconds: float) -> list[str]:
+    if result.mismatches:
+        count = len(result.mismatches)
+        return [f"NO: there {'is 1 difference' if count == 1 else f'are {count} differences'}, after {seconds:.1f} s."]
+    reasons = sum(reason_counts(data.planted).values())
+    requests = sum(judgement.verdict in _WRONG for judgement in data.planted.values())
+    return [
+        f"Yes, exactly, in {seconds:.1f} s: {reasons:,} reasons in {requests:,} requests,",
+        f"{len(result.differ_in_hindsight):,} requests that differ in hindsight, and "
+        f"{len(data.unreadable)} unreadable lines.",
+    ]
 
 
 def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Truth):
+    if isinstance(value, Judgement):
         return f"{value.verdict}: {', '.join(value.reasons)}"
     return "nothing wrong" if value is None else str(value)
 
 
-def counted(truths: dict[str, Truth]) -> Counter[str]:
-    """Reason → requests that it is wrong with. Who was turned away did nothing wrong."""
-    return Counter(reason for truth in truths.values() if truth.verdict in _WRONG for reason in truth.reasons)
+def reason_counts(judgements: dict[str, Judgement]) -> Counter[str]:
+    """Reason → how many requests have it. A denied request is left out: there is nothing wrong with it."""
+    return Counter(
+        reason for judgement in judgements.values() if judgement.verdict in _WRONG for reason in judgement.reasons
+    )
 
 
-class Step(NamedTuple):
+class NextStep(NamedTuple):
     why: str
     command: str
 
 
-def next_steps(folder: Path) -> list[Step]:
-    """Commands that work from here, on the ledger that is left behind."""
+def next_steps(folder: Path) -> list[NextStep]:
+    """Commands that work from the current folder, on the ledger that the demo leaves behind."""
     inforce = _command()
     during = format_time(WITHDRAWN_FROM + 7 * DAY)[:10] + "T00:00:00Z"
-    after = format_time(CLOSED_FROM + 30 * DAY)[:10] + "T12:00:00Z"
-    org = CLOSED.partition(":")[2]
-    state = f"{inforce} state {REWRITTEN} --at {during}"
+    after = format_time(PASSTHROUGH_OFF_FROM + 30 * DAY)[:10] + "T12:00:00Z"
+    org = PASSTHROUGH_OFF_ORG.partition(":")[2]
+    state = f"{inforce} state {CORRECTED_ORG} --at {during}"
+    ledger_url = shlex.quote(f"sqlite:///{folder / files.LEDGER}")
+    log = shlex.quote(str(folder / files.LOG))
     return [
-        Step("the ledger to ask", f"export INFORCE_DATABASE={shlex.quote(f'sqlite:///{folder / places.LEDGER}')}"),
-        Step(f"{REWRITTEN} on that day, in hindsight", state),
-        Step("and in force: what anyone could have known then", f"{state} --known-at at"),
-        Step("everything that was ever said about it", f"{inforce} history {REWRITTEN}"),
-        Step("might it have?", f"{inforce} check --org {org} --model orbital/comet-2 --at {after}"),
-        Step("the whole log again", f"{inforce} audit {shlex.quote(str(folder / places.LOG))} --findings 1"),
-        Step("the story of one subject", f"{inforce} replay --subject org:tidewater-bank"),
-        Step("the projections anew, compared with the live ones", f"{inforce} rebuild"),
-        Step("all of it over HTTP", f"{inforce} serve"),
+        NextStep("use the demo's ledger", f"export INFORCE_DATABASE={ledger_url}"),
+        NextStep(f"the settings of {CORRECTED_ORG} on that day, in hindsight", state),
+        NextStep("the same, as known on that day", f"{state} --known-at at"),
+        NextStep("every change of its settings", f"{inforce} history {CORRECTED_ORG}"),
+        NextStep("may it use this model?", f"{inforce} check --org {org} --model orbital/comet-2 --at {after}"),
+        NextStep("audit the log again", f"{inforce} audit {log} --findings 1"),
+        NextStep("one subject, event by event", f"{inforce} replay --subject org:tidewater-bank"),
+        NextStep("rebuild the stored timelines and compare them", f"{inforce} rebuild"),
+        NextStep("serve all of it over HTTP", f"{inforce} serve"),
     ]
 
 
 def _command() -> str:
-    """How inforce is started from here: by the checkout's launcher, or as it was installed."""
+    """How to start inforce from here: the checkout's launcher, or the installed command."""
     launcher = Path(__file__).resolve().parents[1] / "inforce"
     if not launcher.is_file():
         return "inforce"
@@ -162,31 +168,31 @@ def _command() -> str:
     return shlex.quote(f"./{os.path.relpath(launcher)}")
 
 
-def document(made: Made, found: Found, seconds: dict[str, float]) -> dict[str, Any]:
-    """Everything for programs."""
-    planted, got = counted(made.planted), counted(found.truths)
+def document(data: DemoData, result: AuditResult, seconds: dict[str, float]) -> dict[str, Any]:
+    """The whole demo for programs."""
+    planted, found = reason_counts(data.planted), reason_counts(result.judgements)
     return {
-        "exact": not found.differences,
+        "exact": not result.mismatches,
         "differences": [
             {"what": one.what, "planted": _as_json(one.planted), "found": _as_json(one.found)}
-            for one in found.differences
+            for one in result.mismatches
         ],
-        "folder": str(made.folder),
-        "ledger": {"events": made.events, "submissions": made.submissions, "subjects": made.subjects},
-        "audit": summary_json(found.summary),
-        "reasons": {reason: {"planted": planted[reason], "found": got[reason]} for reason in REASONS},
-        "hindsight": {"planted": len(made.rewritten), "found": len(found.rewritten)},
-        "unreadable_lines": sorted(made.unreadable),
-        "violation": _decision(found.violation),
-        "verdict_changed_by_hindsight": _decision(found.hindsight),
-        "next_steps": [step._asdict() for step in next_steps(made.folder)],
+        "folder": str(data.folder),
+        "ledger": {"events": data.events, "submissions": data.submissions, "subjects": data.subjects},
+        "audit": summary_json(result.summary),
+        "reasons": {reason: {"planted": planted[reason], "found": found[reason]} for reason in REASONS},
+        "hindsight": {"planted": len(data.differ_in_hindsight), "found": len(result.differ_in_hindsight)},
+        "unreadable_lines": sorted(data.unreadable),
+        "violation": _decision_json(result.violation),
+        "verdict_changed_by_hindsight": _decision_json(result.hindsight),
+        "next_steps": [step._asdict() for step in next_steps(data.folder)],
         "seconds": seconds,
     }
 
 
 def _as_json(value: Any) -> Any:
-    return value._asdict() if isinstance(value, Truth) else value
+    return value._asdict() if isinstance(value, Judgement) else value
 
 
-def _decision(shown: Shown | None) -> dict[str, Any] | None:
-    return None if shown is None else decision_json(shown.decision)
+def _decision_json(example: Example | None) -> dict[str, Any] | None:
+    return None if example is None else decision_json(example.decision)

@@ -1,4 +1,4 @@
-"""Eighteen months of the invented platform: what happens when, some of it told by name, most of it by chance."""
+"""Eighteen months of the invented platform: a few named events that the demo tells, and many random ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from ledger.receipts import Receipt
 from ledger.times import DAY, SECOND, format_time, parse_time
-from scripts.demo.platform import CLEARED, Platform, Said
+from scripts.demo.platform import CLEARED, Platform, SettingChange
 from scripts.demo.world import (
     BEGIN,
     EUROPE,
@@ -26,157 +26,180 @@ from scripts.demo.world import (
 )
 
 ACCOUNTS: Final = 240
-CHANCE_CHANGES: Final = 600
+RANDOM_CHANGES: Final = 600
 
-Act = Callable[[Platform], object]
+Action = Callable[[Platform], object]
 
 
 class Happening(NamedTuple):
     at: int
-    act: Act
+    action: Action
 
 
 def story(rng: Random) -> list[Happening]:
     """In the order of time; no two at the same instant."""
-    chance = _Chance(rng)
-    happenings = [*_chapters(rng), *chance.happenings()]
+    happenings = [*_named_happenings(rng), *_RandomHappenings(rng).happenings()]
     happenings.sort(key=lambda happening: happening.at)
-    taken = BEGIN
+    last = BEGIN
     apart = []
-    for at, act in happenings:
-        taken = max(at, taken + SECOND)
-        apart.append(Happening(taken, act))
+    for at, action in happenings:
+        last = max(at, last + SECOND)
+        apart.append(Happening(last, action))
     return apart
 
 
-def _time(day: str) -> int:
-    return parse_time(f"{day}:00Z")
+def when(instant: int) -> str:
+    """An instant to the minute, as the demo prints it: 2025-02-17 09:12."""
+    return format_time(instant)[:16].replace("T", " ")
 
 
-REWRITTEN: Final = "org:bluefin"
+def _time(minute: str) -> int:
+    return parse_time(f"{minute}:00Z")
+
+
+CORRECTED_ORG: Final = "org:bluefin"
+"""Withdrew its opt-in, which was recorded two weeks late."""
 WITHDRAWN_FROM: Final = _time("2025-02-03T00:00")
 WITHDRAWN_RECORDED: Final = _time("2025-02-17T09:12")
-CLOSED: Final = "org:quill-legal"
-CLOSED_FROM: Final = _time("2025-03-10T16:45")
+PASSTHROUGH_OFF_ORG: Final = "org:quill-legal"
+PASSTHROUGH_OFF_FROM: Final = _time("2025-03-10T16:45")
 
 
-def _chapters(rng: Random) -> list[Happening]:
-    return [*_opening(rng), *_switches(), *_set_right(), *_moves()]
+def _named_happenings(rng: Random) -> list[Happening]:
+    return [*_sign_ups(rng), *_switches(), *_corrections(), *_moves()]
 
 
-def _opening(rng: Random) -> list[Happening]:
-    def models(platform: Platform) -> None:
-        said = [one for model in MODELS for one in _listing(model)]
+def _sign_ups(rng: Random) -> list[Happening]:
+    def list_models(platform: Platform) -> None:
+        changes = [change for model in MODELS for change in _model_settings(model)]
         hosted = sum(model.hosting == "hosted" for model in MODELS)
-        passthrough = len(MODELS) - hosted
-        platform.record(OPERATOR, *said, told=f"{hosted} hosted and {passthrough} passthrough models")
+        platform.record(
+            OPERATOR, *changes, story=f"{hosted} hosted and {len(MODELS) - hosted} passthrough models are listed"
+        )
 
-    happenings = [Happening(_time("2024-07-01T09:00"), models)]
+    happenings = [Happening(_time("2024-07-01T09:00"), list_models)]
     for day, (org, projects) in enumerate(NAMED_ORGS.items()):
-        told = "harbor-health signs up: storage on, Europe only" if org == "harbor-health" else None
-        act = _found_org(org, projects, _first_settings(org), rng, told)
-        happenings.append(Happening(_time("2024-07-02T10:00") + day * 26 * HOUR, act))
+        line = "harbor-health signs up: storage on, Europe only" if org == "harbor-health" else None
+        action = _sign_up_org(org, projects, _first_settings(org), rng, line)
+        happenings.append(Happening(_time("2024-07-02T10:00") + day * 26 * HOUR, action))
     return happenings
 
 
 def _first_settings(org: str) -> dict[str, Any]:
-    first: dict[str, dict[str, Any]] = {
+    settings: dict[str, dict[str, Any]] = {
         "harbor-health": {"residency.regions": EUROPE, "storage.inputs_outputs": True},
         "quill-legal": {"passthrough.allowed": True},
         "tidewater-bank": {"residency.regions": EUROPE, "caching.temporary": True},
         "bluefin": {"training.opt_in": True, "storage.inputs_outputs": True},
         "northgate-labs": {"training.opt_in": True, "passthrough.allowed": True},
     }
-    return first.get(org, {})
+    return settings.get(org, {})
+
+
+def _changes(minute: str, actor: str, change: SettingChange, line: str) -> Happening:
+    """A happening that records one change."""
+    return Happening(_time(minute), lambda platform: platform.record(actor, change, story=line))
 
 
 def _switches() -> list[Happening]:
     trial = (_time("2024-11-04T00:00"), _time("2024-12-02T00:00"))
-    private_from = _time("2025-03-01T00:00")
     default_from = _time("2025-06-01T00:00")
 
-    def try_passthrough(p: Platform) -> None:
-        said = Said("org:cinder-studio", "passthrough.allowed", True, *trial)
-        p.record("cinder-studio/mona", said, told="cinder-studio tries passthrough for four weeks")
-
-    def schedule_private(p: Platform) -> None:
-        said = Said("org:tidewater-bank", "network.private_only", True, private_from)
-        p.record(OPERATOR, said, told="tidewater-bank: private network only, from 1 March on")
-
-    def withdraw_passthrough(p: Platform) -> None:
-        said = Said(CLOSED, "passthrough.allowed", False)
-        p.record("quill-legal/ines", said, told="quill-legal withdraws passthrough")
-
-    def stop_storing(p: Platform) -> None:
-        said = Said("org:harbor-health", "storage.inputs_outputs", False)
-        p.record("harbor-health/omar", said, told="harbor-health switches storage off")
-
-    def announce_default(p: Platform) -> None:
-        told = "Caching will be off by default, from 1 June on"
-        p.redefine_default(OPERATOR, "caching.temporary", False, default_from, told=told)
-
-    def host_vantage(p: Platform) -> None:
-        said = Said("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00"))
-        p.record(OPERATOR, said, told="vantage-4, so far passthrough, hosted from 15 Sept. on")
+    def announce_default(platform: Platform) -> None:
+        line = "caching will be off by default from 1 June"
+        platform.redefine_default(OPERATOR, "caching.temporary", False, default_from, story=line)
 
     return [
-        Happening(_time("2024-10-28T15:20"), try_passthrough),
-        Happening(_time("2025-01-20T11:00"), schedule_private),
-        Happening(CLOSED_FROM, withdraw_passthrough),
-        Happening(_time("2025-04-22T08:30"), stop_storing),
+        _changes(
+            "2024-10-28T15:20",
+            "cinder-studio/mona",
+            SettingChange("org:cinder-studio", "passthrough.allowed", True, *trial),
+            "cinder-studio tries passthrough for four weeks",
+        ),
+        _changes(
+            "2025-01-20T11:00",
+            OPERATOR,
+            SettingChange("org:tidewater-bank", "network.private_only", True, _time("2025-03-01T00:00")),
+            "tidewater-bank: private network only from 1 March",
+        ),
+        _changes(
+            "2025-03-10T16:45",
+            "quill-legal/ines",
+            SettingChange(PASSTHROUGH_OFF_ORG, "passthrough.allowed", False),
+            "quill-legal switches passthrough off",
+        ),
+        _changes(
+            "2025-04-22T08:30",
+            "harbor-health/omar",
+            SettingChange("org:harbor-health", "storage.inputs_outputs", False),
+            "harbor-health switches storage off",
+        ),
         Happening(_time("2025-05-01T12:00"), announce_default),
-        Happening(_time("2025-09-01T09:00"), host_vantage),
+        _changes(
+            "2025-09-01T09:00",
+            OPERATOR,
+            SettingChange("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00")),
+            "vantage-4, so far passthrough, is hosted from 15 Sept.",
+        ),
     ]
 
 
-def _set_right() -> list[Happening]:
-    """A backdated correction, and a change taken back."""
-    wrong = Said("org:meridian-maps", "training.opt_in", True)
+def _corrections() -> list[Happening]:
+    """A backdated correction, and a retraction."""
+    mistake = SettingChange("org:meridian-maps", "training.opt_in", True)
     receipts: list[Receipt] = []
 
-    def withdraw_late(p: Platform) -> None:
-        p.record(
+    def withdraw_late(platform: Platform) -> None:
+        platform.record(
             OPERATOR,
-            Said(REWRITTEN, "training.opt_in", False, WITHDRAWN_FROM),
+            SettingChange(CORRECTED_ORG, "training.opt_in", False, WITHDRAWN_FROM),
             reason="withdrawn by letter of 3 February, which was found on the 17th",
-            told="bluefin withdraws its opt-in, backdated to 3 Feb.",
+            story="bluefin withdraws its opt-in, backdated to 3 Feb.",
         )
 
-    def opt_in_wrongly(p: Platform) -> None:
-        receipts.extend(p.record(OPERATOR, wrong, told="meridian-maps opts in to training, by a mistake"))
+    def opt_in_by_mistake(platform: Platform) -> None:
+        receipts.extend(platform.record(OPERATOR, mistake, story="meridian-maps opts in to training, by mistake"))
 
-    def take_back(p: Platform) -> None:
-        reason = "entered for meridian-maps instead of meridian-mills"
-        p.retract(
-            OPERATOR, receipts[0], wrong, CLEARED, reason=reason, told="which is retracted: meridian-mills was meant"
+    def retract(platform: Platform) -> None:
+        platform.retract(
+            OPERATOR,
+            receipts[0],
+            mistake,
+            CLEARED,
+            reason="entered for meridian-maps instead of meridian-mills",
+            story="the opt-in is retracted: meridian-mills was meant",
         )
 
-    def opt_in_rightly(p: Platform) -> None:
-        p.record(OPERATOR, Said("org:meridian-mills", "training.opt_in", True))
+    def opt_in(platform: Platform) -> None:
+        platform.record(OPERATOR, SettingChange("org:meridian-mills", "training.opt_in", True))
 
     return [
         Happening(WITHDRAWN_RECORDED, withdraw_late),
-        Happening(_time("2025-07-07T10:00"), opt_in_wrongly),
-        Happening(_time("2025-07-11T14:30"), take_back),
-        Happening(_time("2025-07-11T14:31"), opt_in_rightly),
+        Happening(_time("2025-07-07T10:00"), opt_in_by_mistake),
+        Happening(_time("2025-07-11T14:30"), retract),
+        Happening(_time("2025-07-11T14:31"), opt_in),
     ]
 
 
 def _moves() -> list[Happening]:
-    def sell_atlas(p: Platform) -> None:
-        said = Said("project:northgate-labs-atlas", "owner", "org:tidewater-bank")
-        p.record(OPERATOR, said, told="northgate-labs sells project atlas to tidewater-bank")
+    def leave(platform: Platform) -> None:
+        member = next(iter(platform.members["org:quill-legal"]))
+        change = SettingChange(f"account:{member}", "attached_to", CLEARED)
+        platform.record("quill-legal/ines", change, story=f"account {member} leaves quill-legal")
 
-    def leave(p: Platform) -> None:
-        member = next(iter(p.members["org:quill-legal"]))
-        said = Said(f"account:{member}", "attached_to", CLEARED)
-        p.record("quill-legal/ines", said, told=f"account {member} leaves quill-legal")
+    return [
+        _changes(
+            "2025-08-04T13:00",
+            OPERATOR,
+            SettingChange("project:northgate-labs-atlas", "owner", "org:tidewater-bank"),
+            "northgate-labs sells project atlas to tidewater-bank",
+        ),
+        Happening(_time("2025-10-06T17:00"), leave),
+    ]
 
-    return [Happening(_time("2025-08-04T13:00"), sell_atlas), Happening(_time("2025-10-06T17:00"), leave)]
 
-
-def _listing(model: Model) -> list[Said]:
-    facts: dict[str, Any] = {
+def _model_settings(model: Model) -> list[SettingChange]:
+    settings: dict[str, Any] = {
         "model.hosting": model.hosting,
         "model.author": model.author,
         "model.regions": model.regions,
@@ -184,30 +207,32 @@ def _listing(model: Model) -> list[Said]:
         "model.distilled": False,
     }
     if model.hosting == "passthrough":
-        facts |= {"model.provider": model.author, "model.policy_url": model.policy_url}
-    return [Said(model.subject, setting, value) for setting, value in facts.items()]
+        settings |= {"model.provider": model.author, "model.policy_url": model.policy_url}
+    return [SettingChange(model.subject, setting, value) for setting, value in settings.items()]
 
 
-def _found_org(org: str, projects: tuple[str, ...], settings: dict[str, Any], rng: Random, told: str | None) -> Act:
-    """One submission: the projects, their keys and two of the org's own, and the first settings."""
+def _sign_up_org(
+    org: str, projects: tuple[str, ...], settings: dict[str, Any], rng: Random, line: str | None
+) -> Action:
+    """One submission: the projects, their keys and two of the organization's own, and the first settings."""
     subject = f"org:{org}"
     keys = {f"{org}-{n}": subject for n in (1, 2)}
     for project in projects:
         keys |= {f"{org}-{project}-{n}": f"project:{org}-{project}" for n in range(1, rng.randint(2, 4))}
 
-    def found(platform: Platform) -> None:
-        said = [Said(f"project:{org}-{project}", "owner", subject) for project in projects]
-        said += [Said(f"key:{key}", "owner", owner) for key, owner in keys.items()]
-        said += [Said(subject, setting, value) for setting, value in settings.items()]
-        platform.record(OPERATOR, *said, told=told)
+    def sign_up(platform: Platform) -> None:
+        changes = [SettingChange(f"project:{org}-{project}", "owner", subject) for project in projects]
+        changes += [SettingChange(f"key:{key}", "owner", owner) for key, owner in keys.items()]
+        changes += [SettingChange(subject, setting, value) for setting, value in settings.items()]
+        platform.record(OPERATOR, *changes, story=line)
         platform.keys[subject] = list(keys)
         platform.projects[subject] = [f"{org}-{project}" for project in projects]
 
-    return found
+    return sign_up
 
 
-class _Chance:
-    """The rest of the platform: organizations and accounts that come, and change their minds."""
+class _RandomHappenings:
+    """The rest of the platform: organizations and accounts that sign up, and change their settings."""
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
@@ -215,24 +240,24 @@ class _Chance:
     def happenings(self) -> list[Happening]:
         names = [f"{first}-{last}" for first in FIRST_NAMES for last in LAST_NAMES]
         self.rng.shuffle(names)
-        founded = [Happening(self._time(BEGIN + 8 * DAY, FINISH - 150 * DAY), self._org(name)) for name in names]
-        joined = [
+        orgs = [Happening(self._time(BEGIN + 8 * DAY, FINISH - 150 * DAY), self._org(name)) for name in names]
+        accounts = [
             Happening(self._time(BEGIN + 20 * DAY, FINISH - 60 * DAY), self._account(f"u{number:03}"))
             for number in range(1, ACCOUNTS + 1)
         ]
-        # The story needs a member to leave.
-        joined[0] = Happening(BEGIN + 15 * DAY, self._account("u001", "org:quill-legal"))
-        changed = [
+        # The story needs a member who leaves.
+        accounts[0] = Happening(BEGIN + 15 * DAY, self._account("u001", "org:quill-legal"))
+        changes = [
             Happening(self._time(BEGIN + 40 * DAY, FINISH), self.rng.choice((self._flip, self._flip, self._other)))
-            for _ in range(CHANCE_CHANGES)
+            for _ in range(RANDOM_CHANGES)
         ]
-        return [*founded, *joined, *changed]
+        return [*orgs, *accounts, *changes]
 
     def _time(self, start: int, end: int) -> int:
-        """Within working hours."""
+        """An instant within working hours."""
         return self.rng.randrange(start // DAY, end // DAY) * DAY + self.rng.randrange(7 * HOUR, 20 * HOUR)
 
-    def _org(self, name: str) -> Act:
+    def _org(self, name: str) -> Action:
         settings: dict[str, Any] = {}
         for setting, share in zip(SWITCHES, (0.25, 0.4, 0.3, 0.4), strict=True):
             if self.rng.random() < share:
@@ -242,58 +267,53 @@ class _Chance:
         if self.rng.random() < 0.25:
             settings["network.private_only"] = True
         projects = tuple(self.rng.sample(PROJECTS, self.rng.randint(1, 3)))
-        return _found_org(name, projects, settings, self.rng, None)
+        return _sign_up_org(name, projects, settings, self.rng, None)
 
-    def _account(self, name: str, org: str | None = None) -> Act:
+    def _account(self, name: str, org: str | None = None) -> Action:
         def join(platform: Platform) -> None:
-            said = [Said(f"key:{name}-personal", "owner", f"account:{name}")]
+            changes = [SettingChange(f"key:{name}-personal", "owner", f"account:{name}")]
             for setting, share in zip(SWITCHES[:3], (0.3, 0.4, 0.2), strict=True):
                 if self.rng.random() < share:
-                    said.append(Said(f"account:{name}", setting, self.rng.random() < 0.7))
+                    changes.append(SettingChange(f"account:{name}", setting, self.rng.random() < 0.7))
             employer = org or (self.rng.choice(list(platform.keys)) if self.rng.random() < 0.5 else None)
             if employer is not None and employer.startswith("org:"):
-                said.append(Said(f"account:{name}", "attached_to", employer))
+                changes.append(SettingChange(f"account:{name}", "attached_to", employer))
                 platform.members.setdefault(employer, []).append(name)
-            platform.record(name, *said)
+            platform.record(name, *changes)
             platform.keys[f"account:{name}"] = [f"{name}-personal"]
 
         return join
 
-    def _someone(self, platform: Platform) -> str:
-        """Whoever is not in the told story."""
+    def _subject(self, platform: Platform) -> str:
+        """An organization or account that the named story is not about."""
         while True:
             subject = self.rng.choice(list(platform.keys))
             if subject.partition(":")[2] not in NAMED_ORGS:
                 return subject
 
     def _flip(self, platform: Platform) -> None:
-        subject = self._someone(platform)
+        subject = self._subject(platform)
         setting = self.rng.choice(SWITCHES if subject.startswith("org:") else SWITCHES[:3])
         value: bool | None = not platform.value(subject, setting)
-        if platform.books.get((subject, setting)) is not None and self.rng.random() < 0.2:
+        if platform.current.get((subject, setting)) is not None and self.rng.random() < 0.2:
             value = CLEARED
-        platform.record(f"{subject.partition(':')[2]}/admin", Said(subject, setting, value))
+        platform.record(f"{subject.partition(':')[2]}/admin", SettingChange(subject, setting, value))
 
     def _other(self, platform: Platform) -> None:
-        """A key handed on or revoked, a move of data, an account that attaches itself."""
-        subject = self._someone(platform)
+        """A key revoked or given back, a change of regions or network, an account that joins or leaves."""
+        subject = self._subject(platform)
         name = subject.partition(":")[2]
         if subject.startswith("account:"):
             org = self.rng.choice([other for other in platform.keys if other.startswith("org:")])
-            attached = platform.books.get((subject, "attached_to"))
-            platform.record(name, Said(subject, "attached_to", CLEARED if attached else org))
+            attached = platform.current.get((subject, "attached_to"))
+            platform.record(name, SettingChange(subject, "attached_to", CLEARED if attached else org))
         elif self.rng.random() < 0.4:
             key = self.rng.choice(platform.keys[subject])
-            owned = platform.books.get((f"key:{key}", "owner"))
-            platform.record(OPERATOR, Said(f"key:{key}", "owner", CLEARED if owned else subject))
+            owned = platform.current.get((f"key:{key}", "owner"))
+            platform.record(OPERATOR, SettingChange(f"key:{key}", "owner", CLEARED if owned else subject))
         elif self.rng.random() < 0.5:
             regions = tuple(sorted(self.rng.sample(REGIONS, self.rng.randint(2, 3))))
-            platform.record(OPERATOR, Said(subject, "residency.regions", regions))
+            platform.record(OPERATOR, SettingChange(subject, "residency.regions", regions))
         else:
             private = not platform.value(subject, "network.private_only")
-            platform.record(OPERATOR, Said(subject, "network.private_only", private))
-
-
-def when(instant: int) -> str:
-    """An instant as the story tells it: 2025-02-17 09:12."""
-    return format_time(instant)[:16].replace("T", " ")
+            platform.record(OPERATOR, SettingChange(subject, "network.private_only", private))

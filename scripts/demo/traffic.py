@@ -1,8 +1,8 @@
-"""The invented requests, and the bookkeeping of what is wrong with some of them.
+"""The invented requests, and what must be found about each of them.
 
-Every request is first handled as an honest gateway would: it looks into the platform's books of that moment and keeps
-to them. Where something is planted, one honest request is spoiled in one known way. So which lines must be found, and
-for which reason, is known without a ledger, a fold or `check`.
+Every request is first made as an honest gateway would handle it, with the platform's values of that moment. To plant a
+violation, one honest request is made wrong in one known way. So the demo knows which requests must be found, and for
+which reasons, without a ledger, a fold or `check`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from ledger.subjects import kind_of
 from ledger.times import format_time
 from projections.decisions.model import Reason, Verdict
-from scripts.demo.platform import Narrowed, Platform
-from scripts.demo.spoiling import SPOILERS, WITHOUT_GOVERNOR, Draft
+from scripts.demo.platform import Platform, SwitchOff
+from scripts.demo.violations import VIOLATIONS, WITHOUT_GOVERNOR, DraftRequest
 from scripts.demo.world import MODELS, NAMED_ORGS, Model
 
 Reasons = tuple[Reason, ...]
@@ -37,136 +37,145 @@ SHARES: Final[dict[Reasons, float]] = {
     ("public_network", "cached_against_setting"): 0.10,
     ("enforcement_lag",): 0.25,
 }
-"""What is planted → how many in a thousand requests, but never fewer than `PLANTED_MIN`."""
+"""What is planted → how many in a thousand requests, but at least `PLANTED_MIN`."""
 PLANTED_MIN: Final = 2
-TURNED_AWAY: Final[Reasons] = ()
-TURNED_AWAY_SHARE: Final = 0.5
-"""As many in a thousand ask for passthrough where it is not allowed, and do not get it: nothing is wrong with that."""
+DENIED: Final[Reasons] = ()
+"""A request for passthrough that is denied, and not forwarded: there is nothing wrong with it."""
+DENIED_SHARE: Final = 0.5
 UNOBSERVED_SHARE: Final = 0.03
-CARELESS: Final = ("org:bluefin", "org:harbor-health", "org:northgate-labs", "org:quill-legal")
-"""Half of what is planted is planted here, where it can be."""
+"""The share of honest requests without a record of their handling."""
+FREQUENT_VIOLATORS: Final = ("org:bluefin", "org:harbor-health", "org:northgate-labs", "org:quill-legal")
+"""Half of the violations are planted here, where possible."""
 _ATTEMPTS_MAX: Final = 400
 _ORG_WEIGHT: Final = 6
-_SETTING_OF_LAG: Final[dict[str, Reason]] = {
+_REASON_OF_LAG: Final[dict[str, Reason]] = {
     "training.opt_in": "trained_without_opt_in",
     "storage.inputs_outputs": "stored_against_setting",
     "caching.temporary": "cached_against_setting",
     "passthrough.allowed": "passthrough_not_allowed",
 }
+_SETTING_OF_ACTION: Final = {
+    "stored": "storage.inputs_outputs",
+    "cached": "caching.temporary",
+    "trained": "training.opt_in",
+}
+"""What is done with the data → the setting that permits it."""
 
 
-def wanted(requests: int) -> dict[Reasons, int]:
+def planted_counts(requests: int) -> dict[Reasons, int]:
     """How many of each are planted among so many requests."""
     return {reasons: max(PLANTED_MIN, round(requests * share / 1000)) for reasons, share in SHARES.items()}
 
 
-class Truth(NamedTuple):
-    """What must be found about a request that is neither compliant nor simply allowed. Reasons sorted."""
+class Judgement(NamedTuple):
+    """Of a request that is neither compliant nor allowed. Reasons are sorted."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
 
 
-class Request(NamedTuple):
-    """`record` is the request record as JSON; `governing` None: it cannot be told; `truth` None: nothing is wrong."""
+class LoggedRequest(NamedTuple):
+    """`record`: the request record as JSON; `governing` None: unknown; `expected` None: nothing is wrong."""
 
     at: int
     record: dict[str, Any]
     governing: str | None
-    truth: Truth | None
+    expected: Judgement | None
 
 
-Usable = tuple[Model, str | None, list[str]]
-"""A model that may be used, to whom it is forwarded if at all, and where."""
+UsableModel = tuple[Model, str | None, list[str]]
+"""A model, the provider that it is forwarded to if any, and the regions where it may run."""
 
 
 class Rules(NamedTuple):
-    usable: list[Usable]
-    may: list[tuple[str, bool]]
-    private: bool
+    """What the governing subject permits. `actions`: what may be done with the data → whether it may."""
+
+    models: list[UsableModel]
+    actions: list[tuple[str, bool]]
+    private_network: bool
 
 
 class Traffic:
-    """Makes requests as of the platform's present."""
+    """Makes requests at the platform's present time."""
 
     def __init__(self, platform: Platform, rng: Random) -> None:
         self.platform = platform
         self.rng = rng
-        self.made = 0
+        self.count = 0
         self._senders: list[str] = []
-        self._senders_known = 0
-        self._known_rules: dict[str, tuple[tuple[int, int], Rules]] = {}
+        self._sender_count = 0
+        self._rules_of: dict[str, tuple[tuple[int, int], Rules]] = {}
 
-    def early(self, at: int) -> Request:
-        """From before the ledger: nobody can say what was in force."""
+    def early(self, at: int) -> LoggedRequest:
+        """A request from before the ledger: the policy in force is unknown."""
         record: dict[str, Any] = {"org_id": self.rng.choice(list(NAMED_ORGS)), "model_id": self.rng.choice(MODELS).id}
         record["handling"] = {"stored": False, "cached": True}
-        return Request(at, self._numbered(record, at), None, Truth("indeterminate", ("before_first_record",)))
+        expected = Judgement("indeterminate", ("before_first_record",))
+        return LoggedRequest(at, self._numbered(record, at), None, expected)
 
-    def honest(self) -> Request:
+    def honest(self) -> LoggedRequest:
         draft = self._draft(self._sender())
         while draft is None:
             draft = self._draft(self._sender())
         if self.rng.random() < UNOBSERVED_SHARE:
             del draft.record["handling"]
-        return self._finished(draft, draft.governing, None)
+        return self._request(draft, draft.governing, None)
 
-    def trained(self, subject: str) -> Request | None:
-        """Honestly used for training, by someone who has opted in."""
+    def trained(self, subject: str) -> LoggedRequest | None:
+        """A request that was used for training, with an opt-in; None if there is none now."""
         draft = self._draft(subject)
         if draft is None or self.platform.value(draft.governing, "training.opt_in") is not True:
             return None
         draft.handling["trained"] = True
-        # An older position would turn the violation of hindsight into a lag.
+        # With an older position, the violation in hindsight would be an enforcement lag.
         draft.record.pop("enforced_position", None)
-        return self._finished(draft, draft.governing, None)
+        return self._request(draft, draft.governing, None)
 
-    def spoiled(self, reasons: Reasons, senders: Sequence[str] = ()) -> Request | None:
-        """A request with exactly these things wrong; None where the platform has nobody for it at present."""
+    def violating(self, reasons: Reasons, senders: Sequence[str] = ()) -> LoggedRequest | None:
+        """A request with exactly these things wrong; None if no sender is found for it now."""
         if reasons == ("unknown_owner",):
-            return self._orphan()
+            return self._without_owner()
         for _attempt in range(_ATTEMPTS_MAX):
             draft = self._draft(self.rng.choice(senders) if senders else self._sender())
-            if draft is not None and all(SPOILERS[reason](draft, self.platform, self.rng) for reason in reasons):
-                return self._finished(draft, draft.governing, _truth(reasons))
+            if draft is not None and all(VIOLATIONS[reason](draft, self.platform, self.rng) for reason in reasons):
+                return self._request(draft, draft.governing, _judgement(reasons))
         return None
 
-    def turned_away(self) -> Request | None:
-        """Passthrough asked for, not allowed, and not done: denied, and nothing is wrong with it."""
+    def denied(self) -> LoggedRequest | None:
         for _attempt in range(_ATTEMPTS_MAX):
             draft = self._draft(self._sender())
-            if draft is not None and SPOILERS["passthrough_not_allowed"](draft, self.platform, self.rng):
+            if draft is not None and VIOLATIONS["passthrough_not_allowed"](draft, self.platform, self.rng):
                 del draft.record["handling"]
-                return self._finished(draft, draft.governing, Truth("denied", ("passthrough_not_allowed",)))
+                return self._request(draft, draft.governing, Judgement("denied", ("passthrough_not_allowed",)))
         return None
 
-    def late(self, narrowed: Narrowed) -> Request | None:
-        """Handled by a gateway that has not heard of the change yet. None where it no longer holds."""
-        if self.platform.value(narrowed.subject, narrowed.setting) is not False:
+    def lagging(self, switch: SwitchOff) -> LoggedRequest | None:
+        """A request handled by a gateway that the change has not reached; None if the change no longer holds."""
+        if self.platform.value(switch.subject, switch.setting) is not False:
             return None
-        draft = self._draft(narrowed.subject)
-        if draft is None or draft.governing != narrowed.subject:
+        draft = self._draft(switch.subject)
+        if draft is None or draft.governing != switch.subject:
             return None
-        if not SPOILERS[_SETTING_OF_LAG[narrowed.setting]](draft, self.platform, self.rng):
+        if not VIOLATIONS[_REASON_OF_LAG[switch.setting]](draft, self.platform, self.rng):
             return None
-        draft.record["enforced_position"] = narrowed.position_before
-        return self._finished(draft, draft.governing, _truth(("enforcement_lag",)))
+        draft.record["enforced_position"] = switch.position_before
+        return self._request(draft, draft.governing, _judgement(("enforcement_lag",)))
 
-    def _orphan(self) -> Request:
-        """Of a key that nobody owns: it was never handed out, or it was revoked."""
-        revoked = [key for keys in self.platform.keys.values() for key in keys if self._revoked(key)]
-        made_up = f"lost-{self.rng.randrange(1000):03}"
-        key = self.rng.choice(revoked) if revoked and self.rng.random() < 0.5 else made_up
+    def _without_owner(self) -> LoggedRequest:
+        """A request with a key that was revoked, or never given to anybody."""
+        revoked = [key for keys in self.platform.keys.values() for key in keys if self._is_revoked(key)]
+        unknown = f"lost-{self.rng.randrange(1000):03}"
+        key = self.rng.choice(revoked) if revoked and self.rng.random() < 0.5 else unknown
         record = {"key_id": key, "model_id": self.rng.choice(MODELS).id, "handling": {"stored": False}}
-        return self._finished(Draft(record, (f"key:{key}",), MODELS[0]), None, _truth(("unknown_owner",)))
+        return self._request(DraftRequest(record, (f"key:{key}",), MODELS[0]), None, _judgement(("unknown_owner",)))
 
-    def _revoked(self, key: str) -> bool:
-        return (f"key:{key}", "owner") not in self.platform.books
+    def _is_revoked(self, key: str) -> bool:
+        return (f"key:{key}", "owner") not in self.platform.current
 
     def _sender(self) -> str:
-        """An organization or account; organizations send more."""
-        if self._senders_known != len(self.platform.keys):
-            self._senders_known = len(self.platform.keys)
+        """An organization or an account. Organizations send more."""
+        if self._sender_count != len(self.platform.keys):
+            self._sender_count = len(self.platform.keys)
             self._senders = [
                 subject
                 for subject in self.platform.keys
@@ -174,43 +183,43 @@ class Traffic:
             ]
         return self.rng.choice(self._senders)
 
-    def _draft(self, sender: str) -> Draft | None:
-        """An honest request; None where the key that was drawn belongs to nobody."""
+    def _draft(self, sender: str) -> DraftRequest | None:
+        """An honest request; None if it happens to use a key without an owner."""
         rng, platform = self.rng, self.platform
-        named, record = self._named(sender)
-        chain = platform.chain(named)
+        subject, record = self._name_sender(sender)
+        chain = platform.chain(subject)
         governing = chain[-1]
         if kind_of(governing) not in ("org", "account"):
             return None
         self._name_more(record, chain)
         rules = self._rules(governing)
-        model, provider, regions = rng.choice(rules.usable)
+        model, provider, regions = rng.choice(rules.models)
         record["model_id"] = model.id
-        handling: dict[str, Any] = {name: allowed and rng.random() < 0.7 for name, allowed in rules.may}
+        handling: dict[str, Any] = {action: allowed and rng.random() < 0.7 for action, allowed in rules.actions}
         if provider is not None:
             handling["forwarded_to"] = provider
         handling["region"] = rng.choice(regions)
-        private = rules.private or rng.random() < 0.3
+        private = rules.private_network or rng.random() < 0.3
         handling["network"] = "private" if private else "public"
         record["handling"] = handling
         if rng.random() < 0.5:
             record["enforced_position"] = platform.position
-        return Draft(record, chain, model)
+        return DraftRequest(record, chain, model)
 
-    def _named(self, sender: str) -> tuple[str, dict[str, Any]]:
-        """A reference that leads to the sender, most often by a key, and the record that names it."""
+    def _name_sender(self, sender: str) -> tuple[str, dict[str, Any]]:
+        """A subject that leads to the sender, usually a key, and a record that names it."""
         kind, _, identifier = sender.partition(":")
-        drawn = self.rng.random()
-        if drawn < 0.7:
+        chance = self.rng.random()
+        if chance < 0.7:
             key = self.rng.choice(self.platform.keys[sender])
             return f"key:{key}", {"key_id": key}
-        if drawn < 0.8 and kind == "org":
+        if chance < 0.8 and kind == "org":
             project = self.rng.choice(self.platform.projects[sender])
             return f"project:{project}", {"project_id": project}
         return sender, {f"{kind}_id": identifier}
 
     def _name_more(self, record: dict[str, Any], chain: tuple[str, ...]) -> None:
-        """What gateways log besides; it contradicts nothing."""
+        """Adds other ids that a gateway logs. None of them contradicts the chain."""
         for subject in chain:
             kind, _, identifier = subject.partition(":")
             if kind != "key" and self.rng.random() < 0.3:
@@ -220,44 +229,36 @@ class Traffic:
             record["account_id"] = self.rng.choice(members)
 
     def _rules(self, governing: str) -> Rules:
-        """What the books say of who governs; looked up again where something was written since."""
-        pages = self.platform.pages
-        stamp = (pages[""], pages[governing])
-        known = self._known_rules.get(governing)
-        if known is None or known[0] != stamp:
-            known = self._known_rules[governing] = stamp, self._look_up(governing)
-        return known[1]
+        """Computed again only after a value of the subject, a model or a default changed."""
+        revisions = self.platform.revisions
+        revision = (revisions[""], revisions[governing])
+        cached = self._rules_of.get(governing)
+        if cached is None or cached[0] != revision:
+            cached = self._rules_of[governing] = revision, self._read_rules(governing)
+        return cached[1]
 
-    def _look_up(self, governing: str) -> Rules:
+    def _read_rules(self, governing: str) -> Rules:
         value = self.platform.value
         allowed = value(governing, "residency.regions")
-        usable: list[Usable] = []
+        models: list[UsableModel] = []
         for model in MODELS:
             passthrough = value(model.subject, "model.hosting") == "passthrough"
             regions = [region for region in model.regions if not allowed or region in allowed]
             if regions and (not passthrough or value(governing, "passthrough.allowed") is True):
-                usable.append((model, model.author if passthrough else None, regions))
-        may = [(name, value(governing, setting) is True) for name, setting in _DONE.items()]
-        return Rules(usable, may, value(governing, "network.private_only") is True)
+                models.append((model, model.author if passthrough else None, regions))
+        actions = [(action, value(governing, setting) is True) for action, setting in _SETTING_OF_ACTION.items()]
+        return Rules(models, actions, value(governing, "network.private_only") is True)
 
-    def _finished(self, draft: Draft, governing: str | None, truth: Truth | None) -> Request:
+    def _request(self, draft: DraftRequest, governing: str | None, expected: Judgement | None) -> LoggedRequest:
         at = self.platform.clock.now_us
-        unknown = truth is not None and not WITHOUT_GOVERNOR.isdisjoint(truth.reasons)
-        return Request(at, self._numbered(draft.record, at), None if unknown else governing, truth)
+        unknown = expected is not None and not WITHOUT_GOVERNOR.isdisjoint(expected.reasons)
+        return LoggedRequest(at, self._numbered(draft.record, at), None if unknown else governing, expected)
 
     def _numbered(self, record: dict[str, Any], at: int) -> dict[str, Any]:
-        self.made += 1
-        return {"request_id": f"req-{self.made:06}", "at": format_time(at), **record}
+        self.count += 1
+        return {"request_id": f"req-{self.count:06}", "at": format_time(at), **record}
 
 
-_DONE: Final = {
-    "stored": "storage.inputs_outputs",
-    "cached": "caching.temporary",
-    "trained": "training.opt_in",
-}
-"""What is done with the data → the setting that permits it."""
-
-
-def _truth(reasons: Reasons) -> Truth:
+def _judgement(reasons: Reasons) -> Judgement:
     unknown = {"scope_conflict", "unknown_owner", "unknown_model"}
-    return Truth("indeterminate" if unknown.issuperset(reasons) else "violation", tuple(sorted(reasons)))
+    return Judgement("indeterminate" if unknown.issuperset(reasons) else "violation", tuple(sorted(reasons)))

@@ -1,4 +1,4 @@
-"""The invented platform's names: models, organizations, projects. Nobody and nothing here exists."""
+"""The invented platform: its models, organizations, regions and dates. None of them exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OPERATOR: Final = "larkspur/ops"
 BEGIN: Final = parse_time("2024-07-01T00:00:00Z")
 """The ledger begins."""
 FINISH: Final = parse_time("2026-01-01T00:00:00Z")
-"""Eighteen months later; wholly in the past, so that what a user adds to the ledger afterwards comes later."""
+"""Eighteen months later, and in the past: what a user adds to the ledger afterwards comes later."""
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 
@@ -27,7 +27,7 @@ PUBLISHED_DEFAULTS: Final = {
     "residency.regions": (),
     "network.private_only": False,
 }
-"""What the platform's documentation says, written out by hand: the demo's truth is not read from the catalog."""
+"""The platform's published defaults, written by hand: what the demo expects must not come from the catalog."""
 
 
 class Model(NamedTuple):
@@ -62,7 +62,7 @@ MODELS: Final = (
     Model("vantage/vantage-4", "passthrough", "Vantage", ("eu-west", "us-east")),
 )
 UNLISTED_MODELS: Final = ("fathom/fathom-900b-preview", "orbital/comet-3-alpha", "someone/fine-tune-7")
-"""Never recorded: how they are hosted cannot be told."""
+"""Models that are not in the ledger, so their hosting is unknown."""
 
 NAMED_ORGS: Final = {
     "harbor-health": ("triage", "notes"),
@@ -74,7 +74,7 @@ NAMED_ORGS: Final = {
     "cinder-studio": ("storyboard",),
     "northgate-labs": ("atlas", "bench"),
 }
-"""The organizations that the story is about, and their projects. Chance leaves these alone."""
+"""The organizations of the story, and their projects. Random changes leave them alone."""
 
 FIRST_NAMES: Final = ("amber", "birch", "cobalt", "dune", "ember", "fern", "granite", "hazel")
 LAST_NAMES: Final = ("analytics", "foods", "freight", "optics", "press")

@@ -9,7 +9,7 @@ from ledger.errors import BadInput
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
-from scripts.audit.explain import ROWS_MAX, explain_rows, find, show_explained
+from scripts.audit.explain import ROWS_MAX, explain_rows, find_rows, show_explained
 from tests.audit.report.making import parts
 from tests.support.ledgers import open_with_clock
 from tests.support.questions import NOON, START, TRAINING, QueryLedger, changed, retracted
@@ -19,14 +19,14 @@ ROW = RequestRecord(NOON + 20, org_id="acme", request_id="r", handling=Observed(
 
 def test_rows_of_the_id_are_found_where_they_stand_and_the_first_are_kept() -> None:
     rows = [ROW._replace(request_id=None), ROW, ROW._replace(request_id="R")] * (ROWS_MAX + 5)
-    found = find(parts(rows, 4), "r")
+    found = find_rows(parts(rows, 4), "r")
     assert found.total == ROWS_MAX + 5
     assert found.rows == [("my log's.jsonl", 2 + 3 * place, ROW) for place in range(ROWS_MAX)]
 
 
 def test_an_id_that_no_row_has_is_refused_with_what_was_read() -> None:
     with pytest.raises(BadInput, match="none of the 3 rows has that request_id, and 1 of them could not be read"):
-        find(parts([ROW, ROW], 5), "s")
+        find_rows(parts([ROW, ROW], 5), "s")
 
 
 def test_it_is_told_to_people_and_to_programs(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -36,11 +36,11 @@ def test_it_is_told_to_people_and_to_programs(tmp_path: Path, capfdbinary: pytes
         (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
         bench.submit(NOON + 5, retracted(opted.event_id), changed("org:acme", "residency.regions", ["eu"]))
         row = ROW._replace(enforced_position=opted.position)
-        explained = explain_rows(PinnedQuery(bench.query), find(parts([row], 1), "r"), IN_FORCE)
+        explained = explain_rows(PinnedQuery(bench.query), find_rows(parts([row], 1), "r"), IN_FORCE)
     show_explained("table", explained, 3)
     told = capfdbinary.readouterr().out.decode()
-    assert f"Decided by #{opted.position + 1}: with these alone" in told
-    assert f"takes back {opted.event_id}" in told
+    assert f"Decided by #{opted.position + 1}: these events alone, with the defaults" in told
+    assert f"retracts {opted.event_id}" in told
     assert "and 2 more rows have this id" in told
     show_explained("json", explained, 1)
     document = json.loads(capfdbinary.readouterr().out)

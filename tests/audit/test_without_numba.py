@@ -9,7 +9,7 @@ import pytest
 
 from projections.audit.numba_support import AVAILABLE, MISSING
 from scripts.demo import folder as demo_folder
-from scripts.demo.making import make
+from scripts.demo.generator import generate
 from tests.support.command import Inforce, folder, inforce
 
 __all__ = ["folder", "inforce"]
@@ -30,7 +30,7 @@ main()
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("demo") / "kept"
     demo_folder.prepare(place)
-    make(place, REQUESTS, 1)
+    generate(place, REQUESTS, 1)
     return place
 
 

@@ -109,7 +109,7 @@ def test_an_interrupt_is_one_line_and_exit_130(inforce: Inforce, monkeypatch: py
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scripts.ask.history_of", interrupted)
+    monkeypatch.setattr("scripts.history.read_history", interrupted)
     ran = inforce("history", "org:acme")
     assert (ran.code, ran.err) == (130, "inforce: interrupted\n")
 
@@ -118,7 +118,7 @@ def test_a_fault_of_our_own_is_neither_a_verdict_nor_the_users(
     inforce: Inforce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
-    monkeypatch.setattr("scripts.ask.history_of", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("scripts.history.read_history", lambda *_, **__: 1 / 0)
     ran = inforce("history", "org:acme")
     assert ran.code == 70
     assert "fault of inforce itself" in ran.err

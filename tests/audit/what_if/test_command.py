@@ -24,12 +24,12 @@ from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparison import COMPARED
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
-from scripts.audit.outputs import PIN_SUFFIX, RowFiles
-from scripts.audit.what_if import Asked, what_if
+from scripts.audit.outputs import PIN_SUFFIX
+from scripts.audit.what_if import WhatIfRequest, what_if
 from scripts.cli import exits
 from scripts.cli.options import Format
 from scripts.demo import folder
-from scripts.demo.making import make
+from scripts.demo.generator import generate
 from tests.audit.what_if.copying import Change, changed_copy
 
 REQUESTS = 1500
@@ -47,8 +47,8 @@ class Demo(NamedTuple):
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place = tmp_path_factory.mktemp("demo") / "kept"
     folder.prepare(place)
-    made = make(place, REQUESTS, 1)
-    (withdrawn,) = (line.receipt.event_id for line in made.told if "bluefin withdraws" in line.text)
+    data = generate(place, REQUESTS, 1)
+    (withdrawn,) = (line.receipt.event_id for line in data.story if "bluefin withdraws" in line.text)
     return Demo(f"sqlite:///{place / folder.LEDGER}", str(place / folder.LOG), withdrawn)
 
 
@@ -80,17 +80,17 @@ def as_changes(demo: Demo, lines: list[dict[str, Any]], first_request: int) -> l
     return found
 
 
-def asked(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> Asked:
+def asked(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> WhatIfRequest:
     changes = tmp_path / "changes.jsonl.gz"
     changes.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode(), mtime=0))
     files = log_files([demo.log], NO_MAPPING)
     logs: Callable[[], LogReader] = lambda: LogReader(files)  # noqa: E731 - as the verb does
-    rejects = RowFiles(demo.log, out=None, rejects=str(tmp_path / "rejects.jsonl"), max_rejects=None)
-    plain = Asked(str(changes), logs, False, "at", rejects, None, 0, {"map": {}})
+    rejects = str(tmp_path / "rejects.jsonl")
+    plain = WhatIfRequest(str(changes), logs, False, "at", demo.log, rejects, None, None, 0, {"map": {}})
     return plain._replace(**more)
 
 
-def run(demo: Demo, asked: Asked, format_: Format = "json") -> None:
+def run(demo: Demo, asked: WhatIfRequest, format_: Format = "json") -> None:
     assert what_if(demo.db, asked, format_) == exits.OK
 
 
@@ -157,12 +157,12 @@ def test_every_form_of_output_has_the_same_rows_and_the_same_bytes_again(demo: D
 def test_the_table_says_it_to_people(demo: Demo, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run(demo, asked(tmp_path, demo, proposals(demo), shown=1), "table")
     said = capfd.readouterr().out
-    assert "requests would be decided otherwise (" in said
-    assert "with 4 proposals; at position " in said
+    assert "requests would be decided differently (" in said
+    assert "with 4 proposals, at position " in said
     assert "cached_against_setting" in said
     assert "decided by the proposal of line " in said
     run(demo, asked(tmp_path, demo, [proposals(demo)[0] | {"recorded_at": "2026-06-01T00:00:00Z"}]), "table")
-    assert capfd.readouterr().out.startswith(f"0 of {REQUESTS:,} requests would be decided otherwise\n")
+    assert capfd.readouterr().out.startswith(f"0 of {REQUESTS:,} requests would be decided differently\n")
 
 
 def test_a_fixed_known_at_and_hindsight(demo: Demo, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -187,10 +187,10 @@ def test_a_fixed_known_at_and_hindsight(demo: Demo, tmp_path: Path, capfdbinary:
 def test_standard_input_cannot_say_what_its_first_request_is(demo: Demo, tmp_path: Path) -> None:
     lines = proposals(demo)
     with pytest.raises(BadInput, match=r"^line 2: without recorded_at and effective_from .* add a recorded_at$"):
-        run(demo, asked(tmp_path, demo, lines, once=True))
-    run(demo, asked(tmp_path, demo, [lines[0], lines[3]], once=True))
+        run(demo, asked(tmp_path, demo, lines, read_once=True))
+    run(demo, asked(tmp_path, demo, [lines[0], lines[3]], read_once=True))
     with pytest.raises(BadInput, match=r"^standard input can be read once"):
-        run(demo, asked(tmp_path, demo, lines, once=True)._replace(changes="-"))
+        run(demo, asked(tmp_path, demo, lines, read_once=True)._replace(changes="-"))
 
 
 def test_a_refused_proposal_leaves_no_file(demo: Demo, tmp_path: Path) -> None:

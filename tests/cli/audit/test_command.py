@@ -4,38 +4,11 @@ import csv
 import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
-
-BEGUN = "2026-01-01T00:00:00Z"
-AT = "2026-01-02T00:00:00Z"
-
-
-def fill(inforce: Inforce) -> Inforce:
-    """org:acme opted in to training; recorded at the beginning of 2026."""
-    change = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": True}
-    assert inforce("import", "-", stdin=json.dumps(change | {"recorded_at": BEGUN})).code == 0
-    return inforce
-
-
-@pytest.fixture
-def filled(inforce: Inforce) -> Inforce:
-    return fill(inforce)
-
-
-@pytest.fixture
-def filled_on_both(inforce_on_both: Inforce) -> Inforce:
-    return fill(inforce_on_both)
-
-
-def record(org: str, **more: Any) -> str:
-    return json.dumps({"at": AT, "org_id": org, "handling": {"trained": True}} | more)
-
-
-LOG = "\n".join([record("acme"), record("beta"), "nonsense", record("beta", request_id="r4")])
 
 
 def test_every_line_gets_a_verdict_or_is_rejected_by_number(filled_on_both: Inforce, folder: Path) -> None:

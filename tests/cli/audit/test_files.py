@@ -17,15 +17,10 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.test_audit import AT, LOG, fill, record
+from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def filled(inforce: Inforce) -> Inforce:
-    return fill(inforce)
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def lines(count: int) -> str:

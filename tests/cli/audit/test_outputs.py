@@ -14,16 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from projections.audit.what_if import run as what_if_run
-from scripts.audit.request import paced
-from tests.cli.test_audit import AT, LOG, fill, record
+from scripts.audit.request import rate_reporter
+from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
 
 NO_TEXT = b"\xff".decode("utf-8", "surrogateescape")
-
-
-@pytest.fixture
-def filled(inforce: Inforce) -> Inforce:
-    return fill(inforce)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +37,7 @@ def test_rejects_that_nobody_named_take_no_other_file_s_place(
     (folder / "a.jsonl.rejects.jsonl").write_text(record("acme"))
     ran = filled("audit", *args)
     assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert "cannot be read go to a.jsonl.rejects.jsonl: --rejects names another" in ran.err
+    assert "unreadable lines go to a.jsonl.rejects.jsonl; --rejects names another" in ran.err
     assert (folder / "a.jsonl.rejects.jsonl").read_text() == record("acme")
 
 
@@ -149,12 +144,12 @@ LATER = "2026-01-02T00:00:00.000001Z"
 @pytest.mark.parametrize(
     ("lines", "known_at", "late"),
     [
-        ([OPTED, OPTED | {"recorded_at": LATER}, OPTED | {"effective_from": LATER}], "at", "lines 2, 3 could"),
-        ([OPTED | {"recorded_at": LATER, "effective_from": AT}], "at", "line 1 could"),
+        ([OPTED, OPTED | {"recorded_at": LATER}, OPTED | {"effective_from": LATER}], "at", "lines 2, 3 change nothing"),
+        ([OPTED | {"recorded_at": LATER, "effective_from": AT}], "at", "line 1 changes nothing"),
         ([OPTED | {"recorded_at": LATER, "effective_from": AT}], "now", ""),
-        ([OPTED | {"recorded_at": LATER}], "now", "line 1 could"),
+        ([OPTED | {"recorded_at": LATER}], "now", "line 1 changes nothing"),
         ([OPTED | {"recorded_at": AT, "effective_from": AT}], "at", ""),
-        ([{"type": "change.retracted", "recorded_at": LATER}], "at", "line 1 could"),
+        ([{"type": "change.retracted", "recorded_at": LATER}], "at", "line 1 changes nothing"),
         ([{"type": "change.retracted", "recorded_at": LATER}], "now", ""),
     ],
 )
@@ -195,7 +190,7 @@ def test_progress_tells_how_many_rows_a_second(monkeypatch: pytest.MonkeyPatch) 
     now = iter([100.0, 100.5, 102.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     said: list[tuple[int, str]] = []
-    told = paced(lambda done, words: said.append((done, words)), SimpleNamespace(bytes_read=7))
+    told = rate_reporter(lambda done, words: said.append((done, words)), SimpleNamespace(bytes_read=7))
     for count in (1000, 2000, 9000):
         told(count)
     assert said == [(7, "1,000 rows"), (7, "2,000 rows"), (7, "9,000 rows, 4,000 a second")]

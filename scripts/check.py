@@ -1,0 +1,143 @@
+"""`check`: decides on one request, or on a file of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from api.responses import decisions_json
+from ledger import strict_json
+from ledger.errors import BadRecord
+from ledger.opening import open_ledger
+from projections.audit.reading.fields import FIELDS, UnreadableValue, cell_value, raw_record
+from projections.audit.summary import AGAINST
+from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
+from projections.query.query import KnownAt, Query
+from scripts.cli import exits
+from scripts.cli.files import numbered_lines, read_body
+from scripts.cli.options import (
+    EXAMPLES,
+    Assignment,
+    Format,
+    as_dict,
+    at,
+    at_least,
+    database,
+    known_at,
+    output_format,
+)
+from scripts.cli.output import show
+from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
+
+CHECKS_MAX: Final = 10_000
+CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+@click.command(context_settings=EXAMPLES)
+@click.argument("file", required=False, metavar="[FILE | -]")
+@click.option("--key", "key_id", metavar="ID", help="The API key that sent the request. Its owner governs.")
+@click.option("--account", "account_id", metavar="ID", help="The account.")
+@click.option("--org", "org_id", metavar="ID", help="The organization.")
+@click.option("--project", "project_id", metavar="ID", help="The project.")
+@click.option("--model", "model_id", metavar="ID", help="The model.")
+@click.option(
+    "--handling",
+    type=Assignment(),
+    multiple=True,
+    callback=as_dict,
+    help="What was done with the data, such as stored=true. Can be repeated.",
+)
+@click.option("--enforced-position", metavar="N", help="The ledger position that the gateway enforced.")
+@at
+@known_at("at")
+@at_least
+@database
+@output_format
+def check(
+    file: str | None, db: str, format_: Format, at: int | str, known_at: KnownAt, at_least: int, **members: Any
+) -> int:
+    """Check a request, or a file of them, against the policy in force.
+
+    Without --handling the verdict is about what may be done: allowed, denied or indeterminate. With --handling it is
+    about what was done: compliant, violation or indeterminate. Ids are bare: acme, not org:acme. FILE (or - for
+    standard input) holds request records instead of options: one object, {"requests": [...]}, or one object per line,
+    at most 10000.
+
+    Exits 1 if a verdict is violation or denied.
+
+    \b
+      inforce check --org acme --model gpt-4o
+      inforce check --key k1 --model gpt-4o --at 2026-03-01T12:00:00Z --handling trained=true
+      inforce check - --format ndjson < requests.jsonl
+    """
+    if file is not None and (any(members.values()) or at != "now"):
+        raise click.UsageError("a request in FILE has its ids, time and handling in its record; leave the options out")
+    with open_ledger(db) as ledger:
+        ledger.at_least(at_least)
+        query = Query(ledger)
+        # Not before the last event: the clock of another machine may be ahead of ours.
+        now = query.moment().now
+        if file is None:
+            records = [_record_of_options(members, now if isinstance(at, str) else at)]
+        else:
+            records = list(_read_records(file, now))
+        decisions = query.check_all(records, known_at)
+    _show_decisions(format_, decisions, one=file is None)
+    against = any(decision.outcome.verdict in AGAINST for decision in decisions)
+    return exits.PROBLEM_FOUND if against else exits.OK
+
+
+def _record_of_options(members: dict[str, Any], at_us: int) -> RequestRecord:
+    handling = members.pop("handling")
+    texts = {name: value for name, value in members.items() if value is not None}
+    for name, value in texts.items():
+        kind = name.removesuffix("_id")
+        if value.startswith(f"{kind}:"):
+            # As a bare id it would be another subject, which has only defaults.
+            raise click.UsageError(f"--{kind} takes the bare id, without {kind}: before it")
+    texts |= {f"handling.{name}": value for name, value in handling.items()}
+    values: dict[str, Any] = {}
+    for field, text in texts.items():
+        if field not in FIELDS:
+            known = ", ".join(name.partition(".")[2] for name in FIELDS if "." in name)
+            raise BadRecord(f"handling has no member {field.partition('.')[2]}; it has {known}")
+        try:
+            values[field] = cell_value(field, text, None)
+        except UnreadableValue as error:
+            raise BadRecord(f"{field}: {error}") from None
+    return read_record(raw_record(values), at_us)
+
+
+def _read_records(name: str, now: int) -> Iterator[RequestRecord]:
+    body = read_body(name, CHECK_BYTES_MAX, "for a log use inforce audit")
+    lines = numbered_lines(body)
+    if len(lines) > 1 and lines[0][1].rstrip().endswith(b"}"):
+        values = [(f"/{number}", strict_json.loads(line, what=f"line {number}")) for number, line in lines]
+    else:
+        value = strict_json.loads(body, len(body), what="the file")
+        if not isinstance(value, dict):
+            raise BadRecord('a file of request records is one object, {"requests": [...]}, or one object per line')
+        batch = value.get("requests")
+        if batch is not None and (not isinstance(batch, list) or len(value) > 1):
+            raise BadRecord('a batch is {"requests": [...]} and nothing else')
+        values = [("", value)] if batch is None else [(f"/requests/{i}", one) for i, one in enumerate(batch)]
+    if not 1 <= len(values) <= CHECKS_MAX:
+        raise BadRecord(
+            f"the file has {len(values)} request records, and a check takes 1 to {CHECKS_MAX}; for a log use inforce "
+            "audit"
+        )
+    for pointer, value in values:
+        yield read_record(value, now, pointer)
+
+
+def _show_decisions(format_: Format, decisions: list[Decision], *, one: bool) -> None:
+    if format_ == "table":
+        if one:
+            print_decision(decisions[0])
+        else:
+            print_decisions(decisions)
+        return
+    rows = [decision_json(decision) for decision in decisions]
+    show(format_, rows[0] if one else decisions_json(decisions), rows, CSV_FIELDS, {})

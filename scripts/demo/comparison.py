@@ -1,0 +1,165 @@
+"""Audits the generated log, and compares what the audit finds with what was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Set
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ledger.opening import open_ledger
+from projections.audit.counting import codes_of
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.fields import NO_MAPPING
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import LogReader
+from projections.audit.reading.strict import LogRow
+from projections.audit.reference import records
+from projections.audit.run import by_kernel, run
+from projections.audit.schemas import VERDICT_NAMES
+from projections.audit.summary import LogDigest, Summary
+from projections.decisions.model import Decision, Outcome, Reason, RequestRecord
+from projections.query.pinned import PinnedQuery
+from projections.query.query import IN_FORCE, Query
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
+from scripts.demo import folder as files
+from scripts.demo.generator import DemoData
+from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_ORG
+from scripts.demo.traffic import Judgement
+
+NOTHING_WRONG: Final = frozenset({"compliant", "allowed"})
+
+
+class Example(NamedTuple):
+    """A decision to show, with its request record. The one with the greatest `rank` is shown."""
+
+    record: RequestRecord
+    decision: Decision
+    rank: tuple[bool, ...]
+
+
+class Mismatch(NamedTuple):
+    """`planted` None: found, but not planted. `found` None: planted, but not found."""
+
+    what: str
+    planted: Any
+    found: Any
+
+
+class AuditResult(NamedTuple):
+    """What the audit found. It found exactly what was planted if there are no `mismatches`.
+
+    judgements: by request_id, of every request that is neither compliant nor allowed. reasons_given: position → the
+    recorded reason, for the events that changed the example of `hindsight`.
+    """
+
+    summary: Summary
+    judgements: dict[str, Judgement]
+    differ_in_hindsight: frozenset[str]
+    mismatches: list[Mismatch]
+    violation: Example | None
+    hindsight: Example | None
+    reasons_given: dict[int, str]
+
+
+def audit_and_compare(data: DemoData, progress: Callable[[int], None] | None = None) -> AuditResult:
+    """Reads the log back from its file, and decides on every line. Calls `progress` with the bytes read."""
+    with open_ledger(f"sqlite:///{(data.folder / files.LEDGER).absolute()}") as ledger:
+        query = PinnedQuery(Query(ledger))
+        sink = _ComparingSink(data, query)
+        summary = Summary(query.pinned, IN_FORCE)
+        logs = LogReader(log_files([str(data.folder / files.LOG)], NO_MAPPING))
+        report = None if progress is None else lambda _rows: progress(logs.bytes_read)
+        run(logs, by_kernel(ledger, query.pinned, IN_FORCE), summary, takers=[sink], progress=report)
+        summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
+        hindsight = sink.hindsight.decision.hindsight if sink.hindsight else None
+        later_events = [event_of(state) for state in hindsight.changed_by] if hindsight else []
+        return AuditResult(
+            summary=summary,
+            judgements=sink.judgements,
+            differ_in_hindsight=frozenset(sink.differ_in_hindsight),
+            mismatches=list(sink.mismatches(summary)),
+            violation=sink.violation,
+            hindsight=sink.hindsight,
+            reasons_given=ledger.reasons([event.position for event in later_events if event is not None]),
+        )
+
+
+def event_of(changed_by: SettingState | Retraction) -> Change | Retraction | None:
+    return changed_by if isinstance(changed_by, Retraction) else changed_by.newest
+
+
+class _ComparingSink:
+    """Collects the judgements of an audit, and picks the examples to show."""
+
+    def __init__(self, data: DemoData, query: PinnedQuery) -> None:
+        self.data = data
+        self.query = query
+        self.judgements: dict[str, Judgement] = {}
+        self.differ_in_hindsight: set[str] = set()
+        self.unreadable: set[int] = set()
+        self.without_id = 0
+        self.violation: Example | None = None
+        self.hindsight: Example | None = None
+
+    def reject(self, row: LogRow) -> None:
+        self.unreadable.add(row.line)
+
+    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
+        ids = verdicts.column("request_id")
+        self.without_id += ids.null_count
+        codes = codes_of(verdicts.column("verdict"), VERDICT_NAMES)
+        wrong = np.flatnonzero(~np.isin(codes, [VERDICT_NAMES.index(name) for name in NOTHING_WRONG]))
+        differ = np.flatnonzero(verdicts.column("hindsight").is_valid().to_numpy(zero_copy_only=False))
+        rows = verdicts.select(["request_id", "verdict", "reasons"]).take(pa.array(wrong)).to_pylist()
+        for row in rows:
+            if row["request_id"] is not None:
+                self.judgements[row["request_id"]] = Judgement(row["verdict"], tuple(sorted(row["reasons"])))
+        self.differ_in_hindsight.update(name for name in ids.take(pa.array(differ)).to_pylist() if name is not None)
+        violations = [index for index, row in zip(wrong.tolist(), rows, strict=True) if row["verdict"] == "violation"]
+        for record, decision in self._decide(part.requests, violations):
+            rank = _rank(decision.outcome, PASSTHROUGH_OFF_ORG, "passthrough_not_allowed")
+            self.violation = _better(self.violation, Example(record, decision, rank))
+        for record, decision in self._decide(part.requests, differ.tolist()):
+            later = None if decision.hindsight is None else decision.hindsight.outcome
+            if later is not None and (decision.outcome.verdict, later.verdict) == ("compliant", "violation"):
+                rank = _rank(later, CORRECTED_ORG, "trained_without_opt_in")
+                self.hindsight = _better(self.hindsight, Example(record, decision, rank))
+
+    def _decide(self, requests: pa.RecordBatch, rows: list[int]) -> Iterator[tuple[RequestRecord, Decision]]:
+        """Decides on these rows again, for the evidence. Leaves out those without an id."""
+        taken = records(requests.take(pa.array(rows, pa.int64())))
+        with_id = [record for record in taken if record.request_id]
+        return zip(with_id, self.query.check_all(with_id), strict=True)
+
+    def mismatches(self, summary: Summary) -> Iterator[Mismatch]:
+        planted, found = self.data.planted, self.judgements
+        for request_id in sorted(planted.keys() | found.keys()):
+            if planted.get(request_id) != found.get(request_id):
+                yield Mismatch(request_id, planted.get(request_id), found.get(request_id))
+        yield from _missing("{}, different in hindsight", self.data.differ_in_hindsight, self.differ_in_hindsight)
+        yield from _missing("line {}, unreadable", self.data.unreadable, self.unreadable)
+        readable = summary.rows - summary.rejects
+        if readable != self.data.requests:
+            yield Mismatch("requests", self.data.requests, readable)
+        if self.without_id:
+            yield Mismatch("requests without an id", 0, self.without_id)
+
+
+def _missing(what: str, planted: Set[Any], found: Set[Any]) -> Iterator[Mismatch]:
+    """What is in one of the two sets only."""
+    for item in sorted(planted ^ found):
+        yield Mismatch(what.format(item), item in planted, item in found)
+
+
+def _rank(outcome: Outcome, subject: str, reason: Reason) -> tuple[bool, ...]:
+    """Prefers a request of the story's subject, with this reason alone, that names the subject by a key or project."""
+    by = outcome.governed_by
+    return by.subject == subject, outcome.reasons == (reason,), len(by.via) > 1
+
+
+def _better(best: Example | None, candidate: Example) -> Example:
+    """The first of the best."""
+    return candidate if best is None or candidate.rank > best.rank else best

@@ -1,0 +1,89 @@
+"""`history`: every event about a subject, newest first."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+import msgspec
+
+from api.responses import history_json
+from ledger.codec import parse_leaf
+from ledger.opening import open_ledger
+from ledger.subjects import KINDS
+from projections.query.history import history as read_history
+from scripts.cli.options import EXAMPLES, Format, SettingKey, SubjectRef, at_least, database, output_format
+from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
+
+_FIELDS: Final = (
+    "event.data.position",
+    "event.data.version",
+    "event.time",
+    "event.type",
+    "event.data.setting",
+    "event.data.value",
+    "event.data.effective_from",
+    "event.data.effective_until",
+    "event.data.retracts",
+    "event.data.actor",
+    "reason",
+    "retracted_by",
+    "event.id",
+)
+
+
+@click.command(context_settings=EXAMPLES)
+@click.argument("subject", type=SubjectRef(*KINDS, "catalog"))
+@click.option("--setting", type=SettingKey(), help="Only events about this setting.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Show at most this many.")
+@click.option("--after", type=click.IntRange(min=1), metavar="VERSION", help="Show the events older than this version.")
+@at_least
+@database
+@output_format
+def history(
+    subject: str, db: str, format_: Format, *, setting: str | None, limit: int, after: int | None, at_least: int
+) -> None:
+    """Show who changed what about a subject, newest first.
+
+    Shows everything that was ever recorded. Retracted changes are marked.
+
+    \b
+      inforce history org:acme
+      inforce history org:acme --setting training.opt_in --format ndjson
+    """
+    with open_ledger(db) as ledger:
+        ledger.at_least(at_least)
+        answer = read_history(ledger, subject, setting=setting, after=after, limit=limit)
+    document = history_json(answer)
+    columns: Columns = {
+        "version": lambda row: row.entry.version,
+        "#": lambda row: row.entry.position,
+        "recorded at": lambda row: human_time(row.entry.recorded_at),
+        "what": _what,
+        "effective from": lambda row: _bound(row, "effective_from"),
+        "until": lambda row: _bound(row, "effective_until"),
+        "actor": lambda row: parse_leaf(row.entry.leaf).data.actor,
+        "reason": lambda row: row.reason,
+        "": lambda row: "retracted" if row.retracted_by else "",
+    }
+    title = f"{subject}, position {answer.position}"
+    show(format_, document, answer.rows if format_ == "table" else document["events"], _FIELDS, columns, title)
+    if format_ == "table" and answer.next_after is not None:
+        print_line(f"more: --after {answer.next_after}")
+
+
+def _what(row: Any) -> str:
+    data = parse_leaf(row.entry.leaf).data
+    match row.entry.topic:
+        case "setting.changed":
+            return f"{data.setting} = {json_text(data.value)}"
+        case "setting.cleared":
+            return f"{data.setting} cleared"
+        case "change.retracted":
+            return f"{data.setting}: {data.retracts} retracted"
+    return f"{data.setting} defined"
+
+
+def _bound(row: Any, name: str) -> str:
+    text = getattr(parse_leaf(row.entry.leaf).data, name)
+    return "" if text is msgspec.UNSET else human_bound(text)

@@ -1,0 +1,93 @@
+"""`state`: the settings of a subject at a moment."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from api.responses import state_json
+from ledger.errors import BadInput
+from ledger.opening import open_ledger
+from ledger.subjects import KINDS
+from projections.query.query import KnownAt, Query
+from scripts.cli.options import (
+    EXAMPLES,
+    Format,
+    SettingKey,
+    SubjectRef,
+    at,
+    at_least,
+    database,
+    known_at,
+    output_format,
+)
+from scripts.cli.output import Columns, human_bound, human_time, json_text, show
+
+_FIELDS: Final = (
+    "setting",
+    "value",
+    "source",
+    "event_id",
+    "position",
+    "version",
+    "recorded_at",
+    "effective_from",
+    "effective_until",
+    "actor",
+)
+_COLUMNS: Final[Columns] = {
+    "setting": lambda row: row["setting"],
+    "value": lambda row: json_text(row["value"]),
+    "source": lambda row: row["source"],
+    "effective from": lambda row: human_bound(row["effective_from"]),
+    "until": lambda row: human_bound(row["effective_until"]),
+    "recorded at": lambda row: human_bound(row["recorded_at"]),
+    "#": lambda row: row["position"],
+    "actor": lambda row: row["actor"],
+}
+
+
+@click.command(context_settings=EXAMPLES)
+@click.argument("subject", type=SubjectRef(*KINDS))
+@at
+@known_at("now")
+@click.option("--setting", "settings", type=SettingKey(), multiple=True, help="Only this setting. Can be repeated.")
+@at_least
+@database
+@output_format
+def state(
+    subject: str,
+    db: str,
+    format_: Format,
+    *,
+    settings: tuple[str, ...],
+    at: int | str,
+    known_at: KnownAt,
+    at_least: int,
+) -> None:
+    """Show a subject's settings at any moment, as known at any moment.
+
+    Shows every setting that the subject's kind has, and where its value comes from: "explicit" is the subject's own
+    value, "default" the catalog's. # is the position of the event that decided it.
+
+    \b
+      inforce state org:acme
+      inforce state org:acme --at 2026-03-01T12:00:00Z --known-at at
+      inforce state org:acme --setting training.opt_in --format json
+    """
+    with open_ledger(db) as ledger:
+        ledger.at_least(at_least)
+        query = Query(ledger)
+        instant = query.moment().now if isinstance(at, str) else at
+        answer = query.state(subject, at=instant, known_at=known_at, settings=sorted(set(settings)) or None)
+    missing = set(settings) - set(answer.settings)
+    if missing:
+        raise BadInput(
+            f"{subject} had no such setting then: {', '.join(sorted(missing))}; leave --setting out to see those it had"
+        )
+    document = state_json(answer)
+    rows = [{"setting": setting} | members for setting, members in document["settings"].items()]
+    known = human_time(answer.known_at)
+    title = f"{subject} at {human_time(answer.at)}, known at {known}, position {answer.position}"
+    show(format_, document, rows, _FIELDS, _COLUMNS, title)

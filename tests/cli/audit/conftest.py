@@ -1,0 +1,16 @@
+"""The small ledger of these tests, as a fixture."""
+
+import pytest
+
+from tests.cli.audit.logs import fill
+from tests.support.command import Inforce
+
+
+@pytest.fixture
+def filled(inforce: Inforce) -> Inforce:
+    return fill(inforce)
+
+
+@pytest.fixture
+def filled_on_both(inforce_on_both: Inforce) -> Inforce:
+    return fill(inforce_on_both)
