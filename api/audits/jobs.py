@@ -1,12 +1,12 @@
-"""What is known of one audit: what was asked (`Job`), how far it is (`Progress`), and how it ended (`AuditOutcome`).
+"""The records of one audit: the request (`Job`), its `Progress` and its `AuditOutcome`.
 
-Each is a file of its own in the audit's folder, written once and whole, so whoever reads the folder knows the state: no
-process has to be asked, and none has to be alive. Instants in µs. Imports no engine.
+Each is a file in the audit's folder that is written whole, so the folder alone shows the state: no process needs to be
+asked, and none needs to run. Instants are in µs. Imports no bulk engine, because the server reads these records too.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -17,9 +17,14 @@ from projections.temporal.coordinates import KnownAt, Pin
 
 State = Literal["queued", "running", "done", "failed"]
 
+EXIT_DONE: Final = 0
+EXIT_LEDGER_UNAVAILABLE: Final = 3
+EXIT_ALREADY_CLAIMED: Final = 4
+"""Exit codes of `api.audits.worker_process`. DONE: the audit has an outcome."""
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """`sha256`, `bytes`: of the log, as it was received. The pin is taken when it was all there, before any verdict."""
+    """`sha256`, `bytes`: of the log as received. The pin was taken after the whole log arrived, before any verdict."""
 
     id: str
     created_at: int
@@ -50,14 +55,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """`code`: one of ours, stable; `detail`: one line that says what to do, and holds nothing of the log."""
+    """`code`: stable; `detail`: one line with what to do, without anything of the log."""
 
     code: str
     detail: str
 
 
 class AuditOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `summary` and `error` is there. `findings`, `rejects`: lines of those files."""
+    """Has either `summary` or `error`. `findings`, `rejects`: the number of lines in those files."""
 
     finished_at: int
     findings: int = 0
@@ -68,7 +73,7 @@ class AuditOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An audit as it stands. `progress` None: it waits for its turn."""
+    """The three records together. `progress` None: no process has begun the audit yet."""
 
     job: Job
     progress: Progress | None
@@ -81,13 +86,13 @@ class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
         return "queued" if self.progress is None else "running"
 
 
-def status_json(view: AuditStatus, keep_us: int) -> dict[str, Any]:
-    """As it is served."""
-    job, outcome = view.job, view.outcome
-    progress = view.progress or Progress()
+def status_json(status: AuditStatus, keep_us: int) -> dict[str, Any]:
+    """`keep_us`: how long an audit is kept after it ended."""
+    job, outcome = status.job, status.outcome
+    progress = status.progress or Progress()
     return {
         "id": job.id,
-        "state": view.state,
+        "state": status.state,
         "created_at": format_time(job.created_at),
         "finished_at": None if outcome is None else format_time(outcome.finished_at),
         "expires_at": None if outcome is None else format_time(outcome.finished_at + keep_us),

@@ -1,8 +1,8 @@
-"""Runs the audits of a folder one after the other, each in a process of its own, whoever put them there.
+"""Runs the audits of a folder one after the other, each in a process of its own, whichever server received them.
 
-A thread that looks at the folder now and then: what it finds unfinished and in nobody's hands, it begins (again). A
-process that ends by itself is begun anew; one that does so every time has failed. Proved by
-tests/api/audits/test_scheduler.py.
+A thread scans the folder regularly and starts every audit that is unfinished and that no process runs. If a process
+crashes, its audit is started again; after three crashes the audit fails.
+Proved by tests/api/audits/test_scheduler.py.
 """
 
 from __future__ import annotations
@@ -17,114 +17,117 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from api.audits import folder as folders
-from api.audits.folder import AuditFolder, Claimed, claim
-from api.audits.jobs import AuditOutcome, Failure, Job
+from api.audits.folder import LOG, AlreadyClaimed, AuditFolder, claim, forget_progress, read, write
+from api.audits.jobs import (
+    EXIT_ALREADY_CLAIMED,
+    EXIT_DONE,
+    EXIT_LEDGER_UNAVAILABLE,
+    AuditOutcome,
+    Failure,
+    Job,
+)
 from api.http.problems import error_location
 
-TRIES: Final = 3
-_LOOK_S: Final = 1.0
+CRASHES_MAX: Final = 3
+_SCAN_S: Final = 1.0
 _POLL_S: Final = 0.1
-_AGAIN_S: Final = 2.0
-_UNAVAILABLE: Final = 3
-_TAKEN: Final = 4
-"""As `api.audits.worker_process` says; importing that would bring the bulk engine into the serving process."""
+_RETRY_S: Final = 2.0
 _ROOT: Final = Path(__file__).parents[2]
 
 _log = logging.getLogger("inforce.audits")
 
 
 class AuditScheduler:
-    """`url`: of the ledger, which is told to the process on its standard input, where nobody else can read it.
-    `now`: the present in µs."""
+    """`url`: of the ledger. The process gets it on its standard input, where no other user can read it. `now`: the
+    present in µs."""
 
     def __init__(self, folder: AuditFolder, url: str, now: Callable[[], int]) -> None:
         self._folder = folder
         self._url = url
         self._now = now
         self._stop = threading.Event()
-        self._look = threading.Event()
-        self._failures: Counter[str] = Counter()
+        self._scan = threading.Event()
+        self._crashes: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._complaint: str | None = None
+        self._start_lock = threading.Lock()
+        self._last_fault: str | None = None
 
     def start(self) -> None:
-        """Begins to look, if it does not already."""
-        with self._starting:
+        """Starts the thread if it does not run yet, and makes it scan now."""
+        with self._start_lock:
             if self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="inforce-audits", daemon=True)
                 self._thread.start()
-        self._look.set()
+        self._scan.set()
 
     def close(self) -> None:
-        """What is running is cut off: it is begun again by whoever serves the folder next."""
-        with self._starting:
+        """Kills the running audit. The next server of the folder starts it again."""
+        with self._start_lock:
             self._stop.set()
-        self._look.set()
+        self._scan.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._look.clear()
+            self._scan.clear()
             if not self._turn():
-                self._look.wait(_LOOK_S)
-        # What was deleted while it was being audited.
+                self._scan.wait(_SCAN_S)
+        # Removes an audit that was deleted while it ran.
         self._turn()
 
     def _turn(self) -> bool:
-        """Whether there was anything to do."""
+        """Whether there was an audit to run."""
         try:
             self._folder.sweep(self._now())
             job = None if self._stop.is_set() else self._next()
             if job is not None:
-                self._settle(job, self._child(job))
+                self._settle(job, self._run_process(job))
         except Exception as error:
-            # A full disk, a folder that went away: it may be another time.
-            self._complain(error_location(error))
+            # Such as a full disk or a missing folder: it may work next time.
+            self._log_once(error_location(error))
             return False
-        self._complaint = None
+        self._last_fault = None
         return job is not None
 
-    def _complain(self, complaint: str) -> None:
-        """Once, however often it is tried again."""
-        if complaint != self._complaint:
-            _log.error("audits cannot be run at the moment: %s", complaint)
-        self._complaint = complaint
+    def _log_once(self, fault: str) -> None:
+        """Logs a fault once, although every scan repeats it."""
+        if fault != self._last_fault:
+            _log.error("audits cannot be run at the moment: %s", fault)
+        self._last_fault = fault
 
     def _next(self) -> Job | None:
         waiting = self._folder.waiting(self._now())
-        known = {job.id for job in waiting}
-        self._not_before = {id_: at for id_, at in self._not_before.items() if id_ in known}
+        ids = {job.id for job in waiting}
+        self._not_before = {id_: at for id_, at in self._not_before.items() if id_ in ids}
         return next((job for job in waiting if self._not_before.get(job.id, 0.0) <= time.monotonic()), None)
 
-    def _child(self, job: Job) -> int | None:
-        """Its exit code; None where it was cut off because the audit was deleted, or this ends."""
-        path = self._folder.of(job.id).absolute()
+    def _run_process(self, job: Job) -> int | None:
+        """The exit code; None if the process was killed because the audit was deleted or the server stops."""
+        path = self._folder.path_of(job.id).absolute()
         with subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", "api.audits.worker_process", str(path)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
-            # What a process that was killed at once did not take must not be tried again when the pipe is closed.
+            # Unbuffered: after a crash, closing the pipe must not try to write the rest again.
             bufsize=0,
             stdout=subprocess.DEVNULL,
-            # Ctrl-C in a terminal is for the server, which ends what it began.
+            # Ctrl-C in a terminal must reach the server only, which then kills its processes.
             start_new_session=True,
         ) as process:
             assert process.stdin is not None
             try:
                 process.stdin.write(f"{self._url}\n".encode())
-                swept = time.monotonic()
+                swept_at = time.monotonic()
                 while (code := process.poll()) is None:
                     if self._stop.is_set() or not path.exists():
                         return None
                     self._stop.wait(_POLL_S)
-                    # It may take hours, and what was deleted meanwhile holds its place on the disk.
-                    if time.monotonic() - swept >= _LOOK_S:
+                    # An audit may run for hours, and meanwhile deleted ones would occupy the disk.
+                    if time.monotonic() - swept_at >= _SCAN_S:
                         self._sweep()
-                        swept = time.monotonic()
+                        swept_at = time.monotonic()
             except BrokenPipeError:
                 return process.wait()
             finally:
@@ -135,32 +138,35 @@ class AuditScheduler:
         try:
             self._folder.sweep(self._now())
         except Exception as error:
-            # No reason to cut off the audit that runs.
-            self._complain(error_location(error))
+            # Not raised, because that would kill the running audit.
+            self._log_once(error_location(error))
 
     def _settle(self, job: Job, code: int | None) -> None:
-        # A process may come to grief while it ends, with its audit done.
-        if code in (0, None) or folders.read(self._folder.of(job.id), AuditOutcome) is not None:
+        path = self._folder.path_of(job.id)
+        # A process may crash while it exits, after it wrote the outcome.
+        if code in (EXIT_DONE, None) or read(path, AuditOutcome) is not None:
             return
-        self._not_before[job.id] = time.monotonic() + _AGAIN_S
-        if code == _TAKEN:
+        self._not_before[job.id] = time.monotonic() + _RETRY_S
+        if code == EXIT_ALREADY_CLAIMED:
             return
-        folders.forget_progress(self._folder.of(job.id))
-        if code == _UNAVAILABLE:
+        forget_progress(path)
+        if code == EXIT_LEDGER_UNAVAILABLE:
             return
-        self._failures[job.id] += 1
-        _log.warning("audit %s: its process ended with %s, try %s of %s", job.id, code, self._failures[job.id], TRIES)
-        if self._failures[job.id] >= TRIES:
-            self._give_up(job, code)
+        self._crashes[job.id] += 1
+        crashes = self._crashes[job.id]
+        _log.warning("audit %s: its process ended with %s, try %s of %s", job.id, code, crashes, CRASHES_MAX)
+        if crashes >= CRASHES_MAX:
+            self._give_up(path, code)
 
-    def _give_up(self, job: Job, code: int | None) -> None:
+    def _give_up(self, path: Path, code: int | None) -> None:
         detail = (
-            f"the audit's process ended with {code} every one of {TRIES} times; the server's log says more under its id"
+            f"the audit's process crashed {CRASHES_MAX} times, the last time with exit code {code}; "
+            "the server's log has details under the audit's id"
         )
         try:
-            with claim(self._folder.of(job.id)):
+            with claim(path):
                 error = Failure(code="audit_failed", detail=detail)
-                folders.write(self._folder.of(job.id), AuditOutcome(finished_at=self._now(), error=error))
-        except (Claimed, FileNotFoundError):
+                write(path, AuditOutcome(finished_at=self._now(), error=error))
+        except (AlreadyClaimed, FileNotFoundError):
             return
-        (self._folder.of(job.id) / folders.LOG).unlink(missing_ok=True)
+        (path / LOG).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the routes ask of audits: whether one can be taken, taking it, how it stands, its lines, and forgetting it."""
+"""Everything that the routes do with audits: accept a log, read status and results, delete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from api.audits.folder import FINDINGS, LOG, AuditFolder
+from api.audits.folder import FINDINGS, AuditFolder
 from api.audits.jobs import AuditStatus, Job, status_json
 from api.audits.paged_lines import read_page
 from api.audits.scheduler import AuditScheduler
@@ -31,22 +31,23 @@ from projections.temporal.coordinates import KnownAt
 
 KEEP_HOURS: Final = 168
 KEEP_HOURS_MAX: Final = 876_000
-"""A hundred years: when something expires has to be an instant that can be written down."""
+"""A hundred years, because the time of expiry must be a valid instant."""
 BYTES_MAX: Final = 4 * 1024**3
 UPLOADS_MAX: Final = 4
+"""Uploads at once. Each may occupy the disk space of a log."""
 COUNT_MAX: Final = 100
-"""Logs that are received at once, and audits that are kept at once: each may hold the disk space of a log."""
+"""Audits that are kept at once. Each may occupy the disk space of a log."""
 _HOUR_US: Final = 3_600_000_000
-_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 _log = logging.getLogger("inforce.audits")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class AuditSettings(NamedTuple):
-    """`folder` None: beside the ledger's file, or in the user's folder for such things. `bytes_max`: of one log.
-    `count_max`: audits that are kept at once."""
+    """`folder` None: beside the ledger's file, or in the user's state folder. `bytes_max`: of one log. `count_max`:
+    audits that are kept at once."""
 
     folder: Path | None = None
     keep_hours: float = KEEP_HOURS
@@ -55,8 +56,8 @@ class AuditSettings(NamedTuple):
 
 
 class AuditService:
-    """`url`: of the ledger, for the processes that audit; None: it is in no place that these could open. Raises
-    `BadInput` for settings that cannot be had."""
+    """`url`: of the ledger, for the processes that audit; None: they could not open it, so no audits are run. Raises
+    `BadInput` for invalid settings."""
 
     def __init__(self, query: Query, url: str | None, settings: AuditSettings) -> None:
         if not 0 < settings.keep_hours <= KEEP_HOURS_MAX:
@@ -71,115 +72,110 @@ class AuditService:
             query.ledger.origin,
             round(settings.keep_hours * _HOUR_US),
         )
-        self._processes = AuditScheduler(self._folder, url or "", self._ledger.clock.now)
+        self._scheduler = AuditScheduler(self._folder, url or "", self._ledger.clock.now)
         self.threads = ThreadPoolExecutor(UPLOADS_MAX, "inforce-receive")
         self._uploads = 0
-        # What an earlier process left to do, and what others who serve the same folder may leave.
+        # Continues the audits that an earlier process left, and those of other servers of the folder.
         if url is not None:
-            self._processes.start()
+            self._scheduler.start()
 
     def close(self) -> None:
-        self._processes.close()
+        self._scheduler.close()
         self.threads.shutdown(wait=True, cancel_futures=True)
 
     @asynccontextmanager
     async def incoming(self) -> AsyncIterator[Path]:
-        """A folder for a log that is received within the block. Raises `RequestRefused` where none can be taken now."""
-        self._need_engine()
+        """A folder for a log that is uploaded within the block. Raises `RequestRefused` if none is accepted now."""
+        self._require_engine()
         if self._uploads >= UPLOADS_MAX:
-            raise RequestRefused(
-                "audits_full", f"{UPLOADS_MAX} logs are being received at this moment, and no more are taken"
-            )
+            raise RequestRefused("audits_full", f"the server is receiving {UPLOADS_MAX} logs, which is the limit")
         self._uploads += 1
         stack = ExitStack()
         try:
-            with self.keeping():
-                kept = await self._ask(self._folder.ids)
-                if len(kept) >= self._count_max:
-                    raise RequestRefused(
-                        "audits_full", f"{self._count_max} audits are kept here, and no more; delete one"
-                    )
-                path = await self._ask(lambda: stack.enter_context(self._folder.incoming()))
+            with self.storage_problems():
+                ids = await self._run(self._folder.ids)
+                if len(ids) >= self._count_max:
+                    detail = f"the server keeps {self._count_max} audits, which is the limit; delete one"
+                    raise RequestRefused("audits_full", detail)
+                path = await self._run(lambda: stack.enter_context(self._folder.incoming()))
             yield path
         finally:
             self._uploads -= 1
-            await asyncio.shield(self._ask(stack.close))
+            await asyncio.shield(self._run(stack.close))
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Whatever is wrong with folder or disk within the block is the operator's to mend. Raises `RequestRefused`."""
+    def storage_problems(self) -> Iterator[None]:
+        """Turns an `OSError` within the block into a problem for the operator. Raises `RequestRefused`."""
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in _DISK_FULL:
                 detail = "the log does not fit on the server's disk; nothing of it was kept"
                 raise RequestRefused("no_space", detail) from None
             _log.error("audits cannot be kept in %s: %s", self._folder.path, error.strerror)
-            raise RequestRefused(
-                "audits_unavailable", "audits cannot be kept on this server; its log says why"
-            ) from None
+            detail = "audits cannot be kept on this server; its log names the cause"
+            raise RequestRefused("audits_unavailable", detail) from None
 
-    def _need_engine(self) -> None:
+    def _require_engine(self) -> None:
         if self._url is None:
-            raise RequestRefused("audits_unavailable", "this server's ledger is in no place that an audit could open")
+            detail = "no other process can open this server's ledger, so it cannot run audits"
+            raise RequestRefused("audits_unavailable", detail)
         if any(find_spec(name) is None for name in ("pyarrow", "numpy")):
-            raise RequestRefused(
-                "audits_unavailable", "this installation has no audit engine: it is the extra inforce[audit]"
-            )
+            detail = "this installation has no audit engine: it is the extra inforce[audit]"
+            raise RequestRefused("audits_unavailable", detail)
 
     def accept(
-        self, incoming: Path, received: StoredLog, how: Layout, known_at: KnownAt, max_rejects: int | None
+        self, incoming: Path, log: StoredLog, layout: Layout, known_at: KnownAt, max_rejects: int | None
     ) -> AuditStatus:
-        """Takes the log that was received, pinned to what is recorded now. Raises `RequestRefused`, and the
+        """Creates an audit of the received log, pinned to the ledger's current head. Raises `RequestRefused` and the
         errors of the ledger."""
         pin = PinnedQuery(self._query).pinned
         job = Job(
             id=fresh(16).hex(),
             created_at=self._ledger.clock.now(),
-            map=dict(how.mapping.columns),
-            set=dict(how.mapping.constants),
-            timezone=how.timezone,
-            log_format=how.log_format,
+            map=dict(layout.mapping.columns),
+            set=dict(layout.mapping.constants),
+            timezone=layout.timezone,
+            log_format=layout.log_format,
             known_at=known_at,
             max_rejects=max_rejects,
             **pin._asdict(),
-            bytes=received.bytes,
-            sha256=received.sha256,
+            bytes=log.bytes,
+            sha256=log.sha256,
         )
-        with self.keeping():
+        with self.storage_problems():
             self._folder.put(incoming, job)
-        self._processes.start()
+        self._scheduler.start()
         return AuditStatus(job=job, progress=None, outcome=None)
 
-    def json(self, view: AuditStatus) -> dict[str, Any]:
-        return status_json(view, self._folder.keep_us)
+    def json(self, status: AuditStatus) -> dict[str, Any]:
+        return status_json(status, self._folder.keep_us)
 
-    def view(self, id_: str) -> AuditStatus:
+    def status(self, id_: str) -> AuditStatus:
         """Raises `RequestRefused`."""
-        with self.keeping():
-            view = self._folder.view(id_, self._ledger.clock.now())
-        if view is None:
+        with self.storage_problems():
+            status = self._folder.status(id_, self._ledger.clock.now())
+        if status is None:
             raise _not_found()
-        return view
+        return status
 
-    def views(self) -> list[AuditStatus]:
+    def statuses(self) -> list[AuditStatus]:
         """Raises `RequestRefused`."""
-        with self.keeping():
-            return self._folder.views(self._ledger.clock.now())
+        with self.storage_problems():
+            return self._folder.statuses(self._ledger.clock.now())
 
     def page(self, id_: str, name: str, after: int, limit: int) -> tuple[list[bytes], int | None]:
-        """(lines `after` + 1 … of a file of a finished audit, `after` of the next page). Raises `RequestRefused`."""
-        view = self.view(id_)
-        outcome = view.outcome
+        """(lines after the first `after` of the result file `name`, `after` of the next page). Raises
+        `RequestRefused`."""
+        status = self.status(id_)
+        outcome = status.outcome
         if outcome is None:
-            raise RequestRefused("audit_not_done", f"the audit is {view.state}; ask again when it is done")
+            raise RequestRefused("audit_not_done", f"the audit is {status.state}; ask again when it is done")
         if outcome.error is not None:
-            raise RequestRefused(
-                "audit_not_done", "the audit has failed, and found nothing; GET the audit to learn why"
-            )
-        with self.keeping():
+            raise RequestRefused("audit_not_done", "the audit failed and has no results; GET the audit for the cause")
+        with self.storage_problems():
             try:
-                lines = read_page(self._folder.of(id_) / name, after, limit)
+                lines = read_page(self._folder.path_of(id_) / name, after, limit)
             except FileNotFoundError:
                 raise _not_found() from None
         end = after + len(lines)
@@ -188,27 +184,23 @@ class AuditService:
 
     def remove(self, id_: str) -> None:
         """Raises `RequestRefused`."""
-        self.view(id_)
-        with self.keeping():
+        self.status(id_)
+        with self.storage_problems():
             removed = self._folder.remove(id_)
         if not removed:
             raise _not_found()
-        self._processes.start()
+        self._scheduler.start()
 
-    async def _ask(self, question: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, question)
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
 
 
 def _not_found() -> RequestRefused:
-    return RequestRefused("audit_not_found", "there is no such audit here: it was deleted, has expired or never was")
-
-
-def log_of(incoming: Path) -> Path:
-    return incoming / LOG
+    return RequestRefused("audit_not_found", "there is no such audit: it was deleted, has expired or never existed")
 
 
 def default_folder(ledger: Ledger) -> Path:
-    """Beside the ledger's file, or else where programs keep what they have to do."""
+    """Beside the ledger's file if it has one, else in the user's state folder (XDG)."""
     if isinstance(ledger.recorder, SQLiteLedgerRecorder):
         path = Path(ledger.recorder.datastore.path)
         return path.with_name(f"{path.name}.audits")

@@ -1,6 +1,6 @@
-"""A log as it comes in: to a file, hashed, bounded in size and time, never wholly in memory.
+"""The upload of a log: into a file, hashed, within bounds of size and time, never wholly in memory.
 
-The event loop waits for bytes only; files are written in threads. Proved by tests/api/audits/test_upload.py.
+The event loop only waits for bytes; threads write the file. Proved by tests/api/audits/test_upload.py.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from typing import BinaryIO, Final, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from api.audits.disk_space import require_disk_space
-from api.http.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header
+from api.http.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header, is_encoded, unsupported_media_type
 from api.http.deadlines import Deadlines
-from api.http.problems import ParameterFault, RequestRefused
+from api.http.problems import RequestRefused
 
 PIECE: Final = 1 << 20
-"""Bytes that are gathered before they are written."""
-RATE_MIN: Final = 16 * 1024
-"""Bytes a second, on average: a sender that is slower holds a place that others want."""
+"""Bytes that are collected before they are written."""
+BYTES_PER_SECOND_MIN: Final = 16 * 1024
+"""On average: a slower client blocks an upload for others."""
 MEDIA_TYPES: Final = (
     *("application/octet-stream", "application/x-ndjson", "application/jsonl", "application/json", "text/csv"),
     *("application/vnd.apache.parquet", "application/gzip", "application/zstd"),
 )
-"""What a log may be sent as; what it is, its first bytes say. None is a type that a web page may send unasked."""
+"""Accepted for a log; its first bytes decide the actual format. A web page can send none of these without a CORS
+preflight."""
+_ACCEPT: Final = ", ".join(MEDIA_TYPES)
 _DEADLINES: Final = Deadlines()
 
 
@@ -37,10 +39,10 @@ class StoredLog(NamedTuple):
 
 
 async def receive(body: UploadBody, path: Path, bytes_max: int, threads: Executor) -> StoredLog:
-    """Writes the body to a new file at `path`. Raises `RequestRefused` if it is too large or too slow; `OSError` if it
-    cannot be kept; `ClientDisconnect` where the caller hung up before its end."""
+    """Writes the body to a new file at `path`. Raises `RequestRefused` if it is too large or too slow, `OSError` if it
+    cannot be stored, and `ClientDisconnect` if the client hung up before the end."""
     loop = asyncio.get_running_loop()
-    file = await loop.run_in_executor(threads, _created, path)
+    file = await loop.run_in_executor(threads, _create, path)
     try:
         return await _receive(body, file, bytes_max, threads)
     finally:
@@ -49,21 +51,13 @@ async def receive(body: UploadBody, path: Path, bytes_max: int, threads: Executo
 
 def check_type(request: Request) -> None:
     """Raises `RequestRefused`."""
-    said = (header(request, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
-    if said not in MEDIA_TYPES:
-        detail = f"a log must be sent with a Content-Type of its own: {', '.join(MEDIA_TYPES)}"
-        raise RequestRefused(
-            "unsupported_media_type", detail, [ParameterFault("header", "Content-Type", detail)], _ACCEPT
-        )
-    encoding = header(request, b"content-encoding")
-    if encoding is not None and encoding.strip().lower() != b"identity":
-        detail = "a compressed log is sent as the file it is, without Content-Encoding"
-        raise RequestRefused(
-            "unsupported_media_type", detail, [ParameterFault("header", "Content-Encoding", detail)], _ACCEPT
-        )
-
-
-_ACCEPT: Final = {"Accept": ", ".join(MEDIA_TYPES)}
+    media_type = (header(request, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
+    if media_type not in MEDIA_TYPES:
+        detail = f"a log must be sent with one of these values of Content-Type: {_ACCEPT}"
+        raise unsupported_media_type("Content-Type", detail, _ACCEPT)
+    if is_encoded(header(request, b"content-encoding")):
+        detail = "send a compressed log as a file, without Content-Encoding"
+        raise unsupported_media_type("Content-Encoding", detail, _ACCEPT)
 
 
 async def _receive(body: UploadBody, file: BinaryIO, bytes_max: int, threads: Executor) -> StoredLog:
@@ -76,19 +70,19 @@ async def _receive(body: UploadBody, file: BinaryIO, bytes_max: int, threads: Ex
         piece = await body.piece()
         if body.bytes > bytes_max:
             raise _too_large(bytes_max)
-        await loop.run_in_executor(threads, _take, file, digest, piece)
+        await loop.run_in_executor(threads, _store, file, digest, piece)
     return StoredLog(body.bytes, digest.hexdigest())
 
 
 def _too_large(bytes_max: int) -> RequestRefused:
-    return RequestRefused(
-        "body_too_large", f"a log may have {bytes_max:,} bytes here; compress it, or send it in parts"
-    )
+    detail = f"a log may have at most {bytes_max:,} bytes here; compress it, or send it in parts"
+    return RequestRefused("body_too_large", detail)
 
 
 class UploadBody:
-    """The bytes of a request as they come; so many of them that whoever sends them must be let finish, or he does not
-    get to read why they are refused. `length`: as he says; `ended`: no more of it is read."""
+    """The body of an upload as it arrives. `length`: its Content-Length, if any; `ended`: nothing more is read from it.
+
+    A client that is still sending does not read the response, so a refused upload must be drained."""
 
     def __init__(self, request: Request) -> None:
         self.length = content_length(request)
@@ -96,10 +90,10 @@ class UploadBody:
         self.ended = False
         self._request = request
         self._began: float | None = None
-        """When it was first asked for, on the event loop's clock."""
+        """When the first bytes were requested, on the event loop's clock."""
 
     async def piece(self) -> bytes:
-        """Some of them, at least one unless the body has ended."""
+        """The next bytes: at least one unless the body has ended."""
         chunks: list[bytes] = []
         size = 0
         while not self.ended and size < PIECE:
@@ -109,8 +103,8 @@ class UploadBody:
         return b"".join(chunks)
 
     async def drain(self, bytes_max: int) -> None:
-        """Reads on, as far as a log may go, and drops it. Who asks before he sends (RFC 9110 section 10.1.1), and has
-        not been told to go on, sends nothing and needs none of it."""
+        """Reads and drops the rest, up to the size of the largest log. Reads nothing if the client waits for
+        `100 Continue` (RFC 9110 section 10.1.1) and did not get it, because then it sends nothing."""
         if self._began is None and b"100-continue" in (header(self._request, b"expect") or b"").lower():
             return
         end = self.bytes + max(DRAIN_MAX, bytes_max)
@@ -124,14 +118,14 @@ class UploadBody:
         try:
             message = await _DEADLINES.within(SECONDS_MAX, self._request.receive())
         except TimeoutError:
-            raise self._too_slow(f"nothing of the log came for {SECONDS_MAX:.0f} seconds") from None
+            raise self._too_slow(f"no bytes of the log arrived for {SECONDS_MAX:.0f} seconds") from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
         self.bytes += len(chunk)
         self.ended = self.bytes == self.length or not message.get("more_body", False)
-        if not self.ended and self.bytes < RATE_MIN * (now() - self._began - SECONDS_MAX):
-            raise self._too_slow(f"the log came at less than {RATE_MIN:,} bytes a second")
+        if not self.ended and self.bytes < BYTES_PER_SECOND_MIN * (now() - self._began - SECONDS_MAX):
+            raise self._too_slow(f"the log arrived at less than {BYTES_PER_SECOND_MIN:,} bytes a second")
         return chunk
 
     def _too_slow(self, detail: str) -> RequestRefused:
@@ -139,14 +133,14 @@ class UploadBody:
         return RequestRefused("body_too_slow", detail)
 
 
-def _created(path: Path) -> BinaryIO:
+def _create(path: Path) -> BinaryIO:
     return path.open("xb", buffering=0)
 
 
-def _take(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:
+def _store(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:
     require_disk_space(Path(file.name).parent, len(piece))
     rest = memoryview(piece)
     while rest:
-        # Without a buffer a file may take less than it is given.
+        # An unbuffered file may write only a part.
         rest = rest[file.write(rest) :]
     digest.update(piece)

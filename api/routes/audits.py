@@ -1,4 +1,4 @@
-"""POST, GET and DELETE /v1/audits: a whole log against what was in force, run outside the serving process."""
+"""POST, GET and DELETE /v1/audits: check a whole log against the settings in force, outside the serving process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api import schemas
-from api.audits.folder import FINDINGS, REJECTS
+from api.audits.folder import FINDINGS, LOG, REJECTS
 from api.audits.jobs import AuditStatus
-from api.audits.service import AuditService, log_of
+from api.audits.service import AuditService
 from api.audits.upload import MEDIA_TYPES, UploadBody, check_type, receive
 from api.http.parameters import read_query
 from api.http.problems import ParameterFault, RequestRefused
@@ -32,101 +32,103 @@ from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_of
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, make_layout
 
-_ASKS = (LOG_MAP, LOG_SET, TIMEZONE, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
+_LOG_PARAMETERS = (LOG_MAP, LOG_SET, TIMEZONE, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 
 
 async def create_audit(request: Request) -> Response:
-    """Audit a log: every request in it against the policy that was in force when it was made.
+    """Audit a log: check every request in it against the policy that was in force when it was made.
 
-    The body is the log as it is: JSON Lines, CSV with a header, or Parquet; gzip or zstd, too; its first bytes say
-    which. Its fields are the columns that bear their names, or that `map` names. Once it is received, the audit is
-    pinned to the ledger's position and runs outside the server, even after a restart. GET it to follow it.
+    The body is the log file: JSON Lines, CSV with a header, or Parquet, also compressed with gzip or zstd. Its first
+    bytes show the format. Each field is read from the column of the same name, or from the one that `map`
+    names. Once the log is received, the audit is pinned to the ledger's position. It runs outside the server and
+    survives a restart. GET the audit to follow it.
     """
     audits, body = service_of(request).audits, UploadBody(request)
     try:
-        view = await _taken(request, audits, body)
+        status = await _upload(request, audits, body)
     except RequestRefused:
         await body.drain(audits.bytes_max)
         raise
-    return EncodedResponse(encode(audits.json(view)), 202, (b"location", f"/v1/audits/{view.job.id}".encode()))
+    return EncodedResponse(encode(audits.json(status)), 202, (b"location", f"/v1/audits/{status.job.id}".encode()))
 
 
-async def _taken(request: Request, audits: AuditService, body: UploadBody) -> AuditStatus:
-    """Raises `RequestRefused`, and what asking the ledger does."""
-    asks = read_query(request, *_ASKS)
-    how = _layout(asks)
+async def _upload(request: Request, audits: AuditService, body: UploadBody) -> AuditStatus:
+    """Raises `RequestRefused` and the errors of the ledger."""
+    query = read_query(request, *_LOG_PARAMETERS)
+    layout = _layout(query)
     check_type(request)
     async with audits.incoming() as incoming:
-        with audits.keeping():
-            received = await receive(body, log_of(incoming), audits.bytes_max, audits.threads)
-        await wait_for_position(request, asks["at_least"])
+        with audits.storage_problems():
+            log = await receive(body, incoming / LOG, audits.bytes_max, audits.threads)
+        await wait_for_position(request, query["at_least"])
         return await service_of(request).ask(
-            lambda: audits.accept(incoming, received, how, asks["known_at"], asks["max_rejects"])
+            lambda: audits.accept(incoming, log, layout, query["known_at"], query["max_rejects"])
         )
 
 
-def _layout(asks: dict[str, Any]) -> Layout:
+def _layout(query: dict[str, Any]) -> Layout:
     """Raises `RequestRefused`."""
-    pairs = {parameter.name: asks[parameter.name] or [] for parameter in (LOG_MAP, LOG_SET)}
-    for name, given in pairs.items():
-        if len(dict(given)) != len(given):
-            detail = "a field is named twice"
-            raise RequestRefused("bad_parameter", f"{name}: {detail}", [ParameterFault("query", name, detail)])
+    pairs = {parameter.name: query[parameter.name] or [] for parameter in (LOG_MAP, LOG_SET)}
+    for name, assignments in pairs.items():
+        if len(dict(assignments)) != len(assignments):
+            raise _bad_parameter(name, "a field is named twice")
     try:
-        return make_layout(dict(pairs["map"]), dict(pairs["set"]), asks["timezone"], asks["log_format"])
+        return make_layout(dict(pairs["map"]), dict(pairs["set"]), query["timezone"], query["log_format"])
     except BadRecord as error:
-        raise RequestRefused(
-            "bad_parameter", f"set: {error.detail}", [ParameterFault("query", "set", error.detail)]
-        ) from None
+        raise _bad_parameter("set", error.detail) from None
+
+
+def _bad_parameter(name: str, detail: str) -> RequestRefused:
+    return RequestRefused("bad_parameter", f"{name}: {detail}", [ParameterFault("query", name, detail)])
 
 
 async def audits(request: Request) -> Response:
-    """Every audit that is kept, the newest first."""
+    """List all audits, newest first."""
     read_query(request)
-    kept = service_of(request).audits
-    return await answer_off_loop(request, lambda: {"audits": [kept.json(view) for view in kept.views()]})
+    service = service_of(request).audits
+    return await answer_off_loop(request, lambda: {"audits": [service.json(status) for status in service.statuses()]})
 
 
 async def audit(request: Request) -> Response:
-    """How an audit stands: its state, what it is pinned to, its progress and, once it is done, its summary."""
+    """Read the status of an audit: its state, pin, progress and, once it is done, its summary."""
     read_query(request)
-    kept = service_of(request).audits
-    return await answer_off_loop(request, lambda: kept.json(kept.view(request.path_params["audit_id"])))
+    service = service_of(request).audits
+    return await answer_off_loop(request, lambda: service.json(service.status(request.path_params["audit_id"])))
 
 
 async def delete_audit(request: Request) -> Response:
-    """Cancel an audit, or forget one that has ended: its log and all that came of it are deleted."""
+    """Cancel an audit, or delete one that has ended, with its log and all results."""
     read_query(request)
-    kept = service_of(request).audits
-    await service_of(request).ask(lambda: kept.remove(request.path_params["audit_id"]))
+    service = service_of(request).audits
+    await service_of(request).ask(lambda: service.remove(request.path_params["audit_id"]))
     return Response(status_code=204)
 
 
 async def findings(request: Request) -> Response:
-    """The requests that were not handled as the policy in force wanted: violations and denials, in the log's order.
+    """Read the findings: the requests that are violations or denials, in the order of the log.
 
-    Each with the position of every event that decided it.
+    Each names the position of every event that decided it.
     """
     return await _page(request, FINDINGS, "findings")
 
 
 async def rejects(request: Request) -> Response:
-    """The lines of the log that could not be read, each with its number and why."""
+    """Read the rejects: the lines of the log that could not be read, each with its number and the reason."""
     return await _page(request, REJECTS, "rejects")
 
 
 async def _page(request: Request, name: str, member: str) -> Response:
-    asks = read_query(request, AFTER_LINE, LIMIT)
-    kept = service_of(request).audits
+    query = read_query(request, AFTER_LINE, LIMIT)
+    service = service_of(request).audits
 
     def question() -> dict[str, Any]:
-        lines, next_after = kept.page(request.path_params["audit_id"], name, asks["after"], asks["limit"])
+        lines, next_after = service.page(request.path_params["audit_id"], name, query["after"], query["limit"])
         return {member: [msgspec.Raw(line) for line in lines], "next_after": next_after}
 
     return await answer_off_loop(request, question)
 
 
-_OF_ONE = ("bad_parameter", "audit_not_found", "audits_unavailable")
+_AUDIT_PROBLEMS = ("bad_parameter", "audit_not_found", "audits_unavailable")
 
 ROUTES = [
     RouteSpec(
@@ -136,13 +138,13 @@ ROUTES = [
         tag="audits",
         status=202,
         response_models=(schemas.Audit,),
-        parameters=_ASKS,
+        parameters=_LOG_PARAMETERS,
         request_media_types=MEDIA_TYPES,
         problems=(
             *("bad_request", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_time"),
             *("audits_full", "audits_unavailable", "no_space", *AT_LEAST_PROBLEMS),
         ),
-        headers={"Location": {"description": "Of the audit.", "schema": {"type": "string"}}},
+        headers={"Location": {"description": "The audit's path.", "schema": {"type": "string"}}},
     ),
     RouteSpec(
         method="GET",
@@ -159,7 +161,7 @@ ROUTES = [
         tag="audits",
         response_models=(schemas.Audit,),
         parameters=(AUDIT_ID,),
-        problems=_OF_ONE,
+        problems=_AUDIT_PROBLEMS,
     ),
     RouteSpec(
         method="DELETE",
@@ -169,7 +171,7 @@ ROUTES = [
         status=204,
         response_models=(),
         parameters=(AUDIT_ID,),
-        problems=_OF_ONE,
+        problems=_AUDIT_PROBLEMS,
     ),
     *(
         RouteSpec(
@@ -179,7 +181,7 @@ ROUTES = [
             tag="audits",
             response_models=(page,),
             parameters=(AUDIT_ID, AFTER_LINE, LIMIT),
-            problems=(*_OF_ONE, "audit_not_done"),
+            problems=(*_AUDIT_PROBLEMS, "audit_not_done"),
         )
         for name, endpoint, page in (
             ("findings", findings, schemas.FindingPage),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.audits.disk_space import SPARED_BYTES, require_disk_space
+from api.audits.disk_space import RESERVE_BYTES, require_disk_space
 from api.audits.folder import LOG
 from api.audits.worker_process import outcome_of
 from projections.query.pinned import PinnedQuery
@@ -31,9 +31,9 @@ def disk(monkeypatch: pytest.MonkeyPatch, total: int, *free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
 
 
-@pytest.mark.parametrize("total", [SPARED_BYTES * 100, SPARED_BYTES])
+@pytest.mark.parametrize("total", [RESERVE_BYTES * 100, RESERVE_BYTES])
 def test_so_much_is_spared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, total: int) -> None:
-    spared = min(SPARED_BYTES, total // 10)
+    spared = min(RESERVE_BYTES, total // 10)
     for free, wanted, there in (
         (spared, 0, True),
         (spared - 1, 0, False),
@@ -48,11 +48,11 @@ def test_so_much_is_spared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tota
                 require_disk_space(tmp_path, wanted)
 
 
-@pytest.mark.parametrize("free", [(0,), (SPARED_BYTES * 2, 0)])
+@pytest.mark.parametrize("free", [(0,), (RESERVE_BYTES * 2, 0)])
 def test_a_log_is_not_taken_where_the_ledger_would_have_no_room(
     sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...]
 ) -> None:
-    disk(monkeypatch, SPARED_BYTES * 100, *free)
+    disk(monkeypatch, RESERVE_BYTES * 100, *free)
     problem(sqlite_client.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
 
 
@@ -64,7 +64,7 @@ def test_an_audit_ends_before_its_rejects_fill_the_disk(
     (tmp_path / LOG).write_bytes(body)
     monkeypatch.chdir(tmp_path)
     job = job_of(PinnedQuery(Query(ledger)), "at", body, None)
-    disk(monkeypatch, SPARED_BYTES * 100, SPARED_BYTES, SPARED_BYTES, 0)
+    disk(monkeypatch, RESERVE_BYTES * 100, RESERVE_BYTES, RESERVE_BYTES, 0)
     outcome = outcome_of(ledger, tmp_path, job)
     assert outcome.error is not None
     assert outcome.error.code == "no_space"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from api.audits.folder import LOG, AuditFolder, Claimed, claim, forget_progress, read, write
+from api.audits.folder import LOG, AlreadyClaimed, AuditFolder, claim, forget_progress, read, write
 from api.audits.jobs import AuditOutcome, Job, Progress
 
 KEEP = 1_000_000
@@ -39,13 +39,13 @@ def put(folder: AuditFolder, made: Job) -> Path:
     with folder.incoming() as incoming:
         (incoming / LOG).write_bytes(b"{}")
         folder.put(incoming, made)
-    return folder.of(made.id)
+    return folder.path_of(made.id)
 
 
 def test_what_was_put_is_read_again(folder: AuditFolder) -> None:
     path = put(folder, job())
     assert read(path, Job) == job()
-    view = folder.view(job().id, 6)
+    view = folder.status(job().id, 6)
     assert view is not None
     assert (view.job, view.state) == (job(), "queued")
     assert (path / LOG).read_bytes() == b"{}"
@@ -59,11 +59,11 @@ def test_only_its_owner_may_look(folder: AuditFolder) -> None:
 
 def test_an_outcome_expires_in_its_microsecond(folder: AuditFolder) -> None:
     path = put(folder, job())
-    assert folder.view(job().id, 10**15) is not None, "what has not ended never expires"
+    assert folder.status(job().id, 10**15) is not None, "what has not ended never expires"
     write(path, AuditOutcome(finished_at=100))
     for now, there in ((100, True), (100 + KEEP - 1, True), (100 + KEEP, False), (100 + KEEP + 1, False)):
-        assert (folder.view(job().id, now) is not None) == there, now
-        assert (len(folder.views(now)) == 1) == there
+        assert (folder.status(job().id, now) is not None) == there, now
+        assert (len(folder.statuses(now)) == 1) == there
     folder.sweep(100 + KEEP - 1)
     assert path.exists()
     folder.sweep(100 + KEEP)
@@ -73,9 +73,9 @@ def test_an_outcome_expires_in_its_microsecond(folder: AuditFolder) -> None:
 def test_the_oldest_has_its_turn_first_and_the_newest_is_shown_first(folder: AuditFolder) -> None:
     for number, created_at in enumerate((7, 5, 6)):
         put(folder, job(f"{number}" * 32, created_at))
-    write(folder.of("2" * 32), AuditOutcome(finished_at=9))
+    write(folder.path_of("2" * 32), AuditOutcome(finished_at=9))
     assert [one.created_at for one in folder.waiting(10)] == [5, 7]
-    assert [view.job.created_at for view in folder.views(10)] == [7, 6, 5]
+    assert [view.job.created_at for view in folder.statuses(10)] == [7, 6, 5]
 
 
 def test_states(folder: AuditFolder) -> None:
@@ -83,7 +83,7 @@ def test_states(folder: AuditFolder) -> None:
     states = []
     for record in (Progress(rows=1), AuditOutcome(finished_at=9)):
         write(path, record)
-        view = folder.view(job().id, 10)
+        view = folder.status(job().id, 10)
         assert view is not None
         states.append(view.state)
     assert states == ["running", "done"]
@@ -115,7 +115,7 @@ def test_a_log_that_was_audited_goes_though_its_process_was_cut_off_before_it_co
     write(path, AuditOutcome(finished_at=5))
     folder.sweep(5)
     assert not (path / LOG).exists()
-    assert folder.view(job().id, 5) is not None
+    assert folder.status(job().id, 5) is not None
 
 
 @pytest.mark.parametrize("name", ["progress.json", "outcome.json", "job.json"])
@@ -127,7 +127,7 @@ def test_a_file_that_a_power_cut_left_empty_is_as_if_it_were_not_there(
     (damaged / name).write_bytes(content)
     folder.sweep(7)
     there = name != "job.json"
-    view = folder.view(job().id, 7)
+    view = folder.status(job().id, 7)
     assert (view is not None) == there
     assert view is None or view.state == "queued"
     assert [one.id for one in folder.waiting(7)] == [job().id] * there + [whole.name]
@@ -153,7 +153,7 @@ def test_what_is_removed_is_gone_at_once_and_its_files_at_the_next_sweep(folder:
     put(folder, job())
     assert folder.remove(job().id)
     assert not folder.remove(job().id)
-    assert folder.view(job().id, 6) is None
+    assert folder.status(job().id, 6) is None
     assert folder.ids() == []
     folder.sweep(6)
     assert os.listdir(folder.path) == []
@@ -164,12 +164,12 @@ def test_what_is_removed_is_gone_at_once_and_its_files_at_the_next_sweep(folder:
 )
 def test_an_id_is_never_a_path(folder: AuditFolder, id_: str) -> None:
     put(folder, job())
-    assert folder.view(id_, 6) is None
+    assert folder.status(id_, 6) is None
 
 
 def test_one_at_a_time_has_an_audit_in_hand(folder: AuditFolder) -> None:
     path = put(folder, job())
-    with claim(path), pytest.raises(Claimed), claim(path):
+    with claim(path), pytest.raises(AlreadyClaimed), claim(path):
         pass
     with claim(path):
         pass
@@ -179,7 +179,7 @@ def test_audits_of_another_ledger_are_left_alone(folder: AuditFolder) -> None:
     other = AuditFolder(folder.path, "y", KEEP)
     path = put(folder, job())
     write(path, AuditOutcome(finished_at=5))
-    assert (other.view(job().id, 6), other.views(6), other.waiting(6)) == (None, [], [])
+    assert (other.status(job().id, 6), other.statuses(6), other.waiting(6)) == (None, [], [])
     other.sweep(5 + KEEP)
     assert path.exists()
     folder.sweep(5 + KEEP)
@@ -188,4 +188,4 @@ def test_audits_of_another_ledger_are_left_alone(folder: AuditFolder) -> None:
 
 def test_a_folder_that_is_not_there_is_empty(folder: AuditFolder) -> None:
     folder.sweep(0)
-    assert (folder.ids(), folder.views(0)) == ([], [])
+    assert (folder.ids(), folder.statuses(0)) == ([], [])

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from api.audits.paged_lines import EVERY, PLACES, PagedLines, read_page
+from api.audits.paged_lines import EVERY, OFFSETS_SUFFIX, PagedLines, read_page
 
 
 @pytest.fixture(params=[1, 7, 100_000])
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file of lines 0, 1, …, written so many at a time."""
     path = tmp_path / "lines"
-    with path.open("wb") as lines, (tmp_path / f"lines{PLACES}").open("wb") as places:
-        paged = PagedLines(lines, places)
+    with path.open("wb") as lines, (tmp_path / f"lines{OFFSETS_SUFFIX}").open("wb") as offsets:
+        paged = PagedLines(lines, offsets)
         texts = [b"%d\n" % number for number in range(3 * EVERY + 5)]
         for start in range(0, len(texts), request.param):
             paged.write(b"".join(texts[start : start + request.param]))
@@ -29,6 +29,6 @@ def test_a_page_is_what_lies_there(file: Path, after: int, limit: int) -> None:
 
 
 def test_no_lines_are_no_pages() -> None:
-    lines, places = BytesIO(), BytesIO()
-    assert PagedLines(lines, places).write(b"") == 0
-    assert (lines.getvalue(), places.getvalue()) == (b"", b"")
+    lines, offsets = BytesIO(), BytesIO()
+    assert PagedLines(lines, offsets).write(b"") == 0
+    assert (lines.getvalue(), offsets.getvalue()) == (b"", b"")

@@ -103,23 +103,23 @@ def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits
         until(partial(gone, child, audits))
     audit = ended(told, id_)
     assert (audit["state"], audit["error"]["code"]) == ("failed", "audit_failed")
-    assert "ended with -9 every one of 3 times" in audit["error"]["detail"]
+    assert "crashed 3 times, the last time with exit code -9" in audit["error"]["detail"]
 
 
 class Grief(AuditScheduler):
     """Of its processes the first two end at once, and the third when it has audited."""
 
-    def _child(self, job: Job) -> int:
+    def _run_process(self, job: Job) -> int:
         self.begun = [*getattr(self, "begun", ()), job.id]
         if len(self.begun) == 3:
-            write(self._folder.of(job.id), AuditOutcome(finished_at=9, findings=7))
+            write(self._folder.path_of(job.id), AuditOutcome(finished_at=9, findings=7))
         return -signal.SIGSEGV
 
 
 def test_a_process_that_dies_when_its_audit_is_done_takes_nothing_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.audits.scheduler._AGAIN_S", 0.0)
+    monkeypatch.setattr("api.audits.scheduler._RETRY_S", 0.0)
     folder = AuditFolder(tmp_path / "audits", "x", 1_000_000)
     path = put(folder, job())
     projector = Grief(folder, "", lambda: 10)

@@ -68,7 +68,7 @@ def test_a_log_that_does_not_fit_leaves_nothing(
     def full(*_arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(upload, "_take", full)
+    monkeypatch.setattr(upload, "_store", full)
     problem(small.post("/v1/audits", content=log(10), headers=NDJSON), "no_space")
     assert left(tmp_path) == []
 
@@ -104,8 +104,11 @@ def test_a_sender_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bounds", "why"),
     [
-        ("upload.SECONDS_MAX = 0.3", "nothing of the log came for"),
-        ("upload.SECONDS_MAX = 2.0; upload.RATE_MIN = 10**12", "less than 1,000,000,000,000 bytes a second"),
+        ("upload.SECONDS_MAX = 0.3", "no bytes of the log arrived for"),
+        (
+            "upload.SECONDS_MAX = 2.0; upload.BYTES_PER_SECOND_MIN = 10**12",
+            "less than 1,000,000,000,000 bytes a second",
+        ),
     ],
 )
 def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: str, why: str) -> None:
@@ -117,7 +120,7 @@ def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: st
         sender.sendall(
             b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\n"
         )
-        for _byte in range(1000 if "RATE" in bounds else 1):
+        for _byte in range(1000 if "BYTES_PER_SECOND_MIN" in bounds else 1):
             try:
                 sender.sendall(b"\n")
                 sender.settimeout(0.01)

@@ -163,7 +163,7 @@ def test_results_expire_in_their_microsecond(tmp_path: Path) -> None:
     try:
         with TestClient(create_app(service)) as client:
             audit = ended(client, send(client, log(3))["id"])
-            finished = service.audits.view(audit["id"]).outcome
+            finished = service.audits.status(audit["id"]).outcome
             assert finished is not None
             end = finished.finished_at + timedelta(hours=1) // timedelta(microseconds=1)
             assert audit["expires_at"] == format_time(end)
