@@ -72,12 +72,16 @@ class Summary:
         return sum(self.verdicts[verdict] for verdict in AGAINST)
 
 
+def coordinates_json(pin: Pin, known_at: KnownAt) -> dict[str, Any]:
+    return {
+        "known_at": time_or_null(known_at) if isinstance(known_at, int) else known_at or "now",
+        "pin": pin._asdict() | {"recorded_at": time_or_null(pin.recorded_at)},
+    }
+
+
 def pin_json(summary: Summary) -> dict[str, Any]:
     """What the verdicts rest on: the same pin, log and reading give the same verdicts, byte for byte."""
-    pin, known_at = summary.pin, summary.known_at
-    return {
-        "known_at": _time(known_at) if isinstance(known_at, int) else known_at or "now",
-        "pin": pin._asdict() | {"recorded_at": _time(pin.recorded_at)},
+    return coordinates_json(summary.pin, summary.known_at) | {
         "log": {
             "sha256": summary.log.sha256,
             "sources": [{"source": source, "bytes": size} for source, size in summary.log.sources],
@@ -95,10 +99,10 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "subjects": [{"subject": one.subject, "verdicts": one.verdicts} for one in summary.subjects],
         "subject_count": summary.subject_count,
         "hindsight": summary.hindsight,
-        "first_at": _time(summary.first_at),
-        "last_at": _time(summary.last_at),
+        "first_at": time_or_null(summary.first_at),
+        "last_at": time_or_null(summary.last_at),
     } | pin_json(summary)
 
 
-def _time(instant: int | None) -> str | None:
+def time_or_null(instant: int | None) -> str | None:
     return None if instant is None else format_time(instant)

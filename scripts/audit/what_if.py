@@ -89,7 +89,7 @@ def what_if(db: str, request: WhatIfRequest, format_: Format) -> int:
                 proposals,
                 ahead,
                 first_request=first_request,
-                takers=(files, shown),
+                sinks=(files, shown),
                 progress=rate_reporter(report, logs),
             )
         finally:

@@ -1,5 +1,5 @@
-"""What if: which requests of the past would have been decided otherwise, had other changes been made.
+"""What if: the requests of the past that would have been decided differently with other changes.
 
-The law: the answer is the audit of a ledger in which the proposed changes stand, each at its moment, and everything
-else as it was said. Proved by tests/audit/what_if, which make the changes in a copy of the ledger and audit that.
+The answer is the audit of a ledger that also holds the proposed changes, each at its moment, with everything else as it
+was recorded. Proved by tests/audit/what_if, which record the changes in a copy of the ledger and audit that copy.
 """

@@ -1,9 +1,8 @@
-"""A policy index with some subjects' timelines in place of those that it has: the old one stays as it is. Pure.
+"""Lays the timelines of some subjects over a policy index, whose own arrays do not change. Pure.
 
-What is said of the subjects with the proposals is folded and built into an index of its own, as small as they are few;
-its rows go behind those of the old tables, its codes become the old ones' or the next. Positions are renumbered
-(`numbering`). Costs the tables that change once more in memory, whatever is proposed.
-Proved by tests/audit/what_if/test_overlay.py.
+The histories with the proposals are folded into a small index of their own. Its rows are appended to the tables of the
+whole index, its codes are translated, and positions are renumbered (`numbering`). The tables that change are in memory
+twice, however few proposals there are. Proved by tests/audit/what_if/test_overlay.py.
 """
 
 from __future__ import annotations
@@ -46,25 +45,25 @@ _Table = TypeVar("_Table", Links, Policies, Models, Said)
 
 _LATER: Final = ("later_link_start", "later_link_count", "later_state_start", "later_state_count")
 _FILLED: Final = 0.75
-"""Of the slots, at most (see `layout.Subjects`)."""
+"""The largest share of the slots that may be in use (see `index.schema.Subjects`)."""
 
 
-def overlay(index: PolicyIndex, made: PlacedProposals) -> PolicyIndex:
-    """The index of the ledger in which the proposals stand. Its pin is of no ledger that there is: it has no leaf."""
+def overlay(index: PolicyIndex, placed: PlacedProposals) -> PolicyIndex:
+    """The index of the ledger with the proposals. Its pin has no leaf hash, because no such ledger exists."""
     building = Building()
-    for subject, said in made.said.items():
+    for subject, assertions in placed.assertions.items():
         if subject != CATALOG_SUBJECT:
-            building.add(subject, *axes(said, index.known_at), said)
-    defined = made.said.get(CATALOG_SUBJECT)
+            building.add(subject, *axes(assertions, index.known_at), assertions)
+    defined = placed.assertions.get(CATALOG_SUBJECT)
     catalogs = building.catalogs(*axes(defined or [], index.known_at))
-    pin = Pin(index.pin.origin, index.pin.position + len(made.since), made.recorded_at, None)
+    pin = Pin(index.pin.origin, index.pin.position + len(placed.since), placed.recorded_at, None)
     news = building.index(pin, index.known_at, catalogs, [0])
-    old = _renumbered(index, made.numbering)
-    since = np.insert(index.since, made.numbering.after + 1, made.since)
-    return _joined(replace(old, pin=pin, since=since), news, set(made.said), catalogs=defined is not None)
+    old = _renumber(index, placed.numbering)
+    since = np.insert(index.since, placed.numbering.after + 1, placed.since)
+    return _join(replace(old, pin=pin, since=since), news, set(placed.assertions), catalogs=defined is not None)
 
 
-def _renumbered(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
+def _renumber(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
     moved = numbering.moved
     links, policies = index.links, index.policies
     said = replace(index.said, position=moved(index.said.position), retracts=moved(index.said.retracts))
@@ -79,30 +78,30 @@ def _renumbered(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
     )
 
 
-def _joined(old: PolicyIndex, news: PolicyIndex, about: set[str], *, catalogs: bool) -> PolicyIndex:
-    """`about`: the subjects whose slices are those of `news` from now on; others have theirs, whoever names them."""
+def _join(old: PolicyIndex, news: PolicyIndex, about: set[str], *, catalogs: bool) -> PolicyIndex:
+    """`about`: the subjects whose slices come from `news`; all others keep theirs."""
     subjects, codes = _subjects(old.subjects, news.subjects)
     texts, text_codes, set_codes = _texts(old.texts, news.texts)
-    recoding = _Recoding(codes, text_codes, set_codes)
+    code_map = _CodeMap(codes, text_codes, set_codes)
     changed = [code for code, reference in enumerate(references(news.subjects)) if reference in about]
     links, policies = news.links, news.policies
-    regions = recoding.column(RESIDENCY, policies.regions)
+    regions = code_map.column(RESIDENCY, policies.regions)
     return replace(
         old,
         subjects=subjects,
         slices=_slices(old, news, len(subjects), codes, changed),
-        links=_appended(old.links, Links.of(links.at, recoding.column(OWNER_CODE, links.target), links.position)),
-        policies=_appended(old.policies, Policies.of(policies.at, policies.states, regions, policies.positions)),
-        models=_appended(old.models, replace(news.models, values=recoding.table(HOSTING, news.models.values))),
-        catalog=recoding.catalog(news.catalog) if catalogs else old.catalog,
-        later_catalog=recoding.catalog(news.later_catalog) if catalogs else old.later_catalog,
+        links=_append(old.links, Links.of(links.at, code_map.column(OWNER_CODE, links.target), links.position)),
+        policies=_append(old.policies, Policies.of(policies.at, policies.states, regions, policies.positions)),
+        models=_append(old.models, replace(news.models, values=code_map.table(HOSTING, news.models.values))),
+        catalog=code_map.catalog(news.catalog) if catalogs else old.catalog,
+        later_catalog=code_map.catalog(news.later_catalog) if catalogs else old.later_catalog,
         texts=texts,
-        said=_appended(old.said, replace(news.said, start=news.said.start + np.uint32(len(old.said.position)))),
+        said=_append(old.said, replace(news.said, start=news.said.start + np.uint32(len(old.said.position)))),
     )
 
 
 def _subjects(old: Subjects, news: Subjects) -> tuple[Subjects, Int32s]:
-    """All of both; and by the codes of `news` their codes there."""
+    """(the subjects of both, the new code of each code of `news`)"""
     codes = np.zeros(len(news), np.int32)
     fresh: list[int] = []
     for code, reference in enumerate(references(news)):
@@ -113,32 +112,32 @@ def _subjects(old: Subjects, news: Subjects) -> tuple[Subjects, Int32s]:
     if not fresh:
         return old, codes
     kinds = np.concatenate([old.kinds, news.kinds[fresh]])
-    named = [news.references[news.reference_offsets[code] : news.reference_offsets[code + 1]] for code in fresh]
-    ends = old.reference_offsets[-1] + np.cumsum([len(one) for one in named], dtype=np.int64)
+    names = [news.references[news.reference_offsets[code] : news.reference_offsets[code + 1]] for code in fresh]
+    ends = old.reference_offsets[-1] + np.cumsum([len(one) for one in names], dtype=np.int64)
     offsets = np.concatenate([old.reference_offsets, ends])
-    together = np.concatenate([old.references, *named])
+    joined = np.concatenate([old.references, *names])
     if len(kinds) > _FILLED * len(old.slots):
-        return Subjects(kinds, offsets, together, slots_for(kinds, offsets, together)), codes
+        return Subjects(kinds, offsets, joined, slots_for(kinds, offsets, joined)), codes
     slots = old.slots.copy()
-    place(slots, hashes_of(kinds[len(old) :], offsets[len(old) :], together), len(old))
-    return Subjects(kinds, offsets, together, slots), codes
+    place(slots, hashes_of(kinds[len(old) :], offsets[len(old) :], joined), len(old))
+    return Subjects(kinds, offsets, joined, slots), codes
 
 
 def _texts(old: Texts, news: Texts) -> tuple[Texts, Int32s, Int32s]:
-    """All of both; and by the codes of `news` those of its texts and of its sets there."""
+    """(the texts of both, the new code of each text of `news`, the new code of each set of `news`)"""
     known = {text: code for code, text in enumerate(old.texts)}
     text_codes = np.array([known.setdefault(text, len(known)) for text in news.texts], np.int32)
     sets = {members: code for code, members in enumerate(old.sets)}
     of_news = [tuple(int(text_codes[member]) for member in members) for members in news.sets]
     set_codes = np.array([sets.setdefault(members, len(sets)) for members in of_news], np.int32)
-    more = [text.encode() for text in list(known)[len(old.offsets) - 1 :]]
-    more_sets = list(sets)[len(old.set_offsets) - 1 :]
+    new_texts = [text.encode() for text in list(known)[len(old.offsets) - 1 :]]
+    new_sets = list(sets)[len(old.set_offsets) - 1 :]
     return (
         Texts(
-            _extended(old.offsets, [len(text) for text in more]),
-            np.concatenate([old.bytes, np.frombuffer(b"".join(more), np.uint8)]),
-            _extended(old.set_offsets, [len(members) for members in more_sets]),
-            np.concatenate([old.members, np.array([one for members in more_sets for one in members], np.int32)]),
+            _extended(old.offsets, [len(text) for text in new_texts]),
+            np.concatenate([old.bytes, np.frombuffer(b"".join(new_texts), np.uint8)]),
+            _extended(old.set_offsets, [len(members) for members in new_sets]),
+            np.concatenate([old.members, np.array([one for members in new_sets for one in members], np.int32)]),
         ),
         text_codes,
         set_codes,
@@ -149,8 +148,8 @@ def _extended(offsets: NDArray[np.int64], lengths: list[int]) -> NDArray[np.int6
     return np.concatenate([offsets, offsets[-1] + np.cumsum(lengths, dtype=np.int64)])
 
 
-class _Recoding:
-    """From the codes of one index to those of another, by setting."""
+class _CodeMap:
+    """Translates the codes of one index to those of another, by setting."""
 
     def __init__(self, subjects: Int32s, texts: Int32s, sets: Int32s) -> None:
         self._codes = {RESIDENCY: sets, MODEL_REGIONS: sets, PROVIDER: texts, POLICY_URL: texts}
@@ -164,7 +163,7 @@ class _Recoding:
         return coded
 
     def table(self, first: int, values: Int32s) -> Int32s:
-        """Columns of the settings from `first` on."""
+        """`values`: a column for each setting from `first` on."""
         columns = [self.column(first + place, values[:, place]) for place in range(values.shape[1])]
         return np.stack(columns, 1).astype(np.int32)
 
@@ -176,40 +175,40 @@ class _Recoding:
 
 
 def _slices(old: PolicyIndex, news: PolicyIndex, subjects: int, codes: Int32s, changed: Sequence[int]) -> Slices:
-    there, its = codes[changed], news.slices
+    codes_there, its = codes[changed], news.slices
     links, laters, said = len(old.links.at), len(old.slices.later_link_start), len(old.said.start)
     columns: dict[str, NDArray[Any]] = {}
     more = subjects - len(old.subjects)
     for name, unset in (("link_start", 0), ("link_count", 0), ("state_start", 0), ("state_count", 0)):
-        columns[name] = _longer(getattr(old.slices, name), more, unset)
+        columns[name] = _lengthened(getattr(old.slices, name), more, unset)
     for name in ("later", "said_of"):
-        columns[name] = _longer(getattr(old.slices, name), more, -1)
+        columns[name] = _lengthened(getattr(old.slices, name), more, -1)
     states = np.where(news.subjects.kinds == MODEL, len(old.models.at), len(old.policies.at)).astype(np.uint32)
-    columns["link_start"][there] = its.link_start[changed] + np.uint32(links)
-    columns["link_count"][there] = its.link_count[changed]
-    columns["state_start"][there] = (its.state_start + states)[changed]
-    columns["state_count"][there] = its.state_count[changed]
-    columns["later"][there] = _behind(its.later[changed], laters)
-    columns["said_of"][there] = _behind(its.said_of[changed], said)
-    # Of whom each row of the later ones is, to know where its states lie.
+    columns["link_start"][codes_there] = its.link_start[changed] + np.uint32(links)
+    columns["link_count"][codes_there] = its.link_count[changed]
+    columns["state_start"][codes_there] = (its.state_start + states)[changed]
+    columns["state_count"][codes_there] = its.state_count[changed]
+    columns["later"][codes_there] = _shifted(its.later[changed], laters)
+    columns["said_of"][codes_there] = _shifted(its.said_of[changed], said)
+    # The subject of each row of the later slices, which determines the table of its states.
     of = np.zeros(len(its.later_link_start), np.int64)
     with_later = np.flatnonzero(its.later >= 0)
     of[its.later[with_later]] = with_later
-    behind = (np.uint32(links), np.uint32(0), states[of], np.uint32(0))
-    for name, shift in zip(_LATER, behind, strict=True):
+    shifts = (np.uint32(links), np.uint32(0), states[of], np.uint32(0))
+    for name, shift in zip(_LATER, shifts, strict=True):
         columns[name] = np.concatenate([getattr(old.slices, name), getattr(its, name) + shift])
     return Slices(**columns)
 
 
-def _longer(column: NDArray[Any], more: int, unset: int) -> NDArray[Any]:
+def _lengthened(column: NDArray[Any], more: int, unset: int) -> NDArray[Any]:
     return np.concatenate([column, np.full(more, unset, column.dtype)])
 
 
-def _behind(rows: Int32s, first: int) -> Int32s:
+def _shifted(rows: Int32s, first: int) -> Int32s:
     return np.where(rows >= 0, rows + np.int32(first), rows)
 
 
-def _appended(old: _Table, news: _Table) -> _Table:
+def _append(old: _Table, news: _Table) -> _Table:
     columns = {}
     for name in vars(old):
         its = getattr(news, name)

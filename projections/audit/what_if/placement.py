@@ -1,8 +1,7 @@
-"""Proposals as the ledger would have recorded them: held against its own rules at their moments, and numbered.
+"""Places proposals in the ledger: checks each by the ledger's own rules at its moment, and numbers it.
 
-The rules are `ledger.append.decide`: what the catalog was at the moment, earlier proposals included, says which values
-fit.
-What was recorded later stands as it was recorded, also where a ledger with the proposal in it would have refused it.
+`ledger.append.decide` has the rules; the catalog of the moment, with earlier proposals, says which values are valid. A
+later event stays as it was recorded, even if a ledger with the proposal would have refused it.
 Proved by tests/audit/what_if/test_placement.py.
 """
 
@@ -30,18 +29,20 @@ from projections.temporal.coordinates import KnownAt, Pin
 
 
 class PlacedProposals(NamedTuple):
-    """The proposals in the order of their moments. `said`: of each subject that they are about everything that is said
-    of it then, proposals included, in order and as `numbering` numbers it. `since`: of each proposal the later of its
-    two instants, µs. `recorded_at`: of the last event then, µs."""
+    """The proposals by moment.
+
+    assertions: subject of a proposal → everything recorded about it, with the proposals, in order and numbered by
+    `numbering`. since: the later of each proposal's two instants, µs. recorded_at: of the last event or proposal, µs.
+    """
 
     numbering: Numbering
-    said: dict[str, list[Assertion]]
+    assertions: dict[str, list[Assertion]]
     since: tuple[int, ...]
     recorded_at: int
 
 
-class _Placed(NamedTuple):
-    """A proposal at its moment, behind the event at position `after`."""
+class _AtMoment(NamedTuple):
+    """A proposal at its moment (µs), after the event at position `after`. `target`: of a retraction."""
 
     proposal: ProposedChange
     moment: int
@@ -52,90 +53,90 @@ class _Placed(NamedTuple):
 def place_proposals(
     ledger: Ledger, pin: Pin, proposals: Iterable[ProposedChange], first_request: int | None, known_at: KnownAt
 ) -> PlacedProposals:
-    """What the ledger up to `pin` and the proposals come to. `first_request`: of the log, µs; None: it has none.
+    """The proposals in the ledger up to `pin`. `first_request`: of the log, µs; None if it has none.
 
-    Raises `BadInput` with the line at the first proposal that the ledger would not have taken at its moment, and for
-    one that nobody would know of at a fixed `known_at`.
+    Raises `BadInput` with the line of the first proposal that the ledger would not have accepted at its moment, or that
+    comes after a fixed `known_at`.
     """
-    making = _Making(ledger, pin)
-    placed = sorted((making.place(one, first_request) for one in proposals), key=lambda one: one.moment)
+    placement = _Placement(ledger, pin)
+    by_moment = sorted((placement.at_moment(one, first_request) for one in proposals), key=lambda one: one.moment)
     if isinstance(known_at, int):
-        for one in placed:
+        for one in by_moment:
             if one.moment > known_at:
                 raise line_error(
                     one.proposal.line,
-                    f"made at {format_time(one.moment)} it is not known at {format_time(known_at)}, which was asked "
-                    "for, and would change nothing; name an earlier recorded_at or a later known_at",
+                    f"the proposal is recorded at {format_time(one.moment)}, after the known_at of this audit, "
+                    f"{format_time(known_at)}, and changes nothing; name an earlier recorded_at or a later known_at",
                 )
-    numbering = Numbering([one.after for one in placed], [one.proposal.line for one in placed])
-    making.renumber(numbering)
-    for place, one in zip(numbering.places.tolist(), placed, strict=True):
-        making.take(one, place)
-    last = max([pin.recorded_at or 0, *(one.moment for one in placed)])
-    return PlacedProposals(numbering, making.in_order(), tuple(making.since), last)
+    numbering = Numbering([one.after for one in by_moment], [one.proposal.line for one in by_moment])
+    placement.renumber(numbering)
+    for position, one in zip(numbering.places.tolist(), by_moment, strict=True):
+        placement.accept(one, position)
+    last = max([pin.recorded_at or 0, *(one.moment for one in by_moment)])
+    return PlacedProposals(numbering, placement.in_order(), tuple(placement.since), last)
 
 
-class _Making:
+class _Placement:
     def __init__(self, ledger: Ledger, pin: Pin) -> None:
         first = ledger.recorder.entry(1)
         if not pin.position or first is None:
-            raise BadInput("the ledger holds no event, so that there is nothing to be otherwise")
+            raise BadInput("the ledger holds no event, so no change to it can be compared")
         self._ledger = ledger
         self._source = SOURCE_PREFIX + ledger.origin
         self._until = pin.position
         self._began = first.recorded_at
-        self._said: dict[str, list[Assertion]] = {}
-        self._about: set[str] = set()
+        self._assertions: dict[str, list[Assertion]] = {}
+        self._changed: set[str] = set()
         self._definitions: list[Change] = []
         self._catalog = Catalog()
-        self._learned = 0
+        self._definitions_applied = 0
         self._versions: defaultdict[str, int] = defaultdict(int)
         self.since: list[int] = []
 
-    def place(self, proposal: ProposedChange, first_request: int | None) -> _Placed:
-        """Reads what is said of the subject that the proposal is about."""
+    def at_moment(self, proposal: ProposedChange, first_request: int | None) -> _AtMoment:
+        """Determines the proposal's moment, and reads the history of its subject."""
         submission = proposal.submission
-        target, known = None, self._began
+        target, earliest = None, self._began
         if isinstance(submission, RetractChange):
-            found = self._target(submission.event_id)
-            if found is not None:
-                target, recorded_at = found
+            retracted = self._target(submission.event_id)
+            if retracted is not None:
+                target, recorded_at = retracted
                 if proposal.recorded_at is not None and proposal.recorded_at < recorded_at:
                     raise line_error(
                         proposal.line,
                         f"/event_id: the event was recorded at {format_time(recorded_at)} and cannot be retracted at "
                         f"{format_time(proposal.recorded_at)}; name a later recorded_at",
                     )
-                known = max(known, recorded_at)
+                earliest = max(earliest, recorded_at)
         elif not isinstance(submission, DefineSetting):
             self._read(submission.subject)
         self._read(CATALOG_SUBJECT)
         if proposal.recorded_at is not None and proposal.recorded_at < self._began:
             raise line_error(
                 proposal.line,
-                f"/recorded_at: {format_time(proposal.recorded_at)} lies before the ledger was begun, at "
+                f"/recorded_at: {format_time(proposal.recorded_at)} lies before the ledger's first event, at "
                 f"{format_time(self._began)}; name a later one",
             )
         moment = proposal.moment if proposal.moment is not None else first_request
-        moment = known if moment is None else max(moment, known)
-        return _Placed(proposal, moment, self._last_by(moment), target)
+        moment = earliest if moment is None else max(moment, earliest)
+        return _AtMoment(proposal, moment, self._last_by(moment), target)
 
     def renumber(self, numbering: Numbering) -> None:
-        for said in self._said.values():
-            moved = numbering.moved(np.array([one.position for one in said], np.int64)).tolist()
-            said[:] = (replace(one, position=position) for one, position in zip(said, moved, strict=True))
-        self._definitions = [one for one in self._said[CATALOG_SUBJECT] if isinstance(one, Change)]
+        for assertions in self._assertions.values():
+            moved = numbering.moved(np.array([one.position for one in assertions], np.int64)).tolist()
+            assertions[:] = (replace(one, position=place) for one, place in zip(assertions, moved, strict=True))
+        self._definitions = [one for one in self._assertions[CATALOG_SUBJECT] if isinstance(one, Change)]
 
-    def take(self, placed: _Placed, position: int) -> None:
-        """Decides, as the ledger would have. In the order of moments, because one rests on the other."""
+    def accept(self, placed: _AtMoment, position: int) -> None:
+        """Decides as the ledger would have. Called by moment, because a proposal may rest on an earlier one."""
         proposal, moment, _after, target = placed
         submission = proposal.submission
-        self._learn(position)
+        self._apply_definitions(position)
         retracted = set[str]()
         targets = dict[str, RetractionTarget]()
         if target is not None:
             targets[target.event_id] = target
-            before = (one for one in self._said[target.subject] if one.position < position)
+            before = (one for one in self._assertions[target.subject] if one.position < position)
             retracted = {one.retracts for one in before if isinstance(one, Retraction)}
         streams = Streams(self._catalog, self._versions, targets, retracted)
         try:
@@ -144,28 +145,35 @@ class _Making:
             raise line_error(proposal.line, error.detail) from None
         (draft,) = decided.drafts
         if isinstance(submission, DefineSetting):
-            self._keeps_its_type(proposal.line, submission)
-        # As it would stand in the ledger, and be read there.
+            self._check_type(proposal.line, submission)
+        # Encode and decode it, so that it is what a reader of the ledger would see.
         assertion = read_assertion(recorded_bytes(draft, self._source, position, moment))
-        self._said[draft.subject].append(assertion)
-        self._about.add(draft.subject)
+        self._assertions[draft.subject].append(assertion)
+        self._changed.add(draft.subject)
         self.since.append(max(moment, assertion.effective_from) if isinstance(assertion, Change) else moment)
         if isinstance(submission, DefineSetting) and isinstance(assertion, Change):
-            defined = (submission.setting, assertion.effective_from, submission.definition)
-            self._catalog = self._catalog.extended([defined], self._catalog.version + 1)
+            self._define(submission.setting, assertion.effective_from, submission.definition)
 
     def in_order(self) -> dict[str, list[Assertion]]:
-        return {subject: sorted(said, key=_position) for subject, said in self._said.items() if subject in self._about}
+        return {
+            subject: sorted(assertions, key=_position)
+            for subject, assertions in self._assertions.items()
+            if subject in self._changed
+        }
 
-    def _learn(self, before: int) -> None:
-        """Brings the catalog up to what was recorded before the position."""
-        while self._learned < len(self._definitions) and self._definitions[self._learned].position < before:
-            change = self._definitions[self._learned]
-            defined = (change.setting, change.effective_from, Definition.model_validate(change.value))
-            self._catalog = self._catalog.extended([defined], self._catalog.version + 1)
-            self._learned += 1
+    def _apply_definitions(self, before: int) -> None:
+        """Adds to the catalog the definitions recorded before the position."""
+        while self._definitions_applied < len(self._definitions):
+            change = self._definitions[self._definitions_applied]
+            if change.position >= before:
+                return
+            self._define(change.setting, change.effective_from, Definition.model_validate(change.value))
+            self._definitions_applied += 1
 
-    def _keeps_its_type(self, line: int, submission: DefineSetting) -> None:
+    def _define(self, setting: str, effective_from: int, definition: Definition) -> None:
+        self._catalog = self._catalog.extended([(setting, effective_from, definition)], self._catalog.version + 1)
+
+    def _check_type(self, line: int, submission: DefineSetting) -> None:
         later = next((one.value for one in self._definitions if one.setting == submission.setting), None)
         if isinstance(later, dict) and later["value_type"] != submission.definition.value_type:
             raise line_error(
@@ -175,22 +183,22 @@ class _Making:
             )
 
     def _read(self, subject: str) -> None:
-        if subject not in self._said:
+        if subject not in self._assertions:
             entries = (entry for entry in self._ledger.stream(subject) if entry.position <= self._until)
-            self._said[subject] = [read_entry(entry.position, entry.version, entry.leaf) for entry in entries]
+            self._assertions[subject] = [read_entry(entry.position, entry.version, entry.leaf) for entry in entries]
 
     def _target(self, event_id: str) -> tuple[RetractionTarget, int] | None:
-        """What is to be retracted, and when it was recorded."""
+        """(the event to be retracted, its recorded_at)"""
         entry = self._ledger.find(event_id)
         if entry is None or entry.position > self._until:
             return None
         self._read(entry.subject)
-        said = read_assertion(entry.leaf)
-        start = said.effective_from if isinstance(said, Change) else None
-        return RetractionTarget(event_id, entry.subject, entry.topic, said.setting, start), entry.recorded_at
+        assertion = read_assertion(entry.leaf)
+        start = assertion.effective_from if isinstance(assertion, Change) else None
+        return RetractionTarget(event_id, entry.subject, entry.topic, assertion.setting, start), entry.recorded_at
 
     def _last_by(self, moment: int) -> int:
-        """The last position whose event was recorded by the moment: times never fall."""
+        """The last position whose event was recorded by the moment: recorded times never fall."""
         low, high = 1, self._until
         while low < high:
             middle = (low + high + 1) // 2
@@ -203,5 +211,5 @@ class _Making:
         return low
 
 
-def _position(said: Assertion) -> int:
-    return said.position
+def _position(assertion: Assertion) -> int:
+    return assertion.position

@@ -1,16 +1,16 @@
-"""Proposed changes, and the moment at which each is taken to have been made.
+"""Proposed changes, and the moment at which each would have been recorded.
 
-A file of proposals holds submissions as in WIRE.md section 2, one a line, each with a `recorded_at` if it wants one.
-The moment of a proposal, at which it would have been recorded, is
+A file of proposals holds submissions (see `api/README.md`), one a line, each with an optional `recorded_at`. A
+proposal's moment is
 
 1. its `recorded_at`;
-2. without one its `effective_from`;
-3. without either the log's first request, which it then governs as it does all after it.
+2. without one, its `effective_from`;
+3. without either, the log's first request, so that the proposal governs all requests.
 
-Nothing is recorded before the ledger was begun, nor a retraction before what it takes back: moments that are not said
-in so many words (2 and 3) are moved up to there. At its moment a proposal comes after all that was recorded by then,
-and of several at one moment the later line comes later. Who may write what, what a change of the past needs and which
-version was expected do not count: nothing is written. Proved by tests/audit/what_if/test_proposals.py.
+A moment of kind 2 or 3 is never before the ledger's first event, nor before the event that a retraction takes back: it
+moves up to there. At its moment a proposal comes after all events recorded by then; of several proposals at one moment
+the later line comes later. Permissions, reasons for changes of the past and expected versions do not count, because
+nothing is written. Proved by tests/audit/what_if/test_proposals.py.
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ from ledger.times import parse_time
 from ledger.transfer.lines import Line, Lines
 
 PROPOSALS_MAX: Final = 10_000
-"""What somebody thinks of changing, not a ledger: each costs a few look-ups, and its subject's history."""
+"""A handful of ideas, not a ledger: each costs a few look-ups and the history of its subject."""
 
-_NOT_COUNTED: Final = {"expected_version": None}
-_SAID: Final = "as proposed"
-"""In place of the reason that a change of the past would need."""
+_REASON: Final = "as proposed"
+"""Stands for the reason that a change of the past needs."""
 
 
 class ProposedChange(NamedTuple):
-    """`line` counts from 1. `recorded_at` (µs): None where the line names none."""
+    """`line` counts from 1. `recorded_at` (µs): None if the line has none."""
 
     line: int
     submission: Submission
@@ -48,24 +47,26 @@ class ProposedChange(NamedTuple):
 
     @property
     def moment(self) -> int | None:
-        """As far as the line itself says it, in µs."""
+        """In µs, if the line itself determines it."""
         if self.recorded_at is not None or isinstance(self.submission, RetractChange):
             return self.recorded_at
         return self.submission.effective_from
 
 
 def read_proposals(stream: BinaryIO) -> tuple[ProposedChange, ...]:
-    """The lines of `stream`, gzip or plain, in their order. Raises `BadInput` at the first that is none."""
-    found = tuple(_proposal(line) for line in Lines(stream))
-    if not found:
+    """The proposals in `stream`, gzip or plain, by line. Raises `BadInput` at the first invalid line."""
+    proposals = tuple(map(_proposal, Lines(stream)))
+    if not proposals:
         raise BadInput("there is no line; name a file with a submission on each, as they are sent to the ledger")
-    if len(found) > PROPOSALS_MAX:
-        raise BadInput(f"{len(found)} proposals, and at most {PROPOSALS_MAX} are taken at once; make them in a copy")
-    return found
+    if len(proposals) > PROPOSALS_MAX:
+        raise BadInput(
+            f"{len(proposals)} proposals, and at most {PROPOSALS_MAX} are possible; record them in a copy of the ledger"
+        )
+    return proposals
 
 
 def need_first_request(proposals: Iterable[ProposedChange]) -> int | None:
-    """The line of the first proposal whose moment is the log's first request; None: the log need not be known."""
+    """The line of the first proposal whose moment is the log's first request; None if no proposal needs the log."""
     return next((proposal.line for proposal in proposals if proposal.moment is None), None)
 
 
@@ -81,26 +82,26 @@ def _proposal(line: Line) -> ProposedChange:
         submission = parse_submission(value, "")
     except BadSubmission as error:
         raise line_error(line.number, error.detail) from None
-    said: dict[str, Any] = dict(_NOT_COUNTED)
+    update: dict[str, Any] = {"expected_version": None}
     if submission.reason is None:
-        said["reason"] = _SAID
-    return ProposedChange(line.number, _with(submission, said), recorded_at)
+        update["reason"] = _REASON
+    return ProposedChange(line.number, _updated(submission, update), recorded_at)
 
 
 def _recorded_at(line: int, value: dict[str, Any]) -> int | None:
-    said = value.pop("recorded_at", None)
-    if said is None:
+    text = value.pop("recorded_at", None)
+    if text is None:
         return None
     try:
-        return parse_time(said)
+        return parse_time(text)
     except BadTime as error:
         raise line_error(line, f"/recorded_at: {error.detail}") from None
 
 
-def _with(submission: Submission, said: dict[str, Any]) -> Submission:
+def _updated(submission: Submission, update: dict[str, Any]) -> Submission:
     match submission:
         case ChangeSetting() | ClearSetting() | RetractChange() | DefineSetting():
-            return submission.model_copy(update=said)
+            return submission.model_copy(update=update)
 
 
 def line_error(line: int, detail: str) -> BadInput:

@@ -1,4 +1,4 @@
-"""Every request decided twice: by the ledger as it is, and as it would be with the proposals.
+"""Decides every request twice: by the ledger as it is, and by the ledger with the proposals.
 
 Proved by tests/audit/what_if/test_against_a_changed_copy.py.
 """
@@ -18,7 +18,7 @@ from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.schemas import REQUESTS
-from projections.audit.what_if.comparison import RowNumbers, changes, differing_rows
+from projections.audit.what_if.comparison import RowNumbers, difference_batch, differing_rows
 from projections.audit.what_if.overlay import overlay
 from projections.audit.what_if.placement import PlacedProposals, place_proposals
 from projections.audit.what_if.proposals import ProposedChange
@@ -26,35 +26,35 @@ from projections.audit.what_if.radius import Radius
 
 _ENFORCED: Final = REQUESTS.get_field_index("enforced_position")
 _LAST: Final = 2**62
-"""A position beyond every ledger's, which can still be moved."""
+"""A position beyond those of every ledger, which can still move up."""
 
 
-class Taker(Protocol):
-    """What becomes of the rows."""
+class DifferenceSink(Protocol):
+    """Receives the rows that differ."""
 
-    def take(self, source: str, lines: RowNumbers, changes: pa.RecordBatch) -> None:
-        """Called in order with CHANGES, and the line of each in the log `source`."""
+    def take(self, source: str, lines: RowNumbers, differences: pa.RecordBatch) -> None:
+        """Called in order with DIFFERENCES, and with their lines in the log `source`."""
 
     def reject(self, row: LogRow) -> None:
-        """Called with every line that is no request, in order, before what is taken of its part."""
+        """Called in order with each line that is no request, before `take` for the same batch."""
 
 
 class WhatIf:
     """For one thread at a time."""
 
-    def __init__(self, index: PolicyIndex, made: PlacedProposals) -> None:
-        self.numbering = made.numbering
+    def __init__(self, index: PolicyIndex, placed: PlacedProposals) -> None:
+        self.numbering = placed.numbering
         self._before = BatchDecider(index)
-        self._after = BatchDecider(overlay(index, made))
+        self._after = BatchDecider(overlay(index, placed))
 
     def decide(self, requests: pa.RecordBatch) -> tuple[RowNumbers, pa.RecordBatch]:
-        """Of a REQUESTS batch the rows that are decided otherwise, rising, and their CHANGES."""
+        """The rows of a REQUESTS batch that are decided differently, ascending, and their DIFFERENCES."""
         before = self._before.decide(requests)
-        after = self._after.decide(self._enforced(requests))
+        after = self._after.decide(self._with_moved_positions(requests))
         rows = differing_rows(before, after)
-        return rows, changes(requests, before, after, rows, self.numbering)
+        return rows, difference_batch(requests, before, after, rows, self.numbering)
 
-    def _enforced(self, requests: pa.RecordBatch) -> pa.RecordBatch:
+    def _with_moved_positions(self, requests: pa.RecordBatch) -> pa.RecordBatch:
         column = requests.column(_ENFORCED)
         if column.null_count == len(column):
             return requests
@@ -67,38 +67,37 @@ def blast_radius(
     ledger: Ledger,
     index: PolicyIndex,
     proposals: Sequence[ProposedChange],
-    parts: Iterable[LogBatch],
+    batches: Iterable[LogBatch],
     *,
     first_request: int | None = None,
-    takers: Iterable[Taker] = (),
+    sinks: Sequence[DifferenceSink] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Radius:
-    """What the proposals would have changed of the requests in `parts`. `index` is of `ledger`, at a pin and on an axis
-    that the answer has, too. `first_request`: see `proposals`, µs; `first_request_of` tells it.
+    """The effect that the proposals would have had on the requests in `batches`.
 
-    `progress` is told the lines done so far, after each part. Raises `BadInput` for a proposal that the ledger would
-    not have taken, and whatever reading raises.
+    `index`: of `ledger`; the answer has its pin and `known_at`. `first_request`: see `proposals`, in µs, from
+    `first_request_of`. `progress` gets the lines done so far, after each batch. Raises `BadInput` for a proposal that
+    the ledger would not have accepted, and whatever reading raises.
     """
-    made = place_proposals(ledger, index.pin, proposals, first_request, index.known_at)
-    deciding = WhatIf(index, made)
+    placed = place_proposals(ledger, index.pin, proposals, first_request, index.known_at)
+    what_if = WhatIf(index, placed)
     radius = Radius(index.pin, index.known_at, len(proposals))
-    told = tuple(takers)
-    for part in parts:
-        for fault in part.faults:
+    for batch in batches:
+        for fault in batch.faults:
             radius.rejects += 1
-            for taker in told:
-                taker.reject(fault)
-        rows, changed = deciding.decide(part.requests)
-        radius.take(part.requests.num_rows, changed)
+            for sink in sinks:
+                sink.reject(fault)
+        rows, differences = what_if.decide(batch.requests)
+        radius.take(batch.requests.num_rows, differences)
         if len(rows):
-            for taker in told:
-                taker.take(part.source, part.lines[rows], changed)
+            for sink in sinks:
+                sink.take(batch.source, batch.lines[rows], differences)
         if progress is not None:
             progress(radius.requests + radius.rejects)
     return radius
 
 
-def first_request_of(parts: Iterable[LogBatch]) -> int | None:
-    """The earliest `at` (µs), in whatever order they stand; None: there is no request."""
-    found = (pc.min(part.requests.column("at").cast(pa.int64())).as_py() for part in parts)
-    return min((at for at in found if at is not None), default=None)
+def first_request_of(batches: Iterable[LogBatch]) -> int | None:
+    """The earliest `at` (µs), in whatever order the requests are; None if there is no request."""
+    earliest = (pc.min(batch.requests.column("at").cast(pa.int64())).as_py() for batch in batches)
+    return min((at for at in earliest if at is not None), default=None)

@@ -65,7 +65,7 @@ def rows(ledger: Ledger, *lines: dict[str, Any], known_at: KnownAt = IN_FORCE, *
     first = first_request_of(parts)
     assert first == T - 1
     index = compile_by_fold(ledger, known_at)
-    radius = blast_radius(ledger, index, proposals, parts, first_request=first, takers=(taken,))
+    radius = blast_radius(ledger, index, proposals, parts, first_request=first, sinks=(taken,))
     assert (radius.requests, radius.differing) == (6, len(taken.rows))
     return taken.rows
 

@@ -172,7 +172,8 @@ def test_a_fixed_known_at_and_hindsight(demo: Demo, tmp_path: Path, capfdbinary:
         found[known_at] = json.loads(capfdbinary.readouterr().out)["otherwise"]
     # Taken back at once, the backdated withdrawal is never in force, and known to nobody afterwards.
     assert 0 < found["at"] < found[None]
-    with pytest.raises(BadInput, match=r"^line 1: made at 2025-06-01.* it is not known at 2025-05-01"):
+    too_late = r"^line 1: the proposal is recorded at 2025-06-01.*, after the known_at of this audit, 2025-05-01"
+    with pytest.raises(BadInput, match=too_late):
         run(
             demo,
             asked(

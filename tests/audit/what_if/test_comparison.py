@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from projections.audit.schemas import REQUESTS, VERDICTS
-from projections.audit.what_if.comparison import changes, differing_rows, reason_bits
+from projections.audit.what_if.comparison import difference_batch, differing_rows, reason_bits
 from projections.audit.what_if.numbering import Numbering
 
 PLAIN: dict[str, Any] = {
@@ -76,7 +76,7 @@ def test_both_sides_are_shown_with_the_ledger_s_own_positions() -> None:
     before = batch({}, {"deciding_positions": [1, 6], "lag_position": 6, "enforcement_lag_us": 9})
     after = batch({}, {"deciding_positions": [1, 6, 7, 8], "lag_position": 7, "enforcement_lag_us": 3})
     requests = pa.RecordBatch.from_pylist([{"at": 0, "model_id": "a"}, {"at": 0, "model_id": "b"}], schema=REQUESTS)
-    (row,) = changes(
+    (row,) = difference_batch(
         requests, before, after, differing_rows(batch({}, {"may_store": True}), batch({}, {})), numbering
     ).to_pylist()
     assert row["model_id"] == "b"

@@ -29,25 +29,25 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """Begun at NOW; `org:acme` opts in at LATER and out at MUCH_LATER."""
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}")
     with ledger:
-        _said(ledger, clock, LATER, change())
-        _said(ledger, clock, MUCH_LATER, change(value=False))
+        _record(ledger, clock, LATER, change())
+        _record(ledger, clock, MUCH_LATER, change(value=False))
         yield ledger
 
 
-def _said(ledger: Ledger, clock: ManualClock, now: int, *bodies: dict[str, Any]) -> str:
+def _record(ledger: Ledger, clock: ManualClock, now: int, *bodies: dict[str, Any]) -> str:
     clock.now_us = now
     return submit(ledger, *bodies)[0].event_id
 
 
-def made(
+def placed(
     ledger: Ledger, *lines: dict[str, Any], first_request: int | None = None, known_at: KnownAt = IN_FORCE
 ) -> PlacedProposals:
     pin = PinnedQuery(Query(ledger)).pinned
     return place_proposals(ledger, pin, read_proposals(io.BytesIO(jsonl(*lines))), first_request, known_at)
 
 
-def proposed(made: PlacedProposals, subject: str = "org:acme") -> list[Assertion]:
-    return [one for one in made.said[subject] if one.position in made.numbering.places]
+def proposed(placed: PlacedProposals, subject: str = "org:acme") -> list[Assertion]:
+    return [one for one in placed.assertions[subject] if one.position in placed.numbering.places]
 
 
 def retracting(ledger: Ledger, position: int, **more: Any) -> dict[str, Any]:
@@ -68,54 +68,54 @@ def retracting(ledger: Ledger, position: int, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_it_stands_behind_all_that_was_recorded_by_its_moment(ledger: Ledger, moment: int, place: int) -> None:
-    (one,) = proposed(found := made(ledger, change(recorded_at=format_time(moment))))
+    (one,) = proposed(placement := placed(ledger, change(recorded_at=format_time(moment))))
     assert (one.position, one.recorded_at) == (place, moment)
-    assert [said.position for said in found.said["org:acme"]] == sorted({GENESIS + 1, GENESIS + 2, GENESIS + 3})
+    assert [one.position for one in placement.assertions["org:acme"]] == sorted({GENESIS + 1, GENESIS + 2, GENESIS + 3})
 
 
 def test_without_a_recorded_at_it_is_made_when_it_takes_effect_and_without_either_at_the_first_request(
     ledger: Ledger,
 ) -> None:
     lines = (change(value=False, effective_from=format_time(LATER + 7)), change())
-    found = made(ledger, *lines, first_request=LATER + 5)
-    assert [one.recorded_at for one in proposed(found)] == [LATER + 5, LATER + 7]
-    assert found.numbering.lines.tolist() == [2, 1]
-    assert found.since == (LATER + 5, LATER + 7)
+    placement = placed(ledger, *lines, first_request=LATER + 5)
+    assert [one.recorded_at for one in proposed(placement)] == [LATER + 5, LATER + 7]
+    assert placement.numbering.lines.tolist() == [2, 1]
+    assert placement.since == (LATER + 5, LATER + 7)
 
 
 @pytest.mark.parametrize("first_request", [None, NOW - 10**12, NOW - 1, NOW])
 def test_nothing_is_recorded_before_the_ledger_was_begun(ledger: Ledger, first_request: int | None) -> None:
     lines = (change(), change(effective_from=format_time(NOW - 5)))
-    assert [one.recorded_at for one in proposed(made(ledger, *lines, first_request=first_request))] == [NOW, NOW]
-    with pytest.raises(BadInput, match=r"^line 1: /recorded_at: .* lies before the ledger was begun"):
-        made(ledger, change(recorded_at=format_time(NOW - 1)))
+    assert [one.recorded_at for one in proposed(placed(ledger, *lines, first_request=first_request))] == [NOW, NOW]
+    with pytest.raises(BadInput, match=r"^line 1: /recorded_at: .* lies before the ledger's first event"):
+        placed(ledger, change(recorded_at=format_time(NOW - 1)))
 
 
 def test_what_is_taken_back_is_taken_back_at_once_at_the_earliest(ledger: Ledger) -> None:
-    (one,) = proposed(made(ledger, retracting(ledger, GENESIS + 2), first_request=NOW))
+    (one,) = proposed(placed(ledger, retracting(ledger, GENESIS + 2), first_request=NOW))
     assert (one.recorded_at, one.position) == (MUCH_LATER, GENESIS + 3)
-    at = made(ledger, retracting(ledger, GENESIS + 2, recorded_at=format_time(MUCH_LATER)))
+    at = placed(ledger, retracting(ledger, GENESIS + 2, recorded_at=format_time(MUCH_LATER)))
     assert proposed(at)[0].recorded_at == MUCH_LATER
     with pytest.raises(BadInput, match=r"^line 1: /event_id: the event was recorded at .*cannot be retracted at"):
-        made(ledger, retracting(ledger, GENESIS + 2, recorded_at=format_time(MUCH_LATER - 1)))
+        placed(ledger, retracting(ledger, GENESIS + 2, recorded_at=format_time(MUCH_LATER - 1)))
 
 
 def test_a_change_that_was_taken_back_later_can_be_taken_back_before(ledger: Ledger) -> None:
     clock = ledger.clock
     assert isinstance(clock, ManualClock)
     retraction = retracting(ledger, GENESIS + 1)
-    _said(ledger, clock, MUCH_LATER + 50, retraction | {"reason": "a mistake"})
-    (one,) = proposed(made(ledger, retraction, first_request=LATER))
+    _record(ledger, clock, MUCH_LATER + 50, retraction | {"reason": "a mistake"})
+    (one,) = proposed(placed(ledger, retraction, first_request=LATER))
     assert one.recorded_at == LATER
     with pytest.raises(BadInput, match=r"^line 1: /event_id: this change has been retracted already"):
-        made(ledger, retraction | {"recorded_at": format_time(MUCH_LATER + 50)})
-    made(ledger, retraction | {"recorded_at": format_time(MUCH_LATER + 49)})
+        placed(ledger, retraction | {"recorded_at": format_time(MUCH_LATER + 50)})
+    placed(ledger, retraction | {"recorded_at": format_time(MUCH_LATER + 49)})
     with pytest.raises(BadInput, match=r"^line 2: /event_id: this change has been retracted already"):
-        made(ledger, retraction, retraction, first_request=LATER)
+        placed(ledger, retraction, retraction, first_request=LATER)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (change() | {"setting": "no.such"}, "/setting: unknown setting"),
         (change("key:k1"), "/setting: this setting belongs to subjects of kind"),
@@ -127,48 +127,48 @@ def test_a_change_that_was_taken_back_later_can_be_taken_back_before(ledger: Led
         (define("training.opt_in", definition=definition(value_type="text", default=None, protective=None)), "/defin"),
     ],
 )
-def test_the_ledger_s_own_rules_hold_and_the_line_is_named(ledger: Ledger, line: dict[str, Any], said: str) -> None:
+def test_the_ledger_s_own_rules_hold_and_the_line_is_named(ledger: Ledger, line: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput) as error:
-        made(ledger, change(), line, first_request=NOW)
-    assert str(error.value).startswith(f"line 2: {said}")
+        placed(ledger, change(), line, first_request=NOW)
+    assert str(error.value).startswith(f"line 2: {message}")
     assert "\n" not in str(error.value)
 
 
 def test_what_can_be_said_is_what_the_catalog_held_at_the_moment(ledger: Ledger) -> None:
     clock = ledger.clock
     assert isinstance(clock, ManualClock)
-    _said(ledger, clock, MUCH_LATER + 10, define())
+    _record(ledger, clock, MUCH_LATER + 10, define())
     beta = change() | {"setting": "beta.search"}
-    made(ledger, beta | {"recorded_at": format_time(MUCH_LATER + 10)})
+    placed(ledger, beta | {"recorded_at": format_time(MUCH_LATER + 10)})
     with pytest.raises(BadInput, match=r"^line 1: /setting: unknown setting"):
-        made(ledger, beta | {"recorded_at": format_time(MUCH_LATER + 9)})
+        placed(ledger, beta | {"recorded_at": format_time(MUCH_LATER + 9)})
     # Unless a proposal defines it before, in the order of moments and not of lines.
-    made(ledger, beta | {"recorded_at": format_time(LATER)}, define(recorded_at=format_time(LATER - 1)))
+    placed(ledger, beta | {"recorded_at": format_time(LATER)}, define(recorded_at=format_time(LATER - 1)))
     with pytest.raises(BadInput, match=r"^line 1: /setting: unknown setting"):
-        made(ledger, beta | {"recorded_at": format_time(LATER)}, define(recorded_at=format_time(LATER)))
+        placed(ledger, beta | {"recorded_at": format_time(LATER)}, define(recorded_at=format_time(LATER)))
     other = definition(value_type="text", default=None, protective=None)
     with pytest.raises(BadInput, match=r"^line 1: /definition/value_type: a setting keeps its type, .* bool later"):
-        made(ledger, define(definition=other, recorded_at=format_time(LATER)))
+        placed(ledger, define(definition=other, recorded_at=format_time(LATER)))
 
 
 @pytest.mark.parametrize("before", [0, 1])
 def test_at_a_fixed_known_at_what_nobody_would_know_of_is_refused(ledger: Ledger, before: int) -> None:
     line = change(recorded_at=format_time(LATER))
     if before:
-        with pytest.raises(BadInput, match=r"^line 1: made at .* it is not known at"):
-            made(ledger, line, known_at=LATER - before)
+        with pytest.raises(BadInput, match=r"^line 1: the proposal is recorded at .*, after the known_at"):
+            placed(ledger, line, known_at=LATER - before)
     else:
-        assert len(proposed(made(ledger, line, known_at=LATER))) == 1
+        assert len(proposed(placed(ledger, line, known_at=LATER))) == 1
 
 
 def test_only_what_the_pin_has_is_there(ledger: Ledger) -> None:
     pin = PinnedQuery(Query(ledger)).pinned
     clock = ledger.clock
     assert isinstance(clock, ManualClock)
-    _said(ledger, clock, MUCH_LATER + 10, change(value=True))
+    _record(ledger, clock, MUCH_LATER + 10, change(value=True))
     retraction = retracting(ledger, GENESIS + 3)
     proposals = read_proposals(io.BytesIO(jsonl(change())))
-    found = place_proposals(ledger, pin, proposals, MUCH_LATER + 100, IN_FORCE)
-    assert [one.position for one in found.said["org:acme"]] == [GENESIS + 1, GENESIS + 2, GENESIS + 3]
+    placement = place_proposals(ledger, pin, proposals, MUCH_LATER + 100, IN_FORCE)
+    assert [one.position for one in placement.assertions["org:acme"]] == [GENESIS + 1, GENESIS + 2, GENESIS + 3]
     with pytest.raises(BadInput, match=r"^line 1: /event_id: there is no event with this id"):
         place_proposals(ledger, pin, read_proposals(io.BytesIO(jsonl(retraction))), MUCH_LATER + 100, IN_FORCE)

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from projections.audit.schemas import REQUESTS
-from projections.audit.what_if.comparison import changes, differing_rows
+from projections.audit.what_if.comparison import difference_batch, differing_rows
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.radius import Radius, radius_json
 from projections.temporal.coordinates import IN_FORCE, Pin
@@ -21,7 +21,7 @@ def counted(*pairs: tuple[dict[str, Any], dict[str, Any]]) -> Radius:
         requests = pa.RecordBatch.from_pylist([request], schema=REQUESTS)
         before, after = batch({"at": at} | one), batch({"at": at} | other)
         rows = differing_rows(before, after)
-        radius.take(1, changes(requests, before, after, rows, Numbering([7], [1])))
+        radius.take(1, difference_batch(requests, before, after, rows, Numbering([7], [1])))
     return radius
 
 
