@@ -41,7 +41,7 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.strict import LogRow
-from projections.audit.run import by_kernel, hold_little, run
+from projections.audit.run import hold_little, index_decider, run
 from projections.audit.summary import Summary, pin_json, summary_json
 from projections.audit.verdict_files import VerdictWriter
 
@@ -144,7 +144,7 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
 
     with ExitStack() as stack:
         results = _ResultFiles(stack, folder, job.max_rejects)
-        run(logs, by_kernel(ledger, job.pin, job.known_at), summary, takers=[results], progress=write_progress)
+        run(logs, index_decider(ledger, job.pin, job.known_at), summary, sinks=[results], progress=write_progress)
         results.finish()
     if logs.digest != job.sha256:
         return _failed(ledger, "log_damaged", "the log on the server's disk is not the received one; send it again")

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from projections.audit.arrays import Int8s, Int32s, sealed
 from projections.audit.numba_support import compiled, worth_compiling
-from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, Decided
+from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, DecidedBatch
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
 ROWS_MAX: Final = 1 << 17
@@ -59,7 +59,7 @@ class Counting:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def take(self, decided: Decided) -> None:
+    def take(self, decided: DecidedBatch) -> None:
         verdicts = decided.verdicts
         if not verdicts.num_rows:
             return
@@ -84,7 +84,7 @@ class Counting:
         if self._rows > max(ROWS_MAX, self._waiting[0].num_rows):
             self._put_together()
 
-    def _take_coded(self, decided: Decided, names: pa.Array, codes: Any) -> tuple[pa.Array, Any]:
+    def _take_coded(self, decided: DecidedBatch, names: pa.Array, codes: Any) -> tuple[pa.Array, Any]:
         """Counts the rows whose subject has a code; answers the names and verdicts of the others."""
         if self._coded is None:
             self._references = decided.references

@@ -24,14 +24,13 @@ from ledger.store import Ledger
 from projections.audit.counting import Counting
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
-from projections.audit.reference import decide_slowly
-from projections.audit.schemas import Decided
+from projections.audit.schemas import DecidedBatch
 from projections.audit.summary import Summary
-from projections.query.pinned import Pin, PinnedQuery
+from projections.query.pinned import Pin
 from projections.query.query import KnownAt
 
 Item = TypeVar("Item")
-Decider = Callable[[pa.RecordBatch], Decided]
+Decider = Callable[[pa.RecordBatch], DecidedBatch]
 """REQUESTS → VERDICTS, row by row in order."""
 
 AHEAD: Final = 2
@@ -42,7 +41,7 @@ audit of JSON Lines takes a tenth longer."""
 _PATIENCE: Final = 0.1
 
 
-class Taker(Protocol):
+class RowSink(Protocol):
     """What becomes of the rows."""
 
     def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
@@ -52,12 +51,7 @@ class Taker(Protocol):
         """Called with every fault, in order, before its part is taken."""
 
 
-def by_row(query: PinnedQuery, known_at: KnownAt) -> Decider:
-    """The decider that needs no index, row by row: what the kernel is compared with."""
-    return lambda requests: Decided(decide_slowly(query, requests, known_at))
-
-
-def by_kernel(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
+def index_decider(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
     """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
     # Not at the top: the kernel makes Arrow arrays when it is imported, which is to come after `hold_little`.
     from projections.audit.index.open import open_index
@@ -71,36 +65,36 @@ def run(
     decide: Decider,
     summary: Summary,
     *,
-    takers: Iterable[Taker] = (),
+    sinks: Iterable[RowSink] = (),
     progress: Callable[[int], None] | None = None,
     threads: bool = True,
 ) -> None:
     """Decides on every row, and counts it in `summary`. `progress` is told the rows done so far, after each part.
     Raises what reading the rows raises."""
-    told = tuple(takers)
+    every_sink = tuple(sinks)
     with ExitStack() as stack:
         if threads:
             parts = stack.enter_context(Ahead(parts, "reading the log"))
-        done: Iterable[tuple[LogBatch, Decided | None]] = _decided(parts, decide)
+        done: Iterable[tuple[LogBatch, DecidedBatch | None]] = _decided(parts, decide)
         if threads:
             done = stack.enter_context(Ahead(done, "deciding on the log", DECIDED_AHEAD))
         counting = stack.enter_context(Counting(summary))
         for part, decided in done:
             for row in part.faults:
                 summary.rejects += 1
-                for taker in told:
-                    taker.reject(row)
+                for sink in every_sink:
+                    sink.reject(row)
             summary.rows += part.rows
             if decided is not None:
                 counting.take(decided)
-                for taker in told:
-                    taker.take(part, decided.verdicts)
+                for sink in every_sink:
+                    sink.take(part, decided.verdicts)
             if progress is not None:
                 progress(summary.rows)
         counting.finish()
 
 
-def _decided(parts: Iterable[LogBatch], decide: Decider) -> Iterator[tuple[LogBatch, Decided | None]]:
+def _decided(parts: Iterable[LogBatch], decide: Decider) -> Iterator[tuple[LogBatch, DecidedBatch | None]]:
     for part in parts:
         yield part, decide(part.requests) if len(part.lines) else None
 

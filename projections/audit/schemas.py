@@ -78,7 +78,7 @@ verdict nor handling is another. enforcement_lag_us, lag_position: both or neith
 """
 
 
-class Decided(NamedTuple):
+class DecidedBatch(NamedTuple):
     """A VERDICTS batch. `governing`, where whoever decided knows it: of each row the place in `references` of the
     subject that governs, or less than 0 where the row alone names it, or nobody can be said to (int32)."""
 

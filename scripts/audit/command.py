@@ -34,7 +34,7 @@ from scripts.cli.options import EXAMPLES, Assignment, Format, as_dict, database,
 
 if TYPE_CHECKING:
     from projections.audit.report.collector import ReportCollector
-    from projections.audit.run import Taker
+    from projections.audit.run import RowSink
 
 
 @click.command(context_settings=EXAMPLES, epilog=f"Fields: {', '.join(FIELDS)}.")
@@ -227,7 +227,7 @@ def _what_if(db: str, first_log: str, request: AuditRequest, options: dict[str, 
 
 def _audit(db: str, first_log: str, request: AuditRequest, options: dict[str, Any], format_: Format) -> int:
     from projections.audit.index.pin import pin_of
-    from projections.audit.run import by_kernel, run
+    from projections.audit.run import index_decider, run
     from scripts.audit.outputs import FirstFindings, OutputFiles, VerdictSink, rejects_message
     from scripts.audit.show_summary import show_summary
 
@@ -242,12 +242,12 @@ def _audit(db: str, first_log: str, request: AuditRequest, options: dict[str, An
         pin = pin_of(ledger) if query is None else query.pinned
         summary = Summary(pin, request.known_at)
         findings = FirstFindings(query, request.known_at, findings_max)
-        takers: list[Taker] = [VerdictSink(files), findings]
+        sinks: list[RowSink] = [VerdictSink(files), findings]
         if collector is not None:
-            takers.append(collector)
-        decide = by_kernel(ledger, pin, request.known_at)
+            sinks.append(collector)
+        decide = index_decider(ledger, pin, request.known_at)
         with progress("auditing", logs.size) as report:
-            run(logs, decide, summary, takers=takers, progress=rate_reporter(report, logs))
+            run(logs, decide, summary, sinks=sinks, progress=rate_reporter(report, logs))
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
         files.finish(pin_json(summary) | {"reading": request.layout.json()})
         if collector is not None and query is not None:

@@ -16,7 +16,7 @@ from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.strict import LogRow
 from projections.audit.reference import records
-from projections.audit.run import by_kernel, run
+from projections.audit.run import index_decider, run
 from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Decision, Outcome, Reason, RequestRecord
@@ -72,7 +72,7 @@ def audit_and_compare(data: DemoData, progress: Callable[[int], None] | None = N
         summary = Summary(query.pinned, IN_FORCE)
         logs = LogReader(log_files([str(data.folder / files.LOG)], NO_MAPPING))
         report = None if progress is None else lambda _rows: progress(logs.bytes_read)
-        run(logs, by_kernel(ledger, query.pinned, IN_FORCE), summary, takers=[sink], progress=report)
+        run(logs, index_decider(ledger, query.pinned, IN_FORCE), summary, sinks=[sink], progress=report)
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
         hindsight = sink.hindsight.decision.hindsight if sink.hindsight else None
         later_events = [event_of(state) for state in hindsight.changed_by] if hindsight else []

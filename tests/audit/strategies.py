@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadInput, NotFound
 from ledger.times import BEGINNING, END
-from projections.audit.schemas import REQUESTS
+from projections.audit.reference import decide_slowly
+from projections.audit.run import Decider
+from projections.audit.schemas import REQUESTS, DecidedBatch
 from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
+from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt, Query
 from projections.temporal.changes import Change, read_assertion
 from tests.support.ledgers import open_with_clock
@@ -117,6 +120,11 @@ def timeline_cache(draw: st.DrawFn, submissions_max: int = 30) -> list[Said]:
         takes_back = draw(st.none() | st.integers(0, number)) if draw(st.integers(0, 3)) == 0 else None
         said.append(Said(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back))
     return said
+
+
+def slow_decider(query: PinnedQuery, known_at: KnownAt) -> Decider:
+    """Decides without an index, one row after the other: what every faster way is compared with."""
+    return lambda requests: DecidedBatch(decide_slowly(query, requests, known_at))
 
 
 LONG_CHAIN = Said(

@@ -15,7 +15,7 @@ from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.numba_support import worth_compiling
-from projections.audit.schemas import Decided
+from projections.audit.schemas import DecidedBatch
 
 _ROW_COST: Final = 4
 """A row that is decided row by row takes as long as so many of the events or names that `worth_compiling` counts."""
@@ -33,7 +33,7 @@ class BatchDecider:
         """`Kernel.decide`."""
         return self.decided(batch).verdicts
 
-    def decided(self, batch: pa.RecordBatch) -> Decided:
+    def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`Kernel.decided`."""
         self._rows += batch.num_rows
         if worth_compiling(_ROW_COST * self._rows):

@@ -30,7 +30,7 @@ from projections.audit.kernel.compiled_lookup import codes
 from projections.audit.kernel.compiled_rules import decide_rows
 from projections.audit.kernel.rows import NULL_ID, Ids, Observed, checked, observed, text_column
 from projections.audit.kernel.tables import Catalog, Names
-from projections.audit.schemas import Decided
+from projections.audit.schemas import DecidedBatch
 
 NAMED: Final = {"key_id": KEY, "account_id": ACCOUNT, "org_id": ORG, "project_id": PROJECT, "model_id": MODEL}
 """The columns that name subjects, in the order of `Ids`, and of what kind."""
@@ -57,7 +57,7 @@ class Kernel:
         """REQUESTS → VERDICTS, row by row in order. Raises `ValueError` for another schema or too many rows."""
         return self.decided(batch).verdicts
 
-    def decided(self, batch: pa.RecordBatch) -> Decided:
+    def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`decide`, with the codes of who governs: to count by them costs a tenth of counting by names."""
         checked(batch)
         ids = Ids(*(self._codes(kind, batch.column(name), self._subjects) for name, kind in NAMED.items()))
@@ -67,7 +67,9 @@ class Kernel:
         done = observed(batch, receivers, regions, self.index.known_at)
         found = self._decided(self._asked, ids, done, later=False)
         hindsight = self._hindsight(ids, done, found)
-        return Decided(self._wording.verdicts(batch, found, hindsight), found.codes[:, 0], self._wording.references)
+        return DecidedBatch(
+            self._wording.verdicts(batch, found, hindsight), found.codes[:, 0], self._wording.references
+        )
 
     def _decided(self, catalog: Catalog, ids: Ids, done: Observed, *, later: bool) -> Answers:
         steps = np.searchsorted(catalog.at, done.at, "right") - 1

@@ -14,7 +14,7 @@ from projections.audit.kernel.answers import NOBODY, Wording
 from projections.audit.kernel.rows import checked
 from projections.audit.kernel.states import IndexStates
 from projections.audit.reference import records, verdicts
-from projections.audit.schemas import Decided
+from projections.audit.schemas import DecidedBatch
 from projections.decisions.check import check
 from projections.decisions.model import AsOf, Decision, Hindsight, RequestRecord
 from projections.temporal.coordinates import IN_FORCE
@@ -29,11 +29,11 @@ class RowByRow:
         self._later = IndexStates(index, later=True)
         self._references = Wording(index).references
 
-    def decided(self, batch: pa.RecordBatch) -> Decided:
+    def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
         """REQUESTS → VERDICTS and the codes of the governing subjects. Raises `ValueError` as `Kernel.decide` does."""
         decisions = [self._decision(record) for record in records(checked(batch))]
         governing = np.array([self._code(decision) for decision in decisions], np.int32)
-        return Decided(verdicts(decisions), governing, self._references)
+        return DecidedBatch(verdicts(decisions), governing, self._references)
 
     def _decision(self, record: RequestRecord) -> Decision:
         states = self._states.at(record.at)

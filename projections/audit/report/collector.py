@@ -1,7 +1,7 @@
 """Collects what a report shows beyond the summary, batch by batch: days, models, missing facts, sample rows.
 
-A `ReportCollector` is a `Taker` of `projections.audit.run`. It works on whole columns; only the few sample rows become
-Python objects. Memory grows with days, models and the ids of undecided rows, not with rows.
+A `ReportCollector` is a `RowSink` of `projections.audit.run`. It works on whole columns; only the few sample rows
+become Python objects. Memory grows with days, models and the ids of undecided rows, not with rows.
 Proved by tests/audit/report/test_collector.py, which compares it with counting row by row.
 """
 

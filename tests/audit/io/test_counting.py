@@ -10,7 +10,7 @@ import pytest
 
 from projections.audit.counting import Counting
 from projections.audit.numba_support import AVAILABLE
-from projections.audit.schemas import VERDICTS, Decided
+from projections.audit.schemas import VERDICTS, DecidedBatch
 from projections.audit.summary import AGAINST, Summary
 from projections.query.pinned import Pin
 from projections.query.query import IN_FORCE
@@ -62,12 +62,12 @@ def test_subjects_are_counted_and_ranked(
         summary.subjects[listed]
 
 
-def decided(made: list[dict[str, Any]], coded: int) -> Decided:
+def decided(made: list[dict[str, Any]], coded: int) -> DecidedBatch:
     """Of the subjects with lower numbers the code is known, in an order of its own. `coded` 0: of none is anything."""
     verdicts = pa.RecordBatch.from_pylist(made, schema=VERDICTS)
     if not coded:
-        return Decided(verdicts)
+        return DecidedBatch(verdicts)
     names = [name.format(number) for number in reversed(range(min(coded, 400))) for name in ("account:ü{}", "org:o{}")]
     places = {name: place for place, name in enumerate(names)}
     governing = [places.get(row["governed_by"], -1 - number % 3) for number, row in enumerate(made)]
-    return Decided(verdicts, np.array(governing, np.int32), pa.array(names, pa.large_string()))
+    return DecidedBatch(verdicts, np.array(governing, np.int32), pa.array(names, pa.large_string()))

@@ -13,18 +13,19 @@ from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.deciding import Kernel
 from projections.audit.reading.batches import LogBatch, request_batch
 from projections.audit.reading.strict import LogRow
-from projections.audit.run import Ahead, by_row, run
-from projections.audit.schemas import VERDICTS, Decided
+from projections.audit.run import Ahead, run
+from projections.audit.schemas import VERDICTS, DecidedBatch
 from projections.audit.summary import Summary, summary_json
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
 from tests.audit.index.worlds import World
+from tests.audit.strategies import slow_decider
 from tests.support.ledgers import NOW, open_with_clock
 
 
 class CachedSubject:
-    """A taker that keeps the rows' lines, and those of the faults before them."""
+    """A sink that keeps the rows' lines, and those of the faults before them."""
 
     def __init__(self) -> None:
         self.lines: list[int] = []
@@ -67,7 +68,7 @@ def parts(count: int, size: int = 20) -> list[LogBatch]:
 def test_every_row_is_taken_and_counted_once_in_its_order(query: PinnedQuery, threads: bool) -> None:
     made, summary, kept = parts(30), Summary(query.pinned, IN_FORCE), CachedSubject()
     told: list[int] = []
-    run(made, by_row(query, IN_FORCE), summary, takers=[kept], progress=told.append, threads=threads)
+    run(made, slow_decider(query, IN_FORCE), summary, sinks=[kept], progress=told.append, threads=threads)
     assert [abs(line) for line in kept.lines] != kept.lines
     expected: list[int] = []
     for part in made:
@@ -82,9 +83,9 @@ def test_every_row_is_taken_and_counted_once_in_its_order(query: PinnedQuery, th
 def test_the_kernel_comes_to_what_the_rows_come_to(query: PinnedQuery) -> None:
     summaries, verdicts = [], []
     kernel = Kernel(compile_by_fold(query.ledger, IN_FORCE))
-    for decide in (by_row(query, IN_FORCE), kernel.decided):
+    for decide in (slow_decider(query, IN_FORCE), kernel.decided):
         summary, kept = Summary(query.pinned, IN_FORCE), CachedSubject()
-        run(parts(20), decide, summary, takers=[kept])
+        run(parts(20), decide, summary, sinks=[kept])
         summaries.append(summary_json(summary))
         verdicts.append(pa.Table.from_batches(kept.verdicts, schema=VERDICTS).to_pylist())
     assert summaries[0] == summaries[1]
@@ -103,7 +104,7 @@ def test_what_breaks_while_reading_is_raised_after_what_was_read(query: PinnedQu
 
     kept = CachedSubject()
     with pytest.raises(Broken):
-        run(breaking(), by_row(query, IN_FORCE), Summary(query.pinned, IN_FORCE), takers=[kept], threads=threads)
+        run(breaking(), slow_decider(query, IN_FORCE), Summary(query.pinned, IN_FORCE), sinks=[kept], threads=threads)
     assert len(kept.verdicts) == 3
     assert_no_reader()
 
@@ -116,7 +117,7 @@ def test_what_breaks_while_deciding_ends_the_reading(query: PinnedQuery) -> None
             read.append(1)
             yield parts(1)[0]
 
-    def breaking(_requests: pa.RecordBatch) -> Decided:
+    def breaking(_requests: pa.RecordBatch) -> DecidedBatch:
         raise Broken
 
     with pytest.raises(Broken):

@@ -5,7 +5,7 @@ import pytest
 
 from projections.audit.kernel.batch_decider import _ROW_COST, BatchDecider
 from projections.audit.numba_support import AVAILABLE, FEW
-from projections.audit.schemas import REQUESTS, Decided
+from projections.audit.schemas import REQUESTS, DecidedBatch
 
 FEW_ROWS = FEW // _ROW_COST
 
@@ -20,8 +20,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             def __init__(self, _index: object) -> None:
                 prepared.append(name)
 
-            def decided(self, batch: pa.RecordBatch) -> Decided:
-                return Decided(batch)
+            def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
+                return DecidedBatch(batch)
 
         return Way
 

@@ -9,11 +9,12 @@ from projections.audit.reading.batches import LogBatch, request_batch
 from projections.audit.reading.strict import LogRow
 from projections.audit.report.collector import ReportCollector
 from projections.audit.report.report import AuditReport, Invocation, build_report
-from projections.audit.run import by_row, run
+from projections.audit.run import run
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE
+from tests.audit.strategies import slow_decider
 from tests.support.questions import (
     CACHING,
     NOON,
@@ -97,5 +98,5 @@ def audited(bench: QueryLedger, rows: list[RequestRecord], size: int = 7) -> Aud
         ReportCollector(),
         Summary(query.pinned, IN_FORCE, LogDigest("ab" * 32, [("my log's.jsonl", 1234)])),
     )
-    run(parts(rows, size), by_row(query, IN_FORCE), summary, takers=(collector,), threads=False)
+    run(parts(rows, size), slow_decider(query, IN_FORCE), summary, sinks=(collector,), threads=False)
     return Audited(collector, summary, build_report(collector, summary, query, INVOCATION))

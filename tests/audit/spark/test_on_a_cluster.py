@@ -25,7 +25,7 @@ from projections.audit.reading.files import log_files
 from projections.audit.reading.layout import make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reference import decide_slowly
-from projections.audit.run import by_kernel, by_row, run
+from projections.audit.run import index_decider, run
 from projections.audit.spark.run import Plan, SparkAudit, write
 from projections.audit.spark.slices import sliced_bytes
 from projections.audit.summary import LogDigest, Summary, summary_json
@@ -34,7 +34,7 @@ from projections.query.pinned import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone, children
 from tests.audit.spark.logs import NO_LAYOUT, named, said
-from tests.audit.strategies import batch_of, grown
+from tests.audit.strategies import batch_of, grown, slow_decider
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger
 
@@ -143,7 +143,7 @@ def test_rows_and_rejects_are_those_of_one_machine(
     assert not list(tmp_path.iterdir())
     expected = Summary(index.pin, "at")
     local = LogReader(log_files(logs, NO_MAPPING))
-    run(local, by_row(PinnedQuery(bench.query), "at"), expected)
+    run(local, slow_decider(PinnedQuery(bench.query), "at"), expected)
     expected.log = LogDigest(local.digest, [(source.name, source.bytes) for source in local.sources])
     assert summary_json(summary) == summary_json(expected)
 
@@ -250,7 +250,7 @@ def test_the_real_conversations_come_out_as_on_one_machine(
         Summary(index.pin, "at"),
         LogReader(log_files([log], asked.mapping)),
     )
-    run(local, by_kernel(bench.ledger, index.pin, "at"), expected)
+    run(local, index_decider(bench.ledger, index.pin, "at"), expected)
     with SparkAudit(cluster, index, [log], asked, plan) as decided:
         decided.count(summary, None)
     assert summary.rows > 10_000
