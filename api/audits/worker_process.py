@@ -41,7 +41,7 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.strict import LogRow
-from projections.audit.run import hold_little, index_decider, run
+from projections.audit.run import index_decider, limit_memory, run
 from projections.audit.summary import Summary, pin_json, summary_json
 from projections.audit.verdict_files import VerdictWriter
 
@@ -61,7 +61,7 @@ def main() -> int:
     os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    hold_little()
+    limit_memory()
     try:
         with claim(folder):
             # Verdicts contain the log's path, so it must be relative.

@@ -53,11 +53,11 @@ class RowSink(Protocol):
 
 def index_decider(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
     """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
-    # Not at the top: the kernel makes Arrow arrays when it is imported, which is to come after `hold_little`.
+    # Not at the top: the kernel makes Arrow arrays when it is imported, which is to come after `limit_memory`.
     from projections.audit.index.open import open_index
     from projections.audit.kernel.batch_decider import BatchDecider
 
-    return BatchDecider(open_index(ledger, known_at, pin=pin)).decided
+    return BatchDecider(open_index(ledger, known_at, pin=pin)).decide
 
 
 def run(
@@ -160,7 +160,7 @@ _M_MMAP_THRESHOLD: Final = -3
 _LARGE: Final = 1 << 20
 
 
-def hold_little() -> None:
+def limit_memory() -> None:
     """For the whole process: of the allocators that Arrow brings along the one that keeps least of what was given back,
     with which an audit holds a tenth less at its peak (where it was not built in, all stays as it is); large arrays of
     NumPy each in a mapping of its own, which goes when it is freed, and leaves no hole: 50 MB of a long audit; and no

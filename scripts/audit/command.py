@@ -152,10 +152,10 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **
     request = audit_request(logs, known_at, options)
     if options["explain"] is not None:
         return _explain(db, request, options["explain"], format_)
-    from projections.audit.run import hold_little
+    from projections.audit.run import limit_memory
     from scripts.audit.outputs import rejects_name
 
-    hold_little()
+    limit_memory()
     exits.warn_if_slow()
     check_distinct_files(request, rejects_name(logs[0], options["rejects"]), options)
     if options["changes"] is not None:

@@ -8,8 +8,8 @@ import pytest
 
 _PROGRAM = """
 import sys
-from projections.audit.run import hold_little
-hold_little()
+from projections.audit.run import limit_memory
+limit_memory()
 import numpy as np
 import pyarrow as pa
 from projections.audit.kernel import deciding

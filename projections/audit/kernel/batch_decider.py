@@ -29,16 +29,12 @@ class BatchDecider:
         self._rows = 0
         self._decider: RowByRow | Kernel | None = None
 
-    def decide(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`Kernel.decide`."""
-        return self.decided(batch).verdicts
-
-    def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
-        """`Kernel.decided`."""
         self._rows += batch.num_rows
         if worth_compiling(_ROW_COST * self._rows):
             if not isinstance(self._decider, Kernel):
                 self._decider = Kernel(self._index)
         elif self._decider is None:
             self._decider = RowByRow(self._index)
-        return self._decider.decided(batch)
+        return self._decider.decide(batch)

@@ -53,12 +53,9 @@ class Kernel:
         self._later = tables.catalog(index.later_catalog, index.catalog)
         self._wording = Wording(index)
 
-    def decide(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """REQUESTS → VERDICTS, row by row in order. Raises `ValueError` for another schema or too many rows."""
-        return self.decided(batch).verdicts
-
-    def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
-        """`decide`, with the codes of who governs: to count by them costs a tenth of counting by names."""
+    def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
+        """REQUESTS → VERDICTS, row by row in order, with the codes of the governing subjects: counting by code costs a
+        tenth of counting by name. Raises `ValueError` for another schema or too many rows."""
         checked(batch)
         ids = Ids(*(self._codes(kind, batch.column(name), self._subjects) for name, kind in NAMED.items()))
         receivers, regions = (

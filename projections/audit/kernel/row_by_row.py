@@ -29,8 +29,8 @@ class RowByRow:
         self._later = IndexStates(index, later=True)
         self._references = Wording(index).references
 
-    def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
-        """REQUESTS → VERDICTS and the codes of the governing subjects. Raises `ValueError` as `Kernel.decide` does."""
+    def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
+        """`Kernel.decide`."""
         decisions = [self._decision(record) for record in records(checked(batch))]
         governing = np.array([self._code(decision) for decision in decisions], np.int32)
         return DecidedBatch(verdicts(decisions), governing, self._references)

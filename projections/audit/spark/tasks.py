@@ -216,7 +216,7 @@ def decided(read: Read, index: str, named: Any) -> Task:
             yield from _rejects(part, DECIDED)
             for start in range(0, len(part.lines), ROWS_MAX):
                 rows = part.requests.slice(start, ROWS_MAX)
-                yield _verdicts(part.source, part.lines[start : start + ROWS_MAX], kernel.decided(rows).verdicts)
+                yield _verdicts(part.source, part.lines[start : start + ROWS_MAX], kernel.decide(rows).verdicts)
 
     return decide
 
@@ -246,7 +246,7 @@ def decided_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
         found = []
         for batch in rows.combine_chunks().to_batches(ROWS_MAX):
             asked = batch.select(REQUESTS.names).cast(REQUESTS)
-            found.append(_verdicts(batch.column(SOURCE), batch.column(LINE), kernel.decided(asked).verdicts))
+            found.append(_verdicts(batch.column(SOURCE), batch.column(LINE), kernel.decide(asked).verdicts))
         return pa.Table.from_batches(found)
 
     return decide

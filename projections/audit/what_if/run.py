@@ -49,8 +49,8 @@ class WhatIf:
 
     def decide(self, requests: pa.RecordBatch) -> tuple[RowNumbers, pa.RecordBatch]:
         """The rows of a REQUESTS batch that are decided differently, ascending, and their DIFFERENCES."""
-        before = self._before.decide(requests)
-        after = self._after.decide(self._with_moved_positions(requests))
+        before = self._before.decide(requests).verdicts
+        after = self._after.decide(self._with_moved_positions(requests)).verdicts
         rows = differing_rows(before, after)
         return rows, difference_batch(requests, before, after, rows, self.numbering)
 

@@ -83,7 +83,7 @@ def test_every_row_is_taken_and_counted_once_in_its_order(query: PinnedQuery, th
 def test_the_kernel_comes_to_what_the_rows_come_to(query: PinnedQuery) -> None:
     summaries, verdicts = [], []
     kernel = Kernel(compile_by_fold(query.ledger, IN_FORCE))
-    for decide in (slow_decider(query, IN_FORCE), kernel.decided):
+    for decide in (slow_decider(query, IN_FORCE), kernel.decide):
         summary, kept = Summary(query.pinned, IN_FORCE), CachedSubject()
         run(parts(20), decide, summary, sinks=[kept])
         summaries.append(summary_json(summary))

@@ -30,7 +30,7 @@ def assert_alike(bench: QueryLedger, batch: pa.RecordBatch, known_at: KnownAt) -
     index = compile_by_fold(bench.ledger, known_at)
     expected = decide_slowly(PinnedQuery(bench.query), batch, known_at)
     for way in BOTH:
-        found = way(index).decided(batch).verdicts
+        found = way(index).decide(batch).verdicts
         found.validate(full=True)
         assert found.schema.equals(VERDICTS)
         assert found.to_pylist() == expected.to_pylist(), way
@@ -107,7 +107,7 @@ def test_a_batch_of_any_size_and_any_part_of_one(bench: QueryLedger, way: type[K
     grown_at_random(bench, chance, range(20))
     some = batch_of([_drawn(chance, 100) for _ in range(max(1, min(size, 512)))])
     batch = pa.Table.from_batches([some] * max(1, size // 512)).combine_chunks().to_batches()[0].slice(0, size)
-    decide = way(compile_by_fold(bench.ledger)).decided
+    decide = way(compile_by_fold(bench.ledger)).decide
     found = decide(batch).verdicts
     assert found.num_rows == size
     expected = decide_slowly(PinnedQuery(bench.query), some.slice(0, size))
@@ -129,7 +129,7 @@ def test_a_ledger_of_nothing_but_its_catalog(bench: QueryLedger, way: type[Kerne
             {"at": NOON, "account_id": "u", "stored": True, "enforced_position": 1},
         ]
     )
-    found = way(compile_by_fold(bench.ledger)).decided(batch).verdicts
+    found = way(compile_by_fold(bench.ledger)).decide(batch).verdicts
     assert found.column("verdict").to_pylist() == [
         "indeterminate",
         "violation",
@@ -154,9 +154,11 @@ def test_threads_that_share_a_kernel_come_to_the_same(bench: QueryLedger) -> Non
     grown_at_random(bench, chance, range(40))
     batches = [batch_of([_drawn(chance, 150) for _ in range(500)]) for _ in range(8)]
     kernel = Kernel(compile_by_fold(bench.ledger))
-    expected = [kernel.decide(batch) for batch in batches]
+    expected = [kernel.decide(batch).verdicts for batch in batches]
     found: list[list[pa.RecordBatch]] = [[] for _ in range(4)]
-    threads = [Thread(target=lambda mine=mine: mine.extend(map(kernel.decide, batches))) for mine in found]
+    threads = [
+        Thread(target=lambda mine=mine: mine.extend(kernel.decide(one).verdicts for one in batches)) for mine in found
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

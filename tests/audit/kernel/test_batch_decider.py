@@ -20,7 +20,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             def __init__(self, _index: object) -> None:
                 prepared.append(name)
 
-            def decided(self, batch: pa.RecordBatch) -> DecidedBatch:
+            def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
                 return DecidedBatch(batch)
 
         return Way
@@ -34,7 +34,7 @@ def decide(sizes: list[int]) -> None:
     decider = BatchDecider(None)  # type: ignore[arg-type] # the stand-ins need no index
     for size in sizes:
         batch = pa.RecordBatch.from_arrays([pa.nulls(size, field.type) for field in REQUESTS], names=REQUESTS.names)
-        assert decider.decide(batch).num_rows == size
+        assert decider.decide(batch).verdicts.num_rows == size
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")

@@ -23,13 +23,13 @@ def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
         seen = instants(bench)
         batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
         index = compile_by_fold(bench.ledger, data.draw(known_ats(seen)))
-        expected = Kernel(index).decide(batch)
+        expected = Kernel(index).decide(batch).verdicts
         numbers, shared = slice_numbers(batch, count), shared_part(index)
         cutting = IndexSlicer(index, count)
         for number in range(count):
             mine = pa.array(np.flatnonzero(numbers == number))
             part = unpack(pack(cutting.slice(number)), shared)
-            found = Kernel(part).decide(batch.take(mine))
+            found = Kernel(part).decide(batch.take(mine)).verdicts
             assert found.to_pylist() == expected.take(mine).to_pylist()
 
 
@@ -40,7 +40,7 @@ def test_an_index_of_one_subject_is_cut_as_any_other_is() -> None:
         batch = batch_of([{"at": NOON + at, "org_id": "acme", "cached": True} for at in (-1, 0, 1)])
         assert len(index.subjects) == 1
         part = unpack(pack(IndexSlicer(index, 1).slice(0)), shared_part(index))
-        assert Kernel(part).decide(batch).equals(Kernel(index).decide(batch))
+        assert Kernel(part).decide(batch).verdicts.equals(Kernel(index).decide(batch).verdicts)
 
 
 @pytest.mark.parametrize("count", [2, 7])
