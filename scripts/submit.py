@@ -86,7 +86,7 @@ def submit(
 
     Creates the ledger if there is none. One call is recorded whole or not at all.
 
-    VALUE is true or false, a number, a text, or a set, written as eu-west,eu-north or as a JSON array. FILE (or - for
+    VALUE is true or false, a number, a text, or a set: texts with commas between them, or a JSON array. FILE (or - for
     standard input) holds one submission, {"events": [...]}, or one submission per line. A definition of a setting
     needs a FILE.
 

@@ -121,8 +121,8 @@ def known_at(default: str) -> Callable[[Command], Command]:
         default=default,
         show_default=True,
         callback=lambda _ctx, _param, value: None if value == "now" else value,
-        help="Use only what was recorded by this time. at: by the moment asked about, that is, the policy in force. "
-        "now: everything recorded until today, that is, in hindsight.",
+        help="Use only what was recorded by this time. The word at stands for the moment asked about: the policy in "
+        "force. The word now uses everything that is recorded: hindsight.",
     )
 
 
