@@ -26,7 +26,8 @@ _FIELDS: Final = ("subject", "setting", "axis", "live", "rebuilt")
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="How many processes read and fold a large ledger.  [default: one per processor, up to 6; one for a small ledger]",
+    help="How many processes read and fold the events.  [default: 1 for a small ledger, else one per processor, up to "
+    "6]",
 )
 @database
 @output_format

@@ -79,7 +79,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write unreadable lines as NDJSON. Without it: LOG.rejects.jsonl, if there are any.",
 )
-@click.option("--max-rejects", type=click.IntRange(min=0), metavar="N", help="Stop, and write nothing, if more lines are unreadable.")
+@click.option(
+    "--max-rejects",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Stop, and write nothing, if more lines are unreadable.",
+)
 @click.option(
     "--findings", type=click.IntRange(min=0), default=0, metavar="N", help="Show the first N findings with evidence."
 )
