@@ -1,8 +1,8 @@
-"""What goes in and out, as OpenAPI shows it: one pydantic model per shape of WIRE.md section 2, with examples.
+"""The bodies of requests and responses as OpenAPI shows them: one pydantic model per shape, with examples.
 
-These models document; the domain's own readers decide what is taken, and `api.responses` writes what is answered.
-tests/api/test_openapi.py holds the three together: real answers fit these models exactly, their members are those of
-the domain's, and every example is posted and works.
+These models only document. The readers of the domain decide which requests are valid, and `api.responses` writes the
+responses. Proved by tests/api/test_openapi.py: real responses fit these models exactly, the models have the members of
+the domain's types, and every example is posted and works.
 """
 
 from __future__ import annotations
@@ -190,9 +190,9 @@ def ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def components() -> dict[str, Any]:
-    """Name → JSON Schema of every model that a route refers to, and of what those refer to."""
-    _, found = models_json_schema(
+    """Name → JSON Schema of every model that a route uses, directly or through another model."""
+    _, document = models_json_schema(
         [(model, "validation") for model in (*REQUEST_MODELS, *RESPONSE_MODELS)], ref_template=_TEMPLATE
     )
-    schemas: dict[str, Any] = found["$defs"]
+    schemas: dict[str, Any] = document["$defs"]
     return schemas

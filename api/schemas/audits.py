@@ -1,4 +1,4 @@
-"""The bodies of answers about audits."""
+"""Models of the response bodies about audits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from projections.decisions.model import Reason, Verdict
 
 
 class AuditPin(WireModel):
-    """What every verdict of the audit rests on: the ledger at one position, and that event's leaf hash."""
+    """The state of the ledger that decides every verdict of the audit: a position and that event's leaf hash."""
 
     origin: str
     position: int
@@ -22,11 +22,11 @@ class AuditPin(WireModel):
 
 class AuditLog(WireModel):
     bytes: int
-    sha256: str = Field(description="Of the exact bytes that were sent, in hex.")
+    sha256: str = Field(description="The hash of the exact bytes received, in hex.")
 
 
 class AuditReading(WireModel):
-    """How the log is read, as it was asked for."""
+    """How the log is read, as the request's parameters set it."""
 
     map: dict[str, str]
     set: dict[str, str]
@@ -36,26 +36,26 @@ class AuditReading(WireModel):
 
 class AuditProgress(WireModel):
     rows: int
-    bytes_read: int = Field(description="Of the log's bytes.")
+    bytes_read: int = Field(description="How many of the log's bytes have been read.")
 
 
 class AuditSubject(WireModel):
-    subject: str | None = Field(description="Who governs; null: nobody that can be told.")
+    subject: str | None = Field(description="The governing subject; null: it is unknown.")
     verdicts: dict[Verdict, int]
 
 
 class AuditSummary(WireModel):
-    """Rows are verdicts and rejects together; a verdict or a reason that no row has is left out."""
+    """`rows` counts verdicts and rejects together. A verdict or reason without any row is absent."""
 
     rows: int
     rejects: int
     verdicts: dict[Verdict, int]
     reasons: dict[Reason, int]
-    subjects: list[AuditSubject] = Field(description="Those with most verdicts against them first, at most 100.")
+    subjects: list[AuditSubject] = Field(description="At most 100, those with the most findings first.")
     subject_count: int
-    hindsight: int = Field(description="Rows that would be decided otherwise with what was recorded later.")
-    first_at: str | None = time_field("Of the requests.")
-    last_at: str | None = time_field("Of the requests.")
+    hindsight: int = Field(description="Rows whose decision changes if everything recorded later is used.")
+    first_at: str | None = time_field("The time of the earliest request.")
+    last_at: str | None = time_field("The time of the latest request.")
 
 
 class AuditFailure(WireModel):
@@ -64,32 +64,32 @@ class AuditFailure(WireModel):
 
 
 class Audit(WireModel):
-    """An audit as it stands."""
+    """The status of an audit."""
 
     id: str
     state: Literal["queued", "running", "done", "failed"]
-    created_at: str = time_field("When its log was all there.")
+    created_at: str = time_field("When its log was received completely.")
     finished_at: str | None = time_field("Null: not yet.")
-    expires_at: str | None = time_field("When it is forgotten. Null: it has not ended.")
-    known_at: str = Field(description="`at`: what was in force when each request was made; or an instant.")
+    expires_at: str | None = time_field("When it is deleted. Null: it has not ended.")
+    known_at: str = Field(description="`at`: the settings in force when each request was made; or an instant.")
     pin: AuditPin
     log: AuditLog
     reading: AuditReading
     progress: AuditProgress
     summary: AuditSummary | None = Field(description="Null until it is done.")
-    findings: int | None = Field(description="So many there are to page through. Null until it is done.")
+    findings: int | None = Field(description="The number of findings. Null until it is done.")
     warnings: list[str]
-    error: AuditFailure | None = Field(description="Why it has failed.")
+    error: AuditFailure | None = Field(description="The cause, if the audit failed.")
 
 
 class AuditList(WireModel):
-    """Every audit that is kept."""
+    """All audits, newest first."""
 
     audits: list[Audit]
 
 
 class Finding(WireModel):
-    """A request whose verdict speaks against it: a row as `inforce audit --out` writes it."""
+    """A violation or denial: a row as `inforce audit --out` writes it."""
 
     source: Literal["log"]
     line: int
@@ -117,7 +117,7 @@ class FindingPage(WireModel):
     """A page of findings, in the order of the log."""
 
     findings: list[Finding]
-    next_after: int | None = Field(description="`after` of the next page; null: this is the last.")
+    next_after: int | None = Field(description="Send it as `after` to get the next page; null: this is the last page.")
 
 
 class Reject(WireModel):
@@ -129,4 +129,4 @@ class RejectPage(WireModel):
     """A page of lines that could not be read, in the order of the log."""
 
     rejects: list[Reject]
-    next_after: int | None = Field(description="`after` of the next page; null: this is the last.")
+    next_after: int | None = Field(description="Send it as `after` to get the next page; null: this is the last page.")

@@ -1,6 +1,6 @@
-"""Examples: of bodies to send, each of which works, and of answers.
+"""Examples of request and response bodies.
 
-They are posted, and held against the shapes, by tests/api/test_openapi.py.
+tests/api/test_openapi.py posts every request example and checks every example against its model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFINITION_ID: Final = "00000000-0001-8b1e-9f00-c2d3e4f5a6b7"
 
 SUBMISSION_EXAMPLES: Final[dict[str, Any]] = {
     "change": {
-        "summary": "Set a value, with the version that it rests on",
+        "summary": "Set a value, and state the version it is based on",
         "value": {
             "type": "setting.changed",
             "subject": "org:acme",
@@ -48,7 +48,7 @@ SUBMISSION_EXAMPLES: Final[dict[str, Any]] = {
         },
     },
     "clear": {
-        "summary": "Take the own value away: the default shows through",
+        "summary": "Remove the subject's own value, so that the default holds",
         "value": {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"},
     },
     "define": {
@@ -69,7 +69,7 @@ SUBMISSION_EXAMPLES: Final[dict[str, Any]] = {
         },
     },
     "batch": {
-        "summary": "Several, as one",
+        "summary": "Several submissions, recorded atomically",
         "value": {
             "events": [
                 {"type": "setting.changed", "subject": "key:k1", "setting": "owner", "value": "org:acme"},
@@ -85,7 +85,7 @@ SUBMISSION_EXAMPLES: Final[dict[str, Any]] = {
         },
     },
     "retract": {
-        "summary": "Take a change back",
+        "summary": "Retract a change",
         "value": {
             "type": "change.retracted",
             "event_id": EVENT_ID,
@@ -100,7 +100,7 @@ CHECK_EXAMPLES: Final[dict[str, Any]] = {
         "value": {"org_id": "acme", "model_id": "deepseek-ai/DeepSeek-V3"},
     },
     "observed": {
-        "summary": "Was what was done in force then?",
+        "summary": "Did the handling comply with the settings in force?",
         "value": {
             "request_id": "r-1",
             "at": "2026-03-01T12:00:00Z",
@@ -111,7 +111,7 @@ CHECK_EXAMPLES: Final[dict[str, Any]] = {
         },
     },
     "several": {
-        "summary": "Several, pinned to one position",
+        "summary": "Several records, pinned to one position",
         "value": {"requests": [{"org_id": "acme"}, {"account_id": "u1", "at": "2026-03-01T12:00:00Z"}]},
     },
 }

@@ -1,4 +1,4 @@
-"""The bodies of requests."""
+"""Models of the request bodies."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from api.schemas.base import WireModel, time_field
 
 
 class SettingChange(WireModel):
-    """Set a value from `effective_from` until `effective_until`. Without an end it holds until the next change."""
+    """Sets a value from `effective_from` until `effective_until`. Without an end it holds until the next change."""
 
     type: Literal["setting.changed"]
     subject: str = Field(description="kind:id, such as org:acme")
     setting: str
-    value: Any = Field(description="Of the setting's own type; nothing is converted.")
+    value: Any = Field(description="Has the setting's own type; nothing is converted.")
     effective_from: str | None = time_field(
-        "When the change holds from; null or absent: from the moment of recording. The past needs a reason.",
+        "When the change begins; null or absent: at the moment of recording. A change in the past needs a reason.",
         default=None,
     )
-    effective_until: str | None = time_field("The first instant at which it no longer holds.", default=None)
+    effective_until: str | None = time_field("The first instant after the change.", default=None)
     reason: str | None = Field(None, min_length=1, max_length=2000)
-    expected_version: int | None = Field(None, ge=0, description="The subject's version before this call.")
+    expected_version: int | None = Field(None, ge=0, description="The subject's version before this request.")
 
 
 class SettingClear(WireModel):
-    """Take the subject's own value away for a period, so that the catalog's default shows through."""
+    """Removes the subject's own value for a period, so that the catalog's default holds."""
 
     type: Literal["setting.cleared"]
     subject: str
     setting: str
-    effective_from: str | None = time_field("Null or absent: from the moment of recording.", default=None)
-    effective_until: str | None = time_field("The first instant at which it no longer holds.", default=None)
+    effective_from: str | None = time_field("Null or absent: at the moment of recording.", default=None)
+    effective_until: str | None = time_field("The first instant after the change.", default=None)
     reason: str | None = Field(None, min_length=1, max_length=2000)
     expected_version: int | None = Field(None, ge=0)
 
 
 class ChangeRetraction(WireModel):
-    """Take one earlier change back, as though it had not been said."""
+    """Removes one earlier change, as if it had never been made."""
 
     type: Literal["change.retracted"]
     event_id: str
-    reason: str | None = Field(None, min_length=1, max_length=2000, description="Needed where the past changes.")
+    reason: str | None = Field(None, min_length=1, max_length=2000, description="Required if the past changes.")
     expected_version: int | None = Field(None, ge=0)
 
 
 class SettingDefinition(WireModel):
-    """What a setting is. `members` belongs to one_of and set_of, `ref_kinds` to subject_ref."""
+    """The definition of a setting. one_of and set_of need `members`; subject_ref needs `ref_kinds`."""
 
     kinds: list[Literal["account", "org", "project", "key", "model"]] = Field(min_length=1)
     value_type: Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
@@ -55,27 +55,27 @@ class SettingDefinition(WireModel):
     ref_kinds: list[Literal["account", "org", "project", "key", "model"]] | None = None
     default: Any
     protective: Any = Field(
-        description="What is handled as true when nothing can be resolved; null: nothing is allowed."
+        description="The value to assume if the actual value cannot be resolved; null: nothing is allowed."
     )
     writable_by: Literal["owner", "admin", "operator"]
     title: str
     description: str
-    source: str = Field(description="The published rule that the setting stands for.")
+    source: str = Field(description="The published rule behind the setting.")
 
 
 class SettingDefined(WireModel):
-    """Define a setting, or define it anew, from `effective_from` on. A setting keeps its value_type for ever."""
+    """Defines or redefines a setting from `effective_from` on. The value_type of a setting never changes."""
 
     type: Literal["setting.defined"]
     setting: str
     definition: SettingDefinition
-    effective_from: str | None = time_field("Null or absent: from the moment of recording.", default=None)
+    effective_from: str | None = time_field("Null or absent: at the moment of recording.", default=None)
     reason: str | None = Field(None, min_length=1, max_length=2000)
     expected_version: int | None = Field(None, ge=0)
 
 
 class SubmissionBatch(WireModel):
-    """Recorded as one, or not at all. Every expected_version is the version before the batch."""
+    """Recorded atomically: all or nothing. Every expected_version is the version before the batch."""
 
     events: list[SettingChange | SettingClear | ChangeRetraction | SettingDefined] = Field(
         min_length=1, max_length=1000
@@ -83,7 +83,7 @@ class SubmissionBatch(WireModel):
 
 
 class ObservedHandling(WireModel):
-    """What was done with the data. What is absent or null was not observed, and is not judged."""
+    """How the data was handled. A member that is absent or null was not observed and is not checked."""
 
     stored: bool | None = None
     cached: bool | None = None
@@ -94,7 +94,7 @@ class ObservedHandling(WireModel):
 
 
 class RequestRecord(WireModel):
-    """One line of a request log. One of the first four ids is required; ids are bare: acme, not org:acme."""
+    """One line of a request log. One of the first four ids is required. Ids are bare: acme, not org:acme."""
 
     key_id: str | None = None
     account_id: str | None = None

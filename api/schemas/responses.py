@@ -1,4 +1,4 @@
-"""The bodies of answers, problems included."""
+"""Models of the response bodies, problems included."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Receipt(WireModel):
     position: int
     subject: str
     version: int
-    recorded_at: str = time_field("When the ledger accepted it.")
+    recorded_at: str = time_field("When the ledger recorded the event.")
     effective_from: str | None = time_field("Null for a retraction.")
     effective_until: str | None = time_field("Null: without end.")
 
 
 class Receipts(WireModel):
-    """One receipt per event, in order; one submission gets one receipt."""
+    """One receipt per event, in order. A single submission has one receipt."""
 
     receipts: list[Receipt]
-    position: int = Field(description="Of the last event: an answer pinned to it, or later, has seen all of these.")
+    position: int = Field(description="The last event's position. Answers pinned to it or later include all of these.")
 
 
 class EventData(WireModel):
@@ -39,7 +39,7 @@ class EventData(WireModel):
     effective_from: str | None = None
     effective_until: str | None = None
     actor: str
-    personal: dict[str, str] | None = Field(None, description="The commitment to the reason, which is kept beside it.")
+    personal: dict[str, str] | None = Field(None, description="Commits to the reason, which is stored separately.")
     imported: bool = False
 
 
@@ -60,7 +60,7 @@ class Event(WireModel):
 class EventPage(WireModel):
     events: list[Event]
     next_after: int = Field(
-        description="Send it as `after` for what comes next; it is the head where nothing does yet."
+        description="Send it as `after` to get the next page; it is the head if there are no further events yet."
     )
     head: int = Field(description="The position of the ledger's last event.")
 
@@ -68,30 +68,30 @@ class EventPage(WireModel):
 class EventStream(RootModel[str]):
     """Server-Sent Events: `id:` is the position, `data:` the event in its exact bytes, on one line.
 
-    Comments come when nothing else does.
+    While there are no events, the server sends comments.
     """
 
 
 class SubjectRow(WireModel):
     subject: str
     version: int
-    position: int = Field(description="Of the subject's last event.")
+    position: int = Field(description="The position of the subject's last event.")
 
 
 class SubjectPage(WireModel):
     subjects: list[SubjectRow]
-    next_after: str | None = Field(description="Send it as `after` for the next page; null: there is none.")
+    next_after: str | None = Field(description="Send it as `after` to get the next page; null: this is the last page.")
     position: int
 
 
 class DecidingEvent(WireModel):
-    """The event behind a value: the subject's own, or for a default the definition."""
+    """The event that decided a value: the subject's own, or for a default the definition."""
 
     event_id: str
     position: int
     version: int
-    recorded_at: str = time_field("")
-    effective_from: str = time_field("")
+    recorded_at: str = time_field("When the ledger recorded the event.")
+    effective_from: str = time_field("When the change begins.")
     effective_until: str | None = time_field("Null: without end.")
     actor: str
 
@@ -99,13 +99,13 @@ class DecidingEvent(WireModel):
 class SettingState(DecidingEvent):
     value: Any
     source: Literal["explicit", "default"]
-    cleared_by: DecidingEvent | None = Field(None, description="The clear that the default shows through.")
+    cleared_by: DecidingEvent | None = Field(None, description="The clear because of which the default holds.")
 
 
 class State(WireModel):
     subject: str
     at: str = time_field("Valid time.")
-    known_at: str = time_field("Only what was recorded by then was used.")
+    known_at: str = time_field("Only what was recorded by then is used.")
     position: int
     settings: dict[str, SettingState]
 
@@ -114,8 +114,8 @@ class Interval(WireModel):
     setting: str
     value: Any
     source: Source
-    from_: str | None = time_field("Null: open.", alias="from")
-    until: str | None = time_field("The first instant that no longer belongs to it; null: open.")
+    from_: str | None = time_field("Null: no beginning.", alias="from")
+    until: str | None = time_field("The first instant after the interval; null: without end.")
     event_id: str | None
 
 
@@ -123,7 +123,7 @@ class Timeline(WireModel):
     """Half-open intervals without gaps, setting by setting."""
 
     subject: str
-    known_at: str = Field(description="An instant, or `at`: what was in force.")
+    known_at: str = Field(description="An instant, or `at`: the settings in force.")
     position: int
     intervals: list[Interval]
 
@@ -131,15 +131,15 @@ class Timeline(WireModel):
 class HistoryRow(WireModel):
     event: Event
     reason: str | None
-    retracted_by: str | None = Field(description="The event_id of the retraction that took it back.")
+    retracted_by: str | None = Field(description="The event_id of the retraction of this event.")
 
 
 class History(WireModel):
-    """Newest first."""
+    """The events of a subject, newest first."""
 
     subject: str
     events: list[HistoryRow]
-    next_after: int | None = Field(description="Send it as `after` for older ones; null: there are none.")
+    next_after: int | None = Field(description="Send it as `after` to get older events; null: this is the last page.")
     position: int
 
 
@@ -154,7 +154,7 @@ class RetractedBy(WireModel):
     event_id: str
     position: int
     version: int
-    recorded_at: str = time_field("")
+    recorded_at: str = time_field("When the ledger recorded the event.")
     actor: str
 
 
@@ -177,9 +177,9 @@ class SettingDifference(WireModel):
 
 class Differences(WireModel):
     subject: str
-    from_: str = time_field("", alias="from")
-    to: str = time_field("")
-    known_at: str = Field(description="An instant, or `at`: what was in force at each of the two.")
+    from_: str = time_field("The first instant.", alias="from")
+    to: str = time_field("The second instant.")
+    known_at: str = Field(description="An instant, or `at`: the settings in force at each of the two.")
     position: int
     differences: list[SettingDifference]
 
@@ -188,21 +188,21 @@ class CatalogEntry(SettingDefinition):
     event_id: str
     position: int
     version: int
-    recorded_at: str = time_field("")
-    effective_from: str = time_field("")
+    recorded_at: str = time_field("When the ledger recorded the event.")
+    effective_from: str = time_field("When the change begins.")
     actor: str
 
 
 class Catalog(WireModel):
-    at: str = time_field("")
-    known_at: str = time_field("")
+    at: str = time_field("Valid time.")
+    known_at: str = time_field("Only what was recorded by then is used.")
     position: int
     settings: dict[str, CatalogEntry]
 
 
 class GovernedBy(WireModel):
-    subject: str | None = Field(description="The governing account or organization; null: it cannot be told.")
-    via: list[str] = Field(description="The subjects that led to it, in order.")
+    subject: str | None = Field(description="The governing account or organization; null: it is unknown.")
+    via: list[str] = Field(description="The subjects that led to the governing one, in order.")
 
 
 class DataPolicy(WireModel):
@@ -250,21 +250,21 @@ class Outcome(WireModel):
 
 
 class Hindsight(Outcome):
-    """The decision with everything recorded since, and the events that changed it."""
+    """The decision that uses everything recorded since, and the events that changed it."""
 
     changed_by: list[EvidenceState | RetractedBy]
 
 
 class AsOf(WireModel):
-    at: str = time_field("")
-    known_at: str = time_field("")
+    at: str = time_field("Valid time.")
+    known_at: str = time_field("Only what was recorded by then is used.")
     position: int
 
 
 class Decision(Outcome):
     request_id: str | None = None
     as_of: AsOf
-    hindsight: Hindsight | None = Field(None, description="Only where it changes the verdict or the handling.")
+    hindsight: Hindsight | None = Field(None, description="Present only if it changes the verdict or the handling.")
 
 
 class Decisions(WireModel):
@@ -285,26 +285,28 @@ class Ready(WireModel):
 
 
 class ProblemFault(WireModel):
-    in_: Literal["body", "query", "path", "header"] = Field(alias="in", description="What `pointer` points into.")
-    pointer: str = Field(description="JSON pointer (RFC 6901), or / and the parameter's name.")
+    in_: Literal["body", "query", "path", "header"] = Field(
+        alias="in", description="The part of the request with the fault."
+    )
+    pointer: str = Field(description="A JSON pointer (RFC 6901), or / and the parameter's name.")
     detail: str
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem details. `type` is served here and says what the code means. Codes may add members."""
+    """RFC 9457 problem details. This server serves `type`, which explains the code. Some codes add members."""
 
     type: str
     title: str
     status: int
     detail: str
-    instance: str = Field(description="Holds the request's id, under which the server's log says more.")
+    instance: str = Field(description="Contains the request's id, under which the server's log has details.")
     code: str
     errors: list[ProblemFault] | None = None
     subject: str | None = Field(None, description="With version_conflict.")
     expected_version: int | None = Field(None, description="With version_conflict.")
     current_version: int | None = Field(None, description="With version_conflict: retry with this one.")
-    at_least: int | None = Field(None, description="With position_not_reached: what was asked for.")
-    position: int | None = Field(None, description="With position_not_reached: where the ledger is.")
+    at_least: int | None = Field(None, description="With position_not_reached: the requested position.")
+    position: int | None = Field(None, description="With position_not_reached: the ledger's position.")
 
 
 class ProblemKind(WireModel):
