@@ -1,12 +1,15 @@
-"""Numbers, instants and values as the report's page writes them. The templates use these functions as filters."""
+"""Numbers, instants and values as a page writes them. The templates use these functions as filters."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Final
+from typing import Any, Final
 
-from ledger.times import format_time
+from ledger.times import BEGINNING, format_time
+from projections.audit.summary import AGAINST
+from projections.decisions.model import REASONS
 from projections.temporal.changes import JsonValue
 
 EPOCH: Final = date(1970, 1, 1)
@@ -40,6 +43,11 @@ def when(instant: int) -> str:
     return f"{day} {whole}{'.' + fraction if fraction else ''}Z"
 
 
+def start(instant: int) -> str:
+    """Of a period of validity: an instant, or the beginning of all times."""
+    return "the beginning" if instant == BEGINNING else when(instant)
+
+
 def seconds(microseconds: int) -> str:
     """`1.5 s`"""
     return f"{microseconds / 1e6:,.6g} s"
@@ -53,6 +61,16 @@ def day_text(day: int) -> str:
 def coordinate(value: float) -> str:
     """A length in an SVG picture, with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def against(verdicts: Mapping[Any, int]) -> int:
+    """The rows with a verdict against them."""
+    return sum(verdicts.get(verdict, 0) for verdict in AGAINST)
+
+
+def meaning(reason: str) -> str:
+    """The sentence of a reason's code."""
+    return next((sentence for code, sentence in REASONS.items() if code == reason), reason)
 
 
 def setting_value(value: JsonValue) -> str:

@@ -1,4 +1,4 @@
-"""The template engine of HTML pages: the templates in `templates/`, their filters, and the escaping of all text.
+"""The template engine of HTML pages: loads `templates/`, makes `formats` their filters, and escapes all text.
 
 Autoescape holds for every template, and an undefined name is an error. Before a text is escaped, `visible` spells out
 the characters that a page cannot show. Proved by tests/audit/report/test_templating.py.
@@ -7,10 +7,12 @@ the characters that a page cannot show. Proved by tests/audit/report/test_templa
 from __future__ import annotations
 
 from functools import cache
+from inspect import isfunction
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from projections.audit.report.formats import coordinate, number, plural, seconds, visible, when
+from projections.audit.report import formats
+from projections.audit.report.page.plots import stacked_bar
 
 
 @cache
@@ -19,11 +21,12 @@ def environment() -> Environment:
     engine = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=visible,
+        finalize=formats.visible,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
         loader=PackageLoader("projections.audit.report"),
     )
-    engine.filters |= {"coordinate": coordinate, "number": number, "plural": plural, "seconds": seconds, "when": when}
+    engine.filters |= {name: value for name, value in vars(formats).items() if isfunction(value)}
+    engine.filters["stacked_bar"] = stacked_bar
     return engine

@@ -1,1 +1,1 @@
-"""The report as one HTML page: here the numbers, positions and texts; the markup is in `templates/`."""
+"""The report as one HTML page: here is what the page must compute; its markup and words are in `templates/`."""
