@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -174,6 +175,7 @@ def test_every_template_is_valid_and_escapes() -> None:
         engine.get_template(name)
         source = (TEMPLATES / name).read_text()
         assert "autoescape" not in source
+        assert not re.search(r'=[^\s"]*\{\{', source), "an attribute needs quotes around an expression"
         assert source.count("|safe") == source.count('"\\n"|safe'), "only a line break needs no escaping"
 
 
