@@ -1,7 +1,7 @@
-"""Disks that fill up: a limit on the size of files, for any process; and a real file system of a few megabytes.
+"""Full disks: a limit on the size of files, for any process; and a real file system of a few megabytes.
 
-A file system may be mounted by root, or where the kernel lets anybody have a user namespace; it is mounted in a mount
-namespace of the process that uses it, so that it is gone with that process, however that ends.
+Mounting a file system needs root, or a kernel that allows user namespaces. The mount lives in a mount namespace of the
+process that uses it, so that it disappears with that process, however that ends.
 """
 
 import os
@@ -19,26 +19,26 @@ MEGABYTE = 1 << 20
 
 @contextmanager
 def files_no_larger_than(size: int, pid: int = 0) -> Iterator[None]:
-    """Every write behind `size` bytes of any file fails in the process (0: this one), as on a full disk. Python
-    leaves SIGXFSZ ignored, so it is the write that fails."""
+    """Every write beyond `size` bytes of a file fails in process `pid` (0: this one), as on a full disk. Python ignores
+    SIGXFSZ, so the write fails and the process goes on."""
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
-        # A process that has ended meanwhile has no limits left.
+        # The process may have ended meanwhile.
         with suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
 def run_limited(size: int, *arguments: str) -> CommandResult:
-    """The command, where no file may grow beyond `size` bytes."""
+    """Runs the command while no file can grow beyond `size` bytes."""
     with files_no_larger_than(size):
         return run(*arguments)
 
 
 def on_small_disk(folder: Path, size: int, owner: int = 0) -> tuple[str, ...]:
-    """The beginning of a command line: what follows sees a file system of `size` bytes at `folder`."""
+    """A prefix of a command line: the command sees a file system of `size` bytes at `folder`."""
     namespaces = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
     return (
         *namespaces,
@@ -54,7 +54,7 @@ def can_mount_small_disks(folder: Path) -> bool:
 
 
 def restart_on_small_disk(postgres: RestartablePostgres, folder: Path, size: int) -> None:
-    """Stops the server and starts it where `folder` is a file system of `size` bytes of its own."""
+    """Restarts the server so that `folder` is its own file system of `size` bytes."""
     postgres.stop("fast")
     account = postgres.cluster.as_account
     with (postgres.folder / "log").open("ab") as log:
@@ -75,7 +75,7 @@ def restart_on_small_disk(postgres: RestartablePostgres, folder: Path, size: int
 
 
 def fill(path: Path) -> int:
-    """Writes zeros to `path` until the file system is full; answers how many bytes it took."""
+    """Writes zeros to `path` until the file system is full. Returns the number of bytes."""
     written = 0
     with path.open("wb", buffering=0) as file, suppress(OSError):
         for size in (65_536, 512):

@@ -1,4 +1,4 @@
-"""The real server, callers that never stop asking it, and what must be true of the ledger when a fault is over."""
+"""The real server under constant load, and checks of the ledger after a fault."""
 
 import json
 import re
@@ -25,10 +25,10 @@ from tests.support.reference import Json
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVE = "import sys; from api.server import serve; serve(sys.argv[1], port=0)"
 ANSWER_SECONDS_MAX = 40.0
-"""No answer may take longer: a server that waits for ever is no better than one that is down."""
+"""The longest time for a response: a server that never responds is no better than one that is down."""
 UNAVAILABLE = 503
 RETRIED_MAX = 60
-"""Of the keys that were acknowledged, so many are sent again when all is over."""
+"""The number of acknowledged keys to send again at the end."""
 
 
 class ServerAnswer(NamedTuple):
@@ -37,7 +37,7 @@ class ServerAnswer(NamedTuple):
     body: Any
 
     def unavailable(self) -> Json:
-        """The problem document of a 503 that says when to come again and nothing of what is behind the door."""
+        """Asserts a 503 with Retry-After. Returns its problem document."""
         assert self.status == UNAVAILABLE, (self.status, self.body)
         assert int(self.headers["retry-after"]) > 0
         assert self.headers["content-type"] == "application/problem+json"
@@ -53,7 +53,7 @@ class ServerProcess:
         self.port = port
 
     def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> ServerAnswer:
-        """Raises `TimeoutError` where no answer comes in time, and `OSError` where nobody listens."""
+        """Raises `TimeoutError` if no response comes in time, and `OSError` if no server listens."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS_MAX)
         headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
         sent = None if body is None else json.dumps(body)
@@ -62,8 +62,8 @@ class ServerProcess:
         try:
             connection.request(method, path, sent, headers)
             answer = connection.getresponse()
-            found = {name.lower(): value for name, value in answer.getheaders()}
-            return ServerAnswer(answer.status, found, json.loads(answer.read()))
+            fields = {name.lower(): value for name, value in answer.getheaders()}
+            return ServerAnswer(answer.status, fields, json.loads(answer.read()))
         finally:
             connection.close()
 
@@ -74,7 +74,7 @@ class ServerProcess:
         return self.ask("GET", f"/v1/subjects/{subject}/state")
 
     def wait_until_ready(self, seconds: float = 20.0) -> None:
-        """Until it has found its database again: by itself, nobody helps it."""
+        """Waits until the server has recovered its database, without help."""
         deadline = time.monotonic() + seconds
         while (answer := self.ask("GET", "/readyz")).status != 200:
             assert time.monotonic() < deadline, answer
@@ -83,7 +83,7 @@ class ServerProcess:
 
 @contextmanager
 def run_server(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> Iterator[ServerProcess]:
-    """The server over `url`. `before`: Python to run in its process first; `command`: what to run it with."""
+    """Runs the server over `url`. `before`: Python code that runs first. `command`: a prefix of its command line."""
     process = subprocess.Popen(
         [*command, sys.executable, "-c", before + SERVE, url],
         cwd=REPOSITORY,
@@ -94,7 +94,7 @@ def run_server(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> 
     assert process.stdout is not None
     assert process.stderr is not None
     log: list[str] = []
-    # Read all along, so that what it logs never fills the pipe.
+    # A thread reads all the time, so that the log never fills the pipe.
     reader = threading.Thread(target=log.extend, args=(process.stderr,))
     reader.start()
     try:
@@ -116,8 +116,8 @@ def training(subject: str, value: bool, **more: Any) -> Json:
 
 
 class Callers:
-    """Threads that each say something about their own organization, again with the same key until it is acknowledged,
-    and then ask for it. Everything but 201, 200 and a proper 503 is a failure."""
+    """Threads that each submit changes of their own organization, retry with the same key until each is acknowledged,
+    and then read it. Any response but 201, 200 and a correct 503 is a failure."""
 
     def __init__(self, server: ServerProcess, count: int = 6) -> None:
         self.server = server
@@ -140,7 +140,7 @@ class Callers:
         self._stopping.set()
         for thread in self._threads:
             thread.join(2 * ANSWER_SECONDS_MAX)
-            assert not thread.is_alive(), "a caller never got its answer"
+            assert not thread.is_alive(), "a caller never got its response"
 
     def _go(self, number: int) -> None:
         step = 0
@@ -161,21 +161,21 @@ class Callers:
         self.acknowledged[key] = receipt
         answer = self._until(200, "GET", f"/v1/subjects/{subject}/state?setting=training.opt_in")
         if answer is not None:
-            found = answer.body["settings"]["training.opt_in"]
+            setting = answer.body["settings"]["training.opt_in"]
             assert answer.body["position"] >= receipt["position"], (answer.body, receipt)
-            assert (found["value"], found["event_id"]) == (value, receipt["event_id"]), (found, receipt)
+            assert (setting["value"], setting["event_id"]) == (value, receipt["event_id"]), (setting, receipt)
 
     def _until(
         self, status: int, method: str, path: str, body: Any = None, key: str | None = None
     ) -> ServerAnswer | None:
-        """Asks until it is answered so; None: it was told to stop before."""
+        """Repeats the request until the response has this status; None: the callers were stopped first."""
         while True:
             answer = self.server.ask(method, path, body, key)
             self.answers[answer.status] += 1
             if answer.status == status:
                 return answer
             if answer.status == 409:
-                # The first attempt with this key is still being carried out.
+                # The first attempt with this key is still running.
                 assert answer.body["code"] == "idempotency_key_in_flight", answer.body
             else:
                 answer.unavailable()
@@ -184,20 +184,20 @@ class Callers:
             time.sleep(0.02)
 
     def expect_progress(self, more: int = 12, seconds: float = 30.0) -> None:
-        """Waits until so many more are acknowledged: everything goes on, and by itself."""
-        wanted = len(self.acknowledged) + more
+        """Waits until `more` submissions are acknowledged: the server works without help."""
+        target = len(self.acknowledged) + more
         deadline = time.monotonic() + seconds
-        while len(self.acknowledged) < wanted and not self.failures:
-            assert time.monotonic() < deadline, f"no more is acknowledged: {self.answers}"
+        while len(self.acknowledged) < target and not self.failures:
+            assert time.monotonic() < deadline, f"nothing more is acknowledged: {self.answers}"
             time.sleep(0.01)
         assert self.failures == []
 
     def wait_for(self, status: int, more: int, seconds: float = 30.0) -> None:
-        """Waits until the callers were answered so that many times more."""
-        wanted = self.answers[status] + more
+        """Waits until the callers got `more` responses of this status."""
+        target = self.answers[status] + more
         deadline = time.monotonic() + seconds
-        while self.answers[status] < wanted and not self.failures:
-            assert time.monotonic() < deadline, f"not answered {status}: {self.answers}"
+        while self.answers[status] < target and not self.failures:
+            assert time.monotonic() < deadline, f"no response {status}: {self.answers}"
             time.sleep(0.01)
         assert self.failures == []
 
@@ -210,39 +210,39 @@ class Callers:
                 answer.unavailable()
                 return
             self.acknowledged[key] = answer.body["receipts"][0]
-        raise AssertionError("it was never refused")
+        raise AssertionError("the server never refused a submission")
 
     def assert_nothing_lost(self, url: str) -> None:
-        """Every acknowledged receipt stands there once and unchanged; what was not acknowledged is whole or absent,
-        and a retry with its key says which; the record is dense and in order; the projection equals a rebuild."""
+        """Every acknowledged event is recorded once and as in its receipt. A submission without acknowledgement is
+        complete or absent; a retry with its key tells which. Positions are dense; timelines equal a rebuild."""
         assert_intact(url, self.since, self.retry_all())
 
     def retry_all(self) -> list[Json]:
-        """The receipts of everything that was ever sent: the first ones again, where it was acknowledged."""
+        """The receipts of every submission; a retry of an acknowledged one must return the first receipt."""
         assert self.failures == []
-        told = dict(self.acknowledged)
-        again = set(sample(sorted(told), min(RETRIED_MAX, len(told))))
+        receipts = dict(self.acknowledged)
+        again = set(sample(sorted(receipts), min(RETRIED_MAX, len(receipts))))
         for key, body in self.sent.items():
-            if key not in told or key in again:
+            if key not in receipts or key in again:
                 answer = self.server.submit(body, key)
                 assert answer.status == 201, answer
                 receipt = answer.body["receipts"][0]
                 assert self.acknowledged.get(key, receipt) == receipt
-                told[key] = receipt
-        return list(told.values())
+                receipts[key] = receipt
+        return list(receipts.values())
 
 
 def assert_intact(url: str, since: int, receipts: list[Json]) -> None:
-    """`receipts`: of every event behind position `since`."""
+    """`receipts` are those of every event after position `since`."""
     with open_ledger(url) as ledger:
         entries = ledger.page(0, 1_000_000)
         assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
-        moments = sorted({entry.recorded_at for entry in entries})
+        instants = sorted({entry.recorded_at for entry in entries})
         assert [entry.recorded_at for entry in entries] == sorted(entry.recorded_at for entry in entries)
         ids = {entry.position: json.loads(entry.leaf)["id"] for entry in entries}
-        told = {receipt["position"]: receipt["event_id"] for receipt in receipts}
-        assert len(told) == len(receipts), "one position was given twice"
-        assert {position: ids[position] for position in ids if position > since} == told
-        assert {parse_time(receipt["recorded_at"]) for receipt in receipts} <= set(moments)
+        acknowledged = {receipt["position"]: receipt["event_id"] for receipt in receipts}
+        assert len(acknowledged) == len(receipts), "two receipts have one position"
+        assert {position: ids[position] for position in ids if position > since} == acknowledged
+        assert {parse_time(receipt["recorded_at"]) for receipt in receipts} <= set(instants)
         rebuilt = rebuild(Projector(ledger, open_timelines(ledger)), check_only=True)
         assert (rebuilt.position, rebuilt.live_equal, rebuilt.differences) == (len(entries), True, ())

@@ -1,5 +1,7 @@
-"""The machine's clock steps back an hour and forward a year, under the real server: order is position, recorded times
-only rise, and every answer stays the one that its coordinates had."""
+"""The machine's clock steps back an hour and forward a year under the real server.
+
+Positions keep their order, recorded times only rise, and an answer for the same coordinates never changes.
+"""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from pathlib import Path
 _time_ns = time.time_ns
 time.time_ns = lambda: _time_ns() + 1000 * int(Path({offset!r}).read_text() or 0)
 """
-"""The offset (µs) of the clock of a process, from a file that the test writes."""
+"""Adds an offset (µs) to the clock of a process, from a file that the test writes."""
 
 
 @pytest.fixture
@@ -32,17 +34,17 @@ def offset(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def servers(database_url: str, offset: Path) -> Iterator[tuple[ServerProcess, ...]]:
-    """One whose clock steps. On PostgreSQL a second one beside it, whose clock is right."""
+    """A server whose clock steps; on PostgreSQL also a second one, whose clock is right."""
     with ExitStack() as stack:
-        found = [stack.enter_context(run_server(database_url, before=STEPPING.format(offset=str(offset))))]
+        servers = [stack.enter_context(run_server(database_url, before=STEPPING.format(offset=str(offset))))]
         if database_url.startswith("postgresql:"):
-            found.append(stack.enter_context(run_server(database_url)))
-        yield tuple(found)
+            servers.append(stack.enter_context(run_server(database_url)))
+        yield tuple(servers)
 
 
 def test_a_clock_that_steps(servers: tuple[ServerProcess, ...], offset: Path, database_url: str) -> None:
     receipts = []
-    asked = []
+    answers = []
     for number, by in enumerate((0, -HOUR, 0, YEAR, 0)):
         offset.write_text(str(by))
         for server in servers:
@@ -54,20 +56,20 @@ def test_a_clock_that_steps(servers: tuple[ServerProcess, ...], offset: Path, da
                 assert state.body["position"] == receipts[-1]["position"]
                 assert state.body["settings"]["training.opt_in"]["event_id"] == receipts[-1]["event_id"]
                 recorded_at = parse_time(receipts[-1]["recorded_at"])
-                asked += [_asked_at(server, recorded_at + by_one) for by_one in (-1, 0)]
+                answers += [_past_answer(server, recorded_at + by_one) for by_one in (-1, 0)]
     recorded = [parse_time(receipt["recorded_at"]) for receipt in receipts]
     assert recorded == sorted(set(recorded))
     assert [receipt["position"] for receipt in receipts] == list(range(19, 19 + len(receipts)))
-    # What came after the year could not be before it.
+    # Events after the step of a year keep its time.
     assert recorded[-1] - recorded[0] >= YEAR
-    for path, values in asked:
+    for path, values in answers:
         for server in servers:
             assert _values(server, path) == values, "an answer about the past has changed"
     assert_intact(database_url, 18, receipts)
     assert abs(parse_time(format_time(time.time_ns() // 1000)) - recorded[0]) < HOUR
 
 
-def _asked_at(server: ServerProcess, instant: int) -> tuple[str, object]:
+def _past_answer(server: ServerProcess, instant: int) -> tuple[str, object]:
     path = f"/v1/subjects/org:acme/state?at={format_time(instant)}&known_at=at"
     return path, _values(server, path)
 

@@ -1,5 +1,7 @@
-"""The disk is full: in the middle of an append, a rebuild, an export, an import, a backup. Nothing is half-written,
-nothing acknowledged is lost, and with room again everything goes on by itself."""
+"""The disk fills up during an append, a rebuild, an export, an import or a backup.
+
+Nothing is half-written, no acknowledged event is lost, and with free space everything works again without help.
+"""
 
 import os
 from collections.abc import Callable
@@ -47,7 +49,7 @@ def url(path: Path) -> str:
 # Append
 
 
-def test_files_that_may_not_grow_under_load(url: str, record_property: Figure) -> None:
+def test_files_cannot_grow_under_load(url: str, record_property: Figure) -> None:
     with run_server(url) as server:
         with Callers(server) as callers:
             for _ in range(2):
@@ -58,15 +60,15 @@ def test_files_that_may_not_grow_under_load(url: str, record_property: Figure) -
                     assert server.ask("GET", "/healthz").status == 200
                 callers.expect_progress()
         callers.assert_nothing_lost(url)
-    record_property("figure", f"faults: SQLite with no room to write: answers {dict(callers.answers)}")
+    record_property("figure", f"faults: SQLite without free space: answers {dict(callers.answers)}")
 
 
-def test_a_full_file_system_under_load(tmp_path: Path, record_property: Figure) -> None:
-    """A real one, of two megabytes, filled to its last block."""
+def test_a_file_system_is_full_under_load(tmp_path: Path, record_property: Figure) -> None:
+    """A real file system of two megabytes, filled to its last block."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if not can_mount_small_disks(folder):
-        pytest.skip("no file system can be mounted here: neither root with CAP_SYS_ADMIN nor user namespaces")
+        pytest.skip("mounting a file system needs root with CAP_SYS_ADMIN, or user namespaces")
     with run_server(f"sqlite:///{folder}/ledger.db", command=on_small_disk(folder, 2 * MEGABYTE)) as server:
         inside = Path(f"/proc/{server.process.pid}/root{folder}")
         with Callers(server) as callers:
@@ -74,14 +76,14 @@ def test_a_full_file_system_under_load(tmp_path: Path, record_property: Figure) 
                 callers.expect_progress()
                 ballast = inside / "ballast"
                 assert fill(ballast) > 0
-                # Long reasons: the write-ahead log first uses the room that it has.
+                # Long reasons, because the write-ahead log first uses its own free space.
                 callers.submit_until_refused("org:fills", reason="x" * 2000)
                 assert server.ask("GET", "/healthz").status == 200
                 ballast.unlink()
                 server.wait_until_ready()
                 callers.expect_progress()
         receipts = callers.retry_all()
-        # SQLite follows links by itself, and this one leads out of the namespace again.
+        # Copies: SQLite resolves links, and this link leads out of the mount namespace.
         for part in ("ledger.db", "ledger.db-wal"):
             (tmp_path / part).write_bytes((inside / part).read_bytes())
         assert_intact(f"sqlite:///{tmp_path}/ledger.db", callers.since, receipts)
@@ -89,10 +91,10 @@ def test_a_full_file_system_under_load(tmp_path: Path, record_property: Figure) 
 
 
 @pytest.mark.postgres
-def test_a_full_tablespace_under_load(tmp_path: Path, record_property: Figure) -> None:
-    """What holds the tables is full; what holds PostgreSQL's own log is not (then it stops itself: see the README)."""
+def test_a_tablespace_is_full_under_load(tmp_path: Path, record_property: Figure) -> None:
+    """The tables' file system is full. PostgreSQL's own log is elsewhere; if it were full, PostgreSQL would stop."""
     if not can_mount_small_disks(tmp_path) or os.geteuid() != 0:
-        pytest.skip("no file system can be mounted here for a server that is not root's: that takes root itself")
+        pytest.skip("mounting a file system for a server under another account needs root")
     with RestartablePostgres() as postgres:
         tablespace = postgres.folder / "tablespace"
         tablespace.mkdir()
@@ -122,13 +124,13 @@ def _fill_tablespace(connection: psycopg.Connection[Any]) -> None:
         with suppress(psycopg.errors.DiskFull):
             for _ in range(100_000):
                 connection.execute("INSERT INTO ballast SELECT repeat('x', 7000) FROM generate_series(1, %s)", (rows,))
-            raise AssertionError("it does not fill up")
+            raise AssertionError("the tablespace does not fill up")
 
 
 # Rebuild
 
 
-def test_a_rebuild_without_room_leaves_the_live_timelines_alone(url: str) -> None:
+def test_a_rebuild_without_free_space_keeps_the_live_timelines(url: str) -> None:
     with open_ledger(url, create=True) as ledger:
         for number in range(40):
             submit(ledger, change(f"org:o{number}", reason="x" * 500))
@@ -143,40 +145,40 @@ def test_a_rebuild_without_room_leaves_the_live_timelines_alone(url: str) -> Non
         assert_timelines(ledger, store)
 
 
-def test_the_rebuild_command_without_room_is_one_line(path: Path, url: str) -> None:
-    _filled(url)
-    ran = run_limited(1000, "rebuild", "--db", url)
-    assert (ran.code, ran.out) == (3, "")
-    _assert_one_line(ran, "full")
+def test_the_rebuild_command_without_free_space_prints_one_line(path: Path, url: str) -> None:
+    _fill_ledger(url)
+    result = run_limited(1000, "rebuild", "--db", url)
+    assert (result.code, result.out) == (3, "")
+    _assert_one_line(result, "full")
     assert run_limited(64 * MEGABYTE, "rebuild", "--db", url).code == 0
 
 
 # Export, import, backup
 
 
-def test_an_export_without_room_leaves_no_file(tmp_path: Path, url: str) -> None:
-    _filled(url, 400)
+def test_an_export_without_free_space_leaves_no_file(tmp_path: Path, url: str) -> None:
+    _fill_ledger(url, 400)
     target = tmp_path / "export.jsonl"
-    target.write_text("what was there before")
-    ran = run_limited(100_000, "export", "--db", url, "--out", str(target))
-    assert ran.code in (2, 3)
-    _assert_one_line(ran, "too large")
-    assert target.read_text() == "what was there before"
+    target.write_text("the content before")
+    result = run_limited(100_000, "export", "--db", url, "--out", str(target))
+    assert result.code in (2, 3)
+    _assert_one_line(result, "too large")
+    assert target.read_text() == "the content before"
     assert sorted(one.name for one in tmp_path.iterdir() if not one.name.startswith("ledger.db")) == ["export.jsonl"]
 
 
 @pytest.mark.parametrize("size", [0, 1000, 60_000, 300_000])
-def test_an_import_without_room_leaves_nothing_behind(tmp_path: Path, url: str, size: int) -> None:
-    _filled(url, 400)
+def test_an_import_without_free_space_leaves_no_ledger(tmp_path: Path, url: str, size: int) -> None:
+    _fill_ledger(url, 400)
     export = tmp_path / "export.jsonl"
     assert run_limited(64 * MEGABYTE, "export", "--db", url, "--out", str(export)).code == 0
     folder = tmp_path / "other"
     folder.mkdir()
     other = f"sqlite:///{folder}/ledger.db"
-    ran = run_limited(size, "import", "--db", other, str(export))
-    assert (ran.code, ran.out) == (3, "")
-    _assert_one_line(ran, "full")
-    # An empty file may be left where not even that could be cleared away: there is no ledger in it.
+    result = run_limited(size, "import", "--db", other, str(export))
+    assert (result.code, result.out) == (3, "")
+    _assert_one_line(result, "full")
+    # An empty file may remain if it could not be removed; it contains no ledger.
     with closing(open_recorder(other)) as recorder:
         assert recorder.meta() == {}
     assert run_limited(64 * MEGABYTE, "import", "--db", other, str(export)).code == 0
@@ -185,19 +187,19 @@ def test_an_import_without_room_leaves_nothing_behind(tmp_path: Path, url: str, 
 
 
 @pytest.mark.parametrize("size", [0, 4096, 200_000])
-def test_a_backup_without_room_leaves_no_file(tmp_path: Path, url: str, size: int) -> None:
-    _filled(url, 400)
+def test_a_backup_without_free_space_leaves_no_file(tmp_path: Path, url: str, size: int) -> None:
+    _fill_ledger(url, 400)
     folder = tmp_path / "backups"
     folder.mkdir()
-    ran = run_limited(size, "backup", "--db", url, str(folder / "copy.db"))
-    assert (ran.code, ran.out) == (3, "")
-    _assert_one_line(ran, "")
+    result = run_limited(size, "backup", "--db", url, str(folder / "copy.db"))
+    assert (result.code, result.out) == (3, "")
+    _assert_one_line(result, "")
     assert list(folder.iterdir()) == []
     assert run_limited(64 * MEGABYTE, "backup", "--db", url, str(folder / "copy.db")).code == 0
 
 
-def test_beginning_a_ledger_without_room(tmp_path: Path, url: str) -> None:
-    """Nothing, or what the next attempt takes up from."""
+def test_creating_a_ledger_without_free_space(tmp_path: Path, url: str) -> None:
+    """The failed attempts leave nothing that stops the next one."""
     for size in (0, 1000, 30_000):
         with files_no_larger_than(size), pytest.raises(LedgerUnavailable):
             open_ledger(url, create=True)
@@ -207,13 +209,13 @@ def test_beginning_a_ledger_without_room(tmp_path: Path, url: str) -> None:
         assert "origin" in recorder.meta()
 
 
-def _filled(url: str, events: int = 100) -> None:
+def _fill_ledger(url: str, events: int = 100) -> None:
     with open_ledger(url, create=True) as ledger:
         submit(ledger, *(change(f"org:o{number % 90}", reason="x" * 300) for number in range(events)))
         Query(ledger).moment()
 
 
-def _assert_one_line(ran: CommandResult, word: str) -> None:
-    assert ran.err.startswith("inforce: ")
-    assert ran.err.count("\n") == 1, ran.err
-    assert word in ran.err
+def _assert_one_line(result: CommandResult, word: str) -> None:
+    assert result.err.startswith("inforce: ")
+    assert result.err.count("\n") == 1, result.err
+    assert word in result.err

@@ -1,7 +1,7 @@
-"""An event that no code of this version can read, put into the database past all of ours.
+"""A poisoned event: one that this version cannot read, written to the database without our code.
 
-It is named by its position. What was recorded before it is answered; what does not need it is readable; the projector
-stops in front of it and says so. When a version that can read it comes, everything goes on by itself.
+Errors name its position. Answers about earlier events and reads that do not need it still work. The projector stops
+before it and reports it. With a version that can read it, everything works again without help.
 """
 
 import json
@@ -33,17 +33,17 @@ from tests.support.ledgers import GENESIS
 from tests.support.random_history import assert_timelines, recreate_tables
 
 POISON = GENESIS + 2
-"""Its position."""
+"""The position of the poisoned event."""
 
 
-@pytest.fixture(params=["not JSON at all", "a type of the future", "a time that is none"])
+@pytest.fixture(params=["not JSON at all", "a type of the future", "an invalid time"])
 def poison(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def url(database_url: str, poison: str) -> str:
-    """org:acme was told something, then comes the poisoned event about it, then org:beta was told something."""
+    """An event of org:acme, then the poisoned event of org:acme, then an event of org:beta."""
     with open_ledger(database_url, create=True) as ledger, TestClient(create_app(ledger)) as client:
         for subject in ("org:acme", "org:acme", "org:beta"):
             assert client.post("/v1/events", json=training(subject, True)).status_code == 201
@@ -65,7 +65,7 @@ def poisoned(entry: Entry, how: str) -> bytes:
 
 
 def alter(ledger: Ledger, position: int, leaf: bytes) -> None:
-    """Writes over an event, which takes an owner of the database who takes its triggers away."""
+    """Overwrites an event. Only the owner of the database can do so, after dropping its triggers."""
     digest = leaf_hash(leaf)
     if isinstance(ledger.recorder, PostgresLedgerRecorder):
         with ledger.recorder.transaction(commit=True) as cursor:
@@ -85,15 +85,15 @@ def alter(ledger: Ledger, position: int, leaf: bytes) -> None:
 
 @pytest.fixture
 def client(url: str) -> Iterator[TestClient]:
-    """A server that begins after it happened, with nothing projected that came behind the first event."""
+    """A server that starts after the damage, with empty timelines."""
     with open_ledger(url) as ledger:
         recreate_tables(open_timelines(ledger))
     with TestClient(create_app(url)) as client:
         yield client
 
 
-def test_questions_that_rest_on_it_are_refused_with_its_position(client: TestClient) -> None:
-    """Every time: an answer that leaves out what cannot be read would be wrong without a word."""
+def test_queries_that_need_it_are_refused_with_its_position(client: TestClient) -> None:
+    """Every time: an answer without the unreadable event would be silently wrong."""
     for _ in range(2):
         for subject in ("org:acme", "org:beta"):
             for path in (f"/v1/subjects/{subject}/state", f"/v1/subjects/{subject}/timeline"):
@@ -104,7 +104,7 @@ def test_questions_that_rest_on_it_are_refused_with_its_position(client: TestCli
         assert int(answer.headers["retry-after"]) > 0
 
 
-def test_the_rest_stays_readable(client: TestClient, url: str, poison: str) -> None:
+def test_other_events_stay_readable(client: TestClient, url: str, poison: str) -> None:
     with open_ledger(url) as ledger:
         leaves = [entry.leaf for entry in ledger.page(0)]
     assert client.get("/healthz").status_code == 200
@@ -114,21 +114,21 @@ def test_the_rest_stays_readable(client: TestClient, url: str, poison: str) -> N
     assert [row["event"]["subject"] for row in get(client, "/v1/subjects/org:beta/history")["events"]] == ["org:beta"]
     assert len(get(client, "/v1/events?subject=org:acme&limit=1")["events"]) == 1
     if poison != "not JSON at all":
-        # As it stands there: whoever can read it may.
+        # Served as stored, for clients that can read it.
         assert leaves[POISON - 1] in client.get("/v1/events").content
         assert run("export", "--db", url).out.count("\n") == len(leaves)
         return
     for path in ("/v1/events", "/v1/events?subject=org:acme", "/v1/subjects/org:acme/history"):
         assert f"position {POISON}" in problem(client.get(path), "ledger_corrupt")["detail"]
     for verb in (("export",), ("replay", "--format", "ndjson")):
-        ran = run(*verb, "--db", url)
-        # The lines before it are exact; nothing that is no line is written.
-        assert (ran.code, ran.out.splitlines()) == (3, [leaf.decode() for leaf in leaves[: POISON - 1]])
-        assert f"position {POISON}" in ran.err
+        result = run(*verb, "--db", url)
+        # The lines before it are exact, and no partial line follows.
+        assert (result.code, result.out.splitlines()) == (3, [leaf.decode() for leaf in leaves[: POISON - 1]])
+        assert f"position {POISON}" in result.err
     assert get(client, "/v1/subjects/org:acme/history?after=2")["events"][0]["event"]["data"]["version"] == 1
 
 
-def test_a_stream_ends_in_front_of_what_cannot_be_sent(url: str, poison: str) -> None:
+def test_a_stream_ends_before_an_event_that_cannot_be_sent(url: str, poison: str) -> None:
     with running(url) as (_, port), listening(port) as listener:
         sent = listener.take(POISON - 1)
         assert [one.position for one in sent] == list(range(1, POISON))
@@ -140,8 +140,8 @@ def test_a_stream_ends_in_front_of_what_cannot_be_sent(url: str, poison: str) ->
     assert following is None
 
 
-def test_what_does_not_need_it_is_recorded(client: TestClient, url: str) -> None:
-    """It takes nothing away from the ledger: who cannot be answered can still object."""
+def test_submissions_are_still_recorded(client: TestClient, url: str) -> None:
+    """Users can still change their settings, although queries fail."""
     for subject in ("org:gamma", "org:beta", "org:acme"):
         assert client.post("/v1/events", json=training(subject, False)).status_code == 201
     with open_ledger(url) as ledger:
@@ -149,8 +149,8 @@ def test_what_does_not_need_it_is_recorded(client: TestClient, url: str) -> None
     assert client.post("/v1/checks", json={"org_id": "beta"}).status_code == 503
 
 
-def test_one_that_was_projected_before_it_was_poisoned(url: str, poison: str) -> None:
-    """Stored timelines still answer; what has to be folded from the events is refused."""
+def test_stored_timelines_from_before_the_damage_still_answer(url: str, poison: str) -> None:
+    """Only queries that fold the events themselves are refused."""
     with open_ledger(url) as ledger:
         poisoned_entry = ledger.page(POISON - 1, 1)[0]
         alter(ledger, POISON, readable(ledger))
@@ -167,12 +167,12 @@ def test_one_that_was_projected_before_it_was_poisoned(url: str, poison: str) ->
             assert f"position {POISON}" in body["detail"]
 
 
-def test_the_projector_stops_in_front_of_it_and_says_so(client: TestClient, url: str) -> None:
+def test_the_projector_stops_before_it_and_names_it(client: TestClient, url: str) -> None:
     assert client.get("/readyz").status_code == 200
     with open_ledger(url) as ledger:
         store = open_timelines(ledger)
         projector = Projector(ledger, store)
-        # What stands before it is projected; then, and every time after that, it is named.
+        # Projects the events before it; every later attempt names it.
         with suppress(LedgerCorrupt):
             projector.catch_up()
         for _ in range(2):
@@ -183,15 +183,15 @@ def test_the_projector_stops_in_front_of_it_and_says_so(client: TestClient, url:
             rebuild(projector)
         assert store.tracked() == POISON - 1
     for verb in (("state", "org:beta"), ("check", "--org", "beta"), ("rebuild",), ("rebuild", "--check")):
-        ran = run(*verb, "--db", url)
-        assert (ran.code, ran.out) == (3, ""), verb
-        assert (ran.err.startswith("inforce: "), ran.err.count("\n")) == (True, 1)
-        assert f"position {POISON}" in ran.err
+        result = run(*verb, "--db", url)
+        assert (result.code, result.out) == (3, ""), verb
+        assert (result.err.startswith("inforce: "), result.err.count("\n")) == (True, 1)
+        assert f"position {POISON}" in result.err
 
 
-def test_it_goes_on_by_itself_once_it_can_be_read(client: TestClient, url: str) -> None:
-    """The server is the same all along. In place of a newer version, which would read the bytes as they are, they are
-    put back as they were."""
+def test_the_server_recovers_once_the_event_is_readable(client: TestClient, url: str) -> None:
+    """Without a restart. The test restores the original bytes, in place of a newer version that reads the damaged
+    ones."""
     assert client.get("/v1/subjects/org:beta/state").status_code == 503
     with open_ledger(url) as ledger:
         alter(ledger, POISON, readable(ledger))
@@ -203,7 +203,7 @@ def test_it_goes_on_by_itself_once_it_can_be_read(client: TestClient, url: str) 
 
 
 def readable(ledger: Ledger) -> bytes:
-    """The event as it was, from the one before it, which said the same."""
+    """The original event, rebuilt from the one before it, which has the same content."""
     before, poisoned_entry = ledger.page(POISON - 2, 2)
     leaf: dict[str, Any] = json.loads(before.leaf)
     head = f"{POISON:012x}"

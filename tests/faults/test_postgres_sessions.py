@@ -1,6 +1,6 @@
-"""PostgreSQL loses its sessions, its process, its last free connection; it makes everybody wait, or takes no writes.
+"""PostgreSQL loses its sessions, its process or its last free connection; it blocks writers, or refuses writes.
 
-The server answers 503 or is right, never hangs, is well again by itself, and loses nothing that it acknowledged.
+Each response is right or 503. The server never hangs, recovers without help, and loses no acknowledged event.
 """
 
 import time
@@ -29,23 +29,23 @@ def url(postgres_server_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(url: str) -> Iterator[ServerProcess]:
-    """One for all: what a test broke must be well again for the next."""
+    """One server for all tests: it must recover from each test before the next."""
     with run_server(url) as server:
         yield server
 
 
-def test_sessions_ended_under_load(server: ServerProcess, url: str, record_property: Figure) -> None:
-    ended = 0
+def test_sessions_are_terminated_under_load(server: ServerProcess, url: str, record_property: Figure) -> None:
+    terminated = 0
     with Callers(server) as callers:
         for round_ in range(8):
             callers.expect_progress(6)
-            ended += terminate_backends(url, None if round_ % 2 else 2)
+            terminated += terminate_backends(url, None if round_ % 2 else 2)
         callers.expect_progress()
     callers.assert_nothing_lost(url)
-    record_property("figure", f"faults: {ended} sessions ended under load, answers {dict(callers.answers)}")
+    record_property("figure", f"faults: {terminated} sessions terminated under load, answers {dict(callers.answers)}")
 
 
-def test_a_session_that_ends_between_insert_and_commit(server: ServerProcess, url: str) -> None:
+def test_a_session_is_terminated_between_insert_and_commit(server: ServerProcess, url: str) -> None:
     for fault in (faults.killed_before_commit, faults.killed_at_commit):
         head = server.ask("GET", "/readyz").body["position"]
         key = fault.__name__
@@ -64,7 +64,7 @@ def restartable() -> Iterator[RestartablePostgres]:
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_server_restarted_under_load(
+def test_postgresql_restarts_under_load(
     restartable: RestartablePostgres, mode: StopMode, record_property: Figure
 ) -> None:
     with fresh_database(restartable.url) as url, run_server(url) as server:
@@ -82,18 +82,18 @@ def test_a_server_restarted_under_load(
 
 
 @pytest.mark.parametrize("limited", ["the server", "the role"])
-def test_no_connection_is_left(restartable: RestartablePostgres, limited: str) -> None:
-    """Others take every connection that there is, those that the server lost included; then they go."""
+def test_no_connection_is_free(restartable: RestartablePostgres, limited: str) -> None:
+    """Other clients take every connection, also those that the server lost; then they close them."""
     with fresh_database(restartable.url) as url, psycopg.connect(restartable.url, autocommit=True) as admin:
-        seats = url
+        limited_url = url
         if limited == "the role":
             admin.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 6")
             admin.execute(f"ALTER DATABASE {faults.database_of(url)} OWNER TO few".encode())
-            seats = url.replace("postgres@", "few@")
-        with run_server(seats) as server, Callers(server) as callers:
+            limited_url = url.replace("postgres@", "few@")
+        with run_server(limited_url) as server, Callers(server) as callers:
             callers.expect_progress()
             with ExitStack() as others:
-                _take_every_connection(others, seats, admin)
+                _take_every_connection(others, limited_url, admin)
                 with ThreadPoolExecutor(3) as pool:
                     refused = [
                         pool.submit(server.submit, training("org:acme", True)),
@@ -119,16 +119,16 @@ def _take_every_connection(others: ExitStack, url: str, admin: psycopg.Connectio
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name <> 'other'",
             (faults.database_of(url),),
         )
-        # A backend that is ending is listed no more and still takes its seat, for a moment.
+        # A backend that ends is no longer listed and still takes a connection, for a moment.
         quiet = 0 if ended.rowcount else quiet + 1
         if quiet == 20:
             return
         time.sleep(0.01)
-    raise AssertionError("the server kept a connection")
+    raise AssertionError("the server still has a connection")
 
 
 @pytest.mark.parametrize("name", ["lock_timeout", "statement_timeout"])
-def test_the_append_lock_is_held_longer_than_anybody_may_wait(server: ServerProcess, url: str, name: str) -> None:
+def test_the_append_lock_is_held_longer_than_a_session_may_wait(server: ServerProcess, url: str, name: str) -> None:
     with faults.setting(url, name, "300ms"), Callers(server, 4) as callers:
         server.wait_until_ready()
         callers.expect_progress()
@@ -137,15 +137,15 @@ def test_the_append_lock_is_held_longer_than_anybody_may_wait(server: ServerProc
             problem = server.submit(training("org:waits", True), name).unavailable()
             assert time.monotonic() - began < 10
             assert problem["code"] == "ledger_unavailable"
-            # Who only asks waits for nobody.
+            # A query does not wait for the lock.
             assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
         callers.expect_progress()
         assert server.submit(training("org:waits", True), name).status == 201
     assert callers.failures == []
 
 
-def test_a_database_that_takes_no_writes(server: ServerProcess, url: str) -> None:
-    """As a hot standby: everything that is projected is answered, nothing is taken, and promoted it goes on."""
+def test_a_database_refuses_writes(server: ServerProcess, url: str) -> None:
+    """As a hot standby does: queries of projected events work, submissions are refused until it is promoted."""
     assert server.submit(training("org:acme", True)).status == 201
     assert server.state("org:acme").status == 200
     with faults.read_only(url):

@@ -1,5 +1,7 @@
-"""A file or a folder that takes no writes, from root neither: one line says so, nothing is taken, and when it may be
-written again everything goes on. Who has the file open already is not concerned: Linux asks when a file is opened."""
+"""A file or a folder refuses writes, even from root: one line reports it, and nothing is recorded.
+
+A process that already has the file open is not concerned: Linux checks when a file is opened.
+"""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,10 +19,10 @@ from tests.support.ledgers import change, submit
 
 @contextmanager
 def immutable(path: Path) -> Iterator[None]:
-    """Nobody may change it, root included. Skips where this cannot be had."""
+    """Makes `path` immutable, also for root. Skips where chattr does not work."""
     done = subprocess.run(["chattr", "+i", str(path)], capture_output=True, check=False)
     if done.returncode != 0:
-        pytest.skip("chattr +i is not to be had here: it takes root, CAP_LINUX_IMMUTABLE and a file system that has it")
+        pytest.skip("chattr +i needs root, CAP_LINUX_IMMUTABLE and a file system that supports it")
     try:
         yield
     finally:
@@ -44,21 +46,21 @@ def url(path: Path) -> str:
     return url
 
 
-def test_a_file_that_nobody_may_write(url: str, path: Path) -> None:
+def test_an_immutable_file_refuses_submissions(url: str, path: Path) -> None:
     with immutable(path):
         with pytest.raises(LedgerUnavailable), open_ledger(url) as ledger:
             submit(ledger, change("org:acme", False))
-        ran = run("submit", "--db", url, "org:acme", "training.opt_in", "false")
-        assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
+        result = run("submit", "--db", url, "org:acme", "training.opt_in", "false")
+        assert (result.code, result.out, result.err.count("\n")) == (3, "", 1)
         assert run("state", "org:acme", "--db", f"{url}?mode=ro").code == 0
     with open_ledger(url) as ledger:
         submit(ledger, change("org:acme", False))
 
 
-def test_a_folder_in_which_nothing_may_be_made(url: str, path: Path) -> None:
-    """The write-ahead log has to be made there: without it there is no ledger to be had, and one line says so."""
+def test_an_immutable_folder_makes_the_ledger_unavailable(url: str, path: Path) -> None:
+    """SQLite must create the write-ahead log there: without it no command works, and one line says so."""
     with immutable(path.parent):
-        for ran in (run("state", "org:acme", "--db", url), run("history", "org:acme", "--db", f"{url}?mode=ro")):
-            assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
-            assert ran.err.startswith("inforce: ")
+        for result in (run("state", "org:acme", "--db", url), run("history", "org:acme", "--db", f"{url}?mode=ro")):
+            assert (result.code, result.out, result.err.count("\n")) == (3, "", 1)
+            assert result.err.startswith("inforce: ")
     assert run("state", "org:acme", "--db", url).code == 0

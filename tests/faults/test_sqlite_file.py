@@ -1,4 +1,4 @@
-"""What other programs do to the file: hold its lock, die or freeze with it, read for hours, move it, delete it."""
+"""Other programs hold the file's lock, die or freeze with it, read for hours, move the file or delete it."""
 
 import os
 import signal
@@ -33,10 +33,10 @@ def url(path: Path) -> str:
 
 
 def test_another_program_freezes_with_the_write_lock_and_dies(url: str, record_property: Figure) -> None:
-    """Stopped with SIGSTOP, it holds the lock longer than anybody waits; killed, it leaves nothing behind."""
+    """Stopped by SIGSTOP, it holds the lock longer than any timeout; after SIGKILL the lock is free."""
     with run_server(url) as server:
         assert server.submit(training("org:acme", True)).status == 201
-        # What was not projected yet when the lock was taken could not be answered: projecting writes.
+        # Projects the event before the lock is held, because projecting writes.
         assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
         with start_programs(("hold", url)) as (holder,):
             assert holder.stdout is not None
@@ -46,7 +46,7 @@ def test_another_program_freezes_with_the_write_lock_and_dies(url: str, record_p
                 callers.wait_for(503, 2)
                 began = time.monotonic()
                 assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200
-                assert time.monotonic() - began < 3, "who asks waits for a writer"
+                assert time.monotonic() - began < 3, "a query waits for a writer"
                 holder.kill()
                 holder.wait()
                 callers.expect_progress()
@@ -54,16 +54,14 @@ def test_another_program_freezes_with_the_write_lock_and_dies(url: str, record_p
     record_property("figure", f"faults: SQLite's write lock held by a frozen process: answers {dict(callers.answers)}")
 
 
-def test_a_reader_that_does_not_end_lets_the_write_ahead_log_grow_and_no_longer(
-    path: Path, url: str, record_property: Figure
-) -> None:
+def test_the_write_ahead_log_grows_only_while_a_long_read_lasts(path: Path, url: str, record_property: Figure) -> None:
     wal = path.with_name("ledger.db-wal")
     clock = ManualClock(NOON)
     with open_ledger(url, create=True, clock=clock) as ledger:
         query = Query(ledger)
 
         def write(events: int) -> int:
-            """Answers how large the log is then."""
+            """Returns the size of the log afterwards."""
             for number in range(events):
                 submit(ledger, change("org:acme", number % 2 == 0, reason="x" * 1500))
             assert query.state("org:acme", at=clock.now_us + events).position == ledger.head().position
@@ -74,20 +72,20 @@ def test_a_reader_that_does_not_end_lets_the_write_ahead_log_grow_and_no_longer(
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             (before,) = reader.execute("SELECT count(*) FROM events").fetchone()
-            held_up = write(600)
-            # It goes on seeing its own moment, and is in nobody's way.
+            blocked = write(600)
+            # The reader still sees its own snapshot, and blocks no writer.
             assert reader.execute("SELECT count(*) FROM events").fetchone() == (before,)
         write(100)
-        assert write(600) < 1.1 * held_up, "the log goes on growing"
-    assert held_up > settled
-    assert not wal.exists(), "the last to close the file takes the log with it"
-    record_property("figure", f"faults: WAL {settled:,} B, {held_up:,} B under a reader of 600 submissions")
+        assert write(600) < 1.1 * blocked, "the log still grows"
+    assert blocked > settled
+    assert not wal.exists(), "closing the last connection removes the log"
+    record_property("figure", f"faults: WAL {settled:,} B, {blocked:,} B under a reader of 600 submissions")
 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
-def test_a_file_that_is_no_longer_there_takes_nothing(path: Path, url: str, how: str) -> None:
-    """What would be written to it would be gone with the process: nothing is acknowledged, and no other file is made
-    or written to in its place. Put back, it goes on."""
+def test_a_missing_or_replaced_file_refuses_submissions(path: Path, url: str, how: str) -> None:
+    """Events written to a deleted file would be lost with the process. So nothing is acknowledged, and no other file is
+    created or written. Once the file is back, the ledger works again."""
     away = path.with_name("away.db")
     other = path.with_name("other.db")
     with open_ledger(f"sqlite:///{other}", create=True):
@@ -99,7 +97,7 @@ def test_a_file_that_is_no_longer_there_takes_nothing(path: Path, url: str, how:
         path.unlink()
         if how == "replaced":
             other.rename(path)
-        # With the log that belongs to it, or without.
+        # Twice: the first attempt may still find the write-ahead log, the second may not.
         for _ in range(2):
             with pytest.raises(LedgerUnavailable, match="moved, deleted or replaced while it was in use"):
                 submit(ledger, change("org:acme", False))
@@ -112,8 +110,8 @@ def test_a_file_that_is_no_longer_there_takes_nothing(path: Path, url: str, how:
         assert receipt.position == head.position + 1
 
 
-def test_a_server_whose_file_was_replaced_says_so_and_writes_to_neither(path: Path, url: str) -> None:
-    """As when a backup is copied there without stopping it: restarted, it serves what is there."""
+def test_a_server_whose_file_was_replaced_writes_to_neither_file(path: Path, url: str) -> None:
+    """As when an operator copies a backup over the file of a running server. A restart serves the new file."""
     backup = path.with_name("backup.db")
     with open_ledger(url, create=True) as ledger:
         submit(ledger, change("org:acme", True))

@@ -1,6 +1,6 @@
-"""The ways to the real ledger: objects in this process and the HTTP application. JSON goes in, JSON comes out.
+"""Clients of the real ledger: through objects in this process, or through the HTTP application. JSON in, JSON out.
 
-Every door has a `Ledger` of its own, as another process of the deployment would: several stand open on one database.
+Every client has its own `Ledger`, as another process of the deployment has: several are open on one database.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
-from api import responses as answers
+from api import responses
 from api.app import create_app
 from ledger.append.submissions import parse_submissions
 from ledger.clock import Clock
@@ -32,7 +32,7 @@ from tests.support.reference import Json
 
 
 class Unavailable(Exception):
-    """The ledger answered that it cannot answer now."""
+    """The ledger is unavailable now."""
 
 
 class LedgerClient(Protocol):
@@ -49,13 +49,13 @@ class LedgerClient(Protocol):
 
 
 class InProcessClient:
-    """`Ledger` and `Query`, as a program that embeds inforce uses them."""
+    """`Ledger` and `Query`, as a program uses them that embeds inforce."""
 
     caller = actor = "simulation"
 
-    def __init__(self, url: str, clock: Clock, *, is_impatient: bool = False) -> None:
+    def __init__(self, url: str, clock: Clock, *, waits_for_locks: bool = True) -> None:
         self.ledger = open_ledger(url, clock=clock)
-        if is_impatient:
+        if not waits_for_locks:
             origin = self.ledger.origin
             self.ledger.close()
             self.ledger = Ledger(open_recorder(url, lock_timeout=0), clock, origin=origin)
@@ -72,7 +72,7 @@ class InProcessClient:
             raise Unavailable(error.detail) from error
         except InforceError as error:
             return Outcome(error.code, pointers=tuple(fault.pointer for fault in getattr(error, "faults", ())))
-        return Outcome("recorded", tuple(answers.receipt_json(receipt) for receipt in receipts))
+        return Outcome("recorded", tuple(responses.receipt_json(receipt) for receipt in receipts))
 
     def ask(self, question: Json) -> Json:
         try:
@@ -95,9 +95,9 @@ class InProcessClient:
 
 
 def ask_query(query: Query, question: Json) -> Json:
-    """The answer in the shape that it has on the wire, or {"problem": code}. Raises `LedgerUnavailable`."""
+    """The answer as in HTTP responses, or {"problem": code}. Raises `LedgerUnavailable`."""
     try:
-        answer: Json = json.loads(answers.encode(_answer(query, question)))
+        answer: Json = json.loads(responses.encode(_answer(query, question)))
     except LedgerUnavailable:
         raise
     except InforceError as error:
@@ -109,29 +109,29 @@ def _answer(query: Query, question: Json) -> Json:
     q = dict(question)
     match q.pop("ask"):
         case "state":
-            return answers.state_json(query.state(**q))
+            return responses.state_json(query.state(**q))
         case "timeline":
-            return answers.timeline_json(query.timeline(**q))
+            return responses.timeline_json(query.timeline(**q))
         case "history":
-            return answers.history_json(history(query.ledger, **q))
+            return responses.history_json(history(query.ledger, **q))
         case "diff":
-            return answers.diff_json(q["subject"], q["start"], q["end"], query.diff(**q))
+            return responses.diff_json(q["subject"], q["start"], q["end"], query.diff(**q))
         case "catalog":
-            return answers.catalog_json(q["at"], query.catalog(**q))
+            return responses.catalog_json(q["at"], query.catalog(**q))
         case "subjects":
             position, rows = query.subjects(**q)
-            return answers.subjects_json(position, rows, len(rows) + 1)
+            return responses.subjects_json(position, rows, len(rows) + 1)
         case "check":
             return decision_json(query.check(read_record(q["record"], q["at"]), q["known_at"]))
         case "check_all":
             records = [read_record(record, 0) for record in q["records"]]
-            return answers.decisions_json(query.check_all(records, q["known_at"]))
+            return responses.decisions_json(query.check_all(records, q["known_at"]))
         case other:
             raise AssertionError(other)
 
 
 class HttpClient:
-    """The application behind its HTTP door, over a ledger of its own."""
+    """The HTTP application over its own ledger."""
 
     caller = actor = "anonymous"
 
@@ -178,16 +178,16 @@ _PARAMETER = {"start": "from", "end": "to", "settings": "setting"}
 
 
 def _parameters(arguments: Json) -> Json:
-    found: Json = {}
+    parameters: Json = {}
     for name, value in arguments.items():
         if value is not None:
             is_time = isinstance(value, int) and name not in ("limit", "after", "at_least")
-            found[_PARAMETER.get(name, name)] = format_time(value) if is_time else value
-    return found
+            parameters[_PARAMETER.get(name, name)] = format_time(value) if is_time else value
+    return parameters
 
 
 class PinnedAudit(NamedTuple):
-    """An audit that began at one position and goes on asking."""
+    """An audit that began at one position and continues with queries."""
 
     query: Query
     position: int

@@ -1,4 +1,4 @@
-"""What the clients of a crash campaign sent, were told and read: all that may be held against a ledger afterwards."""
+"""The log of the clients of a crash campaign: everything they sent, received and read, to check the ledger against."""
 
 import threading
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from ledger.times import parse_time
 from tests.support.reference import Json
 
 ACTOR: Final = "anonymous"
-"""The caller and the actor of everything, until authentication comes."""
+"""The caller and the actor of every request, because there is no authentication yet."""
 
 ANSWERS_MAX: Final = 60
 
@@ -17,7 +17,7 @@ Outcome = Literal["unknown", "acknowledged", "refused"]
 
 
 class SentSubmission:
-    """One submission. `name` is its Idempotency-Key, if `has_key`, and begins the reason of each of its events."""
+    """One submission. `name` begins the reason of each of its events and, if `has_key`, is its Idempotency-Key."""
 
     def __init__(self, name: str, body: Json, *, has_key: bool) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class SentSubmission:
         self.outcome: Outcome = "unknown"
         self.receipts: list[Json] = []
         self.was_unknown = False
-        """Whether its answer was lost at least once."""
+        """Whether its response was lost at least once."""
 
     @property
     def events(self) -> list[Json]:
@@ -35,16 +35,16 @@ class SentSubmission:
         return events
 
     def acknowledge(self, receipts: list[Json]) -> list[str]:
-        """Keeps what it was told; the findings to it."""
+        """Notes the receipts. Returns findings."""
         if self.outcome == "refused":
             return [f"{self.name} was refused before and is acknowledged now: {receipts}"]
         if self.outcome == "acknowledged" and receipts != self.receipts:
-            return [f"{self.name} was told {self.receipts} first and {receipts} on a retry"]
+            return [f"{self.name} got {self.receipts} first and {receipts} on a retry"]
         self.outcome, self.receipts = "acknowledged", receipts
         return []
 
     def refuse(self, code: str) -> list[str]:
-        """Keeps that nothing was recorded; the findings to that."""
+        """Notes that nothing was recorded. Returns findings."""
         if self.outcome == "acknowledged":
             return [f"{self.name} was acknowledged with {self.receipts} and then refused: {code}"]
         self.outcome = "refused"
@@ -52,24 +52,24 @@ class SentSubmission:
 
 
 class PastAnswer(NamedTuple):
-    """A question about a moment that is over, and what must be the same in every answer to it, for ever."""
+    """A query about a past known_at, and the part of its answer that may never change."""
 
     path: str
     record: Json | None
-    """For a check."""
+    """The request record of a check."""
     stable: Json
 
 
 def stable_part(answer: Json) -> Json:
-    """What later events may not alter: all but how far the ledger had got, and what hindsight says."""
-    kept = {name: value for name, value in answer.items() if name not in ("position", "hindsight")}
-    if "as_of" in kept:
-        kept["as_of"] = {name: value for name, value in kept["as_of"].items() if name != "position"}
-    return kept
+    """The part of an answer that later events may not change: all but the position and the hindsight."""
+    stable = {name: value for name, value in answer.items() if name not in ("position", "hindsight")}
+    if "as_of" in stable:
+        stable["as_of"] = {name: value for name, value in stable["as_of"].items() if name != "position"}
+    return stable
 
 
 class ClientLog:
-    """Of one ledger, over all rounds. For many threads."""
+    """The log of one ledger, over all rounds. Thread-safe."""
 
     def __init__(self) -> None:
         self.sent: dict[str, SentSubmission] = {}
@@ -79,7 +79,7 @@ class ClientLog:
         self.acknowledged = 0
         self.submissions = 0
         self.position = 0
-        """The highest that was acknowledged."""
+        """The highest acknowledged position."""
         self.changed = threading.Condition()
         self._versions: dict[str, int] = {}
         self._changes: list[str] = []
@@ -87,7 +87,7 @@ class ClientLog:
         self._last = 0
 
     def send(self, sent: SentSubmission) -> None:
-        """From here on it may be recorded."""
+        """Called before sending: from here on the submission may be recorded."""
         with self.changed:
             self.sent[sent.name] = sent
             self.submissions += 1
@@ -120,8 +120,8 @@ class ClientLog:
         with self.changed:
             self.findings.append(finding)
 
-    def read(self, leaves: Iterable[tuple[int, bytes]]) -> None:
-        """Events as they were served, by position."""
+    def add_events(self, leaves: Iterable[tuple[int, bytes]]) -> None:
+        """Notes events as served, by position."""
         with self.changed:
             for position, leaf in leaves:
                 if self.leaves.setdefault(position, leaf) != leaf:
@@ -129,31 +129,31 @@ class ClientLog:
                         f"position {position} was served as {self.leaves[position]!r} and then as {leaf!r}"
                     )
 
-    def keep(self, asked: PastAnswer) -> None:
+    def add_answer(self, answer: PastAnswer) -> None:
         with self.changed:
-            self.past_answers = [*self.past_answers[-ANSWERS_MAX:], asked]
+            self.past_answers = [*self.past_answers[-ANSWERS_MAX:], answer]
 
     def version(self, subject: str) -> int:
-        """The last that anybody was told."""
+        """The highest version in a receipt."""
         return self._versions.get(subject, 0)
 
     def subjects(self) -> list[str]:
-        """Those with an acknowledged event."""
+        """The subjects of acknowledged events."""
         with self.changed:
             return sorted(self._versions)
 
     def change(self, chance: Random) -> str | None:
-        """An acknowledged change's event id."""
+        """The event id of an acknowledged change."""
         with self.changed:
             return chance.choice(self._changes) if self._changes else None
 
     def instant(self, chance: Random) -> str | None:
-        """A recorded_at of an acknowledged submission, mostly a late one."""
+        """The recorded_at of an acknowledged submission, mostly of a late one."""
         with self.changed:
             return chance.choice(self._instants[-chance.choice((5, 50, 5000)) :]) if self._instants else None
 
     def is_past(self, instant: str) -> bool:
-        """Whether no later submission can be recorded at it."""
+        """Whether no later submission can get this recorded_at."""
         with self.changed:
             return parse_time(instant) <= self._last
 
@@ -163,6 +163,6 @@ class ClientLog:
 
 
 def receipts_of(answer: Any) -> list[Json]:
-    """The receipts of an answer to a submission."""
+    """The receipts in the response to a submission."""
     receipts: list[Json] = answer["receipts"]
     return receipts

@@ -1,8 +1,8 @@
-"""The checker of crash campaigns: what a database holds, held against what its clients sent and were told.
+"""Checks the content of a database after a crash against the submissions and receipts of its clients.
 
-Pure, and written from WIRE.md: it shares nothing with the code that recorded, so that a mistake there is not made here
-too. Every function answers its findings as sentences; none means that all is well.
-Proved by test_crash_checks.py, which spoils good histories one way after the other.
+Pure, and written from api/README.md: it shares no code with the recorder, so that it cannot repeat a mistake of it.
+Every function returns its findings as sentences; an empty list means that everything is right.
+Proved by tests/simulation/test_crash_checks.py, which damages good histories in many ways.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _REASON: Final = re.compile(r"(.+)#(\d+)")
 
 
 class StoredEvent(NamedTuple):
-    """An event as the database holds it."""
+    """An event as stored in the database."""
 
     position: int
     subject: str
@@ -33,7 +33,7 @@ class StoredEvent(NamedTuple):
 
 
 class StoredKey(NamedTuple):
-    """An idempotency key as the database holds it."""
+    """An idempotency key as stored in the database."""
 
     caller: str
     key: str
@@ -44,19 +44,19 @@ class StoredKey(NamedTuple):
 
 
 class DatabaseContent(NamedTuple):
-    """All that a database holds, read in one transaction: rows in position order, `personal` by position."""
+    """Everything in a database, read in one transaction: rows in position order, `personal` by position."""
 
     rows: list[StoredEvent]
     keys: list[StoredKey]
     personal: dict[int, tuple[bytes, str]]
 
 
-def check_all(held: DatabaseContent, sent: Iterable[SentSubmission]) -> list[str]:
-    return [*check_rows(held.rows), *SubmissionChecks(held).check(list(sent))]
+def check_all(content: DatabaseContent, sent: Iterable[SentSubmission]) -> list[str]:
+    return [*check_rows(content.rows), *SubmissionChecks(content).check(list(sent))]
 
 
 def check_preserved(before: DatabaseContent, after: DatabaseContent) -> list[str]:
-    """What was there is there, byte for byte."""
+    """Everything before the crash must still be there, byte for byte."""
     findings = [
         f"position {was.position} was {was} and is {now}"
         for was, now in zip(before.rows, after.rows, strict=False)
@@ -64,14 +64,14 @@ def check_preserved(before: DatabaseContent, after: DatabaseContent) -> list[str
     ]
     if len(after.rows) < len(before.rows):
         findings.append(f"the ledger ended at {len(before.rows)} and ends at {len(after.rows)} now")
-    gone = set(before.keys) - set(after.keys)
-    findings += [f"the idempotency key {key} is gone or altered" for key in sorted(gone)]
+    lost = set(before.keys) - set(after.keys)
+    findings += [f"the idempotency key {key} is gone or altered" for key in sorted(lost)]
     altered = [position for position, data in before.personal.items() if after.personal.get(position) != data]
     return findings + [f"the reason of the event at position {position} is gone or altered" for position in altered]
 
 
 def check_rows(rows: list[StoredEvent]) -> list[str]:
-    """Each event by itself, and their order."""
+    """Checks each event by itself, and the order of the events."""
     findings: list[str] = []
     positions = [row.position for row in rows]
     if positions != list(range(1, len(rows) + 1)):
@@ -96,7 +96,7 @@ def _check_leaf(row: StoredEvent) -> Iterable[str]:
     if hashlib.sha256(b"\x00" + row.leaf).digest() != row.leaf_hash:
         yield f"the leaf hash of position {row.position} is not that of its bytes"
     event = json.loads(row.leaf)
-    said = {
+    members = {
         "position": event["data"]["position"],
         "sequence": event["sequence"],
         "id": event["id"][:13].replace("-", ""),
@@ -105,7 +105,7 @@ def _check_leaf(row: StoredEvent) -> Iterable[str]:
         "type": event["type"],
         "time": event["time"],
     }
-    belongs = {
+    columns = {
         "position": row.position,
         "sequence": f"{row.position:020}",
         "id": f"{row.position:012x}",
@@ -114,29 +114,29 @@ def _check_leaf(row: StoredEvent) -> Iterable[str]:
         "type": f"inforce.{row.topic}.v1",
         "time": format_time(row.recorded_at),
     }
-    if said != belongs:
-        yield f"the event at position {row.position} says {said} of itself and is kept as {belongs}"
+    if members != columns:
+        yield f"the event at position {row.position} has the members {members} and the columns {columns}"
 
 
 class SubmissionChecks:
-    """Which submission each event belongs to, and whether that is right."""
+    """Assigns each event to its submission, and checks both."""
 
-    def __init__(self, held: DatabaseContent) -> None:
-        self.rows = {row.position: row for row in held.rows}
-        self.keys = {key.key: key for key in held.keys}
-        self.content = held
-        self.events: dict[int, Json] = {row.position: json.loads(row.leaf) for row in held.rows}
+    def __init__(self, content: DatabaseContent) -> None:
+        self.rows = {row.position: row for row in content.rows}
+        self.keys = {key.key: key for key in content.keys}
+        self.content = content
+        self.events: dict[int, Json] = {row.position: json.loads(row.leaf) for row in content.rows}
         self.owner: dict[int, str] = {}
         self.first_positions = self._first_positions()
 
     def _first_positions(self) -> dict[str, set[int]]:
-        """Name → where its submission begins, as the reason of each of its events has it."""
-        marked: dict[str, set[int]] = {}
+        """Name of a submission → its first position, computed from the reason of each of its events."""
+        first: dict[str, set[int]] = {}
         for position, (_, content) in self.content.personal.items():
-            found = _REASON.fullmatch(json.loads(content)["reason"])
-            if found is not None:
-                marked.setdefault(found[1], set()).add(position - int(found[2]))
-        return marked
+            match = _REASON.fullmatch(json.loads(content)["reason"])
+            if match is not None:
+                first.setdefault(match[1], set()).add(position - int(match[2]))
+        return first
 
     def check(self, sent: list[SentSubmission]) -> list[str]:
         findings = self._check_genesis()
@@ -183,10 +183,10 @@ class SubmissionChecks:
         if key is None:
             return [f"{sent.name} is recorded from {first} and its idempotency key is not"]
         row = self.rows.get(first)
-        belongs = (first, len(sent.events), row.recorded_at if row else None)
-        if (key.first_position, key.event_count, key.recorded_at) == belongs:
+        expected = (first, len(sent.events), row.recorded_at if row else None)
+        if (key.first_position, key.event_count, key.recorded_at) == expected:
             return []
-        return [f"the idempotency key of {sent.name} says {key[3:]} and its events say {belongs}"]
+        return [f"the idempotency key of {sent.name} says {key[3:]} and its events say {expected}"]
 
     def _check_event(self, sent: SentSubmission, submitted: Json, index: int, position: int) -> Iterable[str]:
         where = f"event {index} of {sent.name} ({sent.outcome}) at position {position}"
@@ -198,10 +198,10 @@ class SubmissionChecks:
             yield f"{where} is an event of {self.owner[position]} as well"
         self.owner[position] = sent.name
         expected = self._expected(submitted, event)
-        found = {name: event["data"].get(name) for name in expected} | {"subject": event["subject"]}
+        actual = {name: event["data"].get(name) for name in expected} | {"subject": event["subject"]}
         expected["subject"] = self._subject(submitted)
-        if found != expected:
-            yield f"{where} says {found} and was submitted as {expected}"
+        if actual != expected:
+            yield f"{where} is {actual} and was submitted as {expected}"
         yield from self._check_reason(where, submitted, event, position)
         if index < len(sent.receipts):
             receipt = receipt_of(event)
@@ -209,7 +209,7 @@ class SubmissionChecks:
                 yield f"{where} was acknowledged as {sent.receipts[index]} and is {receipt}"
 
     def _expected(self, submitted: Json, event: Json) -> Json:
-        """The members of the event's data, as they were submitted."""
+        """The members of the event's data, as submitted."""
         expected: Json = {"actor": ACTOR}
         if submitted["type"] == "change.retracted":
             target = self._target(submitted)
@@ -243,7 +243,7 @@ class SubmissionChecks:
             yield f"{where} is bound to {commitment} and its reason has the commitment {bound}"
 
     def _check_together(self, name: str, first: int, count: int) -> list[str]:
-        """One recorded_at is one submission's, and no other's."""
+        """All events of a submission share a recorded_at, and no other submission has it."""
         instants = {self.rows[position].recorded_at for position in range(first, first + count)}
         around = {self.rows[p].recorded_at for p in (first - 1, first + count) if p in self.rows}
         if len(instants) > 1:
@@ -252,7 +252,7 @@ class SubmissionChecks:
 
 
 def receipt_of(event: Json) -> Mapping[str, Any]:
-    """What its submitter is told of an event."""
+    """The receipt of an event."""
     data = event["data"]
     return {
         "event_id": event["id"],

@@ -1,7 +1,7 @@
-"""Ways in which a ledger could be damaged, for the tests of the checker.
+"""Ways to damage a ledger, for the tests of the content checks.
 
-Each leaves everything else as consistent as it can, hashes and the event's own members included, so that only the check
-that is meant can find it.
+Each leaves everything else as consistent as possible, including hashes and the event's own members, so that only one
+check can find it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ Damage = Callable[[DatabaseContent, dict[str, SentSubmission]], DatabaseContent]
 
 
 def with_members(row: StoredEvent, **members: Any) -> StoredEvent:
-    """The event with other members, in its columns, its bytes and its hash."""
+    """The event with other members, consistently in its columns, its bytes and its hash."""
     event = msgspec.json.decode(row.leaf)
     row = row._replace(**{name: value for name, value in members.items() if name in StoredEvent._fields})
     data = {name: value for name, value in members.items() if name not in StoredEvent._fields}
@@ -42,12 +42,12 @@ def with_row(content: DatabaseContent, index: int, row: StoredEvent) -> Database
 
 
 def first_index(content: DatabaseContent, sent: SentSubmission) -> int:
-    """The index of an acknowledged submission's first row."""
+    """The index of the first row of an acknowledged submission."""
     return int(sent.receipts[0]["position"]) - 1
 
 
 def without_last(content: DatabaseContent, count: int) -> DatabaseContent:
-    """As though the last events had never been, nor what is kept beside them."""
+    """Removes the last events, with their keys and reasons."""
     rows = content.rows[:-count]
     keys = [key for key in content.keys if key.first_position <= len(rows)]
     return DatabaseContent(
@@ -90,16 +90,16 @@ def changed_byte(content: DatabaseContent, sent: dict[str, SentSubmission]) -> D
     return with_row(content, -1, row._replace(leaf=row.leaf.replace(b"true", b"false")))
 
 
-def doubled(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
+def duplicate(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
     last = content.rows[-1]
-    again = with_members(
+    copy = with_members(
         last, position=last.position + 1, version=last.version + 1, recorded_at=last.recorded_at + SECOND
     )
-    personal = content.personal | {again.position: content.personal[last.position]}
-    return content._replace(rows=[*content.rows, again], personal=personal)
+    personal = content.personal | {copy.position: content.personal[last.position]}
+    return content._replace(rows=[*content.rows, copy], personal=personal)
 
 
-def unasked(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
+def unsent_event(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
     last = content.rows[-1]
     more = with_members(
         last, position=last.position + 1, version=last.version + 1, recorded_at=last.recorded_at + SECOND, personal=None
@@ -110,7 +110,7 @@ def unasked(content: DatabaseContent, sent: dict[str, SentSubmission]) -> Databa
 def gap(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
     last = content.rows[-1]
     moved = with_members(last, position=last.position + 1)
-    personal = {first_index + (first_index == last.position): data for first_index, data in content.personal.items()}
+    personal = {position + (position == last.position): data for position, data in content.personal.items()}
     return with_row(content, -1, moved)._replace(personal=personal)
 
 
@@ -175,7 +175,7 @@ def refused_and_recorded(content: DatabaseContent, sent: dict[str, SentSubmissio
     return content
 
 
-def told_otherwise(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
+def other_receipt(content: DatabaseContent, sent: dict[str, SentSubmission]) -> DatabaseContent:
     sent["several"].receipts[1] |= {"version": 7}
     return content
 

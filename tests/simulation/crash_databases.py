@@ -1,4 +1,4 @@
-"""The databases of a crash campaign: a fresh one for each ledger, what it holds, and what can be done to it."""
+"""The databases of a crash campaign: a fresh one for each ledger, its content, and the faults it supports."""
 
 import shutil
 import sqlite3
@@ -22,22 +22,22 @@ class Database(Protocol):
     name: str
     url: str
     faults: tuple[str, ...]
-    """The kinds of rounds that this database knows besides those of every database."""
+    """More kinds of rounds, beside those of every database."""
 
     def create(self) -> None:
-        """A fresh, empty one takes the place of the one before."""
+        """Replaces the database with a fresh, empty one."""
 
     def content(self) -> DatabaseContent:
-        """Read past the code under test, in one transaction."""
+        """Reads everything in one transaction, without the code under test."""
 
     def save_copy(self, folder: Path) -> str:
-        """Leaves a copy of it in `folder`; how to look into it."""
+        """Copies the database into `folder`. Returns how to inspect it."""
 
     def terminate_connections(self, count: int | None) -> None:
-        """Terminates connections of others."""
+        """Terminates other connections."""
 
     def restart(self, mode: StopMode, pause_s: float) -> None:
-        """Stops its server in the middle of everything and starts it again."""
+        """Stops the database server at once and starts it again."""
 
 
 class SQLiteDatabase:
@@ -74,7 +74,7 @@ class SQLiteDatabase:
 
 
 class PostgresDatabase:
-    """`server`: one that may be stopped and started; or the URL of one that may not."""
+    """`server`: a restartable server, or the URL of a server that must not be restarted."""
 
     name = "PostgreSQL"
 
@@ -102,7 +102,7 @@ class PostgresDatabase:
         if isinstance(self._server, RestartablePostgres):
             program = str(self._server.cluster.programs / "pg_dump")
         if program is None:
-            return "its database is gone: there is no pg_dump here to keep it with"
+            return "there is no copy of the database, because there is no pg_dump"
         dump = folder / "ledger.sql"
         subprocess.run([program, "--file", dump, self.url], check=True, capture_output=True)
         return f"the ledger is {dump}, for psql to load into an empty database"

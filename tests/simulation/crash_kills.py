@@ -1,4 +1,4 @@
-"""One strike: clients at work, what the plan does to servers and database meanwhile, and the end of all of them."""
+"""The kills of one round: runs clients, kills servers and disturbs the database as planned, and ends all of them."""
 
 import signal
 import time
@@ -11,11 +11,11 @@ from tests.simulation.crash_plans import Plan, Plans
 from tests.simulation.crash_processes import Process, Processes
 
 PATIENCE_S: Final = 30.0
-"""So long acknowledgements may take to come; a server that recovers by itself does so earlier."""
+"""The longest wait for acknowledgements; a server recovers sooner."""
 
 
 class KillRound:
-    """`server` is one that was started. Afterwards no server of the round is alive."""
+    """`server` is running. After `run` no server of the round is alive."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class KillRound:
         ]
 
     def run(self) -> None:
-        # In a round of catching up this thread speaks for the first one, so that the kill comes right after it.
+        # In a round of kind catch-up this thread submits as the first client, so that the kill follows at once.
         for client in self._clients[self.plan.kind == "catch-up" :]:
             client.start()
         try:
@@ -118,14 +118,14 @@ class KillRound:
         self._wait_for(self.plan.after_acknowledged)
         time.sleep(self.plan.delay_s)
         self._kill(0)
-        # The other one takes over at once: whatever lock the first one held is free.
+        # The second server continues at once: the locks of the first one are free.
         self._wait_for(self.plan.clients)
         if self.plan.survivor_ends_well:
             self._dead.add(self._ports[1])
             self._servers[1].send(signal.SIGTERM)
             if self._servers[1].wait() != 0:
-                said = self._servers[1].log.read_text()
-                self.client_log.report(f"told to stop, the server ended with {self._servers[1].status()}: {said}")
+                output = self._servers[1].log.read_text()
+                self.client_log.report(f"after SIGTERM the server ended with {self._servers[1].status()}: {output}")
 
     def _terminate_backends(self) -> None:
         self._wait_for(self.plan.after_acknowledged)

@@ -1,8 +1,8 @@
 """The clients of a crash campaign: threads that submit, retry, conflict, read and check over HTTP until the server
-dies, and remember what they were told.
+dies, and log every response.
 
-An answer of 503 leaves a submission unknown, and so does a connection that breaks; anything else that the contract does
-not foresee is objected to. A client whose server was killed goes on at another one, if there is one, with its retry.
+After a 503 or a broken connection the outcome of a submission is unknown. Any other response outside the contract is a
+finding. A client whose server was killed continues at another server, if there is one, with a retry.
 """
 
 import http.client
@@ -20,7 +20,7 @@ from tests.support.reference import Json
 
 ANSWER_SECONDS_MAX: Final = 30.0
 PAUSE_S: Final = 0.02
-"""After a 503, instead of what Retry-After says: a campaign has no time to be polite."""
+"""After a 503, in place of Retry-After, which would take too long for a campaign."""
 FEED_LIMIT: Final = 40
 
 
@@ -38,13 +38,13 @@ class _Numbered(msgspec.Struct):
 
 
 class Connection:
-    """To a server's door, kept alive. Raises OSError or HTTPException where it breaks."""
+    """A keep-alive connection to a server. Raises OSError or HTTPException if it breaks."""
 
     def __init__(self, port: int) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS_MAX)
 
     def ask(self, path: str, body: Json | None = None, key: str | None = None) -> tuple[int, bytes]:
-        """(status, the answer's exact bytes). With a body it is a POST."""
+        """(status, exact bytes of the response). With a body the request is a POST."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if key is not None:
             headers["Idempotency-Key"] = f'"{key}"'
@@ -61,7 +61,7 @@ LOST: Final = (OSError, http.client.HTTPException)
 
 
 class Client(threading.Thread):
-    """`ports`: the servers it may use, the first one first. `dead`: the ports of those that are killed."""
+    """`ports`: its servers, in order of use. `dead`: the ports of killed servers."""
 
     def __init__(self, name: str, chance: Random, client_log: ClientLog, ports: Sequence[int], dead: set[int]) -> None:
         super().__init__(name=name, daemon=True)
@@ -86,7 +86,7 @@ class Client(threading.Thread):
             raise
 
     def end(self, patience_s: float) -> None:
-        """After its servers are dead."""
+        """Called after its servers are dead."""
         self.over.set()
         if self.ident is not None:
             self.join(patience_s)
@@ -96,14 +96,14 @@ class Client(threading.Thread):
     def _lost(self, error: Exception) -> None:
         port = self._ports[0]
         if port not in self._dead:
-            self.client_log.report(f"a server that nobody killed broke a connection or was silent: {error!r}")
+            self.client_log.report(f"a server that was not killed broke a connection or did not respond: {error!r}")
         self._connection.close()
         self._ports.pop(0)
         if self._ports:
             self._connection = Connection(self._ports[0])
 
     def _act(self) -> None:
-        # The first thing is always a submission: it may be the first of all.
+        # The first act is always a submission, so that each round has one.
         act = self.chance.random() if self._count else 0.0
         if act < 0.5:
             self.submit(self._new(self.workload.submission, has_key=self.chance.random() < 0.85))
@@ -120,13 +120,13 @@ class Client(threading.Thread):
         else:
             self._check()
 
-    def _new(self, say: Any, *, has_key: bool) -> SentSubmission:
+    def _new(self, make: Any, *, has_key: bool) -> SentSubmission:
         self._count += 1
         name = f"{self.name}-{self._count}"
-        return SentSubmission(name, say(name, has_key=has_key), has_key=has_key)
+        return SentSubmission(name, make(name, has_key=has_key), has_key=has_key)
 
     def submit(self, sent: SentSubmission) -> None:
-        """Until it is acknowledged or refused, or cannot be told apart from one that is recorded already."""
+        """Sends until it is acknowledged or refused. Without a key only once: a retry could record it twice."""
         self.client_log.send(sent)
         while not self.over.is_set() and self._ports:
             try:
@@ -142,7 +142,7 @@ class Client(threading.Thread):
             self.over.wait(PAUSE_S)
 
     def submit_batch(self, size: int) -> None:
-        """One large batch, and then a question: what it says is not projected yet."""
+        """Submits one large batch, which is not projected yet when the kill comes."""
         self.submit(self._new(lambda name, **_: self.workload.batch(name, size), has_key=True))
 
     def _retry(self) -> None:
@@ -168,18 +168,18 @@ class Client(threading.Thread):
         if status != 200:
             self.client_log.report(f"the feed after {after} answered {status} {answer!r}")
             return
-        self.client_log.read(feed_leaves(self.client_log, after, answer))
+        self.client_log.add_events(feed_leaves(self.client_log, after, answer))
 
     def _ask_state(self) -> None:
-        subjects, moment = self.client_log.subjects(), self.workload.coordinates()
-        if subjects and moment is not None:
-            subject, (at, known_at) = quote(self.chance.choice(subjects)), moment
+        subjects, coordinates = self.client_log.subjects(), self.workload.coordinates()
+        if subjects and coordinates is not None:
+            subject, (at, known_at) = quote(self.chance.choice(subjects)), coordinates
             self._ask(f"/v1/subjects/{subject}/state?at={at}&known_at={known_at}", None, known_at)
 
     def _check(self) -> None:
-        moment = self.workload.coordinates()
-        if moment is not None:
-            at, known_at = moment
+        coordinates = self.workload.coordinates()
+        if coordinates is not None:
+            at, known_at = coordinates
             self._ask(f"/v1/checks?known_at={known_at}", self.workload.record(at), known_at)
 
     def _ask(self, path: str, record: Json | None, known_at: str) -> None:
@@ -190,16 +190,16 @@ class Client(threading.Thread):
         if status != 200:
             self.client_log.report(f"{path} of {record} was answered {status} {answer!r}")
             return
-        answered = msgspec.json.decode(answer)
-        position = answered["position"] if record is None else answered["as_of"]["position"]
+        decoded = msgspec.json.decode(answer)
+        position = decoded["position"] if record is None else decoded["as_of"]["position"]
         if position < acknowledged:
             self.client_log.report(f"{path} answered at {position} after {acknowledged} was acknowledged")
         if self.client_log.is_past(known_at):
-            self.client_log.keep(PastAnswer(path, record, stable_part(answered)))
+            self.client_log.add_answer(PastAnswer(path, record, stable_part(decoded)))
 
 
 def submit(connection: Connection, client_log: ClientLog, sent: SentSubmission) -> int:
-    """Sends it, once more or for the first time; answers the status, 503 for every one that says to try again."""
+    """Sends it, for the first time or again. Returns the status; 503 for every response that asks for a retry."""
     status, answer = connection.ask("/v1/events", sent.body, sent.name if sent.has_key else None)
     code = None if status == 201 else msgspec.json.decode(answer).get("code")
     if status == 201:
@@ -215,7 +215,7 @@ def submit(connection: Connection, client_log: ClientLog, sent: SentSubmission) 
 
 
 def feed_leaves(client_log: ClientLog, after: int, answer: bytes) -> list[tuple[int, bytes]]:
-    """The events of a page with their positions, which must follow on one another."""
+    """(position, leaf) of each event of a page. Reports gaps between positions."""
     page = msgspec.json.decode(answer, type=Page)
     leaves = [(msgspec.json.decode(raw, type=_Numbered).data.position, bytes(raw)) for raw in page.events]
     positions = [position for position, _ in leaves]

@@ -1,10 +1,10 @@
-"""When to kill what: a plan for each round, drawn from the campaign's seed and the round's number alone."""
+"""The plan of each round: which process to kill, and when. It follows from the seed and the number of the round."""
 
 from random import Random
 from typing import Final, Literal, NamedTuple
 
 FRESH_EVERY: Final = 7
-"""So many rounds share a ledger: damage of one is found by the next, and a new one is begun and killed often enough."""
+"""Rounds that share a ledger. Later rounds can find damage of earlier ones, and kills also hit new ledgers."""
 
 Kind = Literal["first request", "commits", "any time", "catch-up", "rebuild", "start-up", "two servers"]
 KINDS: Final[tuple[Kind, ...]] = (
@@ -25,33 +25,33 @@ class Plan(NamedTuple):
 
     number: int
     kind: str
-    """One of KINDS, or a fault that the database has besides."""
+    """One of KINDS, or a fault of the database."""
     is_fresh: bool
-    """Begins a new ledger, killed while it is begun."""
+    """Starts with a new ledger; kills servers while they create it."""
     clients: int
     after_acknowledged: int
-    """The kill waits for so many acknowledgements since the round began."""
+    """The kill waits for this many acknowledgements in the round, …"""
     delay_s: float
-    """And then for so long."""
+    """… and then for this long."""
     batch: int
-    """In a round of catching up: how many events are recorded and not yet projected."""
+    """In a round of kind catch-up: the number of events that are recorded and not yet projected."""
     start_kills: tuple[float, ...]
-    """Servers started and killed after so long before one may live."""
+    """Servers to start first, each killed after this many seconds."""
     first_victim: Victim
     gap_s: float
     """Between the first kill and the second."""
     is_check: bool
-    """Whether a rebuild only compares."""
+    """Whether the rebuild only compares (--check)."""
     survivor_ends_well: bool
-    """In a round with two servers: whether the other is told to stop, not killed."""
+    """In a round with two servers: whether the second is stopped with SIGTERM, not killed."""
     disturbances: tuple[tuple[float, int | None], ...]
-    """Pauses, and how many connections are terminated after each; None: all."""
+    """(pause, number of connections to terminate after it; None: all)."""
     is_new: bool
-    """Whether the server is a program from its beginning, and not forked."""
+    """Whether the server starts from nothing, not by a fork."""
 
 
 class Plans:
-    """All rounds of a campaign: every kind comes once before any comes again."""
+    """All rounds of a campaign: every kind once before any kind again."""
 
     def __init__(self, seed: int, faults: tuple[str, ...]) -> None:
         self.seed = seed
@@ -84,7 +84,7 @@ class Plans:
         )
 
     def chance(self, number: int, *more: object) -> Random:
-        """For whatever else is drawn in a round."""
+        """The random choices of one part of a round."""
         return Random("/".join(map(str, (self.seed, number, *more))))
 
 

@@ -1,9 +1,9 @@
 """Servers and other `inforce` processes to kill.
 
-A nursery, `python -m tests.simulation.crash_processes`, imports the command once and forks it for every start: what is
-killed is a process of its own that runs `scripts.main` with its arguments, as `python -m scripts.main` does, without
-the seconds of imports that twenty rounds would pay twenty times. `is_new` pays them: a program from its beginning.
-The nursery ends when its standard input does, and kills what it started: nothing outlives the test.
+A fork server, `python -m tests.simulation.crash_processes`, imports the command once and forks for every start. The
+killed process is a separate one that runs `scripts.main` with its arguments, as `python -m scripts.main` does, but
+without seconds of imports in every round. With `is_new` the process starts from nothing.
+The fork server ends with its standard input and kills all its children, so that nothing outlives the test.
 """
 
 import gc
@@ -29,7 +29,7 @@ _LISTENS: Final = re.compile(r"listens on http://127\.0\.0\.1:(\d+)\n")
 
 
 class Process:
-    """One run of the command. `log` holds its output, errors too."""
+    """One run of the command. `log` gets its output and errors."""
 
     def __init__(self, pid: int, log: Path, poll: Callable[[], int | None]) -> None:
         self.pid = pid
@@ -38,13 +38,13 @@ class Process:
         self._status: int | None = None
 
     def status(self) -> int | None:
-        """Its exit status, negative for a signal's number; None: it runs."""
+        """The exit status, negative for a signal; None while the process runs."""
         if self._status is None:
             self._status = self._poll()
         return self._status
 
     def kill(self) -> None:
-        """SIGKILL, now; returns when there is nothing left of it."""
+        """Sends SIGKILL and waits for the end."""
         self.send(signal.SIGKILL)
         self.wait()
 
@@ -62,13 +62,13 @@ class Process:
         return status
 
     def port(self) -> int:
-        """Where a server listens, once it says so."""
+        """The port of a server, once its log has it."""
         deadline = time.monotonic() + START_SECONDS_MAX
         for turn in itertools.count(1):
-            said = _LISTENS.search(self.log.read_text())
-            if said is not None:
-                return int(said[1])
-            # Asking the nursery costs more than reading a file.
+            match = _LISTENS.search(self.log.read_text())
+            if match is not None:
+                return int(match[1])
+            # A question to the fork server costs more than reading a file.
             assert turn % 20 or self.status() is None, f"the server ended with {self.status()}: {self.log.read_text()}"
             assert time.monotonic() < deadline, (
                 f"the server did not listen within {START_SECONDS_MAX} s; see {self.log}"
@@ -78,7 +78,7 @@ class Process:
 
 
 class Processes:
-    """The nursery, and every process of one campaign. `folder` gets their logs."""
+    """The fork server, and every process of one campaign. `folder` gets their logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -90,7 +90,7 @@ class Processes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Ctrl-C reaches the test, which ends everything in its own time.
+            # Ctrl-C reaches only the test, which ends the processes itself.
             start_new_session=True,
         )
 
@@ -106,7 +106,7 @@ class Processes:
         return self.run("serve", "--db", url, "--port", "0", is_new=is_new)
 
     def run(self, *args: str, is_new: bool = False) -> Process:
-        """`inforce ARGS`, begun."""
+        """Starts `inforce ARGS`."""
         self._count += 1
         log = self.folder / f"{self._count:04}-{args[0]}.log"
         log.touch()
@@ -121,15 +121,15 @@ class Processes:
         self._fork_server.stdin.write(json.dumps(question) + "\n")
         self._fork_server.stdin.flush()
         answer = self._fork_server.stdout.readline()
-        assert answer, "the nursery ended; what it said stands above"
+        assert answer, "the fork server ended; its own error is above"
         return json.loads(answer)
 
 
 def fork_server() -> None:
-    # Imported here: the harness's own process has no use for the server.
+    # Imported here: the test's own process does not need the server.
     for module in ("api.server", "ledger.recorders.postgres", "scripts.rebuild", "scripts.serve"):
         import_module(module)
-    # So that the children's collectors leave the pages that they share with this process alone.
+    # The garbage collectors of the children must not touch pages shared with this process.
     gc.freeze()
     children: set[int] = set()
     for line in sys.stdin:
@@ -153,7 +153,7 @@ def fork_server() -> None:
 
 
 def _run_command(args: list[str], log: str, is_new: bool) -> NoReturn:
-    # In place of the nursery's pipes, whose ends this process must not hold.
+    # Replaces the fork server's pipes, which this process must not keep open.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     out = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(out, 1)
@@ -168,7 +168,7 @@ def _run_command(args: list[str], log: str, is_new: bool) -> NoReturn:
         code = ended.code if isinstance(ended.code, int) else 1
     finally:
         sys.stdout.flush()
-        # Without the interpreter's farewell, which would read the nursery's standard input on.
+        # Not sys.exit: the end of the interpreter would read from the fork server's standard input.
         os._exit(code)
 
 

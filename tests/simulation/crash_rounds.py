@@ -1,8 +1,7 @@
-"""Campaigns: servers under load, killed at the moments of a plan, started again, and everything held against what was
-said.
+"""Crash campaigns: kills servers under load at the moments of a plan, starts them again, and checks everything.
 
-One seed decides what is sent, when what is killed, and what is done to the database. Threads, processes and disks keep
-their own pace, so the same seed makes the same attempts, not the same interleavings.
+One seed decides the submissions, the kills and the faults of the database. Threads, processes and disks are not
+controlled, so the same seed repeats the attempts, not their interleaving.
 """
 
 import json
@@ -26,7 +25,7 @@ PROGRESS_EVERY: Final = 25
 
 
 class CrashFailure(AssertionError):
-    """A guarantee was broken. Says how to do it again and where everything was kept."""
+    """A guarantee was broken. Names the command that repeats the run and the folder with all files."""
 
 
 class Counts(NamedTuple):
@@ -36,11 +35,11 @@ class Counts(NamedTuple):
     acknowledged: int = 0
     refused: int = 0
     unknown: int = 0
-    """Had no answer when all was killed."""
+    """Submissions without a response when the servers were killed."""
     recorded: int = 0
-    """Of those: were found recorded."""
+    """Unknown submissions that were recorded."""
     events: int = 0
-    """Of all ledgers."""
+    """Events of all ledgers."""
 
     def figure(self, name: str, seed: int) -> str:
         return (
@@ -51,7 +50,7 @@ class Counts(NamedTuple):
 
 
 class Campaign:
-    """`processes` has the folder for logs."""
+    """Runs the rounds of one seed on one database."""
 
     def __init__(self, database: Database, processes: Processes, seed: int) -> None:
         self.database = database
@@ -60,7 +59,7 @@ class Campaign:
         self.counts = Counts()
         self.client_log = ClientLog()
         self.content = DatabaseContent([], [], {})
-        """As it was when the round before ended."""
+        """At the end of the round before."""
         self._server: Process | None = None
         self._counted = 0
 
@@ -87,12 +86,12 @@ class Campaign:
         server = self._server or self._start(plan)
         submissions, acknowledged = self.client_log.submissions, self.client_log.acknowledged
         refused = len(self.client_log.with_outcome("refused"))
-        left_over = set(self.client_log.with_outcome("unknown"))
+        earlier = set(self.client_log.with_outcome("unknown"))
         strike = KillRound(plan, self.plans, self.database, self.processes, self.client_log, server)
         strike.run()
         acknowledged = self.client_log.acknowledged - acknowledged
         refused = len(self.client_log.with_outcome("refused")) - refused
-        unknown = [sent for sent in self.client_log.with_outcome("unknown") if sent not in left_over]
+        unknown = [sent for sent in self.client_log.with_outcome("unknown") if sent not in earlier]
         self._server = self._start(plan)
         recorded = self._examine(plan, self._server.port(), unknown)
         self.counts = self.counts._replace(
@@ -126,59 +125,59 @@ class Campaign:
             self._server = None
 
     def _examine(self, plan: Plan, port: int, unknown: Sequence[SentSubmission]) -> int:
-        """How many of the unknown ones were recorded; what is wrong goes to the memory."""
-        found = self.database.content()
-        findings = check_preserved(self.content, found)
+        """Returns how many of the unknown submissions were recorded. Findings go to the client log."""
+        content = self.database.content()
+        findings = check_preserved(self.content, content)
         findings += [
-            f"position {position} was served as {leaf!r} and is not that any more"
+            f"position {position} was served as {leaf!r} and has changed since"
             for position, leaf in self.client_log.leaves.items()
-            if position > len(found.rows) or found.rows[position - 1].leaf != leaf
+            if position > len(content.rows) or content.rows[position - 1].leaf != leaf
         ]
-        recorded = self._check(found, findings)
-        verb = self.processes.run("rebuild", "--check", "--db", self.database.url)
-        questioning = ServiceChecks(port, self.client_log, self.plans.chance(plan.number, "questions"))
-        questioning.compare_with_earlier({row.position: row.leaf for row in found.rows})
-        questioning.retry(unknown)
+        recorded = self._check(content, findings)
+        rebuild = self.processes.run("rebuild", "--check", "--db", self.database.url)
+        service = ServiceChecks(port, self.client_log, self.plans.chance(plan.number, "questions"))
+        service.compare_with_earlier({row.position: row.leaf for row in content.rows})
+        service.retry(unknown)
         self.content = self.database.content()
-        questioning.compare_with_reference(row.leaf for row in self.content.rows)
-        questioning.close()
-        if verb.wait() != 0:
-            findings.append(f"the projections are not those of a rebuild: {verb.log.read_text()}")
-        findings += check_preserved(found, self.content)
+        service.compare_with_reference(row.leaf for row in self.content.rows)
+        service.close()
+        if rebuild.wait() != 0:
+            findings.append(f"the stored timelines differ from a rebuild: {rebuild.log.read_text()}")
+        findings += check_preserved(content, self.content)
         self._check(self.content, findings)
         self.counts = self.counts._replace(
             events=self.counts.events + len(self.content.rows) - (0 if plan.is_fresh else self._counted)
         )
         self._counted = len(self.content.rows)
-        # First: what happened to the ledger says more than what its clients saw of it. Once: both looks may find it.
+        # Damage of the ledger comes before the findings of clients, which it explains. Both checks may find the same.
         self.client_log.findings[:0] = dict.fromkeys(findings)
         return sum(sent.name in recorded for sent in unknown)
 
     def _check(self, held: DatabaseContent, findings: list[str]) -> set[str]:
-        """The names of the submissions that are recorded."""
+        """The names of the recorded submissions."""
         submissions = SubmissionChecks(held)
         findings += check_rows(held.rows)
         findings += submissions.check(list(self.client_log.sent.values()))
         return set(submissions.owner.values())
 
     def _failure_text(self, plan: Plan, findings: Sequence[str]) -> str:
-        kept = Path(tempfile.mkdtemp(prefix="inforce-crash-"))
-        with (kept / "sent.jsonl").open("w") as file:
+        folder = Path(tempfile.mkdtemp(prefix="inforce-crash-"))
+        with (folder / "sent.jsonl").open("w") as file:
             for sent in self.client_log.sent.values():
-                known = {"name": sent.name, "has_key": sent.has_key, "outcome": sent.outcome}
-                file.write(json.dumps(known | {"body": sent.body, "receipts": sent.receipts}) + "\n")
-        (kept / "findings.txt").write_text("\n".join(findings) + "\n")
+                members = {"name": sent.name, "has_key": sent.has_key, "outcome": sent.outcome}
+                file.write(json.dumps(members | {"body": sent.body, "receipts": sent.receipts}) + "\n")
+        (folder / "findings.txt").write_text("\n".join(findings) + "\n")
         for log in self.processes.folder.glob("*.log"):
             if log.stat().st_size:
-                shutil.copy(log, kept)
+                shutil.copy(log, folder)
         try:
-            where = self.database.save_copy(kept)
+            where = self.database.save_copy(folder)
         except Exception as error:
-            where = f"the ledger could not be kept: {error!r}"
+            where = f"no copy of the ledger: {error!r}"
         shown = "\n".join(f"- {finding[:2000]}" for finding in findings[:FINDINGS_SHOWN])
         return (
             f"crash, {self.database.name}: round {plan.number} of seed {self.plans.seed} ({plan.kind}), "
             f"{len(findings)} findings:\n{shown}\n"
-            f"once more: ./scripts/test --crash {plan.number + 1} --crash-seed {self.plans.seed}\n"
-            f"kept in {kept}: what was sent, what the processes said, and {where}"
+            f"again: ./scripts/test --crash {plan.number + 1} --crash-seed {self.plans.seed}\n"
+            f"see {folder}: the submissions, the output of the processes, and {where}"
         )

@@ -1,4 +1,5 @@
-"""After a crash: is what was read still served, do retries get what was told, and are answers what the events say?"""
+"""Checks a server after a crash: events and answers are the same as before, retries get the first receipts, and states
+and checks equal the reference."""
 
 import time
 from collections.abc import Iterable
@@ -21,7 +22,7 @@ RECOVERY_SECONDS_MAX: Final = 20.0
 
 
 class ServiceChecks:
-    """Of the server at a port, which has just been started. Findings go to the memory."""
+    """Checks the freshly started server at `port`. Findings go to the client log."""
 
     def __init__(self, port: int, client_log: ClientLog, chance: Random) -> None:
         self.client_log = client_log
@@ -32,19 +33,19 @@ class ServiceChecks:
         self._connection.close()
 
     def retry(self, unknown: Iterable[SentSubmission]) -> None:
-        """A sample of what was acknowledged, in this round or long ago, and all that is unknown: each to its end."""
+        """Sends a sample of the acknowledged and all unknown submissions again, until each has an outcome."""
         acknowledged = [sent for sent in self.client_log.with_outcome("acknowledged") if sent.has_key]
         sample = self.chance.sample(acknowledged, min(RETRIED, len(acknowledged)))
         for sent in (*sample, *(one for one in unknown if one.has_key)):
             deadline = time.monotonic() + RECOVERY_SECONDS_MAX
             while submit(self._connection, self.client_log, sent) == 503:
                 if time.monotonic() > deadline:
-                    self.client_log.report(f"{sent.name} was put off for {RECOVERY_SECONDS_MAX} s after a restart")
+                    self.client_log.report(f"{sent.name} got 503 for {RECOVERY_SECONDS_MAX} s after a restart")
                     return
                 time.sleep(0.02)
 
     def compare_with_earlier(self, leaves: dict[int, bytes]) -> None:
-        """Events by their ids, as they are in the database, and the answers that may not have changed."""
+        """Reads events by id, which must equal the database, and repeats queries whose answers may not change."""
         for position in self.chance.sample(sorted(leaves), min(READ_AGAIN, len(leaves))):
             event_id = msgspec.json.decode(leaves[position])["id"]
             status, answer = self._ask(f"/v1/events/{event_id}")
@@ -52,8 +53,8 @@ class ServiceChecks:
                 self.client_log.report(
                     f"event {event_id} was {leaves[position]!r} and is served as {status} {answer!r}"
                 )
-        asked = self.client_log.past_answers
-        for one in self.chance.sample(asked, min(READ_AGAIN, len(asked))):
+        past = self.client_log.past_answers
+        for one in self.chance.sample(past, min(READ_AGAIN, len(past))):
             status, answer = self._ask(one.path, one.record)
             if status != 200:
                 self.client_log.report(
@@ -63,14 +64,14 @@ class ServiceChecks:
                 self.client_log.report(f"{one.path} of {one.record} was answered {one.stable} and now {answer!r}")
 
     def compare_with_reference(self, leaves: Iterable[bytes]) -> None:
-        """States and checks, with the slow reference over the same events."""
+        """Compares states and checks with the slow reference over the same events."""
         reference = Reference(leaves)
         workload = CrashWorkload(self.chance, self.client_log)
         for _ in range(QUESTIONS):
-            moment, subjects = workload.coordinates(), self.client_log.subjects()
-            if moment is None or not subjects:
+            coordinates, subjects = workload.coordinates(), self.client_log.subjects()
+            if coordinates is None or not subjects:
                 return
-            at, known_at = moment
+            at, known_at = coordinates
             subject = self.chance.choice(subjects)
             self._compare_state(reference, subject, at, known_at)
             self._compare_check(reference, workload.record(at), known_at)
@@ -85,25 +86,25 @@ class ServiceChecks:
         defined = {event["data"]["setting"] for event in reference.events if "definition" in event["data"]}
         expected = {}
         for setting in defined:
-            told = reference.setting_state(subject, setting, parse_time(at), parse_time(known_at))
-            if told.source in ("explicit", "default"):
-                expected[setting] = (told.value, told.source, told.position)
-        found = {setting: (said["value"], said["source"], _newest(said)) for setting, said in settings.items()}
-        if found != expected:
-            self.client_log.report(f"{path} is {found} and the reference says {expected}")
+            state = reference.setting_state(subject, setting, parse_time(at), parse_time(known_at))
+            if state.source in ("explicit", "default"):
+                expected[setting] = (state.value, state.source, state.position)
+        actual = {setting: (one["value"], one["source"], _newest(one)) for setting, one in settings.items()}
+        if actual != expected:
+            self.client_log.report(f"{path} is {actual} and the reference says {expected}")
 
     def _compare_check(self, reference: Reference, record: Json, known_at: str) -> None:
         status, answer = self._ask(f"/v1/checks?known_at={known_at}", record)
         decision = msgspec.json.decode(answer)
-        found = {name: value for name, value in decision.items() if name not in ("as_of", "hindsight")}
+        actual = {name: value for name, value in decision.items() if name not in ("as_of", "hindsight")}
         expected = reference.check(record, parse_time(record["at"]), parse_time(known_at))
-        if status != 200 or found != expected:
+        if status != 200 or actual != expected:
             self.client_log.report(
-                f"the check of {record} at {known_at} is {status} {found}; the reference says {expected}"
+                f"the check of {record} at {known_at} is {status} {actual}; the reference says {expected}"
             )
 
     def _ask(self, path: str, record: Json | None = None) -> tuple[int, bytes]:
-        """Waits out a 503: after a crash of the database server its connections come back one by one."""
+        """Retries a 503: after a crash of the database server its connections come back one by one."""
         deadline = time.monotonic() + RECOVERY_SECONDS_MAX
         while True:
             status, answer = self._connection.ask(path, record)
@@ -112,7 +113,7 @@ class ServiceChecks:
             time.sleep(0.02)
 
 
-def _newest(said: Json) -> int:
-    """The position of the last event that made a setting what it is."""
-    positions: list[int] = [said.get("position", 0), said.get("cleared_by", {}).get("position", 0)]
+def _newest(setting: Json) -> int:
+    """The position of the last event behind the value of a setting."""
+    positions: list[int] = [setting.get("position", 0), setting.get("cleared_by", {}).get("position", 0)]
     return max(positions)

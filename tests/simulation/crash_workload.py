@@ -1,6 +1,6 @@
-"""What the clients of a crash campaign say and ask, drawn from a seed.
+"""Random submissions and queries for the clients of a crash campaign, from a seed.
 
-Nearly all of it is acceptable. Subjects are few, so that versions are contended and periods meet.
+Nearly all submissions are valid. There are few subjects, so that writers compete for versions and periods meet.
 """
 
 import time
@@ -23,14 +23,14 @@ SECOND_US: Final = 1_000_000
 
 
 class CrashWorkload:
-    """One client's. `client_log` says what there is to retract, to conflict with and to ask about."""
+    """The workload of one client. `client_log` knows the events to retract, to conflict with and to query."""
 
     def __init__(self, chance: Random, client_log: ClientLog) -> None:
         self.chance = chance
         self.client_log = client_log
 
     def submission(self, name: str, *, has_key: bool) -> Json:
-        """A body. Every event can be recognised by its reason, but where a key says whose it is."""
+        """A body. Every event has a recognisable reason, unless the submission has a key."""
         if self.chance.random() < 0.25:
             return self.batch(name, self.chance.choice((2, 3, 5, 20)))
         with_reason = not has_key or self.chance.random() < 0.7
@@ -41,7 +41,7 @@ class CrashWorkload:
         retracted: set[str] = set()
         for index in range(size):
             event = self._event(name, index, with_reason=True)
-            # A change is retracted once.
+            # A change can be retracted only once.
             while event.get("event_id") in retracted:
                 event = self._change(name, index, with_reason=True)
             retracted |= {event["event_id"]} if "event_id" in event else set()
@@ -49,7 +49,7 @@ class CrashWorkload:
         return {"events": events}
 
     def conflicting(self, name: str) -> Json:
-        """A change that holds only while nobody else writes to the subject."""
+        """A change with an expected_version: it fails if another client writes to the subject first."""
         change = self._change(name, 0, with_reason=True)
         behind = self.chance.choice((0, 0, 0, 1))
         return change | {"expected_version": max(0, self.client_log.version(change["subject"]) - behind)}
@@ -106,7 +106,7 @@ class CrashWorkload:
         return subject, chance.choice(SWITCHES), chance.random() < 0.5
 
     def _period(self, with_reason: bool) -> Json:
-        """What is said about the past needs a reason, so a change without one is about now or later."""
+        """A change of the past needs a reason, so a change without one starts now or later."""
         chance, now = self.chance, time.time_ns() // 1000
         start, until = None, None
         if chance.random() < 0.5:
@@ -120,7 +120,7 @@ class CrashWorkload:
         }
 
     def coordinates(self) -> tuple[str, str] | None:
-        """(at, known_at) with a known_at that is over, so that the answer must stay; None: there is none yet."""
+        """(at, known_at) with a past known_at, so that the answer may not change; None before the first receipt."""
         known_at = self.client_log.instant(self.chance)
         if known_at is None:
             return None

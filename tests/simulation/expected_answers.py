@@ -1,4 +1,4 @@
-"""What every question should be answered, in the shapes of WIRE.md section 2, read off the auditor's plain lists."""
+"""The expected answer to every query, as JSON in the shapes of api/README.md, computed from the oracle."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from tests.simulation.oracle import CATALOG, Oracle
 from tests.support.reference import UNLIMITED, Json, ReferenceState
 
 KnownAt = int | str | None
-"""An instant (µs), "at" for in force, None for everything recorded so far."""
+"""An instant (µs), "at" for in force, or None for everything recorded so far."""
 
 NOT_FOUND: Json = {"problem": "not_found"}
 
 
 class ExpectedAnswers:
-    """The answers of a ledger that holds what `oracle` says, given at `now` (µs)."""
+    """The answers at `now` (µs) of a ledger with the events of `oracle`."""
 
     def __init__(self, oracle: Oracle, now: int) -> None:
         self.oracle = oracle
         self.now = max(now, oracle.head_recorded_at)
 
     def answer(self, question: Json) -> Json:
-        """`question`: {"ask": …} and its arguments, instants in µs."""
+        """`question` is {"ask": method} with its arguments; instants in µs."""
         arguments = {name: value for name, value in question.items() if name != "ask"}
         answer: Json = getattr(self, question["ask"])(**arguments)
         return answer
@@ -31,32 +31,32 @@ class ExpectedAnswers:
         defined = self._settings_with_events(CATALOG)
         if settings is not None and not set(settings) <= set(defined):
             return NOT_FOUND
-        told = [self._told(subject, key, at, known_at) for key in (defined if settings is None else settings)]
+        states = [self._state(subject, key, at, known_at) for key in (defined if settings is None else settings)]
         return {
             "subject": subject,
             **self._coordinates(at, known_at),
-            "settings": {one.setting: _setting_json(one) for one in told if one.source in ("explicit", "default")},
+            "settings": {one.setting: _setting_json(one) for one in states if one.source in ("explicit", "default")},
         }
 
     def timeline(self, subject: str, known_at: KnownAt, setting: str | None = None) -> Json:
         if not self.oracle.version(subject):
             return NOT_FOUND
-        wanted = self._settings_shown(subject, known_at) if setting is None else [setting]
-        found = [interval for key in wanted for interval in self._intervals(subject, key, known_at)]
-        if setting is not None and all(interval["source"] in ("undefined", "not_applicable") for interval in found):
+        settings = self._settings_shown(subject, known_at) if setting is None else [setting]
+        intervals = [interval for key in settings for interval in self._intervals(subject, key, known_at)]
+        if setting is not None and all(interval["source"] in ("undefined", "not_applicable") for interval in intervals):
             return NOT_FOUND
         return {
             "subject": subject,
             "known_at": "at" if known_at == "at" else self._instant(BEGINNING, known_at),
             "position": self.oracle.head,
-            "intervals": found,
+            "intervals": intervals,
         }
 
     def history(self, subject: str, setting: str | None = None, after: int | None = None, limit: int = 100) -> Json:
         events = [event for event in self.oracle.events if event["subject"] == subject]
         if not events:
             return NOT_FOUND
-        by_whom = {event["data"].get("retracts"): event["id"] for event in events}
+        retractions = {event["data"].get("retracts"): event["id"] for event in events}
         rows = [
             event
             for event in reversed(events)
@@ -68,7 +68,7 @@ class ExpectedAnswers:
                 {
                     "event": event,
                     "reason": self.oracle.reasons.get(event["data"]["position"]),
-                    "retracted_by": by_whom.get(event["id"]),
+                    "retracted_by": retractions.get(event["id"]),
                 }
                 for event in rows[:limit]
             ],
@@ -81,7 +81,7 @@ class ExpectedAnswers:
             return NOT_FOUND
         differences = []
         for setting in self._settings_with_events(CATALOG):
-            before, after = (self._told(subject, setting, at, known_at) for at in (start, end))
+            before, after = (self._state(subject, setting, at, known_at) for at in (start, end))
             applies = "explicit" in (before.source, after.source) or "default" in (before.source, after.source)
             if applies and before.value != after.value:
                 changed_by = self._between(before, after, start, end, known_at)
@@ -105,34 +105,34 @@ class ExpectedAnswers:
     def _between(
         self, before: ReferenceState, after: ReferenceState, start: int, end: int, known_at: KnownAt
     ) -> list[Json]:
-        """What decides at the later instant, and what decided at the earlier one where it ended by itself or was taken
-        back between the two."""
+        """The change that decides at the later instant; also the one that decided at the earlier instant, if it ended
+        between the two, or its retraction."""
         earlier, later = (before, after) if start <= end else (after, before)
         first, last = min(start, end), max(start, end)
-        found: dict[int, Json] = {}
+        changes: dict[int, Json] = {}
         newest, gone = _newest(later), _newest(earlier)
         if newest is not None and newest != gone:
-            found[newest["data"]["position"]] = _change_json(newest)
+            changes[newest["data"]["position"]] = _change_json(newest)
         if gone is not None:
             until = gone["data"].get("effective_until")
             if until is not None and parse_time(until) <= last:
-                found[gone["data"]["position"]] = _change_json(gone)
+                changes[gone["data"]["position"]] = _change_json(gone)
             for event in self.oracle.changes_of(earlier.subject, earlier.setting):
                 in_between = first < parse_time(event["time"]) <= last
                 if known_at == "at" and in_between and event["data"].get("retracts") == gone["id"]:
-                    found[event["data"]["position"]] = _change_json(event)
-        return [found[position] for position in sorted(found)]
+                    changes[event["data"]["position"]] = _change_json(event)
+        return [changes[position] for position in sorted(changes)]
 
     def catalog(self, at: int, known_at: KnownAt) -> Json:
         known = self._known(at, known_at)
-        found: Json = {}
+        settings: Json = {}
         for setting in self._settings_with_events(CATALOG):
             event = self.oracle.definition(setting, at, known)
             if event is not None:
                 members = _event_json(event)
                 del members["effective_until"]
-                found[setting] = event["data"]["definition"] | members
-        return {**self._coordinates(at, known_at), "settings": found}
+                settings[setting] = event["data"]["definition"] | members
+        return {**self._coordinates(at, known_at), "settings": settings}
 
     def subjects(self, kind: str | None = None) -> Json:
         rows = []
@@ -153,8 +153,8 @@ class ExpectedAnswers:
         return answer
 
     def _changed_by(self, answer: Json, later: Json, known_at: int) -> list[Json]:
-        """The newer deciding events and the retractions of the older ones (projections/README.md)."""
-        found = []
+        """The newer deciding events, and the retractions of the older ones (projections/README.md)."""
+        changes = []
         before = {(fact["subject"], fact["setting"]): fact for fact in answer["evidence"]}
         for fact in later["evidence"]:
             known = before.get((fact["subject"], fact["setting"]))
@@ -163,7 +163,7 @@ class ExpectedAnswers:
             newest = _newest_fact(fact)
             is_newer = newest is not None and parse_time(newest["recorded_at"]) > known_at
             if is_newer:
-                found.append(fact)
+                changes.append(fact)
             if known is None:
                 continue
             since = [
@@ -171,21 +171,21 @@ class ExpectedAnswers:
                 for event in self.oracle.changes_of(fact["subject"], fact["setting"])
                 if "retracts" in event["data"] and parse_time(event["time"]) > known_at
             ]
-            rested_on = _newest_fact(known)
-            of_it = [e for e in since if rested_on is not None and e["data"]["retracts"] == rested_on["event_id"]]
-            found += [_change_json(event) for event in of_it or ([] if is_newer else since)]
-        return found
+            decided_by = _newest_fact(known)
+            of_fact = [e for e in since if decided_by is not None and e["data"]["retracts"] == decided_by["event_id"]]
+            changes += [_change_json(event) for event in of_fact or ([] if is_newer else since)]
+        return changes
 
     def check_all(self, records: list[Json], known_at: KnownAt) -> Json:
         decisions = [self.check(record, parse_time(record["at"]), known_at) for record in records]
         return {"decisions": decisions, "position": self.oracle.head}
 
-    # What they share.
+    # Helpers.
 
     def _known(self, at: int, known_at: KnownAt) -> int | None:
         return at if known_at == "at" else None if known_at is None else int(known_at)
 
-    def _told(self, subject: str, setting: str, at: int, known_at: KnownAt) -> ReferenceState:
+    def _state(self, subject: str, setting: str, at: int, known_at: KnownAt) -> ReferenceState:
         return self.oracle.setting_state(subject, setting, at, self._known(at, known_at))
 
     def _instant(self, at: int, known_at: KnownAt) -> str:
@@ -199,8 +199,8 @@ class ExpectedAnswers:
         return sorted({event["data"]["setting"] for event in self.oracle.events if event["subject"] == subject})
 
     def _settings_shown(self, subject: str, known_at: KnownAt) -> list[str]:
-        """Those of which anything held at any instant, as known then or now; of an earlier known_at, those that
-        anything had been said about."""
+        """The settings with a change in force at any instant, as known then or now. With an earlier known_at: the
+        settings with an event by then."""
         if isinstance(known_at, int) and known_at < self.oracle.head_recorded_at:
             events = [event for event in self.oracle.events if event["subject"] == subject]
             return sorted({e["data"]["setting"] for e in events if parse_time(e["time"]) <= known_at})
@@ -212,7 +212,7 @@ class ExpectedAnswers:
         ]
 
     def _instants(self, subject: str, setting: str) -> list[int]:
-        """Every instant at which the setting may turn, as known at any time or in force."""
+        """Every instant at which the setting may change, as known at any time or in force."""
         instants = {BEGINNING}
         for event in [*self.oracle.changes_of(subject, setting), *self.oracle.changes_of(CATALOG, setting)]:
             instants.add(parse_time(event["time"]))
@@ -222,33 +222,33 @@ class ExpectedAnswers:
         return sorted(instants)
 
     def _intervals(self, subject: str, setting: str, known_at: KnownAt) -> list[Json]:
-        found: list[Json] = []
+        intervals: list[Json] = []
         for instant in self._instants(subject, setting):
-            told = self._told(subject, setting, instant, known_at)
+            state = self._state(subject, setting, instant, known_at)
             interval = {
                 "setting": setting,
-                "value": told.value,
-                "source": told.source,
+                "value": state.value,
+                "source": state.source,
                 "from": None if instant == BEGINNING else format_time(instant),
                 "until": None,
-                "event_id": told.event and told.event["id"],
+                "event_id": state.event and state.event["id"],
             }
-            if found:
-                if all(found[-1][name] == interval[name] for name in ("source", "event_id")):
+            if intervals:
+                if all(intervals[-1][name] == interval[name] for name in ("source", "event_id")):
                     continue
-                found[-1]["until"] = interval["from"]
-            found.append(interval)
-        return found
+                intervals[-1]["until"] = interval["from"]
+            intervals.append(interval)
+        return intervals
 
 
-def _newest(told: ReferenceState) -> Json | None:
-    events = [event for event in (told.event, told.cleared_by) if event is not None]
+def _newest(state: ReferenceState) -> Json | None:
+    events = [event for event in (state.event, state.cleared_by) if event is not None]
     return max(events, key=lambda event: event["data"]["position"], default=None)
 
 
 def _newest_fact(fact: Json) -> Json | None:
-    said: list[Json] = [one for one in (fact, fact.get("cleared_by")) if one and one.get("position")]
-    return max(said, key=lambda one: one["position"], default=None)
+    events: list[Json] = [one for one in (fact, fact.get("cleared_by")) if one and one.get("position")]
+    return max(events, key=lambda one: one["position"], default=None)
 
 
 def _event_json(event: Json) -> Json:
@@ -264,20 +264,20 @@ def _event_json(event: Json) -> Json:
     }
 
 
-def _setting_json(told: ReferenceState) -> Json:
-    written: Json = {"value": told.value, "source": told.source}
-    if told.event is not None:
-        written |= _event_json(told.event)
-    if told.cleared_by is not None:
-        written["cleared_by"] = _event_json(told.cleared_by)
-    return written
+def _setting_json(state: ReferenceState) -> Json:
+    setting: Json = {"value": state.value, "source": state.source}
+    if state.event is not None:
+        setting |= _event_json(state.event)
+    if state.cleared_by is not None:
+        setting["cleared_by"] = _event_json(state.cleared_by)
+    return setting
 
 
 def _change_json(event: Json) -> Json:
     data = event["data"]
     if "retracts" in data:
-        said: dict[str, Any] = {"setting": data["setting"], "retracts": data["retracts"], "event_id": event["id"]}
-        return said | {
+        change: dict[str, Any] = {"setting": data["setting"], "retracts": data["retracts"], "event_id": event["id"]}
+        return change | {
             "position": data["position"],
             "version": data["version"],
             "recorded_at": event["time"],

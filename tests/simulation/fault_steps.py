@@ -1,5 +1,8 @@
-"""A step in which something breaks and is mended: what is asked meanwhile is answered rightly or not at all, everything
-goes on by itself, and what could not be said is said again, with the same key."""
+"""A step of the simulation during a fault.
+
+While the fault lasts, each answer must be right or unavailable. Afterwards everything must work without help, and the
+step sends the refused submission again with its key.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ def run_fault(simulation: Simulation, fault: faults.Fault) -> None:
     if fault is not faults.write_lock_held:
         _during(simulation, fault, simulation.chance.choice(simulation.clients))
         return
-    # The others would wait for the lock, for as long as they are patient.
-    client = InProcessClient(simulation.url, simulation.clock, is_impatient=True)
+    # Every other client would wait for the lock until its timeout.
+    client = InProcessClient(simulation.url, simulation.clock, waits_for_locks=False)
     try:
         _during(simulation, fault, client)
     finally:
@@ -58,7 +61,7 @@ def _during(simulation: Simulation, fault: faults.Fault, client: LedgerClient) -
     body, key, detail, expected = unrecorded
     before = simulation.oracle.head
     possible = [before, before + len(expected.receipts)] if "may or may not" in detail else [before]
-    simulation.doing = {"unavailable": fault.__name__, "submitted": body, "answered": detail}
+    simulation.doing = {"unavailable": fault.__name__, "submitted": body, "answer": detail}
     head = simulation.in_process().ledger.head().position
     if head not in possible:
         raise Mismatch(simulation.report(possible, head))

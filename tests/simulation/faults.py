@@ -1,7 +1,6 @@
-"""Faults that a simulation can cause and undo at a chosen step: what the ledger must answer 503 to, and survive.
+"""Faults that a simulation causes and ends at a chosen step. The ledger must answer right or 503, and recover.
 
-Each is a context manager over a database URL. Within it `Door`s are told nothing; behind it everything must be as it
-was. Each comes with its own way of opening a door that does not wait long, where waiting is what the fault is about.
+Each fault is a context manager over a database URL. Clients do not know of it, and after it the database is as before.
 """
 
 import resource
@@ -23,9 +22,9 @@ Fault = Callable[[str], AbstractContextManager[None]]
 
 @contextmanager
 def disk_full(url: str) -> Iterator[None]:
-    """No file may grow: every write behind the end of any file fails, as it does on a full disk."""
+    """No file can grow: every write beyond the end of a file fails, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python leaves SIGXFSZ ignored, so the write fails instead of the process.
+    # Python ignores SIGXFSZ, so the write fails and the process goes on.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
         yield
@@ -35,7 +34,7 @@ def disk_full(url: str) -> Iterator[None]:
 
 @contextmanager
 def write_lock_held(url: str) -> Iterator[None]:
-    """Another program writes to the file, and takes longer than anybody waits."""
+    """Another program holds the write lock of the file, longer than any timeout."""
     with closing(sqlite3.connect(sqlite_file(url), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -51,21 +50,21 @@ def sqlite_file(url: str) -> Path:
 
 @contextmanager
 def backends_terminated(url: str) -> Iterator[None]:
-    """Every session of the database is ended, as when a server or a proxy restarts."""
+    """Terminates every session of the database, as a restart of the server or of a proxy does."""
     terminate(url)
     yield
 
 
 @contextmanager
 def killed_before_commit(url: str) -> Iterator[None]:
-    """A session that has inserted events is ended before it can commit."""
+    """Terminates a session that has inserted events, before it commits."""
     with _trigger(url, "CREATE TRIGGER simulated_fault AFTER INSERT ON inforce.events FOR EACH STATEMENT"):
         yield
 
 
 @contextmanager
 def killed_at_commit(url: str) -> Iterator[None]:
-    """A session that has inserted events is ended while it commits."""
+    """Terminates a session that has inserted events, while it commits."""
     deferred = "CREATE CONSTRAINT TRIGGER simulated_fault AFTER INSERT ON inforce.events DEFERRABLE INITIALLY DEFERRED"
     with _trigger(url, f"{deferred} FOR EACH ROW"):
         yield
@@ -87,14 +86,14 @@ def _trigger(url: str, create: str) -> Iterator[None]:
 
 @contextmanager
 def read_only(url: str) -> Iterator[None]:
-    """The database takes no writes, as a hot standby."""
+    """The database refuses writes, as a hot standby does."""
     with setting(url, "default_transaction_read_only", "on"):
         yield
 
 
 @contextmanager
 def append_lock_held(url: str) -> Iterator[None]:
-    """Another session holds the append lock, and the database lets nobody wait for a lock."""
+    """Another session holds the append lock, and the database limits how long a session may wait."""
     with setting(url, "lock_timeout", "20ms"), append_locked(url):
         yield
 
@@ -102,7 +101,7 @@ def append_lock_held(url: str) -> Iterator[None]:
 @contextmanager
 def append_locked(url: str) -> Iterator[None]:
     with psycopg.connect(url, application_name="fault") as other:
-        # Whatever the lock is: everything that writes asks for one of these first.
+        # Every writer needs one of these locks first.
         other.execute("SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key", (ADVISORY_LOCKS,))
         other.execute("LOCK TABLE inforce.events IN SHARE ROW EXCLUSIVE MODE")
         yield
@@ -115,10 +114,10 @@ ADVISORY_LOCKS = [0x494E464F52434501]
 
 @contextmanager
 def setting(url: str, name: str, value: str) -> Iterator[None]:
-    """A setting of the whole database, which every session has: there are none but new ones."""
+    """Sets a parameter of the whole database and terminates all sessions, so that it applies to every session."""
     database = sql.Identifier(database_of(url))
     with psycopg.connect(url, autocommit=True, application_name="fault") as admin:
-        # This session is the one that takes it back.
+        # This session resets the parameter later.
         admin.execute("SET default_transaction_read_only = off")
         admin.execute(
             sql.SQL("ALTER DATABASE {} SET {} = {}").format(database, sql.Identifier(name), sql.Literal(value))
@@ -136,9 +135,9 @@ def database_of(url: str) -> str:
 
 
 def terminate(url: str) -> None:
-    """Ends every session of the database but those of faults, and waits until they are gone."""
+    """Terminates every session of the database except those of faults, and waits until they are gone."""
     others = "FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'fault'"
     with psycopg.connect(url, autocommit=True, application_name="fault") as admin:
-        # Not by its own timeout: it looks every tenth of a second.
+        # Not the timeout of pg_terminate_backend: it polls only ten times a second.
         while admin.execute(f"SELECT pg_terminate_backend(pid) {others}".encode()).rowcount:
             time.sleep(0.005)

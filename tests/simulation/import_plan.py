@@ -1,4 +1,4 @@
-"""What was said elsewhere, with the times that it was recorded at, and what an import of it comes to."""
+"""Plans an import: random submissions with recorded times from elsewhere, and the ledger expected after it."""
 
 import json
 
@@ -11,11 +11,11 @@ ACTOR = "import"
 
 
 def plan_import(workload: Workload, genesis: list[Json], before: int) -> tuple[Oracle, bytes]:
-    """The ledger after the import, its event ids still to be learned, and the lines to import: none of them mistaken,
-    none a retraction, all recorded shortly before `before` (µs)."""
+    """The ledger after the import, still without event ids, and the lines to import. The lines are valid, contain no
+    retraction, and were recorded shortly before `before` (µs)."""
     planned = Oracle(json.dumps(event).encode() for event in genesis)
     recorded_at = before - 1000
-    _begin(planned, recorded_at)
+    _date_catalog(planned, recorded_at)
     lines: list[Json] = []
     for _ in range(workload.chance.randint(3, 40)):
         recorded_at += workload.chance.choice((1, 2, 20))
@@ -25,7 +25,7 @@ def plan_import(workload: Workload, genesis: list[Json], before: int) -> tuple[O
         if expected is None or expected.code != "recorded":
             continue
         if not lines:
-            _begin(planned, recorded_at - 1)
+            _date_catalog(planned, recorded_at - 1)
         lines += [{**event, "recorded_at": format_time(recorded_at)} for event in body["events"]]
         planned.record(body, expected.receipts, ACTOR)
     for event in planned.events[len(genesis) :]:
@@ -33,6 +33,6 @@ def plan_import(workload: Workload, genesis: list[Json], before: int) -> tuple[O
     return planned, b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def _begin(planned: Oracle, recorded_at: int) -> None:
+def _date_catalog(planned: Oracle, recorded_at: int) -> None:
     for event in planned.events:
         event["time"] = format_time(recorded_at)

@@ -1,8 +1,9 @@
-"""A ledger in plain Python lists: what every submission should come to, and what should be there afterwards.
+"""The oracle: a ledger in plain Python lists that predicts the outcome of every submission and the events after it.
 
-DESIGN.md sections 1 to 3 and WIRE.md section 2 said again, one event at a time, from JSON. It shares no code with
-ledger/ or projections/ (times apart: `tests.support.reference` reads and writes them) and looks everything up anew.
-What only chance decides, the random half of an event id and the salt of a reason, it learns from the receipt.
+It implements the rules of projections/README.md and api/README.md a second time, one event at a time, on JSON. It
+shares no code with ledger/ or projections/ (except the parsing of times, as in `tests.support.reference`) and caches
+nothing. Two values are random, half of an event id and the salt of a reason: the oracle copies the id from the receipt
+and ignores the salt.
 """
 
 import copy
@@ -19,7 +20,7 @@ OWN_MEMBERS = ("setting", "value", "effective_from", "effective_until")
 
 
 class Outcome(NamedTuple):
-    """What a submission comes to: `code` "recorded" with receipts, or a problem's code with the pointers it names."""
+    """The outcome of a submission: `code` "recorded" with receipts, or a problem's code with its pointers."""
 
     code: str
     receipts: tuple[Json, ...] = ()
@@ -27,29 +28,29 @@ class Outcome(NamedTuple):
 
 
 class EventRefused(Exception):
-    """One event of a submission that cannot be recorded; `str` is the pointer to what is wrong with it."""
+    """An event of a submission cannot be recorded; `str` is the pointer to the wrong member."""
 
 
 class Conflict(Exception):
-    """An expected_version that is not the version."""
+    """expected_version is not the version."""
 
 
 class Oracle(Reference):
-    """Every event that the ledger should hold, and every question of `Reference` about them."""
+    """Every event that the ledger should hold, and every query of `Reference` about them."""
 
     def __init__(self, leaves: Iterable[bytes]) -> None:
-        """`leaves`: what the ledger began with: its genesis catalog, or all that was imported into it."""
+        """`leaves`: the first events of the ledger, either the built-in catalog or an import."""
         super().__init__(leaves)
         self.reasons: dict[int, str] = {}
         self.submissions: dict[tuple[str, str], tuple[str, tuple[Json, ...]]] = {}
-        """(caller, key) → the body, and its receipts."""
+        """(caller, idempotency key) → the body and its receipts."""
         self._by_setting: dict[tuple[str, str], list[Json]] = defaultdict(list)
         for event in self.events:
             event["data"].pop("personal", None)
             self._by_setting[event["subject"], event["data"]["setting"]].append(event)
 
     def at_position(self, position: int) -> "Oracle":
-        """The ledger as it stood when its last event was the one at `position`."""
+        """The ledger as it was when its last event was the one at `position`."""
         earlier = Oracle([])
         earlier.events = self.events[:position]
         for event in earlier.events:
@@ -58,7 +59,7 @@ class Oracle(Reference):
         return earlier
 
     def known(self, subject: str, setting: str, known_at: int | None) -> list[Json]:
-        """The same as the reference's; only events of other settings are not looked through."""
+        """Gives the same as the reference, but searches only the events of this setting: faster."""
         every, self.events = self.events, self._by_setting.get((subject, setting), [])
         try:
             return super().known(subject, setting, known_at)
@@ -88,11 +89,11 @@ class Oracle(Reference):
     def is_retracted(self, event_id: str) -> bool:
         return any(event["data"].get("retracts") == event_id for event in self.events)
 
-    # What a submission comes to.
+    # The outcome of a submission.
 
     def expect(self, body: Json, now: int, actor: str, caller: str = "", key: str | None = None) -> Outcome:
-        """What the ledger should answer to `body` sent at `now` (µs), and what it should record. Nothing is kept:
-        see `record`. A receipt's event_id is for the ledger to choose, and None here."""
+        """The outcome that the ledger should return for `body` at `now` (µs). Changes nothing; `record` does.
+        The event_id of a receipt is None here, because the ledger chooses it."""
         if key is not None and (caller, key) in self.submissions:
             sent, receipts = self.submissions[caller, key]
             return Outcome("recorded", receipts) if sent == _text(body) else Outcome("idempotency_key_reused")
@@ -111,7 +112,7 @@ class Oracle(Reference):
     def record(
         self, body: Json, receipts: tuple[Json, ...], actor: str, caller: str = "", key: str | None = None
     ) -> None:
-        """Keeps what the ledger has recorded: as of its receipts, which `expect` foretold."""
+        """Adds the events that the ledger has recorded, with the ids of its receipts."""
         if key is not None and (caller, key) in self.submissions:
             return
         recorded_at = parse_time(receipts[0]["recorded_at"])
@@ -148,22 +149,22 @@ class Oracle(Reference):
             event["sequence"] = f"{data['position']:020}"
             decided.append(event)
         if faults:
-            raise ExceptionGroup("not to be recorded", faults)
+            raise ExceptionGroup("refused", faults)
         return decided
 
     def _event(self, submission: Json, decided: list[Json], now: int) -> Json:
-        """What one of the submission's events becomes, without its place. Raises `EventRefused`."""
+        """The event of one submission, without position and version. Raises `EventRefused`."""
         data: Json
         match submission["type"]:
             case "change.retracted":
                 target = self.find(submission["event_id"])
-                again = [one["data"].get("retracts") for one in decided]
+                retracted = [one["data"].get("retracts") for one in decided]
                 if target is None or target["type"] not in (
                     "inforce.setting.changed.v1",
                     "inforce.setting.cleared.v1",
                 ):
                     raise EventRefused("/event_id")
-                if self.is_retracted(target["id"]) or target["id"] in again:
+                if self.is_retracted(target["id"]) or target["id"] in retracted:
                     raise EventRefused("/event_id")
                 if parse_time(target["data"]["effective_from"]) < now and submission.get("reason") is None:
                     raise EventRefused("/reason")
@@ -174,8 +175,8 @@ class Oracle(Reference):
                     *self.changes_of(CATALOG, submission["setting"]),
                     *_of(decided, CATALOG, submission["setting"]),
                 ]
-                kept = {e["data"]["definition"]["value_type"] for e in before}
-                if kept and submission["definition"]["value_type"] not in kept:
+                value_types = {e["data"]["definition"]["value_type"] for e in before}
+                if value_types and submission["definition"]["value_type"] not in value_types:
                     raise EventRefused("/definition/value_type")
                 start = _start(submission, now)
                 definition = copy.deepcopy(submission["definition"])
@@ -212,14 +213,14 @@ class Oracle(Reference):
         }
 
     def _definition(self, setting: str, at: int, decided: list[Json]) -> Json | None:
-        """The definition with the latest effective_from until `at`; of equal ones the one that was recorded last."""
-        found: Json | None = None
+        """The definition with the latest effective_from until `at`; of equal ones the last recorded."""
+        latest: Json | None = None
         since = None
         for event in [*self.changes_of(CATALOG, setting), *_of(decided, CATALOG, setting)]:
             start = parse_time(event["data"]["effective_from"])
             if start <= at and (since is None or start >= since):
-                found, since = event["data"]["definition"], start
-        return found
+                latest, since = event["data"]["definition"], start
+        return latest
 
 
 def _events_of(body: Json) -> list[Json]:
@@ -232,7 +233,7 @@ def _of(events: list[Json], subject: str, setting: str) -> list[Json]:
 
 
 def _start(submission: Json, now: int) -> int:
-    """What asserts something about the past must say why (section 3)."""
+    """A change of the past needs a reason."""
     if submission.get("effective_from") is None:
         return now
     start = parse_time(submission["effective_from"])

@@ -1,7 +1,7 @@
-"""A ledger and its auditor, step by step: whatever the workload does to the one is done to the other, and compared.
+"""Runs a ledger and its oracle step by step: both get the same random operations, and every result is compared.
 
-A run is decided by its seed: the same seed takes the same steps. Where the two part, `Mismatch` says at which step,
-with which operation, what was expected and what was found, and how to see it again.
+The seed decides the run: the same seed gives the same steps. If the two differ, `Mismatch` names the step, the
+operation, both values, and the command that repeats the run.
 """
 
 import io
@@ -29,14 +29,14 @@ from tests.support.reference import Json
 HOUR: Final = 3_600_000_000
 YEAR: Final = 365 * 24 * HOUR
 LAST: Final = parse_time("2150-01-01T00:00:00Z")
-"""The clock is not put beyond it: effective times end in 2199."""
+"""The clock does not go further: effective times end in 2199."""
 EVENTS_MAX: Final = 300
-"""Of one ledger; then another is begun. The auditor looks through all of them for every question."""
+"""In one ledger; then the run starts another. The oracle searches all events for every query."""
 ORIGIN: Final = "simulation.example"
 
 
 class Simulation:
-    """`new_database` gives the URL of an empty database at each call."""
+    """`new_database` returns the URL of an empty database at each call."""
 
     def __init__(self, new_database: Callable[[], str], seed: int) -> None:
         self.new_database = new_database
@@ -53,7 +53,7 @@ class Simulation:
         self.pins: list[PinnedAudit] = []
         with open_ledger(self.url, create=True, clock=self.clock, origin=ORIGIN) as ledger:
             self.oracle = Oracle(entry.leaf for entry in ledger.page(0))
-        self._compare("events that a ledger begins with", GENESIS, self.oracle.head)
+        self._compare("events of a new ledger", GENESIS, self.oracle.head)
         self._open_clients()
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Simulation:
                 raise
             except Exception as error:
                 raise Mismatch(self.report("an answer or a refusal", f"{type(error).__name__}: {error}")) from error
-        self.doing = "the last look at everything"
+        self.doing = "the final comparison of everything"
         self._compare_everything()
 
     def _operations(self) -> dict[Callable[[], None], float]:
@@ -93,7 +93,7 @@ class Simulation:
             self._next_ledger: 0.15,
         }
 
-    # What the ledger is told.
+    # Submissions.
 
     def _submission(self) -> None:
         if self.oracle.head > EVENTS_MAX:
@@ -113,23 +113,23 @@ class Simulation:
         expected = self.oracle.expect(body, self.clock.now_us, client.actor, client.caller, key)
         self._settle(client, body, key, expected, client.submit(body, key))
 
-    def _settle(self, client: LedgerClient, body: Json, key: str | None, expected: Outcome, got: Outcome) -> None:
-        """Compares what came of a submission, and lets the auditor record what was recorded."""
-        self.counts[got.code] += 1
-        self._compare("outcome", without_event_ids(expected, expected), without_event_ids(got, expected))
-        if got.code != "recorded":
+    def _settle(self, client: LedgerClient, body: Json, key: str | None, expected: Outcome, actual: Outcome) -> None:
+        """Compares the outcomes of a submission, and lets the oracle record its events."""
+        self.counts[actual.code] += 1
+        self._compare("outcome", without_event_ids(expected, expected), without_event_ids(actual, expected))
+        if actual.code != "recorded":
             return
         if None in [receipt["event_id"] for receipt in expected.receipts]:
             known = {event["id"] for event in self.oracle.events}
-            chosen = [receipt["event_id"] for receipt in got.receipts]
-            self._compare("event ids that are new", len(chosen), len(set(chosen) - known))
+            chosen = [receipt["event_id"] for receipt in actual.receipts]
+            self._compare("number of new event ids", len(chosen), len(set(chosen) - known))
             self.counts["events"] += len(chosen)
-        self.oracle.record(body, got.receipts, client.actor, client.caller, key)
-        first = got.receipts[0]["position"]
-        self._compare_feed(self.in_process(), first - 1, len(got.receipts))
+        self.oracle.record(body, actual.receipts, client.actor, client.caller, key)
+        first = actual.receipts[0]["position"]
+        self._compare_feed(self.in_process(), first - 1, len(actual.receipts))
 
     def _retry(self) -> None:
-        """An earlier key again, from whoever used it: with the same body, or another."""
+        """Sends an earlier key of the same caller again, with the same body or another."""
         if not self.oracle.submissions:
             return
         caller, key = self.chance.choice(list(self.oracle.submissions))
@@ -140,29 +140,31 @@ class Simulation:
         self.submit(client, body, key)
 
     def _race(self) -> None:
-        """The same submission at several doors at once: with one key it is recorded once and answered alike; with an
-        expected_version one of them wins."""
-        doors = [client for client in self.clients if isinstance(client, InProcessClient)]
+        """Sends the same submission through several clients at once. With one key it is recorded once, and the
+        outcomes are equal; with an expected_version one of them wins."""
+        racing = [client for client in self.clients if isinstance(client, InProcessClient)]
         subject = self.chance.choice(("org:acme", "account:u1"))
         body: Json = {"type": "setting.changed", "subject": subject, "setting": "training.opt_in", "value": True}
         key = self.new_key() if self.workload.maybe(0.5) else None
         if key is None:
             body["expected_version"] = self.oracle.version(subject)
         self.doing = {"race": body, "key": key}
-        expected = self.oracle.expect(body, self.clock.now_us, doors[0].actor, doors[0].caller, key)
-        # Two at each door: what arrives together may be recorded together.
-        with ThreadPoolExecutor(2 * len(doors)) as pool:
-            outcomes = list(pool.map(lambda client: client.submit(body, key), doors * 2))
+        expected = self.oracle.expect(body, self.clock.now_us, racing[0].actor, racing[0].caller, key)
+        # Two for each client, so that one group commit may contain both.
+        with ThreadPoolExecutor(2 * len(racing)) as pool:
+            outcomes = list(pool.map(lambda client: client.submit(body, key), racing * 2))
         winners = [outcome for outcome in outcomes if outcome.code == "recorded"]
         losers = [outcome.code for outcome in outcomes if outcome.code != "recorded"]
         if key is None:
-            self._compare("who lost", ["version_conflict"] * (len(outcomes) - 1), losers)
+            self._compare("outcomes of the losers", ["version_conflict"] * (len(outcomes) - 1), losers)
         else:
-            self._compare("who is told to wait", {"idempotency_key_in_flight"}, {"idempotency_key_in_flight", *losers})
-        self._compare("what the winners were told", [winners[0]] * len(winners), winners)
-        self._settle(doors[0], body, key, expected, winners[0])
+            self._compare(
+                "outcomes beside the first", {"idempotency_key_in_flight"}, {"idempotency_key_in_flight", *losers}
+            )
+        self._compare("receipts of the winners", [winners[0]] * len(winners), winners)
+        self._settle(racing[0], body, key, expected, winners[0])
 
-    # What the ledger is asked.
+    # Queries.
 
     def _question(self) -> None:
         client = self.chance.choice(self.clients)
@@ -175,13 +177,13 @@ class Simulation:
         self.doing = {"question": question, "by": client.caller}
         expected = ExpectedAnswers(self.oracle, self.clock.now_us).answer(question)
         if isinstance(client, HttpClient) and self.workload.maybe(0.3):
-            # What somebody was just told of must be in the answer, whoever wrote it; nobody waits for it.
+            # The answer must include every acknowledged event, also of other clients, without waiting.
             question = {**question, "at_least": self.oracle.head}
         self._compare("answer", expected, without_salt(client.ask(question)))
         self.counts["answers"] += 1
 
     def _pinned_audit(self) -> None:
-        """An audit begins, or one that began earlier goes on at the position where it began."""
+        """Starts an audit, or continues an earlier one at the position where it began."""
         if not self.pins or self.workload.maybe(0.2):
             now = max(self.clock.now_us, self.oracle.head_recorded_at)
             self.pins = [*self.pins[-1:], PinnedAudit(self.in_process().pinned(), self.oracle.head, now)]
@@ -204,10 +206,10 @@ class Simulation:
 
     def _compare_feed(self, client: InProcessClient, after: int, limit: int) -> None:
         entries = client.ledger.page(after, limit)
-        found = [without_salt(json.loads(entry.leaf)) for entry in entries]
-        self._compare("events in the feed", self.oracle.events[after : after + limit], found)
+        events = [without_salt(json.loads(entry.leaf)) for entry in entries]
+        self._compare("events in the feed", self.oracle.events[after : after + limit], events)
 
-    # What happens around it.
+    # Events around the ledger.
 
     def _clock(self) -> None:
         kind = self.chance.random()
@@ -248,10 +250,10 @@ class Simulation:
         for client in self.clients:
             self.ask(client, self.new_question())
 
-    # From one ledger to the next.
+    # The next ledger.
 
     def _next_ledger(self) -> None:
-        """A fresh database: with the same ledger in it, or with what was said elsewhere; and on from there."""
+        """Continues in a fresh database, after an import of the same ledger or of submissions from elsewhere."""
         before, source = self.url, self.in_process().ledger
         self.url = self.new_database()
         is_same = self.oracle.head <= EVENTS_MAX and self.workload.maybe(0.6)
@@ -281,7 +283,7 @@ class Simulation:
         import_ledger(self.url, io.BytesIO(lines), origin=ORIGIN, clock=self.clock)
         with open_ledger(self.url) as ledger:
             ids = [json.loads(entry.leaf)["id"] for entry in ledger.page(0)]
-        self._compare("events imported", len(planned.events), len(ids))
+        self._compare("imported events", len(planned.events), len(ids))
         for event, event_id in zip(planned.events, ids, strict=True):
             event["id"] = event_id
         self.oracle = planned
@@ -298,15 +300,15 @@ class Simulation:
         assert isinstance(client, InProcessClient)
         return client
 
-    # Where they part.
+    # Differences.
 
-    def _compare(self, what: str, expected: Any, found: Any) -> None:
+    def _compare(self, what: str, expected: Any, actual: Any) -> None:
         self.counts["comparisons"] += 1
-        if expected != found:
-            raise Mismatch(self.report(expected, found, what))
+        if expected != actual:
+            raise Mismatch(self.report(expected, actual, what))
 
-    def report(self, expected: Any, found: Any, what: str = "") -> str:
-        place, one, other = first_difference(expected, found)
+    def report(self, expected: Any, actual: Any, what: str = "") -> str:
+        place, one, other = first_difference(expected, actual)
         kind = "sqlite" if self.url.startswith("sqlite:") else "postgresql"
         return (
             f"seed {self.seed}, step {self.step}: {what}\n"
@@ -314,7 +316,7 @@ class Simulation:
             f"  clock:     {format_time(self.clock.now_us)}, position {self.oracle.head}\n"
             f"  differs at {place or 'the whole'}\n"
             f"  expected:  {one!r}\n"
-            f"  found:     {other!r}\n"
+            f"  actual:    {other!r}\n"
             f"  again:     ./scripts/test tests/simulation/test_simulation.py -k {kind}"
             f" --simulation-seed {self.seed} --simulation-steps {self.step}"
         )

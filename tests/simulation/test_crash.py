@@ -1,6 +1,6 @@
-"""Killed at any moment, under load, a server has kept all it acknowledged (DESIGN.md section 5).
+"""A server that is killed at any moment under load loses no acknowledged event.
 
-`./scripts/test --crash 500` does as many rounds, with a seed of its own; `--crash-seed` repeats one.
+`./scripts/test --crash 500` runs 500 rounds with a new seed; `--crash-seed` repeats a seed.
 """
 
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("crash")
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """The same on every ordinary run: there a failure is about the change, as far as a crash can be."""
+    """The same on every ordinary run, so that a failure comes from the change, as far as a crash can be repeated."""
     named: int | None = request.config.getoption("--crash-seed")
     if named is not None:
         return named
@@ -54,7 +54,7 @@ def _on(database: PostgresDatabase) -> Iterator[Database]:
         database.close()
 
 
-def test_a_server_killed_at_any_moment_has_kept_all_it_acknowledged_and_nothing_by_halves(
+def test_a_server_killed_at_any_moment_keeps_every_acknowledged_event_and_no_half_submission(
     request: pytest.FixtureRequest,
     database: Database,
     seed: int,
@@ -71,33 +71,33 @@ def test_a_server_killed_at_any_moment_has_kept_all_it_acknowledged_and_nothing_
     record_property("figure", counts.figure(database.name, seed))
 
 
-class Forgetful(SQLiteDatabase):
-    """Has lost its later half whenever it is looked into: more than one group, so not only what nobody was told of."""
+class LossyDatabase(SQLiteDatabase):
+    """Pretends to have lost the later half of its events: more than one group, so also acknowledged ones."""
 
     def content(self) -> DatabaseContent:
         content = super().content()
         return without_last(content, len(content.rows) // 2)
 
 
-def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_everything(
+def test_a_campaign_that_finds_damage_names_seed_and_round_and_keeps_all_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, logs = tmp_path / "kept", tmp_path / "logs"
-    kept.mkdir()
+    saved, logs = tmp_path / "saved", tmp_path / "logs"
+    saved.mkdir()
     logs.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(kept))
-    # The round of this seed kills after some acknowledgements, so there are some to lose.
+    monkeypatch.setattr(tempfile, "tempdir", str(saved))
+    # With this seed the kill comes after some acknowledgements, so that events can be lost.
     with Processes(logs) as processes, pytest.raises(CrashFailure) as failure:
-        Campaign(Forgetful(tmp_path), processes, seed=9).run(1)
-    said = str(failure.value)
-    assert "crash, SQLite: round 0 of seed 9 (commits)" in said
-    assert "./scripts/test --crash 1 --crash-seed 9" in said
-    (folder,) = kept.iterdir()
-    assert str(folder / "ledger-1.db") in said
+        Campaign(LossyDatabase(tmp_path), processes, seed=9).run(1)
+    message = str(failure.value)
+    assert "crash, SQLite: round 0 of seed 9 (commits)" in message
+    assert "./scripts/test --crash 1 --crash-seed 9" in message
+    (folder,) = saved.iterdir()
+    assert str(folder / "ledger-1.db") in message
     names = {path.name for path in folder.iterdir()}
     assert names >= {"ledger-1.db", "sent.jsonl", "findings.txt"}
     findings = (folder / "findings.txt").read_text().splitlines()
-    assert f"{len(findings)} findings" in said
-    assert findings[0] in said
+    assert f"{len(findings)} findings" in message
+    assert findings[0] in message
     assert [line for line in findings if "(acknowledged) at position" in line and line.endswith("is lost")]
     assert (folder / "sent.jsonl").read_text().count('"acknowledged"') >= 1

@@ -1,4 +1,4 @@
-"""The checker of crash campaigns objects to every kind of damage, and to nothing else."""
+"""The checks of crash campaigns find every kind of damage, and report nothing else."""
 
 import hashlib
 from pathlib import Path
@@ -31,8 +31,8 @@ class History(NamedTuple):
         return check_all(self.content, self.sent.values())
 
 
-def _recorded(url: str) -> dict[str, SentSubmission]:
-    """One submission of every kind, on a real ledger; the last two are a batch and a single one without answers."""
+def _record_history(url: str) -> dict[str, SentSubmission]:
+    """One submission of every kind, on a real ledger. The last two, a batch and a single event, get no response."""
     clock = ManualClock(NOW)
     sent: dict[str, SentSubmission] = {}
     with open_ledger(url, create=True, clock=clock) as ledger:
@@ -67,11 +67,11 @@ def _recorded(url: str) -> dict[str, SentSubmission]:
 def history(tmp_path: Path) -> History:
     database = SQLiteDatabase(tmp_path)
     database.create()
-    sent = _recorded(database.url)
+    sent = _record_history(database.url)
     return History(database.content(), sent)
 
 
-def test_an_honest_history_is_objected_to_by_nothing(history: History) -> None:
+def test_a_good_history_has_no_findings(history: History) -> None:
     assert history.findings() == []
     assert check_preserved(history.content, history.content) == []
 
@@ -86,8 +86,8 @@ def test_an_honest_history_is_objected_to_by_nothing(history: History) -> None:
         (crash_damage.another_actor, "and was submitted as"),
         (crash_damage.another_period, "and was submitted as"),
         (crash_damage.changed_byte, "the leaf hash of position"),
-        (crash_damage.doubled, "keyless is recorded more than once or in pieces"),
-        (crash_damage.unasked, "nobody sent the event at position"),
+        (crash_damage.duplicate, "keyless is recorded more than once or in pieces"),
+        (crash_damage.unsent_event, "nobody sent the event at position"),
         (crash_damage.gap, "positions are not dense"),
         (crash_damage.version_gap, "versions are not dense"),
         (crash_damage.reused_recorded_at, "keyless shares its recorded_at"),
@@ -102,13 +102,13 @@ def test_an_honest_history_is_objected_to_by_nothing(history: History) -> None:
         (crash_damage.another_salt, "its reason has the commitment"),
         (crash_damage.reason_lost, "has the reason {} and was submitted with 'reasoned#0'"),
         (crash_damage.refused_and_recorded, "unanswered was refused and yet is recorded"),
-        (crash_damage.told_otherwise, "was acknowledged as"),
+        (crash_damage.other_receipt, "was acknowledged as"),
         (crash_damage.no_catalog, "there is no built-in catalog"),
     ],
 )
-def test_a_damaged_history_is_objected_to(history: History, damage: Damage, finding: str) -> None:
+def test_damage_of_a_history_is_found(history: History, damage: Damage, finding: str) -> None:
     damaged = history._replace(content=damage(history.content, history.sent))
-    assert any(finding in said for said in damaged.findings()), damaged.findings()
+    assert any(finding in sentence for sentence in damaged.findings()), damaged.findings()
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,10 @@ def test_a_damaged_history_is_objected_to(history: History, damage: Damage, find
         (crash_damage.another_salt, "is gone or altered"),
     ],
 )
-def test_what_was_there_before_a_crash_must_be_there_after_it(history: History, damage: Damage, finding: str) -> None:
-    assert any(finding in said for said in check_preserved(history.content, damage(history.content, history.sent)))
+def test_a_crash_may_not_change_the_content_before_it(history: History, damage: Damage, finding: str) -> None:
+    assert any(
+        finding in sentence for sentence in check_preserved(history.content, damage(history.content, history.sent))
+    )
 
 
 def test_a_retry_must_get_the_first_receipts(history: History) -> None:
@@ -132,15 +134,15 @@ def test_a_retry_must_get_the_first_receipts(history: History) -> None:
     assert history.sent["refused"].acknowledge(plain.receipts)
 
 
-def test_events_must_be_served_as_before_and_the_feed_without_gaps() -> None:
+def test_events_may_not_change_and_the_feed_may_not_have_gaps() -> None:
     def page(*positions: int, head: int = 5) -> bytes:
         events = [{"data": {"position": position}} for position in positions]
         return msgspec.json.encode({"events": events, "next_after": 0, "head": head})
 
     client_log = ClientLog()
-    client_log.read(feed_leaves(client_log, 2, page(3, 4, 5)))
+    client_log.add_events(feed_leaves(client_log, 2, page(3, 4, 5)))
     assert client_log.findings == []
-    client_log.read([(4, b'{"data":{"position":4}} ')])
+    client_log.add_events([(4, b'{"data":{"position":4}} ')])
     assert len(client_log.findings) == 1
     feed_leaves(client_log, 2, page(3, 5))
     feed_leaves(client_log, 2, page(3, 4))

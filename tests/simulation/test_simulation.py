@@ -1,7 +1,7 @@
-"""Thousands of seeded steps on each database, every answer and receipt compared with the auditor's.
+"""Thousands of seeded steps on each database; every answer and receipt is compared with the oracle's.
 
-`--simulation-seed` and `--simulation-steps` repeat a run; `./scripts/test --simulate SECONDS` goes on for as long as
-that, one seed after another. What the run did is printed at its end.
+`--simulation-seed` and `--simulation-steps` repeat a run; `./scripts/test --simulate SECONDS` continues for that long,
+one seed after another. The end of the run prints counts of its operations.
 """
 
 from collections import Counter
@@ -24,17 +24,17 @@ STEPS = {"sqlite": 3000, "postgresql": 2000}
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewDatabase]:
-    """Gives the URL of an empty database at each call."""
+    """Returns the URL of an empty database at each call."""
     with ExitStack() as databases:
-        made = iter(range(1_000_000_000))
+        numbers = iter(range(1_000_000_000))
 
         def sqlite() -> str:
-            folder = tmp_path / str(next(made))
+            folder = tmp_path / str(next(numbers))
             folder.mkdir()
             return f"sqlite:///{folder}/ledger.db"
 
         def postgresql() -> str:
-            # One at a time: the ledger before is exported from until the next is there.
+            # Only the latest two exist: an export reads the previous one while the next is filled.
             previous = databases.pop_all()
             url = databases.enter_context(fresh_database(request.getfixturevalue("postgres_server_url")))
             databases.push(previous)
@@ -43,7 +43,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[New
         yield sqlite if request.param == "sqlite" else postgresql
 
 
-def test_the_ledger_and_its_auditor_agree_at_every_step(
+def test_the_ledger_and_the_oracle_agree_at_every_step(
     new_database: NewDatabase, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     seed, steps = request.config.getoption("--simulation-seed"), request.config.getoption("--simulation-steps")
@@ -62,9 +62,9 @@ def test_the_ledger_and_its_auditor_agree_at_every_step(
         seeds += 1
     record_property(
         "figure",
-        f"simulation on {database}, {seeds} seeds from {seed} on, {monotonic() - began:.0f} s: {_told(counts)}",
+        f"simulation on {database}, {seeds} seeds from {seed} on, {monotonic() - began:.0f} s: {_counts_text(counts)}",
     )
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in sorted(counts))

@@ -1,7 +1,7 @@
-"""What people do to a ledger, drawn from a seed: what they say, and what they ask.
+"""Random submissions and queries from a seed.
 
-Everything lies close together, on few subjects and within few microseconds, so that periods meet, cover and end each
-other, and so that questions fall one microsecond before, at and after what they turn on.
+They use few subjects and instants within few microseconds, so that periods meet, overlap and end each other, and so
+that queries hit one microsecond before, at and after each boundary.
 """
 
 from random import Random
@@ -28,10 +28,10 @@ class Workload:
     def maybe(self, probability: float) -> bool:
         return self.chance.random() < probability
 
-    # What is said.
+    # Submissions.
 
     def submission(self, oracle: Oracle, now: int) -> Json:
-        """One event, or a batch of up to six; some are mistaken and must be refused."""
+        """One event, or a batch of up to six. Some are invalid, and the ledger must refuse them."""
         if self.maybe(0.6):
             return self.event(oracle, now)
         return {"events": [self.event(oracle, now) for _ in range(self.chance.randint(1, 6))]}
@@ -65,7 +65,7 @@ class Workload:
         if kind < 0.015:
             return self.chance.choice(GOVERNORS), "no.such.setting", True
         if kind < 0.07:
-            # The wrong kind of subject for some of these.
+            # For some of these the setting does not apply.
             return self.chance.choice((*GOVERNORS[2:], *GOVERNORS, OWNED[0])), "passthrough.allowed", self.maybe(0.5)
         if kind < 0.25:
             return self.chance.choice(OWNED), "owner", self.chance.choice((*GOVERNORS, "project:p1"))
@@ -93,7 +93,7 @@ class Workload:
         return self.chance.choice(MODELS), setting, value
 
     def _retraction(self, oracle: Oracle) -> Json:
-        """Of a change of which nobody knows whether it was retracted before; rarely of something that is no change."""
+        """Retracts any change, perhaps an already retracted one; rarely an event that is no change."""
         event_id = "00000000-0fff-8000-8000-000000000000"
         if not self.maybe(0.05):
             behind = self.chance.randrange(len(oracle.events))
@@ -128,7 +128,7 @@ class Workload:
             period["effective_until"] = format_time(start + length)
         return period
 
-    # What is asked.
+    # Queries.
 
     def question(self, oracle: Oracle, now: int) -> Json:
         ask = self.chance.choice(QUESTIONS)
@@ -197,7 +197,7 @@ class Workload:
         return record
 
     def _instant(self, oracle: Oracle, now: int) -> int:
-        """One microsecond before, at or after something that one of the last events turns on; or now."""
+        """One microsecond before, at or after an instant of one of the last events; or now."""
         if self.maybe(0.15):
             return now
         event = self.chance.choice(oracle.events[-40:])

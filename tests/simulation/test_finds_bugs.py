@@ -1,4 +1,4 @@
-"""The simulation finds what it is for: each of these breaks one rule, and is found within the steps that CI takes."""
+"""The simulation finds bugs: each mutation breaks one rule, and a run finds it in fewer steps than CI takes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,12 +40,12 @@ def retraction_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         projections.temporal.changes,
         "Retraction",
-        lambda *said: msgspec.structs.replace(Retraction(*said), retracts=""),
+        lambda *members: msgspec.structs.replace(Retraction(*members), retracts=""),
     )
 
 
 def recorded_at_not_held_above_the_last(patch: pytest.MonkeyPatch) -> None:
-    # Hides the built-in `max`, with which an append clamps.
+    # Shadows the built-in `max`, which clamps recorded_at in an append.
     patch.setattr(ledger.recorders.placing, "max", lambda now, _floor: now, raising=False)
 
 
@@ -72,10 +72,10 @@ def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:
 
     def older(self: Query) -> ReadContext:
         now = moment(self)
-        kept: ReadContext = self.__dict__.setdefault("kept", now)
-        if now.position > kept.position + 3:
-            self.__dict__["kept"] = now
-        return kept
+        stale: ReadContext = self.__dict__.setdefault("stale", now)
+        if now.position > stale.position + 3:
+            self.__dict__["stale"] = now
+        return stale
 
     patch.setattr(Query, "moment", older)
 
@@ -97,7 +97,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
-def test_a_broken_rule_is_found_and_told_so_that_it_can_be_seen_again(
+def test_a_run_finds_the_broken_rule_and_names_the_command_that_repeats_it(
     mutation: Mutation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
 ) -> None:
     mutation(monkeypatch)
