@@ -1,4 +1,4 @@
-"""The demo finds exactly what it planted, says so by its exit code, and leaves behind what its last lines promise."""
+"""The demo finds exactly what it planted, exits 1 otherwise, and the commands in its last lines work."""
 
 import gzip
 import json
@@ -45,57 +45,57 @@ def in_process_of_its_own(*args: str, cwd: Path, **environment: str) -> subproce
     )
 
 
-def made_in(place: Path, seed: int = 1, requests: int = SMALL) -> DemoData:
+def generate_in(place: Path, seed: int = 1, requests: int = SMALL) -> DemoData:
     folder.prepare(place)
     return generate(place, requests, seed)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
-    """A small platform to look at; who spoils one makes their own."""
-    return made_in(tmp_path_factory.mktemp("demo") / "kept")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
+    """A small platform for reading only; a test that changes one generates its own."""
+    return generate_in(tmp_path_factory.mktemp("demo") / "kept")
 
 
 def test_the_full_demo_takes_less_than_thirty_seconds_and_finds_exactly_what_was_planted(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = in_process_of_its_own("demo", "--format", "json", cwd=tmp_path)
+    run = in_process_of_its_own("demo", "--format", "json", cwd=tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
-    assert found["exact"] is True
-    assert found["differences"] == []
-    assert found["audit"]["rows"] - found["audit"]["rejects"] == 100_000
-    assert set(found["reasons"]) == set(REASONS)
-    assert all(counts["planted"] == counts["found"] > 0 for counts in found["reasons"].values())
-    # Of the processor: what else this machine does meanwhile is not the demo's.
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert result["exact"] is True
+    assert result["differences"] == []
+    assert result["audit"]["rows"] - result["audit"]["rejects"] == 100_000
+    assert set(result["reasons"]) == set(REASONS)
+    assert all(counts["planted"] == counts["found"] > 0 for counts in result["reasons"].values())
+    # CPU time, because other processes of the machine do not count.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_any_seed_and_size_is_exact(seed: int, tmp_path: Path) -> None:
-    found = audit_and_compare(made_in(tmp_path / "kept", seed, 1000 * seed))
-    assert found.mismatches == []
-    assert found.violation is not None
-    assert found.hindsight is not None
+    result = audit_and_compare(generate_in(tmp_path / "kept", seed, 1000 * seed))
+    assert result.mismatches == []
+    assert result.violation is not None
+    assert result.hindsight is not None
 
 
-def test_every_reason_and_verdict_is_planted(made: DemoData) -> None:
-    assert {reason for truth in made.planted.values() for reason in truth.reasons} == set(REASONS)
-    assert {truth.verdict for truth in made.planted.values()} == {"violation", "indeterminate", "denied"}
+def test_every_reason_and_verdict_is_planted(data: DemoData) -> None:
+    assert {reason for judgement in data.planted.values() for reason in judgement.reasons} == set(REASONS)
+    assert {judgement.verdict for judgement in data.planted.values()} == {"violation", "indeterminate", "denied"}
 
 
-def test_the_same_seed_gives_the_same_events_and_the_same_log(made: DemoData, tmp_path: Path) -> None:
-    again = made_in(tmp_path / "again")
+def test_the_same_seed_gives_the_same_events_and_the_same_log(data: DemoData, tmp_path: Path) -> None:
+    other = generate_in(tmp_path / "again")
     leaves = []
-    for one in (made, again):
+    for one in (data, other):
         with open_ledger(f"sqlite:///{one.folder / folder.LEDGER}") as ledger:
             leaves.append([entry.leaf for entry in ledger.page(0, 100_000)])
     assert leaves[0] == leaves[1]
-    assert (made.folder / folder.LOG).read_bytes() == (again.folder / folder.LOG).read_bytes()
+    assert (data.folder / folder.LOG).read_bytes() == (other.folder / folder.LOG).read_bytes()
 
 
-def test_the_story_has_one_of_everything(made: DemoData) -> None:
-    with open_ledger(f"sqlite:///{made.folder / folder.LEDGER}") as ledger:
+def test_the_story_has_one_of_everything(data: DemoData) -> None:
+    with open_ledger(f"sqlite:///{data.folder / folder.LEDGER}") as ledger:
         events = [json.loads(entry.leaf) for entry in ledger.page(0, 100_000)]
     topics = {event["type"] for event in events}
     assert topics == {
@@ -111,13 +111,15 @@ def test_the_story_has_one_of_everything(made: DemoData) -> None:
     assert events[-1]["time"] < format_time(FINISH)
 
 
-def test_people_see_the_story_the_counts_and_the_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_the_story_the_counts_and_the_evidence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL)) == 0
-    said = capsys.readouterr()
-    assert said.err == "", "no progress bar where nobody watches"
-    assert "\x1b" not in said.out, "no colour in a pipe"
+    output = capsys.readouterr()
+    assert output.err == "", "no progress bar without a terminal"
+    assert "\x1b" not in output.out, "no colour in a pipe"
     for reason in REASONS:
-        assert reason in said.out
+        assert reason in output.out
     for words in (
         "bluefin withdraws its opt-in, backdated",
         "Yes, exactly, in ",
@@ -126,14 +128,14 @@ def test_people_see_the_story_the_counts_and_the_evidence(tmp_path: Path, capsys
         "In hindsight: violation (trained_without_opt_in)",
         "reason given: withdrawn by letter of 3 February",
     ):
-        assert words in said.out
-    shown, _, steps = said.out.partition("What to try next")
+        assert words in output.out
+    shown, _, steps = output.out.partition("What to try next")
     assert max(map(len, shown.splitlines())) <= 80
     assert "export INFORCE_DATABASE=" in steps
 
 
-def test_the_commands_to_try_next_work(made: DemoData) -> None:
-    steps = [shlex.split(step.command) for step in show.next_steps(made.folder)]
+def test_the_commands_to_try_next_work(data: DemoData) -> None:
+    steps = [shlex.split(step.command) for step in show.next_steps(data.folder)]
     assert steps[0][0] == "export"
     name, _, url = steps[0][1].partition("=")
     ended: dict[str, int] = {}
@@ -141,54 +143,56 @@ def test_the_commands_to_try_next_work(made: DemoData) -> None:
         assert verb in VERBS
         if verb == "serve":
             continue
-        ran = in_process_of_its_own(verb, *args, cwd=made.folder, **{name: url})
-        ended[verb] = ran.returncode
-        assert ran.stdout, f"{verb}: {ran.stderr}"
+        run = in_process_of_its_own(verb, *args, cwd=data.folder, **{name: url})
+        ended[verb] = run.returncode
+        assert run.stdout, f"{verb}: {run.stderr}"
     assert ended == {"state": 0, "history": 0, "check": 1, "audit": 1, "replay": 0, "rebuild": 0}
 
 
-def test_the_launcher_is_named_as_it_is_found_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_commands_start_with_the_launcher_as_seen_from_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(REPOSITORY)
     assert show.next_steps(tmp_path)[1].command.startswith("./scripts/inforce state ")
     monkeypatch.chdir(tmp_path)
     assert shlex.split(show.next_steps(tmp_path)[1].command)[0] == str(REPOSITORY / "scripts" / "inforce")
 
 
-def _rewrite_log(made: DemoData, change: Any) -> None:
-    path = made.folder / folder.LOG
+def _rewrite_log(data: DemoData, change: Any) -> None:
+    path = data.folder / folder.LOG
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(gzip.compress(b"".join(change(lines))))
 
 
-def _spoil_an_honest_request(made: DemoData) -> None:
+def _spoil_an_honest_request(data: DemoData) -> None:
     def change(lines: list[bytes]) -> list[bytes]:
         for number, line in enumerate(lines):
-            if b'"stored":false' in line and json.loads(line)["request_id"] not in made.planted:
+            if b'"stored":false' in line and json.loads(line)["request_id"] not in data.planted:
                 lines[number] = line.replace(b'"stored":false', b'"stored":true')
                 return lines
         raise AssertionError("no honest request")
 
-    _rewrite_log(made, change)
+    _rewrite_log(data, change)
 
 
-def _lose_a_request(made: DemoData) -> None:
-    _rewrite_log(made, lambda lines: lines[:-1])
+def _lose_a_request(data: DemoData) -> None:
+    _rewrite_log(data, lambda lines: lines[:-1])
 
 
-def _repeat_a_request(made: DemoData) -> None:
-    _rewrite_log(made, lambda lines: [*lines, lines[-1]])
+def _repeat_a_request(data: DemoData) -> None:
+    _rewrite_log(data, lambda lines: [*lines, lines[-1]])
 
 
-def _mend_a_line(made: DemoData) -> None:
-    line = min(made.unreadable) - 1
+def _mend_a_line(data: DemoData) -> None:
+    line = min(data.unreadable) - 1
     _rewrite_log(
-        made, lambda lines: [*lines[:line], b'{"at":"2025-01-01T00:00:00Z","org_id":"x"}\n', *lines[line + 1 :]]
+        data, lambda lines: [*lines[:line], b'{"at":"2025-01-01T00:00:00Z","org_id":"x"}\n', *lines[line + 1 :]]
     )
 
 
-def _forge_an_event(made: DemoData) -> None:
-    """Past the ledger's own refusal: harbor-health never switched storage off."""
-    with sqlite3.connect(made.folder / folder.LEDGER, isolation_level=None) as raw:
+def _forge_an_event(data: DemoData) -> None:
+    """Bypasses the trigger: in this ledger harbor-health never switched storage off."""
+    with sqlite3.connect(data.folder / folder.LEDGER, isolation_level=None) as raw:
         raw.execute("DROP TRIGGER events_no_update")
         switched_off = '%"setting":"storage.inputs_outputs","value":false%"actor":"harbor-health/omar"%'
         forged = raw.execute(
@@ -203,51 +207,49 @@ def _forge_an_event(made: DemoData) -> None:
 @pytest.mark.parametrize(
     "tamper", [_spoil_an_honest_request, _lose_a_request, _repeat_a_request, _mend_a_line, _forge_an_event]
 )
-def test_what_was_tampered_with_is_not_exact_and_exits_1(
+def test_a_tampered_log_or_ledger_exits_1(
     tamper: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def make_and_tamper(*args: Any) -> DemoData:
-        made = generate(*args)
-        tamper(made)
-        return made
+        data = generate(*args)
+        tamper(data)
+        return data
 
     monkeypatch.setattr(generator, "generate", make_and_tamper)
     assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL)) == 1
-    said = capsys.readouterr().out
-    assert "NO: there " in said
-    assert "not as planted" in said
+    output = capsys.readouterr().out
+    assert "NO: there " in output
+    assert "not as planted" in output
 
 
-def test_a_tampered_demo_names_the_difference_to_programs(
+def test_the_json_of_a_tampered_demo_names_the_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def make_and_tamper(*args: Any) -> DemoData:
-        made = generate(*args)
-        _spoil_an_honest_request(made)
-        return made
+        data = generate(*args)
+        _spoil_an_honest_request(data)
+        return data
 
     monkeypatch.setattr(generator, "generate", make_and_tamper)
     assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL), "--format", "json") == 1
-    found = json.loads(capsys.readouterr().out)
-    assert found["exact"] is False
-    assert [difference["planted"] for difference in found["differences"]] == [None]
-    assert found["differences"][0]["found"]["verdict"] == "violation"
+    result = json.loads(capsys.readouterr().out)
+    assert result["exact"] is False
+    assert [difference["planted"] for difference in result["differences"]] == [None]
+    assert result["differences"][0]["found"]["verdict"] == "violation"
 
 
-def test_the_next_demo_takes_the_place_of_the_last(tmp_path: Path) -> None:
+def test_a_demo_replaces_the_last_one(tmp_path: Path) -> None:
     place = tmp_path / "kept"
-    first = made_in(place, seed=1, requests=1000)
+    first = generate_in(place, seed=1, requests=1000)
     (place / "notes.txt").write_text("mine")
-    second = made_in(place, seed=2, requests=1000)
+    second = generate_in(place, seed=2, requests=1000)
     assert first.events != second.events
     assert (place / "notes.txt").read_text() == "mine"
     assert audit_and_compare(second).mismatches == []
 
 
 @pytest.mark.parametrize("name", [folder.LEDGER, "notes.txt", folder.ABOUT])
-def test_files_that_no_demo_has_made_are_left_alone(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_of_anybody_else_stay_unchanged(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text("mine")
     assert run_cli("demo", "--keep", str(tmp_path)) == 2
     assert "--keep" in capsys.readouterr().err
@@ -255,7 +257,7 @@ def test_files_that_no_demo_has_made_are_left_alone(
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keep_must_not_be_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "kept").write_text("mine")
     assert run_cli("demo", "--keep", str(tmp_path / "kept")) == 2
     assert (tmp_path / "kept").read_text() == "mine"

@@ -1,8 +1,8 @@
-"""The README's tour, run as it stands.
+"""Runs the tour in README.md.
 
-Each `console` block is run in order, in an empty folder, with the checkout's `scripts` beside it; what a command prints
-must be what the README shows. White space does not count; `…` stands for anything, and times and ids for any others.
-A command that serves goes on in the background until the tour ends.
+The `console` blocks run in order, in an empty folder with the checkout's `scripts`. The output of each command must
+be what the README shows; white space is ignored, `…` matches anything, and times and ids match any others. A command
+that serves runs in the background until the tour ends.
 """
 
 import os
@@ -38,7 +38,7 @@ def commands() -> Iterator[Command]:
 
 
 def split(lines: list[str]) -> Command:
-    """The command is as many lines as the shell needs to see it ended."""
+    """The command is as many lines as a shell needs to complete it; the rest is its output."""
     for end in range(1, len(lines) + 1):
         text = "\n".join(lines[:end])
         here_document = re.search(r"<<(\w+)$", text, re.MULTILINE)
@@ -53,7 +53,7 @@ def split(lines: list[str]) -> Command:
 
 
 def pattern(shown: str) -> str:
-    """What is shown, as a regular expression over text without white space."""
+    """The shown output as a regular expression over text without white space."""
     bare = re.sub(r"\s", "", VARYING.sub("…", shown))
     return "".join(".*?" if char == "…" else re.escape(char) for char in bare)
 
@@ -66,7 +66,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An empty folder that looks like the checkout to whoever starts ./scripts/inforce in it."""
+    """A folder with nothing but a ./scripts/inforce."""
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     launcher = scripts / "inforce"
@@ -79,7 +79,7 @@ def test_the_tour_of_the_readme_runs_as_shown(folder: Path) -> None:
     port = str(free_port())
     terminal = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     environment = dict(terminal)
-    served: list[subprocess.Popen[bytes]] = []
+    servers: list[subprocess.Popen[bytes]] = []
     ran = 0
     try:
         for command in commands():
@@ -91,33 +91,33 @@ def test_the_tour_of_the_readme_runs_as_shown(folder: Path) -> None:
                 name, _, value = text.removeprefix("export ").partition("=")
                 environment[name] = value
             elif " serve " in text:
-                served.append(serve(text, shown, folder, environment))
-                # Whoever follows the tour goes on in another terminal, which knows nothing of the first one's exports.
+                servers.append(serve(text, shown, folder, environment))
+                # The tour continues in another terminal, without the exports of the first one.
                 environment = dict(terminal)
             else:
                 run(text, shown, folder, environment)
             ran += 1
     finally:
-        for process in served:
+        for process in servers:
             process.terminate()
             process.wait(timeout=30)
     assert ran > 20
-    assert served
+    assert servers
 
 
 def serve(text: str, shown: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     log = folder / "served.txt"
-    with log.open("wb") as output:
+    with log.open("wb") as file:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {text}"], cwd=folder, env=environment, stdout=output, stderr=output
+            ["/bin/sh", "-c", f"exec {text}"], cwd=folder, env=environment, stdout=file, stderr=file
         )
-    said = ""
+    output = ""
     for _wait in range(600):
-        said = log.read_text(encoding="utf-8")
-        if "\n" in said or process.poll() is not None:
+        output = log.read_text(encoding="utf-8")
+        if "\n" in output or process.poll() is not None:
             break
         time.sleep(0.05)
-    assert said.strip() == shown.strip()
+    assert output.strip() == shown.strip()
     return process
 
 

@@ -26,7 +26,7 @@ Key = tuple[str, str]
 """Subject and setting."""
 
 
-class SettingChange(NamedTuple):
+class PlatformChange(NamedTuple):
     """`value` None: cleared. Times in µs; None: from the moment of recording, without end."""
 
     subject: str
@@ -113,7 +113,7 @@ class Platform:
         self.clock.now_us = now
 
     def record(
-        self, actor: str, *changes: SettingChange, reason: str | None = None, story: str | None = None
+        self, actor: str, *changes: PlatformChange, reason: str | None = None, story: str | None = None
     ) -> tuple[Receipt, ...]:
         """Records the changes as one submission, and applies them. `story`: what to tell the reader, if anything."""
         before = self.position
@@ -123,7 +123,7 @@ class Platform:
         return receipts
 
     def retract(
-        self, actor: str, receipt: Receipt, change: SettingChange, value_before: Any, *, reason: str, story: str
+        self, actor: str, receipt: Receipt, change: PlatformChange, value_before: Any, *, reason: str, story: str
     ) -> None:
         """Retracts a change, so that the setting has `value_before` again (None: no value of its own)."""
         self._submit({"type": "change.retracted", "event_id": receipt.event_id, "reason": reason}, actor, story)
@@ -147,7 +147,7 @@ class Platform:
             self.story.append(StoryLine(self.clock.now_us, story, receipts[-1]))
         return receipts
 
-    def _apply(self, change: SettingChange, position_before: int) -> None:
+    def _apply(self, change: PlatformChange, position_before: int) -> None:
         now, key = self.clock.now_us, (change.subject, change.setting)
         start = now if change.effective_from is None else change.effective_from
         if change.effective_until is not None:
@@ -174,7 +174,7 @@ class Platform:
             self.current[key] = value
 
 
-def _submission(change: SettingChange, reason: str | None) -> dict[str, Any]:
+def _submission(change: PlatformChange, reason: str | None) -> dict[str, Any]:
     body: dict[str, Any] = {"subject": change.subject, "setting": change.setting}
     if change.value is CLEARED:
         body["type"] = "setting.cleared"

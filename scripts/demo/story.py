@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from ledger.receipts import Receipt
 from ledger.times import DAY, SECOND, format_time, parse_time
-from scripts.demo.platform import CLEARED, Platform, SettingChange
+from scripts.demo.platform import CLEARED, Platform, PlatformChange
 from scripts.demo.world import (
     BEGIN,
     EUROPE,
@@ -96,7 +96,7 @@ def _first_settings(org: str) -> dict[str, Any]:
     return settings.get(org, {})
 
 
-def _changes(minute: str, actor: str, change: SettingChange, line: str) -> Happening:
+def _changes(minute: str, actor: str, change: PlatformChange, line: str) -> Happening:
     """A happening that records one change."""
     return Happening(_time(minute), lambda platform: platform.record(actor, change, story=line))
 
@@ -113,32 +113,32 @@ def _switches() -> list[Happening]:
         _changes(
             "2024-10-28T15:20",
             "cinder-studio/mona",
-            SettingChange("org:cinder-studio", "passthrough.allowed", True, *trial),
+            PlatformChange("org:cinder-studio", "passthrough.allowed", True, *trial),
             "cinder-studio tries passthrough for four weeks",
         ),
         _changes(
             "2025-01-20T11:00",
             OPERATOR,
-            SettingChange("org:tidewater-bank", "network.private_only", True, _time("2025-03-01T00:00")),
+            PlatformChange("org:tidewater-bank", "network.private_only", True, _time("2025-03-01T00:00")),
             "tidewater-bank: private network only from 1 March",
         ),
         _changes(
             "2025-03-10T16:45",
             "quill-legal/ines",
-            SettingChange(PASSTHROUGH_OFF_ORG, "passthrough.allowed", False),
+            PlatformChange(PASSTHROUGH_OFF_ORG, "passthrough.allowed", False),
             "quill-legal switches passthrough off",
         ),
         _changes(
             "2025-04-22T08:30",
             "harbor-health/omar",
-            SettingChange("org:harbor-health", "storage.inputs_outputs", False),
+            PlatformChange("org:harbor-health", "storage.inputs_outputs", False),
             "harbor-health switches storage off",
         ),
         Happening(_time("2025-05-01T12:00"), announce_default),
         _changes(
             "2025-09-01T09:00",
             OPERATOR,
-            SettingChange("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00")),
+            PlatformChange("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00")),
             "vantage-4, so far passthrough, is hosted from 15 Sept.",
         ),
     ]
@@ -146,13 +146,13 @@ def _switches() -> list[Happening]:
 
 def _corrections() -> list[Happening]:
     """A backdated correction, and a retraction."""
-    mistake = SettingChange("org:meridian-maps", "training.opt_in", True)
+    mistake = PlatformChange("org:meridian-maps", "training.opt_in", True)
     receipts: list[Receipt] = []
 
     def withdraw_late(platform: Platform) -> None:
         platform.record(
             OPERATOR,
-            SettingChange(CORRECTED_ORG, "training.opt_in", False, WITHDRAWN_FROM),
+            PlatformChange(CORRECTED_ORG, "training.opt_in", False, WITHDRAWN_FROM),
             reason="withdrawn by letter of 3 February, which was found on the 17th",
             story="bluefin withdraws its opt-in, backdated to 3 Feb.",
         )
@@ -171,7 +171,7 @@ def _corrections() -> list[Happening]:
         )
 
     def opt_in(platform: Platform) -> None:
-        platform.record(OPERATOR, SettingChange("org:meridian-mills", "training.opt_in", True))
+        platform.record(OPERATOR, PlatformChange("org:meridian-mills", "training.opt_in", True))
 
     return [
         Happening(WITHDRAWN_RECORDED, withdraw_late),
@@ -184,21 +184,21 @@ def _corrections() -> list[Happening]:
 def _moves() -> list[Happening]:
     def leave(platform: Platform) -> None:
         member = next(iter(platform.members["org:quill-legal"]))
-        change = SettingChange(f"account:{member}", "attached_to", CLEARED)
+        change = PlatformChange(f"account:{member}", "attached_to", CLEARED)
         platform.record("quill-legal/ines", change, story=f"account {member} leaves quill-legal")
 
     return [
         _changes(
             "2025-08-04T13:00",
             OPERATOR,
-            SettingChange("project:northgate-labs-atlas", "owner", "org:tidewater-bank"),
+            PlatformChange("project:northgate-labs-atlas", "owner", "org:tidewater-bank"),
             "northgate-labs sells project atlas to tidewater-bank",
         ),
         Happening(_time("2025-10-06T17:00"), leave),
     ]
 
 
-def _model_settings(model: Model) -> list[SettingChange]:
+def _model_settings(model: Model) -> list[PlatformChange]:
     settings: dict[str, Any] = {
         "model.hosting": model.hosting,
         "model.author": model.author,
@@ -208,7 +208,7 @@ def _model_settings(model: Model) -> list[SettingChange]:
     }
     if model.hosting == "passthrough":
         settings |= {"model.provider": model.author, "model.policy_url": model.policy_url}
-    return [SettingChange(model.subject, setting, value) for setting, value in settings.items()]
+    return [PlatformChange(model.subject, setting, value) for setting, value in settings.items()]
 
 
 def _sign_up_org(
@@ -221,9 +221,9 @@ def _sign_up_org(
         keys |= {f"{org}-{project}-{n}": f"project:{org}-{project}" for n in range(1, rng.randint(2, 4))}
 
     def sign_up(platform: Platform) -> None:
-        changes = [SettingChange(f"project:{org}-{project}", "owner", subject) for project in projects]
-        changes += [SettingChange(f"key:{key}", "owner", owner) for key, owner in keys.items()]
-        changes += [SettingChange(subject, setting, value) for setting, value in settings.items()]
+        changes = [PlatformChange(f"project:{org}-{project}", "owner", subject) for project in projects]
+        changes += [PlatformChange(f"key:{key}", "owner", owner) for key, owner in keys.items()]
+        changes += [PlatformChange(subject, setting, value) for setting, value in settings.items()]
         platform.record(OPERATOR, *changes, story=line)
         platform.keys[subject] = list(keys)
         platform.projects[subject] = [f"{org}-{project}" for project in projects]
@@ -271,13 +271,13 @@ class _RandomHappenings:
 
     def _account(self, name: str, org: str | None = None) -> Action:
         def join(platform: Platform) -> None:
-            changes = [SettingChange(f"key:{name}-personal", "owner", f"account:{name}")]
+            changes = [PlatformChange(f"key:{name}-personal", "owner", f"account:{name}")]
             for setting, share in zip(SWITCHES[:3], (0.3, 0.4, 0.2), strict=True):
                 if self.rng.random() < share:
-                    changes.append(SettingChange(f"account:{name}", setting, self.rng.random() < 0.7))
+                    changes.append(PlatformChange(f"account:{name}", setting, self.rng.random() < 0.7))
             employer = org or (self.rng.choice(list(platform.keys)) if self.rng.random() < 0.5 else None)
             if employer is not None and employer.startswith("org:"):
-                changes.append(SettingChange(f"account:{name}", "attached_to", employer))
+                changes.append(PlatformChange(f"account:{name}", "attached_to", employer))
                 platform.members.setdefault(employer, []).append(name)
             platform.record(name, *changes)
             platform.keys[f"account:{name}"] = [f"{name}-personal"]
@@ -297,7 +297,7 @@ class _RandomHappenings:
         value: bool | None = not platform.value(subject, setting)
         if platform.current.get((subject, setting)) is not None and self.rng.random() < 0.2:
             value = CLEARED
-        platform.record(f"{subject.partition(':')[2]}/admin", SettingChange(subject, setting, value))
+        platform.record(f"{subject.partition(':')[2]}/admin", PlatformChange(subject, setting, value))
 
     def _other(self, platform: Platform) -> None:
         """A key revoked or given back, a change of regions or network, an account that joins or leaves."""
@@ -306,14 +306,14 @@ class _RandomHappenings:
         if subject.startswith("account:"):
             org = self.rng.choice([other for other in platform.keys if other.startswith("org:")])
             attached = platform.current.get((subject, "attached_to"))
-            platform.record(name, SettingChange(subject, "attached_to", CLEARED if attached else org))
+            platform.record(name, PlatformChange(subject, "attached_to", CLEARED if attached else org))
         elif self.rng.random() < 0.4:
             key = self.rng.choice(platform.keys[subject])
             owned = platform.current.get((f"key:{key}", "owner"))
-            platform.record(OPERATOR, SettingChange(f"key:{key}", "owner", CLEARED if owned else subject))
+            platform.record(OPERATOR, PlatformChange(f"key:{key}", "owner", CLEARED if owned else subject))
         elif self.rng.random() < 0.5:
             regions = tuple(sorted(self.rng.sample(REGIONS, self.rng.randint(2, 3))))
-            platform.record(OPERATOR, SettingChange(subject, "residency.regions", regions))
+            platform.record(OPERATOR, PlatformChange(subject, "residency.regions", regions))
         else:
             private = not platform.value(subject, "network.private_only")
-            platform.record(OPERATOR, SettingChange(subject, "network.private_only", private))
+            platform.record(OPERATOR, PlatformChange(subject, "network.private_only", private))

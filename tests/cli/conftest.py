@@ -10,8 +10,8 @@ PAST = ("--from", "2026-01-01T00:00:00Z", "--reason", "filed late")
 
 
 @pytest.fixture
-def filled(inforce_on_both: Inforce) -> Inforce:
-    """org:acme opted in for 2026, said so late; m1 is hosted, m2 passthrough."""
+def ledger(inforce_on_both: Inforce) -> Inforce:
+    """org:acme opted in for 2026, recorded late; m1 is hosted, m2 passthrough."""
     for args in (
         ("org:acme", "training.opt_in", "true", *PAST),
         ("model:m1", "model.hosting", "hosted"),

@@ -11,19 +11,19 @@ QUESTIONS = (("state", "org:acme"), ("history", "org:acme"), ("check", "--org", 
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=[question[0] for question in QUESTIONS])
-def test_a_question_is_answered_from_a_position_or_later(filled: Inforce, question: tuple[str, ...]) -> None:
-    head = filled("history", "model:m2", "--format", "json").json()["position"]
+def test_a_question_is_answered_from_a_position_or_later(ledger: Inforce, question: tuple[str, ...]) -> None:
+    head = ledger("history", "model:m2", "--format", "json").json()["position"]
     for position in (0, 1, head):
-        assert filled(*question, "--at-least", str(position)).code == 0
+        assert ledger(*question, "--at-least", str(position)).code == 0
     for wrong in ("-1", "x", "1.5", str(10**18)):
-        refused = filled(*question, "--at-least", wrong)
+        refused = ledger(*question, "--at-least", wrong)
         assert (refused.code, refused.out) == (2, "")
 
 
-def test_a_position_that_is_not_reached_in_time_is_one_line(filled: Inforce) -> None:
-    head = filled("history", "model:m2", "--format", "json").json()["position"]
+def test_a_position_that_is_not_reached_in_time_is_reported_in_one_line(ledger: Inforce) -> None:
+    head = ledger("history", "model:m2", "--format", "json").json()["position"]
     began = time.monotonic()
-    late = filled("state", "org:acme", "--at-least", str(head + 1))
+    late = ledger("state", "org:acme", "--at-least", str(head + 1))
     assert AT_LEAST_SECONDS_MAX <= time.monotonic() - began < AT_LEAST_SECONDS_MAX + 5
     assert (late.code, late.out, late.err.count("\n")) == (3, "", 1)
     assert f"position {head} " in late.err

@@ -19,11 +19,11 @@ CHANGE: dict[str, Any] = {
 }
 
 
-def must_refuse(ran: CommandResult, code: int = 2) -> None:
-    assert (ran.code, ran.out) == (code, ""), ran
-    assert ran.err.startswith("inforce: ")
-    assert ran.err.count("\n") == 1
-    assert len(ran.err) > 20
+def must_refuse(result: CommandResult, code: int = 2) -> None:
+    assert (result.code, result.out) == (code, ""), result
+    assert result.err.startswith("inforce: ")
+    assert result.err.count("\n") == 1
+    assert len(result.err) > 20
 
 
 DEEP = '{"a":' * 40 + "1" + "}" * 40
@@ -66,12 +66,12 @@ BAD = {name: json.dumps(body) for name, body in BAD_BODIES.items()} | BAD_TEXTS
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_a_submission_that_is_refused_begins_no_ledger(body: str | bytes, inforce: Inforce, folder: Path) -> None:
+def test_a_refused_submission_creates_no_ledger(body: str | bytes, inforce: Inforce, folder: Path) -> None:
     must_refuse(inforce("submit", "-", stdin=body))
     assert list(folder.iterdir()) == []
 
 
-def test_a_submission_that_is_refused_writes_nothing(inforce_on_both: Inforce) -> None:
+def test_a_refused_submission_writes_nothing(inforce_on_both: Inforce) -> None:
     inforce = inforce_on_both
     assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
     before = inforce("export").out
@@ -113,7 +113,7 @@ def test_a_submission_that_is_refused_writes_nothing(inforce_on_both: Inforce) -
         (),
     ],
 )
-def test_options_that_are_refused_begin_no_ledger(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
+def test_refused_options_create_no_ledger(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
     must_refuse(inforce("submit", *args))
     assert list(folder.iterdir()) == []
 
@@ -121,14 +121,14 @@ def test_options_that_are_refused_begin_no_ledger(args: tuple[str, ...], inforce
 @pytest.mark.parametrize(
     "words", [("model:m", "model.author", "\udcff"), ("org:acme", "residency.regions", '["\udcff"]')]
 )
-def test_a_word_that_is_not_utf_8_writes_nothing(words: tuple[str, ...], inforce: Inforce) -> None:
+def test_a_value_that_is_not_utf_8_writes_nothing(words: tuple[str, ...], inforce: Inforce) -> None:
     assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
     before = inforce("export").out
     must_refuse(inforce("submit", *words, "--idempotency-key", "k"))
     assert inforce("export").out == before
 
 
-def test_a_ledger_whose_beginning_was_cut_off_is_begun(inforce_on_both: Inforce, database_url: str) -> None:
+def test_a_ledger_whose_creation_was_cut_off_is_completed(inforce_on_both: Inforce, database_url: str) -> None:
     recorder = open_recorder(database_url)
     recorder.create({"origin": "a.example"})
     recorder.close()
@@ -138,7 +138,7 @@ def test_a_ledger_whose_beginning_was_cut_off_is_begun(inforce_on_both: Inforce,
     assert inforce_on_both(*change, "--origin", "a.example").code == 0
 
 
-def test_a_change_is_retracted_once_and_a_retraction_never(inforce_on_both: Inforce) -> None:
+def test_a_change_can_be_retracted_once_and_a_retraction_never(inforce_on_both: Inforce) -> None:
     inforce = inforce_on_both
     change = inforce("submit", "org:acme", "training.opt_in", "true", "--format", "json").json()["receipts"][0]
     take_back = ("submit", "--reason", "x", "--format", "json", "--retract")
@@ -172,7 +172,7 @@ def test_a_change_is_retracted_once_and_a_retraction_never(inforce_on_both: Info
         ("check", "-", "--org", "acme"),
     ],
 )
-def test_a_question_that_cannot_be_asked(args: tuple[str, ...], inforce: Inforce) -> None:
+def test_a_question_with_bad_arguments_is_refused(args: tuple[str, ...], inforce: Inforce) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     must_refuse(inforce(*args))
 
@@ -181,13 +181,13 @@ def test_a_question_that_cannot_be_asked(args: tuple[str, ...], inforce: Inforce
     "stdin",
     ["", "nonsense", "[]", '{"requests":[]}', '{"requests":1}', '{"org_id":"acme","model":"m"}', '{"org_id":"a"}\n{}'],
 )
-def test_a_file_of_request_records_that_is_none(stdin: str, inforce: Inforce) -> None:
+def test_a_bad_file_of_request_records_is_refused(stdin: str, inforce: Inforce) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     must_refuse(inforce("check", "-", stdin=stdin))
 
 
 @pytest.mark.parametrize("stdin", ["", "nonsense\n", "[]\n", "{}\n", json.dumps(CHANGE), '{"specversion":"1.0"}'])
-def test_an_import_that_is_none_begins_no_ledger(stdin: str, inforce: Inforce, folder: Path) -> None:
+def test_a_bad_import_file_creates_no_ledger(stdin: str, inforce: Inforce, folder: Path) -> None:
     must_refuse(inforce("import", "-", stdin=stdin))
     assert list(folder.iterdir()) == []
 
@@ -206,20 +206,18 @@ LINE = json.dumps({"at": "2026-01-01T00:00:00Z", "org_id": "acme"})
 SUBMISSION = json.dumps(CHANGE | {"recorded_at": "2026-01-01T00:00:00Z"})
 
 
-def asked(inforce: Inforce, args: tuple[str, ...], db: str) -> CommandResult:
+def run_on(inforce: Inforce, args: tuple[str, ...], db: str) -> CommandResult:
     return inforce(*args, "--db", db, stdin=SUBMISSION if args[0] == "import" else LINE)
 
 
 @pytest.mark.parametrize("args", READING, ids=lambda args: args[0])
-def test_a_ledger_that_is_not_there_is_not_made_by_asking(
-    args: tuple[str, ...], inforce: Inforce, folder: Path
-) -> None:
-    must_refuse(asked(inforce, args, "sqlite:///nosuch.db"), 3)
+def test_reading_a_missing_ledger_does_not_create_it(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
+    must_refuse(run_on(inforce, args, "sqlite:///nosuch.db"), 3)
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("args", ALL, ids=lambda args: args[0])
-def test_a_file_that_is_no_ledger_is_left_as_it_is(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
+def test_a_file_that_is_not_a_ledger_stays_unchanged(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
     text, other, newer = folder / "text.db", folder / "other.db", folder / "newer.db"
     text.write_text("not a database, but long enough to be taken for one " * 10)
     for path, pragma in ((other, "CREATE TABLE mine (x)"), (newer, "PRAGMA user_version=99")):
@@ -230,43 +228,43 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(args: tuple[str, ...], inforc
         connection.close()
     for path in (text, other, newer):
         before = path.read_bytes()
-        must_refuse(asked(inforce, args, f"sqlite:///{path.name}"), 3)
+        must_refuse(run_on(inforce, args, f"sqlite:///{path.name}"), 3)
         assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("args", ALL, ids=lambda args: args[0])
-def test_a_postgresql_that_is_not_there(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
-    must_refuse(asked(inforce, args, f"postgresql:///nosuch?host={folder}"), 3)
+def test_a_missing_postgresql_is_reported_in_one_line(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
+    must_refuse(run_on(inforce, args, f"postgresql:///nosuch?host={folder}"), 3)
 
 
 @pytest.mark.parametrize("db", ["nosuch", "mysql://x/y", "sqlite://x", "sqlite:///x?mode=w", "sqlite:///"])
-def test_a_database_url_that_is_none(db: str, inforce: Inforce, folder: Path) -> None:
+def test_a_bad_database_url_is_refused(db: str, inforce: Inforce, folder: Path) -> None:
     for args in ALL:
-        must_refuse(asked(inforce, args, db), 2)
+        must_refuse(run_on(inforce, args, db), 2)
     assert list(folder.iterdir()) == []
 
 
-def test_a_read_only_ledger_answers_and_takes_nothing(inforce: Inforce) -> None:
+def test_a_read_only_ledger_answers_and_refuses_submissions(inforce: Inforce) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     inforce("state", "org:acme")
     read_only = "sqlite:///inforce.db?mode=ro"
-    assert asked(inforce, ("state", "org:acme"), read_only).code == 0
-    must_refuse(asked(inforce, ALL[-2], read_only), 3)
+    assert run_on(inforce, ("state", "org:acme"), read_only).code == 0
+    must_refuse(run_on(inforce, ALL[-2], read_only), 3)
 
 
-def test_a_locked_ledger_says_so(inforce: Inforce, folder: Path) -> None:
+def test_a_locked_ledger_is_reported_with_advice(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     holder = sqlite3.connect(folder / "inforce.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:
-        ran = inforce("submit", "org:acme", "training.opt_in", "false")
+        result = inforce("submit", "org:acme", "training.opt_in", "false")
     finally:
         holder.close()
-    must_refuse(ran, 3)
-    assert "try again" in ran.err
+    must_refuse(result, 3)
+    assert "try again" in result.err
 
 
-def test_a_folder_that_is_not_there(inforce: Inforce) -> None:
+def test_a_missing_folder_is_reported_in_one_line(inforce: Inforce) -> None:
     must_refuse(inforce("submit", "org:acme", "training.opt_in", "true", "--db", "sqlite:///no/such/ledger.db"), 3)
 
 
@@ -277,6 +275,6 @@ def test_the_server_listens_on_this_machine_only(host: str, inforce: Inforce, fo
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_a_full_disk_is_told_of(inforce: Inforce) -> None:
+def test_a_full_disk_is_reported_in_one_line(inforce: Inforce) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     must_refuse(inforce("export", "--out", "/dev/full"))

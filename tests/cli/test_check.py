@@ -19,37 +19,37 @@ from tests.support.command import Inforce
         (("--handling", "forwarded_to=Else", "--enforced-position", "2"), "violation", 1),
     ],
 )
-def test_a_check_exits_1_when_the_verdict_speaks_against_the_request(
-    options: tuple[str, ...], verdict: str, code: int, filled: Inforce
+def test_a_check_exits_1_for_a_violation_or_a_denial(
+    options: tuple[str, ...], verdict: str, code: int, ledger: Inforce
 ) -> None:
-    as_json = filled("check", "--org", "acme", *options, "--format", "json")
-    as_table = filled("check", "--org", "acme", *options)
+    as_json = ledger("check", "--org", "acme", *options, "--format", "json")
+    as_table = ledger("check", "--org", "acme", *options)
     assert (as_json.code, as_table.code) == (code, code)
     assert as_json.json()["verdict"] == verdict
     assert as_table.out.startswith(f"{verdict}\n")
     assert "governed by  org:acme" in as_table.out
 
 
-def test_hindsight_is_told_with_the_events_that_made_it(inforce: Inforce) -> None:
+def test_hindsight_is_shown_with_the_events_that_changed_it(inforce: Inforce) -> None:
     inforce("submit", "org:acme", "training.opt_in", "false")
     at = inforce("history", "org:acme", "--format", "json").json()["events"][0]["event"]["time"]
     inforce("submit", "org:acme", "training.opt_in", "true", "--from", at, "--reason", "misread")
-    asked = ("check", "--org", "acme", "--handling", "trained=true", "--at", at)
-    in_force = inforce(*asked)
+    question = ("check", "--org", "acme", "--handling", "trained=true", "--at", at)
+    in_force = inforce(*question)
     assert in_force.code == 1
     assert "in hindsight: compliant" in in_force.out
     assert "because      #20" in in_force.out
-    assert inforce(*asked, "--known-at", "now").code == 0
-    assert inforce(*asked, "--format", "json").json()["hindsight"]["verdict"] == "compliant"
+    assert inforce(*question, "--known-at", "now").code == 0
+    assert inforce(*question, "--format", "json").json()["hindsight"]["verdict"] == "compliant"
 
 
-def test_records_come_from_a_file_or_a_pipe_one_or_many(filled: Inforce) -> None:
+def test_a_file_holds_one_record_or_many(ledger: Inforce) -> None:
     records: list[dict[str, Any]] = [{"request_id": "r1", "org_id": "acme", "model_id": m} for m in ("m1", "m2")]
     lines = "\n".join(map(json.dumps, records))
-    many = filled("check", "-", "--format", "ndjson", stdin=lines)
-    batch = filled("check", "-", "--format", "json", stdin=json.dumps({"requests": records}, indent=1))
-    one = filled("check", "-", "--format", "csv", stdin=json.dumps(records[0], indent=1))
-    table = filled("check", "-", stdin=lines)
+    many = ledger("check", "-", "--format", "ndjson", stdin=lines)
+    batch = ledger("check", "-", "--format", "json", stdin=json.dumps({"requests": records}, indent=1))
+    one = ledger("check", "-", "--format", "csv", stdin=json.dumps(records[0], indent=1))
+    table = ledger("check", "-", stdin=lines)
     assert [line["verdict"] for line in many.lines()] == ["allowed", "denied"]
     assert [decision["verdict"] for decision in batch.json()["decisions"]] == ["allowed", "denied"]
     assert one.out.splitlines()[1].startswith("r1,")
@@ -57,7 +57,7 @@ def test_records_come_from_a_file_or_a_pipe_one_or_many(filled: Inforce) -> None
     assert "denied" in table.out
 
 
-def test_an_id_with_its_kind_before_it_is_not_taken_for_another_subject(filled: Inforce) -> None:
-    refused = filled("check", "--org", "org:acme")
+def test_an_id_with_its_kind_as_prefix_is_refused(ledger: Inforce) -> None:
+    refused = ledger("check", "--org", "org:acme")
     assert (refused.code, refused.out) == (2, "")
     assert "--org takes the bare id" in refused.err

@@ -3,7 +3,7 @@
 from tests.support.command import Inforce
 
 
-def test_a_history_goes_on_where_it_ended(inforce: Inforce) -> None:
+def test_a_history_continues_at_the_version_it_names(inforce: Inforce) -> None:
     for value in ("true", "false", "true"):
         inforce("submit", "org:acme", "training.opt_in", value)
     first = inforce("history", "org:acme", "--limit", "2", "--format", "json").json()

@@ -1,4 +1,4 @@
-"""The command itself: its verbs, its exits, and that it starts quickly."""
+"""The command: its verbs, its exit codes, its start-up time."""
 
 import os
 import resource
@@ -24,33 +24,33 @@ def test_help_lists_every_verb_and_imports_none() -> None:
         "heavy = {'ledger', 'projections', 'api', 'pydantic', 'fastapi', 'rich', 'msgspec', 'eventsourcing'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    ran = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=60
     )
     for name, verb in VERBS.items():
-        assert f"  {name}" in ran.stdout
-        assert verb.help in ran.stdout
+        assert f"  {name}" in result.stdout
+        assert verb.help in result.stdout
 
 
-def test_help_answers_in_under_300_ms_of_a_core() -> None:
-    spent = []
+def test_help_takes_under_300_ms_of_cpu() -> None:
+    cpu_seconds = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*COMMAND, "--help"], capture_output=True, check=True, env=ENVIRONMENT, timeout=60)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) < 0.3
+        cpu_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(cpu_seconds) < 0.3
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_has_help_with_examples_and_the_line_that_lists_it(name: str, inforce: Inforce) -> None:
-    ran = inforce(name, "--help")
-    assert (ran.code, ran.err) == (0, "")
+    result = inforce(name, "--help")
+    assert (result.code, result.err) == (0, "")
     command = cli.get_command(None, name)  # type: ignore[arg-type]  # the group needs no context for it
     assert command is not None
-    # A group's examples stand with its verbs.
+    # A group's examples are in the help of its verbs.
     if not isinstance(command, click.Group):
-        assert f"inforce {name}" in ran.out.split("Usage:", 1)[1].split("\n", 1)[1]
+        assert f"inforce {name}" in result.out.split("Usage:", 1)[1].split("\n", 1)[1]
     assert (command.help or "").partition("\n")[0] == VERBS[name].help
 
 
@@ -67,31 +67,31 @@ def test_every_verb_has_help_with_examples_and_the_line_that_lists_it(name: str,
         ("serve", "--port", "x"),
     ],
 )
-def test_a_slip_in_the_command_is_one_line_and_exit_2(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
-    ran = inforce(*args)
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("inforce: ")
-    assert ran.err.count("\n") == 1
+def test_a_mistake_in_the_command_is_one_line_and_exit_2(args: tuple[str, ...], inforce: Inforce, folder: Path) -> None:
+    result = inforce(*args)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("inforce: ")
+    assert result.err.count("\n") == 1
     assert list(folder.iterdir()) == []
 
 
-def test_the_version_is_said() -> None:
-    ran = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True, env=ENVIRONMENT)
-    assert ran.stdout.startswith("inforce ")
+def test_version_prints_the_version() -> None:
+    result = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert result.stdout.startswith("inforce ")
 
 
-def test_no_verb_at_all_shows_the_help_and_exits_2(inforce: Inforce) -> None:
-    ran = inforce()
-    assert (ran.code, ran.out) == (2, "")
-    assert "Verbs:" in ran.err
+def test_a_command_without_a_verb_prints_help_and_exits_2(inforce: Inforce) -> None:
+    result = inforce()
+    assert (result.code, result.out) == (2, "")
+    assert "Verbs:" in result.err
 
 
-def test_a_reader_that_goes_away_is_no_error_to_speak_of(inforce: Inforce, folder: Path) -> None:
+def test_a_closed_pipe_prints_no_error(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     script = f"{sys.executable} -m scripts.main export | head -c 1 > first; echo ${{PIPESTATUS[0]}}"
     env = {**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
     for verb in ("export", "replay", "history catalog:settings"):
-        ran = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", script.replace("export", verb)],
             check=True,
             capture_output=True,
@@ -99,8 +99,8 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(inforce: Inforce, folde
             cwd=folder,
             env=env,
         )
-        assert ran.stderr == ""
-        assert ran.stdout.strip() in ("0", "141")
+        assert result.stderr == ""
+        assert result.stdout.strip() in ("0", "141")
 
 
 def test_an_interrupt_is_one_line_and_exit_130(inforce: Inforce, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,21 +110,19 @@ def test_an_interrupt_is_one_line_and_exit_130(inforce: Inforce, monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr("scripts.history.read_history", interrupted)
-    ran = inforce("history", "org:acme")
-    assert (ran.code, ran.err) == (130, "inforce: interrupted\n")
+    result = inforce("history", "org:acme")
+    assert (result.code, result.err) == (130, "inforce: interrupted\n")
 
 
-def test_a_fault_of_our_own_is_neither_a_verdict_nor_the_users(
-    inforce: Inforce, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_internal_error_exits_70(inforce: Inforce, monkeypatch: pytest.MonkeyPatch) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     monkeypatch.setattr("scripts.history.read_history", lambda *_, **__: 1 / 0)
-    ran = inforce("history", "org:acme")
-    assert ran.code == 70
-    assert "fault of inforce itself" in ran.err
+    result = inforce("history", "org:acme")
+    assert result.code == 70
+    assert "fault of inforce itself" in result.err
 
 
-def test_what_others_wrote_cannot_command_the_terminal(inforce: Inforce) -> None:
+def test_control_characters_in_a_reason_do_not_reach_the_terminal(inforce: Inforce) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true", "--reason", "\x1b[2Jgone[bold]")
     for verb in (("history", "org:acme"), ("replay",)):
         out = inforce(*verb).out

@@ -4,21 +4,21 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.cli.test_replay import recorded
+from tests.cli.test_replay import story
 from tests.support.command import Inforce
 
-__all__ = ["recorded"]
+__all__ = ["story"]
 
 
-def test_a_rebuild_finds_the_live_timelines_equal(recorded: Inforce) -> None:
-    recorded("state", "org:acme")
+def test_a_rebuild_finds_the_live_timelines_equal(story: Inforce) -> None:
+    story("state", "org:acme")
     for args in (("--check",), ()):
-        ran = recorded("rebuild", *args, "--format", "json")
-        assert (ran.code, ran.json()["live_equal"], ran.json()["swapped"]) == (0, True, args == ())
-    assert "equal to the live ones" in recorded("rebuild").out
+        result = story("rebuild", *args, "--format", "json")
+        assert (result.code, result.json()["live_equal"], result.json()["swapped"]) == (0, True, args == ())
+    assert "equal to the live ones" in story("rebuild").out
 
 
-def test_a_rebuild_exits_1_where_a_row_differs_and_mends_it(inforce: Inforce, folder: Path) -> None:
+def test_a_rebuild_exits_1_if_a_row_differs_and_corrects_it(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     inforce("state", "org:acme")
     with closing(sqlite3.connect(folder / "inforce.db")) as connection, connection:

@@ -32,7 +32,7 @@ PAST = [
 
 
 @pytest.fixture
-def recorded(inforce_on_both: Inforce) -> Inforce:
+def story(inforce_on_both: Inforce) -> Inforce:
     assert inforce_on_both("import", "-", stdin="\n".join(map(json.dumps, PAST))).code == 0
     events = inforce_on_both("history", "org:acme", "--format", "json").json()["events"]
     backdated = events[1]["event"]["id"]
@@ -40,10 +40,10 @@ def recorded(inforce_on_both: Inforce) -> Inforce:
     return inforce_on_both
 
 
-def test_the_story_says_what_changed_from_when_by_whom_and_what_became_of_it(recorded: Inforce) -> None:
-    ran = recorded("replay", "--subject", "org:acme")
-    lines = ran.out.splitlines()
-    assert (ran.code, len(lines)) == (0, 5)
+def test_a_sentence_says_what_changed_from_when_by_whom_and_whether_it_was_retracted(story: Inforce) -> None:
+    result = story("replay", "--subject", "org:acme")
+    lines = result.out.splitlines()
+    assert (result.code, len(lines)) == (0, 5)
     assert (
         lines[0] == "2026-01-01 00:00:00Z  #19  org:acme  training.opt_in  default false → true  from now on  (alice)"
     )
@@ -62,29 +62,29 @@ def test_the_story_says_what_changed_from_when_by_whom_and_what_became_of_it(rec
     assert "retracts #21: false → default false  from 2025-12-01 00:00:00Z on  (bob: " in lines[4]
 
 
-def test_a_period_is_told_from_its_beginning_to_before_its_end(recorded: Inforce) -> None:
+def test_a_period_includes_its_start_and_excludes_its_end(story: Inforce) -> None:
     period = ("--since", "2026-01-02T00:00:00Z", "--until", "2026-02-01T09:30:00.5Z")
-    lines = recorded("replay", *period).out.splitlines()
+    lines = story("replay", *period).out.splitlines()
     assert [line.split()[2] for line in lines] == ["#20", "#21"]
     assert "retracted by" in lines[1]
 
 
-def test_as_known_at_a_moment_nothing_later_is_known(recorded: Inforce) -> None:
-    lines = recorded("replay", "--known-at", "2026-02-01T09:30:00.5Z").out.splitlines()
+def test_known_at_ignores_everything_recorded_later(story: Inforce) -> None:
+    lines = story("replay", "--known-at", "2026-02-01T09:30:00.5Z").out.splitlines()
     assert len(lines) == 5
     assert lines[0].startswith("2025-12-31 23:59:59.999999Z  #1 to #18  the ledger begins")
     assert "retracted by" not in lines[3]
-    assert recorded("replay", "--until", "2020-01-01T00:00:00Z").out == "nothing was recorded in this period\n"
+    assert story("replay", "--until", "2020-01-01T00:00:00Z").out == "nothing was recorded in this period\n"
 
 
-def test_programs_get_the_exact_events(recorded: Inforce) -> None:
-    exported = recorded("export").out
-    assert recorded("replay", "--format", "ndjson").out == exported
-    events = recorded("replay", "--format", "json").json()["events"]
+def test_programs_get_the_exact_events(story: Inforce) -> None:
+    exported = story("export").out
+    assert story("replay", "--format", "ndjson").out == exported
+    events = story("replay", "--format", "json").json()["events"]
     assert events == [json.loads(line) for line in exported.splitlines()]
-    csv = recorded("replay", "--subject", "org:acme", "--format", "csv").out.splitlines()
+    csv = story("replay", "--subject", "org:acme", "--format", "csv").out.splitlines()
     assert len(csv) == 6
     assert csv[1].startswith(
         "19,2026-01-01T00:00:00.000000Z,org:acme,1,inforce.setting.changed.v1,training.opt_in,true"
     )
-    assert recorded("replay", "--until", "2020-01-01T00:00:00Z", "--format", "json").json() == {"events": []}
+    assert story("replay", "--until", "2020-01-01T00:00:00Z", "--format", "json").json() == {"events": []}

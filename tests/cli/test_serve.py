@@ -1,4 +1,4 @@
-"""serve: begins a ledger, says where it listens, answers, and ends when it is told to."""
+"""serve: creates a ledger, prints where it listens, answers, and ends on SIGTERM."""
 
 import json
 import signal
@@ -10,7 +10,7 @@ from tests.cli.test_main import COMMAND, ENVIRONMENT
 from tests.support.command import Inforce
 
 
-def test_a_server_says_where_it_listens_and_ends_well(inforce: Inforce, folder: Path) -> None:
+def test_a_server_prints_where_it_listens_and_exits_0_on_sigterm(inforce: Inforce, folder: Path) -> None:
     with subprocess.Popen(
         [*COMMAND, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT
     ) as server:
@@ -21,9 +21,9 @@ def test_a_server_says_where_it_listens_and_ends_well(inforce: Inforce, folder: 
                 assert answer.status == 200
             assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
             with urlopen(f"{url}/v1/subjects/org:acme/state", timeout=10) as answer:  # noqa: S310 - our own server
-                said = json.load(answer)
+                document = json.load(answer)
         finally:
             server.send_signal(signal.SIGTERM)
     assert server.returncode == 0
     by_verb = inforce("state", "org:acme", "--format", "json").json()
-    assert said["settings"] == by_verb["settings"]
+    assert document["settings"] == by_verb["settings"]

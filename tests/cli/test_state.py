@@ -3,22 +3,22 @@
 from tests.support.command import Inforce
 
 
-def test_a_state_answers_what_is_known_now_and_on_request_what_was_in_force(filled: Inforce) -> None:
-    asked = ("state", "org:acme", "--at", "2026-02-01T00:00:00Z", "--setting", "training.opt_in", "--format", "json")
-    now = filled(*asked).json()
+def test_a_state_is_in_hindsight_by_default_and_in_force_on_request(ledger: Inforce) -> None:
+    question = ("state", "org:acme", "--at", "2026-02-01T00:00:00Z", "--setting", "training.opt_in", "--format", "json")
+    now = ledger(*question).json()
     assert (now["subject"], now["at"]) == ("org:acme", "2026-02-01T00:00:00.000000Z")
     (setting,) = now["settings"].values()
     assert (setting["value"], setting["source"]) == (True, "explicit")
-    in_force = filled(*asked, "--known-at", "at")
+    in_force = ledger(*question, "--known-at", "at")
     assert in_force.code == 2
     assert "then" in in_force.err or "not defined" in in_force.err
 
 
-def test_a_state_names_every_setting_of_the_kind_in_every_format(filled: Inforce) -> None:
-    document = filled("state", "org:acme", "--format", "json").json()
-    table = filled("state", "org:acme").out
-    lines = filled("state", "org:acme", "--format", "ndjson").lines()
-    csv = filled("state", "org:acme", "--format", "csv").out.splitlines()
+def test_a_state_names_every_setting_of_the_kind_in_every_format(ledger: Inforce) -> None:
+    document = ledger("state", "org:acme", "--format", "json").json()
+    table = ledger("state", "org:acme").out
+    lines = ledger("state", "org:acme", "--format", "ndjson").lines()
+    csv = ledger("state", "org:acme", "--format", "csv").out.splitlines()
     assert [line["setting"] for line in lines] == list(document["settings"])
     assert [row.split(",")[0] for row in csv[1:]] == list(document["settings"])
     assert all(setting in table for setting in document["settings"])
@@ -26,9 +26,9 @@ def test_a_state_names_every_setting_of_the_kind_in_every_format(filled: Inforce
     assert "model.hosting" not in document["settings"]
     assert max(map(len, table.splitlines())) < 200
     assert all(line == line.rstrip() for line in table.splitlines())
-    assert "0001-01-01" not in table, "the beginning of time is no time that a person asked for"
+    assert "0001-01-01" not in table, "the beginning of time is not shown as a bound"
 
 
-def test_the_instant_that_was_asked_about_is_shown_even_where_it_is_the_first(filled: Inforce) -> None:
-    state = filled("state", "org:acme", "--at", "0001-01-01T00:00:00Z", "--known-at", "at")
+def test_the_first_instant_of_all_is_shown_if_the_question_names_it(ledger: Inforce) -> None:
+    state = ledger("state", "org:acme", "--at", "0001-01-01T00:00:00Z", "--known-at", "at")
     assert state.out.startswith("org:acme at 0001-01-01 00:00:00Z, known at 0001-01-01 00:00:00Z,")

@@ -11,9 +11,9 @@ from tests.support.command import Inforce
 CHANGE = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": True}
 
 
-def receipt(ran: Any) -> dict[str, Any]:
-    assert ran.code == 0, ran.err
-    (only,) = ran.json()["receipts"]
+def receipt(result: Any) -> dict[str, Any]:
+    assert result.code == 0, result.err
+    (only,) = result.json()["receipts"]
     return dict(only)
 
 
@@ -47,7 +47,7 @@ def test_a_change_a_schedule_a_clear_and_a_retraction(inforce_on_both: Inforce) 
         ("org:acme", "passthrough.allowed", "false", False),
     ],
 )
-def test_a_word_is_read_by_the_type_of_its_setting(
+def test_a_value_is_parsed_by_the_type_of_its_setting(
     subject: str, setting: str, word: str, value: object, inforce: Inforce
 ) -> None:
     assert inforce("submit", subject, setting, word).code == 0
@@ -55,7 +55,7 @@ def test_a_word_is_read_by_the_type_of_its_setting(
     assert state["settings"][setting]["value"] == value
 
 
-def test_one_submission_a_batch_and_a_submission_a_line_are_read_alike(inforce: Inforce, folder: Path) -> None:
+def test_a_file_holds_one_submission_or_a_batch_or_one_per_line(inforce: Inforce, folder: Path) -> None:
     other = CHANGE | {"subject": "org:beta"}
     bodies = {
         "one.json": json.dumps(CHANGE, indent=2),
@@ -71,10 +71,10 @@ def test_one_submission_a_batch_and_a_submission_a_line_are_read_alike(inforce: 
         assert len({line["recorded_at"] for line in by_name.lines()}) == 1
 
 
-def test_a_retry_under_the_same_key_gives_the_same_receipts_and_records_nothing(inforce_on_both: Inforce) -> None:
+def test_a_retry_with_the_same_key_gets_the_same_receipts_and_records_nothing(inforce_on_both: Inforce) -> None:
     inforce = inforce_on_both
-    asked = ("submit", "org:acme", "training.opt_in", "true", "--idempotency-key", "k", "--format", "json")
-    assert inforce(*asked).json() == inforce(*asked).json()
+    command = ("submit", "org:acme", "training.opt_in", "true", "--idempotency-key", "k", "--format", "json")
+    assert inforce(*command).json() == inforce(*command).json()
     other = inforce("submit", "org:acme", "training.opt_in", "false", "--idempotency-key", "k")
     assert other.code == 2
     assert "used for another body" in other.err
@@ -90,7 +90,7 @@ def test_receipts_in_every_format(inforce: Inforce) -> None:
     assert csv[1].split(",")[1:4] == ["20", "org:acme", "2"]
 
 
-def test_a_ledger_keeps_the_origin_it_was_begun_under(inforce: Inforce) -> None:
+def test_a_ledger_keeps_its_origin(inforce: Inforce) -> None:
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "a.example").code == 0
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "a.example").code == 0
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "b.example").code == 2

@@ -19,9 +19,9 @@ def test_an_export_imports_to_the_same_bytes_and_reasons(inforce_on_both: Inforc
     assert (folder / "ledger.jsonl").read_text() == exported.out
     copy = ("--db", "sqlite:///copy.db")
     (folder / "ledger.jsonl.gz").write_bytes(gzip.compress(exported.out.encode()))
-    ran = inforce("import", "ledger.jsonl.gz", "--personal", "reasons.jsonl", *copy, "--format", "json")
-    assert ran.code == 0, ran.err
-    assert (ran.json()["origin"], ran.json()["events"], ran.json()["personal"]) == ("a.example/x", 20, 1)
+    result = inforce("import", "ledger.jsonl.gz", "--personal", "reasons.jsonl", *copy, "--format", "json")
+    assert result.code == 0, result.err
+    assert (result.json()["origin"], result.json()["events"], result.json()["personal"]) == ("a.example/x", 20, 1)
     assert inforce("export", *copy).out == exported.out
     assert "ticket 4711" in inforce("history", "org:acme", *copy).out
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("copy")) == [
@@ -31,28 +31,28 @@ def test_an_export_imports_to_the_same_bytes_and_reasons(inforce_on_both: Inforc
     ]
 
 
-def test_submissions_of_the_past_are_imported_with_their_times(inforce_on_both: Inforce) -> None:
+def test_imported_submissions_keep_their_recorded_times(inforce_on_both: Inforce) -> None:
     inforce = inforce_on_both
     lines = [CHANGE | {"recorded_at": f"2025-0{month}-01T00:00:00Z"} for month in (1, 2)]
-    ran = inforce("import", "-", "--origin", "old.example", stdin="\n".join(map(json.dumps, lines)))
-    assert ran.code == 0, ran.err
-    assert "old.example" in ran.out
+    result = inforce("import", "-", "--origin", "old.example", stdin="\n".join(map(json.dumps, lines)))
+    assert result.code == 0, result.err
+    assert "old.example" in result.out
     state = inforce("state", "org:acme", "--known-at", "2025-01-15T00:00:00Z", "--at", "2025-01-15T00:00:00Z")
     assert state.code == 0
     again = inforce("import", "-", stdin="\n".join(map(json.dumps, lines)))
     assert (again.code, again.err.count("\n")) == (2, 1)
 
 
-def test_an_export_never_takes_the_place_of_the_ledger(inforce: Inforce, folder: Path) -> None:
+def test_an_export_never_replaces_a_ledger(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     (folder / "link.jsonl").symlink_to("inforce.db")
     for args in (("--out", "inforce.db"), ("--personal", "inforce.db"), ("--out", "link.jsonl")):
-        ran = inforce("export", *args)
-        assert (ran.code, "is not overwritten" in ran.err) == (2, True)
+        result = inforce("export", *args)
+        assert (result.code, "is not overwritten" in result.err) == (2, True)
     assert inforce("history", "org:acme").code == 0
 
 
-def test_events_and_reasons_are_two_files(inforce: Inforce, folder: Path) -> None:
+def test_events_and_reasons_must_be_two_files(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true", "--reason", "ticket 4711")
     (folder / "out.jsonl").write_text("before")
     for args in (
@@ -61,16 +61,16 @@ def test_events_and_reasons_are_two_files(inforce: Inforce, folder: Path) -> Non
         ("import", "out.jsonl", "--personal", "./out.jsonl", "--db", "sqlite:///copy.db"),
         ("import", "-", "--personal", "-", "--db", "sqlite:///copy.db"),
     ):
-        ran = inforce(*args)
-        assert (ran.code, "two different files" in ran.err) == (2, True), args
+        result = inforce(*args)
+        assert (result.code, "two different files" in result.err) == (2, True), args
     assert (folder / "out.jsonl").read_text() == "before"
 
 
-def test_an_export_that_fails_leaves_the_last_one_alone(inforce: Inforce, folder: Path) -> None:
+def test_a_failed_export_leaves_the_last_one_unchanged(inforce: Inforce, folder: Path) -> None:
     inforce("submit", "org:acme", "training.opt_in", "true")
     (folder / "out.jsonl").write_text("before")
-    ran = inforce("export", "--out", "out.jsonl", "--db", "sqlite:///absent.db")
-    assert (ran.code, (folder / "out.jsonl").read_text()) == (3, "before")
-    ran = inforce("export", "--out", "no/such/folder.jsonl")
-    assert ran.code == 2
-    assert "no/such/folder.jsonl: no such file or directory" in ran.err
+    result = inforce("export", "--out", "out.jsonl", "--db", "sqlite:///absent.db")
+    assert (result.code, (folder / "out.jsonl").read_text()) == (3, "before")
+    result = inforce("export", "--out", "no/such/folder.jsonl")
+    assert result.code == 2
+    assert "no/such/folder.jsonl: no such file or directory" in result.err

@@ -7,10 +7,10 @@ from tests.support.command import Inforce
 
 
 @pytest.fixture
-def filled(inforce: Inforce) -> Inforce:
+def ledger(inforce: Inforce) -> Inforce:
     return fill(inforce)
 
 
 @pytest.fixture
-def filled_on_both(inforce_on_both: Inforce) -> Inforce:
+def ledger_on_both(inforce_on_both: Inforce) -> Inforce:
     return fill(inforce_on_both)

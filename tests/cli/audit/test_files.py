@@ -1,4 +1,4 @@
-"""audit: files in and out of every kind, whole or not at all, the same bytes for the same pin and log."""
+"""audit: every format of input and output; outputs appear whole or not at all, with the same bytes each time."""
 
 import csv
 import hashlib
@@ -27,7 +27,7 @@ def lines(count: int) -> str:
     return "".join(record(("acme", "beta")[n % 3 == 0], request_id=f"r{n}") + "\n" for n in range(count))
 
 
-def test_one_log_in_every_format_has_the_same_verdicts(filled: Inforce, folder: Path) -> None:
+def test_one_log_in_every_format_has_the_same_verdicts(ledger: Inforce, folder: Path) -> None:
     body = lines(50)
     (folder / "a.jsonl").write_text(body)
     (folder / "a.jsonl.zst").write_bytes(pa.compress(body.encode(), "zstd", asbytes=True))
@@ -37,43 +37,43 @@ def test_one_log_in_every_format_has_the_same_verdicts(filled: Inforce, folder: 
         writer = csv.writer(file)
         writer.writerow(["request_id", "org_id", "at", "handling.trained"])
         writer.writerows([n["request_id"], n["org_id"], n["at"], "true"] for n in map(json.loads, body.splitlines()))
-    found = []
+    results = []
     for name in ("a.jsonl", "a.jsonl.zst", "a.parquet", "a.csv"):
-        assert filled("audit", name, "--out", "v.parquet").code == 1
-        found.append(pq.read_table("v.parquet").drop_columns(["source", "line"]))
-    assert found[0].num_rows == 50
-    assert all(table.equals(found[0]) for table in found)
+        assert ledger("audit", name, "--out", "v.parquet").code == 1
+        results.append(pq.read_table("v.parquet").drop_columns(["source", "line"]))
+    assert results[0].num_rows == 50
+    assert all(table.equals(results[0]) for table in results)
 
 
-def test_the_pin_and_the_digest_stand_in_the_output_and_in_the_summary(filled: Inforce, folder: Path) -> None:
+def test_the_output_and_the_summary_have_pin_and_digest(ledger: Inforce, folder: Path) -> None:
     (folder / "a.jsonl").write_text(LOG)
     (folder / "b.jsonl").write_text(record("acme"))
     digest = hashlib.sha256((LOG + record("acme")).encode()).hexdigest()
-    summary = filled("audit", "a.jsonl", "b.jsonl", "--out", "v.parquet", "--format", "json").json()
+    summary = ledger("audit", "a.jsonl", "b.jsonl", "--out", "v.parquet", "--format", "json").json()
     rests_on = json.loads(pq.read_metadata("v.parquet").metadata[b"inforce"])
-    for said in (summary, rests_on):
-        assert said["log"]["sha256"] == digest
-        assert [one["source"] for one in said["log"]["sources"]] == ["a.jsonl", "b.jsonl"]
-        assert (said["pin"]["position"], len(said["pin"]["leaf_hash"]), said["known_at"]) == (19, 64, "at")
+    for message in (summary, rests_on):
+        assert message["log"]["sha256"] == digest
+        assert [one["source"] for one in message["log"]["sources"]] == ["a.jsonl", "b.jsonl"]
+        assert (message["pin"]["position"], len(message["pin"]["leaf_hash"]), message["known_at"]) == (19, 64, "at")
     for name in ("v.csv", "v.ndjson"):
-        filled("audit", "a.jsonl", "b.jsonl", "--out", name)
+        ledger("audit", "a.jsonl", "b.jsonl", "--out", name)
         assert json.loads((folder / f"{name}.pin.json").read_text()) == rests_on
     assert len(list(csv.DictReader((folder / "v.csv").read_text().splitlines()))) == 4
 
 
 @pytest.mark.parametrize("name", ["v.parquet", "v.csv", "v.ndjson"])
-def test_the_same_pin_and_log_are_the_same_bytes(name: str, filled: Inforce, folder: Path) -> None:
+def test_the_same_pin_and_log_give_the_same_bytes(name: str, ledger: Inforce, folder: Path) -> None:
     (folder / "a.jsonl").write_text(lines(2000))
-    found = set()
+    results = set()
     for _ in range(2):
-        filled("audit", "a.jsonl", "--out", name)
-        found.add((folder / name).read_bytes())
-    assert len(found) == 1
+        ledger("audit", "a.jsonl", "--out", name)
+        results.add((folder / name).read_bytes())
+    assert len(results) == 1
 
 
-def test_verdicts_to_standard_output_are_ndjson(filled: Inforce) -> None:
-    ran = filled("audit", "-", "--out", "-", stdin=LOG)
-    assert [(row["line"], row["verdict"]) for row in ran.lines()] == [
+def test_verdicts_to_standard_output_are_ndjson(ledger: Inforce) -> None:
+    result = ledger("audit", "-", "--out", "-", stdin=LOG)
+    assert [(row["line"], row["verdict"]) for row in result.lines()] == [
         (1, "compliant"),
         (2, "violation"),
         (4, "violation"),
@@ -88,7 +88,7 @@ def _command(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
-def test_an_audit_that_is_interrupted_leaves_what_was_there(ended_by: int, filled: Inforce, folder: Path) -> None:
+def test_an_interrupted_audit_leaves_the_old_file(ended_by: int, ledger: Inforce, folder: Path) -> None:
     (folder / "v.parquet").write_text("before")
     with _command("-", "--out", "v.parquet", stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -99,7 +99,7 @@ def test_an_audit_that_is_interrupted_leaves_what_was_there(ended_by: int, fille
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(ended_by)
-        # The log goes on: nobody says that it has ended.
+        # Standard input stays open, so the audit still waits for the rest of the log.
         code = process.wait(30)
         process.stdin.close()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143}[ended_by]  # type: ignore[index]  # signals are numbers
@@ -107,27 +107,27 @@ def test_an_audit_that_is_interrupted_leaves_what_was_there(ended_by: int, fille
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_full_disk_leaves_what_was_there(filled: Inforce, folder: Path) -> None:
+def test_a_full_disk_leaves_the_old_file(ledger: Inforce, folder: Path) -> None:
     (folder / "a.jsonl").write_text(lines(30_000))
     (folder / "v.ndjson").write_text("before")
-    filled("audit", "a.jsonl", "--out", "first.ndjson")
+    ledger("audit", "a.jsonl", "--out", "first.ndjson")
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
     with _command("a.jsonl", "--out", "v.ndjson", preexec_fn=limit) as process:
-        _, said = process.communicate(timeout=60)
-    assert (process.returncode, said.count(b"\n")) == (2, 1)
-    assert b"file too large" in said
+        _, message = process.communicate(timeout=60)
+    assert (process.returncode, message.count(b"\n")) == (2, 1)
+    assert b"file too large" in message
     assert (folder / "v.ndjson").read_text() == "before"
     assert not (folder / "v.ndjson.pin.json").exists()
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_log_of_parquet_may_come_through_a_pipe(filled: Inforce, folder: Path) -> None:
+def test_a_parquet_log_can_come_through_a_pipe(ledger: Inforce, folder: Path) -> None:
     pq.write_table(pa.table({"at": [AT], "org_id": ["beta"], "handling.trained": [True]}), "a.parquet")
     with _command("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        out, said = process.communicate((folder / "a.parquet").read_bytes(), timeout=60)
-    assert (process.returncode, said) == (1, b"")
+        out, message = process.communicate((folder / "a.parquet").read_bytes(), timeout=60)
+    assert (process.returncode, message) == (1, b"")
     assert b"1 lines; requests" in out

@@ -1,4 +1,4 @@
-"""audit: what is written takes the place of nothing else, all of it or none, and names are what can be written."""
+"""audit: outputs replace no other file and appear together; names must be UTF-8; warnings about useless input."""
 
 import errno
 import json
@@ -30,40 +30,40 @@ NO_TEXT = b"\xff".decode("utf-8", "surrogateescape")
     ],
     ids=" ".join,
 )
-def test_rejects_that_nobody_named_take_no_other_file_s_place(
-    filled: Inforce, folder: Path, args: tuple[str, ...]
+def test_the_default_rejects_file_replaces_no_log_and_no_output(
+    ledger: Inforce, folder: Path, args: tuple[str, ...]
 ) -> None:
     (folder / "a.jsonl").write_text(LOG)
     (folder / "a.jsonl.rejects.jsonl").write_text(record("acme"))
-    ran = filled("audit", *args)
-    assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert "unreadable lines go to a.jsonl.rejects.jsonl; --rejects names another" in ran.err
+    result = ledger("audit", *args)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "unreadable lines go to a.jsonl.rejects.jsonl; --rejects names another" in result.err
     assert (folder / "a.jsonl.rejects.jsonl").read_text() == record("acme")
 
 
-def test_standard_output_has_rows_of_one_kind(filled: Inforce) -> None:
-    assert "cannot both go to standard output" in filled("audit", "-", "--out", "-", "--rejects", "-", stdin=LOG).err
-    ran = filled("audit", "-", "--rejects", "-", "--format", "json", stdin=LOG)
-    assert [(row["source"], row["line"]) for row in ran.lines()] == [("-", 3)]
+def test_standard_output_gets_verdicts_or_rejects_but_not_both(ledger: Inforce) -> None:
+    assert "cannot both go to standard output" in ledger("audit", "-", "--out", "-", "--rejects", "-", stdin=LOG).err
+    result = ledger("audit", "-", "--rejects", "-", "--format", "json", stdin=LOG)
+    assert [(row["source"], row["line"]) for row in result.lines()] == [("-", 3)]
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
-def test_findings_are_refused_where_they_would_not_be_shown(filled: Inforce, form: str) -> None:
-    ran = filled("audit", "-", "--findings", "1", "--format", form, stdin=LOG)
-    assert (ran.code, ran.out) == (2, "")
-    assert "has no --findings; table and json show them" in ran.err
+def test_findings_are_refused_in_formats_that_do_not_show_them(ledger: Inforce, form: str) -> None:
+    result = ledger("audit", "-", "--findings", "1", "--format", form, stdin=LOG)
+    assert (result.code, result.out) == (2, "")
+    assert "has no --findings; table and json show them" in result.err
 
 
 @pytest.mark.parametrize("what_if", [False, True])
-def test_verdicts_that_cannot_be_written_out_leave_pin_and_report_as_they_were(
-    filled: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch, what_if: bool
+def test_a_full_disk_leaves_verdicts_pin_and_report_unchanged(
+    ledger: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch, what_if: bool
 ) -> None:
-    """The disk is full when the last of them are brought to it."""
+    """The disk is full when the verdicts are flushed."""
     (folder / "a.jsonl").write_text(LOG)
     change = {"type": "setting.changed", "subject": "org:beta", "setting": "training.opt_in", "value": True}
     (folder / "w.jsonl").write_text(json.dumps(change))
-    asked = ("a.jsonl", "--out", "v.csv", *(("--what-if", "w.jsonl") if what_if else ("--report", "out")))
-    assert filled("audit", *asked).code == (0 if what_if else 1)
+    options = ("a.jsonl", "--out", "v.csv", *(("--what-if", "w.jsonl") if what_if else ("--report", "out")))
+    assert ledger("audit", *options).code == (0 if what_if else 1)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "inforce.db" not in str(path)}
     assert len(before) == (5 if what_if else 7)
     fsync = os.fsync
@@ -77,8 +77,8 @@ def test_verdicts_that_cannot_be_written_out_leave_pin_and_report_as_they_were(
 
     monkeypatch.setattr(os, "fsync", full)
     (folder / "a.jsonl").write_text(LOG + "\nmore nonsense")
-    ran = filled("audit", *asked)
-    assert (ran.code, ran.err) == (2, "inforce: no space left on device\n")
+    result = ledger("audit", *options)
+    assert (result.code, result.err) == (2, "inforce: no space left on device\n")
     before[folder / "a.jsonl"] = (folder / "a.jsonl").read_bytes()
     assert {path: path.read_bytes() for path in before} == before
 
@@ -97,42 +97,42 @@ def test_verdicts_that_cannot_be_written_out_leave_pin_and_report_as_they_were(
     ],
     ids=lambda args: ascii(" ".join(args)),
 )
-def test_names_that_are_no_text_are_refused_in_one_line(filled: Inforce, folder: Path, args: tuple[str, ...]) -> None:
+def test_names_that_are_not_utf_8_are_refused_in_one_line(ledger: Inforce, folder: Path, args: tuple[str, ...]) -> None:
     (folder / "logs").mkdir()
     for name in ("a.jsonl", NO_TEXT, f"logs/{NO_TEXT}.jsonl"):
         (folder / name).write_text(record("acme"))
-    ran = filled("audit", *args)
-    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert "not UTF-8" in ran.err
+    result = ledger("audit", *args)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "not UTF-8" in result.err
 
 
-def test_a_log_without_a_row_is_said_aloud(filled: Inforce, folder: Path) -> None:
-    """Whatever ought to have written it may have failed, and nothing against anybody would look like all is well."""
+def test_a_log_without_rows_gives_a_warning(ledger: Inforce, folder: Path) -> None:
+    """Its writer may have failed, and an empty log must not look like a log without violations."""
     pq.write_table(pa.table({"at": pa.array([], pa.string()), "org_id": pa.array([], pa.string())}), "none.parquet")
     (folder / "none.csv").write_text("at,org_id\n")
     for logs in (("-",), ("none.parquet", "none.csv")):
-        ran = filled("audit", *logs)
-        assert (ran.code, "nothing was audited" in ran.err) == (0, True)
+        result = ledger("audit", *logs)
+        assert (result.code, "nothing was audited" in result.err) == (0, True)
 
 
-def test_an_explanation_tells_of_a_slip_in_map_too(filled: Inforce) -> None:
-    asked = ("audit", "-", "--explain", "r4", "--map", "handling.stored=kpet")
-    assert "no line had the column that was named for handling.stored" in filled(*asked, stdin=LOG).err
+def test_an_explanation_gives_the_warning_about_map_too(ledger: Inforce) -> None:
+    options = ("audit", "-", "--explain", "r4", "--map", "handling.stored=kpet")
+    assert "no line had the column that was named for handling.stored" in ledger(*options, stdin=LOG).err
 
 
-def test_the_first_instant_that_there_is_is_shown_as_one(filled: Inforce) -> None:
-    ran = filled("audit", "-", stdin=record("acme", at="0001-01-01T00:00:00Z"))
-    assert "requests from 0001-01-01 00:00:00Z to 0001-01-01 00:00:00Z" in ran.out
+def test_the_first_instant_of_all_is_shown(ledger: Inforce) -> None:
+    result = ledger("audit", "-", stdin=record("acme", at="0001-01-01T00:00:00Z"))
+    assert "requests from 0001-01-01 00:00:00Z to 0001-01-01 00:00:00Z" in result.out
 
 
-def test_a_report_s_commands_ask_for_what_was_audited(filled: Inforce, folder: Path) -> None:
-    """A name that begins with a dash is no option, and hindsight is not in force."""
+def test_the_commands_in_a_report_repeat_its_audit(ledger: Inforce, folder: Path) -> None:
+    """A name that begins with a dash is not an option, and --known-at is repeated."""
     (folder / "-x.jsonl").write_text(LOG)
-    assert filled("audit", "--known-at", "now", "--report", "out", "--", "-x.jsonl").code == 1
+    assert ledger("audit", "--known-at", "now", "--report", "out", "--", "-x.jsonl").code == 1
     written = json.loads((folder / "out" / "report.json").read_text())
-    assert filled(*shlex.split(written["command"])[1:], "--format", "json").json()["verdicts"] == written["verdicts"]
+    assert ledger(*shlex.split(written["command"])[1:], "--format", "json").json()["verdicts"] == written["verdicts"]
     explained = [one["commands"]["explain"] for one in written["findings"] if one["commands"]["explain"]]
-    assert [filled(*shlex.split(command)[1:]).code for command in explained] == [0]
+    assert [ledger(*shlex.split(command)[1:]).code for command in explained] == [0]
     all_of_them = "inforce audit ./-x.jsonl --known-at=now --out=verdicts.csv"
     assert f"<code>{all_of_them}</code>" in (folder / "out" / "report.html").read_text()
 
@@ -153,71 +153,71 @@ LATER = "2026-01-02T00:00:00.000001Z"
         ([{"type": "change.retracted", "recorded_at": LATER}], "now", ""),
     ],
 )
-def test_a_proposal_that_comes_after_all_requests_does_not_pass_for_harmless(
-    filled: Inforce, folder: Path, lines: list[dict[str, Any]], known_at: str, late: str
+def test_a_proposal_that_begins_after_all_requests_gives_a_warning(
+    ledger: Inforce, folder: Path, lines: list[dict[str, Any]], known_at: str, late: str
 ) -> None:
-    told = filled("export").lines()[-1]["id"]
-    lines = [line | ({"event_id": told, "reason": "x"} if "retracted" in line["type"] else {}) for line in lines]
+    event_id = ledger("export").lines()[-1]["id"]
+    lines = [line | ({"event_id": event_id, "reason": "x"} if "retracted" in line["type"] else {}) for line in lines]
     (folder / "w.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (folder / "a.jsonl").write_text(record("acme") + "\n" + record("beta"))
-    ran = filled("audit", "a.jsonl", "--what-if", "w.jsonl", "--known-at", known_at)
-    assert ran.code == 0
-    assert ran.err.count("\n") == bool(late)
-    assert late in ran.err
+    result = ledger("audit", "a.jsonl", "--what-if", "w.jsonl", "--known-at", known_at)
+    assert result.code == 0
+    assert result.err.count("\n") == bool(late)
+    assert late in result.err
 
 
 def test_a_log_that_grows_between_its_two_readings_is_refused(
-    filled: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The moment of a proposal would be that of another log."""
+    """Otherwise a proposal would be made at the first request of another log."""
     (folder / "w.jsonl").write_text(json.dumps(OPTED))
     (folder / "a.jsonl").write_text(record("acme") + "\n")
-    looked = what_if_run.first_request_of
+    first_request_of = what_if_run.first_request_of
 
     def grows(parts: Any) -> int | None:
-        found = looked(parts)
+        instant = first_request_of(parts)
         with (folder / "a.jsonl").open("a") as file:
             file.write(record("beta", at="2026-01-01T12:00:00Z") + "\n")
-        return found
+        return instant
 
     monkeypatch.setattr(what_if_run, "first_request_of", grows)
-    ran = filled("audit", "a.jsonl", "--what-if", "w.jsonl", "--out", "o.csv")
-    assert (ran.code, "the log was changed" in ran.err) == (2, True)
+    result = ledger("audit", "a.jsonl", "--what-if", "w.jsonl", "--out", "o.csv")
+    assert (result.code, "the log was changed" in result.err) == (2, True)
     assert not (folder / "o.csv").exists()
 
 
-def test_progress_tells_how_many_rows_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_shows_rows_and_rows_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([100.0, 100.5, 102.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    said: list[tuple[int, str]] = []
-    told = rate_reporter(lambda done, words: said.append((done, words)), SimpleNamespace(bytes_read=7))
+    reports: list[tuple[int, str]] = []
+    report_rows = rate_reporter(lambda done, words: reports.append((done, words)), SimpleNamespace(bytes_read=7))
     for count in (1000, 2000, 9000):
-        told(count)
-    assert said == [(7, "1,000 rows"), (7, "2,000 rows"), (7, "9,000 rows, 4,000 a second")]
+        report_rows(count)
+    assert reports == [(7, "1,000 rows"), (7, "2,000 rows"), (7, "9,000 rows, 4,000 a second")]
 
 
-def test_a_pipe_s_name_is_a_place_to_write_to(filled: Inforce, folder: Path) -> None:
+def test_the_output_can_be_a_pipe(ledger: Inforce, folder: Path) -> None:
     (folder / "log.jsonl").write_text(LOG)
     read, write = os.pipe()
     with os.fdopen(read, "rb") as piped:
-        ran = filled("audit", "log.jsonl", "--out", f"/dev/fd/{write}")
+        result = ledger("audit", "log.jsonl", "--out", f"/dev/fd/{write}")
         os.close(write)
         rows = piped.read().splitlines()
-    assert ran.code == 1
+    assert result.code == 1
     assert [json.loads(row)["line"] for row in rows] == [1, 2, 4]
 
 
-def test_a_zone_that_is_this_machine_s_is_none(filled: Inforce) -> None:
-    ran = filled("audit", "-", "--timezone", "localtime", stdin=LOG)
-    assert (ran.code, ran.err) == (
+def test_the_local_zone_of_a_machine_is_refused(ledger: Inforce) -> None:
+    result = ledger("audit", "-", "--timezone", "localtime", stdin=LOG)
+    assert (result.code, result.err) == (
         2,
         "inforce: localtime is another zone on every machine; name one like UTC or Europe/Berlin\n",
     )
 
 
-def test_a_proposal_that_cannot_be_read_is_named_with_its_file(filled: Inforce, folder: Path) -> None:
+def test_a_bad_proposal_is_named_with_its_file(ledger: Inforce, folder: Path) -> None:
     (folder / "log.jsonl").write_text(LOG)
     (folder / "changes.jsonl").write_text("{}\n")
-    ran = filled("audit", "log.jsonl", "--what-if", "changes.jsonl")
-    assert ran.code == 2
-    assert ran.err.startswith("inforce: changes.jsonl: line 1: ")
+    result = ledger("audit", "log.jsonl", "--what-if", "changes.jsonl")
+    assert result.code == 2
+    assert result.err.startswith("inforce: changes.jsonl: line 1: ")

@@ -1,4 +1,4 @@
-"""audit --report, --explain, --what-if: each answers its own question, from the same log, at the same pin."""
+"""audit --report, --explain, --what-if."""
 
 import json
 import shlex
@@ -18,8 +18,8 @@ def row(org: str, request_id: str | None, **done: Any) -> str:
 
 
 @pytest.fixture
-def filled(inforce: Inforce, folder: Path) -> Inforce:
-    """org:acme opted in to training, and its log: a violation of storage, two rows of one id, an unreadable line."""
+def ledger(inforce: Inforce, folder: Path) -> Inforce:
+    """org:acme opted in to training. Its log has a violation of storage, two rows with one id, an unreadable line."""
     change = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": True}
     assert inforce("import", "-", stdin=json.dumps(change | {"recorded_at": BEGUN})).code == 0
     rows = [row("acme", "r1", trained=True), row("acme", "r2", stored=True), "nonsense"]
@@ -32,61 +32,61 @@ def report(folder: Path) -> Any:
     return json.loads((folder / "report.json").read_bytes())
 
 
-def test_a_report_is_a_page_and_a_document_of_the_same_audit(filled: Inforce, folder: Path) -> None:
-    ran = filled("audit", "log.jsonl", "--report", "out/of/audit", "--format", "json")
-    assert ran.code == 1
+def test_a_report_is_a_page_and_a_document_of_the_same_audit(ledger: Inforce, folder: Path) -> None:
+    result = ledger("audit", "log.jsonl", "--report", "out/of/audit", "--format", "json")
+    assert result.code == 1
     place = folder / "out" / "of" / "audit"
     assert {path.name for path in place.iterdir()} == {"report.html", "report.json"}
-    said, written = ran.json(), report(place)
-    assert written["verdicts"] == said["verdicts"] == {"violation": 2, "compliant": 2}
-    assert written["pin"] == said["pin"]
-    assert written["log"] == said["log"]
+    message, written = result.json(), report(place)
+    assert written["verdicts"] == message["verdicts"] == {"violation": 2, "compliant": 2}
+    assert written["pin"] == message["pin"]
+    assert written["log"] == message["log"]
     assert written["rejected"]["lines"] == 1
     assert written["rejected"]["file"] == "log.jsonl.rejects.jsonl"
-    assert said["pin"]["leaf_hash"] in (place / "report.html").read_text()
+    assert message["pin"]["leaf_hash"] in (place / "report.html").read_text()
 
 
-def test_each_command_that_a_report_names_shows_the_same_again(filled: Inforce, folder: Path) -> None:
+def test_each_command_in_a_report_gives_the_same_answer(ledger: Inforce, folder: Path) -> None:
     for known in ("at", "now"):
-        filled("audit", "log.jsonl", "--report", "out", "--known-at", known)
+        ledger("audit", "log.jsonl", "--report", "out", "--known-at", known)
         written = report(folder / "out")
         assert f"--known-at={known}" in written["command"]
-        again = filled(*shlex.split(written["command"])[1:], "--format", "json")
+        again = ledger(*shlex.split(written["command"])[1:], "--format", "json")
         assert again.json()["verdicts"] == written["verdicts"]
         assert written["findings"]
         for finding in written["findings"]:
-            checked = filled(*shlex.split(finding["commands"]["check"])[1:], "--format", "json").json()
+            checked = ledger(*shlex.split(finding["commands"]["check"])[1:], "--format", "json").json()
             assert (checked["verdict"], checked["reasons"]) == (
                 finding["decision"]["verdict"],
                 finding["decision"]["reasons"],
             )
-            explained = filled(*shlex.split(finding["commands"]["explain"])[1:], "--format", "json").json()
+            explained = ledger(*shlex.split(finding["commands"]["explain"])[1:], "--format", "json").json()
             lines = {one["line"]: one for one in explained["rows"]}
             assert lines[finding["line"]]["events"] == finding["events"]
 
 
-def test_the_same_log_and_ledger_give_the_same_report(filled: Inforce, folder: Path) -> None:
-    found = set()
+def test_the_same_log_and_ledger_give_the_same_report(ledger: Inforce, folder: Path) -> None:
+    reports = set()
     for _ in range(2):
-        filled("audit", "log.jsonl", "--report", "out")
-        found.add((folder / "out" / "report.json").read_bytes() + (folder / "out" / "report.html").read_bytes())
-    assert len(found) == 1
+        ledger("audit", "log.jsonl", "--report", "out")
+        reports.add((folder / "out" / "report.json").read_bytes() + (folder / "out" / "report.html").read_bytes())
+    assert len(reports) == 1
 
 
-def test_where_no_report_can_be_written_nothing_is(filled: Inforce, folder: Path) -> None:
+def test_if_no_report_can_be_written_nothing_is_written(ledger: Inforce, folder: Path) -> None:
     (folder / "out").write_text("a file")
-    ran = filled("audit", "log.jsonl", "--report", "out", "--out", "v.csv")
-    assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert "out cannot be a folder for the report" in ran.err
+    result = ledger("audit", "log.jsonl", "--report", "out", "--out", "v.csv")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "out cannot be a folder for the report" in result.err
     assert (folder / "out").read_text() == "a file"
     assert not (folder / "v.csv").exists()
 
 
-def test_an_audit_that_is_given_up_leaves_the_report_of_before(filled: Inforce, folder: Path) -> None:
-    filled("audit", "log.jsonl", "--report", "out")
+def test_an_audit_that_stops_leaves_the_old_report(ledger: Inforce, folder: Path) -> None:
+    ledger("audit", "log.jsonl", "--report", "out")
     before = (folder / "out" / "report.json").read_bytes()
-    ran = filled("audit", "log.jsonl", "--report", "out", "--max-rejects", "0", "--known-at", "now")
-    assert ran.code == 2
+    result = ledger("audit", "log.jsonl", "--report", "out", "--max-rejects", "0", "--known-at", "now")
+    assert result.code == 2
     assert (folder / "out" / "report.json").read_bytes() == before
 
 
@@ -103,19 +103,19 @@ def test_an_audit_that_is_given_up_leaves_the_report_of_before(filled: Inforce, 
     ],
     ids=" ".join,
 )
-def test_nothing_is_written_over_what_is_read_or_written(
-    filled: Inforce, folder: Path, options: tuple[str, ...]
+def test_no_output_overwrites_an_input_or_another_output(
+    ledger: Inforce, folder: Path, options: tuple[str, ...]
 ) -> None:
     (folder / "what.jsonl").write_text("")
     log = (folder / "log.jsonl").read_bytes()
-    ran = filled("audit", "log.jsonl", *options)
-    assert ran.code == 2
-    assert "must be different files" in ran.err
+    result = ledger("audit", "log.jsonl", *options)
+    assert result.code == 2
+    assert "must be different files" in result.err
     assert (folder / "log.jsonl").read_bytes() == log
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--explain", "r1", "--report", "out"), "--explain takes no --report"),
         (("--explain", "r1", "--out", "v.csv"), "takes no --out"),
@@ -125,34 +125,34 @@ def test_nothing_is_written_over_what_is_read_or_written(
         (("--what-if", "w", "--report", "out"), "--what-if takes no --report"),
     ],
 )
-def test_each_question_is_asked_by_itself(filled: Inforce, folder: Path, options: tuple[str, ...], said: str) -> None:
-    ran = filled("audit", "log.jsonl", *options)
-    assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert said in ran.err
+def test_explain_and_what_if_run_alone(ledger: Inforce, folder: Path, options: tuple[str, ...], message: str) -> None:
+    result = ledger("audit", "log.jsonl", *options)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert message in result.err
     assert not (folder / "out").exists()
 
 
-def test_an_explanation_names_every_row_of_the_id_and_what_decided_it(filled: Inforce) -> None:
-    said = filled("audit", "log.jsonl", "--explain", "r3", "--format", "json")
-    assert said.code == 0
-    rows = said.json()["rows"]
+def test_an_explanation_names_every_row_of_the_id_and_the_deciding_events(ledger: Inforce) -> None:
+    message = ledger("audit", "log.jsonl", "--explain", "r3", "--format", "json")
+    assert message.code == 0
+    rows = message.json()["rows"]
     assert [(one["line"], one["decision"]["verdict"]) for one in rows] == [(4, "violation"), (5, "compliant")]
     assert [[event["position"] for event in one["events"] if event["needed"]] for one in rows] == [[], [19]]
 
 
-def test_an_id_that_is_nowhere_is_said(filled: Inforce) -> None:
-    ran = filled("audit", "log.jsonl", "--explain", "r9")
-    assert (ran.code, ran.out) == (2, "")
-    assert "none of the 5 rows has that request_id, and 1 of them could not be read" in ran.err
+def test_an_id_that_no_row_has_is_an_error(ledger: Inforce) -> None:
+    result = ledger("audit", "log.jsonl", "--explain", "r9")
+    assert (result.code, result.out) == (2, "")
+    assert "none of the 5 rows has that request_id, and 1 of them could not be read" in result.err
 
 
-def test_what_if_says_what_would_be_otherwise(filled: Inforce, folder: Path) -> None:
+def test_what_if_lists_the_requests_that_would_be_decided_differently(ledger: Inforce, folder: Path) -> None:
     change = {"type": "setting.changed", "subject": "org:acme", "setting": "storage.inputs_outputs", "value": True}
     (folder / "w.jsonl").write_text(json.dumps(change))
-    ran = filled("audit", "log.jsonl", "--what-if", "w.jsonl", "--out", "o.ndjson", "--format", "json")
-    assert ran.code == 0
-    said = ran.json()
-    assert (said["requests"], said["rejects"]) == (4, 1)
+    result = ledger("audit", "log.jsonl", "--what-if", "w.jsonl", "--out", "o.ndjson", "--format", "json")
+    assert result.code == 0
+    message = result.json()
+    assert (message["requests"], message["rejects"]) == (4, 1)
     rows = [json.loads(line) for line in (folder / "o.ndjson").read_text().splitlines()]
     assert {(one["line"], one["before_verdict"], one["after_verdict"]) for one in rows} == {
         (1, "compliant", "compliant"),
