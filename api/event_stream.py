@@ -2,7 +2,8 @@
 which hold no line break.
 
 A stream reads the next page once the client has taken the last one. Between pages it holds the connection only: no
-thread, and no database connection. Proved by tests/api/test_event_stream.py.
+thread, and no database connection.
+Proved by tests/api/test_event_stream.py and tests/api/test_event_stream_in_process.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Words for the tests of the HTTP door: submit, ask, and see that a problem is one."""
+"""Helpers for tests of the HTTP API: submit, ask, and check a problem."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from api.http.problems import PROBLEM_CODES
 from api.schemas import Problem
 
 GENESIS = 18
-"""Events that every ledger begins with."""
+"""The number of events in a new ledger: the built-in catalog."""
 
 
 def changed(subject: str, setting: str, value: Any, **more: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def head(client: TestClient) -> int:
 
 
 def problem(answer: httpx2.Response, code: str) -> dict[str, Any]:
-    """The problem document of `answer`, after seeing that it is one with this code."""
+    """The problem document of `answer`, after checking that it has this code."""
     assert answer.headers["content-type"] == "application/problem+json", (answer.status_code, answer.text)
     body: dict[str, Any] = answer.json()
     Problem.model_validate(body)

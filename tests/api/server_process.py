@@ -1,4 +1,4 @@
-"""The real server in a process of its own, and a client that speaks to it over a socket."""
+"""Runs the real server in its own process, and sends it requests over a socket."""
 
 import re
 import subprocess

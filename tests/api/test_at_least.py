@@ -1,4 +1,4 @@
-"""Reads that never lie: what one process acknowledged, the next answer of any other has seen; `at_least` waits."""
+"""The next answer of any process includes every acknowledged write; `at_least` waits for a position."""
 
 import asyncio
 import json
@@ -66,14 +66,14 @@ def test_a_question_is_answered_at_the_position_and_not_before_it(client: TestCl
     for at_least in (0, 1, receipt["position"]):
         assert ask(client, question, at_least, **receipt).status_code == 200
     answer = ask(client, question, receipt["position"] + 1, **receipt)
-    told = problem(answer, "position_not_reached")
-    assert (told["at_least"], told["position"]) == (receipt["position"] + 1, receipt["position"])
+    body = problem(answer, "position_not_reached")
+    assert (body["at_least"], body["position"]) == (receipt["position"] + 1, receipt["position"])
     assert int(answer.headers["retry-after"]) > 0
     submit(client, CHANGE)
     assert ask(client, question, receipt["position"] + 1, **receipt).status_code == 200
 
 
-def test_every_question_to_the_ledger_takes_at_least(shared_client: TestClient) -> None:
+def test_every_question_to_the_ledger_accepts_at_least(shared_client: TestClient) -> None:
     taking, others = set(), set()
     for path, item in get(shared_client, "/openapi.json")["paths"].items():
         for method, operation in item.items():
@@ -83,17 +83,17 @@ def test_every_question_to_the_ledger_takes_at_least(shared_client: TestClient) 
                 assert "503" in operation["responses"]
             elif path.startswith("/v1/"):
                 others.add(f"{method} {path}")
-    # An audit that was taken rests on its own pin, and on nothing that comes later.
+    # A stored audit depends on its own pin only.
     of_audits = {other for other in others if "/v1/audits" in other}
     assert others - of_audits == {"post /v1/events", "get /v1/events/stream"}
     assert (len(taking), "post /v1/audits" in taking) == (10, True)
 
 
 @pytest.mark.parametrize("at_least", ["-1", "x", "", "1.5", "1e3", "+1", str(10**18), "1&at_least=1"])
-def test_what_is_no_position(shared_client: TestClient, at_least: str) -> None:
+def test_an_invalid_position_is_refused(shared_client: TestClient, at_least: str) -> None:
     for question in ("/v1/catalog", "POST /v1/checks"):
-        told = problem(ask(shared_client, question, at_least), "bad_parameter")
-        assert told["errors"][0]["pointer"] == "/at_least"
+        body = problem(ask(shared_client, question, at_least), "bad_parameter")
+        assert body["errors"][0]["pointer"] == "/at_least"
 
 
 @pytest.mark.parametrize("question", ["/v1/subjects/org:acme/state?setting=training.opt_in", "POST /v1/checks"])
@@ -103,15 +103,15 @@ def test_a_question_waits_for_what_another_process_records(
     submit(client, CHANGE | {"value": False})
     with open_ledger(database_url) as other, ThreadPoolExecutor(1) as pool:
         for number in range(2, 7):
-            asked = pool.submit(ask, client, question, GENESIS + number)
+            future = pool.submit(ask, client, question, GENESIS + number)
             until(lambda: service_of(client).ledger.follower._waiters)
-            assert not asked.done()
+            assert not future.done()
             ledgers.submit(other, ledgers.change(value=number % 2 == 0))
-            answer = asked.result(10)
+            answer = future.result(10)
             assert answer.status_code == 200
-            # Now, for the answer, is after the wait.
-            shown = answer.json()
-            allowed = shown["handling"]["may_train"] if "handling" in shown else _opt_in(shown)
+            # The answer takes "now" after the wait.
+            document = answer.json()
+            allowed = document["handling"]["may_train"] if "handling" in document else _opt_in(document)
             assert allowed is (number % 2 == 0)
     until(lambda: not service_of(client).ledger.follower._waiters)
 
@@ -121,7 +121,7 @@ def _opt_in(state: Any) -> bool:
     return value
 
 
-def test_what_a_machine_with_a_clock_ahead_recorded_is_seen_by_a_question_about_now(
+def test_a_question_about_now_sees_the_events_of_a_machine_whose_clock_is_ahead(
     client: TestClient, database_url: str
 ) -> None:
     ahead = ManualClock(SystemClock().now() + 3_600_000_000)
@@ -135,7 +135,7 @@ def test_what_a_machine_with_a_clock_ahead_recorded_is_seen_by_a_question_about_
             assert (differences[0]["after"]["value"] if differences else False) is value
 
 
-def test_who_waits_keeps_no_other_question_waiting(sqlite_client: TestClient) -> None:
+def test_a_waiting_question_delays_no_other(sqlite_client: TestClient) -> None:
     asking = service_module.READERS * 3
     with ThreadPoolExecutor(asking) as pool:
         waits = [pool.submit(ask, sqlite_client, "/v1/catalog", GENESIS + 1) for _ in range(asking)]
@@ -149,7 +149,7 @@ def test_who_waits_keeps_no_other_question_waiting(sqlite_client: TestClient) ->
         assert [wait.result(10).status_code for wait in waits] == [200] * asking
 
 
-def test_no_more_than_so_many_wait(sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_waiting_questions_is_limited(sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "WAITING_MAX", 1)
     with ThreadPoolExecutor(1) as pool:
         wait = pool.submit(ask, sqlite_client, "/v1/catalog", GENESIS + 1)
@@ -160,7 +160,7 @@ def test_no_more_than_so_many_wait(sqlite_client: TestClient, monkeypatch: pytes
         assert wait.result(10).status_code == 200
 
 
-def test_who_hangs_up_leaves_no_waiter_behind(tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_leaves_no_waiter_behind(tmp_path: Path) -> None:
     arriving: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
 
     async def receive() -> Message:
@@ -179,13 +179,13 @@ def test_who_hangs_up_leaves_no_waiter_behind(tmp_path: Path) -> None:
         service.close()
 
 
-def test_who_hangs_up_over_a_socket_is_forgotten(tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_over_a_socket_is_forgotten(tmp_path: Path) -> None:
     before = "import ledger.following\nledger.following.AT_LEAST_SECONDS_MAX = 3600.0\n"
     with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (process, port):
         talk(port, "GET", "/v1/catalog")
         threads = Path(f"/proc/{process.pid}/task")
         if not threads.exists():
-            pytest.skip("only Linux tells how many threads a process has")
+            pytest.skip("only Linux lists the threads of a process")
         idle = len(list(threads.iterdir()))
         clients = [HTTPConnection("127.0.0.1", port) for _ in range(20)]
         for client in clients:
@@ -193,12 +193,12 @@ def test_who_hangs_up_over_a_socket_is_forgotten(tmp_path: Path) -> None:
         until(lambda: len(list(threads.iterdir())) > idle)
         for client in clients:
             client.close()
-        # The thread that watches for them all ends with the last of them.
+        # The thread that watches for all clients ends with the last one.
         until(lambda: len(list(threads.iterdir())) <= idle + service_module.READERS - 1)
         assert talk(port, "GET", "/healthz")[0] == 200
 
 
-def test_in_process_too(database_url: str) -> None:
+def test_at_least_works_without_a_server_too(database_url: str) -> None:
     with open_ledger(database_url, create=True) as ledger, open_ledger(database_url) as other:
         query = Query(ledger)
         query.at_least(GENESIS, 0)
@@ -224,46 +224,46 @@ def test_a_write_that_one_server_acknowledged_is_in_the_next_answer_of_another(
     two_ports: tuple[int, int], record_property: Callable[[str, object], None], database_url: str
 ) -> None:
     with ThreadPoolExecutor(CALLERS) as pool:
-        seen = sum(pool.map(lambda caller: write_and_read(two_ports, f"org:caller{caller}"), range(CALLERS)))
+        reads = sum(pool.map(lambda caller: write_and_read(two_ports, f"org:caller{caller}"), range(CALLERS)))
     name = database_url.partition(":")[0]
-    record_property("figure", f"read-your-writes across two servers on {name}: {seen} reads of {seen} saw the write")
+    record_property("figure", f"read-your-writes across two servers on {name}: {reads} reads of {reads} saw the write")
 
 
 def write_and_read(two_ports: tuple[int, int], subject: str) -> int:
-    """Every question in turn, with and without `at_least`, on the other server than the one that was written to."""
+    """Asks every question in turn, with and without `at_least`, of the server that did not record the write."""
     servers = [HTTPConnection("127.0.0.1", port, timeout=60) for port in two_ports]
     for number in range(ROUNDS):
         writer, reader = servers[number % 2], servers[1 - number % 2]
         value = number % 4 < 2
         written = changed(subject, "training.opt_in", value)
-        position = said(writer, "POST", "/v1/events", written)["position"]
+        position = talk_json(writer, "POST", "/v1/events", written)["position"]
         at_least = f"at_least={position}&" if number % 3 else ""
         about = f"/v1/subjects/{subject}"
         match number % 5:
             case 0:
-                shown = said(reader, "GET", f"{about}/state?{at_least}setting=training.opt_in")
-                assert _opt_in(shown) is value
+                document = talk_json(reader, "GET", f"{about}/state?{at_least}setting=training.opt_in")
+                assert _opt_in(document) is value
             case 1:
-                shown = said(reader, "POST", f"/v1/checks?{at_least}", {"org_id": subject.removeprefix("org:")})
-                assert shown["handling"]["may_train"] is value
-                shown = shown["as_of"]
+                document = talk_json(reader, "POST", f"/v1/checks?{at_least}", {"org_id": subject.removeprefix("org:")})
+                assert document["handling"]["may_train"] is value
+                document = document["as_of"]
             case 2:
-                shown = said(reader, "GET", f"/v1/events?{at_least}after={position - 1}")
-                assert shown["events"][0]["data"]["value"] is value
-                shown["position"] = shown["head"]
+                document = talk_json(reader, "GET", f"/v1/events?{at_least}after={position - 1}")
+                assert document["events"][0]["data"]["value"] is value
+                document["position"] = document["head"]
             case 3:
-                shown = said(reader, "GET", f"{about}/history?{at_least}limit=1")
-                assert shown["events"][0]["event"]["data"]["position"] == position
+                document = talk_json(reader, "GET", f"{about}/history?{at_least}limit=1")
+                assert document["events"][0]["event"]["data"]["position"] == position
             case _:
-                shown = said(reader, "GET", f"{about}/timeline?{at_least}setting=training.opt_in")
-                assert shown["intervals"][-1]["value"] is value
-        assert shown["position"] >= position
+                document = talk_json(reader, "GET", f"{about}/timeline?{at_least}setting=training.opt_in")
+                assert document["intervals"][-1]["value"] is value
+        assert document["position"] >= position
     for server in servers:
         server.close()
     return ROUNDS
 
 
-def said(server: HTTPConnection, method: str, path: str, body: Any = None) -> Any:
+def talk_json(server: HTTPConnection, method: str, path: str, body: Any = None) -> Any:
     server.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
     answer = server.getresponse()
     text = answer.read()

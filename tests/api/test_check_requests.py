@@ -1,4 +1,4 @@
-"""The quick reader of checks says nothing but what the strict one says."""
+"""The plain reader of checks returns either None or the result of the strict one."""
 
 import json
 from typing import Any
@@ -75,13 +75,11 @@ def _agree(sent: bytes) -> None:
     if plain is not None:
         strict = _strictly(sent)
         assert plain == strict
-        assert repr(plain) == repr(strict), "of the same types, too"
+        assert repr(plain) == repr(strict), "the types agree too"
 
 
 @given(BODIES, st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]), st.booleans())
-def test_what_the_quick_reader_reads_the_strict_one_reads_alike(
-    body: Any, separators: tuple[str, str], ascii_only: bool
-) -> None:
+def test_the_plain_reader_agrees_with_the_strict_one(body: Any, separators: tuple[str, str], ascii_only: bool) -> None:
     _agree(json.dumps(body, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
 
 
@@ -90,7 +88,7 @@ def test_what_the_quick_reader_reads_the_strict_one_reads_alike(
     st.data(),
 )
 @example({"org_id": "a"}, None)
-def test_whatever_is_done_to_a_body_they_agree(body: Any, data: Any) -> None:
+def test_both_readers_agree_on_mutated_bodies(body: Any, data: Any) -> None:
     sent = bytearray(json.dumps(body, separators=(",", ":")).encode())
     for _ in range(0 if data is None else data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(sent) - 1))
@@ -109,7 +107,7 @@ def test_whatever_is_done_to_a_body_they_agree(body: Any, data: Any) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_what_clients_send_is_read_quickly(count: int) -> None:
+def test_usual_bodies_are_read_by_the_plain_reader(count: int) -> None:
     one = {
         "key_id": "k1",
         "model_id": "a/b",
@@ -142,6 +140,6 @@ def test_what_clients_send_is_read_quickly(count: int) -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_is_wrong_is_left_to_the_strict_reader(sent: bytes) -> None:
+def test_invalid_bodies_are_left_to_the_strict_reader(sent: bytes) -> None:
     assert read_plain(sent, NOW) is None
     assert _strictly(sent) is None

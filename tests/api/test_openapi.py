@@ -1,4 +1,4 @@
-"""The OpenAPI document, the domain and the real answers say the same."""
+"""The OpenAPI document, the domain and the real responses agree."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.api.client import changed, get, problem, submit
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """A ledger with one of everything."""
+    """A client of a ledger with every kind of event."""
     with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('story')}/ledger.db")) as client:
         for name, example in schemas.SUBMISSION_EXAMPLES.items():
             body = example["value"]
@@ -107,14 +107,14 @@ def test_every_request_example_fits_its_shape() -> None:
         (schemas.SettingDefinition, Definition),
     ],
 )
-def test_what_is_shown_is_what_is_taken(shown: type[BaseModel], domain: type[BaseModel]) -> None:
+def test_the_documented_members_are_those_of_the_domain(shown: type[BaseModel], domain: type[BaseModel]) -> None:
     def members(model: type[BaseModel]) -> dict[str, bool]:
         return {name: field.is_required() for name, field in model.model_fields.items()}
 
     assert members(shown) == members(domain)
 
 
-def test_the_other_shapes_have_the_members_of_the_domain() -> None:
+def test_the_other_models_have_the_members_of_the_domain() -> None:
     assert set(schemas.RequestRecord.model_fields) == set(RequestRecord._fields)
     assert set(schemas.ObservedHandling.model_fields) == set(Observed._fields)
     assert set(schemas.Receipt.model_fields) == set(Receipt._fields)

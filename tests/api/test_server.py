@@ -1,4 +1,4 @@
-"""The real server, over a real socket: where it listens, what it refuses, and how it stops."""
+"""The real server over a real socket: its addresses, its refusals, and its stop."""
 
 import json
 import signal
@@ -84,7 +84,7 @@ def test_many_callers_at_once(port: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_server_stops_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
         assert talk(port, "POST", "/v1/events", json.dumps(CHANGE))[0] == 201
         process.send_signal(number)
@@ -92,8 +92,8 @@ def test_it_stops_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> 
         assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_what_is_being_answered_when_it_is_told_to_stop_is_answered(tmp_path: Path) -> None:
-    # Of no stored moment, so everything is folded again for each of them.
+def test_a_running_request_is_answered_before_the_server_stops(tmp_path: Path) -> None:
+    # No stored timeline has this known_at, so each record folds the events again.
     path = "/v1/checks?known_at=2020-01-01T00:00:00Z"
     body = json.dumps({"requests": [{"org_id": f"o{number}", "model_id": "m"} for number in range(4000)]})
     with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port), ThreadPoolExecutor(1) as pool:
@@ -107,7 +107,7 @@ def test_what_is_being_answered_when_it_is_told_to_stop_is_answered(tmp_path: Pa
         assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
     before = "import api.http.bodies; api.http.bodies.SECONDS_MAX = 0.5\n"
     with (
         running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port),
@@ -120,18 +120,18 @@ def test_a_body_that_does_not_come_is_given_up(tmp_path: Path) -> None:
         assert slow.recv(65_536).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_port_that_is_taken_is_one_clear_line(port: int, tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_clear_line(port: int, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=f"port {port} of 127.0.0.1 is in use"):
         serve(f"sqlite:///{tmp_path}/ledger.db", port=port)
     assert not (tmp_path / "ledger.db").exists()
 
 
-def test_a_ledger_that_is_none_is_said_before_anything_listens(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_is_reported_before_the_server_listens(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("some text" * 100)
-    said: list[str] = []
+    announcements: list[str] = []
     with pytest.raises(LedgerUnavailable):
-        serve(f"sqlite:///{tmp_path}/notes.txt", port=0, announce=said.append)
-    assert said == []
+        serve(f"sqlite:///{tmp_path}/notes.txt", port=0, announce=announcements.append)
+    assert announcements == []
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_loopback_has_many_names() -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
-def test_a_port_that_is_none(port: int) -> None:
+def test_an_invalid_port_is_refused(port: int) -> None:
     with pytest.raises(BadInput, match="from 0 to 65535"):
         free_port("127.0.0.1", port)
 
 
-def test_it_listens_on_ipv6(tmp_path: Path) -> None:
+def test_the_server_listens_on_ipv6(tmp_path: Path) -> None:
     try:
         free_port("::1", 0)
     except BadInput:
@@ -174,7 +174,7 @@ def test_it_listens_on_ipv6(tmp_path: Path) -> None:
         assert talk(port, "GET", "/healthz", host="::1")[0] == 200
 
 
-def test_nobody_keeps_the_server_waiting_with_half_a_header(port: int) -> None:
+def test_half_a_header_does_not_block_the_server(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         assert talk(port, "GET", "/healthz")[0] == 200

@@ -1,4 +1,4 @@
-"""Submissions over HTTP that arrive together: they share commits, keep their own answers, and are bounded."""
+"""Submissions over HTTP that arrive together share commits, get their own answers, and are bounded."""
 
 import threading
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def client(service: Service) -> Iterator[TestClient]:
 
 @contextmanager
 def held_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """No commit ends before the block does; how many submissions each had."""
+    """Blocks all commits within the block. Yields the number of submissions of each commit."""
     append = service.ledger.recorder.append
     free = threading.Event()
     sizes: list[int] = []
@@ -53,7 +53,7 @@ def held_up(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 
 
 def posted(pool: ThreadPoolExecutor, service: Service, client: TestClient, count: int, **more: Any) -> Any:
-    """So many changes of subjects of their own, sent and known to wait."""
+    """Sends `count` changes, each of another subject, and returns once all of them wait."""
     futures = []
     for number in range(count):
         waiting = service.ledger.writer.waiting
@@ -64,7 +64,7 @@ def posted(pool: ThreadPoolExecutor, service: Service, client: TestClient, count
     return futures
 
 
-def test_what_arrives_together_shares_a_commit(
+def test_submissions_that_arrive_together_share_a_commit(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ThreadPoolExecutor(9) as pool:
@@ -82,14 +82,14 @@ def test_what_arrives_together_shares_a_commit(
     assert [event["data"]["position"] for event in get(client, f"/v1/events?after={GENESIS}")["events"]] == positions
 
 
-def test_more_than_may_wait_is_busy_with_retry_after(
+def test_beyond_the_waiting_limit_the_server_is_busy_with_retry_after(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "WAITING_MAX", 2)
     with ThreadPoolExecutor(2) as pool:
         with held_up(service, monkeypatch):
             futures = posted(pool, service, client, 2)
-            # Refused before the body is looked at, let alone read.
+            # Refused before the headers of the body are checked.
             answer = client.post("/v1/events", content=b"not json", headers={"Content-Type": "text/plain"})
             assert problem(answer, "ledger_busy")["detail"].startswith("2 submissions wait")
             assert int(answer.headers["retry-after"]) > 0
@@ -98,7 +98,7 @@ def test_more_than_may_wait_is_busy_with_retry_after(
     assert submit(client, changed("org:9", "training.opt_in", True))[0]["position"] == GENESIS + 3
 
 
-def test_bodies_that_are_held_are_bounded_in_bytes_whatever_they_say_of_themselves(
+def test_the_memory_of_bodies_is_bounded_with_and_without_content_length(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submit_queue, "RESERVED_BYTES_MAX", MAX_BYTES + 50)
@@ -106,7 +106,7 @@ def test_bodies_that_are_held_are_bounded_in_bytes_whatever_they_say_of_themselv
     with ThreadPoolExecutor(1) as pool:
         with held_up(service, monkeypatch):
             futures = posted(pool, service, client, 1)
-            # Without a length it may grow to the most that is taken.
+            # A body without a Content-Length reserves the largest size.
             problem(client.post("/v1/events", content=iter([b"{}"])), "ledger_busy")
         assert futures[0].result(WAIT_S).status_code == 201
     for _ in range(3):
@@ -124,7 +124,9 @@ def test_a_large_body_is_read_off_the_event_loop(client: TestClient) -> None:
     assert problem(bad, "bad_submission")["errors"][0]["pointer"].startswith("/events/200")
 
 
-def test_a_server_of_one_commit_each_commits_each_by_itself(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_group_maximum_of_one_every_submission_has_its_own_commit(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = Service.open(database_url, group_max=1)
     try:
         with TestClient(create_app(service)) as client, ThreadPoolExecutor(5) as pool:

@@ -1,4 +1,4 @@
-"""A database that does not answer: 503 with Retry-After, nothing written, and all is well when it is back."""
+"""An unavailable database is 503 with Retry-After; nothing is recorded, and everything works once it is back."""
 
 import sqlite3
 import time
@@ -40,11 +40,11 @@ def test_a_sqlite_ledger_that_another_program_writes_to(tmp_path: Path) -> None:
             submit(client, CHANGE)
 
 
-def test_a_read_only_sqlite_ledger_answers_and_takes_nothing(tmp_path: Path) -> None:
+def test_a_read_only_sqlite_ledger_answers_and_records_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with TestClient(create_app(url)) as client:
         submit(client, CHANGE)
-        # Projected while it could be written.
+        # Stores the timeline while the database is still writable.
         get(client, "/v1/subjects/org:acme/state")
     recorder = open_recorder(f"{url}?mode=ro")
     with Ledger(recorder, SystemClock(), origin="test.example") as ledger, TestClient(create_app(ledger)) as client:
@@ -52,7 +52,7 @@ def test_a_read_only_sqlite_ledger_answers_and_takes_nothing(tmp_path: Path) -> 
         assert get(client, "/v1/subjects/org:acme/state")["settings"]["training.opt_in"]["value"] is True
 
 
-def test_a_postgresql_that_is_not_there(postgres_url: str, postgres_server_url: str) -> None:
+def test_an_unreachable_postgresql(postgres_url: str, postgres_server_url: str) -> None:
     name = urlsplit(postgres_url).path.removeprefix("/")
     admin = psycopg.connect(postgres_server_url, autocommit=True)
     with admin, TestClient(create_app(postgres_url)) as client:
@@ -81,6 +81,6 @@ def test_a_postgresql_that_is_not_there(postgres_url: str, postgres_server_url: 
 
 
 @pytest.mark.parametrize("source", ["sqlite://", "mysql://x/y", "ledger.db", ""])
-def test_a_database_that_cannot_be_named_so(source: str) -> None:
+def test_an_invalid_database_url_is_refused(source: str) -> None:
     with pytest.raises(Exception, match="named"), TestClient(create_app(source)):
         pass

@@ -26,7 +26,7 @@ from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.api.client import get, problem
 from tests.api.server_process import running
-from tests.api.test_event_stream import listening
+from tests.api.stream_client import listening
 from tests.faults.server import training
 from tests.support.command import run
 from tests.support.ledgers import GENESIS

@@ -1,4 +1,4 @@
-"""Logs to send, and waiting for their audits."""
+"""Helpers for tests of audits: make logs, upload them, wait for the audits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 60.0
 
 
 def line(number: int, **more: Any) -> bytes:
-    """Every other request was stored."""
+    """A line of a log. Every other request was stored."""
     record = {
         "request_id": f"r{number}",
         "at": "2100-01-01T00:00:00Z",
@@ -38,7 +38,7 @@ def send(client: TestClient, body: bytes, query: str = "") -> dict[str, Any]:
 
 
 def ended(client: TestClient, id_: str) -> dict[str, Any]:
-    """The audit, once it has."""
+    """The audit, once it has ended."""
     until = time.monotonic() + PATIENCE_S
     while True:
         audit: dict[str, Any] = get(client, f"/v1/audits/{id_}")
@@ -48,14 +48,14 @@ def ended(client: TestClient, id_: str) -> dict[str, Any]:
         time.sleep(0.05)
 
 
-def every(client: TestClient, id_: str, what: str, limit: int) -> list[dict[str, Any]]:
+def read_pages(client: TestClient, id_: str, what: str, limit: int) -> list[dict[str, Any]]:
     """All lines of all pages."""
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     after: int | None = 0
     while after is not None:
         page = get(client, f"/v1/audits/{id_}/{what}?after={after}&limit={limit}")
         assert len(page[what]) <= limit
-        found += page[what]
-        assert page["next_after"] in (None, len(found))
+        lines += page[what]
+        assert page["next_after"] in (None, len(lines))
         after = page["next_after"]
-    return found
+    return lines

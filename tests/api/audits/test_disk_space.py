@@ -1,4 +1,4 @@
-"""Audits leave room on a disk for the ledger."""
+"""Audits leave free disk space for the ledger."""
 
 import errno
 import gzip
@@ -21,7 +21,7 @@ from tests.api.routes.test_audits import job_of
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, total: int, *free: int) -> None:
-    """A disk of `total` bytes whose free ones are these, one look after the other; then the last."""
+    """Simulates a disk of `total` bytes. Each look finds the next of `free`; further looks find the last."""
     looks = list(free)
 
     def disk_usage(_path: Any) -> Any:
@@ -32,24 +32,24 @@ def disk(monkeypatch: pytest.MonkeyPatch, total: int, *free: int) -> None:
 
 
 @pytest.mark.parametrize("total", [RESERVE_BYTES * 100, RESERVE_BYTES])
-def test_so_much_is_spared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, total: int) -> None:
+def test_the_reserve_is_kept_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, total: int) -> None:
     spared = min(RESERVE_BYTES, total // 10)
-    for free, wanted, there in (
+    for free, bytes_, fits in (
         (spared, 0, True),
         (spared - 1, 0, False),
         (spared + 5, 5, True),
         (spared + 5, 6, False),
     ):
         disk(monkeypatch, total, free)
-        if there:
-            require_disk_space(tmp_path, wanted)
+        if fits:
+            require_disk_space(tmp_path, bytes_)
         else:
             with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-                require_disk_space(tmp_path, wanted)
+                require_disk_space(tmp_path, bytes_)
 
 
 @pytest.mark.parametrize("free", [(0,), (RESERVE_BYTES * 2, 0)])
-def test_a_log_is_not_taken_where_the_ledger_would_have_no_room(
+def test_a_log_is_refused_if_it_would_use_the_reserve(
     sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...]
 ) -> None:
     disk(monkeypatch, RESERVE_BYTES * 100, *free)

@@ -1,4 +1,4 @@
-"""Audits in a folder: what is there is whole, what expires goes in its microsecond, and rubbish is swept away."""
+"""Audits in a folder are complete, expire at their microsecond, and leave no remains after a sweep."""
 
 import os
 from pathlib import Path
@@ -35,31 +35,31 @@ def folder(tmp_path: Path) -> AuditFolder:
     return AuditFolder(tmp_path / "audits", "x", KEEP)
 
 
-def put(folder: AuditFolder, made: Job) -> Path:
+def put(folder: AuditFolder, new_job: Job) -> Path:
     with folder.incoming() as incoming:
         (incoming / LOG).write_bytes(b"{}")
-        folder.put(incoming, made)
-    return folder.path_of(made.id)
+        folder.put(incoming, new_job)
+    return folder.path_of(new_job.id)
 
 
-def test_what_was_put_is_read_again(folder: AuditFolder) -> None:
+def test_an_audit_that_was_put_is_read_back(folder: AuditFolder) -> None:
     path = put(folder, job())
     assert read(path, Job) == job()
-    view = folder.status(job().id, 6)
-    assert view is not None
-    assert (view.job, view.state) == (job(), "queued")
+    status = folder.status(job().id, 6)
+    assert status is not None
+    assert (status.job, status.state) == (job(), "queued")
     assert (path / LOG).read_bytes() == b"{}"
     assert os.listdir(folder.path) == [job().id]
 
 
-def test_only_its_owner_may_look(folder: AuditFolder) -> None:
+def test_only_the_owner_may_read_the_folder(folder: AuditFolder) -> None:
     path = put(folder, job())
     assert [oct(where.stat().st_mode & 0o777) for where in (folder.path, path)] == ["0o700", "0o700"]
 
 
 def test_an_outcome_expires_in_its_microsecond(folder: AuditFolder) -> None:
     path = put(folder, job())
-    assert folder.status(job().id, 10**15) is not None, "what has not ended never expires"
+    assert folder.status(job().id, 10**15) is not None, "an audit that has not ended never expires"
     write(path, AuditOutcome(finished_at=100))
     for now, there in ((100, True), (100 + KEEP - 1, True), (100 + KEEP, False), (100 + KEEP + 1, False)):
         assert (folder.status(job().id, now) is not None) == there, now
@@ -70,12 +70,12 @@ def test_an_outcome_expires_in_its_microsecond(folder: AuditFolder) -> None:
     assert os.listdir(folder.path) == []
 
 
-def test_the_oldest_has_its_turn_first_and_the_newest_is_shown_first(folder: AuditFolder) -> None:
+def test_the_oldest_audit_runs_first_and_the_newest_is_listed_first(folder: AuditFolder) -> None:
     for number, created_at in enumerate((7, 5, 6)):
         put(folder, job(f"{number}" * 32, created_at))
     write(folder.path_of("2" * 32), AuditOutcome(finished_at=9))
     assert [one.created_at for one in folder.waiting(10)] == [5, 7]
-    assert [view.job.created_at for view in folder.statuses(10)] == [7, 6, 5]
+    assert [status.job.created_at for status in folder.statuses(10)] == [7, 6, 5]
 
 
 def test_states(folder: AuditFolder) -> None:
@@ -83,19 +83,19 @@ def test_states(folder: AuditFolder) -> None:
     states = []
     for record in (Progress(rows=1), AuditOutcome(finished_at=9)):
         write(path, record)
-        view = folder.status(job().id, 10)
-        assert view is not None
-        states.append(view.state)
+        status = folder.status(job().id, 10)
+        assert status is not None
+        states.append(status.state)
     assert states == ["running", "done"]
 
 
-def test_what_is_not_put_leaves_nothing(folder: AuditFolder) -> None:
+def test_an_upload_that_is_not_put_leaves_nothing(folder: AuditFolder) -> None:
     with folder.incoming() as incoming:
         (incoming / LOG).write_bytes(b"{}")
     assert os.listdir(folder.path) == []
 
 
-def test_what_is_being_received_is_not_swept_away_and_what_was_given_up_is(folder: AuditFolder) -> None:
+def test_sweeping_removes_an_abandoned_upload_but_not_a_running_one(folder: AuditFolder) -> None:
     with folder.incoming() as incoming:
         folder.sweep(0)
         assert incoming.exists()
@@ -106,7 +106,7 @@ def test_what_is_being_received_is_not_swept_away_and_what_was_given_up_is(folde
     assert os.listdir(folder.path) == []
 
 
-def test_a_log_that_was_audited_goes_though_its_process_was_cut_off_before_it_could_delete_it(
+def test_sweeping_removes_an_audited_log_whose_process_was_killed_before_it_deleted_the_log(
     folder: AuditFolder,
 ) -> None:
     path = put(folder, job())
@@ -120,20 +120,18 @@ def test_a_log_that_was_audited_goes_though_its_process_was_cut_off_before_it_co
 
 @pytest.mark.parametrize("name", ["progress.json", "outcome.json", "job.json"])
 @pytest.mark.parametrize("content", [b"", b"\0\0\0", b'{"rows": "many"}'])
-def test_a_file_that_a_power_cut_left_empty_is_as_if_it_were_not_there(
-    folder: AuditFolder, name: str, content: bytes
-) -> None:
+def test_a_file_damaged_by_a_power_failure_counts_as_absent(folder: AuditFolder, name: str, content: bytes) -> None:
     damaged, whole = put(folder, job()), put(folder, job("1" * 32, 6))
     (damaged / name).write_bytes(content)
     folder.sweep(7)
     there = name != "job.json"
-    view = folder.status(job().id, 7)
-    assert (view is not None) == there
-    assert view is None or view.state == "queued"
+    status = folder.status(job().id, 7)
+    assert (status is not None) == there
+    assert status is None or status.state == "queued"
     assert [one.id for one in folder.waiting(7)] == [job().id] * there + [whole.name]
 
 
-def test_what_somebody_has_in_hand_does_not_wait_and_keeps_its_progress(folder: AuditFolder) -> None:
+def test_a_claimed_audit_does_not_wait_and_keeps_its_progress(folder: AuditFolder) -> None:
     path = put(folder, job())
     with claim(path):
         write(path, Progress(rows=1))
@@ -146,10 +144,10 @@ def test_what_somebody_has_in_hand_does_not_wait_and_keeps_its_progress(folder: 
     write(path, Progress(rows=2))
     write(path, AuditOutcome(finished_at=9))
     forget_progress(path)
-    assert read(path, Progress) == Progress(rows=2), "what has ended keeps how far it came"
+    assert read(path, Progress) == Progress(rows=2), "an ended audit keeps its progress"
 
 
-def test_what_is_removed_is_gone_at_once_and_its_files_at_the_next_sweep(folder: AuditFolder) -> None:
+def test_a_removed_audit_is_gone_at_once_and_its_files_at_the_next_sweep(folder: AuditFolder) -> None:
     put(folder, job())
     assert folder.remove(job().id)
     assert not folder.remove(job().id)
@@ -167,7 +165,7 @@ def test_an_id_is_never_a_path(folder: AuditFolder, id_: str) -> None:
     assert folder.status(id_, 6) is None
 
 
-def test_one_at_a_time_has_an_audit_in_hand(folder: AuditFolder) -> None:
+def test_only_one_process_at_a_time_claims_an_audit(folder: AuditFolder) -> None:
     path = put(folder, job())
     with claim(path), pytest.raises(AlreadyClaimed), claim(path):
         pass
@@ -186,6 +184,6 @@ def test_audits_of_another_ledger_are_left_alone(folder: AuditFolder) -> None:
     assert not path.exists()
 
 
-def test_a_folder_that_is_not_there_is_empty(folder: AuditFolder) -> None:
+def test_an_absent_folder_counts_as_empty(folder: AuditFolder) -> None:
     folder.sweep(0)
     assert (folder.ids(), folder.statuses(0)) == ([], [])

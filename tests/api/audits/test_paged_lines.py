@@ -1,4 +1,4 @@
-"""Pages of lines are the lines, however they were written and from wherever they are read."""
+"""Pages hold the written lines, however they were written and wherever a page begins."""
 
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +10,7 @@ from api.audits.paged_lines import EVERY, OFFSETS_SUFFIX, PagedLines, read_page
 
 @pytest.fixture(params=[1, 7, 100_000])
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A file of lines 0, 1, …, written so many at a time."""
+    """A file of lines 0, 1, …, written `request.param` at a time."""
     path = tmp_path / "lines"
     with path.open("wb") as lines, (tmp_path / f"lines{OFFSETS_SUFFIX}").open("wb") as offsets:
         paged = PagedLines(lines, offsets)
@@ -23,12 +23,12 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("after", [0, 1, EVERY - 1, EVERY, EVERY + 1, 3 * EVERY + 4, 3 * EVERY + 5, 10**17])
 @pytest.mark.parametrize("limit", [1, EVERY, 1000])
-def test_a_page_is_what_lies_there(file: Path, after: int, limit: int) -> None:
+def test_a_page_holds_the_lines_of_its_range(file: Path, after: int, limit: int) -> None:
     texts = [b"%d" % number for number in range(3 * EVERY + 5)]
     assert read_page(file, after, limit) == texts[after : after + limit]
 
 
-def test_no_lines_are_no_pages() -> None:
+def test_writing_no_lines_writes_nothing() -> None:
     lines, offsets = BytesIO(), BytesIO()
     assert PagedLines(lines, offsets).write(b"") == 0
     assert (lines.getvalue(), offsets.getvalue()) == (b"", b"")

@@ -1,4 +1,4 @@
-"""The two real logs, sent as they are: an audit over HTTP comes to what the command says of them, row by row."""
+"""An audit over HTTP of the two real logs agrees with `inforce audit`, row by row."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from ledger.times import parse_time
 from projections.audit.summary import AGAINST
-from tests.api.audits.logs import ended, every
+from tests.api.audits.logs import ended, read_pages
 from tests.api.client import changed
 from tests.support.command import Inforce, folder, inforce_on_both
 from tests.support.ledgers import open_with_clock, submit
@@ -22,23 +22,23 @@ __all__ = ["folder", "inforce_on_both"]
 
 
 class RealLog(NamedTuple):
-    """`asked`: how it is read; `settings`: (subject, setting, value), each set at the moment of a request."""
+    """`parameters`: how the log is read; `settings`: (subject, setting, value), each set at the time of a request."""
 
-    asked: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str, Any], ...]
 
 
 def aider(lines: list[bytes]) -> RealLog:
     users = sorted({json.loads(line)["user"] for line in lines})
-    asked = (("map", "request_id=id"), ("map", "account_id=user"), ("map", "model_id=model"))
+    parameters = (("map", "request_id=id"), ("map", "account_id=user"), ("map", "model_id=model"))
     turns = [(f"account:{user}", "training.opt_in", on) for on in (True, False) for user in users]
-    return RealLog((*asked, ("set", "handling.trained=true")), tuple(turns))
+    return RealLog((*parameters, ("set", "handling.trained=true")), tuple(turns))
 
 
 def azure(_lines: list[bytes]) -> RealLog:
-    asked = (("map", "at=TIMESTAMP"), ("set", "org_id=acme"), ("set", "handling.cached=1"), ("timezone", "UTC"))
+    parameters = (("map", "at=TIMESTAMP"), ("set", "org_id=acme"), ("set", "handling.cached=1"), ("timezone", "UTC"))
     turns = [("org:acme", "caching.temporary", number % 2 == 1) for number in range(12)]
-    return RealLog(asked, tuple(turns))
+    return RealLog(parameters, tuple(turns))
 
 
 def instants(lines: list[bytes]) -> Iterator[int]:
@@ -52,7 +52,7 @@ def instants(lines: list[bytes]) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("file", "log"), [("aider-requests.jsonl.gz", aider), ("azure-llm-conv-2023.csv.gz", azure)], ids=["aider", "azure"]
 )
-def test_a_real_log_comes_to_what_the_command_says(
+def test_an_audit_of_a_real_log_agrees_with_the_command(
     file: str,
     log: Callable[[list[bytes]], RealLog],
     inforce_on_both: Inforce,
@@ -70,18 +70,18 @@ def test_a_real_log_comes_to_what_the_command_says(
             submit(ledger, changed(subject, setting, value))
     with TestClient(create_app(database_url)) as client:
         answer = client.post(
-            f"/v1/audits?{urlencode(real.asked)}",
+            f"/v1/audits?{urlencode(real.parameters)}",
             content=path.read_bytes(),
             headers={"Content-Type": "application/gzip"},
         )
         audit = ended(client, answer.json()["id"])
-        findings = every(client, audit["id"], "findings", 1000)
-    options = [word for name, value in real.asked for word in (f"--{name}", value)]
+        findings = read_pages(client, audit["id"], "findings", 1000)
+    options = [word for name, value in real.parameters for word in (f"--{name}", value)]
     ran = inforce_on_both("audit", str(path), *options, "--out", "verdicts.ndjson", "--format", "json")
     assert ran.code == 1
-    said = ran.json()
-    assert audit["summary"] == {name: said[name] for name in audit["summary"]}
-    assert (audit["pin"], audit["log"]["sha256"]) == (said["pin"], said["log"]["sha256"])
+    summary = ran.json()
+    assert audit["summary"] == {name: summary[name] for name in audit["summary"]}
+    assert (audit["pin"], audit["log"]["sha256"]) == (summary["pin"], summary["log"]["sha256"])
     rows = [json.loads(row) for row in Path("verdicts.ndjson").read_bytes().splitlines()]
     against = [row | {"source": "log"} for row in rows if row["verdict"] in AGAINST]
     assert findings == against

@@ -1,4 +1,4 @@
-"""Audits and the processes that run them: whatever is killed, whenever, the audit comes to the same."""
+"""An audit has the same result whichever process is killed, at any time."""
 
 import json
 import os
@@ -23,15 +23,15 @@ from tests.api.audits.test_folder import job, put
 from tests.api.client import changed, get, submit
 from tests.api.server_process import running, talk
 
-pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked for in /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
 
 ROWS = 400_000
-"""A log that takes a while."""
+"""Enough for an audit of several seconds."""
 
 
-def children_of(folder: Path) -> list[int]:
-    """The processes that audit something in this folder."""
-    found = []
+def audit_processes(folder: Path) -> list[int]:
+    """The processes that run audits of this folder."""
+    result = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
@@ -39,20 +39,20 @@ def children_of(folder: Path) -> list[int]:
             except OSError:
                 continue
             if b"api.audits.worker_process" in words and any(word.startswith(bytes(folder)) for word in words):
-                found.append(int(process.name))
-    return found
+                result.append(int(process.name))
+    return result
 
 
-def gone(child: int, folder: Path) -> bool:
-    return child not in children_of(folder)
+def gone(process_id: int, folder: Path) -> bool:
+    return process_id not in audit_processes(folder)
 
 
 def until(holds: Callable[[], Any]) -> Any:
     end = time.monotonic() + PATIENCE_S
-    while not (found := holds()):
+    while not (result := holds()):
         assert time.monotonic() < end
         time.sleep(0.001)
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def audits(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[TestClient]:
-    """A ledger that somebody told what to do with the data of the log."""
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A client of a ledger with a setting for the organization of the log."""
     with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as client:
         submit(client, changed("org:acme", "storage.inputs_outputs", False))
         yield client
@@ -83,61 +83,59 @@ def assert_whole(client: TestClient, audit: dict[str, Any]) -> None:
     assert audit["findings"] == ROWS // 2
 
 
-def test_an_audit_whose_process_is_killed_is_begun_again(told: TestClient, audits: Path, body: bytes) -> None:
-    id_ = send(told, body)["id"]
-    until(lambda: get(told, f"/v1/audits/{id_}")["progress"]["rows"])
-    (child,) = children_of(audits)
-    # A few kilobytes of Parquet unfold to gigabytes: where memory ends, it must not be the server that goes.
-    assert Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
-    os.kill(child, signal.SIGKILL)
-    assert_whole(told, ended(told, id_))
-    assert child not in children_of(audits)
+def test_an_audit_whose_process_is_killed_is_started_again(client: TestClient, audits: Path, body: bytes) -> None:
+    id_ = send(client, body)["id"]
+    until(lambda: get(client, f"/v1/audits/{id_}")["progress"]["rows"])
+    (process_id,) = audit_processes(audits)
+    # A few kilobytes of Parquet may expand to gigabytes. If memory runs out, the server must survive.
+    assert Path(f"/proc/{process_id}/oom_score_adj").read_text() == "1000\n"
+    os.kill(process_id, signal.SIGKILL)
+    assert_whole(client, ended(client, id_))
+    assert process_id not in audit_processes(audits)
 
 
-def test_an_audit_whose_process_always_fails_has_failed(told: TestClient, audits: Path, body: bytes) -> None:
-    id_ = send(told, body)["id"]
-    # At the first sight of each, so that some have not even been told their ledger.
+def test_an_audit_whose_process_always_crashes_fails(client: TestClient, audits: Path, body: bytes) -> None:
+    id_ = send(client, body)["id"]
+    # As soon as each one appears, so that some have not even read the URL of the ledger.
     for _try in range(3):
-        (child,) = until(lambda: children_of(audits))
-        os.kill(child, signal.SIGKILL)
-        until(partial(gone, child, audits))
-    audit = ended(told, id_)
+        (process_id,) = until(lambda: audit_processes(audits))
+        os.kill(process_id, signal.SIGKILL)
+        until(partial(gone, process_id, audits))
+    audit = ended(client, id_)
     assert (audit["state"], audit["error"]["code"]) == ("failed", "audit_failed")
     assert "crashed 3 times, the last time with exit code -9" in audit["error"]["detail"]
 
 
-class Grief(AuditScheduler):
-    """Of its processes the first two end at once, and the third when it has audited."""
+class CrashingScheduler(AuditScheduler):
+    """The first two processes crash at once, the third after it wrote the outcome."""
 
     def _run_process(self, job: Job) -> int:
-        self.begun = [*getattr(self, "begun", ()), job.id]
-        if len(self.begun) == 3:
+        self.started = [*getattr(self, "started", ()), job.id]
+        if len(self.started) == 3:
             write(self._folder.path_of(job.id), AuditOutcome(finished_at=9, findings=7))
         return -signal.SIGSEGV
 
 
-def test_a_process_that_dies_when_its_audit_is_done_takes_nothing_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_after_the_outcome_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.audits.scheduler._RETRY_S", 0.0)
     folder = AuditFolder(tmp_path / "audits", "x", 1_000_000)
     path = put(folder, job())
-    projector = Grief(folder, "", lambda: 10)
-    projector.start()
+    scheduler = CrashingScheduler(folder, "", lambda: 10)
+    scheduler.start()
     until(lambda: read(path, AuditOutcome))
-    projector.close()
+    scheduler.close()
     assert read(path, AuditOutcome) == AuditOutcome(finished_at=9, findings=7)
-    assert len(projector.begun) == 3
+    assert len(scheduler.started) == 3
 
 
-def test_an_audit_that_is_deleted_is_cancelled(told: TestClient, audits: Path, body: bytes) -> None:
-    id_ = send(told, body)["id"]
-    (child,) = until(lambda: children_of(audits))
-    assert told.delete(f"/v1/audits/{id_}").status_code == 204
-    until(partial(gone, child, audits))
+def test_an_audit_that_is_deleted_is_cancelled(client: TestClient, audits: Path, body: bytes) -> None:
+    id_ = send(client, body)["id"]
+    (process_id,) = until(lambda: audit_processes(audits))
+    assert client.delete(f"/v1/audits/{id_}").status_code == 204
+    until(partial(gone, process_id, audits))
     until(lambda: not os.listdir(audits))
-    # And the next has its turn.
-    assert ended(told, send(told, log(10))["id"])["state"] == "done"
+    # The next audit runs.
+    assert ended(client, send(client, log(10))["id"])["state"] == "done"
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
@@ -149,58 +147,58 @@ def test_a_server_that_is_killed_loses_no_audit(tmp_path: Path, audits: Path, bo
         status, _, sent = talk(port, "POST", "/v1/audits", body, Content_Type="application/x-ndjson")
         assert status == 202
         id_ = json.loads(sent)["id"]
-        (child,) = until(lambda: children_of(audits))
+        (process_id,) = until(lambda: audit_processes(audits))
         process.send_signal(stop)
         process.wait(30)
-        until(partial(gone, child, audits))
+        until(partial(gone, process_id, audits))
     with TestClient(create_app(url)) as client:
-        # Said after the audit was taken, so it is not judged by it.
+        # Recorded after the audit was pinned, so it must not count.
         submit(client, changed("org:acme", "storage.inputs_outputs", True))
         audit = ended(client, id_)
         assert audit["pin"] == json.loads(sent)["pin"]
         assert_whole(client, audit)
 
 
-def test_two_servers_of_one_ledger_audit_once(told: TestClient, tmp_path: Path, audits: Path, body: bytes) -> None:
-    id_ = send(told, body)["id"]
+def test_two_servers_of_one_ledger_audit_once(client: TestClient, tmp_path: Path, audits: Path, body: bytes) -> None:
+    id_ = send(client, body)["id"]
     with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as other:
         most = 0
         states = ["queued"]
         while states[-1] != "done":
             states.append(get(other, f"/v1/audits/{id_}")["state"])
-            most = max(most, sum(reads(child, audits / id_ / LOG) for child in children_of(audits)))
+            most = max(most, sum(reads(process_id, audits / id_ / LOG) for process_id in audit_processes(audits)))
             time.sleep(0.01)
         assert most == 1
-        # The one that has not got it does not say that it waits.
+        # The server that does not run the audit never shows it as queued again.
         assert [state for state, _ in groupby(states)] == ["queued", "running", "done"]
         assert_whole(other, get(other, f"/v1/audits/{id_}"))
 
 
-def test_what_a_server_leaves_undone_another_that_was_never_sent_a_log_takes_up(
-    tmp_path: Path, audits: Path, body: bytes
-) -> None:
+def test_a_server_continues_the_audit_of_another_that_was_killed(tmp_path: Path, audits: Path, body: bytes) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    # Both are there before there is a folder.
+    # Both servers run before the folder exists.
     with running(url) as (process, port), TestClient(create_app(url)) as other:
         submit(other, changed("org:acme", "storage.inputs_outputs", False))
         status, _, sent = talk(port, "POST", "/v1/audits", body, Content_Type="application/x-ndjson")
         assert status == 202
-        until(lambda: children_of(audits))
+        until(lambda: audit_processes(audits))
         process.kill()
         assert_whole(other, ended(other, json.loads(sent)["id"]))
 
 
-def test_what_is_deleted_frees_its_place_though_another_audit_runs(told: TestClient, audits: Path, body: bytes) -> None:
-    first = ended(told, send(told, log(10))["id"])
-    second = send(told, body * 3)["id"]
-    until(lambda: get(told, f"/v1/audits/{second}")["state"] == "running")
-    assert told.delete(f"/v1/audits/{first['id']}").status_code == 204
+def test_deleting_an_audit_frees_its_disk_space_while_another_runs(
+    client: TestClient, audits: Path, body: bytes
+) -> None:
+    first = ended(client, send(client, log(10))["id"])
+    second = send(client, body * 3)["id"]
+    until(lambda: get(client, f"/v1/audits/{second}")["state"] == "running")
+    assert client.delete(f"/v1/audits/{first['id']}").status_code == 204
     until(lambda: os.listdir(audits) == [second])
-    assert get(told, f"/v1/audits/{second}")["state"] == "running"
+    assert get(client, f"/v1/audits/{second}")["state"] == "running"
 
 
 def reads(process: int, file: Path) -> bool:
-    """Whether it has the file open."""
+    """Whether the process has the file open."""
     try:
         return any(os.readlink(opened) == str(file) for opened in Path(f"/proc/{process}/fd").iterdir())
     except OSError:
@@ -208,32 +206,30 @@ def reads(process: int, file: Path) -> bool:
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_a_ledger_that_is_no_longer_the_one_of_the_pin_is_not_judged_by(
-    told: TestClient, audits: Path, behind: bool
-) -> None:
-    id_ = send(told, log(10))["id"]
-    ended(told, id_)
+def test_an_audit_fails_if_the_ledger_no_longer_holds_its_pin(client: TestClient, audits: Path, behind: bool) -> None:
+    id_ = send(client, log(10))["id"]
+    ended(client, id_)
     job = read(audits / id_, Job)
     assert job is not None
     (audits / id_ / LOG).write_bytes(log(10))
     write(audits / id_, replace(job, position=10_000) if behind else replace(job, leaf_hash="00" * 32))
     (audits / id_ / "outcome.json").unlink()
-    audit = ended(told, id_)
+    audit = ended(client, id_)
     assert (audit["state"], audit["error"]["code"]) == ("failed", "ledger_changed")
     assert "at position 19 now" in audit["error"]["detail"]
 
 
-def test_a_ledger_that_cannot_be_asked_is_waited_for(told: TestClient, tmp_path: Path, audits: Path) -> None:
+def test_an_audit_waits_for_an_unavailable_ledger(client: TestClient, tmp_path: Path, audits: Path) -> None:
     ledger = tmp_path / "ledger.db"
     away = tmp_path / "away"
     away.mkdir()
-    id_ = send(told, log(10))["id"]
-    # Before the process has opened it.
+    id_ = send(client, log(10))["id"]
+    # Before the process has opened the ledger.
     for file in tmp_path.glob("ledger.db*"):
         if file.is_file():
             file.rename(away / file.name)
     time.sleep(3)
-    assert get(told, f"/v1/audits/{id_}")["state"] in ("queued", "running")
+    assert get(client, f"/v1/audits/{id_}")["state"] in ("queued", "running")
     for file in away.iterdir():
         file.rename(ledger.with_name(file.name))
-    assert ended(told, id_)["state"] == "done"
+    assert ended(client, id_)["state"] == "done"

@@ -1,4 +1,4 @@
-"""A log on its way in, through the real server: what is too large, cut off or too slow leaves nothing."""
+"""Uploads to the real server: one that is too large, interrupted or too slow leaves nothing."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ BYTES_MAX = 3 * upload.PIECE
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[TestClient]:
-    """A server that takes small logs only."""
+    """A client of a server that accepts small logs only."""
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(bytes_max=BYTES_MAX))
     try:
         with TestClient(create_app(service)) as client:
@@ -43,7 +43,7 @@ def left(tmp_path: Path) -> list[str]:
 
 
 def in_chunks(size: int) -> Iterator[bytes]:
-    """Without a Content-Length."""
+    """A body that is sent without a Content-Length."""
     while size:
         chunk = b"\n" * min(size, 100_000)
         size -= len(chunk)
@@ -51,10 +51,12 @@ def in_chunks(size: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(("size", "taken"), [(BYTES_MAX - 1, True), (BYTES_MAX, True), (BYTES_MAX + 1, False)])
-def test_a_log_may_have_so_many_bytes(small: TestClient, tmp_path: Path, chunked: bool, size: int, taken: bool) -> None:
+@pytest.mark.parametrize(("size", "accepted"), [(BYTES_MAX - 1, True), (BYTES_MAX, True), (BYTES_MAX + 1, False)])
+def test_the_size_of_a_log_is_limited(
+    small: TestClient, tmp_path: Path, chunked: bool, size: int, accepted: bool
+) -> None:
     answer = small.post("/v1/audits", content=in_chunks(size) if chunked else b"\n" * size, headers=NDJSON)
-    if taken:
+    if accepted:
         assert answer.status_code == 202, answer.text
         assert answer.json()["log"]["bytes"] == size
     else:
@@ -73,7 +75,7 @@ def test_a_log_that_does_not_fit_leaves_nothing(
     assert left(tmp_path) == []
 
 
-def test_no_more_are_kept_than_was_asked_for(tmp_path: Path) -> None:
+def test_the_number_of_audits_is_limited(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(count_max=2))
     with closing(service), TestClient(create_app(service)) as two:
         first, _second = (two.post("/v1/audits", content=log(1), headers=NDJSON).json() for _ in range(2))
@@ -82,7 +84,7 @@ def test_no_more_are_kept_than_was_asked_for(tmp_path: Path) -> None:
         assert two.post("/v1/audits", content=log(1), headers=NDJSON).status_code == 202
 
 
-def test_a_sender_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
+def test_a_client_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
     with running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port):
         for head in (b"Content-Length: 1000000\r\n", b"Transfer-Encoding: chunked\r\n"):
             with socket.create_connection(("127.0.0.1", port)) as sender:
@@ -111,7 +113,7 @@ def test_a_sender_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: str, why: str) -> None:
+def test_a_silent_or_slow_client_is_refused(tmp_path: Path, bounds: str, why: str) -> None:
     before = f"import api.audits.upload as upload; {bounds};"
     with (
         running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_process, port),
@@ -143,7 +145,9 @@ def test_a_sender_that_is_silent_or_slow_is_sent_away(tmp_path: Path, bounds: st
         ("/v1/audits?what=else", "text/csv", "bad_parameter"),
     ],
 )
-def test_whoever_is_refused_while_he_sends_gets_to_read_why(tmp_path: Path, path: str, sent_as: str, code: str) -> None:
+def test_a_client_that_is_refused_while_it_sends_reads_the_problem(
+    tmp_path: Path, path: str, sent_as: str, code: str
+) -> None:
     with running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port):
         for _try in range(3):
             answer = talk(port, "POST", path, b"\n" * (64 << 20), Content_Type=sent_as)
@@ -151,7 +155,7 @@ def test_whoever_is_refused_while_he_sends_gets_to_read_why(tmp_path: Path, path
         assert left(tmp_path) == []
 
 
-def test_whoever_asks_before_he_sends_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_client_that_expects_100_continue_is_refused_at_once(tmp_path: Path) -> None:
     with (
         running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port),
         socket.create_connection(("127.0.0.1", port), timeout=10) as sender,
@@ -161,7 +165,7 @@ def test_whoever_asks_before_he_sends_is_refused_at_once(tmp_path: Path) -> None
         assert sender.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_folder_that_is_taken_away_is_the_operators_to_mend(small: TestClient, tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_problem_for_the_operator(small: TestClient, tmp_path: Path) -> None:
     folder = tmp_path / "ledger.db.audits"
     folder.write_text("a file in its place")
     for answer in (small.post("/v1/audits", content=log(1), headers=NDJSON), small.get("/v1/audits")):
@@ -178,7 +182,7 @@ def test_a_folder_that_is_taken_away_is_the_operators_to_mend(small: TestClient,
 
 
 @pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf"), 1e9])
-def test_results_are_not_kept_for_ever(tmp_path: Path, hours: float) -> None:
+def test_an_invalid_retention_time_is_refused(tmp_path: Path, hours: float) -> None:
     with pytest.raises(BadInput, match="at most 876,000 hours"):
         Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(keep_hours=hours))
 
@@ -187,7 +191,7 @@ def test_results_are_not_kept_for_ever(tmp_path: Path, hours: float) -> None:
 def test_a_log_is_never_wholly_in_memory(tmp_path: Path) -> None:
     size = 128 << 20
     with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
-        # What the first one brings with it is not counted.
+        # The first upload loads code, which must not count.
         assert talk(port, "POST", "/v1/audits", b"{}", Content_Type="text/csv")[0] == 202
         before = peak(process.pid)
         status, _, sent = talk(port, "POST", "/v1/audits", b"\n" * size, Content_Type="text/csv")
@@ -196,6 +200,6 @@ def test_a_log_is_never_wholly_in_memory(tmp_path: Path) -> None:
 
 
 def peak(process: int) -> int:
-    """Its highest resident memory so far, in bytes."""
+    """The process's highest resident memory so far, in bytes."""
     (line,) = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

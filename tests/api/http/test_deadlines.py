@@ -1,4 +1,4 @@
-"""What takes too long ends with TimeoutError, whoever else waits; nothing else is ever ended by it."""
+"""Work that takes too long ends with TimeoutError, however many tasks wait; no other work is ended."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ async def in_time() -> str:
     return "done"
 
 
-def test_what_is_done_in_time_is_answered_and_leaves_nothing_behind() -> None:
+def test_work_that_ends_in_time_returns_its_result_and_leaves_nothing_behind() -> None:
     async def ask() -> None:
         deadlines = Deadlines()
         task = asyncio.current_task()
         assert task is not None
         assert await deadlines.within(SECONDS, in_time()) == "done"
-        # The timer that was made for it goes off while nothing waits.
+        # Its timer expires while nothing waits.
         await asyncio.sleep(2 * SECONDS)
         assert not task.cancelling()
         assert await deadlines.within(SECONDS, in_time()) == "done"
@@ -33,7 +33,7 @@ def test_what_is_done_in_time_is_answered_and_leaves_nothing_behind() -> None:
     asyncio.run(ask())
 
 
-def test_what_takes_longer_is_cancelled_where_it_waits() -> None:
+def test_work_that_takes_longer_is_cancelled_where_it_waits() -> None:
     ended: list[str] = []
 
     async def slow() -> None:
@@ -59,7 +59,7 @@ def test_what_takes_longer_is_cancelled_where_it_waits() -> None:
     assert ended == ["cancelled"]
 
 
-def test_each_has_its_own_deadline_under_the_one_timer() -> None:
+def test_every_wait_has_its_own_deadline_under_the_shared_timer() -> None:
     async def one(deadlines: Deadlines, after: float, over: list[tuple[float, float]]) -> None:
         await asyncio.sleep(after)
         loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ def test_each_has_its_own_deadline_under_the_one_timer() -> None:
     async def ask() -> list[tuple[float, float]]:
         deadlines = Deadlines()
         over: list[tuple[float, float]] = []
-        # The last begins after those before have ended, and finds nobody who watches.
+        # The last one begins after the others have ended, when no timer runs.
         await asyncio.gather(*(one(deadlines, share * SECONDS, over) for share in (0, 0, 0.3, 0.6, 3)))
         return over
 
@@ -81,7 +81,7 @@ def test_each_has_its_own_deadline_under_the_one_timer() -> None:
     assert sorted(over) == over, "in the order in which they began"
 
 
-def test_who_is_cancelled_by_somebody_else_is_cancelled() -> None:
+def test_a_cancellation_by_another_task_is_passed_on() -> None:
     async def ask() -> None:
         deadlines = Deadlines()
         waiting = asyncio.create_task(deadlines.within(60, forever()))
@@ -93,18 +93,18 @@ def test_who_is_cancelled_by_somebody_else_is_cancelled() -> None:
     asyncio.run(ask())
 
 
-def test_who_is_cancelled_while_its_deadline_passes_is_cancelled() -> None:
+def test_a_cancellation_while_the_deadline_passes_is_passed_on() -> None:
     async def both(deadlines: Deadlines) -> None:
         try:
             await deadlines.within(SECONDS, forever())
         except TimeoutError:
-            pytest.fail("the other's cancellation was swallowed")
+            pytest.fail("the other cancellation was swallowed")
 
     async def ask() -> None:
         deadlines = Deadlines()
         waiting = asyncio.create_task(both(deadlines))
         await asyncio.sleep(0)
-        # Before the deadline's own, in the same turn of the loop.
+        # Before the deadline's own cancellation, in the same turn of the loop.
         asyncio.get_running_loop().call_later(SECONDS, waiting.cancel)
         asyncio.get_running_loop().call_later(SECONDS / 2, _block, SECONDS)
         with pytest.raises(asyncio.CancelledError):
@@ -114,11 +114,11 @@ def test_who_is_cancelled_while_its_deadline_passes_is_cancelled() -> None:
 
 
 def _block(seconds: float) -> None:
-    """Keeps the loop from turning, so that whatever comes due meanwhile comes in one turn."""
+    """Blocks the loop, so that all timers that expire meanwhile run in one turn."""
     time.sleep(seconds)
 
 
-def test_what_fails_fails_as_it_does() -> None:
+def test_an_error_of_the_work_is_passed_on() -> None:
     async def ask() -> None:
         deadlines = Deadlines()
 
@@ -133,7 +133,7 @@ def test_what_fails_fails_as_it_does() -> None:
     asyncio.run(ask())
 
 
-def test_it_serves_one_loop_after_another() -> None:
+def test_deadlines_work_with_one_loop_after_another() -> None:
     deadlines = Deadlines()
 
     async def ask() -> None:

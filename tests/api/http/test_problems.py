@@ -1,4 +1,4 @@
-"""Every error path is an RFC 9457 problem, says what to do, and repeats nothing of the input."""
+"""Every error path returns an RFC 9457 problem that tells the client what to do and repeats nothing of the input."""
 
 import asyncio
 import inspect
@@ -29,7 +29,7 @@ def test_every_code_of_the_error_tree_is_known() -> None:
     assert {kind.code for kind in tree} <= set(PROBLEM_CODES)
 
 
-def test_the_type_of_every_problem_leads_to_what_it_means(shared_client: TestClient) -> None:
+def test_the_type_of_every_problem_is_served_with_its_meaning(shared_client: TestClient) -> None:
     listed = get(shared_client, "/problems")["problems"]
     assert [kind["code"] for kind in listed] == list(PROBLEM_CODES)
     for kind in listed:
@@ -95,7 +95,7 @@ def test_a_compressed_body(shared_client: TestClient) -> None:
     problem(answer, "unsupported_media_type")
 
 
-def test_json_with_its_charset_is_taken(shared_client: TestClient) -> None:
+def test_json_with_its_charset_is_accepted(shared_client: TestClient) -> None:
     answer = shared_client.post(
         "/v1/checks", content=b'{"org_id":"a"}', headers={"Content-Type": "Application/JSON; charset=UTF-8"}
     )
@@ -187,13 +187,15 @@ BAD_SUBMISSIONS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("body", "pointer"), BAD_SUBMISSIONS.values(), ids=BAD_SUBMISSIONS.keys())
-def test_a_bad_submission_is_named_and_writes_nothing(shared_client: TestClient, body: Any, pointer: str) -> None:
-    found = problem(shared_client.post("/v1/events", json=body), "bad_submission")
-    assert pointer in [fault["pointer"] for fault in found["errors"]]
+def test_a_bad_submission_names_its_fault_and_writes_nothing(
+    shared_client: TestClient, body: Any, pointer: str
+) -> None:
+    document = problem(shared_client.post("/v1/events", json=body), "bad_submission")
+    assert pointer in [fault["pointer"] for fault in document["errors"]]
     assert head(shared_client) == GENESIS
 
 
-def test_what_cannot_be_retracted(client: TestClient) -> None:
+def test_retractions_and_definitions_cannot_be_retracted(client: TestClient) -> None:
     (first,) = submit(client, CHANGE)
     retraction = {"type": "change.retracted", "event_id": first["event_id"], "reason": "mistake"}
     (second,) = submit(client, retraction)
@@ -228,13 +230,13 @@ def test_no_problem_repeats_the_input(shared_client: TestClient, caplog: pytest.
     ]
     for answer in answers:
         assert answer.status_code in range(400, 500), answer.text
-        told = answer.text + str(answer.headers)
-        assert SECRET not in told.lower(), told
-        assert SECRET.replace("-", "") not in told.lower(), told
+        text = answer.text + str(answer.headers)
+        assert SECRET not in text.lower(), text
+        assert SECRET.replace("-", "") not in text.lower(), text
     assert SECRET not in caplog.text
 
 
-def test_a_request_id_is_echoed_when_it_is_sane(shared_client: TestClient) -> None:
+def test_a_valid_request_id_is_echoed(shared_client: TestClient) -> None:
     for sane in ("abc-123", "a" * 128, "00-4bf92f3577b34da6a3ce929d0e0e4736"):
         assert shared_client.get("/healthz", headers={"X-Request-ID": sane}).headers["x-request-id"] == sane
     for insane in (b"", b"a b", b"a" * 129, b"<script>", "é".encode()):
@@ -243,7 +245,7 @@ def test_a_request_id_is_echoed_when_it_is_sane(shared_client: TestClient) -> No
     assert shared_client.get("/nope", headers={"X-Request-ID": "me"}).json()["instance"] == "urn:inforce:request:me"
 
 
-def test_an_unexpected_error_tells_nothing_and_is_logged_with_its_trace(
+def test_an_unexpected_error_reveals_nothing_and_is_logged_with_its_trace(
     sqlite_client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def explode(*_: object, **__: object) -> None:
@@ -256,19 +258,19 @@ def test_an_unexpected_error_tells_nothing_and_is_logged_with_its_trace(
     problem(answer, "internal_error")
     assert SECRET not in answer.text
     assert SECRET not in caplog.text
-    for told in (
+    for text in (
         "RuntimeError",
         "explode",
         "request=r1",
         "trace=4bf92f3577b34da6a3ce929d0e0e4736",
         "/v1/subjects/{subject}/state",
     ):
-        assert told in caplog.text
+        assert text in caplog.text
     assert "org:acme" not in caplog.text
     assert sqlite_client.get("/healthz").status_code == 200
 
 
-def test_a_caller_who_hangs_up_before_the_body_ends_is_no_failure_of_the_server(
+def test_a_client_that_hangs_up_before_the_body_ends_is_no_failure_of_the_server(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     arriving: list[Message] = [

@@ -1,4 +1,4 @@
-"""Audits over HTTP: a log goes in, and its verdicts are those of every other way in."""
+"""Audits over HTTP decide every request of a log as all other paths do."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from projections.audit.counting import against
 from projections.audit.reference import decide_slowly
 from projections.audit.verdict_files import VerdictWriter
 from projections.query.pinned import PinnedQuery
-from tests.api.audits.logs import NDJSON, ended, every, line, log, send
+from tests.api.audits.logs import NDJSON, ended, line, log, read_pages, send
 from tests.api.client import changed, get, head, problem, submit
 from tests.audit.strategies import batch_of, grown, instants, known_ats, rows, timeline_cache
 
@@ -38,7 +38,7 @@ def test_a_log_is_audited(client: TestClient) -> None:
     position = head(client)
     audit = send(client, log(1000) + b"nonsense\n")
     assert audit["state"] == "queued"
-    # What comes after the log is not what its verdicts rest on.
+    # The audit is pinned already, so this change must not count.
     submit(client, changed("org:acme", "storage.inputs_outputs", True))
     audit = ended(client, audit["id"])
     Audit.model_validate_json(json.dumps(audit))
@@ -47,11 +47,11 @@ def test_a_log_is_audited(client: TestClient) -> None:
     summary = audit["summary"]
     assert summary["verdicts"] == {"violation": 500, "compliant": 500}
     assert summary["subjects"] == [{"subject": "org:acme", "verdicts": {"violation": 500, "compliant": 500}}]
-    findings = every(client, audit["id"], "findings", 300)
+    findings = read_pages(client, audit["id"], "findings", 300)
     assert [finding["line"] for finding in findings] == list(range(1, 1001, 2))
     assert {tuple(finding["deciding_positions"]) for finding in findings} == {(position - 1, position)}
     assert audit["findings"] == 500
-    (reject,) = every(client, audit["id"], "rejects", 1)
+    (reject,) = read_pages(client, audit["id"], "rejects", 1)
     assert (summary["rejects"], reject["line"]) == (1, 1001)
     FindingPage.model_validate_json(client.get(f"/v1/audits/{audit['id']}/findings").text)
     RejectPage.model_validate_json(client.get(f"/v1/audits/{audit['id']}/rejects").text)
@@ -59,7 +59,7 @@ def test_a_log_is_audited(client: TestClient) -> None:
     assert get(client, "/v1/audits")["audits"] == [audit]
 
 
-def test_an_audit_that_is_deleted_is_forgotten(sqlite_client: TestClient, tmp_path: Path) -> None:
+def test_a_deleted_audit_is_not_found(sqlite_client: TestClient, tmp_path: Path) -> None:
     audit = ended(sqlite_client, send(sqlite_client, log(10))["id"])
     assert sqlite_client.delete(f"/v1/audits/{audit['id']}").status_code == 204
     for ask in (sqlite_client.get, sqlite_client.delete):
@@ -68,13 +68,13 @@ def test_an_audit_that_is_deleted_is_forgotten(sqlite_client: TestClient, tmp_pa
     assert get(sqlite_client, "/v1/audits") == {"audits": []}
 
 
-def test_the_log_is_deleted_when_it_has_been_audited(sqlite_client: TestClient, tmp_path: Path) -> None:
+def test_the_log_is_deleted_once_it_is_audited(sqlite_client: TestClient, tmp_path: Path) -> None:
     audit = ended(sqlite_client, send(sqlite_client, log(10))["id"])
     there = {file.name for file in (tmp_path / "ledger.db.audits" / audit["id"]).iterdir()}
     assert (LOG in there, FINDINGS in there) == (False, True)
 
 
-def test_columns_of_other_names_are_read_as_asked(sqlite_client: TestClient) -> None:
+def test_columns_are_read_as_the_parameters_map_them(sqlite_client: TestClient) -> None:
     submit(sqlite_client, changed("org:acme", "storage.inputs_outputs", False))
     body = b"when,who,kept\n2100-01-01 01:00:00,acme,true\n2100-01-01 01:00:00,acme,false\n"
     query = "?map=at=when&map=org_id=who&map=handling.stored=kept&timezone=Europe/Berlin&set=request_id=same"
@@ -85,11 +85,11 @@ def test_columns_of_other_names_are_read_as_asked(sqlite_client: TestClient) -> 
         "timezone": "Europe/Berlin",
         "log_format": None,
     }
-    (finding,) = every(sqlite_client, audit["id"], "findings", 10)
+    (finding,) = read_pages(sqlite_client, audit["id"], "findings", 10)
     assert (finding["at"], finding["request_id"], finding["line"]) == ("2100-01-01T00:00:00.000000Z", "same", 2)
 
 
-def test_more_rejects_than_are_borne_fail_the_audit(sqlite_client: TestClient) -> None:
+def test_too_many_rejects_fail_the_audit(sqlite_client: TestClient) -> None:
     audit = ended(
         sqlite_client, send(sqlite_client, b"nonsense\n" * 3 + line(0), "?log_format=jsonl&max_rejects=2")["id"]
     )
@@ -98,7 +98,7 @@ def test_more_rejects_than_are_borne_fail_the_audit(sqlite_client: TestClient) -
     problem(sqlite_client.get(f"/v1/audits/{audit['id']}/findings"), "audit_not_done")
 
 
-def test_an_audit_that_waits_has_no_findings_yet(sqlite_client: TestClient) -> None:
+def test_a_queued_audit_has_no_findings_yet(sqlite_client: TestClient) -> None:
     first, second = send(sqlite_client, log(10)), send(sqlite_client, log(10))
     answer = sqlite_client.get(f"/v1/audits/{second['id']}/findings")
     assert problem(answer, "audit_not_done")["detail"].startswith("the audit is queued")
@@ -120,7 +120,7 @@ def test_an_audit_that_waits_has_no_findings_yet(sqlite_client: TestClient) -> N
         ("?what=else", "bad_parameter"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_the_log_is_read(
+def test_invalid_parameters_are_refused_before_the_log_is_read(
     shared_client: TestClient, query: str, code: str
 ) -> None:
     problem(shared_client.post(f"/v1/audits{query}", content=log(1), headers=NDJSON), code)
@@ -137,14 +137,16 @@ def test_what_cannot_be_asked_is_refused_before_the_log_is_read(
         NDJSON | {"Content-Encoding": "gzip"},
     ],
 )
-def test_what_a_web_page_may_send_unasked_is_not_taken(shared_client: TestClient, headers: dict[str, str]) -> None:
+def test_media_types_that_a_web_page_may_send_without_preflight_are_refused(
+    shared_client: TestClient, headers: dict[str, str]
+) -> None:
     answer = shared_client.post("/v1/audits", content=log(1), headers=headers)
     problem(answer, "unsupported_media_type")
     assert "text/csv" in answer.headers["accept"]
     assert get(shared_client, "/v1/audits") == {"audits": []}
 
 
-def test_the_document_shows_every_answer(shared_client: TestClient) -> None:
+def test_the_document_has_an_example_of_every_response(shared_client: TestClient) -> None:
     paths = get(shared_client, "/openapi.json")["paths"]
     for path, item in paths.items():
         for method, operation in item.items():
@@ -154,7 +156,7 @@ def test_the_document_shows_every_answer(shared_client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("ask", ["", "/findings", "/rejects"])
-def test_an_audit_that_never_was(shared_client: TestClient, ask: str) -> None:
+def test_an_unknown_audit_is_not_found(shared_client: TestClient, ask: str) -> None:
     problem(shared_client.get(f"/v1/audits/{'0' * 32}{ask}"), "audit_not_found")
 
 
@@ -176,7 +178,7 @@ def test_results_expire_in_their_microsecond(tmp_path: Path) -> None:
 
 
 class Stopped:
-    """A clock that stands."""
+    """A clock that stands still."""
 
     def __init__(self, now_us: int) -> None:
         self.now_us = now_us
@@ -185,7 +187,7 @@ class Stopped:
         return self.now_us
 
 
-def test_an_open_ledger_without_a_place_is_not_audited(tmp_path: Path) -> None:
+def test_a_ledger_without_a_url_is_not_audited(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db")
     other = Service.open(service.ledger)
     try:
@@ -207,35 +209,35 @@ def test_serving_needs_no_bulk_engine(tmp_path: Path) -> None:
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
-def test_what_an_audit_keeps_is_what_each_request_comes_to_by_itself(
+def test_an_audit_decides_each_request_as_a_single_check_does(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with grown(data.draw(timeline_cache())) as bench:
-        seen = instants(bench)
-        asked = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=30))
-        for row in asked:
-            row["at"] = data.draw(st.sampled_from(seen))
-        known_at = data.draw(known_ats(seen))
+        times = instants(bench)
+        records = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=30))
+        for row in records:
+            row["at"] = data.draw(st.sampled_from(times))
+        known_at = data.draw(known_ats(times))
         query = PinnedQuery(bench.query)
         folder = tmp_path_factory.mktemp("audit")
-        body = b"".join(as_line(row) for row in asked)
+        body = b"".join(as_line(row) for row in records)
         (folder / LOG).write_bytes(body)
         with chdir(folder):
             outcome = outcome_of(bench.ledger, folder, job_of(query, known_at, body))
-        batch = decide_slowly(query, batch_of(asked), known_at)
-        places = against(batch)
-        wanted = Gathered()
-        writer = VerdictWriter(wanted, "ndjson")
-        writer.take(LOG, places + 1, batch.take(places))
+        batch = decide_slowly(query, batch_of(records), known_at)
+        finding_rows = against(batch)
+        expected = CollectedBytes()
+        writer = VerdictWriter(expected, "ndjson")
+        writer.take(LOG, finding_rows + 1, batch.take(finding_rows))
         writer.finish({})
-        assert (outcome.error, outcome.findings, outcome.rejects) == (None, len(places), 0)
-        assert read_page(folder / FINDINGS, 0, 1000) == wanted.data.splitlines()
+        assert (outcome.error, outcome.findings, outcome.rejects) == (None, len(finding_rows), 0)
+        assert read_page(folder / FINDINGS, 0, 1000) == expected.data.splitlines()
         assert read_page(folder / REJECTS, 0, 1000) == []
         assert outcome.summary is not None
-        assert sum(outcome.summary["verdicts"].values()) == len(asked)
+        assert sum(outcome.summary["verdicts"].values()) == len(records)
 
 
-class Gathered:
+class CollectedBytes:
     def __init__(self) -> None:
         self.data = b""
 

@@ -21,7 +21,7 @@ def check(client: TestClient, body: Any, query: str = "") -> Any:
     return answer.json()
 
 
-def test_a_decision_has_every_member_of_the_design(client: TestClient) -> None:
+def test_a_decision_has_every_member_of_the_contract(client: TestClient) -> None:
     submit(client, {"events": [changed("key:k1", "owner", "org:acme"), changed("model:m", "model.hosting", "hosted")]})
     decision = check(client, {"request_id": "r1", "key_id": "k1", "model_id": "m"})
     assert set(decision) == {"request_id", "verdict", "governed_by", "handling", "reasons", "evidence", "as_of"}
@@ -33,7 +33,7 @@ def test_a_decision_has_every_member_of_the_design(client: TestClient) -> None:
     assert decision["as_of"]["at"] == decision["as_of"]["known_at"]
 
 
-def test_a_check_is_in_force_by_default_and_tells_hindsight(client: TestClient) -> None:
+def test_a_check_is_in_force_by_default_and_includes_hindsight(client: TestClient) -> None:
     with freeze_time("2099-01-01T00:00:00Z"):
         submit(client, changed("org:acme", "training.opt_in", False))
     with freeze_time("2099-03-01T00:00:00Z"):
@@ -50,7 +50,7 @@ def test_a_check_is_in_force_by_default_and_tells_hindsight(client: TestClient) 
     assert check(client, record, "?known_at=at") == decision
 
 
-def test_a_record_without_a_time_is_of_now(client: TestClient) -> None:
+def test_a_record_without_a_time_is_decided_now(client: TestClient) -> None:
     with freeze_time("2099-01-01T00:00:00Z"):
         submit(client, changed("org:acme", "training.opt_in", True))
         decision = check(client, {"org_id": "acme"})
@@ -59,15 +59,15 @@ def test_a_record_without_a_time_is_of_now(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_record_without_a_time_is_not_before_what_a_faster_clock_recorded(database_url: str, several: bool) -> None:
-    """The other machine's clock is an hour ahead, and nothing of it was seen here before the question."""
+def test_a_record_without_a_time_is_not_before_the_events_of_a_faster_clock(database_url: str, several: bool) -> None:
+    """The other machine's clock is an hour ahead, and this process has not read its events before the question."""
     ahead = ManualClock(SystemClock().now() + 3_600_000_000)
     record = {"org_id": "acme"}
     with TestClient(create_app(database_url)) as client, open_ledger(database_url, clock=ahead) as other:
         for value in (True, False):
             ahead.now_us += 1
             (receipt,) = other.submit(parse_submissions(changed("org:acme", "training.opt_in", value)), actor="ops")
-            # The second time the ground is kept, so that it may be answered at once.
+            # The second time the basis is cached, so the event loop may answer.
             for _ in range(2):
                 answer = check(client, {"requests": [record, record]} if several else record)
                 for decision in answer["decisions"] if several else [answer]:
@@ -104,15 +104,15 @@ def test_many_records_are_decided_in_order_at_one_position(client: TestClient) -
         ({"requests": [{"org_id": "a"}] * 10_001}, "/requests"),
     ],
 )
-def test_a_bad_record_is_named(shared_client: TestClient, body: Any, pointer: str) -> None:
-    found = problem(shared_client.post("/v1/checks", json=body), "bad_record")
-    assert [fault["pointer"] for fault in found["errors"]] == [pointer]
+def test_a_bad_record_names_its_fault(shared_client: TestClient, body: Any, pointer: str) -> None:
+    answer = problem(shared_client.post("/v1/checks", json=body), "bad_record")
+    assert [fault["pointer"] for fault in answer["errors"]] == [pointer]
 
 
-def test_thousands_of_faults_are_not_all_told(shared_client: TestClient) -> None:
-    found = problem(shared_client.post("/v1/checks", json={"requests": [{}] * 10_000}), "bad_record")
-    assert len(found["errors"]) == 100
-    assert "9999 more" in found["detail"]
+def test_thousands_of_faults_are_not_all_listed(shared_client: TestClient) -> None:
+    answer = problem(shared_client.post("/v1/checks", json={"requests": [{}] * 10_000}), "bad_record")
+    assert len(answer["errors"]) == 100
+    assert "9999 more" in answer["detail"]
 
 
 def test_checks_may_have_larger_bodies_than_submissions(shared_client: TestClient) -> None:

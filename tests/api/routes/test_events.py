@@ -1,4 +1,4 @@
-"""POST and GET /v1/events: receipts, idempotency, conflicts, the feed in exact bytes. WIRE.md section 2."""
+"""POST and GET /v1/events: receipts, idempotency, conflicts, and the feed in exact bytes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from tests.api.client import GENESIS, changed, get, head, problem, submit
 OPT_IN = changed("org:acme", "training.opt_in", True)
 
 
-def test_a_submission_gets_its_receipt_and_its_place(client: TestClient) -> None:
+def test_a_submission_is_answered_with_receipt_and_location(client: TestClient) -> None:
     answer = client.post("/v1/events", json=OPT_IN | {"reason": "ticket 4711", "expected_version": 0})
     assert answer.status_code == 201
     body = answer.json()
@@ -29,7 +29,7 @@ def test_a_submission_gets_its_receipt_and_its_place(client: TestClient) -> None
     assert client.get(answer.headers["location"]).status_code == 200
 
 
-def test_a_batch_is_recorded_as_one(client: TestClient) -> None:
+def test_a_batch_is_recorded_atomically(client: TestClient) -> None:
     receipts = submit(client, {"events": [OPT_IN, changed("key:k1", "owner", "org:acme")]})
     assert [receipt["position"] for receipt in receipts] == [GENESIS + 1, GENESIS + 2]
     assert receipts[0]["recorded_at"] == receipts[1]["recorded_at"]
@@ -43,14 +43,14 @@ def test_a_bad_tenth_item_writes_nothing(client: TestClient) -> None:
     assert head(client) == GENESIS
 
 
-def test_a_fault_of_a_batch_of_one_is_placed_in_the_batch(shared_client: TestClient) -> None:
+def test_the_pointer_of_a_fault_in_a_batch_of_one_includes_the_batch(shared_client: TestClient) -> None:
     wrong = changed("org:acme", "training.opt_in", 1)
     for body, pointer in ((wrong, "/value"), ({"events": [wrong]}, "/events/0/value")):
         answer = shared_client.post("/v1/events", json=body)
         assert [fault["pointer"] for fault in problem(answer, "bad_submission")["errors"]] == [pointer]
 
 
-def test_every_kind_of_submission_is_taken(client: TestClient) -> None:
+def test_every_kind_of_submission_is_recorded(client: TestClient) -> None:
     (first,) = submit(client, OPT_IN)
     submit(client, {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"})
     (taken_back,) = submit(
@@ -58,9 +58,9 @@ def test_every_kind_of_submission_is_taken(client: TestClient) -> None:
     )
     assert (taken_back["subject"], taken_back["version"], taken_back["effective_from"]) == ("org:acme", 3, None)
     definition = get(client, "/v1/catalog")["settings"]["training.opt_in"]
-    kept = {key: definition[key] for key in ("kinds", "value_type", "default", "protective", "writable_by")}
+    members = {key: definition[key] for key in ("kinds", "value_type", "default", "protective", "writable_by")}
     texts = dict.fromkeys(("title", "description", "source"), "beta")
-    submit(client, {"type": "setting.defined", "setting": "beta.search", "definition": kept | texts})
+    submit(client, {"type": "setting.defined", "setting": "beta.search", "definition": members | texts})
     submit(client, changed("org:acme", "beta.search", True))
 
 
@@ -84,12 +84,12 @@ def test_a_malformed_idempotency_key_is_refused(shared_client: TestClient, key: 
     assert head(shared_client) == GENESIS
 
 
-def test_two_idempotency_keys_are_none(shared_client: TestClient) -> None:
+def test_two_idempotency_keys_are_refused(shared_client: TestClient) -> None:
     headers = [("Idempotency-Key", '"a"'), ("Idempotency-Key", '"b"')]
     problem(shared_client.post("/v1/events", json=OPT_IN, headers=headers), "bad_idempotency_key")
 
 
-def test_a_conflict_tells_the_current_version(client: TestClient) -> None:
+def test_a_conflict_names_the_current_version(client: TestClient) -> None:
     submit(client, OPT_IN)
     answer = client.post("/v1/events", json=OPT_IN | {"value": False, "expected_version": 0})
     body = problem(answer, "version_conflict")
@@ -97,7 +97,7 @@ def test_a_conflict_tells_the_current_version(client: TestClient) -> None:
     submit(client, OPT_IN | {"value": False, "expected_version": body["current_version"]})
 
 
-def test_the_feed_gives_exact_bytes_and_where_to_go_on(client: TestClient) -> None:
+def test_the_feed_has_exact_bytes_and_the_next_position(client: TestClient) -> None:
     for n in range(5):
         submit(client, changed(f"org:o{n}", "training.opt_in", True))
     positions: list[int] = []

@@ -1,4 +1,4 @@
-"""State, timeline, history, diff and catalog over HTTP: the shapes of WIRE.md section 2."""
+"""State, timeline, history, diff and catalog over HTTP, as in `api/README.md`, "Wire contract"."""
 
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +14,7 @@ MODEL = "model:deepseek-ai/DeepSeek-V3"
 
 @pytest.fixture
 def acme(client: TestClient) -> TestClient:
-    """org:acme opts in at 2026-01-01, recorded on 01-15; out on 02-01, recorded on time."""
+    """org:acme opts in at 2026-01-01, recorded on 01-15, and opts out on 02-01, recorded on time."""
     with freeze_time("2026-01-15T09:30:00Z"):
         first = changed(
             "org:acme", "training.opt_in", True, effective_from="2026-01-01T00:00:00Z", reason="ticket 4711"
@@ -92,7 +92,7 @@ def test_a_timeline_is_gapless_and_open_at_both_ends(acme: TestClient) -> None:
     problem(acme.get("/v1/subjects/org:acme/timeline?setting=model.hosting"), "not_found")
 
 
-def test_history_is_newest_first_and_marks_what_was_taken_back(acme: TestClient) -> None:
+def test_history_is_newest_first_and_names_retractions(acme: TestClient) -> None:
     newest, oldest = get(acme, "/v1/subjects/org:acme/history")["events"]
     (receipt,) = submit(
         acme, {"type": "change.retracted", "event_id": oldest["event"]["id"], "reason": "wrong organization"}
@@ -108,7 +108,7 @@ def test_history_is_newest_first_and_marks_what_was_taken_back(acme: TestClient)
     assert exact in acme.get("/v1/subjects/org:acme/history").text
 
 
-def test_a_difference_names_the_events_that_made_it(acme: TestClient) -> None:
+def test_a_difference_names_the_events_that_changed_it(acme: TestClient) -> None:
     diff = get(acme, "/v1/subjects/org:acme/diff?from=2025-12-31T00:00:00Z&to=2026-01-20T00:00:00Z")
     (difference,) = diff["differences"]
     assert (difference["setting"], difference["before"]["value"], difference["after"]["value"]) == (
@@ -166,7 +166,7 @@ def test_a_subject_in_a_path_may_be_raw_or_encoded(shared_client: TestClient, ve
 
 
 @pytest.mark.parametrize("subject", ["key:a/state", "key:a//b", "key:a:b", "key:a@b~c+d-e._", "key:/state/"])
-def test_odd_subjects_are_found_as_they_are(client: TestClient, subject: str) -> None:
+def test_unusual_subjects_are_found(client: TestClient, subject: str) -> None:
     submit(client, changed(subject, "owner", "org:acme"))
     for spelling in (subject, quote(subject, safe="")):
         assert get(client, f"/v1/subjects/{spelling}/state")["subject"] == subject

@@ -1,0 +1,136 @@
+"""Event streams without a server in between: the test decides when the client takes the next message."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.types import Message
+
+from api import event_stream
+from api.app import create_app
+from api.service import Service
+from tests.api.client import GENESIS
+from tests.api.stream_client import STREAM, fill
+from tests.support import ledgers
+
+
+class Client:
+    """Stands for the server: takes as many messages from the application as the test allows."""
+
+    def __init__(self, takes: int) -> None:
+        self.events: list[Message] = []
+        self.gone = asyncio.Event()
+        self._takes = asyncio.Semaphore(takes)
+
+    async def send(self, message: Message) -> None:
+        await self._takes.acquire()
+        self.events.append(message)
+
+    def allow(self, takes: int) -> None:
+        for _ in range(takes):
+            self._takes.release()
+
+    async def receive(self) -> Message:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    def positions(self) -> list[int]:
+        text = b"".join(message.get("body", b"") for message in self.events).decode()
+        return [int(line.removeprefix("id: ")) for line in text.splitlines() if line.startswith("id: ")]
+
+
+@contextmanager
+def served(url: str) -> Iterator[tuple[Service, Callable[[Client], Any]]]:
+    opened = Service.open(url)
+    app = create_app(opened)
+    app.state.service = opened
+
+    async def call(client: Client) -> None:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": STREAM,
+            "raw_path": STREAM.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [],
+        }
+        await app(scope, client.receive, client.send)
+
+    try:
+        yield opened, call
+    finally:
+        opened.close()
+
+
+def test_the_stream_reads_no_faster_than_its_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    fill(url, 3000)
+    pages: list[int] = []
+    with served(url) as (open_service, call):
+        read = open_service.ledger.page
+
+        def counted(after: int, limit: int) -> Any:
+            pages.append(after)
+            return read(after, limit)
+
+        monkeypatch.setattr(open_service.ledger, "page", counted)
+
+        async def follow() -> None:
+            client = Client(takes=2)
+            streamed = asyncio.create_task(call(client))
+            for allowed in range(1, 6):
+                await asyncio.sleep(0.1)
+                # The client has the headers and `allowed` pages; one more page is read and waits to be sent.
+                assert len(pages) == allowed + 1
+                assert client.positions() == list(range(1, allowed * event_stream.PAGE_EVENTS + 1))
+                client.allow(1)
+            client.gone.set()
+            client.allow(100)
+            await asyncio.wait_for(streamed, 5)
+
+        asyncio.run(follow())
+
+
+def test_streams_that_wait_for_the_next_event_share_one_read_of_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[int] = []
+    with served(f"sqlite:///{tmp_path}/ledger.db") as (open_service, call):
+        read = open_service.ledger.page
+
+        def counted(after: int, limit: int) -> Any:
+            pages.append(after)
+            return read(after, limit)
+
+        monkeypatch.setattr(open_service.ledger, "page", counted)
+
+        async def follow() -> None:
+            clients = [Client(takes=1000) for _ in range(50)]
+            streamed = [asyncio.create_task(call(client)) for client in clients]
+            for number in range(1, 11):
+                await asyncio.to_thread(ledgers.submit, open_service.ledger, ledgers.change())
+                for client in clients:
+                    while len(client.positions()) < GENESIS + number:
+                        await asyncio.sleep(0.001)
+            for client in clients:
+                client.gone.set()
+            await asyncio.wait_for(asyncio.gather(*streamed), 10)
+            assert [client.positions() for client in clients] == [list(range(1, GENESIS + 11))] * 50
+
+        asyncio.run(follow())
+    assert len(pages) < 50, "about one read for all streams at the beginning and at each event"
+
+
+def test_a_client_that_reads_nothing_for_long_is_disconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "SEND_S_MAX", 0.1)
+    monkeypatch.setattr(event_stream, "LAST_SEND_S_MAX", 0.1)
+    with served(f"sqlite:///{tmp_path}/ledger.db") as (open_service, call):
+        began = time.monotonic()
+        asyncio.run(call(Client(takes=1)))
+        assert 0.1 < time.monotonic() - began < 5
+        assert not open_service.ledger.follower._following
