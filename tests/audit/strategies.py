@@ -113,7 +113,7 @@ def _definitions(draw: st.DrawFn) -> Json:
 
 
 @st.composite
-def timeline_cache(draw: st.DrawFn, submissions_max: int = 30) -> list[Said]:
+def histories(draw: st.DrawFn, submissions_max: int = 30) -> list[Said]:
     """What is submitted to a ledger, one after the other."""
     said = []
     for number in range(draw(st.integers(1, submissions_max))):

@@ -12,7 +12,7 @@ from projections.audit.run import limit_memory
 limit_memory()
 import numpy as np
 import pyarrow as pa
-from projections.audit.kernel import deciding
+from projections.audit.kernel import kernel as deciding
 pa.array(np.zeros(3))
 pa.array(["a", None])
 print("pandas" in sys.modules, pa.default_memory_pool().backend_name)

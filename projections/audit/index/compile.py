@@ -73,7 +73,7 @@ def compile_index(
         catalog=catalogs[0],
         later_catalog=catalogs[1],
         texts=codes.texts(),
-        said=made.said,
+        assertions=made.assertions,
         since=since,
     )
 

@@ -18,7 +18,7 @@ from projections.audit.index.event_columns import Columns, Names
 from projections.audit.index.hash_table import hashes_of, place
 from projections.audit.index.parse_leaves import Parser
 from projections.audit.index.schema import MODEL, CatalogSteps, PolicyIndex
-from projections.audit.index.storage import PATCHED
+from projections.audit.index.storage import PATCHED, stored_name
 from projections.audit.index.tables import Compiling, since_of
 from projections.audit.numba_support import worth_compiling
 from projections.temporal.coordinates import Pin
@@ -54,7 +54,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         raise NoRoom
     places = place(index.subjects.slots, hashes_of(kinds, offsets, together), len(index.subjects))
     texts, before = codes.texts(), index.texts
-    slices, old, said = compiled.slices, index.slices, compiled.said
+    slices, old, said = compiled.slices, index.slices, compiled.assertions
     touched = np.unique(columns.subject[columns.subject >= 0])
     models = columns.names.kinds == MODEL
     shift = np.where(models, len(index.models.at), len(index.policies.at))
@@ -70,7 +70,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
             slices.state_start + shift,
             slices.state_count,
             np.where(slices.later >= 0, slices.later + len(old.later_link_start), -1),
-            np.where(slices.said_of >= 0, slices.said_of + len(index.said.start), -1),
+            np.where(slices.assertions_of >= 0, slices.assertions_of + len(index.assertions.start), -1),
         ],
         axis=1,
     )[touched]
@@ -82,7 +82,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "subjects.references": together,
         "patches.slots": np.stack([places.astype(np.uint64), index.subjects.slots[places]], axis=1),
         "patches.subjects": patches,
-        **{f"slices.{name}": new[:, column] for column, name in enumerate(PATCHED)},
+        **{stored_name("slices", name): new[:, column] for column, name in enumerate(PATCHED)},
         "slices.later_link_start": slices.later_link_start + np.uint32(len(index.links.at)),
         "slices.later_link_count": slices.later_link_count,
         "slices.later_state_start": slices.later_state_start + shift[later_of].astype(np.uint32),
@@ -96,7 +96,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "texts.bytes": texts.bytes[len(before.bytes) :],
         "texts.set_offsets": texts.set_offsets[len(before.set_offsets) :],
         "texts.members": texts.members[len(before.members) :],
-        "said.start": said.start + np.uint32(len(index.said.position)),
+        "said.start": said.start + np.uint32(len(index.assertions.position)),
         "said.count": said.count,
         "said.position": said.position,
         "said.recorded_at": said.recorded_at,

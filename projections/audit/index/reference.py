@@ -23,12 +23,12 @@ from projections.audit.index.schema import (
     RESIDENCY,
     SETTINGS,
     UNSET,
+    Assertions,
     CatalogSteps,
     Links,
     Models,
     Policies,
     PolicyIndex,
-    Said,
     Slices,
     Subjects,
 )
@@ -179,7 +179,7 @@ class Building:
             catalog=catalogs[0],
             later_catalog=catalogs[1],
             texts=self._codes.texts(),
-            said=Said(
+            assertions=Assertions(
                 start=np.array(said_at[0], np.uint32),
                 count=np.array(said_at[1], np.uint32),
                 position=np.array(said[0], np.uint32),
@@ -203,7 +203,7 @@ class Building:
 
     def _slices_of(self, subjects: int) -> Slices:
         columns = np.zeros((4, subjects), np.uint32)
-        later, said_of = np.full(subjects, -1, np.int32), np.full(subjects, -1, np.int32)
+        later, assertions_of = np.full(subjects, -1, np.int32), np.full(subjects, -1, np.int32)
         for code, four in self._slices.items():
             columns[:, code] = four
         later_columns = np.zeros((4, len(self._later)), np.uint32)
@@ -211,9 +211,9 @@ class Building:
             later[code] = row
             later_columns[:, row] = four
         for row, code in enumerate(self._said_of):
-            said_of[code] = row
+            assertions_of[code] = row
         link_start, link_count, state_start, state_count = columns
-        return Slices(link_start, link_count, state_start, state_count, later, said_of, *later_columns)
+        return Slices(link_start, link_count, state_start, state_count, later, assertions_of, *later_columns)
 
 
 def both_catalogs(asked: Axis, later: Axis, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:

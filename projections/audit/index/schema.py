@@ -1,39 +1,38 @@
-"""The arrays of a policy index: what decisions rest on, for every subject over all of valid time, at one pin.
+"""The arrays of a policy index: the facts behind all decisions, for every subject over all of valid time, at one pin.
 
-How a row of a log is decided with it (the meaning is `projections.decisions.check`; this is where its states are
-found):
+A row of a log is decided with them as `projections.decisions.check` says; this is where its states are:
 
 1. An id of the record becomes a subject's code: `hashing` gives its hash, `Subjects.slots` the codes to try, and the
-   bytes decide. A record may name a subject that has no code: nothing was ever said of it, so of all its settings it
-   has nothing of its own, and only the catalog counts. (It still governs under its own name.) A code tells nothing
-   else: subjects without any history have codes, too, where others name them.
-2. `links` of a key or project are its `owner`, of an account its `attached_to`. A link's target is a code again, of
+   bytes decide. A record may name a subject without a code: the ledger has no event about it and no event names it, so
+   only the catalog counts. (It still governs under its own name.) Subjects without a history have codes, too, if other
+   subjects' events name them.
+2. `links` of a key or project are its `owner`, of an account its `attached_to`. A link's target is again a code, of
    any kind, also of one that cannot govern (`OTHER_KIND`).
 3. `policies` of an org or account are its six settings of `check.POLICY`; `models` of a model the four of
    `check.OF_MODEL`.
-4. `catalog` says of each setting in `SETTINGS` whether it was defined then, for which kinds, its default and its
-   protective value. So `state.effective` is: not defined → `undefined`; the subject's kind not in the definition's
+4. `catalog` has for each setting in `SETTINGS` whether it was defined, for which kinds, its default and its protective
+   value. So `effective_state.effective` is: not defined → `undefined`; the subject's kind not in the definition's
    `kinds` → the default (`not_applicable`), whatever the subject has; UNSET or CLEARED → the default; else its value.
 
 A subject's rows in a table are a slice: rows start[code] .. start[code] + count[code] - 1, ascending by `at` (µs). A
 row holds from its `at` until the next row's; before the first row everything is UNSET. A slice may be empty.
-Neighbouring rows differ. Slices lie anywhere in their table, in no order, with gaps of no meaning between them.
+Neighbouring rows differ. Slices lie anywhere in their table, in any order, with unused rows between them.
 
-Two axes. Everything above is the axis that was asked for: in force, as known at an instant, or now. Beside it is the
-`later` one, everything known at the pin: `Slices.later[code]` is -1 where it is the same as the asked one (nearly
+Two axes. Everything above is the axis of the index's `known_at`: in force, as known at an instant, or now. Beside it
+is the `later` axis, with everything known at the pin. `Slices.later[code]` is -1 where both are the same (nearly
 always), else a row of the `later_*` columns, which are slices of the same tables. `later_catalog` has the same `at` as
-`catalog`; at a step where their positions are the same, they are. (In force the first step usually differs: before a
-ledger was begun nothing was known, while now its definitions hold from the beginning of time.) If all subjects that a
-decision looked at have -1, and the two catalogs are the same at its step, hindsight agrees.
+`catalog`; two of their steps are equal if their positions are. (In force the first step usually differs: before the
+ledger's first event nothing was known, while now its definitions hold from the beginning of time.) Hindsight agrees
+with a decision if all subjects that it read have -1 and the two catalogs are equal at its step.
 
 Positions are those of the deciding events: of a change, or where a setting is CLEARED of the clear (`cleared_by`); 0
 where it is UNSET. `SettingState.newest` is then: explicit → this position; a default → the definition's position, or
 this one if the setting is CLEARED and it is higher; `not_applicable` → the definition's.
 
 Enforcement lag (`check._late`): `since[position]` is max(recorded_at, effective_from) of the event at that position.
-`States.taken_back` needs what was said about subjects of which anything was retracted: `said_of[code]` is -1 for all
-others (nothing was ever taken back), else a row of `Said.start` and `Said.count`, a slice of its assertions about
-settings in `SETTINGS`, in position order. `fold.retraction_of_decided` on those with recorded_at <= known_at is it.
+`States.taken_back` needs the assertions about subjects with retractions: `assertions_of[code]` is -1 for all others,
+else a row of `Assertions.start` and `Assertions.count`, which is a slice of the assertions about the subject's settings
+in `SETTINGS`, in position order. `fold.retraction_of_decided` over those with recorded_at <= known_at is the answer.
 
 Instants are µs since 1970. Pure: no clock, no database, no files.
 """
@@ -57,13 +56,13 @@ from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.coordinates import KnownAt, Pin
 
 FORMAT: Final = 2
-"""Of everything here and of the files in `store`. An index of another format is compiled anew."""
+"""Of these arrays and of their files (`storage`). An index of another format is compiled anew."""
 
 KINDS: Final = ("account", "org", "project", "key", "model")
-"""Kind code → kind. Bit 1 << code of a definition's `kinds` stands for it."""
+"""Kind code → kind. In a definition's `kinds` each kind is the bit 1 << code."""
 ACCOUNT, ORG, PROJECT, KEY, MODEL = range(len(KINDS))
 OTHER_KIND: Final = len(KINDS)
-"""What something is attached to or owned by and is of no kind of `KINDS`: governs nothing, leads nowhere."""
+"""A link's target of a kind outside `KINDS`. It governs nothing and leads nowhere."""
 PREFIX_LENGTHS: Final = (*(len(f"{kind}:") for kind in KINDS), 0)
 """Kind code → bytes before the bare id in the reference: `account:` has 8. The id of an OTHER_KIND is all of it."""
 
@@ -92,28 +91,28 @@ BIT_CLEARED: Final = 1
 BIT_FALSE: Final = 2
 BIT_TRUE: Final = 3
 BIT_OTHER: Final = 4
-"""A value that is neither: for RESIDENCY always, whose value is in `Policies.regions`. In the catalog null as well."""
+"""Another value: every value of RESIDENCY, which stands in `Policies.regions`; in the catalog also null."""
 
-# Codes of int32 columns. What is not negative is a value: HOSTED or PASSED_THROUGH, or the code of a text, of a set of
-# regions, of a subject.
+# Codes of int32 columns. A code of 0 or more is a value: HOSTED or PASSED_THROUGH, or the code of a text, of a set of
+# regions, or of a subject.
 UNSET: Final = -1
 CLEARED: Final = -2
 NULL: Final = -3
 """Only of defaults and protective values."""
 OTHER: Final = -4
-"""A value that is none of its setting's type: no text, no reference. Neither null, nor equal to anything. Of a set of
-regions never (what is none counts as the empty one); of hosting a text that is neither of the two."""
+"""A value of another type than its setting's, for example a number for a text: neither null nor equal to anything.
+Never in place of a set of regions, which is then the empty set. For hosting, a text that is neither of the two."""
 HOSTED: Final = 0
 PASSED_THROUGH: Final = 1
 EMPTY_SET: Final = 0
 """The code of the empty set of regions."""
 
-assert sys.byteorder == "little", "the halves of a row's words stand in that order"
+assert sys.byteorder == "little", "two 32-bit columns share a word in this order"
 
 POSITION_MAX: Final = 2**31 - 1
-"""While it is compiled events have int32 numbers. A ledger of more needs another format."""
+"""Events have int32 numbers while the index is compiled. A larger ledger needs another format."""
 ROWS_MAX: Final = 2**31 - 1
-"""Of a table, which the kernel counts in int32."""
+"""Of a table: the kernel has int32 row numbers."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +120,9 @@ class Subjects:
     """n subjects, with codes 0 .. n-1.
 
     kinds: uint8[n], kind codes. reference_offsets: int64[n + 1] into references: uint8[…], the full references
-    (`org:acme`) in UTF-8, one behind the other; the bare id begins PREFIX_LENGTHS[kind] bytes later.
+    (`org:acme`) in UTF-8, one after the other; the bare id begins PREFIX_LENGTHS[kind] bytes later.
     slots: uint64[2^k], an open-addressing hash table, never more than three quarters full. With h the hash of a kind
-    and id: look at slots[h & (2^k - 1)] and from there on upwards, round the end, until a slot is 0 (no such subject).
+    and id: read slots[h & (2^k - 1)] and the slots after it, wrapping around, until a slot is 0 (no such subject).
     A slot is (h >> 32) << 32 | (code + 1): where the upper halves agree, compare kind and bytes.
     """
 
@@ -140,7 +139,7 @@ class Subjects:
         return self.references[start:end].tobytes().decode()
 
     def code(self, reference: str) -> int | None:
-        """The code of a full reference, if it has one. For single questions: see `hashing` for many."""
+        """The code of a full reference, if it has one. For one at a time; the kernel has a faster look-up for many."""
         return self.code_of(*kind_and_id(reference))
 
     def code_of(self, kind: int, id_: bytes) -> int | None:
@@ -159,10 +158,11 @@ class Subjects:
 
 @dataclass(frozen=True)
 class Slices:
-    """Where a subject's rows are: all uint32[n] but later and said_of, which are int32[n].
+    """Where a subject's rows are: all uint32[n] but later and assertions_of, which are int32[n].
 
     link_*: in Links, for keys, projects and accounts. state_*: in Policies for accounts and orgs, in Models for models.
-    later: a row of the later_* (uint32[m]) or -1: see the module. said_of: a row of Said.start and Said.count, or -1.
+    later: a row of the later_* (uint32[m]) or -1: see the module. assertions_of: a row of Assertions.start and
+    Assertions.count, or -1.
     """
 
     link_start: UInt32s
@@ -170,7 +170,7 @@ class Slices:
     state_start: UInt32s
     state_count: UInt32s
     later: Int32s
-    said_of: Int32s
+    assertions_of: Int32s
     later_link_start: UInt32s
     later_link_count: UInt32s
     later_state_start: UInt32s
@@ -179,17 +179,17 @@ class Slices:
 
 @dataclass(frozen=True)
 class Links:
-    """Columns side by side in rows: int64[rows, 2], because whoever finds a row wants all of it, and each look-up waits
-    for memory. at: int64[rows], µs. target: int32[rows], a subject's code, UNSET, CLEARED or OTHER. position:
+    """Columns side by side in rows: int64[rows, 2], because a look-up reads all of a row and waits for memory only
+    once. at: int64[rows], µs. target: int32[rows], a subject's code, UNSET, CLEARED or OTHER. position:
     uint32[rows]."""
 
     rows: Int64s
 
     @classmethod
     def of(cls, at: Int64s, target: Int32s, position: UInt32s) -> Self:
-        made = cls(np.empty((len(at), 2), np.int64))
-        made.at[:], made.target[:], made.position[:] = at, target, position
-        return made
+        table = cls(np.empty((len(at), 2), np.int64))
+        table.at[:], table.target[:], table.position[:] = at, target, position
+        return table
 
     @property
     def at(self) -> Int64s:
@@ -206,7 +206,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Policies:
-    """Columns side by side in rows: int64[rows, 5], as of Links. at: int64[rows], µs. states: uint32[rows], a BIT_*
+    """Columns side by side in rows, as in `Links`: int64[rows, 5]. at: int64[rows], µs. states: uint32[rows], a BIT_*
     code for each setting of POLICY, three bits each: setting s is states >> 3 * s & 7. regions: int32[rows], the code
     of a set, UNSET or CLEARED. positions: uint32[rows, 6], in the order of POLICY."""
 
@@ -214,9 +214,9 @@ class Policies:
 
     @classmethod
     def of(cls, at: Int64s, states: UInt32s, regions: Int32s, positions: UInt32s) -> Self:
-        made = cls(np.empty((len(at), 5), np.int64))
-        made.at[:], made.states[:], made.regions[:], made.positions[:] = at, states, regions, positions
-        return made
+        table = cls(np.empty((len(at), 5), np.int64))
+        table.at[:], table.states[:], table.regions[:], table.positions[:] = at, states, regions, positions
+        return table
 
     @property
     def at(self) -> Int64s:
@@ -247,10 +247,10 @@ class Models:
 
 @dataclass(frozen=True)
 class CatalogSteps:
-    """The definitions of all SETTINGS: row i holds from at[i] (int64[steps], µs) on. At least one row, the first at
-    BEGINNING. Neighbours may be the same.
+    """The definitions of all SETTINGS: row i holds from at[i] (int64[steps], µs) on. There is at least one row, the
+    first at BEGINNING. Neighbours may be the same.
 
-    position: uint32[steps, 12], the definition's; 0: not defined then (`undefined`; the other columns are 0 there).
+    position: uint32[steps, 12], the definition's; 0 where undefined (the other columns are 0 there, too).
     kinds: uint8[steps, 12], bit 1 << kind code. default, protective: int32[steps, 12]: for the five switches BIT_FALSE,
     BIT_TRUE or BIT_OTHER (null or anything else); for RESIDENCY and MODEL_REGIONS a set's code, or NULL; for HOSTING
     HOSTED, PASSED_THROUGH, OTHER or NULL; for PROVIDER and POLICY_URL a text's code, OTHER or NULL; for the links a
@@ -268,7 +268,7 @@ class CatalogSteps:
 class Texts:
     """Providers, URLs and regions, and sets of regions. A text's code is its place among offsets: int64[texts + 1] into
     bytes: uint8[…], UTF-8. Set s has the texts members[set_offsets[s] : set_offsets[s + 1]] (int32, int64[sets + 1]),
-    in the order in which they are answered. No text and no set is there twice; set 0 is empty."""
+    in the order that answers show. Each text and each set stands here once; set 0 is empty."""
 
     offsets: Int64s
     bytes: UInt8s
@@ -277,25 +277,25 @@ class Texts:
 
     @property
     def texts(self) -> list[str]:
-        """By code: for a dict from texts to codes, and for answers."""
+        """The texts by code."""
         whole, offsets = self.bytes.tobytes(), self.offsets.tolist()
         return [whole[start:end].decode() for start, end in pairwise(offsets)]
 
     @property
     def sets(self) -> list[tuple[int, ...]]:
-        """By code, the codes of the texts in it."""
+        """The sets by code: the codes of their texts."""
         offsets, members = self.set_offsets.tolist(), self.members.tolist()
         return [tuple(members[start:end]) for start, end in pairwise(offsets)]
 
 
 @dataclass(frozen=True)
-class Said:
-    """Assertions about SETTINGS of subjects of which anything was retracted (also where the retraction is newer than
-    the index's known_at: it counts from its recorded_at on).
+class Assertions:
+    """All assertions about SETTINGS of those subjects that have a retraction, also one that is newer than the index's
+    known_at: it counts from its recorded_at on.
 
-    start, count: uint32[subjects with any], slices by `Slices.said_of`. Columns by row: position: uint32; recorded_at:
-    int64, µs; setting: uint8, its code; effective_from, effective_until: int64, µs (END: without end); retracts:
-    uint32, the position of the change that is taken back, 0 of a change (a retraction's effective times are 0).
+    start, count: uint32[subjects with a retraction], slices by `Slices.assertions_of`. Columns by row: position:
+    uint32; recorded_at: int64, µs; setting: uint8, its code; effective_from, effective_until: int64, µs (END: without
+    end; both are 0 for a retraction); retracts: uint32, the position of the retracted change, 0 for a change.
     """
 
     start: UInt32s
@@ -310,9 +310,9 @@ class Said:
 
 @dataclass(frozen=True)
 class PolicyIndex:
-    """Everything that decisions rest on, at `pin`, as known at `known_at` ("at": in force; None: at the pin).
+    """The facts behind all decisions, at `pin`, as known at `known_at` ("at": in force; None: at the pin).
 
-    since: int64[pin.position + 1], µs by position; since[0] is 0. The arrays may be mapped from files: never write to
+    since: int64[pin.position + 1], µs by position; since[0] is 0. The arrays may be mapped from files: do not write to
     them. The two catalogs have the same `at`.
     """
 
@@ -326,12 +326,12 @@ class PolicyIndex:
     catalog: CatalogSteps
     later_catalog: CatalogSteps
     texts: Texts
-    said: Said
+    assertions: Assertions
     since: Int64s
 
     def __post_init__(self) -> None:
-        """Raises `LedgerUnavailable` for a table of more rows than the kernel can count: a period has two, and each
-        extension leaves some behind, so there may be more than events."""
+        """Raises `LedgerUnavailable` for a table of more than ROWS_MAX rows. It may have more rows than the ledger has
+        events: a period makes two rows, and each extension leaves unused ones."""
         rows = max(len(self.links.at), len(self.policies.at), len(self.models.at))
         if rows > ROWS_MAX:
             raise LedgerUnavailable(f"an audit takes at most {ROWS_MAX} states of subjects, and the index has {rows}")
@@ -343,13 +343,13 @@ def kind_code(reference: str) -> int:
 
 
 def kind_and_id(reference: str) -> tuple[int, bytes]:
-    """A full reference as it is hashed and compared."""
+    """The two parts of a full reference that are hashed and compared."""
     kind = kind_code(reference)
     return kind, reference.encode()[PREFIX_LENGTHS[kind] :]
 
 
 def references(subjects: Subjects) -> Iterator[str]:
-    """All of them, by code."""
+    """The full references of all subjects, by code."""
     whole, offsets = subjects.references.tobytes(), subjects.reference_offsets.tolist()
     for start, end in pairwise(offsets):
         yield whole[start:end].decode()

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from projections.audit.index.schema import (
     FORMAT,
+    Assertions,
     CatalogSteps,
     Links,
     Models,
     Policies,
     PolicyIndex,
-    Said,
     Slices,
     Subjects,
     Texts,
@@ -51,9 +51,11 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
     "policies": Policies,
     "models": Models,
     "texts": Texts,
-    "said": Said,
+    "assertions": Assertions,
 }
-PATCHED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "said_of")
+_STORED_NAMES: Final = {"assertions": "said", "assertions_of": "said_of"}
+"""Attribute → its name in the stored format, where the two differ."""
+PATCHED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "assertions_of")
 """The columns of Slices by subject: a patch of subjects is int64[7], a code and then these."""
 _SUBJECT_PATCHES: Final = "patches.subjects"
 _SLOT_PATCHES: Final = "patches.slots"
@@ -67,10 +69,15 @@ class NotUsable(Exception):
     """What is stored is not to be used, for the reason given: as a half-sentence that ends a message."""
 
 
+def stored_name(part: str, field: str) -> str:
+    """The name of the file for one array of the index: `links.rows`."""
+    return f"{_STORED_NAMES.get(part, part)}.{_STORED_NAMES.get(field, field)}"
+
+
 def arrays_of(index: PolicyIndex) -> dict[str, Array]:
     """Name → array, of all that are stored as files."""
     found = {
-        f"{part}.{field.name}": getattr(getattr(index, part), field.name)
+        stored_name(part, field.name): getattr(getattr(index, part), field.name)
         for part, type_ in _PARTS.items()
         for field in fields(type_)
     }
@@ -132,11 +139,11 @@ class Stored:
         arrays = {name: self._map(name) for name in self.body["arrays"]}
         patches, slots = arrays.pop(_SUBJECT_PATCHES), arrays.pop(_SLOT_PATCHES)
         for place, name in enumerate(PATCHED, 1):
-            column = arrays[f"slices.{name}"]
+            column = arrays[stored_name("slices", name)]
             column[patches[:, 0]] = patches[:, place].astype(column.dtype)
         arrays["subjects.slots"][slots[:, 0].astype(np.int64)] = slots[:, 1]
         parts = {
-            part: type_(**{field.name: arrays[f"{part}.{field.name}"] for field in fields(type_)})
+            part: type_(**{field.name: arrays[stored_name(part, field.name)] for field in fields(type_)})
             for part, type_ in _PARTS.items()
         }
         catalogs = [

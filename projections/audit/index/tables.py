@@ -27,10 +27,10 @@ from projections.audit.index.schema import (
     OWNER_CODE,
     RESIDENCY,
     UNSET,
+    Assertions,
     Links,
     Models,
     Policies,
-    Said,
     Slices,
 )
 from projections.temporal.coordinates import IN_FORCE, KnownAt
@@ -129,7 +129,7 @@ class Compiled:
     links: Links
     policies: Policies
     models: Models
-    said: Said
+    assertions: Assertions
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Compiling:
         self._stepping: Stepping | None = Stepping(columns)
 
     def compiled(self) -> Compiled:
-        steps, candidates, later_steps, said, said_of = self._stepped()
+        steps, candidates, later_steps, said, assertions_of = self._stepped()
         asked = self._tables(steps, np.ones(self._subjects, np.bool_))
         del steps
         starts = *asked.links.slices(self._subjects), *self._states(asked)
@@ -182,14 +182,14 @@ class Compiling:
         )
         del asked, everything
         return Compiled(
-            Slices(*starts, later, said_of, *later_starts),
+            Slices(*starts, later, assertions_of, *later_starts),
             self._links(links),
             self._policies(policies),
             self._models(models),
             said,
         )
 
-    def _stepped(self) -> tuple[Steps, Flags, Steps | None, Said, Int32s]:
+    def _stepped(self) -> tuple[Steps, Flags, Steps | None, Assertions, Int32s]:
         """(the axis that is asked for, who may differ with everything known, that axis for them, what was said)."""
         assert self._stepping is not None, "it is used once"
         stepping, self._stepping = self._stepping, None
@@ -250,15 +250,15 @@ class Compiling:
         return Models(wide.at, self._values[wide.events], self._positions_of(wide.events))
 
 
-def _said(stepping: Stepping, subjects: int) -> tuple[Said, Int32s]:
+def _said(stepping: Stepping, subjects: int) -> tuple[Assertions, Int32s]:
     columns = stepping.columns
     places, rows = stepping.retracting()
     of_rows = columns.subject[rows]
     first = np.flatnonzero(np.diff(of_rows, prepend=-1))
-    said_of = np.full(subjects, -1, np.int32)
-    said_of[of_rows[first]] = np.arange(len(first))
+    assertions_of = np.full(subjects, -1, np.int32)
+    assertions_of[of_rows[first]] = np.arange(len(first))
     changes = columns.value[rows] != IS_RETRACTION
-    said = Said(
+    said = Assertions(
         start=first.astype(np.uint32),
         count=np.diff(first, append=len(rows)).astype(np.uint32),
         position=columns.position[rows],
@@ -268,7 +268,7 @@ def _said(stepping: Stepping, subjects: int) -> tuple[Said, Int32s]:
         effective_until=np.where(changes, columns.until[rows], 0),
         retracts=stepping.taken_back(places).astype(np.uint32),
     )
-    return said, said_of
+    return said, assertions_of
 
 
 def _wides(tables: _Tables) -> tuple[Wide, Wide, Wide]:
@@ -323,5 +323,5 @@ def grown(slices: Slices, subjects: int) -> Slices:
         state_start=np.concatenate([slices.state_start, none]),
         state_count=np.concatenate([slices.state_count, none]),
         later=np.concatenate([slices.later, no_rows]),
-        said_of=np.concatenate([slices.said_of, no_rows]),
+        assertions_of=np.concatenate([slices.assertions_of, no_rows]),
     )

@@ -1,1 +1,1 @@
-"""Deciding whole batches of request records: REQUESTS in, VERDICTS out, at the price of a few look-ups a row."""
+"""Decides whole batches of request records over a policy index: REQUESTS in, VERDICTS out."""

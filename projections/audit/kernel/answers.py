@@ -1,4 +1,4 @@
-"""What an engine says of each row in codes, and how it is said in a VERDICTS batch. No step is taken row by row."""
+"""The kernel's answers in codes, and how they become a VERDICTS batch, column by column."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ MAY_TRAIN: Final = 4
 MAY_LEAVE: Final = 8
 PRIVATE_ONLY: Final = 16
 BY_PROVIDER: Final = 32
-"""Bits of `Answers.handling`."""
+"""Bits of `RowAnswers.handling`."""
 
 NOBODY: Final = -1
 THE_ORG: Final = -2
 THE_ACCOUNT: Final = -3
-"""In `Answers.governing`: nobody, or the org or account that the record names and nothing was ever said of."""
+"""In place of a governing subject's code: nobody governs; or the org or account governs that the record names and the
+index has no code for."""
 NONE: Final = -1
-"""In place of a code: null. Of regions: anywhere."""
+"""In place of another code: null. Of regions: anywhere."""
 
 POSITIONS_MAX: Final = 26
-"""Of one row: two chains of eight links at most, six settings of the governing subject and four of the model."""
+"""Of one row: two chains of at most eight links, six settings of the governing subject and four of the model."""
 
 
-class Answers(NamedTuple):
-    """By row, on one axis. verdict: places in VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 4], a
-    governing subject's (or one of the above), a set of regions', a provider's text's and a URL's, or NONE. handling:
-    bits. looked: whether anything that was looked at may be another on the later axis. lags: int64[rows, 2], µs and
-    position, 0 and 0 without one. counts: of the row's positions, which stand in `positions` one row behind the other.
+class RowAnswers(NamedTuple):
+    """The answers by row, on one axis.
+
+    verdict: codes of VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 4], of the governing subject (or
+    NOBODY, THE_ORG, THE_ACCOUNT), of a set of regions, of a provider's text and of a URL's text, or NONE. handling:
+    bits. may_differ_in_hindsight: whether a state that the decision rests on may differ on the later axis. lags:
+    int64[rows, 2], µs and position, both 0 without a lag. counts: the number of the row's deciding positions;
+    positions: these, of all rows one after the other.
     """
 
     verdict: Int8s
     reasons: UInt16s
     codes: Int32s
     handling: UInt8s
-    looked: Bools
+    may_differ_in_hindsight: Bools
     lags: Int64s
     counts: Int32s
     positions: Int64s
 
 
-def blank(rows: int) -> Answers:
-    """To be filled. Pages of `positions` that are never written are never had."""
-    return Answers(
+def empty_answers(rows: int) -> RowAnswers:
+    """To be filled in. The pages of `positions` that stay unused take no memory."""
+    return RowAnswers(
         np.empty(rows, np.int8),
         np.empty(rows, np.uint16),
         np.empty((rows, 4), np.int32),
@@ -67,14 +71,14 @@ _VERDICTS: Final = pa.array(VERDICT_NAMES)
 _REASONS: Final = pa.array(REASON_NAMES)
 _POLICIES: Final = pa.array(DATA_POLICY_NAMES)
 _REASON_LISTS: Final = pa.array(
-    [[place for place in range(len(REASON_NAMES)) if bits >> place & 1] for bits in range(1 << len(REASON_NAMES))],
+    [[code for code in range(len(REASON_NAMES)) if bits >> code & 1] for bits in range(1 << len(REASON_NAMES))],
     pa.list_(pa.int8()),
 )
-"""By the bits of `Answers.reasons`."""
+"""By the bits of `RowAnswers.reasons`."""
 
 
-class Wording:
-    """The texts that answers of one index are put in: the index's own memory, not copied."""
+class VerdictTexts:
+    """The texts of one index, as Arrow arrays over the index's own memory, and the VERDICTS that they fill."""
 
     def __init__(self, index: PolicyIndex) -> None:
         subjects, texts = index.subjects, index.texts
@@ -83,32 +87,30 @@ class Wording:
         members = self._texts.take(pa.array(texts.members))
         self._sets = pa.LargeListArray.from_arrays(pa.array(texts.set_offsets), members)
 
-    def verdicts(self, batch: pa.RecordBatch, said: Answers, hindsight: Int8s) -> pa.RecordBatch:
-        """The VERDICTS of a REQUESTS batch. `hindsight`: places in VERDICT_NAMES, or NONE where it agrees."""
-        governing, regions, provider, url = said.codes.T
-        lag, lag_position = said.lags.T
+    def verdicts(self, batch: pa.RecordBatch, answers: RowAnswers, hindsight: Int8s) -> pa.RecordBatch:
+        """The VERDICTS of a REQUESTS batch. `hindsight`: codes of VERDICT_NAMES, or NONE where hindsight agrees."""
+        governing, regions, provider, url = answers.codes.T
+        lag, lag_position = answers.lags.T
 
-        def may(bit: int) -> pa.Array:
-            return pa.array((said.handling & bit).astype(np.bool_))
+        def has(bit: int) -> pa.Array:
+            return pa.array((answers.handling & bit).astype(np.bool_))
 
         columns = {
             "request_id": batch.column("request_id"),
             "at": batch.column("at"),
-            "verdict": pa.DictionaryArray.from_arrays(pa.array(said.verdict), _VERDICTS),
-            "reasons": _reasons(said.reasons),
+            "verdict": pa.DictionaryArray.from_arrays(pa.array(answers.verdict), _VERDICTS),
+            "reasons": _reasons(answers.reasons),
             "governed_by": self._governed_by(batch, governing),
-            "may_store": may(MAY_STORE),
-            "may_cache": may(MAY_CACHE),
-            "may_train": may(MAY_TRAIN),
-            "may_leave_platform": may(MAY_LEAVE),
+            "may_store": has(MAY_STORE),
+            "may_cache": has(MAY_CACHE),
+            "may_train": has(MAY_TRAIN),
+            "may_leave_platform": has(MAY_LEAVE),
             "allowed_regions": _chosen(self._sets, regions, pa.list_(pa.string())),
-            "private_network_required": may(PRIVATE_ONLY),
-            "data_policy": pa.DictionaryArray.from_arrays(
-                pa.array((said.handling & BY_PROVIDER).astype(np.bool_).astype(np.int8)), _POLICIES
-            ),
+            "private_network_required": has(PRIVATE_ONLY),
+            "data_policy": pa.DictionaryArray.from_arrays(has(BY_PROVIDER).cast(pa.int8()), _POLICIES),
             "provider": _chosen(self._texts, provider, pa.string()),
             "policy_url": _chosen(self._texts, url, pa.string()),
-            "deciding_positions": _positions(said),
+            "deciding_positions": _positions(answers),
             "hindsight": pa.DictionaryArray.from_arrays(_codes(hindsight), _VERDICTS),
             "enforcement_lag_us": pa.array(lag, mask=lag_position == 0),
             "lag_position": pa.array(lag_position, mask=lag_position == 0),
@@ -116,17 +118,17 @@ class Wording:
         return pa.RecordBatch.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
 
     def _governed_by(self, batch: pa.RecordBatch, governing: Int32s) -> pa.Array:
-        found = _chosen(self.references, governing, pa.string())
+        references = _chosen(self.references, governing, pa.string())
         if not (governing < NOBODY).any():
-            return found
-        places, names = [], []
+            return references
+        row_groups, names = [], []
         for code, column, prefix in ((THE_ORG, "org_id", "org:"), (THE_ACCOUNT, "account_id", "account:")):
             rows = np.flatnonzero(governing == code)
-            places.append(rows)
+            row_groups.append(rows)
             names.append(pc.binary_join_element_wise(prefix, batch.column(column).take(pa.array(rows)), ""))
-        # Replaced all at once, for which they have to come in the order of their rows.
-        order = np.argsort(np.concatenate(places))
-        return pc.replace_with_mask(found, pa.array(governing < NOBODY), pa.concat_arrays(names).take(pa.array(order)))
+        # Arrow fills in replacements in the order of their rows.
+        order = pa.array(np.argsort(np.concatenate(row_groups)))
+        return pc.replace_with_mask(references, pa.array(governing < NOBODY), pa.concat_arrays(names).take(order))
 
 
 def _texts(offsets: Int64s, content: UInt8s) -> pa.Array:
@@ -134,9 +136,9 @@ def _texts(offsets: Int64s, content: UInt8s) -> pa.Array:
 
 
 def _codes(codes: NDArray[Any]) -> pa.Array:
-    """Negative ones are nulls."""
-    none = codes < 0
-    return pa.array(codes, mask=none if none.any() else None)
+    """Negative ones become nulls."""
+    negative = codes < 0
+    return pa.array(codes, mask=negative if negative.any() else None)
 
 
 def _chosen(values: pa.Array, codes: Int32s, type_: pa.DataType) -> pa.Array:
@@ -150,7 +152,7 @@ def _reasons(reasons: UInt16s) -> pa.Array:
     return pa.ListArray.from_arrays(lists.offsets, pa.DictionaryArray.from_arrays(lists.values, _REASONS))
 
 
-def _positions(said: Answers) -> pa.Array:
-    offsets = np.zeros(len(said.counts) + 1, np.int32)
-    np.cumsum(said.counts, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(said.positions[: offsets[-1]]))
+def _positions(answers: RowAnswers) -> pa.Array:
+    offsets = np.zeros(len(answers.counts) + 1, np.int32)
+    np.cumsum(answers.counts, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(answers.positions[: offsets[-1]]))

@@ -12,13 +12,13 @@ from typing import Final
 import pyarrow as pa
 
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.kernel import Kernel
 from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.numba_support import worth_compiling
 from projections.audit.schemas import DecidedBatch
 
 _ROW_COST: Final = 4
-"""A row that is decided row by row takes as long as so many of the events or names that `worth_compiling` counts."""
+"""A row takes as long without compiled code as this many of the events or names that `worth_compiling` counts."""
 
 
 class BatchDecider:

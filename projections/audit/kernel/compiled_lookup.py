@@ -1,7 +1,7 @@
-"""Bare ids to subjects' codes, compiled: `hashing.hash_id` over the batch's own bytes, then the slots, then the bytes.
+"""Finds the codes of bare ids, compiled: hashes the batch's own bytes, searches the slots, compares the bytes.
 
-In short loops of one step each, a block of rows at a time: where each look-up waits for memory, many rows wait
-together. Proved by tests/audit/kernel/test_codes.py.
+Each step is a short loop over a block of rows: each look-up waits for memory, and so many rows wait together.
+Proved by tests/audit/kernel/test_compiled_lookup.py.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import numpy as np
 from projections.audit.arrays import Int32s, in_words
 from projections.audit.index import hashing
 from projections.audit.index.schema import KINDS, PREFIX_LENGTHS
-from projections.audit.kernel.rows import NO_CODE, NULL_ID, TextColumn
-from projections.audit.kernel.tables import Names
+from projections.audit.kernel.index_tables import IdTable
+from projections.audit.kernel.request_columns import NO_CODE, NULL_ID, TextColumn
 from projections.audit.numba_support import compiled, constants_key, part
 
 MULTIPLIER, FINAL = np.uint64(hashing.MULTIPLIER), np.uint64(hashing.FINAL)
 BLOCK = 1024
 PREFIXES: Final = [np.uint64(int.from_bytes(text.encode(), "little")) for text in (*(f"{kind}:" for kind in KINDS), "")]
-"""By kind code, as the eight bytes of a word."""
+"""By kind code, the prefix `kind:` as the eight bytes of a word."""
 assert max(PREFIX_LENGTHS) <= 8, "a kind's prefix fits into a word"
 CONSTANTS: Final = constants_key(globals())
 
 
 @part
 def _word(data: Any, words: Any, at: Any, count: Any) -> Any:
-    """The next `count` bytes, eight at most, as a number, the first one lowest. `words`: see `in_words`."""
+    """The next `count` bytes, at most eight, as a little-endian number. `words`: see `in_words`."""
     if at < len(words):
         if count >= 8:
             return words[at]
@@ -39,7 +39,7 @@ def _word(data: Any, words: Any, at: Any, count: Any) -> Any:
 
 
 @part
-def _hashed(seed: Any, data: Any, words: Any, start: Any, end: Any) -> Any:
+def _hash(seed: Any, data: Any, words: Any, start: Any, end: Any) -> Any:
     mixed = (seed ^ np.uint64(end - start)) * MULTIPLIER
     at = start
     while at < end:
@@ -51,7 +51,7 @@ def _hashed(seed: Any, data: Any, words: Any, start: Any, end: Any) -> Any:
 
 
 @part
-def _same(
+def _is_reference(
     prefix: Any,
     length: Any,
     data: Any,
@@ -63,8 +63,7 @@ def _same(
     references: Any,
     reference_words: Any,
 ) -> Any:
-    """Whether data[start:end] is the id behind `prefix`, a kind and a colon of `length` bytes, in the reference
-    references[first:until]."""
+    """Whether references[first:until] is `prefix`, of `length` bytes, followed by data[start:end]."""
     if until - first - length != end - start:
         return False
     if _word(references, reference_words, first, length) != prefix:
@@ -101,15 +100,15 @@ def _codes(
         count = 0
         for own in range(block, min(block + BLOCK, len(codes))):
             codes[own] = NULL_ID
-            # Written over by the next one, if there is none.
+            # The next row overwrites this one if it names no subject.
             rows[count] = own
             count += 1 if valid[own] else 0
         for at in range(count):
             row = np.int64(rows[at])
             start, end = np.int64(text_offsets[row]), np.int64(text_offsets[row + 1])
-            hashes[at] = _hashed(seed, text_bytes, text_words, start, end)
+            hashes[at] = _hash(seed, text_bytes, text_words, start, end)
         for at in range(count):
-            # To the first subject that is alike, as a rule the one that is meant.
+            # Goes on to the first subject with the same upper half of the hash: nearly always the right one.
             place = hashes[at] & mask
             while slots[place] != 0 and slots[place] >> half != hashes[at] >> half:
                 place = (place + np.uint64(1)) & mask
@@ -118,7 +117,7 @@ def _codes(
             code = np.int64(slots[places[at]] & low) - 1
             firsts[at] = offsets[code] if code >= 0 else 0
         for at in range(count):
-            # Only so that it is at hand in the next loop.
+            # Loads the reference into the processor's cache for the next loop.
             firsts[at] = references[min(np.int64(firsts[at]), last)]
         for at in range(count):
             row, place = np.int64(rows[at]), places[at]
@@ -126,7 +125,7 @@ def _codes(
             codes[row] = NO_CODE
             while slots[place] != 0:
                 code = np.int64(slots[place] & low) - 1
-                if slots[place] >> half == hashes[at] >> half and _same(
+                if slots[place] >> half == hashes[at] >> half and _is_reference(
                     prefix,
                     length,
                     text_bytes,
@@ -143,9 +142,9 @@ def _codes(
                 place = (place + np.uint64(1)) & mask
 
 
-def codes(kind: int, texts: TextColumn, names: Names) -> Int32s:
-    """The code of each row's subject of `kind`, NULL_ID where the row names none, NO_CODE where it has no code."""
-    found = np.empty(len(texts.valid), np.int32)
+def codes(kind: int, texts: TextColumn, table: IdTable) -> Int32s:
+    """By row, the code of its subject of `kind`: NULL_ID if the row names none, NO_CODE if the index has no code."""
+    found_codes = np.empty(len(texts.valid), np.int32)
     data, words = in_words(texts.bytes)
     _codes(
         PREFIXES[kind],
@@ -155,10 +154,10 @@ def codes(kind: int, texts: TextColumn, names: Names) -> Int32s:
         data,
         words,
         texts.valid,
-        names.offsets,
-        *in_words(names.references),
-        names.slots,
-        found,
+        table.offsets,
+        *in_words(table.references),
+        table.slots,
+        found_codes,
         np.empty((4, BLOCK), np.uint64),
     )
-    return found
+    return found_codes

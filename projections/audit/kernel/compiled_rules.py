@@ -1,8 +1,9 @@
 """The decision rules, compiled: `scope.resolve`, `check.ground` and `check.judge` over the arrays of a policy index.
 
-Each function says the same as the one that it names, in codes. All of them become one compiled function, and stand in
-one file because Numba looks at no other when it asks whether what it stored is stale; that is why the file is long.
-Constants come from where the pure rules and the index have them (see `constants_key`).
+Each function does in codes what the function does that its docstring names. Numba inlines all of them into one, because
+a call with some forty arrays costs more than most of these functions do. They stand in one file, which is therefore
+long, because Numba compiles anew when this file changes, and looks at no other. Constants come from the pure rules and
+from the index (see `constants_key`).
 Proved by tests/audit/kernel/test_against_reference.py.
 """
 
@@ -52,20 +53,20 @@ from projections.audit.kernel.answers import (
     PRIVATE_ONLY,
     THE_ACCOUNT,
     THE_ORG,
-    Answers,
-    blank,
+    RowAnswers,
+    empty_answers,
 )
-from projections.audit.kernel.rows import (
+from projections.audit.kernel.index_tables import PACKED, CatalogTables, IndexTables
+from projections.audit.kernel.request_columns import (
     HAS_CACHED,
     HAS_STORED,
     HAS_TRAINED,
     IN_PUBLIC,
     NULL_ID,
     WAS_OBSERVED,
-    Ids,
-    Observed,
+    RequestColumns,
+    RequestIds,
 )
-from projections.audit.kernel.tables import PACKED, Catalog, Tables
 from projections.audit.numba_support import compiled, constants_key, part
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.check import OF_MODEL, POLICY
@@ -90,35 +91,36 @@ WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK = _bit("wrong_provider"), _bit("outside_
 STORED, CACHED = _bit("stored_against_setting"), _bit("cached_against_setting")
 TRAINED = _bit("trained_without_opt_in")
 OF_POLICY, OF_BOTH = len(POLICY), len(POLICY) + len(OF_MODEL)
-"""Settings of the governing subject; and of it and the model. The governing subject's come first in `SETTINGS`."""
+"""How many settings the governing subject has, and how many it and the model have. Its own come first in `SETTINGS`."""
 
 
-# Of BIT_UNSET, BIT_CLEARED and the others.
 OWN_OF_BITS: Final[Any] = np.array([UNSET, CLEARED, *range(2, 8)])
-# By three bits: 4 where anything speaks against the request, 2 where something is unknown, 1 where it was observed.
+"""By the three bits of a switch: the value's code. BIT_UNSET and BIT_CLEARED come first."""
 VERDICT_OF: Final[Any] = np.array(
     [ALLOWED, COMPLIANT, INDETERMINATE, INDETERMINATE, DENIED, VIOLATION, DENIED, VIOLATION], np.int8
 )
+"""By three bits: 4 for a reason against the request, 2 for something unknown, 1 if handling was observed."""
 
-# Places in the paper on which is noted what led to the governing subject: how many subjects and how many states, the
-# subjects' codes and kinds, and of each state the position if it is explicit (else 0), that of `newest`, and whose it
-# is.
-VIAS, LEDS, VIA, VIA_KIND, LED, LED_NEWEST, LED_CODE, PAPER = 0, 1, 2, 18, 34, 66, 98, 130
-# Of the ten states of the governing subject and the model: the values, the positions of `newest`, of the explicit.
+# Columns of `scratch`, which holds notes on one row. How many subjects led to the governing one, and how many links;
+# the codes and kinds of those subjects; and of each link its position if it is explicit (else 0), the position of its
+# `newest` event, and its subject's code.
+VIAS, LINKS, VIA, VIA_KIND, LINK_EXPLICIT, LINK_NEWEST, LINK_CODE, STATES_AT = 0, 1, 2, 18, 34, 66, 98, 130
+# From STATES_AT on, the states of the governing subject and the model: values, positions of `newest`, explicit
+# positions.
 VALUE, NEWEST, EXPLICIT, STATES = 0, OF_BOTH, 2 * OF_BOTH, 3 * OF_BOTH
-# They stand on the paper behind the rest; behind them a subject's own values and positions, and the breaches.
-OWN, SAID, BREACHES = PAPER + STATES, PAPER + STATES + OF_BOTH, PAPER + STATES + 2 * OF_BOTH
+# Then a subject's own values and their positions, and the breaches.
+OWN, OWN_POSITIONS, BREACHES = STATES_AT + STATES, STATES_AT + STATES + OF_BOTH, STATES_AT + STATES + 2 * OF_BOTH
 BLOCK, HOPS = 256, 2
-# Rows of what `_fetch` makes ready, behind two of each hop.
-GOVERNING, POLICY_ROW, LATER_POLICY_ROW, ROOM, TOUCHED, READY = 4, 5, 6, 7, 9, 10
-# Columns of `Tables.packed`.
-LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, SAID_OF, KIND = range(len(PACKED))
+# Rows of `prefetched`, after two rows for each hop.
+GOVERNING, POLICY_ROW, LATER_POLICY_ROW, ROOM, TOUCHED, PREFETCHED = 4, 5, 6, 7, 9, 10
+# Columns of `IndexTables.packed`.
+LINK_START, LINK_COUNT, STATE_START, STATE_COUNT, LATER, ASSERTIONS_OF, KIND = range(len(PACKED))
 
 
 @part
 def _row_at(instants: Any, first: Any, count: Any, instant: Any) -> Any:
     """The last of the rows first … first + count - 1 that began by `instant`, or -1."""
-    # Without a branch that nobody can foretell.
+    # Arithmetic instead of a branch that the processor cannot predict.
     before, left = np.int64(first) - 1, np.int64(count)
     while left > 0:
         half = (left + 1) >> 1
@@ -129,7 +131,7 @@ def _row_at(instants: Any, first: Any, count: Any, instant: Any) -> Any:
 
 @part
 def _row_of(rows: Any, first: Any, count: Any, instant: Any) -> Any:
-    """`_row_at` of rows that begin with their instant."""
+    """`_row_at` for rows whose first column is the instant."""
     before, left = np.int64(first) - 1, np.int64(count)
     while left > 0:
         half = (left + 1) >> 1
@@ -140,15 +142,15 @@ def _row_of(rows: Any, first: Any, count: Any, instant: Any) -> Any:
 
 @part
 def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, size: Any, found: Any) -> None:
-    """`_row_of` of the rows of a log from `first` on, each in its slice: a step of all searches at a time, so that they
-    wait for memory together. Uses `counts` up."""
+    """`_row_of` for `size` rows of a log from `first` on, each in its own slice. All searches take each step together,
+    so that they wait for memory together. Overwrites `counts`."""
     most = np.int64(0)
     for at in range(size):
         found[at] = starts[at] - 1
         most = max(most, counts[at])
     while most > 0:
         for at in range(size):
-            # Where nothing is left it stays where it is.
+            # A search that has ended stays where it is.
             half = (counts[at] + 1) >> 1
             found[at] += half if rows[max(found[at] + half, 0), 0] <= instants[first + at] else 0
             counts[at] -= half
@@ -159,32 +161,35 @@ def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, siz
 
 @part
 def _lower(word: Any) -> Any:
-    """The first of the two columns that share a word, which is signed: a link's target."""
+    """The first of two columns that share a word, signed: a link's target."""
     return np.int64(np.int32(word & 0xFFFFFFFF))
 
 
 @part
 def _upper(word: Any) -> Any:
-    """The second, which is not: a link's position."""
+    """The second of them, unsigned: a link's position."""
     return word >> 32 & 0xFFFFFFFF
 
 
 @part
-def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: Any) -> Any:
-    """Goes the way of so many rows from `first` on, on the axis that is asked for, in short steps, all rows a step at a
-    time, so that they wait for memory together, and what is then looked at is at hand. ready: of each of the first HOPS
-    links whose it is and its row; then of whom they lead to the code, the row of the policy, and the one of the later
-    axis, if it may be another; -1 where there is no row; room for two columns more."""
-    subjects, codes, starts, counts = index.packed, ready[GOVERNING], ready[ROOM], ready[ROOM + 1]
+def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, prefetched: Any) -> Any:
+    """Follows the links of `size` rows from `first` on, on the index's axis, and loads what they reach into the
+    processor's cache. All rows take each step together, so that they wait for memory together.
+
+    prefetched: for each of the first HOPS links the subject's code and the link's row; then the code of the subject
+    that they lead to, the row of its policy, and the row of its policy on the later axis, if that has rows of its own;
+    -1 where there is no row; then two scratch rows.
+    """
+    subjects, codes, starts, counts = index.packed, prefetched[GOVERNING], prefetched[ROOM], prefetched[ROOM + 1]
     for at in range(size):
         key, project, org = ids.key[first + at], ids.project[first + at], ids.org[first + at]
         named = key if key != NULL_ID else project if project != NULL_ID else org
         codes[at] = named if named != NULL_ID else ids.account[first + at]
     for hop in range(HOPS):
-        found = ready[2 * hop + 1]
+        found = prefetched[2 * hop + 1]
         for at in range(size):
             code = codes[at]
-            ready[2 * hop, at] = code
+            prefetched[2 * hop, at] = code
             starts[at] = subjects[code, LINK_START] if code >= 0 else 0
             counts[at] = subjects[code, LINK_COUNT] if code >= 0 else 0
         _rows_of(index.link_rows, starts, counts, instants, first, size, found)
@@ -192,38 +197,40 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, ready: An
             if found[at] >= 0:
                 target = _lower(index.link_rows[found[at], 1])
                 codes[at] = target if target >= 0 else codes[at]
-    places = ready[LATER_POLICY_ROW]
+    places = prefetched[LATER_POLICY_ROW]
     for at in range(size):
         code = codes[at]
         governs = code >= 0 and subjects[code, KIND] in (ACCOUNT, ORG)
         starts[at] = subjects[code, STATE_START] if governs else 0
         counts[at] = subjects[code, STATE_COUNT] if governs else 0
         places[at] = subjects[code, LATER] if governs else -1
-    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[POLICY_ROW])
+    _rows_of(index.policy_rows, starts, counts, instants, first, size, prefetched[POLICY_ROW])
     for at in range(size):
         place = places[at]
         starts[at] = index.later_state_start[place] if place >= 0 else 0
         counts[at] = index.later_state_count[place] if place >= 0 else 0
-    _rows_of(index.policy_rows, starts, counts, instants, first, size, ready[LATER_POLICY_ROW])
+    _rows_of(index.policy_rows, starts, counts, instants, first, size, prefetched[LATER_POLICY_ROW])
     touched = np.int64(0)
     for which in (POLICY_ROW, LATER_POLICY_ROW):
         for at in range(size):
-            if ready[which, at] >= 0:
-                touched += index.policy_rows[ready[which, at], 1] ^ index.policy_rows[ready[which, at], 4]
+            if prefetched[which, at] >= 0:
+                touched += index.policy_rows[prefetched[which, at], 1] ^ index.policy_rows[prefetched[which, at], 4]
     return touched
 
 
 @part
-def _link_row(index: Any, later: Any, code: Any, instant: Any, ready: Any, place_of: Any, hop: Any) -> Any:
-    """(the row of the link of `code` on the axis that is asked for, whether on the later one it has another target).
-    `ready`: of row `place_of`, what `_fetch` found; less than 0: nothing."""
+def _link_row(index: Any, later: Any, code: Any, instant: Any, prefetched: Any, prefetched_at: Any, hop: Any) -> Any:
+    """The row of the link of `code` on the axis, and whether it has another target on the later axis.
+
+    `prefetched`: from `_fetch`, for row `prefetched_at` of the block, or for none where that is negative.
+    """
     if code < 0:
         return np.int64(-1), False
     place = np.int64(index.packed[code, LATER])
     if later and place >= 0:
         return _row_of(index.link_rows, index.later_link_start[place], index.later_link_count[place], instant), False
-    if place_of >= 0 and hop < HOPS and ready[2 * hop, place_of] == code:
-        row = ready[2 * hop + 1, place_of]
+    if prefetched_at >= 0 and hop < HOPS and prefetched[2 * hop, prefetched_at] == code:
+        row = prefetched[2 * hop + 1, prefetched_at]
     else:
         row = _row_of(index.link_rows, index.packed[code, LINK_START], index.packed[code, LINK_COUNT], instant)
     if place < 0:
@@ -235,64 +242,78 @@ def _link_row(index: Any, later: Any, code: Any, instant: Any, ready: Any, place
 
 
 @part
-def _target(links: Any, row: Any, defined: Any, applies: Any, default: Any, code: Any, paper: Any) -> Any:
-    """`state.effective` of `owner` or `attached_to`, noted: the target, negative where it is no reference."""
-    at = paper[LEDS]
-    paper[LEDS] = at + 1
-    paper[LED + at], paper[LED_NEWEST + at], paper[LED_CODE + at] = 0, defined, code
+def _target(links: Any, row: Any, defined: Any, applies: Any, default: Any, code: Any, scratch: Any) -> Any:
+    """`effective_state.effective` for `owner` or `attached_to`, noted in `scratch`: the target, negative where it is no
+    reference."""
+    at = scratch[LINKS]
+    scratch[LINKS] = at + 1
+    scratch[LINK_EXPLICIT + at], scratch[LINK_NEWEST + at], scratch[LINK_CODE + at] = 0, defined, code
     if not applies or row < 0:
         return default
     target, position = _lower(links[row, 1]), _upper(links[row, 1])
     if target == UNSET:
         return default
     if target == CLEARED:
-        paper[LED_NEWEST + at] = max(defined, position)
+        scratch[LINK_NEWEST + at] = max(defined, position)
         return default
-    paper[LED + at] = paper[LED_NEWEST + at] = position
+    scratch[LINK_EXPLICIT + at] = scratch[LINK_NEWEST + at] = position
     return target
 
 
 @part
 def _governing(
-    index: Any, c: Any, later: Any, code: Any, kind: Any, instant: Any, step: Any, paper: Any, ready: Any, place_of: Any
+    index: Any,
+    catalog: Any,
+    later: Any,
+    code: Any,
+    kind: Any,
+    instant: Any,
+    step: Any,
+    scratch: Any,
+    prefetched: Any,
+    prefetched_at: Any,
 ) -> Any:
-    """`scope._governing`: (code, kind, problem, whether any link is another on the later axis). `ready`, `place_of`:
-    see `_link_row`."""
+    """`scope._governing`: code, kind, problem, and whether a link may differ on the later axis.
+
+    `prefetched`, `prefetched_at`: see `_link_row`.
+    """
     vias = np.int64(0)
-    looked = False
+    may_differ = False
     while True:
-        paper[VIA + vias], paper[VIA_KIND + vias] = code, kind
+        scratch[VIA + vias], scratch[VIA_KIND + vias] = code, kind
         vias += 1
-        paper[VIAS] = vias
-        # What an account is attached to is not followed further.
-        if kind not in (KEY, PROJECT, ACCOUNT) or (vias > 1 and paper[VIA_KIND + vias - 2] == ACCOUNT):
+        scratch[VIAS] = vias
+        # The org that an account is attached to leads nowhere further.
+        if kind not in (KEY, PROJECT, ACCOUNT) or (vias > 1 and scratch[VIA_KIND + vias - 2] == ACCOUNT):
             break
         setting = ATTACHED_CODE if kind == ACCOUNT else OWNER_CODE
-        row, other = _link_row(index, later, code, instant, ready, place_of, vias - 1)
-        looked = looked or other
-        position = np.int64(c.position[step, setting])
-        applies = c.kinds[step, setting] >> kind & 1 == 1 and position > 0
-        target = _target(index.link_rows, row, position, applies, np.int64(c.default[step, setting]), code, paper)
+        row, other = _link_row(index, later, code, instant, prefetched, prefetched_at, vias - 1)
+        may_differ = may_differ or other
+        position = np.int64(catalog.position[step, setting])
+        applies = catalog.kinds[step, setting] >> kind & 1 == 1 and position > 0
+        target = _target(
+            index.link_rows, row, position, applies, np.int64(catalog.default[step, setting]), code, scratch
+        )
         if position == 0:
-            return code, kind, np.int64(BEFORE_FIRST), looked
+            return code, kind, np.int64(BEFORE_FIRST), may_differ
         if target < 0 and kind == ACCOUNT:
             break
         if target < 0 or (vias == CHAIN_MAX and kind != ACCOUNT):
-            return code, kind, np.int64(UNKNOWN_OWNER), looked
+            return code, kind, np.int64(UNKNOWN_OWNER), may_differ
         code, kind = target, np.int64(index.packed[target, KIND])
-    return code, kind, np.int64(0 if kind in (ACCOUNT, ORG) else UNKNOWN_OWNER), looked
+    return code, kind, np.int64(0 if kind in (ACCOUNT, ORG) else UNKNOWN_OWNER), may_differ
 
 
 @part
-def _named_otherwise(code: Any, start_kind: Any, org: Any, account: Any, vias: Any, paper: Any) -> Any:
-    """`scope._contradicted`. A subject without a code is on the way only where the way begins."""
+def _named_otherwise(code: Any, start_kind: Any, org: Any, account: Any, vias: Any, scratch: Any) -> Any:
+    """`scope._contradicted`. A subject without a code can only be the first of a chain."""
     if org != NULL_ID and start_kind != ORG and org != code:
         return True
     accounts, last = 0, np.int64(NULL_ID)
     for at in range(vias):
-        if paper[VIA_KIND + at] == ACCOUNT:
+        if scratch[VIA_KIND + at] == ACCOUNT:
             accounts += 1
-            last = paper[VIA + at]
+            last = scratch[VIA + at]
     if account == NULL_ID or accounts == 0:
         return False
     return accounts > 1 or (start_kind != ACCOUNT and (account < 0 or last != account))
@@ -300,12 +321,12 @@ def _named_otherwise(code: Any, start_kind: Any, org: Any, account: Any, vias: A
 
 @part
 def _resolved(
-    index: Any, c: Any, later: Any, ids: Any, at: Any, instant: Any, step: Any, paper: Any, ready: Any
+    index: Any, catalog: Any, later: Any, ids: Any, at: Any, instant: Any, step: Any, scratch: Any, prefetched: Any
 ) -> Any:
-    """`scope.resolve` of row `at`: what `_governing` says."""
+    """`scope.resolve` for row `at`: the same four as `_governing`."""
     key, account = np.int64(ids.key[at]), np.int64(ids.account[at])
     org, project = np.int64(ids.org[at]), np.int64(ids.project[at])
-    paper[LEDS] = 0
+    scratch[LINKS] = 0
     if key != NULL_ID:
         start, start_kind = key, np.int64(KEY)
     elif project != NULL_ID:
@@ -314,67 +335,85 @@ def _resolved(
         start, start_kind = org, np.int64(ORG)
     else:
         start, start_kind = account, np.int64(ACCOUNT)
-    code, kind, problem, looked = start, start_kind, np.int64(0), False
+    code, kind, problem, may_differ = start, start_kind, np.int64(0), False
     beside = contradicted = False
     for turn in range(2):
         if turn == 1:
             if problem != 0 or not beside:
                 break
             start, start_kind = project, np.int64(PROJECT)
-        place_of = at % BLOCK if turn == 0 else -1
+        prefetched_at = at % BLOCK if turn == 0 else -1
         end, end_kind, problem, also = _governing(
-            index, c, later, start, start_kind, instant, step, paper, ready, place_of
+            index, catalog, later, start, start_kind, instant, step, scratch, prefetched, prefetched_at
         )
-        looked = looked or also
+        may_differ = may_differ or also
         if turn == 1:
             if problem == 0 and end != code:
                 problem = np.int64(CONFLICT)
             break
         code, kind = end, end_kind
         beside = key != NULL_ID and project != NULL_ID
-        for via in range(paper[VIAS]):
-            beside = beside and not (project >= 0 and paper[VIA + via] == project)
-        contradicted = _named_otherwise(code, start_kind, org, account, paper[VIAS], paper)
+        for via in range(scratch[VIAS]):
+            beside = beside and not (project >= 0 and scratch[VIA + via] == project)
+        contradicted = _named_otherwise(code, start_kind, org, account, scratch[VIAS], scratch)
     if problem == 0 and contradicted:
         problem = np.int64(CONFLICT)
-    return code, kind, problem, looked
+    return code, kind, problem, may_differ
 
 
 @part
 def _states(
-    c: Any, row: Any, first: Any, until: Any, kind: Any, step: Any, values: Any, positions: Any, states: Any
+    catalog: Any, row: Any, first: Any, until: Any, kind: Any, step: Any, values: Any, positions: Any, states: Any
 ) -> Any:
-    """`state.effective` of the settings first … until - 1 of one subject, of which values[i] is its own code of each,
-    UNSET or CLEARED, and positions[i] the event's. Where undefined the value is NULL, and the answer False."""
+    """`effective_state.effective` for the settings first … until - 1 of one subject: whether all are defined.
+
+    values[i]: the subject's own code, UNSET or CLEARED; positions[i]: of its event. An undefined setting has the value
+    NULL.
+    """
     undefined = 0
     for setting in range(first, until):
-        position = np.int64(c.position[step, setting])
+        position = np.int64(catalog.position[step, setting])
         states[EXPLICIT + setting] = 0
         states[NEWEST + setting] = position
-        states[VALUE + setting] = c.default[step, setting] if position > 0 else NULL
+        states[VALUE + setting] = catalog.default[step, setting] if position > 0 else NULL
         undefined += 1 if position == 0 else 0
-        if position == 0 or row < 0 or c.kinds[step, setting] >> kind & 1 == 0:
+        if position == 0 or row < 0 or catalog.kinds[step, setting] >> kind & 1 == 0:
             continue
         own = values[setting - first]
         if own == UNSET:
             continue
-        said = np.int64(positions[setting - first])
+        own_position = np.int64(positions[setting - first])
         if own == CLEARED:
-            states[NEWEST + setting] = max(position, said)
+            states[NEWEST + setting] = max(position, own_position)
             continue
         states[VALUE + setting] = own
-        states[NEWEST + setting] = states[EXPLICIT + setting] = said
+        states[NEWEST + setting] = states[EXPLICIT + setting] = own_position
     return undefined == 0
 
 
 @part
 def _policy(
-    index: Any, c: Any, later: Any, code: Any, kind: Any, instant: Any, step: Any, paper: Any, ready: Any, place_of: Any
+    index: Any,
+    catalog: Any,
+    later: Any,
+    code: Any,
+    kind: Any,
+    instant: Any,
+    step: Any,
+    scratch: Any,
+    prefetched: Any,
+    prefetched_at: Any,
 ) -> Any:
-    """The governing subject's states: (whether all are defined, whether any may be another on the later axis).
-    `ready`, `place_of`: see `_link_row`."""
-    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN:SAID], paper[SAID:BREACHES]
-    policies, row, looked = index.policy_rows, np.int64(-1), False
+    """Writes the governing subject's states: whether all are defined, and whether one may differ on the later axis.
+
+    `prefetched`, `prefetched_at`: see `_link_row`.
+    """
+    states, own, own_positions = (
+        scratch[STATES_AT : STATES_AT + STATES],
+        scratch[OWN:OWN_POSITIONS],
+        scratch[OWN_POSITIONS:BREACHES],
+    )
+    policies, row, may_differ = index.policy_rows, np.int64(-1), False
     if code >= 0:
         first, count = index.packed[code, STATE_START], index.packed[code, STATE_COUNT]
         place = np.int64(index.packed[code, LATER])
@@ -383,30 +422,34 @@ def _policy(
         if later and place >= 0:
             row = _row_of(policies, later_first, later_count, instant)
         else:
-            row, other = ready[POLICY_ROW, place_of], ready[LATER_POLICY_ROW, place_of]
-            if code != ready[GOVERNING, place_of]:
+            row, other = prefetched[POLICY_ROW, prefetched_at], prefetched[LATER_POLICY_ROW, prefetched_at]
+            if code != prefetched[GOVERNING, prefetched_at]:
                 row = _row_of(policies, first, count, instant)
                 other = _row_of(policies, later_first, later_count, instant)
             if place >= 0 and row >= 0 and other >= 0:
-                looked = policies[row, 1] != policies[other, 1]
+                may_differ = policies[row, 1] != policies[other, 1]
             elif place >= 0:
-                looked = (row < 0) != (other < 0)
+                may_differ = (row < 0) != (other < 0)
     if row >= 0:
         bits = policies[row, 1]
         for setting in range(OF_POLICY):
             own[setting] = OWN_OF_BITS[bits >> 3 * setting & 7]
         for pair in range(3):
             word = policies[row, 2 + pair]
-            said[2 * pair], said[2 * pair + 1] = word & 0xFFFFFFFF, _upper(word)
+            own_positions[2 * pair], own_positions[2 * pair + 1] = word & 0xFFFFFFFF, _upper(word)
         if own[RESIDENCY] > 0:
             own[RESIDENCY] = policies[row, 1] >> 32
-    return _states(c, row, 0, OF_POLICY, kind, step, own, said, states), looked
+    return _states(catalog, row, 0, OF_POLICY, kind, step, own, own_positions, states), may_differ
 
 
 @part
-def _of_model(index: Any, c: Any, later: Any, model: Any, instant: Any, step: Any, paper: Any) -> Any:
-    """The model's states, and whether any may be another on the later axis."""
-    states, own, said = paper[PAPER : PAPER + STATES], paper[OWN:SAID], paper[SAID:BREACHES]
+def _of_model(index: Any, catalog: Any, later: Any, model: Any, instant: Any, step: Any, scratch: Any) -> Any:
+    """Writes the model's states: whether one may differ on the later axis."""
+    states, own, own_positions = (
+        scratch[STATES_AT : STATES_AT + STATES],
+        scratch[OWN:OWN_POSITIONS],
+        scratch[OWN_POSITIONS:BREACHES],
+    )
     row, place = np.int64(-1), np.int64(-1)
     if model >= 0:
         place = np.int64(index.packed[model, LATER])
@@ -417,8 +460,8 @@ def _of_model(index: Any, c: Any, later: Any, model: Any, instant: Any, step: An
             row = _row_at(index.model_at, first, count, instant)
     if row >= 0:
         for setting in range(OF_BOTH - OF_POLICY):
-            own[setting], said[setting] = index.model_values[row, setting], index.model_positions[row, setting]
-    _states(c, row, OF_POLICY, OF_BOTH, MODEL, step, own, said, states)
+            own[setting], own_positions[setting] = index.model_values[row, setting], index.model_positions[row, setting]
+    _states(catalog, row, OF_POLICY, OF_BOTH, MODEL, step, own, own_positions, states)
     return place >= 0
 
 
@@ -440,47 +483,52 @@ def _meet(index: Any, one: Any, other: Any) -> Any:
 
 @part
 def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any, known: Any) -> Any:
-    """`fold.retraction_of_decided`: the position of what took back since, known by `known`, the change that decided at
-    `instant` for whoever knew the ledger up to `enforced`; 0 where it still stands."""
-    place = index.packed[code, SAID_OF] if code >= 0 else -1
+    """`fold.retraction_of_decided`: the position of a later retraction, known by `known`, of the change that decides at
+    `instant` in the ledger up to the position `enforced`; 0 if no retraction of it is known."""
+    place = index.packed[code, ASSERTIONS_OF] if code >= 0 else -1
     if place < 0:
         return np.int64(0)
-    first = np.int64(index.said_start[place])
-    until = first + np.int64(index.said_count[place])
-    while until > first and index.said_recorded_at[until - 1] > known:
+    first = np.int64(index.assertions_start[place])
+    until = first + np.int64(index.assertions_count[place])
+    while until > first and index.assertion_recorded_at[until - 1] > known:
         until -= 1
     news = until
-    while news > first and index.said_position[news - 1] > enforced:
+    while news > first and index.assertion_position[news - 1] > enforced:
         news -= 1
-    # `fold`, but only of the step in which `instant` lies: whose it is, and since when.
+    # `fold`, but only for the step in which `instant` lies: the change that decides, and since when.
     decided, since = np.int64(-1), np.int64(BEGINNING)
     for at in range(first, news):
-        if index.said_setting[at] != setting or index.said_retracts[at] != 0 or index.said_from[at] > instant:
+        if (
+            index.assertion_setting[at] != setting
+            or index.assertion_retracts[at] != 0
+            or index.assertion_from[at] > instant
+        ):
             continue
-        if 0 < index.said_taken_by[at] < news:
+        if 0 < index.retracted_by[at] < news:
             continue
-        if index.said_until[at] <= instant:
-            since = max(since, index.said_until[at])
-        elif index.said_until[at] < END or index.said_from[at] >= since:
-            # One without an end holds until the next step: this one, if it begins in it.
-            decided, since = np.int64(at), index.said_from[at]
-    if decided < 0 or not news <= index.said_taken_by[decided] < until:
+        if index.assertion_until[at] <= instant:
+            since = max(since, index.assertion_until[at])
+        elif index.assertion_until[at] < END or index.assertion_from[at] >= since:
+            # A change without an end holds until the next step: this one decides if it begins within the step.
+            decided, since = np.int64(at), index.assertion_from[at]
+    if decided < 0 or not news <= index.retracted_by[decided] < until:
         return np.int64(0)
-    return np.int64(index.said_position[index.said_taken_by[decided]])
+    return np.int64(index.assertion_position[index.retracted_by[decided]])
 
 
 @part
-def _reasons(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, states: Any) -> Any:
-    """The bits of what `check._denials` and `check._misdeeds` say: those of `_breaches`, without its branches."""
+def _reasons(index: Any, asked: Any, flags: Any, receiver: Any, region: Any, states: Any) -> Any:
+    """The reasons of `check._denials` and `check._misdeeds`, as bits. The same as those of `_breaches`, but with few
+    branches, for the many rows that have no lag."""
     hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
     allowed, regions = states[VALUE + PASSTHROUGH] == BIT_TRUE, states[VALUE + RESIDENCY]
     provider, received = states[VALUE + PROVIDER], receiver != NULL_ID
     reason = NOT_ALLOWED * np.int64(passed & (not allowed))
-    reason |= STORED * np.int64((deeds & HAS_STORED != 0) & (states[VALUE + STORAGE] != BIT_TRUE))
-    reason |= CACHED * np.int64((deeds & HAS_CACHED != 0) & (states[VALUE + CACHING] != BIT_TRUE))
-    reason |= TRAINED * np.int64((deeds & HAS_TRAINED != 0) & (states[VALUE + TRAINING] != BIT_TRUE))
-    reason |= PUBLIC_NETWORK * np.int64((deeds & IN_PUBLIC != 0) & (states[VALUE + NETWORK] == BIT_TRUE))
+    reason |= STORED * np.int64((flags & HAS_STORED != 0) & (states[VALUE + STORAGE] != BIT_TRUE))
+    reason |= CACHED * np.int64((flags & HAS_CACHED != 0) & (states[VALUE + CACHING] != BIT_TRUE))
+    reason |= TRAINED * np.int64((flags & HAS_TRAINED != 0) & (states[VALUE + TRAINING] != BIT_TRUE))
+    reason |= PUBLIC_NETWORK * np.int64((flags & IN_PUBLIC != 0) & (states[VALUE + NETWORK] == BIT_TRUE))
     reason |= LEFT * np.int64(received & (hosted | (not (hosted | passed | allowed))))
     wrong = received & passed & allowed & asked
     reason |= WRONG_PROVIDER * np.int64(wrong & (provider != NULL) & (provider != receiver))
@@ -493,9 +541,9 @@ def _reasons(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, sta
 
 
 @part
-def _breaches(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
-    """`check._denials`, then `check._misdeeds`: how many, and of each its bit and the newest event that it rests on:
-    for rows that may have been late."""
+def _breaches(index: Any, asked: Any, flags: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
+    """`check._denials`, then `check._misdeeds`, for rows that may have a lag: how many numbers were written to
+    `breaches`, two for each breach, its bit and the position of the newest event that it rests on."""
     value, newest = states[VALUE:NEWEST], states[NEWEST:EXPLICIT]
     hosting = value[HOSTING] if asked else np.int64(NULL)
     allowed, regions = value[PASSTHROUGH] == BIT_TRUE, value[RESIDENCY]
@@ -507,19 +555,19 @@ def _breaches(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, st
         if not _meet(index, regions, value[MODEL_REGIONS]):
             breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest[MODEL_REGIONS])
             count += 2
-    if deeds & HAS_STORED and value[STORAGE] != BIT_TRUE:
+    if flags & HAS_STORED and value[STORAGE] != BIT_TRUE:
         breaches[count], breaches[count + 1] = STORED, newest[STORAGE]
         count += 2
-    if deeds & HAS_CACHED and value[CACHING] != BIT_TRUE:
+    if flags & HAS_CACHED and value[CACHING] != BIT_TRUE:
         breaches[count], breaches[count + 1] = CACHED, newest[CACHING]
         count += 2
-    if deeds & HAS_TRAINED and value[TRAINING] != BIT_TRUE:
+    if flags & HAS_TRAINED and value[TRAINING] != BIT_TRUE:
         breaches[count], breaches[count + 1] = TRAINED, newest[TRAINING]
         count += 2
     if region != NULL_ID and regions > EMPTY_SET and not _in_set(index, region, regions):
         breaches[count], breaches[count + 1] = OUTSIDE, newest[RESIDENCY]
         count += 2
-    if deeds & IN_PUBLIC and value[NETWORK] == BIT_TRUE:
+    if flags & IN_PUBLIC and value[NETWORK] == BIT_TRUE:
         breaches[count], breaches[count + 1] = PUBLIC_NETWORK, newest[NETWORK]
         count += 2
     if receiver == NULL_ID:
@@ -538,35 +586,35 @@ def _breaches(index: Any, asked: Any, deeds: Any, receiver: Any, region: Any, st
 
 
 @part
-def _put_led(paper: Any, filled: Any, positions: Any) -> Any:
-    """Writes down the positions of the explicit links, each once: one chain may run in a circle, or two into one."""
-    led = filled
-    for note in range(paper[LEDS]):
-        known = paper[LED + note] == 0
-        for before in range(led, filled):
-            known = known or positions[before] == paper[LED + note]
+def _put_links(scratch: Any, filled: Any, positions: Any) -> Any:
+    """Appends the positions of the explicit links, each once: a chain may run in a circle, or two chains may meet."""
+    first_link = filled
+    for note in range(scratch[LINKS]):
+        known = scratch[LINK_EXPLICIT + note] == 0
+        for before in range(first_link, filled):
+            known = known or positions[before] == scratch[LINK_EXPLICIT + note]
         if not known:
-            positions[filled] = paper[LED + note]
+            positions[filled] = scratch[LINK_EXPLICIT + note]
             filled += 1
     return filled
 
 
 @part
-def _put_protective(c: Any, step: Any, problem: Any, at: Any, said: Any) -> None:
-    """`check.ground` where nobody can be said to govern."""
-    protective = c.protective
+def _put_protective(catalog: Any, step: Any, problem: Any, at: Any, answers: Any) -> None:
+    """`check._unresolved`."""
+    protective = catalog.protective
     handling: Any = 0 if protective[step, NETWORK] == BIT_FALSE else PRIVATE_ONLY
     handling |= MAY_STORE if protective[step, STORAGE] == BIT_TRUE else 0
     handling |= MAY_CACHE if protective[step, CACHING] == BIT_TRUE else 0
     handling |= MAY_TRAIN if protective[step, TRAINING] == BIT_TRUE else 0
     handling |= MAY_LEAVE if protective[step, PASSTHROUGH] == BIT_TRUE else 0
-    said.verdict[at], said.reasons[at], said.handling[at] = INDETERMINATE, problem, handling
-    said.codes[at, 0], said.codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], EMPTY_SET)
+    answers.verdict[at], answers.reasons[at], answers.handling[at] = INDETERMINATE, problem, handling
+    answers.codes[at, 0], answers.codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], EMPTY_SET)
 
 
 @part
-def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, said: Any) -> None:
-    """`check._handling`, and who governs."""
+def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, answers: Any) -> None:
+    """`check._handling`, and the governing subject."""
     hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
     handling = MAY_STORE * np.int64(states[VALUE + STORAGE] == BIT_TRUE)
     handling |= MAY_CACHE * np.int64(states[VALUE + CACHING] == BIT_TRUE)
@@ -574,118 +622,126 @@ def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, said: 
     allowed = states[VALUE + PASSTHROUGH] == BIT_TRUE
     handling |= MAY_LEAVE * np.int64(allowed & ((not asked) | (hosting == PASSED_THROUGH)))
     handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
-    said.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
-    said.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > EMPTY_SET else NONE
+    answers.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
+    answers.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > EMPTY_SET else NONE
     if hosting == PASSED_THROUGH:
         handling |= BY_PROVIDER
-        said.codes[at, 2] = max(states[VALUE + PROVIDER], NONE)
-        said.codes[at, 3] = max(states[VALUE + POLICY_URL], NONE)
-    said.handling[at] = handling
+        answers.codes[at, 2] = max(states[VALUE + PROVIDER], NONE)
+        answers.codes[at, 3] = max(states[VALUE + POLICY_URL], NONE)
+    answers.handling[at] = handling
 
 
 @part
-def _put_lateness(index: Any, code: Any, model: Any, done: Any, instant: Any, at: Any, paper: Any, said: Any) -> None:
-    """`check._late`: what the gateway could not know when it enforced counts as a lag."""
-    states, enforced, asked = paper[PAPER : PAPER + STATES], done.enforced[at], model != NULL_ID
-    # What was taken back is as new as its retraction.
-    for note in range(paper[LEDS] + OF_BOTH):
-        leading = note < paper[LEDS]
-        which = note - paper[LEDS]
-        whose = paper[LED_CODE + note] if leading else code if which < HOSTING else model
-        if whose < 0 or index.packed[whose, SAID_OF] < 0:
+def _put_lateness(
+    index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
+) -> None:
+    """`check._excuse` and `check._late`: a breach that rests on an event newer than the enforced position is a lag."""
+    states, enforced, asked = scratch[STATES_AT : STATES_AT + STATES], requests.enforced[at], model != NULL_ID
+    # A state whose change was retracted is as new as the retraction.
+    for note in range(scratch[LINKS] + OF_BOTH):
+        is_link = note < scratch[LINKS]
+        which = note - scratch[LINKS]
+        whose = scratch[LINK_CODE + note] if is_link else code if which < HOSTING else model
+        if whose < 0 or index.packed[whose, ASSERTIONS_OF] < 0:
             continue
-        if leading:
+        if is_link:
             which = ATTACHED_CODE if index.packed[whose, KIND] == ACCOUNT else OWNER_CODE
-        retraction = _taken_back(index, whose, which, enforced, instant, done.known[at])
-        if leading:
-            paper[LED_NEWEST + note] = max(paper[LED_NEWEST + note], retraction)
+        retraction = _taken_back(index, whose, which, enforced, instant, requests.known[at])
+        if is_link:
+            scratch[LINK_NEWEST + note] = max(scratch[LINK_NEWEST + note], retraction)
         elif asked or which < HOSTING:
             states[NEWEST + which] = max(states[NEWEST + which], retraction)
-    newest_led = np.int64(0)
-    for note in range(paper[LEDS]):
-        newest_led = max(newest_led, paper[LED_NEWEST + note])
-    breaches = paper[BREACHES:]
-    found = _breaches(index, asked, done.deeds[at], done.forwarded_to[at], done.region[at], states, breaches)
-    reason = np.int64(said.reasons[at] & UNKNOWN_MODEL)
+    newest_link = np.int64(0)
+    for note in range(scratch[LINKS]):
+        newest_link = max(newest_link, scratch[LINK_NEWEST + note])
+    breaches = scratch[BREACHES:]
+    found = _breaches(
+        index, asked, requests.observed_flags[at], requests.forwarded_to[at], requests.region[at], states, breaches
+    )
+    reason = np.int64(answers.reasons[at] & UNKNOWN_MODEL)
     for breach in range(0, found, 2):
-        newest = max(newest_led, breaches[breach + 1])
+        newest = max(newest_link, breaches[breach + 1])
         if newest <= enforced:
             reason |= breaches[breach]
             continue
         reason |= LAG
         lag = max(np.int64(0), instant - index.since[newest])
-        if lag > said.lags[at, 0] or (lag == said.lags[at, 0] and newest > said.lags[at, 1]):
-            said.lags[at, 0], said.lags[at, 1] = lag, newest
-    said.reasons[at] = reason
+        if lag > answers.lags[at, 0] or (lag == answers.lags[at, 0] and newest > answers.lags[at, 1]):
+            answers.lags[at, 0], answers.lags[at, 1] = lag, newest
+    answers.reasons[at] = reason
 
 
 @part
-def _put_verdict(index: Any, code: Any, model: Any, done: Any, instant: Any, at: Any, paper: Any, said: Any) -> None:
+def _put_verdict(
+    index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
+) -> None:
     """`check.judge`."""
-    states, receiver, asked = paper[PAPER : PAPER + STATES], done.forwarded_to[at], model != NULL_ID
+    states, receiver, asked = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
     hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
-    was_observed = done.deeds[at] & WAS_OBSERVED != 0
-    reason = _reasons(index, asked, done.deeds[at], receiver, done.region[at], states)
+    was_observed = requests.observed_flags[at] & WAS_OBSERVED != 0
+    reason = _reasons(index, asked, requests.observed_flags[at], receiver, requests.region[at], states)
     unknown = asked & (hosting == NULL)
     if receiver != NULL_ID and states[VALUE + PASSTHROUGH] == BIT_TRUE:
         unknown = unknown or not asked or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
-    said.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
-    said.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
-    if was_observed and reason != 0 and done.enforced[at] >= 0:
-        _put_lateness(index, code, model, done, instant, at, paper, said)
+    answers.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
+    answers.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
+    if was_observed and reason != 0 and requests.enforced[at] >= 0:
+        _put_lateness(index, code, model, requests, instant, at, scratch, answers)
 
 
-CONSTANTS: Final = constants_key(globals(), Ids, Observed, Catalog, Tables, Answers)
+CONSTANTS: Final = constants_key(globals(), RequestIds, RequestColumns, CatalogTables, IndexTables, RowAnswers)
 
 
 @compiled
 def _decide(
     index: Any,
-    c: Any,
+    catalog: Any,
     steps: Any,
     later: Any,
     ids: Any,
-    done: Any,
-    said: Any,
-    paper: Any,
-    ready: Any,
+    requests: Any,
+    answers: Any,
+    scratch: Any,
+    prefetched: Any,
     constants: Any = CONSTANTS,
 ) -> None:
-    """`check` of every row: what `decide_rows` says. `paper`, `ready`: room for notes."""
-    states = paper[PAPER : PAPER + STATES]
+    """`decide_rows`. `scratch`, `prefetched`: memory for notes."""
+    states = scratch[STATES_AT : STATES_AT + STATES]
     filled = 0
-    for at in range(len(done.at)):
+    for at in range(len(requests.at)):
         if at % BLOCK == 0:
-            ready[TOUCHED, 0] = _fetch(index, ids, done.at, at, min(BLOCK, len(done.at) - at), ready)
-        instant, step, model = done.at[at], steps[at], np.int64(ids.model[at])
+            prefetched[TOUCHED, 0] = _fetch(index, ids, requests.at, at, min(BLOCK, len(requests.at) - at), prefetched)
+        instant, step, model = requests.at[at], steps[at], np.int64(ids.model[at])
         first = filled
-        said.codes[at, 2] = said.codes[at, 3] = NONE
-        said.lags[at, 0] = said.lags[at, 1] = 0
-        code, kind, problem, looked = _resolved(index, c, later, ids, at, instant, step, paper, ready)
+        answers.codes[at, 2] = answers.codes[at, 3] = NONE
+        answers.lags[at, 0] = answers.lags[at, 1] = 0
+        code, kind, problem, may_differ = _resolved(index, catalog, later, ids, at, instant, step, scratch, prefetched)
         if problem == 0:
-            defined, other = _policy(index, c, later, code, kind, instant, step, paper, ready, at % BLOCK)
+            defined, other = _policy(index, catalog, later, code, kind, instant, step, scratch, prefetched, at % BLOCK)
             problem = np.int64(0 if defined else BEFORE_FIRST)
-            looked = looked or other
-        filled = _put_led(paper, filled, said.positions)
+            may_differ = may_differ or other
+        filled = _put_links(scratch, filled, answers.positions)
         if problem == 0:
             asked = model != NULL_ID
             if asked:
-                other = _of_model(index, c, later, model, instant, step, paper)
-                looked = looked or other
+                other = _of_model(index, catalog, later, model, instant, step, scratch)
+                may_differ = may_differ or other
             for setting in range(OF_BOTH if asked else OF_POLICY):
-                # Written over by the next one, if it is none.
-                said.positions[filled] = states[EXPLICIT + setting]
+                # The next position overwrites this one if it is not explicit.
+                answers.positions[filled] = states[EXPLICIT + setting]
                 filled += 1 if states[EXPLICIT + setting] > 0 else 0
-            _put_handling(code, kind, asked, states, at, said)
-            _put_verdict(index, code, model, done, instant, at, paper, said)
+            _put_handling(code, kind, asked, states, at, answers)
+            _put_verdict(index, code, model, requests, instant, at, scratch, answers)
         else:
-            _put_protective(c, step, problem, at, said)
-        said.counts[at], said.looked[at] = filled - first, looked
+            _put_protective(catalog, step, problem, at, answers)
+        answers.counts[at], answers.may_differ_in_hindsight[at] = filled - first, may_differ
 
 
-def decide_rows(t: Tables, c: Catalog, steps: Int64s, later: bool, ids: Ids, done: Observed) -> Answers:
-    """What is answered to each row on one axis. `steps`: of `c`."""
-    said = blank(len(done.at))
-    paper, ready = np.empty(BREACHES + 20, np.int64), np.empty((READY, BLOCK), np.int64)
-    _decide(t, c, steps, later, ids, done, said, paper, ready)
-    return said
+def decide_rows(
+    index: IndexTables, catalog: CatalogTables, steps: Int64s, later: bool, ids: RequestIds, requests: RequestColumns
+) -> RowAnswers:
+    """`check` for every row, on one axis. `steps`: the row of the catalog that holds for each request."""
+    answers = empty_answers(len(requests.at))
+    scratch, prefetched = np.empty(BREACHES + 20, np.int64), np.empty((PREFETCHED, BLOCK), np.int64)
+    _decide(index, catalog, steps, later, ids, requests, answers, scratch, prefetched)
+    return answers

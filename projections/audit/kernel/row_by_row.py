@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.kernel.answers import NOBODY, Wording
-from projections.audit.kernel.rows import checked
-from projections.audit.kernel.states import IndexStates
+from projections.audit.kernel.answers import NOBODY, VerdictTexts
+from projections.audit.kernel.index_states import IndexStates
+from projections.audit.kernel.request_columns import check_requests
 from projections.audit.reference import records, verdicts
 from projections.audit.schemas import DecidedBatch
 from projections.decisions.check import check
@@ -21,17 +21,17 @@ from projections.temporal.coordinates import IN_FORCE
 
 
 class RowByRow:
-    """The same questions as `Kernel` takes, with the same answers. For one thread at a time."""
+    """Decides the same batches as `Kernel` with the same answers. For one thread at a time."""
 
     def __init__(self, index: PolicyIndex) -> None:
         self._index = index
         self._states = IndexStates(index)
         self._later = IndexStates(index, later=True)
-        self._references = Wording(index).references
+        self._references = VerdictTexts(index).references
 
     def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`Kernel.decide`."""
-        decisions = [self._decision(record) for record in records(checked(batch))]
+        decisions = [self._decision(record) for record in records(check_requests(batch))]
         governing = np.array([self._code(decision) for decision in decisions], np.int32)
         return DecidedBatch(verdicts(decisions), governing, self._references)
 

@@ -29,16 +29,16 @@ from projections.audit.index.schema import (
     ORG,
     OWNER_CODE,
     PROJECT,
+    Assertions,
     CatalogSteps,
     Links,
     Models,
     Policies,
     PolicyIndex,
-    Said,
     Slices,
     Subjects,
 )
-from projections.audit.kernel.rows import text_column
+from projections.audit.kernel.request_columns import text_column
 
 FIRST_NAMED: Final = (("key_id", KEY), ("project_id", PROJECT), ("org_id", ORG), ("account_id", ACCOUNT))
 """In the order in which `projections.decisions.scope` begins with them."""
@@ -48,7 +48,7 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
     "links": Links,
     "policies": Policies,
     "models": Models,
-    "said": Said,
+    "assertions": Assertions,
 }
 Bools = NDArray[np.bool_]
 
@@ -154,10 +154,10 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
     later_rows = slices.later[codes[laters]]
     later = np.full(len(codes), -1, np.int32)
     later[laters] = np.arange(len(laters), dtype=np.int32)
-    says = np.flatnonzero(slices.said_of[codes] >= 0)
-    said_rows = slices.said_of[codes[says]]
-    said_of = np.full(len(codes), -1, np.int32)
-    said_of[says] = np.arange(len(says), dtype=np.int32)
+    with_assertions = np.flatnonzero(slices.assertions_of[codes] >= 0)
+    rows = slices.assertions_of[codes[with_assertions]]
+    assertions_of = np.full(len(codes), -1, np.int32)
+    assertions_of[with_assertions] = np.arange(len(with_assertions), dtype=np.int32)
 
     links = _Table(slices.link_start[codes], slices.link_count[codes])
     later_links = _Table(slices.later_link_start[later_rows], slices.later_link_count[later_rows], links.count)
@@ -173,7 +173,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
     policy_rows, model_rows = (
         np.concatenate([one, other]) for one, other in zip(states.rows, later_states.rows, strict=True)
     )
-    said = _Table(index.said.start[said_rows], index.said.count[said_rows])
+    assertions = _Table(index.assertions.start[rows], index.assertions.count[rows])
     targets = index.links.target[link_rows]
     return PolicyIndex(
         pin=index.pin,
@@ -185,7 +185,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
             states.start,
             states.lengths,
             later,
-            said_of,
+            assertions_of,
             later_links.start,
             later_links.lengths,
             later_states.start,
@@ -201,7 +201,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
         catalog=_recoded(index.catalog, code_of),
         later_catalog=_recoded(index.later_catalog, code_of),
         texts=index.texts,
-        said=_taken_said(index.said, said),
+        assertions=_taken_assertions(index.assertions, assertions),
         since=index.since,
     )
 
@@ -236,9 +236,9 @@ def _taken(table: Any, rows: Int64s) -> Any:
     return type(table)(*(getattr(table, field.name)[rows] for field in fields(table)))
 
 
-def _taken_said(said: Said, table: _Table) -> Said:
-    columns = [getattr(said, field.name)[table.rows] for field in fields(said)[2:]]
-    return Said(table.start, table.lengths, *columns)
+def _taken_assertions(assertions: Assertions, table: _Table) -> Assertions:
+    columns = [getattr(assertions, field.name)[table.rows] for field in fields(assertions)[2:]]
+    return Assertions(table.start, table.lengths, *columns)
 
 
 def _recoded(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:

@@ -21,7 +21,7 @@ from ledger.errors import InforceError
 from projections.audit.index import storage as files
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
-from projections.audit.kernel.rows import ROWS_MAX
+from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.reading import text_logs
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines

@@ -26,12 +26,12 @@ from projections.audit.index.schema import (
     POLICY_URL,
     PROVIDER,
     RESIDENCY,
+    Assertions,
     CatalogSteps,
     Links,
     Models,
     Policies,
     PolicyIndex,
-    Said,
     Slices,
     Subjects,
     Texts,
@@ -41,7 +41,7 @@ from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.placement import PlacedProposals
 from projections.temporal.coordinates import Pin
 
-_Table = TypeVar("_Table", Links, Policies, Models, Said)
+_Table = TypeVar("_Table", Links, Policies, Models, Assertions)
 
 _LATER: Final = ("later_link_start", "later_link_count", "later_state_start", "later_state_count")
 _FILLED: Final = 0.75
@@ -66,7 +66,9 @@ def overlay(index: PolicyIndex, placed: PlacedProposals) -> PolicyIndex:
 def _renumber(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
     moved = numbering.moved
     links, policies = index.links, index.policies
-    said = replace(index.said, position=moved(index.said.position), retracts=moved(index.said.retracts))
+    assertions = replace(
+        index.assertions, position=moved(index.assertions.position), retracts=moved(index.assertions.retracts)
+    )
     return replace(
         index,
         links=Links.of(links.at, links.target, moved(links.position)),
@@ -74,7 +76,7 @@ def _renumber(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
         models=replace(index.models, positions=moved(index.models.positions)),
         catalog=replace(index.catalog, position=moved(index.catalog.position)),
         later_catalog=replace(index.later_catalog, position=moved(index.later_catalog.position)),
-        said=said,
+        assertions=assertions,
     )
 
 
@@ -96,7 +98,10 @@ def _join(old: PolicyIndex, news: PolicyIndex, about: set[str], *, catalogs: boo
         catalog=code_map.catalog(news.catalog) if catalogs else old.catalog,
         later_catalog=code_map.catalog(news.later_catalog) if catalogs else old.later_catalog,
         texts=texts,
-        said=_append(old.said, replace(news.said, start=news.said.start + np.uint32(len(old.said.position)))),
+        assertions=_append(
+            old.assertions,
+            replace(news.assertions, start=news.assertions.start + np.uint32(len(old.assertions.position))),
+        ),
     )
 
 
@@ -176,12 +181,12 @@ class _CodeMap:
 
 def _slices(old: PolicyIndex, news: PolicyIndex, subjects: int, codes: Int32s, changed: Sequence[int]) -> Slices:
     codes_there, its = codes[changed], news.slices
-    links, laters, said = len(old.links.at), len(old.slices.later_link_start), len(old.said.start)
+    links, laters, histories = len(old.links.at), len(old.slices.later_link_start), len(old.assertions.start)
     columns: dict[str, NDArray[Any]] = {}
     more = subjects - len(old.subjects)
     for name, unset in (("link_start", 0), ("link_count", 0), ("state_start", 0), ("state_count", 0)):
         columns[name] = _lengthened(getattr(old.slices, name), more, unset)
-    for name in ("later", "said_of"):
+    for name in ("later", "assertions_of"):
         columns[name] = _lengthened(getattr(old.slices, name), more, -1)
     states = np.where(news.subjects.kinds == MODEL, len(old.models.at), len(old.policies.at)).astype(np.uint32)
     columns["link_start"][codes_there] = its.link_start[changed] + np.uint32(links)
@@ -189,7 +194,7 @@ def _slices(old: PolicyIndex, news: PolicyIndex, subjects: int, codes: Int32s, c
     columns["state_start"][codes_there] = (its.state_start + states)[changed]
     columns["state_count"][codes_there] = its.state_count[changed]
     columns["later"][codes_there] = _shifted(its.later[changed], laters)
-    columns["said_of"][codes_there] = _shifted(its.said_of[changed], said)
+    columns["assertions_of"][codes_there] = _shifted(its.assertions_of[changed], histories)
     # The subject of each row of the later slices, which determines the table of its states.
     of = np.zeros(len(its.later_link_start), np.int64)
     with_later = np.flatnonzero(its.later >= 0)

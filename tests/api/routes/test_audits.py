@@ -29,7 +29,7 @@ from projections.audit.verdict_files import VerdictWriter
 from projections.query.pinned import PinnedQuery
 from tests.api.audits.logs import NDJSON, ended, line, log, read_pages, send
 from tests.api.client import changed, get, head, problem, submit
-from tests.audit.strategies import batch_of, grown, instants, known_ats, rows, timeline_cache
+from tests.audit.strategies import batch_of, grown, histories, instants, known_ats, rows
 
 
 def test_a_log_is_audited(client: TestClient) -> None:
@@ -212,7 +212,7 @@ def test_serving_needs_no_bulk_engine(tmp_path: Path) -> None:
 def test_an_audit_decides_each_request_as_a_single_check_does(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with grown(data.draw(timeline_cache())) as bench:
+    with grown(data.draw(histories())) as bench:
         times = instants(bench)
         records = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=30))
         for row in records:

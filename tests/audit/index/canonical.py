@@ -61,8 +61,8 @@ class _Reading:
                 slices.later_state_start[row],
                 slices.later_state_count[row],
             )
-        if slices.said_of[code] >= 0:
-            said = self._said(int(slices.said_of[code]))
+        if slices.assertions_of[code] >= 0:
+            said = self._said(int(slices.assertions_of[code]))
         return *asked, later, said
 
     def _rows(self, code: int, link: int, links: int, state: int, states: int) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ class _Reading:
         return linked, stated
 
     def _said(self, row: int) -> list[Any]:
-        said = self.index.said
+        said = self.index.assertions
         of_subject = slice(int(said.start[row]), int(said.start[row]) + int(said.count[row]))
         columns = (
             said.position,

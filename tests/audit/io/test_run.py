@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from projections.audit.index.reference import compile_by_fold
-from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.kernel import Kernel
 from projections.audit.reading.batches import LogBatch, request_batch
 from projections.audit.reading.strict import LogRow
 from projections.audit.run import Ahead, run

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.audit.index.reference import compile_by_fold
-from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.kernel import Kernel
+from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.kernel.row_by_row import RowByRow
-from projections.audit.kernel.rows import ROWS_MAX
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json
@@ -39,7 +39,7 @@ def assert_alike(bench: QueryLedger, batch: pa.RecordBatch, known_at: KnownAt) -
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=timeline_cache(), data=st.data())
+@given(history=histories(), data=st.data())
 def test_at_every_boundary_of_any_ledger_both_ways_say_what_check_says(
     history: list[Said], data: st.DataObject
 ) -> None:

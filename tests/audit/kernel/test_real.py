@@ -22,7 +22,7 @@ from ledger.times import format_time, parse_time
 from ledger.transfer.transfer import import_ledger
 from projections.audit.index.compile import compile_index
 from projections.audit.index.reference import compile_by_fold
-from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.kernel import Kernel
 from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.reading import text_logs
 from projections.audit.reading.blocks import HashingStream, LineBlocks

@@ -19,7 +19,7 @@ from projections.audit.spark.slices import sliced_bytes
 from projections.audit.verdict_files import OUTPUT_SCHEMA
 from projections.query.pinned import PinnedQuery
 from tests.audit.spark.logs import NO_LAYOUT, named
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 
 pytestmark = pytest.mark.xdist_group("spark")
 LEDGERS = 6
@@ -45,7 +45,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(history=timeline_cache(15), data=st.data())
+    @given(history=histories(15), data=st.data())
     def draw(history: list[Said], data: st.DataObject) -> None:
         with grown([LONG_CHAIN, *history]) as bench:
             kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=9))

@@ -7,14 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.audit.index.reference import compile_by_fold
-from projections.audit.kernel.deciding import Kernel
+from projections.audit.kernel.kernel import Kernel
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, slice_numbers, sliced_bytes, unpack
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 from tests.support.questions import NOON, changed
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=timeline_cache(), data=st.data(), count=st.integers(1, 5))
+@given(history=histories(), data=st.data(), count=st.integers(1, 5))
 def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
     history: list[Said], data: st.DataObject, count: int
 ) -> None:

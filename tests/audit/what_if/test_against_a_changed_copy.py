@@ -96,7 +96,7 @@ def proposed(bench: QueryLedger, drawn: st.DataObject, first_request: int) -> li
     ]
     began = bench.ledger.page(0, 1)[0].recorded_at
     found: list[tuple[Json, int]] = []
-    bodies = [body for said in drawn.draw(strategies.timeline_cache(4)) for body in said.events]
+    bodies = [body for said in drawn.draw(strategies.histories(4)) for body in said.events]
     for body in bodies[: drawn.draw(st.integers(1, 6))]:
         line, known = dict(body), began
         line.pop("reason", None)
@@ -113,7 +113,7 @@ def proposed(bench: QueryLedger, drawn: st.DataObject, first_request: int) -> li
 
 
 @settings(max_examples=30, deadline=None)
-@given(strategies.timeline_cache(12), st.data(), st.sampled_from(("at", "at", "at", None, 0)))
+@given(strategies.histories(12), st.data(), st.sampled_from(("at", "at", "at", None, 0)))
 def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataObject, axis: KnownAt) -> None:
     with strategies.grown([strategies.LONG_CHAIN, *history]) as bench, tempfile.TemporaryDirectory() as place:
         first_request = NOON + drawn.draw(st.integers(-5, 40))

@@ -1,9 +1,4 @@
-"""The arrays that rows are decided with, in the form in which compiled code takes them: tuples of arrays, read only.
-
-Numba compiles a function for the exact types that it is called with. Arrays that are mapped from files cannot be
-written and others can, which makes two types of them: so all of them are shown as read-only here, and one compilation
-serves every index and every batch.
-"""
+"""A policy index in the form that compiled code takes: named tuples of read-only arrays (see `arrays`)."""
 
 from __future__ import annotations
 
@@ -23,26 +18,24 @@ from projections.audit.arrays import (
     sealed,
 )
 from projections.audit.index.schema import (
+    Assertions,
     CatalogSteps,
     PolicyIndex,
-    Said,
     Subjects,
 )
 from projections.audit.numba_support import compiled
 
 
-class Names(NamedTuple):
-    """Subjects, to be found by their ids: see `layout.Subjects` and `hashing`."""
+class IdTable(NamedTuple):
+    """A hash table from ids to codes, of subjects or of texts: see `schema.Subjects` and `hashing`."""
 
-    kinds: UInt8s
     offsets: Int64s
     references: UInt8s
     slots: UInt64s
 
 
-class Catalog(NamedTuple):
-    """`layout.CatalogSteps` of one axis. agrees: bool[steps], whether the other axis has the same definitions all the
-    time that the step holds."""
+class CatalogTables(NamedTuple):
+    """`schema.CatalogSteps` of one axis. agrees: see `agreement`."""
 
     at: Int64s
     position: UInt32s
@@ -52,11 +45,11 @@ class Catalog(NamedTuple):
     agrees: Bools
 
 
-class Tables(NamedTuple):
-    """`layout.Slices` and what they are slices of: see there."""
+class IndexTables(NamedTuple):
+    """`schema.Slices`, and the tables that they are slices of."""
 
     packed: Int32s
-    """[subjects, 8]: the columns of PACKED side by side: all of one subject in one line of the cache."""
+    """[subjects, 8]: the columns of PACKED side by side, so that one cache line holds all of one subject."""
     later_link_start: UInt32s
     later_link_count: UInt32s
     later_state_start: UInt32s
@@ -68,34 +61,34 @@ class Tables(NamedTuple):
     model_positions: UInt32s
     set_offsets: Int64s
     set_members: Int32s
-    said_start: UInt32s
-    said_count: UInt32s
-    said_position: UInt32s
-    said_recorded_at: Int64s
-    said_setting: UInt8s
-    said_from: Int64s
-    said_until: Int64s
-    said_retracts: UInt32s
-    said_taken_by: Int32s
-    """See `taken_by`."""
+    assertions_start: UInt32s
+    assertions_count: UInt32s
+    assertion_position: UInt32s
+    assertion_recorded_at: Int64s
+    assertion_setting: UInt8s
+    assertion_from: Int64s
+    assertion_until: Int64s
+    assertion_retracts: UInt32s
+    retracted_by: Int32s
+    """See `retracted_by`."""
     since: Int64s
 
 
-PACKED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "said_of", "kinds")
+PACKED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "assertions_of", "kinds")
 
 
-def names(subjects: Subjects) -> Names:
-    columns = (subjects.kinds, subjects.reference_offsets, subjects.references, subjects.slots)
-    return Names._make(all_sealed(columns))
+def id_table(subjects: Subjects) -> IdTable:
+    columns = (subjects.reference_offsets, subjects.references, subjects.slots)
+    return IdTable._make(all_sealed(columns))
 
 
-def catalog(steps: CatalogSteps, other: CatalogSteps) -> Catalog:
+def catalog_tables(steps: CatalogSteps, other: CatalogSteps) -> CatalogTables:
     columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, agreement(steps, other))
-    return Catalog._make(all_sealed(columns))
+    return CatalogTables._make(all_sealed(columns))
 
 
-def tables(index: PolicyIndex) -> Tables:
-    slices, models, texts, said = index.slices, index.models, index.texts, index.said
+def index_tables(index: PolicyIndex) -> IndexTables:
+    slices, models, texts, assertions = index.slices, index.models, index.texts, index.assertions
     columns: tuple[NDArray[Any], ...] = (
         _packed(index),
         slices.later_link_start,
@@ -109,38 +102,39 @@ def tables(index: PolicyIndex) -> Tables:
         models.positions,
         texts.set_offsets,
         texts.members,
-        said.start,
-        said.count,
-        said.position,
-        said.recorded_at,
-        said.setting,
-        said.effective_from,
-        said.effective_until,
-        said.retracts,
-        taken_by(said),
+        assertions.start,
+        assertions.count,
+        assertions.position,
+        assertions.recorded_at,
+        assertions.setting,
+        assertions.effective_from,
+        assertions.effective_until,
+        assertions.retracts,
+        retracted_by(assertions),
         index.since,
     )
-    return Tables._make(all_sealed(columns))
+    return IndexTables._make(all_sealed(columns))
 
 
 def _packed(index: PolicyIndex) -> Int32s:
-    together = np.zeros((len(index.subjects), 8), np.int32)
+    packed = np.zeros((len(index.subjects), 8), np.int32)
     for place, name in enumerate(PACKED):
         column = index.subjects.kinds if name == "kinds" else getattr(index.slices, name)
-        together[:, place] = column.astype(np.int32)
-    return together
+        packed[:, place] = column.astype(np.int32)
+    return packed
 
 
-def taken_by(said: Said) -> Int32s:
-    """By row, the row of what takes the change back, or 0."""
-    by = np.zeros(len(said.position), np.int32)
-    _pair(sealed(said.start), sealed(said.count), sealed(said.position), sealed(said.retracts), by)
-    return by
+def retracted_by(assertions: Assertions) -> Int32s:
+    """By row of a change, the row of its retraction, or 0."""
+    rows = np.zeros(len(assertions.position), np.int32)
+    starts, counts = sealed(assertions.start), sealed(assertions.count)
+    _find_retractions(starts, counts, sealed(assertions.position), sealed(assertions.retracts), rows)
+    return rows
 
 
 @compiled
-def _pair(starts: Any, counts: Any, positions: Any, retracts: Any, taken_by: Any) -> None:
-    """Looks for what each retraction takes back among what its slice says before it."""
+def _find_retractions(starts: Any, counts: Any, positions: Any, retracts: Any, retracted_by: Any) -> None:
+    """Searches the slice of each retraction for the change that it retracts, which stands before it."""
     for place in range(len(starts)):
         first = np.int64(starts[place])
         for by in range(first, first + np.int64(counts[place])):
@@ -153,11 +147,11 @@ def _pair(starts: Any, counts: Any, positions: Any, retracts: Any, taken_by: Any
                     else:
                         high = middle
                 if low < by and positions[low] == retracts[by]:
-                    taken_by[low] = by
+                    retracted_by[low] = by
 
 
 def agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:
-    """By step, whether the other axis has the same definitions all the time that the step holds."""
+    """By step, whether the other axis has the same definitions for as long as the step holds."""
     if steps is other:
         return np.ones(len(steps.at), np.bool_)
     agrees = np.zeros(len(steps.at), np.bool_)

@@ -4,16 +4,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.audit.index.reference import compile_by_fold
-from projections.audit.kernel.states import IndexStates
+from projections.audit.kernel.index_states import IndexStates
 from projections.audit.reference import records, verdict_row
 from projections.decisions.check import check
 from projections.decisions.model import AsOf, Decision
 from projections.query.as_of_view import View
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, instants, known_ats, rows, timeline_cache
+from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(history=timeline_cache(), data=st.data())
+@given(history=histories(), data=st.data())
 def test_the_states_of_an_index_are_those_of_the_ledger(history: list[Said], data: st.DataObject) -> None:
     with grown([LONG_CHAIN, *history]) as bench:
         seen = instants(bench)

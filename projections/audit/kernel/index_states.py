@@ -1,7 +1,7 @@
-"""The states of a policy index, as `check` asks for them: for rows that are decided one by one.
+"""The states of a policy index in the form that `check` takes, for rows that are decided one by one.
 
-A deciding event is here what is left of it in the index: its position, and in place of both its instants the later of
-the two. Proved by tests/audit/kernel/test_states.py.
+The index does not hold whole events. So a deciding event has only its position here, and in place of its two instants
+the later of the two. Proved by tests/audit/kernel/test_index_states.py.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from projections.audit.index.schema import (
     PolicyIndex,
     kind_code,
 )
-from projections.audit.kernel.tables import agreement
+from projections.audit.kernel.index_tables import agreement
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import retraction_of_decided
 
 SPANS_MAX: Final = 100_000
-"""States that are kept in memory: some 60 MB."""
+"""States in memory: some 60 MB."""
 
 
 class _Span(NamedTuple):
-    """A setting's state over [start, until), in µs. `may_differ`: whether it may be another one in hindsight."""
+    """A setting's state over [start, until), in µs. `may_differ`: whether hindsight may have another state."""
 
     start: int
     until: int
@@ -56,9 +56,9 @@ class _Span(NamedTuple):
 
 
 class IndexStates:
-    """Every state on the index's axis, or on the later one, in which everything is known.
+    """The states on the index's axis or on the later one, on which everything recorded is known.
 
-    Keeps the states that were asked for last: a log in the order of time asks for each of them again and again.
+    Caches the last state of each setting: a log in the order of time asks for the same one again and again.
     """
 
     def __init__(self, index: PolicyIndex, *, later: bool = False) -> None:
@@ -76,17 +76,17 @@ class IndexStates:
         return StatesAt(self, instant)
 
     def span(self, subject: str, setting: str, instant: int) -> _Span:
-        """The state of a setting at `instant`, and for how long it stays the same."""
+        """The state of a setting at `instant`, and the span over which it stays the same."""
         key = subject, setting
         span = self._spans.get(key)
         if span is None or not span.start <= instant < span.until:
             if len(self._spans) >= SPANS_MAX:
                 self._spans.clear()
                 self._codes.clear()
-            span = self._spans[key] = self._found(subject, setting, instant)
+            span = self._spans[key] = self._span(subject, setting, instant)
         return span
 
-    def _found(self, subject: str, setting: str, instant: int) -> _Span:
+    def _span(self, subject: str, setting: str, instant: int) -> _Span:
         step = self._step(instant)
         own, start, until = self._own(subject, SETTINGS.index(setting), instant)
         start = max(start, self._instants[step])
@@ -97,31 +97,32 @@ class IndexStates:
         return _Span(start, until, effective(subject, setting, own, self._definition(setting, step)), may_differ)
 
     def definition(self, setting: str, instant: int) -> tuple[Mapping[str, Any] | None, bool]:
-        """(the definition's members, whether the catalog may be another one in hindsight)"""
+        """The definition's members, and whether hindsight may have another definition."""
         step = self._step(instant)
         change = self._definition(setting, step)
         members = None if change is None or not isinstance(change.value, dict) else change.value
         return members, not self._agrees[step]
 
     def taken_back(self, subject: str, setting: str, instant: int, after: int) -> Retraction | None:
-        index, said = self._index, self._index.said
+        index, assertions = self._index, self._index.assertions
         code = self.code(subject)
-        if code is None or index.slices.said_of[code] < 0:
+        if code is None or index.slices.assertions_of[code] < 0:
             return None
-        first = int(said.start[index.slices.said_of[code]])
-        rows = range(first, first + int(said.count[index.slices.said_of[code]]))
+        place = index.slices.assertions_of[code]
+        first = int(assertions.start[place])
+        rows = range(first, first + int(assertions.count[place]))
         known_at = None if self._later else instant if index.known_at == IN_FORCE else index.known_at
-        wanted = SETTINGS.index(setting)
+        setting_code = SETTINGS.index(setting)
         known = [
             self._assertion(row, setting)
             for row in rows
-            if said.setting[row] == wanted and (known_at is None or said.recorded_at[row] <= known_at)
+            if assertions.setting[row] == setting_code and (known_at is None or assertions.recorded_at[row] <= known_at)
         ]
         return retraction_of_decided(known, setting, instant, after)
 
     def code(self, subject: str) -> int | None:
         """The subject's code in the index, if it has one."""
-        # Asked for each of its settings, and looking it up is slow here.
+        # The look-up is slow, and each of the subject's settings needs it.
         if subject not in self._codes:
             self._codes[subject] = self._index.subjects.code(subject)
         return self._codes[subject]
@@ -130,11 +131,11 @@ class IndexStates:
         return max(bisect_right(self._instants, instant) - 1, 0)
 
     def _assertion(self, row: int, setting: str) -> Assertion:
-        said = self._index.said
-        position, recorded_at = int(said.position[row]), int(said.recorded_at[row])
-        if said.retracts[row]:
-            return Retraction(position, 0, str(position), recorded_at, "", setting, str(int(said.retracts[row])))
-        start, until = int(said.effective_from[row]), int(said.effective_until[row])
+        assertions = self._index.assertions
+        position, recorded_at = int(assertions.position[row]), int(assertions.recorded_at[row])
+        if retracts := int(assertions.retracts[row]):
+            return Retraction(position, 0, str(position), recorded_at, "", setting, str(retracts))
+        start, until = int(assertions.effective_from[row]), int(assertions.effective_until[row])
         return Change(
             position, 0, str(position), recorded_at, "", setting, None, start, None if until == END else until
         )
@@ -153,7 +154,7 @@ class IndexStates:
         return self._change(setting, position, members)
 
     def _own(self, subject: str, setting: int, instant: int) -> tuple[Change | None, int, int]:
-        """What the subject itself has, and over which span (µs) it has that."""
+        """The subject's own change at `instant`, and the span (µs) over which it decides."""
         nothing = None, BEGINNING, END
         index, slices = self._index, self._index.slices
         code = self.code(subject)
@@ -161,7 +162,7 @@ class IndexStates:
             return nothing
         kind = kind_code(subject)
         is_link, is_model = setting >= OWNER_CODE, setting >= HOSTING
-        # The one link of a kind is of the setting that the kind has; models have no policy and others no hosting.
+        # An account's link is `attached_to`, every other link is `owner`; only models have the settings of models.
         if (setting == ATTACHED_CODE) != (kind == ACCOUNT) if is_link else is_model != (kind == MODEL):
             return nothing
         table = "link" if is_link else "state"
@@ -180,7 +181,7 @@ class IndexStates:
             position = index.models.positions[row, setting - HOSTING]
         else:
             value, position = self._policy_value(setting, row), index.policies.positions[row, setting]
-        return self._said(setting, value, position), start, until
+        return self._own_change(setting, value, position), start, until
 
     def _policy_value(self, setting: int, row: int) -> int:
         policies = self._index.policies
@@ -189,7 +190,7 @@ class IndexStates:
         bits = int(policies.states[row]) >> 3 * setting & 7
         return {BIT_UNSET: UNSET, BIT_CLEARED: CLEARED}.get(bits, bits)
 
-    def _said(self, setting: int, code: Any, position: Any) -> Change | None:
+    def _own_change(self, setting: int, code: Any, position: Any) -> Change | None:
         if code == UNSET:
             return None
         value = None if code == CLEARED else self._value(setting, int(code))
@@ -209,7 +210,7 @@ class IndexStates:
         if code == NULL:
             return None
         if code == OTHER:
-            # Of no type that is asked for: neither text nor list nor bool.
+            # Not of the setting's type: neither a text nor a list nor a bool.
             return 0
         if setting == HOSTING:
             return {HOSTED: "hosted", PASSED_THROUGH: "passthrough"}[code]
@@ -230,7 +231,7 @@ class StatesAt:
         self._states = states
         self._instant = instant
         self.may_differ_in_hindsight = False
-        """Whether anything that was looked at so far may be another one with everything known."""
+        """Whether a state that was read so far may differ with everything known."""
 
     def setting(self, subject: str, setting: str) -> SettingState:
         span = self._states.span(subject, setting, self._instant)
@@ -247,7 +248,7 @@ class StatesAt:
 
 
 def _row_at(instants: Int64s, first: int, count: int, instant: int) -> tuple[int | None, int, int]:
-    """The row of a slice that holds at `instant`, None before the first one; and from when until when it holds."""
+    """The row of a slice that holds at `instant` (None before the first row), and the span over which it holds."""
     of_slice = instants[first : first + count]
     place = int(np.searchsorted(of_slice, instant, "right"))
     until = int(of_slice[place]) if place < count else END

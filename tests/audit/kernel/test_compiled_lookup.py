@@ -1,4 +1,4 @@
-"""Ids are found by their hash and told apart by their bytes."""
+"""The look-up finds ids by their hash and tells them apart by their bytes."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from projections.audit.index.hash_table import slots_for
 from projections.audit.index.schema import KEY, KINDS, ORG, OTHER_KIND, Subjects
-from projections.audit.kernel import tables
 from projections.audit.kernel.compiled_lookup import codes
-from projections.audit.kernel.rows import NO_CODE, NULL_ID, text_column
+from projections.audit.kernel.index_tables import id_table
+from projections.audit.kernel.request_columns import NO_CODE, NULL_ID, text_column
 
 
 def _subjects(references: list[tuple[int, str]]) -> Subjects:
@@ -25,38 +25,38 @@ _IDS = st.one_of(st.text("ab", min_size=1, max_size=3), st.text("xyz:/.", min_si
 
 @given(
     subjects=st.lists(st.tuples(st.integers(0, 4), _IDS), unique=True, max_size=60),
-    asked=st.lists(st.none() | _IDS, max_size=60),
+    ids=st.lists(st.none() | _IDS, max_size=60),
     kind=st.integers(0, 4),
     first=st.integers(0, 3),
 )
 def test_each_id_has_the_code_of_its_own_subject(
-    subjects: list[tuple[int, str]], asked: list[str | None], kind: int, first: int
+    subjects: list[tuple[int, str]], ids: list[str | None], kind: int, first: int
 ) -> None:
-    asked += [id_ for _, id_ in subjects]
+    ids += [id_ for _, id_ in subjects]
     by_reference = {reference: code for code, reference in enumerate(subjects)}
-    expected = [NULL_ID if id_ is None else by_reference.get((kind, id_), NO_CODE) for id_ in asked]
-    column = text_column(pa.array(asked, pa.string()).slice(first))
-    found = codes(kind, column, tables.names(_subjects(subjects)))
+    expected = [NULL_ID if id_ is None else by_reference.get((kind, id_), NO_CODE) for id_ in ids]
+    column = text_column(pa.array(ids, pa.string()).slice(first))
+    found = codes(kind, column, id_table(_subjects(subjects)))
     assert found.tolist() == expected[first:]
 
 
 def test_where_the_hash_is_the_same_the_bytes_decide() -> None:
-    """A table in which every slot claims the hash of one id, but only one is it, and the search goes round the end."""
+    """In this table four slots hold the same hash, only one of them belongs to the id, and the search wraps around."""
     subjects = _subjects([(KEY, "one"), (KEY, "two"), (ORG, "one"), (KEY, "four")])
     slots = subjects.slots.copy()
-    taken = np.flatnonzero(slots)
-    (home,) = (at for at in taken if slots[at] & np.uint64(0xFFFFFFFF) == 4)
+    used = np.flatnonzero(slots)
+    (home,) = (at for at in used if slots[at] & np.uint64(0xFFFFFFFF) == 4)
     upper = slots[home] >> np.uint64(32) << np.uint64(32)
     forged = np.zeros(len(slots), np.uint64)
     for step, code in enumerate((1, 2, 3, 4)):
         forged[(home + step) % len(slots)] = upper | np.uint64(code)
-    names = tables.names(Subjects(subjects.kinds, subjects.reference_offsets, subjects.references, forged))
+    table = id_table(Subjects(subjects.kinds, subjects.reference_offsets, subjects.references, forged))
     column = text_column(pa.array(["four"]))
-    # Its search begins where it is at home, so it is found behind the three others.
-    assert codes(KEY, column, names).tolist() == [3]
-    assert codes(KEY, text_column(pa.array([], pa.string())), names).tolist() == []
+    # The search begins at the id's own slot and finds it after the three others.
+    assert codes(KEY, column, table).tolist() == [3]
+    assert codes(KEY, text_column(pa.array([], pa.string())), table).tolist() == []
 
 
-def test_a_batch_in_which_nobody_is_named_needs_no_bytes() -> None:
+def test_a_batch_that_names_no_subject_needs_no_bytes() -> None:
     column = text_column(pa.nulls(5, pa.string()))
-    assert codes(KEY, column, tables.names(_subjects([(KEY, "one")]))).tolist() == [NULL_ID] * 5
+    assert codes(KEY, column, id_table(_subjects([(KEY, "one")]))).tolist() == [NULL_ID] * 5
