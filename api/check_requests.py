@@ -26,7 +26,7 @@ from msgspec import UNSET, UnsetType
 from ledger import strict_json
 from ledger.errors import BadRecord, BadTime, Fault
 from ledger.subjects import is_id
-from ledger.times import parse_time_once
+from ledger.times import parse_time_uncached
 from projections.decisions.model import NOTHING_OBSERVED, TEXT_MAX, Observed, RequestRecord, read_record
 
 RECORDS_MAX: Final = 10_000
@@ -169,7 +169,7 @@ def _records(rows: Iterable[tuple[Any, ...]], now: int, has_null: bool) -> tuple
                 observation = observations[handling] = _observed(_astuple(handling), absent)
             handling, handling_members = observation
             members += handling_members
-        instant = now if at is None else parse_time_once(at)
+        instant = now if at is None else parse_time_uncached(at)
         # Builds what RequestRecord(…) builds, at less than half the cost.
         record = (instant, key, account, org, project, model, request_id, enforced, handling)
         records.append(_new(RequestRecord, record))

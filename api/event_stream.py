@@ -23,7 +23,7 @@ from api.http.scope import HEAD_ONLY, log_label
 from api.service import Service, wait_for_disconnect
 from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
 from ledger.store import Ledger
-from ledger.verbatim import exact_before
+from ledger.verbatim import valid_prefix
 
 STREAMS_MAX: Final = 128
 PAGE_EVENTS: Final = 256
@@ -98,7 +98,7 @@ class OpenStreams:
 
 
 def _read_page(ledger: Ledger, after: int) -> StreamPage:
-    entries = exact_before(ledger.page(after, PAGE_EVENTS))
+    entries = valid_prefix(ledger.page(after, PAGE_EVENTS))
     block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in entries])
     return StreamPage(block, entries[-1].position if entries else after)
 
@@ -121,7 +121,7 @@ class EventStreamResponse(Response):
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         end = {"type": "http.response.body", "body": b"", "more_body": False}
         follower = self._service.ledger.follower
-        with self._streams.admit() as stop, follower.following():
+        with self._streams.admit() as stop, follower.keep_watching():
             # Reads before it sends anything, so that an unavailable ledger is answered with a problem.
             block = await self._next_block()
             await send(start)
@@ -148,7 +148,7 @@ class EventStreamResponse(Response):
             ledger_answers = True
             while True:
                 try:
-                    await self._service.ledger.follower.reached(self._after + 1, PING_S)
+                    await self._service.ledger.follower.wait_for_async(self._after + 1, PING_S)
                     block, ledger_answers = await self._next_block(), True
                 except PositionNotReached:
                     block = _PING

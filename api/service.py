@@ -20,11 +20,11 @@ from api.audits.service import AuditService, AuditSettings
 from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
 from ledger.errors import PositionNotReached
-from ledger.following import AT_LEAST_SECONDS_MAX
+from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.opening import absolute_url, open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
-from ledger.verbatim import exact
+from ledger.verbatim import valid_entries
 from projections.query.query import Query
 
 READERS: Final = 4
@@ -87,12 +87,12 @@ class Service:
         whose body must have been read. Raises `PositionNotReached`, and `ClientDisconnect` if the client hung up."""
         follower = self.ledger.follower
         # An acknowledged submission is committed, so one read of the head suffices for it.
-        if follower.position >= position or await self.ask(follower.look) >= position:
+        if follower.position >= position or await self.ask(follower.refresh) >= position:
             return
         if self._waiting >= WAITING_MAX:
             raise PositionNotReached(position, follower.position)
         self._waiting += 1
-        waiting = asyncio.create_task(follower.reached(position, self.at_least_s_max))
+        waiting = asyncio.create_task(follower.wait_for_async(position, self.at_least_s_max))
         leaving = asyncio.create_task(wait_for_disconnect(receive))
         try:
             await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +122,7 @@ class Service:
             entries = self.ledger.page(after, limit, head)
         else:
             entries = self.ledger.subject_page(subject, after, limit, head)
-        entries = list(exact(entries))
+        entries = list(valid_entries(entries))
         if len(entries) == limit:
             return entries, entries[-1].position, head
         return entries, max(after, head), head

@@ -52,7 +52,7 @@ class SubmitQueue:
     @contextmanager
     def reserve_memory(self, bytes_: int) -> Iterator[None]:
         """Reserves memory for a body from before it is read until it is answered. Raises `LedgerBusy`."""
-        if self._reserved + bytes_ > RESERVED_BYTES_MAX or not self._ledger.writer.room_for(bytes_):
+        if self._reserved + bytes_ > RESERVED_BYTES_MAX or not self._ledger.writer.has_capacity(bytes_):
             raise LedgerBusy(self._ledger.writer.waiting)
         self._reserved += bytes_
         try:
@@ -70,14 +70,15 @@ class SubmitQueue:
         notifier = self._notifiers.get(loop)
         if notifier is None:
             notifier = self._notifiers[loop] = CompletionNotifier(loop)
-        queued = self._ledger.enqueue(
+        queued = QueuedSubmission(
             parsed.submissions,
-            actor=self._caller,
-            told=notifier.notify,
+            self._caller,
+            parsed.idempotency,
+            parsed.batch,
             bytes_=len(body),
-            idempotency=parsed.idempotency,
-            batch=parsed.batch,
+            on_settled=notifier.notify,
         )
+        self._ledger.writer.enqueue(queued)
         await notifier.wait(queued)
         return queued.outcome()
 

@@ -1,1 +1,1 @@
-"""What was said, when, unaltered: events, the catalog, and the ledger that keeps them."""
+"""The ledger: immutable events, the catalog of settings, and the databases that store them."""

@@ -1,9 +1,9 @@
-"""Definitions of settings, and the built-in catalog that every ledger begins with (DESIGN.md section 2).
+"""Definitions of settings, and the built-in catalog that every ledger begins with.
 
-A definition says for which kinds of subject a setting exists, its one type, its default, its protective value (what
-is handled as true when nothing can be resolved; null: nothing is permitted), who may write it, and the published
-rule it stands for. Definitions are events on the subject `catalog:settings`, so a default of last year can be looked
-up. A setting keeps its type for ever: a value recorded under one definition can be read under every later one.
+A definition gives a setting's kinds of subject, its type, its default, its protective value (assumed when the setting
+cannot be resolved; null: nothing is permitted), who may write it, and the published rule behind it. Definitions are
+events on the subject `catalog:settings`, so last year's default can be looked up. A setting never changes its type, so
+a value recorded under one definition can be read under every later one. Proved by tests/test_catalog.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SET_SIZE_MAX: Final = 1000
 SHOWN_MEMBERS_MAX: Final = 20
 SHOWN_LENGTH_MAX: Final = 300
 INTEGER_MAX: Final = 2**53 - 1
-"""Whole numbers beyond this lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
+"""Larger integers lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
 
 ValueType = Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
 Kind = Literal["account", "org", "project", "key", "model"]
@@ -33,11 +33,11 @@ Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LENGTH_MAX)]
 
 
 class WrongValue(ValueError):
-    """The value does not fit the definition. The message says what would fit, never what was sent."""
+    """The value does not fit the definition. The message states the rule, never the value that was sent."""
 
 
 class Definition(BaseModel):
-    """What a setting is. Frozen; `members` belongs to one_of (required) and set_of, `ref_kinds` to subject_ref."""
+    """The definition of a setting. `members` belongs to one_of (required) and set_of, `ref_kinds` to subject_ref."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -73,7 +73,7 @@ class Definition(BaseModel):
         return self
 
     def accept(self, value: object) -> Value:
-        """`value` in the form it is kept in, or `WrongValue`. Nothing is converted: `1` is no bool."""
+        """`value` in its stored form. Raises `WrongValue`. Nothing is converted: `1` is not a bool."""
         match self.value_type:
             case "bool":
                 if isinstance(value, bool):
@@ -100,42 +100,42 @@ class Definition(BaseModel):
                 return self._accept_set(value)
 
     def _accept_set(self, value: object) -> tuple[str, ...]:
-        wanted = f"the value must be an array of at most {SET_SIZE_MAX} different texts"
+        rule = f"the value must be an array of at most {SET_SIZE_MAX} different texts"
         if not isinstance(value, list | tuple) or len(value) > SET_SIZE_MAX:
-            raise WrongValue(wanted)
+            raise WrongValue(rule)
         for member in value:
             if not isinstance(member, str) or not 1 <= len(member) <= TEXT_LENGTH_MAX or not is_text(member):
-                raise WrongValue(f"{wanted}, each of 1 to {TEXT_LENGTH_MAX} characters")
+                raise WrongValue(f"{rule}, each of 1 to {TEXT_LENGTH_MAX} characters")
             if self.members is not None and member not in self.members:
-                raise WrongValue(f"{wanted} among {_listed(self.members)}")
+                raise WrongValue(f"{rule} among {_listed(self.members)}")
         if len(set(value)) != len(value):
-            raise WrongValue(wanted)
+            raise WrongValue(rule)
         return tuple(sorted(value))
 
     def as_json(self) -> dict[str, Any]:
-        """The definition as it is written in events and answers: members in this order, absent ones left out."""
-        written: dict[str, Any] = {"kinds": list(self.kinds), "value_type": self.value_type}
+        """The definition as JSON for events and answers: members in this order, absent members left out."""
+        members: dict[str, Any] = {"kinds": list(self.kinds), "value_type": self.value_type}
         if self.members is not None:
-            written["members"] = list(self.members)
+            members["members"] = list(self.members)
         if self.ref_kinds is not None:
-            written["ref_kinds"] = list(self.ref_kinds)
-        written["default"] = self.default
-        written["protective"] = self.protective
-        written |= {"writable_by": self.writable_by, "title": self.title}
-        written |= {"description": self.description, "source": self.source}
-        return written
+            members["ref_kinds"] = list(self.ref_kinds)
+        members["default"] = self.default
+        members["protective"] = self.protective
+        members |= {"writable_by": self.writable_by, "title": self.title}
+        members |= {"description": self.description, "source": self.source}
+        return members
 
 
 def _listed(members: tuple[str, ...]) -> str:
-    """The first members, as many as a sentence bears: a definition may have a megabyte of them."""
+    """The first members, few enough for a sentence: a definition may have a megabyte of them."""
     text = ", ".join(members[:SHOWN_MEMBERS_MAX])
     if len(members) <= SHOWN_MEMBERS_MAX and len(text) <= SHOWN_LENGTH_MAX:
         return text
     return f"{text[:SHOWN_LENGTH_MAX]} … ({len(members)} in all; the catalog lists them)"
 
 
-class Defined(NamedTuple):
-    """A definition and the period, within the known catalog, in which it is the one that holds."""
+class DefinitionPeriod(NamedTuple):
+    """A definition and the period in which it holds, within the known catalog."""
 
     definition: Definition
     effective_from: int
@@ -143,37 +143,38 @@ class Defined(NamedTuple):
 
 
 class Catalog:
-    """The definitions that are known, over valid time. Immutable.
+    """The known definitions over valid time. Immutable.
 
-    Definitions are open-ended, so the one that holds at t is the one with the latest `effective_from <= t`, and
-    among equals the one recorded last: the law of DESIGN.md section 3 for changes without an end.
+    Definitions have no end of their own. At instant t the definition with the latest `effective_from <= t` holds; of
+    several with the same one, the last recorded (see "Time model" in projections/README.md).
     """
 
     def __init__(self, definitions: Iterable[tuple[str, int, Definition]] = (), version: int = 0) -> None:
-        """`definitions`: (setting, effective_from, definition) in position order, up to `version` of their stream."""
+        """`definitions`: (setting, effective_from, definition) in position order, up to `version` of the catalog's
+        stream."""
         self.version = version
         self._steps = _with_steps({}, definitions)
 
     def extended(self, definitions: Iterable[tuple[str, int, Definition]], version: int) -> Catalog:
-        """This catalog with further definitions, recorded after all that it holds."""
-        further = Catalog((), version)
-        further._steps = _with_steps(self._steps, definitions)
-        return further
+        """This catalog with more definitions, recorded after all that it has."""
+        extended = Catalog((), version)
+        extended._steps = _with_steps(self._steps, definitions)
+        return extended
 
     def __contains__(self, setting: str) -> bool:
         return setting in self._steps
 
-    def defined(self, setting: str, at: int) -> Defined | None:
-        """The definition that holds for `setting` at instant `at`, or None where it is not defined then."""
+    def definition_at(self, setting: str, at: int) -> DefinitionPeriod | None:
+        """The definition of `setting` that holds at instant `at`, or None if it is not defined then."""
         starts, definitions = self._steps.get(setting, ([], []))
         step = bisect_right(starts, at) - 1
         if step < 0:
             return None
         until = starts[step + 1] if step + 1 < len(starts) else None
-        return Defined(definitions[step], starts[step], until)
+        return DefinitionPeriod(definitions[step], starts[step], until)
 
     def value_type(self, setting: str) -> ValueType | None:
-        """The one type that the setting has had since it was first defined, or None if it never was."""
+        """The setting's type, or None if the setting was never defined."""
         steps = self._steps.get(setting)
         return steps[1][0].value_type if steps else None
 
@@ -337,4 +338,4 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
         source=_DATA_PRIVACY,
     ),
 }
-"""Setting → definition, recorded as genesis events effective from the beginning of time when a ledger is created."""
+"""Setting → definition. A new ledger records them as its first events, effective from the beginning of time."""

@@ -1,6 +1,6 @@
-"""The only source of now.
+"""The only source of the present time.
 
-The ledger asks its clock once per submission, under the append lock, and clamps the answer above the last
+The ledger reads its clock once per submission, under the append lock, and raises the reading above the last
 submission's, so a clock that steps back cannot reorder the record. Nothing else in inforce reads the time.
 """
 
@@ -17,14 +17,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. An integer from `time_ns`, so that freezing time in tests freezes it exactly."""
+    """The machine's clock, read as an integer with `time_ns`, so that freezing time in tests freezes it exactly."""
 
     def now(self) -> int:
         return time.time_ns() // 1000
 
 
 class ManualClock:
-    """A clock that moves when it is told to: for tests, simulations and the demo's invented past."""
+    """A clock that its owner sets: for tests, simulations and the demo's invented past."""
 
     def __init__(self, now_us: int) -> None:
         self.now_us = now_us

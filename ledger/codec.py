@@ -1,11 +1,11 @@
-"""Event ↔ exact bytes. These bytes are what is stored, served, exported, hashed as the leaf, and later signed.
+"""Encoding events: event ↔ exact bytes. These bytes, the leaf, are stored, served, exported, hashed and later signed.
 
-The shape is CloudEvents 1.0 JSON as written out in WIRE.md section 2, in one order of members, without white space.
-A draft becomes bytes with marks where the append lock has yet to fill in the position and the time; a mark begins
-with U+0001, which JSON never holds unescaped, so nothing a user can write looks like one.
+A leaf is CloudEvents 1.0 JSON (see "Events" in api/README.md), with its members in one order and no white space.
+A draft is encoded as a template: it has placeholders for the position and the time, which only the append lock fixes.
+A placeholder begins with U+0001, which JSON never contains unescaped, so no submitted text can look like one.
 
 An event id is a version 8 UUID (RFC 9562): 48 bits of position, then random bits. It finds its event without an
-index, and an id of another ledger never fits by accident.
+index, and an id of another ledger never fits by accident. Proved by tests/test_codec.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eventsourcing.persistence import JSONTranscoder, Mapper, StoredEvent
 from pydantic import ValidationError
 
 from ledger.catalog import Definition
-from ledger.drafts import RECORDED, Draft
+from ledger.drafts import AT_RECORDING, Draft
 from ledger.errors import BadTime, LedgerCorrupt
 from ledger.events import (
     EVENT_TYPES,
@@ -65,40 +65,35 @@ def event_id(position: int, id_tail: str) -> str:
     return _id_head(position) + id_tail
 
 
-def draft_bytes(draft: Draft, source: str) -> bytes:
-    """The event's bytes with marks for what the append lock decides. `source` is `urn:inforce:<origin>`."""
-    return _written(draft, source, _ID, _TIME, _SEQUENCE, _POSITION)
+def leaf_template(draft: Draft, source: str) -> bytes:
+    """The leaf with placeholders for position, id and time. `source` is `urn:inforce:<origin>`."""
+    return _encode(draft, source, _ID, _TIME, _SEQUENCE, _POSITION)
 
 
-def complete(marked: bytes, position: int, recorded_at: int) -> bytes:
-    """The leaf: `marked` with its position and time (µs) filled in."""
-    return completed((marked,), position, recorded_at)[0]
-
-
-def completed(marked: Iterable[bytes], first_position: int, recorded_at: int) -> list[bytes]:
-    """The leaves of one submission, at `first_position` and behind."""
+def fill_templates(templates: Iterable[bytes], first_position: int, recorded_at: int) -> list[bytes]:
+    """The leaves of one submission, at `first_position` and the positions after it; `recorded_at` in µs."""
     time = format_time(recorded_at).encode()
     return [
-        one.replace(b"\x01I", b"%08x-%04x" % (position >> 16, position & 0xFFFF), 1)
+        template.replace(b"\x01I", b"%08x-%04x" % (position >> 16, position & 0xFFFF), 1)
         .replace(b"\x01T", time)
         .replace(b"\x01S", b"%020d" % position, 1)
         .replace(b"\x01P", b"%d" % position, 1)
-        for position, one in enumerate(marked, first_position)
+        for position, template in enumerate(templates, first_position)
     ]
 
 
-def recorded_bytes(draft: Draft, source: str, position: int, recorded_at: int) -> bytes:
-    """The leaf of a draft whose place and time are known already: `complete(draft_bytes(draft, source), …)`."""
-    return _written(draft, source, _id_head(position), format_time(recorded_at), f"{position:020}", str(position))
+def leaf_bytes(draft: Draft, source: str, position: int, recorded_at: int) -> bytes:
+    """The leaf of a draft whose position and time are known: `leaf_template` and `fill_templates` in one step."""
+    return _encode(draft, source, _id_head(position), format_time(recorded_at), f"{position:020}", str(position))
 
 
-def _written(draft: Draft, source: str, id_head: str, time: str, sequence: str, position: str) -> bytes:
+def _encode(draft: Draft, source: str, id_head: str, time: str, sequence: str, position: str) -> bytes:
     members = dict(draft.body)
     for name in ("effective_from", "effective_until"):
         instant = members.get(name)
         if instant is not None:
-            # Raw, so that a mark stays one; a time needs no escaping either.
-            members[name] = msgspec.Raw(f'"{time if instant == RECORDED else format_time(instant)}"'.encode())
+            # Raw, so that a placeholder is not escaped; a time needs no escaping either.
+            members[name] = msgspec.Raw(f'"{time if instant == AT_RECORDING else format_time(instant)}"'.encode())
     body = msgspec.json.encode(members).decode()[1:-1]
     personal = f',"personal":{{"commitment":"{draft.commitment}"}}' if draft.commitment else ""
     imported = ',"imported":true' if draft.imported else ""
@@ -124,7 +119,7 @@ class Personal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LeafData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The `data` of a leaf, whatever its type; members that the type does not have are unset."""
+    """The `data` of a leaf of any type; members that the type does not have are unset."""
 
     position: int
     version: int
@@ -140,7 +135,7 @@ class LeafData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A leaf as parsed, times still texts: the fast way to read many."""
+    """A parsed leaf whose times are still texts: the fast way to read many."""
 
     specversion: str
     id: str
@@ -154,7 +149,7 @@ class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def topic(self) -> str:
-        """`setting.changed` of `inforce.setting.changed.v1`."""
+        """The type without prefix and version: `setting.changed` of `inforce.setting.changed.v1`."""
         return self.type.removeprefix("inforce.").rpartition(".")[0]
 
 
@@ -162,10 +157,9 @@ _parse_leaf: Final = msgspec.json.Decoder(Leaf).decode
 
 
 def parse_leaf(leaf: bytes) -> Leaf:
-    """The leaf in the newest version of its type, whatever version it was recorded in.
+    """The leaf in the newest version of its type, whichever version it was recorded in.
 
-    Raises `LedgerCorrupt`, naming the position where the bytes still tell it, where no code of this version can read
-    them.
+    Raises `LedgerCorrupt` if this version of inforce cannot read it, naming the position if the bytes contain it.
     """
     try:
         parsed = _parse_leaf(leaf)
@@ -180,17 +174,17 @@ def _upcast(leaf: bytes) -> Leaf:
     try:
         raw = msgspec.json.decode(leaf)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise LedgerCorrupt("a stored event cannot be read: it is no JSON") from error
+        raise LedgerCorrupt("a stored event cannot be read: it is not JSON") from error
     type_ = raw.get("type") if isinstance(raw, dict) else None
     position = _position(raw)
     which = "a stored event" if position is None else f"the event stored at position {position}"
     if not isinstance(type_, str) or type_ not in VERSIONS.all:
-        raise LedgerCorrupt(f"{which} has a type that this version of inforce does not know; use a newer one")
+        raise LedgerCorrupt(f"{which} has a type that this inforce does not know; use a newer inforce")
     try:
         return msgspec.convert(VERSIONS.up(raw), Leaf)
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
-        # An upcaster relies on what its version wrote; anything it stumbles over was not written by it.
-        raise LedgerCorrupt(f"{which} cannot be read: it has not the form of its type") from error
+        # An upcaster expects the form that its version wrote, so an error means that another program wrote the bytes.
+        raise LedgerCorrupt(f"{which} cannot be read: it does not have the form of its type") from error
 
 
 def _position(raw: Any) -> int | None:
@@ -200,7 +194,7 @@ def _position(raw: Any) -> int | None:
 
 
 def decode(leaf: bytes) -> AnyEvent:
-    """The event that the bytes stand for. Raises `LedgerCorrupt`."""
+    """The event that these bytes encode. Raises `LedgerCorrupt`."""
     parsed = parse_leaf(leaf)
     data = parsed.data
     try:
@@ -232,7 +226,7 @@ def decode(leaf: bytes) -> AnyEvent:
 
 
 def encode(event: AnyEvent, source: str) -> bytes:
-    """The exact bytes of a recorded event in the newest version of its type: there the inverse of `decode`."""
+    """The exact bytes of an event in the newest version of its type: the inverse of `decode` for that version."""
     body: dict[str, Any] = {}
     match event:
         case SettingChanged():
@@ -254,20 +248,18 @@ def encode(event: AnyEvent, source: str) -> bytes:
         commitment=event.commitment,
         imported=event.imported,
     )
-    return recorded_bytes(draft, source, event.position, event.recorded_at)
+    return leaf_bytes(draft, source, event.position, event.recorded_at)
 
 
-def is_exact(leaf: bytes, event: AnyEvent, source: str) -> bool:
-    """Whether `event`, which was decoded from `leaf`, comes to the same bytes when written as it was written then."""
-    written = encode(event, source)
-    if written == leaf:
+def is_exact_encoding(leaf: bytes, event: AnyEvent, source: str) -> bool:
+    """Whether `event`, which was decoded from `leaf`, encodes to the same bytes in the version that `leaf` has."""
+    newest = encode(event, source)
+    if newest == leaf:
         return True
     type_ = msgspec.json.decode(leaf)["type"]
-    return type_ not in VERSIONS.current and _written_again(written, type_) == leaf
-
-
-def _written_again(newest: bytes, type_: str) -> bytes:
-    return msgspec.json.encode(VERSIONS.back(msgspec.json.decode(newest), type_))
+    if type_ in VERSIONS.current:
+        return False
+    return msgspec.json.encode(VERSIONS.back(msgspec.json.decode(newest), type_)) == leaf
 
 
 def _period(event: SettingChanged | SettingCleared) -> dict[str, int | None]:
@@ -275,7 +267,7 @@ def _period(event: SettingChanged | SettingCleared) -> dict[str, int | None]:
 
 
 class LedgerMapper(Mapper[str]):
-    """The eventsourcing library's mapper over our exact bytes: drafts go in, events come out."""
+    """The eventsourcing library's mapper for our exact bytes: it stores drafts and answers events."""
 
     def __init__(self, source: str) -> None:
         super().__init__(transcoder=JSONTranscoder())
@@ -287,7 +279,7 @@ class LedgerMapper(Mapper[str]):
             originator_id=domain_event.subject,
             originator_version=domain_event.version,
             topic=domain_event.topic,
-            state=draft_bytes(domain_event, self.source),
+            state=leaf_template(domain_event, self.source),
         )
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[str]:

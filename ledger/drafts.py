@@ -1,7 +1,7 @@
-"""A decided event that the ledger has not numbered yet.
+"""Drafts: decided events that the ledger has not numbered yet.
 
-Whatever only the append lock can know (position, recorded_at, and with it an effective_from that was left open) is
-missing here, so that deciding can be pure and done before the lock is taken.
+Only the append lock fixes an event's position and its recorded_at, and with it an effective_from that was left open.
+A draft leaves these out, so that deciding is a pure function and happens before the lock is taken.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-RECORDED: Final = "recorded"
+AT_RECORDING: Final = "recorded"
 """As an `effective_from`: the moment of recording."""
+
+KEY_LENGTH_MAX: Final = 255
+"""Characters of an idempotency key, over HTTP, on the command line and in Python. PostgreSQL's index entries must hold
+a key together with its caller (`subjects.ACTOR_LENGTH_MAX`)."""
 
 
 class PersonalData(NamedTuple):
-    """What a person could be recognised by, kept beside the event and bound to it by a commitment."""
+    """Data that can identify a person, stored beside the event and bound to it by a commitment."""
 
     salt: bytes
     content: str
@@ -30,7 +34,6 @@ class PersonalData(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The reason that the content states."""
         return str(msgspec.json.decode(self.content)["reason"])
 
 
@@ -39,7 +42,7 @@ def personal_data(salt: bytes, reason: str) -> PersonalData:
 
 
 class Draft(NamedTuple):
-    """`body` holds the event's own members in the order of WIRE.md; instants in it are µs, or `RECORDED`."""
+    """`body` holds the event's own members in the order of its leaf; instants in it are µs, or `AT_RECORDING`."""
 
     topic: str
     subject: str
@@ -47,33 +50,35 @@ class Draft(NamedTuple):
     body: Mapping[str, Any]
     actor: str
     id_tail: str
-    """The part of the event id that is random; the rest is the position (see `codec`)."""
+    """The random part of the event id; the rest is the position (see `codec`)."""
     personal: PersonalData | None = None
     commitment: str | None = None
     imported: bool = False
 
     @property
     def originator_id(self) -> str:
+        """The subject, as the eventsourcing library calls it."""
         return self.subject
 
     @property
     def originator_version(self) -> int:
+        """The version, as the eventsourcing library calls it."""
         return self.version
 
 
 class Idempotency(NamedTuple):
-    """A caller's key for one submission, and the digest of the body that it was sent with."""
+    """A caller's key for one submission, and the digest of the body that came with it."""
 
     caller: str
     key: str
     body_sha256: bytes
 
 
-class Decided(NamedTuple):
-    """What a submission comes to, with everything the recorder must find true before it may record it."""
+class AppendPlan(NamedTuple):
+    """The drafts of one submission, and the conditions under which the recorder may append them."""
 
     drafts: tuple[Draft, ...]
     versions: Mapping[str, int]
-    """Subject → version of every stream that was relied on: if one has moved, decide again."""
+    """Subject → version of every stream that the decision used. If one has moved, decide again."""
     recorded_at_max: int | None
-    """The last instant (µs) at which this may be recorded as decided; later, decide again. None: any time."""
+    """The last instant (µs) at which the plan may be recorded; later, decide again. None: at any time."""

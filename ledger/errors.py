@@ -1,26 +1,26 @@
 """Every error that inforce raises on purpose.
 
     InforceError
-    ├── BadInput                   the caller's words: say it differently
-    │   ├── BadJson                not JSON, not UTF-8, too deep, too large, a member twice, NaN
+    ├── BadInput                   the caller's input is wrong: correct it
+    │   ├── BadJson                not JSON, not UTF-8, too deep, too large, a repeated member, NaN
     │   ├── BadTime                a time that is not RFC 3339 with an offset
     │   ├── BadSubject             a subject reference outside the grammar
     │   ├── BadSubmission          a submission that cannot be recorded; names each fault by JSON pointer
     │   ├── BadRecord              a request record that cannot be read
-    │   ├── BadImport              a line of an import that cannot be restored
+    │   ├── BadImport              a line of an import that cannot be imported
     │   └── IdempotencyKeyReused   the key was used for another body
     ├── NotFound                   no such event, subject or setting
-    ├── Conflict                   the ledger moved on: read, decide again, retry
+    ├── Conflict                   the ledger has changed: read, decide again, retry
     │   ├── VersionConflict
-    │   └── SubmissionInFlight     the same idempotency key is being recorded at this moment
-    ├── LedgerUnavailable          the database cannot be reached, written or locked: try again, or mend it
-    │   ├── LedgerBusy             more waits to be recorded than the server holds: try again in a moment
-    │   ├── NotALedger             the file or database is there and is no ledger of this version
-    │   └── PositionNotReached     the ledger is not yet where the question wants it: wait, ask again
-    └── LedgerCorrupt              what is stored cannot be right: stop, and look
+    │   └── SubmissionInFlight     a submission with the same idempotency key is being recorded
+    ├── LedgerUnavailable          the database cannot be reached, written or locked: try again, or repair it
+    │   ├── LedgerBusy             too many submissions wait to be recorded: try again in a moment
+    │   ├── NotALedger             the file or database exists but is not a ledger that this version can use
+    │   └── PositionNotReached     the ledger has not reached the position of the question: wait, ask again
+    └── LedgerCorrupt              the stored data is wrong: stop and investigate
 
-The first five are answers to one caller; `LedgerCorrupt` is a reason to stop everything.
-`code` is stable: programs may rely on it. A message never holds a submitted value.
+All but the last answer one caller; `LedgerCorrupt` is a reason to stop everything.
+`code` is stable: programs may rely on it. A message never contains a submitted value.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong, and where: `pointer` is a JSON pointer (RFC 6901) into the caller's body."""
+    """One fault and its place: `pointer` is a JSON pointer (RFC 6901) into the caller's body."""
 
     pointer: str
     detail: str
 
 
 class InforceError(Exception):
-    """The root. `str(error)` is one line: what was wrong and what to do."""
+    """The root. `str(error)` is one line: the fault, and how to correct it."""
 
     code = "error"
 
@@ -127,8 +127,8 @@ class LedgerBusy(LedgerUnavailable):
 
     def __init__(self, waiting: int) -> None:
         super().__init__(
-            f"{waiting} submissions wait to be recorded and no more are taken for now; this one was not recorded, try "
-            "again in a moment"
+            f"{waiting} submissions wait to be recorded and the queue is full; this one was not recorded, try again in "
+            "a moment"
         )
         self.waiting = waiting
 

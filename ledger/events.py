@@ -1,8 +1,8 @@
-"""The event types: what the ledger keeps, one class for each thing that can be said.
+"""The event types, one class each.
 
-Frozen pydantic models with explicit, stable topics. A topic is stored with every event and never renamed: a new
-shape gets an upcaster in `codec`, never a silent edit here. Instants are microseconds since 1970 (see `times`).
-They speak the eventsourcing library's protocol (`originator_id`, `originator_version`), under our own words.
+Frozen pydantic models with explicit, stable topics. A topic is stored with every event and never renamed. A new form
+of a type gets an upcaster in `upcasting`, never a silent edit here. Instants are microseconds since 1970 (see `times`).
+The classes have the attributes of the eventsourcing library's protocol (`originator_id`, `originator_version`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ERASURE_TOPIC: Final = "personal_data.erased"
 
 
 class Event(BaseModel):
-    """What every event has.
+    """The fields of every event.
 
     position: place in the whole ledger; version: place among the subject's events; recorded_at: when the ledger
-    accepted it (µs), one for all events of a submission; actor: who said it; commitment: SHA-256 (hex) over salt and
-    personal data kept beside the event, or None; imported: whether it came with its recorded_at from elsewhere.
+    accepted it (µs), the same for all events of a submission; actor: who submitted it; commitment: SHA-256 (hex) over
+    salt and personal data stored beside the event, or None; imported: an import brought it, with its recorded_at.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -51,7 +51,7 @@ class Event(BaseModel):
 
 
 class SettingChanged(Event):
-    """The setting has this value from `effective_from` until `effective_until` (exclusive; None: see the fold)."""
+    """The setting has this value from `effective_from` until `effective_until` (exclusive; None: no end of its own)."""
 
     TOPIC = "setting.changed"
 
@@ -62,7 +62,7 @@ class SettingChanged(Event):
 
 
 class SettingCleared(Event):
-    """The setting has no value of its own in the period: the catalog's default of the moment shows through."""
+    """The subject has no value for the setting in the period: the catalog's default of each moment applies."""
 
     TOPIC = "setting.cleared"
 
@@ -72,17 +72,17 @@ class SettingCleared(Event):
 
 
 class ChangeRetracted(Event):
-    """An earlier change of the same subject is taken back: the timeline is folded again without it."""
+    """Retracts an earlier change of the same subject: the timeline is folded again without it."""
 
     TOPIC = "change.retracted"
 
     setting: str
     retracts: str
-    """The event_id of the change that is taken back."""
+    """The event_id of the retracted change."""
 
 
 class SettingDefined(Event):
-    """What the setting is, from `effective_from` on. The subject is `catalog:settings`."""
+    """Defines the setting from `effective_from` on. The subject is `catalog:settings`."""
 
     TOPIC = "setting.defined"
 

@@ -1,4 +1,7 @@
-"""From a database URL to an open ledger: `sqlite:///path`, `sqlite:///path?mode=ro` or `postgresql://…`."""
+"""Opening a ledger by its database URL: `sqlite:///path`, `sqlite:///path?mode=ro` or `postgresql://…`.
+
+This module parses the URL and chooses the recorder. Proved by tests/test_opening.py.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from ledger.recorders.sqlite_file import SQLiteLedgerDatastore
 from ledger.store import Ledger
 from ledger.subjects import is_origin
 
-_NOT_BEGUN: Final = "there is no ledger in this database yet; inforce serve, submit or import begins one"
+_NOT_BEGUN: Final = "there is no ledger in this database yet; inforce serve, submit or import creates one"
+_BAD_ORIGIN: Final = "an origin is written like a host and a path in lower case: ledger.example.com/eu"
 
 
 def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
-    """Raises `BadInput` for a URL that is none, `LedgerUnavailable` where the database is not to be had."""
+    """Raises `BadInput` for a malformed URL, `LedgerUnavailable` if the database cannot be reached."""
     scheme = url.partition(":")[0]
     if scheme in ("postgresql", "postgres"):
         try:
@@ -35,16 +39,16 @@ def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
 
 
 def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, origin: str | None = None) -> Ledger:
-    """The ledger at `url`, begun with the built-in catalog if `create` and there is none.
+    """The ledger at `url`. With `create`, a missing ledger is created and gets the built-in catalog.
 
-    `origin` names a new ledger for ever (its events' source is urn:inforce:<origin>); None makes a unique one. One that
-    an older inforce made is brought to today's format.
+    `origin` is the permanent name of a new ledger (its events' source is urn:inforce:<origin>); None makes a unique
+    one. A ledger of an older inforce is migrated to today's format.
     Raises `BadInput` and `LedgerUnavailable`.
     """
-    if origin is not None and not is_origin(origin):
-        raise BadInput("an origin is written like a host and a path in lower case: ledger.example.com/eu")
-    if not create:
-        _require_file(url)
+    if origin is not None:
+        require_origin(origin)
+    if not create and (path := database_file(url)) is not None and not path.exists():
+        raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
     recorder = open_recorder(url)
     try:
         meta = recorder.meta()
@@ -60,9 +64,9 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
         recorder.migrate()
         ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
         if create:
-            ledger.begin()
+            ledger.ensure_genesis()
         elif not ledger.head().position:
-            # Whoever began it was cut off between the tables and the catalog; create takes it up from there.
+            # Its creator was interrupted between the tables and the catalog; `create` continues from there.
             raise LedgerUnavailable(_NOT_BEGUN)
         return ledger
     except BaseException:
@@ -70,36 +74,50 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
         raise
 
 
+def ledger_exists(url: str) -> bool:
+    """Whether there is a ledger with events at `url`. Creates nothing. Raises `BadInput` and `LedgerUnavailable`."""
+    if (path := database_file(url)) is not None and not path.exists():
+        return False
+    recorder = open_recorder(url)
+    try:
+        return bool(recorder.meta()) and recorder.head().position > 0
+    finally:
+        recorder.close()
+
+
 def new_origin() -> str:
-    """A name that no other ledger has, for one that was given none."""
+    """A unique origin, for a ledger whose creator names none."""
     return f"inforce.local/{secrets.token_hex(4)}"
 
 
+def require_origin(origin: str) -> None:
+    """Raises `BadInput` if `origin` may not name a ledger."""
+    if not is_origin(origin):
+        raise BadInput(_BAD_ORIGIN)
+
+
 def absolute_url(url: str) -> str:
-    """The same database, whatever folder it is opened from. Raises `BadInput`."""
-    if not url.startswith("sqlite:"):
+    """A URL of the same database that does not depend on the current folder. Raises `BadInput`."""
+    if database_file(url) is None:
         return url
     path, read_only = sqlite_path(url)
     return f"sqlite:///{quote(str(path.absolute()))}" + ("?mode=ro" if read_only else "")
 
 
+def database_file(url: str) -> Path | None:
+    """The file that holds the whole database, which need not exist; None for a database server. Raises `BadInput`."""
+    return sqlite_path(url)[0] if url.startswith("sqlite:") else None
+
+
 def sqlite_path(url: str) -> tuple[Path, bool]:
-    """The file that a SQLite URL names, and whether it is only to be read. Raises `BadInput`."""
+    """The file of a SQLite URL, and whether the URL says to open it read-only. Raises `BadInput`."""
     parts = urlsplit(url)
     options = parse_qs(parts.query, keep_blank_values=True)
     if not url.startswith("sqlite:///") or len(parts.path) < 2 or parts.fragment or not set(options) <= {"mode"}:
         raise BadInput(
-            "a SQLite ledger is named sqlite:///relative/path or sqlite:////absolute/path, with ?mode=ro to only read"
+            "a SQLite ledger is named sqlite:///relative/path or sqlite:////absolute/path, with ?mode=ro for read-only"
         )
     mode = options.get("mode", ["rw"])
     if mode not in (["ro"], ["rw"]):
         raise BadInput("the mode of a SQLite ledger is rw or ro")
     return Path(unquote(parts.path[1:])), mode == ["ro"]
-
-
-def _require_file(url: str) -> None:
-    if not url.startswith("sqlite:"):
-        return
-    path, _ = sqlite_path(url)
-    if not path.exists():
-        raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or begin one with inforce submit")

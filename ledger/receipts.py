@@ -1,16 +1,17 @@
-"""What an accepted submission is told."""
+"""Receipts: the ledger's answer to an accepted submission, one for each of its events."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ledger.codec import Leaf, event_id
-from ledger.drafts import RECORDED, Draft
+from ledger.drafts import AT_RECORDING, Draft
 from ledger.times import parse_time
 
 
 class Receipt(NamedTuple):
-    """What an accepted submission is told of one of its events. Instants in µs."""
+    """Where one event of a submission was recorded, and when it holds. Instants in µs."""
 
     event_id: str
     position: int
@@ -21,8 +22,8 @@ class Receipt(NamedTuple):
     effective_until: int | None
 
 
-def receipt(leaf: Leaf) -> Receipt:
-    """The receipt of a recorded event."""
+def receipt_of_leaf(leaf: Leaf) -> Receipt:
+    """The receipt of a stored event."""
     data = leaf.data
     start, until = data.effective_from, data.effective_until
     return Receipt(
@@ -36,8 +37,12 @@ def receipt(leaf: Leaf) -> Receipt:
     )
 
 
-def receipt_of(draft: Draft, position: int, recorded_at: int) -> Receipt:
-    """The receipt of a draft that was recorded: that of its leaf, without the leaf."""
+def receipts_of_drafts(drafts: Iterable[Draft], first_position: int, recorded_at: int) -> tuple[Receipt, ...]:
+    """The receipts of drafts that were just recorded: equal to those of their leaves, without parsing the leaves."""
+    return tuple([_receipt(draft, position, recorded_at) for position, draft in enumerate(drafts, first_position)])
+
+
+def _receipt(draft: Draft, position: int, recorded_at: int) -> Receipt:
     start = draft.body.get("effective_from")
     return Receipt(
         event_id(position, draft.id_tail),
@@ -45,6 +50,6 @@ def receipt_of(draft: Draft, position: int, recorded_at: int) -> Receipt:
         draft.subject,
         draft.version,
         recorded_at,
-        recorded_at if start == RECORDED else start,
+        recorded_at if start == AT_RECORDING else start,
         draft.body.get("effective_until"),
     )

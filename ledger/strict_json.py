@@ -1,8 +1,8 @@
-"""JSON that comes from outside, read without forgiving anything (RFC 8259, I-JSON's unique names from RFC 7493).
+"""Strict parsing of JSON from outside (RFC 8259, and I-JSON's unique names from RFC 7493).
 
-Refused: bytes that are not UTF-8, a member that occurs twice, NaN and Infinity, numbers beyond a double's range,
-lone surrogates, nesting deeper than 32, and bodies over the limit. Each has its own words, because each is mended
-in another place.
+Refused: bytes that are not UTF-8, a repeated member, NaN and Infinity, numbers beyond a double's range, lone
+surrogates, nesting deeper than 32, and bodies over the limit. Each has its own message, because each is corrected in a
+different place. Proved by tests/test_strict_json.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BODY: Final = "the body"
 
 
 def loads(body: bytes, max_bytes: int = MAX_BYTES, what: str = "the body") -> Any:
-    """The value that `body` stands for. Raises `BadJson`, which calls it `what` and repeats none of it."""
+    """The JSON value of `body`. Raises `BadJson`, whose message calls the body `what` and repeats nothing of it."""
     try:
         return _loads(body, max_bytes)
     except BadJson as error:
@@ -30,11 +30,11 @@ def loads(body: bytes, max_bytes: int = MAX_BYTES, what: str = "the body") -> An
 
 def _loads(body: bytes, max_bytes: int) -> Any:
     if len(body) > max_bytes:
-        raise BadJson(f"the body has {len(body)} bytes and at most {max_bytes} are taken; send it in parts")
+        raise BadJson(f"the body has {len(body)} bytes and at most {max_bytes} are allowed; send it in parts")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadJson(f"the body is not UTF-8: byte {error.start} does not belong") from None
+        raise BadJson(f"the body is not UTF-8: byte {error.start} is invalid") from None
     if text.startswith("\ufeff"):
         raise BadJson("the body begins with a byte order mark; send plain UTF-8")
     try:
@@ -45,7 +45,7 @@ def _loads(body: bytes, max_bytes: int) -> Any:
         raise BadJson(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except ValueError:
         raise BadJson("the body holds a number that is too long") from None
-    # Only what the text cannot rule out is looked for in the value: an escape can hide a surrogate, brackets nest.
+    # The value is checked only if the text allows a fault: an escape can hide a surrogate, and brackets can nest.
     if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
         _check(value)
     return value
@@ -59,7 +59,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(_name: str) -> Any:
-    raise BadJson("the body holds NaN or Infinity, which JSON does not have")
+    raise BadJson("the body holds NaN or Infinity, which are not JSON")
 
 
 def _float(digits: str) -> float:
@@ -95,4 +95,4 @@ def _check(value: Any) -> None:
 
 def _check_text(text: str) -> None:
     if not is_text(text):
-        raise BadJson("a text of the body holds half of a surrogate pair, which is no character")
+        raise BadJson("a text of the body holds half of a surrogate pair, which is not a character")

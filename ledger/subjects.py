@@ -1,6 +1,6 @@
-"""Subject references, and the numbers that must not be mixed up.
+"""Subject references and their grammar, and the number types of the ledger.
 
-A subject is anything with a history: `account:u1`, `org:acme`, `key:k1`. Its grammar is WIRE.md section 1.
+A subject is anything with a history: `account:u1`, `org:acme`, `key:k1`. Proved by tests/test_subjects.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Version = NewType("Version", int)
 
 CATALOG_SUBJECT: Final = "catalog:settings"
 KINDS: Final = ("account", "org", "project", "key", "model")
-"""The kinds of subject that settings can be defined for; `catalog` holds the definitions themselves."""
+"""The kinds of subject that settings can be defined for. The kind `catalog` holds the definitions themselves."""
 
 ACTOR_LENGTH_MAX: Final = 256
 ID_PATTERN: Final = r"[A-Za-z0-9._~@/+:-]{1,256}"
@@ -30,7 +30,7 @@ _ID_RULE: Final = "1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"
 
 
 def parse_subject(text: object, kinds: tuple[str, ...] = (*KINDS, "catalog")) -> str:
-    """The text itself when it is `kind:id` with a kind among `kinds`. Raises `BadSubject`."""
+    """The text itself if it is `kind:id` with a kind among `kinds`. Raises `BadSubject`."""
     if not isinstance(text, str):
         raise BadSubject("a subject must be a text like org:acme")
     kind, colon, identifier = text.partition(":")
@@ -44,7 +44,7 @@ def parse_subject(text: object, kinds: tuple[str, ...] = (*KINDS, "catalog")) ->
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` may stand after the colon of a subject reference."""
+    """Whether `text` may follow the colon of a subject reference."""
     return _ID.fullmatch(text) is not None
 
 
@@ -54,17 +54,17 @@ def is_setting_key(text: str) -> bool:
 
 
 def is_origin(text: str) -> bool:
-    """Whether `text` may name a ledger for ever: like a host and a path in lower case, `ledger.example.com/eu`."""
+    """Whether `text` may name a ledger permanently: like a host and a path in lower case, `ledger.example.com/eu`."""
     return _ORIGIN.fullmatch(text) is not None
 
 
 def is_actor(text: object) -> bool:
-    """Whether `text` may name who says something: 1 to 256 characters."""
+    """Whether `text` may name the actor of a submission: 1 to 256 characters."""
     return isinstance(text, str) and 1 <= len(text) <= ACTOR_LENGTH_MAX and is_text(text)
 
 
 def is_text(text: str) -> bool:
-    """Whether `text` can be written as UTF-8: half of a surrogate pair, which JSON can escape, cannot."""
+    """Whether `text` can be encoded as UTF-8. Half of a surrogate pair cannot, although JSON can escape it."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 

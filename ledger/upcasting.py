@@ -1,8 +1,8 @@
-"""Versions of the event types: what was recorded in an older one is read as the newest, and its bytes stay as they are.
+"""Versions of the event types: events of older versions are read as the newest version, and their bytes never change.
 
-On the wire a type is `inforce.<topic>.v<n>`. Events are written in their topic's newest version; every version that was
-ever written is read, by upcasters from each one to the next. What is stored, served, exported and hashed is always the
-bytes that were recorded. Proved by tests/life/test_upcasting.py.
+On the wire a type is `inforce.<topic>.v<n>`. Events are written in the newest version of their topic. Every version
+that was ever written can be read, through upcasters from each version to the next. The bytes that are stored, served,
+exported and hashed are always those that were recorded. Proved by tests/life/test_upcasting.py.
 """
 
 from __future__ import annotations
@@ -12,48 +12,48 @@ from typing import Any, Final, NamedTuple
 
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 
-Parsed = dict[str, Any]
-"""A leaf as JSON says it, members in the order of its bytes."""
+JsonObject = dict[str, Any]
+"""A leaf as parsed JSON, its members in the order of the bytes."""
 
 
 class Upcaster(NamedTuple):
-    """From one version of a type to the next one, and back. Both may change the leaf they are given.
+    """Functions from one version of a type to the next, and back. Both may modify their argument.
 
-    `back` is the inverse of `up` for every leaf that this version's code can have written, the order of members
-    included: an import writes each event again, and takes it only if the same bytes come out.
+    `back` is the inverse of `up` for every leaf that the older version can have written, including the order of
+    members: an import encodes each event again, and accepts it only if the bytes are the same.
     """
 
-    up: Callable[[Parsed], Parsed]
-    back: Callable[[Parsed], Parsed]
+    up: Callable[[JsonObject], JsonObject]
+    back: Callable[[JsonObject], JsonObject]
 
 
 class EventVersions:
-    """The versions of all types. Raises `ValueError` where one of the older versions could not be read."""
+    """The versions of all types. Raises `ValueError` if an older version has no upcaster."""
 
     def __init__(self, newest: Mapping[str, int], upcasters: Mapping[str, Upcaster]) -> None:
-        """`newest`: topic → the version that is written. `upcasters`: type of an older version → the way up."""
+        """`newest`: topic → the version that is written. `upcasters`: type of an older version → its upcaster."""
         older = {_type(topic, n) for topic, newest_n in newest.items() for n in range(1, newest_n)}
         if older != set(upcasters):
-            raise ValueError(f"every older version needs an upcaster, and nothing else: {older ^ set(upcasters)}")
+            raise ValueError(f"each older version needs an upcaster, and only those; at odds: {older ^ set(upcasters)}")
         self.written: Final = {topic: _type(topic, n) for topic, n in newest.items()}
         self.current: Final = frozenset(self.written.values())
         self.all: Final = self.current | older
         self._upcasters: Final = dict(upcasters)
 
-    def up(self, leaf: Parsed) -> Parsed:
-        """The leaf in its type's newest version. Raises `KeyError` for a type that no version has."""
+    def up(self, leaf: JsonObject) -> JsonObject:
+        """The leaf in its type's newest version. Raises `KeyError` for an unknown type."""
         type_ = leaf["type"]
         while type_ not in self.current:
             leaf = self._upcasters[type_].up(leaf)
             leaf["type"] = type_ = _next(type_)
         return leaf
 
-    def back(self, leaf: Parsed, type_: str) -> Parsed:
-        """A leaf of the newest version as it was written in the older one `type_`."""
-        way = [type_]
-        while way[-1] not in self.current:
-            way.append(_next(way[-1]))
-        for older in reversed(way[:-1]):
+    def back(self, leaf: JsonObject, type_: str) -> JsonObject:
+        """A leaf of the newest version, converted to the older version `type_`."""
+        types = [type_]
+        while types[-1] not in self.current:
+            types.append(_next(types[-1]))
+        for older in reversed(types[:-1]):
             leaf = self._upcasters[older].back(leaf)
             leaf["type"] = older
         return leaf
@@ -69,7 +69,7 @@ def _next(type_: str) -> str:
 
 
 UPCASTERS: Final[dict[str, Upcaster]] = {}
-"""Type of an older version (`inforce.setting.changed.v1`) → the way to the next one. None is ever taken out."""
+"""Type of an older version (`inforce.setting.changed.v1`) → upcaster to the next. An entry is never removed."""
 
 NEWEST: Final = {
     SettingChanged.TOPIC: 1,

@@ -1,8 +1,8 @@
-"""Events handed out as they were recorded, seen first to be what can be handed out.
+"""Handing out events byte for byte as they were recorded, after a check of their syntax.
 
-Nothing is parsed but the syntax: whoever can read an event of a type that this version does not know may have it. But
-bytes that are no JSON object on one line would spoil everything around them, in a page, a stream or a file of lines.
-It costs about 1 µs an event, half of what reading it from SQLite does. Proved by tests/faults/test_poisoned_event.py.
+Only the syntax is parsed, so a client can receive an event whose type this version does not know. But bytes that are
+not one JSON object on one line would corrupt the page, stream or file of lines around them. The check costs about 1 µs
+an event, half of reading it from SQLite. Proved by tests/faults/test_poisoned_event.py.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from ledger.recorders.contract import Entry
 
 
 class _Object(msgspec.Struct, gc=False):
-    """Of which no member is kept. msgspec looks at the syntax of those, and not at the UTF-8 in them."""
+    """An object with no field. msgspec checks the syntax of unknown members, but not the UTF-8 in them."""
 
 
-_look_over: Final = msgspec.json.Decoder(_Object).decode
+_parse_object: Final = msgspec.json.Decoder(_Object).decode
 
 
-def exact(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries, one by one. Raises `LedgerCorrupt`, naming the position, in place of one that cannot be had."""
+def valid_entries(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries, one by one. Raises `LedgerCorrupt`, naming the position, at the first malformed one."""
     for entry in entries:
         leaf = entry.leaf
         try:
-            _look_over(leaf)
-            whole = (leaf.isascii() or bool(leaf.decode())) and b"\n" not in leaf and b"\r" not in leaf
+            _parse_object(leaf)
+            valid = (leaf.isascii() or bool(leaf.decode())) and b"\n" not in leaf and b"\r" not in leaf
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            whole = False
-        if not whole:
+            valid = False
+        if not valid:
             raise LedgerCorrupt(
-                f"the event at position {entry.position} is no JSON object on one line, so it cannot be handed out; "
-                "those before and after it can, in pages that do not reach it"
+                f"the event at position {entry.position} is not a JSON object on one line, so it cannot be handed out; "
+                "the events before and after it can, on pages that leave it out"
             )
         yield entry
 
 
-def exact_before(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries before the first that cannot be had; raises `LedgerCorrupt` where there are none before it."""
-    found: list[Entry] = []
+def valid_prefix(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries before the first malformed one. Raises `LedgerCorrupt` if the first entry is malformed."""
+    prefix: list[Entry] = []
     try:
-        found.extend(exact(entries))
+        prefix.extend(valid_entries(entries))
     except LedgerCorrupt:
-        if not found:
+        if not prefix:
             raise
-    return found
+    return prefix

@@ -19,10 +19,11 @@ import msgspec
 from ledger.errors import NotFound
 from ledger.events import SettingDefined
 from ledger.opening import open_ledger
+from ledger.reader import PAGE_MAX
 from ledger.recorders.contract import Entry
-from ledger.store import PAGE_MAX, Ledger
+from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
-from ledger.verbatim import exact
+from ledger.verbatim import valid_entries
 from scripts.cli.narrate import Narrator
 from scripts.cli.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format
 from scripts.cli.output import csv_bytes, csv_row, human_time, print_line, write
@@ -102,7 +103,7 @@ def replay(
             _print_sentences(ledger, subject, period, pace)
             return
         entries = (entry for entry in _entries(ledger, subject, period) if period.includes(entry))
-        _write(format_, exact(entries))
+        _write(format_, valid_entries(entries))
 
 
 def _write(format_: Format, entries: Iterator[Entry]) -> None:

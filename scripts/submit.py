@@ -15,13 +15,13 @@ import click
 
 from api.responses import receipt_json, receipts_json
 from ledger import strict_json
-from ledger.append.decide import Streams, decide
+from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
 from ledger.catalog import BUILT_IN, Catalog
 from ledger.clock import SystemClock
-from ledger.drafts import Idempotency
+from ledger.drafts import KEY_LENGTH_MAX, Idempotency
 from ledger.errors import BadInput, BadJson, BadSubmission, Fault
-from ledger.opening import open_ledger, open_recorder, sqlite_path
+from ledger.opening import ledger_exists, open_ledger
 from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
@@ -29,7 +29,6 @@ from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.options import EXAMPLES, Format, Instant, database, output_format
 from scripts.cli.output import Columns, human_bound, human_time, show
 
-KEY_LENGTH_MAX: Final = 255
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 _FIELDS: Final = tuple(Receipt._fields)
@@ -103,7 +102,7 @@ def submit(
         raise click.UsageError(f"--idempotency-key takes a text of 1 to {KEY_LENGTH_MAX} characters")
     change = ChangeOptions(**options)
     body = _read_submissions(change.words[0]) if _names_file(change) else None
-    ledger = open_ledger(db) if _ledger_exists(db) else None
+    ledger = open_ledger(db) if ledger_exists(db) else None
     try:
         if body is None:
             body = _body(change, ledger.catalog() if ledger else _built_in_catalog())
@@ -205,16 +204,6 @@ def _idempotency(key: str | None, actor: str, body: dict[str, Any]) -> Idempoten
     return Idempotency(actor, key, hashlib.sha256(canonical_json(body)).digest())
 
 
-def _ledger_exists(url: str) -> bool:
-    if url.startswith("sqlite:") and not sqlite_path(url)[0].exists():
-        return False
-    recorder = open_recorder(url)
-    try:
-        return bool(recorder.meta()) and recorder.head().position > 0
-    finally:
-        recorder.close()
-
-
 def _built_in_catalog() -> Catalog:
     definitions = ((setting, BEGINNING, definition) for setting, definition in BUILT_IN.items())
     return Catalog(definitions, len(BUILT_IN))
@@ -224,5 +213,5 @@ def _decide_without_ledger(submissions: tuple[Submission, ...], batch: bool) -> 
     """Raises what a new ledger would raise, before one is created."""
     catalog = _built_in_catalog()
     versions = defaultdict(int, {CATALOG_SUBJECT: catalog.version})
-    streams = Streams(catalog, versions)
+    streams = SubmissionContext(catalog, versions)
     decide(submissions, streams, now=SystemClock().now(), actor="rehearsal", entropy=bytes, batch=batch)

@@ -12,7 +12,8 @@ import click
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import format_time
-from ledger.transfer.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.export import export_lines, export_personal
+from ledger.transfer.import_ledger import import_ledger
 from scripts.cli.files import file_size, open_input, open_output, progress
 from scripts.cli.options import EXAMPLES, Format, database, output_format
 from scripts.cli.output import show_record

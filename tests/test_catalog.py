@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ledger.catalog import BUILT_IN, Catalog, Defined, Definition, WrongValue
+from ledger.catalog import BUILT_IN, Catalog, Definition, DefinitionPeriod, WrongValue
 from tests.support.ledgers import definition
 
 
@@ -113,8 +113,8 @@ def test_the_definition_that_holds_is_the_latest_that_has_started(
     for setting in "abc":
         starts = {start for name, start, _ in steps if name == setting}
         for at in range(-1, 8):
-            found = at_once.defined(setting, at)
-            assert in_parts.defined(setting, at) == found
+            found = at_once.definition_at(setting, at)
+            assert in_parts.definition_at(setting, at) == found
             assert (found and (found.definition.title, found.effective_from)) == slowly(steps, setting, at)
             if found is not None:
                 assert found.effective_until == min((start for start in starts if start > at), default=None)
@@ -125,5 +125,5 @@ def test_the_definition_that_holds_is_the_latest_that_has_started(
 def test_extending_a_catalog_leaves_it_as_it_was() -> None:
     before = Catalog([("a", 0, made(title="first"))], 1)
     before.extended([("a", 0, made(title="second")), ("b", 0, made())], 3)
-    assert before.defined("a", 0) == Defined(made(title="first"), 0, None)
+    assert before.definition_at("a", 0) == DefinitionPeriod(made(title="first"), 0, None)
     assert ("b" in before, before.version) == (False, 1)

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 
 from ledger.catalog import BUILT_IN
 from ledger.codec import (
-    complete,
     decode,
-    draft_bytes,
     encode,
+    fill_templates,
     id_tail,
+    leaf_bytes,
     leaf_hash,
+    leaf_template,
     parse_leaf,
     position_of,
-    recorded_bytes,
 )
-from ledger.drafts import RECORDED, Draft
+from ledger.drafts import AT_RECORDING, Draft
 from ledger.errors import LedgerCorrupt
 from ledger.events import AnyEvent, ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.times import BEGINNING, END
@@ -49,7 +49,7 @@ NASTY = [
 ]
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.lists(st.sampled_from(NASTY)).map("".join)
 INSTANTS = st.integers(BEGINNING, END - 1)
-STARTS = INSTANTS | st.just(RECORDED)
+STARTS = INSTANTS | st.just(AT_RECORDING)
 VALUES = (
     st.booleans()
     | st.integers(-(2**53) + 1, 2**53 - 1)
@@ -133,12 +133,17 @@ def said(event: AnyEvent) -> dict[str, Any]:
             }
 
 
+def filled(draft: Draft, position: int, recorded_at: int) -> bytes:
+    """The leaf by way of its template, as the recorder makes it."""
+    return fill_templates([leaf_template(draft, SOURCE)], position, recorded_at)[0]
+
+
 @given(drafts(), POSITIONS, INSTANTS)
 def test_what_was_decided_is_what_is_read_back(draft: Draft, position: int, recorded_at: int) -> None:
-    leaf = complete(draft_bytes(draft, SOURCE), position, recorded_at)
+    leaf = filled(draft, position, recorded_at)
     event = decode(leaf)
     body = {
-        name: recorded_at if value == RECORDED and name == "effective_from" else value
+        name: recorded_at if value == AT_RECORDING and name == "effective_from" else value
         for name, value in draft.body.items()
     }
     assert said(event) == body
@@ -152,14 +157,14 @@ def test_what_was_decided_is_what_is_read_back(draft: Draft, position: int, reco
 
 @given(drafts(), POSITIONS, INSTANTS)
 def test_writing_what_was_read_gives_the_same_bytes(draft: Draft, position: int, recorded_at: int) -> None:
-    leaf = complete(draft_bytes(draft, SOURCE), position, recorded_at)
+    leaf = filled(draft, position, recorded_at)
     assert encode(decode(leaf), SOURCE) == leaf
-    assert recorded_bytes(draft, SOURCE, position, recorded_at) == leaf
+    assert leaf_bytes(draft, SOURCE, position, recorded_at) == leaf
 
 
 @given(drafts(), POSITIONS, INSTANTS)
 def test_a_leaf_is_plain_json_on_one_line(draft: Draft, position: int, recorded_at: int) -> None:
-    leaf = complete(draft_bytes(draft, SOURCE), position, recorded_at)
+    leaf = filled(draft, position, recorded_at)
     assert not any(byte < 0x20 for byte in leaf)
     parsed = json.loads(leaf)
     assert json.loads(json.dumps(parsed)) == parsed
@@ -171,12 +176,12 @@ def test_the_bytes_are_those_of_the_wire_format() -> None:
         topic="setting.changed",
         subject="org:acme",
         version=4,
-        body={"setting": "training.opt_in", "value": True, "effective_from": RECORDED, "effective_until": None},
+        body={"setting": "training.opt_in", "value": True, "effective_from": AT_RECORDING, "effective_until": None},
         actor="alice",
         id_tail="-8000-8000-000000000000",
         commitment="ab" * 32,
     )
-    assert complete(draft_bytes(draft, SOURCE), 42, 1_767_225_600_000_000) == (
+    assert filled(draft, 42, 1_767_225_600_000_000) == (
         b'{"specversion":"1.0","id":"00000000-002a-8000-8000-000000000000","source":"urn:inforce:test.example",'
         b'"type":"inforce.setting.changed.v1","subject":"org:acme","time":"2026-01-01T00:00:00.000000Z",'
         b'"sequence":"00000000000000000042","datacontenttype":"application/json",'
@@ -195,7 +200,7 @@ def cloudevents(real_data: Callable[[str], Path]) -> Any:
 def test_every_leaf_is_a_cloudevent(cloudevents: Any) -> None:
     @given(drafts(), POSITIONS, INSTANTS)
     def holds(draft: Draft, position: int, recorded_at: int) -> None:
-        cloudevents.validate(json.loads(complete(draft_bytes(draft, SOURCE), position, recorded_at)))
+        cloudevents.validate(json.loads(filled(draft, position, recorded_at)))
 
     holds()
     with pytest.raises(jsonschema.ValidationError):
@@ -226,11 +231,11 @@ def leaf(**more: Any) -> bytes:
         topic="setting.cleared",
         subject="org:a",
         version=1,
-        body={"setting": "x", "effective_from": RECORDED, "effective_until": None},
+        body={"setting": "x", "effective_from": AT_RECORDING, "effective_until": None},
         actor="a",
         id_tail="-8000-8000-000000000000",
     )
-    parsed = json.loads(complete(draft_bytes(draft, SOURCE), 1, 0))
+    parsed = json.loads(filled(draft, 1, 0))
     parsed.update(more.pop("top", {}))
     parsed["data"].update(more)
     return json.dumps(parsed).encode()

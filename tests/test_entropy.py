@@ -8,16 +8,16 @@ from multiprocessing.connection import Connection
 import pytest
 
 from ledger import entropy
-from ledger.entropy import PIECE, fresh
+from ledger.entropy import PIECE, random_bytes
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 16, PIECE, PIECE + 1, 1000])
 def test_it_gives_as_many_as_are_asked_for(count: int) -> None:
-    assert len(fresh(count)) == count
+    assert len(random_bytes(count)) == count
 
 
-def test_no_two_are_the_same_across_many_stocks() -> None:
-    drawn = [fresh(16) for _ in range(10_000)]
+def test_no_two_are_the_same_across_many_buffers() -> None:
+    drawn = [random_bytes(16) for _ in range(10_000)]
     assert len(set(drawn)) == len(drawn)
 
 
@@ -29,8 +29,8 @@ def test_they_are_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
         return bytes(range(256)) * (count // 256) + bytes(range(count % 256))
 
     monkeypatch.setattr(os, "urandom", urandom)
-    monkeypatch.setattr(entropy, "_stock", [])
-    pieces = {fresh(PIECE) for _ in range(8)}
+    monkeypatch.setattr(entropy, "_buffer", [])
+    pieces = {random_bytes(PIECE) for _ in range(8)}
     assert pieces == {bytes(range(start, start + PIECE)) for start in range(0, 256, PIECE)}
     assert len(asked) == 1, "all at a time"
 
@@ -41,7 +41,7 @@ def test_no_two_threads_get_the_same() -> None:
 
     def draw(into: list[bytes]) -> None:
         together.wait()
-        into.extend(fresh(16) for _ in range(5000))
+        into.extend(random_bytes(16) for _ in range(5000))
 
     threads = [threading.Thread(target=draw, args=(into,)) for into in found]
     for thread in threads:
@@ -53,18 +53,18 @@ def test_no_two_threads_get_the_same() -> None:
 
 
 def _send(sending: Connection) -> None:
-    sending.send([fresh(16) for _ in range(300)])
+    sending.send([random_bytes(16) for _ in range(300)])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
 @pytest.mark.filterwarnings("ignore:.*use of fork.. may lead to deadlocks:DeprecationWarning")
 def test_no_forked_process_gets_what_its_parent_gets() -> None:
-    fresh(16)
+    random_bytes(16)
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     child = context.Process(target=_send, args=(sending,))
     child.start()
     theirs = receiving.recv()
     child.join()
-    ours = [fresh(16) for _ in range(300)]
+    ours = [random_bytes(16) for _ in range(300)]
     assert not set(theirs) & set(ours)

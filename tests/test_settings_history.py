@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from ledger.opening import open_ledger
 from ledger.times import format_time, parse_time
-from ledger.transfer.transfer import import_ledger
+from ledger.transfer.import_ledger import import_ledger
 from projections.query.query import IN_FORCE, KnownAt, Query
 
 EVENTS = "settings-history/ddg-events.jsonl.gz"

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ledger.errors import BadTime
-from ledger.times import BEGINNING, END, format_time, parse_time, parse_time_once
+from ledger.times import BEGINNING, END, format_time, parse_time, parse_time_uncached
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -59,7 +59,7 @@ def test_the_quick_reader_takes_what_the_other_takes(instant: int, until: int, p
     text = format_time(instant)[:until] + "Z"
     for place, sign in places:
         text = text[:place] + sign + text[place + len(sign) :]
-    assert _read(text, parse_time_once) == _read(text, parse_time)
+    assert _read(text, parse_time_uncached) == _read(text, parse_time)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_quick_reader_takes_what_the_other_takes(instant: int, until: int, p
 )
 def test_what_the_standard_library_would_forgive_is_refused(text: str) -> None:
     with pytest.raises(BadTime):
-        parse_time_once(text)
+        parse_time_uncached(text)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from api.audits.jobs import AuditOutcome, AuditStatus, Job, Progress
-from ledger.entropy import fresh
+from ledger.entropy import random_bytes
 
 LOG: Final = "log"
 FINDINGS: Final = "findings.ndjson"
@@ -53,7 +53,7 @@ class AuditFolder:
         """A folder for a log that is uploaded within the block. It is removed afterwards unless `put` took it. Raises
         `OSError`."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.path / f"{_INCOMING}{fresh(16).hex()}"
+        path = self.path / f"{_INCOMING}{random_bytes(16).hex()}"
         with ExitStack() as stack:
             with self._locked():
                 path.mkdir(mode=0o700)
@@ -107,7 +107,7 @@ class AuditFolder:
     def remove(self, id_: str) -> bool:
         """Removes the audit; its files go at the next `sweep`. False: there was no such audit. Raises `OSError`."""
         try:
-            (self.path / id_).rename(self.path / f"{_GONE}{fresh(16).hex()}")
+            (self.path / id_).rename(self.path / f"{_GONE}{random_bytes(16).hex()}")
         except FileNotFoundError:
             return False
         _sync(self.path)

@@ -20,9 +20,8 @@ from api.audits.paged_lines import read_page
 from api.audits.scheduler import AuditScheduler
 from api.audits.upload import StoredLog
 from api.http.problems import RequestRefused
-from ledger.entropy import fresh
+from ledger.entropy import random_bytes
 from ledger.errors import BadInput
-from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.audit.reading.layout import Layout
 from projections.query.pinned import PinnedQuery
@@ -131,7 +130,7 @@ class AuditService:
         errors of the ledger."""
         pin = PinnedQuery(self._query).pinned
         job = Job(
-            id=fresh(16).hex(),
+            id=random_bytes(16).hex(),
             created_at=self._ledger.clock.now(),
             map=dict(layout.mapping.columns),
             set=dict(layout.mapping.constants),
@@ -201,8 +200,8 @@ def _not_found() -> RequestRefused:
 
 def default_folder(ledger: Ledger) -> Path:
     """Beside the ledger's file if it has one, else in the user's state folder (XDG)."""
-    if isinstance(ledger.recorder, SQLiteLedgerRecorder):
-        path = Path(ledger.recorder.datastore.path)
+    path = ledger.recorder.file
+    if path is not None:
         return path.with_name(f"{path.name}.audits")
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "inforce" / "audits" / hashlib.sha256(ledger.origin.encode()).hexdigest()[:32]

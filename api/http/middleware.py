@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http.problem_responses import problem_response
 from api.http.problems import PROBLEM_CODES, error_location
 from api.http.scope import HEAD_ONLY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
-from ledger.entropy import fresh
+from ledger.entropy import random_bytes
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -96,7 +96,7 @@ def _read_headers(scope: Scope) -> tuple[str, str | None, str]:
             trace_id = match[1].decode("ascii")
         elif name == b"host":
             host = value.decode("latin-1")
-    return request_id or fresh(16).hex(), trace_id, host
+    return request_id or random_bytes(16).hex(), trace_id, host
 
 
 def _with_common_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

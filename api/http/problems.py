@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
+from ledger.drafts import KEY_LENGTH_MAX
+
 RequestPart = Literal["body", "query", "path", "header"]
 
 
@@ -34,7 +36,7 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
     "bad_idempotency_key": ProblemCode(
         400,
         "The Idempotency-Key cannot be read",
-        "Idempotency-Key is one quoted structured-field string (RFC 8941) of 1 to 255 characters, such as"
+        f"Idempotency-Key is one quoted structured-field string (RFC 8941) of 1 to {KEY_LENGTH_MAX} characters, such as"
         ' "8e03978e-40d5-43dd-bc93-6894a57f9324" with its quotes.',
     ),
     "not_found": ProblemCode(404, "Not found", "The event, subject or setting is not in this ledger."),

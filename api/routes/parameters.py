@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from api.http.parameters import Parameter, ParameterError, TimeParameterError, whole_number
 from api.http.problems import ParameterFault, RequestRefused
+from ledger.drafts import KEY_LENGTH_MAX
 from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import parse_time
@@ -265,8 +266,8 @@ def read_idempotency_key(request: Request) -> str | None:
         return None
     match = _QUOTED_KEY.fullmatch(texts[0]) if len(texts) == 1 else None
     key = _ESCAPED.sub(r"\1", match[1]) if match else ""
-    if not 1 <= len(key) <= 255:
-        detail = 'Idempotency-Key must be one quoted text of 1 to 255 characters, such as "8e03978e-40d5"'
+    if not 1 <= len(key) <= KEY_LENGTH_MAX:
+        detail = f'Idempotency-Key must be one quoted text of 1 to {KEY_LENGTH_MAX} characters, such as "8e03978e-40d5"'
         raise RequestRefused("bad_idempotency_key", detail, [ParameterFault("header", "Idempotency-Key", detail)])
     return key
 

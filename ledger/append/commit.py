@@ -1,57 +1,63 @@
-"""What becomes of a group of submissions: one read of what they depend on, a decision each, one transaction.
+"""Committing a group of submissions: one read of their preconditions, one decision each, one transaction.
 
-Each is decided on the ledger as those before it in the group will leave it, and answered for itself. What was decided
-on something that did not come to be is decided again: where the transaction found a proposal stale, and where a
-submission was refused on account of one before it in the group, which might not be recorded after all.
-Proved by tests/contracts/test_groups.py: a group comes to what the same submissions come to one by one.
+Each submission is decided on the ledger as the members before it in the group will leave it, and gets its own answer.
+A submission is decided again, in a later group, in two cases: the transaction found its plan stale, or it was refused
+because of a member before it that might not be recorded after all.
+Proved by tests/contracts/test_groups.py: a group gives the same outcome as the same submissions one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from ledger.append.decide import RetractionTarget, Streams, decide
-from ledger.append.group_commit import STALE_MAX, QueuedSubmission
+from ledger.append.decide import RetractionTarget, SubmissionContext, decide
+from ledger.append.group_commit import OPTIMISTIC_ATTEMPTS_MAX, QueuedSubmission
 from ledger.append.submissions import DefineSetting, RetractChange
-from ledger.codec import decode, draft_bytes, parse_leaf
-from ledger.drafts import Decided, Draft
+from ledger.codec import decode, leaf_template, parse_leaf
+from ledger.drafts import AppendPlan, Draft
+from ledger.entropy import EntropySource
 from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, LedgerUnavailable, VersionConflict
 from ledger.events import ChangeRetracted
-from ledger.receipts import Receipt, receipt, receipt_of
-from ledger.recorders.contract import AppendPreconditions, Head, KnownSubmission, Proposal, Recorded
+from ledger.reader import LedgerReader
+from ledger.receipts import Receipt, receipt_of_leaf, receipts_of_drafts
+from ledger.recorders.contract import AppendPreconditions, AppendRequest, Head, KnownSubmission, Placement
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
-if TYPE_CHECKING:
-    from ledger.store import Ledger
-
-AGAIN = None
+DECIDE_AGAIN = None
 Result = tuple[Receipt, ...] | Exception | KnownSubmission | None
-"""Receipts, or why there are none, or what the key was used for before, or `AGAIN`."""
+"""Receipts, an error, the earlier use of the idempotency key, or `DECIDE_AGAIN`."""
 
 
-class Recording:
-    def __init__(self, ledger: Ledger, source: str) -> None:
-        """`source`: `urn:inforce:<origin>`."""
-        self._ledger = ledger
-        self._source = source
+class _Member(NamedTuple):
+    """A submission of the group, the events that it retracts, and the subjects whose streams it adds to."""
+
+    queued: QueuedSubmission
+    targets: dict[str, RetractionTarget]
+    subjects: set[str]
+
+
+class Committer:
+    def __init__(self, reader: LedgerReader, entropy: EntropySource) -> None:
+        self._reader = reader
+        self.entropy = entropy
 
     def commit(self, group: list[QueuedSubmission]) -> list[QueuedSubmission]:
-        """Settles the group's members, but for those to be decided again, which it answers in their order.
+        """Settles the members of the group; answers those that must be decided again, in their order.
 
-        Raises `LedgerUnavailable` for all of them.
+        Raises `LedgerUnavailable` if nothing of the group could be recorded.
         """
-        locked = group[0].stale >= STALE_MAX
-        recorder = self._ledger.recorder
-        with recorder.exclusive() if locked else recorder.deciding():
+        under_lock = group[0].stale_count >= OPTIMISTIC_ATTEMPTS_MAX
+        recorder = self._reader.recorder
+        with recorder.exclusive() if under_lock else recorder.optimistic():
             results, head = self._record(group)
-        # Only now is it durable, whatever the transaction was.
+        # The transaction is durable only from here on.
         if head is not None:
-            self._ledger.follower.grown(head)
+            self._reader.follower.advance_to(head)
         for queued, result in results.items():
-            # Read only now, too: where it cannot be read, what the others were told of their own stands.
-            outcome = self._first(result, queued) if isinstance(result, KnownSubmission) else result
+            # Read only now, because a failure to read old receipts must not affect what the others just recorded.
+            outcome = self._first_receipts(result, queued) if isinstance(result, KnownSubmission) else result
             if isinstance(outcome, Exception):
                 queued.error = outcome
             else:
@@ -59,96 +65,73 @@ class Recording:
         return [queued for queued in group if not queued.settled]
 
     def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], Head | None]:
-        """What becomes of each, and the ledger's head if it has grown."""
+        """The result of each submission, and the ledger's new head if anything was appended."""
         results: dict[QueuedSubmission, Result] = {}
-        targets: dict[str, RetractionTarget] = {}
-        asking: list[QueuedSubmission] = []
+        members: list[_Member] = []
         for queued in group:
             try:
-                targets.update(self._targets(queued))
-                asking.append(queued)
+                members.append(self._member(queued))
             except LedgerUnavailable:
                 raise
             except InforceError as error:
-                # Nothing wider: what a database raises under the append lock must not be taken for one's own fault.
+                # Nothing wider: a database error under the append lock is not the fault of this submission.
                 results[queued] = error
-        preconditions = self._preconditions(asking, targets)
-        retracted, unread = self._retracted_of({target.subject for target in targets.values()}, preconditions)
-        deciding = _Deciding(self._ledger, preconditions, targets, retracted)
-        proposed: list[tuple[QueuedSubmission, Proposal]] = []
-        for queued in asking:
-            idempotency = queued.idempotency
-            known = None if idempotency is None else preconditions.known.get(idempotency[:2])
-            if known is not None and idempotency is not None:
+        preconditions = self._preconditions(members)
+        targets = {event_id: target for member in members for event_id, target in member.targets.items()}
+        retracted, unreadable = self._retractions(targets.values(), preconditions)
+        state = _GroupState(self._reader, self.entropy, preconditions, targets, retracted)
+        appends: list[tuple[QueuedSubmission, AppendRequest]] = []
+        for member in members:
+            queued = member.queued
+            known = None if queued.key is None else preconditions.known.get(queued.key)
+            if known is not None:
                 results[queued] = known
                 continue
-            beside = self._retracts_of(queued, targets) & unread.keys()
-            if beside:
-                results[queued] = unread[beside.pop()]
+            errors = [unreadable[t.subject] for t in member.targets.values() if t.subject in unreadable]
+            if errors:
+                results[queued] = errors[0]
                 continue
-            decided = deciding.take(queued)
-            if isinstance(decided, Decided):
-                marked = [draft_bytes(draft, self._source) for draft in decided.drafts]
-                proposed.append((queued, Proposal(decided, marked, idempotency)))
+            plan = state.decide(member)
+            if isinstance(plan, AppendPlan):
+                templates = [leaf_template(draft, self._reader.source) for draft in plan.drafts]
+                appends.append((queued, AppendRequest(plan, templates, queued.idempotency)))
             else:
-                results[queued] = decided
-        return results, self._append(proposed, results) if proposed else None
+                results[queued] = plan
+        return results, self._append(appends, results) if appends else None
 
     def _append(
-        self, proposed: list[tuple[QueuedSubmission, Proposal]], results: dict[QueuedSubmission, Result]
+        self, appends: Sequence[tuple[QueuedSubmission, AppendRequest]], results: dict[QueuedSubmission, Result]
     ) -> Head | None:
-        outcomes = self._ledger.recorder.append([proposal for _, proposal in proposed], self._ledger.clock)
+        outcomes = self._reader.recorder.append([request for _, request in appends], self._reader.clock)
         head: Head | None = None
-        for (queued, proposal), outcome in zip(proposed, outcomes, strict=True):
-            if isinstance(outcome, Recorded):
-                drafts = proposal.decided.drafts
-                results[queued] = receipts_of(drafts, outcome)
+        for (queued, request), outcome in zip(appends, outcomes, strict=True):
+            if isinstance(outcome, Placement):
+                drafts = request.plan.drafts
+                results[queued] = receipts_of_drafts(drafts, *outcome)
                 head = Head(outcome.first_position + len(drafts) - 1, outcome.recorded_at)
             elif outcome is not None:
                 results[queued] = outcome
             else:
-                queued.stale += 1
-                results[queued] = AGAIN
+                queued.stale_count += 1
+                results[queued] = DECIDE_AGAIN
         return head
 
-    def _preconditions(
-        self, group: Iterable[QueuedSubmission], targets: Mapping[str, RetractionTarget]
-    ) -> AppendPreconditions:
-        subjects = {CATALOG_SUBJECT}
-        keys: list[tuple[str, str]] = []
-        for queued in group:
-            for submission in queued.submissions:
-                if isinstance(submission, RetractChange):
-                    target = targets.get(submission.event_id)
-                    if target is not None:
-                        subjects.add(target.subject)
-                elif not isinstance(submission, DefineSetting):
-                    subjects.add(submission.subject)
-            if queued.idempotency is not None:
-                keys.append(queued.idempotency[:2])
-        return self._ledger.recorder.append_preconditions(subjects, keys)
-
-    def _first(self, known: KnownSubmission, queued: QueuedSubmission) -> tuple[Receipt, ...] | Exception:
-        assert queued.idempotency is not None
-        if known.body_sha256 != queued.idempotency.body_sha256:
-            return IdempotencyKeyReused()
-        last = known.first_position + known.event_count - 1
-        try:
-            entries = self._ledger.recorder.page(known.first_position - 1, known.event_count, last)
-            return tuple(receipt(parse_leaf(entry.leaf)) for entry in entries)
-        except Exception as error:
-            return error
-
-    def _targets(self, queued: QueuedSubmission) -> dict[str, RetractionTarget]:
-        """The events that the submissions retract, as far as there are such events."""
-        return {
-            submission.event_id: target
-            for submission in queued.submissions
-            if isinstance(submission, RetractChange) and (target := self._target(submission.event_id)) is not None
-        }
+    def _member(self, queued: QueuedSubmission) -> _Member:
+        targets: dict[str, RetractionTarget] = {}
+        subjects: set[str] = set()
+        for submission in queued.submissions:
+            if isinstance(submission, RetractChange):
+                target = self._target(submission.event_id)
+                # An unknown event id is refused by `decide`.
+                if target is not None:
+                    targets[submission.event_id] = target
+                    subjects.add(target.subject)
+            else:
+                subjects.add(CATALOG_SUBJECT if isinstance(submission, DefineSetting) else submission.subject)
+        return _Member(queued, targets, subjects)
 
     def _target(self, event_id: str) -> RetractionTarget | None:
-        entry = self._ledger.find(event_id)
+        entry = self._reader.find(event_id)
         if entry is None:
             return None
         leaf = parse_leaf(entry.leaf)
@@ -161,110 +144,108 @@ class Recording:
             effective_from=parse_time(start) if isinstance(start, str) else None,
         )
 
-    def _retracted_of(
-        self, subjects: Iterable[str], preconditions: AppendPreconditions
+    def _preconditions(self, members: Iterable[_Member]) -> AppendPreconditions:
+        subjects = {CATALOG_SUBJECT}
+        keys: list[tuple[str, str]] = []
+        for member in members:
+            subjects |= member.subjects
+            if member.queued.key is not None:
+                keys.append(member.queued.key)
+        return self._reader.recorder.append_preconditions(subjects, keys)
+
+    def _retractions(
+        self, targets: Iterable[RetractionTarget], preconditions: AppendPreconditions
     ) -> tuple[set[str], dict[str, InforceError]]:
-        """The ids of the subjects' changes that are retracted; and why this cannot be said of some subjects."""
+        """The ids of the changes that are retracted already, among those of the targets' subjects; and the error of
+        each subject whose retractions cannot be read."""
         retracted: set[str] = set()
-        unread: dict[str, InforceError] = {}
-        for subject in subjects:
-            entries = self._ledger.recorder.stream(subject, until=preconditions.versions[subject])
+        unreadable: dict[str, InforceError] = {}
+        for subject in {target.subject for target in targets}:
+            entries = self._reader.recorder.stream(subject, until=preconditions.versions[subject])
             try:
                 events = [decode(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC]
             except InforceError as error:
-                unread[subject] = error
+                unreadable[subject] = error
             else:
                 retracted.update(event.retracts for event in events if isinstance(event, ChangeRetracted))
-        return retracted, unread
+        return retracted, unreadable
 
-    @staticmethod
-    def _retracts_of(queued: QueuedSubmission, targets: Mapping[str, RetractionTarget]) -> set[str]:
-        """The subjects of whose changes some are to be retracted."""
-        return {
-            targets[submission.event_id].subject
-            for submission in queued.submissions
-            if isinstance(submission, RetractChange) and submission.event_id in targets
-        }
+    def _first_receipts(self, known: KnownSubmission, queued: QueuedSubmission) -> tuple[Receipt, ...] | Exception:
+        """The receipts of the first submission with this key, or the error of this one."""
+        assert queued.idempotency is not None
+        if known.body_sha256 != queued.idempotency.body_sha256:
+            return IdempotencyKeyReused()
+        last = known.first_position + known.event_count - 1
+        try:
+            entries = self._reader.recorder.page(known.first_position - 1, known.event_count, last)
+            return tuple(receipt_of_leaf(parse_leaf(entry.leaf)) for entry in entries)
+        except Exception as error:
+            return error
 
 
-class _Deciding:
-    """The ledger as the group so far will leave it."""
+class _GroupState:
+    """The ledger as the members of the group so far will leave it."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        reader: LedgerReader,
+        entropy: EntropySource,
         preconditions: AppendPreconditions,
         targets: Mapping[str, RetractionTarget],
         retracted: set[str],
     ) -> None:
-        self._ledger = ledger
+        self._reader = reader
+        self._entropy = entropy
+        # Both grow with each decision, and with them the context.
         self._versions = dict(preconditions.versions)
         self._retracted = retracted
-        self._streams = Streams(
-            ledger.catalog(self._versions[CATALOG_SUBJECT]), self._versions, targets, self._retracted
-        )
+        catalog = reader.catalog(self._versions[CATALOG_SUBJECT])
+        self._context = SubmissionContext(catalog, self._versions, targets, retracted)
         self._recorded_at = preconditions.head.recorded_at
         self._changed: set[str] = set()
-        self._held: set[str] = set()
+        self._deferred: set[str] = set()
 
-    def take(self, queued: QueuedSubmission) -> Decided | Exception | None:
-        """What it comes to, or its error, or `AGAIN`."""
-        subjects = self._subjects(queued)
-        # By which definitions it is judged is known when those of this group are recorded; and on each subject the
-        # first to come is the first to be decided. All depend on the catalog.
+    def decide(self, member: _Member) -> AppendPlan | Exception | None:
+        """The plan for the next member, its error, or `DECIDE_AGAIN`."""
+        subjects = member.subjects
+        # A changed catalog ends the group, because the definitions that count are known once they are recorded. After
+        # a deferred submission all later ones on the same subjects wait too, which keeps their order; every submission
+        # depends on the catalog.
         if (
             CATALOG_SUBJECT in self._changed
-            or not self._held.isdisjoint((CATALOG_SUBJECT, *subjects))
-            or (CATALOG_SUBJECT in subjects and self._held)
+            or not self._deferred.isdisjoint((CATALOG_SUBJECT, *subjects))
+            or (CATALOG_SUBJECT in subjects and self._deferred)
         ):
-            self._held |= subjects
-            return AGAIN
-        # A clock that was set back does not reach behind the ledger's head.
-        now = self._ledger.clock.now()
+            self._deferred |= subjects
+            return DECIDE_AGAIN
+        # A clock that was set back does not go behind the ledger's head.
+        now = self._reader.clock.now()
         if self._recorded_at is not None:
             now = max(now, self._recorded_at + 1)
+        queued = member.queued
         try:
-            decided = decide(
+            plan = decide(
                 queued.submissions,
-                self._streams,
+                self._context,
                 now=now,
                 actor=queued.actor,
-                entropy=self._ledger.entropy,
+                entropy=self._entropy,
                 batch=queued.batch,
             )
         except (BadSubmission, VersionConflict) as error:
             if self._changed.isdisjoint(subjects):
                 return error
-            self._held |= subjects
-            return AGAIN
+            self._deferred |= subjects
+            return DECIDE_AGAIN
         except Exception as error:
             return error
         self._recorded_at = now
-        for draft in decided.drafts:
-            self._take(draft)
-        return decided
+        for draft in plan.drafts:
+            self._apply(draft)
+        return plan
 
-    def _take(self, draft: Draft) -> None:
+    def _apply(self, draft: Draft) -> None:
         self._versions[draft.subject] = draft.version
         self._changed.add(draft.subject)
         if draft.topic == ChangeRetracted.TOPIC:
             self._retracted.add(draft.body["retracts"])
-
-    def _subjects(self, queued: QueuedSubmission) -> set[str]:
-        """Those whose streams it would add to."""
-        subjects: set[str] = set()
-        for submission in queued.submissions:
-            if isinstance(submission, RetractChange):
-                target = self._streams.targets.get(submission.event_id)
-                if target is not None:
-                    subjects.add(target.subject)
-            else:
-                subjects.add(CATALOG_SUBJECT if isinstance(submission, DefineSetting) else submission.subject)
-        return subjects
-
-
-def receipts_of(drafts: Iterable[Draft], recorded: Recorded) -> tuple[Receipt, ...]:
-    recorded_at = recorded.recorded_at
-    return tuple(
-        [receipt_of(draft, position, recorded_at) for position, draft in enumerate(drafts, recorded.first_position)]
-    )

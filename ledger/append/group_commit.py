@@ -1,9 +1,9 @@
-"""Group commit: one writer per open ledger, and whatever waits when a commit ends is the next group.
+"""Group commit: one writer per open ledger. Everything that waits when a commit ends forms the next group.
 
-There is no idle delay and no thread that must be woken. A submission that finds nobody leading leads: its own thread
-commits it, and with it what has arrived, and hands on the lead. So one thread alone pays for no other, and many share
-a commit. Submissions that come without a thread of their own (`enqueue`) are led by a worker.
-Proved by tests/contracts/test_writer.py.
+There is no idle delay and no mandatory thread. A submission that finds no leader becomes the leader: its own thread
+commits it together with what has arrived, and then passes the lead on. So a single thread pays for no switch, and many
+threads share a commit. Submissions without a thread of their own (`enqueue`) are led by a worker thread.
+Proved by tests/contracts/test_writer.py, test_leading.py and test_interrupted.py.
 """
 
 from __future__ import annotations
@@ -15,91 +15,108 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ledger.append.submissions import Submission
-from ledger.drafts import Idempotency
-from ledger.errors import LedgerBusy, LedgerUnavailable, SubmissionInFlight
+from ledger.drafts import KEY_LENGTH_MAX, Idempotency
+from ledger.errors import BadInput, BadSubmission, Fault, LedgerBusy, LedgerUnavailable, SubmissionInFlight
 from ledger.receipts import Receipt
+from ledger.subjects import ACTOR_LENGTH_MAX, is_actor, is_text
 
 GROUP_MAX: Final = 256
 """Submissions in one commit."""
 GROUP_EVENTS_MAX: Final = 2000
 GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Of the bodies; so that a group's statement stays small. One submission alone may have more."""
+"""Events and body bytes in one commit, so that its statement stays small. A single submission may exceed both."""
 WAITING_MAX: Final = 1024
 WAITING_EVENTS_MAX: Final = 20_000
 WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
-"""What may wait to be committed; more is refused, before memory grows."""
-STALE_MAX: Final = 3
-"""So often a submission is decided before the append lock is taken. Whoever keeps being overtaken by other processes
-then decides under it, where nothing can move."""
+"""Submissions, events and body bytes that may be unsettled at once. More are refused, before memory grows."""
+OPTIMISTIC_ATTEMPTS_MAX: Final = 3
+"""Decisions of one submission before the append lock is taken. A submission that other processes have overtaken this
+often is decided under the lock, where nothing can move."""
 CLOSE_SECONDS_MAX: Final = 30.0
 EVENT_BYTES: Final = 512
-"""What an event is taken for where no body was sent."""
+"""Assumed size of an event where no body was sent."""
 
 _log = logging.getLogger("inforce.ledger")
 
 
 class QueuedSubmission:
-    """One submission on its way: settled when it has `receipts` or an `error`."""
+    """A submission on its way into the ledger. It is settled when it has `receipts` or an `error`."""
 
     __slots__ = (
-        *("submissions", "actor", "idempotency", "batch", "bytes", "events", "told"),
-        *("stale", "receipts", "error", "turn", "counted"),
+        *("submissions", "actor", "idempotency", "key", "batch", "bytes", "events", "on_settled"),
+        *("stale_count", "receipts", "error", "turn", "in_totals"),
     )
 
     def __init__(
         self,
         submissions: tuple[Submission, ...],
         actor: str,
-        idempotency: Idempotency | None,
-        batch: bool,
+        idempotency: Idempotency | None = None,
+        batch: bool = False,
         bytes_: int | None = None,
-        told: Callable[[Sequence[QueuedSubmission]], None] | None = None,
+        on_settled: Callable[[Sequence[QueuedSubmission]], None] | None = None,
     ) -> None:
-        """`bytes_`: of the body. `told` is called once for all of a group that name the same one, in the thread that
-        committed it, and again where that thread was interrupted: it must neither wait nor raise. None: `submit`
-        waits."""
+        """`batch`: see `decide`. `bytes_`: size of the body.
+
+        `on_settled` is called once for all members of a group that share the same callback, in the thread that
+        committed the group (and again if that thread was interrupted): it must neither block nor raise. None:
+        `Writer.submit` waits instead.
+        Raises `BadInput` for a malformed actor or key, `BadSubmission` if there are no submissions.
+        """
+        if not is_actor(actor):
+            raise BadInput(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
+        if not submissions:
+            raise BadSubmission((Fault("", "there must be at least one submission"),))
+        if idempotency is not None:
+            _check_text("caller", idempotency.caller, ACTOR_LENGTH_MAX)
+            _check_text("Idempotency-Key", idempotency.key, KEY_LENGTH_MAX)
         self.submissions = submissions
         self.actor = actor
         self.idempotency = idempotency
+        self.key: tuple[str, str] | None = None if idempotency is None else idempotency[:2]
         self.batch = batch
         self.events = len(submissions)
         self.bytes = EVENT_BYTES * self.events if bytes_ is None else bytes_
-        self.told = told
-        self.stale = 0
+        self.on_settled = on_settled
+        self.stale_count = 0
         self.receipts: tuple[Receipt, ...] | None = None
         self.error: BaseException | None = None
         self.turn: threading.Event | None = None
-        self.counted = False
+        self.in_totals = False
 
     @property
     def settled(self) -> bool:
         return self.receipts is not None or self.error is not None
 
-    @property
-    def key(self) -> tuple[str, str] | None:
-        return None if self.idempotency is None else self.idempotency[:2]
-
     def outcome(self) -> tuple[Receipt, ...]:
-        """Raises the error that it was settled with."""
+        """The receipts. Raises the error if the submission was settled with one."""
         if self.receipts is None:
-            assert self.error is not None, "it is not settled"
+            assert self.error is not None, "the submission is not settled yet"
             raise self.error
         return self.receipts
 
 
+def _check_text(name: str, text: str, length_max: int) -> None:
+    if not 1 <= len(text) <= length_max or not is_text(text) or "\0" in text:
+        raise BadInput(f"the {name} must have 1 to {length_max} characters, none of them U+0000")
+
+
 class _Worker:
-    """Stands for the worker where it leads."""
+    """Marks the worker thread as the leader."""
 
 
 _WORKER: Final = _Worker()
 
 
 class Writer:
-    """`commit` settles the members of a group it is given, but for those to be decided again, which it answers in their
-    order; nobody else calls it meanwhile. Where it raises, the whole group fails with that.
+    """The queue of one ledger and its leader.
 
-    A thread can be interrupted anywhere (KeyboardInterrupt), and then goes through `_abandon`. So every step can be
-    begun again: what others go by is changed last, in one assignment, and whoever is woken looks again under the lock.
+    `commit` settles the members of a group, except those that must be decided again, which it returns in their order.
+    Only the leader calls it. If it raises, the whole group fails with that error.
+
+    A thread can be interrupted anywhere (KeyboardInterrupt); it then runs `_abandon`. So every step can be started
+    again: state that others depend on changes last, in one assignment, and a thread that wakes up checks the state
+    again under the lock.
     """
 
     def __init__(
@@ -111,18 +128,21 @@ class Writer:
         self._idle = threading.Condition(self._lock)
         self._queue: deque[QueuedSubmission] = deque()
         self._in_flight: set[tuple[str, str]] = set()
-        # Of all that is not settled, whether it waits or is being committed.
+        # Totals of all unsettled submissions, queued or being committed.
         self._count = self._events = self._bytes = 0
         self._leader: QueuedSubmission | _Worker | None = None
         self._closed = False
-        # The group that is being committed, and what is settled and not told yet: both the leader's.
+        # Both belong to the leader: the group that is being committed, and settled members that wait to be notified.
         self._group: list[QueuedSubmission] = []
         self._settled: list[QueuedSubmission] = []
         self._worker: threading.Thread | None = None
         self._worker_turn = threading.Event()
 
     def submit(self, queued: QueuedSubmission) -> tuple[Receipt, ...]:
-        """Returns when it is recorded. Raises what it was settled with, and `LedgerBusy` and `SubmissionInFlight`."""
+        """Returns when the submission is recorded.
+
+        Raises the error that it was settled with, `LedgerBusy` or `SubmissionInFlight`.
+        """
         try:
             with self._lock:
                 self._admit(queued)
@@ -140,13 +160,16 @@ class Writer:
         return queued.outcome()
 
     def enqueue(self, queued: QueuedSubmission) -> None:
-        """Returns at once; `queued.told` is called when it is settled. Raises `LedgerBusy`, `SubmissionInFlight`."""
-        assert queued.told is not None
+        """Returns at once; `queued.on_settled` is called when the submission is settled.
+
+        Raises `LedgerBusy`, `SubmissionInFlight` or `LedgerUnavailable` if it was not queued.
+        """
+        assert queued.on_settled is not None
         try:
             with self._lock:
                 if not self._closed:
-                    # Before it is admitted: what was admitted must find somebody to lead.
-                    self._keep_worker()
+                    # Before it is admitted: an admitted submission must find a thread that leads.
+                    self._start_worker()
                 self._admit(queued)
                 if self._leader is None:
                     self._worker_turn.set()
@@ -157,11 +180,11 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many submissions are not settled yet."""
+        """How many submissions are unsettled."""
         return self._count
 
-    def room_for(self, bytes_: int, events: int = 1) -> bool:
-        """Whether a body of so many bytes would be taken now. One that is alone always is."""
+    def has_capacity(self, bytes_: int, events: int = 1) -> bool:
+        """Whether a body of this size would be queued now. A submission that is alone always is."""
         return self._count == 0 or (
             self._count < WAITING_MAX
             and self._events + events <= WAITING_EVENTS_MAX
@@ -169,17 +192,17 @@ class Writer:
         )
 
     def close(self) -> None:
-        """Fails what waits, and returns when nothing is being committed any more."""
+        """Fails the queued submissions, and returns when no commit is under way any more."""
         with self._lock:
             self._closed = True
             waiting = list(self._queue)
             self._queue.clear()
-            self._forget(waiting)
-            # With the lock: whoever finds the queue empty must find its own settled.
+            self._remove_from_totals(waiting)
+            # Under the lock: a thread that finds the queue empty must find its own submission settled.
             self._fail(waiting, LedgerUnavailable("the ledger was closed; nothing was recorded"))
             worker = self._worker
             self._worker_turn.set()
-        self._tell(waiting)
+        self._notify(waiting)
         with self._lock:
             self._idle.wait_for(lambda: self._leader is None, CLOSE_SECONDS_MAX)
         if worker is not None and worker is not threading.current_thread():
@@ -188,27 +211,27 @@ class Writer:
     def _admit(self, queued: QueuedSubmission) -> None:
         if self._closed:
             raise LedgerUnavailable("the ledger was closed; nothing was recorded")
-        if not self.room_for(queued.bytes, queued.events):
+        if not self.has_capacity(queued.bytes, queued.events):
             raise LedgerBusy(self._count)
         key = queued.key
         if key is not None and key in self._in_flight:
             raise SubmissionInFlight
-        # From here on `_abandon` finds it.
+        # From here on `_abandon` finds the submission in the queue.
         self._queue.append(queued)
-        sums = (self._count + 1, self._events + queued.events, self._bytes + queued.bytes)
-        # At once, so that nothing is counted by halves.
-        (self._count, self._events, self._bytes), queued.counted = sums, True
+        totals = (self._count + 1, self._events + queued.events, self._bytes + queued.bytes)
+        # One assignment, so that an interruption cannot leave the totals half updated.
+        (self._count, self._events, self._bytes), queued.in_totals = totals, True
         if key is not None:
             self._in_flight.add(key)
 
-    def _forget(self, settled: Iterable[QueuedSubmission]) -> None:
+    def _remove_from_totals(self, settled: Iterable[QueuedSubmission]) -> None:
         for queued in settled:
-            if not queued.counted:
+            if not queued.in_totals:
                 continue
             if (key := queued.key) is not None:
                 self._in_flight.discard(key)
-            sums = (self._count - 1, self._events - queued.events, self._bytes - queued.bytes)
-            (self._count, self._events, self._bytes), queued.counted = sums, False
+            totals = (self._count - 1, self._events - queued.events, self._bytes - queued.bytes)
+            (self._count, self._events, self._bytes), queued.in_totals = totals, False
 
     def _wait(self, queued: QueuedSubmission) -> None:
         turn = queued.turn
@@ -219,37 +242,40 @@ class Writer:
             with self._lock:
                 leads = self._leader is queued
             if leads:
-                # Also where it was settled since, by a closing: then there is only the lead to be handed on.
+                # Even if `close` has settled it meanwhile: then only the lead must be passed on.
                 self._lead(queued)
                 return
             if queued.settled:
                 return
 
     def _lead(self, own: QueuedSubmission | None) -> None:
-        """Commits group after group: until `own` is settled, then hands on the lead; None: until nothing waits."""
-        while (own is None or not own.settled) and self._take_group():
+        """Commits group after group, then passes the lead on.
+
+        `own`: stop once this submission is settled. None: stop when the queue is empty.
+        """
+        while (own is None or not own.settled) and self._form_group():
             again: list[QueuedSubmission] = []
             try:
                 again = self._commit(self._group)
             except Exception as error:
                 self._fail(self._group, error)
             self._end_group(again)
-        self._hand_on()
+        self._pass_lead()
 
-    def _abandon(self, whose: QueuedSubmission | _Worker, error: BaseException) -> None:
-        """Interrupted. It is not waited for any longer, nor may it be left to lead."""
+    def _abandon(self, interrupted: QueuedSubmission | _Worker, error: BaseException) -> None:
+        """Cleans up after an interrupted thread: nobody waits for its submission, and it must not stay the leader."""
         with self._lock:
-            if isinstance(whose, QueuedSubmission) and whose in self._queue:
-                self._queue.remove(whose)
-                self._forget((whose,))
-            leads = self._leader is whose
+            if isinstance(interrupted, QueuedSubmission) and interrupted in self._queue:
+                self._queue.remove(interrupted)
+                self._remove_from_totals((interrupted,))
+            leads = self._leader is interrupted
         if leads:
             self._fail(self._group, error)
             self._end_group([])
-            self._hand_on()
+            self._pass_lead()
 
-    def _take_group(self) -> bool:
-        """Whether anything waits: then it is taken for the next group."""
+    def _form_group(self) -> bool:
+        """Moves the next group out of the queue. False if the queue is empty."""
         group = self._group
         events = bytes_ = 0
         with self._lock:
@@ -264,8 +290,9 @@ class Writer:
                 if group and (
                     events > GROUP_EVENTS_MAX
                     or bytes_ > GROUP_BYTES_MAX
-                    # What must get through is decided under the append lock, and nothing else.
-                    or (queued.stale >= STALE_MAX) != (group[0].stale >= STALE_MAX)
+                    # Submissions that are decided under the append lock form groups of their own.
+                    or (queued.stale_count >= OPTIMISTIC_ATTEMPTS_MAX)
+                    != (group[0].stale_count >= OPTIMISTIC_ATTEMPTS_MAX)
                 ):
                     break
                 group.append(queued)
@@ -279,10 +306,10 @@ class Writer:
                 again = []
             settled = [queued for queued in self._group if queued.settled]
             self._settled += settled
-            self._forget(settled)
+            self._remove_from_totals(settled)
             self._queue.extendleft(reversed(again))
             self._group = []
-        self._tell(self._settled)
+        self._notify(self._settled)
         self._settled = []
 
     @staticmethod
@@ -291,36 +318,38 @@ class Writer:
             if queued.settled:
                 continue
             if isinstance(error, LedgerUnavailable):
-                # One each, because a raised error collects the traces of all who raise it.
+                # One instance each, because an error collects the tracebacks of all threads that raise it.
                 queued.error = LedgerUnavailable(error.detail)
                 queued.error.__cause__ = error
             elif isinstance(error, Exception):
                 queued.error = error
             else:
                 queued.error = LedgerUnavailable(
-                    f"the writer was interrupted by {type(error).__name__}; it may or may not be recorded, so send it "
-                    "again with the same Idempotency-Key"
+                    f"the writer was interrupted by {type(error).__name__}; the submission may or may not be recorded, "
+                    "so send it again with the same Idempotency-Key"
                 )
 
     @staticmethod
-    def _tell(settled: Iterable[QueuedSubmission]) -> None:
-        told: dict[Callable[[Sequence[QueuedSubmission]], None], list[QueuedSubmission]] = {}
+    def _notify(settled: Iterable[QueuedSubmission]) -> None:
+        by_callback: dict[Callable[[Sequence[QueuedSubmission]], None], list[QueuedSubmission]] = {}
         for queued in settled:
-            if queued.told is not None:
-                told.setdefault(queued.told, []).append(queued)
+            if queued.on_settled is not None:
+                by_callback.setdefault(queued.on_settled, []).append(queued)
             elif (turn := queued.turn) is not None:
                 turn.set()
-        for tell, group in told.items():
+        for on_settled, group in by_callback.items():
             try:
-                tell(group)
+                on_settled(group)
             except Exception as error:
-                # Not the fault of those who are told next, nor of who leads, whose own is recorded.
+                # Must stop neither the other callbacks nor the leader, whose own submission is recorded.
                 _log.critical(
-                    "%d who submitted could not be told what became of it: %s", len(group), type(error).__name__
+                    "%d submitters could not be notified that their submissions are settled: %s",
+                    len(group),
+                    type(error).__name__,
                 )
 
-    def _hand_on(self) -> None:
-        """The lead to somebody who waits in a thread of their own, else to the worker, else to nobody."""
+    def _pass_lead(self) -> None:
+        """Makes a submission with a waiting thread the leader, else the worker, else nobody."""
         with self._lock:
             for queued in self._queue:
                 if queued.turn is not None:
@@ -329,10 +358,11 @@ class Writer:
                     return
             if self._queue:
                 try:
-                    self._keep_worker()
+                    self._start_worker()
                 except LedgerUnavailable as error:
-                    # Whatever was enqueued began it, so these were left by threads that were interrupted: nobody waits.
-                    self._forget(self._queue)
+                    # `enqueue` would have started the worker, so the queue holds only submissions of interrupted
+                    # threads: nobody waits for them.
+                    self._remove_from_totals(self._queue)
                     self._fail(self._queue, error)
                     self._queue.clear()
                 else:
@@ -342,14 +372,14 @@ class Writer:
             self._idle.notify_all()
             self._leader = None
 
-    def _keep_worker(self) -> None:
-        """Raises `LedgerUnavailable`."""
+    def _start_worker(self) -> None:
+        """Starts the worker unless it runs. Raises `LedgerUnavailable`."""
         if self._worker is None:
             worker = threading.Thread(target=self._work, name="inforce-write", daemon=True)
             try:
                 worker.start()
             except (RuntimeError, MemoryError):
-                raise LedgerUnavailable("no thread is to be had to record it; nothing was recorded") from None
+                raise LedgerUnavailable("no thread can be started to record it; nothing was recorded") from None
             self._worker = worker
 
     def _work(self) -> None:
@@ -363,7 +393,7 @@ class Writer:
                 try:
                     self._lead(None)
                 except BaseException as error:
-                    # Whatever it was, those whom it concerned are told of it.
+                    # Whatever the error was, the submitters that it concerns receive it.
                     self._abandon(_WORKER, error)
             elif closed:
                 return

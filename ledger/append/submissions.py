@@ -1,7 +1,7 @@
-"""What may be asked of the ledger.
+"""Submissions: the requests to record something, and their parser.
 
-`parse_submissions` turns a JSON value into submissions or names every fault by its JSON pointer (WIRE.md section 2).
-What a submission comes to is decided in `deciding`. Proved by tests/test_submissions.py.
+`parse_submissions` turns a JSON value into submissions, or names every fault by its JSON pointer (see "Events" in
+api/README.md). `decide` turns submissions into events. Proved by tests/test_submissions.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BATCH_MAX: Final = 1000
 REASON_LENGTH_MAX: Final = 2000
 EFFECTIVE_MIN: Final = parse_time("1900-01-01T00:00:00Z")
 EFFECTIVE_MAX: Final = parse_time("2200-01-01T00:00:00Z")
-"""Effective times outside [1900, 2200) are taken for slips of the pen."""
+"""Effective times outside [1900, 2200) are refused as typing errors."""
 
 
 def _instant(value: object) -> int:
@@ -75,7 +75,7 @@ class _Submission(BaseModel):
 
 
 class ChangeSetting(_Submission):
-    """Set a value from `effective_from` (µs; None: the moment of recording) until `effective_until` (None: open)."""
+    """Set a value from `effective_from` (µs; None: the moment of recording) until `effective_until` (None: no end)."""
 
     type: Literal["setting.changed"]
     subject: SubjectRef
@@ -88,7 +88,7 @@ class ChangeSetting(_Submission):
 
 
 class ClearSetting(_Submission):
-    """Take the subject's own value away for a period, so that the default shows through."""
+    """Remove the subject's value for a period, so that the default applies."""
 
     type: Literal["setting.cleared"]
     subject: SubjectRef
@@ -100,7 +100,7 @@ class ClearSetting(_Submission):
 
 
 class RetractChange(_Submission):
-    """Take one earlier change back, as though it had not been said."""
+    """Retract one earlier change, as if it had not been recorded."""
 
     type: Literal["change.retracted"]
     event_id: StrictStr
@@ -109,7 +109,7 @@ class RetractChange(_Submission):
 
 
 class DefineSetting(_Submission):
-    """Define a setting, or define it anew, from `effective_from` on."""
+    """Define a setting, or redefine it, from `effective_from` on."""
 
     type: Literal["setting.defined"]
     setting: SettingKey
@@ -148,9 +148,9 @@ def parse_submissions(body: object) -> tuple[Submission, ...]:
 
 
 def parse_submission(value: object, pointer: str) -> Submission:
-    """`pointer` says where in the caller's body the value stands. Raises `BadSubmission`."""
+    """`pointer`: the place of the value in the caller's body. Raises `BadSubmission`."""
     if isinstance(value, dict) and value.get("type") == ERASURE_TOPIC:
-        raise BadSubmission((Fault(f"{pointer}/type", f"{ERASURE_TOPIC} is reserved and not taken yet"),))
+        raise BadSubmission((Fault(f"{pointer}/type", f"{ERASURE_TOPIC} is reserved for a later version"),))
     try:
         return _ADAPTER.validate_python(value)
     except ValidationError as error:
@@ -161,15 +161,15 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def faults_of(error: ValidationError, pointer: str = "") -> list[Fault]:
-    """pydantic's complaints as JSON pointers and sentences that never repeat the input."""
+    """pydantic's errors as JSON pointers and sentences that never repeat the input."""
     faults: list[Fault] = []
-    for complaint in error.errors(include_url=False, include_input=False, include_context=False):
-        path = [str(part) for part in complaint["loc"] if part not in TYPES]
-        if complaint["type"] == "extra_forbidden" and _PLAIN_NAME.fullmatch(path[-1]) is None:
-            # The caller's own text: shown where it is a slip in a member's name, and not where it is anything else.
+    for detail in error.errors(include_url=False, include_input=False, include_context=False):
+        path = [str(part) for part in detail["loc"] if part not in TYPES]
+        if detail["type"] == "extra_forbidden" and _PLAIN_NAME.fullmatch(path[-1]) is None:
+            # The name comes from the caller: show it if it looks like a misspelt member, and hide any other text.
             path.pop()
         place = pointer + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
-        faults.append(Fault(place, _sentence(complaint["type"], complaint["msg"])))
+        faults.append(Fault(place, _sentence(detail["type"], detail["msg"])))
     return faults
 
 
@@ -184,11 +184,11 @@ def _sentence(kind: str, message: str) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return "an object is required here"
         case "value_error":
-            # Our own words, behind two of pydantic's.
+            # Our own message, after a prefix of pydantic's.
             return message.removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 
 
 def canonical_json(value: object) -> bytes:
-    """One text for equal JSON values, whatever their white space and order of members."""
+    """The same bytes for equal JSON values, whatever their white space and order of members."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

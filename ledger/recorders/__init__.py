@@ -1,1 +1,1 @@
-"""Where events are kept: one module per database, one contract (`contract.py`), one test suite (tests/contracts)."""
+"""The databases of a ledger: one family of modules each, one contract (`contract`), one suite (tests/contracts)."""

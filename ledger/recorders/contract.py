@@ -1,28 +1,30 @@
-"""What the ledger asks of a database. Back ends share this contract and its tests, not a base class."""
+"""The contract between the ledger and a database. The recorders share it and its tests (tests/contracts), not a base
+class."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from ledger.clock import Clock
-from ledger.drafts import Decided, Idempotency, PersonalData
+from ledger.drafts import AppendPlan, Idempotency, PersonalData
 
 EVENTS_TABLE: Final = "events"
 
 IMPORTING: Final = "importing"
-"""The name of the fact that an import into the ledger has begun and not ended. Its value is the import's own, so that
-one that was overtaken by another finds out."""
+"""The name of the fact that an import has begun and not finished. Its value identifies the import, so that an import
+finds out if another one has replaced it."""
 
 
 ChangeToken = tuple[object, ...]
-"""Compared for being equal, and for nothing else."""
+"""Compare two tokens for equality only."""
 
 
 class Entry(NamedTuple):
-    """One event as it is stored. `leaf` holds the exact exported bytes; `recorded_at` is in µs."""
+    """A stored event. `leaf` holds the exact exported bytes; `recorded_at` is in µs."""
 
     position: int
     subject: str
@@ -34,22 +36,22 @@ class Entry(NamedTuple):
 
 
 RawEvent = tuple[int, str, int, bytes]
-"""(position, subject, version, leaf) of an `Entry`: plain, because who asks for these asks for millions."""
+"""(position, subject, version, leaf) of an `Entry`: a plain tuple, because callers read millions of them."""
 
 
 class Head(NamedTuple):
-    """The last event's place and time; (0, None) where there is none."""
+    """Position and recorded_at (µs) of the last event; (0, None) for an empty ledger."""
 
     position: int
     recorded_at: int | None
 
 
-class Proposal(NamedTuple):
-    """One submission as decided, to be recorded whole or not at all."""
+class AppendRequest(NamedTuple):
+    """One submission to append, whole or not at all."""
 
-    decided: Decided
-    marked: Sequence[bytes]
-    """The bytes of each draft, with marks for what the append lock decides (`codec.draft_bytes`)."""
+    plan: AppendPlan
+    templates: Sequence[bytes]
+    """The leaf of each draft, with placeholders that are filled in under the append lock (`codec.leaf_template`)."""
     idempotency: Idempotency | None
 
     @property
@@ -58,46 +60,49 @@ class Proposal(NamedTuple):
         return None if self.idempotency is None else self.idempotency[:2]
 
 
-class Recorded(NamedTuple):
-    """A submission's events stand at positions first, first + 1, …; `recorded_at` in µs."""
+class Placement(NamedTuple):
+    """The submission was appended: its events are at positions first, first + 1, …; `recorded_at` in µs."""
 
     first_position: int
     recorded_at: int
 
 
 class KnownSubmission(NamedTuple):
-    """What an idempotency key was used for before."""
+    """The submission that an idempotency key was used for before."""
 
     body_sha256: bytes
     first_position: int
     event_count: int
 
 
-Outcome = Recorded | KnownSubmission | None
-"""Of one proposal. None: it is stale, so nothing of it was written; read and decide again."""
+Outcome = Placement | KnownSubmission | None
+"""The outcome of one request. None: it is stale and nothing of it was written; read and decide again."""
 
 
 class AppendPreconditions(NamedTuple):
-    """What a group of submissions depends on, as one moment of the ledger shows it."""
+    """The state that a group of submissions depends on, read at one moment."""
 
     head: Head
     versions: Mapping[str, int]
-    """Subject → its version, 0 where it has no events."""
+    """Subject → its version, 0 if it has no events."""
     known: Mapping[tuple[str, str], KnownSubmission]
-    """(caller, key) → what it was used for, of those keys that were used."""
+    """(caller, key) → its earlier use, for the keys that were used before."""
 
 
-class Stale(Exception):
-    """What was decided rests on a ledger or a moment that has passed: read and decide again. Nothing was written."""
+class PreconditionFailed(Exception):
+    """The ledger, or the time, has moved past the state that the caller relied on. Nothing was written."""
 
 
 class Watch(Protocol):
-    """Sees the ledger grow, whoever records. For one thread. Raises `LedgerUnavailable`, and then is of no more use."""
+    """Observes the growth of the ledger, whoever records. For use by one thread.
+
+    Raises `LedgerUnavailable`; the watch is then broken and must be closed.
+    """
 
     def head(self) -> Head: ...
 
-    def wait(self, timeout_s: float, woken: socket.socket) -> None:
-        """Returns where there may be news since `head` was called, when `woken` can be read (which is then emptied), or
+    def wait(self, timeout_s: float, wakeup: socket.socket) -> None:
+        """Returns if there may be news since the last call of `head`, if `wakeup` is readable (it is then emptied), or
         after about `timeout_s`."""
 
     def close(self) -> None: ...
@@ -106,24 +111,32 @@ class Watch(Protocol):
 class Recorder(Protocol):
     """Raises `LedgerUnavailable` from every call where the database cannot answer."""
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the whole ledger; None for a ledger on a database server."""
+
+    @property
+    def events_table(self) -> str:
+        """The SQL name of the table of events, with the columns of `Entry`."""
+
     def meta(self) -> Mapping[str, str]:
         """Facts about the ledger itself; empty before `create`."""
 
     def create(self, meta: Mapping[str, str]) -> None:
-        """Makes the tables, unless they are there already."""
+        """Creates the tables, unless they exist."""
 
     def migrate(self) -> None:
-        """Brings the tables that an older inforce made to today's format: step by step, each whole or not at all,
-        under the append lock. Where nothing may be written they stay as they are; raises `NotALedger` if today's code
-        cannot read those."""
+        """Brings the tables of an older inforce to today's format, step by step, each step whole or not at all, under
+        the append lock. A ledger that may not be written stays as it is; raises `NotALedger` if today's code cannot
+        read it."""
 
-    def append(self, proposals: Sequence[Proposal], clock: Clock) -> list[Outcome]:
-        """Records the proposals in one transaction, each with a recorded_at of its own, and answers what became of
-        each once that is durable. If it raises, none is recorded.
+    def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
+        """Appends the requests in one transaction, each with its own recorded_at, and returns the outcome of each once
+        they are durable. If it raises, nothing was appended.
 
-        A proposal is stale if a version that it relies on has moved, if its recorded_at would be later than its
-        `recorded_at_max`, if its key is that of one before it, or if it relies on a subject of one before it that was
-        not recorded. It may rely on the versions that those before it make.
+        A request is stale if a version that it relies on has moved, if its recorded_at would be later than its
+        `recorded_at_max`, if an earlier request has the same key, or if it relies on a subject of an earlier request
+        that was not appended. It may rely on the versions that earlier requests make.
         """
 
     def append_preconditions(
@@ -133,24 +146,28 @@ class Recorder(Protocol):
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
     ) -> None:
-        """Records entries as they are, in one transaction, behind those that are there; with the `last` ones the
-        import is over. Raises `Stale` where the ledger is not (any more) in the hands of the import `importing`."""
+        """Appends entries exactly as they are, in one transaction. With the `last` entries the import is finished.
+
+        Raises `PreconditionFailed` unless the ledger is claimed by the import `importing`."""
 
     def drop(self, importing: str | None) -> None:
-        """Takes every table away, for an import to start over: of a ledger without any event (None), or of one in
-        the hands of the import `importing`. Raises `Stale` where it is neither."""
+        """Drops all tables, so that an import can start over: those of a ledger without events (None), or of a ledger
+        that the import `importing` has claimed. Raises `PreconditionFailed` in every other case."""
+
+    def delete_file(self) -> None:
+        """Closes the recorder and deletes the ledger's `file`, if it has one, with the files beside it."""
 
     def head(self) -> Head: ...
 
     def change_token(self) -> ChangeToken:
-        """A value that is another one after every commit by anybody, this process included: between two equal marks
-        of one recorder nothing was committed to the ledger. Cheaper than `head`, and says nothing else."""
+        """A value that changes with every commit, by this process too: between two equal tokens of one recorder,
+        nothing was committed to the ledger. Cheaper than `head`."""
 
-    def change_token_at_once(self) -> ChangeToken | None:
-        """The mark, if it can be had without waiting for a lock or a network; else None."""
+    def change_token_nowait(self) -> ChangeToken | None:
+        """The token, or None if reading it would wait for a lock or a network."""
 
     def watch(self) -> Watch:
-        """A new watch of the ledger, for the caller to close."""
+        """A new watch of the ledger; the caller closes it."""
 
     def entry(self, position: int) -> Entry | None: ...
 
@@ -171,41 +188,38 @@ class Recorder(Protocol):
         first."""
 
     def version_at(self, subject: str, position: int) -> int:
-        """The version that the subject has at `position`, found in as many steps as its version has binary digits."""
+        """The version that the subject has at `position`, by binary search over its versions."""
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
-        """Subject → its version, 0 where it has no events."""
-
-    def known_submission(self, caller: str, key: str) -> KnownSubmission | None: ...
+        """Subject → its version, 0 if it has no events."""
 
     def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]: ...
 
     def transaction(self, *, commit: bool) -> AbstractContextManager[Any]:
-        """A database cursor within one transaction: the way in for stored projections."""
+        """A database cursor within one transaction, for stored projections."""
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """The append lock, for the block: nobody else appends, and what this thread reads and appends is one
-        transaction, so that nothing in it is stale for another's sake. Commits at its end, unless an error leaves it.
-        """
+        """Holds the append lock for the block: nobody else appends, and this thread's reads and appends form one
+        transaction, so nothing in it can become stale. Commits at the end, unless an error leaves the block."""
 
-    def deciding(self) -> AbstractContextManager[None]:
-        """For the block: what this thread reads and then appends may be one transaction, which takes the append lock
-        when it appends. Where it is one, it is durable when the block ends, not before. Nothing else changes: what
-        somebody else has moved meanwhile is stale."""
+    def optimistic(self) -> AbstractContextManager[None]:
+        """Lets this thread's reads and its append form one transaction, which takes the append lock only when it
+        appends. If it does so, the append is durable when the block ends, not before. Requests that another writer has
+        overtaken are stale, as without this block."""
 
     def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
-        """The events with after < position <= until of the subjects with above < subject <= upto (None: to the last)
-        in byte order, in position order: what a projection that is made anew reads."""
+        """The events with after < position <= until of the subjects with above < subject <= upto (None: no upper
+        bound) in byte order, in position order: the input of a rebuilt projection."""
 
     def leaves(self, after: int, until: int) -> bytes:
-        """The leaves with after < position <= until in position order, a line feed between each two: for who reads
-        millions of them. A leaf holds no line feed."""
+        """The leaves with after < position <= until in position order, joined by line feeds, for callers that read
+        millions. A leaf contains no line feed."""
 
     def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
-        """The same of all that was said about these subjects at positions up to `until`, by subject in the order given
-        and by version."""
+        """The leaves of these subjects at positions up to `until`, joined by line feeds, in the order of `subjects` and
+        then by version."""
 
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
-        """The subjects of the events at these positions, each once, in byte order."""
+        """The distinct subjects of the events at these positions, in byte order."""
 
     def close(self) -> None: ...

@@ -1,9 +1,9 @@
-"""Appending to PostgreSQL: one function of the database, one statement, one round trip.
+"""Appending to PostgreSQL: one function in the database, called by one statement, in one round trip.
 
-The append lock is held for that statement and its commit, so several server processes share a ledger without any of
-them waiting for another's network. The function does what `placing.assign_positions` says, fills the marks of the
-drafts' bytes
-as `codec.complete` does, hashes, and inserts. Proved by tests/contracts/test_groups.py.
+The append lock is held for that statement and its commit, so several server processes share a ledger and none of them
+waits for another's network. The function does the work of `assign_positions`, fills the placeholders of the templates
+as `codec.fill_templates` does, hashes, and inserts. Its text is a released step of the schema, so it is never edited
+(see `postgres_schema`). Proved by tests/contracts/test_groups.py.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-from ledger.recorders.contract import EVENTS_TABLE, KnownSubmission, Outcome, Proposal, Recorded
-from ledger.recorders.postgres_server import SCHEMA
+from ledger.recorders.contract import EVENTS_TABLE, AppendRequest, KnownSubmission, Outcome, Placement
+from ledger.recorders.postgres_server import CHANNEL, SCHEMA
 
 APPEND_LOCK: Final = 0x494E464F52434501
 """The advisory lock under which events are appended: one per database, so one ledger per database."""
-
-CHANNEL: Final = "inforce"
-"""Where every append tells, with its last position, that it was committed."""
 
 APPEND_FUNCTION: Final = f"""
 CREATE FUNCTION {SCHEMA}.append_group(
@@ -168,40 +165,41 @@ APPEND: Final = (
     " %b::text[], %s::bigint[], %b::text[], %b::bytea[], %s::bigint[], %s::bigint[], %b::bytea[], %b::text[])"
 )
 
-
 _NEVER: Final = -(2**63)
-"""As a `recorded_at_max`: what cannot but be stale. It goes along for its key, which may be known."""
+"""As a `recorded_at_max`: always stale. Such a request is sent only for its key, which may be known."""
 
 
-class Call:
-    """One call of the function."""
+class AppendCall:
+    """The arguments and the result of one call of the function."""
 
-    def __init__(self, proposals: Sequence[Proposal]) -> None:
-        self._proposals = proposals
+    def __init__(self, requests: Sequence[AppendRequest]) -> None:
+        self._requests = requests
+        # Subject → version, as the first request that relies on the subject expects it.
         self._base: dict[str, int] = {}
-        # Of each proposal: the subjects it relies on and its key, as the function is to see them.
+        # For each request: the subjects it relies on, its key, and its `recorded_at_max`, as the function gets them.
         self._relied: list[Collection[str]] = []
         self._keys: list[tuple[Any, ...]] = []
-        self._latest: list[int | None] = []
+        self._recorded_at_maxes: list[int | None] = []
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """What the proposals alone say: which of them rest on what one before them does not leave so."""
+        """Marks the requests that are stale whatever the database holds, because of a request before them."""
         versions: dict[str, int] = {}
-        missing: set[str] = set()
+        not_appended: set[str] = set()
         keys: set[tuple[str, str]] = set()
-        for proposal in self._proposals:
-            relied, drafts, key = proposal.decided.versions, proposal.decided.drafts, proposal.key
-            again = key in keys
-            self._keys.append((None, None, None) if again or proposal.idempotency is None else proposal.idempotency)
+        for request in self._requests:
+            relied, drafts, key = request.plan.versions, request.plan.drafts, request.key
+            key_repeats = key in keys
+            self._keys.append((None, None, None) if key_repeats or request.idempotency is None else request.idempotency)
             if key is not None:
                 keys.add(key)
-            if again or any(
-                subject in missing or versions.get(subject, version) != version for subject, version in relied.items()
+            if key_repeats or any(
+                subject in not_appended or versions.get(subject, version) != version
+                for subject, version in relied.items()
             ):
-                missing.update(draft.subject for draft in drafts)
+                not_appended.update(draft.subject for draft in drafts)
                 self._relied.append(())
-                self._latest.append(_NEVER)
+                self._recorded_at_maxes.append(_NEVER)
                 continue
             for subject, version in relied.items():
                 if subject not in versions:
@@ -209,41 +207,41 @@ class Call:
             for draft in drafts:
                 versions[draft.subject] = draft.version
             self._relied.append(relied)
-            self._latest.append(proposal.decided.recorded_at_max)
+            self._recorded_at_maxes.append(request.plan.recorded_at_max)
 
     def arguments(self, now: int) -> list[Any]:
-        """Of `APPEND`. `now`: the clock's reading, which is to be made at the last moment."""
+        """The arguments of `APPEND`. `now`: read the clock at the last moment before the call."""
         places = {subject: place for place, subject in enumerate(self._base, 1)}
         relied_places: list[int] = []
         relied_drafted: list[str] = []
-        numbered: list[tuple[int, int]] = []
+        numbers: list[tuple[int, int]] = []
         personal: list[tuple[int, int, bytes, str]] = []
-        for number, (proposal, relied) in enumerate(zip(self._proposals, self._relied, strict=True), 1):
-            drafted = {draft.subject for draft in proposal.decided.drafts}
+        for number, (request, relied) in enumerate(zip(self._requests, self._relied, strict=True), 1):
+            drafted = {draft.subject for draft in request.plan.drafts}
             for subject in relied:
                 relied_places.append(places[subject])
                 relied_drafted.append("true" if subject in drafted else "false")
-            for place, draft in enumerate(proposal.decided.drafts):
-                numbered.append((number, place))
+            for place, draft in enumerate(request.plan.drafts):
+                numbers.append((number, place))
                 if draft.personal is not None:
                     personal.append((number, place, *draft.personal))
-        drafts = [draft for proposal in self._proposals for draft in proposal.decided.drafts]
+        drafts = [draft for request in self._requests for draft in request.plan.drafts]
         return [
             now,
             list(self._base),
             _array(self._base.values()),
             _array(map(len, self._relied)),
-            _array(len(proposal.decided.drafts) for proposal in self._proposals),
-            _array("NULL" if latest is None else latest for latest in self._latest),
+            _array(len(request.plan.drafts) for request in self._requests),
+            _array("NULL" if latest is None else latest for latest in self._recorded_at_maxes),
             *([key[field] for key in self._keys] for field in range(3)),
             _array(relied_places),
             _array(relied_drafted),
-            _array(number for number, _ in numbered),
-            _array(place for _, place in numbered),
+            _array(number for number, _ in numbers),
+            _array(place for _, place in numbers),
             [draft.subject for draft in drafts],
             _array(draft.version for draft in drafts),
             [draft.topic for draft in drafts],
-            [marked for proposal in self._proposals for marked in proposal.marked],
+            [template for request in self._requests for template in request.templates],
             _array(row[0] for row in personal),
             _array(row[1] for row in personal),
             [row[2] for row in personal],
@@ -252,12 +250,12 @@ class Call:
 
     @staticmethod
     def outcomes(row: tuple[Any, ...]) -> list[Outcome]:
-        """Of every proposal, from the one row that the function answers."""
+        """The outcome of each request, from the row that the function answers."""
         firsts, recorded_ats, known_firsts, known_counts, known_bodies = row
         outcomes: list[Outcome] = []
         for place, first in enumerate(firsts):
             if first is not None:
-                outcomes.append(Recorded(first, recorded_ats[place]))
+                outcomes.append(Placement(first, recorded_ats[place]))
             elif known_firsts[place] is not None:
                 outcomes.append(KnownSubmission(bytes(known_bodies[place]), known_firsts[place], known_counts[place]))
             else:
@@ -266,5 +264,5 @@ class Call:
 
 
 def _array(items: Iterable[int | str]) -> str:
-    """PostgreSQL's text of an array of numbers: one type, whatever their size, so one prepared statement."""
+    """PostgreSQL's text form of an array of numbers: one type whatever their size, so one prepared statement."""
     return f"{{{','.join(map(str, items))}}}"

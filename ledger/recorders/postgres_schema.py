@@ -1,8 +1,8 @@
 """The tables of a PostgreSQL ledger, format by format, in a schema of their own.
 
-`STEPS[n]` brings a ledger of format n to n + 1, in one transaction with the number, under the append lock; format 0 is
-a database without our schema. A new ledger goes through the same steps as one that an older inforce made, so the two
-cannot differ. A released step is never edited: what is to be different is a further step, with a stored ledger of the
+`STEPS[n]` brings a ledger from format n to n + 1, in one transaction with the format number, under the append lock.
+Format 0 is a database without our schema. A new ledger goes through the same steps as a ledger of an older inforce, so
+the two cannot differ. A released step is never edited: a difference is a further step, with a stored ledger of the
 format before it among the fixtures. Proved by tests/life.
 """
 
@@ -22,6 +22,7 @@ PgCursor = psycopg.Cursor[tuple[Any, ...]]
 
 EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
+HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 _FORMAT_FACT: Final = "format"
 
 _FORMAT_1: Final = (
@@ -53,42 +54,45 @@ _FORMAT_2: Final = (APPEND_FUNCTION,)
 STEPS: Final = (_FORMAT_1, _FORMAT_2)
 
 FORMAT: Final = len(STEPS)
-"""The version of our tables. A database with a higher one was written by a newer inforce and is left alone."""
+"""The version of our tables. A database with a higher one was written by a newer inforce and is refused."""
 
 READS_FROM: Final = 1
-"""The oldest format that this code can read without any step, as a role that may not write."""
+"""The oldest format that this code can read without a step, as a role that may not write."""
 
 _HAS_META: Final = f"SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = 'ledger_meta'"
 
 
 def require_encoding(cursor: PgCursor) -> None:
-    """Raises `NotALedger` where the database cannot hold every text: a reason it cannot hold would fail all that are
-    recorded together with it."""
+    """Raises `NotALedger` if the database cannot store every text: a reason that it cannot store would fail every
+    submission in the same commit."""
     row = cursor.execute("SELECT current_setting('server_encoding')").fetchone()
     if row is not None and row[0] not in ("UTF8", "SQL_ASCII"):
         raise NotALedger(
-            f"this database has the encoding {row[0]}, which cannot hold every text; make one with ENCODING 'UTF8' and "
-            "name it with --db"
+            f"this database has the encoding {row[0]}, which cannot store every text; create a database with ENCODING "
+            "'UTF8' and name it with --db"
         )
 
 
 def read_format(cursor: PgCursor) -> int:
-    """The ledger's format, 0 where there is none. Raises `NotALedger`."""
-    # Not to_regclass: it asks a cache, which behind a lock need not know yet what the lock's last holder made.
+    """The ledger's format, 0 if there is no ledger. Raises `NotALedger`."""
+    # Not to_regclass: it reads a cache, which right after a lock may not know the tables of the lock's last holder.
     if not cursor.execute(_HAS_META).fetchone():
         return 0
     row = cursor.execute(f"SELECT value FROM {SCHEMA}.ledger_meta WHERE name = %s", (_FORMAT_FACT,)).fetchone()
     if row is None or not row[0].isdecimal():
-        raise NotALedger(f"the schema {SCHEMA} of this database is another program's; name another database with --db")
+        raise NotALedger(
+            f"the schema {SCHEMA} of this database belongs to another program; name another database with --db"
+        )
     if int(row[0]) > FORMAT:
         raise NotALedger(
-            f"this database has ledger format {row[0]} and this inforce knows {FORMAT}; use a newer inforce"
+            f"this database has ledger format {row[0]} and this inforce knows formats up to {FORMAT}; use a newer "
+            "inforce"
         )
     return int(row[0])
 
 
 def read_meta(cursor: PgCursor) -> dict[str, str]:
-    """The facts about the ledger; empty where there is none. Raises `NotALedger`."""
+    """Facts about the ledger; empty if there is none. Raises `NotALedger`."""
     if not read_format(cursor):
         return {}
     meta: dict[str, str] = dict(cursor.execute(f"SELECT name, value FROM {SCHEMA}.ledger_meta").fetchall())
@@ -97,17 +101,19 @@ def read_meta(cursor: PgCursor) -> dict[str, str]:
 
 
 def migrate(cursor: PgCursor) -> int:
-    """Takes the ledger's next step, unless another process has taken the last one since; answers the format then.
-    Inside the caller's transaction, which holds the append lock. Raises `NotALedger`."""
+    """Takes the ledger's next step, unless another process has taken the last one; answers the format afterwards.
+
+    Runs inside the caller's transaction, which holds the append lock. Raises `NotALedger`."""
     format_ = read_format(cursor)
     return _step(cursor, format_) if format_ < FORMAT else format_
 
 
 def unreadable(format_: int) -> NotALedger:
-    """What is said of an older format that cannot be read as it is, where nothing may be written."""
+    """The error for an older format that cannot be read without a step, for a role that may not write."""
     return NotALedger(
-        f"this database has ledger format {format_}, and from {READS_FROM} on they are read as they are; open it once "
-        f"as a role that may create in the schema {SCHEMA}, which brings it to format {FORMAT}"
+        f"this database has ledger format {format_}, and only formats from {READS_FROM} on can be read without "
+        f"migration; open it once as a role that may create in the schema {SCHEMA}, which migrates it to format "
+        f"{FORMAT}"
     )
 
 
@@ -122,7 +128,7 @@ def _step(cursor: PgCursor, format_: int) -> int:
 
 
 def create(cursor: PgCursor, meta: Mapping[str, str]) -> None:
-    """Makes the schema and its tables, inside the caller's transaction."""
+    """Creates the schema and its tables, inside the caller's transaction."""
     for format_ in range(FORMAT):
         _step(cursor, format_)
     for fact in meta.items():
@@ -130,5 +136,5 @@ def create(cursor: PgCursor, meta: Mapping[str, str]) -> None:
 
 
 def drop(cursor: PgCursor) -> None:
-    """Takes the schema away with all that is in it, inside the caller's transaction."""
+    """Drops the schema with everything in it, inside the caller's transaction."""
     cursor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")

@@ -1,4 +1,4 @@
-"""The PostgreSQL server of a ledger: its URL, connections, and its errors in one line."""
+"""The PostgreSQL server of a ledger: its URL, its connections, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from ledger.errors import BadInput, LedgerUnavailable
 
 SCHEMA: Final = "inforce"
 
+CHANNEL: Final = "inforce"
+"""Every append notifies this channel, with its last position."""
 
-_KEPT_ALIVE: Final = {
-    # A server that vanished without a word is noticed after about 25 seconds, not after hours: whoever appends waits
-    # for it, and all others behind.
+_KEEPALIVE_DEFAULTS: Final = {
+    # A server that vanishes silently is noticed after about 25 seconds, not after hours: one append waits for it, and
+    # all later ones wait behind.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -28,23 +30,23 @@ _KEPT_ALIVE: Final = {
 
 
 class PostgresLedgerDatastore(PostgresDatastore):
-    """The library's pool over any libpq connection string; `url` may name sockets, TLS files and the like."""
+    """The library's pool, for every libpq connection string: `url` may name sockets, TLS files and the like."""
 
     def __init__(self, url: str, *, connections_max: int = 10, connect_timeout: float = 5.0) -> None:
         try:
             parameters: dict[str, Any] = {k: v for k, v in conninfo_to_dict(url).items() if v is not None}
         except psycopg.ProgrammingError:
-            # Its message may repeat the URL, and with it a password.
+            # psycopg's message may repeat the URL, and with it a password.
             raise BadInput(
                 "not a PostgreSQL URL; write postgresql://user@host/name, see libpq's connection strings"
             ) from None
         if "@" in str(parameters.get("host", "")):
-            # What follows a password's own @ is taken for the host, and errors name the host.
-            raise BadInput("the PostgreSQL URL has a second @; write %40 for one that belongs to the password")
+            # libpq takes the text after a password's own @ for the host, and errors show the host.
+            raise BadInput("the PostgreSQL URL has a second @; write %40 for an @ that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
-        # Whatever the database's own is: a reason may be in any language.
+        # Whatever the database's default is: a reason may be in any language.
         parameters.setdefault("client_encoding", "utf8")
-        parameters = {**_KEPT_ALIVE, **parameters}
+        parameters = {**_KEEPALIVE_DEFAULTS, **parameters}
         self.connections_max = connections_max
         self.parameters: Mapping[str, Any] = dict(parameters)
         _probe(parameters)
@@ -68,13 +70,13 @@ class PostgresLedgerDatastore(PostgresDatastore):
 
 
 class NotConnected(psycopg.OperationalError):
-    """No connection was to be had, so nothing was asked of the server."""
+    """No connection could be opened, so nothing was sent to the server."""
 
 
-class Line:
-    """A connection of its own for single statements, one round trip each: prepared, and committed with their answer.
+class StatementConnection:
+    """A dedicated connection for single statements, one round trip each: prepared, and committed with their answer.
 
-    Connected when it is first used, and again when the server has closed it, as it does to all when it is restarted.
+    It connects when it is first used, and again after the server has closed it, for example by a restart.
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
@@ -83,22 +85,23 @@ class Line:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._closed = False
 
-    def ask(self, statement: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a statement that writes nothing, so that it may be asked twice. Raises psycopg's errors."""
+    def read(self, statement: LiteralString, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement that writes nothing; it may be sent twice. Raises psycopg's errors."""
         with self._lock:
-            had_been_open = self._connection is not None
+            was_open = self._connection is not None
             try:
                 return self._execute(statement, parameters)
             except psycopg.OperationalError:
-                if not had_been_open or self._connection is not None:
+                if not was_open or self._connection is not None:
                     raise
                 return self._execute(statement, parameters)
 
-    def tell(self, statement: LiteralString, arguments: Callable[[], Sequence[object]]) -> tuple[Any, ...]:
-        """The row of a statement that writes, sent once. `arguments` is called when it can go out. Raises psycopg's
-        errors, `NotConnected` where it was not sent."""
+    def write(self, statement: LiteralString, arguments: Callable[[], Sequence[object]]) -> tuple[Any, ...]:
+        """The row of a statement that writes; it is sent at most once. `arguments` is called right before it is sent.
+
+        Raises psycopg's errors, and `NotConnected` if the statement was not sent."""
         with self._lock:
-            if self._connection is not None and _hung_up(self._connection):
+            if self._connection is not None and _closed_by_server(self._connection):
                 self._drop()
             self._open()
             (row,) = self._execute(statement, arguments())
@@ -109,7 +112,7 @@ class Line:
         try:
             return connection.execute(statement, parameters, prepare=True).fetchall()
         except BaseException:
-            # Also where this thread was interrupted: what it left half read must not answer the next one.
+            # Also if this thread was interrupted: a half-read answer must not reach the next statement.
             if connection.broken or connection.info.transaction_status != TransactionStatus.IDLE:
                 self._drop()
             raise
@@ -123,7 +126,7 @@ class Line:
             except psycopg.OperationalError as error:
                 raise NotConnected(str(error)) from error
             try:
-                # What stands behind a lock must see what its last holder committed, whatever the role's default is.
+                # A statement behind a lock must see what the lock's last holder committed, whatever the role's default.
                 connection.execute("SET default_transaction_isolation TO 'read committed'")
             except BaseException:
                 connection.close()
@@ -142,18 +145,18 @@ class Line:
             self._drop()
 
 
-def _hung_up(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server has something to say although nothing was asked: that is how it says good-bye."""
+def _closed_by_server(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the idle connection has data to read: that is how a server announces that it closes it."""
     if connection.closed:
         return True
-    # Not select(2), which ends at 1,024 files.
+    # Not select(2), which ends at 1,024 file descriptors.
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _probe(parameters: Mapping[str, Any]) -> None:
-    """Asks once, so that a server that is not there is said at once and in its own words, not by a pool's timeout."""
+    """Connects once, so that a missing server is reported at once and in its own words, not by the pool's timeout."""
     try:
         psycopg.connect(**parameters).close()
     except psycopg.Error as error:
@@ -161,7 +164,7 @@ def _probe(parameters: Mapping[str, Any]) -> None:
 
 
 def is_read_only(error: BaseException | None) -> bool:
-    """Whether this came of a role or a server that may be read and not written."""
+    """Whether the error came from a role or a server that may read but not write."""
     while error is not None:
         if isinstance(error, psycopg.errors.InsufficientPrivilege | psycopg.errors.ReadOnlySqlTransaction):
             return True

@@ -1,4 +1,4 @@
-"""The SQLite file of a ledger: connections, the write lock, WAL, and what its errors mean."""
+"""The SQLite file of a ledger: its connections, the write lock, WAL mode, and advice for its errors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from ledger.errors import LedgerUnavailable, NotALedger
 from ledger.recorders.sqlite_index import WalIndex
 
 DataVersion = tuple[int, int | bytes]
-"""Compared for being equal, and for nothing else."""
+"""Compare two of them for equality only."""
+
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
+"""Suffixes of the files that SQLite keeps beside a database. Left over from another database, they would be taken for
+parts of this one."""
 
 
 class _Pool(SQLiteConnectionPool):
-    """Connections whose commits survive power loss, whatever this SQLite was compiled with.
+    """Connections whose commits survive power loss, however this SQLite was compiled.
 
-    The library's own way of connecting turns any file to WAL, another program's too; ours is turned when it is made.
+    The library's own way to connect turns every file to WAL, also another program's; ours is turned when it is created.
     """
 
     def _create_connection(self) -> SQLiteConnection:
         connection = connect(self.db_name, self.lock_timeout or 0)
+        # The library reads columns by name.
         connection.row_factory = sqlite3.Row
         return SQLiteConnection(connection, max_age=self.max_age)
 
 
 def connect(uri: str, lock_timeout: float) -> sqlite3.Connection:
-    """`lock_timeout`: seconds to wait for a lock. Without transactions of the driver's own making."""
+    """A connection on which the driver begins no transactions by itself. `lock_timeout`: seconds to wait for a lock."""
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=lock_timeout)
     try:
         connection.execute("PRAGMA synchronous=FULL")
@@ -50,28 +55,28 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         super().__init__(uri, lock_timeout=lock_timeout, originator_id_type="text")
         self.pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
         self.path = path
-        # A text is looked up faster, and every write does it.
+        # Every write stats the file, and a str is faster to stat than a Path.
         self._name = str(path)
         self.lock_timeout = lock_timeout
-        self._file: tuple[int, int] | None = None
-        # Not the pool's writer lock, which stays taken for ever when a connection cannot be had.
+        self._file_id: tuple[int, int] | None = None
+        # Not the pool's writer lock, which stays locked for ever if a connection cannot be opened.
         self._writer = threading.Lock()
         self._watch: sqlite3.Cursor | None = None
         self._index: WalIndex | None = None
         self._watches = 0
         self._watch_lock = threading.Lock()
         self._closed = False
-        # Kept, because making one ready costs as much as a small transaction.
+        # Kept open, because opening a connection costs as much as a small transaction.
         self._write_connection: sqlite3.Connection | None = None
         self._read_connection: sqlite3.Connection | None = None
         self._read_lock = threading.Lock()
 
     def data_version(self) -> DataVersion:
-        """Which commit the file is at, as one connection that writes nothing sees it; and which connection that was.
+        """The number of a connection that never writes, and of the file's last commit as that connection sees it.
 
-        A connection of its own for as long as it lasts, because SQLite's count leaves out what the asking connection
-        wrote itself and starts anew with another one. Where the WAL's index can be read, that is asked instead: a
-        tenth of the price, and the connection keeps the index in place.
+        The connection stays open, because SQLite's count leaves out the asking connection's own writes and starts anew
+        with another connection. If the WAL's index can be read, it is used instead at a tenth of the price; the
+        connection then keeps the index in place.
         """
         deadline = time.monotonic() + self.lock_timeout
         while True:
@@ -83,11 +88,11 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                 except sqlite3.OperationalError as error:
                     if "locked" not in str(error) or time.monotonic() > deadline:
                         raise
-            # Not with the lock held: `data_version_at_once` waits for nobody.
+            # Sleep without the lock, because `data_version_nowait` must not wait for it.
             time.sleep(0.005)
 
-    def data_version_at_once(self) -> DataVersion | None:
-        """The same, or None where it cannot be had without waiting."""
+    def data_version_nowait(self) -> DataVersion | None:
+        """The same, or None if reading it would wait."""
         lock = self._watch_lock
         if not lock.acquire(False):
             return None
@@ -105,17 +110,17 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         opening = self._watch is None
         if self._watch is None:
             self.require_same_file()
-            # One cursor, and no waiting in SQLite itself.
+            # Timeout 0: the caller waits, not SQLite.
             self._watch = connect(self.pool.db_name, 0).cursor()
             self._watches += 1
         try:
-            # To the end of the rows: a statement that is not done keeps its moment, and the WAL from starting anew.
+            # Fetch all rows: an unfinished statement keeps its read transaction open and the WAL from starting over.
             ((version,),) = self._watch.execute("PRAGMA data_version").fetchall()
         except BaseException:
             self._end_watch()
             raise
         if opening:
-            # Only now that the connection has read has SQLite opened the index.
+            # SQLite opens the index when the connection first reads.
             self._index = WalIndex.of(self.path)
             if self._index is not None:
                 return self._data_version()
@@ -128,7 +133,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
             self._watch = None
 
     def close(self) -> None:
-        # Also called by the library's __del__, of an object that may not have come to be.
+        # The library's __del__ calls this too, even if __init__ failed early.
         if hasattr(self, "_watch_lock"):
             self._closed = True
             with self._watch_lock:
@@ -145,7 +150,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor]:
-        """One moment of the file, on a kept connection of its own: for short reads, one at a time."""
+        """A read transaction on a connection that stays open: for short reads, one at a time."""
         with self._read_lock:
             connection = self._read_connection
             if connection is None:
@@ -165,10 +170,10 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
 
     @contextmanager
     def writing(self, *, durable: bool = True, patience_s: float | None = None) -> Iterator[sqlite3.Cursor]:
-        """A transaction that holds the write lock from its first statement. Commits unless an error leaves it.
+        """A transaction that holds the write lock from the start. Commits unless an error leaves the block.
 
-        Not `durable`: a power cut may take it away until the next durable one is committed, and leaves the file whole.
-        `patience_s`: how long to wait for the lock, among the threads of this process and again among all others.
+        `durable` False: a power cut may undo it until the next durable commit, and leaves the file intact.
+        `patience_s`: how long to wait for the lock, among the threads of this process and again among all processes.
         """
         if not self._writer.acquire(timeout=self.lock_timeout if patience_s is None else patience_s):
             raise ConnectionUnavailableError("Timed out waiting for the writers before this one")
@@ -179,9 +184,9 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
             self._writer.release()
 
     @contextmanager
-    def deciding(self) -> Iterator[sqlite3.Cursor | None]:
-        """A transaction of the connection that writes, which only reads until `lock`. Commits unless an error leaves
-        it. None: somebody of this process is writing."""
+    def optimistic(self) -> Iterator[sqlite3.Cursor | None]:
+        """A transaction of the writing connection that only reads until `upgrade_to_write`. Commits unless an error
+        leaves the block. None: another thread of this process is writing."""
         if not self._writer.acquire(False):
             yield None
             return
@@ -192,16 +197,16 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
             self._writer.release()
 
     @staticmethod
-    def lock(cursor: sqlite3.Cursor) -> bool:
-        """Takes the write lock, in the midst of the transaction. False: what was read there is no longer how it stands,
-        or may not be, and it is another transaction from here on."""
+    def upgrade_to_write(cursor: sqlite3.Cursor) -> bool:
+        """Takes the write lock within the transaction. False: another process has written, or may have, so the
+        transaction was begun anew and everything read in it is out of date."""
         try:
             cursor.execute(_LOCK)
             return True
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-        # Somebody else has written since it was begun, or is writing: then SQLite does not wait inside a transaction.
+        # SQLite does not wait for the write lock inside a read transaction whose snapshot is old.
         cursor.execute("ROLLBACK")
         cursor.execute("BEGIN IMMEDIATE")
         return False
@@ -216,7 +221,6 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                 raise sqlite3.ProgrammingError("it was closed")
             self.require_same_file()
             connection = self._write_connection = connect(self.pool.db_name, self.lock_timeout)
-            connection.row_factory = sqlite3.Row
         try:
             cursor = connection.cursor()
             if not durable:
@@ -228,13 +232,13 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                 cursor.execute(begin)
                 cursor.execute(f"PRAGMA busy_timeout={self.lock_timeout * 1000}")
             yield cursor
-            # As late as can be: up to here nobody has been told of anything.
+            # As late as possible: no caller has been told of success yet.
             self.require_same_file()
             cursor.execute("COMMIT")
             if not durable:
                 cursor.execute("PRAGMA synchronous=FULL")
         except BaseException:
-            # Closing rolls back, too, where rolling back is what fails.
+            # Closing rolls back even if the ROLLBACK fails.
             self._write_connection = None
             with closing(connection) as ending:
                 if ending.in_transaction:
@@ -242,22 +246,22 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
             raise
 
     def require_same_file(self) -> None:
-        """Raises `sqlite3.OperationalError` where the path names another file than at first, or none any more: what is
-        written to a file without a name is gone when it is closed, and a new one in its place is another ledger."""
+        """Raises `sqlite3.OperationalError` if the path names another file than at first, or none: data written to an
+        unlinked file is lost when it is closed, and a new file in its place is another ledger."""
         try:
-            found = os.stat(self._name)
+            stat = os.stat(self._name)
         except (FileNotFoundError, NotADirectoryError):
-            found = None
+            stat = None
         except OSError as error:
             raise sqlite3.OperationalError(f"unable to open it: {error.strerror}") from error
-        file = None if found is None else (found.st_dev, found.st_ino)
-        if self._file is None:
-            self._file = file
-        elif file != self._file:
+        file_id = None if stat is None else (stat.st_dev, stat.st_ino)
+        if self._file_id is None:
+            self._file_id = file_id
+        elif file_id != self._file_id:
             raise sqlite3.OperationalError(_MOVED)
 
     def make_wal(self) -> None:
-        """Turns the file to WAL, for good. Not to be had inside a transaction, nor beside another connection's."""
+        """Turns the file to WAL mode for good. Impossible inside a transaction or while another one is open."""
         deadline = time.monotonic() + self.lock_timeout
         with self.get_connection(commit=False) as connection:
             while True:
@@ -271,7 +275,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                     time.sleep(0.01)
 
     def check_header(self) -> None:
-        """Raises `NotALedger` where there is a file of another kind, `LedgerUnavailable` where it cannot be read."""
+        """Raises `NotALedger` if the file is of another kind, `LedgerUnavailable` if it cannot be read."""
         path = self.path
         try:
             with path.open("rb") as file:
@@ -279,20 +283,22 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         except FileNotFoundError:
             return
         except OSError as error:
-            raise LedgerUnavailable(f"{path} cannot be read ({error.strerror}); mend that or name another") from None
+            raise LedgerUnavailable(
+                f"{path} cannot be read ({error.strerror}); make it readable or name another file with --db"
+            ) from None
         if header and header[:16] != b"SQLite format 3\x00":
-            raise NotALedger(f"{path} is no SQLite file, so no ledger; name another with --db")
+            raise NotALedger(f"{path} is not a SQLite file, so it is not a ledger; name another file with --db")
 
 
 _LOCK: Final = "DELETE FROM submissions WHERE 0"
-"""Deletes nothing: a statement that could write takes the write lock before it looks at any row."""
+"""Deletes nothing: a statement that could write takes the write lock before it reads any row."""
 _MOVED: Final = "the file was moved, deleted or replaced"
 
 
 def is_read_only(error: BaseException | None) -> bool:
-    """Whether this came of a file that may be read and not written."""
+    """Whether the error came from a file that may be read but not written."""
     while error is not None:
-        # The low byte is the error, whatever its extended code says of the cause.
+        # The low byte is the primary error code, whatever the extended code adds.
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
             return True
         error = error.__cause__
@@ -300,10 +306,11 @@ def is_read_only(error: BaseException | None) -> bool:
 
 
 def advice(message: str, path: Path) -> str:
+    """What to do about an error of SQLite or of the pool, given its message."""
     if "locked" in message:
         return "another process is writing to it; try again in a moment"
     if "Timed out" in message:
-        return "too many callers want it at once; try again in a moment"
+        return "too many callers use it at once; try again in a moment"
     if "readonly" in message:
         return "it is read-only; open it for writing or name another with --db"
     if "full" in message or "disk I/O" in message:
@@ -311,7 +318,7 @@ def advice(message: str, path: Path) -> str:
     if "not a database" in message or "malformed" in message:
         return f"the file is damaged ({message}); restore it from a backup or an export"
     if message == _MOVED:
-        return f"{message} while it was in use; put it back, or start again what uses it"
+        return f"{message} while it was in use; put it back, or restart the processes that use it"
     if "unable to open" in message:
-        return f"the file cannot be opened; see that {path.parent} exists and may be written"
+        return f"the file cannot be opened; check that {path.parent} exists and is writable"
     return message

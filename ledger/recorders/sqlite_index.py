@@ -1,11 +1,11 @@
-"""The header of a WAL's index: whether anything was committed to a SQLite file, for the price of one `pread`.
+"""The header of a WAL's index: tells with one `pread` whether anything was committed to a SQLite file.
 
-Every connection of every process keeps its place in the WAL by this header, and a commit is visible to others exactly
-when it is written there (https://www.sqlite.org/walformat.html, section 2). SQLite itself compares it at the start of
-each read transaction; so does this, without the locks that a transaction takes.
+Every connection of every process keeps its place in the WAL by this header, and a commit becomes visible to others
+exactly when it is written there (https://www.sqlite.org/walformat.html, section 2). SQLite itself compares the header
+at the start of each read transaction; this module does the same without the locks of a transaction.
 
-It is read through the descriptor that SQLite already has. A descriptor of our own would be a danger to the ledger:
-POSIX takes every lock of a process on a file away when the process closes any descriptor of it.
+It reads through the file descriptor that SQLite has open. A descriptor of our own would endanger the ledger: when a
+process closes any descriptor of a file, POSIX drops all locks that the process holds on that file.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from pathlib import Path
 from typing import Final
 
 _COPY_BYTES: Final = 48
-"""The header is there twice. Copies that differ are being written."""
-_OWN: Final = Path("/proc/self/fd")
+"""The header is stored twice. If the copies differ, it is being written."""
+_OWN_DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 class WalIndex:
-    """For as long as a connection that has read the file stays open: with the last one SQLite closes its descriptor."""
+    """Valid while a connection that has read the file stays open: SQLite closes its descriptor with the last one."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
     def of(cls, path: Path) -> WalIndex | None:
-        """The index of the file at `path`, or None where the system does not tell which descriptor is SQLite's."""
+        """The index of the file at `path`, or None if the system does not tell which descriptor is SQLite's."""
         index = os.path.realpath(path) + "-shm"
         try:
-            numbers = os.listdir(_OWN)
+            numbers = os.listdir(_OWN_DESCRIPTORS)
         except OSError:
             return None
-        found: list[int] = []
+        descriptors: list[int] = []
         for number in numbers:
             try:
-                if os.readlink(_OWN / number) == index:
-                    found.append(int(number))
+                if os.readlink(_OWN_DESCRIPTORS / number) == index:
+                    descriptors.append(int(number))
             except OSError:
                 continue
-        # A second one would be somebody else's, and theirs to close.
-        return cls(found[0]) if len(found) == 1 else None
+        # With two descriptors, one belongs to other code, which may close it.
+        return cls(descriptors[0]) if len(descriptors) == 1 else None
 
     def header(self) -> bytes | None:
-        """Another one after every commit. None: one is being made at this moment."""
+        """A value that changes with every commit. None: the header is being written at this moment."""
         both = os.pread(self._descriptor, 2 * _COPY_BYTES, 0)
         header = both[:_COPY_BYTES]
         return header if header == both[_COPY_BYTES:] and any(header) else None

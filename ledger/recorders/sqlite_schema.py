@@ -1,9 +1,9 @@
 """The tables of a SQLite ledger, format by format.
 
-`STEPS[n]` brings a ledger of format n to n + 1, in one transaction with the number, under the write lock; format 0 is
-an empty file. A new ledger goes through the same steps as one that an older inforce made, so the two cannot differ.
-A released step is never edited: what is to be different is a further step, with a stored ledger of the format before
-it among the fixtures. Proved by tests/life.
+`STEPS[n]` brings a ledger from format n to n + 1, in one transaction with the format number, under the write lock.
+Format 0 is an empty file. A new ledger goes through the same steps as a ledger of an older inforce, so the two cannot
+differ. A released step is never edited: a difference is a further step, with a stored ledger of the format before it
+among the fixtures. Proved by tests/life.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ledger.errors import NotALedger
 from ledger.recorders.contract import EVENTS_TABLE
 
 APPLICATION_ID: Final = 0x494E4652
-"""`INFR` in the file's header: says whose file it is, to us and to file(1)."""
+"""`INFR` in the file's header: identifies the file to us and to file(1)."""
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 _IMMUTABLE: Final = "the ledger is immutable"
@@ -32,7 +32,7 @@ _FORMAT_1: Final = (
     " recorded_at INTEGER NOT NULL,"
     " leaf_hash BLOB NOT NULL CHECK (length(leaf_hash) = 32),"
     " UNIQUE (originator_id, originator_version))",
-    # REPLACE deletes without firing DELETE triggers, so an insert must be new by itself as well as next in line.
+    # REPLACE deletes rows without firing DELETE triggers, so an insert must be the next position and a new version.
     f"CREATE TRIGGER {EVENTS_TABLE}_in_order BEFORE INSERT ON {EVENTS_TABLE}"
     f" WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM {EVENTS_TABLE})"
     f" OR EXISTS (SELECT 1 FROM {EVENTS_TABLE} WHERE originator_id = NEW.originator_id"
@@ -54,10 +54,10 @@ _FORMAT_1: Final = (
 STEPS: Final = (_FORMAT_1,)
 
 FORMAT: Final = len(STEPS)
-"""The version of our tables. A file with a higher one was written by a newer inforce and is left alone."""
+"""The version of our tables. A file with a higher one was written by a newer inforce and is refused."""
 
 READS_FROM: Final = 1
-"""The oldest format that this code can read without any step, from a file that it may not write."""
+"""The oldest format that this code can read without a step, from a file that it may not write."""
 
 
 def is_empty(cursor: sqlite3.Cursor) -> bool:
@@ -71,31 +71,34 @@ def read_format(cursor: sqlite3.Cursor, path: Path) -> int:
     if application_id == 0 and version == 0 and is_empty(cursor):
         return 0
     if application_id != APPLICATION_ID:
-        raise NotALedger(f"{path} is a SQLite file of another program; name another with --db")
+        raise NotALedger(f"{path} is a SQLite file of another program; name another file with --db")
     if version > FORMAT:
-        raise NotALedger(f"{path} has ledger format {version} and this inforce knows {FORMAT}; use a newer inforce")
+        raise NotALedger(
+            f"{path} has ledger format {version} and this inforce knows formats up to {FORMAT}; use a newer inforce"
+        )
     return version
 
 
 def read_meta(cursor: sqlite3.Cursor, path: Path) -> dict[str, str]:
-    """The facts about the ledger; empty for an empty file. Raises `NotALedger`."""
+    """Facts about the ledger; empty for an empty file. Raises `NotALedger`."""
     if not read_format(cursor, path):
         return {}
     return dict(cursor.execute("SELECT name, value FROM ledger_meta").fetchall())
 
 
 def migrate(cursor: sqlite3.Cursor, path: Path) -> int:
-    """Takes the ledger's next step, unless another process has taken the last one since; answers the format then.
-    Inside the caller's transaction, which holds the write lock. Raises `NotALedger`."""
+    """Takes the ledger's next step, unless another process has taken the last one; answers the format afterwards.
+
+    Runs inside the caller's transaction, which holds the write lock. Raises `NotALedger`."""
     format_ = read_format(cursor, path)
     return _step(cursor, format_) if format_ < FORMAT else format_
 
 
 def unreadable(format_: int, path: Path) -> NotALedger:
-    """What is said of an older format that cannot be read as it is, where nothing may be written."""
+    """The error for an older format that cannot be read without a step, in a file that may not be written."""
     return NotALedger(
-        f"{path} has ledger format {format_}, and from {READS_FROM} on they are read as they are; open it once where "
-        f"it may be written, which brings it to format {FORMAT}"
+        f"{path} has ledger format {format_}, and only formats from {READS_FROM} on can be read without migration; "
+        f"open it once where it may be written, which migrates it to format {FORMAT}"
     )
 
 
@@ -107,14 +110,14 @@ def _step(cursor: sqlite3.Cursor, format_: int) -> int:
 
 
 def create(cursor: sqlite3.Cursor, meta: Mapping[str, str]) -> None:
-    """Makes the tables in an empty file, inside the caller's transaction."""
+    """Creates the tables in an empty file, inside the caller's transaction."""
     for format_ in range(FORMAT):
         _step(cursor, format_)
     cursor.executemany("INSERT INTO ledger_meta VALUES (?, ?)", meta.items())
 
 
 def drop(cursor: sqlite3.Cursor) -> None:
-    """Makes the file an empty one, inside the caller's transaction."""
+    """Drops everything in the file, inside the caller's transaction."""
     for (table,) in cursor.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
         cursor.execute(f'DROP TABLE "{table}"')
     cursor.execute("PRAGMA application_id=0")

@@ -1,6 +1,7 @@
-"""JSON Lines from a file or a pipe, gzip or plain: one value a line, blank lines ignored, `\\r\\n` taken as `\\n`.
+"""The lines of an import: JSON Lines from a file or a pipe, gzip or plain, blank lines ignored, CRLF read as LF.
 
-What comes is untrusted: a line has at most 1 MiB, whatever a gzip file unfolds to. Proved by tests/transfer.
+The content is untrusted: a line has at most 1 MiB, however much a gzip file expands to.
+Proved by tests/transfer/test_refused_files.py.
 """
 
 from __future__ import annotations
@@ -8,53 +9,52 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from collections.abc import Iterator
+from typing import BinaryIO, Final, NamedTuple
 
+from ledger.counting_stream import CountingStream
 from ledger.errors import BadImport
 from ledger.strict_json import MAX_BYTES
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _GZIP: Final = b"\x1f\x8b"
 _CHUNK: Final = 1 << 18
 
 
-class Line(NamedTuple):
-    """`number` counts from 1, blank lines included, as editors do."""
+class ImportLine(NamedTuple):
+    """`number` counts from 1 and includes blank lines, as editors do."""
 
     number: int
     text: bytes
 
 
-class Lines:
+class ImportLines:
     """The lines of `stream` that are not blank. Iterate once. Raises `BadImport`.
 
-    `bytes_read` counts what was taken from `stream`, so that it can be held against a file's size.
+    `bytes_read` counts the bytes read from `stream`, for comparison with a file's size.
     """
 
     def __init__(self, stream: BinaryIO, name: str = "line") -> None:
+        """`name`: what an error calls a line."""
         self.name = name
-        self._counted = _Counted(stream)
+        self._stream = CountingStream(stream)
 
     @property
     def bytes_read(self) -> int:
-        return self._counted.count
+        return self._stream.count
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[ImportLine]:
         number = 0
         try:
-            with io.BufferedReader(self._counted, _CHUNK) as raw:
-                zipped = raw.peek(2)[:2] == _GZIP
-                plain = io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK) if zipped else raw
+            with io.BufferedReader(self._stream, _CHUNK) as raw:
+                is_gzip = raw.peek(len(_GZIP))[: len(_GZIP)] == _GZIP
+                plain = io.BufferedReader(gzip.GzipFile(fileobj=raw), _CHUNK) if is_gzip else raw
                 while line := plain.readline(MAX_BYTES + 2):
                     number += 1
                     text = line.rstrip(b"\r\n")
                     if len(text) > MAX_BYTES:
                         raise self.error(number, f"the line has more than {MAX_BYTES} bytes")
                     if text and not text.isspace():
-                        yield Line(number, text)
+                        yield ImportLine(number, text)
         except EOFError:
             raise self.error(number + 1, "the gzip data ends here, too early; the file was cut off") from None
         except (gzip.BadGzipFile, zlib.error):
@@ -62,21 +62,3 @@ class Lines:
 
     def error(self, number: int, detail: str) -> BadImport:
         return BadImport(f"{self.name} {number}: {detail}")
-
-
-class _Counted(io.RawIOBase):
-    """The stream, counting. Closing it leaves the stream open: it is the caller's."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        chunk = self._read(len(view))
-        view[: len(chunk)] = chunk
-        self.count += len(chunk)
-        return len(chunk)

@@ -11,7 +11,7 @@ from ledger.errors import NotFound
 from ledger.events import ChangeRetracted
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
-from ledger.verbatim import exact
+from ledger.verbatim import valid_entries
 
 
 class HistoryRow(NamedTuple):
@@ -62,7 +62,7 @@ def _newest_first(ledger: Ledger, subject: str, until: int, page: int) -> Iterat
     """The subject's events with version <= `until`, read `page` at a time."""
     while until > 0:
         entries = ledger.recorder.stream(subject, until=until, limit=page, newest_first=True)
-        for entry in exact(entries):
+        for entry in valid_entries(entries):
             yield entry, parse_leaf(entry.leaf)
         until = entries[-1].version - 1
 

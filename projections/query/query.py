@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable, NotFound
-from ledger.following import AT_LEAST_SECONDS_MAX
+from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING

@@ -185,7 +185,7 @@ class TimelineCache:
         self.decision_cache = DecisionCache(memory_max * 2 // 3)
         self._subject_cache = SubjectCache(memory_max // 3)
         self._change_token = SharedChangeToken(ledger.recorder.change_token)
-        self._change_token_at_once = ledger.recorder.change_token_at_once
+        self._change_token_nowait = ledger.recorder.change_token_nowait
         self._lock = threading.RLock()
         self._snapshot = LedgerSnapshot(self, 0, None)
         self._marked: tuple[ChangeToken | None, LedgerSnapshot] = (None, self._snapshot)
@@ -195,7 +195,7 @@ class TimelineCache:
         """The ledger at its head, with the stored timelines brought up to it."""
         now = self.ledger.clock.now()
         # At once where that can be: it saves the company of other threads.
-        change_token = self._change_token_at_once() or self._change_token.read()
+        change_token = self._change_token_nowait() or self._change_token.read()
         marked, snapshot = self._marked
         return ReadContext(
             snapshot if change_token == marked and not self._catch_up.due() else self._look(change_token), now
@@ -204,7 +204,7 @@ class TimelineCache:
     def at_once(self) -> ReadContext | None:
         """The same without waiting for anything; None where that cannot be had."""
         now = self.ledger.clock.now()
-        change_token = self._change_token_at_once()
+        change_token = self._change_token_nowait()
         marked, snapshot = self._marked
         return ReadContext(snapshot, now) if change_token is not None and change_token == marked else None
 

@@ -16,8 +16,8 @@ from functools import cache
 from itertools import islice
 from typing import Any, Final
 
-from ledger.codec import complete, draft_bytes, event_id, id_tail, leaf_hash
-from ledger.drafts import RECORDED, Draft
+from ledger.codec import event_id, id_tail, leaf_bytes, leaf_hash
+from ledger.drafts import AT_RECORDING, Draft
 from ledger.events import ChangeRetracted, SettingChanged
 from ledger.times import DAY, format_time
 from scripts.bench.population import ACTOR, BEGIN, EventShape, GeneratedEvent, Population
@@ -72,10 +72,10 @@ def _template(shape: EventShape, source: str) -> str:
     else:
         if shape.topic == SettingChanged.TOPIC:
             body["value"] = "@owner@" if shape.value is None else shape.value
-        body["effective_from"] = _FROM if shape.starts else RECORDED
+        body["effective_from"] = _FROM if shape.starts else AT_RECORDING
         body["effective_until"] = _UNTIL if shape.ends else None
     draft = Draft(shape.topic, "@subject@", _VERSION, body, ACTOR, "@tail@")
-    text = complete(draft_bytes(draft, source), _POSITION, _RECORDED_AT).decode().replace("%", "%%")
+    text = leaf_bytes(draft, source, _POSITION, _RECORDED_AT).decode().replace("%", "%%")
     for name, value in (
         ("subject", "@subject@"),
         ("owner", "@owner@"),

@@ -17,7 +17,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.codec import SOURCE_PREFIX
 from ledger.errors import BadInput
-from ledger.opening import open_ledger, sqlite_path
+from ledger.opening import database_file, open_ledger, sqlite_path
 from ledger.recorders.sqlite_schema import COLUMNS
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
@@ -72,7 +72,7 @@ def generate_ledger(url: str, subjects: int, rounds: int = ROUNDS) -> Population
         population = Population(subjects, ledger.head().position, rounds)
         generate = event_rows_of_child if subjects >= _CHILD_SUBJECTS_MIN else event_rows
         rows = _with_progress(generate(population, SOURCE_PREFIX + ledger.origin), population.events)
-        if not url.startswith("sqlite:"):
+        if database_file(url) is None:
             _copy(ledger, rows)
             return population
     _insert(url, rows)

@@ -79,7 +79,7 @@ def generate(folder: Path, requests: int, seed: int, progress: Callable[[int], N
     recorder = open_recorder(f"sqlite:///{(folder / files.LEDGER).absolute()}")
     recorder.create({"origin": ORIGIN})
     with Ledger(recorder, clock, origin=ORIGIN, entropy=Random(seed).randbytes) as ledger:  # noqa: S311 - as above
-        ledger.begin()
+        ledger.ensure_genesis()
         platform = Platform(ledger, clock)
         # Level 1, because the log is read once; mtime 0, so that the bytes are the same every time.
         compressed = gzip.GzipFile(folder / files.LOG, "wb", compresslevel=1, mtime=0)

@@ -23,7 +23,7 @@ def test_a_sqlite_ledger_that_another_program_writes_to(tmp_path: Path) -> None:
     recorder = open_recorder(f"sqlite:///{path}", lock_timeout=1)
     recorder.create({"origin": "test.example"})
     with Ledger(recorder, SystemClock(), origin="test.example") as ledger:
-        ledger.begin()
+        ledger.ensure_genesis()
         with TestClient(create_app(ledger)) as client:
             get(client, "/v1/catalog")
             other = sqlite3.connect(path, isolation_level=None)

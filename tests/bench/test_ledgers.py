@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 from ledger.opening import open_ledger
-from ledger.transfer.transfer import export_lines
+from ledger.transfer.export import export_lines
 from projections.query.query import Query
 from scripts.bench.event_rows import event_rows, event_rows_of_child
 from scripts.bench.ledgers import generate_ledger, population_of

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ledger.following import AT_LEAST_SECONDS_MAX
+from ledger.follower import AT_LEAST_SECONDS_MAX
 from tests.support.command import Inforce
 
 QUESTIONS = (("state", "org:acme"), ("history", "org:acme"), ("check", "--org", "acme"))

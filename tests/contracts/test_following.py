@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ledger import following
+from ledger import follower
 from ledger.errors import LedgerUnavailable, PositionNotReached
 from ledger.opening import open_ledger
 from ledger.recorders.contract import Watch
@@ -88,7 +88,7 @@ def test_what_this_process_records_wakes_at_once(ledger: Ledger) -> None:
 def test_what_another_records_wakes_too(database_url: str, ledger: Ledger) -> None:
     with open_ledger(database_url) as other, waiting(ledger, GENESIS + 3) as ended:
         submit(other, change())
-        time.sleep(3 * following.POLL_S)
+        time.sleep(3 * follower.POLL_S)
         assert ledger.follower._waiters, "it is one short of two more"
         submit(other, change(), change("org:b"))
         assert ended() < LONG_S / 2
@@ -97,7 +97,7 @@ def test_what_another_records_wakes_too(database_url: str, ledger: Ledger) -> No
 def test_on_postgresql_word_of_an_append_comes_long_before_the_poll(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "POLL_S", 3600.0)
+    monkeypatch.setattr(follower, "POLL_S", 3600.0)
     with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
         for number in range(1, 21):
             with waiting(ledger, GENESIS + number) as ended:
@@ -154,7 +154,7 @@ def test_a_watch_that_is_cut_off_finds_what_was_recorded_meanwhile_and_listens_a
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
-        with ledger.follower.following():
+        with ledger.follower.keep_watching():
             for round_ in range(5):
                 until(lambda: listening(postgres_url))
                 (pid,) = listening(postgres_url)
@@ -185,7 +185,7 @@ def test_many_wait_with_one_thread_and_one_connection(database_url: str, ledger:
     before = len(backends(database_url)) if database_url.startswith("postgresql") else 0
 
     async def wait_for_all() -> None:
-        waits = [asyncio.create_task(ledger.follower.reached(GENESIS + 1 + n % 3, LONG_S)) for n in range(300)]
+        waits = [asyncio.create_task(ledger.follower.wait_for_async(GENESIS + 1 + n % 3, LONG_S)) for n in range(300)]
         await asyncio.sleep(0.2)
         assert len(watchers()) == 1
         if database_url.startswith("postgresql"):
@@ -202,13 +202,13 @@ def test_many_wait_with_one_thread_and_one_connection(database_url: str, ledger:
 
 def test_who_gives_up_leaves_nothing_behind(ledger: Ledger) -> None:
     async def give_up() -> None:
-        waits = [asyncio.create_task(ledger.follower.reached(GENESIS + 9, LONG_S)) for _ in range(10)]
+        waits = [asyncio.create_task(ledger.follower.wait_for_async(GENESIS + 9, LONG_S)) for _ in range(10)]
         await asyncio.sleep(0.05)
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
         with pytest.raises(PositionNotReached):
-            await ledger.follower.reached(GENESIS + 1, SHORT_S)
+            await ledger.follower.wait_for_async(GENESIS + 1, SHORT_S)
 
     asyncio.run(give_up())
     assert not ledger.follower._waiters
@@ -217,12 +217,12 @@ def test_who_gives_up_leaves_nothing_behind(ledger: Ledger) -> None:
 
 def test_a_loop_that_ended_is_no_reason_to_fail(ledger: Ledger) -> None:
     loop = asyncio.new_event_loop()
-    wait = loop.create_task(ledger.follower.reached(GENESIS + 1, LONG_S))
+    wait = loop.create_task(ledger.follower.wait_for_async(GENESIS + 1, LONG_S))
     loop.run_until_complete(asyncio.sleep(0))
     wait.cancel()
     with suppress(asyncio.CancelledError):
         loop.run_until_complete(wait)
-    left = ledger.follower._waiting(GENESIS + 1, lambda: following._wake(loop, loop.create_future()))
+    left = ledger.follower._waiting(GENESIS + 1, lambda: follower._wake(loop, loop.create_future()))
     with left:
         loop.close()
         submit(ledger, change())
@@ -241,10 +241,10 @@ def test_whoever_waits_when_the_ledger_is_closed_is_told(database_url: str) -> N
 
 def test_following_keeps_one_watch_from_wait_to_wait(database_url: str, ledger: Ledger) -> None:
     async def follow() -> None:
-        with ledger.follower.following():
+        with ledger.follower.keep_watching():
             (thread,) = watchers()
             for number in range(1, 6):
-                wait = asyncio.create_task(ledger.follower.reached(GENESIS + number, LONG_S))
+                wait = asyncio.create_task(ledger.follower.wait_for_async(GENESIS + number, LONG_S))
                 with open_ledger(database_url) as other:
                     await asyncio.to_thread(submit, other, change())
                 await wait
@@ -295,8 +295,8 @@ def test_where_no_thread_can_be_had_it_is_said_and_the_next_one_waits(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(LedgerUnavailable, match="no thread"), ledger.follower.following():
+        with pytest.raises(LedgerUnavailable, match="no thread"), ledger.follower.keep_watching():
             pass
     with pytest.raises(PositionNotReached):
         ledger.at_least(GENESIS + 1, 0.05)
-    assert ledger.follower._following == 0
+    assert ledger.follower._watchers == 0

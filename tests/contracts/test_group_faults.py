@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from ledger.append import commit as recording
-from ledger.append.commit import Recording
-from ledger.append.group_commit import STALE_MAX, QueuedSubmission
+from ledger.append.group_commit import OPTIMISTIC_ATTEMPTS_MAX, QueuedSubmission
 from ledger.append.submissions import parse_submissions
 from ledger.codec import Leaf, decode, parse_leaf
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
-from ledger.recorders.contract import Entry, Proposal
+from ledger.recorders.contract import AppendRequest, Entry
 from ledger.store import Ledger
 from tests.support.ledgers import GENESIS, OPERATOR, change, key, submit
 
@@ -22,7 +21,7 @@ def pending(body: dict[str, Any], **more: Any) -> QueuedSubmission:
 
 
 def commit(ledger: Ledger, *group: QueuedSubmission) -> None:
-    assert Recording(ledger, f"urn:inforce:{ledger.origin}").commit(list(group)) == []
+    assert ledger.committer.commit(list(group)) == []
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
@@ -48,7 +47,7 @@ def test_receipts_that_cannot_be_read_again_take_none_away_from_those_just_recor
     """Another process used the key in between, and its events cannot be read right after the commit."""
     append, page = ledger.recorder.append, ledger.recorder.page
 
-    def overtaken(proposals: Sequence[Proposal], clock: Any) -> Any:
+    def overtaken(proposals: Sequence[AppendRequest], clock: Any) -> Any:
         with open_ledger(database_url, clock=ledger.clock) as other:
             submit(other, change("org:b"), idempotency=key("k"))
         return append(proposals, clock)
@@ -68,7 +67,7 @@ def test_receipts_that_cannot_be_read_again_take_none_away_from_those_just_recor
     assert [entry.subject for entry in ledger.page(GENESIS)] == ["org:b", "org:a"]
 
 
-@pytest.mark.parametrize("stale", [0, STALE_MAX])
+@pytest.mark.parametrize("stale", [0, OPTIMISTIC_ATTEMPTS_MAX])
 def test_a_retry_whose_events_cannot_be_read_fails_alone(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, stale: int
 ) -> None:
@@ -76,14 +75,14 @@ def test_a_retry_whose_events_cannot_be_read_fails_alone(
     poison(monkeypatch, GENESIS + 1)
     group = [pending(change("org:b")), pending(change("org:a"), idempotency=key("k")), pending(change("org:c"))]
     for one in group:
-        one.stale = stale
+        one.stale_count = stale
     commit(ledger, *group)
     assert [group[place].outcome()[0].position for place in (0, 2)] == [GENESIS + 2, GENESIS + 3]
     with pytest.raises(LedgerCorrupt, match=str(GENESIS + 1)):
         group[1].outcome()
 
 
-@pytest.mark.parametrize("stale", [0, STALE_MAX])
+@pytest.mark.parametrize("stale", [0, OPTIMISTIC_ATTEMPTS_MAX])
 def test_a_retraction_beside_one_that_cannot_be_read_fails_alone(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, stale: int
 ) -> None:
@@ -99,7 +98,7 @@ def test_a_retraction_beside_one_that_cannot_be_read_fails_alone(
         pending(change("org:a")),
     ]
     for one in group:
-        one.stale = stale
+        one.stale_count = stale
     commit(ledger, *group)
     assert [group[place].outcome()[0].position for place in (0, 2)] == [GENESIS + 4, GENESIS + 5]
     with pytest.raises(LedgerCorrupt, match=str(GENESIS + 3)):

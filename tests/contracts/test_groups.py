@@ -7,20 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger.append.commit import Recording
 from ledger.append.group_commit import QueuedSubmission
 from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock, SystemClock
-from ledger.codec import completed, leaf_hash, parse_leaf
+from ledger.codec import fill_templates, leaf_hash, parse_leaf
 from ledger.drafts import Idempotency
 from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, VersionConflict
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
-from ledger.recorders.contract import AppendPreconditions, KnownSubmission, Proposal, Recorded
-from ledger.recorders.placing import assign_positions
+from ledger.recorders.assign_positions import assign_positions
+from ledger.recorders.contract import AppendPreconditions, AppendRequest, KnownSubmission, Placement
 from ledger.store import Ledger
 from ledger.times import BEGINNING, END, format_time
-from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, submit
+from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, known_submission, submit
 from tests.support.proposals import ProposalBuilder
 
 # What the recorder makes of proposals
@@ -32,9 +31,9 @@ def test_each_proposal_has_a_place_and_a_time_of_its_own(ledger: Ledger, clock: 
     clock.now_us = NOW + 10
     outcomes = ledger.recorder.append([*proposals, proposing.propose(change("org:a"))], clock)
     assert outcomes == [
-        Recorded(GENESIS + 1, NOW + 10),
-        Recorded(GENESIS + 2, NOW + 11),
-        Recorded(GENESIS + 4, NOW + 12),
+        Placement(GENESIS + 1, NOW + 10),
+        Placement(GENESIS + 2, NOW + 11),
+        Placement(GENESIS + 4, NOW + 12),
     ]
     assert [(e.position, e.subject, e.version, e.recorded_at - NOW) for e in ledger.page(GENESIS)] == [
         (GENESIS + 1, "org:a", 1, 10),
@@ -52,7 +51,7 @@ def test_a_clock_that_steps_back_does_not_reach_behind_the_last_submission(
 ) -> None:
     proposal = ProposalBuilder(ledger).propose(change())
     clock.now_us = NOW + moved_by
-    assert ledger.recorder.append([proposal], clock) == [Recorded(GENESIS + 1, expected)]
+    assert ledger.recorder.append([proposal], clock) == [Placement(GENESIS + 1, expected)]
 
 
 @pytest.mark.parametrize("late", [-1, 0, 1])
@@ -66,9 +65,9 @@ def test_what_would_be_recorded_too_late_is_stale_and_so_is_what_rests_on_it(
     clock.now_us = start + late
     first, second, third = ledger.recorder.append(proposals, clock)
     if late <= 0:
-        assert (first, second) == (Recorded(GENESIS + 1, start + late), Recorded(GENESIS + 2, start + late + 1))
+        assert (first, second) == (Placement(GENESIS + 1, start + late), Placement(GENESIS + 2, start + late + 1))
     else:
-        assert (first, second, third) == (None, None, Recorded(GENESIS + 1, start + late))
+        assert (first, second, third) == (None, None, Placement(GENESIS + 1, start + late))
 
 
 def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: ManualClock) -> None:
@@ -96,14 +95,14 @@ def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: Man
     assert head.recorded_at is not None
     at = head.recorded_at
     assert outcomes == [
-        Recorded(head.position + 1, at + 1),
+        Placement(head.position + 1, at + 1),
         None,
         known,
         None,
         None,
-        Recorded(head.position + 2, at + 2),
+        Placement(head.position + 2, at + 2),
         None,
-        Recorded(head.position + 4, at + 3),
+        Placement(head.position + 4, at + 3),
     ]
     positions = range(head.position + 1, head.position + 5)
     assert [entry.position for entry in ledger.page(head.position)] == list(positions)
@@ -111,8 +110,8 @@ def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: Man
     assert {position: data.reason for position, data in kept.items()} == dict(
         zip(positions, ("one", "two", "three"), strict=False)
     )
-    assert ledger.recorder.known_submission("alice", "a") == KnownSubmission(key("a").body_sha256, head.position + 1, 1)
-    assert ledger.recorder.known_submission("alice", "b") == KnownSubmission(key("b").body_sha256, head.position + 2, 2)
+    assert known_submission(ledger, "alice", "a") == KnownSubmission(key("a").body_sha256, head.position + 1, 1)
+    assert known_submission(ledger, "alice", "b") == KnownSubmission(key("b").body_sha256, head.position + 2, 2)
 
 
 def test_a_group_of_nothing_but_what_cannot_be_recorded_writes_nothing(ledger: Ledger, clock: ManualClock) -> None:
@@ -144,10 +143,10 @@ def test_both_databases_place_proposals_as_the_plain_rule_says(
     ledger: Ledger, clock: ManualClock, group: list[tuple[list[str], bool, bool, str | None]]
 ) -> None:
     clock.now_us += 1_000_000
-    if ledger.recorder.known_submission("alice", "used") is None:
+    if known_submission(ledger, "alice", "used") is None:
         submit(ledger, change("org:z"), idempotency=key("used"))
     proposing = ProposalBuilder(ledger)
-    proposals: list[Proposal] = []
+    proposals: list[AppendRequest] = []
     for subjects, wrong, late, name in group:
         if wrong:
             proposing.versions[subjects[0]] = 1_000_000 + len(proposals)
@@ -161,7 +160,7 @@ def test_both_databases_place_proposals_as_the_plain_rule_says(
                 idempotency=None if unique is None else key(unique),
             )
         )
-    relied = {subject for proposal in proposals for subject in proposal.decided.versions}
+    relied = {subject for proposal in proposals for subject in proposal.plan.versions}
     preconditions = ledger.recorder.append_preconditions(
         relied, [proposal.key for proposal in proposals if proposal.key]
     )
@@ -174,7 +173,7 @@ def test_both_databases_place_proposals_as_the_plain_rule_says(
 def test_standing_is_what_the_single_questions_say(ledger: Ledger) -> None:
     submit(ledger, change("org:a"), change("org:a"), idempotency=key("k"))
     keys = [("alice", "k"), ("alice", "none"), ("bob", "k")]
-    known = ledger.recorder.known_submission("alice", "k")
+    known = known_submission(ledger, "alice", "k")
     assert known is not None
     assert ledger.recorder.append_preconditions(["org:a", "org:none", "catalog:settings"], keys) == AppendPreconditions(
         ledger.head(), {"org:a": 2, "org:none": 0, "catalog:settings": GENESIS}, {("alice", "k"): known}
@@ -209,7 +208,7 @@ def test_the_bytes_are_those_of_the_codec_at_any_instant(database_url: str, mome
         expected = [
             leaf
             for proposal, outcome in zip(proposals, outcomes, strict=True)
-            for leaf in completed(proposal.marked, *required(outcome))
+            for leaf in fill_templates(proposal.templates, *required(outcome))
         ]
         entries = ledger.page(GENESIS)
         assert [entry.leaf for entry in entries] == expected
@@ -232,8 +231,8 @@ def odd_proposals(ledger: Ledger) -> list[Any]:
     ]
 
 
-def required(outcome: Any) -> Recorded:
-    assert isinstance(outcome, Recorded)
+def required(outcome: Any) -> Placement:
+    assert isinstance(outcome, Placement)
     return outcome
 
 
@@ -254,7 +253,7 @@ def test_a_database_of_another_encoding_keeps_the_bytes(postgres_server_url: str
                 expected = [
                     leaf
                     for proposal, outcome in zip(proposals, outcomes, strict=True)
-                    for leaf in completed(proposal.marked, *required(outcome))
+                    for leaf in fill_templates(proposal.templates, *required(outcome))
                 ]
                 assert [entry.leaf for entry in ledger.page(GENESIS)] == expected
         finally:
@@ -270,7 +269,7 @@ def queued(*bodies: dict[str, Any], idempotency: Idempotency | None = None) -> Q
 
 def settle(ledger: Ledger, *group: QueuedSubmission) -> list[tuple[Receipt, ...] | InforceError]:
     """The group, and what is to be decided again as groups after it, as the writer does."""
-    recording = Recording(ledger, f"urn:inforce:{ledger.origin}")
+    recording = ledger.committer
     waiting = list(group)
     for _ in range(len(group) + 3):
         if not waiting:
@@ -419,7 +418,7 @@ def test_a_group_comes_to_what_the_same_submissions_come_to_one_by_one(
         clock = ManualClock(NOW)
         with open_ledger(f"sqlite:///{folder}/ledger.db", create=True, clock=clock, origin=ORIGIN) as ledger:
             # The same for each event, as a group decides some twice.
-            ledger.entropy = lambda count: b"\x5a" * count
+            ledger.committer.entropy = lambda count: b"\x5a" * count
             targets = [submit(ledger, change(f"org:{name}"))[0].event_id for name in "abc"]
             clock.now_us = NOW + 10
             group = []
@@ -447,7 +446,7 @@ class Result(NamedTuple):
 
 def result(ledger: Ledger, groups: list[list[QueuedSubmission]]) -> Result:
     """What the groups come to, as settled one behind the other."""
-    recording = Recording(ledger, f"urn:inforce:{ledger.origin}")
+    recording = ledger.committer
     rounds = 0
     for group in groups:
         waiting = group

@@ -72,7 +72,7 @@ class Scene:
             interrupting = sys.gettrace()
             sys.settrace(None)
             third = pending("third")
-            third.told = lambda _settled: self.told.set()
+            third.on_settled = lambda _settled: self.told.set()
             self.writer.enqueue(third)
             sys.settrace(interrupting)
             self.wait_for(3)
@@ -143,7 +143,7 @@ def test_wherever_the_one_who_enqueues_is_interrupted_the_writer_goes_on() -> No
         scene = Scene()
         scene.groups = 1
         one = pending("first")
-        one.told = lambda _settled: None
+        one.on_settled = lambda _settled: None
         before = sys.gettrace()
         sys.settrace(Interrupting(line))
         try:

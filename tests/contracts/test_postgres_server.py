@@ -13,8 +13,9 @@ import pytest
 from ledger.errors import NotALedger
 from ledger.opening import open_ledger
 from ledger.recorders.postgres import PostgresLedgerRecorder
-from ledger.recorders.postgres_watch import CHANNEL
-from ledger.transfer.transfer import export_lines, import_ledger
+from ledger.recorders.postgres_server import CHANNEL
+from ledger.transfer.export import export_lines
+from ledger.transfer.import_ledger import import_ledger
 from tests.support.ledgers import GENESIS, change, key, open_with_clock, submit
 from tests.support.postgres_restart import terminate_backends
 
@@ -90,7 +91,7 @@ def test_a_read_of_one_statement_begins_no_transaction(postgres_url: str, monkey
                 {"org:acme": 1},
             )
             assert recorder.personal([receipt.position]).keys() == {receipt.position}
-            assert recorder.known_submission("alice", "one") is not None
+            assert ("alice", "one") in recorder.append_preconditions((), [("alice", "one")]).known
             assert recorder.subjects_at([receipt.position]) == ["org:acme"]
         with recorder.exclusive():
             assert recorder.page(GENESIS, 10) == [entry]

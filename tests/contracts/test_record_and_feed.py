@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from eventsourcing.persistence import EventStore
 
-from ledger.append.decide import Streams, decide
+from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import parse_submissions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.codec import LedgerMapper, decode, leaf_hash, parse_leaf, position_of
-from ledger.drafts import Decided
+from ledger.drafts import AppendPlan
 from ledger.errors import (
     NotFound,
 )
 from ledger.events import SettingChanged, SettingDefined
 from ledger.opening import open_ledger
-from ledger.recorders.contract import Stale
+from ledger.recorders.contract import PreconditionFailed
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
@@ -166,15 +166,15 @@ def test_the_library_writes_through_its_event_store(ledger: Ledger, clock: Manua
     recorder = ledger.recorder
     assert isinstance(recorder, SQLiteLedgerRecorder | PostgresLedgerRecorder)
     store = EventStore(LedgerMapper(f"urn:inforce:{ORIGIN}"), recorder)
-    streams = Streams(ledger.catalog(), recorder.versions(["org:acme", "catalog:settings"]))
-    decided = decide(parse_submissions(change()), streams, now=NOW + 1, actor=OPERATOR, entropy=bytes)
-    (recording,) = store.put(decided.drafts, decided=decided, clock=clock)
+    streams = SubmissionContext(ledger.catalog(), recorder.versions(["org:acme", "catalog:settings"]))
+    plan = decide(parse_submissions(change()), streams, now=NOW + 1, actor=OPERATOR, entropy=bytes)
+    (recording,) = store.put(plan.drafts, plan=plan, clock=clock)
     assert recording.notification.id == GENESIS + 1
     assert ledger.head().position == GENESIS + 1
-    with pytest.raises(Stale):
-        store.put(decided.drafts, decided=decided, clock=clock)
-    with pytest.raises(Stale):
-        store.put((), decided=Decided((), {"org:acme": 0}, None), clock=clock)
+    with pytest.raises(PreconditionFailed):
+        store.put(plan.drafts, plan=plan, clock=clock)
+    with pytest.raises(PreconditionFailed):
+        store.put((), plan=AppendPlan((), {"org:acme": 0}, None), clock=clock)
 
 
 # Leaves in bulk

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ledger.append.group_commit import STALE_MAX
+from ledger.append.group_commit import OPTIMISTIC_ATTEMPTS_MAX
 from ledger.codec import parse_leaf
 from ledger.drafts import Idempotency
 from ledger.errors import (
@@ -160,9 +160,9 @@ def test_whoever_keeps_being_overtaken_decides_under_the_lock(
         (receipt,) = submit(ledger, change(), idempotency=idempotency)
         for thread in threads:
             thread.join(10)
-    assert len(threads) == STALE_MAX + 1
-    assert receipt.version == STALE_MAX + 1
-    assert [entry.version for entry in ledger.stream("org:acme")] == list(range(1, STALE_MAX + 3))
+    assert len(threads) == OPTIMISTIC_ATTEMPTS_MAX + 1
+    assert receipt.version == OPTIMISTIC_ATTEMPTS_MAX + 1
+    assert [entry.version for entry in ledger.stream("org:acme")] == list(range(1, OPTIMISTIC_ATTEMPTS_MAX + 3))
 
 
 def test_what_fails_under_the_lock_writes_nothing_and_lets_it_go(ledger: Ledger) -> None:

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from ledger.append import group_commit as writing
-from ledger.append.group_commit import STALE_MAX, QueuedSubmission
+from ledger.append.group_commit import OPTIMISTIC_ATTEMPTS_MAX, QueuedSubmission
 from ledger.append.submissions import parse_submissions
+from ledger.drafts import Idempotency
 from ledger.errors import InforceError, LedgerBusy, LedgerUnavailable, SubmissionInFlight, VersionConflict
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
@@ -60,9 +61,14 @@ def submitting(pool: ThreadPoolExecutor, ledger: Ledger, *bodies: dict[str, Any]
 
 
 def enqueued(
-    ledger: Ledger, body: dict[str, Any], told: Callable[[Sequence[QueuedSubmission]], None], **more: Any
+    ledger: Ledger,
+    body: dict[str, Any],
+    on_settled: Callable[[Sequence[QueuedSubmission]], None],
+    idempotency: Idempotency | None = None,
 ) -> QueuedSubmission:
-    return ledger.enqueue(parse_submissions(body), actor=OPERATOR, told=told, bytes_=100, **more)
+    queued = QueuedSubmission(parse_submissions(body), OPERATOR, idempotency, bytes_=100, on_settled=on_settled)
+    ledger.writer.enqueue(queued)
+    return queued
 
 
 def test_whatever_waits_when_a_commit_ends_is_the_next_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +158,7 @@ def test_more_than_may_wait_is_refused_and_taken_again_later(ledger: Ledger, mon
     with ThreadPoolExecutor(3) as pool:
         with held_up(ledger, monkeypatch):
             futures = [submitting(pool, ledger, change(f"org:{number}")) for number in range(3)]
-            assert not ledger.writer.room_for(1)
+            assert not ledger.writer.has_capacity(1)
             with pytest.raises(LedgerBusy, match="3 submissions wait") as busy:
                 submit(ledger, change(), idempotency=key("k"))
             assert busy.value.code == "ledger_busy"
@@ -302,7 +308,7 @@ def test_whoever_is_overtaken_by_others_again_and_again_gets_through_with_its_gr
             first = submitting(pool, ledger, change("org:cold"))
             second = submitting(pool, ledger, change("org:hot"))
         assert first.result(WAIT_S)
-        assert second.result(WAIT_S)[0].version == STALE_MAX + 2
+        assert second.result(WAIT_S)[0].version == OPTIMISTIC_ATTEMPTS_MAX + 2
     assert locked == [1]
 
 

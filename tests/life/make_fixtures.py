@@ -26,7 +26,7 @@ from ledger.drafts import Idempotency
 from ledger.opening import open_recorder
 from ledger.store import Ledger
 from ledger.times import parse_time
-from ledger.transfer.transfer import export_lines, export_personal
+from ledger.transfer.export import export_lines, export_personal
 from projections.query.query import Query
 
 ORIGIN = "stored.example/ledger"
@@ -124,7 +124,7 @@ def main(url: str, folder: Path) -> None:
     recorder = open_recorder(url)
     recorder.create({"origin": ORIGIN})
     with Ledger(recorder, clock, origin=ORIGIN, entropy=random.Random(1).randbytes) as ledger:
-        ledger.begin()
+        ledger.ensure_genesis()
         told = tell(ledger, clock)
         facts = {"submitted": told, "answers": answers(ledger)}
         (folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")

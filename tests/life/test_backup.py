@@ -17,7 +17,7 @@ from ledger.errors import BadInput, InforceError, LedgerCorrupt, LedgerUnavailab
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import IMPORTING
 from ledger.store import Ledger
-from ledger.transfer.transfer import export_lines, export_personal
+from ledger.transfer.export import export_lines, export_personal
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
@@ -103,7 +103,7 @@ def test_while_writers_write_each_copy_is_one_whole_moment(path: Path, target: P
 def test_what_is_committed_while_it_copies_is_not_in_it_and_does_not_make_it_begin_again(
     path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.backup.PAGES_A_STEP", 1)
+    monkeypatch.setattr("ledger.recorders.sqlite_backup.PAGES_A_STEP", 1)
     before = exported(path)
     steps = 0
     with open_ledger(url(path)) as writing:
@@ -187,7 +187,7 @@ def test_names_that_cannot_be_a_backups_are_refused(path: Path, target: Path) ->
     link = target.with_name("link.db")
     link.symlink_to(path)
     assert "the ledger itself" in refused(BadInput, lambda: back_up(url(path), link, overwrite=True))
-    assert "is no file" in refused(BadInput, lambda: back_up(url(path), target.parent, overwrite=True))
+    assert "is not a file" in refused(BadInput, lambda: back_up(url(path), target.parent, overwrite=True))
     assert "no folder" in refused(BadInput, lambda: back_up(url(path), target / "no" / "copy.db"))
     for companion in ("-wal", "-shm", "-journal"):
         beside = target.with_name(f"copy.db{companion}")
@@ -201,7 +201,7 @@ def test_what_is_no_ledger_is_not_copied(path: Path, target: Path) -> None:
     assert "no ledger at" in refused(LedgerUnavailable, lambda: back_up(url(target), target))
     other = target.with_name("other.db")
     other.write_bytes(b"text")
-    assert "no SQLite file" in refused(NotALedger, lambda: back_up(url(other), target))
+    assert "not a SQLite file" in refused(NotALedger, lambda: back_up(url(other), target))
     other.write_bytes(b"")
     assert "no ledger in" in refused(NotALedger, lambda: back_up(url(other), target))
     with closing(sqlite3.connect(other)) as connection:
@@ -312,9 +312,9 @@ def index_damaged(connection: sqlite3.Connection) -> None:
 
 
 HARM: dict[Callable[[sqlite3.Connection], None], str] = {
-    leaf_changed: "the event at position 20 is not the one that was hashed",
-    leaf_made_a_text: "the event at position 20 is not the one that was hashed",
-    event_lost: "after the event at position 19 comes that at 21",
+    leaf_changed: "the event at position 20 does not match its hash",
+    leaf_made_a_text: "the event at position 20 does not match its hash",
+    event_lost: "the event at position 19 is followed by 21",
     version_lost: "the subject of the event at position 20 lacks a version",
     time_turned_back: "the event at position 20 is older",
     index_damaged: "is damaged",

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from ledger.opening import open_ledger
-from ledger.transfer.transfer import export_lines, export_personal
+from ledger.transfer.export import export_lines, export_personal
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines

@@ -10,13 +10,14 @@ from ledger.opening import open_ledger
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import parse_time
-from ledger.transfer.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.export import export_lines, export_personal
+from ledger.transfer.import_ledger import import_ledger
 from projections.query.query import Query
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.stored import Stored
-from tests.support.ledgers import change, key, submit
+from tests.support.ledgers import change, key, known_submission, submit
 
 LATER = parse_time("2028-01-01T00:00:00Z")
 MOMENTS = [parse_time(text) for text in ("2026-02-01T00:00:00Z", "2026-03-06T00:00:00Z", "2027-06-01T00:00:00Z")]
@@ -81,7 +82,7 @@ def test_idempotency_keys_stay_behind(stored: Stored, original: str, database_ur
     moved(original, database_url)
 
     def known(ledger: Ledger) -> list[object]:
-        return [ledger.recorder.known_submission("alice", told["key"]) for told in stored.submitted if told["key"]]
+        return [known_submission(ledger, "alice", told["key"]) for told in stored.submitted if told["key"]]
 
     with open_ledger(original) as before, open_ledger(database_url) as after:
         assert None not in known(before)

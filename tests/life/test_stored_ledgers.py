@@ -20,7 +20,8 @@ from ledger.errors import IdempotencyKeyReused, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.times import parse_time
-from ledger.transfer.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.export import export_lines, export_personal
+from ledger.transfer.import_ledger import import_ledger
 from projections.query.query import Query
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild

@@ -11,13 +11,14 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from ledger.catalog import Definition
 from ledger.clock import ManualClock
-from ledger.codec import decode, is_exact, leaf_hash, parse_leaf
+from ledger.codec import decode, is_exact_encoding, leaf_hash, parse_leaf
 from ledger.errors import BadImport, LedgerCorrupt
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import BEGINNING, parse_time
-from ledger.transfer.transfer import export_lines, import_ledger
+from ledger.transfer.export import export_lines
+from ledger.transfer.import_ledger import import_ledger
 from ledger.upcasting import NEWEST, VERSIONS, EventVersions, Upcaster
 from projections.query.query import Query
 from projections.temporal.changes import Change, Retraction, read_assertion
@@ -135,7 +136,7 @@ def test_a_stored_leaf_is_read_as_what_was_said(number: int) -> None:
     leaf, event = LEAVES[number], EVENTS[number]
     assert decode(leaf) == event
     source = json.loads(leaf)["source"]
-    assert is_exact(leaf, event, source)
+    assert is_exact_encoding(leaf, event, source)
     assertion = read_assertion(leaf)
     assert (assertion.position, assertion.setting, assertion.actor) == (event.position, event.setting, event.actor)
 
@@ -223,11 +224,11 @@ def test_every_reader_sees_the_newest_version() -> None:
 def test_an_older_version_is_written_again_as_it_was_and_nothing_else_passes_for_it(number: int) -> None:
     leaf = LEAVES[number]
     source = json.loads(leaf)["source"]
-    assert is_exact(leaf, decode(leaf), source)
+    assert is_exact_encoding(leaf, decode(leaf), source)
     spaced = leaf.replace(b'"data":{', b'"data": {', 1)
-    assert not is_exact(spaced, decode(spaced), source)
+    assert not is_exact_encoding(spaced, decode(spaced), source)
     elsewhere = leaf.replace(b'000000Z","seq', b'000000+00:00","seq') if b'000000Z","seq' in leaf else leaf + b" "
-    assert not is_exact(elsewhere, decode(elsewhere), source)
+    assert not is_exact_encoding(elsewhere, decode(elsewhere), source)
 
 
 @pytest.mark.usefixtures("newer")
@@ -235,7 +236,7 @@ def test_the_ledger_answers_in_the_newest_version_and_keeps_the_bytes(upgraded: 
     stored = Stored("0.1.0")
     clock = ManualClock(parse_time("2026-04-01T00:00:00Z"))
     with open_ledger(upgraded, clock=clock) as ledger:
-        assert ledger.catalog().defined("training.opt_in", NOON).definition.default is True  # type: ignore[union-attr]
+        assert ledger.catalog().definition_at("training.opt_in", NOON).definition.default is True  # type: ignore[union-attr]
         # Receipts and reasons of what was recorded in the older version, and a retraction of it.
         lines = stored.events.count(b"\n")
         first = stored.submitted[0]["receipts"][0]["event_id"]
@@ -326,7 +327,7 @@ def test_an_unknown_type_or_version_is_corrupt_and_names_its_position(
 ) -> None:
     leaf = json.dumps(json.loads(LEAVES[2]) | {"type": type_}).encode()
     said = refusal(leaf)
-    assert said.startswith("the event stored at position 25 has a type that this version of inforce does not know")
+    assert said.startswith("the event stored at position 25 has a type that this inforce does not know")
 
 
 @pytest.mark.usefixtures("newer")
@@ -337,7 +338,7 @@ def test_an_older_version_without_what_it_must_have_is_corrupt_and_names_its_pos
     leaf = json.loads(LEAVES[2])
     del (leaf if harm == "subject" else leaf["data"])[harm]
     said = refusal(json.dumps(leaf).encode())
-    assert said == "the event stored at position 25 cannot be read: it has not the form of its type"
+    assert said == "the event stored at position 25 cannot be read: it does not have the form of its type"
 
 
 def test_versions_that_could_not_all_be_read_cannot_be_made() -> None:

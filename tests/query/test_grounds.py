@@ -120,7 +120,7 @@ def test_what_is_answered_at_once_is_what_is_answered(bench: QueryLedger) -> Non
     assert _at_once(bench, [record]) is None, "nothing is kept yet"
     expected = bench.query.check(record)
     bench.query.check(record)
-    if bench.ledger.recorder.change_token_at_once() is None:
+    if bench.ledger.recorder.change_token_nowait() is None:
         assert _at_once(bench, [record]) is None
         return
     assert _at_once(bench, [record, record]) == [expected, expected]

@@ -15,7 +15,8 @@ from typing import Any, Final
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.times import format_time, parse_time
-from ledger.transfer.transfer import export_lines, export_personal, import_ledger
+from ledger.transfer.export import export_lines, export_personal
+from ledger.transfer.import_ledger import import_ledger
 from tests.simulation.clients import HttpClient, InProcessClient, LedgerClient, PinnedAudit, ask_query
 from tests.simulation.compare import Mismatch, first_difference, without_event_ids, without_salt
 from tests.simulation.expected_answers import ExpectedAnswers

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import ledger.append.decide
-import ledger.recorders.placing
+import ledger.recorders.assign_positions
 import projections.temporal.changes
 from ledger.store import Ledger
 from ledger.times import END
@@ -46,7 +46,7 @@ def retraction_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def recorded_at_not_held_above_the_last(patch: pytest.MonkeyPatch) -> None:
     # Shadows the built-in `max`, which clamps recorded_at in an append.
-    patch.setattr(ledger.recorders.placing, "max", lambda now, _floor: now, raising=False)
+    patch.setattr(ledger.recorders.assign_positions, "max", lambda now, _floor: now, raising=False)
 
 
 def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -59,12 +59,12 @@ def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
-    draft = ledger.append.decide._Deciding._draft
+    draft = ledger.append.decide._BatchDecider._draft
 
     def without(self: Any, topic: str, subject: str, body: Any, submission: Any) -> None:
         draft(self, topic, subject, body, submission.model_copy(update={"expected_version": None}))
 
-    patch.setattr(ledger.append.decide._Deciding, "_draft", without)
+    patch.setattr(ledger.append.decide._BatchDecider, "_draft", without)
 
 
 def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:

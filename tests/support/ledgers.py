@@ -9,6 +9,7 @@ from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
+from ledger.recorders.contract import KnownSubmission
 from ledger.store import Ledger
 from ledger.times import parse_time
 
@@ -50,6 +51,10 @@ def define(setting: str = "beta.search", **more: Any) -> dict[str, Any]:
 def submit(ledger: Ledger, *bodies: dict[str, Any], **more: Any) -> tuple[Receipt, ...]:
     """Submits the bodies together."""
     return ledger.submit(parse_submissions({"events": list(bodies)}), actor=OPERATOR, **more)
+
+
+def known_submission(ledger: Ledger, caller: str, key: str) -> KnownSubmission | None:
+    return ledger.recorder.append_preconditions((), [(caller, key)]).known.get((caller, key))
 
 
 def key(key: str, body: bytes = b"body", caller: str = "alice") -> Idempotency:

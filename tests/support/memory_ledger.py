@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from ledger.append.decide import genesis
-from ledger.codec import complete, draft_bytes, id_tail, leaf_hash
-from ledger.drafts import RECORDED, Draft
+from ledger.codec import id_tail, leaf_bytes, leaf_hash
+from ledger.drafts import AT_RECORDING, Draft
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from projections.temporal.changes import Assertion, Change, Retraction, read_entries
@@ -42,7 +42,7 @@ class MemoryLedger:
             version = self._versions.get(draft.subject, 0) + 1
             self._versions[draft.subject] = version
             numbered = draft._replace(version=version, id_tail=_tail(position))
-            leaf = complete(draft_bytes(numbered, SOURCE), position, recorded_at)
+            leaf = leaf_bytes(numbered, SOURCE, position, recorded_at)
             self.entries.append(
                 Entry(position, draft.subject, version, draft.topic, leaf, recorded_at, leaf_hash(leaf))
             )
@@ -94,7 +94,7 @@ def defined(setting: str, definition: Mapping[str, Any], start: int | None = Non
 
 
 def _start(start: int | None) -> int | str:
-    return RECORDED if start is None else start
+    return AT_RECORDING if start is None else start
 
 
 class FoldedStates:

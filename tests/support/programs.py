@@ -45,7 +45,7 @@ def start_programs(*programs: tuple[object, ...]) -> Iterator[list[subprocess.Po
 
 def main(task: str, url: str, *arguments: str) -> None:
     from ledger.opening import open_ledger
-    from ledger.transfer.transfer import import_ledger
+    from ledger.transfer.import_ledger import import_ledger
     from tests.support.ledgers import change, submit
 
     print("ready", flush=True)

@@ -9,7 +9,7 @@ from typing import Any
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import Entry
-from ledger.transfer.transfer import ImportSummary, import_ledger
+from ledger.transfer.import_ledger import ImportSummary, import_ledger
 from tests.support.ledgers import NOW
 
 AT = "2025-01-01T00:00:00Z"

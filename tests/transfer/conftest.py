@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ledger.store import Ledger
-from ledger.transfer.transfer import export_lines, export_personal
+from ledger.transfer.export import export_lines, export_personal
 from tests.support.ledgers import change, define, definition, open_with_clock, submit
 
 

@@ -13,8 +13,9 @@ from ledger.codec import parse_leaf
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from ledger.transfer import transfer
-from ledger.transfer.transfer import ImportSummary, export_lines, export_personal, import_ledger
+from ledger.transfer import import_ledger as importing
+from ledger.transfer.export import export_lines, export_personal
+from ledger.transfer.import_ledger import ImportSummary, import_ledger
 from tests.support.ledgers import NOW, ORIGIN, change, open_with_clock, submit
 from tests.support.transfers import entries, import_lines
 
@@ -32,7 +33,7 @@ def test_a_part_can_be_exported(original: Ledger) -> None:
 
 
 def test_an_export_ends_where_the_head_was_when_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 5)
+    monkeypatch.setattr(importing, "BATCH", 5)
     ledger, _ = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         head = ledger.head().position
@@ -50,7 +51,7 @@ def test_an_export_ends_where_the_head_was_when_it_began(tmp_path: Path, monkeyp
 def test_what_was_exported_is_restored_byte_for_byte(
     database_url: str, original: Ledger, exported: bytes, personal: bytes, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", batch)
+    monkeypatch.setattr(importing, "BATCH", batch)
     summary = import_lines(database_url, exported, personal=io.BytesIO(personal))
     assert entries(database_url) == original.page(0)
     with open_ledger(database_url) as restored:
@@ -133,7 +134,7 @@ def test_a_pipe_can_be_imported(tmp_path: Path, original: Ledger, exported: byte
 def test_progress_counts_events_and_the_bytes_of_the_file(
     tmp_path: Path, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 10)
+    monkeypatch.setattr(importing, "BATCH", 10)
     seen: list[tuple[int, int]] = []
     zipped = gzip.compress(exported)
     summary = import_lines(f"sqlite:///{tmp_path}/ledger.db", zipped, progress=lambda *told: seen.append(told))

@@ -11,7 +11,8 @@ from ledger.errors import BadImport, BadInput
 from ledger.events import SettingChanged
 from ledger.opening import open_ledger
 from ledger.times import format_time
-from ledger.transfer.transfer import ImportSummary, export_lines, export_personal
+from ledger.transfer.export import export_lines, export_personal
+from ledger.transfer.import_ledger import ImportSummary
 from tests.support.ledgers import NOW, change, define
 from tests.support.transfers import AT, AT_US, LATER, at, entries, import_lines, is_untouched, jsonl
 

@@ -12,7 +12,7 @@ import pytest
 from ledger.codec import decode, encode
 from ledger.errors import BadImport
 from ledger.times import parse_time
-from ledger.transfer import transfer
+from ledger.transfer import import_ledger as importing
 from tests.support.ledgers import NOW, ORIGIN, change
 from tests.support.transfers import AT, at, entries, import_lines, is_untouched, jsonl
 
@@ -139,7 +139,7 @@ TAMPERED: dict[str, Any] = {
 def test_a_line_that_is_not_what_was_exported_is_refused_by_number_and_nothing_is_kept(
     database_url: str, exported: bytes, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 2)
+    monkeypatch.setattr(importing, "BATCH", 2)
     tamper, number, said = TAMPERED[name]
     lines = tamper(exported)
     assert lines != exported

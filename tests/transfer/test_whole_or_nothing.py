@@ -13,7 +13,7 @@ from ledger.errors import BadImport, LedgerUnavailable
 from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
 from ledger.times import format_time
-from ledger.transfer import transfer
+from ledger.transfer import import_ledger as importing
 from tests.support.ledgers import ORIGIN, change, open_with_clock, submit
 from tests.support.programs import start_programs
 from tests.support.transfers import AT_US, at, entries, import_lines, is_untouched, jsonl
@@ -38,7 +38,7 @@ def test_a_ledger_that_was_made_and_never_begun_is_filled(database_url: str, exp
 def test_an_interrupted_import_leaves_nothing(
     database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 5)
+    monkeypatch.setattr(importing, "BATCH", 5)
 
     def interrupt(events: int, _bytes: int) -> None:
         if events >= 10:
@@ -53,7 +53,7 @@ def test_an_interrupted_import_leaves_nothing(
 def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
     database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 5)
+    monkeypatch.setattr(importing, "BATCH", 5)
     refusals: list[str] = []
 
     def try_to_open(_events: int, _bytes: int) -> None:
@@ -71,7 +71,7 @@ def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
 def test_an_import_that_another_one_overtook_gives_up_and_harms_nothing(
     database_url: str, original: Ledger, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 5)
+    monkeypatch.setattr(importing, "BATCH", 5)
     overtaken = False
 
     def overtake(_events: int, _bytes: int) -> None:
@@ -114,7 +114,7 @@ def held(url: str) -> int:
 def test_a_failure_of_the_database_leaves_nothing(
     database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "BATCH", 5)
+    monkeypatch.setattr(importing, "BATCH", 5)
     real = open_recorder
 
     def failing(url: str) -> Any:
@@ -131,7 +131,7 @@ def test_a_failure_of_the_database_leaves_nothing(
         monkeypatch.setattr(recorder, "restore", fails_the_third_time)
         return recorder
 
-    monkeypatch.setattr(transfer, "open_recorder", failing)
+    monkeypatch.setattr(importing, "open_recorder", failing)
     with pytest.raises(LedgerUnavailable, match="disk is full"):
         import_lines(database_url, exported)
     monkeypatch.undo()

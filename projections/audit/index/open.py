@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.audit.index import storage as files
 from projections.audit.index.compile import Progress, compile_index
@@ -72,8 +71,8 @@ def folders(ledger: Ledger) -> list[Path]:
     """Where the ledger's indexes may lie, the best place first."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     by_origin = cache / "inforce" / "index" / hashlib.sha256(ledger.origin.encode()).hexdigest()[:32]
-    if isinstance(ledger.recorder, SQLiteLedgerRecorder):
-        path = Path(ledger.recorder.datastore.path)
+    path = ledger.recorder.file
+    if path is not None:
         return [path.with_name(f"{path.name}.index"), by_origin]
     return [by_origin]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
+from ledger.counting_stream import CountingStream
 from ledger.errors import BadRecord
 from projections.audit.reading.strict import LINE_BYTES_MAX
 
@@ -26,42 +27,10 @@ ZSTD: Final = b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHUNK: Final = 1 << 20
 _NEWLINE: Final = 10
-_FORMAT_BYTES: Final = 4
-"""The first bytes of a log, by which its format is recognised."""
 BLOCK_PADDING: Final = 64
 """A block of `LineBlocks` has at least this many bytes after its lines, for loops that read eight bytes at a time."""
 _CUT_LINE_BYTES: Final = LINE_BYTES_MAX + 16
 """A longer line is cut to this many bytes, which is still too long to be read."""
-
-
-class CountingStream(io.RawIOBase):
-    """A stream that counts the bytes read from it. Closing it leaves the stream open: it is the caller's.
-
-    The first read returns enough bytes to recognise the format, however few a pipe delivers at a time.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer)
-        size = self._read(view)
-        while 0 < self.count + size < _FORMAT_BYTES and (more := self._read(view[size:])):
-            size += more
-        self.count += size
-        return size
-
-    def _read(self, view: memoryview) -> int:
-        readinto = getattr(self._stream, "readinto1", None)
-        if readinto is not None:
-            return int(readinto(view))
-        chunk = getattr(self._stream, "read1", self._stream.read)(len(view))
-        view[: len(chunk)] = chunk
-        return len(chunk)
 
 
 class HashingStream(CountingStream):
@@ -178,7 +147,7 @@ class LineBlocks:
         return cut
 
     def _unpacked(self) -> Any:
-        first_bytes = self._raw.peek(_FORMAT_BYTES)[:_FORMAT_BYTES]
+        first_bytes = self._raw.peek(len(ZSTD))[: len(ZSTD)]
         if first_bytes[:2] == GZIP:
             return io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _CHUNK)
         return _ZstdReader(self._raw) if first_bytes == ZSTD else self._raw

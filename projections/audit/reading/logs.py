@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from ledger.counting_stream import CountingStream
 from ledger.errors import BadRecord
 from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.blocks import CountingStream, HashingStream, LineBlocks
+from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.files import STDIN, LogFile
 from projections.audit.reading.strict import LogFormat, RowParser
 

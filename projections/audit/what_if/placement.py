@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from ledger.append.decide import RetractionTarget, Streams, decide
+from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.catalog import Catalog, Definition
-from ledger.codec import SOURCE_PREFIX, recorded_bytes
+from ledger.codec import SOURCE_PREFIX, leaf_bytes
 from ledger.errors import BadInput, BadSubmission
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
@@ -138,7 +138,7 @@ class _Placement:
             targets[target.event_id] = target
             before = (one for one in self._assertions[target.subject] if one.position < position)
             retracted = {one.retracts for one in before if isinstance(one, Retraction)}
-        streams = Streams(self._catalog, self._versions, targets, retracted)
+        streams = SubmissionContext(self._catalog, self._versions, targets, retracted)
         try:
             decided = decide((submission,), streams, now=moment, actor="", entropy=bytes)
         except BadSubmission as error:
@@ -147,7 +147,7 @@ class _Placement:
         if isinstance(submission, DefineSetting):
             self._check_type(proposal.line, submission)
         # Encode and decode it, so that it is what a reader of the ledger would see.
-        assertion = read_assertion(recorded_bytes(draft, self._source, position, moment))
+        assertion = read_assertion(leaf_bytes(draft, self._source, position, moment))
         self._assertions[draft.subject].append(assertion)
         self._changed.add(draft.subject)
         self.since.append(max(moment, assertion.effective_from) if isinstance(assertion, Change) else moment)

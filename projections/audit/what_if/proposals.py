@@ -29,7 +29,7 @@ from ledger.append.submissions import (
 )
 from ledger.errors import BadInput, BadJson, BadSubmission, BadTime
 from ledger.times import parse_time
-from ledger.transfer.lines import Line, Lines
+from ledger.transfer.lines import ImportLine, ImportLines
 
 PROPOSALS_MAX: Final = 10_000
 """A handful of ideas, not a ledger: each costs a few look-ups and the history of its subject."""
@@ -55,7 +55,7 @@ class ProposedChange(NamedTuple):
 
 def read_proposals(stream: BinaryIO) -> tuple[ProposedChange, ...]:
     """The proposals in `stream`, gzip or plain, by line. Raises `BadInput` at the first invalid line."""
-    proposals = tuple(map(_proposal, Lines(stream)))
+    proposals = tuple(map(_proposal, ImportLines(stream)))
     if not proposals:
         raise BadInput("there is no line; name a file with a submission on each, as they are sent to the ledger")
     if len(proposals) > PROPOSALS_MAX:
@@ -70,7 +70,7 @@ def need_first_request(proposals: Iterable[ProposedChange]) -> int | None:
     return next((proposal.line for proposal in proposals if proposal.moment is None), None)
 
 
-def _proposal(line: Line) -> ProposedChange:
+def _proposal(line: ImportLine) -> ProposedChange:
     try:
         value = strict_json.loads(line.text, what="the line")
     except BadJson as error:

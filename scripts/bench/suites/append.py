@@ -19,12 +19,12 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import StoredEvent
 
-from ledger.append.decide import Streams, decide
+from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import parse_submissions
-from ledger.codec import SOURCE_PREFIX, draft_bytes
+from ledger.codec import leaf_template
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
-from ledger.recorders.contract import Proposal, Recorded
+from ledger.recorders.contract import AppendRequest, Placement
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from scripts.bench.marks import judge
@@ -75,7 +75,7 @@ def run(context: SuiteContext) -> SuiteResult:
             RECORDER_BATCH,
             LIBRARY_BATCH,
             lambda ready: _append(ledger, ready),
-            lambda: [_proposal(ledger, _json_batch(subjects)) for _ in range(batches)],
+            lambda: [_request(ledger, _json_batch(subjects)) for _ in range(batches)],
         ),
         Case(
             SUBMIT_BATCH,
@@ -142,19 +142,19 @@ def _submit(ledger: Ledger, batches: list[dict[str, Any]]) -> int:
     return len(batches) * BATCH
 
 
-def _proposal(ledger: Ledger, batch: dict[str, Any]) -> Proposal:
+def _request(ledger: Ledger, batch: dict[str, Any]) -> AppendRequest:
     subjects = {change["subject"] for change in batch["events"]}
     versions = ledger.recorder.versions([CATALOG_SUBJECT, *subjects])
-    streams = Streams(ledger.catalog(versions[CATALOG_SUBJECT]), versions)
+    context = SubmissionContext(ledger.catalog(versions[CATALOG_SUBJECT]), versions)
     submissions = tuple(parse_submissions(batch))
-    decided = decide(submissions, streams, now=ledger.clock.now(), actor=ACTOR, entropy=ledger.entropy)
-    return Proposal(decided, [draft_bytes(draft, SOURCE_PREFIX + ledger.origin) for draft in decided.drafts], None)
+    plan = decide(submissions, context, now=ledger.clock.now(), actor=ACTOR, entropy=ledger.committer.entropy)
+    return AppendRequest(plan, [leaf_template(draft, ledger.source) for draft in plan.drafts], None)
 
 
-def _append(ledger: Ledger, proposals: list[Proposal]) -> int:
+def _append(ledger: Ledger, proposals: list[AppendRequest]) -> int:
     for proposal in proposals:
         (outcome,) = ledger.recorder.append([proposal], ledger.clock)
-        if not isinstance(outcome, Recorded):
+        if not isinstance(outcome, Placement):
             raise LedgerUnavailable("the recorder refused the bench's events; another process writes to its ledger")
     return len(proposals) * BATCH
 

@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 
 from ledger.opening import open_ledger
-from ledger.recorders.sqlite import SQLiteLedgerRecorder
+from ledger.reader import PAGE_MAX
 from ledger.recorders.sqlite_schema import COLUMNS
-from ledger.store import PAGE_MAX, Ledger
+from ledger.store import Ledger
 from projections.temporal.changes import read_entry
 from projections.timelines.rebuild.fold_range import READ_EVENTS
 from projections.timelines.rebuild.rebuild import WORKERS_EVENTS_MIN
@@ -93,12 +93,9 @@ def _rebuild_table(events: int, cost: ProgramCost, cursor_us: float) -> Table:
 
 
 def _read_raw(ledger: Ledger, events: int) -> int:
-    embedded = isinstance(ledger.recorder, SQLiteLedgerRecorder)
-    table = "events" if embedded else "inforce.events"
+    table = ledger.recorder.events_table
     rows = 0
     with ledger.recorder.transaction(commit=False) as cursor:
-        # Plain tuples, the cheapest rows of the driver.
-        cursor.row_factory = None if embedded else cursor.row_factory
         cursor.execute(f"SELECT {COLUMNS} FROM {table} WHERE position <= {events} ORDER BY position")  # noqa: S608 - ours
         for _row in cursor:
             rows += 1

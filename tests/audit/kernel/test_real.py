@@ -19,7 +19,7 @@ import pytest
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
-from ledger.transfer.transfer import import_ledger
+from ledger.transfer.import_ledger import import_ledger
 from projections.audit.index.compile import compile_index
 from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.kernel import Kernel

@@ -17,7 +17,7 @@ from ledger.opening import open_ledger, open_recorder
 from ledger.recorders.contract import IMPORTING, Entry
 from ledger.store import Ledger
 from ledger.times import parse_time
-from ledger.transfer.transfer import import_ledger
+from ledger.transfer.import_ledger import import_ledger
 
 TAIL = "-8000-8000-00000000beef"
 FAR = parse_time("2030-01-01T00:00:00Z")

@@ -1,15 +1,17 @@
-"""Finding a subject's events by position without reading them all, and without an index that every append pays for.
+"""The SQL that finds a subject's version at a position, for both databases.
 
-Within a subject versions are dense and rise with positions, so the last version at or before a position is found by
-halving, each step one look-up by (subject, version). Said once for both databases.
+A subject's versions are dense and rise with positions, so a binary search finds the last version at or before a
+position: each step is one look-up by (subject, version). An index by (subject, position) would cost every append.
 """
 
 from __future__ import annotations
 
 
 def version_at_statement(table: str, subject: str, position: str) -> str:
-    """One row with one column: the version; 0 where the subject has no event at or before it. `subject` and `position`
-    are the database's own placeholders."""
+    """Selects one row with one column: the version, 0 if the subject has no event at or before the position.
+
+    `subject` and `position` are the database's own placeholders.
+    """
     return (
         "WITH RECURSIVE search(low, high) AS ("
         f" SELECT CAST(0 AS bigint), coalesce((SELECT max(originator_version) FROM {table}"
@@ -17,7 +19,7 @@ def version_at_statement(table: str, subject: str, position: str) -> str:
         " UNION ALL"
         f" SELECT CASE WHEN position <= {position} THEN originator_version ELSE low END,"
         f"  CASE WHEN position <= {position} THEN high ELSE originator_version - 1 END"
-        # CROSS: SQLite then keeps to this order, and looks one event up for each step.
+        # CROSS makes SQLite keep this join order, so that each step looks up one event.
         f" FROM search CROSS JOIN {table}"
         f" WHERE low < high AND originator_id = {subject} AND originator_version = (low + high + 1) / 2)"
         " SELECT low FROM search WHERE low = high"

@@ -1,0 +1,112 @@
+"""Reading a ledger: its catalog, its feed, the stream of a subject, one event, the reasons.
+
+A module of its own, so that the ledger (`store`) and the commit of a group (`append.commit`) can both read without
+importing each other. Safe to use from many threads. Proved by tests/contracts/test_record_and_feed.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from ledger.catalog import Catalog
+from ledger.clock import Clock
+from ledger.codec import SOURCE_PREFIX, decode, parse_leaf, position_of
+from ledger.errors import LedgerCorrupt, NotFound
+from ledger.events import SettingDefined
+from ledger.follower import AT_LEAST_SECONDS_MAX, Follower
+from ledger.recorders.contract import Entry, Head, Recorder
+from ledger.subjects import CATALOG_SUBJECT
+
+PAGE_MAX: Final = 1000
+"""Entries on one page of a feed, unless the caller asks for another number."""
+
+
+class LedgerReader:
+    """Raises `LedgerUnavailable` from every call where the database cannot answer."""
+
+    def __init__(self, recorder: Recorder, clock: Clock, *, origin: str) -> None:
+        """`origin`: the ledger's permanent name. The `source` of its events is `urn:inforce:<origin>`."""
+        self.recorder = recorder
+        self.clock = clock
+        self.origin = origin
+        self.source = SOURCE_PREFIX + origin
+        self.follower = Follower(recorder)
+        self._catalog = Catalog()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.follower.close()
+        self.recorder.close()
+
+    def catalog(self, version: int | None = None) -> Catalog:
+        """The definitions known at `version` of the catalog's stream (None: the newest version)."""
+        if version is None:
+            version = self.recorder.versions([CATALOG_SUBJECT])[CATALOG_SUBJECT]
+        # No lock: two threads may read the same definitions twice, but neither waits for the other's database call.
+        catalog = self._catalog
+        if catalog.version != version:
+            events = (decode(entry.leaf) for entry in self.recorder.stream(CATALOG_SUBJECT, until=version))
+            self._catalog = catalog = Catalog(
+                ((e.setting, e.effective_from, e.definition) for e in events if isinstance(e, SettingDefined)), version
+            )
+        return catalog
+
+    def head(self) -> Head:
+        return self.recorder.head()
+
+    def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
+        """Returns once the ledger has reached `position`, so that every later question sees it.
+
+        Raises `PositionNotReached` if that takes longer than `timeout_s`.
+        """
+        self.follower.wait_for(position, timeout_s)
+
+    def page(self, after: int, limit: int = PAGE_MAX, until: int | None = None) -> list[Entry]:
+        """The feed: up to `limit` entries with after < position <= until, in order and without gaps."""
+        return self.recorder.page(after, limit, until)
+
+    def subject_page(self, subject: str, after: int, limit: int = PAGE_MAX, until: int | None = None) -> list[Entry]:
+        """The feed of one subject: up to `limit` of its entries with after < position <= until, in order."""
+        version = self.recorder.version_at(subject, after) if after else 0
+        entries = self.recorder.stream(subject, after=version, limit=limit)
+        return entries if until is None else [entry for entry in entries if entry.position <= until]
+
+    def stream(self, subject: str, *, after: int = 0, until: int | None = None) -> list[Entry]:
+        """A subject's entries with after < version <= until, oldest first."""
+        return self.recorder.stream(subject, after=after, until=until)
+
+    def find(self, event_id: str) -> Entry | None:
+        """The entry with this event id, looked up by the position that the id carries."""
+        position = position_of(event_id)
+        entry = self.recorder.entry(position) if position else None
+        return entry if entry is not None and parse_leaf(entry.leaf).id == event_id else None
+
+    def event(self, event_id: str) -> Entry:
+        """The entry with this event id. Raises `NotFound`."""
+        entry = self.find(event_id)
+        if entry is None:
+            raise NotFound("there is no event with this id in this ledger")
+        return entry
+
+    def reasons(self, positions: Iterable[int]) -> dict[int, str]:
+        """Position → reason, for the events that have one.
+
+        Raises `LedgerCorrupt` if a stored reason does not match the commitment in its event.
+        """
+        reasons: dict[int, str] = {}
+        for position, personal in self.recorder.personal(list(positions)).items():
+            entry = self.recorder.entry(position)
+            commitment = parse_leaf(entry.leaf).data.personal if entry is not None else None
+            if commitment is None or commitment.commitment != personal.commitment:
+                raise LedgerCorrupt(
+                    f"the reason stored for the event at position {position} does not match the event's commitment"
+                )
+            reasons[position] = personal.reason
+        return reasons
