@@ -180,7 +180,7 @@ def test_a_client_that_hangs_up_leaves_no_waiter_behind(tmp_path: Path) -> None:
 
 
 def test_a_client_that_hangs_up_over_a_socket_is_forgotten(tmp_path: Path) -> None:
-    before = "import ledger.follower\nledger.following.AT_LEAST_SECONDS_MAX = 3600.0\n"
+    before = "import ledger.follower\nledger.follower.AT_LEAST_SECONDS_MAX = 3600.0\n"
     with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (process, port):
         talk(port, "GET", "/v1/catalog")
         threads = Path(f"/proc/{process.pid}/task")

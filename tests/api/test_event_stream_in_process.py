@@ -133,4 +133,4 @@ def test_a_client_that_reads_nothing_for_long_is_disconnected(tmp_path: Path, mo
         began = time.monotonic()
         asyncio.run(call(Client(takes=1)))
         assert 0.1 < time.monotonic() - began < 5
-        assert not open_service.ledger.follower._following
+        assert not open_service.ledger.follower._watchers
