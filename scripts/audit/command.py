@@ -304,8 +304,8 @@ def _explain(db: str, request: AuditRequest, request_id: str, format_: Format) -
     with open_ledger(db) as ledger:
         with progress("looking for the request", logs.size) as report:
             matching = find_rows(with_progress(logs, report), request_id)
-        explained = explain_rows(PinnedQuery(Query(ledger)), matching, request.known_at)
+        rows = explain_rows(PinnedQuery(Query(ledger)), matching, request.known_at)
     for warning in logs.warnings:
         exits.print_message(warning)
-    show_explained(format_, explained, matching.total)
+    show_explained(format_, rows, matching.total)
     return exits.OK

@@ -54,20 +54,20 @@ class MatchingRows(NamedTuple):
     total: int
 
 
-def find_rows(parts: Iterable[LogBatch], request_id: str) -> MatchingRows:
+def find_rows(batches: Iterable[LogBatch], request_id: str) -> MatchingRows:
     """Reads the log for the rows with this id. Raises `BadInput` if there are none."""
     matches: list[tuple[str, int, RequestRecord]] = []
     total = rows = rejects = 0
-    for part in parts:
-        rows += part.rows
-        rejects += len(part.faults)
-        indexes = pc.indices_nonzero(pc.equal(part.requests.column("request_id"), pa.scalar(request_id, pa.string())))
+    for batch in batches:
+        rows += batch.rows
+        rejects += len(batch.faults)
+        indexes = pc.indices_nonzero(pc.equal(batch.requests.column("request_id"), pa.scalar(request_id, pa.string())))
         total += len(indexes)
         if len(indexes) and len(matches) < ROWS_MAX:
             indexes = indexes[: ROWS_MAX - len(matches)]
-            lines = [int(part.lines[index]) for index in indexes.to_pylist()]
-            requests = records(part.requests.take(indexes))
-            matches += [(part.source, line, record) for line, record in zip(lines, requests, strict=True)]
+            lines = [int(batch.lines[index]) for index in indexes.to_pylist()]
+            requests = records(batch.requests.take(indexes))
+            matches += [(batch.source, line, record) for line, record in zip(lines, requests, strict=True)]
     if not total:
         unread = f", and {rejects} of them could not be read" if rejects else ""
         raise BadInput(f"none of the {rows} rows has that request_id{unread}; --map request_id= names its column")
@@ -78,25 +78,29 @@ def explain_rows(query: PinnedQuery, matching: MatchingRows, known_at: KnownAt) 
     return [ExplainedRow(source, line, explain(query, record, known_at)) for source, line, record in matching.rows]
 
 
-def show_explained(format_: Format, explained: list[ExplainedRow], total: int) -> None:
-    """`total`: how many rows have the id; only the number of those beyond `explained` is shown."""
+def show_explained(format_: Format, rows: list[ExplainedRow], total: int) -> None:
+    """`total`: how many rows have the id; of those beyond `rows` only the number is shown."""
     if format_ != "table":
-        rows: list[dict[str, Any]] = [
-            {"source": row.source, "line": row.line} | explanation_json(row.explanation) for row in explained
+        documents: list[dict[str, Any]] = [
+            {"source": row.source, "line": row.line} | explanation_json(row.explanation) for row in rows
         ]
-        events = [{"source": row["source"], "line": row["line"]} | event for row in rows for event in row["events"]]
-        show(format_, {"rows": rows, "row_count": total}, events, _FIELDS, {})
+        events = [
+            {"source": document["source"], "line": document["line"]} | event
+            for document in documents
+            for event in document["events"]
+        ]
+        show(format_, {"rows": documents, "row_count": total}, events, _FIELDS, {})
         return
-    for index, row in enumerate(explained):
+    for index, row in enumerate(rows):
         if index:
             print_line()
         print_line(f"{row.source} line {row.line}", "bold underline")
         print_decision(row.explanation.decision)
         print_line()
         _print_events(row.explanation)
-    if total > len(explained):
+    if total > len(rows):
         print_line()
-        print_line(f"and {total - len(explained):,} more rows have this id")
+        print_line(f"and {total - len(rows):,} more rows have this id")
 
 
 def _print_events(explanation: Explanation) -> None:

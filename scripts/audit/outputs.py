@@ -137,8 +137,8 @@ class VerdictSink:
     def __init__(self, files: OutputFiles) -> None:
         self._files = files
 
-    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
-        self._files.take(part.source, part.lines, verdicts)
+    def take(self, batch: LogBatch, verdicts: pa.RecordBatch) -> None:
+        self._files.take(batch.source, batch.lines, verdicts)
 
     def reject(self, row: LogRow) -> None:
         self._files.reject(row)
@@ -162,14 +162,14 @@ class FirstFindings:
         self._known_at = known_at
         self._count = count
 
-    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
+    def take(self, batch: LogBatch, verdicts: pa.RecordBatch) -> None:
         missing = self._count - len(self.findings)
         if missing <= 0 or self._query is None:
             return
         rows = against(verdicts)[:missing]
-        requests = records(part.requests.take(pa.array(rows)))
+        requests = records(batch.requests.take(pa.array(rows)))
         for row, decision in zip(rows.tolist(), self._query.check_all(requests, self._known_at), strict=True):
-            self.findings.append(ShownFinding(part.source, int(part.lines[row]), decision))
+            self.findings.append(ShownFinding(batch.source, int(batch.lines[row]), decision))
 
     def reject(self, row: LogRow) -> None:
         """A reject is no finding."""

@@ -112,7 +112,7 @@ def rate_reporter(report: ReportProgress, counter: ByteCounter) -> Callable[[int
 
 
 def with_progress(logs: LogReader, report: ReportProgress) -> Iterator[LogBatch]:
-    """The parts of the logs; reports the bytes read after each."""
-    for part in logs:
-        yield part
+    """The batches of the logs; reports the bytes read after each."""
+    for batch in logs:
+        yield batch
         report(logs.bytes_read, "")

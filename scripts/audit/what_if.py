@@ -151,21 +151,21 @@ def _first_request(request: WhatIfRequest, proposals: Sequence[ProposedChange]) 
 
 
 class _LastRequest:
-    """Passes the parts of a log on, and keeps the time of the last request (µs; None: there is none)."""
+    """Passes the batches of a log on, and keeps the time of the last request (µs; None: there is none)."""
 
-    def __init__(self, parts: Iterable[LogBatch]) -> None:
+    def __init__(self, batches: Iterable[LogBatch]) -> None:
         self.at: int | None = None
-        self._parts = parts
+        self._parts = batches
 
     def __iter__(self) -> Iterator[LogBatch]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        for part in self._parts:
-            last = pc.max(part.requests.column("at").cast(pa.int64())).as_py()
+        for batch in self._parts:
+            last = pc.max(batch.requests.column("at").cast(pa.int64())).as_py()
             if last is not None:
                 self.at = last if self.at is None else max(self.at, last)
-            yield part
+            yield batch
 
 
 class _FirstChanges:

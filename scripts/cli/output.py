@@ -1,7 +1,7 @@
 """Prints rows: as tables for people, as JSON, NDJSON or CSV for programs.
 
 Programs get exact UTF-8. People get control characters as numbers, because a terminal would obey them.
-Proved by tests/cli/test_ask.py and tests/cli/test_main.py.
+Proved by tests/cli/test_output.py and tests/cli/test_main.py.
 """
 
 from __future__ import annotations

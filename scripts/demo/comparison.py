@@ -41,11 +41,11 @@ class Example(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """`planted` None: found, but not planted. `found` None: planted, but not found."""
+    """`expected`: what was planted, None for nothing; `actual`: what the audit found, None for nothing."""
 
     what: str
-    planted: Any
-    found: Any
+    expected: Any
+    actual: Any
 
 
 class AuditResult(NamedTuple):
@@ -107,7 +107,7 @@ class _ComparingSink:
     def reject(self, row: LogRow) -> None:
         self.unreadable.add(row.line)
 
-    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
+    def take(self, batch: LogBatch, verdicts: pa.RecordBatch) -> None:
         ids = verdicts.column("request_id")
         self.without_id += ids.null_count
         codes = codes_of(verdicts.column("verdict"), VERDICT_NAMES)
@@ -119,10 +119,10 @@ class _ComparingSink:
                 self.judgements[row["request_id"]] = Judgement(row["verdict"], tuple(sorted(row["reasons"])))
         self.differ_in_hindsight.update(name for name in ids.take(pa.array(differ)).to_pylist() if name is not None)
         violations = [index for index, row in zip(wrong.tolist(), rows, strict=True) if row["verdict"] == "violation"]
-        for record, decision in self._decide(part.requests, violations):
+        for record, decision in self._decide(batch.requests, violations):
             rank = _rank(decision.outcome, PASSTHROUGH_OFF_ORG, "passthrough_not_allowed")
             self.violation = _better(self.violation, Example(record, decision, rank))
-        for record, decision in self._decide(part.requests, differ.tolist()):
+        for record, decision in self._decide(batch.requests, differ.tolist()):
             later = None if decision.hindsight is None else decision.hindsight.outcome
             if later is not None and (decision.outcome.verdict, later.verdict) == ("compliant", "violation"):
                 rank = _rank(later, CORRECTED_ORG, "trained_without_opt_in")
@@ -130,17 +130,18 @@ class _ComparingSink:
 
     def _decide(self, requests: pa.RecordBatch, rows: list[int]) -> Iterator[tuple[RequestRecord, Decision]]:
         """Decides on these rows again, for the evidence. Leaves out those without an id."""
-        taken = records(requests.take(pa.array(rows, pa.int64())))
-        with_id = [record for record in taken if record.request_id]
+        with_id = [record for record in records(requests.take(pa.array(rows, pa.int64()))) if record.request_id]
         return zip(with_id, self.query.check_all(with_id), strict=True)
 
     def mismatches(self, summary: Summary) -> Iterator[Mismatch]:
-        planted, found = self.data.planted, self.judgements
-        for request_id in sorted(planted.keys() | found.keys()):
-            if planted.get(request_id) != found.get(request_id):
-                yield Mismatch(request_id, planted.get(request_id), found.get(request_id))
-        yield from _missing("{}, different in hindsight", self.data.differ_in_hindsight, self.differ_in_hindsight)
-        yield from _missing("line {}, unreadable", self.data.unreadable, self.unreadable)
+        expected, actual = self.data.planted, self.judgements
+        for request_id in sorted(expected.keys() | actual.keys()):
+            if expected.get(request_id) != actual.get(request_id):
+                yield Mismatch(request_id, expected.get(request_id), actual.get(request_id))
+        yield from _in_one_set_only(
+            "{}, different in hindsight", self.data.differ_in_hindsight, self.differ_in_hindsight
+        )
+        yield from _in_one_set_only("line {}, unreadable", self.data.unreadable, self.unreadable)
         readable = summary.rows - summary.rejects
         if readable != self.data.requests:
             yield Mismatch("requests", self.data.requests, readable)
@@ -148,10 +149,9 @@ class _ComparingSink:
             yield Mismatch("requests without an id", 0, self.without_id)
 
 
-def _missing(what: str, planted: Set[Any], found: Set[Any]) -> Iterator[Mismatch]:
-    """What is in one of the two sets only."""
-    for item in sorted(planted ^ found):
-        yield Mismatch(what.format(item), item in planted, item in found)
+def _in_one_set_only(what: str, expected: Set[Any], actual: Set[Any]) -> Iterator[Mismatch]:
+    for item in sorted(expected ^ actual):
+        yield Mismatch(what.format(item), item in expected, item in actual)
 
 
 def _rank(outcome: Outcome, subject: str, reason: Reason) -> tuple[bool, ...]:

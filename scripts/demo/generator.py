@@ -165,12 +165,12 @@ class _Simulation:
     def differ_in_hindsight(self) -> frozenset[str]:
         """The requests from before the ledger, and those in a period that was corrected later."""
         periods = self.platform.corrected
-        corrected = {
+        request_ids = {
             request_id
             for request_id, governing, at in self._governed
             if any(period.subject == governing and period.start <= at < period.until for period in periods)
         }
-        return frozenset(corrected.union(self._early))
+        return frozenset(request_ids.union(self._early))
 
     def _request_time(self) -> int:
         """Later times are likelier, because the platform grows, and days likelier than nights."""

@@ -48,12 +48,12 @@ def show_result(data: DemoData, result: AuditResult, seconds: float) -> None:
     counts = {verdict: summary.verdicts[verdict] for verdict in verdicts} | {"(unreadable line)": summary.rejects}
     print_table({"verdict": lambda verdict: verdict, "requests": lambda verdict: f"{counts[verdict]:>8,}"}, counts)
     print_line()
-    planted, found = reason_counts(data.planted), reason_counts(result.judgements)
+    expected, actual = reason_counts(data.planted), reason_counts(result.judgements)
     print_table(
         {
             "what is wrong": lambda reason: reason,
-            "planted": lambda reason: f"{planted[reason]:>7,}",
-            "found": lambda reason: f"{found[reason]:>5,}",
+            "planted": lambda reason: f"{expected[reason]:>7,}",
+            "found": lambda reason: f"{actual[reason]:>5,}",
         },
         REASONS,
     )
@@ -93,8 +93,8 @@ def _print_mismatches(result: AuditResult) -> None:
         return
     columns: Columns = {
         "not as planted": lambda mismatch: mismatch.what,
-        "planted": lambda mismatch: _in_words(mismatch.planted),
-        "found": lambda mismatch: _in_words(mismatch.found),
+        "planted": lambda mismatch: _in_words(mismatch.expected),
+        "found": lambda mismatch: _in_words(mismatch.actual),
     }
     print_table(columns, result.mismatches[:MISMATCHES_SHOWN])
     more = len(result.mismatches) - MISMATCHES_SHOWN
@@ -170,17 +170,17 @@ def _command() -> str:
 
 def document(data: DemoData, result: AuditResult, seconds: dict[str, float]) -> dict[str, Any]:
     """The whole demo for programs."""
-    planted, found = reason_counts(data.planted), reason_counts(result.judgements)
+    expected, actual = reason_counts(data.planted), reason_counts(result.judgements)
     return {
         "exact": not result.mismatches,
         "differences": [
-            {"what": one.what, "planted": _as_json(one.planted), "found": _as_json(one.found)}
+            {"what": one.what, "planted": _as_json(one.expected), "found": _as_json(one.actual)}
             for one in result.mismatches
         ],
         "folder": str(data.folder),
         "ledger": {"events": data.events, "submissions": data.submissions, "subjects": data.subjects},
         "audit": summary_json(result.summary),
-        "reasons": {reason: {"planted": planted[reason], "found": found[reason]} for reason in REASONS},
+        "reasons": {reason: {"planted": expected[reason], "found": actual[reason]} for reason in REASONS},
         "hindsight": {"planted": len(data.differ_in_hindsight), "found": len(result.differ_in_hindsight)},
         "unreadable_lines": sorted(data.unreadable),
         "violation": _decision_json(result.violation),

@@ -17,15 +17,15 @@ def ledger(inforce: Inforce) -> Inforce:
 
 
 def test_a_backup_prints_its_last_position_and_leaf_hash(ledger: Inforce, folder: Path) -> None:
-    ran = ledger("backup", "copy.db", "--format", "json")
-    assert (ran.code, ran.err) == (0, "")
+    result = ledger("backup", "copy.db", "--format", "json")
+    assert (result.code, result.err) == (0, "")
     with open_ledger("sqlite:///copy.db") as copy:
         last = copy.page(0)[-1]
-        assert ran.json()["position"] == last.position
-        assert ran.json()["leaf_hash"] == last.leaf_hash.hex()
-        assert ran.json()["origin"] == copy.origin
-    assert ran.json()["file"] == "copy.db"
-    assert ran.json()["bytes"] == (folder / "copy.db").stat().st_size
+        assert result.json()["position"] == last.position
+        assert result.json()["leaf_hash"] == last.leaf_hash.hex()
+        assert result.json()["origin"] == copy.origin
+    assert result.json()["file"] == "copy.db"
+    assert result.json()["bytes"] == (folder / "copy.db").stat().st_size
     table = ledger("backup", "again.db").out
     assert last.leaf_hash.hex() in table
     assert str(last.position) in table
@@ -69,10 +69,10 @@ def test_a_backup_that_cannot_be_made_is_reported_in_one_line(
 ) -> None:
     (folder / "taken.db").write_bytes(b"old")
     before = sorted(folder.iterdir())
-    ran = ledger("backup", *args)
-    assert (ran.code, ran.out) == (code, "")
-    assert words in ran.err
-    assert ran.err.count("\n") == 1
+    result = ledger("backup", *args)
+    assert (result.code, result.out) == (code, "")
+    assert words in result.err
+    assert result.err.count("\n") == 1
     assert sorted(folder.iterdir()) == before
     assert (folder / "taken.db").read_bytes() == b"old"
 
