@@ -20,7 +20,7 @@ from projections.query.history import HistoryAnswer
 from projections.query.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState
-from projections.timelines.store import SubjectRow
+from projections.timelines.contract import SubjectRow
 
 encode: Final = msgspec.json.Encoder().encode
 

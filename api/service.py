@@ -80,7 +80,7 @@ class Service:
         """The present in µs, never before the last event in the ledger. So a question about now sees the last
         acknowledged submission even if this machine's clock stood still or stepped back, or is behind that of another
         writer. Reads the database: call it in a question's thread."""
-        return self.query.moment().now
+        return self.query.context().now
 
     async def wait_for_position(self, position: int, receive: Receive) -> None:
         """Returns once the ledger has reached `position`. Holds no thread while it waits. `receive`: of the request,

@@ -78,7 +78,7 @@ def check(
         ledger.at_least(at_least)
         query = Query(ledger)
         # Not before the last event: the clock of another machine may be ahead of ours.
-        now = query.moment().now
+        now = query.context().now
         if file is None:
             records = [_record_of_options(members, now if isinstance(at, str) else at)]
         else:

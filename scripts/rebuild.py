@@ -9,7 +9,7 @@ import click
 
 from ledger.opening import open_ledger
 from projections.timelines.projector import Projector
-from projections.timelines.rebuild.rebuild import Rebuilt
+from projections.timelines.rebuild.rebuild import RebuildResult
 from projections.timelines.rebuild.rebuild import rebuild as rebuild_timelines
 from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
@@ -54,7 +54,7 @@ def rebuild(db: str, format_: Format, check_only: bool, processes: int | None) -
     return exits.PROBLEM_FOUND if differs else exits.OK
 
 
-def _show_rebuilt(format_: Format, rebuilt: Rebuilt) -> None:
+def _show_rebuilt(format_: Format, rebuilt: RebuildResult) -> None:
     differences = [
         {
             "subject": difference.subject,

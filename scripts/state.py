@@ -79,7 +79,7 @@ def state(
     with open_ledger(db) as ledger:
         ledger.at_least(at_least)
         query = Query(ledger)
-        instant = query.moment().now if isinstance(at, str) else at
+        instant = query.context().now if isinstance(at, str) else at
         answer = query.state(subject, at=instant, known_at=known_at, settings=sorted(set(settings)) or None)
     missing = set(settings) - set(answer.settings)
     if missing:

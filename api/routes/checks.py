@@ -14,6 +14,7 @@ from api.http.parameters import read_query
 from api.routes.parameters import AT_LEAST, CHECK_KNOWN_AT
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
 from projections.decisions.encoding import decision_bytes, decisions_bytes
+from projections.decisions.model import Decision
 from projections.query.query import IN_FORCE, Query
 
 AT_ONCE_BYTES_MAX: Final = 16_384
@@ -39,25 +40,27 @@ async def check(request: Request) -> Response:
     def question() -> bytes:
         # Not before: the ledger has reached at_least by now. A record without a time is of this moment's present, which
         # is not before anything that it knows of, whosever clock was ahead when that was recorded.
-        moment = service.query.moment()
-        records, several = read_plain(sent, moment.now) or read_records(sent, moment.now)
-        if not several:
-            return decision_bytes(service.query.check(records[0], known_at, moment))
-        return service.query.check_all_bytes(records, known_at, moment)
+        context = service.query.context()
+        records, several = read_plain(sent, context.now) or read_records(sent, context.now)
+        return _encoded(service.query.check_all(records, known_at, context), several)
 
     return EncodedResponse(await service.ask(question))
 
 
 def _at_once(query: Query, sent: bytes) -> bytes | None:
     """The answer, if there is nothing about it to wait for."""
-    moment = query.moment_at_once()
-    read = None if moment is None else read_plain(sent, moment.now)
-    if moment is None or read is None:
+    context = query.context_at_once()
+    read = None if context is None else read_plain(sent, context.now)
+    if context is None or read is None:
         return None
     records, several = read
-    decisions = query.check_at_once(records, moment)
+    decisions = query.check_from_memory(records, context)
     if decisions is None:
         return None
+    return _encoded(decisions, several)
+
+
+def _encoded(decisions: list[Decision], several: bool) -> bytes:
     return decisions_bytes(decisions) if several else decision_bytes(decisions[0])
 
 

@@ -28,12 +28,12 @@ from projections.decisions.model import (
     decision_json,
     retraction_json,
 )
-from projections.query.as_of_view import View
+from projections.query.as_of_view import AsOfView
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.fold import fold, retraction_of_decided
+from projections.temporal.fold import deciding_retraction, fold
 
 SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
 """Every setting that a decision may rest on."""
@@ -84,7 +84,7 @@ class Explanation(NamedTuple):
 def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> Explanation:
     """Of the decision on `record` at the query's pin."""
     decision = query.check(record, known_at)
-    view = View(query.moment(), record.at, known_at)
+    view = AsOfView(query.context(), record.at, known_at)
     ground = _ground(record, view)
     sets = smallest_sets(record, ground, decision.outcome)
     events = []
@@ -96,7 +96,7 @@ def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FO
 
 class EvidenceEvents(NamedTuple):
     """What worlds are made of. own: the change or clear that decided at a place; definitions, first: of each setting,
-    the definition then and the first one; retractions: what `taken_back` answered at a place."""
+    the definition then and the first one; retractions: what `retraction_since` answered at a place."""
 
     own: Mapping[Place, Change]
     definitions: Mapping[str, Change]
@@ -137,7 +137,7 @@ class PartialLedger:
         change = self._definition(setting, noted=False)
         return change.value if change is not None and isinstance(change.value, dict) else None
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
         said = self._ground.retractions.get((subject, setting))
         if said is None:
             return None
@@ -184,7 +184,7 @@ def smallest_sets(record: RequestRecord, ground: EvidenceEvents, outcome: Outcom
 class _Noting:
     """A view that remembers what it was asked."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: AsOfView) -> None:
         self.states: dict[Place, SettingState] = {}
         self.retractions: dict[Place, Retraction] = {}
         self._view = view
@@ -196,14 +196,14 @@ class _Noting:
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         return self._view.definition(setting)
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
-        said = self._view.taken_back(subject, setting, after)
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
+        said = self._view.retraction_since(subject, setting, after)
         if said is not None:
             self.retractions[subject, setting] = said
         return said
 
 
-def _ground(record: RequestRecord, view: View) -> EvidenceEvents:
+def _ground(record: RequestRecord, view: AsOfView) -> EvidenceEvents:
     noting = _Noting(view)
     check(record, noting)
     own: dict[Place, Change] = {}
@@ -217,7 +217,7 @@ def _ground(record: RequestRecord, view: View) -> EvidenceEvents:
     for one in said:
         if isinstance(one, Change) and one.event_id not in gone and one.value is not None:
             first.setdefault(one.setting, one)
-    definitions = {setting: view.own(CATALOG_SUBJECT, setting) for setting in SETTINGS}
+    definitions = {setting: view.change(CATALOG_SUBJECT, setting) for setting in SETTINGS}
     now = {setting: change for setting, change in definitions.items() if change is not None}
     return EvidenceEvents(own, now, first, noting.retractions)
 
@@ -225,7 +225,7 @@ def _ground(record: RequestRecord, view: View) -> EvidenceEvents:
 class _Without:
     """A view of a ledger in which one event was never recorded."""
 
-    def __init__(self, view: View, told: SubjectEvent) -> None:
+    def __init__(self, view: AsOfView, told: SubjectEvent) -> None:
         self._view = view
         self._told = told
 
@@ -237,14 +237,14 @@ class _Without:
         change = self._own(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
         if (subject, setting) != self._told.place:
-            return self._view.taken_back(subject, setting, after)
-        return retraction_of_decided(self._rest(), setting, self._view.at, after)
+            return self._view.retraction_since(subject, setting, after)
+        return deciding_retraction(self._rest(), setting, self._view.at, after)
 
     def _own(self, subject: str, setting: str) -> Change | None:
         if (subject, setting) != self._told.place:
-            return self._view.own(subject, setting)
+            return self._view.change(subject, setting)
         timeline = fold(self._rest()).get(setting)
         return None if timeline is None else timeline.at(self._view.at)
 
@@ -252,9 +252,9 @@ class _Without:
         return [one for one in _known(self._view, self._told.subject) if one.position != self._told.position]
 
 
-def _known(view: View, subject: str) -> list[Assertion]:
+def _known(view: AsOfView, subject: str) -> list[Assertion]:
     known_at = view.at if view.known_at == IN_FORCE else view.known_at
-    return view.moment.snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
+    return view.context.snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:

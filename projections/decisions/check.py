@@ -1,23 +1,20 @@
-"""The decision rules of DESIGN.md section 4: one pure function over (request record, states).
+"""The decision rules (projections/README.md, "Decision rules"): one pure function over (request record, states).
 
-How a verdict comes about:
-
-- Whatever cannot be resolved is handled at its protective value. Where nobody can be said to govern, the verdict is
-  `indeterminate` and nothing more is claimed.
-- A question without observed handling is `denied` where the model may not be used by this subject, `indeterminate`
-  where that cannot be told, else `allowed`.
-- A record with observed handling is a `violation` where something was done that was not permitted, or the model ought
-  to have been denied. Only what was observed is judged. A certain violation outweighs what could not be resolved.
+- What cannot be resolved is handled at its protective value. If no governing subject can be determined, the verdict is
+  `indeterminate` and no other claim is made.
+- A question (a record without observed handling) is `denied` if this subject may not use the model, `indeterminate` if
+  that cannot be determined, else `allowed`.
+- A record with observed handling is a `violation` if something was done without permission, or if the request ought to
+  have been denied. Only what was observed counts. A certain violation outweighs what could not be resolved.
 - A setting that is not for the governing subject's kind counts at its default: an account has no
-  `passthrough.allowed`, so its traffic does not leave the platform, and no residency, so it may be handled anywhere.
-- A violation that rests on an event newer than the position that the gateway enforced, a retraction too, is
+  `passthrough.allowed`, so its traffic does not leave the platform, and no residency, so any region will do.
+- A violation that rests on an event (also a retraction) newer than the position that the gateway enforced is
   `enforcement_lag`.
 
-It is made of two steps, so that what they rest on can be kept: `decision_basis` follows from the record's ids and the
-states
-alone and holds for every request by the same ids while those states do; `judge` looks at what was done. `check` is the
-one after the other, and the one meaning: every bulk path must equal it, row by row. Proved by tests/scenarios,
-tests/test_check.py (against a reference that shares no code with it) and tests/query/test_grounds.py.
+`check` is two steps, so that the first can be cached: `decision_basis` depends on the record's ids and the states
+alone, so it holds for every request with the same ids while the states stay the same; `evaluate` adds what was done.
+Every bulk path must equal `check`, row by row. Proved by tests/scenarios, tests/decisions/test_check.py (against a
+reference that shares no code with it) and tests/query/test_decision_cache.py.
 """
 
 from __future__ import annotations
@@ -61,9 +58,8 @@ OF_MODEL: Final = (HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS)
 _ORDER: Final = {reason: place for place, reason in enumerate(REASONS)}
 _PLATFORM: Final = DataPolicy("platform")
 
-
-JUDGED_MAX: Final = 4
-"""Of one ground: most requests are handled in one of a few ways, and what is kept here is counted in a lump."""
+OUTCOMES_MAX: Final = 4
+"""Cached for each basis: most requests are handled in one of a few ways. The estimate of the cache includes these."""
 
 
 class Breach(NamedTuple):
@@ -74,16 +70,17 @@ class Breach(NamedTuple):
 
 
 class DecisionBasis(NamedTuple):
-    """What a decision stands on before what was done is looked at.
+    """Everything about a decision that does not depend on what was done.
 
-    `unresolved`: nobody can be said to govern, for this reason. `evidence` begins with the `scope_length` settings that
-    led to the governing subject. `asked`: the outcome of a question, and of every record where it is unresolved.
-    `judged`: outcomes of records without an enforced position, by what was done: kept by `judge`, which adds to them.
+    `unresolved`: the reason why no governing subject can be determined. `evidence` begins with the `scope_length`
+    settings that led to the governing subject. `question`: the outcome of a question, and of every record if
+    `unresolved`. `outcomes`: the outcomes of records without an enforced position, by what was done; `evaluate` adds
+    to it. `denials`: what speaks against using the model at all.
     """
 
     handling: Handling
-    asked: Outcome
-    judged: dict[Observed, Outcome]
+    question: Outcome
+    outcomes: dict[Observed, Outcome]
     denials: tuple[Breach, ...]
     evidence: Evidence
     scope_length: int
@@ -92,11 +89,11 @@ class DecisionBasis(NamedTuple):
 
 def check(record: RequestRecord, states: States) -> Outcome:
     """The decision on `record` with `states` at (record.at, some known_at)."""
-    return judge(record, decision_basis(record, states), states)
+    return evaluate(record, decision_basis(record, states), states)
 
 
 def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
-    """What the decision on `record` stands on. Of the record only its ids are looked at."""
+    """The basis of the decision on `record`. Reads only the ids of the record."""
     scope = resolve(record, states)
     if scope.governing is None:
         assert scope.problem is not None
@@ -111,33 +108,34 @@ def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
     unknown: tuple[Reason, ...] = ("unknown_model",) if model and model[HOSTING].value is None else ()
     reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
     verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
-    asked = Outcome(verdict, GovernedBy(scope.governing, scope.via), handling, reasons, evidence, None)
-    return DecisionBasis(handling, asked, {}, denials, evidence, len(scope.evidence), None)
+    question = Outcome(verdict, GovernedBy(scope.governing, scope.via), handling, reasons, evidence, None)
+    return DecisionBasis(handling, question, {}, denials, evidence, len(scope.evidence), None)
 
 
-def judge(record: RequestRecord, decision_basis: DecisionBasis, states: States | None) -> Outcome:
-    """The decision on `record`, which stands on `decision_basis`. `states` are those of the ground, and are only asked
-    of a
-    record with an `enforced_position`: without one they may be None."""
+def evaluate(record: RequestRecord, basis: DecisionBasis, states: States | None) -> Outcome:
+    """The decision on `record`, which has this basis. `states`: those that the basis was made from; read only if the
+    record has an `enforced_position`, else None will do."""
     observed = record.handling
-    if observed is None or decision_basis.unresolved is not None:
-        return decision_basis.asked
+    if observed is None or basis.unresolved is not None:
+        return basis.question
     if record.enforced_position is not None:
-        return _judged(record, observed, decision_basis, states)
-    outcome = decision_basis.judged.get(observed)
+        return _evaluate_observed(record, observed, basis, states)
+    outcome = basis.outcomes.get(observed)
     if outcome is None:
-        outcome = _judged(record, observed, decision_basis, states)
-        if len(decision_basis.judged) < JUDGED_MAX:
-            decision_basis.judged[observed] = outcome
+        outcome = _evaluate_observed(record, observed, basis, states)
+        if len(basis.outcomes) < OUTCOMES_MAX:
+            basis.outcomes[observed] = outcome
     return outcome
 
 
-def _judged(record: RequestRecord, observed: Observed, decision_basis: DecisionBasis, states: States | None) -> Outcome:
-    scope_evidence = decision_basis.evidence[: decision_basis.scope_length]
-    found = {state.setting: state for state in decision_basis.evidence[decision_basis.scope_length :]}
-    policy = {setting: found[setting] for setting in POLICY}
-    model = {setting: found[setting] for setting in OF_MODEL} if HOSTING in found else {}
-    breaches = [*decision_basis.denials, *_misdeeds(observed, decision_basis.handling, policy, model)]
+def _evaluate_observed(
+    record: RequestRecord, observed: Observed, basis: DecisionBasis, states: States | None
+) -> Outcome:
+    scope_evidence = basis.evidence[: basis.scope_length]
+    by_setting = {state.setting: state for state in basis.evidence[basis.scope_length :]}
+    policy = {setting: by_setting[setting] for setting in POLICY}
+    model = {setting: by_setting[setting] for setting in OF_MODEL} if HOSTING in by_setting else {}
+    breaches = [*basis.denials, *_handling_breaches(observed, basis.handling, policy, model)]
     unknown: set[Reason] = set()
     if (model and model[HOSTING].value is None) or _provider_unknown(observed, policy, model):
         unknown.add("unknown_model")
@@ -145,13 +143,13 @@ def _judged(record: RequestRecord, observed: Observed, decision_basis: DecisionB
     reasons: set[Reason] = {breach.reason for breach in breaches}
     if breaches and record.enforced_position is not None:
         assert states is not None
-        reasons, lag = _excuse(record.at, record.enforced_position, breaches, scope_evidence, states)
+        reasons, lag = _excuse_by_lag(record.at, record.enforced_position, breaches, scope_evidence, states)
     return Outcome(
         verdict=_verdict(observed=True, breached=bool(breaches), unknown=bool(unknown)),
-        governed_by=decision_basis.asked.governed_by,
-        handling=decision_basis.handling,
+        governed_by=basis.question.governed_by,
+        handling=basis.handling,
         reasons=_in_order(reasons | unknown),
-        evidence=decision_basis.evidence,
+        evidence=basis.evidence,
         enforcement_lag=lag,
     )
 
@@ -194,7 +192,7 @@ def _handling(policy: dict[str, SettingState], model: dict[str, SettingState]) -
 
 
 def _denials(policy: dict[str, SettingState], model: dict[str, SettingState]) -> Iterable[Breach]:
-    """What speaks against using the model at all, whatever was done then."""
+    """The breaches that lie in using the model at all, whatever was done then."""
     if not model:
         return
     if model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is not True:
@@ -204,10 +202,10 @@ def _denials(policy: dict[str, SettingState], model: dict[str, SettingState]) ->
         yield Breach("outside_residency", (policy[RESIDENCY], model[MODEL_REGIONS]))
 
 
-def _misdeeds(
+def _handling_breaches(
     observed: Observed, handling: Handling, policy: dict[str, SettingState], model: dict[str, SettingState]
 ) -> Iterable[Breach]:
-    """What was done and was not permitted."""
+    """What was done without permission."""
     if observed.stored and not handling.may_store:
         yield Breach("stored_against_setting", (policy[STORAGE],))
     if observed.cached and not handling.may_cache:
@@ -228,7 +226,7 @@ def _forwarding(receiver: str, policy: dict[str, SettingState], model: dict[str,
     if hosting is not None and hosting.value == "hosted":
         yield Breach("left_platform", (hosting,))
     elif hosting is not None and hosting.value == "passthrough":
-        # Without permission `_denials` has said so already.
+        # Without permission, `_denials` has yielded a breach already.
         provider = model[PROVIDER]
         if allowed and provider.value is not None and provider.value != receiver:
             yield Breach("wrong_provider", (provider, hosting))
@@ -237,24 +235,25 @@ def _forwarding(receiver: str, policy: dict[str, SettingState], model: dict[str,
 
 
 def _provider_unknown(observed: Observed, policy: dict[str, SettingState], model: dict[str, SettingState]) -> bool:
-    """Forwarded with permission, and nobody can say whether the receiver was the right one."""
+    """Whether data was forwarded with permission to a receiver that cannot be compared with the provider."""
     if observed.forwarded_to is None or policy[PASSTHROUGH].value is not True:
         return False
     return not model or (model[HOSTING].value == "passthrough" and model[PROVIDER].value is None)
 
 
-def _excuse(
+def _excuse_by_lag(
     at: int,
     enforced_position: int,
     breaches: list[Breach],
     scope_evidence: tuple[SettingState, ...],
     states: States,
 ) -> tuple[set[Reason], EnforcementLag | None]:
+    """The reasons, with `enforcement_lag` in place of each breach that rests on something newer than was enforced."""
     reasons: set[Reason] = set()
     lag: EnforcementLag | None = None
     for breach in breaches:
-        late = [_late(at, enforced_position, state, states) for state in (*breach.rests_on, *scope_evidence)]
-        newest = max((one for one in late if one is not None), key=lambda one: one.deciding_position, default=None)
+        lags = [_lag(at, enforced_position, state, states) for state in (*breach.rests_on, *scope_evidence)]
+        newest = max(filter(None, lags), key=lambda one: one.deciding_position, default=None)
         if newest is None:
             reasons.add(breach.reason)
             continue
@@ -263,15 +262,15 @@ def _excuse(
     return reasons, lag
 
 
-def _late(at: int, enforced_position: int, state: SettingState, states: States) -> EnforcementLag | None:
-    """The lag of a state that came about after the position that was enforced: by a change, or by taking one back."""
-    found: list[tuple[int, int]] = []
+def _lag(at: int, enforced_position: int, state: SettingState, states: States) -> EnforcementLag | None:
+    """The lag of a state that a change or a retraction newer than the enforced position brought about; else None."""
+    newer: list[tuple[int, int]] = []
     if state.newest is not None:
-        found.append((state.newest.position, max(state.newest.recorded_at, state.newest.effective_from)))
-    retraction = states.taken_back(state.subject, state.setting, enforced_position)
+        newer.append((state.newest.position, max(state.newest.recorded_at, state.newest.effective_from)))
+    retraction = states.retraction_since(state.subject, state.setting, enforced_position)
     if retraction is not None:
-        found.append((retraction.position, retraction.recorded_at))
-    position, in_force_since = max(found, default=(0, 0))
+        newer.append((retraction.position, retraction.recorded_at))
+    position, in_force_since = max(newer, default=(0, 0))
     if position <= enforced_position:
         return None
     return EnforcementLag(max(0, at - in_force_since), enforced_position, position)
@@ -289,9 +288,9 @@ def _unresolved(
         private_network_required=_protective(states, NETWORK) is not False,
         data_policy=_PLATFORM,
     )
-    led = Evidence(evidence)
-    asked = Outcome("indeterminate", governed_by, handling, (reason,), led, None)
-    return DecisionBasis(handling, asked, {}, (), led, len(led), reason)
+    scope_evidence = Evidence(evidence)
+    question = Outcome("indeterminate", governed_by, handling, (reason,), scope_evidence, None)
+    return DecisionBasis(handling, question, {}, (), scope_evidence, len(scope_evidence), reason)
 
 
 def _protective(states: States, setting: str) -> JsonValue:

@@ -1,12 +1,12 @@
-"""A decision as the bytes of its JSON: those of `decision_json`, put together from parts that many decisions share.
+"""Decisions as the bytes of their JSON, equal to `decision_json`, joined from parts that many decisions share.
 
-The evidence is most of it, and each piece keeps its own; verdicts, handlings and reasons come in few kinds.
-Proved by tests/test_decision_bytes.py.
+Most of a decision is evidence, and each setting state caches its own JSON; verdicts, handlings and reasons take few
+different values. Proved by tests/decisions/test_encoding.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -30,53 +30,44 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def decision_bytes(decision: Decision) -> bytes:
     """`decision_json` as UTF-8."""
-    parts: list[bytes] = []
-    _write(decision, parts)
-    return b"".join(parts)
+    return b"".join(_parts([decision]))
 
 
 def decisions_bytes(decisions: Sequence[Decision]) -> bytes:
     """`{"decisions": […], "position": …}`; there is at least one."""
-    # All joined at once: some kilobytes each, they would otherwise be copied three times.
+    return b"".join([b'{"decisions":[', *_parts(decisions), b'],"position":%d}' % decisions[0].as_of.position])
+
+
+def _parts(decisions: Iterable[Decision]) -> list[bytes]:
+    """Objects with commas between them. Joined once by the caller: one decision is some kilobytes."""
     parts: list[bytes] = []
-    before = b'{"decisions":['
-    for decision in decisions:
-        parts.append(before)
-        _write(decision, parts)
-        before = b","
-    parts.append(b'],"position":%d}' % decisions[0].as_of.position)
-    return b"".join(parts)
+    add = parts.append
+    begin = b"{"
+    for request_id, outcome, (at, known_at, position), hindsight in decisions:
+        add(begin)
+        begin = b",{"
+        if request_id is not None:
+            add(b'"request_id":%b,' % _encode(request_id))
+        parts += outcome.encoded or _write_outcome(outcome)
+        if outcome.enforcement_lag is not None:
+            add(b',"enforcement_lag":%b' % _encode(outcome.enforcement_lag._asdict()))
+        text = format_time(at)
+        known = text if known_at == at else format_time(known_at)
+        add(f',"as_of":{{"at":"{text}","known_at":"{known}","position":{position}}}'.encode())
+        add(b"}" if hindsight is None else b',"hindsight":%b}' % _encode(hindsight_json(hindsight)))
+    return parts
 
 
-def _write(decision: Decision, parts: list[bytes]) -> None:
-    request_id, outcome, as_of, hindsight = decision
-    parts.append(b"{")
-    if request_id is not None:
-        parts.append(request_id_bytes(request_id))
-    parts += outcome.written or write_outcome(outcome)
-    if outcome.enforcement_lag is not None:
-        parts.append(b',"enforcement_lag":%b' % _encode(outcome.enforcement_lag._asdict()))
-    at, known_at, position = as_of
-    text = format_time(at)
-    known = text if known_at == at else format_time(known_at)
-    parts.append(f',"as_of":{{"at":"{text}","known_at":"{known}","position":{position}}}'.encode())
-    parts.append(b"}" if hindsight is None else b',"hindsight":%b}' % _encode(hindsight_json(hindsight)))
-
-
-def request_id_bytes(request_id: str) -> bytes:
-    return b'"request_id":%b,' % _encode(request_id)
-
-
-def write_outcome(outcome: Outcome) -> tuple[bytes, ...]:
-    """What stands before the lag and the coordinates, in parts; kept as `Outcome.written`."""
+def _write_outcome(outcome: Outcome) -> tuple[bytes, ...]:
+    """The members before the lag and the coordinates, in parts; cached as `Outcome.encoded`."""
     beginning = _beginning(outcome.verdict, outcome.governed_by)
     parts = [beginning, _middle(outcome.handling, outcome.reasons), b'"evidence":[']
     for state in outcome.evidence:
-        parts += (state.written or _state(state), b",")
+        parts += (state.encoded or _state(state), b",")
     if outcome.evidence:
         parts.pop()
-    written = outcome.written = (*parts, b"]")
-    return written
+    outcome.encoded = (*parts, b"]")
+    return outcome.encoded
 
 
 @lru_cache(4096)
@@ -91,5 +82,5 @@ def _middle(handling: Handling, reasons: tuple[Reason, ...]) -> bytes:
 
 
 def _state(state: SettingState) -> bytes:
-    written = state.written = _encode(state_json(state))
-    return written
+    state.encoded = _encode(state_json(state))
+    return state.encoded

@@ -1,6 +1,5 @@
-"""Request record in, decision out: the types of DESIGN.md section 4 and their wire form (WIRE.md section 2).
-
-Instants are µs inside and RFC 3339 on the wire.
+"""Request record in, decision out: the types of the decision rules (projections/README.md) and their wire form
+(api/README.md). Instants are µs inside and RFC 3339 on the wire.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ REASONS: Final[Mapping[Reason, str]] = {
 
 
 class Observed(NamedTuple):
-    """What was done with the data. None: not observed, so not judged."""
+    """What was done with the data. None: not observed, so it cannot be a violation."""
 
     stored: bool | None = None
     cached: bool | None = None
@@ -111,7 +110,7 @@ class EnforcementLag(NamedTuple):
 
 
 class Evidence(tuple[SettingState, ...]):
-    """The settings that decisions rest on, in order. All outcomes of one ground share it."""
+    """The settings that decisions rest on, in order. All outcomes of one basis share it."""
 
 
 class _Outcome(NamedTuple):
@@ -126,12 +125,12 @@ class _Outcome(NamedTuple):
 class Outcome(_Outcome):
     """A decision at one known_at."""
 
-    written: tuple[bytes, ...] | None = None
-    """Its JSON but for the lag, in parts, once it was wanted. Kept by `projections.decisions.encoding`."""
+    encoded: tuple[bytes, ...] | None = None
+    """Its JSON but for the lag, in parts, cached by `projections.decisions.encoding`."""
 
 
 class Hindsight(NamedTuple):
-    """The decision with everything that was recorded since, and the events that changed it."""
+    """The decision with everything known now, and the events that changed it."""
 
     outcome: Outcome
     changed_by: tuple[SettingState | Retraction, ...]
@@ -175,14 +174,14 @@ def read_record(raw: object, now: int, pointer: str = "") -> RequestRecord:
     if enforced is not None and (isinstance(enforced, bool) or not isinstance(enforced, int) or enforced < 0):
         faults.append(Fault(f"{pointer}/enforced_position", "a ledger position is a whole number, 0 or more"))
     at = now
-    said_at = raw.get("at")
-    if said_at is not None:
+    raw_at = raw.get("at")
+    if raw_at is not None:
         try:
-            at = parse_time(said_at)
+            at = parse_time(raw_at)
         except BadTime as error:
             faults.append(Fault(f"{pointer}/at", error.detail))
-    said_handling = raw.get("handling")
-    handling = None if said_handling is None else _observed(said_handling, f"{pointer}/handling", faults)
+    raw_handling = raw.get("handling")
+    handling = None if raw_handling is None else _observed(raw_handling, f"{pointer}/handling", faults)
     if faults:
         first = faults[0]
         raise BadRecord(f"{first.pointer}: {first.detail}" if first.pointer else first.detail, tuple(faults))
@@ -210,7 +209,7 @@ def _observed(raw: object, pointer: str, faults: list[Fault]) -> Observed | None
 NOTHING_OBSERVED: Final = Observed()
 
 
-# A log is read a million lines at a time, so the pointer to a member is only put together where it is needed.
+# Logs have millions of lines, so the pointer to a member is built only for a fault.
 
 
 def _flag(raw: object, pointer: str, name: str, faults: list[Fault]) -> bool | None:
@@ -243,20 +242,20 @@ def _escape(member: str) -> str:
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:
-    """The decision as it goes over the wire."""
+    """The decision in its wire form."""
     as_of = decision.as_of
-    written: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     if decision.request_id is not None:
-        written["request_id"] = decision.request_id
-    written |= outcome_json(decision.outcome)
-    written["as_of"] = {
+        document["request_id"] = decision.request_id
+    document |= outcome_json(decision.outcome)
+    document["as_of"] = {
         "at": format_time(as_of.at),
         "known_at": format_time(as_of.known_at),
         "position": as_of.position,
     }
     if decision.hindsight is not None:
-        written["hindsight"] = hindsight_json(decision.hindsight)
-    return written
+        document["hindsight"] = hindsight_json(decision.hindsight)
+    return document
 
 
 def hindsight_json(hindsight: Hindsight) -> dict[str, Any]:
@@ -270,7 +269,7 @@ def hindsight_json(hindsight: Hindsight) -> dict[str, Any]:
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
     lag = outcome.enforcement_lag
-    written: dict[str, Any] = {
+    document: dict[str, Any] = {
         "verdict": outcome.verdict,
         "governed_by": {"subject": outcome.governed_by.subject, "via": list(outcome.governed_by.via)},
         "handling": handling_json(outcome.handling),
@@ -278,8 +277,8 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "evidence": [state_json(state) for state in outcome.evidence],
     }
     if lag is not None:
-        written["enforcement_lag"] = lag._asdict()
-    return written
+        document["enforcement_lag"] = lag._asdict()
+    return document
 
 
 def handling_json(handling: Handling) -> dict[str, Any]:
@@ -296,13 +295,13 @@ def handling_json(handling: Handling) -> dict[str, Any]:
 
 
 def state_json(state: SettingState) -> dict[str, Any]:
-    """One piece of evidence: what a setting came to, and the event that decided it."""
-    written: dict[str, Any] = {"subject": state.subject, "setting": state.setting}
-    written |= {"value": state.value, "source": state.source}
-    written |= change_json(state.change)
+    """One piece of evidence: a setting's value, and the event that decided it."""
+    document: dict[str, Any] = {"subject": state.subject, "setting": state.setting}
+    document |= {"value": state.value, "source": state.source}
+    document |= change_json(state.change)
     if state.cleared_by is not None:
-        written["cleared_by"] = change_json(state.cleared_by)
-    return written
+        document["cleared_by"] = change_json(state.cleared_by)
+    return document
 
 
 def change_json(change: Change | None) -> dict[str, Any]:

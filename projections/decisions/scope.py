@@ -1,14 +1,14 @@
-"""Which subject governs a request record: DESIGN.md section 2, evaluated at the question's own (at, known_at).
+"""Which subject governs a request record, at the question's (at, known_at): projections/README.md, "Governing subject".
 
 1. A key: follow `owner` (key → project → org or account). An org at the end governs, whichever member sent it.
 2. No key, but a project or an org: the org governs (a project is followed to its owner like a key).
 3. An account, named or reached: the org it is `attached_to` if set, else the account itself.
-4. What the record names besides must not contradict that: an org_id must be the governing org, a project must lead
-   to the same end, and where the chain ends at an account, account_id must be that account. An account beside a
-   chain that ends at an org is the member who sent the request: it contradicts nothing.
+4. The record's other ids must agree: an org_id must be the governing org, a project must lead to the same subject, and
+   if the chain ends at an account, account_id must be that account. If the chain ends at an org, an account is the
+   member who sent the request and agrees with any org.
 
 A key or project without an owner, or that leads to neither an org nor an account, is `unknown_owner`. Nothing is
-guessed. Proved by tests/scenarios.
+guessed. Proved by tests/scenarios and tests/decisions/test_scope.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from projections.decisions.model import RequestRecord
 from projections.temporal.effective_state import SettingState, States
 
 CHAIN_MAX: Final = 8
-"""An owner chain longer than this, or one that runs in a circle, has no end to speak of: `unknown_owner`."""
+"""A longer owner chain, or one that runs in a circle, is `unknown_owner`."""
 
 OWNER: Final = "owner"
 """Of a key or a project: who owns it."""
@@ -40,7 +40,7 @@ class Scope(NamedTuple):
 
 
 def resolve(record: RequestRecord, states: States) -> Scope:
-    """Raises nothing: what cannot be told is said in `problem`."""
+    """Raises nothing: `problem` is the reason if no subject governs."""
     scope = _governing(_first_named(record), states)
     if scope.problem is not None:
         return scope

@@ -1,4 +1,4 @@
-"""One moment of the ledger seen at one (at, known_at): the effective states that `check` and the questions ask for."""
+"""The ledger as of one (at, known_at): the effective states that the decision rules and the questions read."""
 
 from __future__ import annotations
 
@@ -8,136 +8,139 @@ from typing import Any, Final
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
-from projections.query.subject_cache import CachedSubject, History
-from projections.temporal.changes import Change, Retraction
+from projections.query.subject_cache import CachedSubject, SubjectTimelines
+from projections.temporal.changes import Change, Retraction, same_change
 from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.effective_timeline import EFFECTIVE_STEPS_MAX, NOTHING, effective_timeline, point
-from projections.temporal.fold import Timeline, retraction_of_decided
+from projections.temporal.effective_timeline import (
+    EFFECTIVE_STEPS_MAX,
+    NO_TIMELINES,
+    effective_at,
+    effective_timeline,
+)
+from projections.temporal.fold import Timeline, deciding_retraction
 
 _EMPTY: Final = Timeline()
 
 
-class View:
-    """Answers as `projections.temporal.effective_state.States`. `known_at` is the cheapest with the same answers (see
-    `ReadContext`).
+class AsOfView:
+    """Implements `projections.temporal.effective_state.States`.
 
-    In force and with everything known, whatever was asked so far is answered the same all over [`start`, `until`) (µs).
+    `known_at` is the cheapest one with the same answers (see `ReadContext.cheapest`). In force, and with everything
+    known, everything read so far stays the same all over [`start`, `until`) (µs).
     """
 
-    def __init__(self, moment: ReadContext, at: int, known_at: KnownAt) -> None:
-        self.moment = moment
+    def __init__(self, context: ReadContext, at: int, known_at: KnownAt) -> None:
+        self.context = context
         self.at = at
-        self.known_at: KnownAt = moment.cheapest(at, known_at)
+        self.known_at: KnownAt = context.cheapest(at, known_at)
         self.start = BEGINNING
         self.until = END
-        self._kept: dict[str, CachedSubject] = {}
-        self._settled = True
-        """Whether every state that was read from a course is the same with what is known now."""
-        self._asked: dict[tuple[str, str], Change | None] = {}
-        """Every step that was looked up besides, and what was found."""
+        self._subjects: dict[str, CachedSubject] = {}
+        self._same_in_hindsight = True
+        """Of every state that was read from an effective timeline."""
+        self._changes: dict[tuple[str, str], Change | None] = {}
+        """Every step that was read from another timeline."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """All that was looked at, in force or with everything known; but the catalog, which always is."""
-        return tuple(subject for subject in self._kept if subject != CATALOG_SUBJECT)
+        """All subjects that were read in force or with everything known, without the catalog, which always is."""
+        return tuple(subject for subject in self._subjects if subject != CATALOG_SUBJECT)
 
     def setting(self, subject: str, setting: str) -> SettingState:
         if self.known_at != IN_FORCE:
-            return effective(subject, setting, self.own(subject, setting), self.own(CATALOG_SUBJECT, setting))
-        kept = self._of(subject)
-        found = kept.effective_timelines.get(setting)
-        if found is None:
-            own = kept.history.get(setting, NOTHING)
-            definition = self._of(CATALOG_SUBJECT).history.get(setting, NOTHING)
-            if len(own.in_force.starts) > EFFECTIVE_STEPS_MAX:
-                for timeline in (*own, *definition):
-                    self._narrow(timeline)
-                return self._noted(*point(subject, setting, own, definition, self.at))
-            found = kept.effective_timelines[setting] = effective_timeline(subject, setting, own, definition)
-        step = found.step(self.at)
-        self._stay(found.starts[step], found.starts[step + 1] if step + 1 < len(found.starts) else END)
-        return self._noted(found.states[step], found.settled[step])
-
-    def _noted(self, state: SettingState, settled: bool) -> SettingState:
-        self._settled = self._settled and settled
-        return state
-
-    def _stay(self, start: int, until: int) -> None:
-        self.start = max(self.start, start)
-        self.until = min(self.until, until)
-
-    def _narrow(self, timeline: Timeline) -> Change | None:
+            return effective(subject, setting, self.change(subject, setting), self.change(CATALOG_SUBJECT, setting))
+        cached = self._subject(subject)
+        timeline = cached.effective_timelines.get(setting)
+        if timeline is None:
+            changes = cached.timelines.get(setting, NO_TIMELINES)
+            definitions = self._subject(CATALOG_SUBJECT).timelines.get(setting, NO_TIMELINES)
+            if len(changes.in_force.starts) > EFFECTIVE_STEPS_MAX:
+                for each in (*changes, *definitions):
+                    self._narrow_to_step(each)
+                state, same = effective_at(subject, setting, changes, definitions, self.at)
+                self._same_in_hindsight = self._same_in_hindsight and same
+                return state
+            timeline = cached.effective_timelines[setting] = effective_timeline(subject, setting, changes, definitions)
         step = timeline.step(self.at)
-        self._stay(step.start, step.until)
-        return step.change
+        self._narrow(timeline.starts[step], timeline.starts[step + 1] if step + 1 < len(timeline.starts) else END)
+        self._same_in_hindsight = self._same_in_hindsight and timeline.same_in_hindsight[step]
+        return timeline.states[step]
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
-        change = self.own(CATALOG_SUBJECT, setting)
+        change = self.change(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
-        snapshot = self.moment.snapshot
-        if not any(said.position > after and said.setting == setting for said in snapshot.retractions(subject)):
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
+        snapshot = self.context.snapshot
+        retractions = snapshot.retractions(subject)
+        if not any(retraction.position > after and retraction.setting == setting for retraction in retractions):
             return None
         known_at = self.at if self.known_at == IN_FORCE else self.known_at
         known = snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
-        return retraction_of_decided(known, setting, self.at, after)
+        return deciding_retraction(known, setting, self.at, after)
 
-    def own(self, subject: str, setting: str) -> Change | None:
-        """The step of the subject's own timeline."""
-        asked = (subject, setting)
-        if asked in self._asked:
-            return self._asked[asked]
-        change = self._narrow(self.timeline(subject, setting))
-        self._asked[asked] = change
-        return change
+    def change(self, subject: str, setting: str) -> Change | None:
+        """The step of the subject's own timeline, without the catalog's default."""
+        key = (subject, setting)
+        if key not in self._changes:
+            self._changes[key] = self._narrow_to_step(self.timeline(subject, setting))
+        return self._changes[key]
 
     def timeline(self, subject: str, setting: str) -> Timeline:
         if isinstance(self.known_at, int):
-            return self._fold(subject).get(setting, _EMPTY)
-        both = self.history(subject).get(setting, NOTHING)
+            return self._folded(subject).get(setting, _EMPTY)
+        both = self.timelines(subject).get(setting, NO_TIMELINES)
         return both.in_force if self.known_at == IN_FORCE else both.current
 
     def settings(self, subject: str) -> Iterable[str]:
-        """The settings that anything was ever said about, of this subject."""
-        return self._fold(subject) if isinstance(self.known_at, int) else self.history(subject)
+        """The settings of which the subject ever had a change."""
+        return self._folded(subject) if isinstance(self.known_at, int) else self.timelines(subject)
 
-    def history(self, subject: str) -> History:
-        """The subject's timelines, in force and as known at this moment; empty where nothing was said."""
-        return self._of(subject).history
+    def timelines(self, subject: str) -> SubjectTimelines:
+        """The subject's timelines, in force and with everything known; empty if it has no change."""
+        return self._subject(subject).timelines
 
     def agrees_with_hindsight(self) -> bool:
-        """Whether every step looked up so far is the one that is known now, too.
+        """Whether everything known now gives the same event for every step read so far.
 
-        `check` asks for nothing that does not follow from the answers before, so it would then come to the same.
+        `check` reads only what follows from what it read before, so it then gives the same decision.
         """
-        if not self._settled:
+        if not self._same_in_hindsight:
             return False
-        later = self.later()
-        for (subject, setting), change in self._asked.items():
-            now = later.own(subject, setting)
-            self.join(later)
-            if now is not change and (now is None or change is None or now.position != change.position):
+        hindsight = self.in_hindsight()
+        for (subject, setting), change in self._changes.items():
+            same = same_change(change, hindsight.change(subject, setting))
+            self.include(hindsight)
+            if not same:
                 return False
         return True
 
-    def join(self, other: View) -> None:
-        """From here on what was asked of both views counts for `start`, `until` and `subjects`."""
-        self._stay(other.start, other.until)
-        self._kept |= other._kept
-
-    def later(self) -> View:
+    def in_hindsight(self) -> AsOfView:
         """The same instant with everything known."""
-        later = View(self.moment, self.at, None)
-        later._kept = dict(self._kept)
-        return later
+        hindsight = AsOfView(self.context, self.at, None)
+        hindsight._subjects = dict(self._subjects)
+        return hindsight
 
-    def _of(self, subject: str) -> CachedSubject:
-        kept = self._kept.get(subject)
-        if kept is None:
-            kept = self._kept[subject] = self.moment.snapshot.kept(subject)
-        return kept
+    def include(self, other: AsOfView) -> None:
+        """Makes `start`, `until` and `subjects` count everything that `other` read, too."""
+        self._narrow(other.start, other.until)
+        self._subjects |= other._subjects
 
-    def _fold(self, subject: str) -> Mapping[str, Timeline]:
+    def _narrow(self, start: int, until: int) -> None:
+        self.start = max(self.start, start)
+        self.until = min(self.until, until)
+
+    def _narrow_to_step(self, timeline: Timeline) -> Change | None:
+        step = timeline.step(self.at)
+        self._narrow(step.start, step.until)
+        return step.change
+
+    def _subject(self, subject: str) -> CachedSubject:
+        cached = self._subjects.get(subject)
+        if cached is None:
+            cached = self._subjects[subject] = self.context.snapshot.subject(subject)
+        return cached
+
+    def _folded(self, subject: str) -> Mapping[str, Timeline]:
         assert isinstance(self.known_at, int)
-        return self.moment.folded(subject, self.known_at)
+        return self.context.folded(subject, self.known_at)

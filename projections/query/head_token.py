@@ -1,7 +1,8 @@
-"""The ledger's mark, read once for all who ask for it together.
+"""The ledger's change token, read once for all threads that ask for it together.
 
-Whoever asks must be told of everything that was committed before. So a reading serves them only if it began after
-they came: those who come while one is under way wait for its end, and one more then serves them all.
+A caller must learn of everything that was committed before it asked. So a reading serves only callers that came before
+it began: those that come while one is under way wait for its end, and then one more reading serves all of them.
+Proved by tests/query/test_head_token.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ledger.recorders.contract import ChangeToken
 
 
 class SharedChangeToken:
-    """Safe to use from many threads. Raises what `read` raises, to whoever it was read for first."""
+    """Safe to use from many threads. An error of `read` reaches only the caller whose reading failed."""
 
     def __init__(self, read: Callable[[], ChangeToken]) -> None:
         self._read = read

@@ -1,4 +1,4 @@
-"""Who changed what: every event about a subject, newest first, retracted ones marked."""
+"""A subject's history: every event about it with its actor, newest first, retracted changes marked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ledger.verbatim import valid_entries
 
 
 class HistoryRow(NamedTuple):
-    """`retracted_by`: the event id of the retraction that took the change back, or None."""
+    """`retracted_by`: the event id of the retraction of this change, or None."""
 
     entry: Entry
     setting: str
@@ -24,8 +24,8 @@ class HistoryRow(NamedTuple):
 
 
 class HistoryAnswer(NamedTuple):
-    """`next_after`: the version to ask `after` for the rows behind these; None at the end. `position`: of the ledger,
-    to which the answer is pinned."""
+    """A page. `next_after`: the `after` of the next page; None on the last. `position`: the ledger's, to which the
+    answer is pinned."""
 
     subject: str
     rows: tuple[HistoryRow, ...]
@@ -38,24 +38,24 @@ def history(
 ) -> HistoryAnswer:
     """The subject's events with version < `after` (None: from the newest), up to `limit`. Raises `NotFound`.
 
-    Reads what the page takes, and the retractions that are newer than its oldest event: a change and its retraction
-    stand in the same stream, the retraction later, so the marks are complete whatever the page.
+    Reads the events of the page, and the retractions newer than its oldest event. A retraction is in the same stream as
+    its change and later, so `retracted_by` is complete on every page.
     """
     position = ledger.head().position
     newest = ledger.recorder.version_at(subject, position)
     if not newest:
         raise NotFound("the subject has no history in this ledger")
     older = _newest_first(ledger, subject, newest if after is None else min(newest, after - 1), limit + 1)
-    # One more than wanted tells whether there are any behind.
-    wanted = list(islice((pair for pair in older if setting in (None, pair[1].data.setting)), limit + 1))
-    page = wanted[:limit]
+    # One more than the page holds shows whether there is a next page.
+    matching = list(islice((pair for pair in older if setting in (None, pair[1].data.setting)), limit + 1))
+    page = matching[:limit]
     retracted = _retracted(ledger, subject, page[-1][0].version, newest) if page else {}
     reasons = ledger.reasons(entry.position for entry, _ in page)
     rows = tuple(
         HistoryRow(entry, leaf.data.setting, reasons.get(entry.position), retracted.get(leaf.id))
         for entry, leaf in page
     )
-    return HistoryAnswer(subject, rows, page[-1][0].version if len(wanted) > limit else None, position)
+    return HistoryAnswer(subject, rows, page[-1][0].version if len(matching) > limit else None, position)
 
 
 def _newest_first(ledger: Ledger, subject: str, until: int, page: int) -> Iterator[tuple[Entry, Leaf]]:
@@ -68,7 +68,7 @@ def _newest_first(ledger: Ledger, subject: str, until: int, page: int) -> Iterat
 
 
 def _retracted(ledger: Ledger, subject: str, after: int, until: int) -> dict[str, str]:
-    """Event id → the id of its retraction, of what was taken back by an event with after < version <= until."""
+    """Event id → the id of its retraction, for the retractions with after < version <= until."""
     entries = ledger.recorder.stream(subject, after=after, until=until, topic=ChangeRetracted.TOPIC)
     leaves = [parse_leaf(entry.leaf) for entry in entries]
     return {str(leaf.data.retracts): leaf.id for leaf in leaves}

@@ -1,6 +1,6 @@
-"""Questions that all rest on one position, however far the ledger moves on meanwhile: what an audit needs.
+"""Questions pinned to one position, however far the ledger moves on meanwhile: what an audit needs.
 
-Proved by tests/test_pinned.py.
+Proved by tests/query/test_pinned.py.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ __all__ = ["Pin", "PinnedQuery"]
 
 
 class PinnedQuery(Query):
-    """The questions of `query`, as of its ledger's position now. For one thread."""
+    """The questions of `query`, all as of the ledger's position now. For one thread."""
 
     def __init__(self, query: Query) -> None:
         self.ledger = query.ledger
         self.store = query.store
         self.timeline_cache = query.timeline_cache
-        self._moment = query.moment()
-        entry = self.ledger.recorder.entry(self._moment.position)
+        self._context = query.context()
+        entry = self.ledger.recorder.entry(self._context.position)
         leaf_hash = entry.leaf_hash.hex() if entry is not None else None
-        self.pinned = Pin(self.ledger.origin, self._moment.position, self._moment.recorded_at, leaf_hash)
+        self.pinned = Pin(self.ledger.origin, self._context.position, self._context.recorded_at, leaf_hash)
 
-    def moment(self) -> ReadContext:
-        return self._moment
+    def context(self) -> ReadContext:
+        return self._context
 
-    def moment_at_once(self) -> ReadContext:
-        return self._moment
+    def context_at_once(self) -> ReadContext:
+        return self._context

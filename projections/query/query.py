@@ -1,9 +1,9 @@
 """Every question at (at, known_at), pinned to a position.
 
-Answers come from stored timelines: in force from the diagonal, hindsight from the current ones; for any other known_at
-a subject's events are folded as they stood. Every question stands on the ledger's head, so a read after an acknowledged
-write sees it, whichever process took it. The stored timelines are brought up to there before; where they cannot be,
-what they lack is read from the events. From then on the question sees one moment of the ledger (see `moments`).
+Answers come from stored timelines: in force from the in-force ones, hindsight from the current ones. For any other
+known_at the subject's events known then are folded. Every question sees the ledger's head, so a read after an
+acknowledged write sees that write, whichever process took it; from then on it sees one snapshot (see `snapshots`). If
+the stored timelines cannot be brought up to the head, the question reads what they lack from the events.
 Proved by tests/query and tests/faults/test_behind.py.
 """
 
@@ -17,26 +17,24 @@ from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
-from projections.decisions.check import check, decision_basis, judge
-from projections.decisions.encoding import decisions_bytes
-from projections.decisions.model import AsOf, Decision, Outcome, RequestRecord
+from projections.decisions.model import Decision, RequestRecord
 from projections.query import causes, listing
-from projections.query.as_of_view import View
-from projections.query.at_once import in_force_bytes
-from projections.query.decision_cache import ValiditySpan
+from projections.query.as_of_view import AsOfView
+from projections.query.decide import decide, decide_from_memory
 from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
-from projections.temporal.changes import Change, Retraction
+from projections.temporal.changes import Assertion, Change
 from projections.temporal.effective_state import Interval, SettingState, intervals
-from projections.timelines.store import Held, SubjectRow, open_timelines
+from projections.timelines.contract import Axis, SubjectChange, SubjectRow
+from projections.timelines.store import open_timelines
 
 __all__ = [
     "IN_FORCE",
     "CatalogAnswer",
     "DiffAnswer",
-    "Difference",
     "KnownAt",
     "Query",
-    "Snapshot",
+    "SettingDifference",
+    "SnapshotAnswer",
     "StateAnswer",
     "TimelineAnswer",
 ]
@@ -62,23 +60,23 @@ class TimelineAnswer(NamedTuple):
     intervals: tuple[Interval, ...]
 
 
-class Difference(NamedTuple):
+class SettingDifference(NamedTuple):
     """A setting whose value differs between two instants, as it was and as it became.
 
-    `changed_by`: the events that did it, in position order: what decides at the later instant, and what decided at
-    the earlier one where it ended by itself or was taken back between the two.
+    `changed_by`, in position order: the event that decides at the later instant, and the one that decided at the
+    earlier instant if it ended by itself or was retracted between the two.
     """
 
     before: SettingState
     after: SettingState
-    changed_by: tuple[Change | Retraction, ...]
+    changed_by: tuple[Assertion, ...]
 
 
 class DiffAnswer(NamedTuple):
     known_at: int | None
     """None: in force, at each of the two instants."""
     position: int
-    differences: tuple[Difference, ...]
+    differences: tuple[SettingDifference, ...]
 
 
 class CatalogAnswer(NamedTuple):
@@ -89,11 +87,11 @@ class CatalogAnswer(NamedTuple):
     definitions: Mapping[str, Change]
 
 
-class Snapshot(NamedTuple):
-    """What subjects themselves have at one (at, known_at), by subject and setting in byte order; no clears."""
+class SnapshotAnswer(NamedTuple):
+    """Every subject's own changes at one (at, known_at), by subject and setting in byte order; no clears."""
 
     position: int
-    steps: tuple[tuple[str, str, Change], ...]
+    changes: tuple[SubjectChange, ...]
 
 
 class Query:
@@ -104,182 +102,132 @@ class Query:
         self.store = open_timelines(ledger)
         self.timeline_cache = TimelineCache(ledger, self.store, memory_max)
 
-    def moment(self) -> ReadContext:
-        """What the next question sees: the ledger's head."""
+    def context(self) -> ReadContext:
+        """The ledger's head, for the next question."""
         return self.timeline_cache.now()
 
     def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
-        """Returns once the ledger has reached `position`: no question asked after that is answered from before it.
+        """Returns once the ledger has reached `position`, so that questions asked after that see it.
 
-        Raises `PositionNotReached`. A receipt's position is seen anyway by every question asked after the receipt came.
+        Raises `PositionNotReached`. Questions asked after a receipt came see its position without this call.
         """
         self.ledger.at_least(position, timeout_s)
 
-    def _must_exist(self, subject: str, moment: ReadContext) -> None:
-        if not moment.snapshot.kept(subject).history and not moment.snapshot.assertions(subject):
+    def _must_exist(self, subject: str, context: ReadContext) -> None:
+        if not context.snapshot.subject(subject).timelines and not context.snapshot.assertions(subject):
             raise NotFound("the subject has no history in this ledger")
 
     def state(
         self, subject: str, *, at: int, known_at: KnownAt = None, settings: Sequence[str] | None = None
     ) -> StateAnswer:
         """Every setting of the subject's kind at (at, known_at), or only `settings`. Raises `NotFound`."""
-        moment = self.moment()
-        self._must_exist(subject, moment)
-        view = View(moment, at, known_at)
+        context = self.context()
+        self._must_exist(subject, context)
+        view = AsOfView(context, at, known_at)
         defined = view.settings(CATALOG_SUBJECT)
         if settings is not None and not set(settings) <= set(defined):
             raise NotFound("a setting is not defined; the catalog lists those that are")
-        wanted = sorted(defined) if settings is None else settings
-        states = (view.setting(subject, setting) for setting in wanted)
-        found = {s.setting: s for s in states if s.source in ("explicit", "default")}
-        return StateAnswer(subject, at, moment.instant(at, known_at), moment.position, found)
+        states = [view.setting(subject, setting) for setting in (sorted(defined) if settings is None else settings)]
+        applicable = {state.setting: state for state in states if state.source in ("explicit", "default")}
+        return StateAnswer(subject, at, context.instant(at, known_at), context.position, applicable)
 
     def timeline(self, subject: str, *, setting: str | None = None, known_at: KnownAt = None) -> TimelineAnswer:
         """Intervals over valid time of one setting, or of each setting that the subject ever had. Raises `NotFound`."""
-        moment = self.moment()
-        self._must_exist(subject, moment)
-        view = View(moment, BEGINNING, known_at)
+        context = self.context()
+        self._must_exist(subject, context)
+        view = AsOfView(context, BEGINNING, known_at)
         if isinstance(known_at, int) and view.known_at == IN_FORCE:
-            # A timeline has no `at` of its own for its known_at to coincide with.
+            # BEGINNING stands for all of valid time here, so a known_at that equals it does not mean in force.
             view.known_at = known_at
-        wanted = sorted(view.settings(subject)) if setting is None else [setting]
-        found = [
+        all_intervals = [
             interval
-            for key in wanted
+            for key in (sorted(view.settings(subject)) if setting is None else [setting])
             for interval in intervals(subject, key, view.timeline(subject, key), view.timeline(CATALOG_SUBJECT, key))
         ]
-        if setting is not None and all(interval.source in ("undefined", "not_applicable") for interval in found):
+        if setting is not None and all(
+            interval.source in ("undefined", "not_applicable") for interval in all_intervals
+        ):
             raise NotFound("the subject has no such setting; the catalog lists those that are defined")
-        instant = None if known_at == IN_FORCE else moment.instant(BEGINNING, known_at)
-        return TimelineAnswer(subject, instant, moment.position, tuple(found))
+        instant = None if known_at == IN_FORCE else context.instant(BEGINNING, known_at)
+        return TimelineAnswer(subject, instant, context.position, tuple(all_intervals))
 
     def diff(self, subject: str, *, start: int, end: int, known_at: KnownAt = None) -> DiffAnswer:
         """The settings whose value differs between instants `start` and `end`. Raises `NotFound`."""
-        moment = self.moment()
-        self._must_exist(subject, moment)
-        before, after = View(moment, start, known_at), View(moment, end, known_at)
+        context = self.context()
+        self._must_exist(subject, context)
+        before, after = AsOfView(context, start, known_at), AsOfView(context, end, known_at)
         differences = []
         for setting in sorted({*before.settings(CATALOG_SUBJECT), *after.settings(CATALOG_SUBJECT)}):
             states = (before.setting(subject, setting), after.setting(subject, setting))
             applies = any(state.source in ("explicit", "default") for state in states)
             if applies and states[0].value != states[1].value:
                 earlier, later = states if start <= end else states[::-1]
-                changed_by = causes.between(moment, earlier, later, min(start, end), max(start, end), known_at)
-                differences.append(Difference(*states, changed_by))
-        instant = None if known_at == IN_FORCE else moment.instant(start, known_at)
-        return DiffAnswer(instant, moment.position, tuple(differences))
+                changed_by = causes.changes_between(context, earlier, later, min(start, end), max(start, end), known_at)
+                differences.append(SettingDifference(*states, changed_by))
+        instant = None if known_at == IN_FORCE else context.instant(start, known_at)
+        return DiffAnswer(instant, context.position, tuple(differences))
 
     def catalog(self, *, at: int, known_at: KnownAt = None) -> CatalogAnswer:
         """The settings that are defined at (at, known_at)."""
-        moment = self.moment()
-        view = View(moment, at, known_at)
-        found = {key: view.own(CATALOG_SUBJECT, key) for key in sorted(view.settings(CATALOG_SUBJECT))}
-        definitions = {key: change for key, change in found.items() if change is not None}
-        return CatalogAnswer(moment.instant(at, known_at), moment.position, definitions)
+        context = self.context()
+        view = AsOfView(context, at, known_at)
+        changes = {key: view.change(CATALOG_SUBJECT, key) for key in sorted(view.settings(CATALOG_SUBJECT))}
+        definitions = {key: change for key, change in changes.items() if change is not None}
+        return CatalogAnswer(context.instant(at, known_at), context.position, definitions)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
     ) -> tuple[int, list[SubjectRow]]:
         """(position, subjects that have a history in byte order); `prefix` is of the whole reference."""
-        return listing.subjects(self.moment(), self.store, kind, prefix, after, limit)
+        return listing.subjects(self.context(), self.store, kind, prefix, after, limit)
 
-    def snapshot(self, *, at: int, known_at: KnownAt = None, kind: str | None = None) -> Snapshot:
-        """What every subject (of `kind`) itself has at (at, known_at): the whole ledger at one instant."""
+    def snapshot(self, *, at: int, known_at: KnownAt = None, kind: str | None = None) -> SnapshotAnswer:
+        """Every subject's own changes (of `kind`) at (at, known_at): the whole ledger at one instant."""
         for _attempt in range(ATTEMPTS_MAX):
-            moment = self.moment()
-            known = moment.cheapest(at, known_at)
-            if isinstance(known, int):
-                view = View(moment, at, known_at)
-                rows = listing.subjects(moment, self.store, kind)[1]
-                told = sorted((row.subject, setting) for row in rows for setting in view.settings(row.subject))
-                steps = [(subject, setting, view.own(subject, setting)) for subject, setting in told]
-                held = [Held(subject, setting, change) for subject, setting, change in steps if change is not None]
+            context = self.context()
+            cheapest = context.cheapest(at, known_at)
+            if isinstance(cheapest, int):
+                changes = self._changes_as_known(context, at, cheapest, kind)
             else:
-                found = listing.held(moment, self.store, "in_force" if known == IN_FORCE else "current", at, kind)
-                if found is None:
-                    # The stored rows of everything are of a later moment: ask for that one.
+                axis: Axis = "in_force" if cheapest == IN_FORCE else "current"
+                stored = listing.changes_at(context, self.store, axis, at, kind)
+                if stored is None:
+                    # The stored timelines have moved on: ask again at the new head.
                     continue
-                held = found
-            return Snapshot(moment.position, tuple(step for step in held if step.change.value is not None))
+                changes = stored
+            return SnapshotAnswer(context.position, tuple(row for row in changes if row.change.value is not None))
         raise LedgerUnavailable("the ledger kept moving under the question; ask again")
 
-    def check(self, record: RequestRecord, known_at: KnownAt = IN_FORCE, moment: ReadContext | None = None) -> Decision:
-        """The decision on one request record (DESIGN.md section 4)."""
-        return self._decide(record, known_at, moment or self.moment())
+    def _changes_as_known(self, context: ReadContext, at: int, known_at: int, kind: str | None) -> list[SubjectChange]:
+        view = AsOfView(context, at, known_at)
+        rows = listing.subjects(context, self.store, kind)[1]
+        pairs = sorted((row.subject, setting) for row in rows for setting in view.settings(row.subject))
+        changes = ((subject, setting, view.change(subject, setting)) for subject, setting in pairs)
+        return [SubjectChange(subject, setting, change) for subject, setting, change in changes if change is not None]
+
+    def check(
+        self, record: RequestRecord, known_at: KnownAt = IN_FORCE, context: ReadContext | None = None
+    ) -> Decision:
+        """The decision on one request record (projections/README.md, "Decision rules")."""
+        return decide(record, known_at, context or self.context())
 
     def check_all(
-        self, records: Iterable[RequestRecord], known_at: KnownAt = IN_FORCE, moment: ReadContext | None = None
+        self, records: Iterable[RequestRecord], known_at: KnownAt = IN_FORCE, context: ReadContext | None = None
     ) -> list[Decision]:
-        """Decisions in order, all pinned to one position: that of `moment`, which is the next one if not given."""
-        seen = moment or self.moment()
-        return [self._decide(record, known_at, seen) for record in records]
+        """The decisions in order, all pinned to one position: that of `context`, by default the ledger's head."""
+        context = context or self.context()
+        return [decide(record, known_at, context) for record in records]
 
-    def check_all_bytes(self, records: Iterable[RequestRecord], known_at: KnownAt, moment: ReadContext) -> bytes:
-        """`decisions_bytes` of `check_all`; there is at least one record."""
-        if known_at == IN_FORCE:
-            return in_force_bytes(records, moment, lambda record: self._decide(record, IN_FORCE, moment))
-        return decisions_bytes(self.check_all(records, known_at, moment))
-
-    def moment_at_once(self) -> ReadContext | None:
-        """`moment` without waiting for anything; None where that cannot be had."""
+    def context_at_once(self) -> ReadContext | None:
+        """`context` without waiting for anything; None if that is not possible."""
         return self.timeline_cache.at_once()
 
-    def check_at_once(self, records: Iterable[RequestRecord], moment: ReadContext) -> list[Decision] | None:
-        """The decisions in force, if they can be had from memory without waiting for anything; else None."""
+    def check_from_memory(self, records: Iterable[RequestRecord], context: ReadContext) -> list[Decision] | None:
+        """`check_all` in force, if every decision is in memory; None: call `check_all`, which may wait."""
         decisions = []
         for record in records:
-            span = moment.snapshot.find(record[1:6], record.at)
-            if span is None or span.later is not None or record.enforced_position is not None:
-                # What changed it since, or was taken back, is read from the ledger.
+            decision = decide_from_memory(record, context)
+            if decision is None:
                 return None
-            decisions.append(_decided(record, moment, judge(record, span.decision_basis, None)))
+            decisions.append(decision)
         return decisions
-
-    def _decide(self, record: RequestRecord, known_at: KnownAt, moment: ReadContext) -> Decision:
-        at = record.at
-        if known_at not in (IN_FORCE, at):
-            return self._decide_as_known(record, known_at, moment)
-        span = moment.snapshot.find(record[1:6], at)
-        if span is None:
-            span = self._stand(record, moment)
-        if span.later is None and record.enforced_position is None:
-            return _decided(record, moment, judge(record, span.decision_basis, None))
-        states = None if record.enforced_position is None else View(moment, record.at, IN_FORCE)
-        decision = _decided(record, moment, judge(record, span.decision_basis, states))
-        if span.later is None:
-            return decision
-        later = judge(record, span.later, None if states is None else View(moment, record.at, None))
-        return decision._replace(hindsight=causes.hindsight(moment, decision.outcome, later, decision.as_of))
-
-    def _stand(self, record: RequestRecord, moment: ReadContext) -> ValiditySpan:
-        """What the decision in force on `record` stands on, made and kept."""
-        view = View(moment, record.at, IN_FORCE)
-        found, later = decision_basis(record, view), None
-        if not view.agrees_with_hindsight():
-            hindsight = view.later()
-            later = decision_basis(record, hindsight)
-            view.join(hindsight)
-        span = ValiditySpan(view.start, view.until, moment.position, found, later, view.subjects)
-        moment.snapshot.keep(record[1:6], span)
-        return span
-
-    def _decide_as_known(self, record: RequestRecord, known_at: KnownAt, moment: ReadContext) -> Decision:
-        view = View(moment, record.at, known_at)
-        outcome = check(record, view)
-        as_of = AsOf(record.at, moment.instant(record.at, known_at), moment.position)
-        hindsight = None
-        if view.known_at is not None and not view.agrees_with_hindsight():
-            later = check(record, View(moment, record.at, None))
-            hindsight = causes.hindsight(moment, outcome, later, as_of)
-        return Decision(record.request_id, outcome, as_of, hindsight)
-
-
-def _decided(record: RequestRecord, moment: ReadContext, outcome: Outcome) -> Decision:
-    """In force, and the same in hindsight."""
-    at, now = record.at, moment.now
-    # As AsOf(…) and Decision(…) do it, at half the price.
-    as_of = _new(AsOf, (at, at if at < now else now, moment.snapshot.position))
-    return _new(Decision, (record.request_id, outcome, as_of, None))
-
-
-_new: Final = tuple.__new__

@@ -1,6 +1,6 @@
-"""Subjects' timelines in memory, and the courses made of them: the least lately used go when there is too much.
+"""Subjects' timelines in memory, with the effective timelines made of them: the least recently used go first.
 
-What a subject takes is estimated by its steps, so that one with a hundred thousand changes counts for what it is.
+A subject's size is estimated from its steps, so that one with a hundred thousand changes counts for what it takes.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import Final
 from projections.temporal.changes import Assertion
 from projections.temporal.effective_timeline import EffectiveTimeline
 from projections.temporal.fold import Timeline
-from projections.temporal.in_force import Timelines, extend, fold_both, nothing
+from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
 
-History = Mapping[str, Timelines]
+SubjectTimelines = Mapping[str, Timelines]
 """Setting → timelines of one subject."""
 
 _BYTES: Final = 1_500
-_COURSES_BYTES: Final = {"account": 4_500, "org": 4_000, "model": 2_500}
+_EFFECTIVE_BYTES: Final = {"account": 4_500, "org": 4_000, "model": 2_500}
 _SETTING_BYTES: Final = 1_200
 _STEP_BYTES: Final = 600
-"""Measured: projections/README.md."""
+"""Measured: projections/DECISIONS.md."""
 
 
 class CachedSubject:
-    """A subject's timelines, which are never altered, and setting → course, as far as made: for readers to add to."""
+    """A subject's timelines, which are never altered, and its effective timelines, which readers add as they need."""
 
-    __slots__ = ("bytes", "effective_timelines", "history")
+    __slots__ = ("bytes", "effective_timelines", "timelines")
 
-    def __init__(self, subject: str, history: History) -> None:
-        self.history = history
+    def __init__(self, subject: str, timelines: SubjectTimelines) -> None:
+        self.timelines = timelines
         self.effective_timelines: dict[str, EffectiveTimeline] = {}
-        steps = sum(len(both.in_force.starts) + len(both.current.starts) for both in history.values()) // 2
-        effective_timelines = _COURSES_BYTES.get(subject.partition(":")[0], 800)
-        self.bytes = _BYTES + effective_timelines + _SETTING_BYTES * len(history) + _STEP_BYTES * steps
+        steps = sum(len(both.in_force.starts) + len(both.current.starts) for both in timelines.values()) // 2
+        effective_bytes = _EFFECTIVE_BYTES.get(subject.partition(":")[0], 800)
+        self.bytes = _BYTES + effective_bytes + _SETTING_BYTES * len(timelines) + _STEP_BYTES * steps
 
 
 class SubjectCache:
@@ -44,73 +44,70 @@ class SubjectCache:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._kept: OrderedDict[str, CachedSubject] = OrderedDict()
+        self._subjects: OrderedDict[str, CachedSubject] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._kept)
-
-    def __contains__(self, subject: str) -> bool:
-        return subject in self._kept
+        return len(self._subjects)
 
     def get(self, subject: str) -> CachedSubject | None:
         with self._lock:
-            kept = self._kept.get(subject)
-            if kept is not None:
-                self._kept.move_to_end(subject)
-            return kept
+            cached = self._subjects.get(subject)
+            if cached is not None:
+                self._subjects.move_to_end(subject)
+            return cached
 
-    def put(self, subject: str, kept: CachedSubject) -> None:
+    def put(self, subject: str, cached: CachedSubject) -> None:
         with self._lock:
-            self._take_out(subject)
-            self._kept[subject] = kept
-            self._bytes += self._charge(kept)
-            while self._bytes > self._bytes_max and len(self._kept) > 1:
-                self._take_out(next(iter(self._kept)))
+            self._remove(subject)
+            self._subjects[subject] = cached
+            self._bytes += self._charge(cached)
+            while self._bytes > self._bytes_max and len(self._subjects) > 1:
+                self._remove(next(iter(self._subjects)))
 
     def drop(self, subject: str) -> None:
         with self._lock:
-            self._take_out(subject)
+            self._remove(subject)
 
     def clear(self) -> None:
         with self._lock:
-            self._kept.clear()
+            self._subjects.clear()
             self._bytes = 0
 
     def forget_effective_timelines(self) -> None:
-        """Replaced, not emptied: a reader at an older position may still be adding to them."""
+        """Replaces the entries instead of emptying them: a reader at an older position may still be adding to one."""
         with self._lock:
-            for subject, kept in self._kept.items():
-                self._kept[subject] = CachedSubject(subject, kept.history)
+            for subject, cached in self._subjects.items():
+                self._subjects[subject] = CachedSubject(subject, cached.timelines)
 
-    def _take_out(self, subject: str) -> None:
-        kept = self._kept.pop(subject, None)
-        if kept is not None:
-            self._bytes -= self._charge(kept)
+    def _remove(self, subject: str) -> None:
+        cached = self._subjects.pop(subject, None)
+        if cached is not None:
+            self._bytes -= self._charge(cached)
 
-    def _charge(self, kept: CachedSubject) -> int:
-        # A subject too large for what there is does not drive out all the others each time.
-        return min(kept.bytes, self._bytes_max // 2)
-
-
-def folded(subject: str, assertions: Iterable[Assertion]) -> CachedSubject:
-    """The subject's timelines, made of all that was said about it in position order: the same as stored ones."""
-    said = fold_both(assertions)
-    # As in the stored ones, a setting of which everything was taken back before it held has no timeline.
-    return CachedSubject(subject, {setting: both for setting, both in said.items() if any(map(_has_step, both))})
+    def _charge(self, cached: CachedSubject) -> int:
+        # So that a subject larger than the cache does not drive out all others each time.
+        return min(cached.bytes, self._bytes_max // 2)
 
 
-def _has_step(timeline: Timeline) -> bool:
+def fold_subject(subject: str, assertions: Iterable[Assertion]) -> CachedSubject:
+    """The subject's timelines, folded from all its changes and retractions in position order: as they are stored."""
+    folded = fold_both(assertions)
+    # A setting whose changes were all retracted before they held has no stored timeline.
+    return CachedSubject(subject, {setting: both for setting, both in folded.items() if any(map(_has_change, both))})
+
+
+def _has_change(timeline: Timeline) -> bool:
     return any(change is not None for change in timeline.changes)
 
 
-def extended(history: History, news: list[Assertion]) -> History:
-    """Others may be reading `history`: what changes is copied."""
-    extended = dict(history)
-    for setting in {said.setting for said in news}:
-        both = history.get(setting) or nothing()
+def extended(timelines: SubjectTimelines, news: list[Assertion]) -> SubjectTimelines:
+    """The timelines after `news`. Copies what changes, because other threads may be reading `timelines`."""
+    extended = dict(timelines)
+    for setting in {assertion.setting for assertion in news}:
+        both = timelines.get(setting) or empty_timelines()
         current = both.current.copy()
-        # Where the two are one, they stay one until they part.
+        # One object stays one object.
         copied = Timelines(current, current if both.in_force is both.current else both.in_force.copy())
-        extended[setting] = extend(copied, [], [said for said in news if said.setting == setting])
+        extended[setting] = extend(copied, [], [assertion for assertion in news if assertion.setting == setting])
     return extended

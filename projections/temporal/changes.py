@@ -1,4 +1,4 @@
-"""The one thing that is folded: a change, read from a leaf.
+"""Changes and retractions: what the fold takes, read from an event's leaf.
 
 A definition is a change too: the setting's definition on `catalog:settings`, from its effective_from on, without end.
 """
@@ -23,7 +23,7 @@ JsonValue = bool | int | str | list[str] | dict[str, Any] | None
 class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`value` None: cleared. Instants in µs; `effective_until` None: without end (see `fold`).
 
-    The order of members is the stored form of a timeline's steps: append, never reorder.
+    The order of the members is the stored form of a timeline's steps: append, never reorder.
     """
 
     position: int
@@ -38,7 +38,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Retraction(msgspec.Struct, frozen=True, gc=False):
-    """From `recorded_at` (µs) on, the change with event id `retracts` does not count."""
+    """Removes the change with event id `retracts`, from `recorded_at` (µs) on."""
 
     position: int
     version: int
@@ -52,7 +52,12 @@ class Retraction(msgspec.Struct, frozen=True, gc=False):
 Assertion = Change | Retraction
 
 
-class _SaidData(msgspec.Struct, gc=False):
+def same_change(one: Change | None, other: Change | None) -> bool:
+    """Whether both are one event's change. A position names an event, and comparing it is cheaper than all members."""
+    return one is other or (one is not None and other is not None and one.position == other.position)
+
+
+class _LeafData(msgspec.Struct, gc=False):
     position: int
     version: int
     actor: str
@@ -64,51 +69,52 @@ class _SaidData(msgspec.Struct, gc=False):
     definition: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Said(msgspec.Struct, gc=False):
-    """The members of a leaf that the fold has a use for: half the cost of parsing them all."""
+class _LeafMembers(msgspec.Struct, gc=False):
+    """The members of a leaf that the fold uses: parsing these costs half as much as parsing all."""
 
     id: str
     type: str
     time: datetime
-    data: _SaidData
+    data: _LeafData
 
 
-_parse: Final = msgspec.json.Decoder(_Said).decode
+_parse: Final = msgspec.json.Decoder(_LeafMembers).decode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def read_assertion(leaf: bytes) -> Assertion:
-    """What an event says to the fold. Raises `LedgerCorrupt`."""
+    """The change or retraction in a leaf. Raises `LedgerCorrupt`."""
     try:
-        said = _parse(leaf)
-        data = said.data
-        if said.type in codec.VERSIONS.current:  # type: ignore[attr-defined] # looked up where tests set it
-            recorded_at = (said.time - _EPOCH) // _MICROSECOND
+        members = _parse(leaf)
+        data = members.data
+        if members.type in codec.VERSIONS.current:  # type: ignore[attr-defined] # looked up where tests set it
+            recorded_at = (members.time - _EPOCH) // _MICROSECOND
             value, start, until, retracts = data.value, data.effective_from, data.effective_until, data.retracts
             if start is not UNSET:
                 return Change(
                     data.position,
                     data.version,
-                    said.id,
+                    members.id,
                     recorded_at,
                     data.actor,
                     data.setting,
                     value if value is not UNSET else None if data.definition is UNSET else data.definition,
-                    # Most hold from their recording on, and each instant is a tenth of the whole.
-                    recorded_at if start == said.time else (start - _EPOCH) // _MICROSECOND,
+                    # Most changes hold from their recording on, and converting an instant is a tenth of the cost.
+                    recorded_at if start == members.time else (start - _EPOCH) // _MICROSECOND,
                     (until - _EPOCH) // _MICROSECOND if until is not UNSET and until is not None else None,
                 )
             if retracts is not UNSET:
-                return Retraction(data.position, data.version, said.id, recorded_at, data.actor, data.setting, retracts)
+                event_id, actor, setting = members.id, data.actor, data.setting
+                return Retraction(data.position, data.version, event_id, recorded_at, actor, setting, retracts)
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
-        # A time without an offset is a TypeError where it meets one that has it.
+        # Comparing a time that has an offset with one that has none raises TypeError.
         pass
-    # An old form, which is brought up to the present one, or nothing that can be read.
-    return _assertion(parse_leaf(leaf))
+    # Either an old version of an event, which `parse_leaf` upcasts, or an unreadable leaf, which it refuses.
+    return _from_leaf(parse_leaf(leaf))
 
 
-def _assertion(leaf: Leaf) -> Assertion:
+def _from_leaf(leaf: Leaf) -> Assertion:
     data = leaf.data
     value, start, until = data.value, data.effective_from, data.effective_until
     try:
@@ -134,7 +140,7 @@ def _assertion(leaf: Leaf) -> Assertion:
 
 
 class StoredEvent(Protocol):
-    """An entry of the ledger, as far as reading a change needs it."""
+    """An entry of the ledger, as far as reading its change needs it."""
 
     @property
     def position(self) -> int: ...

@@ -1,4 +1,4 @@
-"""The coordinates of questions and answers: known_at, and the pin of an answer that is to be had again. Pure."""
+"""The coordinates of questions and answers: known_at, and the pin that lets an answer be repeated. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ KnownAt = int | Literal["at"] | None
 
 
 class Pin(NamedTuple):
-    """The ledger at one position: its last event there, whose leaf hash commits to what it says. Empty: no event."""
+    """The ledger at one position. `recorded_at` (µs) and `leaf_hash` are of the event there; both None at position 0.
+
+    The leaf hash commits to the event's content.
+    """
 
     origin: str
     position: int

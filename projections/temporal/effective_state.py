@@ -1,8 +1,8 @@
 """Effective state: every setting of a subject at (at, known_at), each with its source.
 
-A subject's own value shows where it has one (`explicit`); elsewhere the catalog's default of that moment does
-(`default`). Unset and explicitly set to the default stay different. Where the setting is not for the subject's kind
-the source is `not_applicable`, and where the catalog did not hold it then, or nothing was known yet, `undefined`.
+The subject's own value counts where there is one (`explicit`), else the catalog's default of that moment (`default`).
+Unset and explicitly set to the default stay different. The source is `not_applicable` if the setting is not for the
+subject's kind, and `undefined` if the catalog did not define the setting at that moment.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ class _SettingState(NamedTuple):
 
 
 class SettingState(_SettingState):
-    """What a setting of a subject came to, and why. `change` is the deciding event: the subject's own, or for a
-    default the definition; None where the source is `undefined`. `cleared_by`: the clear that a default shows
-    through, if there is one."""
+    """The value of a subject's setting, and the event that decided it.
 
-    written: bytes | None = None
-    """Its JSON, once it was wanted: many decisions rest on the same state. Kept by `projections.decisions.encoding`."""
+    `change`: the subject's own deciding change, or the definition if the source is `default` or `not_applicable`; None
+    if the source is `undefined`. `cleared_by`: the clear that lets a default show through, if there is one.
+    """
+
+    encoded: bytes | None = None
+    """Its JSON, cached by `projections.decisions.encoding`: many decisions share one state."""
 
     @property
     def newest(self) -> Change | None:
-        """The last event that made it so: the deciding one, or the clear that brought the default back."""
+        """The later of the deciding event and the clear that brought the default back."""
         if self.cleared_by is None or self.change is None or self.change.position > self.cleared_by.position:
             return self.change
         return self.cleared_by
@@ -55,34 +57,34 @@ class Interval(NamedTuple):
 
 
 class States(Protocol):
-    """Effective state at one (at, known_at): all that scope and check may ask."""
+    """Effective state at one (at, known_at): all that the scope and decision rules read."""
 
     def setting(self, subject: str, setting: str) -> SettingState: ...
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
-        """The definition's members (`kinds`, `default`, `protective`, …), or None where there is none."""
+        """The definition's members (`kinds`, `default`, `protective`, …), or None if the setting is not defined."""
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
-        """The retraction, later than position `after`, of the change that decided there. None: it still stands."""
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
+        """The retraction, later than position `after`, of the change that decided there. None: nothing retracted it."""
 
 
-def effective(subject: str, setting: str, own: Change | None, definition: Change | None) -> SettingState:
-    """`own`: the step of the subject's timeline; `definition`: of the catalog's; both at one (at, known_at)."""
+def effective(subject: str, setting: str, change: Change | None, definition: Change | None) -> SettingState:
+    """`change`: the step of the subject's timeline; `definition`: of the catalog's; both at one (at, known_at)."""
     if definition is None or definition.value is None:
         return SettingState(subject, setting, None, "undefined", None)
     members: Any = definition.value
     if kind_of(subject) not in members["kinds"]:
         return SettingState(subject, setting, members["default"], "not_applicable", definition)
-    if own is None or own.value is None:
-        return SettingState(subject, setting, members["default"], "default", definition, own)
-    return SettingState(subject, setting, own.value, "explicit", own)
+    if change is None or change.value is None:
+        return SettingState(subject, setting, members["default"], "default", definition, change)
+    return SettingState(subject, setting, change.value, "explicit", change)
 
 
-def intervals(subject: str, setting: str, own: Timeline, definition: Timeline) -> Iterator[Interval]:
-    """The setting over all of valid time, half-open, gapless; neighbours with one deciding event are one interval."""
+def intervals(subject: str, setting: str, changes: Timeline, definitions: Timeline) -> Iterator[Interval]:
+    """The setting over all of valid time: half-open intervals without gaps, one for each run of one deciding event."""
     pending: Interval | None = None
-    for start in sorted({*own.starts, *definition.starts}):
-        state = effective(subject, setting, own.at(start), definition.at(start))
+    for start in sorted({*changes.starts, *definitions.starts}):
+        state = effective(subject, setting, changes.at(start), definitions.at(start))
         interval = Interval(setting, state.value, state.source, start, END, state.change)
         if pending is not None:
             if (pending.source, pending.change) == (interval.source, interval.change):

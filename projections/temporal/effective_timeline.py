@@ -1,7 +1,7 @@
-"""A setting in force over all of valid time, with what hindsight agrees with: made once, then read at any instant.
+"""The effective timeline of a setting in force, marking where hindsight agrees: built once, then read at any instant.
 
-It is `effective` at every instant where the subject's own timeline or the definition's takes a step; between two of
-them nothing changes. Proved by tests/test_courses.py.
+Effective state changes only where the subject's own timeline or the definition's takes a step, so it is computed once
+for each of these instants. Proved by tests/temporal/test_effective_timeline.py.
 """
 
 from __future__ import annotations
@@ -9,47 +9,48 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
-from projections.temporal.changes import Change
+from projections.temporal.changes import same_change
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines
 
-NOTHING: Final = Timelines(Timeline(), Timeline())
-"""The timelines of what nothing was ever said about. Never to be extended."""
+NO_TIMELINES: Final = Timelines(Timeline(), Timeline())
+"""The timelines of a setting without any change. Never extend these: they are shared."""
 
 EFFECTIVE_STEPS_MAX: Final = 256
-"""Of timelines with more steps no course is made: each event about the subject would have it all made anew."""
+"""Longer timelines get no effective timeline: each event about the subject would rebuild all of it."""
 
 
 class EffectiveTimeline(NamedTuple):
-    """Step i holds from starts[i] (µs) to starts[i + 1]. `settled[i]`: what is known now has the same events there."""
+    """Step i holds from starts[i] (µs) to starts[i + 1].
+
+    `same_in_hindsight[i]`: the same events decide there with everything known now.
+    """
 
     starts: list[int]
     states: list[SettingState]
-    settled: list[bool]
+    same_in_hindsight: list[bool]
 
     def step(self, instant: int) -> int:
         return bisect_right(self.starts, instant) - 1
 
     def at(self, instant: int) -> tuple[SettingState, bool]:
         step = self.step(instant)
-        return self.states[step], self.settled[step]
+        return self.states[step], self.same_in_hindsight[step]
 
 
-def effective_timeline(subject: str, setting: str, own: Timelines, definition: Timelines) -> EffectiveTimeline:
-    """`own`: the subject's timelines of the setting; `definition`: the catalog's."""
-    timelines = (own.in_force, own.current, definition.in_force, definition.current)
+def effective_timeline(subject: str, setting: str, changes: Timelines, definitions: Timelines) -> EffectiveTimeline:
+    """`changes`: the subject's timelines of the setting; `definitions`: the catalog's."""
+    timelines = (changes.in_force, changes.current, definitions.in_force, definitions.current)
     starts = sorted({start for timeline in timelines for start in timeline.starts})
-    points = [point(subject, setting, own, definition, start) for start in starts]
-    return EffectiveTimeline(starts, [state for state, _ in points], [settled for _, settled in points])
+    steps = [effective_at(subject, setting, changes, definitions, start) for start in starts]
+    return EffectiveTimeline(starts, [state for state, _ in steps], [same for _, same in steps])
 
 
-def point(subject: str, setting: str, own: Timelines, definition: Timelines, instant: int) -> tuple[SettingState, bool]:
-    """What the course says at `instant` (µs): for one look at timelines of many steps, of which none is made."""
-    said, defined = own.in_force.at(instant), definition.in_force.at(instant)
-    settled = _same(said, own.current.at(instant)) and _same(defined, definition.current.at(instant))
-    return effective(subject, setting, said, defined), settled
-
-
-def _same(one: Change | None, other: Change | None) -> bool:
-    return one is other or (one is not None and other is not None and one.position == other.position)
+def effective_at(
+    subject: str, setting: str, changes: Timelines, definitions: Timelines, instant: int
+) -> tuple[SettingState, bool]:
+    """`EffectiveTimeline.at` without building one: for a single look at long timelines. `instant` in µs."""
+    change, definition = changes.in_force.at(instant), definitions.in_force.at(instant)
+    same = same_change(change, changes.current.at(instant)) and same_change(definition, definitions.current.at(instant))
+    return effective(subject, setting, change, definition), same

@@ -1,4 +1,4 @@
-"""The fold: changes → step function over valid time. The law of DESIGN.md section 3.
+"""The fold: changes → step function over valid time. The law of projections/README.md, "Time model".
 
 For one subject and one setting, in position order:
 
@@ -6,11 +6,11 @@ For one subject and one setting, in position order:
 - a change without one replaces what is in force at its effective_from, from there on, for as long as that would have
   remained in force, so that what is already scheduled after it still happens;
 - a clear is a change to no value;
-- a retracted change is left out, and everything is folded again without it.
+- a retraction removes its change, and all others are folded again without it.
 
 This is the bitemporal model of SQL:2011 and of R. T. Snodgrass, "Developing Time-Oriented Database Applications in
-SQL" (1999). Proved by tests/test_bitemporal_cases.py (published examples) and tests/test_fold.py (against a slow
-reference that shares no code with it).
+SQL" (1999). Proved by tests/temporal/test_bitemporal_cases.py (published examples) and tests/temporal/test_fold.py
+(against a slow reference that shares no code with it).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from ledger.times import BEGINNING, END
-from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.changes import Assertion, Change, Retraction, same_change
 
 
 class Step(NamedTuple):
-    """`change` is in force in [start, until); None: nothing has ever been said about that time. Instants in µs."""
+    """`change` is in force in [start, until); None: no change ever covered that time. Instants in µs."""
 
     start: int
     until: int
@@ -54,27 +54,28 @@ class Timeline:
         return self.changes[bisect_right(self.starts, instant) - 1]
 
     def step(self, instant: int) -> Step:
-        index = bisect_right(self.starts, instant) - 1
-        until = self.starts[index + 1] if index + 1 < len(self.starts) else END
-        return Step(self.starts[index], until, self.changes[index])
+        return self._step(bisect_right(self.starts, instant) - 1)
 
     def steps(self) -> Iterator[Step]:
         """All steps, in order, without gaps, from BEGINNING to END."""
-        for index, (start, change) in enumerate(zip(self.starts, self.changes, strict=True)):
-            yield Step(start, self.starts[index + 1] if index + 1 < len(self.starts) else END, change)
+        return map(self._step, range(len(self.starts)))
+
+    def _step(self, index: int) -> Step:
+        until = self.starts[index + 1] if index + 1 < len(self.starts) else END
+        return Step(self.starts[index], until, self.changes[index])
 
     def copy(self) -> Timeline:
         return Timeline(list(self.starts), list(self.changes))
 
     def apply(self, change: Change) -> None:
-        """Lets one more change, recorded after all before it, take its effect."""
+        """Applies one more change, recorded after all before it."""
         start, until = change.effective_from, change.effective_until
         starts, changes = self.starts, self.changes
         last = starts[-1]
         if start < last:
             self._overwrite(start, self.step(start).until if until is None else until, change)
             return
-        # The ordinary case, at the cost of a step however many there are: nothing was to happen after it.
+        # The ordinary case, at the same cost however many steps there are: nothing is scheduled after `start`.
         resumed = changes[-1]
         if start > last:
             starts.append(start)
@@ -99,30 +100,25 @@ class Timeline:
         self.changes[first:beyond] = changes
 
     def splice(self, start: int, newer: Timeline) -> None:
-        """From `start` (µs) on, be `newer`; before it, stay as you are. Neighbours of one change become one step."""
-        keep = bisect_left(self.starts, start)
-        del self.starts[keep:]
-        del self.changes[keep:]
-        take = bisect_right(newer.starts, start) - 1
-        starts = [start, *newer.starts[take + 1 :]]
-        changes = newer.changes[take:]
-        if self.changes and _same(self.changes[-1], changes[0]):
+        """Replaces everything from `start` (µs) on by `newer`. Neighbours of one change become one step."""
+        length = bisect_left(self.starts, start)
+        del self.starts[length:]
+        del self.changes[length:]
+        first = bisect_right(newer.starts, start) - 1
+        starts = [start, *newer.starts[first + 1 :]]
+        changes = newer.changes[first:]
+        if self.changes and same_change(self.changes[-1], changes[0]):
             del starts[0]
             changes = changes[1:]
         self.starts.extend(starts)
         self.changes.extend(changes)
 
 
-def _same(one: Change | None, other: Change | None) -> bool:
-    return one is other or (one is not None and other is not None and one.position == other.position)
-
-
-def retraction_of_decided(known: list[Assertion], setting: str, at: int, after: int) -> Retraction | None:
-    """The retraction of the change that decided at `at` (µs) for who knew the ledger up to position `after`."""
-    early = fold(said for said in known if said.setting == setting and said.position <= after).get(setting)
-    decided = None if early is None else early.at(at)
-    late = (said for said in known if isinstance(said, Retraction) and said.position > after)
-    return next((said for said in late if decided is not None and said.retracts == decided.event_id), None)
+def fold_changes(changes: Iterable[Change]) -> Timeline:
+    timeline = Timeline()
+    for change in changes:
+        timeline.apply(change)
+    return timeline
 
 
 def fold(assertions: Iterable[Assertion]) -> dict[str, Timeline]:
@@ -131,8 +127,18 @@ def fold(assertions: Iterable[Assertion]) -> dict[str, Timeline]:
     retracted = {assertion.retracts for assertion in known if isinstance(assertion, Retraction)}
     timelines: dict[str, Timeline] = {}
     for assertion in known:
-        # A setting of which everything was retracted is still known of: its timeline is empty, not absent.
+        # A setting whose changes were all retracted is still known: its timeline is empty, not absent.
         timeline = timelines.setdefault(assertion.setting, Timeline())
         if isinstance(assertion, Change) and assertion.event_id not in retracted:
             timeline.apply(assertion)
     return timelines
+
+
+def deciding_retraction(known: list[Assertion], setting: str, at: int, after: int) -> Retraction | None:
+    """The retraction of the change that decided at `at` (µs) with the ledger known up to position `after`."""
+    early = fold(one for one in known if one.setting == setting and one.position <= after)
+    deciding = early[setting].at(at) if setting in early else None
+    if deciding is None:
+        return None
+    late = (one for one in known if isinstance(one, Retraction) and one.position > after)
+    return next((retraction for retraction in late if retraction.retracts == deciding.event_id), None)

@@ -1,11 +1,11 @@
-"""What the stored timelines ask of a database. Back ends share this contract and its tests, not a base class.
+"""The contract between the stored timelines and a database. Back ends share it and its tests, not a base class.
 
-A subject is a row with the steps of all its settings; long timelines go on in rows of blocks (see `form`). Rows and the
-tracked position (up to where the ledger is projected) are written by one transaction, so every event is projected
-exactly once whoever else projects, and whenever anything is killed.
+A subject is a row with the steps of all its settings; long timelines go on in rows of blocks (see `encoding`). One
+transaction writes the rows and the tracked position (up to where the ledger is projected), so every event is projected
+exactly once, however many processes project and whenever one of them is killed.
 
 All tables exist on a side: the live one; while a rebuild runs, one beside it that takes the live one's place in one
-transaction; and one that holds what was replaced until it is cleared away.
+transaction; and one that holds the replaced tables until they are cleared away.
 Proved by tests/contracts/test_timelines.py.
 """
 
@@ -20,7 +20,7 @@ from projections.temporal.changes import Change
 from projections.temporal.in_force import Timelines
 
 FORMAT: Final = "subjects.v2"
-"""The form of the rows. Rows of another form are never read: they are made anew."""
+"""Of the rows. Rows of another format are never read: they are made anew."""
 
 Side = Literal["timelines", "timelines_rebuild", "timelines_old"]
 """The prefix of the tables' names."""
@@ -32,10 +32,10 @@ Axis = Literal["current", "in_force"]
 
 
 class NotStored(LedgerUnavailable):
-    """There are no timelines here that this code can read: a rebuild makes them."""
+    """The database holds no timelines that this version can read: a rebuild makes them."""
 
 
-class NotThere(NotStored):
+class TablesMissing(NotStored):
     def __init__(self) -> None:
         super().__init__(
             "the stored timelines are not there: they were dropped, or another rebuild just ended; run inforce rebuild"
@@ -48,7 +48,7 @@ class OtherFormat(NotStored):
 
 
 class SwapBusy(Exception):
-    """Somebody is reading the live tables and will not be interrupted: try again in a moment. Nothing was changed."""
+    """A reader holds the live tables: try again in a moment. Nothing was changed."""
 
 
 class SubjectRow(NamedTuple):
@@ -60,7 +60,7 @@ class SubjectRow(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A `SubjectRow` with the steps of the subject's settings in the form of `form`."""
+    """A `SubjectRow` with the steps of the subject's settings, encoded by `encoding`."""
 
     subject: str
     version: int
@@ -80,8 +80,8 @@ class BlockRow(NamedTuple):
     steps: bytes
 
 
-class Held(NamedTuple):
-    """What holds for a subject's setting at the instant asked for. A `change` to no value is a clear."""
+class SubjectChange(NamedTuple):
+    """The change of a subject's setting at one instant. A `change` to no value is a clear."""
 
     subject: str
     setting: str
@@ -97,7 +97,7 @@ class Tail(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What one transaction of a projector does: `removed` first, then `blocks`, and `subjects` over what is there."""
+    """One transaction of a projector: deletes `removed`, inserts `blocks`, and writes `subjects` over older rows."""
 
     removed: Sequence[Tail]
     blocks: Sequence[BlockRow]
@@ -105,8 +105,8 @@ class Update(NamedTuple):
     position: int
 
 
-class Reading(Protocol):
-    """The tables within one transaction: everything read through it is one moment's."""
+class TimelineReader(Protocol):
+    """The tables within one transaction: everything read through it is of one moment."""
 
     def exists(self, side: Side) -> bool: ...
 
@@ -114,16 +114,16 @@ class Reading(Protocol):
         """The position up to which events are projected. Raises `NotStored`."""
 
     def claim(self, side: Side) -> str | None:
-        """Whose rebuild fills the side. Raises `NotThere`."""
+        """The claim of the rebuild that fills the side. Raises `TablesMissing`."""
 
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
         """Subject → setting → live timelines; subjects and settings without any step are absent.
 
-        Raises `LedgerCorrupt` where the rows do not make a timeline.
+        Raises `LedgerCorrupt` if the rows do not make a timeline.
         """
 
-    def held(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Held]:
-        """What holds at `at` (µs), for every subject (of `kind`) and setting, by subject and setting in byte order."""
+    def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[SubjectChange]:
+        """The change at `at` (µs) of every subject (of `kind`) and setting, by subject and setting in byte order."""
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
@@ -137,60 +137,66 @@ class Reading(Protocol):
         """Every block, in the order of its key."""
 
     def load(self, side: Side, subjects: Iterable[str]) -> dict[str, StoredRow]:
-        """The rows of these subjects, as far as there are any."""
+        """The rows of those of these subjects that have one."""
 
     def load_blocks(self, side: Side, subject: str, setting: str | None = None, first: int = 0) -> list[BlockRow]:
         """The subject's blocks (of one setting) with number `first` or higher, in the order of their key."""
 
     def differing(self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()) -> list[str]:
-        """The first subjects, in byte order, of which any row is not the same on the live and the rebuilt side: of
-        the subjects `among` (None: all) `but` some."""
+        """The first subjects, in byte order, with a row that differs between the live and the rebuilt side.
+
+        Compares the subjects `among` (None: all) without those in `but`.
+        """
 
     def count_subjects(self, side: Side) -> int: ...
 
 
-class Writing(Reading, Protocol):
-    """The tables of some sides within a transaction in which nobody else writes them."""
+class TimelineWriter(TimelineReader, Protocol):
+    """The tables of some sides within a transaction in which nothing else writes them."""
 
     def create(self, side: Side) -> None:
         """Makes the side's tables, empty and at position 0, unless they are there."""
 
     def drop(self, side: Side) -> None:
-        """Takes the side's tables away, if they are there; at a cost that grows with them."""
+        """Drops the side's tables, if they are there; on SQLite at a cost that grows with them."""
 
     def begin(self, side: Side, claim: str) -> None:
-        """Makes the side's tables, which must not be there, to be filled by who has the claim: no position is tracked
-        until `complete`."""
+        """Makes the side's tables, which must not be there, for the rebuild with this claim to fill.
+
+        No position is tracked until `complete`.
+        """
 
     def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
-        """Adds rows that are not there yet, in the order of their keys."""
+        """Inserts rows that are not there yet, in the order of their keys."""
 
     def complete(self, side: Side, position: int) -> None:
-        """Everything up to `position` is filled in."""
+        """Records that everything up to `position` is filled in."""
 
     def write(self, side: Side, update: Update) -> None: ...
 
     def set_aside(self, side: Side) -> None:
-        """The side's tables, of whatever form, become the old ones, which must have been cleared away."""
+        """Makes the side's tables, of whatever format, the old ones, which must have been cleared before."""
 
     def clear_old(self, rows: int) -> bool:
-        """Takes away about so many rows of the old tables, and with the last ones the tables. Whether they are gone."""
+        """Deletes about so many rows of the old tables, and drops a table with its last row. Returns whether all old
+        tables are gone."""
 
     def swap(self) -> None:
-        """The rebuilt tables become the live ones, and those the old ones. Raises `SwapBusy`."""
+        """Makes the rebuilt tables the live ones, and those the old ones. Raises `SwapBusy`."""
 
 
 class Backend(Protocol):
-    """Raises `LedgerUnavailable` from every call where the database cannot answer, and `NotStored`."""
+    """Every call raises `LedgerUnavailable` if the database cannot answer, and `NotStored`."""
 
-    def reading(self, *sides: Side) -> AbstractContextManager[Reading]: ...
+    def reading(self, *sides: Side) -> AbstractContextManager[TimelineReader]: ...
 
-    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[Writing]:
-        """Waits until nobody else writes these sides, but for no lock much longer than `patience_s`: without it, as
-        long as the database is set to. Commits unless an error leaves it.
+    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[TimelineWriter]:
+        """Waits until nothing else writes these sides: at most about `patience_s` for each lock, if given, else as long
+        as the database is configured to. Commits unless an error leaves it.
 
-        Do not read the ledger inside: on SQLite another thread that waits to write keeps this one's reads waiting.
+        Do not read the ledger inside: on SQLite, another thread that waits to write blocks this one's reads.
         """
 
-    def others(self) -> Callable[[], object] | None:
-        """Answers another value after somebody recorded events; None where who writes timelines is in nobody's way."""
+    def write_probe(self) -> Callable[[], object] | None:
+        """A function whose value changes when another writer has recorded events; None if a writer of timelines blocks
+        no other writer."""

@@ -1,4 +1,4 @@
-"""The tables of stored timelines in PostgreSQL, within a transaction. Implements `contract.Writing`."""
+"""The tables of stored timelines in PostgreSQL, within a transaction. Implements `contract.TimelineWriter`."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from projections.timelines.contract import (
     REBUILD,
     Axis,
     BlockRow,
-    Held,
     OtherFormat,
     Side,
     StoredRow,
+    SubjectChange,
     SubjectRow,
     SwapBusy,
     Update,
 )
-from projections.timelines.encoding import held, timelines_of
+from projections.timelines.encoding import changes_at, decode_timelines
 from projections.timelines.sql import differing, subject_range
 
 TABLES: Final = ("subjects", "blocks", "tracking")
-_OF_ANY_FORM: Final = (*TABLES, "steps")
-"""`steps` belonged to an earlier form."""
+_OF_ANY_FORMAT: Final = (*TABLES, "steps")
+"""`steps` belonged to an earlier format."""
 _ROW: Final = "subject, version, position, settings"
 _BLOCK: Final = "subject, setting, axis, number, start_us, until_us, steps"
 _BLOCK_TYPES: Final = ("text", "text", "text", "int8", "int8", "int8", "bytea")
 _CLAIM: Final = "rebuild"
 _SWAP_WAIT: Final = "250ms"
-"""Readers that come while a swap waits for those before them wait with it, so it does not wait for long."""
+"""New readers queue behind a swap that waits for earlier ones, so it does not wait for long."""
 _STREAM_ROWS: Final = 5000
 
 PgCursor = psycopg.Cursor[tuple[Any, ...]]
@@ -53,9 +53,9 @@ class PostgresTables:
         return len(self._found(side, TABLES)) == len(TABLES)
 
     def _found(self, side: Side, tables: Sequence[str]) -> list[str]:
-        # Not to_regclass, which can answer from before the lock that this transaction has just been given.
-        there = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
-        rows = self._cursor.execute(there, (SCHEMA, [f"{side}_{table}" for table in tables]))
+        # Not to_regclass, which can answer from before this transaction got its lock.
+        names = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
+        rows = self._cursor.execute(names, (SCHEMA, [f"{side}_{table}" for table in tables]))
         return [name.removeprefix(f"{side}_") for (name,) in rows]
 
     def tracked(self, side: Side = LIVE) -> int:
@@ -74,18 +74,18 @@ class PostgresTables:
         return None if row is None else str(row[0]).partition(" ")[2]
 
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
-        found: dict[str, dict[str, Timelines]] = {}
+        by_subject: dict[str, dict[str, Timelines]] = {}
         for subject, row in self.load(LIVE, subjects).items():
-            timelines = timelines_of(subject, row.settings, partial(self.load_blocks, LIVE, subject))
+            timelines = decode_timelines(subject, row.settings, partial(self.load_blocks, LIVE, subject))
             if timelines:
-                found[subject] = timelines
-        return found
+                by_subject[subject] = timelines
+        return by_subject
 
-    def held(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Held]:
-        wanted = subject_range(kind, None)
-        if wanted is None:
+    def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[SubjectChange]:
+        bounds = subject_range(kind, None)
+        if bounds is None:
             return iter(())
-        low, high, _ = wanted
+        low, high, _ = bounds
         rows = self._stream(
             f"SELECT subject, settings FROM {table_name(LIVE, 'subjects')} WHERE subject >= %s AND subject <= %s"
             " ORDER BY subject",
@@ -97,18 +97,18 @@ class PostgresTables:
             " ORDER BY subject, setting, axis, number",
             (low, high, at, at),
         )
-        return held(rows, covering, axis, at)
+        return changes_at(rows, covering, axis, at)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
     ) -> list[SubjectRow]:
-        wanted = subject_range(kind, prefix, after)
-        if wanted is None:
+        bounds = subject_range(kind, prefix, after)
+        if bounds is None:
             return []
         rows = self._cursor.execute(
             f"SELECT subject, version, position FROM {table_name(LIVE, 'subjects')}"
             " WHERE subject >= %s AND subject <= %s AND subject > %s ORDER BY subject LIMIT %s",
-            (*wanted, limit),
+            (*bounds, limit),
         )
         return [SubjectRow(*row) for row in rows]
 
@@ -139,11 +139,11 @@ class PostgresTables:
         if among is not None:
             which += " AND a.subject = ANY(%s)"
             parameters.append(list(among))
-        found: set[str] = set()
+        subjects: set[str] = set()
         for statement in differing(table_name, "IS DISTINCT FROM"):
             rows = self._cursor.execute(f"{statement}{which} ORDER BY a.subject LIMIT %s", [*parameters, limit])
-            found.update(subject for (subject,) in rows)
-        return sorted(found)[:limit]
+            subjects.update(subject for (subject,) in rows)
+        return sorted(subjects)[:limit]
 
     def count_subjects(self, side: Side) -> int:
         count: int = self._one(f"SELECT count(*) FROM {table_name(side, 'subjects')}")
@@ -161,8 +161,8 @@ class PostgresTables:
         self._cursor.execute(f"INSERT INTO {table_name(side, 'tracking')} VALUES (%s, 0)", (f"{_CLAIM} {claim}",))
 
     def _make(self, side: Side) -> None:
-        # Collation "C": the order of bytes, the same as SQLite's, whatever the database's own is. Constraints are
-        # named, so that a swap can rename them too.
+        # Collation "C" is the order of bytes, as in SQLite, whatever the database's own collation is. Constraints have
+        # names, so that a swap can rename them, too.
         self._cursor.execute(
             f"CREATE TABLE {table_name(side, 'subjects')} ("
             ' subject text COLLATE "C" NOT NULL, version bigint NOT NULL, position bigint NOT NULL,'
@@ -183,7 +183,7 @@ class PostgresTables:
         self._cursor.execute(f"INSERT INTO {table_name(side, 'tracking')} VALUES (%s, %s)", (FORMAT, position))
 
     def drop(self, side: Side) -> None:
-        names = ", ".join(table_name(side, table) for table in _OF_ANY_FORM)
+        names = ", ".join(table_name(side, table) for table in _OF_ANY_FORMAT)
         self._cursor.execute(f"DROP TABLE IF EXISTS {names}")
 
     def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
@@ -224,7 +224,7 @@ class PostgresTables:
         )
 
     def set_aside(self, side: Side) -> None:
-        # PostgreSQL takes a table away at once, however large it is.
+        # PostgreSQL drops a table at once, however large it is.
         self.drop(side)
 
     def clear_old(self, rows: int) -> bool:
@@ -233,7 +233,7 @@ class PostgresTables:
 
     def swap(self) -> None:
         names = ", ".join(
-            table_name(side, table) for side in (LIVE, REBUILD) for table in self._found(side, _OF_ANY_FORM)
+            table_name(side, table) for side in (LIVE, REBUILD) for table in self._found(side, _OF_ANY_FORMAT)
         )
         self._cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_SWAP_WAIT,))
         try:
@@ -254,7 +254,7 @@ class PostgresTables:
         return row[0]
 
     def _stream(self, statement: str, parameters: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Rows on a cursor of the server's, so that they need not all fit here at once."""
+        """Rows on a server-side cursor, so that they need not all fit into memory."""
         name = f"inforce_stream_{len(self._streams)}"
         cursor = self._cursor.connection.cursor(name=name, row_factory=tuple_row)
         self._streams.append(cursor)
@@ -262,7 +262,7 @@ class PostgresTables:
         return self._while_open(iter(cursor.execute(statement, parameters)))
 
     def _while_open(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """Fetching more once the transaction is over would do so within whatever the connection does by then."""
+        """Refuses to fetch after the transaction: the connection may be in another one by then."""
         while not self._closed:
             row = next(rows, None)
             if row is None:

@@ -1,8 +1,8 @@
 """The projector: brings the stored timelines up to the ledger.
 
-Events are taken a page at a time. What they change and the tracked position are written by one transaction, which
-first sees that nobody else has projected them, so each is projected exactly once.
-A submission is never split: who reads the timelines sees all of it or nothing.
+It takes events a page at a time. One transaction writes a page's changes and the tracked position, after checking that
+no other projector has written that page, so each event is projected exactly once. A page never splits a submission, so
+a reader of the timelines sees all of a submission or nothing.
 Proved by tests/contracts: test_catching_up.py, test_projectors_at_once.py, test_timelines.py.
 """
 
@@ -19,8 +19,8 @@ from ledger.store import Ledger
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction, read_entry
 from projections.temporal.in_force import extend
-from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update, Writing
-from projections.timelines.encoding import encoded, part, settings_of, stored_form
+from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, TimelineWriter, Update
+from projections.timelines.encoding import decode_settings, encode_setting, encode_settings, load_suffix
 from projections.timelines.store import TimelineStore
 
 PAGE_EVENTS: Final = 5000
@@ -29,25 +29,25 @@ Progress = Callable[[int, int], None]
 """Called with the position reached and the ledger's head."""
 
 
-class CaughtUp(NamedTuple):
-    """`position`: up to where the ledger is projected now; `subjects`: those that this call projected news of."""
+class CatchUpResult(NamedTuple):
+    """`position`: up to where the ledger is projected now; `subjects`: those with events that this call projected."""
 
     position: int
     subjects: frozenset[str]
 
 
-class _News(NamedTuple):
-    """A page of the ledger, made ready: everything that projecting needs to know of the ledger itself."""
+class _Page(NamedTuple):
+    """A page of the ledger, with everything from the ledger that projecting it needs."""
 
     position: int
     """Of the last event."""
     last: bool
     """Whether the ledger ended there when it was read."""
     assertions: dict[str, dict[str, list[Assertion]]]
-    """Subject → setting → what is said, in the order of subjects."""
+    """Subject → setting → changes and retractions, in the order of subjects."""
     known: dict[tuple[str, str], list[Change]]
-    """Where something is retracted: the unretracted changes before the page (see `extend`)."""
-    begun: list[str]
+    """(subject, setting) with a retraction → the unretracted changes before the page (see `extend`)."""
+    with_history: list[str]
     """The subjects that have events before the page."""
     heads: dict[str, SubjectRow]
 
@@ -59,15 +59,15 @@ class Projector:
         self.ledger = ledger
         self.store = store
         self.page_events = page_events
-        # One thread of a process does the work; the others would only do it again and throw it away.
+        # One thread of a process does the work: the others would repeat it and throw it away.
         self._lock = threading.Lock()
 
-    def catch_up(self, limit: int | None = None, *, patience_s: float | None = None) -> CaughtUp:
-        """Projects what the ledger holds, or about `limit` events of it, ending with a whole submission.
+    def catch_up(self, limit: int | None = None, *, patience_s: float | None = None) -> CatchUpResult:
+        """Projects the ledger's new events, or about `limit` of them, ending with a whole submission.
 
-        Raises `LedgerCorrupt`, naming the position, at an event that cannot be read: the submissions before it are
-        projected and stay so. Raises `LedgerUnavailable` where there is news and the ledger cannot be written, or not
-        within `patience_s` for each lock that others hold.
+        Raises `LedgerCorrupt`, naming the position, at an unreadable event; the submissions before it stay projected.
+        Raises `LedgerUnavailable` if there are new events and the ledger cannot be written, or if another writer holds
+        a lock longer than `patience_s`.
         """
         if not self._lock.acquire(timeout=-1 if patience_s is None else patience_s):
             raise LedgerUnavailable("another thread is bringing the stored timelines up to the ledger; try again")
@@ -78,28 +78,28 @@ class Projector:
 
     def catch_up_side(
         self, side: Side, limit: int | None = None, progress: Progress | None = None, *, patience_s: float | None = None
-    ) -> CaughtUp:
-        """`catch_up` for the tables of a side, whose only projector in this process this is."""
+    ) -> CatchUpResult:
+        """`catch_up` for the tables of a side that nothing else in this process projects."""
         subjects: set[str] = set()
-        begun = after = self._tracked(side)
-        while limit is None or after - begun < limit:
-            page_events = self.page_events if limit is None else min(self.page_events, limit - (after - begun))
-            news = self._news(after, page_events)
-            if news is None:
+        begin = after = self._tracked(side)
+        while limit is None or after - begin < limit:
+            page_events = self.page_events if limit is None else min(self.page_events, limit - (after - begin))
+            page = self._next_page(after, page_events)
+            if page is None:
                 self._check_not_beyond(after)
                 break
             with self.store.writing(side, patience_s=patience_s) as tables:
                 tracked = tables.tracked(side)
                 if tracked == after:
-                    _project(tables, side, news)
-                    tracked = news.position
-                    subjects.update(news.heads)
+                    _write_page(tables, side, page)
+                    tracked = page.position
+                    subjects.update(page.heads)
             after = tracked
             if progress is not None:
                 progress(after, self.ledger.head().position)
-            if news.last and after == news.position:
+            if page.last and after == page.position:
                 break
-        return CaughtUp(after, frozenset(subjects))
+        return CatchUpResult(after, frozenset(subjects))
 
     def _tracked(self, side: Side) -> int:
         with self.store.reading(side) as tables:
@@ -112,42 +112,42 @@ class Projector:
                 f"the stored timelines are at position {position} and the ledger ends at {head}; run inforce rebuild"
             )
 
-    def _news(self, after: int, limit: int) -> _News | None:
+    def _next_page(self, after: int, limit: int) -> _Page | None:
         entries, last = self._whole_submissions(after, limit)
-        read = _readable(entries)
-        if not read:
+        readable = _readable(entries)
+        if not readable:
             return None
         assertions: dict[str, dict[str, list[Assertion]]] = {}
         heads: dict[str, SubjectRow] = {}
-        begun: list[str] = []
+        with_history: list[str] = []
         retracting: dict[tuple[str, str], int] = {}
-        for entry, said in read:
+        for entry, assertion in readable:
             subject = entry.subject
             settings = assertions.get(subject)
             if settings is None:
                 settings = assertions[subject] = {}
                 if entry.version > 1:
-                    begun.append(subject)
-            settings.setdefault(said.setting, []).append(said)
+                    with_history.append(subject)
+            settings.setdefault(assertion.setting, []).append(assertion)
             heads[subject] = SubjectRow(subject, entry.version, entry.position)
-            if isinstance(said, Retraction):
-                retracting[subject, said.setting] = settings[said.setting][0].version - 1
-        return _News(
-            position=read[-1][0].position,
-            last=last and len(read) == len(entries),
-            # In the order of the key, neighbours are written to the same page of the table.
+            if isinstance(assertion, Retraction):
+                retracting[subject, assertion.setting] = settings[assertion.setting][0].version - 1
+        return _Page(
+            position=readable[-1][0].position,
+            last=last and len(readable) == len(entries),
+            # In the order of the key, because neighbours are on the same page of the table.
             assertions=dict(sorted(assertions.items())),
             known={pair: self._unretracted(*pair, until=until) for pair, until in retracting.items()},
-            begun=begun,
+            with_history=with_history,
             heads=heads,
         )
 
     def _whole_submissions(self, after: int, limit: int) -> tuple[Sequence[Entry], bool]:
         """At most `limit` entries, or one submission; and whether the ledger ends there.
 
-        One recorded_at is one submission's, and no other's.
+        A recorded_at belongs to one submission only.
         """
-        # One more than wanted tells whether the last submission ends here.
+        # One more entry than the limit shows whether the last submission ends at the limit.
         entries = self.ledger.page(after, limit + 1)
         if len(entries) <= limit:
             return entries, True
@@ -174,46 +174,46 @@ class Projector:
 
 
 def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
-    """The entries with what they say: all, or where one cannot be read those of the submissions before it.
+    """The entries with their changes and retractions: all, or those of the submissions before an unreadable entry.
 
-    Raises `LedgerCorrupt` where there are none before it.
+    Raises `LedgerCorrupt` if there are none before it.
     """
-    read: list[tuple[Entry, Assertion]] = []
+    readable: list[tuple[Entry, Assertion]] = []
     for entry in entries:
         try:
-            read.append((entry, read_entry(entry.position, entry.version, entry.leaf)))
+            readable.append((entry, read_entry(entry.position, entry.version, entry.leaf)))
         except LedgerCorrupt:
-            before = [one for one in read if one[0].recorded_at != entry.recorded_at]
+            before = [pair for pair in readable if pair[0].recorded_at != entry.recorded_at]
             if not before:
                 raise
             return before
-    return read
+    return readable
 
 
-def _project(tables: Writing, side: Side, news: _News) -> None:
-    before = tables.load(side, news.begun) if news.begun else {}
+def _write_page(tables: TimelineWriter, side: Side, page: _Page) -> None:
+    rows_before = tables.load(side, page.with_history) if page.with_history else {}
     removed: list[Tail] = []
     blocks: list[BlockRow] = []
     rows: list[StoredRow] = []
-    for subject, said in news.assertions.items():
-        row = before.get(subject)
-        settings = {} if row is None else settings_of(subject, row.settings)
-        for setting, assertions in said.items():
-            load = partial(tables.load_blocks, side, subject, setting)
-            old = part(subject, settings.pop(setting, None), _reach(assertions), load)
-            timelines = extend(old.timelines, news.known.get((subject, setting), []), assertions)
-            stored, cut = stored_form(subject, setting, old._replace(timelines=timelines))
-            if old.cut:
-                removed.append(Tail(subject, setting, old.first))
+    for subject, by_setting in page.assertions.items():
+        row = rows_before.get(subject)
+        settings = {} if row is None else decode_settings(subject, row.settings)
+        for setting, assertions in by_setting.items():
+            load_blocks = partial(tables.load_blocks, side, subject, setting)
+            suffix = load_suffix(subject, settings.pop(setting, None), _reach(assertions), load_blocks)
+            timelines = extend(suffix.timelines, page.known.get((subject, setting), []), assertions)
+            stored, new_blocks = encode_setting(subject, setting, suffix._replace(timelines=timelines))
+            if suffix.has_blocks:
+                removed.append(Tail(subject, setting, suffix.first))
             if stored is not None:
                 settings[setting] = stored
-            blocks += cut
-        rows.append(StoredRow(*news.heads[subject], encoded(settings)))
-    tables.write(side, Update(removed, blocks, rows, news.position))
+            blocks += new_blocks
+        rows.append(StoredRow(*page.heads[subject], encode_settings(settings)))
+    tables.write(side, Update(removed, blocks, rows, page.position))
 
 
 def _reach(assertions: list[Assertion]) -> int:
-    """The instant (µs) before which these leave every step as it is."""
-    if any(isinstance(said, Retraction) for said in assertions):
+    """The earliest instant (µs) at which these can change a step."""
+    if any(isinstance(assertion, Retraction) for assertion in assertions):
         return BEGINNING
-    return min(min(said.effective_from, said.recorded_at) for said in assertions if isinstance(said, Change))
+    return min(min(change.effective_from, change.recorded_at) for change in assertions if isinstance(change, Change))

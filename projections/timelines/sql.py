@@ -7,15 +7,27 @@ from typing import Final
 
 from projections.timelines.contract import LIVE, REBUILD, Side
 
-# No code point sorts above it, in SQLite's order of bytes and in PostgreSQL's collation "C" alike.
+# No code point sorts above it, neither in SQLite's order of bytes nor in PostgreSQL's collation "C".
 _LAST: Final = "\U0010ffff"
 _KEY: Final = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.axis AND b.number = a.number"
 
 
-def differing(table: Callable[[Side, str], str], unlike: str) -> tuple[str, ...]:
-    """Statements that each give subjects `a.subject` and end in a condition, so that more may be added.
+def subject_range(kind: str | None, prefix: str | None, after: str | None = None) -> tuple[str, str, str] | None:
+    """(low, high, above): the subjects asked for have low <= subject <= high and subject > above. None: no subject can
+    match."""
+    given = [text for text in (kind, prefix, after) if text]
+    if not all(text.isascii() and text.isprintable() for text in given):
+        return None
+    lows = [f"{kind}:" if kind else "", prefix or ""]
+    highs = [low + _LAST for low in lows]
+    return max(lows), min(highs), after or ""
 
-    `table`: the name of a side's table. `unlike`: the operator for values that are not the same, NULL among them.
+
+def differing(table: Callable[[Side, str], str], unlike: str) -> tuple[str, ...]:
+    """SELECTs of the subjects `a.subject` with rows that differ between the live and the rebuilt side.
+
+    Each ends in a condition, so that the caller can append more. `table`: the name of a side's table. `unlike`: the
+    operator that tells values apart, NULL included.
     """
     subjects, blocks = ((table(LIVE, name), table(REBUILD, name)) for name in ("subjects", "blocks"))
     return (
@@ -31,13 +43,3 @@ def differing(table: Callable[[Side, str], str], unlike: str) -> tuple[str, ...]
 
 def _unlike(operator: str, *columns: str) -> str:
     return " OR ".join(f"b.{column} {operator} a.{column}" for column in columns)
-
-
-def subject_range(kind: str | None, prefix: str | None, after: str | None = None) -> tuple[str, str, str] | None:
-    """(low, high, after): the subjects wanted have low <= subject <= high and subject > after. None: there are none."""
-    asked = [text for text in (kind, prefix, after) if text]
-    if not all(text.isascii() and text.isprintable() for text in asked):
-        return None
-    lows = [f"{kind}:" if kind else "", prefix or ""]
-    highs = [low + _LAST for low in lows]
-    return max(lows), min(highs), after or ""

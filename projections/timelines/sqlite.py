@@ -1,7 +1,7 @@
 """Stored timelines in the ledger's own SQLite file. Implements `contract.py`.
 
-The one writer is whoever holds SQLite's write lock. Readers keep the moment at which they began (WAL), so a swap never
-waits for them and they never see half of one.
+The one writer is the holder of SQLite's write lock. A reader keeps the state at which it began (WAL), so a swap never
+waits for readers, and none of them sees half of one.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from projections.timelines.contract import (
     REBUILD,
     Axis,
     BlockRow,
-    Held,
-    NotThere,
     OtherFormat,
     Side,
     StoredRow,
+    SubjectChange,
     SubjectRow,
+    TablesMissing,
     Update,
 )
-from projections.timelines.encoding import held, timelines_of
+from projections.timelines.encoding import changes_at, decode_timelines
 from projections.timelines.sql import differing, subject_range
 
 _TABLES: Final = ("subjects", "blocks", "tracking")
-_OF_ANY_FORM: Final = (*_TABLES, "steps")
-"""`steps` belonged to an earlier form."""
+_OF_ANY_FORMAT: Final = (*_TABLES, "steps")
+"""`steps` belonged to an earlier format."""
 _ROW: Final = "subject, version, position, settings"
 _BLOCK: Final = "subject, setting, axis, number, start_us, until_us, steps"
 _CLAIM: Final = "rebuild"
 _WRITER_CACHE_KIB: Final = 65_536
-"""Rows arrive in the order of events and are stored in the order of subjects: most pages are wanted again."""
+"""Rows arrive in the order of events and are stored in the order of subjects: most pages are used again."""
 
 
 class SQLiteTimelines:
@@ -54,13 +54,13 @@ class SQLiteTimelines:
 
     @contextmanager
     def writing(self, *sides: Side, patience_s: float | None = None) -> Iterator[SQLiteTables]:
-        # What a power cut takes away it takes with the tracked position, and it is projected again.
-        begun = self._recorder.transaction(commit=True, durable=False, patience_s=patience_s)
-        with begun as cursor, _tables(cursor) as tables:
+        # A power cut may undo this together with the tracked position; then it is projected again.
+        transaction = self._recorder.transaction(commit=True, durable=False, patience_s=patience_s)
+        with transaction as cursor, _tables(cursor) as tables:
             cursor.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
             yield tables
 
-    def others(self) -> Callable[[], object]:
+    def write_probe(self) -> Callable[[], object]:
         return lambda: self._recorder.head().position
 
 
@@ -72,7 +72,7 @@ def _tables(cursor: sqlite3.Cursor) -> Iterator[SQLiteTables]:
             yield tables
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
-            raise NotThere from error
+            raise TablesMissing from error
         if "no such column" in str(error):
             raise OtherFormat from error
         raise
@@ -104,18 +104,18 @@ class SQLiteTables:
         return None if row is None else str(row[0]).partition(" ")[2]
 
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
-        found: dict[str, dict[str, Timelines]] = {}
+        by_subject: dict[str, dict[str, Timelines]] = {}
         for subject, row in self.load(LIVE, subjects).items():
-            timelines = timelines_of(subject, row.settings, partial(self.load_blocks, LIVE, subject))
+            timelines = decode_timelines(subject, row.settings, partial(self.load_blocks, LIVE, subject))
             if timelines:
-                found[subject] = timelines
-        return found
+                by_subject[subject] = timelines
+        return by_subject
 
-    def held(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Held]:
-        wanted = subject_range(kind, None)
-        if wanted is None:
+    def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[SubjectChange]:
+        bounds = subject_range(kind, None)
+        if bounds is None:
             return iter(())
-        low, high, _ = wanted
+        low, high, _ = bounds
         rows = self._stream(
             f"SELECT subject, settings FROM {LIVE}_subjects WHERE subject >= ? AND subject <= ? ORDER BY subject",
             (low, high),
@@ -125,18 +125,18 @@ class SQLiteTables:
             " AND start_us <= ? AND until_us > ? ORDER BY subject, setting, axis, number",
             (low, high, at, at),
         )
-        return held(rows, covering, axis, at)
+        return changes_at(rows, covering, axis, at)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
     ) -> list[SubjectRow]:
-        wanted = subject_range(kind, prefix, after)
-        if wanted is None:
+        bounds = subject_range(kind, prefix, after)
+        if bounds is None:
             return []
         rows = self._cursor.execute(
             f"SELECT subject, version, position FROM {LIVE}_subjects"
             " WHERE subject >= ? AND subject <= ? AND subject > ? ORDER BY subject LIMIT ?",
-            (*wanted, -1 if limit is None else limit),
+            (*bounds, -1 if limit is None else limit),
         )
         return [SubjectRow(*row) for row in rows]
 
@@ -168,11 +168,11 @@ class SQLiteTables:
         if among is not None:
             which += " AND a.subject IN (SELECT value FROM json_each(?))"
             parameters.append(json.dumps(list(among)))
-        found: set[str] = set()
+        subjects: set[str] = set()
         for statement in differing(lambda side, table: f"{side}_{table}", "IS NOT"):
             rows = self._cursor.execute(f"{statement}{which} ORDER BY a.subject LIMIT ?", [*parameters, limit])
-            found.update(subject for (subject,) in rows)
-        return sorted(found)[:limit]
+            subjects.update(subject for (subject,) in rows)
+        return sorted(subjects)[:limit]
 
     def count_subjects(self, side: Side) -> int:
         count: int = self._one(f"SELECT count(*) FROM {side}_subjects")
@@ -210,7 +210,7 @@ class SQLiteTables:
         self._cursor.execute(f"INSERT INTO {side}_tracking VALUES (?, ?)", (FORMAT, position))
 
     def drop(self, side: Side) -> None:
-        for table in _OF_ANY_FORM:
+        for table in _OF_ANY_FORMAT:
             self._cursor.execute(f"DROP TABLE IF EXISTS {side}_{table}")
 
     def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
@@ -230,13 +230,13 @@ class SQLiteTables:
         self._cursor.execute(f"UPDATE {side}_tracking SET position = ? WHERE name = ?", (update.position, FORMAT))
 
     def set_aside(self, side: Side) -> None:
-        for table in _OF_ANY_FORM:
+        for table in _OF_ANY_FORMAT:
             if self._found(side, [table]):
                 self._cursor.execute(f"ALTER TABLE {side}_{table} RENAME TO {OLD}_{table}")
 
     def clear_old(self, rows: int) -> bool:
-        # To drop a large table takes seconds, and nobody else could write meanwhile.
-        for table in _OF_ANY_FORM:
+        # Dropping a large table takes seconds, and others cannot write meanwhile.
+        for table in _OF_ANY_FORMAT:
             if not self._found(OLD, [table]):
                 continue
             name = f"{OLD}_{table}"
@@ -257,13 +257,13 @@ class SQLiteTables:
         return self._cursor.execute(statement, parameters).fetchone()[0]
 
     def _stream(self, statement: str, parameters: tuple[Any, ...] = ()) -> Iterator[Any]:
-        """Rows on a cursor of their own, so that other questions may be asked while they are read."""
+        """Rows on their own cursor, so that other statements can run while they are read."""
         cursor = self._cursor.connection.cursor()
         self._streams.append(cursor)
         cursor.row_factory = None
         return iter(cursor.execute(statement, parameters))
 
     def close(self) -> None:
-        """Ends what is still being read: what is read after its moment is over is refused, not cut short."""
+        """Closes the cursors of `_stream`: reading on after the transaction raises, instead of ending early."""
         for cursor in self._streams:
             cursor.close()

@@ -1,14 +1,14 @@
 """Stored timelines: every subject's settings over valid time, in the ledger's own database.
 
-One module per database, one contract (`contract.py`), one test suite (tests/contracts/test_timelines.py).
-They are disposable: `projections.timelines.projector` makes them from the ledger, and makes them again.
+There is one module for each database, one contract (`contract.py`), and one test suite
+(tests/contracts/test_timelines.py). Stored timelines are disposable: the projector makes them from the ledger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
@@ -19,51 +19,41 @@ from projections.timelines.contract import (
     OLD,
     Axis,
     Backend,
-    Held,
     NotStored,
-    NotThere,
-    Reading,
     Side,
+    SubjectChange,
     SubjectRow,
-    Writing,
+    TablesMissing,
+    TimelineReader,
+    TimelineWriter,
 )
-from projections.timelines.throttle import Pace
-
-__all__ = ["Held", "Snapshot", "SubjectRow", "TimelineStore", "open_timelines"]
-
+from projections.timelines.throttle import Throttle
 
 CLEARED_ROWS: Final = 5000
-"""In one transaction, of what was replaced."""
-
-
-class Snapshot(NamedTuple):
-    """What held at one instant everywhere, as of ledger position `position`. `held` is read as it is iterated."""
-
-    position: int
-    held: Iterator[Held]
+"""Of replaced tables, deleted in one transaction."""
 
 
 class TimelineStore:
     """The stored timelines of one ledger. Safe to use from many threads; closes nothing.
 
-    Raises `LedgerUnavailable` from every call where the database cannot answer, and `LedgerCorrupt` where rows do not
-    make a timeline.
+    Every call raises `LedgerUnavailable` if the database cannot answer, and `LedgerCorrupt` if rows do not make a
+    timeline.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def reading(self, *sides: Side) -> AbstractContextManager[Reading]:
-        """One moment of the tables, for questions that depend on each other's answers. No sides: the live one."""
+    def reading(self, *sides: Side) -> AbstractContextManager[TimelineReader]:
+        """The tables of the sides (by default the live ones) at one moment, for several reads that must agree."""
         return self._backend.reading(*(sides or (LIVE,)))
 
-    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[Writing]:
-        """A transaction of the sides' only writer: for `projections.timelines.projector`."""
+    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[TimelineWriter]:
+        """A transaction of the sides' only writer: for the projector and for a rebuild."""
         return self._backend.writing(*sides, patience_s=patience_s)
 
-    def pace(self) -> Pace:
-        """For who writes in many turns, one after the other."""
-        return Pace(self._backend.others())
+    def throttle(self) -> Throttle:
+        """For a writer of many transactions, one after the other."""
+        return Throttle(self._backend.write_probe())
 
     def tracked(self) -> int:
         """The position up to which the ledger is projected."""
@@ -71,58 +61,60 @@ class TimelineStore:
             return tables.tracked()
 
     def subject(self, subject: str) -> tuple[int, dict[str, Timelines]]:
-        """(tracked position, setting → timelines), of one moment. A setting of which no step is left is absent."""
-        position, found = self.several([subject])
-        return position, found.get(subject, {})
+        """(tracked position, setting → timelines), of one moment. A setting without any step is absent."""
+        position, by_subject = self.timelines([subject])
+        return position, by_subject.get(subject, {})
 
-    def several(self, subjects: Iterable[str]) -> tuple[int, dict[str, dict[str, Timelines]]]:
+    def timelines(self, subjects: Iterable[str]) -> tuple[int, dict[str, dict[str, Timelines]]]:
         """(tracked position, subject → setting → timelines), of one moment; subjects without any are absent."""
         with self.reading() as tables:
             return tables.tracked(), tables.timelines(subjects)
 
     @contextmanager
-    def snapshot(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[Snapshot]:
-        """What holds at `at` (µs) for every subject (of `kind`) and setting, by subject and setting in byte order.
+    def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[tuple[int, Iterator[SubjectChange]]]:
+        """(tracked position, the change at `at` (µs) of every subject (of `kind`) and setting), of one moment.
 
-        Of one moment, and readable only within the `with`. Clears are among what holds: their value is None.
+        Changes are by subject and setting in byte order, clears included. They can be read only within the `with`.
         """
         with self.reading() as tables:
-            yield Snapshot(tables.tracked(), tables.held(axis, at, kind))
+            yield tables.tracked(), tables.changes_at(axis, at, kind)
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
     ) -> tuple[int, list[SubjectRow]]:
-        """(tracked position, subjects that have a history in byte order): see `Reading.subjects`."""
+        """(tracked position, subjects that have a history in byte order): see `TimelineReader.subjects`."""
         with self.reading() as tables:
             return tables.tracked(), tables.subjects(kind, prefix, after, limit)
 
 
 def open_timelines(ledger: Ledger) -> TimelineStore:
-    """The timelines stored with `ledger`; their tables are made where there are none of this form yet, so that after an
-    upgrade the next projector makes them anew.
+    """The timelines stored with `ledger`. Makes empty tables if there are none of this format, as after an upgrade; the
+    next projector fills them.
 
-    Raises `LedgerUnavailable`, also where there are none and the ledger cannot be written.
+    Raises `LedgerUnavailable`, also if there are none and the ledger cannot be written.
     """
     store = TimelineStore(_backend(ledger))
     try:
         store.tracked()
     except NotStored as missing:
         try:
-            make_anew(store)
+            _create_live(store)
         except LedgerUnavailable as error:
-            what = "has no stored timelines yet" if isinstance(missing, NotThere) else "has those of another version"
+            what = (
+                "has no stored timelines yet" if isinstance(missing, TablesMissing) else "has those of another version"
+            )
             detail = f"this ledger {what}, and none can be made: {error.detail}"
             raise LedgerUnavailable(detail) from error
     return store
 
 
-def make_anew(store: TimelineStore) -> None:
-    """Live tables of this form, empty where there were none of it before."""
+def _create_live(store: TimelineStore) -> None:
+    """Makes empty live tables, unless there are some of this format."""
     while True:
         clear_old(store)
         with store.writing(LIVE, OLD) as tables:
             if not tables.clear_old(CLEARED_ROWS):
-                # Somebody else set theirs aside since.
+                # Another process set its tables aside since.
                 continue
             if tables.exists(LIVE):
                 with suppress(NotStored):
@@ -135,10 +127,10 @@ def make_anew(store: TimelineStore) -> None:
 
 
 def clear_old(store: TimelineStore) -> None:
-    """Takes away what was replaced, in many transactions, so that others can write meanwhile."""
-    pace = store.pace()
+    """Deletes replaced tables in many transactions, so that others can write meanwhile."""
+    throttle = store.throttle()
     while True:
-        with pace, store.writing(OLD) as tables:
+        with throttle, store.writing(OLD) as tables:
             if tables.clear_old(CLEARED_ROWS):
                 return
 
@@ -149,7 +141,7 @@ def _backend(ledger: Ledger) -> Backend:
         from projections.timelines.sqlite import SQLiteTimelines
 
         return SQLiteTimelines(recorder)
-    # Only now: psycopg is an extra.
+    # Imported only here, because psycopg is an extra.
     from projections.timelines.postgres import PostgresTimelines
 
     return PostgresTimelines(recorder)

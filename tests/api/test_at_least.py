@@ -206,7 +206,7 @@ def test_at_least_works_without_a_server_too(database_url: str) -> None:
             query.at_least(GENESIS + 1, 0.01)
         ledgers.submit(other, ledgers.change())
         query.at_least(GENESIS + 1, 0)
-        assert query.moment().position == GENESIS + 1
+        assert query.context().position == GENESIS + 1
 
 
 CALLERS = 3

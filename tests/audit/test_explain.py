@@ -72,7 +72,7 @@ class Only:
         change = self._at(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
         found = (one for s, one in self.retractions if (s, one.setting) == (subject, setting) and one.position > after)
         return next(found, None)
 

@@ -11,8 +11,8 @@ from ledger.clock import ManualClock
 from ledger.errors import LedgerCorrupt
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.timelines.contract import REBUILD, NotThere
-from projections.timelines.projector import CaughtUp, Projector
+from projections.timelines.contract import REBUILD, TablesMissing
+from projections.timelines.projector import CatchUpResult, Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.ledgers import GENESIS, NOW, ORIGIN, change, submit
@@ -76,11 +76,11 @@ def test_catching_up_as_events_come_stores_the_same_rows(
 
 def test_catching_up_says_whose_news_it_projected(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     projector = Projector(ledger, store)
-    assert projector.catch_up() == CaughtUp(GENESIS, frozenset({"catalog:settings"}))
+    assert projector.catch_up() == CatchUpResult(GENESIS, frozenset({"catalog:settings"}))
     clock.now_us += 1
     submit(ledger, change("org:acme"), change("account:u1"))
-    assert projector.catch_up() == CaughtUp(GENESIS + 2, frozenset({"org:acme", "account:u1"}))
-    assert projector.catch_up() == CaughtUp(GENESIS + 2, frozenset())
+    assert projector.catch_up() == CatchUpResult(GENESIS + 2, frozenset({"org:acme", "account:u1"}))
+    assert projector.catch_up() == CatchUpResult(GENESIS + 2, frozenset())
 
 
 def test_a_submission_is_never_split(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
@@ -118,7 +118,7 @@ def test_an_event_that_cannot_be_read_stops_the_projector_there(
     with pytest.raises(LedgerCorrupt, match=f"position {head.position + 1} "):
         rebuild(projector)
     assert stored_timelines(store) == before
-    with pytest.raises(NotThere):
+    with pytest.raises(TablesMissing):
         stored_timelines(store, REBUILD)
 
 

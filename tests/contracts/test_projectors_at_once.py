@@ -13,9 +13,9 @@ import pytest
 from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.timelines.contract import LIVE, OLD, REBUILD, NotThere, Side, StoredRow
-from projections.timelines.projector import CaughtUp, Progress, Projector
-from projections.timelines.rebuild.rebuild import GaveWay, rebuild
+from projections.timelines.contract import LIVE, OLD, REBUILD, Side, StoredRow, TablesMissing
+from projections.timelines.projector import CatchUpResult, Progress, Projector
+from projections.timelines.rebuild.rebuild import RebuildSuperseded, rebuild
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.ledgers import change, submit
 from tests.support.random_history import RandomHistory, alter, assert_timelines, recreate_tables, stored_timelines
@@ -84,7 +84,7 @@ def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[]
         try:
             if reached():
                 break
-        except NotThere:
+        except TablesMissing:
             pass
         time.sleep(0.002)
     assert process.pid is not None
@@ -206,7 +206,7 @@ def test_a_rebuild_gives_way_to_one_that_began_after_it(
             later.append(False)
             later[0] = rebuild(Projector(ledger, store)).live_equal
 
-    with pytest.raises(GaveWay, match="gives way to it; the live ones are as they were"):
+    with pytest.raises(RebuildSuperseded, match="gives way to it; the live ones are as they were"):
         rebuild(projector, progress=begin_another)
     assert later == [True]
     assert stored_timelines(store) == live
@@ -221,7 +221,7 @@ def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
     live = stored_timelines(store)
     catch_up_side = projector.catch_up_side
 
-    def begin_another(side: Side, progress: Progress | None = None) -> CaughtUp:
+    def begin_another(side: Side, progress: Progress | None = None) -> CatchUpResult:
         if side == REBUILD:
             with store.writing(LIVE, REBUILD, OLD) as tables:
                 tables.set_aside(REBUILD)
@@ -230,7 +230,7 @@ def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
 
     with monkeypatch.context() as patched:
         patched.setattr(projector, "catch_up_side", begin_another)
-        with pytest.raises(GaveWay):
+        with pytest.raises(RebuildSuperseded):
             rebuild(projector, check_only=True, workers_events_min=0)
     with store.reading(REBUILD) as tables:
         assert tables.claim(REBUILD) == "another"
@@ -250,7 +250,7 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
             start.wait()
             try:
                 return rebuild(projector, bucket_events=10).live_equal
-            except GaveWay:
+            except RebuildSuperseded:
                 return None
 
     with ThreadPoolExecutor(3) as pool:

@@ -5,7 +5,7 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.store import Ledger
-from projections.timelines.contract import REBUILD, NotThere
+from projections.timelines.contract import REBUILD, TablesMissing
 from projections.timelines.encoding import BLOCK_STEPS
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.differences import StepRow, Unlike
@@ -31,7 +31,7 @@ def test_a_rebuild_equals_the_live_timelines_byte_for_byte(
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (True, (), True)
     assert reached[-1] == (head, head)
     assert stored_timelines(store) == live
-    with pytest.raises(NotThere):
+    with pytest.raises(TablesMissing):
         stored_timelines(store, REBUILD)
     assert rebuild(projector).live_equal
     history.extend(5)
@@ -47,7 +47,7 @@ def test_a_check_leaves_everything_as_it_was(ledger: Ledger, clock: ManualClock,
     checked = rebuild(projector, check_only=True)
     assert (checked.live_equal, checked.swapped) == (True, False)
     assert stored_timelines(store) == before
-    with pytest.raises(NotThere):
+    with pytest.raises(TablesMissing):
         stored_timelines(store, REBUILD)
 
 

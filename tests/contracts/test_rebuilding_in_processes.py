@@ -12,10 +12,10 @@ from ledger.clock import ManualClock
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.timelines.contract import REBUILD, NotThere
+from projections.timelines.contract import REBUILD, TablesMissing
 from projections.timelines.projector import Projector
-from projections.timelines.rebuild.external_sort import Range, ranges
-from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
+from projections.timelines.rebuild.external_sort import SubjectRange, ranges
+from projections.timelines.rebuild.fold_range import FoldedRows, ReadProgress, fold_ranges
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.rebuild.workers import PROCESSES_MAX, Workers, fold_in_workers, usual_processes
 from projections.timelines.store import TimelineStore
@@ -49,15 +49,15 @@ def test_any_number_of_processes_and_any_cut_store_the_same_bytes(
 
 def test_every_event_is_read_once_whatever_fits_in_memory(ledger: Ledger, history: RandomHistory) -> None:
     head = ledger.head().position
-    whole = list(fold_ranges(ledger.recorder, head, [Range("", None)]))
-    rows = [row for one in whole if isinstance(one, Folded) for row in one.rows]
+    whole = list(fold_ranges(ledger.recorder, head, [SubjectRange("", None)]))
+    rows = [row for one in whole if isinstance(one, FoldedRows) for row in one.rows]
     for bucket_events in (1, 7, 50):
         for held_events in (1, 5, 10_000):
             cut = ranges(ledger.recorder, head, bucket_events)
             said = list(fold_ranges(ledger.recorder, head, cut, held_events=held_events))
-            assert sum(one.events for one in said if isinstance(one, Read)) == head
-            assert sum(one.events for one in said if isinstance(one, Folded)) == head
-            assert [row for one in said if isinstance(one, Folded) for row in one.rows] == rows
+            assert sum(one.events for one in said if isinstance(one, ReadProgress)) == head
+            assert sum(one.events for one in said if isinstance(one, FoldedRows)) == head
+            assert [row for one in said if isinstance(one, FoldedRows) for row in one.rows] == rows
 
 
 def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: RandomHistory) -> None:
@@ -87,7 +87,7 @@ def test_what_a_process_stumbles_over_is_named_by_position(
     with pytest.raises(LedgerCorrupt, match=f"the event at position {head.position + 1} cannot be projected"):
         rebuild(projector, workers=Workers(database_url, 2), bucket_events=20, workers_events_min=0)
     assert stored_timelines(store) == before
-    with pytest.raises(NotThere):
+    with pytest.raises(TablesMissing):
         stored_timelines(store, REBUILD)
 
 
@@ -138,7 +138,7 @@ def test_an_interrupt_from_the_keyboard_is_left_to_the_process_that_began_them(
         )
         assert int(blocked, 16) & (1 << (signal.SIGINT - 1))
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert sum(one.events for one in said if isinstance(one, Folded)) == head
+    assert sum(one.events for one in said if isinstance(one, FoldedRows)) == head
 
 
 def test_no_more_processes_are_started_unasked_than_one_writer_keeps_up_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
-from projections.timelines.contract import LIVE, OLD, REBUILD, Axis, NotStored, NotThere, OtherFormat
+from projections.timelines.contract import LIVE, OLD, REBUILD, Axis, NotStored, OtherFormat, TablesMissing
 from projections.timelines.projector import Projector
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.ledgers import NOW, change, submit
@@ -83,7 +83,7 @@ def test_timelines_that_were_dropped_are_missed_and_made_again(ledger: Ledger, s
     with store.writing(LIVE) as tables:
         tables.drop(LIVE)
         assert not tables.exists(LIVE)
-    with pytest.raises(NotThere, match="run inforce rebuild"):
+    with pytest.raises(TablesMissing, match="run inforce rebuild"):
         store.subject("org:acme")
     assert open_timelines(ledger).tracked() == 0
 
@@ -168,7 +168,7 @@ def test_what_was_replaced_is_cleared_away_in_small_pieces(
 
 def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
     folded = expected_timelines(ledger)
-    position, found = store.several([*folded, "account:nobody"])
+    position, found = store.timelines([*folded, "account:nobody"])
     assert position == ledger.head().position
     assert found == folded
     for subject, timelines in folded.items():
@@ -205,31 +205,31 @@ def test_a_snapshot_is_every_timeline_read_at_the_instant(
             for setting, both in sorted(settings.items())
             if (change := getattr(both, axis).at(at)) is not None
         ]
-        with store.snapshot(axis, at) as snapshot:
-            assert snapshot.position == ledger.head().position
-            assert list(snapshot.held) == held
-        with store.snapshot(axis, at, kind="account") as snapshot:
-            assert list(snapshot.held) == [one for one in held if one[0].startswith("account:")]
+        with store.changes_at(axis, at) as (position, changes):
+            assert position == ledger.head().position
+            assert list(changes) == held
+        with store.changes_at(axis, at, kind="account") as (_, changes):
+            assert list(changes) == [one for one in held if one[0].startswith("account:")]
 
 
 def test_a_clear_is_among_what_holds(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     submit(ledger, {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"})
     Projector(ledger, store).catch_up()
-    with store.snapshot("in_force", clock.now_us + 10, kind="org") as snapshot:
-        ((subject, setting, held),) = snapshot.held
-    assert (subject, setting, held.value, held.event_id == "") == ("org:acme", "training.opt_in", None, False)
+    with store.changes_at("in_force", clock.now_us + 10, kind="org") as (_, changes):
+        ((subject, setting, change),) = changes
+    assert (subject, setting, change.value, change.event_id == "") == ("org:acme", "training.opt_in", None, False)
 
 
 def test_a_snapshot_is_refused_after_its_moment_not_cut_short(store: TimelineStore, history: RandomHistory) -> None:
-    with store.snapshot("current", NOW) as snapshot:
-        next(snapshot.held)
+    with store.changes_at("current", NOW) as (_, changes):
+        next(changes)
     with pytest.raises(Exception, match="closed"):
-        list(snapshot.held)
+        list(changes)
 
 
 def test_a_kind_outside_the_grammar_holds_nothing(store: TimelineStore, history: RandomHistory) -> None:
-    with store.snapshot("current", NOW, kind="acc\x00unt") as snapshot:
-        assert list(snapshot.held) == []
+    with store.changes_at("current", NOW, kind="acc\x00unt") as (_, changes):
+        assert list(changes) == []
 
 
 def test_subjects_come_in_the_order_of_their_bytes(
@@ -272,7 +272,7 @@ def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineS
         before = tables.timelines(["account:u1", "org:acme"])
         rows = list(tables.rows())
         assert max(row.position for row in rows) == position
-    assert store.several(["account:u1", "org:acme"])[1] != before
+    assert store.timelines(["account:u1", "org:acme"])[1] != before
 
 
 def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, history: RandomHistory) -> None:
@@ -307,9 +307,9 @@ def test_rows_that_make_no_timeline_are_refused(
 
 
 def test_a_reader_of_the_side_that_is_not_there_is_told(store: TimelineStore) -> None:
-    with pytest.raises(NotThere), store.reading(REBUILD) as tables:
+    with pytest.raises(TablesMissing), store.reading(REBUILD) as tables:
         tables.tracked(REBUILD)
-    with pytest.raises(NotThere), store.writing(REBUILD) as tables:
+    with pytest.raises(TablesMissing), store.writing(REBUILD) as tables:
         tables.tracked(REBUILD)
 
 

@@ -111,7 +111,7 @@ def test_the_answers_are_the_same_as_those_of_a_projector_that_kept_up(
             behind = [everything(query, bench.clock.now_us) for query in queries]
         assert bench.query.store.tracked() == tracked
     kept_up = Query(bench.ledger)
-    kept_up.moment()
+    kept_up.context()
     assert kept_up.store.tracked() == bench.ledger.head().position
     expected = everything(kept_up, bench.clock.now_us)
     assert behind == [expected] * 3
@@ -122,7 +122,7 @@ def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
     bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, False))
-    bench.query.moment()
+    bench.query.context()
     (receipt,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True))
     record = read_record({"org_id": "acme", "handling": {"stored": True}}, NOON + 1)
 
@@ -180,14 +180,14 @@ def test_who_asks_does_not_wait_for_another_thread_that_projects(
         answers.append(first.result(10))
     assert all(answer.settings[STORAGE].value is True for answer in answers)
     # What came while it was projecting is not left for the next submission.
-    bench.query.moment()
+    bench.query.context()
     assert bench.query.store.tracked() == later.position
     assert_timelines(bench.ledger, bench.query.store)
 
 
 def test_a_pin_keeps_to_its_position_while_the_timelines_stay_behind(bench: QueryLedger, database_url: str) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:acme", CACHING, True))
-    bench.query.moment()
+    bench.query.context()
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, False))
     with held_by_another_program(database_url):
         pinned = PinnedQuery(bench.query)
@@ -195,7 +195,7 @@ def test_a_pin_keeps_to_its_position_while_the_timelines_stay_behind(bench: Quer
         before = pinned.timeline("org:acme"), pinned.subjects()[0]
     bench.submit(NOON + 2, retracted(on.event_id), changed("org:new", STORAGE, True))
     with held_by_another_program(database_url):
-        bench.query.moment()
+        bench.query.context()
         assert (pinned.timeline("org:acme"), pinned.subjects()[0]) == before
         assert [row.subject for row in pinned.subjects("org")[1]] == ["org:acme"]
         assert bench.query.state("org:acme", at=NOON + 2).settings[STORAGE].value is True
@@ -224,7 +224,7 @@ def test_the_commands_answer(tmp_path: Any, how: str) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with open_ledger(url, create=True) as ledger:
         submit(ledger, change("org:acme", True))
-        Query(ledger).moment()
+        Query(ledger).context()
         submit(ledger, change("org:acme", False), change("org:beta", True))
         asked = f"{url}?mode=ro" if how == "read-only" else url
         in_the_way: dict[str, AbstractContextManager[None]] = {

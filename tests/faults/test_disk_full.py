@@ -135,7 +135,7 @@ def test_a_rebuild_without_free_space_keeps_the_live_timelines(url: str) -> None
         for number in range(40):
             submit(ledger, change(f"org:o{number}", reason="x" * 500))
         query = Query(ledger)
-        query.moment()
+        query.context()
         store = open_timelines(ledger)
         with files_no_larger_than(0), pytest.raises(LedgerUnavailable, match="disk is full"):
             rebuild(Projector(ledger, store))
@@ -212,7 +212,7 @@ def test_creating_a_ledger_without_free_space(tmp_path: Path, url: str) -> None:
 def _fill_ledger(url: str, events: int = 100) -> None:
     with open_ledger(url, create=True) as ledger:
         submit(ledger, *(change(f"org:o{number % 90}", reason="x" * 300) for number in range(events)))
-        Query(ledger).moment()
+        Query(ledger).context()
 
 
 def _assert_one_line(result: CommandResult, word: str) -> None:

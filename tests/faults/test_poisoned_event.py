@@ -155,7 +155,7 @@ def test_stored_timelines_from_before_the_damage_still_answer(url: str, poison: 
         poisoned_entry = ledger.page(POISON - 1, 1)[0]
         alter(ledger, POISON, readable(ledger))
         recreate_tables(open_timelines(ledger))
-        Query(ledger).moment()
+        Query(ledger).context()
         alter(ledger, POISON, poisoned_entry.leaf)
     before = format_time(poisoned_entry.recorded_at)
     with TestClient(create_app(url)) as client:

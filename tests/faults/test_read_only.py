@@ -42,7 +42,7 @@ def url(path: Path) -> str:
     url = f"sqlite:///{path}"
     with open_ledger(url, create=True) as ledger:
         submit(ledger, change("org:acme", True))
-        Query(ledger).moment()
+        Query(ledger).context()
     return url
 
 

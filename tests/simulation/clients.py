@@ -25,7 +25,7 @@ from projections.query.history import history
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
 from projections.timelines.projector import Projector
-from projections.timelines.rebuild.rebuild import Rebuilt, rebuild
+from projections.timelines.rebuild.rebuild import RebuildResult, rebuild
 from projections.timelines.store import open_timelines
 from tests.simulation.oracle import Outcome
 from tests.support.reference import Json
@@ -83,7 +83,7 @@ class InProcessClient:
     def pinned(self) -> Query:
         return PinnedQuery(self.query)
 
-    def rebuild(self, check_only: bool) -> Rebuilt:
+    def rebuild(self, check_only: bool) -> RebuildResult:
         """Raises `Unavailable`."""
         try:
             return rebuild(Projector(self.ledger, open_timelines(self.ledger)), check_only=check_only)

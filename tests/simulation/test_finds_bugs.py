@@ -68,7 +68,7 @@ def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:
-    moment = Query.moment
+    moment = Query.context
 
     def older(self: Query) -> ReadContext:
         now = moment(self)

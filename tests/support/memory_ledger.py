@@ -15,7 +15,7 @@ from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from projections.temporal.changes import Assertion, Change, Retraction, read_entries
 from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.fold import Timeline, fold, retraction_of_decided
+from projections.temporal.fold import Timeline, deciding_retraction, fold
 from projections.temporal.in_force import fold_both
 
 SOURCE = "urn:inforce:test.example"
@@ -126,9 +126,9 @@ class FoldedStates:
         change = self.own(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
         known_at = self._at if self._known_at == "at" else self._known_at
-        return retraction_of_decided(list(self._book.assertions(subject, known_at)), setting, self._at, after)
+        return deciding_retraction(list(self._book.assertions(subject, known_at)), setting, self._at, after)
 
 
 def batches(drafts: Sequence[Draft], sizes: Sequence[int]) -> list[list[Draft]]:

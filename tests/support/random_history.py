@@ -91,7 +91,7 @@ def stored_timelines(store: TimelineStore, side: Side = LIVE) -> tuple[int, list
 
 def assert_timelines(ledger: Ledger, store: TimelineStore) -> None:
     folded = expected_timelines(ledger)
-    position, timelines = store.several(folded)
+    position, timelines = store.timelines(folded)
     assert position == ledger.head().position
     assert timelines == folded
     with store.reading() as tables:

@@ -29,10 +29,10 @@ Positions are those of the deciding events: of a change, or where a setting is C
 where it is UNSET. `SettingState.newest` is then: explicit → this position; a default → the definition's position, or
 this one if the setting is CLEARED and it is higher; `not_applicable` → the definition's.
 
-Enforcement lag (`check._late`): `since[position]` is max(recorded_at, effective_from) of the event at that position.
-`States.taken_back` needs the assertions about subjects with retractions: `assertions_of[code]` is -1 for all others,
-else a row of `Assertions.start` and `Assertions.count`, which is a slice of the assertions about the subject's settings
-in `SETTINGS`, in position order. `fold.retraction_of_decided` over those with recorded_at <= known_at is the answer.
+Enforcement lag (`check._lag`): `since[position]` is max(recorded_at, effective_from) of the event at that position.
+`States.retraction_since` needs the assertions about subjects with retractions: `assertions_of[code]` is -1 for all
+others, else a row of `Assertions.start` and `Assertions.count`, which is a slice of the assertions about the subject's
+settings in `SETTINGS`, in position order. `fold.deciding_retraction` answers from those with recorded_at <= known_at.
 
 Instants are µs since 1970. Pure: no clock, no database, no files.
 """

@@ -483,7 +483,7 @@ def _meet(index: Any, one: Any, other: Any) -> Any:
 
 @part
 def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any, known: Any) -> Any:
-    """`fold.retraction_of_decided`: the position of a later retraction, known by `known`, of the change that decides at
+    """`fold.deciding_retraction`: the position of a later retraction, known by `known`, of the change that decides at
     `instant` in the ledger up to the position `enforced`; 0 if no retraction of it is known."""
     place = index.packed[code, ASSERTIONS_OF] if code >= 0 else -1
     if place < 0:
@@ -635,7 +635,7 @@ def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, answer
 def _put_lateness(
     index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
 ) -> None:
-    """`check._excuse` and `check._late`: a breach that rests on an event newer than the enforced position is a lag."""
+    """`check._excuse_by_lag`: a breach that rests on an event newer than the enforced position is a lag."""
     states, enforced, asked = scratch[STATES_AT : STATES_AT + STATES], requests.enforced[at], model != NULL_ID
     # A state whose change was retracted is as new as the retraction.
     for note in range(scratch[LINKS] + OF_BOTH):

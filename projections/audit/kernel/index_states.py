@@ -40,7 +40,7 @@ from projections.audit.kernel.index_tables import agreement
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.fold import retraction_of_decided
+from projections.temporal.fold import deciding_retraction
 
 SPANS_MAX: Final = 100_000
 """States in memory: some 60 MB."""
@@ -103,7 +103,7 @@ class IndexStates:
         members = None if change is None or not isinstance(change.value, dict) else change.value
         return members, not self._agrees[step]
 
-    def taken_back(self, subject: str, setting: str, instant: int, after: int) -> Retraction | None:
+    def retraction_since(self, subject: str, setting: str, instant: int, after: int) -> Retraction | None:
         index, assertions = self._index, self._index.assertions
         code = self.code(subject)
         if code is None or index.slices.assertions_of[code] < 0:
@@ -118,7 +118,7 @@ class IndexStates:
             for row in rows
             if assertions.setting[row] == setting_code and (known_at is None or assertions.recorded_at[row] <= known_at)
         ]
-        return retraction_of_decided(known, setting, instant, after)
+        return deciding_retraction(known, setting, instant, after)
 
     def code(self, subject: str) -> int | None:
         """The subject's code in the index, if it has one."""
@@ -243,8 +243,8 @@ class StatesAt:
         self.may_differ_in_hindsight |= may_differ
         return members
 
-    def taken_back(self, subject: str, setting: str, after: int) -> Retraction | None:
-        return self._states.taken_back(subject, setting, self._instant, after)
+    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
+        return self._states.retraction_since(subject, setting, self._instant, after)
 
 
 def _row_at(instants: Int64s, first: int, count: int, instant: int) -> tuple[int | None, int, int]:

@@ -15,7 +15,7 @@ from projections.audit.report.counters import NameCounter, heaviest
 from projections.decisions.check import HOSTING, PROVIDER
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
-from projections.query.as_of_view import View
+from projections.query.as_of_view import AsOfView
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
 
@@ -70,13 +70,13 @@ def _of_reason(reason: Reason, counter: NameCounter, query: PinnedQuery, known_a
         values = counts.names[row].as_py().split(SEPARATOR)
         ids = {name: value for name, value in zip(IDS_OF_REASON[reason], values, strict=False) if value}
         first_at = int(counts.first[row])
-        fact = _fact(reason, ids, query, View(query.moment(), first_at, known_at))
+        fact = _fact(reason, ids, query, AsOfView(query.context(), first_at, known_at))
         span = first_at, int(counts.last[row])
         missing.append(MissingFact(ids, int(rows[row]), *span, fact.subject, fact.setting, fact.words, fact.since))
     return UndecidedRows(reason, int(rows.sum()), len(rows), tuple(missing))
 
 
-def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: View) -> _Fact:
+def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: AsOfView) -> _Fact:
     if reason == "unknown_model":
         return _model_fact(ids.get("model_id"), view)
     if reason == "before_first_record":
@@ -90,7 +90,7 @@ def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: View) -
     return _owner_fact(ids, view)
 
 
-def _conflict(ids: dict[str, str], view: View) -> _Fact:
+def _conflict(ids: dict[str, str], view: AsOfView) -> _Fact:
     chain = " → ".join(resolve(_record(ids, view), view).via)
     for name, kind in (("org_id", "org"), ("account_id", "account")):
         if name in ids:
@@ -98,7 +98,7 @@ def _conflict(ids: dict[str, str], view: View) -> _Fact:
     return _Fact(f"{chain}, and the project of the record leads elsewhere")
 
 
-def _owner_fact(ids: dict[str, str], view: View) -> _Fact:
+def _owner_fact(ids: dict[str, str], view: AsOfView) -> _Fact:
     scope = resolve(_record(ids, view), view)
     ownerless = [state for state in scope.evidence if state.setting == "owner" and not isinstance(state.value, str)]
     if not ownerless:
@@ -111,24 +111,24 @@ def _owner_fact(ids: dict[str, str], view: View) -> _Fact:
     return _Fact(words, state.subject, state.setting, _since(view, state.subject, state.setting))
 
 
-def _model_fact(model_id: str | None, view: View) -> _Fact:
+def _model_fact(model_id: str | None, view: AsOfView) -> _Fact:
     if model_id is None:
         return _Fact("data was forwarded, but the record names no model that says who may receive it")
     subject = f"model:{model_id}"
     if view.setting(subject, HOSTING).value is None:
-        never = "" if view.history(subject) else "; no event is about this model"
+        never = "" if view.timelines(subject) else "; no event is about this model"
         words = f"the hosting of {subject} was not known{never}"
         return _Fact(words, subject, HOSTING, _since(view, subject, HOSTING))
     return _Fact(f"the provider of {subject} was not known", subject, PROVIDER, _since(view, subject, PROVIDER))
 
 
-def _record(ids: dict[str, str], view: View) -> RequestRecord:
+def _record(ids: dict[str, str], view: AsOfView) -> RequestRecord:
     return RequestRecord(at=view.at, **ids)  # type: ignore[arg-type] # the keys of IDS_OF_REASON are names of ids
 
 
-def _since(view: View, subject: str, setting: str) -> str | None:
+def _since(view: AsOfView, subject: str, setting: str) -> str | None:
     """What the ledger knows by now about the setting at the instant of the view."""
-    later = view.later().setting(subject, setting)
+    later = view.in_hindsight().setting(subject, setting)
     if later.value is None or later.change is None or later.source != "explicit":
         return None
     return f"{setting} = {later.value}, recorded on {format_time(later.change.recorded_at)} as #{later.change.position}"

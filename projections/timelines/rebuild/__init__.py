@@ -1,6 +1,5 @@
-"""Timelines made anew from the whole ledger: read once in the order of events, folded in the order of subjects.
+"""Rebuilds the stored timelines from the whole ledger: reads events in their order, folds them in that of subjects.
 
-`external_sort` brings the events of some subjects together, `fold_range` makes rows of them, `workers` has several
-processes do
-so, and `rebuild` writes the rows beside the live ones, compares the two and swaps them.
+`external_sort` brings each subject's events together, `fold_range` folds them into rows, `workers` does so in several
+processes, and `rebuild` writes the rows beside the live ones, compares the two and swaps them.
 """

@@ -1,4 +1,4 @@
-"""What differs between two stored forms of a subject's timelines, in words of the domain. Pure."""
+"""The differences between two stored forms of a subject's timelines, in words of the domain. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from ledger.errors import LedgerCorrupt
 from projections.temporal.changes import Change
 from projections.timelines.contract import Axis, BlockRow, StoredRow, SubjectRow
-from projections.timelines.encoding import timelines_of
+from projections.timelines.encoding import decode_timelines
 
 
 class StepRow(NamedTuple):
@@ -22,14 +22,16 @@ class StepRow(NamedTuple):
 
 
 class Unlike(NamedTuple):
-    """A subject whose rows cannot be read, or say the same in other bytes."""
+    """A subject whose rows cannot be read, or hold the same steps in other bytes."""
 
     what: str
 
 
-class Difference(NamedTuple):
-    """What is not the same on both sides; None: it is not there. `setting` and `axis` None: it is about the whole
-    subject."""
+class RowDifference(NamedTuple):
+    """One difference between the sides; None: the row or step is missing there.
+
+    `setting` and `axis` None: the difference is about the whole subject.
+    """
 
     subject: str
     setting: str | None
@@ -38,41 +40,42 @@ class Difference(NamedTuple):
     rebuilt: StepRow | SubjectRow | Unlike | None
 
 
-class Rows(NamedTuple):
+class SubjectRows(NamedTuple):
     """All that one side stores of a subject."""
 
     row: StoredRow | None
     blocks: Sequence[BlockRow]
 
 
-def differences(subject: str, live: Rows, rebuilt: Rows) -> Iterator[Difference]:
-    """The subject's own first, then by setting, axis and start."""
+def differences(subject: str, live: SubjectRows, rebuilt: SubjectRows) -> Iterator[RowDifference]:
+    """The subject's own difference first, then those of its steps by setting, axis and start."""
     heads = [None if rows.row is None else SubjectRow(*rows.row[:3]) for rows in (live, rebuilt)]
-    told = heads[0] != heads[1]
-    if told:
-        yield Difference(subject, None, None, heads[0], heads[1])
+    differs = heads[0] != heads[1]
+    if differs:
+        yield RowDifference(subject, None, None, heads[0], heads[1])
     try:
-        ours, theirs = _steps(live), _steps(rebuilt)
+        live_steps, rebuilt_steps = _steps(live), _steps(rebuilt)
     except LedgerCorrupt:
-        yield Difference(subject, None, None, Unlike("rows that make no timelines"), heads[1])
+        yield RowDifference(subject, None, None, Unlike("rows that make no timelines"), heads[1])
         return
-    for setting, axis, start in sorted(ours.keys() | theirs.keys()):
-        one, other = ours.get((setting, axis, start)), theirs.get((setting, axis, start))
+    for key in sorted(live_steps.keys() | rebuilt_steps.keys()):
+        one, other = live_steps.get(key), rebuilt_steps.get(key)
         if one != other:
-            told = True
-            yield Difference(subject, setting, axis, one, other)
-    if not told:
-        yield Difference(subject, None, None, Unlike("the same steps in other bytes"), heads[1])
+            differs = True
+            setting, axis, _ = key
+            yield RowDifference(subject, setting, axis, one, other)
+    if not differs:
+        yield RowDifference(subject, None, None, Unlike("the same steps in other bytes"), heads[1])
 
 
-def _steps(rows: Rows) -> dict[tuple[str, Axis, int], StepRow]:
+def _steps(rows: SubjectRows) -> dict[tuple[str, Axis, int], StepRow]:
     if rows.row is None:
         return {}
-    found = timelines_of(rows.row.subject, rows.row.settings, rows.blocks)
+    timelines = decode_timelines(rows.row.subject, rows.row.settings, rows.blocks)
     axes: tuple[Axis, Axis] = ("current", "in_force")
     return {
         (setting, axis, step.start): StepRow(step.start, step.until, _json(step.change))
-        for setting, both in found.items()
+        for setting, both in timelines.items()
         for axis, timeline in zip(axes, both, strict=True)
         for step in timeline.steps()
         if step.change is not None
@@ -83,7 +86,7 @@ def _json(change: Change) -> str:
     return msgspec.json.encode(change).decode()
 
 
-def first_of(*found: Iterable[Difference], limit: int) -> tuple[Difference, ...]:
+def first_of(*groups: Iterable[RowDifference], limit: int) -> tuple[RowDifference, ...]:
     """The first differences by subject, the subjects' own before those of their settings."""
-    both = [difference for some in found for difference in some]
-    return tuple(sorted(both, key=lambda one: (one.subject, one.setting or "", one.axis or ""))[:limit])
+    merged = [difference for group in groups for difference in group]
+    return tuple(sorted(merged, key=lambda one: (one.subject, one.setting or "", one.axis or ""))[:limit])

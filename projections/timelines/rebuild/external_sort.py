@@ -1,11 +1,11 @@
-"""What was said, brought from the order of events into the order of subjects, within bounded memory.
+"""Sorts changes from the order of events into the order of subjects, within bounded memory.
 
-The events table is in the order of positions, and a subject's events lie all over it: to read them subject by subject
-costs three times as much as to read them as they lie (a page of the file for every event; more where the file is larger
-than the memory). So they are read once as they lie, and put into buckets by ranges of subjects; what does not fit in
-memory goes to a temporary file that has no name, so that nothing is left of it whatever becomes of the process.
+The events table is in the order of positions, with each subject's events all over it. Reading them subject by subject
+costs three times as much as reading on (a page of the file for every event; more if the file is larger than memory).
+So the events are read once in their order and put into buckets by ranges of subjects. What does not fit in memory goes
+to a temporary file without a name, so that nothing is left of it even if the process is killed.
 
-From here on a change is the bytes that a timeline's step is stored as: most are never taken apart again.
+From here on a change is the bytes that a timeline's step is stored as: most changes are never decoded again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,17 @@ from msgspec import Raw, Struct
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.contract import Recorder
 from projections.temporal.changes import Assertion, Change, Retraction
-from projections.temporal.in_force import goes_on_from
+from projections.temporal.in_force import appends_from
 
 BUCKET_EVENTS: Final = 10_000
-"""What is folded at a time: some megabytes, which a processor's cache holds."""
+"""Folded at a time: some megabytes, which a processor's cache holds."""
 HELD_EVENTS: Final = 200_000
-"""About 250 bytes each until they go to the file, and 150 there."""
+"""In memory, of about 250 bytes each, until they go to the file, where each takes 150."""
 _SAMPLES_A_BUCKET: Final = 10
 
 
-class Said(Struct, array_like=True, gc=False):
-    """What an event says about `subject`: `assertion`, a `Change` or `Retraction` in msgpack.
-
-    `start`: see `goes_on_from`.
-    """
+class SubjectEvent(Struct, array_like=True, gc=False):
+    """An event about `subject`. `assertion`: its `Change` or `Retraction` in msgpack. `start`: see `appends_from`."""
 
     subject: str
     setting: str
@@ -46,53 +43,55 @@ class Said(Struct, array_like=True, gc=False):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[Said]).decode
-read_change: Final = msgspec.msgpack.Decoder(Change).decode
-_read_retraction: Final = msgspec.msgpack.Decoder(Retraction).decode
+_decode: Final = msgspec.msgpack.Decoder(list[SubjectEvent]).decode
+decode_change: Final = msgspec.msgpack.Decoder(Change).decode
+_decode_retraction: Final = msgspec.msgpack.Decoder(Retraction).decode
 
 
-def read_said(said: Said) -> Assertion:
-    return _read_retraction(said.assertion) if said.retracting else read_change(said.assertion)
+def decode_assertion(event: SubjectEvent) -> Assertion:
+    return _decode_retraction(event.assertion) if event.retracting else decode_change(event.assertion)
 
 
-class Range(NamedTuple):
+class SubjectRange(NamedTuple):
     """The subjects with above < subject <= upto in byte order; `upto` None: to the last."""
 
     above: str
     upto: str | None
 
 
-def ranges(recorder: Recorder, events: int, bucket_events: int) -> list[Range]:
-    """All subjects, cut so that each range has about so many of the first `events` events. A guess from a sample: where
-    it is wrong, a range is larger or smaller, and nothing else."""
-    wanted = events // bucket_events
-    if wanted < 2:
-        return [Range("", None)]
-    # Drawn, not evenly spaced: whoever writes in turns has a rhythm. From a fixed seed: the same again every time.
+def ranges(recorder: Recorder, events: int, bucket_events: int) -> list[SubjectRange]:
+    """All subjects, cut so that each range has about `bucket_events` of the first `events` events.
+
+    An estimate from a sample: a wrong one makes a range larger or smaller, and changes nothing else.
+    """
+    count = events // bucket_events
+    if count < 2:
+        return [SubjectRange("", None)]
+    # At random, not evenly spaced: a source that writes in turns has a rhythm. A fixed seed repeats the same sample.
     random = Random(events)  # noqa: S311 - a sample, no secret
-    drawn = sorted({random.randrange(events) + 1 for _ in range(wanted * _SAMPLES_A_BUCKET)})
-    subjects = recorder.subjects_at(drawn)
-    every = max(1, len(subjects) // wanted)
+    sample = sorted({random.randrange(events) + 1 for _ in range(count * _SAMPLES_A_BUCKET)})
+    subjects = recorder.subjects_at(sample)
+    every = max(1, len(subjects) // count)
     cuts = subjects[every - 1 : -1 : every]
-    return [Range(above, upto) for above, upto in zip(["", *cuts], [*cuts, None], strict=True)]
+    return [SubjectRange(above, upto) for above, upto in zip(["", *cuts], [*cuts, None], strict=True)]
 
 
-class _Part(NamedTuple):
-    """So many of a bucket's events, in the file."""
+class _FilePart(NamedTuple):
+    """Some of a bucket's events, in the file."""
 
-    at: int
+    offset: int
     length: int
     events: int
 
 
 class Sorter:
-    """Takes assertions in position order, gives them back bucket by bucket. A bucket for each of `ranges`, which
-    follow each other. Raises `LedgerUnavailable` where there is no room for its file."""
+    """Takes assertions in position order, and gives them back bucket by bucket, one bucket for each of `ranges`, which
+    follow each other. Raises `LedgerUnavailable` if there is no room for its file."""
 
-    def __init__(self, ranges: Sequence[Range], held_events: int = HELD_EVENTS) -> None:
+    def __init__(self, ranges: Sequence[SubjectRange], held_events: int = HELD_EVENTS) -> None:
         self._bounds = [range_.upto for range_ in ranges[:-1] if range_.upto is not None]
         self._buckets: list[list[bytes]] = [[] for _ in ranges]
-        self._written: list[list[_Part]] = [[] for _ in ranges]
+        self._written: list[list[_FilePart]] = [[] for _ in ranges]
         self._held_events = held_events
         self._held = 0
         self._file: BinaryIO | None = None
@@ -105,12 +104,13 @@ class Sorter:
             self._file.close()
 
     def add(self, page: Iterable[tuple[str, Assertion]]) -> int:
-        """(subject, what is said about it), in position order. How many there were."""
+        """Adds (subject, assertion) pairs in position order. Returns their number."""
         bounds, buckets = self._bounds, self._buckets
         before = self._held
-        for subject, said in page:
+        for subject, assertion in page:
+            retracting = isinstance(assertion, Retraction)
             buckets[bisect_left(bounds, subject)].append(
-                _encode((subject, said.setting, goes_on_from(said), isinstance(said, Retraction), said))
+                _encode((subject, assertion.setting, appends_from(assertion), retracting, assertion))
             )
             self._held += 1
         added = self._held - before
@@ -122,39 +122,39 @@ class Sorter:
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-            at = self._file.seek(0, 2)
+            offset = self._file.seek(0, 2)
             for bucket, written in zip(self._buckets, self._written, strict=True):
                 if bucket:
                     length = self._file.write(b"".join(bucket))
-                    written.append(_Part(at, length, len(bucket)))
-                    at += length
+                    written.append(_FilePart(offset, length, len(bucket)))
+                    offset += length
                     bucket.clear()
         except OSError as error:
             raise _no_room(error) from error
         self._held = 0
 
-    def buckets(self) -> Iterator[Iterator[Said]]:
-        """What was said about the subjects of each range, in position order."""
+    def buckets(self) -> Iterator[Iterator[SubjectEvent]]:
+        """The events of each range of subjects, in position order."""
         for number, (bucket, written) in enumerate(zip(self._buckets, self._written, strict=True)):
-            yield self._said(written, bucket)
+            yield self._bucket(written, bucket)
             self._buckets[number] = []
 
-    def _said(self, written: Iterable[_Part], held: Sequence[bytes]) -> Iterator[Said]:
+    def _bucket(self, written: Iterable[_FilePart], held: Sequence[bytes]) -> Iterator[SubjectEvent]:
         for part in written:
-            yield from _together(part.events, self._read(part))
-        yield from _together(len(held), b"".join(held))
+            yield from _decode_events(part.events, self._read(part))
+        yield from _decode_events(len(held), b"".join(held))
 
-    def _read(self, part: _Part) -> bytes:
+    def _read(self, part: _FilePart) -> bytes:
         assert self._file is not None
         try:
-            self._file.seek(part.at)
+            self._file.seek(part.offset)
             return self._file.read(part.length)
         except OSError as error:
             raise _no_room(error) from error
 
 
-def _together(events: int, content: bytes) -> list[Said]:
-    # An array of msgpack is its length (`array 32`) and its members, one after the other.
+def _decode_events(events: int, content: bytes) -> list[SubjectEvent]:
+    # In msgpack an array is its length (`array 32`), then its members one after the other.
     return _decode(b"\xdd" + events.to_bytes(4, "big") + content)
 
 

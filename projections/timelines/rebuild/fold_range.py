@@ -1,4 +1,4 @@
-"""A range of subjects, from their events to their rows: what one process of a rebuild does."""
+"""Folds a range of subjects, from their events to their rows: the work of one process of a rebuild."""
 
 from __future__ import annotations
 
@@ -14,22 +14,36 @@ from projections.temporal.changes import read_entry
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
 from projections.timelines.contract import BlockRow, StoredRow
-from projections.timelines.encoding import BLOCK_STEPS, Part, Ready, Stored, encoded, stored_form
-from projections.timelines.rebuild.external_sort import HELD_EVENTS, Range, Said, Sorter, read_change, read_said
+from projections.timelines.encoding import (
+    BLOCK_STEPS,
+    AppendedSetting,
+    StoredSetting,
+    TimelineSuffix,
+    encode_setting,
+    encode_settings,
+)
+from projections.timelines.rebuild.external_sort import (
+    HELD_EVENTS,
+    Sorter,
+    SubjectEvent,
+    SubjectRange,
+    decode_assertion,
+    decode_change,
+)
 
 READ_EVENTS: Final = 1_000
-"""Positions looked through at a time, each time in a transaction of its own: a long one keeps SQLite's log growing, and
-more events than a processor's cache holds take a third longer."""
+"""Positions read in one transaction. A long one makes SQLite's log grow, and more events than a processor's cache holds
+take a third longer."""
 
 
-class Read(Struct, tag=True, array_like=True, gc=False):
-    """So many more positions of the ledger were looked through, and of these so many events were of the range."""
+class ReadProgress(Struct, tag=True, array_like=True, gc=False):
+    """How many more positions of the ledger were read, and how many of their events were of the range."""
 
     positions: int
     events: int
 
 
-class Folded(Struct, tag=True, array_like=True, gc=False):
+class FoldedRows(Struct, tag=True, array_like=True, gc=False):
     """Finished rows, in the order of their keys; made of so many events."""
 
     rows: list[StoredRow]
@@ -38,87 +52,88 @@ class Folded(Struct, tag=True, array_like=True, gc=False):
 
 
 def fold_ranges(
-    recorder: Recorder, until: int, ranges: Sequence[Range], *, held_events: int = HELD_EVENTS
-) -> Iterator[Read | Folded]:
+    recorder: Recorder, until: int, ranges: Sequence[SubjectRange], *, held_events: int = HELD_EVENTS
+) -> Iterator[ReadProgress | FoldedRows]:
     """The rows of all subjects in `ranges`, which follow each other, as of position `until`.
 
-    Raises `LedgerCorrupt`, naming the position, at an event that cannot be read or is out of its place.
+    Raises `LedgerCorrupt`, naming the position, at an event that is unreadable or out of its place.
     """
     above, upto = ranges[0].above, ranges[-1].upto
     with Sorter(ranges, held_events) as sorter:
         for after in range(0, until, READ_EVENTS):
             end = min(after + READ_EVENTS, until)
-            told = recorder.events_in_range(after, end, above, upto)
+            events = recorder.events_in_range(after, end, above, upto)
             added = sorter.add(
-                (subject, read_entry(position, version, leaf)) for position, subject, version, leaf in told
+                (subject, read_entry(position, version, leaf)) for position, subject, version, leaf in events
             )
-            yield Read(end - after, added)
+            yield ReadProgress(end - after, added)
         for bucket in sorter.buckets():
             yield fold_bucket(bucket)
 
 
-class _Setting:
-    """What was said about a subject's setting: first, steps of both timelines as long as each change only goes on from
-    the one before; `more`, everything from the first one on that does not."""
+class _SettingEvents:
+    """A subject's setting while its events come in.
 
-    __slots__ = ("changes", "more", "starts")
+    As long as each change only appends a step, `starts` and `changes` are the steps of both timelines. From the first
+    event on that does more, everything goes to `rest`.
+    """
+
+    __slots__ = ("changes", "rest", "starts")
 
     def __init__(self) -> None:
         self.starts = [BEGINNING]
         self.changes: list[Raw | None] = [None]
-        self.more: list[Said] = []
+        self.rest: list[SubjectEvent] = []
 
 
-class _Subject:
-    """`last`: of what was said about it."""
-
+class _SubjectEvents:
     __slots__ = ("events", "last", "settings")
 
-    def __init__(self, first: Said) -> None:
+    def __init__(self, first: SubjectEvent) -> None:
         self.last = first
         self.events = 0
-        self.settings: dict[str, _Setting] = {}
+        self.settings: dict[str, _SettingEvents] = {}
 
 
-def fold_bucket(bucket: Iterable[Said]) -> Folded:
-    """The rows of the subjects of which all is said in `bucket`, in position order. Raises `LedgerCorrupt`."""
-    subjects: dict[str, _Subject] = {}
-    for said in bucket:
-        subject = subjects.get(said.subject)
+def fold_bucket(bucket: Iterable[SubjectEvent]) -> FoldedRows:
+    """The rows of the subjects in `bucket`, which holds all their events in position order. Raises `LedgerCorrupt`."""
+    subjects: dict[str, _SubjectEvents] = {}
+    for event in bucket:
+        subject = subjects.get(event.subject)
         if subject is None:
-            subject = subjects[said.subject] = _Subject(said)
-        subject.last = said
+            subject = subjects[event.subject] = _SubjectEvents(event)
+        subject.last = event
         subject.events += 1
-        setting = subject.settings.get(said.setting)
+        setting = subject.settings.get(event.setting)
         if setting is None:
-            setting = subject.settings[said.setting] = _Setting()
-        start = said.start
-        if start is not None and start > setting.starts[-1] and not setting.more:
+            setting = subject.settings[event.setting] = _SettingEvents()
+        start = event.start
+        if start is not None and start > setting.starts[-1] and not setting.rest:
             setting.starts.append(start)
-            setting.changes.append(said.assertion)
+            setting.changes.append(event.assertion)
         else:
-            setting.more.append(said)
+            setting.rest.append(event)
     rows: list[StoredRow] = []
     blocks: list[BlockRow] = []
     for name, subject in sorted(subjects.items()):
-        last = read_said(subject.last)
+        last = decode_assertion(subject.last)
         if last.version != subject.events:
-            # Each is where its own bytes say, so their number is enough.
+            # Each event is at the position and version that its own leaf names, so comparing their number suffices.
             raise LedgerCorrupt(f"{name} is at version {last.version} and has {subject.events} events up to there")
-        settings: dict[str, Raw | Stored | Ready] = {}
-        for of, said_of in subject.settings.items():
-            if len(said_of.starts) <= BLOCK_STEPS and not said_of.more:
-                settings[of] = Ready((0, said_of.starts, said_of.changes))
+        settings: dict[str, Raw | StoredSetting | AppendedSetting] = {}
+        for key, events in subject.settings.items():
+            if len(events.starts) <= BLOCK_STEPS and not events.rest:
+                settings[key] = AppendedSetting((0, events.starts, events.changes))
                 continue
-            stored, cut = stored_form(name, of, Part(0, _timelines(said_of), False))
+            stored, new_blocks = encode_setting(name, key, TimelineSuffix(0, _timelines(events), False))
             if stored is not None:
-                settings[of] = stored
-            blocks += cut
-        rows.append(StoredRow(name, last.version, last.position, encoded(settings)))
-    return Folded(rows, sorted(blocks), sum(subject.events for subject in subjects.values()))
+                settings[key] = stored
+            blocks += new_blocks
+        rows.append(StoredRow(name, last.version, last.position, encode_settings(settings)))
+    return FoldedRows(rows, sorted(blocks), sum(subject.events for subject in subjects.values()))
 
 
-def _timelines(setting: _Setting) -> Timelines:
-    known = [read_change(raw) for raw in setting.changes if raw is not None]
+def _timelines(setting: _SettingEvents) -> Timelines:
+    known = [decode_change(raw) for raw in setting.changes if raw is not None]
     timeline = Timeline(setting.starts, [None, *known])
-    return extend(Timelines(timeline, timeline), known, map(read_said, setting.more))
+    return extend(Timelines(timeline, timeline), known, map(decode_assertion, setting.rest))

@@ -1,4 +1,4 @@
-"""Several processes that read and fold a ledger, each its own subjects. They hand on rows and write nothing."""
+"""Processes that read and fold a ledger, each its own subjects. They send rows to this process and write nothing."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from msgspec import Struct
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_recorder
-from projections.timelines.rebuild.external_sort import HELD_EVENTS, Range
-from projections.timelines.rebuild.fold_range import Folded, Read, fold_ranges
+from projections.timelines.rebuild.external_sort import HELD_EVENTS, SubjectRange
+from projections.timelines.rebuild.fold_range import FoldedRows, ReadProgress, fold_ranges
 
-# Forked, a process would have the connections and the locks of this one.
+# A forked process would inherit the connections and the locks of this one.
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 PROCESSES_MAX: Final = 6
-"""Of those that are started unasked: one process writes what they fold, and is busy with so many."""
+"""By default: the one process that writes their rows is busy with so many."""
 
 
 def usual_processes() -> int:
-    """That read and fold a large ledger: one for each processor, up to a few."""
+    """The default number of processes for a large ledger: one for each processor, up to `PROCESSES_MAX`."""
     return min(os.cpu_count() or 1, PROCESSES_MAX)
 
 
 class Workers(NamedTuple):
-    """So many processes, which open the ledger at `url` themselves."""
+    """A number of processes, each of which opens the ledger at `url` itself."""
 
     url: str
     processes: int
@@ -47,21 +47,21 @@ class _Failed(Struct, tag=True, array_like=True):
 
 
 class _Done(Struct, tag=True, array_like=True):
-    """A worker has handed on everything."""
+    """A worker has sent everything."""
 
 
-_Message = Read | Folded | _Failed | _Done
-# A fifth of what pickling them costs.
+_Message = ReadProgress | FoldedRows | _Failed | _Done
+# Costs a fifth of pickling.
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder[_Message](_Message).decode
 
 
 def fold_in_workers(
-    workers: Workers, until: int, ranges: Sequence[Range], *, held_events: int = HELD_EVENTS
-) -> Iterator[Read | Folded]:
-    """As `fold_ranges`; rows come in the order of their keys from each worker, and from several in turns.
+    workers: Workers, until: int, ranges: Sequence[SubjectRange], *, held_events: int = HELD_EVENTS
+) -> Iterator[ReadProgress | FoldedRows]:
+    """As `fold_ranges`; each worker's rows come in the order of their keys, mixed with those of the others.
 
-    Raises as the workers' own errors, and `LedgerUnavailable` where one is gone.
+    Raises the workers' errors, and `LedgerUnavailable` if a worker was killed.
     """
     share = -(-len(ranges) // workers.processes)
     shares = [ranges[at : at + share] for at in range(0, len(ranges), share)]
@@ -86,7 +86,7 @@ def fold_in_workers(
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """A process that is started in here is never interrupted from the keyboard: who began it is, and ends it."""
+    """Ctrl-C does not reach a process started in here: it reaches this one, which ends the others."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -94,7 +94,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _received(running: dict[Connection, BaseProcess]) -> Iterator[Read | Folded]:
+def _received(running: dict[Connection, BaseProcess]) -> Iterator[ReadProgress | FoldedRows]:
     open_ends: list[Any] = list(running)
     while open_ends:
         for receiving in wait(open_ends):
@@ -116,11 +116,11 @@ def _received(running: dict[Connection, BaseProcess]) -> Iterator[Read | Folded]
                     yield message
 
 
-def _work(sending: Connection, url: str, until: int, ranges: list[Range], held_events: int) -> None:
+def _work(sending: Connection, url: str, until: int, ranges: list[SubjectRange], held_events: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Nothing here goes round in a circle, and to look for it among so many objects costs a quarter of the time.
+    # No object here is in a reference cycle, and collecting cycles among so many objects costs a quarter of the time.
     gc.disable()
-    # Whoever receives is gone: there is nobody left to tell.
+    # A broken pipe: the receiving process is gone.
     with suppress(BrokenPipeError):
         try:
             recorder = open_recorder(url)
@@ -136,7 +136,7 @@ def _work(sending: Connection, url: str, until: int, ranges: list[Range], held_e
 
 
 def _end_with_parent() -> None:
-    """A parent that is killed says nothing: without it, this process would go on to the end for nobody."""
+    """Ends this process with its parent. A killed parent cannot send a signal, and the work would go on for nothing."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -8,7 +8,7 @@ from projections.audit.kernel.index_states import IndexStates
 from projections.audit.reference import records, verdict_row
 from projections.decisions.check import check
 from projections.decisions.model import AsOf, Decision
-from projections.query.as_of_view import View
+from projections.query.as_of_view import AsOfView
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 
 
@@ -20,12 +20,12 @@ def test_the_states_of_an_index_are_those_of_the_ledger(history: list[Said], dat
         known_at = data.draw(known_ats(seen))
         index = compile_by_fold(bench.ledger, known_at)
         drawn = data.draw(st.lists(rows(bench.ledger.head().position), min_size=5, max_size=30))
-        moment = bench.query.moment()
+        moment = bench.query.context()
         for record in records(batch_of([row | {"at": data.draw(st.sampled_from(seen))} for row in drawn])):
             as_of = AsOf(record.at, 0, 0)
             for later in (False, True):
                 found = check(record, IndexStates(index, later=later).at(record.at))
-                expected = check(record, View(moment, record.at, None if later else known_at))
+                expected = check(record, AsOfView(moment, record.at, None if later else known_at))
                 assert verdict_row(Decision(None, found, as_of, None)) == verdict_row(
                     Decision(None, expected, as_of, None)
                 )

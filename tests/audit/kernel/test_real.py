@@ -35,7 +35,7 @@ from projections.query.query import Query
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.io.reading import read_fast, read_strictly
-from tests.test_settings_history import EVENTS, read, subject_of
+from tests.query.test_settings_history import EVENTS, read, subject_of
 
 AIDER = "requests/aider-requests.jsonl.gz"
 AZURE = "requests/azure-llm-conv-2023.csv.gz"

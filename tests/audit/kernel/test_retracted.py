@@ -1,4 +1,4 @@
-"""The compiled rules find the retraction of a deciding change as `fold.retraction_of_decided` does."""
+"""The compiled rules find the retraction of a deciding change as `fold.deciding_retraction` does."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from projections.audit.kernel import compiled_rules
 from projections.audit.kernel.index_tables import retracted_by
 from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Assertion, Change, Retraction
-from projections.temporal.fold import retraction_of_decided
+from projections.temporal.fold import deciding_retraction
 
 SETTINGS = ("training.opt_in", "storage.inputs_outputs")
 LAST = 8
@@ -93,6 +93,6 @@ def test_it_equals_the_fold_at_every_instant_and_position(assertions: list[Asser
             known_ones = [one for one in assertions if one.recorded_at <= known]
             for enforced in range(assertions[-1].position + 1):
                 for instant in range(-1, LAST + 2):
-                    expected = retraction_of_decided(known_ones, setting, instant, enforced)
+                    expected = deciding_retraction(known_ones, setting, instant, enforced)
                     found = find(index, 0, code, enforced, instant, known)
                     assert found == (0 if expected is None else expected.position)

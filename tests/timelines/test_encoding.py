@@ -8,21 +8,21 @@ from hypothesis import example, given, settings
 
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction
-from projections.temporal.in_force import Timelines, extend, fold_both, nothing
+from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
 from projections.timelines.contract import Axis, BlockRow
 from projections.timelines.encoding import (
     BLOCK_STEPS,
-    Part,
-    Stored,
-    all_stored,
-    encoded,
-    held_at,
-    part,
-    settings_of,
-    stored_form,
-    timelines_of,
+    StoredSetting,
+    TimelineSuffix,
+    change_at,
+    decode_settings,
+    decode_stored,
+    decode_timelines,
+    encode_setting,
+    encode_settings,
+    load_suffix,
 )
-from projections.timelines.rebuild.external_sort import Range, Sorter
+from projections.timelines.rebuild.external_sort import Sorter, SubjectRange
 from projections.timelines.rebuild.fold_range import fold_bucket
 
 SUBJECT, SETTING = "org:acme", "training.opt_in"
@@ -37,7 +37,7 @@ class CachedSubject:
     """One setting as a database keeps it: its member of the row, and its blocks. Counts what is read."""
 
     def __init__(self) -> None:
-        self.settings = encoded({})
+        self.settings = encode_settings({})
         self.blocks: dict[tuple[str, int], BlockRow] = {}
         self.blocks_read = 0
         self.known: list[Change] = []
@@ -48,16 +48,16 @@ class CachedSubject:
         return found
 
     def say(self, *news: Assertion) -> None:
-        held = settings_of(SUBJECT, self.settings)
+        held = decode_settings(SUBJECT, self.settings)
         reach = min(
             min(said.effective_from, said.recorded_at) if isinstance(said, Change) else BEGINNING for said in news
         )
-        old = part(SUBJECT, held.pop(SETTING, None), reach, self.load)
+        old = load_suffix(SUBJECT, held.pop(SETTING, None), reach, self.load)
         grown = extend(old.timelines, self.known, news)
-        stored, blocks = stored_form(SUBJECT, SETTING, old._replace(timelines=grown))
+        stored, blocks = encode_setting(SUBJECT, SETTING, old._replace(timelines=grown))
         if stored is not None:
             held[SETTING] = stored
-        self.settings = encoded(held)
+        self.settings = encode_settings(held)
         self.blocks = {key: row for key, row in self.blocks.items() if key[1] < old.first}
         self.blocks |= {(row.axis, row.number): row for row in blocks}
 
@@ -65,25 +65,25 @@ class CachedSubject:
         return self.settings, sorted(self.blocks.values())
 
     def timelines(self) -> dict[str, Timelines]:
-        return timelines_of(SUBJECT, self.settings, self.blocks.values())
+        return decode_timelines(SUBJECT, self.settings, self.blocks.values())
 
 
 def at_once(said: Iterable[Assertion]) -> tuple[bytes, list[BlockRow]]:
     folded = fold_both(said).get(SETTING)
     if folded is None:
-        return encoded({}), []
-    stored, blocks = stored_form(SUBJECT, SETTING, Part(0, folded, False))
-    return encoded({} if stored is None else {SETTING: stored}), sorted(blocks)
+        return encode_settings({}), []
+    stored, blocks = encode_setting(SUBJECT, SETTING, TimelineSuffix(0, folded, False))
+    return encode_settings({} if stored is None else {SETTING: stored}), sorted(blocks)
 
 
 def rebuilt(said: list[Assertion], held_events: int) -> tuple[bytes, list[BlockRow]]:
-    with Sorter([Range("", None)], held_events) as sorter:
+    with Sorter([SubjectRange("", None)], held_events) as sorter:
         for assertion in said:
             assert sorter.add([(SUBJECT, assertion)]) == 1
         (folded,) = map(fold_bucket, sorter.buckets())
     assert folded.events == len(said)
     if not said:
-        return encoded({}), []
+        return encode_settings({}), []
     (row,) = folded.rows
     assert (row.subject, row.version, row.position) == (SUBJECT, said[-1].version, said[-1].position)
     return row.settings, folded.blocks
@@ -152,7 +152,7 @@ def test_any_way_of_growing_comes_to_the_same_bytes(history: tuple[int, list[tup
     folded = {setting: both for setting, both in fold_both(said).items() if any(any(t.changes) for t in both)}
     assert grown.timelines() == folded
     for axis in ("current", "in_force"):
-        assert_held(grown, axis, folded.get(SETTING, nothing()))
+        assert_held(grown, axis, folded.get(SETTING, empty_timelines()))
 
 
 @settings(max_examples=60)
@@ -171,14 +171,14 @@ def test_a_rebuild_which_takes_few_changes_apart_comes_to_the_same_bytes(
 
 def assert_held(stored: CachedSubject, axis: Axis, both: Timelines) -> None:
     timeline = both.current if axis == "current" else both.in_force
-    raw = settings_of(SUBJECT, stored.settings).get(SETTING)
+    raw = decode_settings(SUBJECT, stored.settings).get(SETTING)
     if raw is None:
         assert timeline.changes == [None]
         return
-    member: Stored = all_stored(SUBJECT, stored.settings)[SETTING]
+    member: StoredSetting = decode_stored(SUBJECT, stored.settings)[SETTING]
     for instant in {near for start in timeline.starts for near in (start - 1, start, start + 1) if near >= BEGINNING}:
         covering = {row.axis: row.steps for row in stored.blocks.values() if row.start <= instant < row.until}
-        assert held_at(SUBJECT, member, axis, instant, covering) == timeline.at(instant)
+        assert change_at(SUBJECT, member, axis, instant, covering) == timeline.at(instant)
 
 
 @pytest.mark.parametrize(
@@ -227,4 +227,4 @@ def never(_: int) -> list[BlockRow]:
 
 def test_the_first_word_reads_nothing() -> None:
     loads: Callable[[int], list[BlockRow]] = never
-    assert part(SUBJECT, None, BEGINNING, loads).timelines == nothing()
+    assert load_suffix(SUBJECT, None, BEGINNING, loads).timelines == empty_timelines()

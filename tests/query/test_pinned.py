@@ -25,7 +25,7 @@ def test_answers_are_the_same_before_and_after_the_ledger_moves_on(database_url:
         expected = {known_at: early.check_all(records, known_at) for known_at in instants}
         assert early.pinned == late.pinned
         history.extend(60)
-        Query(ledger).moment()
+        Query(ledger).context()
         for known_at, decisions in expected.items():
             assert [decision_json(d) for d in late.check_all(records, known_at)] == [
                 decision_json(d) for d in decisions

@@ -89,7 +89,7 @@ class Truth:
         snapshot = query.snapshot(at=at, known_at=known_at, kind="org")
         return sorted(
             canon([self.scopes[subject], self.settings[setting], json.loads(str(change.value))]).encode()
-            for subject, setting, change in snapshot.steps
+            for subject, setting, change in snapshot.changes
         )
 
 

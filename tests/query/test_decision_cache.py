@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger.times import format_time
 from projections.decisions.check import check
 from projections.decisions.model import Decision, RequestRecord, read_record
-from projections.query.as_of_view import View
+from projections.query.as_of_view import AsOfView
 from projections.query.decision_cache import SPANS_MAX
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
@@ -23,13 +23,13 @@ def _plainly(query: Query, record: RequestRecord) -> Decision:
     """The decision without anything that was kept: `check` over a view of its own."""
     fresh = Query(query.ledger)
     decision = fresh.check(record)
-    assert decision.outcome == check(record, View(fresh.moment(), record.at, IN_FORCE))
+    assert decision.outcome == check(record, AsOfView(fresh.context(), record.at, IN_FORCE))
     return decision
 
 
 def _at_once(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
-    moment = bench.query.moment_at_once()
-    return None if moment is None else bench.query.check_at_once(records, moment)
+    moment = bench.query.context_at_once()
+    return None if moment is None else bench.query.check_from_memory(records, moment)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,7 +59,7 @@ def test_a_ground_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: 
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("key:k1", "owner", "org:acme"))
     record = read_record({"key_id": "k1", "at": format_time(NOON + HOUR)}, now=0)
     first = bench.query.check(record)
-    monkeypatch.setattr("projections.query.query.decision_basis", None)
+    monkeypatch.setattr("projections.query.decide.decision_basis", None)
     assert bench.query.check(record._replace(at=NOON + HOUR + 1)).outcome is first.outcome
     with pytest.raises(TypeError):
         bench.query.check(record._replace(at=NOON - 1))

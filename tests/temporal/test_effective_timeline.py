@@ -9,7 +9,7 @@ from ledger.times import BEGINNING, END
 from projections.decisions.model import RequestRecord
 from projections.query.query import Query
 from projections.temporal.effective_state import effective
-from projections.temporal.effective_timeline import NOTHING, effective_timeline
+from projections.temporal.effective_timeline import NO_TIMELINES, effective_timeline
 from projections.temporal.fold import Timeline
 from tests.support.ledgers import change, open_with_clock, submit
 from tests.support.random_history import SUBJECTS, RandomHistory, expected_timelines
@@ -38,26 +38,26 @@ def test_a_course_is_effective_state_at_every_instant(seed: int, tmp_path: Path)
     unsettled = 0
     for subject in (*SUBJECTS, "org:silent"):
         for setting in SETTINGS:
-            own = folded.get(subject, {}).get(setting, NOTHING)
-            definition = folded[CATALOG_SUBJECT].get(setting, NOTHING)
+            own = folded.get(subject, {}).get(setting, NO_TIMELINES)
+            definition = folded[CATALOG_SUBJECT].get(setting, NO_TIMELINES)
             made = effective_timeline(subject, setting, own, definition)
             edges = {start for both in (own, definition) for timeline in both for start in timeline.starts}
             for instant in {edge + step for edge in edges for step in (-1, 0, 1)} | {BEGINNING, END - 1}:
                 if instant < BEGINNING:
                     continue
-                state, settled = made.at(instant)
+                state, same_in_hindsight = made.at(instant)
                 assert state == effective(
                     subject, setting, own.in_force.at(instant), definition.in_force.at(instant)
                 ), f"{subject} {setting} at {instant}"
-                assert settled == all(
+                assert same_in_hindsight == all(
                     _position(both.in_force, instant) == _position(both.current, instant) for both in (own, definition)
                 )
-                unsettled += not settled
+                unsettled += not same_in_hindsight
     assert unsettled, "the histories hold corrections"
 
 
 def test_nothing_was_said_stays_empty() -> None:
-    assert all(timeline == Timeline() for timeline in NOTHING)
+    assert all(timeline == Timeline() for timeline in NO_TIMELINES)
 
 
 def test_a_change_and_a_new_default_reach_courses_that_are_made_already(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from projections.decisions.model import REASONS, Verdict, decision_json, outcome
 from projections.query.query import IN_FORCE, KnownAt, Query
 from tests.support.reference import Json, Reference
 
-FOLDER = Path(__file__).parent / "scenarios"
+FOLDER = Path(__file__).parents[1] / "scenarios"
 BEGUN = parse_time("2026-01-01T00:00:00Z")
 ASKED = parse_time("2027-01-01T00:00:00Z")
 

@@ -11,8 +11,8 @@ from ledger.times import BEGINNING, END, parse_time
 from projections.temporal.changes import Change
 from projections.temporal.effective_state import Interval, SettingState, effective, intervals
 from projections.temporal.fold import Timeline, fold
+from tests.decisions.test_check import books
 from tests.support.memory_ledger import FoldedStates, MemoryLedger, changed, cleared, defined
-from tests.test_check import books
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")
 STORAGE = "storage.inputs_outputs"

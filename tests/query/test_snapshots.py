@@ -16,7 +16,7 @@ from ledger.times import format_time
 from projections.decisions.model import read_record
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt, Query
-from projections.temporal.effective_timeline import NOTHING
+from projections.temporal.effective_timeline import NO_TIMELINES
 from tests.support.questions import CACHING, HOUR, NOON, START, STORAGE, QueryLedger, changed, retracted
 from tests.support.random_history import SUBJECTS, RandomHistory
 from tests.support.reference import Json
@@ -97,7 +97,7 @@ def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
                 events = [changed("key:k1", "owner", "org:b"), changed("org:a", STORAGE, False)]
                 events.append(changed("org:b", STORAGE, True))
                 moved.extend(ledger.submit(parse_submissions({"events": events}), actor="other"))
-                Query(ledger).moment()
+                Query(ledger).context()
         return found
 
     monkeypatch.setattr(bench.query.store, "subject", read_and_move_on)
@@ -128,7 +128,7 @@ def test_answers_stay_whole_while_another_writes_and_projects(bench: QueryLedger
                 other = Query(ledger)
                 for step in range(1, rounds):
                     ledger.submit(parse_submissions({"events": handed_over(step)}), actor="other")
-                    other.moment()
+                    other.context()
         except BaseException as error:
             failures.append(error)
 
@@ -177,26 +177,26 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
     past = RandomHistory(bench.ledger, bench.clock, seed=11)
     for _ in range(40):
         past.extend(2)
-        kept, stored = bench.query.moment(), Query(bench.ledger).moment()
+        kept, stored = bench.query.context(), Query(bench.ledger).context()
         for subject in (*SUBJECTS, CATALOG_SUBJECT):
-            found, expected = (moment.snapshot.kept(subject).history for moment in (kept, stored))
+            found, expected = (context.snapshot.subject(subject).timelines for context in (kept, stored))
             for setting, timelines in expected.items():
                 assert found[setting] == timelines, (subject, setting)
             for setting in found.keys() - expected.keys():
-                assert found[setting] == NOTHING, "of which everything was taken back"
+                assert found[setting] == NO_TIMELINES, "of which everything was taken back"
 
 
 def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
-    bench.query.moment().snapshot.kept("org:acme")
+    bench.query.context().snapshot.subject("org:acme")
     bench.submit(NOON + 1, changed("org:acme", STORAGE, False), changed("org:acme", CACHING, False, NOON + HOUR))
-    kept = bench.query.moment().snapshot.kept("org:acme")
-    assert all(both.in_force is both.current for both in kept.history.values())
-    assert kept.history == Query(bench.ledger).moment().snapshot.kept("org:acme").history
+    kept = bench.query.context().snapshot.subject("org:acme")
+    assert all(both.in_force is both.current for both in kept.timelines.values())
+    assert kept.timelines == Query(bench.ledger).context().snapshot.subject("org:acme").timelines
     bench.submit(NOON + 2, changed("org:acme", STORAGE, True, NOON - HOUR))
-    later = bench.query.moment().snapshot.kept("org:acme").history
+    later = bench.query.context().snapshot.subject("org:acme").timelines
     assert later[STORAGE].in_force is not later[STORAGE].current
-    assert later[STORAGE] != kept.history[STORAGE]
+    assert later[STORAGE] != kept.timelines[STORAGE]
     assert later[CACHING].in_force is later[CACHING].current
 
 
@@ -252,6 +252,6 @@ def test_a_pinned_timeline_shows_the_same_settings_when_the_ledger_has_moved_on(
     pinned = PinnedQuery(bench.query)
     before = pinned.timeline("org:acme")
     bench.submit(NOON + 3, changed("org:acme", CACHING, True))
-    bench.query.moment()
+    bench.query.context()
     assert pinned.timeline("org:acme") == before
     assert {interval.setting for interval in before.intervals} == {CACHING}
