@@ -73,13 +73,13 @@ def _links(index: PolicyIndex) -> dict[str, pa.Array]:
     kinds = index.subjects.kinds
     owner, row = _rows(kinds, index.slices.link_start, index.slices.link_count, (KEY, PROJECT))
     target = index.links.target[row]
-    nobody = target < 0
+    unowned = target < 0
     return {
         "code": pa.array(owner),
         "at": pa.array(index.links.at[row], INSTANT),
-        "target": pa.array(target, mask=nobody),
-        "target_kind": pa.array(kinds[np.where(nobody, 0, target)], mask=nobody),
-        "link_position": pa.array(index.links.position[row].astype(np.int64), mask=nobody),
+        "target": pa.array(target, mask=unowned),
+        "target_kind": pa.array(kinds[np.where(unowned, 0, target)], mask=unowned),
+        "link_position": pa.array(index.links.position[row].astype(np.int64), mask=unowned),
     }
 
 

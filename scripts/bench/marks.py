@@ -5,7 +5,7 @@ They stand in one place, so that a suite cannot lower its own target. Proved by 
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 Bound = Literal["at least", "more than", "at most", "under"]
 
@@ -39,6 +39,12 @@ class JudgedMark(NamedTuple):
     figure: float
     met: bool | None
     note: str
+
+    def document(self) -> dict[str, Any]:
+        """The mark as `--format json` prints it."""
+        about, bound, limit, unit, _size = self.mark
+        target = {"about": about, "bound": bound, "limit": limit, "unit": unit}
+        return {"mark": self.key, **target, "figure": self.figure, "met": self.met, "note": self.note}
 
 
 _EVENTS: Final = 10_000_000

@@ -109,19 +109,7 @@ def document(report: SuiteReport) -> dict[str, Any]:
         "turns": report.turns,
         "quick": report.quick,
         "tables": [{"title": table.title, "rows": list(table.rows)} for table in report.result.tables],
-        "marks": [
-            {
-                "mark": judged.key,
-                "about": judged.mark.about,
-                "bound": judged.mark.bound,
-                "limit": judged.mark.limit,
-                "unit": judged.mark.unit,
-                "figure": judged.figure,
-                "met": judged.met,
-                "note": judged.note,
-            }
-            for judged in report.result.judged
-        ],
+        "marks": [judged.document() for judged in report.result.judged],
         "notes": list(report.result.notes),
     }
 

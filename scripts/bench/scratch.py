@@ -7,52 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ledger.errors import BadInput, LedgerUnavailable
 
-Kind = Literal["sqlite", "postgresql"]
-
 _PREFIX: Final = "inforce_bench_"
 
 
-class ScratchDatabases(Protocol):
-    """`described`: the kind of database and its durability, as the database itself reports them."""
-
-    kind: Kind
-    described: str
-
-    def url(self) -> str:
-        """A new, empty database. Raises `LedgerUnavailable`."""
-
-    def library_environment(self, url: str) -> dict[str, str]:
-        """The settings with which the eventsourcing library uses the database at `url`."""
-
-
-@contextmanager
-def scratch_databases(db: str | None, folder: Path) -> Iterator[ScratchDatabases]:
-    """Drops the databases at the end. `db` None: SQLite files in a temporary folder within `folder`; else a PostgreSQL
-    server."""
-    if db is None or db.startswith("sqlite:"):
-        if db is not None:
-            raise BadInput("a bench makes its own SQLite files; name the folder for them with --folder")
-        with TemporaryDirectory(prefix=".inforce-bench-", dir=folder) as name:
-            yield SQLiteScratch(Path(name))
-        return
-    server = PostgreSQLScratch(db)
-    try:
-        yield server
-    finally:
-        server.drop()
-
-
 class SQLiteScratch:
-    kind: Kind = "sqlite"
+    """`url()` returns the URL of a new, empty database. `described`: its durability, as the database reports it."""
+
+    kind = "sqlite"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made = 0
+        self._count = 0
         from eventsourcing.sqlite import SQLiteDatastore
 
         datastore = SQLiteDatastore(str(folder / "durability.db"))
@@ -66,15 +36,18 @@ class SQLiteScratch:
         self.described = "SQLite, WAL, synchronous=FULL"
 
     def url(self) -> str:
-        self._made += 1
-        return f"sqlite:///{(self._folder / f'{self._made}.db').absolute()}"
+        self._count += 1
+        return f"sqlite:///{(self._folder / f'{self._count}.db').absolute()}"
 
     def library_environment(self, url: str) -> dict[str, str]:
+        """The settings with which the eventsourcing library uses the database at `url`."""
         return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": url.removeprefix("sqlite:///")}
 
 
 class PostgreSQLScratch:
-    kind: Kind = "postgresql"
+    """Like `SQLiteScratch`, on a server."""
+
+    kind = "postgresql"
 
     def __init__(self, db: str) -> None:
         try:
@@ -85,7 +58,7 @@ class PostgreSQLScratch:
             raise BadInput("--db must name a PostgreSQL server: postgresql://user@host/name")
         self._psycopg = psycopg
         self._db = db
-        self._made: list[str] = []
+        self._names: list[str] = []
         with self._connection() as connection:
             version = connection.execute("SHOW server_version").fetchone()[0]
             commit = connection.execute("SHOW synchronous_commit").fetchone()[0]
@@ -106,7 +79,7 @@ class PostgreSQLScratch:
             except self._psycopg.Error as error:
                 reason = str(error).splitlines()[0]
                 raise LedgerUnavailable(f"a bench creates its own databases, which failed: {reason}") from None
-        self._made.append(name)
+        self._names.append(name)
         parts = urlsplit(self._db)
         return f"{parts.scheme}://{parts.netloc}/{name}{f'?{parts.query}' if parts.query else ''}"
 
@@ -125,5 +98,25 @@ class PostgreSQLScratch:
 
     def drop(self) -> None:
         with self._connection() as connection:
-            for name in self._made:
+            for name in self._names:
                 connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+ScratchDatabases = SQLiteScratch | PostgreSQLScratch
+
+
+@contextmanager
+def scratch_databases(db: str | None, folder: Path) -> Iterator[ScratchDatabases]:
+    """Drops the databases at the end. `db` None: SQLite files in a temporary folder within `folder`; else a PostgreSQL
+    server."""
+    if db is None or db.startswith("sqlite:"):
+        if db is not None:
+            raise BadInput("a bench makes its own SQLite files; name the folder for them with --folder")
+        with TemporaryDirectory(prefix=".inforce-bench-", dir=folder) as name:
+            yield SQLiteScratch(Path(name))
+        return
+    server = PostgreSQLScratch(db)
+    try:
+        yield server
+    finally:
+        server.drop()

@@ -85,7 +85,7 @@ class KillRound:
     def _wait_for_submission(self) -> None:
         with self.client_log.changed:
             assert self.client_log.changed.wait_for(lambda: bool(self.client_log.sent), PATIENCE_S), (
-                "nobody submitted anything"
+                "no client submitted anything"
             )
 
     def _wait_for(self, acknowledgements: int) -> None:

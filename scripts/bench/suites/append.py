@@ -12,6 +12,7 @@ and returns receipts. Each batch has a hundred new subjects with ten events each
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -68,19 +69,19 @@ def run(context: SuiteContext) -> SuiteResult:
         Case(
             LIBRARY_BATCH,
             None,
-            lambda ready: _insert(library, ready),
+            _each_batch(library.recorder.insert_events),
             lambda: [_stored_events(library) for _ in range(batches)],
         ),
         Case(
             RECORDER_BATCH,
             LIBRARY_BATCH,
-            lambda ready: _append(ledger, ready),
+            _each_batch(partial(_append, ledger)),
             lambda: [_request(ledger, _json_batch(subjects)) for _ in range(batches)],
         ),
         Case(
             SUBMIT_BATCH,
             LIBRARY_BATCH,
-            lambda ready: _submit(ledger, ready),
+            _each_batch(lambda batch: ledger.submit(parse_submissions(batch), actor=ACTOR)),
             lambda: [_json_batch(subjects) for _ in range(batches)],
         ),
     ]
@@ -136,10 +137,13 @@ def _json_batch(subjects: count[int]) -> dict[str, Any]:
     return {"events": changes}
 
 
-def _submit(ledger: Ledger, batches: list[dict[str, Any]]) -> int:
-    for batch in batches:
-        ledger.submit(parse_submissions(batch), actor=ACTOR)
-    return len(batches) * BATCH
+def _each_batch(write: Callable[[Any], object]) -> Callable[[list[Any]], int]:
+    def write_all(batches: list[Any]) -> int:
+        for batch in batches:
+            write(batch)
+        return len(batches) * BATCH
+
+    return write_all
 
 
 def _request(ledger: Ledger, batch: dict[str, Any]) -> AppendRequest:
@@ -151,12 +155,10 @@ def _request(ledger: Ledger, batch: dict[str, Any]) -> AppendRequest:
     return AppendRequest(plan, [leaf_template(draft, ledger.source) for draft in plan.drafts], None)
 
 
-def _append(ledger: Ledger, proposals: list[AppendRequest]) -> int:
-    for proposal in proposals:
-        (outcome,) = ledger.recorder.append([proposal], ledger.clock)
-        if not isinstance(outcome, Placement):
-            raise LedgerUnavailable("the recorder refused the bench's events; another process writes to its ledger")
-    return len(proposals) * BATCH
+def _append(ledger: Ledger, request: AppendRequest) -> None:
+    (outcome,) = ledger.recorder.append([request], ledger.clock)
+    if not isinstance(outcome, Placement):
+        raise LedgerUnavailable("the recorder refused the bench's events; another process writes to its ledger")
 
 
 def _stored_events(library: Application[Any]) -> list[StoredEvent]:
@@ -168,9 +170,3 @@ def _stored_events(library: Application[Any]) -> list[StoredEvent]:
             aggregate.change(SETTING, number % 2 == 0, ACTOR)
         batch += map(library.mapper.to_stored_event, aggregate.collect_events())
     return batch
-
-
-def _insert(library: Application[Any], batches: list[list[StoredEvent]]) -> int:
-    for batch in batches:
-        library.recorder.insert_events(batch)
-    return len(batches) * BATCH

@@ -82,16 +82,7 @@ def _warm_rows(context: SuiteContext, ledgers: dict[str, Population], checks: in
         return lambda turn: _times_ns(query, records[turn])
 
     turns = take_turns("bench growth", {url: case(query) for url, query in queries.items()}, context.turns)
-    return [
-        {
-            "events": population.events,
-            "p50_us": round(median(percentile(times, 50) for times in turns[url]) / 1000, 4),
-            "p99_us": round(median(percentile(times, 99) for times in turns[url]) / 1000, 4),
-            "asked": checks,
-            "times": None,
-        }
-        for url, population in ledgers.items()
-    ]
+    return [{**_row(population, turns[url], checks), "times": None} for url, population in ledgers.items()]
 
 
 def _cold_rows(url: str, population: Population, count: int, rng: Random) -> list[dict[str, Any]]:
@@ -107,16 +98,13 @@ def _cold_rows(url: str, population: Population, count: int, rng: Random) -> lis
             # Warms the parts that all checks share: the catalog and the models.
             query.check_all([record._replace(key_id="k0", org_id=None) for record in records])
             times = _times_ns(query, records)
-        rows.append(
-            {
-                "events": population.events,
-                "subjects": subjects,
-                "p50_us": round(percentile(times, 50) / 1000, 4),
-                "p99_us": round(percentile(times, 99) / 1000, 4),
-                "asked": len(times),
-            }
-        )
+        rows.append({**_row(population, [times], len(times)), "subjects": subjects})
     return rows
+
+
+def _row(population: Population, turns: Sequence[list[int]], checks: int) -> dict[str, Any]:
+    p50, p99 = (median(percentile(times, percent) for times in turns) / 1000 for percent in (50, 99))
+    return {"events": population.events, "p50_us": round(p50, 4), "p99_us": round(p99, 4), "asked": checks}
 
 
 def _times_ns(query: Query, records: Sequence[RequestRecord]) -> list[int]:

@@ -41,7 +41,7 @@ def run(context: SuiteContext) -> SuiteResult:
     rng = Random(1)  # noqa: S311 - the same work every time
     checks = min(population.subjects, CHECKS_MAX)
     records = (random_record(population, rng) for _ in range(checks))
-    anybody = _row(url, "anybody, at random", population.subjects, records, checks)
+    many = _row(url, "anybody, at random", population.subjects, records, checks)
     long_url = context.databases.url()
     _generate_long_history(long_url, history)
     project(long_url)
@@ -59,9 +59,9 @@ def run(context: SuiteContext) -> SuiteResult:
         Column("per_second", "checks a second", number),
     )
     return SuiteResult(
-        [Table("server, resident memory", columns, [anybody, long])],
+        [Table("server, resident memory", columns, [many, long])],
         [
-            judge("memory.subjects", anybody["peak_mb"], size=population.subjects),
+            judge("memory.subjects", many["peak_mb"], size=population.subjects),
             judge("memory.history", long["peak_mb"], size=history),
         ],
         ["memory of the inforce server's process, without a database server"],
