@@ -1,4 +1,4 @@
-"""Columns that come in parts, put together in place: with names and raw values that stand in several only once."""
+"""EventColumns that come in parts, put together in place: with names and raw values that stand in several only once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.arrays import UInt64s
-from projections.audit.index.event_columns import NO_SETTING, Columns, Names, is_link, is_raw
-from projections.audit.index.interning import Naming
+from projections.audit.index.event_columns import NO_SETTING, EventColumns, NameColumns, is_link, is_raw
+from projections.audit.index.interning import Interner
 from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
@@ -31,15 +31,15 @@ _ASKED[[KEY, PROJECT], OWNER_CODE] = True
 _ASKED[ACCOUNT, ATTACHED_CODE] = True
 
 
-class Gathering:
+class EventCollector:
     """Of so many events. Parts may be put by several threads at once."""
 
     def __init__(self, events: int, *, compiled: bool = AVAILABLE) -> None:
         self._lock = threading.Lock()
-        self._naming = Naming(compiled=compiled)
+        self._naming = Interner(compiled=compiled)
         self._raw: dict[bytes, int] = {}
         none, no_names = np.zeros(0, np.int64), np.zeros(0, np.uint8)
-        self._columns = Columns(
+        self._columns = EventColumns(
             position=np.zeros(events, np.uint32),
             recorded_at=np.zeros(events, np.int64),
             start=np.zeros(events, np.int64),
@@ -48,11 +48,11 @@ class Gathering:
             value=np.zeros(events, np.int32),
             retracts=np.zeros(events, np.uint32),
             subject=np.full(events, -1, np.int32),
-            names=Names(no_names, np.zeros(0, np.uint64), no_names, none, none),
+            names=NameColumns(no_names, np.zeros(0, np.uint64), no_names, none, none),
             raw=[],
         )
 
-    def put(self, first: int, part: Columns) -> None:
+    def put(self, first: int, part: EventColumns) -> None:
         """`first`: the row of the part's first event. What no decision asks for becomes NO_SETTING."""
         asked = part.subject >= 0
         asked[asked] = _ASKED[part.names.kinds[part.subject[asked]], part.setting[asked]]
@@ -72,13 +72,13 @@ class Gathering:
 
     @property
     def slots(self) -> UInt64s | None:
-        """The hash table of the columns' names, if it was made (see `Naming`)."""
+        """The hash table of the columns' names, if it was made (see `Interner`)."""
         return self._naming.slots
 
-    def columns(self) -> Columns:
+    def columns(self) -> EventColumns:
         """All of them, with the events where they were put; in position order if they were put so."""
         gathered = self._columns
-        return Columns(
+        return EventColumns(
             gathered.position,
             gathered.recorded_at,
             gathered.start,
@@ -92,7 +92,7 @@ class Gathering:
         )
 
 
-def _renumbered(part: Columns, names: NDArray[np.int32], raw: NDArray[np.int32]) -> NDArray[np.int32]:
+def _renumbered(part: EventColumns, names: NDArray[np.int32], raw: NDArray[np.int32]) -> NDArray[np.int32]:
     value = part.value.copy()
     link = is_link(part.setting) & (value >= 0)
     value[link] = names[value[link]]
@@ -101,9 +101,9 @@ def _renumbered(part: Columns, names: NDArray[np.int32], raw: NDArray[np.int32])
     return value
 
 
-def in_position_order(columns: Columns) -> Columns:
+def in_position_order(columns: EventColumns) -> EventColumns:
     order = np.argsort(columns.position)
-    return Columns(
+    return EventColumns(
         columns.position[order],
         columns.recorded_at[order],
         columns.start[order],

@@ -18,14 +18,14 @@ from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from projections.audit.arrays import UInt64s
 from projections.audit.index.codes import Codes
-from projections.audit.index.collect import Gathering
-from projections.audit.index.event_columns import Columns, Names
+from projections.audit.index.collect import EventCollector
+from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import slots_for, with_more
-from projections.audit.index.parse_leaves import Parser
+from projections.audit.index.parse_leaves import LeafParser
 from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import axes, both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects
-from projections.audit.index.tables import Compiling, grown, since_of
+from projections.audit.index.tables import TableCompiler, grown, since_of
 from projections.audit.numba_support import worth_compiling
 from projections.temporal.changes import read_entries
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
@@ -57,7 +57,7 @@ def compile_index(
     codes = Codes(named)
     catalogs = read_catalogs(ledger, known_at, pin, codes)
     since = np.concatenate([[0], since_of(columns)])
-    compiling = Compiling(columns, known_at, codes, np.arange(len(named), dtype=np.int32))
+    compiling = TableCompiler(columns, known_at, codes, np.arange(len(named), dtype=np.int32))
     del columns
     made = compiling.compiled()
     # A definition's default may be a subject that nobody else names.
@@ -83,10 +83,10 @@ def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> 
     return both_catalogs(*axes(read_entries(entries), known_at), codes)
 
 
-def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[Columns, UInt64s | None]:
+def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[EventColumns, UInt64s | None]:
     """All events, and the hash table of their names if there is one."""
     compiled = worth_compiling(until)
-    parser, gathering = Parser(ledger.origin, compiled=compiled), Gathering(until, compiled=compiled)
+    parser, gathering = LeafParser(ledger.origin, compiled=compiled), EventCollector(until, compiled=compiled)
     stopped, lock = threading.Event(), threading.Lock()
     done = 0
 
@@ -120,7 +120,7 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
     return gathering.columns(), gathering.slots
 
 
-def _subjects(names: Names, slots: UInt64s | None) -> Subjects:
+def _subjects(names: NameColumns, slots: UInt64s | None) -> Subjects:
     """With the codes that the names' rows are."""
     offsets = np.append(names.starts, len(names.bytes))
     if slots is None:

@@ -28,7 +28,7 @@ IS_RETRACTION: Final = -1
 
 
 @dataclass(frozen=True)
-class Names:
+class NameColumns:
     """Texts, one behind the other: text i is bytes[starts[i] : starts[i] + lengths[i]], hashed as an id of its kind.
 
     kinds: uint8, kind codes; hashes: uint64; starts, lengths: int64. The bytes are of full references.
@@ -51,7 +51,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Columns:
+class EventColumns:
     """Events in position order.
 
     position: uint32; recorded_at, start, until: int64, µs (until END: without end; start of a retraction: its
@@ -68,11 +68,11 @@ class Columns:
     value: NDArray[np.int32]
     retracts: UInt32s
     subject: NDArray[np.int32]
-    names: Names
+    names: NameColumns
     raw: list[bytes]
 
 
-ARRAYS: Final = tuple(field.name for field in fields(Columns))[:8]
+ARRAYS: Final = tuple(field.name for field in fields(EventColumns))[:8]
 
 
 def is_link(setting: UInt8s) -> NDArray[np.bool_]:

@@ -12,19 +12,19 @@ from ledger.errors import LedgerCorrupt
 from ledger.store import Ledger
 from projections.audit.index import schema as layout
 from projections.audit.index.codes import Codes
-from projections.audit.index.collect import Gathering, in_position_order
+from projections.audit.index.collect import EventCollector, in_position_order
 from projections.audit.index.compile import read_catalogs
-from projections.audit.index.event_columns import Columns, Names
+from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import hashes_of, place
-from projections.audit.index.parse_leaves import Parser
+from projections.audit.index.parse_leaves import LeafParser
 from projections.audit.index.schema import MODEL, CatalogSteps, PolicyIndex
 from projections.audit.index.storage import PATCHED, stored_name
-from projections.audit.index.tables import Compiling, since_of
+from projections.audit.index.tables import TableCompiler, since_of
 from projections.audit.numba_support import worth_compiling
 from projections.temporal.coordinates import Pin
 
 
-class NoRoom(Exception):
+class NotWorthExtending(Exception):
     """So many subjects are new, or rows left behind, that the index is better compiled anew."""
 
 
@@ -38,8 +38,8 @@ class Extension:
 
 
 def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
-    """`index`: mapped for writing privately; its slots are written to. Raises `NoRoom`, `LedgerCorrupt`."""
-    parser = Parser(ledger.origin, compiled=worth_compiling(pin.position))
+    """`index`: mapped for writing privately; its slots are written to. Raises `NotWorthExtending`, `LedgerCorrupt`."""
+    parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position))
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
     if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
         raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
@@ -47,11 +47,11 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     codes = Codes(index.subjects, index.texts)
     names = columns.names
     codes_of_names = np.array([codes.subject(reference) for reference in _texts(names)], np.int32)
-    compiled = Compiling(columns, index.known_at, codes, codes_of_names).compiled()
+    compiled = TableCompiler(columns, index.known_at, codes, codes_of_names).compiled()
     catalogs = read_catalogs(ledger, index.known_at, pin, codes)
     kinds, offsets, together = codes.subjects()
     if (len(index.subjects) + len(kinds)) * 4 > len(index.subjects.slots) * 3:
-        raise NoRoom
+        raise NotWorthExtending
     places = place(index.subjects.slots, hashes_of(kinds, offsets, together), len(index.subjects))
     texts, before = codes.texts(), index.texts
     slices, old, said = compiled.slices, index.slices, compiled.assertions
@@ -60,7 +60,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     shift = np.where(models, len(index.models.at), len(index.policies.at))
     for name in ("links", "policies", "models"):
         if len(getattr(index, name).at) + len(getattr(compiled, name).at) > layout.ROWS_MAX:
-            raise NoRoom
+            raise NotWorthExtending
     later_of = np.flatnonzero(slices.later >= 0)[np.argsort(slices.later[slices.later >= 0])]
     patches = np.stack(
         [
@@ -109,22 +109,22 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     return Extension(pin, more, catalogs)
 
 
-def _timeline_cache(ledger: Ledger, parser: Parser, news: Columns, pin: Pin) -> Columns:
+def _timeline_cache(ledger: Ledger, parser: LeafParser, news: EventColumns, pin: Pin) -> EventColumns:
     """Everything that was ever said about the subjects of `news`, in position order."""
-    once = Gathering(len(news.position), compiled=False)
+    once = EventCollector(len(news.position), compiled=False)
     once.put(0, news)
     found = once.columns()
     wanted = np.unique(found.subject[found.subject >= 0])
     leaves = ledger.recorder.leaves_of(_texts(found.names.taken(wanted)), pin.position)
     if not leaves:
-        return Gathering(0, compiled=False).columns()
+        return EventCollector(0, compiled=False).columns()
     timeline_cache = parser.parse(leaves)
-    gathering = Gathering(len(timeline_cache.position), compiled=parser.compiled)
+    gathering = EventCollector(len(timeline_cache.position), compiled=parser.compiled)
     gathering.put(0, timeline_cache)
     return in_position_order(gathering.columns())
 
 
-def _texts(names: Names) -> list[str]:
+def _texts(names: NameColumns) -> list[str]:
     whole = names.bytes.tobytes()
     return [
         whole[start : start + length].decode()

@@ -1,4 +1,4 @@
-"""Columns of events → steps: what each setting of each subject has from when on, for a whole ledger at once. Pure.
+"""EventColumns of events → steps: what each setting of each subject has from when on, for a whole ledger at once. Pure.
 
 The law is `projections.temporal.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked
 up in what
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ledger.times import END
 from projections.audit.arrays import Int64s, UInt8s
-from projections.audit.index.event_columns import IS_RETRACTION, NO_SETTING, Columns
+from projections.audit.index.event_columns import IS_RETRACTION, NO_SETTING, EventColumns
 from projections.audit.numba_support import compiled, worth_compiling
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.coordinates import IN_FORCE, KnownAt
@@ -56,10 +56,10 @@ class _Groups(NamedTuple):
         return _Groups(self.group[rows], self.at[rows], self.event[rows])
 
 
-class Stepping:
+class ColumnFold:
     """The events of `columns`, brought into the order of subjects and settings."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: EventColumns) -> None:
         self.columns = columns
         rows = np.flatnonzero(columns.setting != NO_SETTING)
         subject, setting = columns.subject[rows], columns.setting[rows]

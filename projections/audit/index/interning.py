@@ -1,4 +1,4 @@
-"""Names → codes, as they are met: whatever is called the same has one code.
+"""NameColumns → codes, as they are met: whatever is called the same has one code.
 
 Compiled code puts them into the very hash table that the index has (see `layout.Subjects`); without any, a dict does.
 Either compares bytes, never hashes alone.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.arrays import Int64s, UInt8s, UInt64s
-from projections.audit.index.event_columns import Names
+from projections.audit.index.event_columns import NameColumns
 from projections.audit.numba_support import AVAILABLE, compiled
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -23,7 +23,7 @@ _HALF = np.uint64(32)
 _LOWER = np.uint64(0xFFFFFFFF)
 
 
-class Naming:
+class Interner:
     """For one thread at a time."""
 
     def __init__(self, *, compiled: bool = AVAILABLE) -> None:
@@ -36,7 +36,7 @@ class Naming:
         self._starts = np.zeros(_ROOM + 1, np.int64)
         self._bytes = np.zeros(_ROOM * _BYTES_EACH, np.uint8)
 
-    def codes(self, names: Names) -> NDArray[np.int32]:
+    def codes(self, names: NameColumns) -> NDArray[np.int32]:
         """Of these names; new ones come behind those there are."""
         codes = np.empty(len(names.kinds), np.int32)
         self._make_room(len(codes), int(names.lengths.sum()))
@@ -84,11 +84,11 @@ class Naming:
         """The table, as the index has it; None without compiled code."""
         return self._slots if self._known is None else None
 
-    def names(self) -> Names:
+    def names(self) -> NameColumns:
         """All of them, by code, without gaps between their bytes."""
         starts = self._starts[: self._count + 1]
         kinds, hashes = self._kinds[: self._count].copy(), self._hashes[: self._count].copy()
-        return Names(kinds, hashes, self._bytes[: self._used].copy(), starts[:-1].copy(), np.diff(starts))
+        return NameColumns(kinds, hashes, self._bytes[: self._used].copy(), starts[:-1].copy(), np.diff(starts))
 
 
 def _grown(array: NDArray[_Scalar], room: int) -> NDArray[_Scalar]:

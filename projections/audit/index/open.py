@@ -23,10 +23,10 @@ from typing import IO, Final
 from ledger.store import Ledger
 from projections.audit.index import storage as files
 from projections.audit.index.compile import Progress, compile_index
-from projections.audit.index.extend import NoRoom, extension
+from projections.audit.index.extend import NotWorthExtending, extension
 from projections.audit.index.pin import pin_of
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.index.storage import NotUsable, Stored
+from projections.audit.index.storage import NotUsable, StoredIndex
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 
 Tell = Callable[[str], None]
@@ -93,7 +93,7 @@ class _Opening:
         self._pin = pin
         self._progress = progress
         self._tell = tell
-        self._verified: Stored | None = None
+        self._verified: StoredIndex | None = None
 
     def open(self) -> PolicyIndex:
         for _attempt in range(_ATTEMPTS):
@@ -136,7 +136,7 @@ class _Opening:
         # From the files, so that the arrays made here can go.
         return stored.index()
 
-    def _usable(self, tell: Tell) -> Stored | None:
+    def _usable(self, tell: Tell) -> StoredIndex | None:
         """What is stored, if it is sound and of this ledger."""
         why = NotUsable()
         for _attempt in range(2):
@@ -165,7 +165,7 @@ class _Opening:
         entry = self._ledger.recorder.entry(pin.position)
         return entry is not None and entry.leaf_hash.hex() == pin.leaf_hash
 
-    def _extended(self, stored: Stored) -> PolicyIndex | None:
+    def _extended(self, stored: StoredIndex) -> PolicyIndex | None:
         """None: it is better made anew."""
         news = self._pin.position - stored.pin.position
         patched = stored.rows("patches.subjects")
@@ -175,7 +175,7 @@ class _Opening:
             return None
         try:
             found = extension(self._ledger, stored.index(), self._pin)
-        except (NoRoom, NotUsable):
+        except (NotWorthExtending, NotUsable):
             return None
         return files.append(stored, found.more, found.pin, found.catalogs).index()
 

@@ -17,7 +17,15 @@ from ledger.codec import SOURCE_PREFIX, position_of
 from ledger.errors import LedgerCorrupt
 from ledger.times import END
 from projections.audit.arrays import Int64s, UInt8s
-from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, Names, is_link, is_raw
+from projections.audit.index.event_columns import (
+    IS_CLEAR,
+    IS_RETRACTION,
+    NO_SETTING,
+    EventColumns,
+    NameColumns,
+    is_link,
+    is_raw,
+)
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.scan_leaves import ENDS, NUMBERS, SCANNED, STARTS, scan
 from projections.audit.index.schema import (
@@ -35,14 +43,14 @@ from projections.temporal.changes import Change, JsonValue, read_assertion
 _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
 
 
-class Parser:
+class LeafParser:
     """Of one ledger's leaves. Safe to use from many threads."""
 
     def __init__(self, origin: str, *, compiled: bool = AVAILABLE) -> None:
         self._source = np.frombuffer(f'","source":"{SOURCE_PREFIX}{origin}","type":"inforce.'.encode(), np.uint8)
         self.compiled = compiled
 
-    def parse(self, leaves: bytes) -> Columns:
+    def parse(self, leaves: bytes) -> EventColumns:
         """Leaves in position order, a line feed between each two. Raises `LedgerCorrupt`."""
         buffer = np.frombuffer(leaves, np.uint8)
         feeds = np.flatnonzero(buffer == 10)
@@ -51,10 +59,10 @@ class Parser:
         fine = np.zeros(len(starts), np.bool_)
         if self.compiled:
             scan(buffer, starts, ends, self._source, found, fine)
-        return _Lines(leaves, found, self.compiled).columns(np.flatnonzero(~fine).tolist(), starts, ends)
+        return _LeafColumns(leaves, found, self.compiled).columns(np.flatnonzero(~fine).tolist(), starts, ends)
 
 
-class _Lines:
+class _LeafColumns:
     """`found`: what `scanning` says of each; what it could not read is put there, and its texts behind the leaves'."""
 
     def __init__(self, leaves: bytes, found: Int64s, compiled: bool) -> None:
@@ -63,7 +71,7 @@ class _Lines:
         self._found = found
         self._extra = bytearray()
 
-    def columns(self, others: list[int], starts: Int64s, ends: Int64s) -> Columns:
+    def columns(self, others: list[int], starts: Int64s, ends: Int64s) -> EventColumns:
         for row in others:
             self._read(row, self._leaves[starts[row] : ends[row]])
         # A word must fit behind the last one, too: see `_names`.
@@ -84,7 +92,7 @@ class _Lines:
         value[linked] = len(subjects) + np.arange(len(linked))
         name_starts = np.concatenate([self._found[subjects, STARTS], value_starts[linked] + 1])
         name_ends = np.concatenate([self._found[subjects, ENDS], value_ends[linked] - 1])
-        return Columns(
+        return EventColumns(
             position=position.astype(np.uint32),
             recorded_at=recorded_at.copy(),
             start=start.copy(),
@@ -130,7 +138,7 @@ def _value(value: JsonValue) -> int:
     return BIT_TRUE if value is True else BIT_FALSE if value is False else BIT_OTHER
 
 
-def _names(buffer: UInt8s, starts: Int64s, ends: Int64s, compiled: bool) -> Names:
+def _names(buffer: UInt8s, starts: Int64s, ends: Int64s, compiled: bool) -> NameColumns:
     """A reference is followed by more of its leaf, or by what is behind all of them: a word fits over either."""
     kinds = np.full(len(starts), OTHER_KIND, np.uint8)
     words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
@@ -141,14 +149,14 @@ def _names(buffer: UInt8s, starts: Int64s, ends: Int64s, compiled: bool) -> Name
         kinds[(first & mask) == np.uint64(int.from_bytes(prefix, "little"))] = code
     prefixes = np.array(PREFIX_LENGTHS, np.int64)[kinds]
     hashes = hash_ids(kinds, buffer, starts + prefixes, ends - starts - prefixes, compiled=compiled)
-    return Names(kinds, hashes, buffer, starts, ends - starts)
+    return NameColumns(kinds, hashes, buffer, starts, ends - starts)
 
 
-class _Subject(msgspec.Struct):
+class _LeafSubject(msgspec.Struct):
     subject: str
 
 
-_decoder: Final = msgspec.json.Decoder(_Subject)
+_decoder: Final = msgspec.json.Decoder(_LeafSubject)
 
 
 def _subject(leaf: bytes) -> str:

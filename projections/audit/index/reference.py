@@ -77,7 +77,7 @@ def _position(change: Change | None) -> int:
 _NOTHING: Final = Timeline()
 
 
-class Building:
+class IndexBuilder:
     """Takes what is known of each subject once, and the catalog; `index` is then all of it."""
 
     def __init__(self) -> None:
@@ -260,7 +260,7 @@ def compile_by_fold(ledger: Ledger, known_at: KnownAt = IN_FORCE, pin: Pin | Non
             said.setdefault(entry.subject, []).append(assertion)
             start = assertion.effective_from if isinstance(assertion, Change) else assertion.recorded_at
             since.append(max(assertion.recorded_at, start))
-    building = Building()
+    building = IndexBuilder()
     catalogs = building.catalogs(*axes(said.pop(CATALOG_SUBJECT), known_at))
     for subject, assertions in said.items():
         building.add(subject, *axes(assertions, known_at), assertions)

@@ -88,7 +88,7 @@ def arrays_of(index: PolicyIndex) -> dict[str, Array]:
     }
 
 
-class Stored:
+class StoredIndex:
     """One generation of an index, as its manifest says it is."""
 
     def __init__(self, folder: Path, body: Mapping[str, Any]) -> None:
@@ -178,7 +178,7 @@ def _shape(column: str) -> tuple[int, ...]:
     return (-1,) if column == "at" else (-1, 12)
 
 
-def load(folder: Path) -> Stored | None:
+def load(folder: Path) -> StoredIndex | None:
     """What is stored in `folder`; None where nothing is. Raises `NotUsable`, and `OSError`."""
     try:
         text = (folder / MANIFEST).read_bytes()
@@ -191,12 +191,12 @@ def load(folder: Path) -> Stored | None:
             raise NotUsable("it is of another format")
         if crc32(_written(body)) != whole["crc32"]:
             raise NotUsable("its manifest is not what was written")
-        return Stored(folder, body)
+        return StoredIndex(folder, body)
     except (ValueError, KeyError, TypeError) as error:
         raise NotUsable("its manifest cannot be read") from error
 
 
-def write(folder: Path, index: PolicyIndex) -> Stored:
+def write(folder: Path, index: PolicyIndex) -> StoredIndex:
     """A new generation, which takes the place of what is there. Raises `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
     generation = f"generation-{secrets.token_hex(8)}"
@@ -215,7 +215,9 @@ def write(folder: Path, index: PolicyIndex) -> Stored:
         raise
 
 
-def append(stored: Stored, more: Mapping[str, Array], pin: Pin, catalogs: tuple[CatalogSteps, CatalogSteps]) -> Stored:
+def append(
+    stored: StoredIndex, more: Mapping[str, Array], pin: Pin, catalogs: tuple[CatalogSteps, CatalogSteps]
+) -> StoredIndex:
     """`more`: name → rows to come behind those there are. Raises `OSError`; the caller sees to it that nobody else
     does the same at the same time."""
     arrays = dict(stored.body["arrays"])
@@ -248,7 +250,7 @@ def _catalog(steps: CatalogSteps) -> dict[str, Any]:
     return {field.name: getattr(steps, field.name).tolist() for field in fields(CatalogSteps)}
 
 
-def _replace(folder: Path, body: Mapping[str, Any]) -> Stored:
+def _replace(folder: Path, body: Mapping[str, Any]) -> StoredIndex:
     beside = folder / f".{MANIFEST}.{secrets.token_hex(4)}"
     try:
         whole = {"format": FORMAT, "crc32": crc32(_written(body)), "body": body}
@@ -256,14 +258,14 @@ def _replace(folder: Path, body: Mapping[str, Any]) -> Stored:
         beside.replace(folder / MANIFEST)
     finally:
         beside.unlink(missing_ok=True)
-    return Stored(folder, body)
+    return StoredIndex(folder, body)
 
 
 def _written(body: Any) -> bytes:
     return json.dumps(body, sort_keys=True).encode()
 
 
-def clear_others(stored: Stored) -> None:
+def clear_others(stored: StoredIndex) -> None:
     """Takes away the generations that no manifest names any more. Who has mapped one keeps it until he lets it go."""
     for other in _generations(stored.folder):
         if other != stored.generation:

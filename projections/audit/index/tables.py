@@ -1,4 +1,4 @@
-"""Columns of events → a policy index, for a whole ledger at once, or for some subjects. Pure."""
+"""EventColumns of events → a policy index, for a whole ledger at once, or for some subjects. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from projections.audit.arrays import Int32s, Int64s, UInt32s
 from projections.audit.index.codes import Codes
-from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, Columns, is_link
-from projections.audit.index.fold_columns import Flags, Stepping, Steps, ordered
+from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, EventColumns, is_link
+from projections.audit.index.fold_columns import ColumnFold, Flags, Steps, ordered
 from projections.audit.index.schema import (
     ATTACHED_CODE,
     BIT_CLEARED,
@@ -47,7 +47,7 @@ def in_threads(work: Callable[[_Part], None], parts: Iterable[_Part]) -> None:
 
 
 @dataclass(frozen=True)
-class Wide:
+class WideSteps:
     """Ascending by subject and `at` (µs). events: int32[rows, settings], the deciding events' rows in the columns, or
     -1. Neighbours of a subject differ, and its first row has something."""
 
@@ -60,13 +60,13 @@ class Wide:
         counts = np.bincount(self.subject, minlength=subjects)
         return (np.cumsum(counts) - counts).astype(np.uint32), counts.astype(np.uint32)
 
-    def only(self, rows: Flags) -> Wide:
+    def only(self, rows: Flags) -> WideSteps:
         if rows.all():
             return self
-        return Wide(self.subject[rows], self.at[rows], self.events[rows])
+        return WideSteps(self.subject[rows], self.at[rows], self.events[rows])
 
 
-def widen(steps: Steps, settings: Sequence[int], subjects: Flags) -> Wide:
+def pivot(steps: Steps, settings: Sequence[int], subjects: Flags) -> WideSteps:
     """`subjects`: by code, those wanted."""
     wanted = (steps.setting >= settings[0]) & (steps.setting <= settings[-1])
     chosen = np.flatnonzero(wanted if subjects.all() else wanted & subjects[steps.subject])
@@ -98,10 +98,10 @@ def widen(steps: Steps, settings: Sequence[int], subjects: Flags) -> Wide:
     differs: Flags = np.asarray((events >= 0).any(axis=1))
     if len(events) > 1:
         differs[1:] = np.where(first[1:], differs[1:], (events[1:] != events[:-1]).any(axis=1))
-    return Wide(subject, at, events).only(differs)
+    return WideSteps(subject, at, events).only(differs)
 
 
-def differing(asked: Wide, later: Wide, subjects: NDArray[np.intp], count: int) -> Flags:
+def differing_subjects(asked: WideSteps, later: WideSteps, subjects: NDArray[np.intp], count: int) -> Flags:
     """Which of `subjects`, by their place there, do not have the same rows in both; `count`: of all subjects."""
     starts, counts = asked.slices(count)
     later_starts, later_counts = later.slices(count)
@@ -122,7 +122,7 @@ _OF_MODEL = range(HOSTING, OWNER_CODE)
 
 
 @dataclass(frozen=True)
-class Compiled:
+class SubjectTables:
     """The tables of the subjects of some columns. Subjects are numbered as the columns' names are."""
 
     slices: Slices
@@ -133,18 +133,18 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class _AxisTables:
     """One axis. `owner` of keys and projects and `attached_to` of accounts, of which no subject has both, are one."""
 
-    links: Wide
-    policies: Wide
-    models: Wide
+    links: WideSteps
+    policies: WideSteps
+    models: WideSteps
 
 
-class Compiling:
+class TableCompiler:
     """Used once: it lets go of what it needs no more, since of a large ledger everything at once is too much."""
 
-    def __init__(self, columns: Columns, known_at: KnownAt, codes: Codes, targets: Int32s) -> None:
+    def __init__(self, columns: EventColumns, known_at: KnownAt, codes: Codes, targets: Int32s) -> None:
         """`columns`: as gathered, in position order. `codes`: takes texts and sets of regions in. `targets`: row of
         the columns' names → the code of the subject that is called so."""
         self._known_at = known_at
@@ -155,9 +155,9 @@ class Compiling:
         # Of a whole ledger: then nothing has to be looked up.
         self._dense = bool((columns.position == np.arange(1, len(columns.position) + 1)).all())
         self._values = np.append(_values(columns, codes, targets), np.int32(UNSET))
-        self._stepping: Stepping | None = Stepping(columns)
+        self._stepping: ColumnFold | None = ColumnFold(columns)
 
-    def compiled(self) -> Compiled:
+    def compiled(self) -> SubjectTables:
         steps, candidates, later_steps, said, assertions_of = self._stepped()
         asked = self._tables(steps, np.ones(self._subjects, np.bool_))
         del steps
@@ -167,10 +167,12 @@ class Compiling:
         if later_steps is not None:
             everything = self._tables(later_steps, candidates)
             subjects = np.flatnonzero(candidates)
-            pairs = zip(_wides(asked), _wides(everything), strict=True)
-            subjects = subjects[np.logical_or.reduce([differing(*pair, subjects, self._subjects) for pair in pairs])]
+            pairs = zip(_all_of(asked), _all_of(everything), strict=True)
+            subjects = subjects[
+                np.logical_or.reduce([differing_subjects(*pair, subjects, self._subjects) for pair in pairs])
+            ]
             later[subjects] = np.arange(len(subjects))
-            everything = _Tables(*(wide.only(later[wide.subject] >= 0) for wide in _wides(everything)))
+            everything = _AxisTables(*(wide.only(later[wide.subject] >= 0) for wide in _all_of(everything)))
             columns = *everything.links.slices(self._subjects), *self._states(everything)
             later_starts = [column[subjects] for column in columns]
             # Behind the rows of the axis that is asked for.
@@ -178,10 +180,10 @@ class Compiling:
             before = np.where(self._models_among[subjects], len(asked.models.at), len(asked.policies.at))
             later_starts[2] = later_starts[2] + before.astype(np.uint32)
         links, policies, models = (
-            _both(one, other) for one, other in zip(_wides(asked), _wides(everything or _NO_TABLES), strict=True)
+            _both(one, other) for one, other in zip(_all_of(asked), _all_of(everything or _NO_TABLES), strict=True)
         )
         del asked, everything
-        return Compiled(
+        return SubjectTables(
             Slices(*starts, later, assertions_of, *later_starts),
             self._links(links),
             self._policies(policies),
@@ -197,33 +199,33 @@ class Compiling:
         later_steps = stepping.steps(None, among=candidates) if candidates.any() else None
         return stepping.steps(self._known_at), candidates, later_steps, *_said(stepping, self._subjects)
 
-    def _may_differ(self, stepping: Stepping) -> Flags:
+    def _may_differ(self, stepping: ColumnFold) -> Flags:
         if self._known_at is None:
             return np.zeros(self._subjects, np.bool_)
         if self._known_at == IN_FORCE:
             return stepping.folded_subjects()
         return stepping.said_since(int(self._known_at))
 
-    def _tables(self, steps: Steps, subjects: Flags) -> _Tables:
+    def _tables(self, steps: Steps, subjects: Flags) -> _AxisTables:
         linked = Steps(
             steps.subject, np.where(steps.setting == ATTACHED_CODE, OWNER_CODE, steps.setting), steps.at, steps.event
         )
-        return _Tables(
-            widen(linked, [OWNER_CODE], subjects),
-            widen(steps, _POLICY, subjects),
-            widen(steps, _OF_MODEL, subjects),
+        return _AxisTables(
+            pivot(linked, [OWNER_CODE], subjects),
+            pivot(steps, _POLICY, subjects),
+            pivot(steps, _OF_MODEL, subjects),
         )
 
-    def _states(self, tables: _Tables) -> tuple[UInt32s, UInt32s]:
+    def _states(self, tables: _AxisTables) -> tuple[UInt32s, UInt32s]:
         """Of models in their table, of all others in that of policies."""
         pairs = zip(tables.models.slices(self._subjects), tables.policies.slices(self._subjects), strict=True)
         starts, counts = (np.where(self._models_among, of_models, of_others) for of_models, of_others in pairs)
         return starts, counts
 
-    def _links(self, wide: Wide) -> Links:
+    def _links(self, wide: WideSteps) -> Links:
         return Links.of(wide.at, self._values[wide.events[:, 0]], self._positions_of(wide.events[:, 0]))
 
-    def _policies(self, wide: Wide) -> Policies:
+    def _policies(self, wide: WideSteps) -> Policies:
         states = np.zeros(len(wide.at), np.uint32)
         regions = self._values[wide.events[:, RESIDENCY]]
         lock = threading.Lock()
@@ -246,11 +248,11 @@ class Compiling:
             return (events + 1).view(np.uint32)
         return self._positions[events]
 
-    def _models(self, wide: Wide) -> Models:
+    def _models(self, wide: WideSteps) -> Models:
         return Models(wide.at, self._values[wide.events], self._positions_of(wide.events))
 
 
-def _said(stepping: Stepping, subjects: int) -> tuple[Assertions, Int32s]:
+def _said(stepping: ColumnFold, subjects: int) -> tuple[Assertions, Int32s]:
     columns = stepping.columns
     places, rows = stepping.retracting()
     of_rows = columns.subject[rows]
@@ -271,25 +273,25 @@ def _said(stepping: Stepping, subjects: int) -> tuple[Assertions, Int32s]:
     return said, assertions_of
 
 
-def _wides(tables: _Tables) -> tuple[Wide, Wide, Wide]:
+def _all_of(tables: _AxisTables) -> tuple[WideSteps, WideSteps, WideSteps]:
     return tables.links, tables.policies, tables.models
 
 
-_NOTHING = Wide(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros((0, 0), np.int32))
-_NO_TABLES = _Tables(_NOTHING, _NOTHING, _NOTHING)
+_NOTHING = WideSteps(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros((0, 0), np.int32))
+_NO_TABLES = _AxisTables(_NOTHING, _NOTHING, _NOTHING)
 
 
-def _both(one: Wide, other: Wide) -> Wide:
+def _both(one: WideSteps, other: WideSteps) -> WideSteps:
     if not len(other.at):
         return one
-    return Wide(
+    return WideSteps(
         np.concatenate([one.subject, other.subject]),
         np.concatenate([one.at, other.at]),
         np.concatenate([one.events, other.events]),
     )
 
 
-def _values(columns: Columns, codes: Codes, targets: Int32s) -> Int32s:
+def _values(columns: EventColumns, codes: Codes, targets: Int32s) -> Int32s:
     """The codes of all events' values: for the switches of bits, for what is cleared CLEARED."""
     values = columns.value.copy()
     given = values >= 0
@@ -307,7 +309,7 @@ def _values(columns: Columns, codes: Codes, targets: Int32s) -> Int32s:
     return values
 
 
-def since_of(columns: Columns) -> Int64s:
+def since_of(columns: EventColumns) -> Int64s:
     """`PolicyIndex.since` of these events, in their order."""
     return np.maximum(columns.recorded_at, columns.start)
 

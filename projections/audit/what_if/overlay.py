@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ledger.subjects import CATALOG_SUBJECT
 from projections.audit.arrays import Int32s
 from projections.audit.index.hash_table import hashes_of, place, slots_for
-from projections.audit.index.reference import Building, axes
+from projections.audit.index.reference import IndexBuilder, axes
 from projections.audit.index.schema import (
     HOSTING,
     MODEL,
@@ -50,7 +50,7 @@ _FILLED: Final = 0.75
 
 def overlay(index: PolicyIndex, placed: PlacedProposals) -> PolicyIndex:
     """The index of the ledger with the proposals. Its pin has no leaf hash, because no such ledger exists."""
-    building = Building()
+    building = IndexBuilder()
     for subject, assertions in placed.assertions.items():
         if subject != CATALOG_SUBJECT:
             building.add(subject, *axes(assertions, index.known_at), assertions)

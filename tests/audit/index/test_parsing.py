@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from ledger.errors import LedgerCorrupt
-from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, Columns, is_link, is_raw
-from projections.audit.index.parse_leaves import Parser
+from projections.audit.index.event_columns import IS_CLEAR, IS_RETRACTION, NO_SETTING, EventColumns, is_link, is_raw
+from projections.audit.index.parse_leaves import LeafParser
 from projections.audit.index.schema import SETTINGS
 from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Change, read_assertion
@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
         return ledger.origin, leaves
 
 
-def told(columns: Columns) -> list[tuple[object, ...]]:
+def told(columns: EventColumns) -> list[tuple[object, ...]]:
     """Each row in words, whatever the order in which names and raw values were met."""
     names = columns.names
 
@@ -64,7 +64,7 @@ def told(columns: Columns) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("compiled", PARSERS)
 def test_the_columns_say_what_the_assertions_say(world: tuple[str, list[bytes]], compiled: bool) -> None:
     origin, leaves = world
-    rows = told(Parser(origin, compiled=compiled).parse(b"\n".join(leaves)))
+    rows = told(LeafParser(origin, compiled=compiled).parse(b"\n".join(leaves)))
     for leaf, row in zip(leaves, rows, strict=True):
         position, recorded_at, start, _until, setting, retracts, value, subject = row
         said = read_assertion(leaf)
@@ -88,7 +88,7 @@ def test_both_ways_are_the_same_however_leaves_are_put_together(world: tuple[str
     chance = Random(1)
     for count in (1, 2, 3, 50, len(leaves)):
         some = b"\n".join(chance.sample(leaves, count))
-        assert told(Parser(origin).parse(some)) == told(Parser(origin, compiled=False).parse(some))
+        assert told(LeafParser(origin).parse(some)) == told(LeafParser(origin, compiled=False).parse(some))
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
@@ -110,7 +110,7 @@ def test_a_leaf_with_any_other_byte_is_never_read_otherwise(world: tuple[str, li
         outcomes = []
         for compiled in (True, False):
             try:
-                outcomes.append(told(Parser(origin, compiled=compiled).parse(bytes(leaf))))
+                outcomes.append(told(LeafParser(origin, compiled=compiled).parse(bytes(leaf))))
             except LedgerCorrupt:
                 outcomes.append([])
         refused += outcomes[1] == []
@@ -120,7 +120,7 @@ def test_a_leaf_with_any_other_byte_is_never_read_otherwise(world: tuple[str, li
 
 def test_of_another_ledger_is_read_as_everywhere(world: tuple[str, list[bytes]]) -> None:
     _, leaves = world
-    assert len(told(Parser(ORIGIN).parse(b"\n".join(leaves)))) == len(leaves)
+    assert len(told(LeafParser(ORIGIN).parse(b"\n".join(leaves)))) == len(leaves)
 
 
 @pytest.mark.parametrize("compiled", PARSERS)
@@ -128,13 +128,13 @@ def test_of_another_ledger_is_read_as_everywhere(world: tuple[str, list[bytes]])
 def test_what_is_no_event_is_refused(world: tuple[str, list[bytes]], compiled: bool, junk: bytes) -> None:
     origin, leaves = world
     with pytest.raises(LedgerCorrupt):
-        Parser(origin, compiled=compiled).parse(b"\n".join([leaves[0], junk, leaves[1]]))
+        LeafParser(origin, compiled=compiled).parse(b"\n".join([leaves[0], junk, leaves[1]]))
 
 
 def test_the_stored_events_of_released_versions_are_read_too() -> None:
     for stored in sorted((Path(__file__).parents[2] / "life" / "fixtures").glob("**/events.jsonl")):
         leaves = [line for line in stored.read_bytes().split(b"\n") if line]
-        rows = told(Parser(ORIGIN).parse(b"\n".join(leaves)))
+        rows = told(LeafParser(ORIGIN).parse(b"\n".join(leaves)))
         assert [row[0] for row in rows] == [read_assertion(leaf).position for leaf in leaves]
 
 
@@ -145,5 +145,5 @@ def test_ordinary_events_are_read_by_compiled_code_alone(monkeypatch: pytest.Mon
     def slowly(_lines: object, _row: int, leaf: bytes) -> None:
         raise AssertionError(f"read one by one: {leaf.decode()}")
 
-    monkeypatch.setattr("projections.audit.index.parse_leaves._Lines._read", slowly)
-    assert len(Parser("x", compiled=True).parse(b"\n".join(made)).position) == 2200
+    monkeypatch.setattr("projections.audit.index.parse_leaves._LeafColumns._read", slowly)
+    assert len(LeafParser("x", compiled=True).parse(b"\n".join(made)).position) == 2200

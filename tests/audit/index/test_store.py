@@ -210,9 +210,9 @@ def test_what_goes_between_looking_at_it_and_mapping_it_is_looked_for_again(
 ) -> None:
     made = open_index(ledger)
     folder = folders(ledger)[0] / "in-force"
-    verify, times = files.Stored.verify, []
+    verify, times = files.StoredIndex.verify, []
 
-    def verify_and_lose(stored: files.Stored) -> None:
+    def verify_and_lose(stored: files.StoredIndex) -> None:
         verify(stored)
         times.append(stored)
         if len(times) > 1:
@@ -222,7 +222,7 @@ def test_what_goes_between_looking_at_it_and_mapping_it_is_looked_for_again(
         else:
             files.remove(folder)
 
-    monkeypatch.setattr(files.Stored, "verify", verify_and_lose)
+    monkeypatch.setattr(files.StoredIndex, "verify", verify_and_lose)
     made = compile_by_fold(ledger)
     assert canonical(open_index(ledger)) == canonical(made)
     assert files.load(folder) is not None
