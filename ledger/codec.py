@@ -1,6 +1,6 @@
 """Encoding events: event ↔ exact bytes. These bytes, the leaf, are stored, served, exported, hashed and later signed.
 
-A leaf is CloudEvents 1.0 JSON (see "Events" in api/README.md), with its members in one order and no white space.
+A leaf is CloudEvents 1.0 JSON (see "Wire contract" in api/README.md), with its members in one order and no white space.
 A draft is encoded as a template: it has placeholders for the position and the time, which only the append lock fixes.
 A placeholder begins with U+0001, which JSON never contains unescaped, so no submitted text can look like one.
 

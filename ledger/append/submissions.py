@@ -1,7 +1,7 @@
 """Submissions: the requests to record something, and their parser.
 
-`parse_submissions` turns a JSON value into submissions, or names every fault by its JSON pointer (see "Events" in
-api/README.md). `decide` turns submissions into events. Proved by tests/test_submissions.py.
+`parse_submissions` turns a JSON value into submissions, or names every fault by its JSON pointer ("Wire contract" in
+api/README.md shows the forms). `decide` turns submissions into events. Proved by tests/test_submissions.py.
 """
 
 from __future__ import annotations

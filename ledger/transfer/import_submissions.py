@@ -1,6 +1,6 @@
 """Submissions that were accepted elsewhere, with their recorded_at, as entries of a new ledger.
 
-Each line is a submission (see "Events" in api/README.md) with a `recorded_at`, and an `actor` unless it is "import".
+Each line is a submission ("Wire contract" in api/README.md) with a `recorded_at`, and an `actor` unless it is "import".
 Consecutive lines with equal times form one submission. The same function decides them as any other submission, at
 their own recorded_at; their events carry the mark `imported`. Proved by tests/transfer/test_imported_submissions.py.
 """
