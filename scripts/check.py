@@ -19,9 +19,8 @@ from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.options import (
     EXAMPLES,
-    Assignment,
     Format,
-    as_dict,
+    assignments,
     at,
     at_least,
     database,
@@ -42,13 +41,7 @@ CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 @click.option("--org", "org_id", metavar="ID", help="The organization.")
 @click.option("--project", "project_id", metavar="ID", help="The project.")
 @click.option("--model", "model_id", metavar="ID", help="The model.")
-@click.option(
-    "--handling",
-    type=Assignment(),
-    multiple=True,
-    callback=as_dict,
-    help="What was done with the data, such as stored=true. Can be repeated.",
-)
+@assignments("--handling", "handling", "NAME=VALUE", "What was done with the data, such as stored=true.")
 @click.option("--enforced-position", metavar="N", help="The ledger position that the gateway enforced.")
 @at
 @known_at("at")

@@ -30,7 +30,7 @@ from scripts.audit.request import (
 )
 from scripts.cli import exits
 from scripts.cli.files import progress
-from scripts.cli.options import EXAMPLES, Assignment, Format, as_dict, database, known_at, output_format
+from scripts.cli.options import EXAMPLES, Format, assignments, database, known_at, output_format
 
 if TYPE_CHECKING:
     from projections.audit.report.collector import ReportCollector
@@ -39,25 +39,14 @@ if TYPE_CHECKING:
 
 @click.command(context_settings=EXAMPLES, epilog=f"Fields: {', '.join(FIELDS)}.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
-@click.option(
+@assignments(
     "--map",
     "columns",
-    type=Assignment(),
-    multiple=True,
-    callback=as_dict,
-    metavar="FIELD=COLUMN",
-    help="Read a field from this column; in JSON the column may be a path with dots. The column that has the field's "
-    "own name is then ignored. FIELD= reads the field from no column. Can be repeated.",
+    "FIELD=COLUMN",
+    "Read a field from this column; in JSON the column may be a path with dots. The column that has the field's own "
+    "name is then ignored. FIELD= reads the field from no column.",
 )
-@click.option(
-    "--set",
-    "constants",
-    type=Assignment(),
-    multiple=True,
-    callback=as_dict,
-    metavar="FIELD=VALUE",
-    help="Use this value on every line that has none. Can be repeated.",
-)
+@assignments("--set", "constants", "FIELD=VALUE", "Use this value on every line that has none.")
 @click.option(
     "--log-format",
     type=click.Choice(["jsonl", "csv"]),
@@ -105,14 +94,7 @@ if TYPE_CHECKING:
     help="Run on this machine, or on a Spark cluster.",
 )
 @click.option("--master", metavar="URL", help="The Spark master: spark://host:7077, local[*], yarn, k8s://…")
-@click.option(
-    "--spark-conf",
-    type=Assignment(),
-    multiple=True,
-    callback=as_dict,
-    metavar="KEY=VALUE",
-    help="A Spark setting. Can be repeated.",
-)
+@assignments("--spark-conf", "spark_conf", "KEY=VALUE", "A Spark setting.")
 @click.option(
     "--spark-index-max",
     type=click.IntRange(min=0),

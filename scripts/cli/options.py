@@ -1,4 +1,7 @@
-"""Options and argument types that several verbs share: the database, the output format, instants."""
+"""Options and argument types that several verbs share: the database, the output format, instants.
+
+Proved by tests/cli/test_options.py and tests/cli/test_bad_input.py.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +67,8 @@ class SettingKey(click.ParamType[str]):
         return str(value)
 
 
-class Assignment(click.ParamType[tuple[str, str]]):
-    """`name=value`, as a pair. Use with `multiple=True` and `callback=as_dict`."""
+class _Assignment(click.ParamType[tuple[str, str]]):
+    """`name=value`, as a pair."""
 
     name = "name=value"
 
@@ -76,41 +79,46 @@ class Assignment(click.ParamType[tuple[str, str]]):
         return name, text
 
 
-def as_dict(_ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """The assignments of a repeated option as a dict. Raises `click.UsageError` if a name is repeated."""
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise click.UsageError(f"{param.opts[0]} names something twice; name each once")
-    return values
+def assignments(option: str, parameter: str, metavar: str, help_: str) -> Callable[[Command], Command]:
+    """A repeatable option `name=value`, as a dict. Raises `click.UsageError` if a name is repeated."""
 
+    def as_dict(_ctx: click.Context, _param: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            raise click.UsageError(f"{option} names something twice; name each once")
+        return values
 
-def database(command: Command) -> Command:
+    help_ = f"{help_} Can be repeated."
     return click.option(
-        "--db",
-        envvar="INFORCE_DATABASE",
-        default=DEFAULT_DATABASE,
-        metavar="URL",
-        show_default=True,
-        show_envvar=True,
-        help="The ledger: sqlite:///path, sqlite:////absolute/path or postgresql://user@host/name.",
-    )(command)
-
-
-def output_format(command: Command) -> Command:
-    return click.option(
-        "--format",
-        "format_",
-        type=click.Choice(FORMATS),
-        default="table",
-        show_default=True,
-        help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
-    )(command)
-
-
-def at(command: Command) -> Command:
-    return click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment to ask about.")(
-        command
+        option, parameter, type=_Assignment(), multiple=True, callback=as_dict, metavar=metavar, help=help_
     )
+
+
+database: Final = click.option(
+    "--db",
+    envvar="INFORCE_DATABASE",
+    default=DEFAULT_DATABASE,
+    metavar="URL",
+    show_default=True,
+    show_envvar=True,
+    help="The ledger: sqlite:///path, sqlite:////absolute/path or postgresql://user@host/name.",
+)
+output_format: Final = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
+)
+at: Final = click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment to ask about.")
+at_least: Final = click.option(
+    "--at-least",
+    type=click.IntRange(0, POSITION_MAX),
+    default=0,
+    metavar="POSITION",
+    help="Answer only after the ledger has reached this position. Waits up to 5 seconds, then fails.",
+)
 
 
 def known_at(default: str) -> Callable[[Command], Command]:
@@ -124,13 +132,3 @@ def known_at(default: str) -> Callable[[Command], Command]:
         help="Use only what was recorded by this time. The word at stands for the moment asked about: the policy in "
         "force. The word now uses everything that is recorded: hindsight.",
     )
-
-
-def at_least(command: Command) -> Command:
-    return click.option(
-        "--at-least",
-        type=click.IntRange(0, POSITION_MAX),
-        default=0,
-        metavar="POSITION",
-        help="Answer only after the ledger has reached this position. Waits up to 5 seconds, then fails.",
-    )(command)

@@ -1,4 +1,4 @@
-"""--at-least: a question waits for a position of the ledger."""
+"""Options that verbs share: --at-least waits for a position of the ledger."""
 
 import time
 
