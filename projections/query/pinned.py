@@ -27,5 +27,5 @@ class PinnedQuery(Query):
     def context(self) -> ReadContext:
         return self._context
 
-    def context_at_once(self) -> ReadContext:
+    def context_nowait(self) -> ReadContext:
         return self._context

@@ -218,9 +218,9 @@ class Query:
         context = context or self.context()
         return [decide(record, known_at, context) for record in records]
 
-    def context_at_once(self) -> ReadContext | None:
+    def context_nowait(self) -> ReadContext | None:
         """`context` without waiting for anything; None if that is not possible."""
-        return self.timeline_cache.at_once()
+        return self.timeline_cache.nowait()
 
     def check_from_memory(self, records: Iterable[RequestRecord], context: ReadContext) -> list[Decision] | None:
         """`check_all` in force, if every decision is in memory; None: call `check_all`, which may wait."""

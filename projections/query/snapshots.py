@@ -193,7 +193,7 @@ class TimelineCache:
             snapshot = self._refresh(change_token)
         return ReadContext(snapshot, now)
 
-    def at_once(self) -> ReadContext | None:
+    def nowait(self) -> ReadContext | None:
         """`now` without waiting for anything; None if that is not possible."""
         now = self.ledger.clock.now()
         change_token = self._change_token_nowait()

@@ -34,10 +34,6 @@ class EffectiveTimeline(NamedTuple):
     def step(self, instant: int) -> int:
         return bisect_right(self.starts, instant) - 1
 
-    def at(self, instant: int) -> tuple[SettingState, bool]:
-        step = self.step(instant)
-        return self.states[step], self.same_in_hindsight[step]
-
 
 def effective_timeline(subject: str, setting: str, changes: Timelines, definitions: Timelines) -> EffectiveTimeline:
     """`changes`: the subject's timelines of the setting; `definitions`: the catalog's."""
@@ -50,7 +46,7 @@ def effective_timeline(subject: str, setting: str, changes: Timelines, definitio
 def effective_at(
     subject: str, setting: str, changes: Timelines, definitions: Timelines, instant: int
 ) -> tuple[SettingState, bool]:
-    """`EffectiveTimeline.at` without building one: for a single look at long timelines. `instant` in µs."""
+    """(state, same in hindsight) at `instant` (µs), without an effective timeline."""
     change, definition = changes.in_force.at(instant), definitions.in_force.at(instant)
     same = same_change(change, changes.current.at(instant)) and same_change(definition, definitions.current.at(instant))
     return effective(subject, setting, change, definition), same

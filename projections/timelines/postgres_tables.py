@@ -50,9 +50,9 @@ class PostgresTables:
         self._closed = False
 
     def exists(self, side: Side) -> bool:
-        return len(self._found(side, TABLES)) == len(TABLES)
+        return len(self._existing(side, TABLES)) == len(TABLES)
 
-    def _found(self, side: Side, tables: Sequence[str]) -> list[str]:
+    def _existing(self, side: Side, tables: Sequence[str]) -> list[str]:
         # Not to_regclass, which can answer from before this transaction got its lock.
         names = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
         rows = self._cursor.execute(names, (SCHEMA, [f"{side}_{table}" for table in tables]))
@@ -233,7 +233,7 @@ class PostgresTables:
 
     def swap(self) -> None:
         names = ", ".join(
-            table_name(side, table) for side in (LIVE, REBUILD) for table in self._found(side, _OF_ANY_FORMAT)
+            table_name(side, table) for side in (LIVE, REBUILD) for table in self._existing(side, _OF_ANY_FORMAT)
         )
         self._cursor.execute("SELECT set_config('lock_timeout', %s, true)", (_SWAP_WAIT,))
         try:

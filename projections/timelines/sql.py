@@ -15,8 +15,8 @@ _KEY: Final = "b.subject = a.subject AND b.setting = a.setting AND b.axis = a.ax
 def subject_range(kind: str | None, prefix: str | None, after: str | None = None) -> tuple[str, str, str] | None:
     """(low, high, above): the subjects asked for have low <= subject <= high and subject > above. None: no subject can
     match."""
-    given = [text for text in (kind, prefix, after) if text]
-    if not all(text.isascii() and text.isprintable() for text in given):
+    texts = [text for text in (kind, prefix, after) if text]
+    if not all(text.isascii() and text.isprintable() for text in texts):
         return None
     lows = [f"{kind}:" if kind else "", prefix or ""]
     highs = [low + _LAST for low in lows]

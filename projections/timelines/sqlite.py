@@ -84,12 +84,12 @@ class SQLiteTables:
         self._streams: list[sqlite3.Cursor] = []
 
     def exists(self, side: Side) -> bool:
-        return self._found(side, _TABLES) == len(_TABLES)
+        return self._count_tables(side, _TABLES) == len(_TABLES)
 
-    def _found(self, side: Side, tables: Sequence[str]) -> int:
+    def _count_tables(self, side: Side, tables: Sequence[str]) -> int:
         names = json.dumps([f"{side}_{table}" for table in tables])
-        found = "SELECT count(*) FROM sqlite_schema WHERE name IN (SELECT value FROM json_each(?))"
-        count: int = self._one(found, names)
+        statement = "SELECT count(*) FROM sqlite_schema WHERE name IN (SELECT value FROM json_each(?))"
+        count: int = self._one(statement, names)
         return count
 
     def tracked(self, side: Side = LIVE) -> int:
@@ -231,13 +231,13 @@ class SQLiteTables:
 
     def set_aside(self, side: Side) -> None:
         for table in _OF_ANY_FORMAT:
-            if self._found(side, [table]):
+            if self._count_tables(side, [table]):
                 self._cursor.execute(f"ALTER TABLE {side}_{table} RENAME TO {OLD}_{table}")
 
     def clear_old(self, rows: int) -> bool:
         # Dropping a large table takes seconds, and others cannot write meanwhile.
         for table in _OF_ANY_FORMAT:
-            if not self._found(OLD, [table]):
+            if not self._count_tables(OLD, [table]):
                 continue
             name = f"{OLD}_{table}"
             key = self._one("SELECT group_concat(name, ', ') FROM pragma_table_info(?) WHERE pk > 0", name)

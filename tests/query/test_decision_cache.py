@@ -28,7 +28,7 @@ def _plainly(query: Query, record: RequestRecord) -> Decision:
 
 
 def _at_once(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
-    moment = bench.query.context_at_once()
+    moment = bench.query.context_nowait()
     return None if moment is None else bench.query.check_from_memory(records, moment)
 
 

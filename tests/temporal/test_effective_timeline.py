@@ -1,4 +1,4 @@
-"""A course says at every instant what `effective` says of the in-force timelines, and where hindsight agrees."""
+"""An effective timeline is effective state in force at every instant, and marks where hindsight agrees."""
 
 from pathlib import Path
 
@@ -30,37 +30,39 @@ def _position(timeline: Timeline, instant: int) -> int | None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_course_is_effective_state_at_every_instant(seed: int, tmp_path: Path) -> None:
+def test_an_effective_timeline_is_effective_state_at_every_instant(seed: int, tmp_path: Path) -> None:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         RandomHistory(ledger, clock, seed).extend(120)
         folded = expected_timelines(ledger)
-    unsettled = 0
+    differing = 0
     for subject in (*SUBJECTS, "org:silent"):
         for setting in SETTINGS:
-            own = folded.get(subject, {}).get(setting, NO_TIMELINES)
-            definition = folded[CATALOG_SUBJECT].get(setting, NO_TIMELINES)
-            made = effective_timeline(subject, setting, own, definition)
-            edges = {start for both in (own, definition) for timeline in both for start in timeline.starts}
+            changes = folded.get(subject, {}).get(setting, NO_TIMELINES)
+            definitions = folded[CATALOG_SUBJECT].get(setting, NO_TIMELINES)
+            timeline = effective_timeline(subject, setting, changes, definitions)
+            edges = {start for both in (changes, definitions) for each in both for start in each.starts}
             for instant in {edge + step for edge in edges for step in (-1, 0, 1)} | {BEGINNING, END - 1}:
                 if instant < BEGINNING:
                     continue
-                state, same_in_hindsight = made.at(instant)
-                assert state == effective(
-                    subject, setting, own.in_force.at(instant), definition.in_force.at(instant)
+                step = timeline.step(instant)
+                same = timeline.same_in_hindsight[step]
+                assert timeline.states[step] == effective(
+                    subject, setting, changes.in_force.at(instant), definitions.in_force.at(instant)
                 ), f"{subject} {setting} at {instant}"
-                assert same_in_hindsight == all(
-                    _position(both.in_force, instant) == _position(both.current, instant) for both in (own, definition)
+                assert same == all(
+                    _position(both.in_force, instant) == _position(both.current, instant)
+                    for both in (changes, definitions)
                 )
-                unsettled += not same_in_hindsight
-    assert unsettled, "the histories hold corrections"
+                differing += not same
+    assert differing, "the histories hold corrections"
 
 
-def test_nothing_was_said_stays_empty() -> None:
+def test_the_shared_empty_timelines_stay_empty() -> None:
     assert all(timeline == Timeline() for timeline in NO_TIMELINES)
 
 
-def test_a_change_and_a_new_default_reach_courses_that_are_made_already(tmp_path: Path) -> None:
+def test_a_change_and_a_new_default_reach_effective_timelines_that_are_cached(tmp_path: Path) -> None:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         query = Query(ledger)

@@ -32,7 +32,7 @@ HELD_EVENTS: Final = 200_000
 _SAMPLES_A_BUCKET: Final = 10
 
 
-class SubjectEvent(Struct, array_like=True, gc=False):
+class EncodedEvent(Struct, array_like=True, gc=False):
     """An event about `subject`. `assertion`: its `Change` or `Retraction` in msgpack. `start`: see `appends_from`."""
 
     subject: str
@@ -43,12 +43,12 @@ class SubjectEvent(Struct, array_like=True, gc=False):
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(list[SubjectEvent]).decode
+_decode: Final = msgspec.msgpack.Decoder(list[EncodedEvent]).decode
 decode_change: Final = msgspec.msgpack.Decoder(Change).decode
 _decode_retraction: Final = msgspec.msgpack.Decoder(Retraction).decode
 
 
-def decode_assertion(event: SubjectEvent) -> Assertion:
+def decode_assertion(event: EncodedEvent) -> Assertion:
     return _decode_retraction(event.assertion) if event.retracting else decode_change(event.assertion)
 
 
@@ -133,13 +133,13 @@ class Sorter:
             raise _no_room(error) from error
         self._held = 0
 
-    def buckets(self) -> Iterator[Iterator[SubjectEvent]]:
+    def buckets(self) -> Iterator[Iterator[EncodedEvent]]:
         """The events of each range of subjects, in position order."""
         for number, (bucket, written) in enumerate(zip(self._buckets, self._written, strict=True)):
             yield self._bucket(written, bucket)
             self._buckets[number] = []
 
-    def _bucket(self, written: Iterable[_FilePart], held: Sequence[bytes]) -> Iterator[SubjectEvent]:
+    def _bucket(self, written: Iterable[_FilePart], held: Sequence[bytes]) -> Iterator[EncodedEvent]:
         for part in written:
             yield from _decode_events(part.events, self._read(part))
         yield from _decode_events(len(held), b"".join(held))
@@ -153,7 +153,7 @@ class Sorter:
             raise _no_room(error) from error
 
 
-def _decode_events(events: int, content: bytes) -> list[SubjectEvent]:
+def _decode_events(events: int, content: bytes) -> list[EncodedEvent]:
     # In msgpack an array is its length (`array 32`), then its members one after the other.
     return _decode(b"\xdd" + events.to_bytes(4, "big") + content)
 

@@ -24,8 +24,8 @@ from projections.timelines.encoding import (
 )
 from projections.timelines.rebuild.external_sort import (
     HELD_EVENTS,
+    EncodedEvent,
     Sorter,
-    SubjectEvent,
     SubjectRange,
     decode_assertion,
     decode_change,
@@ -83,19 +83,19 @@ class _SettingEvents:
     def __init__(self) -> None:
         self.starts = [BEGINNING]
         self.changes: list[Raw | None] = [None]
-        self.rest: list[SubjectEvent] = []
+        self.rest: list[EncodedEvent] = []
 
 
 class _SubjectEvents:
     __slots__ = ("events", "last", "settings")
 
-    def __init__(self, first: SubjectEvent) -> None:
+    def __init__(self, first: EncodedEvent) -> None:
         self.last = first
         self.events = 0
         self.settings: dict[str, _SettingEvents] = {}
 
 
-def fold_bucket(bucket: Iterable[SubjectEvent]) -> FoldedRows:
+def fold_bucket(bucket: Iterable[EncodedEvent]) -> FoldedRows:
     """The rows of the subjects in `bucket`, which holds all their events in position order. Raises `LedgerCorrupt`."""
     subjects: dict[str, _SubjectEvents] = {}
     for event in bucket:
