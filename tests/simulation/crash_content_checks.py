@@ -8,12 +8,13 @@ Proved by tests/simulation/test_crash_checks.py, which damages good histories in
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.times import format_time
 from tests.simulation.crash_client_log import ACTOR, SentSubmission
+from tests.simulation.oracle import receipt_of
 from tests.support.reference import Json
 
 GENESIS_ACTOR: Final = "inforce"
@@ -249,17 +250,3 @@ class SubmissionChecks:
         if len(instants) > 1:
             return [f"{name} has several recorded_at: {sorted(instants)}"]
         return [f"{name} shares its recorded_at {instant} with another" for instant in instants & around]
-
-
-def receipt_of(event: Json) -> Mapping[str, Any]:
-    """The receipt of an event."""
-    data = event["data"]
-    return {
-        "event_id": event["id"],
-        "position": data["position"],
-        "subject": event["subject"],
-        "version": data["version"],
-        "recorded_at": event["time"],
-        "effective_from": data.get("effective_from"),
-        "effective_until": data.get("effective_until"),
-    }

@@ -10,11 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ledger.times import format_time
+from ledger.times import SECOND, format_time
 from tests.simulation.crash_client_log import SentSubmission
 from tests.simulation.crash_content_checks import DatabaseContent, StoredEvent
-
-SECOND = 1_000_000
 
 Damage = Callable[[DatabaseContent, dict[str, SentSubmission]], DatabaseContent]
 

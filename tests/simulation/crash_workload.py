@@ -7,8 +7,9 @@ import time
 from random import Random
 from typing import Any, Final
 
-from ledger.times import format_time
+from ledger.times import SECOND, format_time
 from tests.simulation.crash_client_log import ClientLog
+from tests.support.ledgers import define, definition
 from tests.support.reference import Json
 
 ACCOUNTS: Final = [f"account:u{number}" for number in range(8)]
@@ -18,8 +19,7 @@ OWNED: Final = ["key:k1", "key:k2", "project:p1"]
 SUBJECTS: Final = [*ACCOUNTS, *ORGS, *MODELS, *OWNED]
 SWITCHES: Final = ["training.opt_in", "storage.inputs_outputs", "caching.temporary"]
 REGIONS: Final = [[], ["eu"], ["us"], ["eu", "us"]]
-HOUR_US: Final = 3_600_000_000
-SECOND_US: Final = 1_000_000
+HOUR: Final = 3600 * SECOND
 
 
 class CrashWorkload:
@@ -64,22 +64,8 @@ class CrashWorkload:
         return self._change(name, index, with_reason=with_reason)
 
     def _definition(self) -> Json:
-        definition = {
-            "kinds": ["account", "org"],
-            "value_type": "bool",
-            "default": self.chance.random() < 0.5,
-            "protective": False,
-            "writable_by": "admin",
-            "title": "Beta",
-            "description": "Whether something new is used.",
-            "source": "Product notes",
-        }
-        return {
-            "type": "setting.defined",
-            "setting": f"beta.{self.chance.randrange(4)}",
-            "definition": definition,
-            "effective_from": None,
-        }
+        members = definition(kinds=["account", "org"], default=self.chance.random() < 0.5)
+        return define(f"beta.{self.chance.randrange(4)}", definition=members, effective_from=None)
 
     def _change(self, name: str, index: int, *, with_reason: bool) -> Json:
         subject, setting, value = self._setting_value()
@@ -110,10 +96,10 @@ class CrashWorkload:
         chance, now = self.chance, time.time_ns() // 1000
         start, until = None, None
         if chance.random() < 0.5:
-            behind = -HOUR_US if with_reason else 60 * SECOND_US
-            start = now + chance.randrange(behind, HOUR_US)
+            behind = -HOUR if with_reason else 60 * SECOND
+            start = now + chance.randrange(behind, HOUR)
         if chance.random() < 0.3:
-            until = max(start or now, now) + chance.randrange(60 * SECOND_US, HOUR_US)
+            until = max(start or now, now) + chance.randrange(60 * SECOND, HOUR)
         return {
             "effective_from": None if start is None else format_time(start),
             "effective_until": None if until is None else format_time(until),
@@ -124,7 +110,7 @@ class CrashWorkload:
         known_at = self.client_log.instant(self.chance)
         if known_at is None:
             return None
-        at = time.time_ns() // 1000 + self.chance.randrange(-HOUR_US, HOUR_US)
+        at = time.time_ns() // 1000 + self.chance.randrange(-HOUR, HOUR)
         return format_time(at), self.chance.choice((known_at, format_time(at)))
 
     def record(self, at: str) -> Json:

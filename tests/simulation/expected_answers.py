@@ -4,7 +4,7 @@ from typing import Any
 
 from ledger.times import BEGINNING, format_time, parse_time
 from tests.simulation.oracle import CATALOG, Oracle
-from tests.support.reference import UNLIMITED, Json, ReferenceState
+from tests.support.reference import UNLIMITED, Json, ReferenceState, event_json
 
 KnownAt = int | str | None
 """An instant (µs), "at" for in force, or None for everything recorded so far."""
@@ -129,7 +129,7 @@ class ExpectedAnswers:
         for setting in self._settings_with_events(CATALOG):
             event = self.oracle.definition(setting, at, known)
             if event is not None:
-                members = _event_json(event)
+                members = event_json(event)
                 del members["effective_until"]
                 settings[setting] = event["data"]["definition"] | members
         return {**self._coordinates(at, known_at), "settings": settings}
@@ -251,25 +251,12 @@ def _newest_fact(fact: Json) -> Json | None:
     return max(events, key=lambda one: one["position"], default=None)
 
 
-def _event_json(event: Json) -> Json:
-    data = event["data"]
-    return {
-        "event_id": event["id"],
-        "position": data["position"],
-        "version": data["version"],
-        "recorded_at": event["time"],
-        "effective_from": data["effective_from"],
-        "effective_until": data.get("effective_until"),
-        "actor": data["actor"],
-    }
-
-
 def _setting_json(state: ReferenceState) -> Json:
     setting: Json = {"value": state.value, "source": state.source}
     if state.event is not None:
-        setting |= _event_json(state.event)
+        setting |= event_json(state.event)
     if state.cleared_by is not None:
-        setting["cleared_by"] = _event_json(state.cleared_by)
+        setting["cleared_by"] = event_json(state.cleared_by)
     return setting
 
 
@@ -283,4 +270,4 @@ def _change_json(event: Json) -> Json:
             "recorded_at": event["time"],
             "actor": data["actor"],
         }
-    return {"setting": data["setting"], "value": data.get("value", data.get("definition"))} | _event_json(event)
+    return {"setting": data["setting"], "value": data.get("value", data.get("definition"))} | event_json(event)

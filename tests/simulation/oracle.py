@@ -104,7 +104,7 @@ class Oracle(Reference):
             return Outcome("version_conflict")
         except ExceptionGroup as faults:
             return Outcome("bad_submission", pointers=tuple(map(str, faults.exceptions)))
-        return Outcome("recorded", tuple(_receipt(event) for event in events))
+        return Outcome("recorded", tuple(receipt_of(event) for event in events))
 
     def recorded_at(self, now: int) -> int:
         return max(now, self.head_recorded_at + 1) if self.events else now
@@ -261,7 +261,8 @@ def _value(value: Any, definition: Json) -> Any:
     return value
 
 
-def _receipt(event: Json) -> Json:
+def receipt_of(event: Json) -> Json:
+    """The receipt of an event."""
     data = event["data"]
     return {
         "event_id": event["id"],

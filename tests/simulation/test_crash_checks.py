@@ -12,11 +12,11 @@ from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_ledger
-from ledger.times import format_time
+from ledger.times import SECOND, format_time
 from tests.simulation import crash_damage
 from tests.simulation.crash_client_log import ACTOR, ClientLog, SentSubmission, stable_part
 from tests.simulation.crash_content_checks import DatabaseContent, check_all, check_preserved
-from tests.simulation.crash_damage import SECOND, Damage
+from tests.simulation.crash_damage import Damage
 from tests.simulation.crash_databases import SQLiteDatabase
 from tests.simulation.crash_load import feed_leaves
 from tests.support.ledgers import NOW, change, define

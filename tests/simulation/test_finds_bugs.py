@@ -67,17 +67,17 @@ def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ledger.append.decide._BatchDecider, "_draft", without)
 
 
-def answer_from_an_older_moment(patch: pytest.MonkeyPatch) -> None:
+def answer_from_an_older_snapshot(patch: pytest.MonkeyPatch) -> None:
     moment = Query.context
 
     def older(self: Query) -> ReadContext:
-        now = moment(self)
+        now = context(self)
         stale: ReadContext = self.__dict__.setdefault("stale", now)
         if now.position > stale.position + 3:
             self.__dict__["stale"] = now
         return stale
 
-    patch.setattr(Query, "moment", older)
+    patch.setattr(Query, "context", older)
 
 
 def hindsight_taken_for_what_was_in_force(patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     recorded_at_not_held_above_the_last,
     idempotency_key_ignored,
     expected_version_ignored,
-    answer_from_an_older_moment,
+    answer_from_an_older_snapshot,
     hindsight_taken_for_what_was_in_force,
 )
 

@@ -8,6 +8,7 @@ from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from projections.query.query import Query
+from tests.support.ledgers import define, definition
 from tests.support.reference import Json
 
 START = parse_time("2026-01-01T00:00:00Z")
@@ -48,15 +49,6 @@ def retracted(event_id: str) -> Json:
 
 
 def defined(setting: str, start: int | None = None, **members: Any) -> Json:
-    definition = {
-        "kinds": ["account", "org"],
-        "value_type": "bool",
-        "default": False,
-        "protective": False,
-        "writable_by": "admin",
-        "title": "A setting",
-        "description": "For a test.",
-        "source": "The test's own rules",
-    }
-    event = {"type": "setting.defined", "setting": setting, "definition": definition | members, "reason": "a test"}
+    members = {"kinds": ["account", "org"], **members}
+    event = define(setting, definition=definition(**members), reason="a test")
     return event | ({} if start is None else {"effective_from": format_time(start)})

@@ -379,13 +379,14 @@ def _handling(policy: dict[str, ReferenceState], model: dict[str, ReferenceState
 def _evidence(state: ReferenceState) -> Json:
     evidence: Json = {"subject": state.subject, "setting": state.setting, "value": state.value, "source": state.source}
     if state.event is not None:
-        evidence |= _event_json(state.event)
+        evidence |= event_json(state.event)
     if state.cleared_by is not None:
-        evidence["cleared_by"] = _event_json(state.cleared_by)
+        evidence["cleared_by"] = event_json(state.cleared_by)
     return evidence
 
 
-def _event_json(event: Json) -> Json:
+def event_json(event: Json) -> Json:
+    """The event as the evidence of an answer."""
     data = event["data"]
     start, until = _period(event)
     return {
