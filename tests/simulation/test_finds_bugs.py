@@ -68,7 +68,7 @@ def expected_version_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def answer_from_an_older_snapshot(patch: pytest.MonkeyPatch) -> None:
-    moment = Query.context
+    context = Query.context
 
     def older(self: Query) -> ReadContext:
         now = context(self)
