@@ -31,7 +31,7 @@ from api.audits.jobs import (
 )
 from api.audits.paged_lines import OFFSETS_SUFFIX, PagedLines
 from api.http.problems import error_location
-from ledger.errors import BadInput, BadRecord, LedgerCorrupt, LedgerUnavailable
+from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.audit.counting import against
@@ -40,7 +40,7 @@ from projections.audit.numba_support import AVAILABLE, MISSING
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import LogFile
 from projections.audit.reading.logs import LogReader
-from projections.audit.reading.strict import LogRow
+from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.run import index_decider, limit_memory, run
 from projections.audit.summary import Summary, pin_json, summary_json
 from projections.audit.verdict_files import VerdictWriter
@@ -180,6 +180,7 @@ class _ResultFiles:
         self.findings = paged_lines(FINDINGS)
         self.rejects = paged_lines(REJECTS)
         self._max_rejects = max_rejects
+        self._first_reject: LogRow | None = None
         self._writer = VerdictWriter(self.findings, "ndjson")
 
     def take(self, part: LogBatch, verdicts: Any) -> None:
@@ -188,13 +189,12 @@ class _ResultFiles:
         self._writer.take(part.source, part.lines[rows], verdicts.take(pa.array(rows)))
 
     def reject(self, row: LogRow) -> None:
+        self._first_reject = self._first_reject or row
         if self.rejects.count % _REJECTS_PER_DISK_CHECK == 0:
             require_disk_space(self._folder)
         self.rejects.write(msgspec.json.encode({"line": row.line, "reason": row.fault}) + b"\n")
         if self._max_rejects is not None and self.rejects.count > self._max_rejects:
-            raise BadRecord(
-                f"more than {self._max_rejects} lines cannot be read, the last of them line {row.line}: {row.fault}"
-            )
+            raise too_many_rejects(self._max_rejects, self._first_reject)
 
     def finish(self) -> None:
         self._writer.finish({})

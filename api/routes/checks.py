@@ -1,4 +1,7 @@
-"""POST /v1/checks: the decision on a request record, or on many, pinned to one ledger position."""
+"""POST /v1/checks decides one request record or many, pinned to one ledger position.
+
+Proved by tests/api/routes/test_checks.py.
+"""
 
 from __future__ import annotations
 
@@ -17,51 +20,51 @@ from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.decisions.model import Decision
 from projections.query.query import IN_FORCE, Query
 
-AT_ONCE_BYTES_MAX: Final = 16_384
-"""Of a body that may be answered on the event loop, where it takes a millisecond at most."""
+MEMORY_BYTES_MAX: Final = 16_384
+"""Size of a body that the event loop may answer from memory, which takes at most a millisecond."""
 
 
 async def check(request: Request) -> Response:
     """Decide one request record, or up to 10,000 in order.
 
-    A record without observed handling is a question: allowed or denied. With it, it is judged: compliant, violation
-    or indeterminate. By default by what was in force at the record's own time.
+    A record without observed handling is a question: its verdict is allowed or denied. With observed handling the
+    verdict is compliant, violation or indeterminate. By default the settings in force at the record's own time decide.
     """
-    asks = read_query(request, CHECK_KNOWN_AT, AT_LEAST)
-    known_at = asks["known_at"]
-    sent = await read_json_body(request, BYTES_MAX)
-    await wait_for_position(request, asks["at_least"])
+    query = read_query(request, CHECK_KNOWN_AT, AT_LEAST)
+    known_at = query["known_at"]
+    body = await read_json_body(request, BYTES_MAX)
+    await wait_for_position(request, query["at_least"])
     service = service_of(request)
-    if known_at == IN_FORCE and len(sent) <= AT_ONCE_BYTES_MAX:
-        written = _at_once(service.query, sent)
-        if written is not None:
-            return EncodedResponse(written)
+    if known_at == IN_FORCE and len(body) <= MEMORY_BYTES_MAX:
+        encoded = _answer_from_memory(service.query, body)
+        if encoded is not None:
+            return EncodedResponse(encoded)
 
     def question() -> bytes:
-        # Not before: the ledger has reached at_least by now. A record without a time is of this moment's present, which
-        # is not before anything that it knows of, whosever clock was ahead when that was recorded.
+        # Created only now, when the ledger has reached at_least. Its present, which replaces an absent `at`, is never
+        # before the last event, even if another writer's clock was ahead.
         context = service.query.context()
-        records, several = read_plain(sent, context.now) or read_records(sent, context.now)
-        return _encoded(service.query.check_all(records, known_at, context), several)
+        records, is_batch = read_plain(body, context.now) or read_records(body, context.now)
+        return _encode(service.query.check_all(records, known_at, context), is_batch)
 
     return EncodedResponse(await service.ask(question))
 
 
-def _at_once(query: Query, sent: bytes) -> bytes | None:
-    """The answer, if there is nothing about it to wait for."""
+def _answer_from_memory(query: Query, body: bytes) -> bytes | None:
+    """The encoded answer, or None if it may have to wait for the database or a lock."""
     context = query.context_nowait()
-    read = None if context is None else read_plain(sent, context.now)
-    if context is None or read is None:
+    parsed = None if context is None else read_plain(body, context.now)
+    if context is None or parsed is None:
         return None
-    records, several = read
+    records, is_batch = parsed
     decisions = query.check_from_memory(records, context)
     if decisions is None:
         return None
-    return _encoded(decisions, several)
+    return _encode(decisions, is_batch)
 
 
-def _encoded(decisions: list[Decision], several: bool) -> bytes:
-    return decisions_bytes(decisions) if several else decision_bytes(decisions[0])
+def _encode(decisions: list[Decision], is_batch: bool) -> bytes:
+    return decisions_bytes(decisions) if is_batch else decision_bytes(decisions[0])
 
 
 ROUTES = [
