@@ -166,7 +166,7 @@ def test_an_application_over_no_ledger_does_not_start(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no ledger at all, but some text that is longer than a header of SQLite would be" * 3)
     app = create_app(f"sqlite:///{file}")
-    with pytest.raises(Exception, match="no SQLite file"), TestClient(app):
+    with pytest.raises(Exception, match="not a SQLite file"), TestClient(app):
         pass
     assert file.read_text().startswith("no ledger")
 
