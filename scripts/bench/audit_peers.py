@@ -14,16 +14,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from projections.audit.index.schema import ACCOUNT, KEY, ORG, PROJECT
 from scripts.bench.audit_tables import DEFAULTS, TABLES
 
-_OBSERVED: Final = tuple(
-    f"handling.{name}" for name in ("stored", "cached", "trained", "forwarded_to", "region", "network")
-)
+if TYPE_CHECKING:
+    import polars as pl
+
+_IDS: Final = ("request_id", "key_id", "account_id", "org_id", "project_id", "model_id")
+_FLAGS: Final = ("stored", "cached", "trained")
+_TEXTS: Final = ("forwarded_to", "region", "network")
+_OBSERVED: Final = tuple(f"handling.{name}" for name in (*_FLAGS, *_TEXTS))
 
 
 def write_verdicts(log: str, out: str, verdicts: str) -> None:
@@ -49,14 +53,14 @@ def read_lines(log: str, _out: str, _given: str) -> None:
     import pyarrow as pa
     from pyarrow import json
 
-    handling = pa.struct(
-        [(name, pa.bool_()) for name in ("stored", "cached", "trained")]
-        + [(name, pa.string()) for name in ("forwarded_to", "region", "network")]
-    )
-    texts = ("request_id", "key_id", "account_id", "org_id", "project_id", "model_id")
+    handling = pa.struct([*((name, pa.bool_()) for name in _FLAGS), *((name, pa.string()) for name in _TEXTS)])
     schema = pa.schema(
-        [("at", pa.timestamp("us", tz="UTC")), ("enforced_position", pa.int64()), ("handling", handling)]
-        + [(name, pa.string()) for name in texts]
+        [
+            ("at", pa.timestamp("us", tz="UTC")),
+            ("enforced_position", pa.int64()),
+            ("handling", handling),
+            *((name, pa.string()) for name in _IDS),
+        ]
     )
     reader = json.open_json(
         log,
@@ -70,12 +74,9 @@ def read_lines(log: str, _out: str, _given: str) -> None:
 def read_lines_with_duckdb(log: str, _out: str, _given: str) -> None:
     import duckdb
 
-    handling = (
-        "STRUCT(stored BOOLEAN, cached BOOLEAN, trained BOOLEAN, forwarded_to VARCHAR, region VARCHAR, network VARCHAR)"
-    )
-    columns = {"at": "TIMESTAMPTZ", "enforced_position": "BIGINT", "handling": handling}
-    texts = ("request_id", "key_id", "account_id", "org_id", "project_id", "model_id")
-    columns |= dict.fromkeys(texts, "VARCHAR")
+    handling = ", ".join([*(f"{name} BOOLEAN" for name in _FLAGS), *(f"{name} VARCHAR" for name in _TEXTS)])
+    columns = {"at": "TIMESTAMPTZ", "enforced_position": "BIGINT", "handling": f"STRUCT({handling})"}
+    columns |= dict.fromkeys(_IDS, "VARCHAR")
     with duckdb.connect() as connection:
         rows = connection.read_json(log, columns=columns, format="newline_delimited")
         for _batch in rows.to_arrow_reader(100_000):
@@ -93,9 +94,15 @@ def audit_with_duckdb(log: str, out: str, given: str) -> None:
 
 
 def audit_with_polars(log: str, out: str, given: str) -> None:
+    defaults = _defaults(given)
+    rows = _polars_states(log, _tables(given), defaults)
+    _polars_verdicts(rows, defaults).sink_parquet(out, compression="zstd", compression_level=1)
+
+
+def _polars_states(log: str, tables: dict[str, str], defaults: dict[str, bool]) -> pl.LazyFrame:
+    """The requests with their governing subject, its switches, and the hosting and provider of the model."""
     import polars as pl
 
-    tables, defaults = _tables(given), _defaults(given)
     col = pl.col
     subjects = pl.scan_parquet(tables["subjects"])
     links = pl.scan_parquet(tables["links"]).sort("at")
@@ -130,7 +137,13 @@ def audit_with_polars(log: str, out: str, given: str) -> None:
         governed_by=pl.coalesce("reference", "org:" + col("org_id"), "account:" + col("account_id"))
     )
     models = pl.scan_parquet(tables["models"]).rename({"id": "model_id"}).sort("at")
-    rows = rows.join_asof(models, on="at", by="model_id", check_sortedness=False)
+    return rows.join_asof(models, on="at", by="model_id", check_sortedness=False)
+
+
+def _polars_verdicts(rows: pl.LazyFrame, defaults: dict[str, bool]) -> pl.LazyFrame:
+    import polars as pl
+
+    col = pl.col
     passed = (col("hosting") == "passthrough").fill_null(False)
     named = col("model_id").is_not_null()
     receiver = col("handling.forwarded_to")
@@ -170,7 +183,7 @@ def audit_with_polars(log: str, out: str, given: str) -> None:
     ]
     positions = [col("key_position"), col("project_position")]
     positions += [pl.when(resolved).then(col(f"{name}_position")) for name in (*defaults, "hosting", "provider")]
-    rows.select(
+    return rows.select(
         "request_id",
         "at",
         verdict.alias("verdict"),
@@ -181,7 +194,7 @@ def audit_with_polars(log: str, out: str, given: str) -> None:
         may_train=resolved & col("training"),
         may_leave_platform=resolved & col("passthrough") & (~named | passed),
         deciding_positions=pl.concat_list(positions).list.drop_nulls(),
-    ).sink_parquet(out, compression="zstd", compression_level=1)
+    )
 
 
 _SQL: Final = f"""
