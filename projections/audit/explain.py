@@ -1,14 +1,12 @@
-"""Why a row was decided as it was: the smallest set of events that its verdict and reasons rest on.
+"""Explains a decision: the smallest set of events that its verdict and reasons rest on.
 
-What is looked for is a smallest set of events such that a ledger which holds nothing but them, and the catalog as it
-was first defined, comes to the same verdict and the same reasons. So none of them can be left out, and all others can:
-where the evidence says what the default says anyway, it is not among them. The worlds that are tried go through `check`
-itself. Events that can be taken away are the changes and clears that decided the settings of the evidence, definitions
-that came after a setting's first, and the retractions that an enforcement lag hangs on.
+A ledger with only these events, and with each setting's first definition, gives the same verdict and the same reasons.
+So none of them can be left out, and every other event can: an event that repeats the default is not needed. The search
+decides with `check` itself. Candidates are the changes and clears that decided the settings of the evidence, a
+setting's definitions after its first, and the retractions that cause enforcement lag.
 
-Beside it stands what each of these events changed by itself: the decision without it, all else being as it was, and
-what had been said before it showing through.
-Proved by tests/audit/test_explain.py: every smaller set is tried there, by brute force.
+Beside this set stands the effect of each candidate alone: the decision if that one event had never been recorded, with
+the earlier events that it hid. Proved by tests/audit/test_explain.py, which tries every smaller set by brute force.
 """
 
 from __future__ import annotations
@@ -38,12 +36,12 @@ from projections.temporal.fold import deciding_retraction, fold
 SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
 """Every setting that a decision may rest on."""
 
-Place = tuple[str, str]
-"""Subject and setting."""
+Key = tuple[str, str]
+"""(subject, setting)"""
 
 
 class SubjectEvent(NamedTuple):
-    """An event that can be taken away, and what it is about. Of a definition the subject is the catalog."""
+    """A candidate. The subject of a definition is the catalog."""
 
     subject: str
     event: Change | Retraction
@@ -53,12 +51,12 @@ class SubjectEvent(NamedTuple):
         return self.event.position
 
     @property
-    def place(self) -> Place:
+    def key(self) -> Key:
         return self.subject, self.event.setting
 
 
 class WeighedEvent(NamedTuple):
-    """An event of the evidence. needed: it is of the smallest set. verdict, reasons: those without this one event."""
+    """needed: whether the event is in the smallest set. verdict, reasons: of the decision without this one event."""
 
     source: SubjectEvent
     needed: bool
@@ -67,7 +65,7 @@ class WeighedEvent(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """events: in position order. others: how many other sets are as small and suffice as well."""
+    """events: by position. others: the number of further sets that are as small and suffice, too."""
 
     record: RequestRecord
     decision: Decision
@@ -76,117 +74,119 @@ class Explanation(NamedTuple):
 
     @property
     def needed(self) -> tuple[SubjectEvent, ...]:
-        """The smallest set; of several the one with the lowest positions. Empty: what the catalog first said of its
-        settings' defaults, and silence, come to the same."""
+        """The smallest set; of several, the one with the lowest positions. Empty if the defaults of the first
+        definitions suffice."""
         return tuple(weighed.source for weighed in self.events if weighed.needed)
 
 
 def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> Explanation:
-    """Of the decision on `record` at the query's pin."""
+    """Explains the decision on `record` at the query's pin."""
     decision = query.check(record, known_at)
     view = AsOfView(query.context(), record.at, known_at)
-    ground = _ground(record, view)
-    sets = smallest_sets(record, ground, decision.outcome)
+    evidence = _evidence(record, view)
+    sets = smallest_sets(record, evidence, decision.outcome)
     events = []
-    for told in ground.events():
-        other = check(record, _Without(view, told))
-        events.append(WeighedEvent(told, told.position in sets[0], other.verdict, other.reasons))
+    for candidate in evidence.candidates():
+        without = check(record, _ViewWithout(view, candidate))
+        events.append(WeighedEvent(candidate, candidate.position in sets[0], without.verdict, without.reasons))
     return Explanation(record, decision, tuple(events), len(sets) - 1)
 
 
 class EvidenceEvents(NamedTuple):
-    """What worlds are made of. own: the change or clear that decided at a place; definitions, first: of each setting,
-    the definition then and the first one; retractions: what `retraction_since` answered at a place."""
+    """The events that partial ledgers are made of.
 
-    own: Mapping[Place, Change]
+    own: the change or clear that decided a setting. definitions: setting → the definition at that time. first: setting
+    → its first definition. retractions: the answers of `retraction_since`.
+    """
+
+    own: Mapping[Key, Change]
     definitions: Mapping[str, Change]
     first: Mapping[str, Change]
-    retractions: Mapping[Place, Retraction]
+    retractions: Mapping[Key, Retraction]
 
-    def events(self) -> list[SubjectEvent]:
-        """All that can be taken away, in position order."""
-        found = [SubjectEvent(subject, change) for (subject, _), change in self.own.items()]
-        found += [SubjectEvent(subject, said) for (subject, _), said in self.retractions.items()]
-        asked = {setting for _, setting in self.own} | set(self.definitions)
-        found += [SubjectEvent(CATALOG_SUBJECT, self.definitions[s]) for s in asked if self.redefined(s)]
-        return sorted({told.position: told for told in found}.values(), key=lambda told: told.position)
+    def candidates(self) -> list[SubjectEvent]:
+        """The events that can be left out, by position."""
+        events = [SubjectEvent(subject, change) for (subject, _), change in self.own.items()]
+        events += [SubjectEvent(subject, retraction) for (subject, _), retraction in self.retractions.items()]
+        settings = {setting for _, setting in self.own} | set(self.definitions)
+        events += [SubjectEvent(CATALOG_SUBJECT, self.definitions[s]) for s in settings if self.is_redefined(s)]
+        return sorted({event.position: event for event in events}.values(), key=lambda event: event.position)
 
-    def redefined(self, setting: str) -> bool:
-        first, now = self.first.get(setting), self.definitions.get(setting)
-        return first is not None and now is not None and first.position != now.position
+    def is_redefined(self, setting: str) -> bool:
+        first, current = self.first.get(setting), self.definitions.get(setting)
+        return first is not None and current is not None and first.position != current.position
 
 
 class PartialLedger:
-    """A ledger with the events at the positions `kept` of `ground`, and nothing else; as
-    `projections.temporal.effective_state.States`.
+    """The states (`projections.temporal.effective_state.States`) of a ledger with only some events of the evidence.
 
-    asked: the positions of all events that would have had a say in what was asked so far.
+    positions: of the events that it holds. relevant: positions of the events that the questions so far would depend on.
     """
 
-    def __init__(self, ground: EvidenceEvents, kept: frozenset[int]) -> None:
-        self.asked: set[int] = set()
-        self._ground = ground
-        self._kept = kept
+    def __init__(self, evidence: EvidenceEvents, positions: frozenset[int]) -> None:
+        self.relevant: set[int] = set()
+        self._evidence = evidence
+        self._positions = positions
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        own = self._ground.own.get((subject, setting))
-        return effective(subject, setting, own and self._if_kept(own), self._definition(setting, noted=True))
+        own = self._evidence.own.get((subject, setting))
+        return effective(subject, setting, own and self._if_held(own), self._definition(setting, relevant=True))
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
-        # Only asked for protective values, which are handling: verdict and reasons do not hang on them.
-        change = self._definition(setting, noted=False)
+        # `check` reads only protective values here. They affect the handling, but no verdict and no reason.
+        change = self._definition(setting, relevant=False)
         return change.value if change is not None and isinstance(change.value, dict) else None
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        said = self._ground.retractions.get((subject, setting))
-        if said is None:
+        retraction = self._evidence.retractions.get((subject, setting))
+        if retraction is None:
             return None
-        self.asked.add(said.position)
-        return said if said.position in self._kept else None
+        self.relevant.add(retraction.position)
+        return retraction if retraction.position in self._positions else None
 
-    def _if_kept(self, change: Change) -> Change | None:
-        self.asked.add(change.position)
-        return change if change.position in self._kept else None
+    def _if_held(self, change: Change) -> Change | None:
+        self.relevant.add(change.position)
+        return change if change.position in self._positions else None
 
-    def _definition(self, setting: str, *, noted: bool) -> Change | None:
-        if not self._ground.redefined(setting):
-            return self._ground.definitions.get(setting)
-        change = self._ground.definitions[setting]
-        if noted:
-            self.asked.add(change.position)
-        return change if change.position in self._kept else self._ground.first[setting]
+    def _definition(self, setting: str, *, relevant: bool) -> Change | None:
+        if not self._evidence.is_redefined(setting):
+            return self._evidence.definitions.get(setting)
+        change = self._evidence.definitions[setting]
+        if relevant:
+            self.relevant.add(change.position)
+        return change if change.position in self._positions else self._evidence.first[setting]
 
 
-def smallest_sets(record: RequestRecord, ground: EvidenceEvents, outcome: Outcome) -> list[frozenset[int]]:
-    """The positions of every smallest set that comes to the verdict and reasons of `outcome`, lowest positions first.
+def smallest_sets(record: RequestRecord, evidence: EvidenceEvents, outcome: Outcome) -> list[frozenset[int]]:
+    """The positions of each smallest set that gives the verdict and reasons of `outcome`, lowest positions first.
 
-    Sets are tried by size, and grow only by what was asked in them: a set that lacks nothing that is asked in it comes
-    to the same as any larger one. So every smallest set is reached, by way of sets that do not suffice, and long chains
-    of owners cost their length instead of two to the power of it.
+    The search tries sets by size, and extends a set only by events that were relevant with it: a set that holds all its
+    relevant events decides as every larger set does. So it finds all smallest sets, and a long chain of owners costs
+    its length instead of two to the power of its length.
     """
     layer = {frozenset[int]()}
     while layer:
-        found: list[frozenset[int]] = []
+        sufficient: list[frozenset[int]] = []
         larger: set[frozenset[int]] = set()
-        for kept in layer:
-            world = PartialLedger(ground, kept)
-            other = check(record, world)
-            if (other.verdict, other.reasons) == (outcome.verdict, outcome.reasons):
-                found.append(kept)
+        for positions in layer:
+            ledger = PartialLedger(evidence, positions)
+            partial = check(record, ledger)
+            if (partial.verdict, partial.reasons) == (outcome.verdict, outcome.reasons):
+                sufficient.append(positions)
             else:
-                larger |= {kept | {position} for position in world.asked - kept}
-        if found:
-            return sorted(found, key=sorted)
+                larger |= {positions | {position} for position in ledger.relevant - positions}
+        if sufficient:
+            return sorted(sufficient, key=sorted)
         layer = larger
-    raise AssertionError("with all its evidence a decision comes out as it did")
+    raise AssertionError("all the evidence together gives the decision")
 
 
-class _Noting:
-    """A view that remembers what it was asked."""
+class _RecordingView:
+    """A view that records its answers."""
 
     def __init__(self, view: AsOfView) -> None:
-        self.states: dict[Place, SettingState] = {}
-        self.retractions: dict[Place, Retraction] = {}
+        self.states: dict[Key, SettingState] = {}
+        self.retractions: dict[Key, Retraction] = {}
         self._view = view
 
     def setting(self, subject: str, setting: str) -> SettingState:
@@ -197,37 +197,37 @@ class _Noting:
         return self._view.definition(setting)
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        said = self._view.retraction_since(subject, setting, after)
-        if said is not None:
-            self.retractions[subject, setting] = said
-        return said
+        retraction = self._view.retraction_since(subject, setting, after)
+        if retraction is not None:
+            self.retractions[subject, setting] = retraction
+        return retraction
 
 
-def _ground(record: RequestRecord, view: AsOfView) -> EvidenceEvents:
-    noting = _Noting(view)
-    check(record, noting)
-    own: dict[Place, Change] = {}
-    for place, state in noting.states.items():
+def _evidence(record: RequestRecord, view: AsOfView) -> EvidenceEvents:
+    recording = _RecordingView(view)
+    check(record, recording)
+    own: dict[Key, Change] = {}
+    for key, state in recording.states.items():
         change = state.change if state.source == "explicit" else state.cleared_by
         if change is not None:
-            own[place] = change
-    said = _known(view, CATALOG_SUBJECT)
-    gone = {one.retracts for one in said if isinstance(one, Retraction)}
+            own[key] = change
+    catalog = _known(view, CATALOG_SUBJECT)
+    retracted = {one.retracts for one in catalog if isinstance(one, Retraction)}
     first: dict[str, Change] = {}
-    for one in said:
-        if isinstance(one, Change) and one.event_id not in gone and one.value is not None:
+    for one in catalog:
+        if isinstance(one, Change) and one.event_id not in retracted and one.value is not None:
             first.setdefault(one.setting, one)
     definitions = {setting: view.change(CATALOG_SUBJECT, setting) for setting in SETTINGS}
-    now = {setting: change for setting, change in definitions.items() if change is not None}
-    return EvidenceEvents(own, now, first, noting.retractions)
+    current = {setting: change for setting, change in definitions.items() if change is not None}
+    return EvidenceEvents(own, current, first, recording.retractions)
 
 
-class _Without:
-    """A view of a ledger in which one event was never recorded."""
+class _ViewWithout:
+    """A view of the ledger as if one event had never been recorded."""
 
-    def __init__(self, view: AsOfView, told: SubjectEvent) -> None:
+    def __init__(self, view: AsOfView, omitted: SubjectEvent) -> None:
         self._view = view
-        self._told = told
+        self._omitted = omitted
 
     def setting(self, subject: str, setting: str) -> SettingState:
         definition = self._own(CATALOG_SUBJECT, setting)
@@ -238,18 +238,18 @@ class _Without:
         return change.value if change is not None and isinstance(change.value, dict) else None
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        if (subject, setting) != self._told.place:
+        if (subject, setting) != self._omitted.key:
             return self._view.retraction_since(subject, setting, after)
         return deciding_retraction(self._rest(), setting, self._view.at, after)
 
     def _own(self, subject: str, setting: str) -> Change | None:
-        if (subject, setting) != self._told.place:
+        if (subject, setting) != self._omitted.key:
             return self._view.change(subject, setting)
         timeline = fold(self._rest()).get(setting)
         return None if timeline is None else timeline.at(self._view.at)
 
     def _rest(self) -> list[Assertion]:
-        return [one for one in _known(self._view, self._told.subject) if one.position != self._told.position]
+        return [one for one in _known(self._view, self._omitted.subject) if one.position != self._omitted.position]
 
 
 def _known(view: AsOfView, subject: str) -> list[Assertion]:
@@ -258,21 +258,21 @@ def _known(view: AsOfView, subject: str) -> list[Assertion]:
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:
-    """For programs: the decision, and each event with whether it is needed and what would hold without it."""
+    """For programs: the decision, and each event with whether it is needed and the verdict without it."""
     return {
         "decision": decision_json(explanation.decision),
-        "decided_by": [told.position for told in explanation.needed],
+        "decided_by": [event.position for event in explanation.needed],
         "other_sets_as_small": explanation.others,
         "events": [
-            event_json(weighed.source)
+            _event_json(weighed.source)
             | {"needed": weighed.needed, "without": {"verdict": weighed.verdict, "reasons": list(weighed.reasons)}}
             for weighed in explanation.events
         ],
     }
 
 
-def event_json(told: SubjectEvent) -> dict[str, Any]:
-    event = told.event
+def _event_json(source: SubjectEvent) -> dict[str, Any]:
+    event = source.event
     if isinstance(event, Retraction):
-        return {"subject": told.subject, **retraction_json(event)}
-    return {"subject": told.subject, "setting": event.setting, "value": event.value} | change_json(event)
+        return {"subject": source.subject, **retraction_json(event)}
+    return {"subject": source.subject, "setting": event.setting, "value": event.value} | change_json(event)

@@ -1,8 +1,8 @@
-"""VERDICTS batches, with where each row came from, as Parquet, CSV or NDJSON: the same rows, the same bytes.
+"""Writes VERDICTS batches with their source lines as Parquet, CSV or NDJSON: the same rows give the same bytes.
 
-However the rows came in batches, they are written in groups of a fixed size, by one thread, in their order; texts are
-laid down anew for each group, not by the codes that they had. What they rest on stands in the key-value metadata of a
-Parquet file (key `inforce`), and beside a CSV or NDJSON file in a file of its own: `FILE.pin.json`.
+Rows are written in order in groups of a fixed size, whatever their batches were, and texts are encoded anew for each
+group, not by the codes of their batch. The metadata of the results (pin, log, layout) stands in the key-value metadata
+of a Parquet file (key `inforce`), and beside a CSV or NDJSON file in a file of its own, `FILE.pin.json`.
 Proved by tests/audit/io/test_verdict_files.py.
 """
 
@@ -29,7 +29,7 @@ _LINE: Final = pa.field("line", pa.int64(), nullable=False)
 
 
 def output_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema in plain types, behind where the row came from."""
+    """The schema in plain types, after the columns for source and line."""
     return pa.schema([_SOURCE, _LINE, *(field.with_type(_plain_type(field.type)) for field in schema)])
 
 
@@ -40,13 +40,13 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 OUTPUT_SCHEMA: Final = output_schema(VERDICTS)
-"""What is written of an audit."""
+"""The schema of an audit's results."""
 
 _WORDS: Final = ("source", "verdict", "data_policy", "hindsight", "provider", "policy_url")
-_FEW: Final = (*_WORDS, "reasons.list.element", "allowed_regions.list.element")
+_REPEATED: Final = (*_WORDS, "reasons.list.element", "allowed_regions.list.element")
 _POSITIONS: Final = "deciding_positions.list.element"
 _SIDES: Final = ("before_", "after_")
-"""Of columns that stand twice beside each other (`what_if.comparison`). A name that is no column's is passed over."""
+"""Prefixes of the columns of `what_if.comparison`. Parquet ignores encodings for names that are no columns."""
 
 
 def format_of(name: str) -> OutFormat:
@@ -56,15 +56,15 @@ def format_of(name: str) -> OutFormat:
 
 
 class ByteSink(Protocol):
-    """What bytes are written to: a file, or what does more with them."""
+    """A file, or anything else that takes bytes."""
 
     def write(self, data: bytes | memoryview, /) -> int: ...
 
 
-class _Form(Protocol):
+class _Encoder(Protocol):
     def write(self, table: pa.Table) -> None: ...
 
-    def finish(self, rests_on: dict[str, Any]) -> None: ...
+    def finish(self, metadata: dict[str, Any]) -> None: ...
 
     def abandon(self) -> None: ...
 
@@ -75,42 +75,44 @@ class VerdictWriter:
     def __init__(
         self, file: ByteSink, form: OutFormat, group_rows: int = GROUP_ROWS, schema: pa.Schema = OUTPUT_SCHEMA
     ) -> None:
-        """`schema`: a `output_schema`."""
+        """`schema`: made by `output_schema`."""
         self._group_rows = group_rows
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._rows = 0
-        self._form: _Form = _Parquet(file, schema) if form == "parquet" else _Lines(file, form == "csv", schema)
+        self._encoder: _Encoder = (
+            _ParquetEncoder(file, schema) if form == "parquet" else _TextEncoder(file, form == "csv", schema)
+        )
 
     def take(self, source: str, lines: Any, verdicts: pa.RecordBatch) -> None:
-        """`lines`: of each row of `verdicts`, int64."""
+        """`lines`: the line of each row of `verdicts`, int64."""
         start = 0
         while start < len(lines):
             count = min(self._group_rows - self._rows, len(lines) - start)
             self._waiting.append(
-                _plain(source, lines[start : start + count], verdicts.slice(start, count), self._schema)
+                _plain_table(source, lines[start : start + count], verdicts.slice(start, count), self._schema)
             )
             self._rows += count
             start += count
             if self._rows == self._group_rows:
                 self._flush()
 
-    def finish(self, rests_on: dict[str, Any]) -> None:
-        """`rests_on`: JSON values, for the metadata."""
+    def finish(self, metadata: dict[str, Any]) -> None:
+        """`metadata`: JSON values."""
         if self._rows:
             self._flush()
-        self._form.finish(rests_on)
+        self._encoder.finish(metadata)
 
     def abandon(self) -> None:
-        """Instead of `finish`, before the file is closed: what was written is thrown away."""
-        self._form.abandon()
+        """Instead of `finish`, before the file is closed: the caller discards the file."""
+        self._encoder.abandon()
 
     def _flush(self) -> None:
-        self._form.write(pa.concat_tables(self._waiting).combine_chunks())
+        self._encoder.write(pa.concat_tables(self._waiting).combine_chunks())
         self._waiting, self._rows = [], 0
 
 
-def _plain(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+def _plain_table(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
     columns = [pa.repeat(pa.scalar(source), len(lines)), pa.array(lines, pa.int64())]
     for field in list(schema)[len(columns) :]:
         column = verdicts.column(field.name)
@@ -119,14 +121,14 @@ def _plain(source: str, lines: Any, verdicts: pa.RecordBatch, schema: pa.Schema)
 
 
 def parquet_writer(file: ByteSink, schema: pa.Schema) -> pq.ParquetWriter:
-    """As verdicts are written: texts that are few by their places in a list, numbers that ascend, or are all of one
-    size, by their distances. Who governs may be as many as there are rows: then a list of them is twice as dear."""
+    """Repeated texts are stored in a dictionary, ascending or similar numbers by their differences. Governing subjects
+    get no dictionary: there may be as many as rows, and a dictionary would double their size."""
     return pq.ParquetWriter(
         file,
         schema,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[*_FEW, *(side + name for side in _SIDES for name in _FEW)],
+        use_dictionary=[*_REPEATED, *(side + name for side in _SIDES for name in _REPEATED)],
         column_encoding=dict.fromkeys(
             ("line", "at", _POSITIONS, *(side + _POSITIONS for side in _SIDES)), "DELTA_BINARY_PACKED"
         ),
@@ -135,25 +137,25 @@ def parquet_writer(file: ByteSink, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-class _Parquet:
+class _ParquetEncoder:
     def __init__(self, file: ByteSink, schema: pa.Schema) -> None:
         self._writer = parquet_writer(file, schema)
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=table.num_rows)
 
-    def finish(self, rests_on: dict[str, Any]) -> None:
-        self._writer.add_key_value_metadata({METADATA_KEY: json.dumps(rests_on, ensure_ascii=False)})
+    def finish(self, metadata: dict[str, Any]) -> None:
+        self._writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
         self._writer.close()
 
     def abandon(self) -> None:
-        # Otherwise it writes its end when it is collected, into a file that is closed.
+        # Otherwise the garbage collector makes it write its footer, into a closed file.
         with suppress(OSError, ValueError):
             self._writer.close()
 
 
-class _Lines:
-    """Put together column by column; only a text that needs it is quoted for itself."""
+class _TextEncoder:
+    """Joins lines column by column, and quotes by themselves only the texts that need it."""
 
     def __init__(self, file: ByteSink, as_csv: bool, schema: pa.Schema) -> None:
         self._file = file
@@ -166,33 +168,33 @@ class _Lines:
         batch = table.to_batches()[0]
         cells: list[Any] = []
         for number, name in enumerate(self._names):
-            said = _json(batch.column(number))
+            values = _json_values(batch.column(number))
             if self._as_csv:
-                cells.append(_csv(batch.column(number), said))
+                cells.append(_csv_cells(batch.column(number), values))
             else:
                 lead = ("{" if number == 0 else ",") + f'"{name}":'
-                cells += [lead, said.fill_null("null")]
+                cells += [lead, values.fill_null("null")]
         if self._as_csv:
             lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*cells, ","), "\n", "")
         else:
             lines = pc.binary_join_element_wise(*cells, "}\n", "")
-        self._file.write(_joined(lines))
+        self._file.write(_bytes(lines))
 
-    def finish(self, rests_on: dict[str, Any]) -> None:
-        """It is said in the file beside."""
+    def finish(self, metadata: dict[str, Any]) -> None:
+        """The caller writes the metadata to a file of its own."""
 
     def abandon(self) -> None:
-        """Nothing is waiting."""
+        """Every group is written at once, so nothing is left to discard."""
 
 
-def _json(column: pa.Array) -> pa.Array:
-    """Each value as JSON, null where it is null."""
+def _json_values(column: pa.Array) -> pa.Array:
+    """Each value as JSON text; null stays null."""
     kind = column.type
     if pa.types.is_list(kind):
         ends = np.cumsum(pc.list_value_length(column).fill_null(0).to_numpy())
         offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-        # Laid down anew: a slice has no offsets of its own.
-        lists = pa.ListArray.from_arrays(offsets, _json(column.flatten()), mask=column.is_null())
+        # Computed anew, because a slice has the offsets of its parent.
+        lists = pa.ListArray.from_arrays(offsets, _json_values(column.flatten()), mask=column.is_null())
         return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
     if pa.types.is_timestamp(kind):
         return pc.binary_join_element_wise('"', pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ"), '"', "")
@@ -200,47 +202,48 @@ def _json(column: pa.Array) -> pa.Array:
         return column.cast(pa.string())
     words = column.dictionary_encode()
     if len(words.dictionary) * 4 < len(column):
-        return _quoted(words.dictionary).take(words.indices)
-    return _quoted(column)
+        return _json_texts(words.dictionary).take(words.indices)
+    return _json_texts(column)
 
 
-def _quoted(column: pa.Array) -> pa.Array:
+def _json_texts(column: pa.Array) -> pa.Array:
     quoted = pc.binary_join_element_wise('"', column, '"', "")
-    strange = pc.match_substring_regex(column, r'["\\\x00-\x1f]').fill_null(False)
-    if not pc.any(strange).as_py():
+    needs_escape = pc.match_substring_regex(column, r'["\\\x00-\x1f]').fill_null(False)
+    if not pc.any(needs_escape).as_py():
         return quoted
-    texts = [msgspec.json.encode(text).decode() for text in column.filter(strange).to_pylist()]
-    return pc.replace_with_mask(quoted, strange, pa.array(texts, pa.string()))
+    texts = [msgspec.json.encode(text).decode() for text in column.filter(needs_escape).to_pylist()]
+    return pc.replace_with_mask(quoted, needs_escape, pa.array(texts, pa.string()))
 
 
-def _csv(column: pa.Array, said: pa.Array) -> pa.Array:
+def _csv_cells(column: pa.Array, json_values: pa.Array) -> pa.Array:
     """Texts and instants as they are, any other value as its JSON; null is empty."""
     if pa.types.is_timestamp(column.type):
-        return pc.utf8_slice_codeunits(said, 1, -1).fill_null("")
-    if pa.types.is_string(column.type):
-        said = column
+        return pc.utf8_slice_codeunits(json_values, 1, -1).fill_null("")
+    texts = column if pa.types.is_string(column.type) else json_values
     if not pa.types.is_string(column.type) and not pa.types.is_list(column.type):
-        return said.fill_null("")
-    words = said.dictionary_encode()
-    if len(words.dictionary) * 4 < len(said):
-        return _cells(words.dictionary).take(words.indices).fill_null("")
-    return _cells(said).fill_null("")
+        return texts.fill_null("")
+    words = texts.dictionary_encode()
+    if len(words.dictionary) * 4 < len(texts):
+        return _csv_texts(words.dictionary).take(words.indices).fill_null("")
+    return _csv_texts(texts).fill_null("")
 
 
-def _cells(texts: pa.Array) -> pa.Array:
-    strange = pc.match_substring_regex(texts, '[",\r\n]').fill_null(False)
-    if not pc.any(strange).as_py():
+def _csv_texts(texts: pa.Array) -> pa.Array:
+    needs_quotes = pc.match_substring_regex(texts, '[",\r\n]').fill_null(False)
+    if not pc.any(needs_quotes).as_py():
         return texts
-    return pc.replace_with_mask(texts, strange, pa.array(map(_cell, texts.filter(strange).to_pylist()), pa.string()))
+    quoted = map(_csv_quoted, texts.filter(needs_quotes).to_pylist())
+    return pc.replace_with_mask(texts, needs_quotes, pa.array(quoted, pa.string()))
 
 
-def _cell(text: str) -> str:
-    # By hand: before Python 3.12 csv.writer leaves a newline unquoted where it is not what ends its lines.
-    quoted = text.replace('"', '""')
-    return f'"{quoted}"'
+def _csv_quoted(text: str) -> str:
+    # Before Python 3.12 csv.writer leaves a newline unquoted if it is not the line terminator.
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
 
 
-def _joined(lines: pa.Array) -> memoryview:
+def _bytes(lines: pa.Array) -> memoryview:
+    """The texts one after the other, without a copy."""
     _, offsets, data = lines.buffers()
     ends = np.frombuffer(offsets, np.int32, len(lines) + 1, lines.offset * 4)
     return memoryview(data)[int(ends[0]) : int(ends[-1])]

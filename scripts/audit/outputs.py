@@ -16,11 +16,10 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import pyarrow as pa
 
-from ledger.errors import BadRecord
 from projections.audit.counting import against
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
-from projections.audit.reading.strict import LogRow
+from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.reference import records
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
 from projections.decisions.model import Decision, decision_json
@@ -110,9 +109,7 @@ class OutputFiles:
         if self.first_reject is None:
             self.first_reject = row
         if self._max_rejects is not None and self._reject_count > self._max_rejects:
-            raise BadRecord(
-                f"more than {self._max_rejects} lines cannot be read, {_first(self.first_reject)}; nothing was written"
-            )
+            raise too_many_rejects(self._max_rejects, self.first_reject)
         if self._rejects_file is None:
             self._rejects_file = self._stack.enter_context(open_output(self.rejects))
         self._rejects_file.write(encode({"source": row.source, "line": row.line, "reason": row.fault}) + b"\n")

@@ -21,7 +21,7 @@ import pyarrow as pa
 from ledger.errors import BadInput, BadRecord
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
-from projections.audit.reading.strict import LogRow, RowParser
+from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
 from projections.audit.spark import frames, tasks
 from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import inputs, normal_path
@@ -188,10 +188,7 @@ class SparkAudit:
         summary.first_at, summary.last_at = counted.first, counted.last
         first = self._first_reject() if summary.rejects else None
         if first is not None and rejects_max is not None and summary.rejects > rejects_max:
-            raise BadRecord(
-                f"more than {rejects_max} lines cannot be read, the first: {first.source} line {first.line}: "
-                f"{first.fault}; nothing was written"
-            )
+            raise too_many_rejects(rejects_max, first)
         verdicts = rows.where(rows[FAULT].isNull())
         reasons = verdicts.select(f.explode("reasons").alias("name")).groupBy("name").count()
         summary.reasons.update({row.name: row["count"] for row in reasons.collect()})
