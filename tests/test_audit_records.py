@@ -1,4 +1,4 @@
-"""Request logs to request records: every line comes out once, as a record or as a fault with its number."""
+"""Request logs to request records: every line gives one record, or one fault with its number."""
 
 import gzip
 import io
@@ -28,13 +28,13 @@ def read(text: str | bytes, mapping: ColumnMapping | None = None) -> tuple[list[
     body = text.encode() if isinstance(text, str) else text
     parser = RowParser("a.log", mapping or ColumnMapping())
     batches = list(read_batches(LineBlocks(io.BytesIO(body), "a.log", 1 << 23), parser, None, strict_bytes=1 << 40))
-    found = [row for batch in batches for row in batch.faults]
+    rows_read = [row for batch in batches for row in batch.faults]
     for batch in batches:
-        found += [
+        rows_read += [
             LogRow(batch.source, line, record, None)
             for line, record in zip(batch.lines.tolist(), records(batch.requests), strict=True)
         ]
-    return sorted(found, key=lambda row: row.line), parser.unseen
+    return sorted(rows_read, key=lambda row: row.line), parser.unseen
 
 
 def rows(text: str | bytes, mapping: ColumnMapping | None = None) -> list[LogRow]:
@@ -76,18 +76,18 @@ def test_a_row_of_csv_is_a_request_record_and_an_empty_cell_is_absent() -> None:
     )
 
 
-def test_gzip_is_told_by_its_first_bytes_and_a_byte_order_mark_is_passed_over() -> None:
+def test_gzip_is_recognised_by_its_first_bytes_and_a_byte_order_mark_is_skipped() -> None:
     plain = f'{{{NOON},"org_id":"acme"}}\n'.encode()
     assert only(gzip.compress(b"\xef\xbb\xbf" + plain)) == only(plain) == RequestRecord(AT_US, org_id="acme")
 
 
-def test_lines_are_counted_as_editors_do_and_blank_ones_are_no_rows() -> None:
+def test_lines_are_numbered_as_in_editors_and_blank_ones_are_no_rows() -> None:
     text = f'\r\n{{{NOON},"org_id":"a"}}\r\n\r\n  \r\nnonsense\r\n{{{NOON},"org_id":"b"}}'
     assert [(row.line, row.record is not None) for row in rows(text, None)] == [(2, True), (5, False), (6, True)]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"org_id":"acme"}', "at is required"),
         (f"{{{NOON}}}", "is required"),
@@ -102,12 +102,12 @@ def test_lines_are_counted_as_editors_do_and_blank_ones_are_no_rows() -> None:
         ("{}" + "[" * 50, "not JSON"),
     ],
 )
-def test_a_json_line_that_cannot_be_read_says_why_and_repeats_none_of_it(line: str, said: str) -> None:
-    assert said in fault(line)
+def test_a_fault_gives_the_reason_and_repeats_nothing_of_the_line(line: str, message: str) -> None:
+    assert message in fault(line)
     assert "17723" not in fault(line)
 
 
-def test_a_line_that_is_too_long_or_not_utf8_costs_itself_only() -> None:
+def test_an_overlong_line_and_one_that_is_not_utf8_cost_no_other_line() -> None:
     good = f'{{{NOON},"org_id":"a"}}\n'.encode()
     text = good + b'{"x":"' + b"y" * (3 * LINE_BYTES_MAX) + b'"}\n' + good + b'{"org_id":"\xff"}\n' + good
     assert [(row.line, row.fault is None) for row in rows(text)] == [
@@ -119,7 +119,7 @@ def test_a_line_that_is_too_long_or_not_utf8_costs_itself_only() -> None:
     ]
 
 
-def test_gzip_data_that_is_cut_off_or_damaged_is_refused_because_what_followed_is_unknown() -> None:
+def test_truncated_or_damaged_gzip_data_is_an_error() -> None:
     packed = gzip.compress(f'{{{NOON},"org_id":"a"}}\n'.encode() * 1000)
     with pytest.raises(BadRecord, match="cut off"):
         rows(packed[:-20])
@@ -127,7 +127,7 @@ def test_gzip_data_that_is_cut_off_or_damaged_is_refused_because_what_followed_i
         rows(packed[:30] + b"\x00" * 10 + packed[40:])
 
 
-def test_columns_of_other_names_are_mapped_by_name_or_path_and_the_rest_ignored() -> None:
+def test_columns_are_mapped_by_name_or_path_and_others_are_ignored() -> None:
     mapping = ColumnMapping({"request_id": "id", "account_id": "user.id", "handling.stored": "kept", "model_id": "a.b"})
     line = f'{{{NOON},"id":17,"user":{{"id":"u1"}},"kept":true,"a.b":"m","cost":0.1}}'
     assert only(line, mapping) == RequestRecord(
@@ -135,13 +135,13 @@ def test_columns_of_other_names_are_mapped_by_name_or_path_and_the_rest_ignored(
     )
 
 
-def test_a_field_mapped_to_nothing_is_not_read_from_the_column_of_its_name() -> None:
+def test_a_field_mapped_to_nothing_is_not_read_from_the_column_of_that_name() -> None:
     line = f'{{{NOON},"org_id":"a","model_id":"m","handling":{{"stored":true,"cached":true}}}}'
     mapping = ColumnMapping({"model_id": "", "handling.stored": ""})
     assert only(line, mapping) == RequestRecord(AT_US, org_id="a", handling=Observed(cached=True))
 
 
-def test_a_constant_holds_where_the_line_does_not_say() -> None:
+def test_a_constant_holds_for_lines_without_a_value() -> None:
     mapping = ColumnMapping({}, {"org_id": "acme", "handling.trained": "false"})
     given_org, absent_org = rows(f'{{{NOON},"org_id":"own"}}\n{{{NOON}}}', mapping)
     assert given_org.record == RequestRecord(AT_US, org_id="own", handling=Observed(trained=False))
@@ -149,7 +149,7 @@ def test_a_constant_holds_where_the_line_does_not_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "said"),
+    ("mapping", "message"),
     [
         (ColumnMapping({"organisation": "org"}), "no such field"),
         (ColumnMapping({}, {"handling.kept": "true"}), "no such field"),
@@ -159,13 +159,13 @@ def test_a_constant_holds_where_the_line_does_not_say() -> None:
         (ColumnMapping({}, {"org_id": ""}), "is empty"),
     ],
 )
-def test_a_shape_that_cannot_be_right_is_refused_before_the_first_line(mapping: ColumnMapping, said: str) -> None:
-    with pytest.raises(BadRecord, match=said):
+def test_an_invalid_mapping_is_an_error_before_the_first_line(mapping: ColumnMapping, message: str) -> None:
+    with pytest.raises(BadRecord, match=message):
         RowParser("a.log", mapping)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("time,org_id\n", "no field of a request record"),
         ("at,at\n", "twice"),
@@ -174,8 +174,8 @@ def test_a_shape_that_cannot_be_right_is_refused_before_the_first_line(mapping: 
         ("[1,2]\n", "no field of a request record"),
     ],
 )
-def test_a_header_that_cannot_be_right_is_refused(text: str | bytes, said: str) -> None:
-    with pytest.raises(BadRecord, match=said):
+def test_an_invalid_header_is_an_error(text: str | bytes, message: str) -> None:
+    with pytest.raises(BadRecord, match=message):
         rows(text)
 
 
@@ -184,7 +184,7 @@ def test_a_mapped_column_must_be_in_the_header() -> None:
         rows(f"at,org_id\n{AT},acme\n", ColumnMapping({"model_id": "model"}))
 
 
-def test_a_mapped_column_that_no_json_line_has_is_told_of() -> None:
+def test_a_mapped_column_that_no_json_line_has_is_reported() -> None:
     mapping = ColumnMapping({"handling.stored": "kept", "org_id": "org_id"})
     read_rows, unseen = read(f'{{{NOON},"org_id":"a","kept":null}}', mapping)
     assert len(read_rows) == 1
@@ -207,7 +207,7 @@ def test_a_position_in_csv_is_a_whole_number(cell: str) -> None:
     "written",
     ["2026-03-01 12:00:00Z", "2026-03-01 13:00:00+01", "2026-03-01T13:00:00+0100", "2026-03-01t12:00:00.0000000z"],
 )
-def test_times_are_taken_as_logs_write_them(written: str) -> None:
+def test_the_usual_spellings_of_a_time_are_read(written: str) -> None:
     assert only(f"at,org_id\n{written},acme\n").at == AT_US
 
 
@@ -220,11 +220,11 @@ def test_a_time_without_an_offset_is_read_in_the_time_zone_of_the_log() -> None:
 
 
 @pytest.mark.parametrize("local", ["2025-10-26T02:30:00", "2025-03-30T02:30:00"])
-def test_a_local_time_that_came_twice_or_never_is_not_guessed_at(local: str) -> None:
+def test_a_local_time_that_came_twice_or_never_is_rejected(local: str) -> None:
     assert "twice, or not at all" in fault(f"at,org_id\n{local},a\n", ColumnMapping(timezone=ZoneInfo("Europe/Berlin")))
 
 
-def test_a_quoted_cell_may_run_over_lines() -> None:
+def test_a_quoted_cell_may_continue_on_further_lines() -> None:
     text = f'request_id,at,org_id\n"two\nlines, and a ""quote""",{AT},a\nr2,{AT},b\n'
     first, second = rows(text)
     assert (first.line, first.record and first.record.request_id) == (2, 'two\nlines, and a "quote"')
@@ -241,7 +241,7 @@ def test_a_row_of_another_width_than_the_header_is_rejected() -> None:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30))
-def test_whatever_follows_a_header_every_line_is_a_row_or_part_of_a_row(lines: list[bytes]) -> None:
+def test_every_line_after_a_header_is_a_row_or_part_of_a_row(lines: list[bytes]) -> None:
     body = b"\n".join(line.replace(b"\n", b"") for line in lines)
     numbers = [row.line for row in rows(b"at,org_id\n" + body)]
     assert numbers == sorted(set(numbers))
@@ -250,6 +250,6 @@ def test_whatever_follows_a_header_every_line_is_a_row_or_part_of_a_row(lines: l
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30))
-def test_whatever_follows_a_json_line_every_line_that_is_not_blank_is_a_row(lines: list[bytes]) -> None:
+def test_every_line_of_json_lines_that_is_not_blank_is_a_row(lines: list[bytes]) -> None:
     body = b"\n".join([b"{}", *(line.replace(b"\n", b"") for line in lines)])
     assert [row.line for row in rows(body)] == [n for n, line in enumerate(body.split(b"\n"), 1) if line.strip()]

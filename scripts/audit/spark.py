@@ -72,7 +72,7 @@ def audit_on_spark(db: str, request: SparkRequest, format_: Format) -> int:
     from projections.audit.index.pin import pin_of
     from projections.audit.spark.inputs import check_names
     from projections.audit.spark.run import SparkAudit, write
-    from projections.audit.spark.session import must_be_new, session
+    from projections.audit.spark.session import check_is_new, session
 
     out = request.out
     rejects = request.rejects or (None if out is None else f"{out.rstrip('/')}.rejects.jsonl")
@@ -80,7 +80,7 @@ def audit_on_spark(db: str, request: SparkRequest, format_: Format) -> int:
     check_names(request.logs, request.layout.mapping)
     for name in (out, rejects):
         if name is not None:
-            must_be_new(name, os.path.exists(name))
+            check_is_new(name, exists=os.path.exists(name))
     with open_ledger(db) as ledger, session(request.master, request.configuration, _say_waiting) as cluster:
         for name in (out, rejects):
             if name is not None:
@@ -103,7 +103,7 @@ def audit_on_spark(db: str, request: SparkRequest, format_: Format) -> int:
         for folder in folders:
             cluster.hadoop.write(f"{folder.rstrip('/')}/{PIN_FILE}", provenance)
         for folder in folders:
-            cluster.done(folder)
+            cluster.keep(folder)
     for warning in warnings:
         exits.print_message(warning)
     if summary.rejects:

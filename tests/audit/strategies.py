@@ -1,4 +1,4 @@
-"""Ledgers and logs of every kind, made by Hypothesis: of few names and close instants, so that everything meets."""
+"""Ledgers and logs of every kind for Hypothesis, with few names and close instants, so that they interact."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ UNHEARD = "never-heard-of"
 
 
 class Said(NamedTuple):
-    """One submission: `after` µs after the one before. `takes_back`: a retraction of an earlier one, by its number."""
+    """A submission `after` µs after the one before. `retracts`: number of an earlier change to retract as well."""
 
     after: int
     events: list[Json]
@@ -94,7 +94,7 @@ def _values(setting: str) -> st.SearchStrategy[Any]:
 
 @st.composite
 def _definitions(draw: st.DrawFn) -> Json:
-    """Of a setting that decisions rest on, for other kinds, with another default or another protective value."""
+    """A definition of a setting that decisions use, with other kinds, another default or another protective value."""
     setting = draw(st.sampled_from((*POLICY, *OF_MODEL, "owner", "attached_to")))
     kinds = draw(st.lists(st.sampled_from(("account", "org", "project", "key", "model")), min_size=1, unique=True))
     members: Json = {"kinds": kinds}
@@ -114,16 +114,16 @@ def _definitions(draw: st.DrawFn) -> Json:
 
 @st.composite
 def histories(draw: st.DrawFn, submissions_max: int = 30) -> list[Said]:
-    """What is submitted to a ledger, one after the other."""
-    said = []
+    """Submissions to a ledger, one after the other."""
+    history = []
     for number in range(draw(st.integers(1, submissions_max))):
         takes_back = draw(st.none() | st.integers(0, number)) if draw(st.integers(0, 3)) == 0 else None
-        said.append(Said(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back))
-    return said
+        history.append(Said(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back))
+    return history
 
 
 def slow_decider(query: PinnedQuery, known_at: KnownAt) -> Decider:
-    """Decides without an index, one row after the other: what every faster way is compared with."""
+    """Decides without an index, row by row: the reference for every faster way."""
     return lambda requests: DecidedBatch(decide_slowly(query, requests, known_at))
 
 
@@ -134,12 +134,12 @@ LONG_CHAIN = Said(
     + [changed("project:p9", "owner", "org:acme"), changed("key:k2", "owner", "project:p4")],
     None,
 )
-"""A chain of ten from `k1`, of which eight are followed, and from `k2` one that has an end."""
+"""A chain of ten links from `k1`, of which the rules follow eight, and a shorter one from `k2`."""
 
 
 @contextmanager
 def grown(history: list[Said]) -> Iterator[QueryLedger]:
-    """A ledger to which all that was submitted. What it refuses is left out."""
+    """A ledger with these submissions, without those that it refuses."""
     with TemporaryDirectory() as folder:
         ledger, clock = open_with_clock(f"sqlite:///{Path(folder)}/ledger.db", START)
         bench = QueryLedger(ledger, clock, Query(ledger))
@@ -152,16 +152,16 @@ def grown(history: list[Said]) -> Iterator[QueryLedger]:
 
 def _grow(bench: QueryLedger, history: list[Said]) -> None:
     now, event_ids = NOON, list[str]()
-    for said in history:
-        now += said.after
-        batches = [[event] for event in said.events] if said.after == 3 else [said.events]
-        if said.takes_back is not None and said.takes_back < len(event_ids):
-            batches.append([retracted(event_ids[said.takes_back])])
+    for submission in history:
+        now += submission.after
+        batches = [[event] for event in submission.events] if submission.after == 3 else [submission.events]
+        if submission.takes_back is not None and submission.takes_back < len(event_ids):
+            batches.append([retracted(event_ids[submission.takes_back])])
         for batch in batches:
             try:
                 receipts = bench.submit(now, *batch)
             except (BadInput, NotFound):
-                # A setting is not for that kind any more, or the change was taken back before.
+                # The setting no longer applies to that kind, or the change is retracted already.
                 continue
             changes = zip(batch, receipts, strict=True)
             event_ids += [receipt.event_id for event, receipt in changes if event["type"] in _RETRACTABLE]
@@ -171,19 +171,19 @@ _RETRACTABLE = ("setting.changed", "setting.cleared")
 
 
 def instants(bench: QueryLedger) -> list[int]:
-    """Everything at which anything begins, ends or becomes known, with the microsecond before and after."""
-    found = {BEGINNING, START, NOON + 10**13, END - 1}
+    """The instants at which anything begins, ends or becomes known, each with the microsecond before and after."""
+    events = {BEGINNING, START, NOON + 10**13, END - 1}
     for entry in bench.ledger.page(0, 1_000_000):
         assertion = read_assertion(entry.leaf)
-        found.add(assertion.recorded_at)
+        events.add(assertion.recorded_at)
         if isinstance(assertion, Change):
-            found |= {assertion.effective_from, assertion.effective_until or assertion.effective_from}
-    near = {at + by for at in found for by in (-1, 0, 1)}
+            events |= {assertion.effective_from, assertion.effective_until or assertion.effective_from}
+    near = {at + by for at in events for by in (-1, 0, 1)}
     return sorted(at for at in near if BEGINNING <= at < END)
 
 
 def rows(positions: int) -> st.SearchStrategy[Json]:
-    """Rows of REQUESTS, but for their `at`; `positions`: how many the ledger has."""
+    """Rows of REQUESTS without `at`. `positions`: the number of events in the ledger."""
     ids = {
         "key_id": (*KEYS, UNHEARD),
         "project_id": (*PROJECTS, UNHEARD),
@@ -206,12 +206,12 @@ def rows(positions: int) -> st.SearchStrategy[Json]:
             "network": st.sampled_from(("public", "private")),
         },
     )
-    # A record names somebody.
+    # A record must name a sender.
     return st.builds(lambda who, done: (who or {"account_id": "u1"}) | done, named, rest)
 
 
 def known_ats(seen: list[int]) -> st.SearchStrategy[KnownAt]:
-    """In force, now, or as known at an instant at which something happens."""
+    """In force, now, or an instant of the ledger."""
     return st.one_of(st.just(IN_FORCE), st.none(), st.sampled_from(seen))
 
 

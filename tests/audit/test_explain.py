@@ -1,4 +1,4 @@
-"""The smallest set of events that a decision rests on: it suffices, none of it can be spared, nothing smaller does."""
+"""The smallest set of events that a decision rests on: it suffices, and no smaller set does."""
 
 import random
 from collections.abc import Mapping
@@ -41,28 +41,28 @@ def bench(database_url: str) -> Any:
         yield QueryLedger(ledger, clock, Query(ledger))
 
 
-class Only:
-    """Effective state where nothing but `events` was ever recorded, and each setting's first definition."""
+class NaivePartialLedger:
+    """The states of a ledger with only `events` and each setting's first definition."""
 
     def __init__(self, bench: QueryLedger, at: int, events: set[int]) -> None:
         self.at = at
         entries = bench.ledger.page(0, 100_000)
-        said = [(entry.subject, read_assertion(entry.leaf)) for entry in entries]
-        self.retractions = [(s, one) for s, one in said if isinstance(one, Retraction) and one.position in events]
-        self.kept: dict[str, list[Change]] = {}
+        assertions = [(entry.subject, read_assertion(entry.leaf)) for entry in entries]
+        self.retractions = [(s, one) for s, one in assertions if isinstance(one, Retraction) and one.position in events]
+        self.changes: dict[str, list[Change]] = {}
         defined: set[str] = set()
-        for subject, one in said:
+        for subject, one in assertions:
             if not isinstance(one, Change):
                 continue
             if subject == CATALOG_SUBJECT and one.setting not in defined:
                 defined.add(one.setting)
                 first = {name: getattr(one, name) for name in Change.__struct_fields__} | {"effective_from": BEGINNING}
-                self.kept.setdefault(subject, []).append(Change(**first))
+                self.changes.setdefault(subject, []).append(Change(**first))
             elif one.position in events:
-                self.kept.setdefault(subject, []).append(one)
+                self.changes.setdefault(subject, []).append(one)
 
     def _at(self, subject: str, setting: str) -> Change | None:
-        timeline = fold(self.kept.get(subject, [])).get(setting)
+        timeline = fold(self.changes.get(subject, [])).get(setting)
         return None if timeline is None else timeline.at(self.at)
 
     def setting(self, subject: str, setting: str) -> SettingState:
@@ -73,21 +73,23 @@ class Only:
         return change.value if change is not None and isinstance(change.value, dict) else None
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        found = (one for s, one in self.retractions if (s, one.setting) == (subject, setting) and one.position > after)
-        return next(found, None)
+        retractions = (
+            one for s, one in self.retractions if (s, one.setting) == (subject, setting) and one.position > after
+        )
+        return next(retractions, None)
 
 
 def is_minimal(bench: QueryLedger, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> int:
-    """Asserts it by brute force, and returns how many events are needed."""
+    """Asserts by brute force that the explanation is minimal; returns the number of events."""
     explanation = explain(PinnedQuery(bench.query), record, known_at)
-    wanted = explanation.decision.outcome
+    outcome = explanation.decision.outcome
     positions = [weighed.source.position for weighed in explanation.events]
     assert positions == sorted(set(positions))
-    needed = {told.position for told in explanation.needed}
+    needed = {source.position for source in explanation.needed}
 
     def suffices(events: set[int]) -> bool:
-        found = check(record, Only(bench, record.at, events))
-        return (found.verdict, found.reasons) == (wanted.verdict, wanted.reasons)
+        partial = check(record, NaivePartialLedger(bench, record.at, events))
+        return (partial.verdict, partial.reasons) == (outcome.verdict, outcome.reasons)
 
     as_small = [set(events) for events in combinations(positions, len(needed)) if suffices(set(events))]
     assert needed == as_small[0]
@@ -100,7 +102,7 @@ def is_minimal(bench: QueryLedger, record: RequestRecord, known_at: KnownAt = IN
 GOVERNORS = ["account:u1", "account:u2", "org:acme", "org:beta"]
 
 
-def said(chance: random.Random) -> dict[str, Any]:
+def draw_submission(chance: random.Random) -> dict[str, Any]:
     start = None if chance.random() < 0.6 else NOON + chance.randint(-5, 60)
     kind = chance.random()
     if kind < 0.4:
@@ -128,14 +130,14 @@ def said(chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_is_named_suffices_and_nothing_smaller_does(bench: QueryLedger, seed: int) -> None:
+def test_the_set_suffices_and_no_smaller_one_does(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
     retractable: list[str] = []
     for step in range(50):
         if retractable and chance.random() < 0.15:
             bench.submit(NOON + step, retracted(retractable.pop(chance.randrange(len(retractable)))))
             continue
-        event = said(chance)
+        event = draw_submission(chance)
         receipt = bench.submit(NOON + step, event)[0]
         if event["type"] != "setting.defined":
             retractable.append(receipt.event_id)
@@ -155,39 +157,38 @@ def test_what_is_named_suffices_and_nothing_smaller_does(bench: QueryLedger, see
     assert len(sizes) >= 3
 
 
-def test_what_the_default_says_anyway_is_not_needed_but_did_change_something(bench: QueryLedger) -> None:
-    """Opted in, then out again: out is the default, so nothing need be said for it; but without the last event the
-    earlier one would have held."""
+def test_an_event_that_repeats_the_default_is_not_needed_although_it_changed_the_verdict(bench: QueryLedger) -> None:
+    """Opting out repeats the default, so no event is needed; but without that event the earlier one would hold."""
     bench.submit(NOON, changed("org:acme", TRAINING, True))
     (out,) = bench.submit(NOON + 10, changed("org:acme", TRAINING, False))
     record = RequestRecord(NOON + 20, org_id="acme", handling=Observed(trained=True))
     explanation = explain(PinnedQuery(bench.query), record)
     assert explanation.needed == ()
-    ((told, needed, verdict, reasons),) = explanation.events
-    assert (told.position, needed, verdict, reasons) == (out.position, False, "compliant", ())
+    ((source, needed, verdict, reasons),) = explanation.events
+    assert (source.position, needed, verdict, reasons) == (out.position, False, "compliant", ())
     written = explanation_json(explanation)
     assert written["decided_by"] == []
     assert written["events"][0]["without"] == {"verdict": "compliant", "reasons": []}
 
 
-def test_a_default_that_was_defined_anew_is_an_event_like_others(bench: QueryLedger) -> None:
+def test_a_redefined_default_is_an_event_like_others(bench: QueryLedger) -> None:
     (anew,) = bench.submit(NOON, defined(CACHING, default=False))
     record = RequestRecord(NOON, org_id="acme", handling=Observed(cached=True))
     explanation = explain(PinnedQuery(bench.query), record)
-    assert [(told.subject, told.position) for told in explanation.needed] == [(CATALOG_SUBJECT, anew.position)]
+    assert [(source.subject, source.position) for source in explanation.needed] == [(CATALOG_SUBJECT, anew.position)]
     assert explanation.events[0].verdict == "compliant"
     before = explain(PinnedQuery(bench.query), record._replace(at=NOON - 1))
     assert (before.decision.outcome.verdict, before.events) == ("compliant", ())
 
 
-def test_a_lag_names_the_retraction_that_it_hangs_on(bench: QueryLedger) -> None:
+def test_a_lag_needs_the_retraction_that_causes_it(bench: QueryLedger) -> None:
     (opted,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
     (back,) = bench.submit(NOON + 10, retracted(opted.event_id))
     handled = Observed(trained=True)
     record = RequestRecord(NOON + 20, org_id="acme", enforced_position=opted.position, handling=handled)
     explanation = explain(PinnedQuery(bench.query), record)
     assert explanation.decision.outcome.reasons == ("enforcement_lag",)
-    assert [told.position for told in explanation.needed] == [back.position]
+    assert [source.position for source in explanation.needed] == [back.position]
     assert explanation.events[0].verdict == "compliant"
     assert explanation_json(explanation)["events"][0]["retracts"] == opted.event_id
 
@@ -199,5 +200,5 @@ def test_a_long_chain_of_owners_costs_its_length(bench: QueryLedger) -> None:
     receipts = bench.submit(NOON, *links, *policies)
     record = RequestRecord(NOON, key_id="k1", handling=LOOSE)
     needed = explain(PinnedQuery(bench.query), record).needed
-    # The chain, and private networking: the rest of what was done would have been wrong by default; it was permitted.
-    assert [told.position for told in needed] == [receipt.position for receipt in receipts]
+    # The chain and private networking: the other settings permit what the defaults forbid, so they cause no reason.
+    assert [source.position for source in needed] == [receipt.position for receipt in receipts]

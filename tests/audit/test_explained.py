@@ -1,4 +1,4 @@
-"""`--explain`: the rows of an id are found in a log and shown for people and for programs."""
+"""`--explain` finds the rows of an id in a log and shows them to people and to programs."""
 
 import json
 from pathlib import Path
@@ -17,19 +17,21 @@ from tests.support.questions import NOON, START, TRAINING, QueryLedger, changed,
 ROW = RequestRecord(NOON + 20, org_id="acme", request_id="r", handling=Observed(trained=True))
 
 
-def test_rows_of_the_id_are_found_where_they_stand_and_the_first_are_kept() -> None:
+def test_all_rows_of_the_id_are_counted_and_the_first_are_returned() -> None:
     rows = [ROW._replace(request_id=None), ROW, ROW._replace(request_id="R")] * (ROWS_MAX + 5)
-    found = find_rows(parts(rows, 4), "r")
-    assert found.total == ROWS_MAX + 5
-    assert found.rows == [("my log's.jsonl", 2 + 3 * place, ROW) for place in range(ROWS_MAX)]
+    rows_found = find_rows(parts(rows, 4), "r")
+    assert rows_found.total == ROWS_MAX + 5
+    assert rows_found.rows == [("my log's.jsonl", 2 + 3 * place, ROW) for place in range(ROWS_MAX)]
 
 
-def test_an_id_that_no_row_has_is_refused_with_what_was_read() -> None:
+def test_an_unknown_id_is_an_error_with_the_number_of_rows_read() -> None:
     with pytest.raises(BadInput, match="none of the 3 rows has that request_id, and 1 of them could not be read"):
         find_rows(parts([ROW, ROW], 5), "s")
 
 
-def test_it_is_told_to_people_and_to_programs(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_an_explanation_is_shown_to_people_and_to_programs(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}", START)
     with ledger:
         bench = QueryLedger(ledger, clock, Query(ledger))
@@ -38,10 +40,10 @@ def test_it_is_told_to_people_and_to_programs(tmp_path: Path, capfdbinary: pytes
         row = ROW._replace(enforced_position=opted.position)
         explained = explain_rows(PinnedQuery(bench.query), find_rows(parts([row], 1), "r"), IN_FORCE)
     show_explained("table", explained, 3)
-    told = capfdbinary.readouterr().out.decode()
-    assert f"Decided by #{opted.position + 1}: these events alone, with the defaults" in told
-    assert f"retracts {opted.event_id}" in told
-    assert "and 2 more rows have this id" in told
+    output = capfdbinary.readouterr().out.decode()
+    assert f"Decided by #{opted.position + 1}: these events alone, with the defaults" in output
+    assert f"retracts {opted.event_id}" in output
+    assert "and 2 more rows have this id" in output
     show_explained("json", explained, 1)
     document = json.loads(capfdbinary.readouterr().out)
     assert document["rows"][0]["decided_by"] == [opted.position + 1]

@@ -1,4 +1,4 @@
-"""An audit's process holds little: no pandas, and what Arrow gives back goes back."""
+"""An audit's process needs little memory: it does not load pandas, and Arrow returns freed memory."""
 
 import subprocess
 import sys
@@ -21,8 +21,8 @@ import pandas
 
 
 @pytest.mark.skipif(find_spec("pandas") is None, reason="pandas is not installed, so nothing would import it")
-def test_arrow_brings_no_pandas_along_and_who_wants_it_has_it() -> None:
+def test_arrow_does_not_import_pandas_but_other_code_can() -> None:
     command = [sys.executable, "-c", _PROGRAM]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert told[0] == "False"
-    assert told[1] in ("jemalloc", "mimalloc", "system")
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert output[0] == "False"
+    assert output[1] in ("jemalloc", "mimalloc", "system")

@@ -1,1 +1,1 @@
-"""The audit on a Spark cluster: where rows are read, decided and written; no meaning of its own."""
+"""The audit on a Spark cluster: executors read, decide and write rows by the same code as one machine."""

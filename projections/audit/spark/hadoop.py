@@ -1,6 +1,6 @@
-"""Files wherever the cluster's file systems are, as the driver sees them through Hadoop.
+"""Files on the cluster's file systems, as the driver reaches them through Hadoop.
 
-A name without a scheme is one of this machine's files. Hadoop's own paths escape nothing. Proved by tests/audit/spark.
+A name without a scheme is a file of this machine. Hadoop's own paths have no escapes. Proved by tests/audit/spark.
 """
 
 from __future__ import annotations
@@ -18,78 +18,77 @@ _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/")
 
 
 def has_scheme(name: str) -> bool:
-    """Whether it says itself which file system it is of: `s3a://…`, `hdfs://…`, `file:/…`."""
+    """Whether the name has the file system's scheme: `s3a://…`, `hdfs://…`, `file:/…`."""
     return _SCHEME.match(name) is not None
 
 
 def hadoop_path(name: str) -> str:
-    """As Hadoop has it."""
     return name if has_scheme(name) else f"file:{os.path.abspath(name)}"
 
 
 class Hadoop:
-    """Of one session. Every method raises what py4j raises where the file system does."""
+    """The file systems of one session. A failure raises the error of py4j."""
 
     def __init__(self, spark: Any) -> None:
         self._jvm = spark._jvm
         self._configuration = spark._jsc.hadoopConfiguration()
 
-    def listed(self, name: str) -> list[tuple[str, int]]:
-        """(path, bytes) of the files that a name with a scheme stands for: one, all in a folder, those of a pattern."""
-        system, path = self._place(name)
-        found: list[tuple[str, int]] = []
+    def list_files(self, name: str) -> list[tuple[str, int]]:
+        """(path, bytes) of one file, of all files in a folder, or of those that match a pattern."""
+        system, path = self._resolve(name)
+        files: list[tuple[str, int]] = []
         for match in system.globStatus(path) or []:
             if not match.isDirectory():
-                found.append((match.getPath().toString(), match.getLen()))
+                files.append((match.getPath().toString(), match.getLen()))
                 continue
             root = match.getPath().toString()
             below = system.listFiles(match.getPath(), True)
             while below.hasNext():
                 file = below.next()
                 text = file.getPath().toString()
-                # What begins with a dot or an underscore is other programs' own.
-                if not any(part[:1] in "._" for part in text[len(root) :].strip("/").split("/")):
-                    found.append((text, file.getLen()))
-        return sorted(found, key=lambda one: one[0].encode())
+                # Names that begin with a dot or an underscore are other programs' own files.
+                if not any(name[:1] in "._" for name in text[len(root) :].strip("/").split("/")):
+                    files.append((text, file.getLen()))
+        return sorted(files, key=lambda one: one[0].encode())
 
     def exists(self, name: str) -> bool:
-        system, path = self._place(name)
+        system, path = self._resolve(name)
         return bool(system.exists(path))
 
     def stamp(self, name: str) -> tuple[int, int]:
-        """(bytes, instant of its last change in ms)."""
-        system, path = self._place(name)
+        """(bytes, time of the last change in ms)"""
+        system, path = self._resolve(name)
         status = system.getFileStatus(path)
         return status.getLen(), status.getModificationTime()
 
     @contextmanager
     def reading(self, name: str) -> Iterator[io.BufferedReader]:
-        """Its bytes, to be read a little here and there: each reading is a call into the JVM."""
-        system, path = self._place(name)
+        """The file's bytes, for a few reads here and there: each read is a call into the JVM."""
+        system, path = self._resolve(name)
         stream = system.open(path)
         try:
-            yield io.BufferedReader(_Bytes(self._jvm, stream, system.getFileStatus(path).getLen()))
+            yield io.BufferedReader(_HadoopStream(self._jvm, stream, system.getFileStatus(path).getLen()))
         finally:
             stream.close()
 
     def digest(self, files: Iterable[tuple[str, str]]) -> LogDigest:
-        """Of every byte of the files (path, name), in order."""
+        """The digest of all bytes of the files (path, name), in order."""
         digests = self._jvm.org.apache.commons.codec.digest.DigestUtils
-        whole = digests.getSha256Digest()
+        sha256 = digests.getSha256Digest()
         sources = []
         for path, name in files:
-            system, place = self._place(path)
-            stream = system.open(place)
+            system, resolved = self._resolve(path)
+            stream = system.open(resolved)
             try:
-                digests.updateDigest(whole, stream)
+                digests.updateDigest(sha256, stream)
                 sources.append((name, int(stream.getPos())))
             finally:
                 stream.close()
-        return LogDigest(bytes(whole.digest()).hex(), sources)
+        return LogDigest(bytes(sha256.digest()).hex(), sources)
 
     def write(self, name: str, content: bytes) -> None:
-        """A new file."""
-        system, path = self._place(name)
+        """Writes a new file."""
+        system, path = self._resolve(name)
         stream = system.create(path, False)
         try:
             stream.write(bytearray(content))
@@ -97,21 +96,22 @@ class Hadoop:
             stream.close()
 
     def move_in(self, local: str, name: str) -> None:
-        """A file of this machine, to be there instead."""
-        system, path = self._place(name)
+        """Moves a file of this machine to `name`."""
+        system, path = self._resolve(name)
         system.copyFromLocalFile(True, self._jvm.org.apache.hadoop.fs.Path(f"file:{local}"), path)
 
     def remove(self, name: str) -> None:
-        """A folder with all that is in it, where it is."""
-        system, path = self._place(name)
+        """Removes a file, or a folder with all its files, if it exists."""
+        system, path = self._resolve(name)
         system.delete(path, True)
 
-    def _place(self, name: str) -> tuple[Any, Any]:
+    def _resolve(self, name: str) -> tuple[Any, Any]:
+        """(file system, path)"""
         path = self._jvm.org.apache.hadoop.fs.Path(hadoop_path(name))
         return path.getFileSystem(self._configuration), path
 
 
-class _Bytes(io.RawIOBase):
+class _HadoopStream(io.RawIOBase):
     def __init__(self, jvm: Any, stream: Any, size: int) -> None:
         self._jvm = jvm
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Spark's own process: started for one session, and gone with it. Proved by tests/audit/spark."""
+"""Spark's own process, which is started for one session and ends with it. Proved by tests/audit/spark."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from typing import Any, BinaryIO, Final
 
 from projections.audit.spark.errors import SparkUnavailable
 
-_END_S: Final = 30.0
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_STOP_TIMEOUT_S: Final = 30.0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def start(conf: Any, told: BinaryIO) -> Any:
-    """What it writes goes into `told`. Who interrupts this once waits until it can be ended: one that is left while it
-    starts would stay for ever."""
+def start(conf: Any, output: BinaryIO) -> Any:
+    """Starts the process; its standard streams go to `output`. A first signal waits until the process can be stopped,
+    because a process that is left while it starts stays forever; a second one interrupts at once."""
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
 
-    came: list[int] = []
+    received: list[int] = []
 
-    def later(number: int, frame: Any) -> None:
-        came.append(number)
-        if len(came) > 1:
-            _raise(before[number], number, frame)
+    def postpone(number: int, frame: Any) -> None:
+        received.append(number)
+        if len(received) > 1:
+            _handle(handlers[number], number, frame)
 
     in_main = threading.current_thread() is threading.main_thread()
-    before: dict[int, Any] = {number: signal.signal(number, later) for number in _ENDING} if in_main else {}
+    handlers: dict[int, Any] = {number: signal.signal(number, postpone) for number in _SIGNALS} if in_main else {}
     try:
-        gateway = launch_gateway(conf, {"stdout": told, "stderr": told})  # type: ignore[no-untyped-call] # untyped there
+        streams = {"stdout": output, "stderr": output}
+        gateway = launch_gateway(conf, streams)  # type: ignore[no-untyped-call] # untyped there
     except PySparkRuntimeError:
-        told.seek(0)
-        lines = [line.strip() for line in told.read().decode(errors="replace").splitlines() if line.strip()]
-        why = next((line for line in lines if not line.startswith("WARNING")), "it does not say why")
-        raise SparkUnavailable(f"Spark's own process did not start: {why[:500]}") from None
+        output.seek(0)
+        lines = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+        reason = next((line for line in lines if not line.startswith("WARNING")), "it gives no reason")
+        raise SparkUnavailable(f"Spark's own process did not start: {reason[:500]}") from None
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if came:
-        end(gateway)
-        _raise(before[came[0]], came[0], None)
+    if received:
+        stop(gateway)
+        _handle(handlers[received[0]], received[0], None)
     return gateway
 
 
-def _raise(handler: Any, number: int, frame: Any) -> None:
-    """As the signal would have."""
+def _handle(handler: Any, number: int, frame: Any) -> None:
+    """Does what the signal would have done."""
     if callable(handler):
         handler(number, frame)
     elif handler == signal.SIG_DFL:
         sys.exit(128 + number)
 
 
-def end(gateway: Any) -> None:
-    """The JVM goes with its session: a process that asks again asks another one."""
+def stop(gateway: Any) -> None:
+    """Stops the JVM, and forgets it, so that a further session of this Python process starts its own."""
     from pyspark import SparkContext
 
     gateway.shutdown()
@@ -64,7 +65,7 @@ def end(gateway: Any) -> None:
         with suppress(OSError):
             proc.stdin.close()
         try:
-            proc.wait(_END_S)
+            proc.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             proc.kill()
             proc.wait()

@@ -1,4 +1,4 @@
-"""Whether an executor's Python has what deciding needs. Imports nothing that it may not have."""
+"""Finds the packages that an executor's Python lacks. Imports none of them itself."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
 
-def missing(_rows: Iterable[int]) -> Iterator[str]:
+def missing_packages(_rows: Iterable[int]) -> Iterator[str]:
     return (name for name in ("numpy", "pyarrow", "msgspec", "pydantic") if find_spec(name) is None)

@@ -1,9 +1,9 @@
-"""An audit on Spark: a log's files to verdicts on the executors, counted there, written by them.
+"""An audit on Spark: executors decide the rows of a log, and count and write them.
 
-By default every executor has the whole index, mapped from its files, and each batch is decided where it is read
-(`mapInArrow`). Of an index that is larger than `Plan.index_bytes_max` it has a slice: requests are brought to the
-slice that decides them (`cogroup`), and where many belong to one, as those of a busy subject do, it is sent to several
-tasks, each with a share of its requests. Proved by tests/audit/spark.
+By default each executor has the whole index, mapped from its files, and decides each batch where it is read
+(`mapInArrow`). An index larger than `Plan.index_bytes_max` is cut into slices, and requests go to the slice that
+decides them (`cogroup`). If one slice decides many, as for a busy subject, several tasks get that slice, each with a
+share of the requests. Proved by tests/audit/spark.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from projections.audit.reading.layout import Layout
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
 from projections.audit.spark import frames, tasks
 from projections.audit.spark.hadoop import hadoop_path
-from projections.audit.spark.inputs import inputs, normal_path
+from projections.audit.spark.inputs import find_inputs, normal_path
 from projections.audit.spark.session import Cluster
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
-from projections.audit.spark.tasks import DECIDED, FAULT, LINE, READ, SLICE, SOURCE
+from projections.audit.spark.tasks import FAULT, LINE, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, LogDigest, SubjectCount, Summary
 
 _Result = TypeVar("_Result")
 
 
 class Plan(NamedTuple):
-    """index_bytes_max: an index of more is cut. slice_bytes: of one slice of it, about. task_rows: of requests that
-    one task decides with one slice. scratch: the name of a folder, not there yet, for the slices."""
+    """index_bytes_max: a larger index is cut. slice_bytes: approximate size of a slice. task_rows: requests that one
+    task decides with one slice. scratch: name of a new folder for the slices."""
 
     index_bytes_max: int = 4 << 30
     slice_bytes: int = 64 << 20
@@ -44,9 +44,10 @@ class Plan(NamedTuple):
 
 
 class SparkAudit:
-    """Every row of a log, decided. Use within a block: what it keeps on the cluster goes with it.
+    """The decided rows of a log. Use within a `with` block: its data on the cluster goes with the block.
 
-    Raises `BadRecord` where the log is none."""
+    `rows`: data frame of `tasks.RESULTS`. Raises `BadRecord` if a log cannot be read.
+    """
 
     def __init__(
         self,
@@ -54,96 +55,95 @@ class SparkAudit:
         index: PolicyIndex,
         names: Sequence[str],
         layout: Layout,
-        plan: Plan = Plan(),  # noqa: B008 - it is not changed
+        plan: Plan = Plan(),  # noqa: B008 - immutable
     ) -> None:
         self._cluster = cluster
         self._spark = cluster.spark
         self._index = index
         self._layout = layout
         self._plan = plan
-        self._kept: list[Any] = []
+        self._persisted: list[Any] = []
         self._scratch: str | None = None
-        self._named = cluster.spark.sparkContext.accumulator(set(), tasks.SeenColumns())
-        self.inputs = inputs(cluster.hadoop, names, layout.mapping)
-        self._stamps = self._stamped()
-        cluster.cut_alike([size for size, _ in self._stamps])
+        self._seen = cluster.spark.sparkContext.accumulator(set(), tasks.SeenColumns())
+        self.inputs = find_inputs(cluster.hadoop, names, layout.mapping)
+        self._stamps = self._current_stamps()
+        cluster.fix_splits([size for size, _ in self._stamps])
 
     def __enter__(self) -> SparkAudit:
-        # While the executors work.
-        self._digest = _begun(lambda: self._cluster.hadoop.digest((one.path, one.file.name) for one in self.inputs))
-        self.rows = self._decided()
+        # The driver hashes the log while the executors work.
+        paths = [(one.path, one.file.name) for one in self.inputs]
+        self._digest = _in_thread(lambda: self._cluster.hadoop.digest(paths))
+        self.rows = self._persist(self._decided())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_raised: object) -> None:
         if kind is not None:
-            # The session ends, and everything with it.
+            # The session ends and takes everything with it.
             return
-        for frame in self._kept:
+        for frame in self._persisted:
             frame.unpersist()
         if self._scratch is not None:
             self._cluster.hadoop.remove(self._scratch)
-            self._cluster.done(self._scratch)
+            self._cluster.keep(self._scratch)
 
-    def _stamped(self) -> list[tuple[int, int]]:
+    def _current_stamps(self) -> list[tuple[int, int]]:
         return [self._cluster.hadoop.stamp(one.path) for one in self.inputs]
 
     def _decided(self) -> Any:
         if sliced_bytes(self._index) > self._plan.index_bytes_max:
-            return self._keep(self._by_slices())
+            return self._decided_by_slices()
         name = self._cluster.send_index(self._index)
-        return self._keep(self._read(lambda read: tasks.decided(read, name, self._named), DECIDED))
+        return self._read(lambda read: tasks.decide_log(read, name, self._seen), RESULTS)
 
-    def _read(self, task: Callable[[tasks.Read], tasks.Task], schema: pa.Schema) -> Any:
-        """What `task` makes of every log, by how it is read."""
-        found: list[Any] = []
+    def _read(self, make_task: Callable[[tasks.Read], tasks.Task], schema: pa.Schema) -> Any:
+        """The results of tasks on all logs."""
+        results: list[Any] = []
+        result_schema, log_format = spark_schema(schema), self._layout.log_format
 
         def add(frame: Any, read: tasks.Read) -> None:
-            found.append(frame.mapInArrow(task(read), kind))
+            results.append(frame.mapInArrow(make_task(read), result_schema))
 
-        kind, log_format = spark_schema(schema), self._layout.log_format
-        of_way = {way: [one for one in self.inputs if one.way == way] for way in ("parquet", "lines", "whole")}
-        for rows, logs, columns, paths in frames.row_frames(self._spark, of_way["parquet"]):
+        by_way = {way: [one for one in self.inputs if one.way == way] for way in ("parquet", "lines", "whole")}
+        for rows, logs, columns, paths in frames.row_frames(self._spark, by_way["parquet"]):
             add(rows, tasks.read_rows(logs, columns, paths))
-        whole = of_way["whole"]
-        if of_way["lines"]:
-            lines = frames.line_frame(self._spark, of_way["lines"])
-            logs, uncut = frames.split_logs(lines, of_way["lines"], log_format)
-            ran_on = [one for one in of_way["lines"] if normal_path(one.path) in uncut]
-            cut = [one for one in of_way["lines"] if normal_path(one.path) not in uncut]
+        whole = by_way["whole"]
+        if by_way["lines"]:
+            lines = frames.line_frame(self._spark, by_way["lines"])
+            logs, uncut = frames.split_logs(lines, by_way["lines"], log_format)
+            whole += [one for one in by_way["lines"] if normal_path(one.path) in uncut]
+            cut = [one for one in by_way["lines"] if normal_path(one.path) not in uncut]
             if cut:
-                of_cut = frames.line_frame(self._spark, cut).selectExpr(
-                    "path", "start", "cast(value AS binary) AS value"
-                )
-                add(of_cut, tasks.read_lines(logs))
-            whole += ran_on
+                lines = frames.line_frame(self._spark, cut)
+                add(lines.selectExpr("path", "start", "cast(value AS binary) AS value"), tasks.read_lines(logs))
         if whole:
-            add(frames.whole_of(self._spark, whole), tasks.read_whole(frames.task_logs(whole, log_format)))
-        return reduce(lambda one, other: one.unionAll(other), found)
+            frame = frames.file_frame(self._spark, [one.path for one in whole])
+            add(frame, tasks.read_whole(frames.whole_logs(whole, log_format)))
+        return reduce(lambda one, other: one.unionAll(other), results)
 
-    def _by_slices(self) -> Any:
+    def _decided_by_slices(self) -> Any:
         from pyspark.sql import functions as f
 
         index, count = self._index, -(-sliced_bytes(self._index) // self._plan.slice_bytes)
         shared = self._cluster.send_index(shared_part(index))
-        read = self._keep(self._read(lambda found: tasks.requests(found, count, self._named), READ))
-        asked = read.where(read[FAULT].isNull())
+        read = self._persist(self._read(lambda one: tasks.slice_log(one, count, self._seen), SLICED_REQUESTS))
+        rejects = read.where(read[FAULT].isNotNull()).select(_as_results(read))
+        requests = read.where(read[FAULT].isNull())
         shares = {
-            row[SLICE]: -(-row["count"] // self._plan.task_rows) for row in asked.groupBy(SLICE).count().collect()
+            row[SLICE]: -(-row["count"] // self._plan.task_rows) for row in requests.groupBy(SLICE).count().collect()
         }
         if not shares:
-            return read.select(_columns(read))
+            return rejects
         slices = self._slices(sorted(shares), count)
-        several = f.create_map(*(f.lit(item) for pair in sorted(shares.items()) for item in pair))
-        many = several[f.col(SLICE)]
-        slices = slices.withColumn("share", f.explode(f.sequence(f.lit(0), many - 1)))
-        asked = asked.withColumn("share", f.pmod(f.xxhash64(SOURCE, LINE), many).cast("int"))
+        shares_by_slice = f.create_map(*(f.lit(item) for pair in sorted(shares.items()) for item in pair))
+        share_count = shares_by_slice[f.col(SLICE)]
+        slices = slices.withColumn("share", f.explode(f.sequence(f.lit(0), share_count - 1)))
+        requests = requests.withColumn("share", f.pmod(f.xxhash64(SOURCE, LINE), share_count).cast("int"))
         keys = (SLICE, "share")
-        decided = asked.groupBy(*keys).cogroup(slices.groupBy(*keys))
-        done = decided.applyInArrow(tasks.decided_by_slice(shared), spark_schema(DECIDED))
-        return done.unionAll(read.where(read[FAULT].isNotNull()).select(_columns(read)))
+        pairs = requests.groupBy(*keys).cogroup(slices.groupBy(*keys))
+        return pairs.applyInArrow(tasks.decide_by_slice(shared), spark_schema(RESULTS)).unionAll(rejects)
 
     def _slices(self, numbers: Sequence[int], count: int) -> Any:
-        """(slice, content) from files that executors read: one slice at a time is in the driver's memory."""
+        """(slice, content) from files that executors read: the driver has one slice at a time in memory."""
         from pyspark.sql import functions as f
 
         if self._plan.scratch is None:
@@ -153,47 +153,47 @@ class SparkAudit:
             )
         self._cluster.begin(self._plan.scratch)
         self._scratch = self._plan.scratch
-        cutting = IndexSlicer(self._index, count)
+        slicer = IndexSlicer(self._index, count)
         with tempfile.TemporaryDirectory(prefix="inforce-slices-") as folder:
             for number in numbers:
                 file = Path(folder, str(number))
-                file.write_bytes(pack(cutting.slice(number)))
+                file.write_bytes(pack(slicer.slice(number)))
                 self._cluster.hadoop.move_in(str(file), f"{self._scratch}/{number}.slice")
-        found = frames.file_frame(self._spark, self._scratch)
-        return found.select(f.regexp_extract("path", r"(\d+)\.slice$", 1).cast("int").alias(SLICE), "content")
+        frame = frames.file_frame(self._spark, [self._scratch])
+        return frame.select(f.regexp_extract("path", r"(\d+)\.slice$", 1).cast("int").alias(SLICE), "content")
 
-    def _keep(self, frame: Any) -> Any:
-        """On the executors' disks: it is counted, and written, and must not be decided for each."""
+    def _persist(self, frame: Any) -> Any:
+        """Keeps the frame on the executors' disks: it is counted and written, but must be computed once."""
         from pyspark import StorageLevel
 
-        kept = frame.persist(StorageLevel.DISK_ONLY)
-        self._kept.append(kept)
-        return kept
+        persisted = frame.persist(StorageLevel.DISK_ONLY)
+        self._persisted.append(persisted)
+        return persisted
 
     def count(self, summary: Summary, rejects_max: int | None) -> LogRow | None:
-        """Counts into the summary; the first reject, by source and line. Raises `BadRecord` where there are more than
-        `rejects_max`."""
+        """Counts into the summary; returns the first reject, by source and line. Raises `BadRecord` for more than
+        `rejects_max` rejects."""
         from pyspark.sql import functions as f
 
         rows = self.rows
         at = f.unix_micros("at")
-        counted = rows.agg(
+        totals = rows.agg(
             f.count("*").alias("rows"),
             f.count(FAULT).alias("rejects"),
             f.count("hindsight").alias("hindsight"),
             f.min(at).alias("first"),
             f.max(at).alias("last"),
         ).first()
-        summary.rows, summary.rejects, summary.hindsight = counted.rows, counted.rejects, counted.hindsight
-        summary.first_at, summary.last_at = counted.first, counted.last
+        summary.rows, summary.rejects, summary.hindsight = totals.rows, totals.rejects, totals.hindsight
+        summary.first_at, summary.last_at = totals.first, totals.last
         first = self._first_reject() if summary.rejects else None
         if first is not None and rejects_max is not None and summary.rejects > rejects_max:
             raise too_many_rejects(rejects_max, first)
         verdicts = rows.where(rows[FAULT].isNull())
         reasons = verdicts.select(f.explode("reasons").alias("name")).groupBy("name").count()
         summary.reasons.update({row.name: row["count"] for row in reasons.collect()})
-        of = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
-        subjects = self._keep(verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *of))
+        by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
+        subjects = self._persist(verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *by_verdict))
         sums = subjects.agg(f.count("*").alias("count"), *(f.sum(name).alias(name) for name in VERDICTS)).first()
         summary.subject_count = sums["count"]
         summary.verdicts.update({name: sums[name] for name in VERDICTS if sums[name]})
@@ -209,8 +209,8 @@ class SparkAudit:
         rows = self.rows.where(self.rows[FAULT].isNotNull())
         order = {one.file.name: place for place, one in enumerate(self.inputs)}
         by_source = rows.groupBy(SOURCE).agg({LINE: "min"}).withColumnRenamed(f"min({LINE})", LINE).collect()
-        where = min(by_source, key=lambda row: order[row[SOURCE]])
-        row = rows.where((rows[SOURCE] == where[SOURCE]) & (rows[LINE] == where[LINE])).first()
+        first = min(by_source, key=lambda row: order[row[SOURCE]])
+        row = rows.where((rows[SOURCE] == first[SOURCE]) & (rows[LINE] == first[LINE])).first()
         return LogRow(row[SOURCE], row[LINE], None, row[FAULT])
 
     def verdicts(self) -> Any:
@@ -220,49 +220,48 @@ class SparkAudit:
         return self.rows.where(self.rows[FAULT].isNotNull()).select(SOURCE, LINE, FAULT)
 
     def finish(self) -> tuple[LogDigest, list[str]]:
-        """(the digest of the log, warnings), once all is counted and written. Raises `BadRecord` where the log was
-        changed meanwhile."""
+        """(digest of the log, warnings), after all rows are counted and written. Raises `BadRecord` if the log has
+        changed since."""
         digest = self._digest.result()
-        for one, before, now in zip(self.inputs, self._stamps, self._stamped(), strict=True):
+        for one, before, now in zip(self.inputs, self._stamps, self._current_stamps(), strict=True):
             if before != now:
                 raise BadRecord(f"{one.file.name}: the log was changed while it was read; audit it once it is whole")
         return digest, self._warnings()
 
     def _warnings(self) -> list[str]:
-        """Of a named column that was on no line: of Parquet, and of CSV, it is refused."""
+        """Mapped columns that were on no line. In Parquet and CSV such a column is an error."""
         return [
             f"{one.file.name}: no line had the column that was named for {field}"
             for one in self.inputs
             if one.way != "parquet"
             for field in RowParser(one.file.name, one.file.mapping).named
-            if (one.file.name, field) not in self._named.value
+            if (one.file.name, field) not in self._seen.value
         ]
 
 
-def _begun(work: Callable[[], _Result]) -> Future[_Result]:
-    """In a thread that nobody waits for who does not ask what came out."""
+def _in_thread(work: Callable[[], _Result]) -> Future[_Result]:
+    """Runs `work` in a daemon thread: a process that does not need the result ends without it."""
     future: Future[_Result] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # it is raised where the result is asked for
+        except BaseException as error:  # raised in the thread that asks for the result
             future.set_exception(error)
 
     Thread(target=run, name="the digest of the log", daemon=True).start()
     return future
 
 
-def _columns(read: Any) -> list[Any]:
-    """A reject of READ as one of DECIDED."""
-    from pyspark.sql import functions
+def _as_results(requests: Any) -> list[Any]:
+    """The columns that make a reject of SLICED_REQUESTS one of RESULTS."""
+    from pyspark.sql import functions as f
 
-    kinds = spark_schema(DECIDED)
     return [
-        (read[field.name] if field.name in (SOURCE, LINE, FAULT) else functions.lit(None).cast(field.dataType)).alias(
+        (requests[field.name] if field.name in (SOURCE, LINE, FAULT) else f.lit(None).cast(field.dataType)).alias(
             field.name
         )
-        for field in kinds
+        for field in spark_schema(RESULTS)
     ]
 
 
@@ -276,23 +275,19 @@ _INSTANT: Final = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'"
 
 
 def write(rows: Any, folder: str, form: str) -> None:
-    """A folder of files of that form: parquet, csv or json, without what marks it as whole."""
-    # Whatever zone and habits the session has.
-    writing = {"timestampFormat": _INSTANT, "timeZone": "UTC"}
+    """Writes a folder of files in that form: parquet, csv or json."""
+    from pyspark.sql import functions as f
+
+    # Independent of the session's time zone and formats.
+    options = {"timestampFormat": _INSTANT, "timeZone": "UTC"}
     if form == "csv":
         lists = [field.name for field in rows.schema if field.dataType.typeName() == "array"]
         for name in lists:
-            rows = rows.withColumn(name, _as_json(name))
-        # Spark would trim a text at both ends.
-        writing |= {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
-        rows.write.options(header="true", escape='"', **writing).csv(hadoop_path(folder))
+            rows = rows.withColumn(name, f.to_json(name))
+        # By default Spark trims texts.
+        options |= {"ignoreLeadingWhiteSpace": "false", "ignoreTrailingWhiteSpace": "false"}
+        rows.write.options(header="true", escape='"', **options).csv(hadoop_path(folder))
     elif form == "json":
-        rows.write.options(ignoreNullFields="false", **writing).json(hadoop_path(folder))
+        rows.write.options(ignoreNullFields="false", **options).json(hadoop_path(folder))
     else:
         rows.write.option("compression", "zstd").parquet(hadoop_path(folder))
-
-
-def _as_json(name: str) -> Any:
-    from pyspark.sql import functions
-
-    return functions.to_json(name)

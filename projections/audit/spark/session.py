@@ -1,7 +1,6 @@
-"""A session on a cluster, which has been given what its workers need: this package's code and, later, an index.
+"""A session on a cluster, with everything that its workers need: this package's code and, later, an index.
 
-The driver's JVM speaks to nobody: what it writes to its standard streams goes with the session.
-Proved by tests/audit/spark.
+Nothing that the driver's JVM writes to its standard streams is shown. Proved by tests/audit/spark.
 """
 
 from __future__ import annotations
@@ -24,87 +23,90 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ledger.errors import BadInput
-from projections.audit.index import storage as files
+from projections.audit.index import storage
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.spark import jvm, probe
 from projections.audit.spark.errors import SparkUnavailable, java_message, spark_error
 from projections.audit.spark.hadoop import Hadoop, has_scheme
 
 SHIPPED: Final = ("ledger", "projections")
-_CONNECT_S: Final = 5.0
-_WAIT_S: Final = 15.0
+_CONNECT_TIMEOUT_S: Final = 5.0
+_WAITING_AFTER_S: Final = 15.0
 FIXED: Final = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",
-    # A file that cannot be read is no reason to leave its rows out.
+    # An unreadable file must not lose its rows without a word.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
-    # Of whatever unit a time is, it is read for what it is: see `frames`.
+    # `frames` reads times of every unit.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # Years before 1900 are years of our calendar, too.
+    # Years before 1900 are years of the same calendar.
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
 }
-"""What the rows hang on: neither `configuration` nor the cluster's own defaults say otherwise."""
+"""Settings that the rows depend on: neither `configuration` nor the cluster's defaults can change them."""
 SETTINGS: Final = {
     "spark.app.name": "inforce audit",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }
-"""What `configuration` may say otherwise."""
+"""Settings that `configuration` can change."""
 
 
 class Cluster:
-    """A session with a cluster. `spark`: its `SparkSession`; `folder`: of the driver's own, which goes with it."""
+    """A session with a cluster. `spark`: its `SparkSession`. `folder`: the driver's own, for the session."""
 
     def __init__(self, spark: Any, folder: Path) -> None:
         self.spark = spark
         self.hadoop = Hadoop(spark)
         self._folder = folder
-        self._begun: list[str] = []
-        self._sent = 0
+        self._unfinished: list[str] = []
+        self._indexes_sent = 0
         conf = spark._jsparkSession.sessionState().conf()
-        self._stretch_max, self._open_bytes = conf.filesMaxPartitionBytes(), conf.filesOpenCostInBytes()
-        self._parts_min = spark.conf.get("spark.sql.files.minPartitionNum", None)
+        self._split_bytes_max, self._open_bytes = conf.filesMaxPartitionBytes(), conf.filesOpenCostInBytes()
+        self._splits_min = spark.conf.get("spark.sql.files.minPartitionNum", None)
 
-    def cut_alike(self, sizes: Sequence[int]) -> None:
-        """However often files of these sizes (bytes) are read from here on, all or some of them, they are cut at the
-        same places. Spark itself goes by how many cores it has at that moment, and by what else is read."""
-        parts = int(self._parts_min or self.spark.sparkContext.defaultParallelism)
-        share = sum(size + self._open_bytes for size in sizes) // parts
-        stretch = min(self._stretch_max, max(self._open_bytes, share))
-        self.spark.conf.set("spark.sql.files.maxPartitionBytes", str(stretch))
+    def fix_splits(self, sizes: Sequence[int]) -> None:
+        """Makes Spark cut files of these sizes (bytes) at the same places each time it reads all or some of them. By
+        default the places depend on the current number of cores and on the other files."""
+        splits = int(self._splits_min or self.spark.sparkContext.defaultParallelism)
+        share = sum(size + self._open_bytes for size in sizes) // splits
+        split_bytes = min(self._split_bytes_max, max(self._open_bytes, share))
+        self.spark.conf.set("spark.sql.files.maxPartitionBytes", str(split_bytes))
         self.spark.conf.set("spark.sql.files.minPartitionNum", "1")
 
     def begin(self, name: str) -> None:
-        """A folder that is not there, to be written by the cluster: it goes, should the session fail before it is
-        `done`. Raises `BadInput` where it is, since a cluster cannot replace a result at once, and where nothing can
-        be written, before hours of work are lost."""
+        """Reserves a new folder for the cluster to write. It is removed if the session fails before `keep`.
+
+        Raises `BadInput` if it exists, since a cluster cannot replace a result atomically, and if it is not writable,
+        before hours of work are lost.
+        """
         from py4j.protocol import Py4JJavaError
 
-        must_be_new(name, self.hadoop.exists(name))
+        check_is_new(name, exists=self.hadoop.exists(name))
         trial = f"{name.rstrip('/')}.{secrets.token_hex(4)}"
         try:
             self.hadoop.write(trial, b"")
             self.hadoop.remove(trial)
         except Py4JJavaError as error:
             raise BadInput(f"{name} cannot be written: {java_message(error)}") from None
-        self._begun.append(name)
+        self._unfinished.append(name)
 
-    def done(self, name: str) -> None:
-        self._begun.remove(name)
+    def keep(self, name: str) -> None:
+        self._unfinished.remove(name)
 
-    def clear(self) -> None:
-        """Once nothing writes any more. Raises `SparkUnavailable` where the session has no JVM any more that could."""
+    def remove_unfinished(self) -> None:
+        """Removes unfinished folders, once nothing writes any more. Raises `SparkUnavailable` if the session's JVM is
+        gone, and with it the access to their file system."""
         from py4j.protocol import Py4JError
 
         left = []
-        while self._begun:
-            name = self._begun.pop()
+        while self._unfinished:
+            name = self._unfinished.pop()
             try:
                 self.hadoop.remove(name)
             except (Py4JError, OSError):
@@ -113,114 +115,120 @@ class Cluster:
                 else:
                     shutil.rmtree(name, ignore_errors=True)
         if left:
-            raise SparkUnavailable(f"Spark is gone, and what there is of {' and '.join(left)} is not whole; remove it")
+            raise SparkUnavailable(f"Spark is gone, and {' and '.join(left)} is incomplete; remove it")
 
     def send_index(self, index: PolicyIndex) -> str:
-        """Sends an index to each executor, once, to be mapped there from its files, under the name that is returned."""
-        # Each sending has its own name: a file of one name is sent once and never again.
-        self._sent += 1
-        name = f"inforce-index-{self._sent}"
+        """Sends an index once to each executor, which maps it from its files. Returns its name there."""
+        # Each has its own name: Spark sends a file of one name only once.
+        self._indexes_sent += 1
+        name = f"inforce-index-{self._indexes_sent}"
         folder = self._folder / name
-        files.write(folder, index)
+        storage.write(folder, index)
         archive = self._folder / f"{name}.tar"
-        with tarfile.open(archive, "w") as archive_file:
-            archive_file.add(folder, "index")
+        with tarfile.open(archive, "w") as tar:
+            tar.add(folder, "index")
         shutil.rmtree(folder)
-        # The driver serves the archive from where it lies until the session ends.
+        # The driver serves the archive from this file until the session ends.
         self.spark.sparkContext.addArchive(f"{archive}#{name}")
         return name
 
 
-def must_be_new(name: str, there: bool) -> None:
-    """Raises `BadInput` where it is there."""
-    if there:
-        raise BadInput(f"{name} is there already, and a result on a cluster is not written over; name another")
+def check_is_new(name: str, *, exists: bool) -> None:
+    """Raises `BadInput` if the result exists."""
+    if exists:
+        raise BadInput(f"{name} exists already, and a cluster cannot replace a result; name another")
 
 
 @contextmanager
 def session(
     master: str, configuration: Mapping[str, str], waiting: Callable[[], None] = lambda: None
 ) -> Iterator[Cluster]:
-    """A session for the block. `waiting` is called, from another thread, should the cluster give no executor for a
-    while. Raises `BadInput` and `SparkUnavailable`, and removes then what was begun and not done."""
-    _must_suit(configuration)
-    _need(master)
+    """A session for the block. Another thread calls `waiting` if the cluster provides no executor for a while.
+
+    Raises `BadInput` and `SparkUnavailable`, and then removes unfinished folders.
+    """
+    _check_configuration(configuration)
+    _check_requirements(master)
     from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    settings = {**SETTINGS, **_of_this_python(master), **configuration, **FIXED, "spark.master": master}
-    with tempfile.TemporaryDirectory(prefix="inforce-spark-") as folder, tempfile.TemporaryFile() as told, _quiet():
+    settings = {**SETTINGS, **_this_python(master), **configuration, **FIXED, "spark.master": master}
+    with (
+        tempfile.TemporaryDirectory(prefix="inforce-spark-") as folder,
+        tempfile.TemporaryFile() as output,
+        _without_py4j_log(),
+    ):
         conf = SparkConf(loadDefaults=False)
         conf.setAll(list(settings.items()))
         gateway, context, cluster = None, None, None
         try:
-            gateway = jvm.start(conf, told)
+            gateway = jvm.start(conf, output)
             context = SparkContext(conf=conf, gateway=gateway)
-            # It would print what it makes of a JVM that is gone.
+            # The accumulators' server would print a stack trace if the JVM is gone.
             vars(context._accumulatorServer)["handle_error"] = lambda *_: None
-            # Spark looks for it in its environment alone, where a program is not run by spark-submit.
+            # Without spark-submit, Spark reads this setting from its environment only.
             context.pythonExec = context.getConf().get("spark.pyspark.python", context.pythonExec)
-            context.addPyFile(str(_code(Path(folder))))
-            _probe(context, waiting)
+            context.addPyFile(str(_code_archive(Path(folder))))
+            _check_executors(context, waiting)
             cluster = Cluster(SparkSession(context), Path(folder))
             yield cluster
         except (PySparkException, Py4JError, ConnectionError) as error:
             raise spark_error(error) from None
         finally:
-            # Each of them, though whoever waits loses patience with the one before.
+            # All three run, even if the user interrupts one of them.
             with ExitStack() as ending:
                 if gateway is not None:
-                    ending.callback(jvm.end, gateway)
+                    ending.callback(jvm.stop, gateway)
                 if cluster is not None:
-                    ending.callback(cluster.clear)
+                    ending.callback(cluster.remove_unfinished)
                 if context is not None:
-                    # Of a JVM that is gone whoever used it hears, and nobody has to stop it.
+                    # If the JVM is gone, an earlier call has reported that, and nothing is left to stop.
                     ending.enter_context(suppress(Py4JError, OSError))
                     ending.callback(context.stop)
 
 
-def _must_suit(configuration: Mapping[str, str]) -> None:
+def _check_configuration(configuration: Mapping[str, str]) -> None:
     for name in configuration:
         if not name.startswith("spark."):
             raise BadInput(f"--spark-conf {name}: Spark's settings begin with spark., and Hadoop's with spark.hadoop.")
         if name in FIXED:
-            raise BadInput(f"--spark-conf {name}: this is {FIXED[name]} here, or rows might come out otherwise")
+            raise BadInput(f"--spark-conf {name}: inforce sets it to {FIXED[name]}, because rows depend on it")
         if name == "spark.master":
             raise BadInput(f"--spark-conf {name}: --master names it")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what py4j logs of a call that was interrupted: whoever called hears of it."""
+def _without_py4j_log() -> Iterator[None]:
+    """Hides py4j's log of interrupted calls, whose errors reach the caller anyway."""
 
-    def is_others(record: logging.LogRecord) -> bool:
+    def is_from_elsewhere(record: logging.LogRecord) -> bool:
         return "py4j" not in Path(record.pathname).parts
 
     root = logging.getLogger()
-    root.addFilter(is_others)
+    root.addFilter(is_from_elsewhere)
     try:
         yield
     finally:
-        root.removeFilter(is_others)
+        root.removeFilter(is_from_elsewhere)
 
 
-def _of_this_python(master: str) -> dict[str, str]:
-    """On this machine the executors' Python is this one; on others it is what is on their PATH, or was configured."""
+def _this_python(master: str) -> dict[str, str]:
+    """Executors on this machine use this Python; others use the one on their PATH, or a configured one."""
     return {"spark.pyspark.python": sys.executable} if master.startswith("local") else {}
 
 
-def _need(master: str) -> None:
+def _check_requirements(master: str) -> None:
     if find_spec("pyspark") is None:
-        raise BadInput("an audit on Spark needs pyspark, which this installation has not; install inforce[spark]")
+        raise BadInput("an audit on Spark needs pyspark, which is not installed; install inforce[spark]")
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java") is None and not (home and Path(home, "bin", "java").exists()):
-        raise BadInput("an audit on Spark needs Java 17 or newer; install it, or set JAVA_HOME to where it is")
-    for place in master.removeprefix("spark://").split(",") if master.startswith("spark://") else ():
-        url = urlsplit(f"spark://{place}")
+        raise BadInput("an audit on Spark needs Java 17 or newer; install it, or set JAVA_HOME to its folder")
+    for address in master.removeprefix("spark://").split(",") if master.startswith("spark://") else ():
+        url = urlsplit(f"spark://{address}")
         try:
-            with socket.create_connection((url.hostname or "", url.port or 7077), _CONNECT_S):
+            with socket.create_connection((url.hostname or "", url.port or 7077), _CONNECT_TIMEOUT_S):
                 return
         except (OSError, ValueError):
             continue
@@ -228,29 +236,30 @@ def _need(master: str) -> None:
         raise SparkUnavailable(f"nothing answers at {master}; start the Spark master, or name another with --master")
 
 
-def _code(folder: Path) -> Path:
-    """The packages in a zip, so that executors need nothing of inforce's own."""
+def _code_archive(folder: Path) -> Path:
+    """A zip of this package, so that executors need no installation of inforce."""
     archive = folder / "inforce.zip"
     root = Path(__file__).parents[3]
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as archive_file:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as code:
         for package in SHIPPED:
             for file in sorted((root / package).rglob("*")):
                 if file.is_file() and "__pycache__" not in file.parts:
-                    archive_file.write(file, file.relative_to(root))
+                    code.write(file, file.relative_to(root))
     return archive
 
 
-def _probe(context: Any, waiting: Callable[[], None]) -> None:
-    parts = max(2, context.defaultParallelism)
-    patience = threading.Timer(_WAIT_S, waiting)
-    patience.daemon = True
-    patience.start()
+def _check_executors(context: Any, waiting: Callable[[], None]) -> None:
+    """Raises `BadInput` if the executors' Python lacks a package."""
+    tasks = max(2, context.defaultParallelism)
+    timer = threading.Timer(_WAITING_AFTER_S, waiting)
+    timer.daemon = True
+    timer.start()
     try:
-        missing = sorted(set(context.parallelize(range(parts), parts).mapPartitions(probe.missing).collect()))
+        missing = sorted(set(context.parallelize(range(tasks), tasks).mapPartitions(probe.missing_packages).collect()))
     finally:
-        patience.cancel()
+        timer.cancel()
     if missing:
         raise BadInput(
-            f"the executors' Python has no {' and no '.join(missing)}; install it there, or name a Python that has "
-            "with --spark-conf spark.pyspark.python=PATH"
+            f"the executors' Python has no {' and no '.join(missing)}; install it there, or name another Python with "
+            "--spark-conf spark.pyspark.python=PATH"
         )

@@ -1,11 +1,11 @@
-"""A policy index cut by subjects, so that a part of a cluster holds a part of it: pure.
+"""Cuts a policy index by subjects, so that each part of a cluster holds a part of the index. Pure.
 
-What a row's decision looks at (`projections.decisions.scope`, `projections.decisions.check`) is everything that is
-reached over links from
-the first subject that it names; its model; and of a project that it names besides, where that project's links lead to,
-but no settings at the end: they would have to be those of the same subject. So a slice of some subjects holds them and
-all that can ever be reached from them, on both axes, every model, and of every other project the links alone. Texts and
-the events' instants belong to no subject: `shared_part`. Proved by tests/audit/spark/test_slices.py.
+A row's decision (`projections.decisions.scope`, `projections.decisions.check`) depends on three things: the subjects
+that links reach from the first subject that the row names; the row's model; and the links, but not the settings, that
+lead from a project that the row names besides (settings would have to be those of the same governing subject). So a
+slice of some subjects holds them and all subjects that their links ever reach, on both axes; every model; and the links
+of every other project. Texts and the events' instants belong to no subject: see `shared_part`.
+Proved by tests/audit/spark/test_slices.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from projections.audit.arrays import Int64s
+from projections.audit.arrays import Bools, Int64s
 from projections.audit.index.hash_table import hashes_of, slots_for
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.schema import (
@@ -41,7 +41,7 @@ from projections.audit.index.schema import (
 from projections.audit.kernel.request_columns import text_column
 
 FIRST_NAMED: Final = (("key_id", KEY), ("project_id", PROJECT), ("org_id", ORG), ("account_id", ACCOUNT))
-"""In the order in which `projections.decisions.scope` begins with them."""
+"""Columns by which `projections.decisions.scope` finds the governing subject: the first one that is set counts."""
 _PARTS: Final[Mapping[str, type[Any]]] = {
     "subjects": Subjects,
     "slices": Slices,
@@ -50,11 +50,11 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
     "models": Models,
     "assertions": Assertions,
 }
-Bools = NDArray[np.bool_]
+_CATALOGS: Final = ("catalog", "later_catalog")
 
 
 def sliced_bytes(index: PolicyIndex) -> int:
-    """Bytes of what is cut; the rest is shared."""
+    """The bytes of the parts that are cut; slices share the rest."""
     return sum(
         int(getattr(getattr(index, part), field.name).nbytes)
         for part, type_ in _PARTS.items()
@@ -63,7 +63,7 @@ def sliced_bytes(index: PolicyIndex) -> int:
 
 
 class IndexSlicer:
-    """An index to be cut into `count` slices."""
+    """Cuts an index into `count` slices."""
 
     def __init__(self, index: PolicyIndex, count: int) -> None:
         subjects = index.subjects
@@ -74,29 +74,29 @@ class IndexSlicer:
         self._of_projects = _reached(index, subjects.kinds == PROJECT)
 
     def slice(self, number: int) -> PolicyIndex:
-        """Of the subjects whose hash modulo `count` is the number. It decides every row that `slice_numbers` names
-        as the whole index does."""
+        """The slice of the subjects whose hash modulo `count` is the number. It decides each row of that number in
+        `slice_numbers` as the whole index does."""
         whole = _reached(self._index, self._numbers == number) | self._models
         return _cut(self._index, whole, whole | self._of_projects)
 
 
 def slice_numbers(requests: pa.RecordBatch, count: int) -> NDArray[np.int32]:
-    """By row of REQUESTS: the slice that decides it."""
-    found = np.full(requests.num_rows, -1, np.int32)
+    """The number of the slice that decides each row of REQUESTS."""
+    numbers = np.full(requests.num_rows, -1, np.int32)
     for name, kind in FIRST_NAMED:
         column = text_column(requests.column(name))
-        rows = np.flatnonzero((found < 0) & column.valid)
+        rows = np.flatnonzero((numbers < 0) & column.valid)
         offsets = column.offsets.astype(np.int64)
         kinds = np.full(len(rows), kind, np.uint8)
         hashes = hash_ids(kinds, column.bytes, offsets[rows], offsets[rows + 1] - offsets[rows])
-        found[rows] = (hashes % np.uint64(count)).astype(np.int32)
-    return found
+        numbers[rows] = (hashes % np.uint64(count)).astype(np.int32)
+    return numbers
 
 
 def _reached(index: PolicyIndex, begin: Bools) -> Bools:
-    """The subjects of `begin` and all that their links lead to at any time."""
+    """The subjects of `begin` and all subjects that their links reach at any time."""
     reached, defaults = begin.copy(), _defaults(index)
-    # Also those of whom nothing was said may be owned by somebody.
+    # A default may own a subject without events.
     reached[defaults[defaults >= 0]] = True
     front = np.flatnonzero(reached)
     while len(front):
@@ -116,20 +116,16 @@ def _reached(index: PolicyIndex, begin: Bools) -> Bools:
 
 
 def _defaults(index: PolicyIndex) -> NDArray[np.int32]:
-    """What those are owned by or attached to of whom nothing was said."""
-    found = []
-    for steps in _catalogs(index):
+    """The default values of links, which hold for subjects without events."""
+    defaults = []
+    for steps in (index.catalog, index.later_catalog):
         defined = steps.position[:, OWNER_CODE:] > 0
-        found += [steps.default[:, OWNER_CODE:][defined], steps.protective[:, OWNER_CODE:][defined]]
-    return np.concatenate(found)
-
-
-def _catalogs(index: PolicyIndex) -> tuple[CatalogSteps, CatalogSteps]:
-    return index.catalog, index.later_catalog
+        defaults += [steps.default[:, OWNER_CODE:][defined], steps.protective[:, OWNER_CODE:][defined]]
+    return np.concatenate(defaults)
 
 
 def _rows(start: NDArray[Any], count: NDArray[Any]) -> Int64s:
-    """The rows of all slices, one behind the other."""
+    """The rows of all slices, one after the other."""
     counts = count.astype(np.int64)
     ends = np.cumsum(counts)
     rows: Int64s = np.arange(counts.sum()) + np.repeat(start.astype(np.int64) - (ends - counts), counts)
@@ -137,7 +133,7 @@ def _rows(start: NDArray[Any], count: NDArray[Any]) -> Int64s:
 
 
 def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
-    """`kept`: the subjects that stay; `whole`: those of them with their settings."""
+    """The part of the index with the subjects `kept`; those in `whole` have their settings, too."""
     codes = np.flatnonzero(kept)
     code_of = np.full(len(kept) + 1, -1, np.int32)
     code_of[codes] = np.arange(len(codes), dtype=np.int32)
@@ -155,16 +151,16 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
     later = np.full(len(codes), -1, np.int32)
     later[laters] = np.arange(len(laters), dtype=np.int32)
     with_assertions = np.flatnonzero(slices.assertions_of[codes] >= 0)
-    rows = slices.assertions_of[codes[with_assertions]]
+    assertion_rows = slices.assertions_of[codes[with_assertions]]
     assertions_of = np.full(len(codes), -1, np.int32)
     assertions_of[with_assertions] = np.arange(len(with_assertions), dtype=np.int32)
 
-    links = _Table(slices.link_start[codes], slices.link_count[codes])
-    later_links = _Table(slices.later_link_start[later_rows], slices.later_link_count[later_rows], links.count)
+    links = _PackedRows(slices.link_start[codes], slices.link_count[codes])
+    later_links = _PackedRows(slices.later_link_start[later_rows], slices.later_link_count[later_rows], links.count)
     link_rows = np.concatenate([links.rows, later_links.rows])
     of_models = kinds == MODEL
-    states = _States(slices.state_start[codes], slices.state_count[codes] * with_settings, of_models, (0, 0))
-    later_states = _States(
+    states = _PackedStates(slices.state_start[codes], slices.state_count[codes] * with_settings, of_models, (0, 0))
+    later_states = _PackedStates(
         slices.later_state_start[later_rows],
         slices.later_state_count[later_rows] * with_settings[laters],
         of_models[laters],
@@ -173,7 +169,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
     policy_rows, model_rows = (
         np.concatenate([one, other]) for one, other in zip(states.rows, later_states.rows, strict=True)
     )
-    assertions = _Table(index.assertions.start[rows], index.assertions.count[rows])
+    assertions = _PackedRows(index.assertions.start[assertion_rows], index.assertions.count[assertion_rows])
     targets = index.links.target[link_rows]
     return PolicyIndex(
         pin=index.pin,
@@ -196,18 +192,18 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
             np.where(targets >= 0, code_of[np.maximum(targets, 0)], targets).astype(np.int32),
             index.links.position[link_rows],
         ),
-        policies=_taken(index.policies, policy_rows),
-        models=_taken(index.models, model_rows),
-        catalog=_recoded(index.catalog, code_of),
-        later_catalog=_recoded(index.later_catalog, code_of),
+        policies=_take(index.policies, policy_rows),
+        models=_take(index.models, model_rows),
+        catalog=_recode(index.catalog, code_of),
+        later_catalog=_recode(index.later_catalog, code_of),
         texts=index.texts,
-        assertions=_taken_assertions(index.assertions, assertions),
+        assertions=_take_assertions(index.assertions, assertions),
         since=index.since,
     )
 
 
-class _Table:
-    """Slices laid one behind the other, from `first` on."""
+class _PackedRows:
+    """Rows of slices, packed one after the other from `first` on."""
 
     def __init__(self, start: NDArray[Any], lengths: NDArray[Any], first: int = 0) -> None:
         self.rows = _rows(start, lengths)
@@ -217,31 +213,31 @@ class _Table:
         self.count = first + len(self.rows)
 
 
-class _States:
-    """The same of settings, which lie in one table of models and in another of everybody else."""
+class _PackedStates:
+    """The same for settings, which are in one table for models and in another for all other subjects."""
 
     def __init__(self, start: NDArray[Any], lengths: NDArray[Any], of_models: Bools, first: tuple[int, int]) -> None:
         self.lengths = lengths.astype(np.uint32)
         self.start = np.zeros(len(start), np.uint32)
         tables = []
         for of, begin in ((~of_models, first[0]), (of_models, first[1])):
-            table = _Table(start[of], lengths[of], begin)
+            table = _PackedRows(start[of], lengths[of], begin)
             self.start[of] = table.start
             tables.append(table)
         self.rows = tuple(table.rows for table in tables)
         self.counts = (tables[0].count, tables[1].count)
 
 
-def _taken(table: Any, rows: Int64s) -> Any:
+def _take(table: Any, rows: Int64s) -> Any:
     return type(table)(*(getattr(table, field.name)[rows] for field in fields(table)))
 
 
-def _taken_assertions(assertions: Assertions, table: _Table) -> Assertions:
+def _take_assertions(assertions: Assertions, table: _PackedRows) -> Assertions:
     columns = [getattr(assertions, field.name)[table.rows] for field in fields(assertions)[2:]]
     return Assertions(table.start, table.lengths, *columns)
 
 
-def _recoded(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
+def _recode(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
     columns = []
     for values in (steps.default, steps.protective):
         new = values.copy()
@@ -254,13 +250,14 @@ def _recoded(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
 
 
 def pack(index: PolicyIndex) -> bytes:
-    """What is cut of an index, in one piece."""
+    """A slice as bytes, without the shared part."""
     arrays = {
         f"{part}.{field.name}": getattr(getattr(index, part), field.name)
         for part, type_ in _PARTS.items()
         for field in fields(type_)
     }
-    for name, steps in zip(("catalog", "later_catalog"), _catalogs(index), strict=True):
+    for name in _CATALOGS:
+        steps = getattr(index, name)
         arrays |= {f"{name}.{field.name}": getattr(steps, field.name) for field in fields(CatalogSteps)}
     file = io.BytesIO()
     np.savez(file, **arrays)
@@ -268,16 +265,16 @@ def pack(index: PolicyIndex) -> bytes:
 
 
 def unpack(content: Any, shared: PolicyIndex) -> PolicyIndex:
-    """`content`: bytes, or a buffer of them; `shared`: an index with the same texts and instants."""
+    """The slice in `content` (bytes, or a buffer of them). `shared`: an index with the same texts and instants."""
     with np.load(io.BytesIO(content)) as arrays:
         parts = {
             part: type_(*(arrays[f"{part}.{field.name}"] for field in fields(type_)))
-            for part, type_ in {**_PARTS, "catalog": CatalogSteps, "later_catalog": CatalogSteps}.items()
+            for part, type_ in {**_PARTS, **dict.fromkeys(_CATALOGS, CatalogSteps)}.items()
         }
     return PolicyIndex(pin=shared.pin, known_at=shared.known_at, texts=shared.texts, since=shared.since, **parts)
 
 
 def shared_part(index: PolicyIndex) -> PolicyIndex:
-    """The index without any subject: what all of its slices share."""
+    """The index without any subject: the part that all its slices share."""
     none = np.zeros(len(index.subjects), np.bool_)
     return _cut(index, none, none)

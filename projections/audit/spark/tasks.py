@@ -1,8 +1,7 @@
-"""What Spark's Python workers do: batches of a log's lines or rows to verdicts and rejects.
+"""The work of Spark's Python workers: from batches of a log's lines or rows to verdicts and rejects.
 
-Reading is `projections.audit.reading`'s, deciding the kernel's; here is only what tells them where a batch stands in
-its file. An index is opened once in a process, under its name, and used by every task that comes to it later.
-Proved by tests/audit/spark.
+`projections.audit.reading` reads and the kernel decides; this module only tells them where a batch stands in its file.
+A process opens an index once, by its name, for all its tasks. Proved by tests/audit/spark.
 """
 
 from __future__ import annotations
@@ -18,42 +17,44 @@ import pyarrow as pa
 from pyspark import AccumulatorParam
 
 from ledger.errors import InforceError
-from projections.audit.index import storage as files
+from projections.audit.index import storage
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.reading import text_logs
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines
+from projections.audit.reading.blocks import BYTE_ORDER_MARK, LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
 from projections.audit.reading.strict import LogFormat, RowParser
 from projections.audit.schemas import REQUESTS, VERDICTS
+from projections.audit.spark.errors import REFUSAL, UnusableLog
 from projections.audit.spark.inputs import from_spark_path
 from projections.audit.spark.slices import slice_numbers, unpack
 from projections.audit.verdict_files import OUTPUT_SCHEMA
 
 SOURCE, LINE, FAULT, SLICE = "source", "line", "reason", "slice"
-_WHERE: Final = [pa.field(SOURCE, pa.string()), pa.field(LINE, pa.int64()), pa.field(FAULT, pa.string())]
-DECIDED: Final = pa.schema([*_WHERE, *(field.with_nullable(True) for field in list(OUTPUT_SCHEMA)[2:])])
-"""A verdict, or where `reason` is not null a reject, whose other columns are null."""
-READ: Final = pa.schema([*_WHERE, pa.field(SLICE, pa.int32()), *(field.with_nullable(True) for field in REQUESTS)])
-"""A request and which slice decides it, or a reject."""
+_PLACE: Final = [pa.field(SOURCE, pa.string()), pa.field(LINE, pa.int64()), pa.field(FAULT, pa.string())]
+RESULTS: Final = pa.schema([*_PLACE, *(field.with_nullable(True) for field in list(OUTPUT_SCHEMA)[2:])])
+"""Verdicts and rejects. A reject has a `reason`, and null in all columns of a verdict."""
+SLICED_REQUESTS: Final = pa.schema(
+    [*_PLACE, pa.field(SLICE, pa.int32()), *(field.with_nullable(True) for field in REQUESTS)]
+)
+"""Requests with the slice that decides them, and rejects."""
 BLOCK_BYTES: Final = 1 << 23
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 Batches = Iterable[pa.RecordBatch]
 
 
 class Split(NamedTuple):
-    """The lines of a file from one place on. `first`: the first one's number; `header`: what a CSV file begins with."""
+    """The lines of a file from one place on. `first`: number of the first line. `header`: of a CSV file."""
 
     first: int
     header: bytes
 
 
 class TaskLog(NamedTuple):
-    """What a task has to know of a log: `splits` by the place (bytes) where they begin."""
+    """The facts about a log that a task needs. `splits`: by their first byte."""
 
     name: str
     mapping: ColumnMapping
@@ -62,18 +63,17 @@ class TaskLog(NamedTuple):
 
 
 LogsByPath = dict[str, TaskLog]
-"""By their paths, as `inputs.normal_path` has them."""
+"""By `inputs.normal_path`."""
 Paths = list[tuple[str, ...]]
-"""Of columns, from the top one down."""
-Seen = Callable[[RowParser], None]
-"""Told of a log's rows once they are read."""
-Read = Callable[[Batches, Seen], Iterator[LogBatch]]
+"""Columns of Parquet, each with the names from the top-level column down."""
+Done = Callable[[RowParser], None]
+"""Called with a log's parser after its rows."""
+Read = Callable[[Batches, Done], Iterator[LogBatch]]
 Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
 class SeenColumns(AccumulatorParam[set[tuple[str, str]]]):
-    """The (log, field) of which a line has had the column that was named for the field. A task that is run twice adds
-    the same."""
+    """The (log, field) whose mapped column some line has had. A repeated task adds nothing new."""
 
     def zero(self, value: set[tuple[str, str]]) -> set[tuple[str, str]]:
         return set()
@@ -83,71 +83,72 @@ class SeenColumns(AccumulatorParam[set[tuple[str, str]]]):
 
 
 def read_lines(logs: LogsByPath) -> Read:
-    """Of batches of (path, start, value: bytes without the newline), a file's stretch in its order."""
+    """Reads batches of (path, start, value: bytes without the newline), with the lines of a split in order."""
 
-    def parts(batches: Batches, seen: Seen) -> Iterator[LogBatch]:
+    def read(batches: Batches, done: Done) -> Iterator[LogBatch]:
         runs = chain.from_iterable(_runs(batch, 0) for batch in batches)
-        for (path, start), found in groupby(runs, key=lambda run: run[:2]):
+        for (path, start), same_split in groupby(runs, key=lambda run: run[:2]):
             log = logs[from_spark_path(path)]
-            stretch, rows = log.splits[start], RowParser(log.name, log.mapping)
-            blocks = _Blocks((batch.column("value") for *_, batch in found), stretch, start == 0)
-            yield from text_logs.read_batches(blocks, rows, log.log_format)
-            seen(rows)
+            parser = RowParser(log.name, log.mapping)
+            columns = (batch.column("value") for *_, batch in same_split)
+            blocks = _ColumnBlocks(columns, log.splits[start], at_file_start=start == 0)
+            yield from text_logs.read_batches(blocks, parser, log.log_format)
+            done(parser)
 
-    return parts
+    return read
 
 
 def read_whole(logs: LogsByPath) -> Read:
-    """Of batches of (path, content: a whole file's bytes)."""
+    """Reads batches of (path, content: all bytes of a file)."""
 
-    def parts(batches: Batches, seen: Seen) -> Iterator[LogBatch]:
+    def read(batches: Batches, done: Done) -> Iterator[LogBatch]:
         for batch in batches:
             for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
                 log = logs[from_spark_path(path)]
-                rows = RowParser(log.name, log.mapping)
-                stream = io.BytesIO(content.as_py())
-                yield from text_logs.read_batches(LineBlocks(stream, log.name, BLOCK_BYTES), rows, log.log_format)
-                seen(rows)
+                parser = RowParser(log.name, log.mapping)
+                blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES)
+                yield from text_logs.read_batches(blocks, parser, log.log_format)
+                done(parser)
 
-    return parts
+    return read
 
 
 def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
-    """Of batches of (path, start: a row's place in its file from 0 on, and the columns at `paths` of files with that
-    schema)."""
+    """Reads batches of (path, start: a row's place in its file from 0, the columns at `paths`), of files with that
+    schema."""
 
-    def parts(batches: Batches, _seen: Seen) -> Iterator[LogBatch]:
-        readers: dict[str, ParquetColumns] = {}
+    def read(batches: Batches, _done: Done) -> Iterator[LogBatch]:
+        by_path: dict[str, ParquetColumns] = {}
         for batch in batches:
-            # A task may have left out nothing, but may begin anywhere.
+            # A task leaves out no rows, but may begin anywhere in a file.
             for path, first, run in _runs(batch, 1):
                 log = logs[from_spark_path(path)]
-                if path not in readers:
-                    readers[path] = ParquetColumns(schema, RowParser(log.name, log.mapping))
-                reader = readers[path]
-                said = {
-                    field: _typed(run.column(2 + paths.index(at)), reader.types[field])
-                    if at in paths
+                if path not in by_path:
+                    by_path[path] = ParquetColumns(schema, RowParser(log.name, log.mapping))
+                columns = by_path[path]
+                values = {
+                    field: _typed(run.column(2 + paths.index(column)), columns.types[field])
+                    if column in paths
                     else pa.nulls(run.num_rows)
-                    for field, at in reader.paths.items()
+                    for field, column in columns.paths.items()
                 }
-                yield reader.log_batch(said, run.num_rows, first + 1)
+                yield columns.log_batch(values, run.num_rows, first + 1)
 
-    return parts
+    return read
 
 
 def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """As the file has it, where Spark has it otherwise."""
+    """The column with the type that the file has, which Spark may have replaced."""
     if pa.types.is_timestamp(kind):
         if pa.types.is_integer(column.type):
             return column.view(kind)
-        # Of an instant and of a local time these are the same numbers.
+        # An instant and a local time are the same numbers.
         return column.view(pa.timestamp(column.type.unit, kind.tz))
     return column.cast(kind) if pa.types.is_decimal(column.type) else column
 
 
 def _runs(batch: pa.RecordBatch, step: int) -> Iterator[tuple[str, int, pa.RecordBatch]]:
-    """(path, start, rows) of rows that follow each other: of one path, and of starts that rise by `step`."""
+    """(path, start, rows) of adjacent rows that have one path, and whose starts rise by `step`."""
     if not batch.num_rows:
         return
     codes = batch.column("path").dictionary_encode().indices.to_numpy()
@@ -157,46 +158,47 @@ def _runs(batch: pa.RecordBatch, step: int) -> Iterator[tuple[str, int, pa.Recor
         yield batch.column("path")[begin].as_py(), int(starts[begin]), batch.slice(begin, end - begin)
 
 
-class _Blocks:
+class _ColumnBlocks:
     """A `BlockSource` of columns of lines."""
 
-    def __init__(self, columns: Iterator[pa.Array], stretch: Split, begins: bool) -> None:
+    def __init__(self, columns: Iterator[pa.Array], split: Split, *, at_file_start: bool) -> None:
         self._columns = columns
-        self._next = stretch.first
-        self._kept = b""
-        self._header = stretch.header
-        self._begins = begins
+        self._next = split.first
+        self._carried = b""
+        self._header = split.header
+        self._at_file_start = at_file_start
 
     def put_back(self, data: bytes, lines: int) -> None:
-        self._kept = data + self._kept
+        self._carried = data + self._carried
         self._next -= lines
 
     def __iter__(self) -> Iterator[LineBlock]:
         if self._header:
-            # Of another stretch: it stands before this one's first line, which keeps its number.
+            # The header is in another split. It precedes this split's first line, which keeps its number.
             header = self._header + b"\n"
             yield LineBlock(self._next - 1, 1, header, len(header), False)
         for last, data in _with_last(self._data()):
-            yield self._block(self._kept + data, last)
-        while self._kept:
-            yield self._block(self._kept, True)
+            yield self._block(self._carried + data, last)
+        while self._carried:
+            yield self._block(self._carried, True)
 
-    def _block(self, whole: bytes, last: bool) -> LineBlock:
-        first, lines = self._next, count_lines(whole, len(whole))
-        self._kept = b""
+    def _block(self, data: bytes, last: bool) -> LineBlock:
+        first, lines = self._next, count_lines(data, len(data))
+        self._carried = b""
         self._next += lines
-        return LineBlock(first, lines, whole, len(whole), last)
+        return LineBlock(first, lines, data, len(data), last)
 
     def _data(self) -> Iterator[bytes]:
-        begins = self._begins
+        at_file_start = self._at_file_start
         for column in self._columns:
             data = b"\n".join(column.to_pylist()) + b"\n"
-            if begins:
-                data, begins = data.removeprefix(_BYTE_ORDER_MARK), False
+            if at_file_start:
+                data, at_file_start = data.removeprefix(BYTE_ORDER_MARK), False
             yield data
 
 
 def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """(whether it is the last, item)"""
     before: bytes | None = None
     for item in items:
         if before is not None:
@@ -206,102 +208,96 @@ def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
         yield True, before
 
 
-def decided(read: Read, index: str, named: Any) -> Task:
-    """DECIDED of a log's batches. `index`: the name under which the archive of one was sent; `named`: an accumulator
-    of `SeenColumns`."""
+def decide_log(read: Read, index: str, seen: Any) -> Task:
+    """From a log's batches to RESULTS. `index`: name of its archive. `seen`: accumulator of `SeenColumns`."""
 
     def decide(batches: Batches) -> Iterator[pa.RecordBatch]:
-        kernel = _sent(index).kernel
-        for part in _said(read(batches, _adding(named))):
-            yield from _rejects(part, DECIDED)
-            for start in range(0, len(part.lines), ROWS_MAX):
-                rows = part.requests.slice(start, ROWS_MAX)
-                yield _verdicts(part.source, part.lines[start : start + ROWS_MAX], kernel.decide(rows).verdicts)
+        decider = _sent_index(index).decider
+        for batch in _refusing(read(batches, _adding_to(seen))):
+            yield from _rejects(batch, RESULTS)
+            for start in range(0, len(batch.lines), ROWS_MAX):
+                requests = batch.requests.slice(start, ROWS_MAX)
+                verdicts = decider.decide(requests).verdicts
+                yield _results(batch.source, batch.lines[start : start + ROWS_MAX], verdicts)
 
     return decide
 
 
-def requests(read: Read, slices: int, named: Any) -> Task:
-    """READ of a log's batches."""
+def slice_log(read: Read, slices: int, seen: Any) -> Task:
+    """From a log's batches to SLICED_REQUESTS."""
 
-    def found(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for part in _said(read(batches, _adding(named))):
-            yield from _rejects(part, READ)
-            if len(part.lines):
-                where = [pa.repeat(pa.scalar(part.source), len(part.lines)), pa.array(part.lines, pa.int64())]
-                where += [pa.nulls(len(part.lines), pa.string()), pa.array(slice_numbers(part.requests, slices))]
-                yield pa.RecordBatch.from_arrays([*where, *part.requests.columns], schema=READ)
+    def slice_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
+        for batch in _refusing(read(batches, _adding_to(seen))):
+            yield from _rejects(batch, SLICED_REQUESTS)
+            rows = len(batch.lines)
+            if rows:
+                place = [pa.repeat(pa.scalar(batch.source), rows), pa.array(batch.lines, pa.int64())]
+                place += [pa.nulls(rows, pa.string()), pa.array(slice_numbers(batch.requests, slices))]
+                yield pa.RecordBatch.from_arrays([*place, *batch.requests.columns], schema=SLICED_REQUESTS)
 
-    return found
+    return slice_batches
 
 
-def decided_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
-    """DECIDED of READ requests and the one slice that decides them. `index`: of the archive of what slices share."""
+def decide_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
+    """From SLICED_REQUESTS and the one slice that decides them to RESULTS. `index`: name of the archive of the part
+    that slices share."""
 
     def decide(rows: pa.Table, slices: pa.Table) -> pa.Table:
         if not rows.num_rows:
-            return DECIDED.empty_table()
-        part = unpack(slices.column("content")[0].as_buffer(), _sent(index).whole)
-        kernel = BatchDecider(part)
-        found = []
+            return RESULTS.empty_table()
+        decider = BatchDecider(unpack(slices.column("content")[0].as_buffer(), _sent_index(index).shared))
+        results = []
         for batch in rows.combine_chunks().to_batches(ROWS_MAX):
-            asked = batch.select(REQUESTS.names).cast(REQUESTS)
-            found.append(_verdicts(batch.column(SOURCE), batch.column(LINE), kernel.decide(asked).verdicts))
-        return pa.Table.from_batches(found)
+            requests = batch.select(REQUESTS.names).cast(REQUESTS)
+            results.append(_results(batch.column(SOURCE), batch.column(LINE), decider.decide(requests).verdicts))
+        return pa.Table.from_batches(results)
 
     return decide
 
 
-def _adding(named: Any) -> Seen:
-    return lambda rows: named.add({(rows.source, field) for field in rows.seen})
+def _adding_to(seen: Any) -> Done:
+    return lambda parser: seen.add({(parser.source, field) for field in parser.seen})
 
 
-class _Index(NamedTuple):
-    whole: PolicyIndex
-    kernel: BatchDecider
+class _SentIndex(NamedTuple):
+    shared: PolicyIndex
+    decider: BatchDecider
 
 
-_sent_before: dict[str, _Index] = {}
-"""Of this process, which lives for many tasks."""
+_sent: dict[str, _SentIndex] = {}
+"""The latest index of this process, which lives for many tasks."""
 
 
-def _sent(name: str) -> _Index:
-    if name not in _sent_before:
+def _sent_index(name: str) -> _SentIndex:
+    if name not in _sent:
         from pyspark import SparkFiles
 
-        stored = files.load(Path(SparkFiles.get(name)) / "index")
+        stored = storage.load(Path(SparkFiles.get(name)) / "index")
         if stored is None:
-            raise FileNotFoundError("the policy index has not come to this executor")
+            raise FileNotFoundError("the policy index is missing on this executor")
         stored.verify()
         index = stored.index()
-        _sent_before.clear()
-        _sent_before[name] = _Index(index, BatchDecider(index))
-    return _sent_before[name]
+        _sent.clear()
+        _sent[name] = _SentIndex(index, BatchDecider(index))
+    return _sent[name]
 
 
-class UnusableLog(Exception):
-    """A log that is none: begins with MARK and says why in one line."""
-
-
-REFUSAL: Final = "inforce refuses: "
-
-
-def _said(parts: Iterator[LogBatch]) -> Iterator[LogBatch]:
+def _refusing(batches: Iterator[LogBatch]) -> Iterator[LogBatch]:
     try:
-        yield from parts
+        yield from batches
     except InforceError as error:
         raise UnusableLog(f"{REFUSAL}{error}") from None
 
 
-def _rejects(part: LogBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    if part.faults:
-        rows = [{SOURCE: fault.source, LINE: fault.line, FAULT: fault.fault} for fault in part.faults]
+def _rejects(batch: LogBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    if batch.faults:
+        rows = [{SOURCE: row.source, LINE: row.line, FAULT: row.fault} for row in batch.faults]
         yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-def _verdicts(source: Any, lines: Any, verdicts: pa.RecordBatch) -> pa.RecordBatch:
+def _results(source: Any, lines: Any, verdicts: pa.RecordBatch) -> pa.RecordBatch:
     rows = verdicts.num_rows
-    where = [pa.repeat(pa.scalar(source), rows) if isinstance(source, str) else source]
-    where += [lines if isinstance(lines, pa.Array) else pa.array(lines, pa.int64()), pa.nulls(rows, pa.string())]
-    columns = [verdicts.column(name).cast(DECIDED.field(name).type) for name in VERDICTS.names]
-    return pa.RecordBatch.from_arrays([*where, *columns], schema=DECIDED)
+    place = [pa.repeat(pa.scalar(source), rows) if isinstance(source, str) else source]
+    place += [lines if isinstance(lines, pa.Array) else pa.array(lines, pa.int64()), pa.nulls(rows, pa.string())]
+    columns = [verdicts.column(name).cast(RESULTS.field(name).type) for name in VERDICTS.names]
+    return pa.RecordBatch.from_arrays([*place, *columns], schema=RESULTS)

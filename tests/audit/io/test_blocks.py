@@ -1,4 +1,4 @@
-"""Blocks are whole lines, counted; together they are the log, and its digest is over the bytes as they came."""
+"""Blocks are whole lines; together they are the log, and the digest covers its bytes as they arrived."""
 
 import gzip
 import hashlib
@@ -29,24 +29,24 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class Found(NamedTuple):
-    """A block that keeps its lines."""
+class Snapshot(NamedTuple):
+    """A block with a copy of its lines."""
 
     first: int
     lines: bytes
     last: bool
 
 
-def blocks(body: bytes, size: int = 64) -> tuple[list[Found], str]:
+def blocks(body: bytes, size: int = 64) -> tuple[list[Snapshot], str]:
     digest = hashlib.sha256()
-    return list(map(kept, LineBlocks(HashingStream(io.BytesIO(body), digest), "a.log", size))), digest.hexdigest()
+    return list(map(snapshot, LineBlocks(HashingStream(io.BytesIO(body), digest), "a.log", size))), digest.hexdigest()
 
 
-def kept(block: LineBlock) -> Found:
+def snapshot(block: LineBlock) -> Snapshot:
     assert len(block.data) >= block.size + BLOCK_PADDING
     lines = bytes(block.data[: block.size])
     assert block.lines == lines.count(b"\n")
-    return Found(block.first, lines, block.last)
+    return Snapshot(block.first, lines, block.last)
 
 
 def log(seed: int) -> bytes:
@@ -56,41 +56,41 @@ def log(seed: int) -> bytes:
 
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
-def test_they_are_the_log_in_whole_lines(packed: str, size: int) -> None:
+def test_blocks_together_are_the_log_in_whole_lines(packed: str, size: int) -> None:
     for seed in range(5):
         data = log(seed)
         body = PACKED[packed](data)
-        found, digest = blocks(body, size)
-        assert b"".join(block.lines for block in found) == data
+        snapshots, digest = blocks(body, size)
+        assert b"".join(block.lines for block in snapshots) == data
         assert digest == hashlib.sha256(body).hexdigest()
         first = 1
-        for block in found:
+        for block in snapshots:
             assert block.lines.endswith(b"\n")
             assert block.first == first
             first += block.lines.count(b"\n")
 
 
 @pytest.mark.parametrize("packed", PACKED)
-def test_a_last_line_without_its_end_gets_one(packed: str) -> None:
-    found, _ = blocks(PACKED[packed](b"one\n" * 40 + b"two"))
-    assert b"".join(block.lines for block in found) == b"one\n" * 40 + b"two\n"
-    assert [block.last for block in found][-1]
-    assert not any(block.last for block in found[:-1])
+def test_a_last_line_without_a_newline_gets_one(packed: str) -> None:
+    snapshots, _ = blocks(PACKED[packed](b"one\n" * 40 + b"two"))
+    assert b"".join(block.lines for block in snapshots) == b"one\n" * 40 + b"two\n"
+    assert [block.last for block in snapshots][-1]
+    assert not any(block.last for block in snapshots[:-1])
 
 
-def test_nothing_is_no_block() -> None:
+def test_an_empty_log_has_no_block() -> None:
     assert blocks(b"") == ([], hashlib.sha256(b"").hexdigest())
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line_but_of_the_digest() -> None:
+def test_a_byte_order_mark_is_part_of_the_digest_but_not_of_the_first_line() -> None:
     body = b"\xef\xbb\xbfone\n"
-    assert blocks(body) == ([Found(1, b"one\n", False)], hashlib.sha256(body).hexdigest())
+    assert blocks(body) == ([Snapshot(1, b"one\n", False)], hashlib.sha256(body).hexdigest())
 
 
-def test_of_a_line_without_end_only_so_much_is_kept() -> None:
+def test_an_overlong_line_is_cut() -> None:
     body = b"one\n" + b"x" * (3 * LINE_BYTES_MAX) + b"\nthree\n"
-    found, digest = blocks(body, 1 << 16)
-    lines = b"".join(block.lines for block in found).splitlines()
+    snapshots, digest = blocks(body, 1 << 16)
+    lines = b"".join(block.lines for block in snapshots).splitlines()
     assert lines[0] == b"one"
     assert lines[2] == b"three"
     assert LINE_BYTES_MAX < len(lines[1]) <= LINE_BYTES_MAX + (1 << 16) + 16
@@ -98,49 +98,49 @@ def test_of_a_line_without_end_only_so_much_is_kept() -> None:
 
 
 @pytest.mark.parametrize("packed", PACKED)
-def test_what_a_log_is_is_told_however_little_of_it_comes_at_first(packed: str) -> None:
+def test_the_format_is_recognised_even_if_the_first_bytes_arrive_one_by_one(packed: str) -> None:
     body = PACKED[packed](b"\xef\xbb\xbf" + log(3))
     out, into = os.pipe()
-    taken = threading.Event()
+    byte_read = threading.Event()
 
     class Slow(io.FileIO):
         def read(self, size: int | None = -1, /) -> Any:
-            found = super().read(-1 if size is None else size)
-            taken.set()
-            return found
+            data = super().read(-1 if size is None else size)
+            byte_read.set()
+            return data
 
     def write() -> None:
         with os.fdopen(into, "wb", buffering=0) as pipe:
             for at in range(4):
                 pipe.write(body[at : at + 1])
-                taken.wait()
-                taken.clear()
+                byte_read.wait()
+                byte_read.clear()
             pipe.write(body[4:])
 
     writer = threading.Thread(target=write)
     writer.start()
     with Slow(out) as pipe:
         digest = hashlib.sha256()
-        found = [kept(block).lines for block in LineBlocks(HashingStream(pipe, digest), "a.log", 64)]
+        snapshots = [snapshot(block).lines for block in LineBlocks(HashingStream(pipe, digest), "a.log", 64)]
     writer.join()
-    assert b"".join(found) == log(3)
+    assert b"".join(snapshots) == log(3)
     assert digest.hexdigest() == hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.parametrize("packed", ["gzip", "zstd"])
-def test_packed_data_that_ends_too_early_is_refused_with_the_last_whole_line(packed: str) -> None:
+def test_an_error_for_truncated_data_names_the_last_whole_line(packed: str) -> None:
     body = PACKED[packed](log(1) * 50)
     with pytest.raises(BadRecord, match=r"a\.log: the .* data .* after line \d+"):
         blocks(body[: len(body) // 2])
 
 
-def test_what_is_put_back_comes_again() -> None:
+def test_lines_that_are_put_back_are_delivered_again() -> None:
     digest = hashlib.sha256()
     reading = LineBlocks(HashingStream(io.BytesIO(b"one\ntwo\nthree\n"), digest), "a.log", 8)
     ahead = iter(reading)
-    first = kept(next(ahead))
-    assert first == Found(1, b"one\ntwo\n", False)
+    first = snapshot(next(ahead))
+    assert first == Snapshot(1, b"one\ntwo\n", False)
     reading.put_back(b"two\n", 1)
-    rest = list(map(kept, ahead))
+    rest = list(map(snapshot, ahead))
     assert rest[0].first == 2
     assert b"".join(block.lines for block in rest) == b"two\nthree\n"

@@ -1,4 +1,4 @@
-"""Counts are exact, by subject too, when they no longer fit in memory."""
+"""Counts are exact, also by subject when they exceed the memory."""
 
 import random
 from collections import Counter
@@ -17,34 +17,34 @@ from projections.query.query import IN_FORCE
 from tests.audit.io.test_verdict_files import rows
 
 
-@pytest.mark.parametrize("coded", [0, 250, 1000], ids="{} have a code".format)
+@pytest.mark.parametrize("code_count", [0, 250, 1000], ids="{} have a code".format)
 @pytest.mark.parametrize("subjects_max", [10, 100, 10_000])
 @pytest.mark.parametrize("listed", [7, 100_000])
 @pytest.mark.parametrize("compiled", [False, AVAILABLE], ids="compiled {}".format)
 def test_subjects_are_counted_and_ranked(
-    coded: int, subjects_max: int, listed: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    code_count: int, subjects_max: int, listed: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("projections.audit.counting.worth_compiling", lambda _count: compiled)
     monkeypatch.setattr("projections.audit.counting.SUBJECTS_LISTED", listed)
     monkeypatch.setattr("projections.audit.counting.ROWS_MAX", 50)
     monkeypatch.setattr("projections.audit.counting._FEW_MAX", 1500)
     chance = random.Random(5)
-    made = rows(3000)
-    for row in made:
+    drawn = rows(3000)
+    for row in drawn:
         number = min(chance.randrange(400), chance.randrange(400))
         row["governed_by"] = chance.choice([None, f"org:o{number}", f"account:ü{number}"])
         row["verdict"] = chance.choice(["violation", "denied", "indeterminate", "compliant", "allowed"])
     summary = Summary(Pin("o", 1, 1, "h"), IN_FORCE)
     with Counting(summary, subjects_max) as counting:
-        for start in range(0, len(made), 70):
-            counting.take(decided(made[start : start + 70], coded))
+        for start in range(0, len(drawn), 70):
+            counting.take(decided(drawn[start : start + 70], code_count))
         counting.finish()
-    assert summary.verdicts == Counter(row["verdict"] for row in made)
-    assert summary.reasons == Counter(reason for row in made for reason in row["reasons"])
-    assert summary.hindsight == sum(row["hindsight"] is not None for row in made)
-    assert (summary.first_at, summary.last_at) == (made[0]["at"], made[-1]["at"])
+    assert summary.verdicts == Counter(row["verdict"] for row in drawn)
+    assert summary.reasons == Counter(reason for row in drawn for reason in row["reasons"])
+    assert summary.hindsight == sum(row["hindsight"] is not None for row in drawn)
+    assert (summary.first_at, summary.last_at) == (drawn[0]["at"], drawn[-1]["at"])
     by_subject: dict[str | None, Counter[str]] = {}
-    for row in made:
+    for row in drawn:
         by_subject.setdefault(row["governed_by"], Counter())[row["verdict"]] += 1
     order = sorted(
         by_subject,
@@ -62,12 +62,14 @@ def test_subjects_are_counted_and_ranked(
         summary.subjects[listed]
 
 
-def decided(made: list[dict[str, Any]], coded: int) -> DecidedBatch:
-    """Of the subjects with lower numbers the code is known, in an order of its own. `coded` 0: of none is anything."""
-    verdicts = pa.RecordBatch.from_pylist(made, schema=VERDICTS)
-    if not coded:
+def decided(drawn: list[dict[str, Any]], code_count: int) -> DecidedBatch:
+    """The first `code_count` subjects have codes, in an order of their own; with 0 the batch has no codes at all."""
+    verdicts = pa.RecordBatch.from_pylist(drawn, schema=VERDICTS)
+    if not code_count:
         return DecidedBatch(verdicts)
-    names = [name.format(number) for number in reversed(range(min(coded, 400))) for name in ("account:ü{}", "org:o{}")]
+    names = [
+        name.format(number) for number in reversed(range(min(code_count, 400))) for name in ("account:ü{}", "org:o{}")
+    ]
     places = {name: place for place, name in enumerate(names)}
-    governing = [places.get(row["governed_by"], -1 - number % 3) for number, row in enumerate(made)]
+    governing = [places.get(row["governed_by"], -1 - number % 3) for number, row in enumerate(drawn)]
     return DecidedBatch(verdicts, np.array(governing, np.int32), pa.array(names, pa.large_string()))

@@ -1,4 +1,4 @@
-"""Which files are meant, in what order, and what the folders above them say."""
+"""The files that names stand for, their order, and the values in folder names."""
 
 import errno
 import gzip
@@ -16,8 +16,8 @@ from projections.audit.reading.logs import LogReader
 from tests.audit.io.reading import NOON, rows_of
 
 
-def names(*given: str) -> list[str]:
-    return [file.name for file in log_files(given, ColumnMapping())]
+def names(*arguments: str) -> list[str]:
+    return [file.name for file in log_files(arguments, ColumnMapping())]
 
 
 @pytest.fixture
@@ -30,26 +30,26 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "logs"
 
 
-def test_a_folder_is_all_logs_below_it_by_name(logs: Path) -> None:
+def test_a_folder_stands_for_all_logs_below_it_by_name(logs: Path) -> None:
     assert names("logs") == ["logs/a/z.csv.gz", "logs/b.jsonl"]
 
 
-def test_logs_keep_the_order_that_they_were_named_in(logs: Path) -> None:
+def test_logs_keep_the_order_of_their_names(logs: Path) -> None:
     assert names("logs/b.jsonl", "logs/a") == ["logs/b.jsonl", "logs/a/z.csv.gz"]
 
 
-def test_a_pattern_is_the_files_that_are_like_it(logs: Path) -> None:
+def test_a_pattern_stands_for_the_files_that_match_it(logs: Path) -> None:
     assert names("logs/*.jsonl") == ["logs/b.jsonl"]
     assert names("logs/**/*.csv.gz") == ["logs/a/z.csv.gz"]
 
 
-def test_a_file_whose_name_has_the_signs_of_a_pattern_is_that_file(logs: Path) -> None:
+def test_an_existing_file_is_no_pattern(logs: Path) -> None:
     (logs / "[b].jsonl").write_bytes(b"")
     assert names("logs/[b].jsonl") == ["logs/[b].jsonl"]
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         (["logs/*.parquet"], "no file matches"),
         (["logs", "logs/b.jsonl"], "twice"),
@@ -59,16 +59,16 @@ def test_a_file_whose_name_has_the_signs_of_a_pattern_is_that_file(logs: Path) -
         (["logs/other/*"], "lines that an earlier audit could not read"),
     ],
 )
-def test_what_stands_for_no_log_is_refused(given: list[str], said: str, logs: Path) -> None:
+def test_a_name_that_matches_no_log_is_an_error(arguments: list[str], message: str, logs: Path) -> None:
     (logs / "_temporary/empty").mkdir()
-    if "other" in given[0]:
+    if "other" in arguments[0]:
         (logs / "other").mkdir()
-        (logs / ("other/notes.txt" if "name" in said else "other/a.jsonl.rejects.jsonl")).write_bytes(b"")
-    with pytest.raises(BadRecord, match=said):
-        names(*given)
+        (logs / ("other/notes.txt" if "name" in message else "other/a.jsonl.rejects.jsonl")).write_bytes(b"")
+    with pytest.raises(BadRecord, match=message):
+        names(*arguments)
 
 
-def test_folders_of_the_form_column_is_value_speak_for_their_rows() -> None:
+def test_folder_names_of_the_form_column_is_value_hold_for_their_rows() -> None:
     mapping = ColumnMapping({"account_id": "user"})
     assert with_path_values("x/user=u%201/day=1/org_id=acme/a.csv", mapping).path_values == {
         "account_id": "u 1",
@@ -78,7 +78,7 @@ def test_folders_of_the_form_column_is_value_speak_for_their_rows() -> None:
     assert with_path_values("org_id=x", mapping) == mapping
 
 
-def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_constant(
+def test_a_row_takes_precedence_over_its_folder_and_a_folder_over_a_constant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -93,13 +93,13 @@ def test_what_a_row_says_itself_comes_before_its_folder_and_that_before_a_consta
     assert logs.warnings == []
 
 
-def test_what_was_rejected_may_be_a_log_where_somebody_says_so(logs: Path) -> None:
+def test_a_file_of_rejects_is_a_log_if_named_itself(logs: Path) -> None:
     (logs / "a.rejects.jsonl").write_bytes(b"")
     assert names("logs/a.rejects.jsonl") == ["logs/a.rejects.jsonl"]
 
 
 def test_links_in_a_folder_are_followed_once(logs: Path) -> None:
-    """A log that is left out looks like one that speaks against nobody."""
+    """A log that is left out would seem to hold nothing against anybody."""
     (logs / "linked").symlink_to(logs / "a")
     with pytest.raises(BadRecord, match=r"logs/linked/z\.csv\.gz: this log is named twice"):
         names("logs")
@@ -114,21 +114,21 @@ def test_links_in_a_folder_are_followed_once(logs: Path) -> None:
         names("logs")
 
 
-def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_an_error(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
-    def refused(path: str) -> Any:
+    def scan(path: str) -> Any:
         if path == "logs/a":
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "scandir", scan)
     with pytest.raises(PermissionError, match="logs/a"):
         names("logs")
 
 
 @pytest.mark.parametrize("folder", ["org_id=a b", "handling.stored=yes"])
-def test_what_folders_cannot_say_is_refused_by_the_file_s_name(logs: Path, folder: str) -> None:
+def test_an_invalid_value_in_a_folder_name_is_an_error_that_names_the_file(logs: Path, folder: str) -> None:
     (logs / folder).mkdir()
     (logs / folder / "a.csv").write_bytes(b"")
     with pytest.raises(BadRecord, match=rf"^logs/{folder}/a\.csv: a value in the names of its folders is invalid: "):

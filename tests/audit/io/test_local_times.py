@@ -1,4 +1,4 @@
-"""Local times by the column are what they are one by one, above all where clocks are changed."""
+"""Local times are the same instants by column as one by one, above all where clocks change."""
 
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo
@@ -30,15 +30,15 @@ def one_by_one(local: int, zone: tzinfo) -> int | None:
 
 
 def assert_alike(local: list[int], zone: tzinfo) -> None:
-    instants, said = to_utc(np.array(local, np.int64), zone)
-    for instant, known, one in zip(instants.tolist(), said.tolist(), local, strict=True):
-        # What is not said this way is left to the strict reader, and must be where it refuses.
-        if known:
+    instants, certain = to_utc(np.array(local, np.int64), zone)
+    for instant, is_certain, one in zip(instants.tolist(), certain.tolist(), local, strict=True):
+        # Uncertain times are for the strict reader: they must include all that it rejects.
+        if is_certain:
             assert instant == one_by_one(one, zone)
 
 
 @pytest.mark.parametrize("zone", ZONES, ids=str)
-def test_at_every_change_of_the_clocks_to_the_microsecond(zone: tzinfo) -> None:
+def test_times_around_every_clock_change_to_the_microsecond(zone: tzinfo) -> None:
     changes = [parse_time(f"{change}Z") for change in CHANGES]
     assert_alike(
         [change + by for change in changes for by in (-QUARTER_HOUR, -SECOND, -1, 0, 1, SECOND, QUARTER_HOUR)], zone
@@ -52,19 +52,19 @@ def test_any_times_of_any_zone(local: list[int], zone: tzinfo) -> None:
     assert_alike(local, zone)
 
 
-def test_the_ordinary_is_said_this_way() -> None:
+def test_ordinary_times_are_certain() -> None:
     noons = np.array([parse_time(f"2025-{month:02}-15T12:00:00Z") for month in range(1, 13)], np.int64)
     for zone in ZONES:
         assert to_utc(noons, zone)[1].all()
 
 
-def test_what_came_twice_or_never_is_not() -> None:
+def test_times_that_came_twice_or_never_are_uncertain() -> None:
     twice, never = parse_time("2025-10-26T02:30:00Z"), parse_time("2025-03-30T02:30:00Z")
     assert to_utc(np.array([twice, never], np.int64), ZoneInfo("Europe/Berlin"))[1].tolist() == [False, False]
 
 
 def test_an_offset_with_seconds_is_not_rounded() -> None:
-    """Before there were time zones: Berlin's clocks were 53 minutes and 28 seconds ahead."""
+    """Before time zones, Berlin's clocks were 53 minutes and 28 seconds ahead."""
     text = "1880-01-01 00:00:00"
     with pytest.raises(UnreadableValue, match="was not a whole number of minutes"):
         time_text(text, ZoneInfo("Europe/Berlin"))

@@ -1,4 +1,4 @@
-"""All logs of an audit one after the other: every byte in the digest, every row in its place."""
+"""All logs of an audit, one after the other: every byte is in the digest, every row in its place."""
 
 import gzip
 import hashlib
@@ -42,11 +42,11 @@ def mixed(folder: Path) -> list[str]:
 
 
 def orgs(logs: LogReader) -> list[str]:
-    return [str(record.org_id) for part in logs for record in records(part.requests)]
+    return [str(record.org_id) for batch in logs for record in records(batch.requests)]
 
 
 @pytest.mark.parametrize(("block_bytes", "batch_rows"), [(64, 7), (1 << 23, 65_536)])
-def test_every_row_in_order_and_every_byte_in_the_digest(mixed: list[str], block_bytes: int, batch_rows: int) -> None:
+def test_rows_are_in_order_and_every_byte_is_in_the_digest(mixed: list[str], block_bytes: int, batch_rows: int) -> None:
     logs = LogReader(log_files(mixed, NO_MAPPING), block_bytes=block_bytes, batch_rows=batch_rows)
     assert orgs(logs) == [f"o{number}" for number in range(83)]
     together = b"".join(Path(name).read_bytes() for name in mixed)
@@ -56,8 +56,8 @@ def test_every_row_in_order_and_every_byte_in_the_digest(mixed: list[str], block
     assert logs.warnings == []
 
 
-def test_faults_stand_in_their_log_at_their_line(mixed: list[str]) -> None:
-    faults = [fault for part in LogReader(log_files(mixed, NO_MAPPING)) for fault in part.faults]
+def test_faults_name_their_log_and_line(mixed: list[str]) -> None:
+    faults = [fault for batch in LogReader(log_files(mixed, NO_MAPPING)) for fault in batch.faults]
     assert [(fault.source, fault.line) for fault in faults] == [("a.jsonl", 51)]
 
 
@@ -73,16 +73,16 @@ def test_standard_input_is_a_log_like_others(mixed: list[str], name: str) -> Non
     sending.start()
     with open(piped, "rb", buffering=0) as stream:
         logs = LogReader(log_files(["-"], NO_MAPPING), stdin=lambda: stream)
-        found = orgs(logs)
+        orgs_read = orgs(logs)
         sending.join()
         assert not stream.closed
-    assert found == orgs(LogReader(log_files([name], NO_MAPPING)))
+    assert orgs_read == orgs(LogReader(log_files([name], NO_MAPPING)))
     assert logs.size is None
     assert logs.digest == hashlib.sha256(Path(name).read_bytes()).hexdigest()
 
 
 class Growing(io.BytesIO):
-    """Some bytes at a time, as a pipe gives them."""
+    """Delivers a few bytes at a time, as a pipe does."""
 
     def read(self, size: int | None = -1) -> bytes:
         return super().read(min(size or 1, 3) if size and size > 0 else 3)
@@ -102,7 +102,7 @@ def test_it_does_not_matter_how_bytes_arrive(mixed: list[str], name: str) -> Non
     assert logs.digest == hashlib.sha256(body).hexdigest()
 
 
-def test_a_log_that_is_changed_while_it_is_read_is_refused(folder: Path) -> None:
+def test_a_log_that_changes_while_it_is_read_is_an_error(folder: Path) -> None:
     (folder / "a.jsonl").write_bytes(b"".join(map(line, range(20))))
     reading = iter(LogReader(log_files(["a.jsonl"], NO_MAPPING), block_bytes=64))
     next(reading)
@@ -112,23 +112,23 @@ def test_a_log_that_is_changed_while_it_is_read_is_refused(folder: Path) -> None
         list(reading)
 
 
-def test_a_column_that_no_line_had_is_said_aloud(folder: Path) -> None:
+def test_a_mapped_column_on_no_line_gives_a_warning(folder: Path) -> None:
     (folder / "a.jsonl").write_bytes(line(1))
     logs = LogReader(log_files(["a.jsonl"], ColumnMapping({"model_id": "engine"})))
-    # Other columns are ignored once one is named.
+    # With a mapping, other columns are ignored.
     list(logs)
     assert logs.warnings == ["a.jsonl: no line had the column that was named for model_id"]
 
 
-@pytest.mark.parametrize(("strict_bytes", "given"), [(1000, [1000, 460, 0]), (203, [203, 0, 0]), (202, [0, 0, 0])])
-def test_only_so_much_of_all_logs_is_read_strictly_and_of_many_bytes_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, strict_bytes: int, given: list[int]
+@pytest.mark.parametrize(("strict_bytes", "expected"), [(1000, [1000, 460, 0]), (203, [203, 0, 0]), (202, [0, 0, 0])])
+def test_only_the_first_bytes_of_all_logs_are_read_strictly_and_none_of_large_ones(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, strict_bytes: int, expected: list[int]
 ) -> None:
-    seen: list[int] = []
+    received: list[int] = []
     read = text_logs.read_batches
 
     def read_batches(blocks: Any, rows: Any, log_format: Any, strict: int) -> Any:
-        seen.append(strict)
+        received.append(strict)
         return read(blocks, rows, log_format, strict)
 
     monkeypatch.setattr(text_logs, "read_batches", read_batches)
@@ -138,4 +138,4 @@ def test_only_so_much_of_all_logs_is_read_strictly_and_of_many_bytes_nothing(
     logs = LogReader(log_files(names, NO_MAPPING), strict_bytes=strict_bytes)
     assert orgs(logs) == ["o1"] * 30
     assert logs.size == 3 * 540
-    assert seen == given
+    assert received == expected

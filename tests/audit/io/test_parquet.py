@@ -1,4 +1,4 @@
-"""A row of Parquet is what the same row of JSON is; columns that cannot be right are refused before the first."""
+"""A row of Parquet means what the same row of JSON means; a wrong column is an error before the first row."""
 
 import io
 from datetime import UTC
@@ -56,12 +56,12 @@ def test_a_timestamp_with_a_zone_is_an_instant(unit: str) -> None:
 
 
 @pytest.mark.parametrize(("nanos", "micros"), [(1_999, 1), (-1, -1), (-1_000, -1), (-1_001, -2)])
-def test_what_is_finer_than_a_microsecond_is_cut_off_as_it_is_in_a_text(nanos: int, micros: int) -> None:
+def test_times_are_cut_off_after_microseconds_as_in_texts(nanos: int, micros: int) -> None:
     assert only({"at": pa.array([nanos], pa.timestamp("ns", "UTC")), "org_id": ["a"]}).at == micros
 
 
 @pytest.mark.parametrize("unit", ["us", "ns"])
-def test_a_timestamp_without_a_zone_needs_that_of_the_log(unit: str) -> None:
+def test_a_timestamp_without_a_zone_needs_a_zone_for_the_log(unit: str) -> None:
     columns = {"at": pa.array([AT], pa.timestamp("us")).cast(pa.timestamp(unit)), "org_id": ["a"]}
     ((_, _, fault),) = read(columns)
     assert "no time zone was given" in (fault or "")
@@ -69,13 +69,13 @@ def test_a_timestamp_without_a_zone_needs_that_of_the_log(unit: str) -> None:
     assert only(columns, ColumnMapping(timezone=ZoneInfo("Europe/Berlin"))).at == AT - 3_600_000_000
 
 
-def test_a_local_timestamp_that_came_twice_is_not_guessed_at() -> None:
+def test_a_local_timestamp_that_came_twice_is_rejected() -> None:
     local = [parse_time(f"2025-10-26T0{hour}:30:00Z") for hour in (1, 2, 3)]
-    found = read(
+    rows = read(
         {"at": pa.array(local, pa.timestamp("us")), "org_id": ["a"] * 3},
         ColumnMapping(timezone=ZoneInfo("Europe/Berlin")),
     )
-    assert [(line, fault is None) for line, _, fault in found] == [(1, True), (2, False), (3, True)]
+    assert [(line, fault is None) for line, _, fault in rows] == [(1, True), (2, False), (3, True)]
 
 
 def test_instants_outside_the_years_are_rejected_to_the_microsecond() -> None:
@@ -85,12 +85,12 @@ def test_instants_outside_the_years_are_rejected_to_the_microsecond() -> None:
     assert [fault is None for _, _, fault in read({"at": far, "org_id": ["a"] * 2})] == [False, False]
 
 
-def test_old_times_of_96_bits_reach_over_all_years() -> None:
-    """As Spark writes them: read as nanoseconds, a time of the year 9999 would be one of 1816."""
-    said = [NOON, "1500-06-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
-    at = pa.array([parse_time(text) for text in said], pa.timestamp("us"))
-    found = read({"at": at, "org_id": ["a"] * 3}, ColumnMapping(timezone=UTC), use_deprecated_int96_timestamps=True)
-    assert [record.at for _, record, _ in found] == [parse_time(text) for text in said]
+def test_old_96_bit_times_cover_all_years() -> None:
+    """Spark writes them. Read as nanoseconds, a time of the year 9999 would become one of 1816."""
+    texts = [NOON, "1500-06-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
+    at = pa.array([parse_time(text) for text in texts], pa.timestamp("us"))
+    rows = read({"at": at, "org_id": ["a"] * 3}, ColumnMapping(timezone=UTC), use_deprecated_int96_timestamps=True)
+    assert [record.at for _, record, _ in rows] == [parse_time(text) for text in texts]
 
 
 def test_times_may_be_texts_and_texts_dictionaries_bytes_or_large() -> None:
@@ -100,15 +100,15 @@ def test_times_may_be_texts_and_texts_dictionaries_bytes_or_large() -> None:
             if kind != pa.string_view()
             else pa.array(["acme", None], kind)
         )
-        found = read({"at": [NOON, NOON], "org_id": org, "account_id": [None, "u"]})
-        assert [record for _, record, _ in found] == [
+        rows = read({"at": [NOON, NOON], "org_id": org, "account_id": [None, "u"]})
+        assert [record for _, record, _ in rows] == [
             RequestRecord(AT, org_id="acme"),
             RequestRecord(AT, account_id="u"),
         ]
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "said"),
+    ("column", "values", "message"),
     [
         ("org_id", pa.array(["no id"]), "/org_id: an id is"),
         ("org_id", pa.array([""]), "/org_id: an id is"),
@@ -123,7 +123,7 @@ def test_times_may_be_texts_and_texts_dictionaries_bytes_or_large() -> None:
         ("at", pa.array(["yesterday"]), "not a time"),
     ],
 )
-def test_a_row_that_cannot_be_read_costs_itself_only(column: str, values: pa.Array, said: str) -> None:
+def test_an_unreadable_row_costs_no_other_row(column: str, values: pa.Array, message: str) -> None:
     columns: dict[str, Any] = {"at": pa.array([AT] * 3, US), "org_id": ["a"] * 3}
     good = columns.get(column, pa.nulls(3, values.type))
     good = pa.array(good) if isinstance(good, list) else good
@@ -133,17 +133,17 @@ def test_a_row_that_cannot_be_read_costs_itself_only(column: str, values: pa.Arr
     first, second, third = read(columns)
     assert (first[0], first[2], third[0], third[2]) == (1, None, 3, None)
     assert (second[0], second[1]) == (2, None)
-    assert said in (second[2] or "")
+    assert message in (second[2] or "")
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
 @pytest.mark.parametrize("zone", [None, UTC, ZoneInfo("Europe/Berlin")])
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_times_as_texts_are_the_same_read_all_at_once(
+def test_times_as_texts_are_the_same_read_together(
     monkeypatch: pytest.MonkeyPatch, zone: Any, kind: pa.DataType
 ) -> None:
     times = [None, *TIMES, "2026-03-01T12:00:00+", "2026-03-01T12:00:00+0"]
-    # The last text is the one that is looked at furthest beyond its end.
+    # The loop reads furthest beyond the end of the last text.
     for texts in (times, times[::-1]):
         columns = {"at": pa.array(texts, pa.string()).cast(kind), "org_id": ["acme"] * len(texts)}
         read_strictly = read(columns, ColumnMapping(timezone=zone))
@@ -160,26 +160,26 @@ def test_texts_are_measured_in_characters_and_positions_may_be_beyond_any_ledger
     assert only(beyond).enforced_position == 2**63 - 1
 
 
-def test_columns_are_named_as_in_json_and_constants_hold_where_nothing_is_said() -> None:
+def test_columns_are_mapped_as_in_json_and_constants_fill_nulls() -> None:
     user = pa.array([{"id": 17}, None], pa.struct([("id", pa.int64())]))
     mapping = ColumnMapping(
         {"account_id": "user.id", "handling.stored": "kept"}, {"org_id": "acme", "handling.stored": "true"}
     )
-    found = read({"at": pa.array([AT] * 2, US), "user": user, "kept": [False, None], "cost": [0.1, 0.2]}, mapping)
-    assert [record for _, record, _ in found] == [
+    rows = read({"at": pa.array([AT] * 2, US), "user": user, "kept": [False, None], "cost": [0.1, 0.2]}, mapping)
+    assert [record for _, record, _ in rows] == [
         RequestRecord(AT, account_id="17", org_id="acme", handling=Observed(stored=False)),
         RequestRecord(AT, org_id="acme", handling=Observed(stored=True)),
     ]
 
 
-def test_a_column_whose_name_has_a_dot_is_none_of_the_one_before_the_dot() -> None:
-    """Also on the rows that are read one by one: here those without a good id."""
+def test_a_column_with_a_dot_in_its_name_is_not_a_member_of_another() -> None:
+    """Also on rows that the strict reader reads: here those without a valid id."""
     mapping = ColumnMapping({"account_id": "user", "org_id": "user.id", "key_id": "handling"})
     columns = {"user": ["u", "u", "no id"], "user.id": ["a", "no id", "a"], "handling": ["k", "k", "k"]}
-    found = read({"at": pa.array([AT] * 3, US), "handling.stored": [True] * 3} | columns, mapping)
+    rows = read({"at": pa.array([AT] * 3, US), "handling.stored": [True] * 3} | columns, mapping)
     expected = RequestRecord(AT, "k", "u", "a", handling=Observed(stored=True))
-    assert found[0] == (1, expected, None)
-    assert [(fault or "")[:12] for _, _, fault in found[1:]] == ["/org_id: an ", "/account_id:"]
+    assert rows[0] == (1, expected, None)
+    assert [(fault or "")[:12] for _, _, fault in rows[1:]] == ["/org_id: an ", "/account_id:"]
 
 
 @pytest.mark.parametrize(
@@ -198,25 +198,25 @@ def test_a_column_whose_name_has_a_dot_is_none_of_the_one_before_the_dot() -> No
         ("other", pa.array([1])),
     ],
 )
-def test_a_column_that_cannot_be_its_field_is_refused(column: str, values: pa.Array) -> None:
+def test_a_column_of_a_wrong_type_is_an_error(column: str, values: pa.Array) -> None:
     with pytest.raises(BadRecord, match=r"a\.parquet: .*column"):
         read({"at": pa.array([AT], US), "org_id": ["a"]} | {column: values})
 
 
-def test_a_named_column_must_be_there() -> None:
+def test_a_mapped_column_must_exist() -> None:
     with pytest.raises(BadRecord, match="no column of the name given for model_id"):
         read({"at": pa.array([AT], US), "org_id": ["a"]}, ColumnMapping({"model_id": "model"}))
 
 
 @pytest.mark.parametrize("cut", [slice(0, 4), slice(0, 200), slice(4, None)])
-def test_a_damaged_file_is_refused(cut: slice) -> None:
+def test_a_damaged_file_is_an_error(cut: slice) -> None:
     file = io.BytesIO()
     pq.write_table(pa.table({"at": pa.array([AT], US), "org_id": ["a"]}), file)
     with pytest.raises(BadRecord, match="damaged or cut off"):
         list(read_batches(io.BytesIO(b"PAR1" + file.getvalue()[cut][4:]), RowParser("a.parquet", ColumnMapping())))
 
 
-def test_batches_of_any_size_are_the_same_rows() -> None:
+def test_batches_of_any_size_have_the_same_rows() -> None:
     columns = {
         "at": pa.array([AT + n for n in range(100)], US),
         "org_id": [f"a{n}" if n % 7 else "" for n in range(100)],

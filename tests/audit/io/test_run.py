@@ -1,4 +1,4 @@
-"""An audit keeps the order of the log, counts every row once, and ends whatever happens in it."""
+"""An audit keeps the order of the log, counts every row once, and ends after any failure."""
 
 import threading
 from collections.abc import Iterator
@@ -24,16 +24,16 @@ from tests.audit.strategies import slow_decider
 from tests.support.ledgers import NOW, open_with_clock
 
 
-class CachedSubject:
-    """A sink that keeps the rows' lines, and those of the faults before them."""
+class RecordingSink:
+    """Records the lines of rows, and those of faults as negative numbers."""
 
     def __init__(self) -> None:
         self.lines: list[int] = []
         self.verdicts: list[pa.RecordBatch] = []
 
-    def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
-        assert verdicts.num_rows == len(part.lines)
-        self.lines += part.lines.tolist()
+    def take(self, batch: LogBatch, verdicts: pa.RecordBatch) -> None:
+        assert verdicts.num_rows == len(batch.lines)
+        self.lines += batch.lines.tolist()
         self.verdicts.append(verdicts)
 
     def reject(self, row: LogRow) -> None:
@@ -48,8 +48,8 @@ def query(tmp_path: Path) -> Iterator[PinnedQuery]:
         yield PinnedQuery(Query(ledger))
 
 
-def parts(count: int, size: int = 20) -> list[LogBatch]:
-    chance, found, line = Random(1), [], 0
+def log_batches(count: int, size: int = 20) -> list[LogBatch]:
+    chance, batches_drawn, line = Random(1), [], 0
     for number in range(count):
         records, lines = [], []
         for _ in range(size):
@@ -60,34 +60,34 @@ def parts(count: int, size: int = 20) -> list[LogBatch]:
             records.append(RequestRecord(NOW + chance.randrange(10**7), *ids, f"r{line}", None, done))
         line += 1
         faults = [LogRow("a.log", line, None, "no request")] if number % 2 else []
-        found.append(LogBatch("a.log", np.array(lines, np.int64), request_batch(records), faults))
-    return found
+        batches_drawn.append(LogBatch("a.log", np.array(lines, np.int64), request_batch(records), faults))
+    return batches_drawn
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_every_row_is_taken_and_counted_once_in_its_order(query: PinnedQuery, threads: bool) -> None:
-    made, summary, kept = parts(30), Summary(query.pinned, IN_FORCE), CachedSubject()
-    told: list[int] = []
-    run(made, slow_decider(query, IN_FORCE), summary, sinks=[kept], progress=told.append, threads=threads)
-    assert [abs(line) for line in kept.lines] != kept.lines
+def test_every_row_reaches_the_sinks_and_the_counts_once_in_order(query: PinnedQuery, threads: bool) -> None:
+    batches, summary, sink = log_batches(30), Summary(query.pinned, IN_FORCE), RecordingSink()
+    counts: list[int] = []
+    run(batches, slow_decider(query, IN_FORCE), summary, sinks=[sink], progress=counts.append, threads=threads)
+    assert [abs(line) for line in sink.lines] != sink.lines
     expected: list[int] = []
-    for part in made:
-        expected += [-row.line for row in part.faults] + part.lines.tolist()
-    assert kept.lines == expected
+    for batch in batches:
+        expected += [-row.line for row in batch.faults] + batch.lines.tolist()
+    assert sink.lines == expected
     assert (summary.rows, summary.rejects) == (30 * 20 + 15, 15)
     assert sum(summary.verdicts.values()) == 600
-    assert told == sorted(told)
-    assert told[-1] == summary.rows
+    assert counts == sorted(counts)
+    assert counts[-1] == summary.rows
 
 
-def test_the_kernel_comes_to_what_the_rows_come_to(query: PinnedQuery) -> None:
+def test_the_kernel_gives_the_result_of_the_row_by_row_path(query: PinnedQuery) -> None:
     summaries, verdicts = [], []
     kernel = Kernel(compile_by_fold(query.ledger, IN_FORCE))
     for decide in (slow_decider(query, IN_FORCE), kernel.decide):
-        summary, kept = Summary(query.pinned, IN_FORCE), CachedSubject()
-        run(parts(20), decide, summary, sinks=[kept])
+        summary, sink = Summary(query.pinned, IN_FORCE), RecordingSink()
+        run(log_batches(20), decide, summary, sinks=[sink])
         summaries.append(summary_json(summary))
-        verdicts.append(pa.Table.from_batches(kept.verdicts, schema=VERDICTS).to_pylist())
+        verdicts.append(pa.Table.from_batches(sink.verdicts, schema=VERDICTS).to_pylist())
     assert summaries[0] == summaries[1]
     assert verdicts[0] == verdicts[1]
 
@@ -97,25 +97,25 @@ class Broken(Exception):
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_what_breaks_while_reading_is_raised_after_what_was_read(query: PinnedQuery, threads: bool) -> None:
+def test_a_failure_while_reading_is_raised_after_the_batches_before_it(query: PinnedQuery, threads: bool) -> None:
     def breaking() -> Iterator[LogBatch]:
-        yield from parts(3)
+        yield from log_batches(3)
         raise Broken
 
-    kept = CachedSubject()
+    sink = RecordingSink()
     with pytest.raises(Broken):
-        run(breaking(), slow_decider(query, IN_FORCE), Summary(query.pinned, IN_FORCE), sinks=[kept], threads=threads)
-    assert len(kept.verdicts) == 3
+        run(breaking(), slow_decider(query, IN_FORCE), Summary(query.pinned, IN_FORCE), sinks=[sink], threads=threads)
+    assert len(sink.verdicts) == 3
     assert_no_reader()
 
 
-def test_what_breaks_while_deciding_ends_the_reading(query: PinnedQuery) -> None:
-    read: list[int] = []
+def test_a_failure_while_deciding_ends_the_reading(query: PinnedQuery) -> None:
+    reads: list[int] = []
 
     def endless() -> Iterator[LogBatch]:
         while True:
-            read.append(1)
-            yield parts(1)[0]
+            reads.append(1)
+            yield log_batches(1)[0]
 
     def breaking(_requests: pa.RecordBatch) -> DecidedBatch:
         raise Broken
@@ -123,24 +123,24 @@ def test_what_breaks_while_deciding_ends_the_reading(query: PinnedQuery) -> None
     with pytest.raises(Broken):
         run(endless(), breaking, Summary(query.pinned, IN_FORCE))
     assert_no_reader()
-    assert len(read) < 20
+    assert len(reads) < 20
 
 
-def test_no_more_is_read_ahead_than_has_room() -> None:
-    read: list[int] = []
+def test_reading_ahead_is_bounded() -> None:
+    reads: list[int] = []
 
     def counted() -> Iterator[LogBatch]:
-        for part in parts(50, 1):
-            read.append(1)
-            yield part
+        for batch in log_batches(50, 1):
+            reads.append(1)
+            yield batch
 
     ahead = Ahead(counted(), "reading the log")
     try:
         first = next(iter(ahead))
         assert first.rows == 1
         threading.Event().wait(0.3)
-        # One that waits to be put, one that was taken, and those between.
-        assert len(read) <= 6
+        # One batch waits to enter the queue, one was taken out, and the others are in it.
+        assert len(reads) <= 6
     finally:
         ahead.close()
     assert_no_reader()

@@ -1,4 +1,4 @@
-"""Every line of JSON and CSV comes out of the compiled reader as it does of the strict one, whatever stands in it."""
+"""The compiled reader reads every line of JSON and CSV as the strict reader does."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadRecord
 from projections.audit.numba_support import AVAILABLE
-from projections.audit.reading import scan_lines as scanning
+from projections.audit.reading import scan_lines
 from projections.audit.reading.fields import FIELDS, ColumnMapping
 from projections.audit.reading.strict import LINE_BYTES_MAX
 from tests.audit.io.reading import NOON, read_fast, read_strictly
@@ -176,13 +176,13 @@ def test_rows_of_csv_are_read_as_the_strict_reader_reads_them(
     body: bytes, mapping: ColumnMapping, block_bytes: int
 ) -> None:
     if block_bytes < 1000 and b'"' in body:
-        # A row that runs on over a whole block is for blocks of their real size.
+        # Only real block sizes guarantee that a row fits into two blocks.
         block_bytes = 1 << 23
     assert _or_fault(lambda: read_fast(body, mapping, block_bytes)) == _or_fault(lambda: read_strictly(body, mapping))
 
 
 def _or_fault(read: Callable[[], Any]) -> Any:
-    """Of a header that is none both say so, in the same words."""
+    """Both readers report an invalid header in the same words."""
     try:
         return read()
     except BadRecord as error:
@@ -195,12 +195,12 @@ def _or_fault(read: Callable[[], Any]) -> Any:
     [ColumnMapping(), ColumnMapping(timezone=UTC), ColumnMapping(timezone=BERLIN)],
     ids=["none", "utc", "berlin"],
 )
-def test_each_way_to_write_a_time_is_the_same_instant_or_the_same_fault(text: str, mapping: ColumnMapping) -> None:
+def test_every_spelling_of_a_time_gives_the_same_instant_or_the_same_fault(text: str, mapping: ColumnMapping) -> None:
     body = json.dumps({"at": NOON, "org_id": "a"}) + "\n" + json.dumps({"at": text, "org_id": "a"}, ensure_ascii=False)
     assert read_fast(body.encode(), mapping) == read_strictly(body.encode(), mapping)
 
 
-def test_a_quoted_cell_may_run_over_the_end_of_a_block() -> None:
+def test_a_quoted_cell_may_continue_in_the_next_block() -> None:
     rows = [f'"r{n}\nmore {"y" * n}",{NOON},a' for n in range(200)]
     body = ("request_id,at,org_id\n" + "\n".join(rows)).encode()
     for block_bytes in (700, 1000, 4096):
@@ -208,18 +208,18 @@ def test_a_quoted_cell_may_run_over_the_end_of_a_block() -> None:
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="needs Numba")
-def test_however_many_lines_a_block_has_nothing_is_compiled_twice() -> None:
+def test_the_loops_are_compiled_once_for_all_block_sizes() -> None:
     line = b'{"at":"' + NOON.encode() + b'","org_id":"a"}\n'
     for lines in (1, 2, 7, 8, 9, 300, 304):
         assert len(read_fast(lines * line, ColumnMapping())[0]) == lines
     rest = 5 * line + 300 * (b" " * 9 + line)
     for block_bytes in (len(line), 3 * len(line), 100 * len(line)):
         assert len(read_fast(rest, ColumnMapping(), block_bytes)[0]) == 305
-    compiled: list[Any] = [scanning.scan, scanning.gather]
+    compiled: list[Any] = [scan_lines.scan, scan_lines.gather]
     assert [len(function.signatures) for function in compiled] == [1, 1]
 
 
-def test_rows_that_run_on_cost_no_more_where_there_are_many() -> None:
+def test_the_cost_of_rows_of_several_lines_grows_with_their_number_only() -> None:
     body = ("at,request_id,org_id\n" + "".join(f'{NOON},"r{n}\nmore",a\n' for n in range(30_000))).encode()
     took = []
     for read in (read_strictly, read_fast):
@@ -227,11 +227,11 @@ def test_rows_that_run_on_cost_no_more_where_there_are_many() -> None:
         rows, _ = read(body, ColumnMapping())
         took.append(process_time() - began)
         assert len(rows) == 30_000
-    # Looking for each line among all that rows had run on to took sixty times as long.
+    # A search for each line among all continued lines took sixty times as long.
     assert took[1] < 12 * took[0]
 
 
-def test_a_line_that_is_too_long_costs_itself_only_however_the_blocks_fall() -> None:
+def test_an_overlong_line_costs_no_other_line_for_any_block_size() -> None:
     good = b'{"at":"' + NOON.encode() + b'","org_id":"a"}\n'
     long = b'{"org_id":"' + b"y" * (3 * LINE_BYTES_MAX) + b'"}\n'
     body = good + long + good + b'{"x":"' + b"y" * (LINE_BYTES_MAX - 8) + b'"}\n' + good
@@ -253,7 +253,7 @@ def test_a_byte_order_mark_crlf_and_gzip_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("cut", [20, 5000, -9, -1])
-def test_packed_data_that_is_cut_off_is_refused(cut: int) -> None:
+def test_truncated_packed_data_is_an_error(cut: int) -> None:
     import pyarrow as pa
 
     plain = "".join(json.dumps({"at": NOON, "org_id": f"a{n}"}) + "\n" for n in range(20_000)).encode()
@@ -263,7 +263,7 @@ def test_packed_data_that_is_cut_off_is_refused(cut: int) -> None:
             read_fast(packed[:cut], ColumnMapping())
 
 
-def test_damaged_zstd_data_is_refused() -> None:
+def test_damaged_zstd_data_is_an_error() -> None:
     import pyarrow as pa
 
     packed: Any = bytearray(pa.compress(json.dumps({"at": NOON, "org_id": "a"}).encode() * 1000, "zstd", asbytes=True))

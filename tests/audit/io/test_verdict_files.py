@@ -1,4 +1,4 @@
-"""What is written holds the verdicts, is the same however they came, and says what it rests on."""
+"""Files hold all verdicts and the metadata, and the same bytes however the rows were batched."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ import pytest
 from projections.audit.schemas import VERDICTS
 from projections.audit.verdict_files import METADATA_KEY, OUTPUT_SCHEMA, OutFormat, VerdictWriter
 
-RESTS_ON = {"pin": {"position": 19}}
+METADATA = {"pin": {"position": 19}}
 STRANGE = ["plain", 'a "quote"', "a,b\nc", "two\nlines", "a\rreturn", "back\\slash", "naïve 😀", "nul\x01", None]
 
 
@@ -43,7 +43,7 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def written(form: OutFormat, sizes: list[int], group_rows: int = 64) -> bytes:
+def write(form: OutFormat, sizes: list[int], group_rows: int = 64) -> bytes:
     file = io.BytesIO()
     writer = VerdictWriter(file, form, group_rows)
     batch = pa.RecordBatch.from_pylist(rows(sum(sizes)), schema=VERDICTS)
@@ -51,53 +51,53 @@ def written(form: OutFormat, sizes: list[int], group_rows: int = 64) -> bytes:
     for size in sizes:
         writer.take("a.log", np.arange(start + 1, start + size + 1), batch.slice(start, size))
         start += size
-    writer.finish(RESTS_ON)
+    writer.finish(METADATA)
     return file.getvalue()
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "ndjson"])
 def test_the_bytes_do_not_depend_on_the_batches(form: OutFormat) -> None:
-    once = written(form, [200])
-    assert written(form, [200]) == once
-    assert written(form, [1] * 200) == once
-    assert written(form, [63, 2, 0, 135]) == once
-    assert written(form, [199]) != once
+    once = write(form, [200])
+    assert write(form, [200]) == once
+    assert write(form, [1] * 200) == once
+    assert write(form, [63, 2, 0, 135]) == once
+    assert write(form, [199]) != once
 
 
 def expected(count: int) -> list[dict[str, Any]]:
     return [{"source": "a.log", "line": n + 1} | row for n, row in enumerate(rows(count))]
 
 
-def test_parquet_holds_every_column_and_what_it_rests_on() -> None:
-    file = pq.ParquetFile(io.BytesIO(written("parquet", [200])))
+def test_parquet_holds_every_column_and_the_metadata() -> None:
+    file = pq.ParquetFile(io.BytesIO(write("parquet", [200])))
     assert file.schema_arrow.equals(OUTPUT_SCHEMA)
-    assert json.loads(file.metadata.metadata[METADATA_KEY.encode()]) == RESTS_ON
-    found = file.read()
-    at = found.column("at").cast(pa.int64()).to_pylist()
-    assert [row | {"at": instant} for row, instant in zip(found.to_pylist(), at, strict=True)] == expected(200)
+    assert json.loads(file.metadata.metadata[METADATA_KEY.encode()]) == METADATA
+    rows_read = file.read()
+    at = rows_read.column("at").cast(pa.int64()).to_pylist()
+    assert [row | {"at": instant} for row, instant in zip(rows_read.to_pylist(), at, strict=True)] == expected(200)
 
 
-def test_ndjson_is_json_on_every_line() -> None:
-    found = [json.loads(line) for line in written("ndjson", [200]).split(b"\n")[:-1]]
-    assert found[3]["at"] == "2026-03-01T12:00:00.000003Z"
+def test_ndjson_has_json_on_every_line() -> None:
+    rows_read = [json.loads(line) for line in write("ndjson", [200]).split(b"\n")[:-1]]
+    assert rows_read[3]["at"] == "2026-03-01T12:00:00.000003Z"
     at = 1_772_366_400_000_000
-    assert [row | {"at": at + n} for n, row in enumerate(found)] == expected(200)
+    assert [row | {"at": at + n} for n, row in enumerate(rows_read)] == expected(200)
 
 
-def test_csv_is_read_back_as_it_was() -> None:
-    found = list(csv.DictReader(io.StringIO(written("csv", [200]).decode(), newline="")))
-    assert found[0].keys() == set(OUTPUT_SCHEMA.names)
-    for row, path_tree in zip(found, expected(200), strict=True):
+def test_csv_reads_back_unchanged() -> None:
+    rows_read = list(csv.DictReader(io.StringIO(write("csv", [200]).decode(), newline="")))
+    assert rows_read[0].keys() == set(OUTPUT_SCHEMA.names)
+    for row, verdict in zip(rows_read, expected(200), strict=True):
         assert row.pop("at").endswith("Z")
-        path_tree.pop("at")
-        for name, value in path_tree.items():
+        verdict.pop("at")
+        for name, value in verdict.items():
             as_json = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             assert row[name] == ("" if value is None else value if isinstance(value, str) else as_json), name
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "ndjson"])
-def test_no_rows_are_a_file_that_can_be_read(form: OutFormat) -> None:
-    body = written(form, [])
+def test_a_file_without_rows_is_readable(form: OutFormat) -> None:
+    body = write(form, [])
     if form == "parquet":
         assert pq.read_table(io.BytesIO(body)).num_rows == 0
     else:

@@ -15,7 +15,7 @@ import pytest
 
 _PATIENCE_S = 60
 _SHORT_LIVED = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-"""A JVM of some seconds spends most of its time on compiling code that it never comes to use."""
+"""A JVM that lives for seconds spends most of its time on compiling code that it never uses."""
 CONFIGURATION = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
@@ -26,10 +26,10 @@ CONFIGURATION = {
     "spark.executor.memory": "512m",
     "spark.executor.cores": "1",
     "spark.cores.max": "2",
-    # Both workers, before the first task.
+    # Wait for both workers before the first task.
     "spark.scheduler.minRegisteredResourcesRatio": "1",
     "spark.sql.shuffle.partitions": "2",
-    # Files are cut into stretches, as large ones are.
+    # Cut files into splits, as large files are.
     "spark.sql.files.maxPartitionBytes": "40000",
     "spark.sql.files.openCostInBytes": "4000",
 }
@@ -59,18 +59,18 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
         "SPARK_DAEMON_MEMORY": "256m",
         "SPARK_DAEMON_JAVA_OPTS": _SHORT_LIVED,
         "PYTHONWARNINGS": "default",
-        # What a worker has by itself is no Python for an audit.
+        # The worker's own Python lacks the packages for an audit.
         "PATH": os.pathsep.join(dict.fromkeys([str(Path(java).parent), "/usr/bin", "/bin"])),
     }
     for name in ("PYTHONPATH", "PYSPARK_PYTHON"):
         environment.pop(name, None)
-    started: list[subprocess.Popen[bytes]] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> None:
-        log = (folder / f"{len(started)}.log").open("wb")
+        log = (folder / f"{len(processes)}.log").open("wb")
         with log:
             command = [str(home / "bin" / "spark-class"), *arguments]
-            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder))
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder))
 
     try:
         deploy = "org.apache.spark.deploy"
@@ -79,9 +79,9 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
         for _ in range(2):
             sizes = ("--cores", "1", "--memory", "1g", "--host", "127.0.0.1", "--webui-port", str(_free_port()))
             start(f"{deploy}.worker.Worker", *sizes, master)
-        yield Standalone(master, started[1:])
+        yield Standalone(master, processes[1:])
     finally:
-        for process in reversed(started):
+        for process in reversed(processes):
             process.kill()
             process.wait(_PATIENCE_S)
 
@@ -90,8 +90,8 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
 def cluster(standalone: Standalone) -> Iterator[Any]:
     from projections.audit.spark.session import session
 
-    with session(standalone.master, CONFIGURATION) as started:
-        yield started
+    with session(standalone.master, CONFIGURATION) as cluster_session:
+        yield cluster_session
 
 
 def _free_port() -> int:
@@ -114,7 +114,7 @@ def _until_open(port: int) -> None:
 
 
 def children(parent: int) -> list[int]:
-    """Of a process of the test's own, and of no other."""
+    """The child processes of a process that the test started."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [line.split() for line in listed.splitlines()]
     return [int(pid) for pid, of in pairs if int(of) == parent]

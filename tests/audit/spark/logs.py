@@ -1,4 +1,4 @@
-"""Rows of REQUESTS as logs of files."""
+"""Rows of REQUESTS as the rows of a log."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from projections.audit.schemas import OBSERVED
 NO_LAYOUT = make_layout({}, {}, None, None)
 
 
-def named(batch: pa.RecordBatch) -> pa.Table:
-    """With the columns' names that a log has."""
+def log_table(batch: pa.RecordBatch) -> pa.Table:
+    """The batch with the column names of a log."""
     names = [f"handling.{name}" if name in OBSERVED else name for name in batch.schema.names]
     return pa.table(batch.columns, names=names)
 
 
-def said(row: dict[str, Any]) -> dict[str, Any]:
-    """As a line of JSON says it."""
-    done = {name: value for name, value in row.items() if name in OBSERVED and value is not None}
+def log_line(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as the value of a JSON line."""
+    handling = {name: value for name, value in row.items() if name in OBSERVED and value is not None}
     rest = {name: value for name, value in row.items() if name not in OBSERVED}
-    return rest | {"at": format_time(row["at"])} | ({"handling": done} if done else {})
+    return rest | {"at": format_time(row["at"])} | ({"handling": handling} if handling else {})

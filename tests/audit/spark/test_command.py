@@ -1,4 +1,4 @@
-"""`inforce audit --engine spark`, as it is typed: on a cluster, and where there is none."""
+"""`inforce audit --engine spark` on a cluster, and without one."""
 
 import json
 import os
@@ -51,33 +51,29 @@ def _started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_cluster_answers_as_one_machine_and_writes_folders_that_say_what_they_rest_on(
+def test_a_cluster_gives_the_result_of_one_machine_and_writes_folders_with_metadata(
     standalone: Standalone, log: Path, folder: Path, inforce: Inforce
 ) -> None:
     alone = inforce("audit", str(log), "--out", "alone.parquet", "--format", "json")
-    asked = (str(log), "--out", "there.parquet", "--format", "json", *_options(standalone.master))
-    ran = inforce("audit", *asked)
+    arguments = (str(log), "--out", "there.parquet", "--format", "json", *_options(standalone.master))
+    ran = inforce("audit", *arguments)
     where = {"rejects_file": "there.parquet.rejects.jsonl"}
     assert (ran.code, ran.json()) == (alone.code, alone.json() | where)
     assert "1 of 3 lines rejected, the first: " in ran.err
     there = pq.read_table(folder / "there.parquet").sort_by("line")
-    written = pq.read_table(folder / "alone.parquet")
-    assert there.to_pylist() == written.to_pylist()
+    local = pq.read_table(folder / "alone.parquet")
+    assert there.to_pylist() == local.to_pylist()
     rests_on = json.loads(pq.read_metadata(folder / "alone.parquet").metadata[b"inforce"])
     assert json.loads((folder / "there.parquet" / PIN_FILE).read_text()) == rests_on
     rejects = folder / "there.parquet.rejects.jsonl"
     lines = [line for file in rejects.glob("part-*") for line in file.read_text().splitlines()]
     assert lines == (folder / "log.jsonl.rejects.jsonl").read_text().splitlines()
-    again = inforce("audit", *asked)
+    again = inforce("audit", *arguments)
     assert again.code == 2
-    assert again.err == (
-        "inforce: there.parquet is there already, and a result on a cluster is not written over; name another\n"
-    )
+    assert again.err == ("inforce: there.parquet exists already, and a cluster cannot replace a result; name another\n")
 
 
-def test_what_is_refused_leaves_nothing_behind(
-    standalone: Standalone, log: Path, folder: Path, inforce: Inforce
-) -> None:
+def test_an_error_leaves_nothing_behind(standalone: Standalone, log: Path, folder: Path, inforce: Inforce) -> None:
     before = {"inforce.db.index", *os.listdir(folder)}
     ran = inforce("audit", str(log), "--out", "out.csv", "--max-rejects", "0", *_options(standalone.master))
     assert ran.code == 2
@@ -88,7 +84,7 @@ def test_what_is_refused_leaves_nothing_behind(
     assert set(os.listdir(folder)) == before
 
 
-def test_an_interrupt_ends_it_and_leaves_nothing_half_written(
+def test_an_interrupted_audit_leaves_no_incomplete_result(
     standalone: Standalone, log: Path, folder: Path, inforce: Inforce
 ) -> None:
     log.write_text("".join(json.dumps(line) + "\n" for line in LOG * 20_000))
@@ -98,16 +94,16 @@ def test_an_interrupt_ends_it_and_leaves_nothing_half_written(
         until = time.monotonic() + 120
         while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
-        # The cluster has begun.
+        # The cluster has begun its work.
         time.sleep(4)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+        _, output = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
     assert set(os.listdir(folder)) == before
 
 
-def test_an_interrupt_while_it_starts_leaves_no_process_behind(log: Path, folder: Path) -> None:
+def test_an_interrupt_while_spark_starts_leaves_no_process_behind(log: Path, folder: Path) -> None:
     pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
     if shutil.which("java") is None:
         pytest.skip("needs Java 17: there is no java on the PATH")
@@ -116,23 +112,23 @@ def test_an_interrupt_while_it_starts_leaves_no_process_behind(log: Path, folder
         while not (started := children(process.pid)) and time.monotonic() < until:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "inforce: interrupted\n")
+        _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "inforce: interrupted\n")
     assert started
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
-def test_a_jvm_that_is_gone_is_said_in_a_line(standalone: Standalone, log: Path, folder: Path) -> None:
+def test_a_lost_jvm_is_reported_in_one_line(standalone: Standalone, log: Path, folder: Path) -> None:
     with _started(folder, str(log), "--out", "out.parquet", *_options(standalone.master)) as process:
         until = time.monotonic() + 60
         while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         for pid in children(process.pid):
             os.kill(pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 3, said
-    assert said.startswith("inforce: Spark gave up: ")
-    assert len(said.splitlines()) == 1
+        _, output = process.communicate(timeout=60)
+    assert process.returncode == 3, output
+    assert output.startswith("inforce: Spark failed: ")
+    assert len(output.splitlines()) == 1
     assert not (folder / "out.parquet").exists()
 
 
@@ -146,20 +142,20 @@ def test_a_master_that_does_not_answer_is_named(log: Path, inforce: Inforce) -> 
     assert ran.err == (f"inforce: nothing answers at {master}; start the Spark master, or name another with --master\n")
 
 
-def test_a_jvm_that_does_not_start_says_why(log: Path, folder: Path) -> None:
+def test_a_jvm_that_does_not_start_gives_the_reason(log: Path, folder: Path) -> None:
     pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
     if shutil.which("java") is None:
         pytest.skip("needs Java 17: there is no java on the PATH")
-    # In a process of its own: PySpark lets go of one that did not start without waiting for its end.
+    # In another process: PySpark abandons a JVM that did not start without waiting for its end.
     with _started(folder, str(log), *_LOCAL, "--spark-conf", "spark.driver.memory=nonsense") as process:
-        _, said = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert said.startswith("inforce: Spark's own process did not start: ")
-    assert "nonsense" in said
-    assert len(said.splitlines()) == 1
+    assert output.startswith("inforce: Spark's own process did not start: ")
+    assert "nonsense" in output
+    assert len(output.splitlines()) == 1
 
 
-def test_without_java_it_says_what_to_install(
+def test_without_java_the_error_names_what_to_install(
     log: Path, inforce: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyspark", reason="needs pyspark, which is not installed")
@@ -167,10 +163,12 @@ def test_without_java_it_says_what_to_install(
     monkeypatch.delenv("JAVA_HOME", raising=False)
     ran = inforce("audit", str(log), "--engine", "spark", "--master", "local[2]")
     assert ran.code == 2
-    assert ran.err == "inforce: an audit on Spark needs Java 17 or newer; install it, or set JAVA_HOME to where it is\n"
+    assert ran.err == "inforce: an audit on Spark needs Java 17 or newer; install it, or set JAVA_HOME to its folder\n"
 
 
-def test_without_pyspark_it_names_the_extra(log: Path, inforce: Inforce, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyspark_the_error_names_the_extra(
+    log: Path, inforce: Inforce, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("projections.audit.spark.session.find_spec", lambda _name: None)
     ran = inforce("audit", str(log), "--engine", "spark", "--master", "local[2]")
     assert ran.code == 2
@@ -178,7 +176,7 @@ def test_without_pyspark_it_names_the_extra(log: Path, inforce: Inforce, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--engine", "spark"], "--engine spark needs --master"),
         (["--master", "local[2]"], "--master is of --engine spark"),
@@ -189,12 +187,10 @@ def test_without_pyspark_it_names_the_extra(log: Path, inforce: Inforce, monkeyp
         (["--engine", "spark", "--master", "local", "--out", "a", "--rejects", "a/b"], "must be different folders"),
         ([*_LOCAL, "--spark-conf", "fs.s3a.endpoint=host"], "Hadoop's with spark.hadoop."),
         ([*_LOCAL, "--spark-conf", "spark.master=local[3]"], "--master names it"),
-        ([*_LOCAL, "--spark-conf", "spark.sql.files.ignoreCorruptFiles=true"], "this is false here"),
+        ([*_LOCAL, "--spark-conf", "spark.sql.files.ignoreCorruptFiles=true"], "inforce sets it to false"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
-    log: Path, inforce: Inforce, options: list[str], said: str
-) -> None:
+def test_conflicting_options_are_errors(log: Path, inforce: Inforce, options: list[str], message: str) -> None:
     ran = inforce("audit", str(log), *options)
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err

@@ -1,4 +1,4 @@
-"""Of any ledger and any log a cluster says of every row what `check` says of it, whichever way it goes."""
+"""For any ledger and log, a cluster decides every row as `check` does, with and without slices."""
 
 from contextlib import ExitStack
 from functools import reduce
@@ -18,26 +18,26 @@ from projections.audit.spark.run import Plan, SparkAudit
 from projections.audit.spark.slices import sliced_bytes
 from projections.audit.verdict_files import OUTPUT_SCHEMA
 from projections.query.pinned import PinnedQuery
-from tests.audit.spark.logs import NO_LAYOUT, named
+from tests.audit.spark.logs import NO_LAYOUT, log_table
 from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
 
 pytestmark = pytest.mark.xdist_group("spark")
 LEDGERS = 6
-"""Hypothesis begins with the simplest. Slices alone are asked more of by test_slicing.py."""
+"""Hypothesis begins with the simplest ones. test_slices.py draws many more."""
 
 
 class Drawn(NamedTuple):
-    """`said`: what the reference says of the log."""
+    """`expected_rows`: the verdicts of the reference."""
 
     policy: PolicyIndex
     log: str
-    said: list[Any]
+    expected_rows: list[Any]
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
-    """Ledgers as they come, all of them for one job: a job for each would take minutes to say the same."""
-    found: list[Drawn] = []
+    """Random ledgers, all for one job: a job for each would take minutes."""
+    cases: list[Drawn] = []
 
     @settings(
         max_examples=LEDGERS,
@@ -49,25 +49,23 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
     def draw(history: list[Said], data: st.DataObject) -> None:
         with grown([LONG_CHAIN, *history]) as bench:
             kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=9))
-            seen = instants(bench)
-            known_at = data.draw(known_ats(seen))
-            batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
+            moments = instants(bench)
+            known_at = data.draw(known_ats(moments))
+            batch = batch_of([row | {"at": at} for number, at in enumerate(moments) for row in kinds[number % 3 :: 3]])
             log = str(tmp_path_factory.mktemp("log") / "log.parquet")
-            pq.write_table(named(batch), log, row_group_size=40)
+            pq.write_table(log_table(batch), log, row_group_size=40)
             decisions = decide_slowly(PinnedQuery(bench.query), batch, known_at).cast(
                 pa.schema(list(OUTPUT_SCHEMA)[2:])
             )
-            rows_said = [{"source": log, "line": n} | row for n, row in enumerate(decisions.to_pylist(), 1)]
-            found.append(Drawn(compile_by_fold(bench.ledger, known_at), log, rows_said))
+            expected_rows = [{"source": log, "line": n} | row for n, row in enumerate(decisions.to_pylist(), 1)]
+            cases.append(Drawn(compile_by_fold(bench.ledger, known_at), log, expected_rows))
 
     draw()
-    return found
+    return cases
 
 
 @pytest.mark.parametrize("way", ["map", "cogroup"])
-def test_of_any_ledger_every_row_is_decided_as_row_by_row(
-    cluster: Any, drawn: list[Drawn], tmp_path: Path, way: str
-) -> None:
+def test_every_row_is_decided_as_row_by_row(cluster: Any, drawn: list[Drawn], tmp_path: Path, way: str) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "64")
     with ExitStack() as stack:
         frames = []
@@ -76,9 +74,9 @@ def test_of_any_ledger_every_row_is_decided_as_row_by_row(
             plan = Plan() if way == "map" else slices
             decided = stack.enter_context(SparkAudit(cluster, one.policy, [one.log], NO_LAYOUT, plan))
             frames.append(decided.verdicts())
-        found = reduce(lambda one, other: one.unionAll(other), frames).toArrow().to_pylist()
-    by_place = {(row["source"], row["line"]): row for row in found}
-    expected = [row for one in drawn for row in one.said]
-    assert len(found) == len(expected)
+        results = reduce(lambda one, other: one.unionAll(other), frames).toArrow().to_pylist()
+    by_place = {(row["source"], row["line"]): row for row in results}
+    expected = [row for one in drawn for row in one.expected_rows]
+    assert len(results) == len(expected)
     for row in expected:
         assert by_place[row["source"], row["line"]] == row

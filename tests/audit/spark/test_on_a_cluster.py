@@ -1,4 +1,4 @@
-"""On a real cluster every row comes out as row by row, whichever way it goes, in batches of any size."""
+"""A real cluster decides every row as the row-by-row path does, with and without slices, in batches of any size."""
 
 import csv
 import gzip
@@ -33,7 +33,7 @@ from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter
 from projections.query.pinned import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone, children
-from tests.audit.spark.logs import NO_LAYOUT, named, said
+from tests.audit.spark.logs import NO_LAYOUT, log_line, log_table
 from tests.audit.strategies import batch_of, grown, slow_decider
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger
@@ -44,21 +44,21 @@ COUNT = 400
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[QueryLedger]:
-    with grown([]) as made:
-        grown_at_random(made, Random(7), range(60))
-        yield made
+    with grown([]) as ledger_bench:
+        grown_at_random(ledger_bench, Random(7), range(60))
+        yield ledger_bench
 
 
 @pytest.fixture(scope="module")
 def logs(bench: QueryLedger, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Parquet in small groups and in every unit of time, JSON Lines with what cannot be read, packed with and without
-    saying so, and CSV with cells of several lines."""
+    """Parquet in small groups and with every unit of time, JSON Lines with unreadable lines, packed with and without
+    the suffix, and CSV with cells of several lines."""
     folder, chance = tmp_path_factory.mktemp("a log") / "as ü [1]", Random(8)
     folder.mkdir()
     drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(COUNT)]
     # One subject has most of the rows.
     drawn += [{"at": row["at"], "org_id": "acme", "stored": True, "request_id": "ünïcode 東"} for row in drawn]
-    table = named(batch_of(drawn))
+    table = log_table(batch_of(drawn))
     pq.write_table(table, folder / "a.parquet", row_group_size=150)
     few = table.slice(0, 40)
     at = few.schema.get_field_index("at")
@@ -76,15 +76,15 @@ def logs(bench: QueryLedger, tmp_path_factory: pytest.TempPathFactory) -> list[s
     handling = few.select(["at", "org_id", "account_id"])
     done = [{"stored": row.get("stored")} if number % 3 else None for number, row in enumerate(drawn[:40])]
     pq.write_table(handling.append_column("handling", pa.array(done)), folder / "groups.parquet")
-    lines = [json.dumps(said(row)).encode() for row in drawn[::7]]
+    lines = [json.dumps(log_line(row)).encode() for row in drawn[::7]]
     lines[3:3] = [b"", b"nonsense", b"\xff\xfe", b'{"at": "2026-03-01T12:00:00", "org_id": "acme"}\r']
     (folder / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + b"\n".join(lines))
-    # Of long lines, not of many: in batches of one a line costs some ms.
+    # Few long lines rather than many: in batches of one row, each line costs some ms.
     (folder / "long.jsonl").write_bytes(b"\n".join(line + b" " * 300 for line in lines * 2))
     packed = gzip.compress(b"\n".join(lines) + b"\n")
-    # Some writers fill up the last block.
+    # Some writers pad the last block.
     (folder / "c.jsonl.gz").write_bytes(packed + bytes(100))
-    (folder / "says nothing of it.jsonl").write_bytes(packed)
+    (folder / "no suffix.jsonl").write_bytes(packed)
     (folder / "plain.jsonl.gz").write_bytes(b"\n".join(lines))
     (folder / "z.jsonl.zst").write_bytes(pa.compress(b"\n".join(lines), "zstd", asbytes=True))
     cells = '2026-03-01T12:00:01Z,acme,"e\nu"\n2026-03-01T12:00:01Z,,eu\n'
@@ -102,11 +102,11 @@ def logs(bench: QueryLedger, tmp_path_factory: pytest.TempPathFactory) -> list[s
 
 def _expected(bench: QueryLedger, names: list[str]) -> tuple[list[Any], list[Any]]:
     query, verdicts, rejects = PinnedQuery(bench.query), [], []
-    for part in LogReader(log_files(names, NO_MAPPING)):
-        rows = decide_slowly(query, part.requests).cast(pa.schema(list(OUTPUT_SCHEMA)[2:])).to_pylist()
-        pairs = zip(part.lines.tolist(), rows, strict=True)
-        verdicts += [{"source": part.source, "line": line} | row for line, row in pairs]
-        rejects += [{"source": f.source, "line": f.line, "reason": f.fault} for f in part.faults]
+    for batch in LogReader(log_files(names, NO_MAPPING)):
+        rows = decide_slowly(query, batch.requests).cast(pa.schema(list(OUTPUT_SCHEMA)[2:])).to_pylist()
+        pairs = zip(batch.lines.tolist(), rows, strict=True)
+        verdicts += [{"source": batch.source, "line": line} | row for line, row in pairs]
+        rejects += [{"source": f.source, "line": f.line, "reason": f.fault} for f in batch.faults]
     return verdicts, rejects
 
 
@@ -120,7 +120,7 @@ def _in_order(rows: list[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("way", ["map", "cogroup"])
 @pytest.mark.parametrize("batch_rows", [1, 2, 65_536])
-def test_rows_and_rejects_are_those_of_one_machine(
+def test_verdicts_and_rejects_are_those_of_one_machine(
     cluster: Any, bench: QueryLedger, logs: list[str], tmp_path: Path, way: str, batch_rows: int
 ) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(batch_rows))
@@ -148,16 +148,16 @@ def test_rows_and_rejects_are_those_of_one_machine(
     assert summary_json(summary) == summary_json(expected)
 
 
-def test_a_named_column_that_no_line_has_is_told(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
+def test_a_mapped_column_that_no_line_has_gives_a_warning(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme"}\n' * 3)
-    asked = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, None, None)
-    with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], asked) as decided:
+    layout = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, None, None)
+    with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], layout) as decided:
         decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
         name = tmp_path / "log.jsonl"
         assert decided.finish()[1] == [f"{name}: no line had the column that was named for account_id"]
 
 
-def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
+def test_a_log_that_changes_meanwhile_is_an_error(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"at":"2026-03-01T12:00:01Z","org_id":"acme"}\n' * 3)
     with SparkAudit(cluster, compile_index(bench.ledger), [str(log)], NO_LAYOUT) as decided:
@@ -168,15 +168,15 @@ def test_a_log_that_is_changed_meanwhile_is_no_log(cluster: Any, bench: QueryLed
             decided.finish()
 
 
-def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_are_read(
+def test_files_are_cut_at_the_same_places_every_time(
     cluster: Any, bench: QueryLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of which one is read as a whole once that was seen; and what is awkward besides, each in its own way."""
+    """One of these files can only be read as a whole; the others are awkward, each in its own way."""
     monkeypatch.setattr("projections.audit.spark.inputs.WHOLE_BYTES_MAX", 50)
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
     row = b"2026-03-01T12:00:01Z,acme,\n"
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf \r\n\x0c\nat,org_id,request_id\n" + row * 1900)
-    # What is not UTF-8 hides no quote.
+    # Bytes that are not UTF-8 must not hide a quote.
     (tmp_path / "b.csv").write_bytes(b"at,org_id,request_id\n" + row.replace(b",\n", b',\xc3"\n') * 1600)
     (tmp_path / "c.jsonl").write_bytes(b'\xef\xbb\xbf\n{"at": "2026-03-01T12:00:01Z", "org_id": "acme"}\n')
     (tmp_path / "d.csv.gz").write_bytes(
@@ -194,38 +194,36 @@ def test_texts_are_cut_at_the_same_places_however_often_and_with_whatever_they_a
 
 
 @pytest.mark.parametrize("name", ["_log.jsonl", ".log.csv", "log.jsonl._COPYING_", "12:00.jsonl"])
-def test_a_name_that_spark_would_pass_over_is_refused(
-    cluster: Any, bench: QueryLedger, tmp_path: Path, name: str
-) -> None:
+def test_a_name_that_spark_skips_is_an_error(cluster: Any, bench: QueryLedger, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("at,org_id\n")
-    with pytest.raises(BadRecord, match="give it another"):
+    with pytest.raises(BadRecord, match="rename the file"):
         SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path / name)], NO_LAYOUT)
 
 
-def test_where_nothing_can_be_written_it_says_so_before_it_begins(cluster: Any, tmp_path: Path) -> None:
+def test_an_unwritable_result_is_an_error_before_the_work_begins(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be written"):
         cluster.begin(str(tmp_path / "file" / "out.parquet"))
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_verdicts_in_texts_say_what_those_of_one_machine_say(
+def test_results_in_csv_and_json_equal_those_of_one_machine(
     cluster: Any, bench: QueryLedger, tmp_path: Path, form: str
 ) -> None:
     texts = ["  at both ends ", 'a "quote", a comma', "ünïcode 東", "\\", "'", "#", "null", None, "two\r\nlines"]
     rows = [{"at": NOON + number, "org_id": "acme", "request_id": text} for number, text in enumerate(texts)]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(said(row)) + "\n" for row in rows))
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(log_line(row)) + "\n" for row in rows))
     index, logs = compile_index(bench.ledger), [str(tmp_path / "log.jsonl")]
     with SparkAudit(cluster, index, logs, NO_LAYOUT) as decided:
         write(decided.verdicts(), str(tmp_path / "there"), form)
     here = io.BytesIO()
     writer = VerdictWriter(here, "csv" if form == "csv" else "ndjson")
-    (part,) = LogReader(log_files(logs, NO_MAPPING))
-    writer.take(part.source, part.lines, decide_slowly(PinnedQuery(bench.query), part.requests))
+    (batch,) = LogReader(log_files(logs, NO_MAPPING))
+    writer.take(batch.source, batch.lines, decide_slowly(PinnedQuery(bench.query), batch.requests))
     writer.finish({})
     (file,) = (tmp_path / "there").glob("part-*")
     there = _read_back(file.read_bytes(), form)
-    # Python's own CSV writer does not always quote a text of two lines.
+    # The two writers may quote a text of two lines differently.
     assert there[:-1] == _read_back(here.getvalue(), form)[: len(there) - 1]
     assert "two\r\nlines" in (there[-1].values() if form == "json" else there[-1])
 
@@ -237,30 +235,30 @@ def _read_back(content: bytes, form: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("way", ["map", "cogroup"])
-def test_the_real_conversations_come_out_as_on_one_machine(
+def test_the_real_conversations_give_the_result_of_one_machine(
     cluster: Any, bench: QueryLedger, real_data: Callable[[str], Path], tmp_path: Path, way: str
 ) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
     log = str(real_data("requests/azure-llm-conv-2023.csv.gz"))
-    asked = make_layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, "UTC", None)
+    layout = make_layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, "UTC", None)
     index = compile_index(bench.ledger)
     plan = Plan() if way == "map" else Plan(0, sliced_bytes(index) // 2, 5_000, str(tmp_path / "slices"))
     expected, summary, local = (
         Summary(index.pin, "at"),
         Summary(index.pin, "at"),
-        LogReader(log_files([log], asked.mapping)),
+        LogReader(log_files([log], layout.mapping)),
     )
     run(local, index_decider(bench.ledger, index.pin, "at"), expected)
-    with SparkAudit(cluster, index, [log], asked, plan) as decided:
+    with SparkAudit(cluster, index, [log], layout, plan) as decided:
         decided.count(summary, None)
     assert summary.rows > 10_000
     assert summary_json(summary) == summary_json(expected)
 
 
-def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
+def test_a_killed_worker_costs_tasks_but_no_row(
     standalone: Standalone, cluster: Any, bench: QueryLedger, logs: list[str]
 ) -> None:
-    """Last in this file: the cluster has one worker less from here on."""
+    """The last test of this file, because the cluster has one worker less afterwards."""
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "1")
     worker, tracker = standalone.workers[0], cluster.spark.sparkContext.statusTracker()
     executors = children(worker.pid)
@@ -268,7 +266,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
     assert executors
 
     def kill() -> None:
-        """Once something is done, and not all."""
+        """Kills the worker when some tasks are done and others are not."""
         until = time.monotonic() + 60
         while not stages and time.monotonic() < until:
             for number in tracker.getActiveStageIds():
@@ -295,7 +293,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_tasks_and_no_row(
 
 
 def _lost_executors(spark: Any) -> int:
-    """As soon as the cluster knows of any."""
+    """Waits until the cluster has noticed a loss."""
     until = time.monotonic() + 60
     while True:
         known = spark.sparkContext._jsc.sc().statusStore().executorList(False)

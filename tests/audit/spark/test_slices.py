@@ -15,36 +15,36 @@ from tests.support.questions import NOON, changed
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=histories(), data=st.data(), count=st.integers(1, 5))
-def test_of_any_ledger_each_slice_decides_its_rows_as_the_whole_does(
+def test_each_slice_of_any_ledger_decides_its_rows_as_the_whole_index_does(
     history: list[Said], data: st.DataObject, count: int
 ) -> None:
     with grown([LONG_CHAIN, *history]) as bench:
         kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=12))
-        seen = instants(bench)
-        batch = batch_of([row | {"at": at} for number, at in enumerate(seen) for row in kinds[number % 3 :: 3]])
-        index = compile_by_fold(bench.ledger, data.draw(known_ats(seen)))
+        moments = instants(bench)
+        batch = batch_of([row | {"at": at} for number, at in enumerate(moments) for row in kinds[number % 3 :: 3]])
+        index = compile_by_fold(bench.ledger, data.draw(known_ats(moments)))
         expected = Kernel(index).decide(batch).verdicts
         numbers, shared = slice_numbers(batch, count), shared_part(index)
-        cutting = IndexSlicer(index, count)
+        slicer = IndexSlicer(index, count)
         for number in range(count):
             mine = pa.array(np.flatnonzero(numbers == number))
-            part = unpack(pack(cutting.slice(number)), shared)
-            found = Kernel(part).decide(batch.take(mine)).verdicts
-            assert found.to_pylist() == expected.take(mine).to_pylist()
+            index_slice = unpack(pack(slicer.slice(number)), shared)
+            verdicts = Kernel(index_slice).decide(batch.take(mine)).verdicts
+            assert verdicts.to_pylist() == expected.take(mine).to_pylist()
 
 
-def test_an_index_of_one_subject_is_cut_as_any_other_is() -> None:
+def test_an_index_of_one_subject_is_cut_like_any_other() -> None:
     with grown([]) as bench:
         bench.submit(NOON, changed("org:acme", "caching.temporary", True))
         index = compile_by_fold(bench.ledger)
         batch = batch_of([{"at": NOON + at, "org_id": "acme", "cached": True} for at in (-1, 0, 1)])
         assert len(index.subjects) == 1
-        part = unpack(pack(IndexSlicer(index, 1).slice(0)), shared_part(index))
-        assert Kernel(part).decide(batch).verdicts.equals(Kernel(index).decide(batch).verdicts)
+        index_slice = unpack(pack(IndexSlicer(index, 1).slice(0)), shared_part(index))
+        assert Kernel(index_slice).decide(batch).verdicts.equals(Kernel(index).decide(batch).verdicts)
 
 
 @pytest.mark.parametrize("count", [2, 7])
-def test_every_row_has_one_slice_and_what_is_shared_holds_no_subject(count: int) -> None:
+def test_every_row_has_one_slice_and_the_shared_part_has_no_subject(count: int) -> None:
     with grown([LONG_CHAIN]) as bench:
         index = compile_by_fold(bench.ledger)
         batch = batch_of([{"at": 0, "org_id": f"o{number}"} for number in range(200)])

@@ -1,6 +1,6 @@
-"""A ledger in which the changes were really made: exported, with the new events between the old ones, and imported.
+"""A copy of a ledger that really holds the proposed changes: exported, with new events between the old, and imported.
 
-Shares no code with what it proves: events are put in order and numbered here by themselves.
+Shares no code with what-if: this module orders and numbers the events by itself.
 """
 
 import io
@@ -24,7 +24,7 @@ FAR = parse_time("2030-01-01T00:00:00Z")
 
 
 class Change(NamedTuple):
-    """`body`: a submission as it is sent. It is made at `moment`, µs."""
+    """`body`: a submission, as JSON. `moment`: its recorded time, µs."""
 
     moment: int
     body: dict[str, Any]
@@ -32,7 +32,8 @@ class Change(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """`own`: position there → position in the original, or of a change minus its line. `position`: the other way."""
+    """`own`: position in the copy → position in the original, or minus the line of a change. `position`: the
+    inverse."""
 
     ledger: Ledger
     own: dict[int, int]
@@ -40,7 +41,7 @@ class Copy(NamedTuple):
     imported: bool
 
     def enforced(self, position: int | None) -> int | None:
-        """Who had enforced this much of the original had enforced that much of the copy."""
+        """The position in the copy of a gateway that had enforced `position` in the original."""
         if position is None or position == 0:
             return position
         last = max(self.position)
@@ -78,7 +79,7 @@ def changed_copy(ledger: Ledger, url: str, changes: Sequence[Change]) -> Copy:
     try:
         import_ledger(url, io.BytesIO(b"\n".join(lines)))
     except BadImport:
-        # The ledger would not have taken something that was recorded later; it is kept all the same.
+        # The ledger would have refused a later event. What-if keeps that event, so the copy does, too.
         imported = False
         _restore(url, ledger.origin, written, lines)
     copy = open_ledger(url, clock=ManualClock(FAR))

@@ -1,6 +1,6 @@
-"""What what-if claims of every request is what an audit says of a copy of the ledger in which the changes were made.
+"""What-if gives for every request the verdict of an audit of a copy of the ledger that holds the changes.
 
-The audits of the ledger and of its copy go row by row through `check`, and positions are told apart by the copy.
+The audits of the ledger and of its copy go row by row through `check`; the copy maps positions.
 """
 
 import io
@@ -29,7 +29,7 @@ from projections.audit.what_if.proposals import read_proposals
 from projections.audit.what_if.run import WhatIf
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
-from projections.temporal.changes import Change as Said
+from projections.temporal.changes import Change as Recorded
 from projections.temporal.changes import read_assertion
 from projections.temporal.coordinates import KnownAt
 from tests.audit import strategies
@@ -43,32 +43,31 @@ ROW = [name for name in VERDICTS.names if name not in ("request_id", "at")]
 
 
 def verdicts(ledger: Ledger, requests: pa.RecordBatch, known_at: KnownAt) -> list[Json]:
-    said = decide_slowly(PinnedQuery(Query(ledger)), requests, known_at)
-    return list(said.select(ROW).to_pylist())
+    return list(decide_slowly(PinnedQuery(Query(ledger)), requests, known_at).select(ROW).to_pylist())
 
 
 def in_the_copy(copy: Copy, requests: pa.RecordBatch, known_at: KnownAt) -> list[Json]:
     enforced = [copy.enforced(position) for position in requests.column("enforced_position").to_pylist()]
     place = REQUESTS.get_field_index("enforced_position")
     moved = requests.set_column(place, REQUESTS.field(place), pa.array(enforced, pa.int64()))
-    found = verdicts(copy.ledger, moved, known_at)
-    for row in found:
+    rows = verdicts(copy.ledger, moved, known_at)
+    for row in rows:
         row["deciding_positions"] = [copy.own[position] for position in row["deciding_positions"]]
         row["lag_position"] = None if row["lag_position"] is None else copy.own[row["lag_position"]]
-    return found
+    return rows
 
 
 def assert_proved(
-    ledger: Ledger, copy: Copy, made: PlacedProposals, requests: pa.RecordBatch, known_at: KnownAt
+    ledger: Ledger, copy: Copy, placed: PlacedProposals, requests: pa.RecordBatch, known_at: KnownAt
 ) -> list[int]:
-    """Every row, both verdicts. Returns the rows that are otherwise."""
+    """Compares both verdicts of every row. Returns the rows that differ."""
     index = compile_by_fold(ledger, known_at)
-    rows, changes = WhatIf(index, made).decide(requests)
+    rows, differences = WhatIf(index, placed).decide(requests)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("projections.audit.numba_support.FEW", 0)
-        compiled_rows, compiled_changes = WhatIf(index, made).decide(requests)
+        compiled_rows, compiled_changes = WhatIf(index, placed).decide(requests)
     assert compiled_rows.tolist() == rows.tolist()
-    assert compiled_changes.equals(changes)
+    assert compiled_changes.equals(differences)
     before, after = verdicts(ledger, requests, known_at), in_the_copy(copy, requests, known_at)
     expected = [
         row
@@ -77,26 +76,26 @@ def assert_proved(
     ]
     assert rows.tolist() == expected
     sides: dict[str, Sequence[Json]] = {"before_": before, "after_": after}
-    for place, (row, found) in enumerate(zip(expected, changes.drop_columns(["at"]).to_pylist(), strict=True)):
-        assert changes.column("at")[place].value == requests.column("at")[row].value
-        assert found["request_id"] == requests.column("request_id")[row].as_py()
-        assert found["model_id"] == requests.column("model_id")[row].as_py()
-        for side, said in sides.items():
-            assert {name: found[side + name] for name in ROW} == said[row], (row, side)
+    for place, (row, difference) in enumerate(zip(expected, differences.drop_columns(["at"]).to_pylist(), strict=True)):
+        assert differences.column("at")[place].value == requests.column("at")[row].value
+        assert difference["request_id"] == requests.column("request_id")[row].as_py()
+        assert difference["model_id"] == requests.column("model_id")[row].as_py()
+        for side, rows_of_side in sides.items():
+            assert {name: difference[side + name] for name in ROW} == rows_of_side[row], (row, side)
     return expected
 
 
 def proposed(bench: QueryLedger, drawn: st.DataObject, first_request: int) -> list[tuple[Json, int]]:
-    """(line, its moment) of some proposals near everything that happened."""
+    """(line, its moment) of proposals around the instants of the ledger."""
     near = strategies.instants(bench)
     retractable = [
-        (said.event_id, said.recorded_at)
+        (assertion.event_id, assertion.recorded_at)
         for entry in bench.ledger.page(0, 1_000_000)
-        if isinstance(said := read_assertion(entry.leaf), Said) and entry.subject != "catalog:settings"
+        if isinstance(assertion := read_assertion(entry.leaf), Recorded) and entry.subject != "catalog:settings"
     ]
     began = bench.ledger.page(0, 1)[0].recorded_at
-    found: list[tuple[Json, int]] = []
-    bodies = [body for said in drawn.draw(strategies.histories(4)) for body in said.events]
+    proposals: list[tuple[Json, int]] = []
+    bodies = [body for submission in drawn.draw(strategies.histories(4)) for body in submission.events]
     for body in bodies[: drawn.draw(st.integers(1, 6))]:
         line, known = dict(body), began
         line.pop("reason", None)
@@ -108,8 +107,8 @@ def proposed(bench: QueryLedger, drawn: st.DataObject, first_request: int) -> li
         if drawn.draw(st.booleans()):
             moment = max(drawn.draw(st.sampled_from(near)), known)
             line["recorded_at"] = format_time(moment)
-        found.append((line, moment))
-    return found
+        proposals.append((line, moment))
+    return proposals
 
 
 @settings(max_examples=30, deadline=None)
@@ -119,21 +118,21 @@ def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataOb
         first_request = NOON + drawn.draw(st.integers(-5, 40))
         lines = dict(enumerate(proposed(bench, drawn, first_request), 1))
         known_at = max(moment for _, moment in lines.values()) if axis == 0 else axis
-        made = None
-        while made is None and lines:
+        placed = None
+        while placed is None and lines:
             text = "\n".join(json.dumps(lines[line][0]) if line in lines else "" for line in range(1, max(lines) + 1))
             pin = PinnedQuery(bench.query).pinned
             try:
-                made = place_proposals(
+                placed = place_proposals(
                     bench.ledger, pin, read_proposals(io.BytesIO(text.encode())), first_request, known_at
                 )
             except BadInput as error:
-                # Not for that kind then, taken back before, or its own owner: it could not have been made.
-                found = re.match(r"line (\d+): ", str(error))
-                assert found is not None
-                del lines[int(found[1])]
-        if made is None:
-            event("nothing could have been made")
+                # The ledger would refuse it: wrong kind, already retracted, or its own owner. Leave it out.
+                match = re.match(r"line (\d+): ", str(error))
+                assert match is not None
+                del lines[int(match[1])]
+        if placed is None:
+            event("no proposal is left")
             return
         changes = [Change(moment, body, line) for line, (body, moment) in lines.items()]
         copy = changed_copy(bench.ledger, f"sqlite:///{Path(place, 'copy.db')}", changes)
@@ -144,14 +143,14 @@ def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataOb
             )
             rows = drawn.draw(st.lists(strategies.rows(bench.ledger.head().position), min_size=1, max_size=40))
             batch = strategies.batch_of([row | {"at": drawn.draw(at)} for row in rows])
-            differing_rows = assert_proved(bench.ledger, copy, made, batch, known_at)
+            differing_rows = assert_proved(bench.ledger, copy, placed, batch, known_at)
             event(f"otherwise: {min(len(differing_rows), 3)}{'+' if len(differing_rows) > 3 else ''}")
 
 
 @pytest.mark.parametrize("axis", ["at", None, 0])
 def test_many_requests_around_few_changes(tmp_path: Path, axis: KnownAt) -> None:
-    """So many, from few ids and instants, that every kind of difference is among them."""
-    found: Counter[str] = Counter()
+    """Many requests from few ids and instants, so that they include every kind of difference."""
+    counts: Counter[str] = Counter()
     for seed in range(8):
         random = Random(seed)
         ledger, clock = open_with_clock(f"sqlite:///{tmp_path / str(seed)}.db")
@@ -162,22 +161,29 @@ def test_many_requests_around_few_changes(tmp_path: Path, axis: KnownAt) -> None
             known_at = max(one.moment for one in changes) if axis == 0 else axis
             pin = PinnedQuery(Query(ledger)).pinned
             try:
-                made = place_proposals(ledger, pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
+                placed = place_proposals(ledger, pin, read_proposals(io.BytesIO(lines)), first_request, known_at)
             except BadInput:
-                found["refused"] += 1
+                counts["refused"] += 1
                 continue
             copy = changed_copy(ledger, f"sqlite:///{tmp_path / str(seed)}-copy.db", changes)
             with copy.ledger:
                 batch = world.requests(400)
-                rows = assert_proved(ledger, copy, made, batch, known_at)
-                found["otherwise"] += len(rows)
-                _, changed = WhatIf(compile_by_fold(ledger, known_at), made).decide(batch)
+                rows = assert_proved(ledger, copy, placed, batch, known_at)
+                counts["otherwise"] += len(rows)
+                _, changed = WhatIf(compile_by_fold(ledger, known_at), placed).decide(batch)
                 for row in changed.to_pylist():
-                    found[f"{row['before_verdict']} {row['after_verdict']}"] += 1
-                    found["by a proposal"] += any(position < 0 for position in row["after_deciding_positions"])
-                    found["lagging behind one"] += (row["after_lag_position"] or 0) < 0
-                    found["governed by another"] += row["before_governed_by"] != row["after_governed_by"]
-    assert found["refused"] < 4
-    assert found["otherwise"] > 150
-    told = ("by a proposal", "lagging behind one", "governed by another", "compliant violation", "violation compliant")
-    assert all(found[one] for one in told), found
+                    counts[f"{row['before_verdict']} {row['after_verdict']}"] += 1
+                    counts["by a proposal"] += any(position < 0 for position in row["after_deciding_positions"])
+                    counts["lagging behind one"] += (row["after_lag_position"] or 0) < 0
+                    counts["governed by another"] += row["before_governed_by"] != row["after_governed_by"]
+    assert counts["refused"] < 4
+    assert counts["otherwise"] > 150
+    expected = (
+        "by a proposal",
+        "lagging behind one",
+        "governed by another",
+        "compliant violation",
+        "violation compliant",
+    )
+    verdicts_turned = ("compliant violation", "violation compliant")
+    assert all(counts[one] for one in (*expected, *verdicts_turned)), counts

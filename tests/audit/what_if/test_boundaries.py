@@ -1,4 +1,4 @@
-"""A proposal counts from its very microsecond on, and up to the very next word about it."""
+"""A proposal holds from its exact microsecond until the next event about its setting."""
 
 import io
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-def part(*instants: int, **more: Any) -> LogBatch:
+def batch(*instants: int, **more: Any) -> LogBatch:
     rows = [{"at": at, "org_id": "acme", "trained": True, **more} for at in instants]
     requests = pa.RecordBatch.from_pylist(rows, schema=REQUESTS)
     return LogBatch("log", pa.array(range(1, len(rows) + 1)).to_numpy(), requests, ())
@@ -45,7 +45,7 @@ def part(*instants: int, **more: Any) -> LogBatch:
 AROUND = tuple(at + by for at in (T, END) for by in (-1, 0, 1))
 
 
-class Taken:
+class RecordingSink:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
@@ -60,42 +60,42 @@ class Taken:
 
 
 def rows(ledger: Ledger, *lines: dict[str, Any], known_at: KnownAt = IN_FORCE, **more: Any) -> list[dict[str, Any]]:
-    taken, parts = Taken(), [part(*AROUND[3:], **more), part(*AROUND[:3], **more)]
+    sink, batches = RecordingSink(), [batch(*AROUND[3:], **more), batch(*AROUND[:3], **more)]
     proposals = read_proposals(io.BytesIO(jsonl(*lines)))
-    first = first_request_of(parts)
+    first = first_request_of(batches)
     assert first == T - 1
     index = compile_by_fold(ledger, known_at)
-    radius = blast_radius(ledger, index, proposals, parts, first_request=first, sinks=(taken,))
-    assert (radius.requests, radius.differing) == (6, len(taken.rows))
-    return taken.rows
+    radius = blast_radius(ledger, index, proposals, batches, first_request=first, sinks=(sink,))
+    assert (radius.requests, radius.differing) == (6, len(sink.rows))
+    return sink.rows
 
 
 @pytest.mark.parametrize("line", [{"effective_from": format_time(T)}, {"recorded_at": format_time(T)}])
-def test_from_its_microsecond_to_the_next_word(ledger: Ledger, line: dict[str, Any]) -> None:
-    # At END the ledger itself opts in: from there on nothing is otherwise.
+def test_a_proposal_holds_from_its_microsecond_to_the_next_event(ledger: Ledger, line: dict[str, Any]) -> None:
+    # At END the ledger itself opts in: no later request differs.
     assert [row["at"] for row in rows(ledger, change(**line))] == [END - 1, T, T + 1]
 
 
-def test_without_a_moment_it_governs_the_first_request_of_the_log_already(ledger: Ledger) -> None:
-    found = rows(ledger, change())
-    assert [row["at"] for row in found] == [END - 1, T - 1, T, T + 1]
-    assert [row["line"] for row in found] == [1, 1, 2, 3]
-    assert {row["after_verdict"] for row in found} == {"compliant"}
-    assert {tuple(row["after_deciding_positions"]) for row in found} == {(-1,)}
+def test_without_a_moment_it_governs_all_requests_of_the_log(ledger: Ledger) -> None:
+    differing = rows(ledger, change())
+    assert [row["at"] for row in differing] == [END - 1, T - 1, T, T + 1]
+    assert [row["line"] for row in differing] == [1, 1, 2, 3]
+    assert {row["after_verdict"] for row in differing} == {"compliant"}
+    assert {tuple(row["after_deciding_positions"]) for row in differing} == {(-1,)}
 
 
-def test_an_end_that_is_proposed_is_the_last_microsecond_before_it(ledger: Ledger) -> None:
+def test_a_proposed_end_is_exclusive(ledger: Ledger) -> None:
     line = change(effective_from=format_time(T - 1), effective_until=format_time(T + 1))
     assert [row["at"] for row in rows(ledger, line)] == [T - 1, T]
 
 
-def test_what_is_recorded_late_is_in_force_from_then_on_and_in_hindsight_from_when_it_says(ledger: Ledger) -> None:
+def test_a_late_proposal_is_in_force_from_its_recording_and_in_hindsight_from_its_start(ledger: Ledger) -> None:
     line = change(effective_from=format_time(T - 1), recorded_at=format_time(T + 1))
     assert [row["at"] for row in rows(ledger, line)] == [END - 1, T + 1]
     assert [row["at"] for row in rows(ledger, line, known_at=None)] == [END - 1, T - 1, T, T + 1]
 
 
-def test_a_retraction_counts_from_when_it_is_made(ledger: Ledger) -> None:
+def test_a_retraction_counts_from_its_recording(ledger: Ledger) -> None:
     event_id = ledger.page(GENESIS, 1)[0].leaf.decode().partition('"id":"')[2][:36]
     line = {"type": "change.retracted", "event_id": event_id}
     assert [row["at"] for row in rows(ledger, line)] == [END, END + 1]
@@ -104,16 +104,15 @@ def test_a_retraction_counts_from_when_it_is_made(ledger: Ledger) -> None:
     assert (row["at"], row["before_verdict"], row["after_verdict"]) == (END + 1, "compliant", "violation")
 
 
-def test_a_default_that_is_proposed_shows_through_where_nothing_was_said(ledger: Ledger) -> None:
+def test_a_proposed_default_holds_where_no_event_does(ledger: Ledger) -> None:
     definition = BUILT_IN["training.opt_in"].as_json() | {"default": True}
     line = {"type": "setting.defined", "setting": "training.opt_in", "definition": definition}
-    found = rows(ledger, line | {"recorded_at": format_time(T)})
-    assert [row["at"] for row in found] == [END - 1, T, T + 1]
-    assert {row["after_reasons"] == [] for row in found} == {True}
+    differing = rows(ledger, line | {"recorded_at": format_time(T)})
+    assert [row["at"] for row in differing] == [END - 1, T, T + 1]
+    assert {row["after_reasons"] == [] for row in differing} == {True}
 
 
-def test_no_gateway_had_enforced_what_was_made_after_the_position_that_it_names(ledger: Ledger) -> None:
-    """It had enforced what was made before."""
+def test_a_gateway_had_enforced_the_proposals_before_its_position_and_none_after(ledger: Ledger) -> None:
     out = change(value=False, recorded_at=format_time(END + 1))
     (behind,) = rows(ledger, out, enforced_position=GENESIS + 1)
     assert (behind["at"], behind["after_reasons"]) == (END + 1, ["enforcement_lag"])

@@ -1,4 +1,4 @@
-"""What the command says of the demo's log is what an audit of a copy says in which the changes were really made."""
+"""The command's result for the demo's log equals an audit of a copy that really holds the changes."""
 
 import csv
 import gzip
@@ -72,15 +72,15 @@ def as_changes(demo: Demo, lines: list[dict[str, Any]], first_request: int) -> l
     with open_ledger(demo.db) as ledger:
         began = ledger.page(0, 1)[0].recorded_at
         known = {demo.withdrawn: ledger.event(demo.withdrawn).recorded_at}
-    found = []
+    changes = []
     for number, line in enumerate(lines, 1):
-        said = line.get("recorded_at") or line.get("effective_from")
-        moment = max(parse_time(said) if said else first_request, began, known.get(line.get("event_id", ""), began))
-        found.append(Change(moment, line, number))
-    return found
+        time = line.get("recorded_at") or line.get("effective_from")
+        moment = max(parse_time(time) if time else first_request, began, known.get(line.get("event_id", ""), began))
+        changes.append(Change(moment, line, number))
+    return changes
 
 
-def asked(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> WhatIfRequest:
+def request(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> WhatIfRequest:
     changes = tmp_path / "changes.jsonl.gz"
     changes.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode(), mtime=0))
     files = log_files([demo.log], NO_MAPPING)
@@ -90,16 +90,16 @@ def asked(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) 
     return plain._replace(**more)
 
 
-def run(demo: Demo, asked: WhatIfRequest, format_: Format = "json") -> None:
-    assert what_if(demo.db, asked, format_) == exits.OK
+def run(demo: Demo, request: WhatIfRequest, format_: Format = "json") -> None:
+    assert what_if(demo.db, request, format_) == exits.OK
 
 
-def test_it_claims_what_comes_out_when_the_changes_are_made(
+def test_the_differences_are_those_of_a_copy_with_the_changes(
     demo: Demo, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     lines, out = proposals(demo), tmp_path / "otherwise.ndjson"
-    run(demo, asked(tmp_path, demo, lines, out=str(out), shown=2))
-    told = json.loads(capfdbinary.readouterr().out)
+    run(demo, request(tmp_path, demo, lines, out=str(out), shown=2))
+    document = json.loads(capfdbinary.readouterr().out)
     claimed = {row["line"]: row for row in map(json.loads, out.read_text().splitlines())}
 
     parts = list(LogReader(log_files([demo.log], NO_MAPPING)))
@@ -108,7 +108,7 @@ def test_it_claims_what_comes_out_when_the_changes_are_made(
     with open_ledger(demo.db) as ledger:
         copy = changed_copy(ledger, f"sqlite:///{tmp_path / 'copy.db'}", as_changes(demo, lines, first_request))
         assert copy.imported, "the ledger takes the changes at their moments"
-        found = {}
+        expected = {}
         with copy.ledger:
             one, other = (PinnedQuery(Query(of)) for of in (ledger, copy.ledger))
             for part in parts:
@@ -124,28 +124,28 @@ def test_it_claims_what_comes_out_when_the_changes_are_made(
                         lag = would_be["lag_position"]
                         would_be |= {"deciding_positions": decided, "lag_position": lag and copy.own[lag]}
                         sides = {"before_": was, "after_": would_be}
-                        found[line] = {side + name: of[name] for side, of in sides.items() for name in names}
-    assert set(claimed) == set(found)
-    for line, row in found.items():
+                        expected[line] = {side + name: of[name] for side, of in sides.items() for name in names}
+    assert set(claimed) == set(expected)
+    for line, row in expected.items():
         assert {name: claimed[line][name] for name in row} == row
-    assert told["otherwise"] == len(found) > 100
-    assert told["requests"] + told["rejects"] == REQUESTS + 5
-    assert [row["line"] for row in told["changes"]] == sorted(found)[:2]
-    pairs = {(pair["before"], pair["after"]): pair["requests"] for pair in told["verdicts"]}
+    assert document["otherwise"] == len(expected) > 100
+    assert document["requests"] + document["rejects"] == REQUESTS + 5
+    assert [row["line"] for row in document["changes"]] == sorted(expected)[:2]
+    pairs = {(pair["before"], pair["after"]): pair["requests"] for pair in document["verdicts"]}
     for (before_verdict, after_verdict), count in pairs.items():
-        of_pair = [(row["before_verdict"], row["after_verdict"]) for row in found.values()]
+        of_pair = [(row["before_verdict"], row["after_verdict"]) for row in expected.values()]
         assert of_pair.count((before_verdict, after_verdict)) == count
     pin = json.loads(Path(str(out) + PIN_SUFFIX).read_text())
     assert pin["what_if"]["proposals"] == 4
-    assert pin["pin"] == told["pin"]
+    assert pin["pin"] == document["pin"]
 
 
-def test_every_form_of_output_has_the_same_rows_and_the_same_bytes_again(demo: Demo, tmp_path: Path) -> None:
+def test_every_output_format_has_the_same_rows_and_the_same_bytes_each_time(demo: Demo, tmp_path: Path) -> None:
     files = {name: tmp_path / f"otherwise.{name}" for name in ("parquet", "csv", "ndjson")}
     for file in files.values():
-        run(demo, asked(tmp_path, demo, proposals(demo), out=str(file)), "csv")
+        run(demo, request(tmp_path, demo, proposals(demo), out=str(file)), "csv")
         written = file.read_bytes()
-        run(demo, asked(tmp_path, demo, proposals(demo), out=str(file)), "ndjson")
+        run(demo, request(tmp_path, demo, proposals(demo), out=str(file)), "ndjson")
         assert file.read_bytes() == written
     table = pq.read_table(files["parquet"])
     lines = table.column("line").to_pylist()
@@ -154,29 +154,29 @@ def test_every_form_of_output_has_the_same_rows_and_the_same_bytes_again(demo: D
     assert [int(row["line"]) for row in csv.DictReader(io.StringIO(files["csv"].read_text()))] == lines
 
 
-def test_the_table_says_it_to_people(demo: Demo, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run(demo, asked(tmp_path, demo, proposals(demo), shown=1), "table")
-    said = capfd.readouterr().out
-    assert "requests would be decided differently (" in said
-    assert "with 4 proposals, at position " in said
-    assert "cached_against_setting" in said
-    assert "decided by the proposal of line " in said
-    run(demo, asked(tmp_path, demo, [proposals(demo)[0] | {"recorded_at": "2026-06-01T00:00:00Z"}]), "table")
+def test_the_table_shows_the_result_to_people(demo: Demo, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(demo, request(tmp_path, demo, proposals(demo), shown=1), "table")
+    table = capfd.readouterr().out
+    assert "requests would be decided differently (" in table
+    assert "with 4 proposals, at position " in table
+    assert "cached_against_setting" in table
+    assert "decided by the proposal of line " in table
+    run(demo, request(tmp_path, demo, [proposals(demo)[0] | {"recorded_at": "2026-06-01T00:00:00Z"}]), "table")
     assert capfd.readouterr().out.startswith(f"0 of {REQUESTS:,} requests would be decided differently\n")
 
 
 def test_a_fixed_known_at_and_hindsight(demo: Demo, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    found = {}
+    counts = {}
     for known_at in ("at", None, parse_time("2025-12-31T23:00:00Z")):
-        run(demo, asked(tmp_path, demo, [proposals(demo)[1]], known_at=known_at))
-        found[known_at] = json.loads(capfdbinary.readouterr().out)["otherwise"]
-    # Taken back at once, the backdated withdrawal is never in force, and known to nobody afterwards.
-    assert 0 < found["at"] < found[None]
+        run(demo, request(tmp_path, demo, [proposals(demo)[1]], known_at=known_at))
+        counts[known_at] = json.loads(capfdbinary.readouterr().out)["otherwise"]
+    # Retracted at once, the backdated withdrawal is never in force, and has no effect in hindsight.
+    assert 0 < counts["at"] < counts[None]
     too_late = r"^line 1: the proposal is recorded at 2025-06-01.*, after the known_at of this audit, 2025-05-01"
     with pytest.raises(BadInput, match=too_late):
         run(
             demo,
-            asked(
+            request(
                 tmp_path,
                 demo,
                 [proposals(demo)[0] | {"recorded_at": "2025-06-01T00:00:00Z"}],
@@ -185,20 +185,20 @@ def test_a_fixed_known_at_and_hindsight(demo: Demo, tmp_path: Path, capfdbinary:
         )
 
 
-def test_standard_input_cannot_say_what_its_first_request_is(demo: Demo, tmp_path: Path) -> None:
+def test_a_log_on_standard_input_needs_a_recorded_at(demo: Demo, tmp_path: Path) -> None:
     lines = proposals(demo)
     with pytest.raises(BadInput, match=r"^line 2: without recorded_at and effective_from .* add a recorded_at$"):
-        run(demo, asked(tmp_path, demo, lines, read_once=True))
-    run(demo, asked(tmp_path, demo, [lines[0], lines[3]], read_once=True))
+        run(demo, request(tmp_path, demo, lines, read_once=True))
+    run(demo, request(tmp_path, demo, [lines[0], lines[3]], read_once=True))
     with pytest.raises(BadInput, match=r"^standard input can be read once"):
-        run(demo, asked(tmp_path, demo, lines, read_once=True)._replace(changes="-"))
+        run(demo, request(tmp_path, demo, lines, read_once=True)._replace(changes="-"))
 
 
-def test_a_refused_proposal_leaves_no_file(demo: Demo, tmp_path: Path) -> None:
+def test_an_invalid_proposal_leaves_no_file(demo: Demo, tmp_path: Path) -> None:
     out = tmp_path / "otherwise.csv"
     unknown = proposals(demo)[0] | {"setting": "no.such"}
     for name in (out, out.with_suffix(".parquet")):
         with pytest.raises(BadInput, match=r"^line 1: /setting: unknown setting"):
-            run(demo, asked(tmp_path, demo, [unknown], out=str(name)))
+            run(demo, request(tmp_path, demo, [unknown], out=str(name)))
     assert not list(tmp_path.glob("*otherwise*"))
     assert not list(tmp_path.glob("rejects*"))

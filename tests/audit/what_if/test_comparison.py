@@ -1,4 +1,4 @@
-"""Which rows of two VERDICTS batches differ, in every column, null and empty told apart."""
+"""The rows in which two VERDICTS batches differ, in each column; null and empty are different."""
 
 from typing import Any
 
@@ -54,11 +54,11 @@ def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
         ({"policy_url": "a"}, {"policy_url": "b"}),
     ],
 )
-def test_a_difference_is_seen_in_its_row_and_no_other(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_a_difference_counts_for_its_row_only(one: dict[str, Any], other: dict[str, Any]) -> None:
     same = [{}, one, {"allowed_regions": ["a", "b"], "reasons": ["left_platform"]}]
     before, after = batch(*same, one, *same), batch(*same, other, *same)
     assert differing_rows(before, after).tolist() == differing_rows(after, before).tolist() == [3]
-    # Slices, as batches may be.
+    # Batches may be slices.
     assert differing_rows(before.slice(2), after.slice(2)).tolist() == [1]
     assert not len(differing_rows(before, before))
 
@@ -67,11 +67,11 @@ def test_a_difference_is_seen_in_its_row_and_no_other(one: dict[str, Any], other
     "other",
     [{"deciding_positions": [1]}, {"hindsight": "denied"}, {"enforcement_lag_us": 3, "lag_position": 4}],
 )
-def test_what_it_rests_on_makes_no_difference_by_itself(other: dict[str, Any]) -> None:
+def test_positions_lag_and_hindsight_make_no_difference_alone(other: dict[str, Any]) -> None:
     assert not len(differing_rows(batch({}), batch(other)))
 
 
-def test_both_sides_are_shown_with_the_ledger_s_own_positions() -> None:
+def test_both_sides_show_the_ledger_s_own_positions() -> None:
     numbering = Numbering([5, 5], [7, 2])
     before = batch({}, {"deciding_positions": [1, 6], "lag_position": 6, "enforcement_lag_us": 9})
     after = batch({}, {"deciding_positions": [1, 6, 7, 8], "lag_position": 7, "enforcement_lag_us": 3})
@@ -86,5 +86,5 @@ def test_both_sides_are_shown_with_the_ledger_s_own_positions() -> None:
 
 
 def test_reasons_as_bits() -> None:
-    found = reason_bits(batch({}, {"reasons": ["before_first_record", "enforcement_lag"]}, {}).column("reasons"))
-    assert found.tolist() == [0, 1 | 1 << 12, 0]
+    bits = reason_bits(batch({}, {"reasons": ["before_first_record", "enforcement_lag"]}, {}).column("reasons"))
+    assert bits.tolist() == [0, 1 | 1 << 12, 0]

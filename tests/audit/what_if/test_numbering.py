@@ -1,4 +1,4 @@
-"""Positions with proposals between them: moved, and shown as they were."""
+"""Positions with proposals between them: moved, and moved back."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from projections.audit.what_if.numbering import Numbering
 
 
 @given(st.lists(st.integers(1, 12), max_size=6).map(sorted))
-def test_they_are_places_in_one_list(after: list[int]) -> None:
+def test_positions_are_places_in_one_list_of_events_and_proposals(after: list[int]) -> None:
     together: list[int] = []
     for position in range(1, 13):
         together.append(position)
@@ -25,7 +25,7 @@ def test_they_are_places_in_one_list(after: list[int]) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.uint32, np.int64])
-def test_it_keeps_the_type_and_the_array_where_nothing_moves(kind: type) -> None:
+def test_the_type_stays_and_an_array_that_does_not_move_is_not_copied(kind: type) -> None:
     numbering = Numbering([5, 5], [1, 2])
     still: NDArray[Any] = np.array([[0, 5], [3, 4]], kind)
     moving: NDArray[Any] = np.array([[0, 6], [3, 4]], kind)

@@ -1,4 +1,4 @@
-"""The overlaid index says what the index of a ledger says in which the changes were really made."""
+"""The overlaid index equals the index of a ledger that really holds the changes."""
 
 import io
 import tempfile
@@ -22,14 +22,16 @@ from tests.audit.what_if.worlds import World
 from tests.support.ledgers import NOW, open_with_clock
 
 
-def said(index: PolicyIndex) -> dict[str, Any]:
-    """But for the leaf, which is of no ledger that there is, and of which the real copy has one."""
+def contents(index: PolicyIndex) -> dict[str, Any]:
+    """The index without its leaf hash, which only the copy has."""
     return canonical(index) | {"pin": index.pin._replace(leaf_hash=None)}
 
 
 @settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.randoms(use_true_random=False), st.integers(0, 25), st.integers(1, 6), st.sampled_from(["at", None, 0]))
-def test_it_is_the_index_of_the_changed_ledger(random: Random, submissions: int, count: int, axis: KnownAt) -> None:
+def test_the_overlaid_index_is_the_index_of_the_changed_ledger(
+    random: Random, submissions: int, count: int, axis: KnownAt
+) -> None:
     with tempfile.TemporaryDirectory() as place:
         ledger, clock = open_with_clock(f"sqlite:///{Path(place, 'ledger.db')}")
         with ledger:
@@ -42,17 +44,17 @@ def test_it_is_the_index_of_the_changed_ledger(random: Random, submissions: int,
                 index = compile_by_fold(ledger, known_at)
                 before = canonical(index)
                 try:
-                    made = place_proposals(
+                    placed = place_proposals(
                         ledger, index.pin, read_proposals(io.BytesIO(lines)), first_request, known_at
                     )
                 except BadInput:
                     event("refused")
-                    assert not copy.imported, "the ledger would have taken it"
+                    assert not copy.imported, "the ledger would have accepted it"
                     return
                 event(f"imported: {copy.imported}")
-                changed = overlay(index, made)
+                changed = overlay(index, placed)
                 assert_sound(changed)
-                assert said(changed) == said(compile_by_fold(copy.ledger, known_at))
-                assert canonical(index) == before, "the index itself stays as it was"
-                shown = made.numbering.shown(made.numbering.moved(index.since * 0 + range(len(index.since))))
+                assert contents(changed) == contents(compile_by_fold(copy.ledger, known_at))
+                assert canonical(index) == before, "the index itself does not change"
+                shown = placed.numbering.shown(placed.numbering.moved(index.since * 0 + range(len(index.since))))
                 assert shown.tolist() == list(range(len(index.since)))

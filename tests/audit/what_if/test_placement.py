@@ -1,4 +1,4 @@
-"""Proposals at their moments: which moment it is, and that the ledger's own rules hold there and nothing else does."""
+"""Proposals at their moments: the moment of each, and the ledger's own rules there."""
 
 import io
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ MUCH_LATER = NOW + 2000
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """Begun at NOW; `org:acme` opts in at LATER and out at MUCH_LATER."""
+    """Its first event is recorded at NOW; `org:acme` opts in at LATER and out at MUCH_LATER."""
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path / 'ledger.db'}")
     with ledger:
         _record(ledger, clock, LATER, change())
@@ -67,13 +67,13 @@ def retracting(ledger: Ledger, position: int, **more: Any) -> dict[str, Any]:
         (MUCH_LATER + 10**12, GENESIS + 3),
     ],
 )
-def test_it_stands_behind_all_that_was_recorded_by_its_moment(ledger: Ledger, moment: int, place: int) -> None:
+def test_a_proposal_follows_all_events_recorded_by_its_moment(ledger: Ledger, moment: int, place: int) -> None:
     (one,) = proposed(placement := placed(ledger, change(recorded_at=format_time(moment))))
     assert (one.position, one.recorded_at) == (place, moment)
     assert [one.position for one in placement.assertions["org:acme"]] == sorted({GENESIS + 1, GENESIS + 2, GENESIS + 3})
 
 
-def test_without_a_recorded_at_it_is_made_when_it_takes_effect_and_without_either_at_the_first_request(
+def test_its_moment_is_its_recorded_at_or_effective_from_or_the_first_request(
     ledger: Ledger,
 ) -> None:
     lines = (change(value=False, effective_from=format_time(LATER + 7)), change())
@@ -84,14 +84,14 @@ def test_without_a_recorded_at_it_is_made_when_it_takes_effect_and_without_eithe
 
 
 @pytest.mark.parametrize("first_request", [None, NOW - 10**12, NOW - 1, NOW])
-def test_nothing_is_recorded_before_the_ledger_was_begun(ledger: Ledger, first_request: int | None) -> None:
+def test_no_moment_is_before_the_ledger_s_first_event(ledger: Ledger, first_request: int | None) -> None:
     lines = (change(), change(effective_from=format_time(NOW - 5)))
     assert [one.recorded_at for one in proposed(placed(ledger, *lines, first_request=first_request))] == [NOW, NOW]
     with pytest.raises(BadInput, match=r"^line 1: /recorded_at: .* lies before the ledger's first event"):
         placed(ledger, change(recorded_at=format_time(NOW - 1)))
 
 
-def test_what_is_taken_back_is_taken_back_at_once_at_the_earliest(ledger: Ledger) -> None:
+def test_a_retraction_is_never_before_the_event_that_it_takes_back(ledger: Ledger) -> None:
     (one,) = proposed(placed(ledger, retracting(ledger, GENESIS + 2), first_request=NOW))
     assert (one.recorded_at, one.position) == (MUCH_LATER, GENESIS + 3)
     at = placed(ledger, retracting(ledger, GENESIS + 2, recorded_at=format_time(MUCH_LATER)))
@@ -100,7 +100,7 @@ def test_what_is_taken_back_is_taken_back_at_once_at_the_earliest(ledger: Ledger
         placed(ledger, retracting(ledger, GENESIS + 2, recorded_at=format_time(MUCH_LATER - 1)))
 
 
-def test_a_change_that_was_taken_back_later_can_be_taken_back_before(ledger: Ledger) -> None:
+def test_a_change_can_be_retracted_before_its_later_retraction(ledger: Ledger) -> None:
     clock = ledger.clock
     assert isinstance(clock, ManualClock)
     retraction = retracting(ledger, GENESIS + 1)
@@ -127,14 +127,16 @@ def test_a_change_that_was_taken_back_later_can_be_taken_back_before(ledger: Led
         (define("training.opt_in", definition=definition(value_type="text", default=None, protective=None)), "/defin"),
     ],
 )
-def test_the_ledger_s_own_rules_hold_and_the_line_is_named(ledger: Ledger, line: dict[str, Any], message: str) -> None:
+def test_the_ledger_s_own_rules_hold_and_the_error_names_the_line(
+    ledger: Ledger, line: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BadInput) as error:
         placed(ledger, change(), line, first_request=NOW)
     assert str(error.value).startswith(f"line 2: {message}")
     assert "\n" not in str(error.value)
 
 
-def test_what_can_be_said_is_what_the_catalog_held_at_the_moment(ledger: Ledger) -> None:
+def test_the_catalog_of_the_moment_says_which_settings_exist(ledger: Ledger) -> None:
     clock = ledger.clock
     assert isinstance(clock, ManualClock)
     _record(ledger, clock, MUCH_LATER + 10, define())
@@ -142,7 +144,7 @@ def test_what_can_be_said_is_what_the_catalog_held_at_the_moment(ledger: Ledger)
     placed(ledger, beta | {"recorded_at": format_time(MUCH_LATER + 10)})
     with pytest.raises(BadInput, match=r"^line 1: /setting: unknown setting"):
         placed(ledger, beta | {"recorded_at": format_time(MUCH_LATER + 9)})
-    # Unless a proposal defines it before, in the order of moments and not of lines.
+    # Unless a proposal with an earlier moment defines it, on whatever line.
     placed(ledger, beta | {"recorded_at": format_time(LATER)}, define(recorded_at=format_time(LATER - 1)))
     with pytest.raises(BadInput, match=r"^line 1: /setting: unknown setting"):
         placed(ledger, beta | {"recorded_at": format_time(LATER)}, define(recorded_at=format_time(LATER)))
@@ -152,7 +154,7 @@ def test_what_can_be_said_is_what_the_catalog_held_at_the_moment(ledger: Ledger)
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_at_a_fixed_known_at_what_nobody_would_know_of_is_refused(ledger: Ledger, before: int) -> None:
+def test_a_proposal_after_a_fixed_known_at_is_an_error(ledger: Ledger, before: int) -> None:
     line = change(recorded_at=format_time(LATER))
     if before:
         with pytest.raises(BadInput, match=r"^line 1: the proposal is recorded at .*, after the known_at"):
@@ -161,7 +163,7 @@ def test_at_a_fixed_known_at_what_nobody_would_know_of_is_refused(ledger: Ledger
         assert len(proposed(placed(ledger, line, known_at=LATER))) == 1
 
 
-def test_only_what_the_pin_has_is_there(ledger: Ledger) -> None:
+def test_events_after_the_pin_do_not_exist(ledger: Ledger) -> None:
     pin = PinnedQuery(Query(ledger)).pinned
     clock = ledger.clock
     assert isinstance(clock, ManualClock)

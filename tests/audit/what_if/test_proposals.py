@@ -1,4 +1,4 @@
-"""Files of proposals: what is read, what a moment is as far as the line says it, and what is refused in one line."""
+"""Files of proposals: their lines, the moments that a line itself determines, and errors in one line."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ def read(content: bytes) -> tuple[ProposedChange, ...]:
     return read_proposals(io.BytesIO(content))
 
 
-def test_lines_are_counted_as_editors_do_and_gzip_is_told_by_its_first_bytes() -> None:
+def test_lines_are_numbered_as_in_editors_and_gzip_is_recognised() -> None:
     lines = b"\n" + jsonl(change()) + b"\r\n  \n" + jsonl(define())
     assert [one.line for one in read(lines)] == [2, 5]
     assert read(gzip.compress(lines)) == read(lines)
@@ -34,21 +34,21 @@ def test_lines_are_counted_as_editors_do_and_gzip_is_told_by_its_first_bytes() -
         ({"type": "change.retracted", "event_id": "one", "recorded_at": AT}, AT_US),
     ],
 )
-def test_its_own_recorded_at_comes_before_its_effective_from(line: dict[str, Any], moment: int | None) -> None:
+def test_recorded_at_takes_precedence_over_effective_from(line: dict[str, Any], moment: int | None) -> None:
     (proposal,) = read(jsonl(line))
     assert proposal.moment == moment
     assert need_first_request([proposal]) == (1 if moment is None else None)
 
 
-def test_the_past_needs_no_reason_here_and_no_version_is_expected() -> None:
-    (plain, asked) = read(jsonl(change(), change(expected_version=7, reason="a ticket")))
+def test_reasons_and_expected_versions_do_not_count() -> None:
+    (plain, detailed) = read(jsonl(change(), change(expected_version=7, reason="a ticket")))
     assert plain.submission.reason is not None
-    assert asked.submission.reason == "a ticket"
-    assert asked.submission.expected_version is None
+    assert detailed.submission.reason == "a ticket"
+    assert detailed.submission.expected_version is None
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "there is no line"),
         (b'{"type":', "line 1: the line is not JSON"),
@@ -62,14 +62,14 @@ def test_the_past_needs_no_reason_here_and_no_version_is_expected() -> None:
         (gzip.compress(jsonl(change()), mtime=0)[:-9], "line 1: the gzip data ends here, too early"),
     ],
 )
-def test_what_is_no_proposal_is_refused_in_one_line(content: bytes, said: str) -> None:
+def test_an_invalid_line_is_an_error_in_one_line(content: bytes, message: str) -> None:
     with pytest.raises(BadInput) as error:
         read(content)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
-def test_there_is_an_end_to_how_many_are_taken() -> None:
+def test_the_number_of_proposals_is_limited() -> None:
     assert len(read(jsonl(change()) * PROPOSALS_MAX)) == PROPOSALS_MAX
     with pytest.raises(BadInput, match=f"^{PROPOSALS_MAX + 1} proposals, and at most {PROPOSALS_MAX}"):
         read(jsonl(change()) * (PROPOSALS_MAX + 1))

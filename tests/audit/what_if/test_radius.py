@@ -1,4 +1,4 @@
-"""What is counted of the requests that are decided otherwise, and how it is told to programs."""
+"""The counts of requests that are decided differently, and their JSON."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def counted(*pairs: tuple[dict[str, Any], dict[str, Any]]) -> Radius:
     return radius
 
 
-def test_it_counts_what_is_otherwise_and_nothing_else() -> None:
+def test_only_differing_requests_are_counted() -> None:
     violation = {"verdict": "violation", "reasons": ["trained_without_opt_in"]}
     radius = counted(
         ({}, {}),
@@ -35,29 +35,29 @@ def test_it_counts_what_is_otherwise_and_nothing_else() -> None:
         (dict(violation), {"verdict": "violation", "reasons": ["enforcement_lag"]}),
         ({}, {}),
     )
-    found = radius_json(radius)
-    assert found["requests"] == 6
-    assert found["otherwise"] == 4
-    assert (found["turned_against"], found["turned_for"]) == (1, 1)
-    assert found["verdicts"] == [
+    document = radius_json(radius)
+    assert document["requests"] == 6
+    assert document["otherwise"] == 4
+    assert (document["turned_against"], document["turned_for"]) == (1, 1)
+    assert document["verdicts"] == [
         {"before": "compliant", "after": "violation", "requests": 1},
         {"before": "compliant", "after": "indeterminate", "requests": 1},
         {"before": "violation", "after": "compliant", "requests": 1},
         {"before": "violation", "after": "violation", "requests": 1},
     ]
-    assert found["reasons_gone"] == {"trained_without_opt_in": 2}
-    assert found["reasons_new"] == {"trained_without_opt_in": 1, "enforcement_lag": 1}
-    assert found["handling"] == {"may_train": 2}
-    assert found["subjects"] == [
+    assert document["reasons_gone"] == {"trained_without_opt_in": 2}
+    assert document["reasons_new"] == {"trained_without_opt_in": 1, "enforcement_lag": 1}
+    assert document["handling"] == {"may_train": 2}
+    assert document["subjects"] == [
         {"subject": "org:acme", "requests": 3},
         {"subject": None, "requests": 1},
         {"subject": "account:u", "requests": 1},
     ]
-    assert found["models"] == [{"model_id": None, "requests": 3}, {"model_id": "m", "requests": 1}]
-    assert (found["first_at"], found["last_at"]) == ("1970-01-01T00:00:00.000001Z", "1970-01-01T00:00:00.000004Z")
-    assert found["pin"]["position"] == 7
+    assert document["models"] == [{"model_id": None, "requests": 3}, {"model_id": "m", "requests": 1}]
+    assert (document["first_at"], document["last_at"]) == ("1970-01-01T00:00:00.000001Z", "1970-01-01T00:00:00.000004Z")
+    assert document["pin"]["position"] == 7
 
 
-def test_nothing_is_otherwise() -> None:
-    found = radius_json(counted(({}, {"hindsight": "denied"})))
-    assert (found["requests"], found["otherwise"], found["verdicts"], found["first_at"]) == (1, 0, [], None)
+def test_no_request_differs() -> None:
+    document = radius_json(counted(({}, {"hindsight": "denied"})))
+    assert (document["requests"], document["otherwise"], document["verdicts"], document["first_at"]) == (1, 0, [], None)

@@ -1,4 +1,4 @@
-"""Small ledgers full of everything, logs full of boundaries, and proposals of every kind, drawn from one source."""
+"""Small ledgers with events of every kind, logs around their instants, and proposals of every kind, all random."""
 
 import json
 from random import Random
@@ -23,7 +23,7 @@ REASON = {"reason": "the form was filed late"}
 
 
 class World:
-    """A ledger with `submissions` of all kinds, and what is known to have happened in it."""
+    """A ledger with `submissions` of all kinds, and the instants and changes in it."""
 
     def __init__(self, random: Random, ledger: Ledger, clock: ManualClock, submissions: int) -> None:
         self.random = random
@@ -31,7 +31,7 @@ class World:
         self.clock = clock
         self.instants = [NOW]
         self.changes: list[tuple[str, int]] = []
-        """(event id, recorded_at) of what can be retracted."""
+        """(event id, recorded_at) of changes that can be retracted."""
         for _ in range(submissions):
             clock.now_us += random.choice((1, 2, 3, 1000))
             self._submit()
@@ -44,24 +44,24 @@ class World:
         try:
             receipts = submit(self.ledger, *bodies)
         except BadSubmission:
-            # A definition had taken the setting away from this kind.
+            # A definition has removed the setting from this kind of subject.
             return
         for body, receipt in zip(bodies, receipts, strict=True):
             self.instants.append(receipt.recorded_at)
-            self._noted(body)
+            self._add_instants(body)
             if body["type"] in ("setting.changed", "setting.cleared"):
                 self.changes.append((receipt.event_id, receipt.recorded_at))
 
     def body(self) -> dict[str, Any]:
         if self.random.random() < 0.12:
             return self._definition()
-        subject, setting, value = self._saying()
-        said = {"subject": subject, "setting": setting, **self.period()}
+        subject, setting, value = self._draw_change()
+        body = {"subject": subject, "setting": setting, **self.period()}
         if self.random.random() < 0.15:
-            return {"type": "setting.cleared", **said}
-        return {"type": "setting.changed", "value": value, **said}
+            return {"type": "setting.cleared", **body}
+        return {"type": "setting.changed", "value": value, **body}
 
-    def _saying(self) -> tuple[str, str, Any]:
+    def _draw_change(self) -> tuple[str, str, Any]:
         choice = self.random.choice
         kind = self.random.randrange(10)
         if kind < 4:
@@ -114,11 +114,11 @@ class World:
                 period["effective_until"] = format_time(start + 1 + self.random.randrange(20))
         return period
 
-    def _noted(self, body: dict[str, Any]) -> None:
+    def _add_instants(self, body: dict[str, Any]) -> None:
         self.instants += [parse_time(body[name]) for name in ("effective_from", "effective_until") if body.get(name)]
 
     def proposals(self, count: int, first_request: int) -> tuple[bytes, list[Change]]:
-        """Lines as they are given to what-if, and the changes that they stand for, in the order of the lines."""
+        """(lines for what-if, the changes that they stand for, by line)"""
         lines, changes = [], []
         for line in range(1, count + 1):
             body, recorded = self.body(), 0
@@ -137,7 +137,7 @@ class World:
                 lines.append(body)
             changes.append(Change(moment, body, line))
             self.instants.append(moment)
-            self._noted(body)
+            self._add_instants(body)
         return "\n".join(map(json.dumps, lines)).encode(), changes
 
     def requests(self, rows: int) -> pa.RecordBatch:
@@ -146,7 +146,7 @@ class World:
         def bare(*subjects: str) -> str:
             return choice(subjects).partition(":")[2]
 
-        found: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         for row in range(rows):
             record: dict[str, Any] = {"request_id": choice((f"r{row}", None))}
             record["at"] = choice(self.instants) + choice((-1, 0, 0, 1, 7))
@@ -168,8 +168,8 @@ class World:
             record["forwarded_to"] = choice((None, None, "maker", "ändrer"))
             record["region"] = choice((None, None, "eu", "us"))
             record["network"] = choice((None, None, "public", "private"))
-            found.append(record)
-        columns = {name: [record.get(name) for record in found] for name in REQUESTS.names}
+            records.append(record)
+        columns = {name: [record.get(name) for record in records] for name in REQUESTS.names}
         arrays = [
             pa.array(columns[field.name], pa.int64()).cast(field.type)
             if field.name == "at"
