@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from projections.audit.arrays import Bools, Int64s
+from projections.audit.arrays import Bools, Int32s, Int64s
 from projections.audit.index.hash_table import hashes_of, slots_for
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.schema import (
@@ -137,28 +137,15 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
     codes = np.flatnonzero(kept)
     code_of = np.full(len(kept) + 1, -1, np.int32)
     code_of[codes] = np.arange(len(codes), dtype=np.int32)
-    subjects, slices = index.subjects, index.slices
-    offsets = subjects.reference_offsets
-    lengths = offsets[codes + 1] - offsets[codes]
-    references = subjects.references[_rows(offsets[codes], lengths)]
-    new_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    kinds = np.ascontiguousarray(subjects.kinds[codes])
-    cut_subjects = Subjects(kinds, new_offsets, references, slots_for(kinds, new_offsets, references))
-
+    slices, subjects = index.slices, _cut_subjects(index.subjects, codes)
     with_settings = whole[codes]
-    laters = np.flatnonzero(slices.later[codes] >= 0)
-    later_rows = slices.later[codes[laters]]
-    later = np.full(len(codes), -1, np.int32)
-    later[laters] = np.arange(len(laters), dtype=np.int32)
-    with_assertions = np.flatnonzero(slices.assertions_of[codes] >= 0)
-    assertion_rows = slices.assertions_of[codes[with_assertions]]
-    assertions_of = np.full(len(codes), -1, np.int32)
-    assertions_of[with_assertions] = np.arange(len(with_assertions), dtype=np.int32)
+    laters, later_rows, later = _compact(slices.later[codes])
+    _, assertion_rows, assertions_of = _compact(slices.assertions_of[codes])
 
     links = _PackedRows(slices.link_start[codes], slices.link_count[codes])
     later_links = _PackedRows(slices.later_link_start[later_rows], slices.later_link_count[later_rows], links.count)
     link_rows = np.concatenate([links.rows, later_links.rows])
-    of_models = kinds == MODEL
+    of_models = subjects.kinds == MODEL
     states = _PackedStates(slices.state_start[codes], slices.state_count[codes] * with_settings, of_models, (0, 0))
     later_states = _PackedStates(
         slices.later_state_start[later_rows],
@@ -174,7 +161,7 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
     return PolicyIndex(
         pin=index.pin,
         known_at=index.known_at,
-        subjects=cut_subjects,
+        subjects=subjects,
         slices=Slices(
             links.start,
             links.lengths,
@@ -200,6 +187,23 @@ def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
         assertions=_take_assertions(index.assertions, assertions),
         since=index.since,
     )
+
+
+def _cut_subjects(subjects: Subjects, codes: Int64s) -> Subjects:
+    offsets = subjects.reference_offsets
+    lengths = offsets[codes + 1] - offsets[codes]
+    references = subjects.references[_rows(offsets[codes], lengths)]
+    new_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    kinds = np.ascontiguousarray(subjects.kinds[codes])
+    return Subjects(kinds, new_offsets, references, slots_for(kinds, new_offsets, references))
+
+
+def _compact(rows: Int32s) -> tuple[Int64s, Int32s, Int32s]:
+    """(places with a row, these rows, the new number of each place's row). -1 is no row, before and after."""
+    places = np.flatnonzero(rows >= 0)
+    numbers = np.full(len(rows), -1, np.int32)
+    numbers[places] = np.arange(len(places), dtype=np.int32)
+    return places, rows[places], numbers
 
 
 class _PackedRows:

@@ -179,9 +179,9 @@ def test_without_pyspark_the_error_names_the_extra(
     ("options", "message"),
     [
         (["--engine", "spark"], "--engine spark needs --master"),
-        (["--master", "local[2]"], "--master is of --engine spark"),
-        (["--spark-index-max", "0"], "--spark-index-max is of --engine spark"),
-        (["--engine", "spark", "--master", "local", "--report", "r"], "--report is answered on one machine"),
+        (["--master", "local[2]"], "--master needs --engine spark"),
+        (["--spark-index-max", "0"], "--spark-index-max needs --engine spark"),
+        (["--engine", "spark", "--master", "local", "--report", "r"], "--report works on one machine only"),
         (["--engine", "spark", "--master", "local", "--out", "-"], "a cluster writes folders of files"),
         (["--engine", "spark", "--master", "local", "--out", "a/", "--rejects", "a"], "must be different folders"),
         (["--engine", "spark", "--master", "local", "--out", "a", "--rejects", "a/b"], "must be different folders"),
