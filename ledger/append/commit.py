@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
-from ledger.append.group_commit import OPTIMISTIC_ATTEMPTS_MAX, QueuedSubmission
+from ledger.append.group_commit import QueuedSubmission
 from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.codec import decode, leaf_template, parse_leaf
 from ledger.drafts import AppendPlan, Draft
@@ -48,9 +48,8 @@ class Committer:
 
         Raises `LedgerUnavailable` if nothing of the group could be recorded.
         """
-        under_lock = group[0].stale_count >= OPTIMISTIC_ATTEMPTS_MAX
         recorder = self._reader.recorder
-        with recorder.exclusive() if under_lock else recorder.optimistic():
+        with recorder.exclusive() if group[0].needs_lock else recorder.optimistic():
             results, head = self._record(group)
         # The transaction is durable only from here on.
         if head is not None:

@@ -88,6 +88,11 @@ class QueuedSubmission:
     def settled(self) -> bool:
         return self.receipts is not None or self.error is not None
 
+    @property
+    def needs_lock(self) -> bool:
+        """Whether it must be decided under the append lock."""
+        return self.stale_count >= OPTIMISTIC_ATTEMPTS_MAX
+
     def outcome(self) -> tuple[Receipt, ...]:
         """The receipts. Raises the error if the submission was settled with one."""
         if self.receipts is None:
@@ -114,9 +119,8 @@ class Writer:
     `commit` settles the members of a group, except those that must be decided again, which it returns in their order.
     Only the leader calls it. If it raises, the whole group fails with that error.
 
-    A thread can be interrupted anywhere (KeyboardInterrupt); it then runs `_abandon`. So every step can be started
-    again: state that others depend on changes last, in one assignment, and a thread that wakes up checks the state
-    again under the lock.
+    A thread can be interrupted anywhere (KeyboardInterrupt); it then runs `_abandon`. So every step can be repeated:
+    state that others depend on changes last, in one assignment, and a woken thread checks it again under the lock.
     """
 
     def __init__(
@@ -291,8 +295,7 @@ class Writer:
                     events > GROUP_EVENTS_MAX
                     or bytes_ > GROUP_BYTES_MAX
                     # Submissions that are decided under the append lock form groups of their own.
-                    or (queued.stale_count >= OPTIMISTIC_ATTEMPTS_MAX)
-                    != (group[0].stale_count >= OPTIMISTIC_ATTEMPTS_MAX)
+                    or queued.needs_lock != group[0].needs_lock
                 ):
                     break
                 group.append(queued)
@@ -342,11 +345,8 @@ class Writer:
                 on_settled(group)
             except Exception as error:
                 # Must stop neither the other callbacks nor the leader, whose own submission is recorded.
-                _log.critical(
-                    "%d submitters could not be notified that their submissions are settled: %s",
-                    len(group),
-                    type(error).__name__,
-                )
+                name = type(error).__name__
+                _log.critical("%d settled submissions could not be reported to their submitters: %s", len(group), name)
 
     def _pass_lead(self) -> None:
         """Makes a submission with a waiting thread the leader, else the worker, else nobody."""
@@ -393,7 +393,7 @@ class Writer:
                 try:
                     self._lead(None)
                 except BaseException as error:
-                    # Whatever the error was, the submitters that it concerns receive it.
+                    # Of any kind: the submitters that it concerns receive it.
                     self._abandon(_WORKER, error)
             elif closed:
                 return

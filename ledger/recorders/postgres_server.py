@@ -44,7 +44,7 @@ class PostgresLedgerDatastore(PostgresDatastore):
             # libpq takes the text after a password's own @ for the host, and errors show the host.
             raise BadInput("the PostgreSQL URL has a second @; write %40 for an @ that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
-        # Whatever the database's default is: a reason may be in any language.
+        # Not the database's default, because a reason may be in any language.
         parameters.setdefault("client_encoding", "utf8")
         parameters = {**_KEEPALIVE_DEFAULTS, **parameters}
         self.connections_max = connections_max

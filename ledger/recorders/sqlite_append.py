@@ -63,8 +63,8 @@ def preconditions_of(
     names = list(subjects)
     versions: dict[str, int]
     if len(names) > _FEW:
-        ((position, recorded_at, found),) = cursor.execute(_PRECONDITIONS, (_json(names),)).fetchall()
-        versions = msgspec.json.decode(found)
+        ((position, recorded_at, versions_json),) = cursor.execute(_PRECONDITIONS, (_json(names),)).fetchall()
+        versions = msgspec.json.decode(versions_json)
     else:
         statement = f"SELECT {', '.join((_LAST, *[_VERSION] * len(names)))}"
         ((position, recorded_at, *highest),) = cursor.execute(statement, names).fetchall()

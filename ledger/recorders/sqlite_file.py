@@ -306,7 +306,7 @@ def is_read_only(error: BaseException | None) -> bool:
 
 
 def advice(message: str, path: Path) -> str:
-    """What to do about an error of SQLite or of the pool, given its message."""
+    """The advice for an error of SQLite or of the pool, by its message."""
     if "locked" in message:
         return "another process is writing to it; try again in a moment"
     if "Timed out" in message:

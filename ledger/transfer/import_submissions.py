@@ -2,7 +2,7 @@
 
 Each line is a submission ("Wire contract" in api/README.md) with a `recorded_at`, and an `actor` unless it is "import".
 Consecutive lines with equal times form one submission. The same function decides them as any other submission, at
-their own recorded_at; their events carry the mark `imported`. Proved by tests/transfer/test_imported_submissions.py.
+their own recorded_at; their events say `"imported":true`. Proved by tests/transfer/test_imported_submissions.py.
 """
 
 from __future__ import annotations
