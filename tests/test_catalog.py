@@ -1,4 +1,4 @@
-"""Definitions over valid time, and the built-in catalog of DESIGN.md section 2."""
+"""Definitions over valid time, and the built-in catalog."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ledger.catalog import BUILT_IN, Catalog, Definition, DefinitionPeriod, Wron
 from tests.support.ledgers import definition
 
 
-def made(**more: Any) -> Definition:
+def make_definition(**more: Any) -> Definition:
     return Definition.model_validate(definition(**more))
 
 
@@ -37,7 +37,7 @@ RULES: dict[str, tuple[set[str], str, Any, str]] = {
 }
 
 
-def test_the_built_in_catalog_is_the_table_of_the_design() -> None:
+def test_the_built_in_catalog_is_unchanged() -> None:
     assert {setting: (set(d.kinds), d.value_type, d.default, d.writable_by) for setting, d in BUILT_IN.items()} == RULES
 
 
@@ -59,71 +59,71 @@ def test_a_definition_reads_back_from_its_json(setting: str) -> None:
     assert Definition.model_validate(BUILT_IN[setting].as_json()) == BUILT_IN[setting]
 
 
-def test_a_set_is_kept_sorted() -> None:
-    assert made(value_type="set_of", default=["b", "a"], protective=None).default == ("a", "b")
+def test_a_set_is_stored_sorted() -> None:
+    assert make_definition(value_type="set_of", default=["b", "a"], protective=None).default == ("a", "b")
 
 
 def test_members_bound_a_set_and_a_choice() -> None:
-    regions = made(value_type="set_of", members=["eu", "us"], default=[], protective=None)
+    regions = make_definition(value_type="set_of", members=["eu", "us"], default=[], protective=None)
     assert regions.accept(["us", "eu"]) == ("eu", "us")
     with pytest.raises(WrongValue, match="among eu, us"):
         regions.accept(["mars"])
-    choice = made(value_type="one_of", members=["on", "off"], default="off", protective="off")
+    choice = make_definition(value_type="one_of", members=["on", "off"], default="off", protective="off")
     assert choice.accept("on") == "on"
     with pytest.raises(WrongValue, match="one of on, off"):
         choice.accept("maybe")
     with pytest.raises(ValidationError):
-        made(value_type="one_of", members=["on"], default="off", protective="on")
+        make_definition(value_type="one_of", members=["on"], default="off", protective="on")
 
 
-def test_a_refusal_lists_no_more_members_than_a_sentence_bears() -> None:
+def test_a_refusal_lists_only_the_first_members() -> None:
     many = [f"{number:04}{'x' * 4000}" for number in range(1000)]
     for value_type, wrong in (("one_of", "none"), ("set_of", ["none"])):
         for members in (many, many[:2], [str(number) for number in range(21)]):
             with pytest.raises(WrongValue) as refused:
-                made(value_type=value_type, members=members, default=None, protective=None).accept(wrong)
+                make_definition(value_type=value_type, members=members, default=None, protective=None).accept(wrong)
             assert len(str(refused.value)) < 500
             assert str(refused.value).endswith(f"({len(members)} in all; the catalog lists them)")
 
 
 def test_a_definition_is_frozen() -> None:
     with pytest.raises(ValidationError):
-        made().default = True  # type: ignore[misc]  # wrong on purpose
+        make_definition().default = True  # type: ignore[misc]  # wrong on purpose
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6), st.sampled_from("xyz")), max_size=12)
 
 
 def slowly(steps: list[tuple[str, int, str]], setting: str, at: int) -> tuple[str, int] | None:
-    """Among the definitions in force, the latest start; among equals the one recorded last."""
-    found: tuple[str, int] | None = None
+    """The definition with the latest start at or before `at`; of equal starts, the one recorded last."""
+    latest: tuple[str, int] | None = None
     for name, start, title in steps:
-        if name == setting and start <= at and (found is None or start >= found[1]):
-            found = (title, start)
-    return found
+        if name == setting and start <= at and (latest is None or start >= latest[1]):
+            latest = (title, start)
+    return latest
 
 
 @given(STEPS, st.integers(0, 12))
 def test_the_definition_that_holds_is_the_latest_that_has_started(
     steps: list[tuple[str, int, str]], split: int
 ) -> None:
-    definitions = [(setting, start, made(title=title)) for setting, start, title in steps]
+    definitions = [(setting, start, make_definition(title=title)) for setting, start, title in steps]
     at_once = Catalog(definitions, len(definitions))
     in_parts = Catalog(definitions[:split]).extended(definitions[split:], len(definitions))
     for setting in "abc":
         starts = {start for name, start, _ in steps if name == setting}
         for at in range(-1, 8):
-            found = at_once.definition_at(setting, at)
-            assert in_parts.definition_at(setting, at) == found
-            assert (found and (found.definition.title, found.effective_from)) == slowly(steps, setting, at)
-            if found is not None:
-                assert found.effective_until == min((start for start in starts if start > at), default=None)
+            period = at_once.definition_at(setting, at)
+            assert in_parts.definition_at(setting, at) == period
+            assert (period and (period.definition.title, period.effective_from)) == slowly(steps, setting, at)
+            if period is not None:
+                assert period.effective_until == min((start for start in starts if start > at), default=None)
         assert (setting in at_once) == bool(starts)
     assert in_parts.version == at_once.version
 
 
-def test_extending_a_catalog_leaves_it_as_it_was() -> None:
-    before = Catalog([("a", 0, made(title="first"))], 1)
-    before.extended([("a", 0, made(title="second")), ("b", 0, made())], 3)
-    assert before.definition_at("a", 0) == DefinitionPeriod(made(title="first"), 0, None)
+def test_extending_a_catalog_does_not_change_it() -> None:
+    before = Catalog([("a", 0, make_definition(title="first"))], 1)
+    before.extended([("a", 0, make_definition(title="second")), ("b", 0, make_definition())], 3)
+    assert before.definition_at("a", 0) == DefinitionPeriod(make_definition(title="first"), 0, None)
     assert ("b" in before, before.version) == (False, 1)

@@ -30,7 +30,7 @@ from ledger.events import AnyEvent, ChangeRetracted, SettingChanged, SettingClea
 from ledger.times import BEGINNING, END
 
 SOURCE = "urn:inforce:test.example"
-# The marks of the codec, controls, quotes, non-characters, the edges of the planes: whatever a text can hold.
+# Placeholders of the codec, controls, quotes, non-characters, the edges of the planes.
 NASTY = [
     "\x01P",
     "\x01T",
@@ -92,9 +92,9 @@ MEMBERS = ("retracts", "setting", "value", "definition", "effective_from", "effe
 
 @st.composite
 def drafts(draw: st.DrawFn) -> Draft:
-    topic, said = draw(BODIES)
-    # In the order of the wire format, which Hypothesis does not keep.
-    body = {name: said[name] for name in MEMBERS if name in said}
+    topic, members = draw(BODIES)
+    # Sorted into the order of the wire format, which Hypothesis does not preserve.
+    body = {name: members[name] for name in MEMBERS if name in members}
     return Draft(
         topic=topic,
         subject=draw(SUBJECTS),
@@ -107,8 +107,8 @@ def drafts(draw: st.DrawFn) -> Draft:
     )
 
 
-def said(event: AnyEvent) -> dict[str, Any]:
-    """What the event says of itself, as a draft's body would."""
+def own_members(event: AnyEvent) -> dict[str, Any]:
+    """The event's own members, in the form of a draft's body."""
     match event:
         case SettingChanged():
             return {
@@ -133,21 +133,21 @@ def said(event: AnyEvent) -> dict[str, Any]:
             }
 
 
-def filled(draft: Draft, position: int, recorded_at: int) -> bytes:
-    """The leaf by way of its template, as the recorder makes it."""
+def leaf_of(draft: Draft, position: int, recorded_at: int) -> bytes:
+    """The leaf, made from a template as the recorder makes it."""
     return fill_templates([leaf_template(draft, SOURCE)], position, recorded_at)[0]
 
 
 @given(drafts(), POSITIONS, INSTANTS)
-def test_what_was_decided_is_what_is_read_back(draft: Draft, position: int, recorded_at: int) -> None:
-    leaf = filled(draft, position, recorded_at)
+def test_a_decoded_event_equals_its_draft(draft: Draft, position: int, recorded_at: int) -> None:
+    leaf = leaf_of(draft, position, recorded_at)
     event = decode(leaf)
     body = {
         name: recorded_at if value == AT_RECORDING and name == "effective_from" else value
         for name, value in draft.body.items()
     }
-    assert said(event) == body
-    assert type(said(event).get("value")) is type(body.get("value"))
+    assert own_members(event) == body
+    assert type(own_members(event).get("value")) is type(body.get("value"))
     assert (event.TOPIC, event.subject, event.version) == (draft.topic, draft.subject, draft.version)
     assert (event.actor, event.commitment, event.imported) == (draft.actor, draft.commitment, draft.imported)
     assert (event.position, event.recorded_at) == (position, recorded_at)
@@ -156,15 +156,15 @@ def test_what_was_decided_is_what_is_read_back(draft: Draft, position: int, reco
 
 
 @given(drafts(), POSITIONS, INSTANTS)
-def test_writing_what_was_read_gives_the_same_bytes(draft: Draft, position: int, recorded_at: int) -> None:
-    leaf = filled(draft, position, recorded_at)
+def test_encoding_a_decoded_event_gives_the_same_bytes(draft: Draft, position: int, recorded_at: int) -> None:
+    leaf = leaf_of(draft, position, recorded_at)
     assert encode(decode(leaf), SOURCE) == leaf
     assert leaf_bytes(draft, SOURCE, position, recorded_at) == leaf
 
 
 @given(drafts(), POSITIONS, INSTANTS)
 def test_a_leaf_is_plain_json_on_one_line(draft: Draft, position: int, recorded_at: int) -> None:
-    leaf = filled(draft, position, recorded_at)
+    leaf = leaf_of(draft, position, recorded_at)
     assert not any(byte < 0x20 for byte in leaf)
     parsed = json.loads(leaf)
     assert json.loads(json.dumps(parsed)) == parsed
@@ -181,7 +181,7 @@ def test_the_bytes_are_those_of_the_wire_format() -> None:
         id_tail="-8000-8000-000000000000",
         commitment="ab" * 32,
     )
-    assert filled(draft, 42, 1_767_225_600_000_000) == (
+    assert leaf_of(draft, 42, 1_767_225_600_000_000) == (
         b'{"specversion":"1.0","id":"00000000-002a-8000-8000-000000000000","source":"urn:inforce:test.example",'
         b'"type":"inforce.setting.changed.v1","subject":"org:acme","time":"2026-01-01T00:00:00.000000Z",'
         b'"sequence":"00000000000000000042","datacontenttype":"application/json",'
@@ -200,7 +200,7 @@ def cloudevents(real_data: Callable[[str], Path]) -> Any:
 def test_every_leaf_is_a_cloudevent(cloudevents: Any) -> None:
     @given(drafts(), POSITIONS, INSTANTS)
     def holds(draft: Draft, position: int, recorded_at: int) -> None:
-        cloudevents.validate(json.loads(filled(draft, position, recorded_at)))
+        cloudevents.validate(json.loads(leaf_of(draft, position, recorded_at)))
 
     holds()
     with pytest.raises(jsonschema.ValidationError):
@@ -217,11 +217,11 @@ def test_an_event_id_is_a_version_8_uuid_that_carries_its_position(entropy: byte
 @pytest.mark.parametrize(
     "text", ["", "x", "00000000-0001-4000-8000-000000000000", "00000000-0001-8000-c000-000000000000"]
 )
-def test_what_is_no_event_id_has_no_position(text: str) -> None:
+def test_a_malformed_event_id_has_no_position(text: str) -> None:
     assert position_of(text) is None
 
 
-def test_the_leaf_hash_is_rfc_6962_s() -> None:
+def test_the_leaf_hash_is_that_of_rfc_6962() -> None:
     assert leaf_hash(b"").hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
     assert leaf_hash(b"leaf") == hashlib.sha256(b"\x00leaf").digest()
 
@@ -235,7 +235,7 @@ def leaf(**more: Any) -> bytes:
         actor="a",
         id_tail="-8000-8000-000000000000",
     )
-    parsed = json.loads(filled(draft, 1, 0))
+    parsed = json.loads(leaf_of(draft, 1, 0))
     parsed.update(more.pop("top", {}))
     parsed["data"].update(more)
     return json.dumps(parsed).encode()
@@ -262,7 +262,7 @@ UNREADABLE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_bytes_that_are_no_event_are_called_corrupt(name: str) -> None:
+def test_bytes_that_are_not_an_event_are_corrupt(name: str) -> None:
     decode(leaf())
     with pytest.raises(LedgerCorrupt):
         decode(UNREADABLE[name])

@@ -1,4 +1,4 @@
-"""From a URL to an open ledger, or to one clear line on why not."""
+"""From a URL to an open ledger, or to an error of one clear line."""
 
 import gc
 import socket
@@ -64,7 +64,7 @@ def refusal(url: str, *, create: bool = False) -> LedgerUnavailable:
         "postgresql://user:pass@SECRET@127.0.0.1:1/name",
     ],
 )
-def test_a_url_that_names_no_database_is_bad_input_and_is_not_repeated(url: str) -> None:
+def test_a_malformed_url_is_bad_input_and_is_not_repeated(url: str) -> None:
     with pytest.raises(BadInput) as refused:
         open_ledger(url, create=True)
     assert "SECRET" not in refused.value.detail
@@ -72,7 +72,7 @@ def test_a_url_that_names_no_database_is_bad_input_and_is_not_repeated(url: str)
 
 
 @pytest.mark.parametrize("origin", ["", "https://a", "A", "a b", "a/"])
-def test_an_origin_outside_the_grammar_is_bad_input_and_makes_nothing(path: Path, origin: str) -> None:
+def test_a_malformed_origin_is_bad_input_and_creates_nothing(path: Path, origin: str) -> None:
     with pytest.raises(BadInput, match="origin"):
         open_ledger(f"sqlite:///{path}", create=True, origin=origin)
     assert not path.exists()
@@ -86,13 +86,13 @@ def test_any_file_name_can_be_given_percent_encoded(tmp_path: Path, name: str) -
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_relative_path_is_relative_to_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     open_ledger("sqlite:///ledger.db", create=True).close()
     assert (tmp_path / "ledger.db").exists()
 
 
-def test_a_ledger_without_a_given_origin_gets_one_of_its_own(tmp_path: Path) -> None:
+def test_a_ledger_without_an_origin_gets_a_unique_one(tmp_path: Path) -> None:
     origins = set()
     for name in "ab":
         with open_ledger(f"sqlite:///{tmp_path}/{name}.db", create=True) as ledger:
@@ -100,15 +100,15 @@ def test_a_ledger_without_a_given_origin_gets_one_of_its_own(tmp_path: Path) -> 
     assert len(origins) == 2
 
 
-# Files that are no ledger
+# Files that are not a ledger
 
 
-def test_an_absent_file_is_told_and_not_made(path: Path) -> None:
+def test_a_missing_file_is_reported_and_not_created(path: Path) -> None:
     assert f"there is no ledger at {path}" in refusal(f"sqlite:///{path}").detail
     assert not path.exists()
 
 
-def test_an_empty_file_is_no_ledger_yet_and_becomes_one(path: Path) -> None:
+def test_an_empty_file_is_not_a_ledger_and_can_become_one(path: Path) -> None:
     path.touch()
     assert "no ledger in this database yet" in refusal(f"sqlite:///{path}").detail
     assert path.read_bytes() == b""
@@ -117,7 +117,7 @@ def test_an_empty_file_is_no_ledger_yet_and_becomes_one(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"hello", b"SQLite format 4\0" * 10, b"\0" * 4096, b"{}\n" * 5000])
 @pytest.mark.parametrize("create", [False, True])
-def test_a_file_that_is_no_sqlite_is_left_as_it_is(path: Path, content: bytes, create: bool) -> None:
+def test_a_file_that_is_not_sqlite_stays_unchanged(path: Path, content: bytes, create: bool) -> None:
     path.write_bytes(content)
     error = refusal(f"sqlite:///{path}", create=create)
     assert isinstance(error, NotALedger)
@@ -125,13 +125,13 @@ def test_a_file_that_is_no_sqlite_is_left_as_it_is(path: Path, content: bytes, c
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_damaged_file_is_told(path: Path, create: bool) -> None:
+def test_a_damaged_file_is_reported(path: Path, create: bool) -> None:
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
     assert "damaged" in refusal(f"sqlite:///{path}", create=create).detail
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_another_program_s_file_is_left_as_it_is(path: Path, create: bool) -> None:
+def test_a_file_of_another_program_stays_unchanged(path: Path, create: bool) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE bookmarks (url TEXT)")
         other.commit()
@@ -143,16 +143,16 @@ def test_another_program_s_file_is_left_as_it_is(path: Path, create: bool) -> No
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_ledger(tmp_path: Path) -> None:
     assert "directory" in refusal(f"sqlite:///{tmp_path}", create=True).detail.lower()
 
 
-def test_a_file_in_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_in_a_missing_folder_is_reported(tmp_path: Path) -> None:
     assert "cannot be opened" in refusal(f"sqlite:///{tmp_path}/no/such/ledger.db", create=True).detail
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_ledger_of_a_newer_format_is_left_alone(database_url: str, create: bool) -> None:
+def test_a_ledger_of_a_newer_format_is_refused(database_url: str, create: bool) -> None:
     open_ledger(database_url, create=True).close()
     if database_url.startswith("sqlite"):
         newer = sqlite_schema.FORMAT + 1
@@ -167,7 +167,7 @@ def test_a_ledger_of_a_newer_format_is_left_alone(database_url: str, create: boo
     assert f"format {newer}" in error.detail
 
 
-def test_a_beginning_that_was_cut_off_before_the_catalog_is_no_ledger_yet_and_is_taken_up(database_url: str) -> None:
+def test_a_creation_that_was_cut_off_before_the_catalog_can_be_continued(database_url: str) -> None:
     with closing(open_recorder(database_url)) as recorder:
         recorder.create({"origin": ORIGIN})
     assert "no ledger in this database yet" in refusal(database_url).detail
@@ -178,7 +178,7 @@ def test_a_beginning_that_was_cut_off_before_the_catalog_is_no_ledger_yet_and_is
     open_ledger(database_url).close()
 
 
-def test_the_file_says_whose_it_is_and_keeps_what_was_acknowledged(path: Path, ledger: Ledger) -> None:
+def test_the_file_identifies_itself_and_is_durable(path: Path, ledger: Ledger) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -186,10 +186,10 @@ def test_the_file_says_whose_it_is_and_keeps_what_was_acknowledged(path: Path, l
         assert cursor.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
-# Read-only, locked, absent
+# Read-only, locked, missing
 
 
-def test_a_ledger_opened_read_only_answers_and_takes_nothing(path: Path, ledger: Ledger) -> None:
+def test_a_ledger_opened_read_only_answers_and_records_nothing(path: Path, ledger: Ledger) -> None:
     with open_ledger(f"sqlite:///{path}?mode=ro") as reader:
         assert reader.head() == ledger.head()
         with pytest.raises(LedgerUnavailable, match="read-only"):
@@ -198,7 +198,7 @@ def test_a_ledger_opened_read_only_answers_and_takes_nothing(path: Path, ledger:
         assert reader.head() == ledger.head()
 
 
-def test_no_ledger_is_begun_read_only(path: Path) -> None:
+def test_no_ledger_is_created_read_only(path: Path) -> None:
     refusal(f"sqlite:///{path}?mode=ro", create=True)
     assert not path.exists()
     path.touch()
@@ -206,7 +206,7 @@ def test_no_ledger_is_begun_read_only(path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_while_another_process_writes_readers_read_and_writers_are_told(path: Path, ledger: Ledger) -> None:
+def test_while_another_process_writes_readers_read_and_writers_get_an_error(path: Path, ledger: Ledger) -> None:
     with (
         start_programs(("hold", f"sqlite:///{path}")) as (process,),
         closing(open_recorder(f"sqlite:///{path}", lock_timeout=0)) as recorder,
@@ -227,21 +227,21 @@ def test_while_another_process_writes_readers_read_and_writers_are_told(path: Pa
         "postgresql:///name?host=/no/such/folder",
     ],
 )
-def test_a_server_that_is_not_there_is_told(url: str) -> None:
+def test_a_missing_server_is_reported(url: str) -> None:
     error = refusal(url)
     assert "PostgreSQL cannot be reached" in error.detail
     assert "SECRET" not in error.detail
 
 
-def test_a_database_that_is_not_there_is_told(postgres_url: str) -> None:
+def test_a_missing_database_is_reported(postgres_url: str) -> None:
     assert "does not exist" in refusal(postgres_url.replace("/inforce_test_", "/no_such_")).detail
 
 
-def test_an_empty_database_is_no_ledger_yet(postgres_url: str) -> None:
+def test_an_empty_database_is_not_a_ledger(postgres_url: str) -> None:
     assert "no ledger in this database yet" in refusal(postgres_url).detail
 
 
-def test_a_schema_made_for_us_beforehand_is_used(postgres_url: str) -> None:
+def test_a_schema_that_was_created_beforehand_is_used(postgres_url: str) -> None:
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE SCHEMA inforce")
     open_ledger(postgres_url, create=True).close()
@@ -249,7 +249,7 @@ def test_a_schema_made_for_us_beforehand_is_used(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_another_program_s_schema_is_left_as_it_is(postgres_url: str, create: bool) -> None:
+def test_a_schema_of_another_program_stays_unchanged(postgres_url: str, create: bool) -> None:
     with psycopg.connect(postgres_url) as connection:
         connection.execute("CREATE SCHEMA inforce")
         connection.execute("CREATE TABLE inforce.ledger_meta (name text, value text)")
@@ -258,7 +258,7 @@ def test_another_program_s_schema_is_left_as_it_is(postgres_url: str, create: bo
     assert "another program" in error.detail
 
 
-def test_writers_see_each_other_s_events_whatever_isolation_is_the_database_s_default(postgres_url: str) -> None:
+def test_writers_see_each_others_events_under_every_default_isolation(postgres_url: str) -> None:
     open_with_clock(postgres_url)[0].close()
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f"ALTER DATABASE \"{admin.info.dbname}\" SET default_transaction_isolation = 'serializable'")
@@ -274,7 +274,7 @@ def test_writers_see_each_other_s_events_whatever_isolation_is_the_database_s_de
         assert ledger.head().position == len(BUILT_IN) + 40
 
 
-def test_connections_that_the_server_closed_are_passed_over(postgres_url: str) -> None:
+def test_connections_that_the_server_closed_are_skipped(postgres_url: str) -> None:
     ledger, _ = open_with_clock(postgres_url)
     with ledger:
         for _ in range(2):
@@ -288,7 +288,7 @@ def test_connections_that_the_server_closed_are_passed_over(postgres_url: str) -
         assert len(ledger.stream("org:acme")) == 2
 
 
-def test_a_connection_lost_at_the_commit_is_not_said_to_have_written_nothing(postgres_url: str) -> None:
+def test_after_a_connection_is_lost_at_the_commit_the_outcome_is_called_unknown(postgres_url: str) -> None:
     ledger, _ = open_with_clock(postgres_url)
     with (
         ledger,
@@ -299,7 +299,7 @@ def test_a_connection_lost_at_the_commit_is_not_said_to_have_written_nothing(pos
         line.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_commit_is_durable_although_the_database_s_default_is_not(postgres_url: str) -> None:
+def test_a_commit_is_durable_although_the_default_of_the_database_is_not(postgres_url: str) -> None:
     open_with_clock(postgres_url)[0].close()
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET synchronous_commit = off')
@@ -308,7 +308,7 @@ def test_a_commit_is_durable_although_the_database_s_default_is_not(postgres_url
             "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS"
             " $$BEGIN INSERT INTO public.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END$$"
         )
-        # Deferred, so that it looks at the moment of the commit.
+        # Deferred, so that the trigger runs at the commit.
         admin.execute(
             "CREATE CONSTRAINT TRIGGER looking AFTER INSERT ON inforce.events DEFERRABLE INITIALLY DEFERRED"
             " FOR EACH ROW EXECUTE FUNCTION look()"
@@ -318,7 +318,7 @@ def test_a_commit_is_durable_although_the_database_s_default_is_not(postgres_url
         assert admin.execute("SELECT setting FROM seen").fetchall() == [("on",)]
 
 
-# Nothing is left open
+# Open files
 
 
 def test_a_closed_ledger_and_a_refused_one_leave_nothing_open(database_url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""JSON from outside, read without forgiving anything."""
+"""Strict parsing of JSON from outside."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_whatever_json_can_say_is_read(value: Any, ascii_only: bool) -> None:
+def test_every_json_value_is_read(value: Any, ascii_only: bool) -> None:
     assert loads(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
@@ -51,9 +51,9 @@ BAD: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_not_strictly_json_is_refused_in_its_own_words(name: str) -> None:
-    body, said = BAD[name]
-    with pytest.raises(BadJson, match=said):
+def test_each_violation_of_strict_json_has_its_own_message(name: str) -> None:
+    body, message = BAD[name]
+    with pytest.raises(BadJson, match=message):
         loads(body)
 
 
@@ -91,7 +91,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_the_words_fit_what_was_read(name: str) -> None:
+def test_a_message_names_the_thing_that_was_read(name: str) -> None:
     with pytest.raises(BadJson) as refused:
         loads(BAD[name][0], what="the line")
     assert "the line" in refused.value.detail

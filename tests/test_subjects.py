@@ -1,4 +1,4 @@
-"""The grammar of subject references, setting keys and origins (WIRE.md section 1)."""
+"""The grammar of subject references, setting keys and origins."""
 
 import pytest
 
@@ -9,7 +9,7 @@ ALPHABET = "ABCXYZabcxyz0189._~@/+:-"
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "catalog"])
-def test_every_kind_and_every_character_of_the_grammar_is_taken(kind: str) -> None:
+def test_every_kind_and_every_character_of_the_grammar_is_accepted(kind: str) -> None:
     assert parse_subject(f"{kind}:{ALPHABET}") == f"{kind}:{ALPHABET}"
     assert kind_of(f"{kind}:{ALPHABET}") == kind
 
@@ -26,7 +26,7 @@ def test_a_setting_key_has_1_to_128_characters() -> None:
 @pytest.mark.parametrize(
     "character", ["\n", "\r", "\0", " ", "é", "٣", "\uff41", "%", "?", "#", "\\", '"', "\u200b", "*"]
 )
-def test_no_other_character_is_taken_anywhere(character: str) -> None:
+def test_no_other_character_is_accepted_anywhere(character: str) -> None:
     for text in (f"a{character}", f"{character}a", character):
         assert not is_id(text)
         assert not is_setting_key(text)
@@ -36,7 +36,7 @@ def test_no_other_character_is_taken_anywhere(character: str) -> None:
 
 
 @pytest.mark.parametrize("character", "~@/+:")
-def test_what_an_id_may_hold_and_a_setting_key_may_not(character: str) -> None:
+def test_an_id_may_contain_characters_that_a_setting_key_may_not(character: str) -> None:
     assert is_id(character)
     assert not is_setting_key(character)
 
@@ -44,12 +44,12 @@ def test_what_an_id_may_hold_and_a_setting_key_may_not(character: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "org", "org:", ":a", "Org:a", "orgs:a", " org:a", "org :a", None, 7, b"org:a", ["org:a"]]
 )
-def test_what_is_no_reference_is_refused(text: object) -> None:
+def test_a_malformed_reference_is_refused(text: object) -> None:
     with pytest.raises(BadSubject):
         parse_subject(text)
 
 
-def test_only_the_kinds_asked_for_are_taken() -> None:
+def test_only_the_given_kinds_are_accepted() -> None:
     assert parse_subject("org:a", ("org",)) == "org:a"
     with pytest.raises(BadSubject, match="the kinds are org"):
         parse_subject("account:a", ("org",))
@@ -62,6 +62,6 @@ def test_an_origin_is_like_a_host_and_a_path() -> None:
         assert not is_origin(origin)
 
 
-def test_half_of_a_surrogate_pair_is_no_text() -> None:
+def test_half_of_a_surrogate_pair_is_not_a_text() -> None:
     assert all(map(is_text, ("", "a", "é", "🙂", "\ud7ff", "\ue000")))
     assert not any(map(is_text, ("\ud800", "a\udfff", "\ud83d\ude42")))

@@ -1,4 +1,4 @@
-"""What may be asked: every bad submission is named by a pointer, and nothing of it is written."""
+"""Every fault of a submission is named by a pointer, and nothing is recorded."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def faults(ledger: Ledger, *bodies: Any) -> tuple[Fault, ...]:
-    """The faults of the bodies, after it was seen that nothing was written."""
+    """The faults of the bodies, after a check that nothing was recorded."""
     before = ledger.head()
     with pytest.raises(BadSubmission) as refused:
         ledger.submit(
@@ -99,11 +99,11 @@ WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG_SHAPE)
-def test_what_has_the_wrong_shape_is_refused_with_a_pointer(ledger: Ledger, name: str) -> None:
-    body, pointer, said = WRONG_SHAPE[name]
+def test_a_malformed_submission_is_refused_with_a_pointer(ledger: Ledger, name: str) -> None:
+    body, pointer, message = WRONG_SHAPE[name]
     fault, *_ = faults(ledger, body)
     assert fault.pointer == pointer
-    assert said in fault.detail
+    assert message in fault.detail
 
 
 WRONG_DEFINITION: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -132,21 +132,21 @@ WRONG_DEFINITION: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize("name", WRONG_DEFINITION)
 def test_a_definition_that_contradicts_itself_is_refused(ledger: Ledger, name: str) -> None:
-    body, pointer, said = WRONG_DEFINITION[name]
+    body, pointer, message = WRONG_DEFINITION[name]
     fault, *_ = faults(ledger, {**define(), "definition": body})
     assert fault.pointer == pointer
-    assert said in fault.detail
+    assert message in fault.detail
 
 
 def test_every_fault_of_a_batch_is_named(ledger: Ledger) -> None:
-    found = faults(ledger, change("x"), change(), change(reason="", effective_from=1))
-    assert [fault.pointer for fault in found] == [
+    named_faults = faults(ledger, change("x"), change(), change(reason="", effective_from=1))
+    assert [fault.pointer for fault in named_faults] == [
         "/events/0/subject",
         "/events/2/effective_from",
         "/events/2/reason",
     ]
-    found = faults(ledger, change(value=1), change(), {**change(), "setting": "no.such"})
-    assert [fault.pointer for fault in found] == ["/events/0/value", "/events/2/setting"]
+    named_faults = faults(ledger, change(value=1), change(), {**change(), "setting": "no.such"})
+    assert [fault.pointer for fault in named_faults] == ["/events/0/value", "/events/2/setting"]
 
 
 VALUES: dict[str, tuple[str, str, list[Any], list[Any]]] = {
@@ -164,7 +164,7 @@ VALUES: dict[str, tuple[str, str, list[Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("value_type", VALUES)
-def test_a_value_is_taken_as_it_is_or_refused(ledger: Ledger, value_type: str) -> None:
+def test_a_value_is_accepted_unconverted_or_refused(ledger: Ledger, value_type: str) -> None:
     subject, setting, good, bad = VALUES[value_type]
     for value in good:
         submit(ledger, {**change(subject, value), "setting": setting})
@@ -173,7 +173,7 @@ def test_a_value_is_taken_as_it_is_or_refused(ledger: Ledger, value_type: str) -
         assert fault.pointer == "/value"
 
 
-def test_an_integer_has_a_double_s_exact_range(ledger: Ledger) -> None:
+def test_an_integer_has_the_exact_range_of_a_double(ledger: Ledger) -> None:
     submit(ledger, define("limit", definition=definition(value_type="integer", default=0, protective=0)))
     edge = 2**53 - 1
     for value in (0, edge, -edge):
@@ -261,7 +261,7 @@ def test_an_explicit_null_is_the_same_as_leaving_it_out(ledger: Ledger) -> None:
 # Retractions
 
 
-def test_a_retraction_names_a_change_that_there_is(ledger: Ledger) -> None:
+def test_a_retraction_names_an_existing_change(ledger: Ledger) -> None:
     (receipt,) = submit(ledger, change())
     unknown = "00000000-0099" + receipt.event_id[13:]
     for event_id in (unknown, "", "SECRET", receipt.event_id.upper() + "x"):
@@ -293,7 +293,7 @@ def test_a_definition_cannot_be_retracted(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, True), (1, True)])
-def test_taking_back_what_is_effective_already_needs_a_reason(ledger: Ledger, offset: int, accepted: bool) -> None:
+def test_retracting_an_effective_change_needs_a_reason(ledger: Ledger, offset: int, accepted: bool) -> None:
     assert isinstance(ledger.clock, ManualClock)
     start = NOW + HOUR
     (receipt,) = submit(ledger, change(effective_from=format_time(start)))

@@ -28,7 +28,7 @@ def test_every_instant_has_one_text_that_reads_back(instant: int) -> None:
 
 
 @given(st.integers(BEGINNING, END - 1), st.integers(BEGINNING, END - 1))
-def test_texts_sort_as_their_instants_do(one: int, other: int) -> None:
+def test_texts_sort_like_their_instants(one: int, other: int) -> None:
     assert (one < other) == (format_time(one) < format_time(other))
 
 
@@ -55,7 +55,7 @@ PLACES = st.lists(
 
 @given(st.integers(BEGINNING, END - 1), st.sampled_from([19, 26]), PLACES)
 @example(BEGINNING, 19, [(11, "2"), (12, "4")])
-def test_the_quick_reader_takes_what_the_other_takes(instant: int, until: int, places: list[tuple[int, str]]) -> None:
+def test_both_readers_accept_the_same_texts(instant: int, until: int, places: list[tuple[int, str]]) -> None:
     text = format_time(instant)[:until] + "Z"
     for place, sign in places:
         text = text[:place] + sign + text[place + len(sign) :]
@@ -76,7 +76,7 @@ def test_the_quick_reader_takes_what_the_other_takes(instant: int, until: int, p
         "2026-01-01T00:00:00.1_0000Z",
     ],
 )
-def test_what_the_standard_library_would_forgive_is_refused(text: str) -> None:
+def test_forms_that_the_standard_library_accepts_are_refused(text: str) -> None:
     with pytest.raises(BadTime):
         parse_time_uncached(text)
 
@@ -97,7 +97,7 @@ def test_what_the_standard_library_would_forgive_is_refused(text: str) -> None:
         ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
-def test_what_is_read_and_how_it_is_answered(text: str, same: str) -> None:
+def test_a_time_is_parsed_and_formatted(text: str, same: str) -> None:
     assert format_time(parse_time(text)) == same
 
 
@@ -132,14 +132,14 @@ def test_what_is_read_and_how_it_is_answered(text: str, same: str) -> None:
         "-2026-01-31T09:30:00Z",
     ],
 )
-def test_a_text_that_is_no_time_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
     with pytest.raises(BadTime) as refused:
         parse_time(text)
     assert not text or text not in refused.value.detail.partition("for example")[0]
 
 
 @pytest.mark.parametrize("value", [0, 1767225600, 1.5, True, None, [], {}, b"2026-01-31T09:30:00Z"])
-def test_what_is_no_text_is_refused(value: object) -> None:
+def test_a_time_that_is_not_a_text_is_refused(value: object) -> None:
     with pytest.raises(BadTime, match="a time must be a text"):
         parse_time(value)
 

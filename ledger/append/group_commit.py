@@ -253,10 +253,7 @@ class Writer:
                 return
 
     def _lead(self, own: QueuedSubmission | None) -> None:
-        """Commits group after group, then passes the lead on.
-
-        `own`: stop once this submission is settled. None: stop when the queue is empty.
-        """
+        """Commits groups until `own` is settled (None: until the queue is empty), then passes the lead on."""
         while (own is None or not own.settled) and self._form_group():
             again: list[QueuedSubmission] = []
             try:

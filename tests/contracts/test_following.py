@@ -1,4 +1,4 @@
-"""Waiting for a position, whoever records it: woken at once, by the poll where no word comes, never too early."""
+"""Waiting for a position, whoever records it: woken at once, or by the poll if a notification is lost; never early."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ def until(condition: Callable[[], Any], seconds: float = 10) -> None:
 
 @contextmanager
 def waiting(ledger: Ledger, position: int, timeout_s: float = LONG_S) -> Iterator[Callable[[], float]]:
-    """Somebody waits in a thread: the yielded call ends when they do, and answers how long it took from the call."""
+    """Waits in a thread. The yielded function returns when the wait ends, with the seconds since it was called."""
 
     def wait() -> float:
         ledger.at_least(position, timeout_s)
@@ -60,7 +60,7 @@ def waiting(ledger: Ledger, position: int, timeout_s: float = LONG_S) -> Iterato
         yield ended
 
 
-def test_what_is_there_is_not_waited_for(database_url: str, ledger: Ledger) -> None:
+def test_a_reached_position_needs_no_wait(database_url: str, ledger: Ledger) -> None:
     submit(ledger, change())
     with open_ledger(database_url) as other:
         for position in (0, 1, GENESIS, GENESIS + 1):
@@ -70,22 +70,22 @@ def test_what_is_there_is_not_waited_for(database_url: str, ledger: Ledger) -> N
 
 
 def test_the_next_position_is_not_reached_and_both_are_named(ledger: Ledger) -> None:
-    with pytest.raises(PositionNotReached, match=f"position {GENESIS} and did not reach {GENESIS + 1}") as told:
+    with pytest.raises(PositionNotReached, match=f"position {GENESIS} and did not reach {GENESIS + 1}") as refusal:
         ledger.at_least(GENESIS + 1, SHORT_S)
-    assert (told.value.at_least, told.value.position) == (GENESIS + 1, GENESIS)
+    assert (refusal.value.at_least, refusal.value.position) == (GENESIS + 1, GENESIS)
     submit(ledger, change())
     ledger.at_least(GENESIS + 1, 0)
     with pytest.raises(PositionNotReached):
         ledger.at_least(GENESIS + 2, SHORT_S)
 
 
-def test_what_this_process_records_wakes_at_once(ledger: Ledger) -> None:
+def test_an_append_of_this_process_wakes_at_once(ledger: Ledger) -> None:
     with waiting(ledger, GENESIS + 1) as ended:
         submit(ledger, change())
         assert ended() < 0.2
 
 
-def test_what_another_records_wakes_too(database_url: str, ledger: Ledger) -> None:
+def test_an_append_of_another_process_wakes_too(database_url: str, ledger: Ledger) -> None:
     with open_ledger(database_url) as other, waiting(ledger, GENESIS + 3) as ended:
         submit(other, change())
         time.sleep(3 * follower.POLL_S)
@@ -94,7 +94,7 @@ def test_what_another_records_wakes_too(database_url: str, ledger: Ledger) -> No
         assert ended() < LONG_S / 2
 
 
-def test_on_postgresql_word_of_an_append_comes_long_before_the_poll(
+def test_on_postgresql_a_notification_comes_long_before_the_poll(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower, "POLL_S", 3600.0)
@@ -106,7 +106,7 @@ def test_on_postgresql_word_of_an_append_comes_long_before_the_poll(
                 assert ended() < LONG_S / 2
 
 
-def test_word_of_an_append_that_comes_while_the_head_is_read_is_not_lost(
+def test_a_notification_that_comes_while_the_head_is_read_is_not_lost(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
@@ -115,7 +115,7 @@ def test_word_of_an_append_that_comes_while_the_head_is_read_is_not_lost(
         with woken, waker:
             watch.head()
             submit(other, change())
-            # Its answer brings the notification along.
+            # The answer brings the notification with it.
             watch._connection.execute("SELECT 1")
             began = time.monotonic()
             watch.wait(LONG_S, woken)
@@ -124,7 +124,7 @@ def test_word_of_an_append_that_comes_while_the_head_is_read_is_not_lost(
         watch.close()
 
 
-def test_a_notification_alone_is_not_believed(postgres_url: str) -> None:
+def test_a_notification_alone_is_not_trusted(postgres_url: str) -> None:
     with open_ledger(postgres_url, create=True) as ledger, psycopg.connect(postgres_url, autocommit=True) as anybody:
         with waiting(ledger, GENESIS + 1, 1.0) as ended:
             for payload in ("", "999999", "nonsense", "-1"):
@@ -150,9 +150,7 @@ def another_listens(url: str, than: int) -> bool:
     return any(pid != than for pid in listening(url))
 
 
-def test_a_watch_that_is_cut_off_finds_what_was_recorded_meanwhile_and_listens_again(
-    postgres_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_watch_is_replaced_and_misses_nothing(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
     with open_ledger(postgres_url, create=True) as ledger, open_ledger(postgres_url) as other:
         with ledger.follower.keep_watching():
             for round_ in range(5):
@@ -168,7 +166,7 @@ def test_a_watch_that_is_cut_off_finds_what_was_recorded_meanwhile_and_listens_a
     assert "postgres" not in caplog.text.lower().replace("postgresql", "")
 
 
-def test_where_no_watch_can_be_had_the_ledger_is_still_looked_at(
+def test_without_a_watch_the_head_is_polled(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def none_left() -> Watch:
@@ -200,7 +198,7 @@ def test_many_wait_with_one_thread_and_one_connection(database_url: str, ledger:
     asyncio.run(wait_for_all())
 
 
-def test_who_gives_up_leaves_nothing_behind(ledger: Ledger) -> None:
+def test_a_waiter_that_gives_up_leaves_nothing_behind(ledger: Ledger) -> None:
     async def give_up() -> None:
         waits = [asyncio.create_task(ledger.follower.wait_for_async(GENESIS + 9, LONG_S)) for _ in range(10)]
         await asyncio.sleep(0.05)
@@ -215,7 +213,7 @@ def test_who_gives_up_leaves_nothing_behind(ledger: Ledger) -> None:
     until(lambda: not watchers())
 
 
-def test_a_loop_that_ended_is_no_reason_to_fail(ledger: Ledger) -> None:
+def test_a_closed_event_loop_is_ignored(ledger: Ledger) -> None:
     loop = asyncio.new_event_loop()
     wait = loop.create_task(ledger.follower.wait_for_async(GENESIS + 1, LONG_S))
     loop.run_until_complete(asyncio.sleep(0))
@@ -228,7 +226,7 @@ def test_a_loop_that_ended_is_no_reason_to_fail(ledger: Ledger) -> None:
         submit(ledger, change())
 
 
-def test_whoever_waits_when_the_ledger_is_closed_is_told(database_url: str) -> None:
+def test_waiters_get_an_error_when_the_ledger_is_closed(database_url: str) -> None:
     ledger = open_ledger(database_url, create=True)
     with waiting(ledger, GENESIS + 1) as ended:
         ledger.close()
@@ -239,7 +237,7 @@ def test_whoever_waits_when_the_ledger_is_closed_is_told(database_url: str) -> N
         until(lambda: not backends(database_url))
 
 
-def test_following_keeps_one_watch_from_wait_to_wait(database_url: str, ledger: Ledger) -> None:
+def test_keep_watching_reuses_one_watch(database_url: str, ledger: Ledger) -> None:
     async def follow() -> None:
         with ledger.follower.keep_watching():
             (thread,) = watchers()
@@ -254,8 +252,8 @@ def test_following_keeps_one_watch_from_wait_to_wait(database_url: str, ledger: 
     until(lambda: not watchers())
 
 
-def test_waiting_and_giving_up_at_random_never_misses_a_position(database_url: str, ledger: Ledger) -> None:
-    """Threads come and go while others record: the watch begins and ends hundreds of times."""
+def test_random_waits_and_timeouts_miss_no_position(database_url: str, ledger: Ledger) -> None:
+    """Threads come and go while others record: the watch starts and ends hundreds of times."""
     rounds = 60
 
     def wait(number: int) -> None:
@@ -274,20 +272,20 @@ def test_waiting_and_giving_up_at_random_never_misses_a_position(database_url: s
 
 
 @pytest.mark.parametrize("after", [0, 1, 17, 18, 19, 20, 23, 24, 25, 10**17])
-def test_the_feed_of_one_subject_begins_behind_any_position(ledger: Ledger, after: int) -> None:
+def test_the_feed_of_one_subject_begins_after_any_position(ledger: Ledger, after: int) -> None:
     for subject in ("org:a", "org:b", "org:a", "org:b", "org:b", "org:a", "org:a"):
         submit(ledger, change(subject))
     for subject in ("org:a", "org:b", "org:nobody", "catalog:settings"):
-        wanted = [entry for entry in ledger.stream(subject) if entry.position > after]
-        assert ledger.subject_page(subject, after) == wanted
-        assert ledger.subject_page(subject, after, 2) == wanted[:2]
-        until_21 = [entry for entry in wanted if entry.position <= 21]
+        entries = [entry for entry in ledger.stream(subject) if entry.position > after]
+        assert ledger.subject_page(subject, after) == entries
+        assert ledger.subject_page(subject, after, 2) == entries[:2]
+        until_21 = [entry for entry in entries if entry.position <= 21]
         assert ledger.subject_page(subject, after, until=21) == until_21
         version = ledger.recorder.version_at(subject, after)
         assert version == len([entry for entry in ledger.stream(subject) if entry.position <= after])
 
 
-def test_where_no_thread_can_be_had_it_is_said_and_the_next_one_waits(
+def test_without_a_thread_a_wait_fails_and_the_next_one_succeeds(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(thread: threading.Thread) -> None:

@@ -1,4 +1,4 @@
-"""What fails for one of a group fails for that one alone: the others are recorded, and told so."""
+"""A failure of one member of a group is its own: the others are recorded and get their receipts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def commit(ledger: Ledger, *group: QueuedSubmission) -> None:
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
-    """No code of this version can read the event at `position`."""
+    """Makes the event at `position` unreadable."""
 
     def parse(leaf: bytes) -> Leaf:
         parsed = parse_leaf(leaf)
@@ -41,10 +41,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
     monkeypatch.setattr(recording, "decode", decoded)
 
 
-def test_receipts_that_cannot_be_read_again_take_none_away_from_those_just_recorded(
+def test_unreadable_old_receipts_do_not_affect_newly_recorded_members(
     ledger: Ledger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process used the key in between, and its events cannot be read right after the commit."""
+    """Another process has used the key in between, and its events cannot be read right after the commit."""
     append, page = ledger.recorder.append, ledger.recorder.page
 
     def overtaken(proposals: Sequence[AppendRequest], clock: Any) -> Any:
@@ -83,7 +83,7 @@ def test_a_retry_whose_events_cannot_be_read_fails_alone(
 
 
 @pytest.mark.parametrize("stale", [0, OPTIMISTIC_ATTEMPTS_MAX])
-def test_a_retraction_beside_one_that_cannot_be_read_fails_alone(
+def test_a_retraction_on_a_subject_with_an_unreadable_one_fails_alone(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, stale: int
 ) -> None:
     (taken_back,) = submit(ledger, change("org:a"))
@@ -94,7 +94,7 @@ def test_a_retraction_beside_one_that_cannot_be_read_fails_alone(
     group = [
         pending(change("org:b")),
         pending({**retracted, "event_id": target.event_id}),
-        # It does not depend on what was retracted.
+        # It does not depend on the subject's retractions.
         pending(change("org:a")),
     ]
     for one in group:

@@ -1,4 +1,4 @@
-"""Many submissions in one transaction: each is answered for itself, as though they had come one by one."""
+"""Many submissions in one transaction: each has its own outcome, the same as if they had come one by one."""
 
 from typing import Any, NamedTuple
 
@@ -19,17 +19,17 @@ from ledger.recorders.assign_positions import assign_positions
 from ledger.recorders.contract import AppendPreconditions, AppendRequest, KnownSubmission, Placement
 from ledger.store import Ledger
 from ledger.times import BEGINNING, END, format_time
+from tests.support.append_requests import AppendRequestBuilder
 from tests.support.ledgers import GENESIS, NOW, OPERATOR, ORIGIN, change, define, key, known_submission, submit
-from tests.support.proposals import ProposalBuilder
 
-# What the recorder makes of proposals
+# Appending requests
 
 
-def test_each_proposal_has_a_place_and_a_time_of_its_own(ledger: Ledger, clock: ManualClock) -> None:
-    proposing = ProposalBuilder(ledger)
-    proposals = [proposing.propose(change("org:a")), proposing.propose(change("org:b"), change("org:a"))]
+def test_each_request_has_its_own_position_and_time(ledger: Ledger, clock: ManualClock) -> None:
+    builder = AppendRequestBuilder(ledger)
+    requests = [builder.build(change("org:a")), builder.build(change("org:b"), change("org:a"))]
     clock.now_us = NOW + 10
-    outcomes = ledger.recorder.append([*proposals, proposing.propose(change("org:a"))], clock)
+    outcomes = ledger.recorder.append([*requests, builder.build(change("org:a"))], clock)
     assert outcomes == [
         Placement(GENESIS + 1, NOW + 10),
         Placement(GENESIS + 2, NOW + 11),
@@ -46,48 +46,48 @@ def test_each_proposal_has_a_place_and_a_time_of_its_own(ledger: Ledger, clock: 
 @pytest.mark.parametrize(
     ("moved_by", "expected"), [(-3_600_000_000, NOW + 1), (0, NOW + 1), (1, NOW + 1), (2, NOW + 2)]
 )
-def test_a_clock_that_steps_back_does_not_reach_behind_the_last_submission(
+def test_recorded_at_stays_above_the_last_when_the_clock_steps_back(
     ledger: Ledger, clock: ManualClock, moved_by: int, expected: int
 ) -> None:
-    proposal = ProposalBuilder(ledger).propose(change())
+    request = AppendRequestBuilder(ledger).build(change())
     clock.now_us = NOW + moved_by
-    assert ledger.recorder.append([proposal], clock) == [Placement(GENESIS + 1, expected)]
+    assert ledger.recorder.append([request], clock) == [Placement(GENESIS + 1, expected)]
 
 
 @pytest.mark.parametrize("late", [-1, 0, 1])
-def test_what_would_be_recorded_too_late_is_stale_and_so_is_what_rests_on_it(
+def test_a_request_recorded_too_late_is_stale_and_so_are_those_that_rely_on_it(
     ledger: Ledger, clock: ManualClock, late: int
 ) -> None:
-    proposing = ProposalBuilder(ledger)
+    builder = AppendRequestBuilder(ledger)
     start = NOW + 100
-    bound = proposing.propose(change("org:a", effective_from=format_time(start)), now=NOW + 50)
-    proposals = [bound, proposing.propose(change("org:a")), proposing.propose(change("org:b"))]
+    bound = builder.build(change("org:a", effective_from=format_time(start)), now=NOW + 50)
+    requests = [bound, builder.build(change("org:a")), builder.build(change("org:b"))]
     clock.now_us = start + late
-    first, second, third = ledger.recorder.append(proposals, clock)
+    first, second, third = ledger.recorder.append(requests, clock)
     if late <= 0:
         assert (first, second) == (Placement(GENESIS + 1, start + late), Placement(GENESIS + 2, start + late + 1))
     else:
         assert (first, second, third) == (None, None, Placement(GENESIS + 1, start + late))
 
 
-def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: ManualClock) -> None:
+def test_each_request_of_a_mixed_group_has_its_own_outcome(ledger: Ledger, clock: ManualClock) -> None:
     first = submit(ledger, change("org:known"), idempotency=key("known"))
-    before = ProposalBuilder(ledger, {"org:moved": 0})
-    moved = before.propose(change("org:moved"))
-    on_moved = before.propose(change("org:moved"), change("org:c"))
+    before = AppendRequestBuilder(ledger, {"org:moved": 0})
+    moved = before.build(change("org:moved"))
+    on_moved = before.build(change("org:moved"), change("org:c"))
     submit(ledger, change("org:moved"))
-    proposing = ProposalBuilder(ledger)
+    builder = AppendRequestBuilder(ledger)
     head = ledger.head()
     outcomes = ledger.recorder.append(
         [
-            proposing.propose(change("org:a", reason="one"), idempotency=key("a")),
+            builder.build(change("org:a", reason="one"), idempotency=key("a")),
             moved,
-            proposing.propose(change("org:known"), idempotency=key("known", b"whatever")),
+            builder.build(change("org:known"), idempotency=key("known", b"whatever")),
             on_moved,
-            proposing.propose(change("org:known")),
-            proposing.propose(change("org:b", reason="two"), change("org:a", reason="three"), idempotency=key("b")),
-            proposing.propose(change("org:d"), idempotency=key("b")),
-            proposing.propose(change("org:a")),
+            builder.build(change("org:known")),
+            builder.build(change("org:b", reason="two"), change("org:a", reason="three"), idempotency=key("b")),
+            builder.build(change("org:d"), idempotency=key("b")),
+            builder.build(change("org:a")),
         ],
         clock,
     )
@@ -106,18 +106,18 @@ def test_a_group_of_every_kind_is_answered_one_by_one(ledger: Ledger, clock: Man
     ]
     positions = range(head.position + 1, head.position + 5)
     assert [entry.position for entry in ledger.page(head.position)] == list(positions)
-    kept = ledger.recorder.personal(list(range(1, head.position + 9)))
-    assert {position: data.reason for position, data in kept.items()} == dict(
+    personal = ledger.recorder.personal(list(range(1, head.position + 9)))
+    assert {position: data.reason for position, data in personal.items()} == dict(
         zip(positions, ("one", "two", "three"), strict=False)
     )
     assert known_submission(ledger, "alice", "a") == KnownSubmission(key("a").body_sha256, head.position + 1, 1)
     assert known_submission(ledger, "alice", "b") == KnownSubmission(key("b").body_sha256, head.position + 2, 2)
 
 
-def test_a_group_of_nothing_but_what_cannot_be_recorded_writes_nothing(ledger: Ledger, clock: ManualClock) -> None:
-    proposing = ProposalBuilder(ledger, {"org:a": 7})
+def test_a_group_of_stale_requests_writes_nothing(ledger: Ledger, clock: ManualClock) -> None:
+    builder = AppendRequestBuilder(ledger, {"org:a": 7})
     head, mark = ledger.head(), ledger.recorder.append_preconditions(["org:a"])
-    assert ledger.recorder.append([proposing.propose(change("org:a")), proposing.propose(change("org:a"))], clock) == [
+    assert ledger.recorder.append([builder.build(change("org:a")), builder.build(change("org:a"))], clock) == [
         None,
         None,
     ]
@@ -127,50 +127,48 @@ def test_a_group_of_nothing_but_what_cannot_be_recorded_writes_nothing(ledger: L
 
 @st.composite
 def groups(draw: st.DrawFn) -> list[tuple[list[str], bool, bool, str | None]]:
-    """Per proposal: its subjects, whether it was decided on versions that are wrong, whether it comes too late, key."""
-    proposal = st.tuples(
+    """For each request: subjects, whether its versions are wrong, whether it is too late, its key."""
+    request = st.tuples(
         st.lists(st.sampled_from(["org:a", "org:b", "org:c"]), min_size=1, max_size=3),
         st.sampled_from([False, False, True]),
         st.sampled_from([False, False, True]),
         st.sampled_from([None, None, "used", "x", "y"]),
     )
-    return draw(st.lists(proposal, min_size=1, max_size=6))
+    return draw(st.lists(request, min_size=1, max_size=6))
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups())
-def test_both_databases_place_proposals_as_the_plain_rule_says(
+def test_both_databases_assign_positions_by_the_plain_rule(
     ledger: Ledger, clock: ManualClock, group: list[tuple[list[str], bool, bool, str | None]]
 ) -> None:
     clock.now_us += 1_000_000
     if known_submission(ledger, "alice", "used") is None:
         submit(ledger, change("org:z"), idempotency=key("used"))
-    proposing = ProposalBuilder(ledger)
-    proposals: list[AppendRequest] = []
+    builder = AppendRequestBuilder(ledger)
+    requests: list[AppendRequest] = []
     for subjects, wrong, late, name in group:
         if wrong:
-            proposing.versions[subjects[0]] = 1_000_000 + len(proposals)
+            builder.versions[subjects[0]] = 1_000_000 + len(requests)
         more: dict[str, Any] = {"effective_from": format_time(clock.now_us - 1)} if late else {}
-        # Unique among the examples, but for "used".
+        # Unique among the examples, except "used".
         unique = name if name in (None, "used") else f"{name}{clock.now_us}"
-        proposals.append(
-            proposing.propose(
+        requests.append(
+            builder.build(
                 *(change(subject, **more) for subject in subjects),
                 now=clock.now_us - 2,
                 idempotency=None if unique is None else key(unique),
             )
         )
-    relied = {subject for proposal in proposals for subject in proposal.plan.versions}
-    preconditions = ledger.recorder.append_preconditions(
-        relied, [proposal.key for proposal in proposals if proposal.key]
-    )
-    expected = assign_positions(proposals, preconditions, clock.now())
-    assert ledger.recorder.append(proposals, clock) == expected
+    relied = {subject for request in requests for subject in request.plan.versions}
+    preconditions = ledger.recorder.append_preconditions(relied, [request.key for request in requests if request.key])
+    expected = assign_positions(requests, preconditions, clock.now())
+    assert ledger.recorder.append(requests, clock) == expected
     positions = [entry.position for entry in ledger.page(preconditions.head.position)]
     assert positions == list(range(preconditions.head.position + 1, preconditions.head.position + 1 + len(positions)))
 
 
-def test_standing_is_what_the_single_questions_say(ledger: Ledger) -> None:
+def test_the_preconditions_equal_separate_reads(ledger: Ledger) -> None:
     submit(ledger, change("org:a"), change("org:a"), idempotency=key("k"))
     keys = [("alice", "k"), ("alice", "none"), ("bob", "k")]
     known = known_submission(ledger, "alice", "k")
@@ -200,15 +198,15 @@ ODD = ["\\", '"', "é", "\u2028", "𐀀", "\x7f", "\x01", "\\x01I", "\0", "%", "
         END - 1_000,
     ],
 )
-def test_the_bytes_are_those_of_the_codec_at_any_instant(database_url: str, moment: int) -> None:
+def test_the_bytes_are_those_of_the_codec_at_every_instant(database_url: str, moment: int) -> None:
     clock = ManualClock(moment)
     with open_ledger(database_url, create=True, clock=clock, origin=ORIGIN) as ledger:
-        proposals = odd_proposals(ledger)
-        outcomes = ledger.recorder.append(proposals, clock)
+        requests = odd_requests(ledger)
+        outcomes = ledger.recorder.append(requests, clock)
         expected = [
             leaf
-            for proposal, outcome in zip(proposals, outcomes, strict=True)
-            for leaf in fill_templates(proposal.templates, *required(outcome))
+            for request, outcome in zip(requests, outcomes, strict=True)
+            for leaf in fill_templates(request.templates, *required(outcome))
         ]
         entries = ledger.page(GENESIS)
         assert [entry.leaf for entry in entries] == expected
@@ -218,16 +216,16 @@ def test_the_bytes_are_those_of_the_codec_at_any_instant(database_url: str, mome
         assert sorted(texts) == sorted(ODD)
 
 
-def odd_proposals(ledger: Ledger) -> list[Any]:
-    proposing = ProposalBuilder(ledger, entropy=lambda count: b"\xa7" * count)
+def odd_requests(ledger: Ledger) -> list[Any]:
+    builder = AppendRequestBuilder(ledger, entropy=lambda count: b"\xa7" * count)
     texts = [
         {"type": "setting.changed", "subject": f"model:m{n}", "setting": "model.author", "value": odd, "reason": odd}
         for n, odd in enumerate(ODD)
     ]
     return [
-        proposing.propose(*texts[:5]),
-        proposing.propose(*texts[5:]),
-        proposing.propose({"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"}),
+        builder.build(*texts[:5]),
+        builder.build(*texts[5:]),
+        builder.build({"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"}),
     ]
 
 
@@ -237,7 +235,7 @@ def required(outcome: Any) -> Placement:
 
 
 def test_a_database_of_another_encoding_keeps_the_bytes(postgres_server_url: str, postgres_url: str) -> None:
-    """`SQL_ASCII` is an encoding of bytes: where the marks are filled in, nothing may take them for another text."""
+    """`SQL_ASCII` has no characters, only bytes: filling in the placeholders must not interpret them."""
     name = "inforce_test_ascii"
     with psycopg.connect(postgres_server_url, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name}")
@@ -248,19 +246,19 @@ def test_a_database_of_another_encoding_keeps_the_bytes(postgres_server_url: str
             )
             clock = ManualClock(NOW)
             with open_ledger(url, create=True, clock=clock, origin=ORIGIN) as ledger:
-                proposals = odd_proposals(ledger)
-                outcomes = ledger.recorder.append(proposals, clock)
+                requests = odd_requests(ledger)
+                outcomes = ledger.recorder.append(requests, clock)
                 expected = [
                     leaf
-                    for proposal, outcome in zip(proposals, outcomes, strict=True)
-                    for leaf in fill_templates(proposal.templates, *required(outcome))
+                    for request, outcome in zip(requests, outcomes, strict=True)
+                    for leaf in fill_templates(request.templates, *required(outcome))
                 ]
                 assert [entry.leaf for entry in ledger.page(GENESIS)] == expected
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-# What becomes of groups of submissions
+# Committing groups of submissions
 
 
 def queued(*bodies: dict[str, Any], idempotency: Idempotency | None = None) -> QueuedSubmission:
@@ -268,13 +266,13 @@ def queued(*bodies: dict[str, Any], idempotency: Idempotency | None = None) -> Q
 
 
 def settle(ledger: Ledger, *group: QueuedSubmission) -> list[tuple[Receipt, ...] | InforceError]:
-    """The group, and what is to be decided again as groups after it, as the writer does."""
-    recording = ledger.committer
+    """Commits the group, and then the members that must be decided again, as the writer does."""
+    committer = ledger.committer
     waiting = list(group)
     for _ in range(len(group) + 3):
         if not waiting:
             break
-        waiting = recording.commit(waiting)
+        waiting = committer.commit(waiting)
     assert all(one.settled for one in group)
     outcomes: list[tuple[Receipt, ...] | InforceError] = []
     for one in group:
@@ -290,7 +288,7 @@ def test_changes_of_one_subject_in_one_group_all_go_through(ledger: Ledger) -> N
     assert moments == sorted(set(moments))
 
 
-def test_of_those_that_expect_the_same_version_in_one_group_one_wins(ledger: Ledger) -> None:
+def test_of_submissions_that_expect_the_same_version_in_one_group_one_wins(ledger: Ledger) -> None:
     first, *others = settle(ledger, *(queued(change(expected_version=0)) for _ in range(4)))
     assert isinstance(first, tuple)
     for other in others:
@@ -299,13 +297,13 @@ def test_of_those_that_expect_the_same_version_in_one_group_one_wins(ledger: Led
     assert len(ledger.stream("org:acme")) == 1
 
 
-def test_a_version_that_another_of_the_group_makes_may_be_expected(ledger: Ledger) -> None:
+def test_a_member_may_expect_a_version_that_an_earlier_member_makes(ledger: Ledger) -> None:
     first, second = settle(ledger, queued(change()), queued(change(expected_version=1)))
     assert isinstance(first, tuple)
     assert isinstance(second, tuple)
 
 
-def test_a_fault_is_the_fault_of_one(ledger: Ledger) -> None:
+def test_a_fault_concerns_one_member_only(ledger: Ledger) -> None:
     (target,) = submit(ledger, change("org:r"))
     retraction = {"type": "change.retracted", "event_id": target.event_id, "reason": "a slip"}
     outcomes = settle(
@@ -343,7 +341,7 @@ def test_a_fault_is_the_fault_of_one(ledger: Ledger) -> None:
     assert again == outcomes[7]
 
 
-def test_what_comes_behind_a_definition_is_judged_by_it(ledger: Ledger) -> None:
+def test_submissions_after_a_definition_are_decided_by_it(ledger: Ledger) -> None:
     uses = {**change(), "setting": "beta.search"}
     early, defined, late = settle(ledger, queued(uses), queued(define()), queued(uses))
     assert isinstance(early, BadSubmission)
@@ -351,19 +349,19 @@ def test_what_comes_behind_a_definition_is_judged_by_it(ledger: Ledger) -> None:
     assert isinstance(late, tuple)
 
 
-def test_what_was_refused_on_account_of_one_that_is_not_recorded_is_decided_again(
+def test_a_refusal_because_of_an_unrecorded_member_is_decided_again(
     database_url: str, ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of the group becomes stale, so the second's expected version holds after all, and then the first's
-    does not."""
+    """The first member becomes stale, so the second's expected version holds after all, and then the first's does
+    not."""
     append = ledger.recorder.append
-    told: list[Any] = []
+    calls: list[Any] = []
 
-    def first_is_late(proposals: Any, clock_: Any) -> Any:
-        if not told:
+    def first_is_late(requests: Any, clock_: Any) -> Any:
+        if not calls:
             clock.now_us += 1_000_000
-        told.append(proposals)
-        return append(proposals, clock_)
+        calls.append(requests)
+        return append(requests, clock_)
 
     monkeypatch.setattr(ledger.recorder, "append", first_is_late)
     soon = format_time(NOW + 1_000)
@@ -408,52 +406,52 @@ def bodies(draw: st.DrawFn) -> dict[str, Any]:
         max_size=8,
     )
 )
-def test_a_group_comes_to_what_the_same_submissions_come_to_one_by_one(
-    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[list[dict[str, Any]], str | None]]
+def test_a_group_has_the_outcome_of_the_same_submissions_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, submissions: list[tuple[list[dict[str, Any]], str | None]]
 ) -> None:
-    """Down to the bytes but for places and times, and down to those where nothing had to be decided again."""
+    """Equal down to the bytes, except positions and times; those too if nothing was decided again."""
     results = []
     for together in (True, False):
         folder = tmp_path_factory.mktemp("group")
         clock = ManualClock(NOW)
         with open_ledger(f"sqlite:///{folder}/ledger.db", create=True, clock=clock, origin=ORIGIN) as ledger:
-            # The same for each event, as a group decides some twice.
+            # Constant, because a group decides some submissions twice.
             ledger.committer.entropy = lambda count: b"\x5a" * count
             targets = [submit(ledger, change(f"org:{name}"))[0].event_id for name in "abc"]
             clock.now_us = NOW + 10
             group = []
-            for number, (events, name) in enumerate(said):
+            for number, (events, name) in enumerate(submissions):
                 named = [
                     {**event, "event_id": targets[event["event_id"]]} if "event_id" in event else event
                     for event in events
                 ]
-                # Each its own, as those in flight twice are refused before.
+                # Every key only once, because the writer refuses a key that is in flight.
                 group.append(queued(*named, idempotency=None if name is None else key(f"{name}{number}")))
             results.append(result(ledger, [group] if together else [[one] for one in group]))
     grouped, single = results
-    assert grouped.told == single.told
+    assert grouped.outcomes == single.outcomes
     assert grouped.streams == single.streams
     if grouped.rounds == 1:
         assert grouped.leaves == single.leaves
 
 
 class Result(NamedTuple):
-    told: list[Any]
+    outcomes: list[Any]
     streams: dict[str, list[Any]]
     leaves: list[bytes]
     rounds: int
 
 
 def result(ledger: Ledger, groups: list[list[QueuedSubmission]]) -> Result:
-    """What the groups come to, as settled one behind the other."""
-    recording = ledger.committer
+    """The outcome of the groups, committed one after another."""
+    committer = ledger.committer
     rounds = 0
     for group in groups:
         waiting = group
         while waiting:
-            waiting = recording.commit(waiting)
+            waiting = committer.commit(waiting)
             rounds += 1
-    told = [
+    outcomes = [
         [(receipt.subject, receipt.version) for receipt in one.receipts] if one.receipts else [type(one.error)]
         for group in groups
         for one in group
@@ -463,12 +461,12 @@ def result(ledger: Ledger, groups: list[list[QueuedSubmission]]) -> Result:
     for entry in entries:
         data = parse_leaf(entry.leaf).data
         now = data.effective_from == format_time(entry.recorded_at)
-        said = (entry.topic, entry.version, data.setting, data.value, data.retracts, now or data.effective_from)
-        streams.setdefault(entry.subject, []).append(said)
-    return Result(told, streams, [entry.leaf for entry in entries], rounds)
+        row = (entry.topic, entry.version, data.setting, data.value, data.retracts, now or data.effective_from)
+        streams.setdefault(entry.subject, []).append(row)
+    return Result(outcomes, streams, [entry.leaf for entry in entries], rounds)
 
 
-def test_the_clock_is_read_once_a_group_and_is_the_first_one_s_moment(ledger: Ledger) -> None:
+def test_an_append_reads_the_clock_once(ledger: Ledger) -> None:
     ledger.clock = SystemClock()
     before = ledger.clock.now()
     outcomes = settle(ledger, *(queued(change(f"org:{number}")) for number in range(5)))

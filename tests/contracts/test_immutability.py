@@ -1,4 +1,4 @@
-"""The database refuses to change an event, and a reason kept beside its event cannot be changed unnoticed."""
+"""The database refuses to change an event, and a change of a stored reason is detected."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from tests.support.ledgers import change, submit
 
 
 def raw(url: str) -> Any:
-    """A connection past every line of our code."""
+    """A connection that uses none of our code."""
     return sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
 
 
@@ -64,14 +64,14 @@ def test_the_database_itself_refuses_to_change_an_event(database_url: str, ledge
 # Reasons
 
 
-def test_a_reason_is_kept_beside_the_event_and_bound_to_it(ledger: Ledger) -> None:
+def test_a_reason_is_stored_beside_the_event_and_bound_to_it(ledger: Ledger) -> None:
     reason = 'because "quoted" – ünïcode 🙂 \x00 \x01T \\ and a\nnew line'
     with_reason, without = submit(ledger, change(reason=reason), change())
     assert ledger.reasons([1, with_reason.position, without.position]) == {with_reason.position: reason}
     leaf = ledger.event(with_reason.event_id).leaf
     assert b"because" not in leaf
-    kept = ledger.recorder.personal([with_reason.position])[with_reason.position]
-    commitment = hashlib.sha256(kept.salt + kept.content.encode()).hexdigest()
+    personal = ledger.recorder.personal([with_reason.position])[with_reason.position]
+    commitment = hashlib.sha256(personal.salt + personal.content.encode()).hexdigest()
     assert json.loads(leaf)["data"]["personal"] == {"commitment": commitment}
     assert "personal" not in json.loads(ledger.event(without.event_id).leaf)["data"]
 
@@ -83,7 +83,7 @@ def test_equal_reasons_have_different_commitments(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("stolen_by", ["another reason", "another event"])
-def test_a_reason_that_was_tampered_with_is_found_out(database_url: str, ledger: Ledger, stolen_by: str) -> None:
+def test_a_changed_reason_is_detected(database_url: str, ledger: Ledger, stolen_by: str) -> None:
     first, second = submit(ledger, change(reason="one"), change())
     table = "personal_data" if database_url.startswith("sqlite") else "inforce.personal_data"
     with closing(raw(database_url)) as connection:

@@ -1,4 +1,4 @@
-"""Whoever submits may be interrupted anywhere, as by Ctrl-C: nobody else waits for ever, and the writer goes on."""
+"""A submitting thread may be interrupted anywhere, as by Ctrl-C: no other waits for ever, and the writer goes on."""
 
 import linecache
 import sys
@@ -17,14 +17,14 @@ from tests.support.ledgers import OPERATOR, change, key
 
 WAIT_S = 10.0
 LINES_MIN = 40
-"""Of the writer, run by whoever leads and hands on the lead."""
+"""Functions of the writer that the leader runs."""
 
 
 class Interrupting:
-    """Raises KeyboardInterrupt before the line with this number, counted over all that this thread runs of `module`.
+    """Raises KeyboardInterrupt before line number `count` of those that this thread runs in `module`.
 
-    But not before a `with` is left, which a tracer sees as its line for the second time: between its block and the
-    release of its lock the interpreter interrupts nobody.
+    It skips the exit of a `with`, which a tracer sees as the same line again: the interpreter does not interrupt
+    between the block and the release of the lock.
     """
 
     def __init__(self, line: int) -> None:
@@ -55,12 +55,12 @@ def pending(name: str) -> QueuedSubmission:
 
 
 class Scene:
-    """One leads, while another waits in a thread of its own and a third was enqueued."""
+    """A leader, a second submission that waits in its own thread, and a third that was enqueued."""
 
     def __init__(self) -> None:
         self.writer = Writer(self.commit)
         self.outcomes: list[object] = []
-        self.told = threading.Event()
+        self.notified = threading.Event()
         self.waiter = threading.Thread(target=self.wait, daemon=True)
         self.groups = 0
 
@@ -68,11 +68,11 @@ class Scene:
         self.groups += 1
         if self.groups == 1:
             self.waiter.start()
-            # It is who leads that is interrupted, not whoever enqueues.
+            # Interrupt the leader, not the thread that enqueues.
             interrupting = sys.gettrace()
             sys.settrace(None)
             third = pending("third")
-            third.on_settled = lambda _settled: self.told.set()
+            third.on_settled = lambda _settled: self.notified.set()
             self.writer.enqueue(third)
             sys.settrace(interrupting)
             self.wait_for(3)
@@ -93,7 +93,7 @@ class Scene:
             self.outcomes.append(error.code)
 
     def lead(self, line: int) -> bool:
-        """Whether it was interrupted."""
+        """Returns whether the leader was interrupted."""
         before = sys.gettrace()
         sys.settrace(Interrupting(line))
         try:
@@ -108,8 +108,8 @@ class Scene:
         if self.groups:
             self.waiter.join(WAIT_S)
             assert not self.waiter.is_alive(), "whoever waited is left waiting"
-            assert self.told.wait(WAIT_S), "what was enqueued is never told of"
-        # Without a second and a third, if they have not come yet.
+            assert self.notified.wait(WAIT_S), "what was enqueued is never told of"
+        # The second and the third may not have come yet.
         self.groups += 1
         after = threading.Thread(target=lambda: self.outcomes.append(self.writer.submit(pending("first"))), daemon=True)
         after.start()
@@ -122,7 +122,7 @@ class Scene:
         assert not closing.is_alive()
 
 
-def test_wherever_the_one_who_leads_is_interrupted_the_others_are_served() -> None:
+def test_wherever_the_leader_is_interrupted_the_others_are_served() -> None:
     line = 1
     while True:
         scene = Scene()
@@ -137,7 +137,7 @@ def test_wherever_the_one_who_leads_is_interrupted_the_others_are_served() -> No
     assert line > LINES_MIN, "hardly anything was interrupted"
 
 
-def test_wherever_the_one_who_enqueues_is_interrupted_the_writer_goes_on() -> None:
+def test_wherever_enqueue_is_interrupted_the_writer_goes_on() -> None:
     line = 1
     while True:
         scene = Scene()
@@ -162,12 +162,12 @@ def test_wherever_the_one_who_enqueues_is_interrupted_the_writer_goes_on() -> No
     assert line > 10
 
 
-def test_a_commit_that_is_interrupted_fails_its_group_and_no_more() -> None:
-    begun = threading.Event()
+def test_an_interrupted_commit_fails_only_its_group() -> None:
+    started = threading.Event()
 
     def commit(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
-        if not begun.is_set():
-            begun.set()
+        if not started.is_set():
+            started.set()
             raise KeyboardInterrupt
         for one in group:
             one.receipts = ()

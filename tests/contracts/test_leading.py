@@ -1,4 +1,4 @@
-"""Who leads the writer: the lead is never lost, whatever happens between being given it and taking it."""
+"""The lead of the writer is never lost, whatever happens between passing it on and taking it."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +16,9 @@ WAIT_S = 10.0
 
 
 def pending(
-    told: Callable[[Sequence[QueuedSubmission]], None] | None = None, idempotency: Idempotency | None = None
+    notified: Callable[[Sequence[QueuedSubmission]], None] | None = None, idempotency: Idempotency | None = None
 ) -> QueuedSubmission:
-    return QueuedSubmission(parse_submissions(change()), OPERATOR, idempotency, False, 100, told)
+    return QueuedSubmission(parse_submissions(change()), OPERATOR, idempotency, False, 100, notified)
 
 
 def settle(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
@@ -28,7 +28,7 @@ def settle(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
 
 
 class Paused(Writer):
-    """Whoever was given the lead, or was settled, waits before it looks which; a closer before it fails what waits."""
+    """A woken submission pauses before it checks why it was woken; `close` pauses before it fails the queue."""
 
     def __init__(self, commit: Callable[[list[QueuedSubmission]], list[QueuedSubmission]]) -> None:
         super().__init__(commit)
@@ -53,7 +53,7 @@ def ended(*threads: threading.Thread) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def test_a_writer_that_is_closed_while_the_lead_is_handed_on_is_closed_at_once() -> None:
+def test_close_returns_at_once_while_the_lead_is_passed_on() -> None:
     free = threading.Event()
     committing = threading.Event()
 
@@ -90,22 +90,22 @@ def test_a_writer_that_is_closed_while_the_lead_is_handed_on_is_closed_at_once()
     assert outcomes == [(), "ledger_unavailable"]
 
 
-def test_whoever_was_to_lead_when_the_writer_was_closed_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_leader_gets_an_error_when_the_writer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(settle)
     lead = writer._lead
 
     def late(own: QueuedSubmission | None) -> None:
-        # Closed in between, as far as the closing goes without the lead.
+        # Closed in between, as far as closing proceeds without the lead.
         closing.start()
         while writer.waiting:
             pass
         lead(own)
 
     fail = Writer._fail
-    looked = threading.Event()
+    checked = threading.Event()
 
     def slowly(group: list[QueuedSubmission], error: BaseException) -> None:
-        looked.wait(0.2)
+        checked.wait(0.2)
         fail(group, error)
 
     closing = threading.Thread(target=writer.close)
@@ -117,9 +117,9 @@ def test_whoever_was_to_lead_when_the_writer_was_closed_is_told_so(monkeypatch: 
     assert not closing.is_alive()
 
 
-def test_where_no_thread_can_be_had_nothing_is_taken_and_it_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_worker_thread_enqueue_fails_and_a_later_one_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(settle)
-    told = threading.Event()
+    notified = threading.Event()
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -128,16 +128,16 @@ def test_where_no_thread_can_be_had_nothing_is_taken_and_it_goes_on_later(monkey
         patched.setattr(threading.Thread, "start", refuse)
         for _ in range(2):
             with pytest.raises(LedgerUnavailable, match="nothing was recorded"):
-                writer.enqueue(pending(lambda _: told.set(), key("a")))
+                writer.enqueue(pending(lambda _: notified.set(), key("a")))
         assert writer.waiting == 0
     assert writer.submit(pending()) == ()
-    writer.enqueue(pending(lambda _: told.set(), key("a")))
-    assert told.wait(WAIT_S)
+    writer.enqueue(pending(lambda _: notified.set(), key("a")))
+    assert notified.wait(WAIT_S)
     writer.close()
 
 
-def test_one_who_cannot_be_told_keeps_nobody_else_from_it() -> None:
-    told = threading.Event()
+def test_a_failing_callback_does_not_stop_the_others() -> None:
+    notified = threading.Event()
     free = threading.Event()
 
     def commit(group: list[QueuedSubmission]) -> list[QueuedSubmission]:
@@ -150,9 +150,9 @@ def test_one_who_cannot_be_told_keeps_nobody_else_from_it() -> None:
     writer = Writer(commit)
     writer.enqueue(pending(fails))
     writer.enqueue(pending(fails))
-    writer.enqueue(pending(lambda _: told.set()))
+    writer.enqueue(pending(lambda _: notified.set()))
     free.set()
-    assert told.wait(WAIT_S)
+    assert notified.wait(WAIT_S)
     assert writer.submit(pending()) == ()
     writer.close()
     assert writer.waiting == 0

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server may be, and what a process that asks it."""
+"""Unusual PostgreSQL databases, unusual processes, and servers that vanish."""
 
 import resource
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.support.ledgers import GENESIS, change, key, open_with_clock, submit
 from tests.support.postgres_restart import terminate_backends
 
 FILES = 1100
-"""More than select(2) takes."""
+"""More than select(2) can handle."""
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def database(server_url: str, encoding: str) -> Iterator[str]:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_a_database_of_bytes_is_asked_in_utf8(postgres_server_url: str) -> None:
+def test_a_database_without_encoding_is_used_in_utf8(postgres_server_url: str) -> None:
     with database(postgres_server_url, "SQL_ASCII") as url:
         ledger, _ = open_with_clock(url)
         with ledger:
@@ -43,7 +43,7 @@ def test_a_database_of_bytes_is_asked_in_utf8(postgres_server_url: str) -> None:
             assert ledger.reasons([GENESIS + 1]) == {GENESIS + 1: "数据"}
 
 
-def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server_url: str) -> None:
+def test_a_database_that_cannot_store_every_text_is_refused(postgres_server_url: str) -> None:
     with database(postgres_server_url, "LATIN1") as url:
         with pytest.raises(NotALedger, match="encoding LATIN1"):
             open_ledger(url, create=True)
@@ -64,7 +64,7 @@ def test_a_process_with_very_many_files_appends(postgres_url: str) -> None:
             assert submit(ledger, change())[0].position == GENESIS + 2
 
 
-def test_a_server_that_vanishes_without_a_word_is_noticed(postgres_url: str) -> None:
+def test_a_server_that_vanishes_silently_is_noticed(postgres_url: str) -> None:
     ledger, _ = open_with_clock(f"{postgres_url}{'&' if '?' in postgres_url else '?'}keepalives_idle=30")
     with ledger:
         recorder = ledger.recorder
@@ -76,7 +76,7 @@ def test_a_server_that_vanishes_without_a_word_is_noticed(postgres_url: str) -> 
 
 
 def test_a_read_of_one_statement_begins_no_transaction(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it takes one round trip, not three. And on a connection that others then begin transactions on."""
+    """So it takes one round trip, not three; and transactions can then use the same connection."""
     ledger, _ = open_with_clock(postgres_url)
     with ledger:
         (receipt,) = submit(ledger, change(reason="a test"), idempotency=key("one"))
@@ -102,7 +102,7 @@ def test_a_read_of_one_statement_begins_no_transaction(postgres_url: str, monkey
         assert recorder.page(GENESIS, 10) == [entry]
 
 
-def test_an_import_that_is_done_is_told_to_those_who_listen(postgres_url: str, tmp_path: Path) -> None:
+def test_a_finished_import_notifies_listeners(postgres_url: str, tmp_path: Path) -> None:
     original, _ = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with original:
         submit(original, change())
@@ -110,5 +110,5 @@ def test_an_import_that_is_done_is_told_to_those_who_listen(postgres_url: str, t
     with psycopg.connect(postgres_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}".encode())
         import_ledger(postgres_url, BytesIO(exported))
-        (told,) = listener.notifies(timeout=10, stop_after=1)
-    assert told.payload == str(GENESIS + 1)
+        (notification,) = listener.notifies(timeout=10, stop_after=1)
+    assert notification.payload == str(GENESIS + 1)

@@ -1,4 +1,4 @@
-"""What a ledger records, and how it is read: by stream, by page, by id, and the library's own way."""
+"""The stored events, and reading them by stream, by page, by id, and with the eventsourcing library."""
 
 import hashlib
 import sqlite3
@@ -35,12 +35,12 @@ def test_a_new_ledger_begins_with_the_built_in_catalog(ledger: Ledger) -> None:
     assert [event.version for event in events] == list(range(1, GENESIS + 1))
 
 
-def test_opening_again_begins_nothing_again(database_url: str, ledger: Ledger) -> None:
+def test_opening_again_records_no_second_catalog(database_url: str, ledger: Ledger) -> None:
     with open_ledger(database_url, create=True) as again:
         assert (again.head(), again.origin) == (ledger.head(), ORIGIN)
 
 
-def test_a_receipt_says_what_was_recorded(ledger: Ledger, clock: ManualClock) -> None:
+def test_a_receipt_describes_the_event(ledger: Ledger, clock: ManualClock) -> None:
     clock.now_us = NOW + 7
     (receipt,) = submit(ledger, change(effective_until=format_time(NOW + 100)))
     assert receipt[1:] == (GENESIS + 1, "org:acme", 1, NOW + 7, NOW + 7, NOW + 100)
@@ -96,7 +96,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(ledger: Ledger) -> No
     assert positions == list(range(1, GENESIS + 21))
 
 
-def test_a_page_ends_where_it_is_told_to(ledger: Ledger) -> None:
+def test_a_page_ends_at_its_bound(ledger: Ledger) -> None:
     assert [entry.position for entry in ledger.page(2, 100, until=5)] == [3, 4, 5]
     assert ledger.page(GENESIS, 100) == []
     assert ledger.page(5, 100, until=5) == []
@@ -108,7 +108,7 @@ def test_an_event_is_found_by_its_id(ledger: Ledger) -> None:
     assert ledger.event(first.event_id).position == first.position
 
 
-def test_an_id_that_is_unknown_or_malformed_is_not_found(ledger: Ledger) -> None:
+def test_an_unknown_or_malformed_id_is_not_found(ledger: Ledger) -> None:
     (receipt,) = submit(ledger, change())
     unknown = [
         "",
@@ -136,7 +136,7 @@ def test_an_id_of_another_ledger_is_not_found_although_the_position_exists(ledge
         assert ledger.find(foreign.event_id) is None
 
 
-# The library's own way in
+# The eventsourcing library
 
 
 def test_the_library_reads_the_ledger_through_its_event_store(ledger: Ledger) -> None:
@@ -180,21 +180,21 @@ def test_the_library_writes_through_its_event_store(ledger: Ledger, clock: Manua
 # Leaves in bulk
 
 
-def test_leaves_come_as_they_lie_and_by_subject(ledger: Ledger) -> None:
+def test_leaves_come_in_position_order_and_by_subject(ledger: Ledger) -> None:
     for name in ("org:b", "org:a", "org:b"):
         submit(ledger, change(name))
     head = ledger.head().position
-    kept = [entry.leaf for entry in ledger.page(0)]
-    assert ledger.recorder.leaves(0, head) == b"\n".join(kept)
-    assert ledger.recorder.leaves(3, 5) == b"\n".join(kept[3:5])
+    leaves_in_order = [entry.leaf for entry in ledger.page(0)]
+    assert ledger.recorder.leaves(0, head) == b"\n".join(leaves_in_order)
+    assert ledger.recorder.leaves(3, 5) == b"\n".join(leaves_in_order[3:5])
     assert ledger.recorder.leaves(head, head) == b""
     of_b, of_a = (b"\n".join(entry.leaf for entry in ledger.stream(name)) for name in ("org:b", "org:a"))
     assert ledger.recorder.leaves_of(["org:b", "org:nobody", "org:a"], head) == of_b + b"\n" + of_a
-    assert ledger.recorder.leaves_of(["org:b"], head - 1) == kept[-3]
+    assert ledger.recorder.leaves_of(["org:b"], head - 1) == leaves_in_order[-3]
     assert ledger.recorder.leaves_of([], head) == b""
 
 
-def test_leaves_that_are_too_large_for_one_value_come_all_the_same(
+def test_leaves_that_exceed_the_limit_of_one_value_are_still_read(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = ledger.recorder

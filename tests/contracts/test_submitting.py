@@ -1,4 +1,4 @@
-"""A submission is recorded once, however often it is sent; whole or not at all; at a moment after all before it."""
+"""A submission is recorded once, however often it is sent; whole or not at all; later than all before it."""
 
 import sqlite3
 from typing import Any
@@ -40,7 +40,7 @@ def test_a_retry_is_known_to_another_ledger_object(database_url: str, ledger: Le
         assert submit(other, change(), idempotency=key("k")) == first
 
 
-def test_a_retry_of_what_expected_a_version_is_no_conflict(ledger: Ledger) -> None:
+def test_a_retry_with_an_expected_version_is_no_conflict(ledger: Ledger) -> None:
     first = submit(ledger, change(expected_version=0), idempotency=key("k"))
     assert submit(ledger, change(expected_version=0), idempotency=key("k")) == first
 
@@ -65,7 +65,9 @@ def test_a_refused_submission_leaves_its_key_free(ledger: Ledger) -> None:
     assert submit(ledger, change(), idempotency=key("k", b"good"))[0].version == 1
 
 
-def test_a_retry_while_the_first_is_being_recorded_is_told_so(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_while_the_first_is_being_recorded_is_in_flight(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     append = ledger.recorder.append
     seen: list[type[BaseException]] = []
 
@@ -87,7 +89,7 @@ def test_a_retry_while_the_first_is_being_recorded_is_told_so(ledger: Ledger, mo
 def test_the_same_submission_through_two_ledgers_at_once_is_recorded_once(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, expected_version: int | None, seen: bool
 ) -> None:
-    """`seen`: whether the decision is made on a ledger that holds the other's already."""
+    """`seen`: whether the decision is made on a ledger that has the other's events already."""
     body = change() if expected_version is None else change(expected_version=expected_version)
     with open_ledger(database_url) as other:
         preconditions = ledger.recorder.append_preconditions
@@ -105,7 +107,7 @@ def test_the_same_submission_through_two_ledgers_at_once_is_recorded_once(
 
 
 @pytest.mark.parametrize("bad", ["", "nul\0inside", "k" * 257, "half \ud800"])
-def test_a_key_that_a_database_could_not_hold_is_bad_input(ledger: Ledger, bad: str) -> None:
+def test_a_key_that_a_database_cannot_store_is_bad_input(ledger: Ledger, bad: str) -> None:
     with pytest.raises(BadInput):
         submit(ledger, change(), idempotency=key(bad))
     with pytest.raises(BadInput):
@@ -113,8 +115,8 @@ def test_a_key_that_a_database_could_not_hold_is_bad_input(ledger: Ledger, bad: 
     assert ledger.head().position == GENESIS
 
 
-def test_the_longest_key_of_the_widest_characters_is_kept(ledger: Ledger) -> None:
-    # Characters that do not compress, as PostgreSQL's index would hold them.
+def test_the_longest_key_of_the_widest_characters_is_stored(ledger: Ledger) -> None:
+    # Characters that PostgreSQL cannot compress in its index.
     widest = "".join(chr(0x20000 + 7919 * number % 40_000) for number in range(ACTOR_LENGTH_MAX))
     longest = key(widest[:KEY_LENGTH_MAX], caller=widest[::-1])
     first = submit(ledger, change(), idempotency=longest)
@@ -154,13 +156,13 @@ _FAILING_POSTGRESQL = (
 )
 
 
-def test_no_submission_is_a_bad_submission(ledger: Ledger) -> None:
+def test_an_empty_submission_is_a_bad_submission(ledger: Ledger) -> None:
     with pytest.raises(BadSubmission):
         ledger.submit((), actor=OPERATOR)
 
 
 @pytest.mark.parametrize("actor", ["", "a" * 257, "\ud800"])
-def test_an_actor_that_is_none_is_bad_input(ledger: Ledger, actor: str) -> None:
+def test_a_malformed_actor_is_bad_input(ledger: Ledger, actor: str) -> None:
     with pytest.raises(BadInput, match="an actor is a text of 1 to 256 characters"):
         ledger.submit(parse_submissions(change()), actor=actor)
     assert ledger.head().position == GENESIS
@@ -176,9 +178,7 @@ def test_one_submission_has_one_recorded_at(ledger: Ledger, clock: ManualClock) 
 
 
 @pytest.mark.parametrize("step", [-3_600_000_000, -1, 0, 1])
-def test_recorded_at_rises_from_one_submission_to_the_next_whatever_the_clock_does(
-    ledger: Ledger, clock: ManualClock, step: int
-) -> None:
+def test_recorded_at_rises_with_every_submission_under_any_clock(ledger: Ledger, clock: ManualClock, step: int) -> None:
     times = [NOW]
     for _ in range(3):
         clock.now_us += step
@@ -186,9 +186,7 @@ def test_recorded_at_rises_from_one_submission_to_the_next_whatever_the_clock_do
     assert times == [NOW, NOW + 1, NOW + 2, NOW + 3]
 
 
-def test_a_clock_set_back_does_not_refuse_what_is_decided_at_the_true_moment(
-    ledger: Ledger, clock: ManualClock
-) -> None:
+def test_a_clock_set_back_refuses_no_valid_submission(ledger: Ledger, clock: ManualClock) -> None:
     clock.now_us = NOW - 1000
     with pytest.raises(BadSubmission):
         submit(ledger, change(effective_until=format_time(NOW + 1)))
@@ -197,7 +195,7 @@ def test_a_clock_set_back_does_not_refuse_what_is_decided_at_the_true_moment(
 
 
 class SteppingClock:
-    """Answers the given instants one after the other, and the last one for ever."""
+    """Answers the given instants in turn, and then always the last one."""
 
     def __init__(self, *instants: int) -> None:
         self.instants = list(instants)
@@ -223,7 +221,7 @@ def test_an_open_start_is_never_recorded_at_or_after_the_end_of_its_period(
 
 
 @pytest.mark.parametrize(("recorded", "accepted"), [(-1, True), (0, True), (1, False)])
-def test_a_change_that_is_backdated_by_the_time_it_is_recorded_needs_a_reason(
+def test_a_change_that_became_backdated_while_it_waited_needs_a_reason(
     ledger: Ledger, recorded: int, accepted: bool
 ) -> None:
     start = NOW + 1_000
@@ -238,7 +236,7 @@ def test_a_change_that_is_backdated_by_the_time_it_is_recorded_needs_a_reason(
 
 
 @pytest.mark.parametrize(("recorded", "accepted"), [(-1, True), (0, False), (1, False)])
-def test_a_definition_that_takes_effect_between_decision_and_record_is_decided_again(
+def test_a_definition_that_takes_effect_between_decision_and_append_is_decided_again(
     ledger: Ledger, recorded: int, accepted: bool
 ) -> None:
     start = NOW + 1_000

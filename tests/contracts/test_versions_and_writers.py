@@ -1,4 +1,4 @@
-"""Several writers at once: expected versions, decisions that others overtook, and no event lost or missed."""
+"""Several writers at once: expected versions, overtaken decisions, and no event lost or missed."""
 
 import threading
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from ledger.errors import (
 )
 from ledger.opening import open_ledger
 from ledger.store import Ledger
+from tests.support.append_requests import AppendRequestBuilder
 from tests.support.ledgers import GENESIS, change, define, definition, key, submit
 from tests.support.programs import start_programs
-from tests.support.proposals import ProposalBuilder
 
 # Expected versions
 
@@ -31,7 +31,7 @@ def test_an_expected_version_that_holds_is_accepted(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3, 2**53 - 1])
-def test_another_expected_version_is_a_conflict_that_names_both_and_writes_nothing(
+def test_a_wrong_expected_version_is_a_conflict_that_names_both_and_writes_nothing(
     ledger: Ledger, expected: int
 ) -> None:
     submit(ledger, change(), change())
@@ -45,7 +45,7 @@ def test_another_expected_version_is_a_conflict_that_names_both_and_writes_nothi
 
 def test_of_many_writers_that_expect_the_same_version_one_wins(database_url: str, ledger: Ledger) -> None:
     def attempt(_number: int) -> int:
-        """The version that stood in the way, or 0."""
+        """The actual version of the conflict, or 0."""
         try:
             submit(ledger, change(expected_version=0))
         except VersionConflict as conflict:
@@ -57,11 +57,11 @@ def test_of_many_writers_that_expect_the_same_version_one_wins(database_url: str
     assert len(ledger.stream("org:acme")) == 1
 
 
-# Decisions that went stale
+# Stale decisions
 
 
 def meanwhile(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[int]:
-    """Lets another writer act once between the next decision and its append; counts the appends that follow."""
+    """Lets another writer act once between the next decision and its append, and counts the appends after it."""
     append = ledger.recorder.append
     appends: list[int] = []
 
@@ -129,7 +129,7 @@ def test_a_setting_defined_anew_by_another_writer_meanwhile_is_decided_by_the_ne
 
 
 @pytest.mark.parametrize("idempotency", [None, key("k")])
-def test_whoever_keeps_being_overtaken_decides_under_the_lock(
+def test_a_submission_that_keeps_being_overtaken_is_decided_under_the_lock(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, idempotency: Idempotency | None
 ) -> None:
     locked = threading.Event()
@@ -137,13 +137,13 @@ def test_whoever_keeps_being_overtaken_decides_under_the_lock(
         preconditions = ledger.recorder.append_preconditions
 
         def overtaken(*arguments: Any) -> Any:
-            found = preconditions(*arguments)
+            current = preconditions(*arguments)
             overtaking = threading.Thread(target=overtake)
             overtaking.start()
-            # Under the lock the faster writer waits; before it, it wins.
+            # Under the lock the faster writer waits; before the lock it wins.
             overtaking.join(0.3 if locked.is_set() else 10)
             threads.append(overtaking)
-            return found
+            return current
 
         def overtake() -> None:
             submit(faster, change())
@@ -165,10 +165,10 @@ def test_whoever_keeps_being_overtaken_decides_under_the_lock(
     assert [entry.version for entry in ledger.stream("org:acme")] == list(range(1, OPTIMISTIC_ATTEMPTS_MAX + 3))
 
 
-def test_what_fails_under_the_lock_writes_nothing_and_lets_it_go(ledger: Ledger) -> None:
-    proposal = ProposalBuilder(ledger).propose(change())
+def test_an_error_under_the_lock_writes_nothing_and_releases_it(ledger: Ledger) -> None:
+    request = AppendRequestBuilder(ledger).build(change())
     with suppress(ZeroDivisionError), ledger.recorder.exclusive():
-        ledger.recorder.append([proposal], ledger.clock)
+        ledger.recorder.append([request], ledger.clock)
         assert ledger.head().position == GENESIS + 1
         raise ZeroDivisionError
     assert ledger.head().position == GENESIS
@@ -199,7 +199,7 @@ def test_four_processes_write_at_once_and_no_reader_misses_an_event(database_url
         stop.set()
         reader.join(10)
     assert [position for position, _ in followed] == list(range(1, total + 1))
-    assert followed == sorted(followed, key=lambda seen: (seen[1], seen[0]))
+    assert followed == sorted(followed, key=lambda event: (event[1], event[0]))
     moments = [recorded_at for _, recorded_at in followed[GENESIS::2]]
     assert len(set(moments)) == writers * count
     assert [entry.version for entry in ledger.stream("org:shared")] == list(range(1, writers * count + 1))
@@ -219,7 +219,7 @@ def test_many_threads_share_one_ledger_object(ledger: Ledger) -> None:
     assert [entry.position for entry in ledger.page(0)] == list(range(1, GENESIS + 241))
 
 
-def test_a_ledger_begun_by_four_at_once_is_begun_once(database_url: str) -> None:
+def test_a_ledger_created_by_four_processes_is_created_once(database_url: str) -> None:
     gate = threading.Barrier(4)
 
     def begin(_number: int) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""The writer: whatever waits is the next group, nobody waits for ever, and what waits is bounded."""
+"""The writer: all waiting submissions form the next group, none waits for ever, and the queue is bounded."""
 
 import sqlite3
 import threading
@@ -27,7 +27,7 @@ WAIT_S = 30.0
 
 @contextmanager
 def held_up(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The first commit waits until the block ends; the sizes of the groups, in order."""
+    """Holds up the first commit until the block ends. Yields the sizes of the groups, in order."""
     append = ledger.recorder.append
     free = threading.Event()
     sizes: list[int] = []
@@ -53,7 +53,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def submitting(pool: ThreadPoolExecutor, ledger: Ledger, *bodies: dict[str, Any], **more: Any) -> Future[Any]:
-    """Submitted in a thread of its own, and known to wait: for its own commit, or for the one that is under way."""
+    """Submits in a thread, and returns once the submission waits for its own commit or for the one under way."""
     waiting = ledger.writer.waiting
     future = pool.submit(submit, ledger, *bodies, **more)
     until(lambda: (ledger.writer.waiting > waiting and bool(ledger.writer._group)) or future.done())
@@ -71,7 +71,7 @@ def enqueued(
     return queued
 
 
-def test_whatever_waits_when_a_commit_ends_is_the_next_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_waiting_submissions_form_the_next_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(12) as pool:
         with held_up(ledger, monkeypatch) as sizes:
             futures = [submitting(pool, ledger, change(f"org:{number}")) for number in range(12)]
@@ -82,7 +82,7 @@ def test_whatever_waits_when_a_commit_ends_is_the_next_group(ledger: Ledger, mon
     assert ledger.writer.waiting == 0
 
 
-def test_a_group_is_no_larger_than_it_may_be(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_has_at_most_group_max_submissions(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.writer.group_max = 4
     with ThreadPoolExecutor(10) as pool:
         with held_up(ledger, monkeypatch) as sizes:
@@ -101,14 +101,14 @@ def test_a_group_is_bounded_in_events_and_bytes(ledger: Ledger, monkeypatch: pyt
     assert sizes == [1, 2, 2, 1]
 
 
-def test_one_thread_alone_needs_no_other(ledger: Ledger) -> None:
+def test_a_single_thread_needs_no_worker(ledger: Ledger) -> None:
     before = threading.active_count()
     for _ in range(3):
         submit(ledger, change())
     assert threading.active_count() == before
 
 
-def test_each_gets_its_own_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_member_gets_its_own_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadPoolExecutor(4) as pool:
         with held_up(ledger, monkeypatch):
             first = submitting(pool, ledger, change("org:a"))
@@ -116,44 +116,44 @@ def test_each_gets_its_own_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch
             conflict = submitting(pool, ledger, change("org:a", expected_version=7))
             last = submitting(pool, ledger, change("org:a", expected_version=1))
         assert [future.result(WAIT_S)[0].version for future in (first, good, last)] == [1, 1, 2]
-        with pytest.raises(VersionConflict) as told:
+        with pytest.raises(VersionConflict) as refusal:
             conflict.result(WAIT_S)
-        assert told.value.actual == 1
+        assert refusal.value.actual == 1
 
 
-def test_those_told_are_told_once_a_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Sequence[QueuedSubmission]] = []
+def test_a_callback_is_called_once_a_group(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Sequence[QueuedSubmission]] = []
     with held_up(ledger, monkeypatch):
-        first = enqueued(ledger, change("org:0"), told.append)
+        first = enqueued(ledger, change("org:0"), calls.append)
         until(lambda: bool(ledger.writer._group))
-        tell = told.append
+        tell = calls.append
         group = [enqueued(ledger, change(f"org:{number}"), tell, idempotency=key(str(number))) for number in range(8)]
         with pytest.raises(SubmissionInFlight):
             enqueued(ledger, change("org:0"), tell, idempotency=key("0"))
-    until(lambda: ledger.writer.waiting == 0 and len(told) >= 2)
-    assert [list(settled) for settled in told] == [[first], group]
+    until(lambda: ledger.writer.waiting == 0 and len(calls) >= 2)
+    assert [list(settled) for settled in calls] == [[first], group]
     assert [one.outcome()[0].position for one in group] == list(range(GENESIS + 2, GENESIS + 10))
     assert enqueued(ledger, change("org:0"), tell, idempotency=key("0")).key == ("alice", "0")
 
 
 def test_threads_and_the_worker_share_groups(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+    settled: list[Any] = []
     with ThreadPoolExecutor(4) as pool:
         with held_up(ledger, monkeypatch) as sizes:
             first = submitting(pool, ledger, change("org:0"))
-            others = [enqueued(ledger, change(f"org:{number}"), told.extend) for number in range(1, 4)]
+            others = [enqueued(ledger, change(f"org:{number}"), settled.extend) for number in range(1, 4)]
             last = submitting(pool, ledger, change("org:9"))
         assert first.result(WAIT_S)
         assert last.result(WAIT_S)
-    until(lambda: len(told) == 3)
-    assert told == others
+    until(lambda: len(settled) == 3)
+    assert settled == others
     assert sizes == [1, 4]
 
 
 # Bounds
 
 
-def test_more_than_may_wait_is_refused_and_taken_again_later(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_refuses_and_accepts_again_later(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "WAITING_MAX", 3)
     with ThreadPoolExecutor(3) as pool:
         with held_up(ledger, monkeypatch):
@@ -167,7 +167,7 @@ def test_more_than_may_wait_is_refused_and_taken_again_later(ledger: Ledger, mon
 
 
 @pytest.mark.parametrize(("bound", "most"), [("WAITING_EVENTS_MAX", 4), ("WAITING_BYTES_MAX", 4 * writing.EVENT_BYTES)])
-def test_what_waits_is_bounded_in_events_and_in_bytes_but_one_alone_is_taken(
+def test_the_queue_is_bounded_in_events_and_bytes_but_accepts_a_single_submission(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
     monkeypatch.setattr(writing, bound, most)
@@ -215,7 +215,7 @@ def test_a_failed_transaction_fails_the_whole_group_and_the_next_goes_on(
     assert submit(ledger, change(), idempotency=key("0"))[0].version == 1
 
 
-def test_a_leader_that_is_interrupted_leaves_nobody_waiting(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_leader_leaves_nobody_waiting(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(ledger, monkeypatch, KeyboardInterrupt(), 2)
     with ThreadPoolExecutor(4) as pool:
         with held_up(ledger, monkeypatch) as sizes:
@@ -228,17 +228,17 @@ def test_a_leader_that_is_interrupted_leaves_nobody_waiting(ledger: Ledger, monk
     assert submit(ledger, change())[0].position == GENESIS + 1
 
 
-def test_a_worker_that_is_interrupted_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_worker_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(ledger, monkeypatch, KeyboardInterrupt(), 1)
-    told: list[QueuedSubmission] = []
+    settled: list[QueuedSubmission] = []
     for count in (1, 2):
-        enqueued(ledger, change(), told.extend)
-        until(lambda count=count: len(told) == count)  # type: ignore[misc]  # mypy infers no type for a default
-    assert isinstance(told[0].error, LedgerUnavailable)
-    assert told[1].outcome()[0].position == GENESIS + 1
+        enqueued(ledger, change(), settled.extend)
+        until(lambda count=count: len(settled) == count)  # type: ignore[misc]  # mypy infers no type for a default
+    assert isinstance(settled[0].error, LedgerUnavailable)
+    assert settled[1].outcome()[0].position == GENESIS + 1
 
 
-def test_a_fault_that_was_not_foreseen_is_told_and_the_writer_goes_on(
+def test_an_unexpected_error_reaches_its_submitters_and_the_writer_goes_on(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(ledger, monkeypatch, sqlite3.IntegrityError("what nobody foresaw"), 1)
@@ -247,43 +247,43 @@ def test_a_fault_that_was_not_foreseen_is_told_and_the_writer_goes_on(
     assert submit(ledger, change())[0].position == GENESIS + 1
 
 
-def test_closing_fails_what_waits_and_lets_the_commit_end(
+def test_closing_fails_the_queue_and_lets_the_commit_end(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[QueuedSubmission] = []
+    settled: list[QueuedSubmission] = []
     with ThreadPoolExecutor(4) as pool:
         with held_up(ledger, monkeypatch):
             first = submitting(pool, ledger, change("org:0"))
             waiting = submitting(pool, ledger, change("org:1"))
-            enqueued(ledger, change("org:2"), told.extend)
+            enqueued(ledger, change("org:2"), settled.extend)
             closing = pool.submit(ledger.close)
             with pytest.raises(LedgerUnavailable, match="nothing was recorded"):
                 waiting.result(WAIT_S)
-            until(lambda: bool(told))
+            until(lambda: bool(settled))
             assert not closing.done()
         assert first.result(WAIT_S)[0].position == GENESIS + 1
         closing.result(WAIT_S)
     with pytest.raises(LedgerUnavailable, match="nothing was recorded"):
-        told[0].outcome()
+        settled[0].outcome()
     with pytest.raises(LedgerUnavailable, match="closed"):
         submit(ledger, change())
     with open_ledger(database_url) as again:
         assert again.head().position == GENESIS + 1
 
 
-def test_a_ledger_whose_worker_has_worked_is_closed_at_once(ledger: Ledger) -> None:
-    told: list[QueuedSubmission] = []
-    enqueued(ledger, change(), told.extend)
-    until(lambda: bool(told))
-    begun = time.monotonic()
+def test_a_ledger_with_an_idle_worker_closes_at_once(ledger: Ledger) -> None:
+    settled: list[QueuedSubmission] = []
+    enqueued(ledger, change(), settled.extend)
+    until(lambda: bool(settled))
+    started_s = time.monotonic()
     ledger.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started_s < 5
 
 
 # Other processes
 
 
-def test_whoever_is_overtaken_by_others_again_and_again_gets_through_with_its_group(
+def test_a_group_that_is_overtaken_again_and_again_gets_through(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locked: list[int] = []
@@ -297,10 +297,10 @@ def test_whoever_is_overtaken_by_others_again_and_again_gets_through_with_its_gr
         preconditions = ledger.recorder.append_preconditions
 
         def overtaken(*arguments: Any) -> Any:
-            found = preconditions(*arguments)
+            current = preconditions(*arguments)
             if not locked:
                 submit(faster, change("org:hot"))
-            return found
+            return current
 
         monkeypatch.setattr(ledger.recorder, "exclusive", counting)
         monkeypatch.setattr(ledger.recorder, "append_preconditions", overtaken)
@@ -329,7 +329,7 @@ def test_processes_that_write_groups_at_once_lose_nothing(database_url: str, led
 
 
 def terminate(url: str, query: str) -> int:
-    """Ends the other sessions whose last statement is like `query`; how many there were."""
+    """Ends the other sessions whose last statement is like `query`; answers their number."""
     with psycopg.connect(url, autocommit=True) as admin:
         ended = admin.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -339,14 +339,14 @@ def terminate(url: str, query: str) -> int:
     return len(ended)
 
 
-def test_a_session_that_was_ended_between_two_appends_is_begun_again(postgres_url: str) -> None:
+def test_a_session_that_ended_between_two_appends_is_replaced(postgres_url: str) -> None:
     with open_ledger(postgres_url, create=True) as ledger:
         submit(ledger, change())
         assert terminate(postgres_url, "%append_group%") == 1
         assert submit(ledger, change())[0].version == 2
 
 
-def test_a_session_that_is_ended_in_an_append_is_unavailable_and_then_recovers(postgres_url: str) -> None:
+def test_a_session_that_ends_during_an_append_is_unavailable_and_then_recovers(postgres_url: str) -> None:
     with open_ledger(postgres_url, create=True) as ledger, ThreadPoolExecutor(3) as pool:
         submit(ledger, change())
         with ledger.recorder.exclusive():
@@ -370,8 +370,8 @@ def _waits_for_the_lock(url: str) -> bool:
     return waiting is not None and waiting[0] > 0
 
 
-def test_the_moment_of_recording_is_the_moment_under_the_lock(postgres_url: str) -> None:
-    """Read before the statement, and put forward by as long as the lock was waited for."""
+def test_recorded_at_is_the_time_under_the_lock(postgres_url: str) -> None:
+    """The clock is read before the statement, and the wait for the lock is added."""
     held_s = 0.3
     with open_ledger(postgres_url, create=True) as ledger, ThreadPoolExecutor(1) as pool:
         submit(ledger, change())
@@ -384,7 +384,7 @@ def test_the_moment_of_recording_is_the_moment_under_the_lock(postgres_url: str)
         assert released - 50_000 <= receipt.recorded_at <= ledger.clock.now()
 
 
-def test_a_lock_that_may_not_be_waited_for_any_longer_is_unavailable(postgres_url: str) -> None:
+def test_a_lock_timeout_is_unavailable(postgres_url: str) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET lock_timeout = 200')
     with open_ledger(postgres_url, create=True) as ledger, ThreadPoolExecutor(1) as pool:
@@ -395,7 +395,7 @@ def test_a_lock_that_may_not_be_waited_for_any_longer_is_unavailable(postgres_ur
         assert submit(ledger, change())[0].version == 1
 
 
-def test_every_append_tells_who_listens_which_position_is_the_last(postgres_url: str) -> None:
+def test_every_append_notifies_listeners_of_its_last_position(postgres_url: str) -> None:
     with (
         open_ledger(postgres_url, create=True) as ledger,
         psycopg.connect(postgres_url, autocommit=True) as listener,
@@ -403,11 +403,11 @@ def test_every_append_tells_who_listens_which_position_is_the_last(postgres_url:
         listener.execute("LISTEN inforce")
         submit(ledger, change(), change())
         submit(ledger, define())
-        told = [notice.payload for notice in listener.notifies(timeout=5, stop_after=2)]
-    assert told == [str(GENESIS + 2), str(GENESIS + 3)]
+        payloads = [notice.payload for notice in listener.notifies(timeout=5, stop_after=2)]
+    assert payloads == [str(GENESIS + 2), str(GENESIS + 3)]
 
 
-def test_errors_of_a_group_are_all_of_inforce(ledger: Ledger) -> None:
+def test_all_errors_of_a_group_are_errors_of_inforce(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(submit, ledger, change(expected_version=number % 3)) for number in range(24)]
         errors = [future.exception(WAIT_S) for future in futures]

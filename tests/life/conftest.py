@@ -29,8 +29,8 @@ class Ahead(Protocol):
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
-    """`ahead(("CREATE TABLE {}more (x integer)",))`: from now on this inforce has a further format for each step. `{}`
-    stands for what is before a table's name."""
+    """`ahead(("CREATE TABLE {}more (x integer)",))`: from now on this inforce has one more format for each step. `{}`
+    stands for the schema before a table's name."""
 
     def invent(*steps: Iterable[str]) -> None:
         for module, prefix in ((sqlite_schema, ""), (postgres_schema, "inforce.")):
@@ -43,7 +43,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
 
 
 def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """What the database itself says, `{}` as above."""
+    """The database's answer; `{}` as above."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(sqlite_path(url)[0])) as file:
             return file.execute(statement.format("")).fetchall()

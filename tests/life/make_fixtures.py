@@ -1,12 +1,12 @@
-"""Makes the stored ledgers of a release. Run by hand, once, with the released code and not with this one:
+"""Makes the stored ledgers of a release. Run it by hand, once, with the released code instead of this checkout's:
 
     git worktree add ../released ca5f2d5
     PYTHONPATH=../released python tests/life/make_fixtures.py sqlite:////tmp/empty/ledger.db tests/life/fixtures/0.1.0
     PYTHONPATH=../released python tests/life/make_fixtures.py postgresql://… tests/life/fixtures/0.1.0
 
-Into the folder go the whole ledger (a gzipped SQLite file, or what `pg_dump --inserts` says), its export, its personal
-data, and what was submitted under which idempotency key with the receipts and answers that were given. Clock and random
-bytes are fixed, so both databases hold the same bytes. The databases must be empty; pg_dump is looked for on PATH.
+Writes into the folder the whole ledger (a gzipped SQLite file, or the output of `pg_dump --inserts`), its export, its
+personal data, and the submissions with their idempotency keys, receipts and answers. Clock and random bytes are fixed,
+so both databases hold the same bytes. The databases must be empty; pg_dump must be on PATH.
 """
 
 import gzip
@@ -34,7 +34,7 @@ BEGUN = parse_time("2026-03-01T12:00:00Z")
 MOMENTS = ("2026-03-01T12:00:01Z", "2026-03-02T00:00:00Z", "2026-03-10T00:00:00Z", "2027-06-01T00:00:00Z")
 SUBJECTS = ("org:acme", "org:beta", "account:anna", "model:lab/one", "key:k-1")
 UNFIT_FOR_OTHER_SERVERS = re.compile(r"(?m)^(--.*|SET .*|\\(un)?restrict .*|SELECT pg_catalog\.set_config.*)?\n")
-"""A dump's session settings and restrictions name things that only one version of the server and of psql has."""
+"""Lines of a dump that only one version of the server and of psql understands."""
 
 
 def change(subject: str, setting: str, value: Any, **more: Any) -> dict[str, Any]:
@@ -43,12 +43,12 @@ def change(subject: str, setting: str, value: Any, **more: Any) -> dict[str, Any
 
 def definition(**more: Any) -> dict[str, Any]:
     words = {"title": "Beta search", "description": "Whether the new search is used.", "source": "Product notes"}
-    held = {"value_type": "bool", "default": False, "protective": False, "writable_by": "admin"}
-    return {"kinds": ["org"], **held, **words, **more}
+    common = {"value_type": "bool", "default": False, "protective": False, "writable_by": "admin"}
+    return {"kinds": ["org"], **common, **words, **more}
 
 
 def story() -> Iterator[tuple[int, str | None, str, dict[str, Any]]]:
-    """(µs since the one before, idempotency key, name to retract by or "", body)."""
+    """(µs since the one before, idempotency key, name for a later retraction or "", body)."""
     hour, day = 3_600_000_000, 86_400_000_000
     yield 1, "first", "", {**change("org:acme", "training.opt_in", True, reason="ticket 1 – “spoken” 🙂 \x01T \x00")}
     yield 0, None, "", change("org:beta", "training.opt_in", True)
@@ -82,8 +82,8 @@ def story() -> Iterator[tuple[int, str | None, str, dict[str, Any]]]:
 
 
 def tell(ledger: Ledger, clock: ManualClock) -> list[dict[str, Any]]:
-    """Submits the story; what was submitted and answered."""
-    told = []
+    """Submits the story; answers the submissions and their receipts."""
+    submitted = []
     named: dict[str, str] = {}
     for wait, key, name, body in story():
         clock.now_us += wait
@@ -93,8 +93,8 @@ def tell(ledger: Ledger, clock: ManualClock) -> list[dict[str, Any]]:
         idempotency = Idempotency("alice", key, digest) if key else None
         receipts = ledger.submit(parse_submissions(body), actor="operator:stored", idempotency=idempotency)
         named[name] = receipts[0].event_id
-        told.append({"key": key, "body": body, "receipts": [receipt._asdict() for receipt in receipts]})
-    return told
+        submitted.append({"key": key, "body": body, "receipts": [receipt._asdict() for receipt in receipts]})
+    return submitted
 
 
 def answers(ledger: Ledger) -> list[dict[str, Any]]:
@@ -125,8 +125,8 @@ def main(url: str, folder: Path) -> None:
     recorder.create({"origin": ORIGIN})
     with Ledger(recorder, clock, origin=ORIGIN, entropy=random.Random(1).randbytes) as ledger:
         ledger.ensure_genesis()
-        told = tell(ledger, clock)
-        facts = {"submitted": told, "answers": answers(ledger)}
+        submitted = tell(ledger, clock)
+        facts = {"submitted": submitted, "answers": answers(ledger)}
         (folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
         (folder / "events.jsonl").write_bytes(b"".join(export_lines(ledger)))
         (folder / "personal.jsonl").write_bytes(b"".join(export_personal(ledger)))
@@ -134,8 +134,8 @@ def main(url: str, folder: Path) -> None:
         file = Path(url.removeprefix("sqlite:///"))
         (folder / "ledger.db.gz").write_bytes(gzip.compress(file.read_bytes(), 9, mtime=0))
         return
-    asked = ["pg_dump", "--schema=inforce", "--inserts", "--no-owner", "--no-privileges", f"--dbname={url}"]
-    dump = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    command = ["pg_dump", "--schema=inforce", "--inserts", "--no-owner", "--no-privileges", f"--dbname={url}"]
+    dump = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     (folder / "ledger.sql").write_text(UNFIT_FOR_OTHER_SERVERS.sub("", dump))
 
 

@@ -1,4 +1,4 @@
-"""The ledgers that released versions of inforce left behind, put into a database as they were."""
+"""The ledgers that released versions of inforce wrote, loaded into a database."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ RELEASES = sorted(folder.name for folder in FIXTURES.iterdir() if folder.is_dir(
 
 
 class Stored:
-    """What one release made of the story that make_fixtures.py tells."""
+    """The ledger that one release made of the story in make_fixtures.py."""
 
     def __init__(self, release: str) -> None:
         self.folder = FIXTURES / release
@@ -26,7 +26,7 @@ class Stored:
         self.answers: list[dict[str, Any]] = facts["answers"]
 
     def put(self, url: str) -> str:
-        """Into the empty database at `url`, which is answered."""
+        """Loads it into the empty database at `url`; answers `url`."""
         if url.startswith("sqlite"):
             sqlite_path(url)[0].write_bytes(gzip.decompress((self.folder / "ledger.db.gz").read_bytes()))
         else:

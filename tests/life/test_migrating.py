@@ -1,4 +1,4 @@
-"""From one format of the tables to the next: each step whole or not at all, once, whoever opens the ledger."""
+"""Migrating from one format of the tables to the next: each step whole or not at all, and only once."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def begun(database_url: str) -> str:
+def ledger_url(database_url: str) -> str:
     """A ledger of today's format."""
     with open_ledger(database_url, create=True) as ledger:
         submit(ledger, change(reason="kept"))
@@ -35,15 +35,15 @@ def proof(url: str) -> list[int]:
     return [step for (step,) in ask(url, "SELECT step FROM {}proof ORDER BY step")]
 
 
-def test_the_steps_between_are_taken_in_order(begun: str, ahead: Ahead) -> None:
-    today = format_today(begun)
+def test_the_steps_between_are_taken_in_order(ledger_url: str, ahead: Ahead) -> None:
+    today = format_today(ledger_url)
     ahead((PROOF, WRITTEN % 1), (WRITTEN % 2,))
-    with open_ledger(begun) as ledger:
+    with open_ledger(ledger_url) as ledger:
         assert ledger.head().position == GENESIS + 1
         submit(ledger, change())
-    assert (proof(begun), format_of(begun)) == ([1, 2], today + 2)
-    open_ledger(begun).close()
-    assert proof(begun) == [1, 2]
+    assert (proof(ledger_url), format_of(ledger_url)) == ([1, 2], today + 2)
+    open_ledger(ledger_url).close()
+    assert proof(ledger_url) == [1, 2]
 
 
 def test_a_new_ledger_goes_through_the_same_steps(database_url: str, ahead: Ahead) -> None:
@@ -53,31 +53,31 @@ def test_a_new_ledger_goes_through_the_same_steps(database_url: str, ahead: Ahea
     assert format_of(database_url) == format_today(database_url)
 
 
-def test_a_step_that_fails_leaves_the_format_before_it_whole(begun: str, ahead: Ahead) -> None:
-    today = format_today(begun)
+def test_a_failed_step_leaves_the_format_before_it_intact(ledger_url: str, ahead: Ahead) -> None:
+    today = format_today(ledger_url)
     ahead((PROOF, WRITTEN % 1), (WRITTEN % 2, "CREATE TABLE {}proof (step integer)"))
     for _ in range(2):
         with pytest.raises(LedgerUnavailable) as refused:
-            open_ledger(begun)
+            open_ledger(ledger_url)
         assert "\n" not in refused.value.detail
-        assert (proof(begun), format_of(begun)) == ([1], today + 1)
-    assert ask(begun, "SELECT count(*) FROM {}events") == [(GENESIS + 1,)]
+        assert (proof(ledger_url), format_of(ledger_url)) == ([1], today + 1)
+    assert ask(ledger_url, "SELECT count(*) FROM {}events") == [(GENESIS + 1,)]
 
 
-def test_many_that_open_it_at_once_take_each_step_once(begun: str, ahead: Ahead) -> None:
-    today = format_today(begun)
+def test_processes_that_open_it_at_once_take_each_step_once(ledger_url: str, ahead: Ahead) -> None:
+    today = format_today(ledger_url)
     ahead((PROOF, WRITTEN % 1), (WRITTEN % 2,), (WRITTEN % 3,))
     together = Barrier(6)
 
     def opened(number: int) -> int:
         together.wait()
-        with open_ledger(begun) as ledger:
+        with open_ledger(ledger_url) as ledger:
             return submit(ledger, change(f"org:{number}"))[0].position
 
     with ThreadPoolExecutor(6) as threads:
         positions = sorted(threads.map(opened, range(6)))
     assert positions == list(range(GENESIS + 2, GENESIS + 8))
-    assert (proof(begun), format_of(begun)) == ([1, 2, 3], today + 3)
+    assert (proof(ledger_url), format_of(ledger_url)) == ([1, 2, 3], today + 3)
 
 
 KILLED = """
@@ -103,10 +103,14 @@ open_ledger(sys.argv[1])
 
 
 @pytest.fixture
-def in_the_middle(begun: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that has done half of a step, and waits."""
+def in_the_middle(ledger_url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has done half of a step and waits."""
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, begun], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED, ledger_url],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     try:
@@ -117,47 +121,47 @@ def in_the_middle(begun: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_killed_in_the_middle_it_leaves_the_old_format_whole(
-    begun: str, in_the_middle: subprocess.Popen[str], ahead: Ahead
+def test_a_killed_migration_leaves_the_old_format_intact(
+    ledger_url: str, in_the_middle: subprocess.Popen[str], ahead: Ahead
 ) -> None:
-    today = format_today(begun)
+    today = format_today(ledger_url)
     in_the_middle.kill()
     in_the_middle.wait()
-    assert format_of(begun) == today
-    with open_ledger(begun) as ledger:
+    assert format_of(ledger_url) == today
+    with open_ledger(ledger_url) as ledger:
         submit(ledger, change())
     ahead((PROOF, WRITTEN % 1))
-    open_ledger(begun).close()
-    assert (proof(begun), format_of(begun)) == ([1], today + 1)
+    open_ledger(ledger_url).close()
+    assert (proof(ledger_url), format_of(ledger_url)) == ([1], today + 1)
 
 
-def test_readers_of_the_old_format_read_on_meanwhile(begun: str, in_the_middle: subprocess.Popen[str]) -> None:
-    with open_ledger(begun) as ledger:
+def test_readers_of_the_old_format_continue_meanwhile(ledger_url: str, in_the_middle: subprocess.Popen[str]) -> None:
+    with open_ledger(ledger_url) as ledger:
         assert len(ledger.page(0)) == GENESIS + 1
 
 
-# Where nothing may be written
+# Without write access
 
 
 @pytest.fixture
-def unwritable(begun: str) -> str:
-    if begun.startswith("sqlite"):
-        return f"{begun}?mode=ro"
-    return f"{begun}{'&' if '?' in begun else '?'}options=-cdefault_transaction_read_only%3Don"
+def unwritable(ledger_url: str) -> str:
+    if ledger_url.startswith("sqlite"):
+        return f"{ledger_url}?mode=ro"
+    return f"{ledger_url}{'&' if '?' in ledger_url else '?'}options=-cdefault_transaction_read_only%3Don"
 
 
-def test_an_older_format_is_read_as_it_is(begun: str, unwritable: str, ahead: Ahead) -> None:
-    today = format_today(begun)
+def test_an_older_format_is_read_without_migration(ledger_url: str, unwritable: str, ahead: Ahead) -> None:
+    today = format_today(ledger_url)
     ahead((PROOF,))
     with open_ledger(unwritable) as ledger:
         assert len(ledger.page(0)) == GENESIS + 1
-    assert format_of(begun) == today
+    assert format_of(ledger_url) == today
 
 
-def test_one_that_cannot_be_read_as_it_is_says_what_to_do(
-    begun: str, unwritable: str, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
+def test_an_unreadable_older_format_is_refused_with_advice(
+    ledger_url: str, unwritable: str, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    today = format_today(begun)
+    today = format_today(ledger_url)
     ahead((PROOF,), (WRITTEN % 2,))
     for module in (sqlite_schema, postgres_schema):
         monkeypatch.setattr(module, "READS_FROM", module.FORMAT)
@@ -166,15 +170,15 @@ def test_one_that_cannot_be_read_as_it_is_says_what_to_do(
     for part in (f"format {today},", f"format {today + 2}", "open it once"):
         assert part in refused.value.detail
     assert "\n" not in refused.value.detail
-    assert format_of(begun) == today
-    open_ledger(begun).close()
+    assert format_of(ledger_url) == today
+    open_ledger(ledger_url).close()
     open_ledger(unwritable).close()
 
 
-def test_any_other_hindrance_is_no_reason_to_read_on_in_the_old_format(begun: str, ahead: Ahead) -> None:
+def test_other_errors_do_not_fall_back_to_the_old_format(ledger_url: str, ahead: Ahead) -> None:
     ahead(("SELECT * FROM {}nothing_of_that_name",))
     with pytest.raises(LedgerUnavailable):
-        open_ledger(begun)
+        open_ledger(ledger_url)
 
 
 def test_the_format_numbers_are_those_of_the_steps() -> None:

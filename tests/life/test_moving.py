@@ -1,4 +1,4 @@
-"""From SQLite to PostgreSQL and back, by export and import: the same ledger, byte for byte."""
+"""Moving from SQLite to PostgreSQL and back by export and import: the same ledger, byte for byte."""
 
 import io
 from pathlib import Path
@@ -55,7 +55,7 @@ def original(stored: Stored, tmp_path: Path) -> str:
     return stored.put(f"sqlite:///{tmp_path}/original.db")
 
 
-def test_there_and_back_nothing_differs(original: str, postgres_url: str, tmp_path: Path) -> None:
+def test_nothing_differs_after_moving_there_and_back(original: str, postgres_url: str, tmp_path: Path) -> None:
     there = moved(original, postgres_url)
     back = moved(there, f"sqlite:///{tmp_path}/back.db")
     assert contents(original) == contents(there) == contents(back)
@@ -65,7 +65,7 @@ def test_there_and_back_nothing_differs(original: str, postgres_url: str, tmp_pa
             assert rebuild(Projector(ledger, open_timelines(ledger)), check_only=True).live_equal
 
 
-def test_each_goes_on_from_the_same_head(original: str, postgres_url: str) -> None:
+def test_each_continues_from_the_same_head(original: str, postgres_url: str) -> None:
     moved(original, postgres_url)
 
     def go_on(url: str) -> tuple[int, int, int]:
@@ -77,12 +77,14 @@ def test_each_goes_on_from_the_same_head(original: str, postgres_url: str) -> No
 
 
 def test_idempotency_keys_stay_behind(stored: Stored, original: str, database_url: str) -> None:
-    """An export is what was said. Who sent it under which key is between that ledger and its callers: retries must
-    have ended before a ledger moves. A backup, or a dump, keeps the keys."""
+    """Keys belong to a ledger and its callers, not to its events: let retries end before a ledger moves. A backup or a
+    dump keeps the keys."""
     moved(original, database_url)
 
     def known(ledger: Ledger) -> list[object]:
-        return [known_submission(ledger, "alice", told["key"]) for told in stored.submitted if told["key"]]
+        return [
+            known_submission(ledger, "alice", submission["key"]) for submission in stored.submitted if submission["key"]
+        ]
 
     with open_ledger(original) as before, open_ledger(database_url) as after:
         assert None not in known(before)

@@ -1,4 +1,4 @@
-"""A ledger that a released version left behind: today's code brings it to today's format, and it says the same."""
+"""A ledger of a released version: today's code migrates it, and every answer stays the same."""
 
 import gzip
 import hashlib
@@ -39,7 +39,7 @@ def test_there_is_a_stored_ledger_of_every_release() -> None:
         assert files == {"events.jsonl", "facts.json", "ledger.db.gz", "ledger.sql", "personal.jsonl"}
 
 
-def test_opening_brings_it_to_todays_format_and_changes_no_event(stored: Stored, stored_url: str) -> None:
+def test_opening_migrates_it_and_changes_no_event(stored: Stored, stored_url: str) -> None:
     before = ask(stored_url, "SELECT * FROM {}events ORDER BY position")
     with open_ledger(stored_url) as ledger:
         assert b"".join(export_lines(ledger)) == stored.events
@@ -64,7 +64,7 @@ SCHEMA_POSTGRES = """
     ORDER BY 1, 2, 3"""
 
 
-def test_its_tables_are_then_those_of_a_new_ledger(stored_url: str, tmp_path: Path) -> None:
+def test_its_tables_then_equal_those_of_a_new_ledger(stored_url: str, tmp_path: Path) -> None:
     open_ledger(stored_url).close()
     if stored_url.startswith("sqlite"):
         new_url, statement = f"sqlite:///{tmp_path}/new.db", SCHEMA_SQLITE
@@ -79,30 +79,32 @@ def test_its_tables_are_then_those_of_a_new_ledger(stored_url: str, tmp_path: Pa
 
 
 def test_a_retry_with_an_old_key_gets_the_old_receipts(stored: Stored, stored_url: str) -> None:
-    keyed = [told for told in stored.submitted if told["key"]]
+    keyed = [submission for submission in stored.submitted if submission["key"]]
     assert len(keyed) > 5
     with open_ledger(stored_url) as ledger:
         head = ledger.head()
-        for told in keyed:
-            digest = hashlib.sha256(canonical_json(told["body"])).digest()
-            idempotency = Idempotency("alice", told["key"], digest)
-            again = ledger.submit(parse_submissions(told["body"]), actor="operator:other", idempotency=idempotency)
-            assert again == tuple(Receipt(**receipt) for receipt in told["receipts"])
+        for submission in keyed:
+            digest = hashlib.sha256(canonical_json(submission["body"])).digest()
+            idempotency = Idempotency("alice", submission["key"], digest)
+            again = ledger.submit(
+                parse_submissions(submission["body"]), actor="operator:other", idempotency=idempotency
+            )
+            assert again == tuple(Receipt(**receipt) for receipt in submission["receipts"])
         with pytest.raises(IdempotencyKeyReused):
             submit(ledger, change(), idempotency=key(keyed[0]["key"]))
         assert ledger.head() == head
 
 
-def test_every_question_is_answered_as_it_was(stored: Stored, stored_url: str) -> None:
+def test_every_question_has_the_same_answer(stored: Stored, stored_url: str) -> None:
     with open_ledger(stored_url) as ledger:
         query = Query(ledger)
         assert stored.answers
-        for asked in stored.answers:
-            answer = query.state(asked["subject"], at=parse_time(asked["at"]), known_at=asked["known_at"])
-            assert {setting: state.value for setting, state in answer.settings.items()} == asked["settings"]
+        for question in stored.answers:
+            answer = query.state(question["subject"], at=parse_time(question["at"]), known_at=question["known_at"])
+            assert {setting: state.value for setting, state in answer.settings.items()} == question["settings"]
 
 
-def test_it_goes_on_and_its_timelines_equal_a_rebuild(stored: Stored, stored_url: str) -> None:
+def test_it_continues_and_its_timelines_equal_a_rebuild(stored: Stored, stored_url: str) -> None:
     lines = stored.events.count(b"\n")
     clock = ManualClock(parse_time("2026-04-01T00:00:00Z"))
     with open_ledger(stored_url, clock=clock) as ledger:
@@ -118,7 +120,7 @@ def test_it_goes_on_and_its_timelines_equal_a_rebuild(stored: Stored, stored_url
         assert b"".join(export_lines(ledger, until=lines)) == stored.events
 
 
-def test_the_upgraded_server_just_works(stored: Stored, stored_url: str) -> None:
+def test_the_upgraded_server_works(stored: Stored, stored_url: str) -> None:
     leaves = stored.events.splitlines()
     with TestClient(create_app(stored_url)) as client:
         assert client.get("/v1/events", params={"limit": 1000}).content.count(b'"specversion"') == len(leaves)
@@ -138,7 +140,7 @@ def test_its_export_is_imported_byte_for_byte(stored: Stored, database_url: str)
         assert b"".join(export_personal(ledger)) == stored.personal
 
 
-def test_a_file_that_may_only_be_read_is_read_as_it_is(stored: Stored, tmp_path: Path) -> None:
+def test_a_read_only_file_is_read_without_migration(stored: Stored, tmp_path: Path) -> None:
     url = stored.put(f"sqlite:///{tmp_path}/ledger.db")
     unpacked = (tmp_path / "ledger.db").read_bytes()
     with open_ledger(f"{url}?mode=ro") as ledger:
@@ -151,7 +153,7 @@ def test_a_file_that_may_only_be_read_is_read_as_it_is(stored: Stored, tmp_path:
 
 @pytest.fixture
 def reader_url(stored: Stored, postgres_url: str) -> Iterator[str]:
-    """The stored ledger, as a role that may read it and add rows, and may make nothing."""
+    """The stored ledger, opened by a role that may read and add rows but not create or alter anything."""
     stored.put(postgres_url)
     role = f"inforce_reader_{token_hex(4)}"
     with psycopg.connect(postgres_url, autocommit=True) as owner:
@@ -162,7 +164,7 @@ def reader_url(stored: Stored, postgres_url: str) -> Iterator[str]:
         owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
-def test_a_role_that_may_make_nothing_reads_it_as_it_is(stored: Stored, postgres_url: str, reader_url: str) -> None:
+def test_a_role_without_rights_reads_it_without_migration(stored: Stored, postgres_url: str, reader_url: str) -> None:
     with open_ledger(reader_url) as ledger:
         assert b"".join(export_lines(ledger)) == stored.events
         with pytest.raises(LedgerUnavailable, match=r"older format.*open it once as the role"):
@@ -170,7 +172,7 @@ def test_a_role_that_may_make_nothing_reads_it_as_it_is(stored: Stored, postgres
     assert format_of(postgres_url) == 1
 
 
-def test_several_processes_bring_it_to_todays_format_once(stored: Stored, stored_url: str) -> None:
+def test_several_processes_migrate_it_once(stored: Stored, stored_url: str) -> None:
     with start_programs(*(("write", stored_url, f"writer{number}", 3) for number in range(4))) as writers:
         for writer in writers:
             assert writer.wait(60) == 0

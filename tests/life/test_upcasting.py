@@ -1,4 +1,4 @@
-"""Every version of an event that was ever written is read as the newest one, and its bytes stay what they were."""
+"""Every version of an event is read as the newest version, and its bytes never change."""
 
 import io
 import json
@@ -53,7 +53,7 @@ BETA = Definition(
 )
 
 
-def told(position: int, tail: str, subject: str, version: int, time: str, **more: Any) -> dict[str, Any]:
+def event_members(position: int, tail: str, subject: str, version: int, time: str, **more: Any) -> dict[str, Any]:
     event_id = f"00000000-{position:04x}-{tail}"
     common = {"event_id": event_id, "position": position, "subject": subject, "version": version}
     return {**common, "recorded_at": parse_time(time), "actor": "operator:stored", **more}
@@ -61,7 +61,7 @@ def told(position: int, tail: str, subject: str, version: int, time: str, **more
 
 EVENTS = [
     SettingChanged(
-        **told(19, "8df1-91a3-b3df245ad023", "org:acme", 1, "2026-03-01T12:00:00.000001Z"),
+        **event_members(19, "8df1-91a3-b3df245ad023", "org:acme", 1, "2026-03-01T12:00:00.000001Z"),
         commitment="f1ea80bb82ceaee777c2a6c882cfb9cc6e9b89d46c6bc48e98a8f1cbf47f7643",
         setting="training.opt_in",
         value=True,
@@ -69,52 +69,53 @@ EVENTS = [
         effective_until=None,
     ),
     SettingChanged(
-        **told(21, "8aa2-82f4-ad9892fed800", "org:acme", 2, "2026-03-01T13:00:00.000001Z"),
+        **event_members(21, "8aa2-82f4-ad9892fed800", "org:acme", 2, "2026-03-01T13:00:00.000001Z"),
         setting="residency.regions",
         value=("ap", "eu", "us"),
         effective_from=parse_time("2026-03-01T13:00:00.000001Z"),
         effective_until=None,
     ),
     SettingChanged(
-        **told(25, "8a83-bb3b-84e0f27f910b", "org:acme", 3, "2026-03-01T14:00:00.000001Z"),
+        **event_members(25, "8a83-bb3b-84e0f27f910b", "org:acme", 3, "2026-03-01T14:00:00.000001Z"),
         setting="training.opt_in",
         value=False,
         effective_from=parse_time("2026-03-05T00:00:00Z"),
         effective_until=parse_time("2026-03-08T00:00:00.5Z"),
     ),
     SettingCleared(
-        **told(28, "8bc2-bf07-ae334243e65b", "account:anna", 2, "2026-03-03T14:00:00.000002Z"),
+        **event_members(28, "8bc2-bf07-ae334243e65b", "account:anna", 2, "2026-03-03T14:00:00.000002Z"),
         setting="training.opt_in",
         effective_from=parse_time("2026-03-03T14:00:00.000002Z"),
         effective_until=None,
     ),
     SettingCleared(
-        **told(29, "858a-b22c-cbd6c7f67106", "org:acme", 5, "2026-03-03T14:00:00.000003Z"),
+        **event_members(29, "858a-b22c-cbd6c7f67106", "org:acme", 5, "2026-03-03T14:00:00.000003Z"),
         setting="residency.regions",
         effective_from=parse_time("2027-01-01T00:00:00Z"),
         effective_until=parse_time("2027-02-01T00:00:00Z"),
     ),
     ChangeRetracted(
-        **told(27, "819d-ac89-6481471dad60", "org:acme", 4, "2026-03-03T14:00:00.000001Z"),
+        **event_members(27, "819d-ac89-6481471dad60", "org:acme", 4, "2026-03-03T14:00:00.000001Z"),
         commitment="f9d44bdab666abb943fdb0ca3488306499b7f663a39f68e3163c8ac937b384d8",
         setting="training.opt_in",
         retracts="00000000-0019-8a83-bb3b-84e0f27f910b",
     ),
     SettingDefined(
-        **told(1, "8f5b-9652-24a58b791f1d", "catalog:settings", 1, "2026-03-01T12:00:00Z") | {"actor": "inforce"},
+        **event_members(1, "8f5b-9652-24a58b791f1d", "catalog:settings", 1, "2026-03-01T12:00:00Z")
+        | {"actor": "inforce"},
         setting="training.opt_in",
         definition=OPT_IN,
         effective_from=BEGINNING,
     ),
     SettingDefined(
-        **told(32, "8156-aa11-be30348c7e82", "catalog:settings", 20, "2026-03-04T16:00:00.000003Z"),
+        **event_members(32, "8156-aa11-be30348c7e82", "catalog:settings", 20, "2026-03-04T16:00:00.000003Z"),
         commitment="7835d1d685191c93fda9cf76ee7b06381d8ad873016fa5b134ed962aa29fa9b6",
         setting="beta.search",
         definition=BETA,
         effective_from=parse_time("2027-01-01T00:00:00Z"),
     ),
     SettingChanged(
-        **told(19, "8a29-9fe2-2d4489a829e8", "org:acme", 1, "2025-01-01T00:00:00Z") | {"actor": "import"},
+        **event_members(19, "8a29-9fe2-2d4489a829e8", "org:acme", 1, "2025-01-01T00:00:00Z") | {"actor": "import"},
         commitment="9fbe8cffb7becd34ab2b2ed29e34a624b67541e82e58db5574910ffdb18cc9ff",
         imported=True,
         setting="training.opt_in",
@@ -123,7 +124,7 @@ EVENTS = [
         effective_until=parse_time("2024-07-01T00:00:00Z"),
     ),
 ]
-"""What each line of fixtures/leaves.jsonl must come to, in any later version of this code."""
+"""The meaning of each line of fixtures/leaves.jsonl, which no later version may change."""
 
 
 def test_there_is_a_stored_leaf_of_every_version_of_every_type() -> None:
@@ -131,7 +132,7 @@ def test_there_is_a_stored_leaf_of_every_version_of_every_type() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(LEAVES)))
-def test_a_stored_leaf_is_read_as_what_was_said(number: int) -> None:
+def test_a_stored_leaf_keeps_its_meaning(number: int) -> None:
     assert len(LEAVES) == len(EVENTS)
     leaf, event = LEAVES[number], EVENTS[number]
     assert decode(leaf) == event
@@ -141,7 +142,7 @@ def test_a_stored_leaf_is_read_as_what_was_said(number: int) -> None:
     assert (assertion.position, assertion.setting, assertion.actor) == (event.position, event.setting, event.actor)
 
 
-# A newer version, made up: changes are negated, definitions have other defaults, and everybody has a title.
+# An invented newer version: changes are negated, definitions have other defaults, and all have a title.
 
 
 def negated(leaf: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def negated(leaf: dict[str, Any]) -> dict[str, Any]:
 
 def titled(title: str) -> Upcaster:
     def up(leaf: dict[str, Any]) -> dict[str, Any]:
-        # Last of all members, where the newest version has it too and the one before had not.
+        # The last member, which the newest version has and the version before had not.
         leaf["data"]["actor"] = f"{title} {leaf['data'].pop('actor')}"
         return leaf
 
@@ -188,7 +189,7 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def upgraded(database_url: str) -> str:
-    """The stored ledger of the first release, its timelines made anew by a code that writes newer versions."""
+    """The stored ledger of the first release, with timelines rebuilt by code that writes newer versions."""
     Stored("0.1.0").put(database_url)
     with open_ledger(database_url) as ledger:
         rebuild(Projector(ledger, open_timelines(ledger)))
@@ -221,7 +222,7 @@ def test_every_reader_sees_the_newest_version() -> None:
 
 @pytest.mark.usefixtures("newer")
 @pytest.mark.parametrize("number", range(len(LEAVES)))
-def test_an_older_version_is_written_again_as_it_was_and_nothing_else_passes_for_it(number: int) -> None:
+def test_an_older_version_is_encoded_exactly_and_nothing_else_passes_for_it(number: int) -> None:
     leaf = LEAVES[number]
     source = json.loads(leaf)["source"]
     assert is_exact_encoding(leaf, decode(leaf), source)
@@ -237,7 +238,7 @@ def test_the_ledger_answers_in_the_newest_version_and_keeps_the_bytes(upgraded: 
     clock = ManualClock(parse_time("2026-04-01T00:00:00Z"))
     with open_ledger(upgraded, clock=clock) as ledger:
         assert ledger.catalog().definition_at("training.opt_in", NOON).definition.default is True  # type: ignore[union-attr]
-        # Receipts and reasons of what was recorded in the older version, and a retraction of it.
+        # Receipts, reasons and a retraction of events in the older version.
         lines = stored.events.count(b"\n")
         first = stored.submitted[0]["receipts"][0]["event_id"]
         assert ledger.event(first).leaf == stored.events.splitlines()[18]
@@ -265,10 +266,10 @@ def test_the_projector_and_the_questions_go_through_the_upcaster(
     with open_ledger(upgraded) as ledger:
         rebuilt = rebuild(Projector(ledger, open_timelines(ledger)))
         assert rebuilt.swapped
-        # This newer version means something else by the same values, so the timelines made before were not the same.
+        # This newer version gives the same values another meaning, so the timelines from before differ.
         assert rebuilt.differences
         assert (value(ledger), value(ledger, "account:anna", NOON)) == (False, False)
-        # Folded from the events themselves, as only those questions are that ask what was known in between.
+        # Folded from the events, as are only questions about what was known in between.
         known = Query(ledger).state("org:acme", at=NOON, known_at=NOON + 1)
         assert known.settings["training.opt_in"].value is False
 
@@ -278,8 +279,8 @@ def test_the_server_sends_the_stored_bytes_and_answers_in_the_newest_version(upg
     stored = Stored("0.1.0")
     leaves = stored.events.splitlines()
     with TestClient(create_app(upgraded)) as client:
-        told = stored.submitted[0]["receipts"][0]
-        assert client.get(f"/v1/events/{told['event_id']}").content == leaves[told["position"] - 1]
+        receipt = stored.submitted[0]["receipts"][0]
+        assert client.get(f"/v1/events/{receipt['event_id']}").content == leaves[receipt["position"] - 1]
         page = client.get("/v1/events", params={"after": 18, "limit": 3}).content
         assert all(leaf in page for leaf in leaves[18:21])
         state = client.get("/v1/subjects/org:acme/state", params={"at": "2026-03-02T12:00:00Z"}).json()
@@ -305,16 +306,16 @@ def test_an_export_of_both_versions_is_imported_byte_for_byte(upgraded: str, tmp
         import_ledger(f"sqlite:///{tmp_path}/no.db", io.BytesIO(changed))
 
 
-# What cannot be read
+# Unreadable events
 
 
 def refusal(leaf: bytes) -> str:
-    said = set()
+    message = set()
     for read in (parse_leaf, decode, read_assertion):
         with pytest.raises(LedgerCorrupt) as refused:
             read(leaf)
-        said.add(refused.value.detail)
-    (detail,) = said
+        message.add(refused.value.detail)
+    (detail,) = message
     return detail
 
 
@@ -326,22 +327,22 @@ def test_an_unknown_type_or_version_is_corrupt_and_names_its_position(
     type_: object,
 ) -> None:
     leaf = json.dumps(json.loads(LEAVES[2]) | {"type": type_}).encode()
-    said = refusal(leaf)
-    assert said.startswith("the event stored at position 25 has a type that this inforce does not know")
+    message = refusal(leaf)
+    assert message.startswith("the event stored at position 25 has a type that this inforce does not know")
 
 
 @pytest.mark.usefixtures("newer")
 @pytest.mark.parametrize("harm", ["value", "actor", "subject"])
-def test_an_older_version_without_what_it_must_have_is_corrupt_and_names_its_position(
+def test_an_older_version_that_lacks_a_member_is_corrupt_and_names_its_position(
     harm: str,
 ) -> None:
     leaf = json.loads(LEAVES[2])
     del (leaf if harm == "subject" else leaf["data"])[harm]
-    said = refusal(json.dumps(leaf).encode())
-    assert said == "the event stored at position 25 cannot be read: it does not have the form of its type"
+    message = refusal(json.dumps(leaf).encode())
+    assert message == "the event stored at position 25 cannot be read: it does not have the form of its type"
 
 
-def test_versions_that_could_not_all_be_read_cannot_be_made() -> None:
+def test_a_version_without_an_upcaster_is_refused() -> None:
     up = Upcaster(negated, negated)
     with pytest.raises(ValueError, match=r"setting\.changed\.v1"):
         EventVersions({"setting.changed": 2}, {})

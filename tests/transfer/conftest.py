@@ -1,4 +1,4 @@
-"""A ledger to be exported, and its export, once for each module."""
+"""A ledger and its export, made once for each module."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.support.ledgers import change, define, definition, open_with_clock, s
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """A ledger with every kind of event, several events to a moment, and characters of all sorts."""
+    """A ledger with every kind of event, several events in a submission, and unusual characters."""
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path_factory.mktemp('original')}/original.db")
     with ledger:
         clock.now_us += 10

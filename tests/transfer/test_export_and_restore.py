@@ -1,4 +1,4 @@
-"""What was exported is restored byte for byte, on either database, however the file was packed."""
+"""An export is restored byte for byte, on either database, plain or compressed."""
 
 import gzip
 import io
@@ -44,11 +44,11 @@ def test_an_export_ends_where_the_head_was_when_it_began(tmp_path: Path, monkeyp
     assert len(got) == head
 
 
-# Events, restored
+# Restoring events
 
 
 @pytest.mark.parametrize("batch", [1, 7, 10_000])
-def test_what_was_exported_is_restored_byte_for_byte(
+def test_an_export_is_restored_byte_for_byte(
     database_url: str, original: Ledger, exported: bytes, personal: bytes, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", batch)
@@ -76,13 +76,13 @@ def test_from_sqlite_to_postgresql_and_back_nothing_changes(
     back = f"sqlite:///{tmp_path}/back.db"
     import_lines(postgres_url, exported, personal=io.BytesIO(personal))
     with open_ledger(postgres_url) as between:
-        lines, kept = b"".join(export_lines(between)), b"".join(export_personal(between))
-    import_lines(back, lines, personal=io.BytesIO(kept))
+        lines, rows = b"".join(export_lines(between)), b"".join(export_personal(between))
+    import_lines(back, lines, personal=io.BytesIO(rows))
     assert entries(back) == entries(postgres_url) == original.page(0)
-    assert (lines, kept) == (exported, personal)
+    assert (lines, rows) == (exported, personal)
 
 
-def test_a_restored_ledger_goes_on_from_there(database_url: str, original: Ledger, exported: bytes) -> None:
+def test_a_restored_ledger_continues_from_its_head(database_url: str, original: Ledger, exported: bytes) -> None:
     import_lines(database_url, exported)
     with open_ledger(database_url, create=True, clock=ManualClock(NOW - 10**9)) as restored:
         (receipt,) = submit(restored, change())
@@ -135,11 +135,13 @@ def test_progress_counts_events_and_the_bytes_of_the_file(
     tmp_path: Path, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 10)
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     zipped = gzip.compress(exported)
-    summary = import_lines(f"sqlite:///{tmp_path}/ledger.db", zipped, progress=lambda *told: seen.append(told))
-    assert [events for events, _ in seen] == [10, 20, summary.events]
-    assert seen[-1][1] == len(zipped)
+    summary = import_lines(
+        f"sqlite:///{tmp_path}/ledger.db", zipped, progress=lambda *arguments: calls.append(arguments)
+    )
+    assert [events for events, _ in calls] == [10, 20, summary.events]
+    assert calls[-1][1] == len(zipped)
 
 
 def test_the_origin_of_exported_events_is_kept(tmp_path: Path, exported: bytes) -> None:
@@ -149,7 +151,7 @@ def test_the_origin_of_exported_events_is_kept(tmp_path: Path, exported: bytes) 
     assert import_lines(url, exported, origin=ORIGIN).origin == ORIGIN
 
 
-def test_personal_data_of_some_events_is_taken(tmp_path: Path, exported: bytes, personal: bytes) -> None:
+def test_personal_data_of_only_some_events_is_accepted(tmp_path: Path, exported: bytes, personal: bytes) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     some = b"".join(personal.splitlines(keepends=True)[1:])
     assert import_lines(url, exported, personal=io.BytesIO(gzip.compress(some))).personal == 2

@@ -1,4 +1,4 @@
-"""Submissions that were accepted elsewhere keep their times, or are refused by their line."""
+"""Submissions that were accepted elsewhere keep their times, or are refused with their line number."""
 
 import io
 from pathlib import Path
@@ -40,19 +40,19 @@ def test_submissions_keep_the_times_they_were_recorded_at(database_url: str) -> 
 def test_an_import_of_submissions_can_be_exported_and_restored(database_url: str, tmp_path: Path) -> None:
     import_lines(database_url, jsonl(at(AT, change(reason="why")), at(AT, define()), at(LATER, change())))
     with open_ledger(database_url) as ledger:
-        lines, kept = b"".join(export_lines(ledger)), b"".join(export_personal(ledger))
+        lines, rows = b"".join(export_lines(ledger)), b"".join(export_personal(ledger))
     copy = f"sqlite:///{tmp_path}/copy.db"
-    import_lines(copy, lines, personal=io.BytesIO(kept))
+    import_lines(copy, lines, personal=io.BytesIO(rows))
     assert entries(copy) == entries(database_url)
 
 
-def test_a_line_may_say_who_spoke(tmp_path: Path) -> None:
+def test_a_line_may_name_its_actor(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     import_lines(url, jsonl(at(AT, change(actor="alice")), at(AT, change()), at(AT, change(actor='b"ø\x01T'))))
     assert [decode(entry.leaf).actor for entry in entries(url)[18:]] == ["alice", "import", 'b"ø\x01T']
 
 
-def test_a_definition_holds_for_the_changes_of_its_own_moment_and_later_ones(tmp_path: Path) -> None:
+def test_a_definition_holds_for_changes_of_the_same_and_later_submissions(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     beta = {**change(), "setting": "beta.search"}
     import_lines(url, jsonl(at(AT, define()), at(AT, beta), at(LATER, beta)))
@@ -65,7 +65,7 @@ def test_one_submission_may_have_more_lines_than_a_request_could(tmp_path: Path)
     assert (summary.events, summary.submissions) == (2518, 2)
 
 
-def test_an_expected_version_is_held_against_the_subject_before_the_moment(tmp_path: Path) -> None:
+def test_an_expected_version_is_compared_with_the_version_before_the_submission(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     first = at(AT, change(expected_version=0))
     import_lines(url, jsonl(first, first, at(LATER, change(expected_version=2))))
@@ -105,18 +105,18 @@ BAD_SUBMISSIONS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BAD_SUBMISSIONS)
-def test_a_bad_submission_is_named_by_its_line_and_nothing_is_kept(database_url: str, name: str) -> None:
-    value, said = BAD_SUBMISSIONS[name]
+def test_a_bad_submission_is_named_by_its_line_and_nothing_is_imported(database_url: str, name: str) -> None:
+    value, message = BAD_SUBMISSIONS[name]
     good = [at(AT, change(f"org:{number}")) for number in range(3)]
     with pytest.raises(BadImport) as refused:
         import_lines(database_url, jsonl(*good) + b"\n" + jsonl(value))
     assert refused.value.detail.startswith("line 5: ")
-    assert said in refused.value.detail
+    assert message in refused.value.detail
     assert "SECRET" not in refused.value.detail
     assert is_untouched(database_url)
 
 
-def test_every_fault_of_a_moment_is_told_with_its_line(tmp_path: Path) -> None:
+def test_every_fault_of_a_submission_is_named_with_its_line(tmp_path: Path) -> None:
     lines = jsonl(at(AT, change(value=1)), at(AT, change()), at(AT, change(value=2)))
     with pytest.raises(BadImport) as refused:
         import_lines(f"sqlite:///{tmp_path}/ledger.db", lines)
@@ -124,7 +124,7 @@ def test_every_fault_of_a_moment_is_told_with_its_line(tmp_path: Path) -> None:
     assert [fault.detail.partition(":")[0] for fault in refused.value.faults] == ["line 1", "line 3"]
 
 
-def test_personal_data_and_origins_that_do_not_fit_are_bad_input(tmp_path: Path) -> None:
+def test_unsuitable_personal_data_and_origins_are_bad_input(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(BadInput, match="personal data belongs"):
         import_lines(url, jsonl(at(AT, change())), personal=io.BytesIO(b""))

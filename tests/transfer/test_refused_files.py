@@ -1,4 +1,4 @@
-"""A file that is damaged, tampered with or no export at all is refused by its line, and nothing is kept."""
+"""A file that is damaged, changed or not an export is refused with a line number, and nothing is imported."""
 
 import gzip
 import io
@@ -27,7 +27,7 @@ def line_changed(exported: bytes, number: int, old: bytes, new: bytes) -> bytes:
 
 
 def rewritten(exported: bytes, number: int, **changed: Any) -> bytes:
-    """The line as the ledger itself would have written it, had it recorded something else."""
+    """The line as the ledger would have written it for another event."""
     lines = exported.split(b"\n")
     event = decode(lines[number - 1]).model_copy(update=changed)
     lines[number - 1] = encode(event, f"urn:inforce:{ORIGIN}")
@@ -136,14 +136,14 @@ TAMPERED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_a_line_that_is_not_what_was_exported_is_refused_by_number_and_nothing_is_kept(
+def test_a_changed_line_is_refused_by_its_number_and_nothing_is_imported(
     database_url: str, exported: bytes, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 2)
-    tamper, number, said = TAMPERED[name]
+    tamper, number, message = TAMPERED[name]
     lines = tamper(exported)
     assert lines != exported
-    with pytest.raises(BadImport, match=said) as refused:
+    with pytest.raises(BadImport, match=message) as refused:
         import_lines(database_url, lines)
     assert refused.value.detail.startswith(f"line {number}: ")
     assert is_untouched(database_url)
@@ -183,7 +183,7 @@ PERSONAL_TAMPERED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", PERSONAL_TAMPERED)
-def test_personal_data_that_its_event_does_not_commit_to_is_refused(
+def test_personal_data_that_does_not_match_its_commitment_is_refused(
     database_url: str, exported: bytes, personal: bytes, name: str
 ) -> None:
     rows = [json.loads(line) for line in personal.splitlines()]
@@ -216,12 +216,12 @@ UNREADABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_a_file_that_cannot_be_read_is_refused_and_nothing_is_kept(tmp_path: Path, name: str) -> None:
-    content, said = UNREADABLE[name]
+def test_an_unreadable_file_is_refused_and_nothing_is_imported(tmp_path: Path, name: str) -> None:
+    content, message = UNREADABLE[name]
     url = f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(BadImport) as refused:
         import_lines(url, content)
-    assert said in refused.value.detail
+    assert message in refused.value.detail
     assert "\n" not in refused.value.detail
     assert is_untouched(url)
 
@@ -238,6 +238,6 @@ def test_any_damaged_file_is_either_refused_or_restored_exactly(tmp_path: Path, 
             import_lines(url, bytes(damaged))
         except BadImport:
             continue
-        # What passes is what a ledger would have written: the bytes that came in.
+        # An accepted file is restored exactly.
         assert [entry.leaf for entry in entries(url)] == bytes(damaged).splitlines()
     assert exported.splitlines() == before

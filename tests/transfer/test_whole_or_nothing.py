@@ -1,4 +1,4 @@
-"""An import goes into an empty ledger only, and wholly or not at all."""
+"""An import needs an empty ledger, and succeeds completely or changes nothing."""
 
 import signal
 import sqlite3
@@ -19,7 +19,7 @@ from tests.support.programs import start_programs
 from tests.support.transfers import AT_US, at, entries, import_lines, is_untouched, jsonl
 
 
-def test_a_ledger_that_holds_events_is_left_alone(database_url: str, exported: bytes) -> None:
+def test_a_ledger_with_events_is_left_alone(database_url: str, exported: bytes) -> None:
     ledger, _ = open_with_clock(database_url)
     with ledger:
         submit(ledger, change())
@@ -29,7 +29,7 @@ def test_a_ledger_that_holds_events_is_left_alone(database_url: str, exported: b
     assert entries(database_url) == before
 
 
-def test_a_ledger_that_was_made_and_never_begun_is_filled(database_url: str, exported: bytes) -> None:
+def test_a_ledger_with_tables_but_no_events_is_filled(database_url: str, exported: bytes) -> None:
     with closing(open_recorder(database_url)) as recorder:
         recorder.create({"origin": "never.begun"})
     assert import_lines(database_url, exported).origin == ORIGIN
@@ -50,7 +50,7 @@ def test_an_interrupted_import_leaves_nothing(
     import_lines(database_url, exported)
 
 
-def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
+def test_nobody_else_opens_the_ledger_during_an_import(
     database_url: str, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 5)
@@ -63,12 +63,12 @@ def test_while_an_import_is_at_work_nobody_else_opens_the_ledger(
             refusals.append(error.detail)
 
     summary = import_lines(database_url, exported, progress=try_to_open)
-    # Told once more after the last batch, when it is done.
+    # The last call comes after the last batch, when the import is finished.
     assert len(refusals) == summary.events // 5
     assert "import" in refusals[0]
 
 
-def test_an_import_that_another_one_overtook_gives_up_and_harms_nothing(
+def test_an_import_that_another_one_replaced_gives_up_and_harms_nothing(
     database_url: str, original: Ledger, exported: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH", 5)
@@ -97,12 +97,12 @@ def test_an_import_killed_in_the_middle_is_refused_and_starts_over(database_url:
     for create in (False, True):
         with pytest.raises(LedgerUnavailable, match="import into this ledger is running or was cut off"):
             open_ledger(database_url, create=create)
-    assert held(database_url) >= 10_000
+    assert stored_events(database_url) >= 10_000
     assert import_lines(database_url, b"".join(lines[:50])).events == 68
     assert len(entries(database_url)) == 68
 
 
-def held(url: str) -> int:
+def stored_events(url: str) -> int:
     connection: Any = (
         sqlite3.connect(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else psycopg.connect(url)
     )

@@ -14,7 +14,7 @@ from ledger.subjects import CATALOG_SUBJECT
 from tests.support.ledgers import OPERATOR
 
 
-class ProposalBuilder:
+class AppendRequestBuilder:
     """Tracks the versions that the ledger will have after the proposals so far. `versions`: assumed at the start."""
 
     def __init__(
@@ -24,7 +24,7 @@ class ProposalBuilder:
         self.entropy = entropy
         self.versions = {CATALOG_SUBJECT: ledger.catalog().version, **(versions or {})}
 
-    def propose(
+    def build(
         self, *bodies: dict[str, Any], now: int | None = None, idempotency: Idempotency | None = None
     ) -> AppendRequest:
         submissions = parse_submissions({"events": list(bodies)})

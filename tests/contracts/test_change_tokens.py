@@ -1,4 +1,4 @@
-"""Two equal marks: nothing was committed in between, by anybody."""
+"""Two equal change tokens mean that nobody has committed anything in between."""
 
 import sqlite3
 from contextlib import suppress
@@ -15,7 +15,7 @@ from ledger.store import Ledger
 from tests.support.ledgers import change, submit
 
 
-def test_a_mark_changes_with_every_commit_of_this_process_and_of_others(database_url: str, ledger: Ledger) -> None:
+def test_the_token_changes_with_every_commit_of_any_process(database_url: str, ledger: Ledger) -> None:
     marks = [ledger.recorder.change_token()]
     assert ledger.recorder.change_token() == marks[0]
     with open_ledger(database_url) as other:
@@ -27,12 +27,12 @@ def test_a_mark_changes_with_every_commit_of_this_process_and_of_others(database
     assert len(set(marks)) == 5
 
 
-def test_without_the_wal_index_sqlite_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wal_index_the_data_version_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WalIndex, "of", staticmethod(lambda path: None))
     url = f"sqlite:///{tmp_path}/ledger.db"
     with open_ledger(url, create=True) as ledger:
-        test_a_mark_changes_with_every_commit_of_this_process_and_of_others(url, ledger)
-        test_what_was_not_committed_changes_no_mark(url, ledger)
+        test_the_token_changes_with_every_commit_of_any_process(url, ledger)
+        test_a_rolled_back_append_does_not_change_the_token(url, ledger)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not tell whose a descriptor is")
@@ -55,14 +55,14 @@ def test_the_wal_index_shows_every_commit_and_nothing_else(tmp_path: Path) -> No
     assert len(set(headers)) == 52
 
 
-def test_a_descriptor_that_may_be_somebody_elses_is_not_read(tmp_path: Path) -> None:
+def test_a_descriptor_of_other_code_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     assert WalIndex.of(path) is None
     with open_ledger(f"sqlite:///{path}", create=True), Path(f"{path}-shm").open("rb"):
         assert WalIndex.of(path) is None
 
 
-def test_what_was_not_committed_changes_no_mark(database_url: str, ledger: Ledger) -> None:
+def test_a_rolled_back_append_does_not_change_the_token(database_url: str, ledger: Ledger) -> None:
     mark = ledger.recorder.change_token()
     table = "personal_data" if database_url.startswith("sqlite") else "inforce.personal_data"
     with suppress(ZeroDivisionError), ledger.recorder.transaction(commit=True) as cursor:
@@ -71,7 +71,7 @@ def test_what_was_not_committed_changes_no_mark(database_url: str, ledger: Ledge
     assert ledger.recorder.change_token() == mark
 
 
-def test_a_ledger_that_is_only_read_has_marks(tmp_path: Path) -> None:
+def test_a_read_only_ledger_has_tokens(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     with open_ledger(url, create=True) as writer, open_ledger(f"{url}?mode=ro") as reader:
         before = reader.recorder.change_token()
@@ -80,15 +80,15 @@ def test_a_ledger_that_is_only_read_has_marks(tmp_path: Path) -> None:
         assert reader.recorder.change_token() != before
 
 
-def test_a_closed_ledger_has_no_mark(ledger: Ledger) -> None:
+def test_a_closed_ledger_has_no_token(ledger: Ledger) -> None:
     ledger.recorder.change_token()
     ledger.close()
     with pytest.raises(LedgerUnavailable, match="closed"):
         ledger.recorder.change_token()
 
 
-def test_a_mark_is_never_one_of_another_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite counts anew on every connection, so the count of a new one says nothing about the old one's."""
+def test_a_new_connection_never_repeats_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite counts separately on every connection, so counts of two connections cannot be compared."""
     monkeypatch.setattr(WalIndex, "of", staticmethod(lambda path: None))
     with open_ledger(f"sqlite:///{tmp_path}/ledger.db", create=True) as ledger:
         datastore: Any = ledger.recorder.datastore  # type: ignore[attr-defined]  # SQLite's own
@@ -97,7 +97,7 @@ def test_a_mark_is_never_one_of_another_connection(tmp_path: Path, monkeypatch: 
         assert ledger.recorder.change_token() != first
 
 
-def test_a_server_that_closed_the_connection_is_asked_again(postgres_url: str) -> None:
+def test_the_token_is_read_again_after_the_server_closed_the_connection(postgres_url: str) -> None:
     with open_ledger(postgres_url, create=True) as ledger:
         mark = ledger.recorder.change_token()
         with psycopg.connect(postgres_url, autocommit=True) as admin:
