@@ -41,8 +41,9 @@ class Application(FastAPI):
 
 
 def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:
-    """`source`: a database URL, opened at start-up, where a ledger is created if there is none; or an open ledger or
-    service, which the application does not close. `hosts`: the names that the Host header may hold; None: any."""
+    """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
+    an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
+    None: any."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

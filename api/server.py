@@ -60,8 +60,7 @@ def serve(
     port = free_port(address, port)
     service = Service.open(source, audits=audits)
     try:
-        shown = f"[{address}]" if ":" in address else address
-        run_app(create_app(service, hosts=LOOPBACK_NAMES | {shown}), address, port, announce)
+        run_app(create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}), address, port, announce)
     finally:
         service.close()
 
@@ -94,6 +93,11 @@ def loopback(host: str) -> str:
             "the server has no authentication yet, so it listens on this machine only: localhost, 127.0.0.1 or ::1"
         )
     return str(address)
+
+
+def _host(address: str) -> str:
+    """The address as a URL and the Host header contain it."""
+    return f"[{address}]" if ":" in address else address
 
 
 def free_port(address: str, port: int) -> int:
@@ -141,8 +145,7 @@ async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], 
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     serving = asyncio.create_task(server.serve())
     if await _listens(serving, address, port):
-        shown = f"[{address}]" if ":" in address else address
-        announce(f"inforce listens on http://{shown}:{port}")
+        announce(f"inforce listens on http://{_host(address)}:{port}")
     try:
         await serving
     except TimeoutError:

@@ -34,7 +34,7 @@ WAITING_MAX: Final = 256
 ANONYMOUS: Final = "anonymous"
 """The caller and actor of every submission. There is no authentication yet."""
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Service:
@@ -105,7 +105,7 @@ class Service:
                 task.cancel()
             await asyncio.gather(waiting, leaving, return_exceptions=True)
 
-    async def ask(self, question: Callable[[], Answer]) -> Answer:
+    async def ask(self, question: Callable[[], Result]) -> Result:
         """Runs `question`, which writes nothing to the ledger, in a thread and returns its result."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 

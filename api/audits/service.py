@@ -185,9 +185,8 @@ class AuditService:
         """Raises `RequestRefused`."""
         self.status(id_)
         with self.storage_problems():
-            removed = self._folder.remove(id_)
-        if not removed:
-            raise _not_found()
+            if not self._folder.remove(id_):
+                raise _not_found()
         self._scheduler.start()
 
     async def _run(self, work: Callable[[], Result]) -> Result:

@@ -1,4 +1,4 @@
-"""Plain ASGI middleware around the application: everything that holds for every request, whatever its path.
+"""Plain ASGI middleware around the application: everything that holds for requests on every path.
 
 - the request's id: `X-Request-ID`, echoed if it is valid, else created; `traceparent` (W3C Trace Context level 1);
 - HEAD as GET without the body; OPTIONS; the loopback host names; the headers that every response carries;

@@ -136,7 +136,7 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Handles what the framework refuses by itself: unknown paths and methods."""
+    """Handles the errors that the framework raises by itself: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     scope = request.scope
     if error.status_code == 405:

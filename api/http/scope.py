@@ -1,4 +1,4 @@
-"""What the request middleware stores in the ASGI scope, and what other modules read from it."""
+"""The keys that the request middleware adds to the ASGI scope, and functions that read the scope."""
 
 from __future__ import annotations
 
