@@ -1,7 +1,7 @@
-"""A ledger's policy index, compiled anew: everything is read once, in as many threads as help, and folded as a whole.
+"""Compiles a ledger's policy index: reads every event once, in two threads, and folds all of them together.
 
-Reading and scanning leave Python's lock alone, so threads do what processes would, without handing anything over.
-`by_fold` makes the same, slowly. Proved by tests/audit/index/test_compile.py.
+Reading and scanning run without Python's lock, so that threads suffice and no data moves between processes.
+`reference.compile_by_fold` makes the same index slowly. Proved by tests/audit/index/test_compile.py.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from projections.audit.index.parse_leaves import LeafParser
 from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import axes, both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects
-from projections.audit.index.tables import TableCompiler, grown, since_of
+from projections.audit.index.tables import TableCompiler, extend_slices, since_of
 from projections.audit.numba_support import worth_compiling
 from projections.temporal.changes import read_entries
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
 
 READ_EVENTS: Final = 4_000
-"""Positions read at a time, in a transaction of their own: a long one keeps SQLite's log growing, and so much of them
-stays in a processor's cache until it has been scanned."""
+"""Positions that one transaction reads: a long transaction lets SQLite's log grow, and this much data stays in the
+processor's cache until it is scanned."""
 THREADS: Final = 2
 
 Progress = Callable[[int, int], None]
-"""Told how many events are read, and of how many."""
+"""Called with the number of events that are read, and the number of all."""
 
 
 def compile_index(
@@ -53,27 +53,27 @@ def compile_index(
     """
     pin = pin or pin_of(ledger)
     columns, slots = _read(ledger, pin.position, progress or (lambda _done, _all: None), read_events)
-    named = _subjects(columns.names, slots)
-    codes = Codes(named)
+    subjects = _subjects(columns.names, slots)
+    codes = Codes(subjects)
     catalogs = read_catalogs(ledger, known_at, pin, codes)
     since = np.concatenate([[0], since_of(columns)])
-    compiling = TableCompiler(columns, known_at, codes, np.arange(len(named), dtype=np.int32))
+    compiler = TableCompiler(columns, known_at, codes, np.arange(len(subjects), dtype=np.int32))
     del columns
-    made = compiling.compiled()
-    # A definition's default may be a subject that nobody else names.
-    subjects = with_more(named, *codes.subjects())
+    tables = compiler.compile()
+    # A definition's default may be a subject that no event names.
+    subjects = with_more(subjects, *codes.subjects())
     return PolicyIndex(
         pin=pin,
         known_at=known_at,
         subjects=subjects,
-        slices=grown(made.slices, len(subjects)),
-        links=made.links,
-        policies=made.policies,
-        models=made.models,
+        slices=extend_slices(tables.slices, len(subjects)),
+        links=tables.links,
+        policies=tables.policies,
+        models=tables.models,
         catalog=catalogs[0],
         later_catalog=catalogs[1],
         texts=codes.texts(),
-        assertions=made.assertions,
+        assertions=tables.assertions,
         since=since,
     )
 
@@ -84,9 +84,9 @@ def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> 
 
 
 def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[EventColumns, UInt64s | None]:
-    """All events, and the hash table of their names if there is one."""
+    """All events, and the hash table of their names if compiled code made one."""
     compiled = worth_compiling(until)
-    parser, gathering = LeafParser(ledger.origin, compiled=compiled), EventCollector(until, compiled=compiled)
+    parser, collector = LeafParser(ledger.origin, compiled=compiled), EventCollector(until, compiled=compiled)
     stopped, lock = threading.Event(), threading.Lock()
     done = 0
 
@@ -96,17 +96,17 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
             if stopped.is_set():
                 break
             end = min(after + read_events, until)
-            found = parser.parse(ledger.recorder.leaves(after, end))
-            if not np.array_equal(found.position, np.arange(after + 1, end + 1)):
+            batch = parser.parse(ledger.recorder.leaves(after, end))
+            if not np.array_equal(batch.position, np.arange(after + 1, end + 1)):
                 raise LedgerCorrupt(
                     f"the events behind position {after} do not say that they belong there; look at them"
                 )
-            gathering.put(after, found)
+            collector.put(after, batch)
             with lock:
                 done += end - after
                 progress(done, until)
 
-    # Each thread its own stretch: neighbouring pages of the table are then read by one.
+    # Each thread reads one stretch, so that neighbouring pages of the database belong to one thread.
     starts = range(0, until, read_events)
     share = max(1, -(-len(starts) // THREADS))
     with ThreadPoolExecutor(THREADS) as pool:
@@ -115,13 +115,13 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
             for _share in pool.map(read, shares):
                 pass
         finally:
-            # One that failed, or was interrupted, ends the others.
+            # A thread that failed or was interrupted ends the others.
             stopped.set()
-    return gathering.columns(), gathering.slots
+    return collector.columns(), collector.slots
 
 
 def _subjects(names: NameColumns, slots: UInt64s | None) -> Subjects:
-    """With the codes that the names' rows are."""
+    """The subjects: the code of each is its row among the names."""
     offsets = np.append(names.starts, len(names.bytes))
     if slots is None:
         slots = slots_for(names.kinds, offsets, names.bytes)

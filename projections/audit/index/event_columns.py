@@ -1,4 +1,4 @@
-"""Events in columns, as far as decisions depend on them. Pure."""
+"""Events in columns: the parts of them that decisions depend on. Pure."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from projections.audit.index.schema import (
 )
 
 NO_SETTING: Final = 255
-"""Of what no decision depends on: such events only count for `since`."""
+"""In place of a setting that no decision depends on: such an event only counts for `since`."""
 IS_CLEAR: Final = -2
 IS_RETRACTION: Final = -1
 
 
 @dataclass(frozen=True)
 class NameColumns:
-    """Texts, one behind the other: text i is bytes[starts[i] : starts[i] + lengths[i]], hashed as an id of its kind.
+    """References of subjects: reference i is bytes[starts[i] : starts[i] + lengths[i]].
 
-    kinds: uint8, kind codes; hashes: uint64; starts, lengths: int64. The bytes are of full references.
+    kinds: uint8, kind codes; hashes: uint64, of the bare ids; starts, lengths: int64.
     """
 
     kinds: UInt8s
@@ -40,24 +40,24 @@ class NameColumns:
     starts: Int64s
     lengths: Int64s
 
-    def taken(self, rows: NDArray[Any]) -> Self:
-        """Only these, with no more bytes than they have."""
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Only these references, with no bytes of others."""
         lengths = self.lengths[rows]
         ends = np.cumsum(lengths)
-        # For every byte where it comes from: what runs through a text begins anew at the next one.
+        # By byte, how far it moves: the same distance for all bytes of one reference.
         shift = np.repeat(self.starts[rows] - (ends - lengths), lengths)
-        together = self.bytes[np.arange(len(shift)) + shift]
-        return type(self)(self.kinds[rows], self.hashes[rows], together, ends - lengths, lengths)
+        content = self.bytes[np.arange(len(shift)) + shift]
+        return type(self)(self.kinds[rows], self.hashes[rows], content, ends - lengths, lengths)
 
 
 @dataclass(frozen=True)
 class EventColumns:
     """Events in position order.
 
-    position: uint32; recorded_at, start, until: int64, µs (until END: without end; start of a retraction: its
-    recorded_at). setting: uint8, a setting code or NO_SETTING. value: int32: IS_RETRACTION, IS_CLEAR, for the switches
-    a BIT_* code, for links the row of the target in `names`, else a place in `raw`. retracts: uint32, a position or 0.
-    subject: int32, the row in `names` of the subject. raw: values as JSON, each once.
+    position: uint32. recorded_at, start, until: int64, µs (until END: without end; a retraction starts at its
+    recorded_at). setting: uint8, a setting code or NO_SETTING. value: int32, IS_RETRACTION, IS_CLEAR, a BIT_* code of a
+    switch, the row of a link's target in `names`, or a place in `raw`. retracts: uint32, a position or 0. subject:
+    int32, the subject's row in `names`. raw: values as JSON, each once.
     """
 
     position: UInt32s

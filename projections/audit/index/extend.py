@@ -1,4 +1,4 @@
-"""What an index needs to come to a later pin: only the subjects of which anything was said since are compiled anew."""
+"""Extends an index to a later pin: compiles only the subjects anew that have events since."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from projections.temporal.coordinates import Pin
 
 
 class NotWorthExtending(Exception):
-    """So many subjects are new, or rows left behind, that the index is better compiled anew."""
+    """The index would get too many new subjects or unused rows: compile it anew."""
 
 
 @dataclass(frozen=True)
 class Extension:
-    """`more`: name of a stored array (see `files`) → the rows behind those there are."""
+    """`more`: name of a stored array (see `storage`) → the rows to append."""
 
     pin: Pin
     more: dict[str, NDArray[Any]]
@@ -38,7 +38,7 @@ class Extension:
 
 
 def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
-    """`index`: mapped for writing privately; its slots are written to. Raises `NotWorthExtending`, `LedgerCorrupt`."""
+    """`index`: mapped privately; this writes to its slots. Raises `NotWorthExtending` and `LedgerCorrupt`."""
     parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position))
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
     if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
@@ -47,19 +47,19 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     codes = Codes(index.subjects, index.texts)
     names = columns.names
     codes_of_names = np.array([codes.subject(reference) for reference in _texts(names)], np.int32)
-    compiled = TableCompiler(columns, index.known_at, codes, codes_of_names).compiled()
+    tables = TableCompiler(columns, index.known_at, codes, codes_of_names).compile()
     catalogs = read_catalogs(ledger, index.known_at, pin, codes)
-    kinds, offsets, together = codes.subjects()
+    kinds, offsets, references = codes.subjects()
     if (len(index.subjects) + len(kinds)) * 4 > len(index.subjects.slots) * 3:
         raise NotWorthExtending
-    places = place(index.subjects.slots, hashes_of(kinds, offsets, together), len(index.subjects))
+    places = place(index.subjects.slots, hashes_of(kinds, offsets, references), len(index.subjects))
     texts, before = codes.texts(), index.texts
-    slices, old, said = compiled.slices, index.slices, compiled.assertions
+    slices, old, assertions = tables.slices, index.slices, tables.assertions
     touched = np.unique(columns.subject[columns.subject >= 0])
     models = columns.names.kinds == MODEL
     shift = np.where(models, len(index.models.at), len(index.policies.at))
     for name in ("links", "policies", "models"):
-        if len(getattr(index, name).at) + len(getattr(compiled, name).at) > layout.ROWS_MAX:
+        if len(getattr(index, name).at) + len(getattr(tables, name).at) > layout.ROWS_MAX:
             raise NotWorthExtending
     later_of = np.flatnonzero(slices.later >= 0)[np.argsort(slices.later[slices.later >= 0])]
     patches = np.stack(
@@ -79,7 +79,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     more: dict[str, NDArray[Any]] = {
         "subjects.kinds": kinds,
         "subjects.reference_offsets": offsets[1:] + index.subjects.reference_offsets[-1],
-        "subjects.references": together,
+        "subjects.references": references,
         "patches.slots": np.stack([places.astype(np.uint64), index.subjects.slots[places]], axis=1),
         "patches.subjects": patches,
         **{stored_name("slices", name): new[:, column] for column, name in enumerate(PATCHED)},
@@ -87,41 +87,41 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "slices.later_link_count": slices.later_link_count,
         "slices.later_state_start": slices.later_state_start + shift[later_of].astype(np.uint32),
         "slices.later_state_count": slices.later_state_count,
-        "links.rows": compiled.links.rows,
-        "policies.rows": compiled.policies.rows,
-        "models.at": compiled.models.at,
-        "models.values": compiled.models.values,
-        "models.positions": compiled.models.positions,
+        "links.rows": tables.links.rows,
+        "policies.rows": tables.policies.rows,
+        "models.at": tables.models.at,
+        "models.values": tables.models.values,
+        "models.positions": tables.models.positions,
         "texts.offsets": texts.offsets[len(before.offsets) :],
         "texts.bytes": texts.bytes[len(before.bytes) :],
         "texts.set_offsets": texts.set_offsets[len(before.set_offsets) :],
         "texts.members": texts.members[len(before.members) :],
-        "said.start": said.start + np.uint32(len(index.assertions.position)),
-        "said.count": said.count,
-        "said.position": said.position,
-        "said.recorded_at": said.recorded_at,
-        "said.setting": said.setting,
-        "said.effective_from": said.effective_from,
-        "said.effective_until": said.effective_until,
-        "said.retracts": said.retracts,
+        "said.start": assertions.start + np.uint32(len(index.assertions.position)),
+        "said.count": assertions.count,
+        "said.position": assertions.position,
+        "said.recorded_at": assertions.recorded_at,
+        "said.setting": assertions.setting,
+        "said.effective_from": assertions.effective_from,
+        "said.effective_until": assertions.effective_until,
+        "said.retracts": assertions.retracts,
         "since": since_of(news),
     }
     return Extension(pin, more, catalogs)
 
 
 def _timeline_cache(ledger: Ledger, parser: LeafParser, news: EventColumns, pin: Pin) -> EventColumns:
-    """Everything that was ever said about the subjects of `news`, in position order."""
-    once = EventCollector(len(news.position), compiled=False)
-    once.put(0, news)
-    found = once.columns()
-    wanted = np.unique(found.subject[found.subject >= 0])
-    leaves = ledger.recorder.leaves_of(_texts(found.names.taken(wanted)), pin.position)
+    """All events of the subjects of `news`, in position order."""
+    collector = EventCollector(len(news.position), compiled=False)
+    collector.put(0, news)
+    columns = collector.columns()
+    subjects = np.unique(columns.subject[columns.subject >= 0])
+    leaves = ledger.recorder.leaves_of(_texts(columns.names.take(subjects)), pin.position)
     if not leaves:
         return EventCollector(0, compiled=False).columns()
-    timeline_cache = parser.parse(leaves)
-    gathering = EventCollector(len(timeline_cache.position), compiled=parser.compiled)
-    gathering.put(0, timeline_cache)
-    return in_position_order(gathering.columns())
+    histories = parser.parse(leaves)
+    collector = EventCollector(len(histories.position), compiled=parser.compiled)
+    collector.put(0, histories)
+    return in_position_order(collector.columns())
 
 
 def _texts(names: NameColumns) -> list[str]:

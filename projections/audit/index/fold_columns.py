@@ -1,15 +1,14 @@
-"""EventColumns of events → steps: what each setting of each subject has from when on, for a whole ledger at once. Pure.
+"""Folds columns of events into steps, for a whole ledger at once: from when on each setting has which value. Pure.
 
-The law is `projections.temporal.fold`. An *ordinary* setting of a subject is one where nothing ever had to be looked
-up in what
-was there before: each change begins no earlier than every step that is there already, so it comes behind them; with an
-end, what it interrupted comes back behind it. In force it must also begin no earlier than it was recorded, because then
-in force is what is known (`in_force.extend`).
+The law is `projections.temporal.fold`; this module applies it with array operations where they suffice. A setting of a
+subject is *ordinary* if no change needs to look at the earlier ones: each change begins no earlier than every step
+before it, and if it has an end, the change that it interrupts goes on after it. In force, it must also begin no earlier
+than it was recorded, because then what is in force is what is known (`in_force.extend`).
 
-What was taken back leaves no trace in what is known now, nor in force if that was before it ever held. If it had held,
-and it is the only one, then in force is what was said with it until it was taken back, and from then on what was said
-without it; both must be ordinary. All else is folded, one by one.
-`by_fold` must come to the same: tests/audit/index/test_compile.py.
+A retracted change leaves no trace in what is known now, nor in force if it was retracted before it began. Otherwise, if
+it is the only one of its setting, the timeline in force is the fold with it until the retraction, and from then on the
+fold without it; both must be ordinary. `fold` itself folds all other settings, one by one.
+Proved equal to `reference.compile_by_fold` by tests/audit/index/test_compile.py.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.in_force import fold_both
 
 _SETTINGS: Final = 16
-"""More than there are, so that subject × this + setting is one number."""
+"""More than the number of settings, so that subject × this + setting is one number."""
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Of one subject's setting ascending by `at` (µs), else in no order. event: int32, the row of the deciding event in
-    the columns, or -1 where there is nothing any more. Neighbours may be the same."""
+    """Ascending by `at` (µs) within one setting of a subject, else in any order. event: int32, the row of the deciding
+    event in the columns, or -1 where no change decides any more. Neighbours may be the same."""
 
     subject: NDArray[np.int32]
     setting: UInt8s
@@ -57,7 +56,7 @@ class _Groups(NamedTuple):
 
 
 class ColumnFold:
-    """The events of `columns`, brought into the order of subjects and settings."""
+    """Folds the events of `columns`, sorted by subject and setting. A *place* is an index into that order."""
 
     def __init__(self, columns: EventColumns) -> None:
         self.columns = columns
@@ -66,24 +65,24 @@ class ColumnFold:
         order = ordered(subject, setting, len(columns.names.kinds))
         self._rows: Rows = rows[order]
         self._group: Rows = subject[order].astype(np.int64) * _SETTINGS + setting[order]
-        self._targets()
+        self._find_targets()
 
-    def _targets(self) -> None:
-        """Of every retraction, the place of what it takes back."""
+    def _find_targets(self) -> None:
+        """Finds the places of all retractions and of the changes that they retract."""
         columns, rows = self.columns, self._rows
         places = np.flatnonzero(columns.value[rows] == IS_RETRACTION)
         self._retractions: Rows = places
         place_of = np.full(len(columns.position), -1, np.int64)
         place_of[rows] = np.arange(len(rows))
-        wanted = columns.retracts[rows[places]]
-        found = np.minimum(np.searchsorted(columns.position, wanted), max(len(columns.position) - 1, 0))
-        target = place_of[found] if len(places) else np.zeros(0, np.int64)
-        there = (columns.position[found] == wanted) & (target >= 0) if len(places) else np.zeros(0, np.bool_)
+        positions = columns.retracts[rows[places]]
+        events = np.minimum(np.searchsorted(columns.position, positions), max(len(columns.position) - 1, 0))
+        target = place_of[events] if len(places) else np.zeros(0, np.int64)
+        there = (columns.position[events] == positions) & (target >= 0) if len(places) else np.zeros(0, np.bool_)
         there &= self._group[target] == self._group[places]
-        self._taken_back: Rows = np.where(there, target, -1)
+        self._retracted: Rows = np.where(there, target, -1)
 
     def steps(self, known_at: KnownAt, *, among: Flags | None = None) -> Steps:
-        """On the axis of `known_at`; `among`: only of these subjects (by code)."""
+        """The steps on the axis of `known_at`. `among`: only for these subjects (by code)."""
         columns, rows = self.columns, self._rows
         known = np.ones(len(rows), np.bool_)
         if isinstance(known_at, int):
@@ -99,24 +98,24 @@ class ColumnFold:
         return _steps(parts)
 
     def _without_retracted(self, known: Flags) -> tuple[list[_Groups], Rows]:
-        """(steps of what is ordinary, the groups to be folded), with everything known."""
+        """The steps of ordinary settings with everything known, and the groups that `fold` must fold."""
         counts = known.copy()
         retractions = self._retractions[known[self._retractions]]
-        targets = self._taken_back[known[self._retractions]]
+        targets = self._retracted[known[self._retractions]]
         counts[retractions] = False
         counts[targets[targets >= 0]] = False
         places = np.flatnonzero(counts)
         folded = self._groups_of(places[self._unusual(places, in_force=False)])
-        return [self._ordinary(self._but(places, folded))], folded
+        return [self._ordinary(self._except(places, folded))], folded
 
     def _in_force(self, known: Flags) -> tuple[list[_Groups], Rows]:
         """The same in force."""
-        counts, folded, retractions, targets = self._sorted_out(known)
+        counts, folded, retractions, targets = self._classify(known)
         places = np.flatnonzero(counts)
-        plain = self._ordinary(self._but(places, np.union1d(folded, self._group[retractions])))
+        plain = self._ordinary(self._except(places, np.union1d(folded, self._group[retractions])))
         if not len(retractions):
             return [plain], folded
-        # By group: when, and which place, was taken back.
+        # By group: the time of the retraction.
         groups = self._group[retractions]
         since = self.columns.recorded_at[self._rows[retractions]]
         of_groups = places[np.isin(self._group[places], groups)]
@@ -127,21 +126,22 @@ class ColumnFold:
         last = self._ordinary(after)
         number = np.searchsorted(groups, last.group)
         held = last.at <= since[number]
-        # The last one that holds then, if any does.
+        # The last step that holds at the retraction, if there is one.
         newest = held.copy()
         newest[:-1] &= ~(held[1:] & (last.group[1:] == last.group[:-1]))
         begun = _Groups(last.group[newest], since[number[newest]], last.event[newest])
-        none = np.setdiff1d(np.arange(len(groups)), number[newest])
-        nothing = _Groups(groups[none], since[none], np.full(len(none), -1, np.int32))
+        without = np.setdiff1d(np.arange(len(groups)), number[newest])
+        nothing = _Groups(groups[without], since[without], np.full(len(without), -1, np.int32))
         return [plain, first, nothing, begun, last.only(~held)], folded
 
-    def _sorted_out(self, known: Flags) -> tuple[Flags, Rows, Rows, Rows]:
-        """(what counts, the groups to be folded, the retractions of what had held where there is but one and all is
-        ordinary with what was taken back and without, what they take back): the last two ascending by group."""
+    def _classify(self, known: Flags) -> tuple[Flags, Rows, Rows, Rows]:
+        """Four results: which places count; the groups that `fold` must fold; the retractions of changes that had
+        begun, in groups with one such retraction that are ordinary with and without the change; and those changes. The
+        last two are ascending by group."""
         columns, rows = self.columns, self._rows
         counts = known.copy()
         retractions = self._retractions[known[self._retractions]]
-        targets = self._taken_back[known[self._retractions]]
+        targets = self._retracted[known[self._retractions]]
         counts[retractions] = False
         retractions, targets = retractions[targets >= 0], targets[targets >= 0]
         late = columns.recorded_at[rows[retractions]] > columns.start[rows[targets]]
@@ -154,14 +154,14 @@ class ColumnFold:
         since = columns.recorded_at[rows[retractions]]
         number = np.searchsorted(groups, self._group[of_groups])
         parts = self._with_and_without(of_groups, number, since, targets)
-        unusual = [part[self._unusual(part, in_force=True)] for part in (*parts, self._but(places, groups))]
+        unusual = [part[self._unusual(part, in_force=True)] for part in (*parts, self._except(places, groups))]
         folded = np.union1d(groups[several > 1], self._groups_of(np.concatenate(unusual)))
         single = ~np.isin(groups, folded)
         return counts, folded, retractions[single], targets[single]
 
     def _with_and_without(self, places: Rows, number: Rows, since: Int64s, targets: Rows) -> tuple[Rows, Rows]:
-        """What was said before something was taken back, and what was ever said but that. `number`: of the place's
-        group among those of `since` and `targets`."""
+        """The places recorded before a retraction, and all places but the retracted one. `number`: of the place's group
+        among those of `since` and `targets`."""
         if not len(places):
             return places, places
         recorded_at = self.columns.recorded_at[self._rows[places]]
@@ -170,11 +170,11 @@ class ColumnFold:
     def _groups_of(self, places: Rows) -> Rows:
         return np.unique(self._group[places])
 
-    def _but(self, places: Rows, groups: Rows) -> Rows:
+    def _except(self, places: Rows, groups: Rows) -> Rows:
         return places[~np.isin(self._group[places], groups)] if len(groups) else places
 
     def _unusual(self, places: Rows, *, in_force: bool) -> Flags:
-        """Which changes do not simply come behind what is there."""
+        """Which changes need to look at earlier ones (see the module)."""
         columns, rows = self.columns, self._rows[places]
         start, until = columns.start[rows], columns.until[rows]
         unusual = np.zeros(len(rows), np.bool_)
@@ -193,12 +193,12 @@ class ColumnFold:
         bounded = until != END
         if not bounded.any():
             return _last_of_each(_Groups(group, at, rows))
-        # What a bounded change interrupts: the last one without an end, if it is of the same setting.
+        # A bounded change interrupts the last change without an end of the same setting.
         resumed = np.maximum.accumulate(np.where(bounded, -1, np.arange(len(rows), dtype=np.int32)))
         ends = np.flatnonzero(bounded)
         interrupted = resumed[ends]
         there = (interrupted >= 0) & (group[interrupted] == group[ends])
-        # Each change, and behind it the end of it.
+        # Each change, followed by its end.
         return _last_of_each(
             _Groups(
                 np.insert(group, ends + 1, group[ends]),
@@ -214,8 +214,8 @@ class ColumnFold:
         events: list[int] = []
         bounds = np.flatnonzero(np.diff(self._group[places], prepend=-1)).tolist()
         rows = self._rows[places]
-        said = [
-            _said(*one)
+        assertions = [
+            _assertion(*one)
             for one in zip(
                 rows.tolist(),
                 columns.position[rows].tolist(),
@@ -227,8 +227,8 @@ class ColumnFold:
             )
         ]
         of_bounds = self._group[places[bounds]].tolist()
-        for group, first, last in zip(of_bounds, bounds, [*bounds[1:], len(said)], strict=True):
-            both = fold_both(said[first:last])[""]
+        for group, first, last in zip(of_bounds, bounds, [*bounds[1:], len(assertions)], strict=True):
+            both = fold_both(assertions[first:last])[""]
             timeline = both.in_force if known_at == IN_FORCE else both.current
             for start, change in zip(timeline.starts, timeline.changes, strict=True):
                 groups.append(group)
@@ -237,23 +237,22 @@ class ColumnFold:
         return _Groups(np.array(groups, np.int64), np.array(ats, np.int64), np.array(events, np.int32))
 
     def folded_subjects(self) -> Flags:
-        """By code: those whose settings are not all ordinary in force: with everything known they may differ."""
+        """By code: the subjects with a setting that is not ordinary in force. With everything known they may differ."""
         subjects = np.zeros(len(self.columns.names.kinds), np.bool_)
-        _counts, folded, retractions, _targets = self._sorted_out(np.ones(len(self._rows), np.bool_))
+        _counts, folded, retractions, _targets = self._classify(np.ones(len(self._rows), np.bool_))
         subjects[folded // _SETTINGS] = True
         subjects[self._group[retractions] // _SETTINGS] = True
         return subjects
 
-    def said_since(self, known_at: int) -> Flags:
-        """By code: the subjects of which anything was recorded after `known_at` (µs)."""
+    def changed_since(self, known_at: int) -> Flags:
+        """By code: the subjects with an event recorded after `known_at` (µs)."""
         subjects = np.zeros(len(self.columns.names.kinds), np.bool_)
         rows = self._rows[self.columns.recorded_at[self._rows] > known_at]
         subjects[self.columns.subject[rows]] = True
         return subjects
 
-    def retracting(self) -> tuple[Rows, Rows]:
-        """(places in the order of subjects and positions, rows) of all that was said of subjects of which something
-        was taken back; `retracts` there: see `taken_back`."""
+    def with_retractions(self) -> tuple[Rows, Rows]:
+        """The places and rows of all events of subjects with retractions, by subject and position."""
         columns = self.columns
         subjects = np.zeros(len(columns.names.kinds), np.bool_)
         subjects[columns.subject[self._rows[self._retractions]]] = True
@@ -262,23 +261,24 @@ class ColumnFold:
         order = np.lexsort((columns.position[rows], columns.subject[rows]))
         return places[order], rows[order]
 
-    def taken_back(self, places: Rows) -> Rows:
-        """The positions of what is taken back at these places, 0 where nothing is."""
+    def retracts(self, places: Rows) -> Rows:
+        """The positions of the changes that the events at these places retract, 0 for a change."""
         targets = np.full(len(self._rows), -1, np.int64)
-        targets[self._retractions] = self._taken_back
-        found = targets[places]
-        return np.where(found >= 0, self.columns.position[self._rows[found]], 0)
+        targets[self._retractions] = self._retracted
+        target = targets[places]
+        return np.where(target >= 0, self.columns.position[self._rows[target]], 0)
 
 
-def _said(row: int, position: int, recorded_at: int, start: int, until: int, retracts: int) -> Assertion:
-    """`retracts`: -1 of a change. What the fold does not look at is left out; a row stands for the version."""
+def _assertion(row: int, position: int, recorded_at: int, start: int, until: int, retracts: int) -> Assertion:
+    """An event with only the parts that the fold reads, and its row in place of its version. `retracts`: -1 for a
+    change."""
     if retracts >= 0:
         return Retraction(position, row, str(position), recorded_at, "", "", str(retracts))
     return Change(position, row, str(position), recorded_at, "", "", None, start, None if until == END else until)
 
 
 def _last_of_each(steps: _Groups) -> _Groups:
-    """Of several steps at one instant the last one is."""
+    """Of several steps of a group at one instant, only the last one counts."""
     last = np.ones(len(steps.group), np.bool_)
     last[:-1] = (steps.group[1:] != steps.group[:-1]) | (steps.at[1:] != steps.at[:-1])
     return steps if last.all() else steps.only(last)
@@ -295,13 +295,17 @@ def _steps(parts: list[_Groups]) -> Steps:
 
 
 _FEW: Final = 48
-"""So many rows are ordered by insertion."""
+"""Groups of up to this many rows are sorted by insertion."""
 
 Order = NDArray[np.int64]
 
 
 def ordered(groups: NDArray[Any], keys: NDArray[Any], count: int) -> Order:
-    """The rows in the order of `groups` (0 .. `count` - 1), then `keys`, then as they are."""
+    """The rows in the order of `groups` (0 .. `count` - 1), then of `keys`, then as they stand.
+
+    Most groups have a few rows. So compiled code counts the rows into their groups and sorts each group by insertion;
+    NumPy sorts all rows, with the same result.
+    """
     if not worth_compiling(len(groups)):
         return np.lexsort((keys, groups))
     order = np.empty(len(groups), np.int64)
@@ -316,13 +320,13 @@ def ordered(groups: NDArray[Any], keys: NDArray[Any], count: int) -> Order:
 
 @compiled
 def _ordered(groups: NDArray[Any], keys: NDArray[Any], ends: Int64s, order: Order) -> None:
-    """Groups of many are left in the order of their rows. `ends`: in the end, where each group ends."""
+    """Leaves large groups in the order of their rows. `ends`: afterwards, where each group ends."""
     rows = len(groups)
     for row in range(rows):
         ends[groups[row] + 1] += 1
     for group in range(1, len(ends)):
         ends[group] += ends[group - 1]
-    # From here on where the next row of each group belongs, and in the end where the group ends.
+    # From here on `ends` says where the next row of each group goes.
     for row in range(rows):
         group = groups[row]
         order[ends[group]] = row

@@ -1,4 +1,4 @@
-"""The hash table of subjects: made whole, or added to. Pure."""
+"""Builds the hash table of subjects, and adds subjects to it. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SLOTS_MIN: Final = 16
 
 
 def hashes_of(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> Hashes:
-    """Of subjects by code, as `Subjects` has them."""
+    """By code: the hashes of subjects in the form of `Subjects`."""
     starts = reference_offsets[:-1] + np.array(PREFIX_LENGTHS, np.int64)[kinds]
     lengths = reference_offsets[1:] - starts
     return hash_ids(kinds, references, starts, lengths, compiled=worth_compiling(len(kinds)))
 
 
 def slots_for(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> UInt64s:
-    """A new table, at most half full."""
+    """A new hash table, at most half full."""
     size = SLOTS_MIN
     while size < 2 * len(kinds):
         size *= 2
@@ -33,7 +33,7 @@ def slots_for(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> U
 
 
 def place(slots: UInt64s, hashes: Hashes, first_code: int) -> NDArray[np.int64]:
-    """Puts subjects that are not there yet, with codes from `first_code` on, into the table: where each one now is."""
+    """Adds new subjects, with codes from `first_code` on, to the table. Returns the place of each."""
     mask = np.uint64(len(slots) - 1)
     entries = hashes >> np.uint64(32) << np.uint64(32) | (
         np.arange(first_code + 1, first_code + 1 + len(hashes), dtype=np.uint64)
@@ -43,7 +43,7 @@ def place(slots: UInt64s, hashes: Hashes, first_code: int) -> NDArray[np.int64]:
     at = (hashes & mask).astype(np.int64)
     while len(waiting):
         free = slots[at] == 0
-        # Of several that want one free slot the last one written has it; the others go on.
+        # If several want one free slot, the last one written gets it and the others go on.
         slots[at[free]] = entries[waiting[free]]
         placed = free & (slots[at] == entries[waiting])
         places[waiting[placed]] = at[placed]
@@ -52,11 +52,11 @@ def place(slots: UInt64s, hashes: Hashes, first_code: int) -> NDArray[np.int64]:
 
 
 def with_more(subjects: Subjects, kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> Subjects:
-    """With further subjects, which are given as in `Subjects` and are not there yet, behind those there are."""
+    """The subjects and, after them, new ones in the form of `Subjects`."""
     if not len(kinds):
         return subjects
     all_kinds = np.concatenate([subjects.kinds, kinds])
     shift = subjects.reference_offsets[-1]
     offsets = np.concatenate([subjects.reference_offsets, reference_offsets[1:] + shift])
-    together = np.concatenate([subjects.references, references])
-    return Subjects(all_kinds, offsets, together, slots_for(all_kinds, offsets, together))
+    content = np.concatenate([subjects.references, references])
+    return Subjects(all_kinds, offsets, content, slots_for(all_kinds, offsets, content))

@@ -1,11 +1,11 @@
-"""The hash of a subject, of which its code is found: 64 bits over its kind and its bare id's UTF-8 bytes.
+"""The hash by which a subject's code is found: 64 bits over its kind and the UTF-8 bytes of its bare id.
 
-A record names bare ids of a known kind, so no reference has to be put together to look one up. The id's bytes are taken
-as little-endian words of eight, the last one filled with zeros; the length is mixed in first, so that filling is never
-mistaken for content. It need not withstand anybody's malice: whoever looks a subject up compares its bytes.
+A record names bare ids of a known kind, so a look-up builds no reference. The bytes are hashed as little-endian words
+of eight, the last word filled with zeros; the length is hashed first, so that the zeros are never mistaken for content.
+The hash need not withstand an attacker: every look-up compares the bytes.
 
 Two forms of one function: `hash_id` in Python, and `hash_at` to be compiled by Numba (uncompiled, NumPy's scalars would
-warn of the overflow that is wanted here). `hash_ids` uses the one or the other.
+warn of the intended overflow). `hash_ids` uses the one or the other.
 Proved by tests/audit/index/test_hashing.py.
 """
 
@@ -26,7 +26,7 @@ KIND_SEEDS: Final = (
     0xA0761D6478BD642F,
     0xE7037ED1A0B428DB,
 )
-"""By kind code (see `layout.KINDS`)."""
+"""By kind code (see `schema.KINDS`)."""
 MULTIPLIER: Final = 0xFF51AFD7ED558CCD
 FINAL: Final = 0xC4CEB9FE1A85EC53
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
@@ -65,7 +65,7 @@ def hash_ids(
 
 
 def hash_at(kind: int, buffer: Bytes, start: int, length: int) -> np.uint64:
-    """The hash of buffer[start : start + length], for Numba: `njit(hash_at)`."""
+    """The hash of buffer[start : start + length], to be compiled."""
     multiplier = np.uint64(MULTIPLIER)
     mixed = (_SEEDS[kind] ^ np.uint64(length)) * multiplier
     at = 0

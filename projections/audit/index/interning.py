@@ -1,7 +1,7 @@
-"""NameColumns → codes, as they are met: whatever is called the same has one code.
+"""Gives each name a code, in the order of first use: equal names have one code.
 
-Compiled code puts them into the very hash table that the index has (see `layout.Subjects`); without any, a dict does.
-Either compares bytes, never hashes alone.
+Compiled code keeps the names in the hash table that the index has (see `schema.Subjects`); without it a dict does.
+Both compare bytes, never hashes alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Interner:
     """For one thread at a time."""
 
     def __init__(self, *, compiled: bool = AVAILABLE) -> None:
-        self._known: dict[bytes, int] | None = None if compiled else {}
+        self._codes: dict[bytes, int] | None = None if compiled else {}
         self._count = 0
         self._used = 0
         self._slots = np.zeros(2 * _ROOM, np.uint64)
@@ -37,10 +37,10 @@ class Interner:
         self._bytes = np.zeros(_ROOM * _BYTES_EACH, np.uint8)
 
     def codes(self, names: NameColumns) -> NDArray[np.int32]:
-        """Of these names; new ones come behind those there are."""
+        """The codes of these names; new names get the next codes."""
         codes = np.empty(len(names.kinds), np.int32)
         self._make_room(len(codes), int(names.lengths.sum()))
-        if self._known is None:
+        if self._codes is None:
             self._count = _add(
                 (names.kinds, names.hashes, names.bytes, names.starts, names.lengths),
                 (self._kinds, self._hashes, self._bytes, self._starts),
@@ -53,7 +53,7 @@ class Interner:
         whole = names.bytes.tobytes()
         for row, (start, length) in enumerate(zip(names.starts.tolist(), names.lengths.tolist(), strict=True)):
             name = whole[start : start + length]
-            code = codes[row] = self._known.setdefault(name, self._count)
+            code = codes[row] = self._codes.setdefault(name, self._count)
             if code == self._count:
                 self._kinds[code], self._hashes[code] = names.kinds[row], names.hashes[row]
                 self._bytes[self._used : self._used + length] = names.bytes[start : start + length]
@@ -63,42 +63,42 @@ class Interner:
         return codes
 
     def _make_room(self, more: int, more_bytes: int) -> None:
-        """For so many names, all of which may be new."""
-        wanted = self._count + more
-        if wanted > len(self._kinds):
-            room = max(wanted, 2 * len(self._kinds))
-            self._kinds = _grown(self._kinds, room)
-            self._hashes = _grown(self._hashes, room)
-            self._starts = _grown(self._starts, room + 1)
+        """Makes room for so many names and bytes, all of which may be new."""
+        needed = self._count + more
+        if needed > len(self._kinds):
+            room = max(needed, 2 * len(self._kinds))
+            self._kinds = _enlarged(self._kinds, room)
+            self._hashes = _enlarged(self._hashes, room)
+            self._starts = _enlarged(self._starts, room + 1)
         if self._used + more_bytes > len(self._bytes):
-            self._bytes = _grown(self._bytes, max(self._used + more_bytes, 2 * len(self._bytes)))
+            self._bytes = _enlarged(self._bytes, max(self._used + more_bytes, 2 * len(self._bytes)))
         size = len(self._slots)
-        while size < 2 * wanted:
+        while size < 2 * needed:
             size *= 2
-        if size > len(self._slots) and self._known is None:
+        if size > len(self._slots) and self._codes is None:
             self._slots = np.zeros(size, np.uint64)
             _fill(self._slots, self._hashes, self._count)
 
     @property
     def slots(self) -> UInt64s | None:
-        """The table, as the index has it; None without compiled code."""
-        return self._slots if self._known is None else None
+        """The hash table, in the form of the index; None without compiled code."""
+        return self._slots if self._codes is None else None
 
     def names(self) -> NameColumns:
-        """All of them, by code, without gaps between their bytes."""
+        """All names by code, without gaps between their bytes."""
         starts = self._starts[: self._count + 1]
         kinds, hashes = self._kinds[: self._count].copy(), self._hashes[: self._count].copy()
         return NameColumns(kinds, hashes, self._bytes[: self._used].copy(), starts[:-1].copy(), np.diff(starts))
 
 
-def _grown(array: NDArray[_Scalar], room: int) -> NDArray[_Scalar]:
-    more = np.zeros(room, array.dtype)
-    more[: len(array)] = array
-    return more
+def _enlarged(array: NDArray[_Scalar], room: int) -> NDArray[_Scalar]:
+    larger = np.zeros(room, array.dtype)
+    larger[: len(array)] = array
+    return larger
 
 
-_Given = tuple[UInt8s, UInt64s, UInt8s, Int64s, Int64s]
-_Kept = tuple[UInt8s, UInt64s, UInt8s, Int64s]
+_New = tuple[UInt8s, UInt64s, UInt8s, Int64s, Int64s]
+_Stored = tuple[UInt8s, UInt64s, UInt8s, Int64s]
 
 
 @compiled
@@ -112,10 +112,10 @@ def _fill(slots: UInt64s, hashes: UInt64s, count: int) -> None:
 
 
 @compiled
-def _add(given: _Given, kept: _Kept, slots: UInt64s, count: int, codes: NDArray[np.int32]) -> int:
-    """How many names there are then."""
-    kinds, hashes, buffer, starts, lengths = given
-    kept_kinds, kept_hashes, kept_bytes, kept_starts = kept
+def _add(new: _New, stored: _Stored, slots: UInt64s, count: int, codes: NDArray[np.int32]) -> int:
+    """Adds the new names. Returns how many names there are then."""
+    kinds, hashes, buffer, starts, lengths = new
+    stored_kinds, stored_hashes, stored_bytes, stored_starts = stored
     mask = np.uint64(len(slots) - 1)
     for row in range(len(hashes)):
         place = hashes[row] & mask
@@ -124,23 +124,23 @@ def _add(given: _Given, kept: _Kept, slots: UInt64s, count: int, codes: NDArray[
             slot = slots[place]
             if slot == 0:
                 codes[row] = count
-                kept_kinds[count] = kinds[row]
-                kept_hashes[count] = hashes[row]
-                start = kept_starts[count]
+                stored_kinds[count] = kinds[row]
+                stored_hashes[count] = hashes[row]
+                start = stored_starts[count]
                 for byte in range(lengths[row]):
-                    kept_bytes[start + byte] = buffer[starts[row] + byte]
+                    stored_bytes[start + byte] = buffer[starts[row] + byte]
                 count += 1
-                kept_starts[count] = start + lengths[row]
+                stored_starts[count] = start + lengths[row]
                 slots[place] = upper << _HALF | np.uint64(count)
                 break
             if slot >> _HALF == upper:
-                # The bytes are the whole reference's, so they say the kind, too.
+                # The bytes are those of the whole reference, with the kind.
                 code = np.int64(slot & _LOWER) - 1
-                start = kept_starts[code]
-                same = kept_starts[code + 1] - start == lengths[row]
+                start = stored_starts[code]
+                same = stored_starts[code + 1] - start == lengths[row]
                 byte = 0
                 while same and byte < lengths[row]:
-                    same = kept_bytes[start + byte] == buffer[starts[row] + byte]
+                    same = stored_bytes[start + byte] == buffer[starts[row] + byte]
                     byte += 1
                 if same:
                     codes[row] = code

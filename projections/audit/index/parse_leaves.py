@@ -1,9 +1,9 @@
-"""Leaves → columns, a great many at once.
+"""Parses many leaves at once into columns.
 
-A leaf has one order of members and no white space (`ledger.codec`). So where there is Numba, `scanning` reads its bytes
-from the front to the end of what matters, and takes a leaf only if every byte outside the values is the one that the
-codec writes. Every other leaf (of an older version, with an escape in a value, and all of them without Numba) is read
-by `changes.read_assertion` like everywhere else. Proved by tests/audit/index/test_parsing.py.
+A leaf has one order of members and no white space (`ledger.codec`). So with Numba, `scan_leaves` reads its bytes from
+front to back, and accepts a leaf only if every byte outside the values is the one that the codec writes.
+`changes.read_assertion` reads every other leaf (of an older version, with an escape in a value) and, without Numba, all
+of them. Proved by tests/audit/index/test_parse_leaves.py.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
 
 
 class LeafParser:
-    """Of one ledger's leaves. Safe to use from many threads."""
+    """Parses the leaves of one ledger. Safe to use from many threads."""
 
     def __init__(self, origin: str, *, compiled: bool = AVAILABLE) -> None:
         self._source = np.frombuffer(f'","source":"{SOURCE_PREFIX}{origin}","type":"inforce.'.encode(), np.uint8)
         self.compiled = compiled
 
     def parse(self, leaves: bytes) -> EventColumns:
-        """Leaves in position order, a line feed between each two. Raises `LedgerCorrupt`."""
+        """`leaves`: in position order, separated by line feeds. Raises `LedgerCorrupt`."""
         buffer = np.frombuffer(leaves, np.uint8)
         feeds = np.flatnonzero(buffer == 10)
         starts, ends = np.concatenate([[0], feeds + 1]), np.concatenate([feeds, [len(leaves)]])
@@ -63,7 +63,8 @@ class LeafParser:
 
 
 class _LeafColumns:
-    """`found`: what `scanning` says of each; what it could not read is put there, and its texts behind the leaves'."""
+    """`found`: what `scan` read of each leaf. The values of leaves that `scan` does not read are added to it, and their
+    texts stand after those of the leaves."""
 
     def __init__(self, leaves: bytes, found: Int64s, compiled: bool) -> None:
         self._leaves = leaves
@@ -71,22 +72,21 @@ class _LeafColumns:
         self._found = found
         self._extra = bytearray()
 
-    def columns(self, others: list[int], starts: Int64s, ends: Int64s) -> EventColumns:
-        for row in others:
+    def columns(self, unread: list[int], starts: Int64s, ends: Int64s) -> EventColumns:
+        for row in unread:
             self._read(row, self._leaves[starts[row] : ends[row]])
-        # A word must fit behind the last one, too: see `_names`.
+        # A word of eight bytes must fit after the last text, too: see `_names`.
         whole = b"".join([self._leaves, self._extra, bytes(8)]) if self._extra else self._leaves
         buffer = np.frombuffer(whole, np.uint8)
         position, recorded_at, start, until, setting_code, value_code, retracts = self._found[:, :NUMBERS].T
         setting, value = setting_code.astype(np.uint8), value_code.astype(np.int32)
-        relevant = setting != NO_SETTING
         linked = np.flatnonzero(is_link(setting) & (value >= 0))
         raw: dict[bytes, int] = {}
         value_starts, value_ends = self._found[:, STARTS + 1], self._found[:, ENDS + 1]
         for row in np.flatnonzero(is_raw(setting) & (value >= 0)).tolist():
             text = whole[value_starts[row] : value_ends[row]]
             value[row] = raw.setdefault(text, len(raw))
-        subjects = np.flatnonzero(relevant)
+        subjects = np.flatnonzero(setting != NO_SETTING)
         subject = np.full(len(setting), -1, np.int32)
         subject[subjects] = np.arange(len(subjects))
         value[linked] = len(subjects) + np.arange(len(linked))
@@ -106,21 +106,24 @@ class _LeafColumns:
         )
 
     def _read(self, row: int, leaf: bytes) -> None:
-        said = read_assertion(leaf)
-        code = _SETTING_CODES.get(said.setting, NO_SETTING)
-        start, until, value, retracts = said.recorded_at, END, IS_RETRACTION, 0
+        assertion = read_assertion(leaf)
+        code = _SETTING_CODES.get(assertion.setting, NO_SETTING)
+        start, until, value, retracts = assertion.recorded_at, END, IS_RETRACTION, 0
         texts = [self._put(_subject(leaf).encode()), (0, 0)]
-        if not isinstance(said, Change):
-            retracts = position_of(said.retracts) or 0
+        if not isinstance(assertion, Change):
+            retracts = position_of(assertion.retracts) or 0
         else:
-            start, until = said.effective_from, END if said.effective_until is None else said.effective_until
-            if isinstance(said.value, dict):
-                # A definition: the catalog is read by itself.
+            start, until = (
+                assertion.effective_from,
+                END if assertion.effective_until is None else assertion.effective_until,
+            )
+            if isinstance(assertion.value, dict):
+                # A definition: the catalog is read separately.
                 code = NO_SETTING
-            value = _value(said.value)
-            texts[1] = self._put(msgspec.json.encode(said.value))
+            value = _value(assertion.value)
+            texts[1] = self._put(msgspec.json.encode(assertion.value))
         self._found[row] = (
-            *(said.position, said.recorded_at, start, until, code, value, retracts),
+            *(assertion.position, assertion.recorded_at, start, until, code, value, retracts),
             *(begin for begin, _ in texts),
             *(end for _, end in texts),
         )
@@ -132,14 +135,15 @@ class _LeafColumns:
 
 
 def _value(value: JsonValue) -> int:
-    """As `scanning` says it: for what is no switch only that there is one."""
+    """As `scan` writes it: a value other than a bool is BIT_OTHER."""
     if value is None:
         return IS_CLEAR
     return BIT_TRUE if value is True else BIT_FALSE if value is False else BIT_OTHER
 
 
 def _names(buffer: UInt8s, starts: Int64s, ends: Int64s, compiled: bool) -> NameColumns:
-    """A reference is followed by more of its leaf, or by what is behind all of them: a word fits over either."""
+    """A word of eight bytes fits at the start of each reference: more of its leaf follows, or bytes after all
+    leaves."""
     kinds = np.full(len(starts), OTHER_KIND, np.uint8)
     words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
     first = words[starts]

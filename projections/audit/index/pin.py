@@ -9,8 +9,10 @@ from projections.temporal.coordinates import Pin
 
 
 def pin_of(ledger: Ledger, position: int | None = None) -> Pin:
-    """The ledger at `position` (None: at its head). Raises `LedgerUnavailable` where it has not come that far, or has
-    more events than an index can hold."""
+    """The ledger at `position` (None: at its head).
+
+    Raises `LedgerUnavailable` if the ledger has not reached that position, or has more events than an index can hold.
+    """
     head = ledger.head().position
     if position is None:
         position = head

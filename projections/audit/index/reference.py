@@ -1,4 +1,7 @@
-"""A policy index put together subject by subject, in lists: the obvious way, for what is small. Pure."""
+"""Builds a policy index in the obvious way, in lists, subject by subject: for small ledgers, and as the reference.
+
+`compile` makes the same index from millions of events. Proved by tests/audit/index/test_compile.py.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from projections.audit.index.schema import (
     KINDS,
     NULL,
     OWNER_CODE,
+    RELEVANT,
     RESIDENCY,
     SETTINGS,
     UNSET,
@@ -40,24 +44,16 @@ from projections.temporal.fold import Timeline, fold
 from projections.temporal.in_force import fold_both
 
 Axis = Mapping[str, Timeline]
-"""Setting → timeline of one subject."""
+"""One subject's timelines, by setting."""
 Row = tuple[int, tuple[Change | None, ...]]
-"""From an instant (µs) on, what each of some settings has."""
+"""An instant (µs), and the change of each setting that decides from then on."""
 
-RELEVANT: Final[Mapping[str, tuple[str, ...]]] = {
-    "account": (*POLICY, ATTACHED_TO),
-    "org": POLICY,
-    "project": (OWNER,),
-    "key": (OWNER,),
-    "model": OF_MODEL,
-}
-"""Kind → the settings of its subjects that a decision can ask for."""
 LINK: Final = {"account": ATTACHED_TO, "project": OWNER, "key": OWNER}
 STATE: Final = {"account": POLICY, "org": POLICY, "model": OF_MODEL}
 
 
 def rows_of(axis: Axis, settings: Sequence[str]) -> list[Row]:
-    """The steps of several settings as one: neighbours differ, and the first has something."""
+    """The steps of several settings side by side. Neighbours differ, and the first row has a change."""
     timelines = [axis.get(setting, _NOTHING) for setting in settings]
     rows: list[Row] = []
     before = [0] * len(settings)
@@ -78,7 +74,7 @@ _NOTHING: Final = Timeline()
 
 
 class IndexBuilder:
-    """Takes what is known of each subject once, and the catalog; `index` is then all of it."""
+    """Collects subjects, each once, and the catalog. `index` makes the index of all of them."""
 
     def __init__(self) -> None:
         self._codes = Codes()
@@ -87,21 +83,22 @@ class IndexBuilder:
         self._links: list[tuple[int, int, int]] = []
         self._policies: list[tuple[int, int, int, tuple[int, ...]]] = []
         self._models: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
-        self._said: list[tuple[int, int, int, int, int, int]] = []
-        self._said_of: dict[int, tuple[int, int]] = {}
+        self._assertions: list[tuple[int, int, int, int, int, int]] = []
+        self._assertions_of: dict[int, tuple[int, int]] = {}
 
-    def add(self, subject: str, asked: Axis, later: Axis, said: Iterable[Assertion]) -> None:
-        """`asked`: on the axis of the index; `later`: with everything known; `said`: everything, in position order."""
-        relevant = RELEVANT.get(kind_of(subject), ())
-        assertions = [one for one in said if one.setting in relevant]
+    def add(self, subject: str, axis: Axis, later: Axis, assertions: Iterable[Assertion]) -> None:
+        """`axis`: the timelines on the axis of the index; `later`: with everything known; `assertions`: all of the
+        subject's, in position order."""
+        settings = RELEVANT.get(kind_of(subject), ())
+        assertions = [one for one in assertions if one.setting in settings]
         if not assertions:
             return
         code = self._codes.subject(subject)
-        self._slices[code] = self._rows(subject, asked)
-        if any(rows_of(asked, part) != rows_of(later, part) for part in self._parts(subject)):
+        self._slices[code] = self._rows(subject, axis)
+        if any(rows_of(axis, part) != rows_of(later, part) for part in self._parts(subject)):
             self._later[code] = self._rows(subject, later)
         if any(isinstance(one, Retraction) for one in assertions):
-            self._keep_said(code, assertions)
+            self._add_assertions(code, assertions)
 
     @staticmethod
     def _parts(subject: str) -> list[Sequence[str]]:
@@ -141,8 +138,8 @@ class IndexBuilder:
             packed |= bits << 3 * setting
         return packed
 
-    def _keep_said(self, code: int, assertions: Sequence[Assertion]) -> None:
-        self._said_of[code] = len(self._said), len(assertions)
+    def _add_assertions(self, code: int, assertions: Sequence[Assertion]) -> None:
+        self._assertions_of[code] = len(self._assertions), len(assertions)
         by_id = {one.event_id: one.position for one in assertions}
         for one in assertions:
             setting = SETTINGS.index(one.setting)
@@ -151,17 +148,17 @@ class IndexBuilder:
                 row = (one.position, one.recorded_at, setting, one.effective_from, until, 0)
             else:
                 row = (one.position, one.recorded_at, setting, 0, 0, by_id.get(one.retracts, 0))
-            self._said.append(row)
+            self._assertions.append(row)
 
-    def catalogs(self, asked: Axis, later: Axis) -> tuple[CatalogSteps, CatalogSteps]:
-        return both_catalogs(asked, later, self._codes)
+    def catalogs(self, axis: Axis, later: Axis) -> tuple[CatalogSteps, CatalogSteps]:
+        return both_catalogs(axis, later, self._codes)
 
     def index(
         self, pin: Pin, known_at: KnownAt, catalogs: tuple[CatalogSteps, CatalogSteps], since: Sequence[int]
     ) -> PolicyIndex:
-        """`catalogs`: of the asked axis and the later one; `since`: see `PolicyIndex`."""
-        said = list(zip(*self._said, strict=True)) or [()] * 6
-        said_at = list(zip(*self._said_of.values(), strict=True)) or [()] * 2
+        """`catalogs`: on the index's axis and the later one; `since`: see `PolicyIndex`."""
+        assertions = list(zip(*self._assertions, strict=True)) or [()] * 6
+        slices = list(zip(*self._assertions_of.values(), strict=True)) or [()] * 2
         links = list(zip(*self._links, strict=True)) or [()] * 3
         subjects = self._codes.subjects()
         return PolicyIndex(
@@ -180,14 +177,14 @@ class IndexBuilder:
             later_catalog=catalogs[1],
             texts=self._codes.texts(),
             assertions=Assertions(
-                start=np.array(said_at[0], np.uint32),
-                count=np.array(said_at[1], np.uint32),
-                position=np.array(said[0], np.uint32),
-                recorded_at=np.array(said[1], np.int64),
-                setting=np.array(said[2], np.uint8),
-                effective_from=np.array(said[3], np.int64),
-                effective_until=np.array(said[4], np.int64),
-                retracts=np.array(said[5], np.uint32),
+                start=np.array(slices[0], np.uint32),
+                count=np.array(slices[1], np.uint32),
+                position=np.array(assertions[0], np.uint32),
+                recorded_at=np.array(assertions[1], np.int64),
+                setting=np.array(assertions[2], np.uint8),
+                effective_from=np.array(assertions[3], np.int64),
+                effective_until=np.array(assertions[4], np.int64),
+                retracts=np.array(assertions[5], np.uint32),
             ),
             since=np.array(since, np.int64),
         )
@@ -210,17 +207,16 @@ class IndexBuilder:
         for row, (code, four) in enumerate(self._later.items()):
             later[code] = row
             later_columns[:, row] = four
-        for row, code in enumerate(self._said_of):
+        for row, code in enumerate(self._assertions_of):
             assertions_of[code] = row
         link_start, link_count, state_start, state_count = columns
         return Slices(link_start, link_count, state_start, state_count, later, assertions_of, *later_columns)
 
 
-def both_catalogs(asked: Axis, later: Axis, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
-    """Of the asked axis and of the later one, whose values are definitions' members, step by step beside each other."""
-    axes = asked, later
-    starts = {at for axis in axes for setting in SETTINGS for at in axis.get(setting, _NOTHING).starts}
-    return _catalog_steps(asked, sorted(starts), codes), _catalog_steps(later, sorted(starts), codes)
+def both_catalogs(axis: Axis, later: Axis, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
+    """The catalog's steps on an index's axis and on the later one, with the same instants."""
+    starts = {at for one in (axis, later) for setting in SETTINGS for at in one.get(setting, _NOTHING).starts}
+    return _catalog_steps(axis, sorted(starts), codes), _catalog_steps(later, sorted(starts), codes)
 
 
 def _catalog_steps(axis: Axis, starts: Sequence[int], codes: Codes) -> CatalogSteps:
@@ -252,23 +248,23 @@ def compile_by_fold(ledger: Ledger, known_at: KnownAt = IN_FORCE, pin: Pin | Non
     Raises `LedgerCorrupt` at an event that cannot be read, and `LedgerUnavailable`.
     """
     pin = pin or pin_of(ledger)
-    said: dict[str, list[Assertion]] = {CATALOG_SUBJECT: []}
+    by_subject: dict[str, list[Assertion]] = {CATALOG_SUBJECT: []}
     since = [0]
     while len(since) <= pin.position and (page := ledger.page(len(since) - 1, until=pin.position)):
         for entry in page:
             assertion = read_entry(entry.position, entry.version, entry.leaf)
-            said.setdefault(entry.subject, []).append(assertion)
+            by_subject.setdefault(entry.subject, []).append(assertion)
             start = assertion.effective_from if isinstance(assertion, Change) else assertion.recorded_at
             since.append(max(assertion.recorded_at, start))
-    building = IndexBuilder()
-    catalogs = building.catalogs(*axes(said.pop(CATALOG_SUBJECT), known_at))
-    for subject, assertions in said.items():
-        building.add(subject, *axes(assertions, known_at), assertions)
-    return building.index(pin, known_at, catalogs, since)
+    builder = IndexBuilder()
+    catalogs = builder.catalogs(*axes(by_subject.pop(CATALOG_SUBJECT), known_at))
+    for subject, assertions in by_subject.items():
+        builder.add(subject, *axes(assertions, known_at), assertions)
+    return builder.index(pin, known_at, catalogs, since)
 
 
 def axes(assertions: list[Assertion], known_at: KnownAt) -> tuple[Axis, Axis]:
-    """One subject's timelines on the axis of `known_at`, and with everything known."""
+    """One subject's timelines on the axis of `known_at`, and on the later one."""
     both = fold_both(assertions)
     later = {setting: timelines.current for setting, timelines in both.items()}
     if known_at is None:

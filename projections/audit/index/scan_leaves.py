@@ -1,4 +1,4 @@
-"""The bytes of leaves read in one pass, by compiled code: see `parsing`. Of no use uncompiled."""
+"""Reads the bytes of leaves in one pass, compiled: see `parse_leaves`. Useless without Numba."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NUMBERS: Final = 7
 """Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is
 no switch the value is only that there is one."""
 STARTS: Final = NUMBERS
-"""Then where the subject and the value begin: the value's JSON, a link's with its quotes."""
+"""Then where the texts of the subject and the value begin. The value is JSON, with its quotes."""
 ENDS: Final = NUMBERS + 2
 SCANNED: Final = NUMBERS + 4
 
 
 _LATER: Final = -(2**62)
-"""No instant: the text there is not one as the codec writes it."""
+"""Not an instant in the form that the codec writes."""
 _DAY: Final = 86_400_000_000
 
 
@@ -69,7 +69,7 @@ _SETTING_STARTS = np.cumsum(np.array([0, *map(len, SETTINGS)]))
 
 @part
 def _past(buffer: UInt8s, at: int, end: int, literal: UInt8s) -> int:
-    """Behind the literal that stands at `at`, or -1 where another text does, or `at` is -1."""
+    """The place after `literal`, which stands at `at`; -1 if another text stands there, or if `at` is -1."""
     if at < 0 or at + len(literal) > end:
         return -1
     for place in range(len(literal)):
@@ -80,7 +80,7 @@ def _past(buffer: UInt8s, at: int, end: int, literal: UInt8s) -> int:
 
 @part
 def _number(buffer: UInt8s, at: int, digits: int) -> int:
-    """-1: these are not all digits."""
+    """The number in so many digits at `at`; -1 if one of them is no digit."""
     number = 0
     for place in range(at, at + digits):
         digit = int(buffer[place]) - 48
@@ -92,8 +92,8 @@ def _number(buffer: UInt8s, at: int, digits: int) -> int:
 
 @part
 def _instant(buffer: UInt8s, at: int, end: int) -> int:
-    """Of a text as `format_time` writes it, in µs, or _LATER. Days as in H. Hinnant, "chrono-compatible low-level date
-    algorithms", days_from_civil."""
+    """The instant (µs) in a text as `format_time` writes it, or _LATER. Days as in H. Hinnant, "chrono-compatible
+    low-level date algorithms", days_from_civil."""
     if at < 0 or at + 27 > end:
         return _LATER
     year, month, day = _number(buffer, at, 4), _number(buffer, at + 5, 2), _number(buffer, at + 8, 2)
@@ -129,7 +129,7 @@ def _instant(buffer: UInt8s, at: int, end: int) -> int:
 
 @part
 def _whole_end(buffer: UInt8s, at: int, end: int) -> int:
-    """Behind the digits that stand at `at`, or -1 where there is none, or a zero in front of others."""
+    """The place after the whole number at `at`; -1 if there is none, or if it has a leading zero."""
     if at < 0:
         return -1
     start = at
@@ -142,8 +142,8 @@ def _whole_end(buffer: UInt8s, at: int, end: int) -> int:
 
 @part
 def _text_end(buffer: UInt8s, at: int, end: int) -> int:
-    """Where the quote is that ends the text, or -1 where what comes before is not all printable ASCII without an
-    escape, or none is."""
+    """The place of the quote that ends the text at `at`; -1 if there is none, or if the text has a byte that is not
+    printable ASCII, or an escape."""
     if at < 0:
         return -1
     while at < end:
@@ -158,7 +158,7 @@ def _text_end(buffer: UInt8s, at: int, end: int) -> int:
 
 @part
 def _value_end(buffer: UInt8s, at: int, end: int) -> int:
-    """Behind the text, or the array of texts, or the switch that begins at `at`; -1 where another value does."""
+    """The place after the value at `at`, a text, an array of texts, or a bool; -1 for any other value."""
     if at < 0 or at >= end:
         return -1
     if buffer[at] == _QUOTE:
@@ -199,7 +199,7 @@ def _setting(buffer: UInt8s, at: int, end: int) -> int:
 
 @part
 def _digit(byte: int) -> int:
-    """Of a hexadecimal digit, or -1."""
+    """The value of a hexadecimal digit, or -1."""
     if 48 <= byte <= 57:
         return byte - 48
     return byte - 87 if 97 <= byte <= 102 else -1
@@ -207,7 +207,7 @@ def _digit(byte: int) -> int:
 
 @part
 def _id_position(buffer: UInt8s, at: int, end: int) -> int:
-    """The position that the event id at `at` carries in its first 12 digits, or -1 where it is none."""
+    """The position in the first 12 digits of the event id at `at`; -1 if there is no id."""
     if at < 0 or at + _ID > end:
         return -1
     position = 0
@@ -227,7 +227,7 @@ def _id_position(buffer: UInt8s, at: int, end: int) -> int:
 
 @part
 def _ends(buffer: UInt8s, at: int, end: int) -> bool:
-    """Whether an actor's text begins at `at`, and behind it, and a commitment if there is one, the leaf ends."""
+    """Whether the leaf ends after the actor's text, which begins at `at`, and an optional commitment."""
     text_end = _text_end(buffer, at, end)
     if _past(buffer, text_end, end, _TAIL_OF_TEXT) == end:
         return True
@@ -242,7 +242,7 @@ def _ends(buffer: UInt8s, at: int, end: int) -> bool:
 
 @part
 def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, row: int) -> bool:
-    """Whether the leaf has the form; then row `row` of `found` is filled in."""
+    """Whether the leaf has the ordinary form. If so, row `row` of `found` is filled in."""
     at = _past(buffer, start, end, _HEAD)
     of_id = _id_position(buffer, at, end)
     at = _past(buffer, at + _ID if of_id >= 0 else -1, end, source)
@@ -328,6 +328,6 @@ def scan(
     fine: NDArray[Any],
     constants: int = CONSTANTS,
 ) -> None:
-    """Leaf i is buffer[starts[i] : ends[i]]: fine[i] says whether it was read, found[i] then what is there."""
+    """Leaf i is buffer[starts[i] : ends[i]]. Sets fine[i] if it has the ordinary form, and then fills in found[i]."""
     for row in range(len(starts)):
         fine[row] = _leaf(buffer, starts[row], ends[row], source, found, row)

@@ -40,7 +40,7 @@ Instants are µs since 1970. Pure: no clock, no database, no files.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
@@ -84,6 +84,14 @@ HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = (
 )
 OWNER_CODE: Final = SETTINGS.index(OWNER)
 ATTACHED_CODE: Final = SETTINGS.index(ATTACHED_TO)
+RELEVANT: Final[Mapping[str, tuple[str, ...]]] = {
+    "account": (*POLICY, ATTACHED_TO),
+    "org": POLICY,
+    "project": (OWNER,),
+    "key": (OWNER,),
+    "model": OF_MODEL,
+}
+"""Kind → the settings of its subjects that a decision can depend on."""
 
 # Codes of a setting in `Policies.states`: three bits, setting code × 3 to the left.
 BIT_UNSET: Final = 0

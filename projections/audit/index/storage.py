@@ -1,9 +1,9 @@
-"""An index in a folder: one file of bytes for each array, and a manifest that says how much of each counts.
+"""Stores an index in a folder: one file of bytes for each array, and a manifest that says how much of each counts.
 
-A file only ever grows at its end, and the manifest, replaced as one, names its length and its CRC-32; so whoever is
-killed at any moment leaves what was there before or what is there now. What changes of subjects that were there already
-is a log of patches, applied when the arrays are mapped (privately: nobody writes into what others read). Each time an
-index is compiled anew it gets a folder of its own, a *generation*.
+A file only grows at its end, and the manifest, replaced as a whole, has its length and its CRC-32. So a process that is
+killed at any moment leaves either the old state or the new one. Changes to subjects that are in the index already are a
+log of patches, applied when the arrays are mapped (privately: no process writes into the files of another). Each index
+that is compiled anew gets a folder of its own, a *generation*.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from projections.audit.index.schema import (
 from projections.temporal.coordinates import KnownAt, Pin
 
 try:
-    # The same sum, five times as fast: every opening of an index adds it up over all of it.
+    # The same checksum five times as fast: every audit checks all bytes of its index.
     from isal.isal_zlib import crc32
 except ImportError:
     from zlib import crc32
@@ -66,7 +66,7 @@ Array = NDArray[Any]
 
 
 class NotUsable(Exception):
-    """What is stored is not to be used, for the reason given: as a half-sentence that ends a message."""
+    """The stored index cannot be used. Its text is a half-sentence that ends a message."""
 
 
 def stored_name(part: str, field: str) -> str:
@@ -75,7 +75,7 @@ def stored_name(part: str, field: str) -> str:
 
 
 def arrays_of(index: PolicyIndex) -> dict[str, Array]:
-    """Name → array, of all that are stored as files."""
+    """By name: the arrays that are stored as files."""
     found = {
         stored_name(part, field.name): getattr(getattr(index, part), field.name)
         for part, type_ in _PARTS.items()
@@ -89,7 +89,7 @@ def arrays_of(index: PolicyIndex) -> dict[str, Array]:
 
 
 class StoredIndex:
-    """One generation of an index, as its manifest says it is."""
+    """One generation of an index, described by its manifest."""
 
     def __init__(self, folder: Path, body: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -109,8 +109,8 @@ class StoredIndex:
         return math.prod(map(int, entry["shape"])) * int(np.dtype(entry["dtype"]).itemsize)
 
     def verify(self) -> None:
-        """Raises `NotUsable` where a file is not what was written."""
-        # The largest first: half of all bytes are one array's.
+        """Raises `NotUsable` if a file differs from what was written."""
+        # The largest first: one array has half of all bytes.
         names = sorted(self.body["arrays"], key=self._bytes, reverse=True)
         with ThreadPoolExecutor(_THREADS) as pool:
             for name, sound in zip(names, pool.map(self._is_sound, names), strict=True):
@@ -179,7 +179,7 @@ def _shape(column: str) -> tuple[int, ...]:
 
 
 def load(folder: Path) -> StoredIndex | None:
-    """What is stored in `folder`; None where nothing is. Raises `NotUsable`, and `OSError`."""
+    """The index in `folder`; None if there is none. Raises `NotUsable` and `OSError`."""
     try:
         text = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
@@ -197,7 +197,7 @@ def load(folder: Path) -> StoredIndex | None:
 
 
 def write(folder: Path, index: PolicyIndex) -> StoredIndex:
-    """A new generation, which takes the place of what is there. Raises `OSError`."""
+    """Writes a new generation, which replaces the stored one. Raises `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
     generation = f"generation-{secrets.token_hex(8)}"
     (folder / generation).mkdir()
@@ -218,8 +218,7 @@ def write(folder: Path, index: PolicyIndex) -> StoredIndex:
 def append(
     stored: StoredIndex, more: Mapping[str, Array], pin: Pin, catalogs: tuple[CatalogSteps, CatalogSteps]
 ) -> StoredIndex:
-    """`more`: name → rows to come behind those there are. Raises `OSError`; the caller sees to it that nobody else
-    does the same at the same time."""
+    """Appends rows to the arrays that `more` names. Raises `OSError`. The caller holds the lock."""
     arrays = dict(stored.body["arrays"])
     for name, array in more.items():
         entry = arrays[name]
@@ -228,7 +227,7 @@ def append(
             continue
         flat = content.reshape(-1).view(np.uint8)
         row_bytes = flat.nbytes // len(content)
-        # Over what somebody who was killed may have left behind.
+        # Overwrites rows that a killed process may have left there.
         with (stored.generation / name).open("r+b") as file:
             file.seek(entry["shape"][0] * row_bytes)
             file.write(flat.data)
@@ -266,7 +265,7 @@ def _written(body: Any) -> bytes:
 
 
 def clear_others(stored: StoredIndex) -> None:
-    """Takes away the generations that no manifest names any more. Who has mapped one keeps it until he lets it go."""
+    """Removes the generations that no manifest names. A process that has mapped one can still read it."""
     for other in _generations(stored.folder):
         if other != stored.generation:
             shutil.rmtree(other, ignore_errors=True)
@@ -279,6 +278,6 @@ def _generations(folder: Path) -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Takes an index away as far as that can be: its manifest first, so that nobody begins to read it."""
+    """Removes an index as far as possible: its manifest first, so that no process starts to read it."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

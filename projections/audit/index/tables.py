@@ -1,4 +1,4 @@
-"""EventColumns of events → a policy index, for a whole ledger at once, or for some subjects. Pure."""
+"""Compiles columns of events into the tables of a policy index, for a whole ledger or for some subjects. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ _Part = TypeVar("_Part")
 
 
 def in_threads(work: Callable[[_Part], None], parts: Iterable[_Part]) -> None:
-    """Raises what the first part that fails raises, once all have ended."""
+    """Runs `work` on every part in two threads, which helps because NumPy and compiled code release Python's lock.
+
+    Raises what the first part raises that fails, after all have ended.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
         for _done in pool.map(work, parts):
             pass
@@ -48,15 +51,16 @@ def in_threads(work: Callable[[_Part], None], parts: Iterable[_Part]) -> None:
 
 @dataclass(frozen=True)
 class WideSteps:
-    """Ascending by subject and `at` (µs). events: int32[rows, settings], the deciding events' rows in the columns, or
-    -1. Neighbours of a subject differ, and its first row has something."""
+    """Several settings of a subject side by side, with a row wherever one of them changes; ascending by subject and
+    `at` (µs). events: int32[rows, settings], the deciding events' rows in the columns, or -1. Neighbours of a subject
+    differ, and its first row has an event."""
 
     subject: NDArray[np.int32]
     at: Int64s
     events: NDArray[np.int32]
 
     def slices(self, subjects: int) -> tuple[UInt32s, UInt32s]:
-        """Where each subject's rows start, and how many they are."""
+        """By subject: where its rows start, and how many it has."""
         counts = np.bincount(self.subject, minlength=subjects)
         return (np.cumsum(counts) - counts).astype(np.uint32), counts.astype(np.uint32)
 
@@ -67,9 +71,9 @@ class WideSteps:
 
 
 def pivot(steps: Steps, settings: Sequence[int], subjects: Flags) -> WideSteps:
-    """`subjects`: by code, those wanted."""
-    wanted = (steps.setting >= settings[0]) & (steps.setting <= settings[-1])
-    chosen = np.flatnonzero(wanted if subjects.all() else wanted & subjects[steps.subject])
+    """The steps of some settings side by side. `subjects`: by code, the subjects to take."""
+    of_settings = (steps.setting >= settings[0]) & (steps.setting <= settings[-1])
+    chosen = np.flatnonzero(of_settings if subjects.all() else of_settings & subjects[steps.subject])
     order = chosen[ordered(steps.subject[chosen], steps.at[chosen], len(subjects))]
     subject, at = steps.subject[order], steps.at[order]
     new = np.ones(len(order), np.bool_)
@@ -83,7 +87,7 @@ def pivot(steps: Steps, settings: Sequence[int], subjects: Flags) -> WideSteps:
     events = np.empty((len(subject), len(settings)), np.int32)
 
     def fill(place: int) -> None:
-        # The last row up to each that has a step of the setting, and if it is of the same subject, what that is.
+        # For each row the last one up to it with a step of the setting, and if its subject is the same, its event.
         of_setting = np.flatnonzero(setting == settings[place])
         rows = row_of[of_setting]
         latest = np.full(len(subject), -1, np.int32)
@@ -91,7 +95,7 @@ def pivot(steps: Steps, settings: Sequence[int], subjects: Flags) -> WideSteps:
         np.maximum.accumulate(latest, out=latest)
         there = np.full(len(subject) + 1, -1, np.int32)
         there[rows] = event[of_setting]
-        # One more behind them all, for where there is none.
+        # The last element stands for rows without one.
         events[:, place] = there[np.where(latest >= begins, latest, -1)]
 
     in_threads(fill, range(len(settings)))
@@ -101,9 +105,9 @@ def pivot(steps: Steps, settings: Sequence[int], subjects: Flags) -> WideSteps:
     return WideSteps(subject, at, events).only(differs)
 
 
-def differing_subjects(asked: WideSteps, later: WideSteps, subjects: NDArray[np.intp], count: int) -> Flags:
-    """Which of `subjects`, by their place there, do not have the same rows in both; `count`: of all subjects."""
-    starts, counts = asked.slices(count)
+def differing_subjects(axis: WideSteps, later: WideSteps, subjects: NDArray[np.intp], count: int) -> Flags:
+    """Which of `subjects`, by their places there, have different rows in the two. `count`: of all subjects."""
+    starts, counts = axis.slices(count)
     later_starts, later_counts = later.slices(count)
     differs: Flags = np.asarray(counts[subjects] != later_counts[subjects])
     alike = np.flatnonzero(~differs)
@@ -112,7 +116,7 @@ def differing_subjects(asked: WideSteps, later: WideSteps, subjects: NDArray[np.
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     one = starts[subjects[owner]] + within
     other = later_starts[subjects[owner]] + within
-    unequal = (asked.at[one] != later.at[other]) | (asked.events[one] != later.events[other]).any(axis=1)
+    unequal = (axis.at[one] != later.at[other]) | (axis.events[one] != later.events[other]).any(axis=1)
     differs[owner[unequal]] = True
     return differs
 
@@ -123,7 +127,7 @@ _OF_MODEL = range(HOSTING, OWNER_CODE)
 
 @dataclass(frozen=True)
 class SubjectTables:
-    """The tables of the subjects of some columns. Subjects are numbered as the columns' names are."""
+    """The tables of some subjects. A subject's code is the row of its name in the columns."""
 
     slices: Slices
     links: Links
@@ -134,7 +138,8 @@ class SubjectTables:
 
 @dataclass(frozen=True)
 class _AxisTables:
-    """One axis. `owner` of keys and projects and `attached_to` of accounts, of which no subject has both, are one."""
+    """The steps on one axis. `links` holds `owner` of keys and projects and `attached_to` of accounts: no subject has
+    both."""
 
     links: WideSteps
     policies: WideSteps
@@ -142,69 +147,70 @@ class _AxisTables:
 
 
 class TableCompiler:
-    """Used once: it lets go of what it needs no more, since of a large ledger everything at once is too much."""
+    """To be used once: it releases arrays as soon as it can, because a large ledger does not fit into memory twice."""
 
     def __init__(self, columns: EventColumns, known_at: KnownAt, codes: Codes, targets: Int32s) -> None:
-        """`columns`: as gathered, in position order. `codes`: takes texts and sets of regions in. `targets`: row of
-        the columns' names → the code of the subject that is called so."""
+        """`columns`: in position order. `codes`: gives codes to texts and sets of regions. `targets`: row of a name in
+        the columns → the code of its subject."""
         self._known_at = known_at
         self._models_among: Flags = columns.names.kinds == MODEL
         self._subjects = len(columns.names.kinds)
-        # Event -1 is none, and stands behind all others.
+        # Event -1 stands for no event: the last element.
         self._positions = np.append(columns.position, np.uint32(0))
-        # Of a whole ledger: then nothing has to be looked up.
+        # In a whole ledger the row follows from the position.
         self._dense = bool((columns.position == np.arange(1, len(columns.position) + 1)).all())
         self._values = np.append(_values(columns, codes, targets), np.int32(UNSET))
-        self._stepping: ColumnFold | None = ColumnFold(columns)
+        self._fold: ColumnFold | None = ColumnFold(columns)
 
-    def compiled(self) -> SubjectTables:
-        steps, candidates, later_steps, said, assertions_of = self._stepped()
-        asked = self._tables(steps, np.ones(self._subjects, np.bool_))
+    def compile(self) -> SubjectTables:
+        steps, candidates, later_steps, assertions, assertions_of = self._fold_axes()
+        axis = self._tables(steps, np.ones(self._subjects, np.bool_))
         del steps
-        starts = *asked.links.slices(self._subjects), *self._states(asked)
+        starts = *axis.links.slices(self._subjects), *self._states(axis)
         later = np.full(self._subjects, -1, np.int32)
-        everything, later_starts = None, [np.zeros(0, np.uint32) for _ in range(4)]
+        later_axis, later_starts = None, [np.zeros(0, np.uint32) for _ in range(4)]
         if later_steps is not None:
-            everything = self._tables(later_steps, candidates)
+            later_axis = self._tables(later_steps, candidates)
             subjects = np.flatnonzero(candidates)
-            pairs = zip(_all_of(asked), _all_of(everything), strict=True)
+            pairs = zip(_all_of(axis), _all_of(later_axis), strict=True)
             subjects = subjects[
                 np.logical_or.reduce([differing_subjects(*pair, subjects, self._subjects) for pair in pairs])
             ]
             later[subjects] = np.arange(len(subjects))
-            everything = _AxisTables(*(wide.only(later[wide.subject] >= 0) for wide in _all_of(everything)))
-            columns = *everything.links.slices(self._subjects), *self._states(everything)
+            later_axis = _AxisTables(*(wide.only(later[wide.subject] >= 0) for wide in _all_of(later_axis)))
+            columns = *later_axis.links.slices(self._subjects), *self._states(later_axis)
             later_starts = [column[subjects] for column in columns]
-            # Behind the rows of the axis that is asked for.
-            later_starts[0] = later_starts[0] + np.uint32(len(asked.links.at))
-            before = np.where(self._models_among[subjects], len(asked.models.at), len(asked.policies.at))
+            # After the rows of the index's axis.
+            later_starts[0] = later_starts[0] + np.uint32(len(axis.links.at))
+            before = np.where(self._models_among[subjects], len(axis.models.at), len(axis.policies.at))
             later_starts[2] = later_starts[2] + before.astype(np.uint32)
         links, policies, models = (
-            _both(one, other) for one, other in zip(_all_of(asked), _all_of(everything or _NO_TABLES), strict=True)
+            _both(one, other) for one, other in zip(_all_of(axis), _all_of(later_axis or _NO_TABLES), strict=True)
         )
-        del asked, everything
+        del axis, later_axis
         return SubjectTables(
             Slices(*starts, later, assertions_of, *later_starts),
             self._links(links),
             self._policies(policies),
             self._models(models),
-            said,
+            assertions,
         )
 
-    def _stepped(self) -> tuple[Steps, Flags, Steps | None, Assertions, Int32s]:
-        """(the axis that is asked for, who may differ with everything known, that axis for them, what was said)."""
-        assert self._stepping is not None, "it is used once"
-        stepping, self._stepping = self._stepping, None
-        candidates = self._may_differ(stepping)
-        later_steps = stepping.steps(None, among=candidates) if candidates.any() else None
-        return stepping.steps(self._known_at), candidates, later_steps, *_said(stepping, self._subjects)
+    def _fold_axes(self) -> tuple[Steps, Flags, Steps | None, Assertions, Int32s]:
+        """The steps on the index's axis; the subjects that may differ with everything known; their steps on that axis;
+        and the assertions with `Slices.assertions_of`."""
+        assert self._fold is not None, "it is used once"
+        fold, self._fold = self._fold, None
+        candidates = self._may_differ(fold)
+        later_steps = fold.steps(None, among=candidates) if candidates.any() else None
+        return fold.steps(self._known_at), candidates, later_steps, *_assertions(fold, self._subjects)
 
-    def _may_differ(self, stepping: ColumnFold) -> Flags:
+    def _may_differ(self, fold: ColumnFold) -> Flags:
         if self._known_at is None:
             return np.zeros(self._subjects, np.bool_)
         if self._known_at == IN_FORCE:
-            return stepping.folded_subjects()
-        return stepping.said_since(int(self._known_at))
+            return fold.folded_subjects()
+        return fold.changed_since(int(self._known_at))
 
     def _tables(self, steps: Steps, subjects: Flags) -> _AxisTables:
         linked = Steps(
@@ -217,7 +223,7 @@ class TableCompiler:
         )
 
     def _states(self, tables: _AxisTables) -> tuple[UInt32s, UInt32s]:
-        """Of models in their table, of all others in that of policies."""
+        """Slices of the table of models for models, of the table of policies for all others."""
         pairs = zip(tables.models.slices(self._subjects), tables.policies.slices(self._subjects), strict=True)
         starts, counts = (np.where(self._models_among, of_models, of_others) for of_models, of_others in pairs)
         return starts, counts
@@ -244,7 +250,7 @@ class TableCompiler:
 
     def _positions_of(self, events: NDArray[np.int32]) -> UInt32s:
         if self._dense:
-            # Event -1 comes to 0 here as well.
+            # Event -1 becomes position 0.
             return (events + 1).view(np.uint32)
         return self._positions[events]
 
@@ -252,15 +258,15 @@ class TableCompiler:
         return Models(wide.at, self._values[wide.events], self._positions_of(wide.events))
 
 
-def _said(stepping: ColumnFold, subjects: int) -> tuple[Assertions, Int32s]:
-    columns = stepping.columns
-    places, rows = stepping.retracting()
+def _assertions(fold: ColumnFold, subjects: int) -> tuple[Assertions, Int32s]:
+    columns = fold.columns
+    places, rows = fold.with_retractions()
     of_rows = columns.subject[rows]
     first = np.flatnonzero(np.diff(of_rows, prepend=-1))
     assertions_of = np.full(subjects, -1, np.int32)
     assertions_of[of_rows[first]] = np.arange(len(first))
     changes = columns.value[rows] != IS_RETRACTION
-    said = Assertions(
+    assertions = Assertions(
         start=first.astype(np.uint32),
         count=np.diff(first, append=len(rows)).astype(np.uint32),
         position=columns.position[rows],
@@ -268,9 +274,9 @@ def _said(stepping: ColumnFold, subjects: int) -> tuple[Assertions, Int32s]:
         setting=columns.setting[rows],
         effective_from=np.where(changes, columns.start[rows], 0),
         effective_until=np.where(changes, columns.until[rows], 0),
-        retracts=stepping.taken_back(places).astype(np.uint32),
+        retracts=fold.retracts(places).astype(np.uint32),
     )
-    return said, assertions_of
+    return assertions, assertions_of
 
 
 def _all_of(tables: _AxisTables) -> tuple[WideSteps, WideSteps, WideSteps]:
@@ -292,14 +298,14 @@ def _both(one: WideSteps, other: WideSteps) -> WideSteps:
 
 
 def _values(columns: EventColumns, codes: Codes, targets: Int32s) -> Int32s:
-    """The codes of all events' values: for the switches of bits, for what is cleared CLEARED."""
+    """By event, the code of its value: the BIT_* code of a switch, CLEARED for a clear."""
     values = columns.value.copy()
-    given = values >= 0
-    linked = given & is_link(columns.setting)
+    has_value = values >= 0
+    linked = has_value & is_link(columns.setting)
     values[linked] = targets[values[linked]]
     decoded = [msgspec.json.decode(raw) for raw in columns.raw]
     for setting in (RESIDENCY, *_OF_MODEL):
-        rows = np.flatnonzero(given & (columns.setting == setting))
+        rows = np.flatnonzero(has_value & (columns.setting == setting))
         if len(rows):
             places = np.unique(values[rows])
             code_of = np.zeros(len(decoded), np.int32)
@@ -314,16 +320,16 @@ def since_of(columns: EventColumns) -> Int64s:
     return np.maximum(columns.recorded_at, columns.start)
 
 
-def grown(slices: Slices, subjects: int) -> Slices:
-    """With subjects behind that have nothing."""
+def extend_slices(slices: Slices, subjects: int) -> Slices:
+    """The slices, and empty ones for further subjects."""
     more = subjects - len(slices.later)
-    none, no_rows = np.zeros(more, np.uint32), np.full(more, -1, np.int32)
+    empty, no_rows = np.zeros(more, np.uint32), np.full(more, -1, np.int32)
     return replace(
         slices,
-        link_start=np.concatenate([slices.link_start, none]),
-        link_count=np.concatenate([slices.link_count, none]),
-        state_start=np.concatenate([slices.state_start, none]),
-        state_count=np.concatenate([slices.state_count, none]),
+        link_start=np.concatenate([slices.link_start, empty]),
+        link_count=np.concatenate([slices.link_count, empty]),
+        state_start=np.concatenate([slices.state_start, empty]),
+        state_count=np.concatenate([slices.state_count, empty]),
         later=np.concatenate([slices.later, no_rows]),
         assertions_of=np.concatenate([slices.assertions_of, no_rows]),
     )

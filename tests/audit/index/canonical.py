@@ -1,4 +1,4 @@
-"""What an index says, whatever the order of its codes, rows and slices."""
+"""The content of an index, independent of the order of its codes, rows and slices."""
 
 from typing import Any
 
@@ -138,7 +138,7 @@ class _Reading:
 
 
 def assert_sound(index: PolicyIndex) -> None:
-    """What the layout promises besides."""
+    """The other promises of `schema`."""
     slots = index.subjects.slots
     assert len(slots) & (len(slots) - 1) == 0
     assert np.count_nonzero(slots) == len(index.subjects) <= len(slots) * 3 // 4

@@ -1,4 +1,4 @@
-"""The ledgers here are small, and are to be read by the code that reads large ones."""
+"""The ledgers of these tests are small, but the code for large ones reads them."""
 
 import pytest
 

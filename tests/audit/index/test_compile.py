@@ -1,4 +1,4 @@
-"""What is compiled at once is what the fold comes to, array by array, whatever was said."""
+"""The compiled index equals the index by the fold, array by array, for any ledger."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import assert_sound, canonical
-from tests.audit.index.worlds import World
+from tests.audit.index.random_ledger import RandomLedger
 from tests.support.ledgers import GENESIS, NOW, change, open_with_clock, submit
 
 
@@ -25,35 +25,35 @@ def test_it_equals_the_fold_on_every_axis(
 ) -> None:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
     with ledger:
-        World(ledger, clock, seed).go_on(submissions)
+        RandomLedger(ledger, clock, seed).go_on(submissions)
         axes: list[KnownAt] = [IN_FORCE, None, *(NOW + instant for instant in instants[:3])]
         for known_at in axes:
-            made = compile_index(ledger, known_at, read_events=7)
-            assert_sound(made)
-            assert canonical(made) == canonical(compile_by_fold(ledger, known_at))
+            index = compile_index(ledger, known_at, read_events=7)
+            assert_sound(index)
+            assert canonical(index) == canonical(compile_by_fold(ledger, known_at))
 
 
 @pytest.mark.parametrize("known_at", [IN_FORCE, None, NOW + 1_000_000])
 def test_it_equals_the_fold_on_both_databases(database_url: str, known_at: KnownAt) -> None:
     ledger, clock = open_with_clock(database_url)
     with ledger:
-        World(ledger, clock, 4711).go_on(200)
+        RandomLedger(ledger, clock, 4711).go_on(200)
         pin = pin_of(ledger, ledger.head().position - 20)
         for at in (None, pin):
-            made = compile_index(ledger, known_at, at, read_events=50)
-            assert canonical(made) == canonical(compile_by_fold(ledger, known_at, at))
+            index = compile_index(ledger, known_at, at, read_events=50)
+            assert canonical(index) == canonical(compile_by_fold(ledger, known_at, at))
 
 
 def test_it_equals_the_fold_without_compiled_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
-        World(ledger, clock, 3).go_on(100)
+        RandomLedger(ledger, clock, 3).go_on(100)
         expected = canonical(compile_index(ledger))
         without_compiled_code(monkeypatch)
         assert canonical(compile_index(ledger)) == expected
 
 
-def test_a_ledger_that_only_began_has_definitions_and_nobody(tmp_path: Path) -> None:
+def test_a_new_ledger_has_definitions_and_no_subject(tmp_path: Path) -> None:
     ledger, _clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
         index = compile_index(ledger)
@@ -67,12 +67,14 @@ def without_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_subjects_with_one_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+def test_subjects_with_the_same_hash_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
-        World(ledger, clock, 5).go_on(60)
+        RandomLedger(ledger, clock, 5).go_on(60)
         expected = canonical(compile_by_fold(ledger))["subjects"]
-        # Four hashes for all: what tells subjects apart is then their bytes alone.
+        # With four hashes for all subjects, only their bytes tell them apart.
         few = lambda *given, compiled: hash_ids(*given, compiled=compiled) & np.uint64(3)  # noqa: E731
         monkeypatch.setattr("projections.audit.index.parse_leaves.hash_ids", few)
         if not compiled:

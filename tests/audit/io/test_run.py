@@ -19,7 +19,7 @@ from projections.audit.summary import Summary, summary_json
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
-from tests.audit.index.worlds import World
+from tests.audit.index.random_ledger import RandomLedger
 from tests.audit.strategies import slow_decider
 from tests.support.ledgers import NOW, open_with_clock
 
@@ -44,7 +44,7 @@ class RecordingSink:
 def query(tmp_path: Path) -> Iterator[PinnedQuery]:
     ledger, clock = open_with_clock(f"sqlite:///{tmp_path}/ledger.db")
     with ledger:
-        World(ledger, clock, 3).go_on(80)
+        RandomLedger(ledger, clock, 3).go_on(80)
         yield PinnedQuery(Query(ledger))
 
 

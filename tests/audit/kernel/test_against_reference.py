@@ -40,9 +40,7 @@ def assert_alike(bench: QueryLedger, batch: pa.RecordBatch, known_at: KnownAt) -
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=histories(), data=st.data())
-def test_at_every_boundary_of_any_ledger_both_ways_say_what_check_says(
-    history: list[Said], data: st.DataObject
-) -> None:
+def test_both_ways_equal_check_at_every_boundary_of_any_ledger(history: list[Said], data: st.DataObject) -> None:
     with grown([LONG_CHAIN, *history]) as bench:
         kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=12))
         seen = instants(bench)
@@ -58,8 +56,8 @@ def bench() -> Iterator[QueryLedger]:
         yield made
 
 
-def test_a_change_that_was_cut_short_by_a_later_one_did_not_decide(bench: QueryLedger) -> None:
-    """An open change holds until the next step only, so that an older one that begins later goes on deciding."""
+def test_a_change_that_a_later_one_cut_short_does_not_decide(bench: QueryLedger) -> None:
+    """An open change holds only until the next step, where an older change that begins later goes on deciding."""
     (first,) = bench.submit(NOON, changed("org:acme", "storage.inputs_outputs", True, NOON - 5))
     bench.submit(NOON + 1, changed("org:acme", "storage.inputs_outputs", False, NOON - 6))
     enforced = bench.ledger.head().position
@@ -84,7 +82,7 @@ def _drawn(chance: Random, positions: int) -> Json:
     return row
 
 
-def test_of_twenty_thousand_rows_both_ways_say_what_check_says(bench: QueryLedger) -> None:
+def test_both_ways_equal_check_for_twenty_thousand_rows(bench: QueryLedger) -> None:
     chance = Random(20)
     grown_at_random(bench, chance, range(60))
     drawn = [_drawn(chance, bench.ledger.head().position) for _ in range(20_000)]
@@ -112,14 +110,14 @@ def test_a_batch_of_any_size_and_any_part_of_one(bench: QueryLedger, way: type[K
     assert found.num_rows == size
     expected = decide_slowly(PinnedQuery(bench.query), some.slice(0, size))
     assert found.slice(0, min(size, 512)).to_pylist() == expected.to_pylist()
-    # Parts begin at no whole byte of the bits.
+    # These parts do not begin at a whole byte of the bits.
     for first in (1, 3, 9):
         part = batch.slice(first)
         assert decide(part).verdicts.to_pylist() == found.slice(first).to_pylist()
 
 
 @pytest.mark.parametrize("way", BOTH)
-def test_a_ledger_of_nothing_but_its_catalog(bench: QueryLedger, way: type[Kernel | RowByRow]) -> None:
+def test_a_ledger_with_only_its_catalog(bench: QueryLedger, way: type[Kernel | RowByRow]) -> None:
     batch = batch_of(
         [
             {"at": NOON, "key_id": "k"},
@@ -141,7 +139,7 @@ def test_a_ledger_of_nothing_but_its_catalog(bench: QueryLedger, way: type[Kerne
     assert found.to_pylist() == decide_slowly(PinnedQuery(bench.query), batch).to_pylist()
 
 
-def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_reaches(bench: QueryLedger) -> None:
+def test_a_corrected_catalog_is_hindsight_only_where_the_correction_holds(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", "caching.temporary", True))
     bench.submit(NOON + 50, defined("storage.inputs_outputs", NOON + 10, default=True))
     batch = batch_of([{"at": NOON + at, "org_id": org} for at in (9, 10, 49, 50) for org in ("acme", "other")])
@@ -149,7 +147,7 @@ def test_a_catalog_that_was_corrected_is_hindsight_only_while_the_correction_rea
     assert expected.column("hindsight").to_pylist() == [None, None, *["allowed"] * 4, None, None]
 
 
-def test_threads_that_share_a_kernel_come_to_the_same(bench: QueryLedger) -> None:
+def test_threads_that_share_a_kernel_get_the_same_answers(bench: QueryLedger) -> None:
     chance = Random(5)
     grown_at_random(bench, chance, range(40))
     batches = [batch_of([_drawn(chance, 150) for _ in range(500)]) for _ in range(8)]
@@ -167,7 +165,7 @@ def test_threads_that_share_a_kernel_come_to_the_same(bench: QueryLedger) -> Non
         assert all(one.equals(other) for one, other in zip(mine, expected, strict=True))
 
 
-def test_a_batch_of_another_shape_is_refused(bench: QueryLedger) -> None:
+def test_a_batch_with_another_schema_or_too_many_rows_is_refused(bench: QueryLedger) -> None:
     kernel = Kernel(compile_by_fold(bench.ledger))
     with pytest.raises(ValueError, match="other columns than REQUESTS"):
         kernel.decide(batch_of([]).drop_columns(["region"]))

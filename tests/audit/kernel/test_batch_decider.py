@@ -1,4 +1,4 @@
-"""Few rows are decided row by row, and from one row more on by compiled code."""
+"""A short log is decided row by row, a longer one by compiled code."""
 
 import pyarrow as pa
 import pytest
@@ -48,9 +48,7 @@ def decide(sizes: list[int]) -> None:
         ([], []),
     ],
 )
-def test_the_way_changes_once_and_with_the_row_that_is_one_too_many(
-    ways: list[str], sizes: list[int], expected: list[str]
-) -> None:
+def test_the_way_changes_once_at_the_first_row_too_many(ways: list[str], sizes: list[int], expected: list[str]) -> None:
     decide(sizes)
     assert ways == expected
 

@@ -1,4 +1,4 @@
-"""`check` over an index's states comes to the same as over the ledger's own."""
+"""`check` gives the same outcome over the states of an index as over the ledger's own."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Real logs, and a real history of settings, through the compiled reader and the kernel: as the slow ways say.
+"""The compiled reader and the kernel equal the slow ways for real logs and a real history of settings.
 
 The logs are short, so an audit of them alone would be read strictly and decided without compiled code.
 """
@@ -65,7 +65,7 @@ def log(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("block_bytes", [50_000, 1 << 23])
-def test_each_real_log_is_read_at_once_as_it_is_line_by_line(
+def test_the_compiled_reader_reads_each_real_log_as_line_by_line(
     log: str, block_bytes: int, real_data: Callable[[str], Path]
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
@@ -76,7 +76,7 @@ def test_each_real_log_is_read_at_once_as_it_is_line_by_line(
 
 
 @pytest.mark.parametrize("known_at", AXES, ids=["in force", "now", "at an instant"])
-def test_of_each_real_log_the_kernel_says_what_check_says(
+def test_the_kernel_equals_check_for_each_real_log(
     log: str, known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
@@ -91,7 +91,7 @@ def test_of_each_real_log_the_kernel_says_what_check_says(
 
 
 @pytest.mark.parametrize("known_at", AXES[:2], ids=["in force", "now"])
-def test_at_the_changes_of_a_real_history_the_kernel_says_what_check_says(
+def test_the_kernel_equals_check_at_the_changes_of_a_real_history(
     known_at: KnownAt, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     events = read(real_data(EVENTS))
@@ -123,7 +123,7 @@ def _imported(folder: Path, lines: Iterator[dict[str, Any]]) -> Ledger:
 
 
 def _said_of_log(instants: list[int], users: list[str], models: list[str]) -> Iterator[dict[str, Any]]:
-    """Changes at the very moments of requests, about those who made them and the models that they asked."""
+    """Changes at the exact moments of requests, about their accounts and models."""
     chance = Random(9)
     for at in sorted(chance.sample(instants, 1500)):
         value: bool | str = chance.random() < 0.5
@@ -147,7 +147,7 @@ def _said_of_log(instants: list[int], users: list[str], models: list[str]) -> It
 
 
 def _said_by_history(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """When, about whom and whether at all: as it was. Which setting: one of ours for each of theirs."""
+    """The real changes with their times and subjects; each of their settings becomes one of ours."""
     for event in events:
         setting = OF_ORGS[sum(event["setting"].encode()) % len(OF_ORGS)]
         said = {"subject": subject_of(event["scope"]), "setting": setting, "recorded_at": event["at"]}

@@ -1,4 +1,4 @@
-"""A batch of requests is so many records, and a batch of verdicts says of each decision what the decision says."""
+"""A batch of requests becomes records, and a batch of verdicts has the content of the decisions."""
 
 from collections.abc import Iterator
 from random import Random
@@ -36,13 +36,13 @@ RECORDS = st.builds(
 
 
 @given(st.lists(RECORDS, max_size=6))
-def test_records_go_into_a_batch_and_come_out_as_they_were(told: list[RequestRecord]) -> None:
+def test_records_survive_a_batch(told: list[RequestRecord]) -> None:
     batch = request_batch(told)
     assert batch.schema == REQUESTS
     assert records(batch) == told
 
 
-def test_nothing_observed_is_no_handling() -> None:
+def test_a_record_with_nothing_observed_has_no_handling() -> None:
     record = RequestRecord(NOON, "k", None, None, None, None, None, None, NOTHING_OBSERVED)
     assert records(request_batch([record])) == [record._replace(handling=None)]
 
@@ -68,7 +68,7 @@ def asked(chance: Random, positions: int) -> RequestRecord:
     )
 
 
-def test_each_row_says_what_the_decision_says(bench: QueryLedger) -> None:
+def test_each_row_equals_its_decision(bench: QueryLedger) -> None:
     chance = Random(8)
     grown_at_random(bench, chance, range(60))
     query = PinnedQuery(bench.query)
@@ -84,7 +84,7 @@ def test_each_row_says_what_the_decision_says(bench: QueryLedger) -> None:
 
 
 def assert_says(row: dict[str, object], decision: Decision) -> None:
-    """Against the decision's JSON, which is written elsewhere."""
+    """Compares with the decision's JSON, which other code writes."""
     said = decision_json(decision)
     handling, policy = said["handling"], said["handling"]["data_policy"]
     assert row["request_id"] == said.get("request_id")

@@ -1,4 +1,4 @@
-"""Ledgers of every kind of history that a decision can rest on, made from a seed; recorded, not imported."""
+"""Ledgers with every kind of history that a decision can depend on, recorded from a seed."""
 
 from random import Random
 from typing import Any
@@ -20,8 +20,8 @@ REGIONS = ("eu", "us", "ch-zürich", 'q"uote', "back\\slash", "]")
 REASON = {"reason": "the form was filed late"}
 
 
-class World:
-    """Records submissions drawn from `seed`, several changes in one at times."""
+class RandomLedger:
+    """Records random submissions from `seed`, some with several changes."""
 
     def __init__(self, ledger: Ledger, clock: ManualClock, seed: int) -> None:
         self.ledger = ledger
@@ -36,7 +36,7 @@ class World:
             try:
                 receipts = submit(self.ledger, *bodies)
             except BadSubmission:
-                # Drawn at random, some cannot be: of a kind that a definition does not know just then.
+                # Some random changes are invalid: the definition of the moment is not for that kind.
                 continue
             for body, receipt in zip(bodies, receipts, strict=True):
                 if body["type"] in ("setting.changed", "setting.cleared"):
@@ -49,36 +49,36 @@ class World:
         if kind <= 2 and self.retractable:
             event_id = self.retractable.pop(self.random.randrange(len(self.retractable)))
             return {"type": "change.retracted", "event_id": event_id, **REASON}
-        subject, setting, value = self._saying()
-        said = {"subject": subject, "setting": setting, **self._period()}
+        subject, setting, value = self._assertion()
+        members = {"subject": subject, "setting": setting, **self._period()}
         if kind == 3:
-            return {"type": "setting.cleared", **said}
-        return {"type": "setting.changed", "value": value, **said}
+            return {"type": "setting.cleared", **members}
+        return {"type": "setting.changed", "value": value, **members}
 
     def _definition(self) -> dict[str, Any]:
         choose = self.random.choice
         setting = choose((*OF_ORGS, "residency.regions", "model.hosting", "model.provider", "owner", "beta.search"))
-        wanted: dict[str, Any] = {"kinds": choose((["org"], ["account", "org"], ["account", "org", "model"]))}
+        body: dict[str, Any] = {"kinds": choose((["org"], ["account", "org"], ["account", "org", "model"]))}
         match setting:
             case "residency.regions":
-                wanted |= {"value_type": "set_of", "default": choose(([], ["eu"], None)), "protective": None}
+                body |= {"value_type": "set_of", "default": choose(([], ["eu"], None)), "protective": None}
             case "model.hosting":
                 members = choose((["hosted", "passthrough"], ["hosted", "passthrough", "edge"]))
-                wanted |= {"kinds": ["model"], "value_type": "one_of", "members": members}
-                wanted |= {"default": choose((None, "hosted")), "protective": None}
+                body |= {"kinds": ["model"], "value_type": "one_of", "members": members}
+                body |= {"default": choose((None, "hosted")), "protective": None}
             case "model.provider":
                 default = choose((None, "Nobody"))
-                wanted |= {"kinds": ["model"], "value_type": "text", "default": default, "protective": None}
+                body |= {"kinds": ["model"], "value_type": "text", "default": default, "protective": None}
             case "owner":
-                wanted |= {"kinds": choose((["key"], ["key", "project"])), "value_type": "subject_ref"}
-                wanted |= {"ref_kinds": ["project", "org", "account", "key", "model"], "protective": None}
-                wanted |= {"default": choose((None, "org:by-default"))}
+                body |= {"kinds": choose((["key"], ["key", "project"])), "value_type": "subject_ref"}
+                body |= {"ref_kinds": ["project", "org", "account", "key", "model"], "protective": None}
+                body |= {"default": choose((None, "org:by-default"))}
             case _:
-                wanted |= {"default": choose((True, False, None)), "protective": choose((True, False, None))}
+                body |= {"default": choose((True, False, None)), "protective": choose((True, False, None))}
         period = {} if self.random.random() < 0.5 else {"effective_from": format_time(self._instant()), **REASON}
-        return define(setting, definition=definition(**wanted), **period)
+        return define(setting, definition=definition(**body), **period)
 
-    def _saying(self) -> tuple[str, str, Any]:
+    def _assertion(self) -> tuple[str, str, Any]:
         choose = self.random.choice
         match choose(("org", "org", "account", "account", "key", "project", "model", "other")):
             case "org" if self.random.random() < 0.3:
@@ -114,7 +114,7 @@ class World:
         return self.clock.now_us + self.random.randrange(-20, 20) * self.random.choice((1, 500, 3_000_000))
 
     def _period(self) -> dict[str, Any]:
-        """Instants lie close together, so that periods meet and cover each other."""
+        """Instants are close together, so that periods touch and overlap."""
         now, period = self.clock.now_us, dict[str, Any]()
         start = now
         if self.random.random() < 0.4:

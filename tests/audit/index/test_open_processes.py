@@ -1,4 +1,4 @@
-"""Processes that use and change one index at once, some of them killed at any moment, never come to anything wrong."""
+"""Processes that use and change one index at once get right answers, even if some are killed at any moment."""
 
 import multiprocessing
 import random
@@ -10,13 +10,13 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
-from projections.audit.index import open as store
+from projections.audit.index import open as index_open
 from projections.audit.index.open import open_index
 from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
-from tests.audit.index.worlds import World
+from tests.audit.index.random_ledger import RandomLedger
 from tests.support.ledgers import GENESIS, NOW, open_with_clock
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -25,8 +25,8 @@ AXES: list[KnownAt] = [IN_FORCE, IN_FORCE, None, *(NOW + second * 1_000_000 for 
 
 def _open_again_and_again(url: str, folder: Path, seed: int, begun: Event, over: Event) -> None:
     chance = random.Random(seed)
-    # Some take news in, the others make it anew.
-    pytest.MonkeyPatch().setattr(store, "_FEW_EVENTS", chance.choice((3, 5000)))
+    # Some processes extend the index, the others compile it anew.
+    pytest.MonkeyPatch().setattr(index_open, "_FEW_EVENTS", chance.choice((3, 5000)))
     with open_ledger(url, clock=ManualClock(NOW + 10**12)) as ledger:
         while not over.is_set():
             known_at = chance.choice(AXES)
@@ -37,7 +37,7 @@ def _open_again_and_again(url: str, folder: Path, seed: int, begun: Event, over:
             begun.set()
 
 
-def test_whoever_is_killed_whatever_is_opened_is_right(tmp_path: Path) -> None:
+def test_every_opened_index_is_right_whichever_process_is_killed(tmp_path: Path) -> None:
     url, folder = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "index"
     ledger, clock = open_with_clock(url)
     chance, over = random.Random(5), SPAWN.Event()
@@ -49,7 +49,7 @@ def test_whoever_is_killed_whatever_is_opened_is_right(tmp_path: Path) -> None:
         return process, begun
 
     with ledger:
-        world = World(ledger, clock, 5)
+        world = RandomLedger(ledger, clock, 5)
         world.go_on(30)
         processes = [started(seed) for seed in range(3)]
         for seed in range(3, 9):
