@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -16,8 +16,8 @@ from api.event_stream import OpenStreams
 from api.http.middleware import RequestMiddleware
 from api.http.problem_responses import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
-from api.routing import ExactPathRouter
-from api.schemas import components
+from api.routing import ExactPathRouter, RouteSpec
+from api.schemas.components import components
 from api.service import Service
 from ledger.store import Ledger
 
@@ -75,10 +75,9 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
     app.hosts = hosts
     app.state.streams = OpenStreams()
     # Not include_router, which matches every path twice.
-    app.router.routes.extend(
-        spec.route() for spec in (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
-    )
-    _document(app)
+    specs = (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
+    app.router.routes.extend(spec.route() for spec in specs)
+    _document(app, specs)
     return app
 
 
@@ -89,13 +88,15 @@ def _version() -> str:
         return "not installed"
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, specs: Sequence[RouteSpec]) -> None:
     """Adds the schemas to FastAPI's OpenAPI document: no function signature names them."""
     without_schemas = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = without_schemas()
-        document.setdefault("components", {})["schemas"] = components()
+        document.setdefault("components", {})["schemas"] = components(
+            model for spec in specs for model in spec.models()
+        )
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

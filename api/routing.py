@@ -22,7 +22,9 @@ from api.http.parameters import Parameter
 from api.http.problem_responses import MEDIA_TYPE
 from api.http.problems import PROBLEM_CODES, RETRY_AFTER_SECONDS
 from api.responses import encode
-from api.schemas import RESPONSE_EXAMPLES, Problem, ref
+from api.schemas.components import ref
+from api.schemas.examples import RESPONSE_EXAMPLES
+from api.schemas.responses import Problem
 from api.service import Service
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -109,6 +111,10 @@ class RouteSpec:
     request_media_types: tuple[str, ...] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = LEDGER_PROBLEMS
+
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """Every model that the OpenAPI document of this route refers to."""
+        return (*self.request_models, *self.response_models, Problem)
 
     def route(self) -> BareRoute:
         summary, _, description = (self.endpoint.__doc__ or "").partition("\n")

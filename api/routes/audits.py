@@ -8,7 +8,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import schemas
 from api.audits.folder import FINDINGS, LOG, REJECTS
 from api.audits.jobs import AuditStatus
 from api.audits.service import AuditService
@@ -29,6 +28,7 @@ from api.routes.parameters import (
     TIMEZONE,
 )
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
+from api.schemas import audits as audit_models
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, make_layout
 
@@ -137,7 +137,7 @@ ROUTES = [
         endpoint=create_audit,
         tag="audits",
         status=202,
-        response_models=(schemas.Audit,),
+        response_models=(audit_models.Audit,),
         parameters=_LOG_PARAMETERS,
         request_media_types=MEDIA_TYPES,
         problems=(
@@ -151,7 +151,7 @@ ROUTES = [
         path="/v1/audits",
         endpoint=audits,
         tag="audits",
-        response_models=(schemas.AuditList,),
+        response_models=(audit_models.AuditList,),
         problems=("bad_parameter", "audits_unavailable"),
     ),
     RouteSpec(
@@ -159,7 +159,7 @@ ROUTES = [
         path="/v1/audits/{audit_id}",
         endpoint=audit,
         tag="audits",
-        response_models=(schemas.Audit,),
+        response_models=(audit_models.Audit,),
         parameters=(AUDIT_ID,),
         problems=_AUDIT_PROBLEMS,
     ),
@@ -184,8 +184,8 @@ ROUTES = [
             problems=(*_AUDIT_PROBLEMS, "audit_not_done"),
         )
         for name, endpoint, page in (
-            ("findings", findings, schemas.FindingPage),
-            ("rejects", rejects, schemas.RejectPage),
+            ("findings", findings, audit_models.FindingPage),
+            ("rejects", rejects, audit_models.RejectPage),
         )
     ),
 ]

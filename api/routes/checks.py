@@ -10,12 +10,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import schemas
 from api.check_requests import BYTES_MAX, read_plain, read_records
 from api.http.bodies import read_json_body
 from api.http.parameters import read_query
 from api.routes.parameters import AT_LEAST, CHECK_KNOWN_AT
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
+from api.schemas import examples, requests, responses
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.decisions.model import Decision
 from projections.query.query import IN_FORCE, Query
@@ -73,16 +73,10 @@ ROUTES = [
         path="/v1/checks",
         endpoint=check,
         tag="checks",
-        response_models=(
-            schemas.Decision,
-            schemas.Decisions,
-        ),
+        response_models=(responses.Decision, responses.Decisions),
         parameters=(CHECK_KNOWN_AT, AT_LEAST),
-        request_models=(
-            schemas.RequestRecord,
-            schemas.RequestRecords,
-        ),
-        examples=schemas.CHECK_EXAMPLES,
+        request_models=(requests.RequestRecord, requests.RequestRecords),
+        examples=examples.CHECK_EXAMPLES,
         problems=(
             *("bad_json", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_record"),
             *("bad_time", *AT_LEAST_PROBLEMS),

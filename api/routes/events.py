@@ -7,7 +7,6 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import schemas
 from api.event_stream import EventStreamResponse
 from api.http.bodies import body_bytes_max, read_json_body
 from api.http.parameters import read_query
@@ -32,6 +31,7 @@ from api.routing import (
     service_of,
     wait_for_position,
 )
+from api.schemas import examples, requests, responses
 from ledger.strict_json import MAX_BYTES
 
 CLOUDEVENT: Final = "application/cloudevents+json"
@@ -96,16 +96,16 @@ ROUTES = [
         endpoint=submit,
         tag="events",
         status=201,
-        response_models=(schemas.Receipts,),
+        response_models=(responses.Receipts,),
         parameters=(IDEMPOTENCY_KEY,),
         request_models=(
-            schemas.SettingChange,
-            schemas.SettingClear,
-            schemas.ChangeRetraction,
-            schemas.SettingDefined,
-            schemas.SubmissionBatch,
+            requests.SettingChange,
+            requests.SettingClear,
+            requests.ChangeRetraction,
+            requests.SettingDefined,
+            requests.SubmissionBatch,
         ),
-        examples=schemas.SUBMISSION_EXAMPLES,
+        examples=examples.SUBMISSION_EXAMPLES,
         problems=(
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
             *("body_too_large", "unsupported_media_type", "bad_submission", "bad_parameter", "idempotency_key_reused"),
@@ -119,13 +119,8 @@ ROUTES = [
         path="/v1/events",
         endpoint=feed,
         tag="events",
-        response_models=(schemas.EventPage,),
-        parameters=(
-            AFTER_POSITION,
-            LIMIT,
-            OF_SUBJECT,
-            AT_LEAST,
-        ),
+        response_models=(responses.EventPage,),
+        parameters=(AFTER_POSITION, LIMIT, OF_SUBJECT, AT_LEAST),
         problems=AT_LEAST_PROBLEMS,
     ),
     # Before the route of one event, whose path would match this one too.
@@ -134,12 +129,9 @@ ROUTES = [
         path="/v1/events/stream",
         endpoint=event_stream,
         tag="events",
-        response_models=(schemas.EventStream,),
+        response_models=(responses.EventStream,),
         media_type=EventStreamResponse.media_type,
-        parameters=(
-            AFTER_POSITION,
-            LAST_EVENT_ID,
-        ),
+        parameters=(AFTER_POSITION, LAST_EVENT_ID),
         problems=("bad_parameter", "too_many_streams", *LEDGER_PROBLEMS),
     ),
     RouteSpec(
@@ -147,12 +139,9 @@ ROUTES = [
         path="/v1/events/{event_id}",
         endpoint=event,
         tag="events",
-        response_models=(schemas.Event,),
+        response_models=(responses.Event,),
         media_type=CLOUDEVENT,
-        parameters=(
-            EVENT_ID,
-            AT_LEAST,
-        ),
+        parameters=(EVENT_ID, AT_LEAST),
         problems=("not_found", *AT_LEAST_PROBLEMS),
     ),
 ]

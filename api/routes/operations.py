@@ -7,10 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import schemas
 from api.http.parameters import Parameter, read_query
 from api.http.problems import PROBLEM_CODES, RequestRefused
 from api.routing import LEDGER_PROBLEMS, RouteSpec, json_response, service_of
+from api.schemas import responses
 
 
 async def healthz(request: Request) -> Response:
@@ -57,7 +57,7 @@ ROUTES = [
         path="/healthz",
         endpoint=healthz,
         tag="operations",
-        response_models=(schemas.Health,),
+        response_models=(responses.Health,),
         problems=(),
     ),
     RouteSpec(
@@ -65,7 +65,7 @@ ROUTES = [
         path="/readyz",
         endpoint=readyz,
         tag="operations",
-        response_models=(schemas.Ready,),
+        response_models=(responses.Ready,),
         problems=LEDGER_PROBLEMS,
     ),
     RouteSpec(
@@ -73,7 +73,7 @@ ROUTES = [
         path="/problems",
         endpoint=problems,
         tag="operations",
-        response_models=(schemas.ProblemKinds,),
+        response_models=(responses.ProblemKinds,),
         problems=(),
     ),
     RouteSpec(
@@ -81,7 +81,7 @@ ROUTES = [
         path="/problems/{code}",
         endpoint=problem_kind,
         tag="operations",
-        response_models=(schemas.ProblemKind,),
+        response_models=(responses.ProblemKind,),
         parameters=(CODE,),
         problems=("not_found",),
     ),

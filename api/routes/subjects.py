@@ -11,7 +11,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api import schemas
 from api.http.parameters import read_query
 from api.responses import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
 from api.routes.parameters import (
@@ -31,6 +30,7 @@ from api.routes.parameters import (
     read_subject,
 )
 from api.routing import AT_LEAST_PROBLEMS, RouteSpec, answer_off_loop, service_of
+from api.schemas import responses
 from projections.query.history import history
 
 
@@ -127,14 +127,8 @@ ROUTES = [
         path="/v1/subjects",
         endpoint=subjects,
         tag="subjects",
-        response_models=(schemas.SubjectPage,),
-        parameters=(
-            KIND,
-            PREFIX,
-            AFTER_SUBJECT,
-            LIMIT,
-            AT_LEAST,
-        ),
+        response_models=(responses.SubjectPage,),
+        parameters=(KIND, PREFIX, AFTER_SUBJECT, LIMIT, AT_LEAST),
         problems=AT_LEAST_PROBLEMS,
     ),
     RouteSpec(
@@ -142,14 +136,8 @@ ROUTES = [
         path="/v1/subjects/{subject:path}/state",
         endpoint=state,
         tag="subjects",
-        response_models=(schemas.State,),
-        parameters=(
-            SUBJECT,
-            AT,
-            KNOWN_AT,
-            SETTINGS,
-            AT_LEAST,
-        ),
+        response_models=(responses.State,),
+        parameters=(SUBJECT, AT, KNOWN_AT, SETTINGS, AT_LEAST),
         problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
@@ -157,13 +145,8 @@ ROUTES = [
         path="/v1/subjects/{subject:path}/timeline",
         endpoint=timeline,
         tag="subjects",
-        response_models=(schemas.Timeline,),
-        parameters=(
-            SUBJECT,
-            SETTING,
-            KNOWN_AT,
-            AT_LEAST,
-        ),
+        response_models=(responses.Timeline,),
+        parameters=(SUBJECT, SETTING, KNOWN_AT, AT_LEAST),
         problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
@@ -171,14 +154,8 @@ ROUTES = [
         path="/v1/subjects/{subject:path}/history",
         endpoint=subject_history,
         tag="subjects",
-        response_models=(schemas.History,),
-        parameters=(
-            SUBJECT,
-            SETTING,
-            AFTER_VERSION,
-            LIMIT,
-            AT_LEAST,
-        ),
+        response_models=(responses.History,),
+        parameters=(SUBJECT, SETTING, AFTER_VERSION, LIMIT, AT_LEAST),
         problems=("not_found", "bad_subject", *AT_LEAST_PROBLEMS),
     ),
     RouteSpec(
@@ -186,14 +163,8 @@ ROUTES = [
         path="/v1/subjects/{subject:path}/diff",
         endpoint=diff,
         tag="subjects",
-        response_models=(schemas.Differences,),
-        parameters=(
-            SUBJECT,
-            FROM,
-            TO,
-            KNOWN_AT,
-            AT_LEAST,
-        ),
+        response_models=(responses.Differences,),
+        parameters=(SUBJECT, FROM, TO, KNOWN_AT, AT_LEAST),
         problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
@@ -201,12 +172,8 @@ ROUTES = [
         path="/v1/catalog",
         endpoint=catalog,
         tag="catalog",
-        response_models=(schemas.Catalog,),
-        parameters=(
-            AT,
-            KNOWN_AT,
-            AT_LEAST,
-        ),
+        response_models=(responses.Catalog,),
+        parameters=(AT, KNOWN_AT, AT_LEAST),
         problems=("bad_time", *AT_LEAST_PROBLEMS),
     ),
 ]

@@ -6,7 +6,7 @@ import httpx2
 from starlette.testclient import TestClient
 
 from api.http.problems import PROBLEM_CODES
-from api.schemas import Problem
+from api.schemas.responses import Problem
 
 GENESIS = 18
 """The number of events in a new ledger: the built-in catalog."""

@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 from starlette.testclient import TestClient
 
-from api import schemas
 from api.app import create_app
+from api.schemas import examples, requests, responses
 from ledger.append import submissions
 from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
@@ -22,7 +22,7 @@ from tests.api.client import changed, get, problem, submit
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a ledger with every kind of event."""
     with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('story')}/ledger.db")) as client:
-        for name, example in schemas.SUBMISSION_EXAMPLES.items():
+        for name, example in examples.SUBMISSION_EXAMPLES.items():
             body = example["value"]
             if name == "retract":
                 first = get(client, "/v1/events?subject=org:acme")["events"][0]["id"]
@@ -37,33 +37,33 @@ def test_every_submission_example_is_recorded(story: TestClient) -> None:
     assert types == {f"inforce.{name}.v1" for name in submissions.TYPES}
 
 
-@pytest.mark.parametrize("example", schemas.CHECK_EXAMPLES.values(), ids=schemas.CHECK_EXAMPLES.keys())
+@pytest.mark.parametrize("example", examples.CHECK_EXAMPLES.values(), ids=examples.CHECK_EXAMPLES.keys())
 def test_every_check_example_is_decided(story: TestClient, example: Any) -> None:
     answer = story.post("/v1/checks", json=example["value"])
     assert answer.status_code == 200, answer.text
-    model = schemas.Decisions if "requests" in example["value"] else schemas.Decision
+    model = responses.Decisions if "requests" in example["value"] else responses.Decision
     model.model_validate_json(answer.text)
 
 
 QUESTIONS: list[tuple[str, type[BaseModel]]] = [
-    ("/v1/events?limit=1000", schemas.EventPage),
-    ("/v1/subjects", schemas.SubjectPage),
-    ("/v1/catalog", schemas.Catalog),
-    ("/healthz", schemas.Health),
-    ("/readyz", schemas.Ready),
-    ("/problems", schemas.ProblemKinds),
-    ("/problems/not_found", schemas.ProblemKind),
+    ("/v1/events?limit=1000", responses.EventPage),
+    ("/v1/subjects", responses.SubjectPage),
+    ("/v1/catalog", responses.Catalog),
+    ("/healthz", responses.Health),
+    ("/readyz", responses.Ready),
+    ("/problems", responses.ProblemKinds),
+    ("/problems/not_found", responses.ProblemKind),
     *(
         (f"/v1/subjects/{subject}/{call}", model)
         for subject in ("org:acme", "key:k1", "model:deepseek-ai/DeepSeek-V3", "account:u1", "catalog:settings")
         for call, model in (
-            ("state", schemas.State),
-            ("state?at=2026-01-01T00:00:00Z&known_at=at", schemas.State),
-            ("timeline", schemas.Timeline),
-            ("timeline?known_at=at", schemas.Timeline),
-            ("history", schemas.History),
-            ("diff?from=2020-01-01T00:00:00Z", schemas.Differences),
-            ("diff?from=2020-01-01T00:00:00Z&known_at=at", schemas.Differences),
+            ("state", responses.State),
+            ("state?at=2026-01-01T00:00:00Z&known_at=at", responses.State),
+            ("timeline", responses.Timeline),
+            ("timeline?known_at=at", responses.Timeline),
+            ("history", responses.History),
+            ("diff?from=2020-01-01T00:00:00Z", responses.Differences),
+            ("diff?from=2020-01-01T00:00:00Z&known_at=at", responses.Differences),
         )
     ),
 ]
@@ -78,33 +78,33 @@ def test_real_answers_fit_the_documented_shapes_exactly(story: TestClient, path:
 
 def test_a_receipt_and_an_event_fit_too(story: TestClient) -> None:
     answer = story.post("/v1/events", json=changed("org:other", "training.opt_in", True))
-    schemas.Receipts.model_validate_json(answer.text)
-    schemas.Event.model_validate_json(story.get(answer.headers["location"]).text)
+    responses.Receipts.model_validate_json(answer.text)
+    responses.Event.model_validate_json(story.get(answer.headers["location"]).text)
 
 
-@pytest.mark.parametrize("model", schemas.RESPONSE_EXAMPLES, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", examples.RESPONSE_EXAMPLES, ids=lambda model: model.__name__)
 def test_every_answer_example_fits_its_shape(model: type[BaseModel]) -> None:
-    model.model_validate(schemas.RESPONSE_EXAMPLES[model])
+    model.model_validate(examples.RESPONSE_EXAMPLES[model])
 
 
 def test_every_request_example_fits_its_shape() -> None:
-    sent = schemas.SettingChange | schemas.SettingClear | schemas.ChangeRetraction | schemas.SettingDefined
-    adapter: TypeAdapter[Any] = TypeAdapter(sent | schemas.SubmissionBatch)
-    for example in schemas.SUBMISSION_EXAMPLES.values():
+    sent = requests.SettingChange | requests.SettingClear | requests.ChangeRetraction | requests.SettingDefined
+    adapter: TypeAdapter[Any] = TypeAdapter(sent | requests.SubmissionBatch)
+    for example in examples.SUBMISSION_EXAMPLES.values():
         adapter.validate_python(example["value"])
-    records: TypeAdapter[Any] = TypeAdapter(schemas.RequestRecord | schemas.RequestRecords)
-    for example in schemas.CHECK_EXAMPLES.values():
+    records: TypeAdapter[Any] = TypeAdapter(requests.RequestRecord | requests.RequestRecords)
+    for example in examples.CHECK_EXAMPLES.values():
         records.validate_python(example["value"])
 
 
 @pytest.mark.parametrize(
     ("shown", "domain"),
     [
-        (schemas.SettingChange, submissions.ChangeSetting),
-        (schemas.SettingClear, submissions.ClearSetting),
-        (schemas.ChangeRetraction, submissions.RetractChange),
-        (schemas.SettingDefined, submissions.DefineSetting),
-        (schemas.SettingDefinition, Definition),
+        (requests.SettingChange, submissions.ChangeSetting),
+        (requests.SettingClear, submissions.ClearSetting),
+        (requests.ChangeRetraction, submissions.RetractChange),
+        (requests.SettingDefined, submissions.DefineSetting),
+        (requests.SettingDefinition, Definition),
     ],
 )
 def test_the_documented_members_are_those_of_the_domain(shown: type[BaseModel], domain: type[BaseModel]) -> None:
@@ -115,11 +115,11 @@ def test_the_documented_members_are_those_of_the_domain(shown: type[BaseModel], 
 
 
 def test_the_other_models_have_the_members_of_the_domain() -> None:
-    assert set(schemas.RequestRecord.model_fields) == set(RequestRecord._fields)
-    assert set(schemas.ObservedHandling.model_fields) == set(Observed._fields)
-    assert set(schemas.Receipt.model_fields) == set(Receipt._fields)
-    assert set(schemas.Event.model_fields) == set(Leaf.__struct_fields__)
-    assert set(schemas.EventData.model_fields) == set(LeafData.__struct_fields__)
+    assert set(requests.RequestRecord.model_fields) == set(RequestRecord._fields)
+    assert set(requests.ObservedHandling.model_fields) == set(Observed._fields)
+    assert set(responses.Receipt.model_fields) == set(Receipt._fields)
+    assert set(responses.Event.model_fields) == set(Leaf.__struct_fields__)
+    assert set(responses.EventData.model_fields) == set(LeafData.__struct_fields__)
 
 
 def test_the_document_holds_together(story: TestClient) -> None:

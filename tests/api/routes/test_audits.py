@@ -20,7 +20,7 @@ from api.audits.jobs import Job
 from api.audits.paged_lines import read_page
 from api.audits.service import AuditSettings
 from api.audits.worker_process import outcome_of
-from api.schemas import Audit, AuditList, FindingPage, RejectPage
+from api.schemas.audits import Audit, AuditList, FindingPage, RejectPage
 from api.service import Service
 from ledger.times import format_time
 from projections.audit.counting import against

@@ -1,0 +1,23 @@
+"""The JSON Schemas of the models, as the OpenAPI document holds them under `components`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+_TEMPLATE: Final = "#/components/schemas/{model}"
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _TEMPLATE.format(model=model.__name__)}
+
+
+def components(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    """Name → JSON Schema of the models, and of every model inside them."""
+    distinct = dict.fromkeys(models)
+    _, document = models_json_schema([(model, "validation") for model in distinct], ref_template=_TEMPLATE)
+    schemas: dict[str, Any] = document["$defs"]
+    return schemas
