@@ -59,7 +59,7 @@ def hindsight_lines(example: Example, reasons_given: Mapping[int, str]) -> Itera
             yield f"  {by.setting} of {by.subject} = {json_text(by.value)}"
         else:
             yield f"  the change {by.retracts} of {by.setting} was retracted"
-        yield from _event_lines(event)
+        yield _event(event)
         if event.position in reasons_given:
             yield f"    reason given: {reasons_given[event.position]}"
 
@@ -77,16 +77,11 @@ def _setting_lines(state: SettingState) -> Iterator[str]:
     source = "" if state.source == "explicit" else f" ({state.source.replace('_', ' ')})"
     yield f"  {state.setting} of {state.subject} = {json_text(state.value)}{source}"
     if state.newest is not None:
-        yield from _event_lines(state.newest)
+        yield _event(state.newest)
 
 
-def _event_lines(event: Change | Retraction) -> Iterator[str]:
-    yield f"    recorded {when(event.recorded_at)} by {event.actor}{_period(event)}"
-    yield f"    position {event.position}, event {event.event_id}"
-
-
-def _period(event: Change | Retraction) -> str:
-    if isinstance(event, Retraction) or event.effective_from == event.recorded_at:
-        return ""
-    start = event.effective_from
-    return ", effective from the beginning" if start == BEGINNING else f", effective from {when(start)}"
+def _event(event: Change | Retraction) -> str:
+    start = ""
+    if isinstance(event, Change) and event.effective_from != event.recorded_at:
+        start = ", from the beginning" if event.effective_from == BEGINNING else f", from {when(event.effective_from)}"
+    return f"    #{event.position}, recorded {when(event.recorded_at)} by {event.actor}{start}"

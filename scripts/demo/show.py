@@ -21,14 +21,12 @@ from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_FROM, PASSTHROUGH_
 from scripts.demo.traffic import Judgement
 from scripts.demo.world import PLATFORM
 
-SUBJECTS_SHOWN: Final = 5
 MISMATCHES_SHOWN: Final = 20
 _WRONG: Final = ("violation", "indeterminate")
 
 
 def show_story(data: DemoData) -> None:
-    print_line(f"Eighteen months of {PLATFORM}, an invented AI platform: {data.events:,} events about", "bold")
-    print_line(f"{data.subjects:,} subjects. Some of them:", "bold")
+    print_line(f"{PLATFORM}, an invented platform: {data.events:,} events in eighteen months. Some of them:", "bold")
     print_line()
     columns: Columns = {
         "recorded": lambda line: when(line.at),
@@ -41,8 +39,7 @@ def show_story(data: DemoData) -> None:
 
 def show_result(data: DemoData, result: AuditResult, seconds: float) -> None:
     summary = result.summary
-    print_line(f"Its request log has {summary.rows:,} lines. Each request, checked against the", "bold")
-    print_line("policy in force when it was made:", "bold")
+    print_line(f"Its request log: {summary.rows:,} lines, each checked against the policy in force", "bold")
     print_line()
     verdicts = [verdict for verdict in VERDICTS if summary.verdicts[verdict]]
     counts = {verdict: summary.verdicts[verdict] for verdict in verdicts} | {"(unreadable line)": summary.rejects}
@@ -58,18 +55,11 @@ def show_result(data: DemoData, result: AuditResult, seconds: float) -> None:
         REASONS,
     )
     print_line()
-    print_table(
-        {
-            "most findings": lambda one: one.subject,
-            "violations": lambda one: f"{one.verdicts.get('violation', 0):>10,}",
-            "denied": lambda one: f"{one.verdicts.get('denied', 0):>6,}",
-            "requests": lambda one: f"{one.total:>8,}",
-        },
-        [one for one in summary.subjects if one.subject is not None][:SUBJECTS_SHOWN],
-    )
-    print_line()
     if result.violation is not None:
-        _print_section("A violation, and the events that prove it", violation_lines(result.violation))
+        _print_section(
+            "A violation, and the events that prove it (# is their position in the ledger)",
+            violation_lines(result.violation),
+        )
     if result.hindsight is not None:
         lines = hindsight_lines(result.hindsight, result.reasons_given)
         _print_section("A verdict that is different in hindsight", lines)
