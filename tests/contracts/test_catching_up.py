@@ -1,4 +1,4 @@
-"""The projector catches up: in any split it stores the same timelines, those of the ledger, or stops where it must."""
+"""The projector stores the ledger's timelines, the same however its work is split, and stops at unreadable events."""
 
 from random import Random
 from tempfile import TemporaryDirectory
@@ -41,8 +41,8 @@ def test_any_split_of_catching_up_stores_the_same_rows(
     seed=st.integers(0, 2**32),
     turns=st.lists(st.tuples(st.integers(0, 8), st.integers(1, 9), st.integers(1, 20)), min_size=1, max_size=8),
 )
-def test_catching_up_in_any_turns_stores_what_a_rebuild_does(seed: int, turns: list[tuple[int, int, int]]) -> None:
-    """Each turn: so many submissions, then a projector with such pages that takes so many events."""
+def test_catching_up_in_any_turns_stores_the_same_as_a_rebuild(seed: int, turns: list[tuple[int, int, int]]) -> None:
+    """A turn: a number of submissions, then a projector with a page size and a limit of events."""
     clock = ManualClock(NOW)
     with (
         TemporaryDirectory() as folder,
@@ -74,7 +74,9 @@ def test_catching_up_as_events_come_stores_the_same_rows(
     assert stored_timelines(store) == live
 
 
-def test_catching_up_says_whose_news_it_projected(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+def test_catching_up_names_the_subjects_that_it_projected(
+    ledger: Ledger, clock: ManualClock, store: TimelineStore
+) -> None:
     projector = Projector(ledger, store)
     assert projector.catch_up() == CatchUpResult(GENESIS, frozenset({"catalog:settings"}))
     clock.now_us += 1
@@ -122,7 +124,7 @@ def test_an_event_that_cannot_be_read_stops_the_projector_there(
         stored_timelines(store, REBUILD)
 
 
-def test_an_event_stored_in_anothers_place_is_not_projected(
+def test_an_event_stored_in_the_place_of_another_is_not_projected(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
     (receipt,) = submit(ledger, change())

@@ -1,4 +1,4 @@
-"""Projectors at once, killed in between, and beside readers and writers: every event once, and every answer right."""
+"""Several projectors, killed ones, readers and writers at once: each event counts once, and every answer is right."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 # Exactly once
 
 
-def test_two_runners_at_once_project_every_event_once(
+def test_two_projectors_at_once_project_every_event_once(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
     RandomHistory(ledger, clock, seed=5).extend(80)
@@ -48,7 +48,7 @@ def test_two_runners_at_once_project_every_event_once(
     assert stored_timelines(store) == together
 
 
-def test_many_threads_of_one_runner_find_their_own_writes(ledger: Ledger, store: TimelineStore) -> None:
+def test_many_threads_of_one_projector_find_their_own_writes(ledger: Ledger, store: TimelineStore) -> None:
     ledger.clock = SystemClock()
     projector = Projector(ledger, store)
 
@@ -78,7 +78,7 @@ def rebuild_slowly(url: str, bucket_events: int) -> None:
 
 
 def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[], bool]) -> None:
-    """Kills the process (-9) once it has got so far."""
+    """Kills the process (-9) once `reached` is true."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -93,7 +93,7 @@ def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[]
     assert process.exitcode == -signal.SIGKILL, "it was through before it was killed"
 
 
-def test_a_projector_killed_in_between_is_gone_on_with(
+def test_another_projector_goes_on_after_one_that_was_killed(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str
 ) -> None:
     RandomHistory(ledger, clock, seed=9).extend(200)
@@ -147,7 +147,7 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
     assert_timelines(ledger, store)
 
 
-def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
+def test_a_swap_waits_for_readers_or_leaves_them_their_state(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
     RandomHistory(ledger, clock, seed=12).extend(40)
@@ -160,7 +160,7 @@ def test_a_swap_waits_for_readers_or_leaves_them_their_moment(
             rebuilding = pool.submit(rebuild, projector)
             for _ in range(20):
                 time.sleep(0.05)
-                # Who comes while a swap is waited for is not kept waiting with it for long.
+                # A reader that comes while a swap waits does not wait with it for long.
                 assert store.tracked() == ledger.head().position
             assert list(tables.rows()) == before
         assert not rebuilding.result(60).live_equal
@@ -192,9 +192,7 @@ def test_a_rebuild_killed_in_between_leaves_the_live_timelines_alone(
     assert stored_timelines(store) == live
 
 
-def test_a_rebuild_gives_way_to_one_that_began_after_it(
-    ledger: Ledger, clock: ManualClock, store: TimelineStore
-) -> None:
+def test_a_rebuild_ends_if_another_began_after_it(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     RandomHistory(ledger, clock, seed=14).extend(60)
     projector = Projector(ledger, store)
     projector.catch_up()
@@ -212,7 +210,7 @@ def test_a_rebuild_gives_way_to_one_that_began_after_it(
     assert stored_timelines(store) == live
 
 
-def test_a_rebuild_gives_way_also_to_one_that_began_when_it_was_nearly_through(
+def test_a_rebuild_ends_also_if_another_began_when_it_was_nearly_done(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RandomHistory(ledger, clock, seed=14).extend(20)

@@ -1,4 +1,4 @@
-"""Timelines made anew equal the live ones, and replace them where these were harmed."""
+"""Rebuilt timelines equal the live ones, and replace damaged ones."""
 
 import msgspec
 import pytest
@@ -51,7 +51,7 @@ def test_a_check_leaves_everything_as_it_was(ledger: Ledger, clock: ManualClock,
         stored_timelines(store, REBUILD)
 
 
-def test_a_row_that_was_tampered_with_is_reported_and_mended(
+def test_a_row_that_was_tampered_with_is_reported_and_repaired(
     ledger: Ledger, clock: ManualClock, store: TimelineStore
 ) -> None:
     (receipt,) = submit(ledger, change())
@@ -112,7 +112,7 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
         ("INSERT INTO {timelines_subjects} VALUES ('org:none', 1, 1, ?)", "org:none"),
     ],
 )
-def test_every_kind_of_harm_is_found_although_events_go_on(
+def test_every_kind_of_damage_is_found_while_events_go_on(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, harm: str, found: str
 ) -> None:
     history, projector = RandomHistory(ledger, clock, seed=8), Projector(ledger, store)

@@ -1,4 +1,4 @@
-"""A rebuild by several processes is the same as by one, and ends with the one that began it."""
+"""A rebuild by several processes gives the same as by one, and its workers end with the process that began them."""
 
 import multiprocessing
 import os
@@ -47,7 +47,7 @@ def test_any_number_of_processes_and_any_cut_store_the_same_bytes(
     assert_timelines(ledger, store)
 
 
-def test_every_event_is_read_once_whatever_fits_in_memory(ledger: Ledger, history: RandomHistory) -> None:
+def test_every_event_is_read_once_however_many_fit_in_memory(ledger: Ledger, history: RandomHistory) -> None:
     head = ledger.head().position
     whole = list(fold_ranges(ledger.recorder, head, [SubjectRange("", None)]))
     rows = [row for one in whole if isinstance(one, FoldedRows) for row in one.rows]
@@ -68,7 +68,7 @@ def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: RandomHi
     assert [one.above for one in cut] == sorted({one.above for one in cut})
 
 
-def test_what_a_process_stumbles_over_is_named_by_position(
+def test_an_event_that_a_worker_cannot_read_is_named_by_position(
     ledger: Ledger, clock: ManualClock, store: TimelineStore, database_url: str, history: RandomHistory
 ) -> None:
     projector = Projector(ledger, store)
@@ -91,7 +91,7 @@ def test_what_a_process_stumbles_over_is_named_by_position(
         stored_timelines(store, REBUILD)
 
 
-def test_a_process_that_is_gone_is_missed(
+def test_a_killed_worker_is_noticed(
     ledger: Ledger, store: TimelineStore, database_url: str, history: RandomHistory
 ) -> None:
     projector = Projector(ledger, store)
@@ -113,7 +113,7 @@ def test_a_process_that_is_gone_is_missed(
     assert stored_timelines(store) == before
 
 
-def test_no_room_for_the_temporary_file_is_said(
+def test_no_room_for_the_temporary_file_is_an_error_that_says_so(
     ledger: Ledger, store: TimelineStore, history: RandomHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
@@ -122,7 +122,7 @@ def test_no_room_for_the_temporary_file_is_said(
         list(fold_ranges(ledger.recorder, ledger.head().position, cut, held_events=10))
 
 
-def test_an_interrupt_from_the_keyboard_is_left_to_the_process_that_began_them(
+def test_an_interrupt_from_the_keyboard_does_not_reach_the_workers(
     ledger: Ledger, database_url: str, history: RandomHistory
 ) -> None:
     head = ledger.head().position
@@ -141,14 +141,14 @@ def test_an_interrupt_from_the_keyboard_is_left_to_the_process_that_began_them(
     assert sum(one.events for one in said if isinstance(one, FoldedRows)) == head
 
 
-def test_no_more_processes_are_started_unasked_than_one_writer_keeps_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_no_more_workers_run_than_one_writer_keeps_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
     for processors, processes in ((None, 1), (1, 1), (2, 2), (64, PROCESSES_MAX)):
         monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
         assert usual_processes() == processes
 
 
 def read_for_ever(url: str, file: str) -> None:
-    """A parent of two workers, which it leaves hanging with nobody to read what they say."""
+    """A parent of two workers that never reads their messages."""
     with open_ledger(url) as ledger:
         head = ledger.head().position
         said = fold_in_workers(Workers(url, 2), head, ranges(ledger.recorder, head, 20))
@@ -164,7 +164,7 @@ def test_workers_end_with_the_process_that_began_them(tmp_path: Path) -> None:
         assert isinstance(clock, ManualClock)
         for number in range(400):
             clock.now_us += 1
-            # More than a pipe holds, so that the workers wait to be heard.
+            # More than a pipe holds, so that the workers wait for a reader.
             submit(ledger, *[change(f"org:o{number}.{n}", reason="x" * 100) for n in range(10)])
     process = SPAWN.Process(target=read_for_ever, args=(url, str(file)))
     process.start()

@@ -43,7 +43,7 @@ def test_opening_again_keeps_what_is_stored(ledger: Ledger, store: TimelineStore
     assert stored_timelines(open_timelines(ledger)) == stored_timelines(store)
 
 
-def test_several_may_open_at_the_same_moment(database_url: str, ledger: Ledger) -> None:
+def test_several_processes_may_open_at_the_same_time(database_url: str, ledger: Ledger) -> None:
     start = threading.Barrier(6)
 
     def tracked(_: int) -> int:
@@ -79,7 +79,7 @@ def test_a_read_only_ledger_with_timelines_can_be_asked(
             Projector(reader, timelines).catch_up()
 
 
-def test_timelines_that_were_dropped_are_missed_and_made_again(ledger: Ledger, store: TimelineStore) -> None:
+def test_dropped_timelines_are_an_error_and_are_made_again(ledger: Ledger, store: TimelineStore) -> None:
     with store.writing(LIVE) as tables:
         tables.drop(LIVE)
         assert not tables.exists(LIVE)
@@ -104,7 +104,7 @@ def test_rows_of_another_format_are_never_read(ledger: Ledger, store: TimelineSt
 
 
 def as_version_1_left_them(ledger: Ledger) -> None:
-    """The live tables in the form of the first release, up to date with the ledger."""
+    """The live tables in the format of the first release, up to date with the ledger."""
     for table in ("subjects", "blocks", "tracking"):
         alter(ledger, f"DROP TABLE {{timelines_{table}}}")
     alter(
@@ -125,7 +125,7 @@ def as_version_1_left_them(ledger: Ledger) -> None:
     alter(ledger, "INSERT INTO {timelines_tracking} VALUES ('steps.v1', ?)", ledger.head().position)
 
 
-def test_timelines_of_an_older_form_are_made_anew_by_whoever_may_write(
+def test_timelines_of_an_older_format_are_made_anew_by_any_process_that_may_write(
     ledger: Ledger, database_url: str, store: TimelineStore, history: RandomHistory
 ) -> None:
     right = stored_timelines(store)
@@ -145,7 +145,7 @@ def test_timelines_of_an_older_form_are_made_anew_by_whoever_may_write(
         assert not tables.exists(OLD)
 
 
-def test_what_was_replaced_is_cleared_away_in_small_pieces(
+def test_replaced_tables_are_cleared_in_small_pieces(
     ledger: Ledger, store: TimelineStore, history: RandomHistory
 ) -> None:
     if not isinstance(ledger.recorder, SQLiteLedgerRecorder):
@@ -163,7 +163,7 @@ def test_what_was_replaced_is_cleared_away_in_small_pieces(
     assert stored_timelines(store) == (0, [], [])
 
 
-# Asking
+# Reading
 
 
 def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
@@ -175,7 +175,7 @@ def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: Timelin
         assert store.subject(subject) == (position, timelines)
 
 
-def test_a_setting_of_which_nothing_is_left_is_absent(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+def test_a_setting_without_any_step_is_absent(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     (receipt,) = submit(ledger, change(effective_from="2030-01-01T00:00:00Z"))
     clock.now_us += 1
     submit(ledger, {"type": "change.retracted", "event_id": receipt.event_id})
@@ -186,7 +186,7 @@ def test_a_setting_of_which_nothing_is_left_is_absent(ledger: Ledger, clock: Man
 
 
 @pytest.mark.parametrize("axis", ["current", "in_force"])
-def test_a_snapshot_is_every_timeline_read_at_the_instant(
+def test_changes_at_an_instant_are_every_timeline_read_there(
     ledger: Ledger, store: TimelineStore, history: RandomHistory, axis: Axis
 ) -> None:
     folded = expected_timelines(ledger)
@@ -212,7 +212,7 @@ def test_a_snapshot_is_every_timeline_read_at_the_instant(
             assert list(changes) == [one for one in held if one[0].startswith("account:")]
 
 
-def test_a_clear_is_among_what_holds(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
+def test_a_clear_is_among_the_changes_at_an_instant(ledger: Ledger, clock: ManualClock, store: TimelineStore) -> None:
     submit(ledger, {"type": "setting.cleared", "subject": "org:acme", "setting": "training.opt_in"})
     Projector(ledger, store).catch_up()
     with store.changes_at("in_force", clock.now_us + 10, kind="org") as (_, changes):
@@ -220,14 +220,16 @@ def test_a_clear_is_among_what_holds(ledger: Ledger, clock: ManualClock, store: 
     assert (subject, setting, change.value, change.event_id == "") == ("org:acme", "training.opt_in", None, False)
 
 
-def test_a_snapshot_is_refused_after_its_moment_not_cut_short(store: TimelineStore, history: RandomHistory) -> None:
+def test_changes_read_after_their_transaction_are_refused_not_cut_short(
+    store: TimelineStore, history: RandomHistory
+) -> None:
     with store.changes_at("current", NOW) as (_, changes):
         next(changes)
     with pytest.raises(Exception, match="closed"):
         list(changes)
 
 
-def test_a_kind_outside_the_grammar_holds_nothing(store: TimelineStore, history: RandomHistory) -> None:
+def test_a_kind_outside_the_grammar_has_no_changes(store: TimelineStore, history: RandomHistory) -> None:
     with store.changes_at("current", NOW, kind="acc\x00unt") as (_, changes):
         assert list(changes) == []
 
@@ -263,7 +265,9 @@ def test_subjects_can_be_paged_by_kind_and_prefix(store: TimelineStore, history:
     assert store.subjects(prefix="account:\x00")[1] == store.subjects(prefix="account:\udc80")[1] == []
 
 
-def test_what_is_read_together_is_of_one_moment(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
+def test_everything_read_in_one_transaction_is_of_one_moment(
+    ledger: Ledger, store: TimelineStore, history: RandomHistory
+) -> None:
     with store.reading() as tables:
         position = tables.tracked()
         history.extend(20)
@@ -285,12 +289,12 @@ def test_two_streams_of_rows_can_be_read_side_by_side(store: TimelineStore, hist
     [
         b"not msgpack",
         msgspec.msgpack.encode({"training.opt_in": "no steps"}),
-        # Steps that do not begin at the beginning, go backwards, are not as many as their changes, or none.
+        # Steps that do not start at BEGINNING, go backwards, differ in number from their changes, or are none.
         msgspec.msgpack.encode({"training.opt_in": [[0, [5], [None]], None]}),
         msgspec.msgpack.encode({"training.opt_in": [[0, [BEGINNING, 9, 5], [None, None, None]], None]}),
         msgspec.msgpack.encode({"training.opt_in": [[0, [BEGINNING], [None, None]], None]}),
         msgspec.msgpack.encode({"training.opt_in": [[0, [], []], None]}),
-        # A change that is not among the current ones, and a block that is not there.
+        # An index beyond the current changes, and a missing block.
         msgspec.msgpack.encode({"training.opt_in": [[0, [BEGINNING], [None]], [0, [BEGINNING], [7]]]}),
         msgspec.msgpack.encode({"training.opt_in": [[1, [5], [None]], None]}),
     ],
@@ -306,14 +310,14 @@ def test_rows_that_make_no_timeline_are_refused(
 # The side of a rebuild
 
 
-def test_a_reader_of_the_side_that_is_not_there_is_told(store: TimelineStore) -> None:
+def test_reading_a_missing_side_raises(store: TimelineStore) -> None:
     with pytest.raises(TablesMissing), store.reading(REBUILD) as tables:
         tables.tracked(REBUILD)
     with pytest.raises(TablesMissing), store.writing(REBUILD) as tables:
         tables.tracked(REBUILD)
 
 
-def test_a_transaction_that_fails_leaves_nothing(store: TimelineStore, history: RandomHistory) -> None:
+def test_a_transaction_that_fails_writes_nothing(store: TimelineStore, history: RandomHistory) -> None:
     before = stored_timelines(store)
 
     def swap_and_fail() -> None:

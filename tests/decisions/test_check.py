@@ -1,4 +1,4 @@
-"""`check` against the slow reference, for any ledger and any request record; and its rules where they are sharpest."""
+"""`check` against the slow reference, for any ledger and any request record; and the corners of its rules."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from tests.support.reference import ORDER_OF_REASONS, Json, Reference
 
 BEGUN = parse_time("2026-01-01T00:00:00Z")
 SPAN = 10
-"""Everything happens within so many microseconds: nearly every request ties with something."""
+"""All events happen within so many microseconds, so that nearly every request ties with one."""
 
 ACCOUNTS, ORGS = ["account:u1", "account:u2"], ["org:acme", "org:beta"]
 PROJECTS, KEYS, MODELS = ["project:p1", "project:p2"], ["key:k1", "key:k2"], ["model:m1", "model:m2"]
@@ -154,7 +154,7 @@ INSTANTS = st.integers(-2, SPAN + 8).map(lambda offset: BEGUN + offset)
 
 
 def decided(book: MemoryLedger, record: Json, at: int, known_at: int | Literal["at"] | None) -> Json:
-    """What `check` says, as it goes over the wire."""
+    """The outcome of `check` in its wire form."""
     read = read_record({**record, "at": format_time(at)}, now=0)
     return outcome_json(check(read, FoldedStates(book, at, known_at)))
 
@@ -203,7 +203,7 @@ def _world(*drafts: Draft) -> MemoryLedger:
     return book
 
 
-def test_several_reasons_stand_in_one_fixed_order() -> None:
+def test_several_reasons_have_one_fixed_order() -> None:
     book = _world(changed("org:acme", "caching.temporary", False), changed("model:m1", "model.hosting", "hosted"))
     deeds = {"trained": True, "cached": True, "stored": True, "forwarded_to": "them"}
     assert _asked(book, org_id="acme", model_id="m1", handling=deeds)["reasons"] == [
@@ -220,17 +220,17 @@ def test_a_certain_violation_outweighs_what_could_not_be_resolved() -> None:
     assert decision["reasons"] == ["unknown_model", "trained_without_opt_in"]
 
 
-def test_what_was_not_observed_is_not_judged() -> None:
+def test_only_what_was_observed_can_be_a_violation() -> None:
     book = _world(changed("org:acme", "residency.regions", ["eu"]), changed("org:acme", "network.private_only", True))
     assert _asked(book, org_id="acme", handling={"stored": False})["verdict"] == "compliant"
 
 
-def test_a_record_of_which_nothing_was_observed_is_a_question() -> None:
+def test_a_record_without_any_observation_is_a_question() -> None:
     assert _asked(_world(), org_id="acme", handling={})["verdict"] == "allowed"
     assert _asked(_world(), org_id="acme", handling={"stored": None})["verdict"] == "allowed"
 
 
-def test_a_question_is_never_excused_by_the_position_that_was_enforced() -> None:
+def test_an_enforced_position_never_excuses_a_question() -> None:
     book = _world(changed("model:m1", "model.hosting", "passthrough"))
     decision = _asked(book, org_id="acme", model_id="m1", enforced_position=0)
     assert (decision["verdict"], decision["reasons"]) == ("denied", ["passthrough_not_allowed"])

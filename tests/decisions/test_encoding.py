@@ -71,12 +71,12 @@ DECISIONS = st.builds(
 @given(DECISIONS)
 def test_the_bytes_are_those_of_the_json_value(decision: Decision) -> None:
     expected = msgspec.json.encode(decision_json(decision))
-    # The second time from what was kept.
+    # The second time from the cache.
     assert decision_bytes(decision) == expected
     assert decision_bytes(decision) == expected
 
 
 @given(st.lists(DECISIONS, min_size=1, max_size=3))
-def test_several_stand_in_order_with_their_position(decisions: list[Decision]) -> None:
+def test_several_decisions_are_in_order_with_their_position(decisions: list[Decision]) -> None:
     expected = {"decisions": [decision_json(one) for one in decisions], "position": decisions[0].as_of.position}
     assert decisions_bytes(decisions) == msgspec.json.encode(expected)

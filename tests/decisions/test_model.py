@@ -1,4 +1,4 @@
-"""Request records from JSON, every way they can be wrong, and decisions as they go over the wire."""
+"""Request records from JSON, every way they can be wrong, and decisions in their wire form."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ def test_a_record_with_everything_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["key_id", "account_id", "org_id", "project_id"])
-def test_one_id_is_enough_and_the_moment_of_asking_stands_in_for_at(name: str) -> None:
+def test_one_id_is_enough_and_the_present_stands_in_for_at(name: str) -> None:
     assert read_record({name: "x"}, NOW) == RequestRecord(at=NOW, **{name: "x"})  # type: ignore[arg-type]  # one of the ids, by name
 
 
@@ -76,15 +76,15 @@ def test_null_is_the_same_as_absent() -> None:
 
 
 @pytest.mark.parametrize("handling", [{}, {"stored": None}, dict.fromkeys(Observed._fields)])
-def test_handling_of_which_nothing_was_observed_is_none(handling: dict[str, Any]) -> None:
+def test_handling_without_any_observation_is_none(handling: dict[str, Any]) -> None:
     assert read_record({"org_id": "acme", "handling": handling}, NOW).handling is None
 
 
-def test_observed_as_not_done_is_an_observation() -> None:
+def test_false_is_an_observation() -> None:
     assert read_record({"org_id": "acme", "handling": {"stored": False}}, NOW).handling == Observed(stored=False)
 
 
-def test_position_0_is_the_one_before_the_first() -> None:
+def test_position_0_is_before_the_first_event() -> None:
     assert read_record({"org_id": "acme", "enforced_position": 0}, NOW).enforced_position == 0
 
 
@@ -145,7 +145,7 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("raw", "pointer"), BAD, ids=lambda value: repr(value)[:60])
-def test_a_bad_record_is_refused_with_a_pointer_to_what_is_wrong(raw: Any, pointer: str) -> None:
+def test_a_bad_record_is_refused_with_a_pointer_to_the_fault(raw: Any, pointer: str) -> None:
     if isinstance(raw, dict) and pointer not in ("", "/org_id"):
         raw = {"org_id": "acme", **raw}
     with pytest.raises(BadRecord) as caught:
@@ -168,7 +168,7 @@ def test_every_fault_is_named_and_no_value_is_echoed() -> None:
     assert "\n" not in str(caught.value)
 
 
-# A decision over the wire.
+# A decision in its wire form.
 
 CHANGE = Change(42, 4, "e42", NOW, "ops", "training.opt_in", True, NOW - 5, NOW + 5)
 CLEAR = Change(43, 5, "e43", NOW, "ops", "storage.inputs_outputs", None, NOW, None)
@@ -267,12 +267,12 @@ def test_a_decision_over_the_wire_has_the_members_of_the_design() -> None:
     assert json.loads(json.dumps(written)) == written
 
 
-def test_request_id_lag_and_hindsight_are_absent_where_there_are_none() -> None:
+def test_request_id_lag_and_hindsight_are_left_out_if_absent() -> None:
     written = decision_json(Decision(None, OUTCOME._replace(enforcement_lag=None), AsOf(NOW, NOW, 1), None))
     assert not {"request_id", "enforcement_lag", "hindsight"} & written.keys()
 
 
-def test_hindsight_holds_the_other_decision_and_what_changed_it() -> None:
+def test_hindsight_holds_the_other_decision_and_the_events_that_changed_it() -> None:
     other = OUTCOME._replace(verdict="compliant", reasons=(), enforcement_lag=None)
     retraction = Retraction(50, 6, "e50", NOW + 1, "ops", "training.opt_in", "e42")
     hindsight = Hindsight(other, (OUTCOME.evidence[0], retraction))

@@ -1,17 +1,17 @@
-"""Every sentence of DESIGN.md section 2, the law of time of section 3 and every reason of section 4, as scenarios.
+"""Every sentence of the published rules, the time model and every reason (projections/README.md), as scenarios.
 
-A scenario (tests/scenarios/*.yaml) is to be read by those who know the rules and no code. It has
+A scenario (tests/scenarios/*.yaml) is written for readers who know the rules and no code. It has
 
 - `rule`: the sentence it stands for; `case`: what happens; `setting`: the built-in setting it shows, if any;
-- `given`: submissions (WIRE.md section 2) with the moment each was recorded, after those of the file's `world`. `as`
-  names an event, and `$name` stands for its id, or in a number for its position; `refused`: it must not be accepted;
+- `given`: submissions (api/README.md) with the time each was recorded, after those of the file's `world`. `as` names an
+  event, and `$name` stands for its id, or in a number for its position; `refused`: it must not be accepted;
 - `when`: a request record without its time, or `state_of`: a subject;
 - `boundary`: the deciding instant; the question is asked one microsecond before it (`just_before`), at it and one
-  microsecond after it (`from_then`, or `at_the_instant` and `just_after` where the two differ);
-- `known_at`: what was known when the question was asked; without it the question is asked in force.
+  microsecond after it (`from_then`, or `at_the_instant` and `just_after` if the two differ);
+- `known_at`: the question's known_at; without it the question is about what was in force.
 
-What is expected of an answer is complete in its verdict, reasons and whether hindsight differs, and otherwise what is
-written. Every decision is also compared with the slow reference.
+Expectations are complete about verdict, reasons and whether hindsight differs; other members may be left out. Every
+decision is also compared with the slow reference.
 """
 
 import re
@@ -35,10 +35,10 @@ from projections.query.query import IN_FORCE, KnownAt, Query
 from tests.support.reference import Json, Reference
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
-BEGUN = parse_time("2026-01-01T00:00:00Z")
-ASKED = parse_time("2027-01-01T00:00:00Z")
+START = parse_time("2026-01-01T00:00:00Z")
+QUESTION_TIME = parse_time("2027-01-01T00:00:00Z")
 
-SECTION_2 = (
+SENTENCES = (
     # The table.
     "data sharing for training other models is opt-in",
     "inputs and outputs are not stored by default",
@@ -85,14 +85,14 @@ _Loader.yaml_implicit_resolvers = {
 class Scenario(NamedTuple):
     file: str
     world: list[Json]
-    told: Json
+    spec: Json
 
 
 def _scenarios() -> Iterator[Scenario]:
     for path in sorted(FOLDER.glob("*.yaml")):
         document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, but for timestamps
-        for told in document["scenarios"]:
-            yield Scenario(path.stem, document["world"], told)
+        for spec in document["scenarios"]:
+            yield Scenario(path.stem, document["world"], spec)
 
 
 SCENARIOS = list(_scenarios())
@@ -101,21 +101,21 @@ EXPECTED = {"just_before", "from_then", "at_the_instant", "just_after"}
 
 
 def _name(scenario: Scenario) -> str:
-    return f"{scenario.file}: {scenario.told['rule']}: {scenario.told['case']}".replace("::", ":").replace("[", "(")
+    return f"{scenario.file}: {scenario.spec['rule']}: {scenario.spec['case']}".replace("::", ":").replace("[", "(")
 
 
-class Telling:
-    """A ledger in which the scenario's events have happened, and the names it gave them."""
+class ScenarioLedger:
+    """A ledger with the scenario's events, and the names that the scenario gave them."""
 
     def __init__(self, ledger: Ledger, clock: ManualClock, scenario: Scenario) -> None:
         self.ids: dict[str, str] = {}
         self.positions: dict[str, int] = {}
         self._ledger = ledger
-        for given in [*scenario.world, *scenario.told.get("given", [])]:
-            clock.now_us = parse_time(given["recorded_at"])
-            names = [event.get("as") for event in given["events"]]
-            events = [{k: self.named(v) for k, v in event.items() if k != "as"} for event in given["events"]]
-            if given.get("refused"):
+        for submission in [*scenario.world, *scenario.spec.get("given", [])]:
+            clock.now_us = parse_time(submission["recorded_at"])
+            names = [event.get("as") for event in submission["events"]]
+            events = [{k: self.named(v) for k, v in event.items() if k != "as"} for event in submission["events"]]
+            if submission.get("refused"):
                 with pytest.raises(BadSubmission):
                     ledger.submit(parse_submissions({"events": events}), actor="ops")
                 continue
@@ -125,7 +125,7 @@ class Telling:
                 if name is not None:
                     self.ids[name] = receipt.event_id
                     self.positions[name] = receipt.position
-        clock.now_us = ASKED
+        clock.now_us = QUESTION_TIME
         self.query = Query(ledger)
         self.reference = Reference(entry.leaf for entry in ledger.page(0))
 
@@ -138,13 +138,13 @@ class Telling:
         match = re.fullmatch(r"\$(.+?)(?: - (\d+))?", str(value))
         return self.positions[match[1]] - int(match[2] or 0) if match else value
 
-    def ask(self, told: Json, at: int) -> Json:
+    def ask(self, spec: Json, at: int) -> Json:
         """The answer as JSON. A decision must be the reference's, too."""
-        known_at: KnownAt = parse_time(told["known_at"]) if "known_at" in told else IN_FORCE
-        if "state_of" in told:
-            state = self.query.state(told["state_of"], at=at, known_at=known_at)
+        known_at: KnownAt = parse_time(spec["known_at"]) if "known_at" in spec else IN_FORCE
+        if "state_of" in spec:
+            state = self.query.state(spec["state_of"], at=at, known_at=known_at)
             return {"settings": {setting: state_json(found) for setting, found in state.settings.items()}}
-        record = {name: self.number(value) for name, value in told["when"].items()}
+        record = {name: self.number(value) for name, value in spec["when"].items()}
         decision = self.query.check(read_record({**record, "at": format_time(at)}, now=0), known_at)
         known_us = at if known_at == IN_FORCE else known_at
         expected = self.reference.check(record, at, known_us)
@@ -183,7 +183,7 @@ class Telling:
             if changed_by is not None:
                 found = {_newest(by) for by in answer["hindsight"]["changed_by"]}
                 assert found == {self.ids[name] for name in changed_by}
-            assert answer["hindsight"]["changed_by"], "hindsight always says what changed it"
+            assert answer["hindsight"]["changed_by"], "hindsight always names the events that changed it"
             self.expect(expected["hindsight"], answer["hindsight"])
 
     def _expect_evidence(self, of: str, expected: Json, answer: Json) -> None:
@@ -201,17 +201,17 @@ def _newest(by: Json) -> str:
 
 
 def run(scenario: Scenario, database_url: str) -> None:
-    told = scenario.told
-    clock = ManualClock(BEGUN)
+    spec = scenario.spec
+    clock = ManualClock(START)
     with open_ledger(database_url, create=True, clock=clock, origin="scenarios.example") as ledger:
-        telling = Telling(ledger, clock, scenario)
-        boundary = parse_time(told["boundary"])
+        scenario_ledger = ScenarioLedger(ledger, clock, scenario)
+        boundary = parse_time(spec["boundary"])
         for instant, expected in (
-            (boundary - 1, told["just_before"]),
-            (boundary, told.get("at_the_instant") or told["from_then"]),
-            (boundary + 1, told.get("just_after") or told["from_then"]),
+            (boundary - 1, spec["just_before"]),
+            (boundary, spec.get("at_the_instant") or spec["from_then"]),
+            (boundary + 1, spec.get("just_after") or spec["from_then"]),
         ):
-            telling.expect(expected, telling.ask(told, instant))
+            scenario_ledger.expect(expected, scenario_ledger.ask(spec, instant))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=_name)
@@ -219,8 +219,8 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
     run(scenario, f"sqlite:///{tmp_path}/ledger.db")
 
 
-# One of each rule of time: what differs between databases is how timelines are stored and read.
-ON_POSTGRES = list({s.told["rule"]: s for s in SCENARIOS if s.file == "time"}.values())
+# One of each rule of time, because databases differ in how timelines are stored and read.
+ON_POSTGRES = list({s.spec["rule"]: s for s in SCENARIOS if s.file == "time"}.values())
 
 
 @pytest.mark.parametrize("scenario", ON_POSTGRES, ids=_name)
@@ -228,44 +228,44 @@ def test_scenario_on_postgresql(scenario: Scenario, postgres_url: str) -> None:
     run(scenario, postgres_url)
 
 
-def _expectations(told: Json) -> Iterator[Json]:
-    for moment in EXPECTED & told.keys():
-        yield told[moment]
-        if "hindsight" in told[moment]:
-            yield told[moment]["hindsight"]
+def _expectations(spec: Json) -> Iterator[Json]:
+    for moment in EXPECTED & spec.keys():
+        yield spec[moment]
+        if "hindsight" in spec[moment]:
+            yield spec[moment]["hindsight"]
 
 
-def test_every_sentence_of_section_2_has_a_scenario() -> None:
-    shown = {scenario.told["rule"] for scenario in SCENARIOS}
-    assert [sentence for sentence in SECTION_2 if sentence not in shown] == []
+def test_every_sentence_of_the_rules_has_a_scenario() -> None:
+    shown = {scenario.spec["rule"] for scenario in SCENARIOS}
+    assert [sentence for sentence in SENTENCES if sentence not in shown] == []
 
 
 def test_every_built_in_setting_has_a_scenario_in_which_it_changes() -> None:
     for setting in BUILT_IN:
-        shown = [s for s in SCENARIOS if s.told.get("setting") == setting]
+        shown = [s for s in SCENARIOS if s.spec.get("setting") == setting]
         assert shown, f"no scenario shows {setting}"
-        assert any(setting in str(scenario.told["given"]) for scenario in shown), setting
-    assert {s.told["setting"] for s in SCENARIOS if "setting" in s.told} == set(BUILT_IN)
+        assert any(setting in str(scenario.spec["given"]) for scenario in shown), setting
+    assert {s.spec["setting"] for s in SCENARIOS if "setting" in s.spec} == set(BUILT_IN)
 
 
 def test_every_reason_has_a_scenario_of_its_own_and_is_expected_on_one_side_of_its_boundary() -> None:
     for reason in REASONS:
-        own = [s for s in SCENARIOS if s.told["rule"] == reason]
-        assert own, f"no scenario shows {reason}"
-        sides = [reason in expected.get("reasons", []) for s in own for expected in _expectations(s.told)]
+        of_reason = [s for s in SCENARIOS if s.spec["rule"] == reason]
+        assert of_reason, f"no scenario shows {reason}"
+        sides = [reason in expected.get("reasons", []) for s in of_reason for expected in _expectations(s.spec)]
         assert True in sides
         assert False in sides or reason == "left_platform"
 
 
 def test_every_verdict_is_expected_somewhere() -> None:
-    found = {expected.get("verdict") for s in SCENARIOS for expected in _expectations(s.told)}
+    found = {expected.get("verdict") for s in SCENARIOS for expected in _expectations(s.spec)}
     assert found - {None} == set(get_args(Verdict))
 
 
-def test_scenarios_are_named_apart_and_have_no_member_that_nothing_reads() -> None:
+def test_scenarios_have_different_names_and_only_members_that_are_read() -> None:
     assert [name for name, count in Counter(_name(s) for s in SCENARIOS).items() if count > 1] == []
     for scenario in SCENARIOS:
-        members = scenario.told.keys()
+        members = scenario.spec.keys()
         assert members <= MEMBERS | EXPECTED
         assert members & EXPECTED in ({"just_before", "from_then"}, {"just_before", "at_the_instant", "just_after"})
         assert ("when" in members) != ("state_of" in members)
@@ -279,12 +279,12 @@ def test_scenarios_are_named_apart_and_have_no_member_that_nothing_reads() -> No
             "hindsight",
             "settings",
         }
-        for expected in _expectations(scenario.told):
+        for expected in _expectations(scenario.spec):
             assert expected.keys() <= known | {"changed_by"}
 
 
 def test_every_definition_cites_a_sentence_that_a_scenario_shows() -> None:
-    sentences = [sentence.lower().replace(",", "") for sentence in SECTION_2]
+    sentences = [sentence.lower().replace(",", "") for sentence in SENTENCES]
     for setting, definition in BUILT_IN.items():
         text = definition.description.lower().replace(",", "")
         assert any(sentence in text for sentence in sentences), setting

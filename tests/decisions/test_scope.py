@@ -27,7 +27,7 @@ def owner(subject: str, value: str) -> Draft:
 
 
 def chain(subjects: int) -> list[Draft]:
-    """A key, then projects, then an org: so many subjects in all."""
+    """A key, then projects, then an org: `subjects` of them in all."""
     links = ["key:k1", *(f"project:p{index}" for index in range(subjects - 2)), "org:acme"]
     return [owner(one, two) for one, two in pairwise(links)]
 
@@ -40,7 +40,7 @@ def test_a_chain_of_owners_is_followed_to_its_end(subjects: int) -> None:
     assert [state.setting for state in scope.evidence] == ["owner"] * (subjects - 1)
 
 
-def test_a_chain_longer_than_that_has_no_end_to_speak_of() -> None:
+def test_a_longer_chain_has_an_unknown_owner() -> None:
     scope = resolved(*chain(CHAIN_MAX + 1), key_id="k1")
     assert (scope.governing, scope.problem, len(scope.via)) == (None, "unknown_owner", CHAIN_MAX)
 
@@ -53,7 +53,7 @@ def test_a_chain_may_end_at_an_attached_account_and_still_reach_its_org() -> Non
     assert scope.via == (*links, "org:acme")
 
 
-def test_owners_in_a_circle_lead_nowhere() -> None:
+def test_owners_in_a_circle_are_unknown() -> None:
     drafts = [owner("project:p1", "project:p2"), owner("project:p2", "project:p1")]
     assert resolved(*drafts, project_id="p1").problem == "unknown_owner"
 
@@ -74,7 +74,7 @@ def test_a_project_on_the_way_from_the_key_is_not_followed_twice() -> None:
     ]
 
 
-def test_a_project_beside_the_key_must_lead_to_the_same_end_by_whatever_way() -> None:
+def test_a_project_beside_the_key_must_lead_to_the_same_subject_by_any_way() -> None:
     drafts = [
         owner("key:k1", "account:u1"),
         changed("account:u1", "attached_to", "org:acme"),
@@ -101,7 +101,7 @@ def test_a_project_beside_the_key_without_an_owner_is_unknown_and_not_a_conflict
         ({"org_id": "acme", "account_id": "u2"}, "scope_conflict"),
     ],
 )
-def test_what_is_named_besides_the_key_of_an_attached_account(named: dict[str, Any], problem: str | None) -> None:
+def test_ids_besides_the_key_of_an_attached_account(named: dict[str, Any], problem: str | None) -> None:
     drafts = [owner("key:k1", "account:u1"), changed("account:u1", "attached_to", "org:acme")]
     scope = resolved(*drafts, key_id="k1", **named)
     assert scope.problem == problem
@@ -117,7 +117,7 @@ def test_an_account_beside_an_org_contradicts_nothing_wherever_it_is_attached() 
     assert (scope.governing, scope.via, scope.evidence) == ("org:acme", ("org:acme",), ())
 
 
-def test_before_the_ledger_began_nothing_can_be_told_of_a_key_a_project_or_an_account() -> None:
+def test_before_the_ledger_began_a_key_a_project_and_an_account_are_indeterminate() -> None:
     for named in ("key_id", "project_id", "account_id"):
         scope = resolved(at=BEGUN - 1, **{named: "x"})
         assert (scope.governing, scope.problem) == (None, "before_first_record")
@@ -131,13 +131,13 @@ def test_a_default_owner_that_an_operator_defines_counts() -> None:
     assert scope.evidence[0].source == "default"
 
 
-def test_where_owner_is_not_for_projects_any_more_they_have_none() -> None:
+def test_projects_have_no_owner_once_the_setting_is_not_for_them() -> None:
     definition = {**BUILT_IN["owner"].as_json(), "kinds": ["key"]}
     drafts = [owner("project:p1", "org:acme"), defined("owner", definition)]
     assert resolved(*drafts, project_id="p1").problem == "unknown_owner"
 
 
-def test_a_chain_that_ends_at_neither_an_org_nor_an_account_has_no_owner_that_could_govern() -> None:
+def test_a_chain_that_ends_at_neither_an_org_nor_an_account_is_unknown_owner() -> None:
     definition = {**BUILT_IN["owner"].as_json(), "ref_kinds": ["model", "org"]}
     drafts = [defined("owner", definition), owner("key:k1", "model:m1")]
     scope = resolved(*drafts, key_id="k1")

@@ -36,7 +36,7 @@ from tests.support.questions import CACHING, HOUR, NOON, START, STORAGE, QueryLe
 from tests.support.random_history import RandomHistory, alter, assert_timelines
 
 AT_ONCE_S = 2.0
-"""Less than half of what SQLite is told to wait for its lock, and more than a stalled machine takes."""
+"""Less than half of SQLite's own wait for its lock, and more than a stalled machine takes."""
 _HOLD: str = (
     "import sqlite3, sys\n"
     "other = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -48,7 +48,7 @@ _HOLD: str = (
 
 @contextmanager
 def held_by_another_program(url: str) -> Iterator[None]:
-    """What a projector needs: SQLite's write lock, in another process; a projector's lock on PostgreSQL."""
+    """Holds what a projector needs: SQLite's write lock, in another process; a projector's lock on PostgreSQL."""
     if not url.startswith("sqlite:"):
         with psycopg.connect(url) as other:
             other.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCKS[LIVE],))
@@ -93,10 +93,10 @@ def everything(query: Query, now: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_answers_are_the_same_as_those_of_a_projector_that_kept_up(
+def test_the_answers_are_the_same_as_with_a_projector_that_is_not_behind(
     bench: QueryLedger, database_url: str, seed: int
 ) -> None:
-    """For a query with much in memory, one with nothing, and one that has to forget everything at once."""
+    """For a query with full caches, one with empty caches, and one whose caches hold nothing."""
     past = RandomHistory(bench.ledger, bench.clock, seed)
     past.extend(30)
     queries = [bench.query, Query(bench.ledger), Query(bench.ledger, memory_max=1)]
@@ -118,7 +118,7 @@ def test_the_answers_are_the_same_as_those_of_a_projector_that_kept_up(
     assert_timelines(bench.ledger, kept_up.store)
 
 
-def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
+def test_no_question_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
     bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, False))
@@ -136,7 +136,7 @@ def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
             decisions = list(pool.map(ask, queries))
         assert time.monotonic() - began < AT_ONCE_S
         assert {(one.outcome.verdict, one.as_of.position) for one in decisions} == {("compliant", receipt.position)}
-        # Not tried again with every question, so that those cost nothing more than any other.
+        # Not every question tries again, so they cost no more than others.
         attempts: list[object] = []
         with monkeypatch.context() as patch:
             patch.setattr(bench.query.store, "writing", lambda *a, **k: attempts.append(a))
@@ -145,7 +145,7 @@ def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
                 ask(bench.query)
         assert len(attempts) <= 1
     assert bench.query.store.tracked() == receipt.position - 1
-    # Nobody writes anything more: the questions alone bring it back.
+    # No more events: the questions alone make the projector go on.
     deadline = time.monotonic() + 10
     while bench.query.store.tracked() < receipt.position:
         assert time.monotonic() < deadline
@@ -153,7 +153,7 @@ def test_nobody_waits_for_the_lock_and_the_projector_goes_on_once_it_is_free(
     assert_timelines(bench.ledger, bench.query.store)
 
 
-def test_who_asks_does_not_wait_for_another_thread_that_projects(
+def test_a_question_does_not_wait_for_another_thread_that_projects(
     bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
@@ -179,13 +179,13 @@ def test_who_asks_does_not_wait_for_another_thread_that_projects(
         go_on.set()
         answers.append(first.result(10))
     assert all(answer.settings[STORAGE].value is True for answer in answers)
-    # What came while it was projecting is not left for the next submission.
+    # Events that came while it was projecting do not wait for the next submission.
     bench.query.context()
     assert bench.query.store.tracked() == later.position
     assert_timelines(bench.ledger, bench.query.store)
 
 
-def test_a_pin_keeps_to_its_position_while_the_timelines_stay_behind(bench: QueryLedger, database_url: str) -> None:
+def test_a_pin_stays_at_its_position_while_the_timelines_are_behind(bench: QueryLedger, database_url: str) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:acme", CACHING, True))
     bench.query.context()
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, False))
@@ -244,7 +244,7 @@ def test_the_commands_answer(tmp_path: Any, how: str) -> None:
         assert open_timelines(ledger).tracked() == GENESIS + 1
 
 
-def test_an_event_that_cannot_be_read_is_named_and_nothing_that_rests_on_it_is_answered(
+def test_an_unreadable_event_is_named_and_no_question_that_rests_on_it_is_answered(
     bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projecting, "RETRY_S", 0)

@@ -1,4 +1,4 @@
-"""A ledger to be asked, on each database."""
+"""A ledger with a query, on each database."""
 
 from collections.abc import Iterator
 

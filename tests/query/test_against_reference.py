@@ -24,7 +24,7 @@ GOVERNORS = ["account:u1", "account:u2", "org:acme", "org:beta"]
 
 
 def grown(bench: QueryLedger, chance: random.Random, steps: range) -> None:
-    """A ledger in which everything happens within a few microseconds, one submission every two."""
+    """A ledger with one submission every two microseconds."""
     retractable: list[str] = []
     for step in steps:
         events = []
@@ -60,7 +60,7 @@ def _said(chance: random.Random, now: int) -> Json:
 @pytest.mark.parametrize("seed", range(3))
 def test_any_question_about_any_ledger_gets_the_references_answer(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
-    # In small stages, so that what was kept from one is stale in the next.
+    # In small stages, so that what one stage cached is stale in the next.
     for steps in (range(12), *(range(first, first + 2) for first in range(12, 32, 2))):
         grown(bench, chance, steps)
         reference = Reference(entry.leaf for entry in bench.ledger.page(0))

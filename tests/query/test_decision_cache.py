@@ -1,4 +1,4 @@
-"""What decisions stand on is kept, and never told of another moment than the one that is asked about."""
+"""The bases of decisions are cached, and never used for an instant or position at which they do not hold."""
 
 import random
 import threading
@@ -19,23 +19,23 @@ from tests.support.questions import CACHING, HOUR, NOON, STORAGE, TRAINING, Quer
 from tests.support.reference import Json, Reference
 
 
-def _plainly(query: Query, record: RequestRecord) -> Decision:
-    """The decision without anything that was kept: `check` over a view of its own."""
+def _uncached(query: Query, record: RequestRecord) -> Decision:
+    """The decision without any cache: `check` over a new view."""
     fresh = Query(query.ledger)
     decision = fresh.check(record)
     assert decision.outcome == check(record, AsOfView(fresh.context(), record.at, IN_FORCE))
     return decision
 
 
-def _at_once(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
+def _from_memory(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
     moment = bench.query.context_nowait()
     return None if moment is None else bench.query.check_from_memory(records, moment)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_at_every_boundary_what_is_kept_is_what_is_worked_out_anew(bench: QueryLedger, seed: int) -> None:
-    """News comes between the questions, and every instant at which anything begins or ends is asked about, with the
-    microsecond before and after."""
+def test_at_every_boundary_cached_decisions_are_those_computed_anew(bench: QueryLedger, seed: int) -> None:
+    """Events come between the questions, which are about every instant at which a period begins or ends, and about the
+    microseconds before and after."""
     chance = random.Random(seed)
     for stage in range(4):
         grown(bench, chance, range(8 * stage, 8 * stage + 8))
@@ -52,10 +52,10 @@ def test_at_every_boundary_what_is_kept_is_what_is_worked_out_anew(bench: QueryL
         fresh = Query(bench.ledger)
         assert bench.query.check_all(asked) == [fresh.check(one) for one in asked]
         for one in asked[::9]:
-            assert bench.query.check(one) == _plainly(bench.query, one)
+            assert bench.query.check(one) == _uncached(bench.query, one)
 
 
-def test_a_ground_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_basis_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("key:k1", "owner", "org:acme"))
     record = read_record({"key_id": "k1", "at": format_time(NOON + HOUR)}, now=0)
     first = bench.query.check(record)
@@ -76,7 +76,7 @@ def test_a_ground_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: 
     ],
     ids=["key", "project", "org", "model", "catalog"],
 )
-def test_news_of_anything_that_it_rests_on_is_seen(bench: QueryLedger, news: Json) -> None:
+def test_news_of_any_subject_that_a_basis_rests_on_drops_it(bench: QueryLedger, news: Json) -> None:
     said = [changed("key:k1", "owner", "project:p1"), changed("project:p1", "owner", "org:acme")]
     bench.submit(NOON, *said, changed("org:acme", STORAGE, True), changed("model:m1", "model.hosting", "hosted"))
     record = read_record({"key_id": "k1", "model_id": "m1", "at": format_time(NOON + 2 * HOUR)}, now=0)
@@ -84,10 +84,10 @@ def test_news_of_anything_that_it_rests_on_is_seen(bench: QueryLedger, news: Jso
     bench.submit(NOON + HOUR, news)
     after = bench.query.check(record)
     assert after.outcome != before.outcome
-    assert after == _plainly(bench.query, record)
+    assert after == _uncached(bench.query, record)
 
 
-def test_hindsight_is_found_where_the_ground_was_kept_before_the_correction(bench: QueryLedger) -> None:
+def test_hindsight_is_found_if_the_basis_was_cached_before_the_correction(bench: QueryLedger) -> None:
     (first,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + 5), "handling": {"trained": True}}, now=0)
     assert bench.query.check(record).hindsight is None
@@ -97,11 +97,11 @@ def test_hindsight_is_found_where_the_ground_was_kept_before_the_correction(benc
         assert decision.outcome.verdict == "compliant"
         assert decision.hindsight is not None
         assert decision.hindsight.outcome.verdict == "violation"
-    # What changed it is read from the ledger, so it is not to be had at once.
-    assert _at_once(bench, [record]) is None
+    # The events that changed it are read from the ledger, so memory does not suffice.
+    assert _from_memory(bench, [record]) is None
 
 
-def test_a_pinned_question_is_not_shown_what_was_learned_since(bench: QueryLedger) -> None:
+def test_a_pinned_question_does_not_see_bases_made_at_later_positions(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + HOUR)}, now=0)
     pinned = PinnedQuery(bench.query)
@@ -114,19 +114,19 @@ def test_a_pinned_question_is_not_shown_what_was_learned_since(bench: QueryLedge
     assert not bench.query.check(record).outcome.handling.may_store
 
 
-def test_what_is_answered_at_once_is_what_is_answered(bench: QueryLedger) -> None:
+def test_a_decision_from_memory_is_the_decision(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + 1), "handling": {"stored": True}}, now=0)
-    assert _at_once(bench, [record]) is None, "nothing is kept yet"
+    assert _from_memory(bench, [record]) is None, "the cache is empty"
     expected = bench.query.check(record)
     bench.query.check(record)
     if bench.ledger.recorder.change_token_nowait() is None:
-        assert _at_once(bench, [record]) is None
+        assert _from_memory(bench, [record]) is None
         return
-    assert _at_once(bench, [record, record]) == [expected, expected]
-    assert _at_once(bench, [record, record._replace(org_id="beta")]) is None
+    assert _from_memory(bench, [record, record]) == [expected, expected]
+    assert _from_memory(bench, [record, record._replace(org_id="beta")]) is None
     bench.submit(NOON + 2, changed("org:acme", STORAGE, False))
-    assert _at_once(bench, [record]) is None, "somebody recorded something"
+    assert _from_memory(bench, [record]) is None, "the ledger has a new event"
 
 
 def test_one_key_has_a_bounded_number_of_spans(bench: QueryLedger) -> None:
@@ -139,7 +139,7 @@ def test_one_key_has_a_bounded_number_of_spans(bench: QueryLedger) -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
-def test_with_no_room_to_keep_anything_the_answers_are_the_same(bench: QueryLedger, seed: int) -> None:
+def test_with_caches_of_no_size_the_answers_are_the_same(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
     head = bench.ledger.head().recorded_at or NOON
     bench.submit(max(NOON, head + 1), changed(chance.choice(GOVERNORS), CACHING, chance.random() < 0.5))
@@ -151,7 +151,7 @@ def test_with_no_room_to_keep_anything_the_answers_are_the_same(bench: QueryLedg
 
 
 def test_every_answer_is_right_for_the_position_that_it_names(bench: QueryLedger) -> None:
-    """Four ask while one writes. What each answer says is known from its position alone."""
+    """Four threads ask while one writes. The position of an answer alone determines what it must be."""
     stores: dict[int, bool] = {}
     (receipt,) = bench.submit(NOON, changed("org:acme", STORAGE, False, NOON - HOUR, NOON + HOUR))
     stores[receipt.position] = False

@@ -1,4 +1,4 @@
-"""A mark that is read for several together began to be read after all of them came."""
+"""A change token that several callers share is read after all of them came."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from ledger.recorders.contract import ChangeToken
 from projections.query.head_token import SharedChangeToken
 
 
-def test_those_who_come_while_one_is_read_share_the_next_one() -> None:
+def test_callers_that_come_during_a_reading_share_the_next_one() -> None:
     reading, go_on = threading.Event(), threading.Event()
     begun: list[int] = []
 
@@ -26,7 +26,7 @@ def test_those_who_come_while_one_is_read_share_the_next_one() -> None:
         first = pool.submit(shared.read)
         assert reading.wait(10)
         others = [pool.submit(shared.read) for _ in range(4)]
-        # They are in line behind the first: none of them may have its mark, which was begun before they came.
+        # They wait behind the first caller, and must not get its token, whose reading began before they came.
         for other in others:
             assert not other.done()
         go_on.set()
@@ -35,13 +35,13 @@ def test_those_who_come_while_one_is_read_share_the_next_one() -> None:
     assert all(mark > (1,) for mark in marks)
 
 
-def test_who_comes_alone_has_it_read_anew() -> None:
+def test_a_single_caller_has_the_token_read_anew() -> None:
     numbers = iter(range(10))
     shared = SharedChangeToken(lambda: (next(numbers),))
     assert [shared.read() for _ in range(3)] == [(0,), (1,), (2,)]
 
 
-def test_what_failed_for_one_is_tried_for_the_next() -> None:
+def test_a_failed_reading_is_tried_again_for_the_next_caller() -> None:
     answers = iter([LedgerUnavailable("gone"), (7,)])
 
     def read() -> ChangeToken:

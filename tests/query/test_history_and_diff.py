@@ -43,7 +43,7 @@ def test_history_of_one_setting(bench: QueryLedger) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6])
 def test_history_in_pages_is_the_whole_history(bench: QueryLedger, limit: int) -> None:
-    """Marks are complete whatever the page."""
+    """`retracted_by` is complete on every page."""
     (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.submit(NOON + 1, *(changed("org:acme", CACHING, on) for on in (False, True, False)))
     bench.submit(NOON + 2, retracted(first.event_id))
@@ -65,7 +65,7 @@ def test_history_in_pages_is_the_whole_history(bench: QueryLedger, limit: int) -
 def test_a_page_of_a_long_history_reads_little_more_than_the_page(
     bench: QueryLedger, monkeypatch: pytest.MonkeyPatch, setting: str | None
 ) -> None:
-    """And is marked right: what took a change of the last page back is among the newest events."""
+    """Also `retracted_by`, although the retraction of a change on the last page is among the newest events."""
     (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.submit(NOON + 1, *(changed("org:acme", CACHING if on % 2 else STORAGE, on % 3 == 0) for on in range(400)))
     (last,) = bench.submit(NOON + 2, retracted(first.event_id))
@@ -92,7 +92,7 @@ def test_a_page_of_a_long_history_reads_little_more_than_the_page(
         history(bench.ledger, "org:nobody", after=1)
 
 
-def test_diff_has_the_settings_whose_value_differs_and_the_events_that_did_it(bench: QueryLedger) -> None:
+def test_diff_has_the_settings_whose_value_differs_and_the_events_that_changed_them(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", TRAINING, False), changed("org:acme", CACHING, True))
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True))
     _, position, differences = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
@@ -127,7 +127,7 @@ def test_diff_shows_a_default_that_changed(bench: QueryLedger) -> None:
     assert (difference.before.value, difference.after.value, difference.after.source) == (True, False, "default")
 
 
-def test_diff_names_what_came_what_ended_and_what_was_taken_back(bench: QueryLedger) -> None:
+def test_diff_names_new_changes_ended_ones_and_retractions(bench: QueryLedger) -> None:
     (bounded,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON, NOON + 10))
     (mistake,) = bench.submit(NOON + 1, changed("org:acme", TRAINING, True))
     (retraction,) = bench.submit(NOON + 2, retracted(mistake.event_id))

@@ -51,7 +51,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def submissions(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The history as an import file. Values are kept as their JSON texts, because a setting has one type for ever."""
+    """The history as an import file. Values are stored as JSON texts, because a setting never changes its type."""
     first = events[0]["at"]
     for setting in sorted({event["setting"] for event in events}):
         yield {
@@ -78,7 +78,7 @@ def submissions(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 class Truth:
-    """The oracle's rows, with the names that the ledger knows things by mapped back."""
+    """The oracle's rows, and the way back from the ledger's names to the oracle's."""
 
     def __init__(self, events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
         self.rows = rows
@@ -133,8 +133,8 @@ def test_every_row_of_the_oracle_is_answered_exactly(
 
 
 def check_scopes(query: Query, row: dict[str, Any], at: int, known_at: KnownAt) -> None:
-    """The first scope of a row is asked for its whole state, the others for the settings that the row names: whole
-    states hold 1,677 settings here, and the hash of the snapshot has seen to their completeness already."""
+    """Asks for the whole state of a row's first scope, and only for the row's settings of the others: a whole state has
+    1,677 settings here, and the hash of the snapshot has proved it complete already."""
     for number, (scope, settings) in enumerate(row["scopes"].items()):
         expected = {key_of(setting): value for setting, value in settings.items()}
         wanted = None if number == 0 else list(expected)

@@ -1,4 +1,4 @@
-"""Every answer is pinned to one moment of the ledger: fresh after a write, and whole while others write."""
+"""Every answer is pinned to one position of the ledger: fresh after a write, and consistent while others write."""
 
 import threading
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.random_history import SUBJECTS, RandomHistory
 from tests.support.reference import Json
 
 
-def test_a_read_after_an_acknowledged_write_sees_it_whoever_wrote(bench: QueryLedger, database_url: str) -> None:
+def test_a_read_after_an_acknowledged_write_sees_it_by_any_writer(bench: QueryLedger, database_url: str) -> None:
     with open_ledger(database_url, clock=bench.clock) as other_ledger:
         other = Query(other_ledger)
         for step in range(4):
@@ -44,7 +44,7 @@ def test_all_decisions_of_a_batch_are_pinned_to_one_position(bench: QueryLedger)
 
 
 @pytest.mark.parametrize("room", [20_000, 30, 0])
-def test_many_decisions_at_one_known_at_read_each_subject_once_while_there_is_room(
+def test_many_decisions_at_one_known_at_read_each_subject_once_while_the_cache_has_room(
     bench: QueryLedger, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     monkeypatch.setattr("projections.query.snapshots.FOLDED_MAX", room)
@@ -81,7 +81,7 @@ def test_a_tiny_cache_gives_the_same_answers(bench: QueryLedger) -> None:
     assert tiny.state(subjects[2], at=NOON + 1).settings[STORAGE].value is True
 
 
-def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
+def test_a_question_stays_at_its_position_while_the_timelines_move_on(
     bench: QueryLedger, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key was read before it changed hands, the organization's settings after."""
@@ -108,7 +108,7 @@ def test_a_question_keeps_to_its_moment_where_the_timelines_move_on_under_it(
     assert bench.query.check(record).as_of.position == moved[-1].position
 
 
-def test_answers_stay_whole_while_another_writes_and_projects(bench: QueryLedger, database_url: str) -> None:
+def test_answers_stay_consistent_while_another_writes_and_projects(bench: QueryLedger, database_url: str) -> None:
     """The key changes hands with every submission, and only the org that has it then stores. No answer ever shows the
     new owner with the old settings, or an older position than the answer before."""
 
@@ -151,7 +151,7 @@ def test_answers_stay_whole_while_another_writes_and_projects(bench: QueryLedger
     assert final.outcome.governed_by.subject == "org:a"
 
 
-def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: QueryLedger) -> None:
+def test_the_known_at_of_an_answer_is_at_most_the_present(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     later = NOON + HOUR
     record = read_record({"org_id": "acme", "at": format_time(later)}, now=0)
@@ -163,7 +163,7 @@ def test_an_answer_claims_to_know_nothing_beyond_the_present(bench: QueryLedger)
     assert bench.query.catalog(at=later, known_at=IN_FORCE).known_at == NOON
 
 
-def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: QueryLedger) -> None:
+def test_the_known_at_of_a_pinned_answer_is_before_events_recorded_since(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     pinned = PinnedQuery(bench.query)
     bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False))
@@ -173,7 +173,7 @@ def test_a_pinned_answer_claims_to_know_nothing_that_was_recorded_since(bench: Q
     assert decision.as_of.known_at == NOON
 
 
-def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench: QueryLedger) -> None:
+def test_cached_timelines_follow_the_events_as_the_stored_ones_do(bench: QueryLedger) -> None:
     past = RandomHistory(bench.ledger, bench.clock, seed=11)
     for _ in range(40):
         past.extend(2)
@@ -183,10 +183,10 @@ def test_timelines_kept_in_memory_follow_the_events_as_the_stored_ones_do(bench:
             for setting, timelines in expected.items():
                 assert found[setting] == timelines, (subject, setting)
             for setting in found.keys() - expected.keys():
-                assert found[setting] == NO_TIMELINES, "of which everything was taken back"
+                assert found[setting] == NO_TIMELINES, "all changes of the setting were retracted"
 
 
-def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: QueryLedger) -> None:
+def test_in_force_and_current_stay_one_object_in_memory_until_they_differ(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.query.context().snapshot.subject("org:acme")
     bench.submit(NOON + 1, changed("org:acme", STORAGE, False), changed("org:acme", CACHING, False, NOON + HOUR))
@@ -200,7 +200,7 @@ def test_in_force_and_current_stay_one_object_in_memory_until_they_part(bench: Q
     assert later[CACHING].in_force is later[CACHING].current
 
 
-def test_settings_with_and_without_a_course_are_answered_alike(
+def test_answers_are_the_same_with_and_without_effective_timelines(
     bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past = RandomHistory(bench.ledger, bench.clock, seed=12)
@@ -215,10 +215,10 @@ def test_settings_with_and_without_a_course_are_answered_alike(
     assert Query(bench.ledger).check_all(records) == expected
 
 
-def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
+def test_events_half_applied_when_the_database_failed_are_not_applied_twice(
     bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In force, a value must not show before the submission that brought it, which learning it again would do."""
+    """In force, a value must not show before its submission, as it would if its event were applied again."""
     bench.submit(NOON, changed("org:a", STORAGE, False, NOON - HOUR))
     assert bench.query.state("org:a", at=NOON).settings[STORAGE].value is False
     bench.submit(NOON + 10, changed("org:a", STORAGE, True, NOON - HOUR))
@@ -245,7 +245,7 @@ def test_what_was_half_learned_when_the_database_failed_is_not_learned_twice(
 
 
 def test_a_pinned_timeline_shows_the_same_settings_when_the_ledger_has_moved_on(bench: QueryLedger) -> None:
-    """Of one of them everything was taken back before it held. Found by tests/simulation."""
+    """All changes of one setting were retracted before they held. Found by tests/simulation."""
     bench.submit(NOON, changed("org:acme", CACHING, False))
     (scheduled,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True, NOON + HOUR))
     bench.submit(NOON + 2, retracted(scheduled.event_id))

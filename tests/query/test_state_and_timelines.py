@@ -42,7 +42,7 @@ def test_state_holds_every_setting_of_the_kind_with_its_source(bench: QueryLedge
     assert (definition.recorded_at, definition.effective_from) == (START, BEGINNING)
 
 
-def test_state_leaves_out_what_is_not_for_the_kind_of_subject(bench: QueryLedger) -> None:
+def test_state_leaves_out_settings_that_are_not_for_the_kind_of_subject(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("account:u1", STORAGE, True), changed("key:k1", "owner", "account:u1"))
     assert list(bench.query.state("account:u1", at=NOON).settings) == sorted(
         [TRAINING, STORAGE, CACHING, "attached_to"]
@@ -82,14 +82,14 @@ def test_a_subject_without_a_history_is_not_found(bench: QueryLedger, question: 
         ask[question]()
 
 
-def test_a_subject_of_which_everything_was_retracted_is_still_found(bench: QueryLedger) -> None:
+def test_a_subject_whose_changes_were_all_retracted_is_still_found(bench: QueryLedger) -> None:
     (only,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON + HOUR))
     bench.submit(NOON + 1, retracted(only.event_id))
     assert bench.query.state("org:acme", at=NOON + HOUR).settings[STORAGE].source == "default"
 
 
 def test_known_at_counts_what_was_recorded_by_then_to_the_microsecond(bench: QueryLedger) -> None:
-    """Also where later events have been recorded, so that the stored timelines cannot answer."""
+    """Also with later events, so that the stored timelines cannot answer."""
     (backdated,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     for later in (False, True):
         if later:
@@ -102,14 +102,14 @@ def test_known_at_counts_what_was_recorded_by_then_to_the_microsecond(bench: Que
         assert [found[step].source for step in (-1, 0, 1)] == ["default", "explicit", "explicit"]
 
 
-def test_without_known_at_everything_recorded_counts_and_the_answer_says_until_when(bench: QueryLedger) -> None:
+def test_without_known_at_everything_recorded_counts_and_the_answer_names_its_known_at(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.clock.now_us = NOON + HOUR
     answer = bench.query.state("org:acme", at=NOON)
     assert (answer.at, answer.known_at, answer.position) == (NOON, NOON + HOUR, bench.ledger.head().position)
 
 
-def test_an_answer_never_claims_to_know_less_than_it_rests_on(bench: QueryLedger) -> None:
+def test_the_known_at_of_an_answer_is_never_before_the_events_it_rests_on(bench: QueryLedger) -> None:
     """A clock that stepped back does not make the coordinates of an answer irreproducible."""
     (on,) = bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     bench.clock.now_us = NOON - HOUR
@@ -143,7 +143,7 @@ def test_a_timeline_is_gapless_half_open_and_unbounded(bench: QueryLedger) -> No
     ]
 
 
-def test_a_timeline_in_force_begins_with_what_was_not_known_yet(bench: QueryLedger) -> None:
+def test_a_timeline_in_force_begins_before_anything_was_known(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     answer = bench.query.timeline("org:acme", setting=STORAGE, known_at=IN_FORCE)
     assert answer.known_at is None
@@ -171,7 +171,7 @@ def test_a_timeline_known_at_the_beginning_of_time_is_not_the_one_in_force(bench
         bench.query.timeline("org:acme", setting=STORAGE, known_at=BEGINNING)
 
 
-def test_without_a_setting_a_timeline_has_every_setting_that_was_ever_said(bench: QueryLedger) -> None:
+def test_without_a_setting_a_timeline_has_every_setting_that_ever_had_a_change(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), cleared("org:acme", CACHING))
     answer = bench.query.timeline("org:acme")
     assert [(i.setting, i.source) for i in answer.intervals] == [

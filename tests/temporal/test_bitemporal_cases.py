@@ -41,7 +41,7 @@ CASES = ("snodgrass-prop-owner", "wikipedia-john-doe")
 
 Case = dict[str, Any]
 Row = tuple[str, int | None, int | None]
-"""(value as JSON text, from, until), half-open; None: for ever."""
+"""(value as JSON text, from, until), half-open; None: without end."""
 
 
 @pytest.fixture(params=CASES)
@@ -77,7 +77,7 @@ def submission(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def coalesced(rows: Iterable[Row]) -> list[Row]:
-    """Neighbours of one value as one row."""
+    """Merges neighbours with one value into one row."""
     found: list[Row] = []
     for value, start, until in rows:
         if found and found[-1][0] == value and found[-1][2] == start:
@@ -112,7 +112,7 @@ def test_the_table_as_it_was_known_at_each_published_moment(case: Case, query: Q
         assert coalesced(rows) == published(table["rows"]), (table["at"], table["source"])
 
 
-def test_what_was_believed_over_time_about_each_published_moment(case: Case, query: Query) -> None:
+def test_the_knowledge_over_time_of_each_published_moment(case: Case, query: Query) -> None:
     for table in case["at_valid"]:
         subject, at = f"org:{table['key']}", day(table["at"])
         moments = sorted({day(event["recorded"]) for event in case["events"]})

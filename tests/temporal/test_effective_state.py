@@ -22,7 +22,7 @@ def state(book: MemoryLedger, subject: str, setting: str, after: int = 100) -> S
     return FoldedStates(book, BEGUN + after, "at").setting(subject, setting)
 
 
-def test_a_value_of_its_own_is_explicit_and_decided_by_its_change() -> None:
+def test_the_subjects_own_value_is_explicit_and_decided_by_its_change() -> None:
     book = MemoryLedger(BEGUN)
     (event_id,) = book.record(BEGUN + 1, changed("org:acme", STORAGE, True))
     found = state(book, "org:acme", STORAGE)
@@ -32,7 +32,7 @@ def test_a_value_of_its_own_is_explicit_and_decided_by_its_change() -> None:
     assert found.newest == found.change
 
 
-def test_without_one_the_default_shows_and_the_definition_decides() -> None:
+def test_without_an_own_value_the_default_shows_and_the_definition_decides() -> None:
     found = state(MemoryLedger(BEGUN), "org:acme", STORAGE)
     assert (found.value, found.source) == (False, "default")
     assert found.change is not None
@@ -59,7 +59,7 @@ def test_a_cleared_setting_is_at_its_default_and_remembers_the_clear() -> None:
     assert found.newest == found.cleared_by
 
 
-def test_a_definition_that_came_after_the_clear_is_the_newest_that_made_it_so() -> None:
+def test_a_definition_later_than_the_clear_is_the_newest_deciding_event() -> None:
     book = MemoryLedger(BEGUN)
     book.record(BEGUN + 1, cleared("org:acme", STORAGE))
     book.record(BEGUN + 2, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "default": True}))
@@ -81,7 +81,7 @@ def test_a_setting_that_stops_being_for_a_kind_does_not_show_the_values_it_had()
     assert state(book, "account:u1", STORAGE, 5)[2:4] == (False, "not_applicable")
 
 
-def test_what_the_catalog_did_not_hold_then_is_undefined() -> None:
+def test_a_setting_that_the_catalog_did_not_hold_then_is_undefined() -> None:
     book = MemoryLedger(BEGUN)
     assert state(book, "org:acme", "no.such.setting") == SettingState(
         "org:acme", "no.such.setting", None, "undefined", None
@@ -89,7 +89,7 @@ def test_what_the_catalog_did_not_hold_then_is_undefined() -> None:
     assert state(book, "org:acme", STORAGE, -1).source == "undefined"
 
 
-def test_a_value_outlives_the_absence_of_its_definition_but_does_not_show() -> None:
+def test_a_value_outlives_its_definition_but_shows_only_with_one() -> None:
     own = Change(1, 1, "e", BEGUN, "ops", STORAGE, True, BEGUN, None)
     assert effective("org:acme", STORAGE, own, None).source == "undefined"
 
@@ -111,7 +111,7 @@ def test_intervals_change_with_the_value_and_with_the_default() -> None:
     ]
 
 
-def test_neighbours_that_one_event_decides_are_one_interval() -> None:
+def test_neighbouring_steps_decided_by_one_event_are_one_interval() -> None:
     book = MemoryLedger(BEGUN)
     book.record(BEGUN + 1, cleared("org:acme", STORAGE, BEGUN + 10))
     assert [(i.start, i.until, i.source) for i in shown(book, "org:acme", STORAGE)] == [(BEGINNING, END, "default")]

@@ -1,4 +1,4 @@
-"""The law of DESIGN.md section 3: the fold and the in-force timeline against the slow reference, for any history."""
+"""The time model (projections/README.md): the fold and the in-force timeline against the slow reference."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,11 +20,11 @@ SETTING = "training.opt_in"
 OTHER = "storage.inputs_outputs"
 DAY_ONE = parse_time("2026-01-01T00:00:00Z")
 SPAN = 12
-"""Instants lie a microsecond apart, so that nearly everything touches, ties or overlaps."""
+"""Instants are a microsecond apart, so that nearly all periods touch, tie or overlap."""
 
 
 class Said(NamedTuple):
-    """One draft to be: a change, a clear (value None) or, with `retracts`, the retraction of the n-th draft."""
+    """A planned event: a change, a clear (value None) or, with `retracts`, the retraction of the n-th event."""
 
     setting: str
     value: int | None
@@ -34,7 +34,7 @@ class Said(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is said, how it is cut into submissions, and how many µs pass before each."""
+    """The events, how they are cut into submissions, and how many µs pass before each."""
 
     said: list[Said]
     sizes: list[int]
@@ -59,7 +59,7 @@ INSTANTS = st.integers(-3, SPAN + 8).map(lambda offset: DAY_ONE + offset)
 
 
 def written(plan: Plan) -> MemoryLedger:
-    """The ledger that comes of a plan. Retractions that could not be recorded are left out."""
+    """The ledger of a plan, without the retractions that could not be recorded."""
     book = MemoryLedger()
     now = DAY_ONE
     gone: set[int] = set()
@@ -152,14 +152,14 @@ def test_events_recorded_later_never_alter_an_answer_with_an_earlier_known_at(pl
         earlier.entries = [entry for entry in book.entries if entry.recorded_at <= known_at]
         assert fold(earlier.assertions(ORG)) == fold(book.assertions(ORG, known_at))
         for setting, timelines in fold_both(earlier.assertions(ORG)).items():
-            # What was in force by then is so for ever.
+            # What was in force by then never changes.
             for instant in (*timelines.in_force.starts, known_at):
                 if instant <= known_at:
                     assert timelines.in_force.at(instant) == in_force[setting].in_force.at(instant)
 
 
 @given(PLANS)
-def test_the_in_force_timeline_is_the_state_at_known_at_at_every_boundary_and_between(plan: Plan) -> None:
+def test_the_in_force_timeline_equals_known_at_at_every_boundary_and_between(plan: Plan) -> None:
     book = written(plan)
     reference = Reference(book.leaves)
     for setting, (current, in_force) in fold_both(book.assertions(ORG)).items():
@@ -185,7 +185,7 @@ def test_the_current_half_of_both_timelines_is_the_fold(plan: Plan) -> None:
 
 @given(PLANS, st.lists(st.integers(0, 14), max_size=4))
 def test_any_split_of_the_events_extends_to_the_same_timelines(plan: Plan, cuts: list[int]) -> None:
-    """Also where a cut runs through the middle of a submission."""
+    """Also with a cut through the middle of a submission."""
     assertions = written(plan).assertions(ORG)
     for setting, at_once in fold_both(assertions).items():
         of_setting = [assertion for assertion in assertions if assertion.setting == setting]
@@ -204,7 +204,7 @@ def unretracted(assertions: list[Assertion]) -> list[str]:
 
 
 def values(timeline: Timeline) -> list[tuple[int, JsonValue]]:
-    """(µs since day one, value) of each step; "unset" where nothing was ever said."""
+    """(µs since day one, value) of each step; "unset" if there never was a change."""
     return [(step.start - DAY_ONE, "unset" if step.change is None else step.change.value) for step in timeline.steps()][
         1:
     ]
@@ -229,7 +229,7 @@ def test_a_change_without_an_end_leaves_what_is_already_scheduled_after_it() -> 
     assert values(folded(on(0, value=1), on(10, value=2), on(5, value=3))) == [(0, 1), (5, 3), (10, 2)]
 
 
-def test_a_change_without_an_end_within_a_bounded_one_lasts_as_long_as_that() -> None:
+def test_a_change_without_an_end_within_a_bounded_one_ends_with_that_one() -> None:
     assert values(folded(on(0, value=1), on(5, 15, value=2), on(10, value=3))) == [(0, 1), (5, 2), (10, 3), (15, 1)]
 
 
@@ -263,7 +263,7 @@ def test_a_retraction_folds_the_timeline_again_without_the_change() -> None:
     assert values(fold(book.assertions(ORG))[SETTING]) == [(0, 1), (6, 3)]
 
 
-def test_a_setting_of_which_everything_was_retracted_is_still_known_of() -> None:
+def test_a_setting_whose_changes_were_all_retracted_is_still_listed() -> None:
     book = MemoryLedger()
     (only,) = book.record(DAY_ONE, on(0))
     book.record(DAY_ONE + 1, retracted(ORG, SETTING, only))
@@ -310,7 +310,7 @@ def test_a_copy_of_a_timeline_grows_alone() -> None:
         max_size=10,
     )
 )
-def test_the_ordinary_change_takes_the_same_effect_as_by_the_general_way(periods: list[tuple[int, int | None]]) -> None:
+def test_appending_a_change_gives_the_same_as_the_general_way(periods: list[tuple[int, int | None]]) -> None:
     quick, general = Timeline(), Timeline()
     for position, (offset, length) in enumerate(periods, 1):
         start = DAY_ONE + offset

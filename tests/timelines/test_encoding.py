@@ -1,4 +1,4 @@
-"""The stored form of timelines: what is read back is what was stored, and the bytes do not tell how it grew."""
+"""Stored timelines decode to what was stored, and equal timelines are equal bytes however they grew."""
 
 from collections.abc import Callable, Iterable
 
@@ -34,7 +34,7 @@ def change(position: int, recorded_at: int, start: int, until: int | None = None
 
 
 class CachedSubject:
-    """One setting as a database keeps it: its member of the row, and its blocks. Counts what is read."""
+    """One setting as a database stores it: its member of the row, and its blocks. Counts the blocks read."""
 
     def __init__(self) -> None:
         self.settings = encode_settings({})
@@ -99,7 +99,7 @@ SAID = st.tuples(
     st.integers(1, 30),
 )
 HISTORIES = st.tuples(
-    # What came before: enough to lie about the edges of blocks.
+    # The history before: long enough to be about the edges of blocks.
     st.sampled_from([0, 1, 62, 63, 64, 65, 127, 128, 129, 200]),
     st.lists(SAID, max_size=30),
     st.lists(st.integers(1, 40), min_size=1),
@@ -139,7 +139,7 @@ def written(before: int, more: list[tuple[str, int, int]]) -> list[Assertion]:
 # A block of the same steps that ends earlier on one axis.
 @example((128, [("backdate", 0, 11)], [1]))
 @example((130, [("backdate", 0, 5), ("retract", 0, 1)], [130, 1, 1]))
-def test_any_way_of_growing_comes_to_the_same_bytes(history: tuple[int, list[tuple[str, int, int]], list[int]]) -> None:
+def test_any_way_of_growing_gives_the_same_bytes(history: tuple[int, list[tuple[str, int, int]], list[int]]) -> None:
     before, more, sizes = history
     said = written(before, more)
     grown = CachedSubject()
@@ -158,10 +158,10 @@ def test_any_way_of_growing_comes_to_the_same_bytes(history: tuple[int, list[tup
 @settings(max_examples=60)
 @given(HISTORIES, st.integers(1, 300))
 @example((64, [("now", 0, 1), ("schedule", 5, 1), ("now", 0, 1), ("now", 0, 1)], [1]), 7)
-# Two changes of one moment: the later one is the step.
+# Two changes at one instant: the later one is the step.
 @example((1, [("schedule", 10, 1), ("now", 0, 1)], [1]), 1)
 @example((63, [("retract", 62, 1), ("now", 0, 1)], [1]), 300)
-def test_a_rebuild_which_takes_few_changes_apart_comes_to_the_same_bytes(
+def test_a_rebuild_that_decodes_few_changes_gives_the_same_bytes(
     history: tuple[int, list[tuple[str, int, int]], list[int]], held_events: int
 ) -> None:
     before, more, _ = history
@@ -184,8 +184,8 @@ def assert_held(stored: CachedSubject, axis: Axis, both: Timelines) -> None:
 @pytest.mark.parametrize(
     ("changes", "blocks"), [(0, 0), (1, 0), (62, 0), (63, 0), (64, 1), (65, 1), (127, 1), (128, 2), (129, 2)]
 )
-def test_a_block_is_cut_off_when_a_step_is_left_over(changes: int, blocks: int) -> None:
-    """The first step is the time before the first word."""
+def test_a_block_is_cut_off_when_a_step_remains(changes: int, blocks: int) -> None:
+    """The first step is the time before the first change."""
     _, rows = at_once(ordinary(changes))
     assert len(rows) == blocks
     for row, number in zip(rows, range(blocks), strict=True):
@@ -210,11 +210,11 @@ def test_an_update_reads_as_far_back_as_it_reaches() -> None:
     grown.blocks_read = 0
     grown.say(change(20 * BLOCK_STEPS + 1, now, now - 10 * BLOCK_STEPS))
     assert 1 <= grown.blocks_read <= 4
-    # What was in force stays what it was: of its blocks, only those that are not the current ones are kept.
+    # In force stays as it was: only the blocks that differ from the current ones are stored for it.
     assert len([row for row in grown.blocks.values() if row.axis == "in_force"]) <= 2
 
 
-def test_both_axes_are_one_where_nothing_was_backdated() -> None:
+def test_both_axes_are_one_object_if_nothing_was_backdated() -> None:
     grown = CachedSubject()
     grown.say(*ordinary(150))
     ((_, both),) = grown.timelines().items()
@@ -225,6 +225,6 @@ def never(_: int) -> list[BlockRow]:
     raise AssertionError("no block is to be read")
 
 
-def test_the_first_word_reads_nothing() -> None:
+def test_the_first_change_of_a_setting_reads_no_block() -> None:
     loads: Callable[[int], list[BlockRow]] = never
     assert load_suffix(SUBJECT, None, BEGINNING, loads).timelines == empty_timelines()
