@@ -91,8 +91,8 @@ def test_a_submission_is_never_split(ledger: Ledger, clock: ManualClock, store: 
         clock.now_us += 1
         ends.append(submit(ledger, *[change(f"org:o{n}") for n in range(size)])[-1].position)
     projector = Projector(ledger, store, page_events=3)
-    seen = [projector.catch_up(limit=1).position for _ in ends]
-    assert seen == ends
+    positions = [projector.catch_up(limit=1).position for _ in ends]
+    assert positions == ends
     assert_timelines(ledger, store)
 
 

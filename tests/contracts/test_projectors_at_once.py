@@ -58,9 +58,9 @@ def test_many_threads_of_one_projector_find_their_own_writes(ledger: Ledger, sto
             assert projector.catch_up().position >= receipt.position
             position, timelines = store.subject(f"org:t{thread}")
             assert position >= receipt.position
-            held = timelines["training.opt_in"].in_force.at(receipt.recorded_at)
-            assert held is not None
-            assert held.event_id == receipt.event_id
+            change_at_receipt = timelines["training.opt_in"].in_force.at(receipt.recorded_at)
+            assert change_at_receipt is not None
+            assert change_at_receipt.event_id == receipt.event_id
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write_and_read, range(8)))
@@ -127,11 +127,11 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
             while not done.is_set() or count < 3:
                 (receipt,) = submit(another, change(f"org:w{worker}", value=count % 2 == 0))
                 projector.catch_up()
-                position, found = timelines.subject(f"org:w{worker}")
+                position, results = timelines.subject(f"org:w{worker}")
                 assert position >= receipt.position
-                held = found["training.opt_in"].current.at(receipt.recorded_at)
-                assert held is not None
-                assert held.event_id == receipt.event_id
+                change_at_receipt = results["training.opt_in"].current.at(receipt.recorded_at)
+                assert change_at_receipt is not None
+                assert change_at_receipt.event_id == receipt.event_id
                 count += 1
             return count
 
@@ -252,8 +252,8 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
                 return None
 
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(rebuilt, range(3)))
-    assert True in found
-    assert False not in found
+        results = list(pool.map(rebuilt, range(3)))
+    assert True in results
+    assert False not in results
     Projector(ledger, store).catch_up()
     assert_timelines(ledger, store)

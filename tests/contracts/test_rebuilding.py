@@ -70,15 +70,15 @@ def test_a_row_that_was_tampered_with_is_reported_and_repaired(
     )
     harmed = stored_timelines(store)
     for check_only in (True, False):
-        found = rebuild(projector, check_only=check_only)
-        assert not found.live_equal
-        first = found.differences[0]
+        result = rebuild(projector, check_only=check_only)
+        assert not result.live_equal
+        first = result.differences[0]
         assert isinstance(first.live, StepRow)
         assert isinstance(first.rebuilt, StepRow)
         assert (first.subject, first.setting, first.axis) == ("org:acme", "training.opt_in", "current")
         assert first.live == first.rebuilt._replace(change=first.rebuilt.change.replace(actor.decode(), other.decode()))
         assert (first.live.start, first.live.until) == (receipt.recorded_at, second.recorded_at)
-        assert {one.axis for one in found.differences} == {"current", "in_force"}
+        assert {one.axis for one in result.differences} == {"current", "in_force"}
         assert stored_timelines(store) == (harmed if check_only else right)
     assert rebuild(projector).live_equal
 
@@ -96,12 +96,12 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
         ledger, "UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", msgspec.msgpack.encode(blob)
     )
     assert_timelines(ledger, store)
-    (found,) = rebuild(projector).differences
-    assert (found.subject, found.live) == ("org:acme", Unlike("the same steps in other bytes"))
+    (result,) = rebuild(projector).differences
+    assert (result.subject, result.live) == ("org:acme", Unlike("the same steps in other bytes"))
 
 
 @pytest.mark.parametrize(
-    ("harm", "found"),
+    ("damage", "subject"),
     [
         ("UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", "org:acme"),
         ("INSERT INTO {timelines_blocks} VALUES ('org:none', 's', 'current', 1, 2, 3, ?)", "org:none"),
@@ -113,7 +113,7 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
     ],
 )
 def test_every_kind_of_damage_is_found_while_events_go_on(
-    ledger: Ledger, clock: ManualClock, store: TimelineStore, harm: str, found: str
+    ledger: Ledger, clock: ManualClock, store: TimelineStore, damage: str, subject: str
 ) -> None:
     history, projector = RandomHistory(ledger, clock, seed=8), Projector(ledger, store)
     history.extend(30)
@@ -121,11 +121,11 @@ def test_every_kind_of_damage_is_found_while_events_go_on(
         clock.now_us += 1
         submit(ledger, change("org:long", value=number % 2 == 0))
     projector.catch_up()
-    alter(ledger, harm, b"\x80")
+    alter(ledger, damage, b"\x80")
     history.extend(3)
     rebuilt = rebuild(projector)
     assert not rebuilt.live_equal
-    assert {difference.subject for difference in rebuilt.differences} >= {found}
+    assert {difference.subject for difference in rebuilt.differences} >= {subject}
     assert len(rebuilt.differences) <= 10
     assert_timelines(ledger, store)
     assert rebuild(projector).live_equal

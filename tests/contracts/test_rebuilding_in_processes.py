@@ -50,22 +50,22 @@ def test_any_number_of_processes_and_any_cut_store_the_same_bytes(
 def test_every_event_is_read_once_however_many_fit_in_memory(ledger: Ledger, history: RandomHistory) -> None:
     head = ledger.head().position
     whole = list(fold_ranges(ledger.recorder, head, [SubjectRange("", None)]))
-    rows = [row for one in whole if isinstance(one, FoldedRows) for row in one.rows]
+    rows = [row for message in whole if isinstance(message, FoldedRows) for row in message.rows]
     for bucket_events in (1, 7, 50):
         for held_events in (1, 5, 10_000):
             cut = ranges(ledger.recorder, head, bucket_events)
-            said = list(fold_ranges(ledger.recorder, head, cut, held_events=held_events))
-            assert sum(one.events for one in said if isinstance(one, ReadProgress)) == head
-            assert sum(one.events for one in said if isinstance(one, FoldedRows)) == head
-            assert [row for one in said if isinstance(one, FoldedRows) for row in one.rows] == rows
+            messages = list(fold_ranges(ledger.recorder, head, cut, held_events=held_events))
+            assert sum(message.events for message in messages if isinstance(message, ReadProgress)) == head
+            assert sum(message.events for message in messages if isinstance(message, FoldedRows)) == head
+            assert [row for message in messages if isinstance(message, FoldedRows) for row in message.rows] == rows
 
 
 def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: RandomHistory) -> None:
     cut = ranges(ledger.recorder, ledger.head().position, 5)
     assert len(cut) > 3
     assert (cut[0].above, cut[-1].upto) == ("", None)
-    assert [one.upto for one in cut[:-1]] == [one.above for one in cut[1:]]
-    assert [one.above for one in cut] == sorted({one.above for one in cut})
+    assert [piece.upto for piece in cut[:-1]] == [piece.above for piece in cut[1:]]
+    assert [piece.above for piece in cut] == sorted({piece.above for piece in cut})
 
 
 def test_an_event_that_a_worker_cannot_read_is_named_by_position(
@@ -126,8 +126,8 @@ def test_an_interrupt_from_the_keyboard_does_not_reach_the_workers(
     ledger: Ledger, database_url: str, history: RandomHistory
 ) -> None:
     head = ledger.head().position
-    said = fold_in_workers(Workers(database_url, 2), head, ranges(ledger.recorder, head, 20))
-    next(said)
+    messages = fold_in_workers(Workers(database_url, 2), head, ranges(ledger.recorder, head, 20))
+    next(messages)
     children = multiprocessing.active_children()
     assert len(children) == 2
     for child in children:
@@ -138,7 +138,7 @@ def test_an_interrupt_from_the_keyboard_does_not_reach_the_workers(
         )
         assert int(blocked, 16) & (1 << (signal.SIGINT - 1))
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert sum(one.events for one in said if isinstance(one, FoldedRows)) == head
+    assert sum(message.events for message in messages if isinstance(message, FoldedRows)) == head
 
 
 def test_by_default_no_more_workers_run_than_one_writer_keeps_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ def read_for_ever(url: str, file: str) -> None:
     """A parent of two workers that never reads their messages."""
     with open_ledger(url) as ledger:
         head = ledger.head().position
-        said = fold_in_workers(Workers(url, 2), head, ranges(ledger.recorder, head, 20))
-        next(said)
+        messages = fold_in_workers(Workers(url, 2), head, ranges(ledger.recorder, head, 20))
+        next(messages)
         Path(file).write_text(" ".join(str(child.pid) for child in multiprocessing.active_children()))
         time.sleep(60)
 

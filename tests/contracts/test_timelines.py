@@ -168,9 +168,9 @@ def test_replaced_tables_are_cleared_in_small_pieces(
 
 def test_stored_timelines_are_those_of_the_stream(ledger: Ledger, store: TimelineStore, history: RandomHistory) -> None:
     folded = expected_timelines(ledger)
-    position, found = store.timelines([*folded, "account:nobody"])
+    position, by_subject = store.timelines([*folded, "account:nobody"])
     assert position == ledger.head().position
-    assert found == folded
+    assert by_subject == folded
     for subject, timelines in folded.items():
         assert store.subject(subject) == (position, timelines)
 
@@ -180,8 +180,8 @@ def test_a_setting_without_any_step_is_absent(ledger: Ledger, clock: ManualClock
     clock.now_us += 1
     submit(ledger, {"type": "change.retracted", "event_id": receipt.event_id})
     Projector(ledger, store).catch_up()
-    position, found = store.subject("org:acme")
-    assert (position, found) == (receipt.position + 1, {})
+    position, timelines = store.subject("org:acme")
+    assert (position, timelines) == (receipt.position + 1, {})
     assert store.subjects(kind="org")[1] == [("org:acme", 2, position)]
 
 

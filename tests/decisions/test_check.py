@@ -55,7 +55,7 @@ ASSERTED = st.one_of(
 )
 
 
-class Said(NamedTuple):
+class PlannedEvent(NamedTuple):
     """A change, or with `clears` a clear; with `retracts` the retraction of the n-th event that can be retracted;
     with `redefines` another default, or other kinds, for the setting."""
 
@@ -66,8 +66,8 @@ class Said(NamedTuple):
     which: int
 
 
-SAID = st.builds(
-    Said,
+PLANNED = st.builds(
+    PlannedEvent,
     asserted=ASSERTED,
     start=st.none() | st.integers(-2, SPAN),
     length=st.none() | st.none() | st.integers(1, 5),
@@ -78,37 +78,37 @@ SAID = st.builds(
 
 @st.composite
 def books(draw: st.DrawFn) -> MemoryLedger:
-    said = draw(st.lists(SAID, min_size=4, max_size=24))
+    planned = draw(st.lists(PLANNED, min_size=4, max_size=24))
     sizes = draw(st.lists(st.integers(1, 5), min_size=4, max_size=8))
     book = MemoryLedger(BEGUN)
     now = BEGUN
     gone: set[int] = set()
     first = len(book.entries)
-    for run in batches([Draft("", "", 0, {"said": index}, "", "") for index in range(len(said))], sizes):
+    for run in batches([Draft("", "", 0, {"planned": index}, "", "") for index in range(len(planned))], sizes):
         now += draw(st.integers(1, 2))
-        drafts = [_draft(book, said[placeholder.body["said"]], now, first, gone) for placeholder in run]
+        drafts = [_draft(book, planned[placeholder.body["planned"]], now, first, gone) for placeholder in run]
         book.record(now, *(draft for draft in drafts if draft is not None))
     return book
 
 
-def _draft(book: MemoryLedger, said: Said, now: int, first: int, gone: set[int]) -> Draft | None:
-    subject, setting, value = said.asserted
-    start = None if said.start is None else BEGUN + said.start
-    until = None if said.length is None else (now if start is None else start) + said.length
-    if said.how == "clears":
+def _draft(book: MemoryLedger, planned: PlannedEvent, now: int, first: int, gone: set[int]) -> Draft | None:
+    subject, setting, value = planned.asserted
+    start = None if planned.start is None else BEGUN + planned.start
+    until = None if planned.length is None else (now if start is None else start) + planned.length
+    if planned.how == "clears":
         return cleared(subject, setting, start, until)
-    if said.how == "redefines":
+    if planned.how == "redefines":
         definition = BUILT_IN[setting].as_json()
         if definition["value_type"] == "bool":
             definition["default"] = not definition["default"]
-            definition["protective"] = said.which % 2 == 0
+            definition["protective"] = planned.which % 2 == 0
         elif setting == "residency.regions":
             definition |= {"default": ["eu"], "protective": ["eu"]}
-        if said.which % 5 == 0 and len(definition["kinds"]) > 1:
+        if planned.which % 5 == 0 and len(definition["kinds"]) > 1:
             definition["kinds"] = definition["kinds"][:1]
         return defined(setting, definition, start)
-    if said.how == "retracts":
-        target = first + said.which + 1
+    if planned.how == "retracts":
+        target = first + planned.which + 1
         if target > len(book.entries) or target in gone:
             return None
         entry = book.entries[target - 1]
@@ -161,9 +161,9 @@ def decided(book: MemoryLedger, record: Json, at: int, known_at: int | Literal["
 
 @settings(max_examples=300)
 @given(books(), st.lists(st.tuples(RECORDS, INSTANTS), min_size=1, max_size=4))
-def test_check_in_force_equals_the_reference(book: MemoryLedger, asked: list[tuple[Json, int]]) -> None:
+def test_check_in_force_equals_the_reference(book: MemoryLedger, questions: list[tuple[Json, int]]) -> None:
     reference = Reference(book.leaves)
-    for record, at in asked:
+    for record, at in questions:
         expected = reference.check(record, at, at)
         assert decided(book, record, at, "at") == expected
         assert decided(book, record, at, at) == expected

@@ -143,7 +143,7 @@ class ScenarioLedger:
         known_at: KnownAt = parse_time(spec["known_at"]) if "known_at" in spec else IN_FORCE
         if "state_of" in spec:
             state = self.query.state(spec["state_of"], at=at, known_at=known_at)
-            return {"settings": {setting: state_json(found) for setting, found in state.settings.items()}}
+            return {"settings": {setting: state_json(one) for setting, one in state.settings.items()}}
         record = {name: self.number(value) for name, value in spec["when"].items()}
         decision = self.query.check(read_record({**record, "at": format_time(at)}, now=0), known_at)
         known_us = at if known_at == IN_FORCE else known_at
@@ -181,18 +181,18 @@ class ScenarioLedger:
         if "hindsight" in expected:
             changed_by = expected["hindsight"].get("changed_by")
             if changed_by is not None:
-                found = {_newest(by) for by in answer["hindsight"]["changed_by"]}
-                assert found == {self.ids[name] for name in changed_by}
+                causes = {_newest(by) for by in answer["hindsight"]["changed_by"]}
+                assert causes == {self.ids[name] for name in changed_by}
             assert answer["hindsight"]["changed_by"], "hindsight always names the events that changed it"
             self.expect(expected["hindsight"], answer["hindsight"])
 
     def _expect_evidence(self, of: str, expected: Json, answer: Json) -> None:
         subject, setting = of.split(" ")
-        (found,) = [e for e in answer["evidence"] if (e["subject"], e["setting"]) == (subject, setting)]
-        assert (found["source"], found["value"]) == (expected["source"], expected["value"])
+        (evidence_row,) = [e for e in answer["evidence"] if (e["subject"], e["setting"]) == (subject, setting)]
+        assert (evidence_row["source"], evidence_row["value"]) == (expected["source"], expected["value"])
         if "event" in expected:
-            assert found["event_id"] == self.ids[expected["event"]]
-        cleared_by = found.get("cleared_by", {}).get("event_id")
+            assert evidence_row["event_id"] == self.ids[expected["event"]]
+        cleared_by = evidence_row.get("cleared_by", {}).get("event_id")
         assert cleared_by == (self.ids[expected["cleared_by"]] if "cleared_by" in expected else None)
 
 
@@ -229,10 +229,10 @@ def test_scenario_on_postgresql(scenario: Scenario, postgres_url: str) -> None:
 
 
 def _expectations(spec: Json) -> Iterator[Json]:
-    for moment in EXPECTED & spec.keys():
-        yield spec[moment]
-        if "hindsight" in spec[moment]:
-            yield spec[moment]["hindsight"]
+    for side in EXPECTED & spec.keys():
+        yield spec[side]
+        if "hindsight" in spec[side]:
+            yield spec[side]["hindsight"]
 
 
 def test_every_sentence_of_the_rules_has_a_scenario() -> None:
@@ -258,8 +258,8 @@ def test_every_reason_has_a_scenario_of_its_own_and_is_expected_on_one_side_of_i
 
 
 def test_every_verdict_is_expected_somewhere() -> None:
-    found = {expected.get("verdict") for s in SCENARIOS for expected in _expectations(s.spec)}
-    assert found - {None} == set(get_args(Verdict))
+    verdicts = {expected.get("verdict") for s in SCENARIOS for expected in _expectations(s.spec)}
+    assert verdicts - {None} == set(get_args(Verdict))
 
 
 def test_scenarios_have_different_names_and_only_members_that_are_read() -> None:

@@ -76,20 +76,20 @@ def everything(query: Query, now: int) -> list[Any]:
         for org in ("acme", "beta", "nobody")
         for at in (START + 1, now - 10, now)
     ]
-    found: list[Any] = [query.check_all(records), query.catalog(at=now)]
+    answers: list[Any] = [query.check_all(records), query.catalog(at=now)]
     choices: list[KnownAt] = [None, IN_FORCE, now - 30]
     for known_at in choices:
-        found += [query.snapshot(at=now, known_at=known_at), query.snapshot(at=now, known_at=known_at, kind="org")]
+        answers += [query.snapshot(at=now, known_at=known_at), query.snapshot(at=now, known_at=known_at, kind="org")]
         for subject in query.subjects()[1]:
-            found.append(query.state(subject.subject, at=now, known_at=known_at))
-            found.append(query.timeline(subject.subject, known_at=known_at))
-            found.append(query.diff(subject.subject, start=START, end=now, known_at=known_at))
-    found += [query.subjects(), query.subjects("account"), query.subjects(prefix="org:a"), query.subjects("nothing")]
+            answers.append(query.state(subject.subject, at=now, known_at=known_at))
+            answers.append(query.timeline(subject.subject, known_at=known_at))
+            answers.append(query.diff(subject.subject, start=START, end=now, known_at=known_at))
+    answers += [query.subjects(), query.subjects("account"), query.subjects(prefix="org:a"), query.subjects("nothing")]
     after = None
     while rows := query.subjects(after=after, limit=2)[1]:
-        found.append(rows)
+        answers.append(rows)
         after = rows[-1].subject
-    return found
+    return answers
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -226,17 +226,17 @@ def test_the_commands_answer(tmp_path: Any, how: str) -> None:
         submit(ledger, change("org:acme", True))
         Query(ledger).context()
         submit(ledger, change("org:acme", False), change("org:beta", True))
-        asked = f"{url}?mode=ro" if how == "read-only" else url
+        db = f"{url}?mode=ro" if how == "read-only" else url
         in_the_way: dict[str, AbstractContextManager[None]] = {
             "locked": held_by_another_program(url),
             "full": files_no_larger_than(0),
         }
         with in_the_way.get(how, nullcontext()):
-            state = run("state", "org:acme", "--db", asked, "--format", "json")
+            state = run("state", "org:acme", "--db", db, "--format", "json")
             ran = [
-                run("check", "--db", asked, "--org", "beta", "--format", "json"),
-                run("history", "org:beta", "--db", asked),
-                run("replay", "--db", asked),
+                run("check", "--db", db, "--org", "beta", "--format", "json"),
+                run("history", "org:beta", "--db", db),
+                run("replay", "--db", db),
             ]
         assert (state.code, state.err) == (0, "")
         assert state.json()["settings"]["training.opt_in"]["value"] is False

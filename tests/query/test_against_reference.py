@@ -76,13 +76,13 @@ def test_any_question_about_any_ledger_gets_the_references_answer(bench: QueryLe
             if not any(event["subject"] == subject for event in reference.events):
                 continue
             state = bench.query.state(subject, at=at, known_at=known_at).settings.get(setting)
-            told = reference.setting_state(subject, setting, at, at if known_at == IN_FORCE else known_at)
+            expected_state = reference.setting_state(subject, setting, at, at if known_at == IN_FORCE else known_at)
             if state is None:
-                assert told.source == "undefined"
+                assert expected_state.source == "undefined"
             else:
-                assert (state.value, state.source) == (told.value, told.source)
+                assert (state.value, state.source) == (expected_state.value, expected_state.source)
                 assert state.newest is not None
-                assert state.newest.position == told.position
+                assert state.newest.position == expected_state.position
 
 
 def _assert_check(query: Query, reference: Reference, chance: random.Random, at: int, known_at: KnownAt) -> None:

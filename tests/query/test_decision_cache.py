@@ -28,8 +28,8 @@ def _uncached(query: Query, record: RequestRecord) -> Decision:
 
 
 def _from_memory(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
-    moment = bench.query.context_nowait()
-    return None if moment is None else bench.query.check_from_memory(records, moment)
+    context = bench.query.context_nowait()
+    return None if context is None else bench.query.check_from_memory(records, context)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -42,16 +42,16 @@ def test_at_every_boundary_cached_decisions_are_those_computed_anew(bench: Query
         reference = Reference(entry.leaf for entry in bench.ledger.page(0))
         record: Json = {"key_id": "k1", "model_id": "m1", "handling": {"stored": True, "trained": True}}
         instants = range(NOON - 8, NOON + 90)
-        asked = [read_record({**record, "at": format_time(at)}, now=0) for at in instants]
+        records = [read_record({**record, "at": format_time(at)}, now=0) for at in instants]
         for _ in range(2):
-            for one in chance.sample(asked, len(asked)):
+            for one in chance.sample(records, len(records)):
                 decision = bench.query.check(one)
                 expected = reference.check(record, one.at, one.at)
                 assert decision.outcome.verdict == expected["verdict"]
                 assert list(decision.outcome.reasons) == expected["reasons"]
         fresh = Query(bench.ledger)
-        assert bench.query.check_all(asked) == [fresh.check(one) for one in asked]
-        for one in asked[::9]:
+        assert bench.query.check_all(records) == [fresh.check(one) for one in records]
+        for one in records[::9]:
             assert bench.query.check(one) == _uncached(bench.query, one)
 
 
@@ -77,8 +77,8 @@ def test_a_basis_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: p
     ids=["key", "project", "org", "model", "catalog"],
 )
 def test_news_of_any_subject_that_a_basis_rests_on_drops_it(bench: QueryLedger, news: Json) -> None:
-    said = [changed("key:k1", "owner", "project:p1"), changed("project:p1", "owner", "org:acme")]
-    bench.submit(NOON, *said, changed("org:acme", STORAGE, True), changed("model:m1", "model.hosting", "hosted"))
+    owners = [changed("key:k1", "owner", "project:p1"), changed("project:p1", "owner", "org:acme")]
+    bench.submit(NOON, *owners, changed("org:acme", STORAGE, True), changed("model:m1", "model.hosting", "hosted"))
     record = read_record({"key_id": "k1", "model_id": "m1", "at": format_time(NOON + 2 * HOUR)}, now=0)
     before = bench.query.check(record)
     bench.submit(NOON + HOUR, news)

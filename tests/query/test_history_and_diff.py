@@ -133,15 +133,15 @@ def test_diff_names_new_changes_ended_ones_and_retractions(bench: QueryLedger) -
     (retraction,) = bench.submit(NOON + 2, retracted(mistake.event_id))
 
     def changed_by(start: int, end: int) -> dict[str, list[int]]:
-        found = bench.query.diff("org:acme", start=start, end=end, known_at=IN_FORCE).differences
-        return {d.after.setting: [said.position for said in d.changed_by] for d in found}
+        differences = bench.query.diff("org:acme", start=start, end=end, known_at=IN_FORCE).differences
+        return {d.after.setting: [cause.position for cause in d.changed_by] for d in differences}
 
     assert changed_by(NOON - 1, NOON) == {STORAGE: [bounded.position]}
     assert bounded.position in changed_by(NOON + 9, NOON + 10)[STORAGE]
     assert retraction.position in changed_by(NOON + 1, NOON + 2)[TRAINING]
     backwards = bench.query.diff("org:acme", start=NOON, end=NOON - 1, known_at=IN_FORCE).differences
     assert [(d.before.value, d.after.value) for d in backwards] == [(True, False)]
-    assert [said.position for said in backwards[0].changed_by] == [bounded.position]
+    assert [cause.position for cause in backwards[0].changed_by] == [bounded.position]
 
 
 def test_the_catalog_at_earlier_times(bench: QueryLedger) -> None:

@@ -70,11 +70,15 @@ def submissions(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             },
         }
     for event in events:
-        said = {"subject": subject_of(event["scope"]), "setting": key_of(event["setting"]), "recorded_at": event["at"]}
+        common = {
+            "subject": subject_of(event["scope"]),
+            "setting": key_of(event["setting"]),
+            "recorded_at": event["at"],
+        }
         if event["op"] == "set":
-            yield {"type": "setting.changed", "value": canon(event["value"]), **said}
+            yield {"type": "setting.changed", "value": canon(event["value"]), **common}
         else:
-            yield {"type": "setting.cleared", **said}
+            yield {"type": "setting.cleared", **common}
 
 
 class Truth:
@@ -137,8 +141,8 @@ def check_scopes(query: Query, row: dict[str, Any], at: int, known_at: KnownAt) 
     1,677 settings here, and the hash of the snapshot has proved it complete already."""
     for number, (scope, settings) in enumerate(row["scopes"].items()):
         expected = {key_of(setting): value for setting, value in settings.items()}
-        wanted = None if number == 0 else list(expected)
-        answer = query.state(subject_of(scope), at=at, known_at=known_at, settings=wanted)
+        only = None if number == 0 else list(expected)
+        answer = query.state(subject_of(scope), at=at, known_at=known_at, settings=only)
         assert {k: json.loads(str(s.value)) for k, s in answer.settings.items() if s.source == "explicit"} == expected
     for scope, setting in row["absent"]:
         answer = query.state(subject_of(scope), at=at, known_at=known_at, settings=[key_of(setting)])
@@ -146,7 +150,7 @@ def check_scopes(query: Query, row: dict[str, Any], at: int, known_at: KnownAt) 
 
 
 def test_a_sample_of_the_oracle_is_answered_over_http(imported: str, truth: Truth) -> None:
-    asked = 0
+    count = 0
     with TestClient(create_app(imported)) as client:
         for row in truth.rows[::20]:
             at = format_time(parse_time(row["at"]))
@@ -155,8 +159,8 @@ def test_a_sample_of_the_oracle_is_answered_over_http(imported: str, truth: Trut
                     parameters = {"at": at} | ({"known_at": known_at} if known_at else {})
                     answer = client.get(f"/v1/subjects/{subject_of(scope)}/state", params=parameters)
                     assert answer.status_code == 200
-                    found = answer.json()["settings"]
-                    explicit = {key: json.loads(s["value"]) for key, s in found.items() if s["source"] == "explicit"}
+                    states = answer.json()["settings"]
+                    explicit = {key: json.loads(s["value"]) for key, s in states.items() if s["source"] == "explicit"}
                     assert explicit == {key_of(setting): value for setting, value in settings.items()}
-                    asked += 1
-    assert asked >= 50
+                    count += 1
+    assert count >= 50

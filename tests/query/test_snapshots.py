@@ -135,12 +135,12 @@ def test_answers_stay_consistent_while_another_writes_and_projects(bench: QueryL
     writer = threading.Thread(target=write)
     writer.start()
     last = 0
-    asked = 0
+    count = 0
     record = read_record({"key_id": "k1", "handling": {"stored": True}}, NOON + HOUR)
-    while writer.is_alive() or asked < 3:
-        choices: list[KnownAt] = [None, IN_FORCE, NOON + asked]
-        decision = bench.query.check(record, choices[asked % 3])
-        asked += 1
+    while writer.is_alive() or count < 3:
+        choices: list[KnownAt] = [None, IN_FORCE, NOON + count]
+        decision = bench.query.check(record, choices[count % 3])
+        count += 1
         assert decision.outcome.verdict == "compliant"
         assert decision.as_of.position >= last
         last = decision.as_of.position
@@ -177,26 +177,26 @@ def test_cached_timelines_follow_the_events_as_the_stored_ones_do(bench: QueryLe
     past = RandomHistory(bench.ledger, bench.clock, seed=11)
     for _ in range(40):
         past.extend(2)
-        kept, stored = bench.query.context(), Query(bench.ledger).context()
+        cached, stored = bench.query.context(), Query(bench.ledger).context()
         for subject in (*SUBJECTS, CATALOG_SUBJECT):
-            found, expected = (context.snapshot.subject(subject).timelines for context in (kept, stored))
+            cached_timelines, expected = (context.snapshot.subject(subject).timelines for context in (cached, stored))
             for setting, timelines in expected.items():
-                assert found[setting] == timelines, (subject, setting)
-            for setting in found.keys() - expected.keys():
-                assert found[setting] == NO_TIMELINES, "all changes of the setting were retracted"
+                assert cached_timelines[setting] == timelines, (subject, setting)
+            for setting in cached_timelines.keys() - expected.keys():
+                assert cached_timelines[setting] == NO_TIMELINES, "all changes of the setting were retracted"
 
 
 def test_in_force_and_current_stay_one_object_in_memory_until_they_differ(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.query.context().snapshot.subject("org:acme")
     bench.submit(NOON + 1, changed("org:acme", STORAGE, False), changed("org:acme", CACHING, False, NOON + HOUR))
-    kept = bench.query.context().snapshot.subject("org:acme")
-    assert all(both.in_force is both.current for both in kept.timelines.values())
-    assert kept.timelines == Query(bench.ledger).context().snapshot.subject("org:acme").timelines
+    cached = bench.query.context().snapshot.subject("org:acme")
+    assert all(both.in_force is both.current for both in cached.timelines.values())
+    assert cached.timelines == Query(bench.ledger).context().snapshot.subject("org:acme").timelines
     bench.submit(NOON + 2, changed("org:acme", STORAGE, True, NOON - HOUR))
     later = bench.query.context().snapshot.subject("org:acme").timelines
     assert later[STORAGE].in_force is not later[STORAGE].current
-    assert later[STORAGE] != kept.timelines[STORAGE]
+    assert later[STORAGE] != cached.timelines[STORAGE]
     assert later[CACHING].in_force is later[CACHING].current
 
 
@@ -225,13 +225,13 @@ def test_events_half_applied_when_the_database_failed_are_not_applied_twice(
     bench.submit(NOON + 20, changed("org:a", STORAGE, False, NOON + 15))
     bench.submit(NOON + 30, changed("org:b", STORAGE, True, NOON))
     page = bench.ledger.page
-    asked: list[int] = []
+    pages: list[int] = []
 
     def page_that_fails_once(after: int, limit: int = 1000, until: int | None = None) -> list[Entry]:
         if until is None:
             return page(after, limit)
-        asked.append(after)
-        if len(asked) == 3:
+        pages.append(after)
+        if len(pages) == 3:
             raise LedgerUnavailable("the database is gone")
         return page(after, 1, until)
 
@@ -241,7 +241,7 @@ def test_events_half_applied_when_the_database_failed_are_not_applied_twice(
     for query in (bench.query, Query(bench.ledger)):
         for at, value in ((NOON + 9, False), (NOON + 10, True), (NOON + 19, True), (NOON + 20, False)):
             assert query.state("org:a", at=at, known_at=IN_FORCE).settings[STORAGE].value is value
-    assert len(asked) >= 3
+    assert len(pages) >= 3
 
 
 def test_a_pinned_timeline_shows_the_same_settings_when_the_ledger_has_moved_on(bench: QueryLedger) -> None:

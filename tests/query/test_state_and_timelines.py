@@ -94,12 +94,12 @@ def test_known_at_counts_what_was_recorded_by_then_to_the_microsecond(bench: Que
     for later in (False, True):
         if later:
             bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False, NOON - HOUR))
-        found = {
+        states = {
             step: bench.query.state("org:acme", at=NOON - 1, known_at=backdated.recorded_at + step).settings[STORAGE]
             for step in (-1, 0, 1)
         }
-        assert [found[step].value for step in (-1, 0, 1)] == [False, True, True]
-        assert [found[step].source for step in (-1, 0, 1)] == ["default", "explicit", "explicit"]
+        assert [states[step].value for step in (-1, 0, 1)] == [False, True, True]
+        assert [states[step].source for step in (-1, 0, 1)] == ["default", "explicit", "explicit"]
 
 
 def test_without_known_at_everything_recorded_counts_and_the_answer_names_its_known_at(bench: QueryLedger) -> None:
@@ -157,11 +157,11 @@ def test_a_timeline_in_force_begins_before_anything_was_known(bench: QueryLedger
 def test_a_timeline_at_an_earlier_known_at(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True, NOON - HOUR))
     bench.submit(NOON + HOUR, changed("org:acme", STORAGE, False, NOON - HOUR))
-    found = {
+    states = {
         known_at: [i.value for i in bench.query.timeline("org:acme", setting=STORAGE, known_at=known_at).intervals]
         for known_at in (NOON - 1, NOON, NOON + HOUR)
     }
-    assert found == {NOON - 1: [False], NOON: [False, True], NOON + HOUR: [False, False]}
+    assert states == {NOON - 1: [False], NOON: [False, True], NOON + HOUR: [False, False]}
 
 
 def test_a_timeline_known_at_the_beginning_of_time_is_not_the_one_in_force(bench: QueryLedger) -> None:

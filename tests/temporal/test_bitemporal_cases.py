@@ -69,8 +69,8 @@ def day(text: str) -> int:
 
 def submission(event: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {"subject": f"org:{event['key']}", "setting": SETTING, "reason": "as published"}
-    for name, said in (("effective_from", event["valid_from"]), ("effective_until", event["valid_to"])):
-        body[name] = None if said is None else f"{said}T00:00:00Z"
+    for name, date in (("effective_from", event["valid_from"]), ("effective_until", event["valid_to"])):
+        body[name] = None if date is None else f"{date}T00:00:00Z"
     if event["op"] == "delete":
         return {**body, "type": "setting.cleared"}
     return {**body, "type": "setting.changed", "value": json.dumps(event["value"])}
@@ -78,13 +78,13 @@ def submission(event: dict[str, Any]) -> dict[str, Any]:
 
 def coalesced(rows: Iterable[Row]) -> list[Row]:
     """Merges neighbours with one value into one row."""
-    found: list[Row] = []
+    merged: list[Row] = []
     for value, start, until in rows:
-        if found and found[-1][0] == value and found[-1][2] == start:
-            found[-1] = (value, found[-1][1], until)
+        if merged and merged[-1][0] == value and merged[-1][2] == start:
+            merged[-1] = (value, merged[-1][1], until)
         else:
-            found.append((value, start, until))
-    return found
+            merged.append((value, start, until))
+    return merged
 
 
 def published(rows: list[list[Any]]) -> list[Row]:
@@ -115,11 +115,11 @@ def test_the_table_as_it_was_known_at_each_published_moment(case: Case, query: Q
 def test_the_knowledge_over_time_of_each_published_moment(case: Case, query: Query) -> None:
     for table in case["at_valid"]:
         subject, at = f"org:{table['key']}", day(table["at"])
-        moments = sorted({day(event["recorded"]) for event in case["events"]})
-        believed = [query.state(subject, at=at, known_at=moment).settings[SETTING] for moment in moments]
+        instants = sorted({day(event["recorded"]) for event in case["events"]})
+        states = [query.state(subject, at=at, known_at=instant).settings[SETTING] for instant in instants]
         rows = [
-            (str(state.value), moment, until)
-            for state, moment, until in zip(believed, moments, [*moments[1:], None], strict=True)
+            (str(state.value), instant, until)
+            for state, instant, until in zip(states, instants, [*instants[1:], None], strict=True)
             if state.source == "explicit"
         ]
         assert coalesced(rows) == published(table["rows"]), (table["at"], table["source"])

@@ -25,20 +25,20 @@ def state(book: MemoryLedger, subject: str, setting: str, after: int = 100) -> S
 def test_the_subjects_own_value_is_explicit_and_decided_by_its_change() -> None:
     book = MemoryLedger(BEGUN)
     (event_id,) = book.record(BEGUN + 1, changed("org:acme", STORAGE, True))
-    found = state(book, "org:acme", STORAGE)
-    assert (found.value, found.source) == (True, "explicit")
-    assert found.change is not None
-    assert found.change.event_id == event_id
-    assert found.newest == found.change
+    result = state(book, "org:acme", STORAGE)
+    assert (result.value, result.source) == (True, "explicit")
+    assert result.change is not None
+    assert result.change.event_id == event_id
+    assert result.newest == result.change
 
 
 def test_without_an_own_value_the_default_shows_and_the_definition_decides() -> None:
-    found = state(MemoryLedger(BEGUN), "org:acme", STORAGE)
-    assert (found.value, found.source) == (False, "default")
-    assert found.change is not None
-    assert found.change.setting == STORAGE
-    assert isinstance(found.change.value, dict)
-    assert found.newest == found.change
+    result = state(MemoryLedger(BEGUN), "org:acme", STORAGE)
+    assert (result.value, result.source) == (False, "default")
+    assert result.change is not None
+    assert result.change.setting == STORAGE
+    assert isinstance(result.change.value, dict)
+    assert result.newest == result.change
 
 
 def test_unset_and_explicitly_set_to_the_default_stay_different() -> None:
@@ -52,25 +52,25 @@ def test_a_cleared_setting_is_at_its_default_and_remembers_the_clear() -> None:
     book = MemoryLedger(BEGUN)
     book.record(BEGUN + 1, changed("org:acme", STORAGE, True))
     (event_id,) = book.record(BEGUN + 2, cleared("org:acme", STORAGE))
-    found = state(book, "org:acme", STORAGE)
-    assert (found.value, found.source) == (False, "default")
-    assert found.cleared_by is not None
-    assert found.cleared_by.event_id == event_id
-    assert found.newest == found.cleared_by
+    result = state(book, "org:acme", STORAGE)
+    assert (result.value, result.source) == (False, "default")
+    assert result.cleared_by is not None
+    assert result.cleared_by.event_id == event_id
+    assert result.newest == result.cleared_by
 
 
 def test_a_definition_later_than_the_clear_is_the_newest_deciding_event() -> None:
     book = MemoryLedger(BEGUN)
     book.record(BEGUN + 1, cleared("org:acme", STORAGE))
     book.record(BEGUN + 2, defined(STORAGE, {**BUILT_IN[STORAGE].as_json(), "default": True}))
-    found = state(book, "org:acme", STORAGE)
-    assert found.value is True
-    assert found.newest == found.change
+    result = state(book, "org:acme", STORAGE)
+    assert result.value is True
+    assert result.newest == result.change
 
 
 def test_a_setting_that_is_not_for_the_kind_of_subject_counts_at_its_default() -> None:
-    found = state(MemoryLedger(BEGUN), "account:u1", "passthrough.allowed")
-    assert (found.value, found.source) == (False, "not_applicable")
+    result = state(MemoryLedger(BEGUN), "account:u1", "passthrough.allowed")
+    assert (result.value, result.source) == (False, "not_applicable")
 
 
 def test_a_setting_that_stops_being_for_a_kind_does_not_show_the_values_it_had() -> None:
@@ -120,13 +120,13 @@ def test_neighbouring_steps_decided_by_one_event_are_one_interval() -> None:
 @given(books(), st.sampled_from(["training.opt_in", STORAGE, "residency.regions"]))
 def test_intervals_are_gapless_half_open_and_equal_the_state_at_every_instant(book: MemoryLedger, setting: str) -> None:
     for subject in ("org:acme", "account:u1"):
-        found = shown(book, subject, setting)
-        assert found[0].start == BEGINNING
-        assert found[-1].until == END
-        for one, two in pairwise(found):
+        result = shown(book, subject, setting)
+        assert result[0].start == BEGINNING
+        assert result[-1].until == END
+        for one, two in pairwise(result):
             assert one.start < one.until == two.start
             assert (one.source, one.change) != (two.source, two.change)
-        for interval in found:
+        for interval in result:
             for instant in (interval.start, interval.until - 1):
                 there = FoldedStates(book, instant, None).setting(subject, setting)
                 assert (there.value, there.source, there.change) == (interval.value, interval.source, interval.change)

@@ -23,7 +23,7 @@ SPAN = 12
 """Instants are a microsecond apart, so that nearly all periods touch, tie or overlap."""
 
 
-class Said(NamedTuple):
+class PlannedEvent(NamedTuple):
     """A planned event: a change, a clear (value None) or, with `retracts`, the retraction of the n-th event."""
 
     setting: str
@@ -36,13 +36,13 @@ class Said(NamedTuple):
 class Plan(NamedTuple):
     """The events, how they are cut into submissions, and how many µs pass before each."""
 
-    said: list[Said]
+    planned: list[PlannedEvent]
     sizes: list[int]
     waits: list[int]
 
 
-SAID = st.builds(
-    Said,
+PLANNED = st.builds(
+    PlannedEvent,
     setting=st.sampled_from([SETTING, SETTING, SETTING, OTHER]),
     value=st.none() | st.integers(0, 3),
     start=st.none() | st.integers(-2, SPAN),
@@ -51,7 +51,7 @@ SAID = st.builds(
 )
 PLANS = st.builds(
     Plan,
-    said=st.lists(SAID, max_size=14),
+    planned=st.lists(PLANNED, max_size=14),
     sizes=st.lists(st.integers(1, 4), max_size=14),
     waits=st.lists(st.integers(1, 3), min_size=15, max_size=15),
 )
@@ -63,16 +63,16 @@ def written(plan: Plan) -> MemoryLedger:
     book = MemoryLedger()
     now = DAY_ONE
     gone: set[int] = set()
-    runs = batches([Draft("", "", 0, {"said": index}, "", "") for index in range(len(plan.said))], plan.sizes)
+    runs = batches([Draft("", "", 0, {"planned": index}, "", "") for index in range(len(plan.planned))], plan.sizes)
     for run, wait in zip(runs, plan.waits, strict=False):
         now += wait
         drafts: list[Draft] = []
         for placeholder in run:
-            said = plan.said[placeholder.body["said"]]
-            start = None if said.start is None else DAY_ONE + said.start
-            until = None if said.length is None else (now if start is None else start) + said.length
-            if said.retracts is not None:
-                target = said.retracts + 1
+            planned = plan.planned[placeholder.body["planned"]]
+            start = None if planned.start is None else DAY_ONE + planned.start
+            until = None if planned.length is None else (now if start is None else start) + planned.length
+            if planned.retracts is not None:
+                target = planned.retracts + 1
                 if target > len(book.entries) or target in gone:
                     continue
                 entry = book.entries[target - 1]
@@ -81,10 +81,10 @@ def written(plan: Plan) -> MemoryLedger:
                 gone.add(target)
                 setting = SETTING if f'"setting":"{SETTING}"'.encode() in entry.leaf else OTHER
                 drafts.append(retracted(ORG, setting, event_id_of(target)))
-            elif said.value is None:
-                drafts.append(cleared(ORG, said.setting, start, until))
+            elif planned.value is None:
+                drafts.append(cleared(ORG, planned.setting, start, until))
             else:
-                drafts.append(changed(ORG, said.setting, said.value, start, until))
+                drafts.append(changed(ORG, planned.setting, planned.value, start, until))
         if drafts:
             book.record(now, *drafts)
     return book
@@ -115,10 +115,10 @@ def assert_well_formed(timeline: Timeline) -> None:
     # Retracting a bounded change lets an open one, recorded before the question, reach further than it did.
     Plan(
         [
-            Said(SETTING, 1, -2, None, None),
-            Said(SETTING, 2, 4, 5, None),
-            Said(SETTING, 3, 6, None, None),
-            Said(SETTING, None, None, None, 1),
+            PlannedEvent(SETTING, 1, -2, None, None),
+            PlannedEvent(SETTING, 2, 4, 5, None),
+            PlannedEvent(SETTING, 3, 6, None, None),
+            PlannedEvent(SETTING, None, None, None, 1),
         ],
         [1, 1, 1, 1],
         [1] * 15,
@@ -250,8 +250,8 @@ def test_a_clear_is_a_change_to_no_value_and_not_the_same_as_never_set() -> None
 
 def test_a_period_is_half_open() -> None:
     timeline = folded(on(5, 10))
-    found = [timeline.at(DAY_ONE + instant) is not None for instant in (4, 5, 9, 10)]
-    assert found == [False, True, True, False]
+    covered = [timeline.at(DAY_ONE + instant) is not None for instant in (4, 5, 9, 10)]
+    assert covered == [False, True, True, False]
 
 
 def test_a_retraction_folds_the_timeline_again_without_the_change() -> None:
@@ -315,7 +315,7 @@ def test_appending_a_change_gives_the_same_as_the_general_way(periods: list[tupl
     for position, (offset, length) in enumerate(periods, 1):
         start = DAY_ONE + offset
         until = None if length is None else start + length
-        said = Change(position, position, f"id-{position}", DAY_ONE, "alice", SETTING, True, start, until)
-        quick.apply(said)
-        general._overwrite(start, general.step(start).until if until is None else until, said)
+        planned = Change(position, position, f"id-{position}", DAY_ONE, "alice", SETTING, True, start, until)
+        quick.apply(planned)
+        general._overwrite(start, general.step(start).until if until is None else until, planned)
         assert quick == general

@@ -33,7 +33,7 @@ def change(position: int, recorded_at: int, start: int, until: int | None = None
     return Change(position, position, f"id-{position}", recorded_at, "alice", SETTING, value, start, until)
 
 
-class CachedSubject:
+class StoredOne:
     """One setting as a database stores it: its member of the row, and its blocks. Counts the blocks read."""
 
     def __init__(self) -> None:
@@ -43,14 +43,15 @@ class CachedSubject:
         self.known: list[Change] = []
 
     def load(self, first: int) -> list[BlockRow]:
-        found = [row for (_, number), row in sorted(self.blocks.items()) if number >= first]
-        self.blocks_read += len(found)
-        return found
+        rows = [row for (_, number), row in sorted(self.blocks.items()) if number >= first]
+        self.blocks_read += len(rows)
+        return rows
 
-    def say(self, *news: Assertion) -> None:
+    def apply(self, *news: Assertion) -> None:
         held = decode_settings(SUBJECT, self.settings)
         reach = min(
-            min(said.effective_from, said.recorded_at) if isinstance(said, Change) else BEGINNING for said in news
+            min(change.effective_from, change.recorded_at) if isinstance(change, Change) else BEGINNING
+            for change in news
         )
         old = load_suffix(SUBJECT, held.pop(SETTING, None), reach, self.load)
         grown = extend(old.timelines, self.known, news)
@@ -68,24 +69,24 @@ class CachedSubject:
         return decode_timelines(SUBJECT, self.settings, self.blocks.values())
 
 
-def at_once(said: Iterable[Assertion]) -> tuple[bytes, list[BlockRow]]:
-    folded = fold_both(said).get(SETTING)
+def stored_at_once(assertions: Iterable[Assertion]) -> tuple[bytes, list[BlockRow]]:
+    folded = fold_both(assertions).get(SETTING)
     if folded is None:
         return encode_settings({}), []
     stored, blocks = encode_setting(SUBJECT, SETTING, TimelineSuffix(0, folded, False))
     return encode_settings({} if stored is None else {SETTING: stored}), sorted(blocks)
 
 
-def rebuilt(said: list[Assertion], held_events: int) -> tuple[bytes, list[BlockRow]]:
+def rebuilt(assertions: list[Assertion], held_events: int) -> tuple[bytes, list[BlockRow]]:
     with Sorter([SubjectRange("", None)], held_events) as sorter:
-        for assertion in said:
+        for assertion in assertions:
             assert sorter.add([(SUBJECT, assertion)]) == 1
         (folded,) = map(fold_bucket, sorter.buckets())
-    assert folded.events == len(said)
-    if not said:
+    assert folded.events == len(assertions)
+    if not assertions:
         return encode_settings({}), []
     (row,) = folded.rows
-    assert (row.subject, row.version, row.position) == (SUBJECT, said[-1].version, said[-1].position)
+    assert (row.subject, row.version, row.position) == (SUBJECT, assertions[-1].version, assertions[-1].position)
     return row.settings, folded.blocks
 
 
@@ -106,31 +107,33 @@ HISTORIES = st.tuples(
 )
 
 
-def written(before: int, more: list[tuple[str, int, int]]) -> list[Assertion]:
-    said = ordinary(before)
+def history_with(before: int, more: list[tuple[str, int, int]]) -> list[Assertion]:
+    assertions = ordinary(before)
     gone: set[int] = set()
     for how, offset, length in more:
-        position = len(said) + 1
+        position = len(assertions) + 1
         now = 10 * position
         match how:
             case "retract":
-                target = said[offset % len(said)] if said else None
+                target = assertions[offset % len(assertions)] if assertions else None
                 if isinstance(target, Change) and target.position not in gone:
                     gone.add(target.position)
-                    said.append(Retraction(position, position, f"id-{position}", now, "bob", SETTING, target.event_id))
+                    assertions.append(
+                        Retraction(position, position, f"id-{position}", now, "bob", SETTING, target.event_id)
+                    )
             case "schedule":
-                said.append(change(position, now, now + offset))
+                assertions.append(change(position, now, now + offset))
             case "backdate":
-                said.append(change(position, now, now - length))
+                assertions.append(change(position, now, now - length))
             case "far":
-                said.append(
+                assertions.append(
                     change(position, now, now - 10 * offset, None if length % 2 else now - 10 * offset + length)
                 )
             case "bounded":
-                said.append(change(position, now, now + offset % 7, now + 7 + length))
+                assertions.append(change(position, now, now + offset % 7, now + 7 + length))
             case _:
-                said.append(change(position, now, now, value=None if how == "clear" else length % 2 == 0))
-    return said
+                assertions.append(change(position, now, now, value=None if how == "clear" else length % 2 == 0))
+    return assertions
 
 
 @settings(max_examples=60)
@@ -141,15 +144,15 @@ def written(before: int, more: list[tuple[str, int, int]]) -> list[Assertion]:
 @example((130, [("backdate", 0, 5), ("retract", 0, 1)], [130, 1, 1]))
 def test_any_way_of_growing_gives_the_same_bytes(history: tuple[int, list[tuple[str, int, int]], list[int]]) -> None:
     before, more, sizes = history
-    said = written(before, more)
-    grown = CachedSubject()
+    assertions = history_with(before, more)
+    grown = StoredOne()
     at, turn = 0, 0
-    while at < len(said):
+    while at < len(assertions):
         size = sizes[turn % len(sizes)]
-        grown.say(*said[at : at + size])
+        grown.apply(*assertions[at : at + size])
         at, turn = at + size, turn + 1
-    assert grown.everything() == at_once(said)
-    folded = {setting: both for setting, both in fold_both(said).items() if any(any(t.changes) for t in both)}
+    assert grown.everything() == stored_at_once(assertions)
+    folded = {setting: both for setting, both in fold_both(assertions).items() if any(any(t.changes) for t in both)}
     assert grown.timelines() == folded
     for axis in ("current", "in_force"):
         assert_held(grown, axis, folded.get(SETTING, empty_timelines()))
@@ -165,8 +168,8 @@ def test_a_rebuild_that_decodes_few_changes_gives_the_same_bytes(
     history: tuple[int, list[tuple[str, int, int]], list[int]], held_events: int
 ) -> None:
     before, more, _ = history
-    said = written(before, more)
-    assert rebuilt(said, held_events) == at_once(said)
+    assertions = history_with(before, more)
+    assert rebuilt(assertions, held_events) == stored_at_once(assertions)
 
 
 def assert_held(stored: CachedSubject, axis: Axis, both: Timelines) -> None:
@@ -186,17 +189,17 @@ def assert_held(stored: CachedSubject, axis: Axis, both: Timelines) -> None:
 )
 def test_a_block_is_cut_off_when_a_step_remains(changes: int, blocks: int) -> None:
     """The first step is the time before the first change."""
-    _, rows = at_once(ordinary(changes))
+    _, rows = stored_at_once(ordinary(changes))
     assert len(rows) == blocks
     for row, number in zip(rows, range(blocks), strict=True):
         assert (row.axis, row.number) == ("current", number)
 
 
 def test_one_more_event_reads_no_block_however_long_the_history_is() -> None:
-    grown = CachedSubject()
+    grown = StoredOne()
     sizes = []
-    for said in ordinary(20 * BLOCK_STEPS):
-        grown.say(said)
+    for assertion in ordinary(20 * BLOCK_STEPS):
+        grown.apply(assertion)
         sizes.append(len(grown.settings))
     assert len(grown.blocks) == 20
     assert grown.blocks_read <= 1
@@ -204,19 +207,19 @@ def test_one_more_event_reads_no_block_however_long_the_history_is() -> None:
 
 
 def test_an_update_reads_as_far_back_as_it_reaches() -> None:
-    grown = CachedSubject()
-    grown.say(*ordinary(20 * BLOCK_STEPS))
+    grown = StoredOne()
+    grown.apply(*ordinary(20 * BLOCK_STEPS))
     now = 10 * (20 * BLOCK_STEPS + 1)
     grown.blocks_read = 0
-    grown.say(change(20 * BLOCK_STEPS + 1, now, now - 10 * BLOCK_STEPS))
+    grown.apply(change(20 * BLOCK_STEPS + 1, now, now - 10 * BLOCK_STEPS))
     assert 1 <= grown.blocks_read <= 4
     # In force stays as it was: only the blocks that differ from the current ones are stored for it.
     assert len([row for row in grown.blocks.values() if row.axis == "in_force"]) <= 2
 
 
 def test_both_axes_are_one_object_if_nothing_was_backdated() -> None:
-    grown = CachedSubject()
-    grown.say(*ordinary(150))
+    grown = StoredOne()
+    grown.apply(*ordinary(150))
     ((_, both),) = grown.timelines().items()
     assert both.current is both.in_force
 
