@@ -172,7 +172,7 @@ def test_a_rebuild_that_decodes_few_changes_gives_the_same_bytes(
     assert rebuilt(assertions, held_events) == stored_at_once(assertions)
 
 
-def assert_held(stored: CachedSubject, axis: Axis, both: Timelines) -> None:
+def assert_held(stored: StoredOne, axis: Axis, both: Timelines) -> None:
     timeline = both.current if axis == "current" else both.in_force
     raw = decode_settings(SUBJECT, stored.settings).get(SETTING)
     if raw is None:
