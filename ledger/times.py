@@ -76,7 +76,8 @@ def _plain(text: str) -> int | None:
         return None
     try:
         since = datetime.fromisoformat(text[:until]) - _EPOCH
-    except ValueError:
+    except (ValueError, TypeError):
+        # TypeError: fromisoformat reads an offset within the fraction, as in .0-0000.
         return None
     if text[11:13] == "24":
         return None

@@ -55,6 +55,7 @@ PLACES = st.lists(
 
 @given(st.integers(BEGINNING, END - 1), st.sampled_from([19, 26]), PLACES)
 @example(BEGINNING, 19, [(11, "2"), (12, "4")])
+@example(0, 26, [(21, "-")])
 def test_both_readers_accept_the_same_texts(instant: int, until: int, places: list[tuple[int, str]]) -> None:
     text = format_time(instant)[:until] + "Z"
     for place, sign in places:
@@ -74,6 +75,7 @@ def test_both_readers_accept_the_same_texts(instant: int, until: int, places: li
         "2026-01-01T00:00:00,000000Z",
         "2026-01-01T00:00:00.00000\u0663Z",
         "2026-01-01T00:00:00.1_0000Z",
+        "2026-01-01T00:00:00.0-0000Z",
     ],
 )
 def test_forms_that_the_standard_library_accepts_are_refused(text: str) -> None:
