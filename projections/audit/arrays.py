@@ -1,8 +1,8 @@
-"""Arrays in the form in which compiled code takes them: read only, without gaps, and as words of eight bytes.
+"""Arrays in the form that compiled code takes: read-only, without gaps, and as words of eight bytes.
 
-Numba compiles a function for the exact types that it is called with. Arrays that are mapped from files cannot be
-written and others can, which makes two types of them: so all of them are passed as read-only here, and one compilation
-serves every index and every batch.
+Numba compiles a function anew for each combination of argument types. Arrays that are mapped from files are read-only
+and others are not, which makes two types. So compiled code gets all of them as read-only, and one compilation serves
+every index and every batch.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ def all_sealed(columns: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
 
 
 def sealed(array: _Array) -> _Array:
-    """The same array, read only and without gaps."""
+    """The same array, read-only and without gaps."""
     plain = np.ascontiguousarray(array).view(np.ndarray)
     plain.flags.writeable = False
     return plain  # type: ignore[return-value] # of the same element type
 
 
 def in_words(data: UInt8s) -> tuple[UInt8s, UInt64s]:
-    """The same bytes, and from each of them on, where so many are left, eight as a word: uint64[bytes - 7]. A few bytes
-    become 16 at least: a view of one word alone would be of another type for Numba."""
+    """The same bytes, and the word of eight bytes that starts at each of them: uint64[bytes - 7].
+
+    Fewer than 16 bytes are padded, because a view of a single word would have another type for Numba.
+    """
     if len(data) < _WORDS_FROM:
         data = np.concatenate([data, np.zeros(_WORDS_FROM, np.uint8)])
     words: UInt64s = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))

@@ -1,8 +1,8 @@
-"""VERDICTS batches counted: by verdict, reason and governing subject, in memory that does not grow with the rows.
+"""Counts VERDICTS batches by verdict, reason and governing subject, in memory that does not grow with the rows.
 
-Subjects that have a code are counted by it. Others are counted by name, and can be as many as requests: above a number
-of them their counts go to a temporary file, in ranges of names, and are put together range by range at the end. Of the
-heaviest the numbers are kept in columns, and become `SubjectCount`s as they are asked for: of most nobody asks.
+Subjects with a code are counted by code. All others are counted by name, and there can be as many as requests: above
+SUBJECTS_MAX their counts go to temporary files, one for each range of names, and each range is added up at the end. The
+counts of the heaviest subjects stay in columns and become `SubjectCount`s on demand, because most are never shown.
 Proved by tests/audit/io/test_counting.py.
 """
 
@@ -25,19 +25,19 @@ from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, DecidedBatch
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
 
 ROWS_MAX: Final = 1 << 17
-"""Counts that wait to be put together; more, where more were put together before, so that none is counted often."""
+"""Counts that wait to be added up. The limit grows with the subjects, so that no count is added up too often."""
 _FEW_MAX: Final = 2**32 - 1
-"""Rows whose counts fit into four bytes, whoever has them all."""
+"""Up to this many rows every count fits into four bytes."""
 SUBJECTS_MAX: Final = 4_000_000
 _AT_ONCE: Final = 1000
 _RANGES: Final = 64
 AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
-"""The codes of the verdicts that speak against a request."""
+"""The codes of the verdicts against a request."""
 _KEYS: Final = ("subject", "verdict")
 
 
-class Counting:
-    """Use within a block: `take` every batch, then `finish`."""
+class VerdictCounter:
+    """Use it in a `with` block: `take` every batch, then `finish`."""
 
     def __init__(self, summary: Summary, subjects_max: int = SUBJECTS_MAX) -> None:
         self._summary = summary
@@ -53,7 +53,7 @@ class Counting:
         self._bounds: list[str] = []
         self._files: list[Any] = []
 
-    def __enter__(self) -> Counting:
+    def __enter__(self) -> VerdictCounter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -77,15 +77,15 @@ class Counting:
             names, codes = self._take_coded(decided, names, codes)
         if not len(codes):
             return
-        found = pa.table([names, pa.array(codes)], names=list(_KEYS))
-        counts = found.group_by(list(_KEYS), use_threads=False).aggregate([([], "count_all")])
+        rows = pa.table([names, pa.array(codes)], names=list(_KEYS))
+        counts = rows.group_by(list(_KEYS), use_threads=False).aggregate([([], "count_all")])
         self._waiting.append(counts)
         self._rows += counts.num_rows
         if self._rows > max(ROWS_MAX, self._waiting[0].num_rows):
-            self._put_together()
+            self._add_up()
 
     def _take_coded(self, decided: DecidedBatch, names: pa.Array, codes: Any) -> tuple[pa.Array, Any]:
-        """Counts the rows whose subject has a code; answers the names and verdicts of the others."""
+        """Counts the rows whose subject has a code. Returns the names and verdicts of the others."""
         if self._coded is None:
             self._references = decided.references
             self._coded = np.zeros(len(decided.references) * len(VERDICT_NAMES), np.uint32)
@@ -103,8 +103,8 @@ class Counting:
         others = np.flatnonzero(governing < 0)
         return names.take(pa.array(others)), codes[others]
 
-    def _put_together(self) -> None:
-        counts = _together(self._waiting)
+    def _add_up(self) -> None:
+        counts = _added_up(self._waiting)
         self._waiting, self._rows = [counts], 0
         if counts.num_rows > self._subjects_max:
             self._spill(counts)
@@ -122,24 +122,24 @@ class Counting:
         cuts = [0]
         for bound in self._bounds:
             cuts.append(bisect_left(range(known), bound, lo=cuts[-1], key=lambda at: names[at].as_py()))
-        # Nobody comes last.
+        # Null, for rows that nobody governs, sorts last.
         cuts.append(len(names))
         for (_, writer), begin, end in zip(self._files, cuts[:-1], cuts[1:], strict=True):
             writer.write_table(counts.slice(begin, end - begin))
 
     def finish(self) -> None:
-        """Writes what was found into the summary."""
+        """Writes the counts into the summary."""
         summary = self._summary
         summary.verdicts.update(_named(VERDICT_NAMES, self._verdicts))
         summary.reasons.update(_named(REASON_NAMES, self._reasons))
-        found = _Counts.none()
+        heaviest = _Counts.none()
         for counts, number in self._counted():
             summary.subject_count += number
-            found = found.and_others(counts).heaviest()
-        summary.subjects = found
+            heaviest = heaviest.and_others(counts).heaviest()
+        summary.subjects = heaviest
 
     def _counted(self) -> Iterator[tuple[_Counts, int]]:
-        """(those that may be among the heaviest, how many there are)"""
+        """Groups of subjects: those that may be among the heaviest, and the number of all in the group."""
         if self._coded is not None:
             yield _Counts.by_code(self._coded.reshape(-1, len(VERDICT_NAMES)), self._references)
         for table in self._ranges():
@@ -150,18 +150,18 @@ class Counting:
         if not self._waiting and not self._files:
             return
         if not self._files:
-            yield _together(self._waiting)
+            yield _added_up(self._waiting)
             return
         if self._waiting:
-            self._spill(_together(self._waiting))
+            self._spill(_added_up(self._waiting))
         for file, writer in self._files:
             writer.close()
             file.seek(0)
-            yield _together([pa.ipc.open_stream(file).read_all()])
+            yield _added_up([pa.ipc.open_stream(file).read_all()])
 
 
 def codes_of(words: pa.DictionaryArray, names: Sequence[str]) -> Any:
-    """The place of each word in `names`, int8, whatever codes its batch has. `words` without nulls."""
+    """The place of each word in `names` (int8), independent of the codes in its batch. `words` has no nulls."""
     places = np.array([names.index(word) for word in words.dictionary.to_pylist()], np.int8)
     return places[words.indices.to_numpy(zero_copy_only=False)] if len(places) else np.zeros(0, np.int8)
 
@@ -182,14 +182,14 @@ def _tally(codes: Int32s, columns: Int8s, counts: Any, *, width: int, use_compil
     np.add.at(counts, codes[there].astype(np.int64) * width + columns[there], 1)
 
 
-def _together(counts: list[pa.Table]) -> pa.Table:
+def _added_up(counts: list[pa.Table]) -> pa.Table:
     table = pa.concat_tables(counts).combine_chunks()
-    found = table.group_by(list(_KEYS), use_threads=False).aggregate([("count_all", "sum")])
-    return found.rename_columns([*_KEYS, "count_all"])
+    sums = table.group_by(list(_KEYS), use_threads=False).aggregate([("count_all", "sum")])
+    return sums.rename_columns([*_KEYS, "count_all"])
 
 
 class _Counts(Sequence[SubjectCount]):
-    """names: Arrow texts, null for nobody; counts: of each by verdict, [subjects, verdicts]."""
+    """Counts of subjects by verdict. names: Arrow texts, null for nobody. counts: [subjects, verdicts]."""
 
     def __init__(self, names: pa.Array, counts: Any) -> None:
         self._names = names
@@ -201,16 +201,16 @@ class _Counts(Sequence[SubjectCount]):
 
     @classmethod
     def by_code(cls, counts: Any, references: pa.Array) -> tuple[_Counts, int]:
-        """(those that may be among the heaviest, how many are counted). `references`: by code."""
+        """The subjects that may be among the heaviest, and the number of all. `references`: by code."""
         against, total = _sum(counts, AGAINST_CODES), _sum(counts, range(len(VERDICT_NAMES)))
         rows = _foremost(against, total, SUBJECTS_LISTED)
-        # Names of these only, which are few.
+        # Only these few subjects need their names.
         rows = rows[total[rows] > 0]
         return cls(references.take(pa.array(rows)), counts[rows]), int(np.count_nonzero(total))
 
     @classmethod
     def by_name(cls, table: pa.Table) -> _Counts:
-        """Of a row for each subject and verdict."""
+        """From a table with a row for each subject and verdict."""
         words = table.column("subject").combine_chunks().dictionary_encode(null_encoding="encode")
         counts = np.zeros((len(words.dictionary), len(VERDICT_NAMES)), np.int64)
         counts[words.indices.to_numpy(), table.column("verdict").to_numpy()] = table.column("count_all").to_numpy()
@@ -221,8 +221,7 @@ class _Counts(Sequence[SubjectCount]):
         return _Counts(names, np.concatenate([self._counts, others._counts]))
 
     def heaviest(self) -> _Counts:
-        """SUBJECTS_LISTED of them at most: most rows with a verdict against them first, then most rows, then by
-        name."""
+        """At most SUBJECTS_LISTED of them: most verdicts against them first, then most rows, then by name."""
         against, total = _sum(self._counts, AGAINST_CODES), _sum(self._counts, range(len(VERDICT_NAMES)))
         rows = _foremost(against, total, SUBJECTS_LISTED)
         names = self._names.take(pa.array(rows))
@@ -252,7 +251,7 @@ class _Counts(Sequence[SubjectCount]):
 
 
 def _sum(counts: Any, places: Iterable[int]) -> Any:
-    """Of these columns, row by row: a column at a time is many times as fast as `sum` along so short a row."""
+    """The sum of these columns, by row. Adding column by column is many times as fast as `sum` along short rows."""
     total = np.zeros(len(counts), np.int64)
     for place in places:
         total += counts[:, place]
@@ -260,14 +259,14 @@ def _sum(counts: Any, places: Iterable[int]) -> Any:
 
 
 def _foremost(first: Any, second: Any, count: int) -> Any:
-    """The places of the `count` highest by `first`, then `second`, and of those that are the last one's equals."""
+    """The places of the `count` highest by `first`, then `second`, and of all that equal the last of them."""
     if len(first) <= count:
         return np.arange(len(first))
     last = np.partition(first, -count)[-count]
     above = first > last
     equal = np.flatnonzero(first == last)
-    wanted = count - int(np.count_nonzero(above))
-    above[equal] = second[equal] >= np.partition(second[equal], -wanted)[-wanted]
+    missing = count - int(np.count_nonzero(above))
+    above[equal] = second[equal] >= np.partition(second[equal], -missing)[-missing]
     return np.flatnonzero(above)
 
 
@@ -283,5 +282,5 @@ def _named(names: tuple[Any, ...], counts: Any) -> dict[str, int]:
 
 
 def against(verdicts: pa.RecordBatch) -> Any:
-    """The places of these rows in a VERDICTS batch, ascending."""
+    """The rows of a VERDICTS batch with a verdict against the request, ascending."""
     return np.flatnonzero(np.isin(codes_of(verdicts.column("verdict"), VERDICT_NAMES), AGAINST_CODES))

@@ -24,55 +24,57 @@ except ImportError:  # pragma: no cover - the tests' environment has it
 
 AVAILABLE: Final = numba is not None
 FEW: Final = 20_000
-"""So many events, names or rows are done sooner without compiled code than it is compiled, which takes seconds at first
-use, or even loaded."""
+"""Up to this many events, names or rows, code that is not compiled is faster: compiling takes seconds at first use, and
+loading compiled code takes a fraction of a second."""
 MISSING: Final = (
     "Numba is not installed, so this audit decides its requests one by one, which is many times slower; "
     "install it with pip install 'inforce[audit]' on CPython"
 )
-"""What a command or the process of an audit says once, where there is no Numba."""
+"""The warning that a command, or the process of an audit, gives once if Numba is missing."""
+_CONSTANT: Final = (int, float, str, bytes, tuple, list, np.ndarray, np.generic)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def constants_key(module: Mapping[str, Any], *tuples: type[tuple[Any, ...]]) -> int:
-    """A number that is another one when a constant of the module (its `globals()`) or a field's name changes.
+    """A number that changes with any constant of a module (its `globals()`) and with any field's name.
 
-    Constants have names in upper case; `tuples` are the named tuples that the compiled functions are called with.
+    Constants have names in upper case, and must be defined before the call. `tuples`: the named tuples that the
+    compiled functions take.
     """
     constants = [
         (name, value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
         for name, value in sorted(module.items())
-        if name.isupper()
+        if name.isupper() and isinstance(value, _CONSTANT)
     ]
     fields = [(one.__name__, *getattr(one, "_fields", ())) for one in tuples]
     return int.from_bytes(hashlib.sha256(repr((constants, fields)).encode()).digest()[:7])
 
 
 def worth_compiling(count: int) -> bool:
-    """Whether compiled code is sooner done with so many events, names or rows. It makes no other difference."""
+    """Whether compiled code is faster for this many events, names or rows. The results are the same."""
     return AVAILABLE and count > FEW
 
 
 def compiled(function: _Function) -> _Function:
-    """The function as it is, where there is no Numba: then slower code does the same, and nothing calls this one.
+    """Compiles a function when it is first called. Without Numba, returns it as it is; slower code is used instead.
 
-    It must make no array: arrays are passed without counting who holds them, which took most of the time. What it calls
-    becomes a part of it, which is up to twice as fast as calls with so many arrays are.
+    The function must not create arrays: it takes arrays without reference counts, whose upkeep took most of the time.
+    The compiled functions that it calls are inlined, which is up to twice as fast as calls with so many arrays.
     """
     if numba is None:
         return function
     options = {"nogil": True, "forceinline": True, "_nrt": False}
     try:
-        made = numba.njit(cache=True, **options)(function)
+        dispatcher = numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        # No folder to keep it in.
-        made = numba.njit(**options)(function)
-    return cast("_Function", made)
+        # There is no folder to store compiled code in.
+        dispatcher = numba.njit(**options)(function)
+    return cast("_Function", dispatcher)
 
 
 def part(function: _Function) -> _Function:
-    """`compiled`, for what nothing else calls than what is compiled: it is kept as a part of that, and not for
-    itself."""
+    """`compiled`, for a function that only compiled functions call: it is inlined there and not stored by itself. It
+    has no entry point from Python, which would take as long to compile as all the rest."""
     if numba is None:
         return function
     options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}

@@ -1,6 +1,7 @@
-"""The slow, obvious bulk path: each row of a batch becomes a request record and goes through `check`, one by one.
+"""The slow, obvious bulk path: each row of a batch becomes a request record, which `check` decides.
 
-It is what every fast path is compared with, and the one place that says how a decision is laid out in a row.
+Tests compare every fast path with it. It also defines the row that a decision becomes, for the paths without compiled
+code.
 Proved by tests/audit/kernel/test_reference.py.
 """
 
@@ -25,13 +26,13 @@ def decide_slowly(query: PinnedQuery, batch: pa.RecordBatch, known_at: KnownAt =
 
 def records(batch: pa.RecordBatch) -> list[RequestRecord]:
     """The rows of a REQUESTS batch."""
-    # As numbers: a datetime has no year 10000, which an instant between two of ours may round to.
+    # As numbers, because an instant just before END rounds to the year 10000, which a datetime cannot hold.
     instants = batch.column("at").cast(pa.int64()).to_pylist()
-    found = []
+    requests = []
     for at, row in zip(instants, batch.drop_columns(["at"]).to_pylist(), strict=True):
-        done = Observed(*(row.pop(name) for name in OBSERVED))
-        found.append(RequestRecord(at=at, handling=None if done == NOTHING_OBSERVED else done, **row))
-    return found
+        observed = Observed(*(row.pop(name) for name in OBSERVED))
+        requests.append(RequestRecord(at=at, handling=None if observed == NOTHING_OBSERVED else observed, **row))
+    return requests
 
 
 def verdicts(decisions: list[Decision]) -> pa.RecordBatch:
@@ -39,22 +40,22 @@ def verdicts(decisions: list[Decision]) -> pa.RecordBatch:
     rows = [verdict_row(decision) for decision in decisions]
     columns = []
     for field in VERDICTS:
-        said = [row[field.name] for row in rows]
+        values = [row[field.name] for row in rows]
         if field.name == "reasons":
-            offsets = pa.array(np.cumsum([0, *map(len, said)], dtype=np.int32))
+            offsets = pa.array(np.cumsum([0, *map(len, values)], dtype=np.int32))
             columns.append(
-                pa.ListArray.from_arrays(offsets, _named([one for row in said for one in row], REASON_NAMES))
+                pa.ListArray.from_arrays(offsets, _named([one for row in values for one in row], REASON_NAMES))
             )
         elif pa.types.is_dictionary(field.type):
-            columns.append(_named(said, DATA_POLICY_NAMES if field.name == "data_policy" else VERDICT_NAMES))
+            columns.append(_named(values, DATA_POLICY_NAMES if field.name == "data_policy" else VERDICT_NAMES))
         else:
-            columns.append(pa.array(said, field.type))
+            columns.append(pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=VERDICTS)
 
 
-def _named(said: list[str | None], names: Sequence[str]) -> pa.Array:
-    """With the same codes in every batch: Arrow's own would be in the order in which names come."""
-    codes = pa.array([None if name is None else names.index(name) for name in said], pa.int8())
+def _named(words: list[str | None], names: Sequence[str]) -> pa.Array:
+    """With the same codes in every batch; Arrow itself would number the words in the order of their first use."""
+    codes = pa.array([None if name is None else names.index(name) for name in words], pa.int8())
     return pa.DictionaryArray.from_arrays(codes, pa.array(names))
 
 
@@ -62,7 +63,7 @@ def verdict_row(decision: Decision) -> dict[str, Any]:
     """The decision as a row of VERDICTS, its `at` in µs."""
     outcome, handling, lag = decision.outcome, decision.outcome.handling, decision.outcome.enforcement_lag
     policy, regions = handling.data_policy, handling.allowed_regions
-    decided = [s.change.position for s in outcome.evidence if s.source == "explicit" and s.change is not None]
+    positions = [s.change.position for s in outcome.evidence if s.source == "explicit" and s.change is not None]
     return {
         "request_id": decision.request_id,
         "at": decision.as_of.at,
@@ -78,7 +79,7 @@ def verdict_row(decision: Decision) -> dict[str, Any]:
         "data_policy": policy.by,
         "provider": policy.name,
         "policy_url": policy.url,
-        "deciding_positions": list(dict.fromkeys(decided)),
+        "deciding_positions": list(dict.fromkeys(positions)),
         "hindsight": None if decision.hindsight is None else decision.hindsight.outcome.verdict,
         "enforcement_lag_us": None if lag is None else lag.lag_us,
         "lag_position": None if lag is None else lag.deciding_position,

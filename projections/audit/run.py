@@ -1,6 +1,6 @@
-"""An audit: parts of logs through one decider, in order, counted, written, all at one position of the ledger.
+"""Runs an audit: reads batches of a log, decides them, counts them and passes them on, all at one pin of the ledger.
 
-One thread reads, one decides, and this one counts and writes; the order is that of the log whatever the threads do.
+One thread reads, one decides, and the calling thread counts and writes. The order is always that of the log.
 Proved by tests/audit/io/test_run.py and tests/test_real_logs.py.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from ledger.store import Ledger
-from projections.audit.counting import Counting
+from projections.audit.counting import VerdictCounter
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.schemas import DecidedBatch
@@ -31,29 +31,29 @@ from projections.query.query import KnownAt
 
 Item = TypeVar("Item")
 Decider = Callable[[pa.RecordBatch], DecidedBatch]
-"""REQUESTS → VERDICTS, row by row in order."""
+"""REQUESTS → VERDICTS, in the order of the rows."""
 
 AHEAD: Final = 2
-"""Parts that are read before they are wanted."""
+"""Batches that are read ahead."""
 DECIDED_AHEAD: Final = 2
-"""And decided: rows are written in groups of two or three parts, and meanwhile so many are decided. With one ahead an
-audit of JSON Lines takes a tenth longer."""
+"""Batches that are decided ahead: verdicts are written in groups of two or three batches, and deciding goes on
+meanwhile. With one batch ahead an audit of JSON Lines takes a tenth longer."""
 _PATIENCE: Final = 0.1
 
 
 class RowSink(Protocol):
-    """What becomes of the rows."""
+    """Receives the rows of an audit."""
 
     def take(self, part: LogBatch, verdicts: pa.RecordBatch) -> None:
-        """Called with every part in order; `verdicts` has a row for each of its requests."""
+        """Called with each batch in order. `verdicts` has a row for each of its requests."""
 
     def reject(self, row: LogRow) -> None:
-        """Called with every fault, in order, before its part is taken."""
+        """Called with each fault in order, before `take` for the same batch."""
 
 
 def index_decider(ledger: Ledger, pin: Pin, known_at: KnownAt) -> Decider:
-    """The fast decider, at the pin, over the index that is kept of the ledger. Raises what `open_index` raises."""
-    # Not at the top: the kernel makes Arrow arrays when it is imported, which is to come after `limit_memory`.
+    """Decides at the pin over the ledger's policy index, which it opens. Raises what `open_index` raises."""
+    # Imported here because these modules create Arrow arrays when imported, which must come after `limit_memory`.
     from projections.audit.index.open import open_index
     from projections.audit.kernel.batch_decider import BatchDecider
 
@@ -69,8 +69,10 @@ def run(
     progress: Callable[[int], None] | None = None,
     threads: bool = True,
 ) -> None:
-    """Decides on every row, and counts it in `summary`. `progress` is told the rows done so far, after each part.
-    Raises what reading the rows raises."""
+    """Decides every row and counts it in `summary`. `progress` gets the number of rows so far, after each batch.
+
+    Raises what reading the batches raises.
+    """
     every_sink = tuple(sinks)
     with ExitStack() as stack:
         if threads:
@@ -78,7 +80,7 @@ def run(
         done: Iterable[tuple[LogBatch, DecidedBatch | None]] = _decided(parts, decide)
         if threads:
             done = stack.enter_context(Ahead(done, "deciding on the log", DECIDED_AHEAD))
-        counting = stack.enter_context(Counting(summary))
+        counting = stack.enter_context(VerdictCounter(summary))
         for part, decided in done:
             for row in part.faults:
                 summary.rejects += 1
@@ -100,7 +102,7 @@ def _decided(parts: Iterable[LogBatch], decide: Decider) -> Iterator[tuple[LogBa
 
 
 class Ahead(Generic[Item]):
-    """Items, made by another thread a few ahead of where they are wanted. `close` it: then that thread ends."""
+    """Items that another thread takes from `items` a few ahead of their use. `close` ends that thread."""
 
     def __init__(self, items: Iterable[Item], name: str, room: int = AHEAD) -> None:
         self._items = items
@@ -115,7 +117,7 @@ class Ahead(Generic[Item]):
                 if not self._put((item,)):
                     return
             self._put(None)
-        except BaseException as error:  # it is raised where the items are wanted
+        except BaseException as error:  # raised again in the thread that uses the items
             self._put(error)
 
     def _put(self, item: tuple[Item] | BaseException | None) -> bool:
@@ -136,7 +138,7 @@ class Ahead(Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         while not self._stop.is_set():
             try:
-                # With an end, so that Ctrl-C is heard while nothing comes, and closing while another thread waits here.
+                # With a timeout, so that Ctrl-C works while nothing comes, and `close` while another thread waits here.
                 item = self._queue.get(timeout=_PATIENCE)
             except Empty:
                 continue
@@ -146,13 +148,13 @@ class Ahead(Generic[Item]):
                 try:
                     raise item
                 finally:
-                    # It knows this frame, which must not know it.
+                    # The error refers to this frame; breaking the cycle frees both at once.
                     del item
             yield item[0]
 
     def close(self) -> None:
         self._stop.set()
-        # One that waits for a pipe that says nothing cannot be woken; it ends with the process.
+        # A thread that waits for a silent pipe cannot be woken; it ends with the process.
         self._thread.join(1)
 
 
@@ -161,20 +163,21 @@ _LARGE: Final = 1 << 20
 
 
 def limit_memory() -> None:
-    """For the whole process: of the allocators that Arrow brings along the one that keeps least of what was given back,
-    with which an audit holds a tenth less at its peak (where it was not built in, all stays as it is); large arrays of
-    NumPy each in a mapping of its own, which goes when it is freed, and leaves no hole: 50 MB of a long audit; and no
-    pandas, which Arrow imports, where it is installed, when it is first shown an array: 45 MB and a quarter of a second
-    for nothing that an audit asks for."""
+    """Makes this process save memory, before it first uses Arrow.
+
+    Arrow gets the allocator that retains the least freed memory, with which an audit peaks a tenth lower. Large NumPy
+    arrays get mappings of their own, which the system takes back when they are freed: 50 MB of a long audit. And Arrow
+    does not import pandas when it first sees an array: 45 MB and a quarter of a second for nothing that an audit uses.
+    """
     with suppress(NotImplementedError):
         pa.set_memory_pool(pa.jemalloc_memory_pool())
     with suppress(OSError, AttributeError):
-        # Of glibc, whose own threshold rises with what is freed; elsewhere there is no such function.
+        # Only glibc has this function; its threshold would otherwise rise with the size of freed arrays.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
     finder = _NoPandas()
     sys.meta_path.insert(0, finder)
     try:
-        # Arrow looks twice: its Python and its C++, each once.
+        # Arrow looks for pandas twice, once from Python and once from C++.
         pa.array(np.zeros(1))
         pa.array(["a text"])
     finally:

@@ -1,8 +1,7 @@
-"""The two shapes of a bulk audit: what is asked, a batch of request records, and what comes back, a batch of verdicts.
+"""The two Arrow schemas of an audit: REQUESTS, a batch of request records, and VERDICTS, a batch of decisions.
 
-They are the types of `projections.decisions.model` laid out in columns (Apache Arrow). Whoever reads a log makes
-REQUESTS of
-it, every bulk path makes VERDICTS of those, row by row and in their order. Instants are in µs.
+They are the types of `projections.decisions.model` in columns. The readers of logs produce REQUESTS; every bulk path
+turns them into VERDICTS, row by row and in order. Instants are in µs.
 Proved by tests/audit/kernel.
 """
 
@@ -15,13 +14,13 @@ import pyarrow as pa
 from projections.decisions.model import REASONS, Reason, Verdict
 
 VERDICT_NAMES: Final[tuple[Verdict, ...]] = get_args(Verdict)
-"""The codes of `verdict` and `hindsight`: places in this tuple, in every batch the same."""
+"""The codes of `verdict` and `hindsight` are places in this tuple, the same in every batch."""
 REASON_NAMES: Final[tuple[Reason, ...]] = tuple(REASONS)
-"""The codes of `reasons`: places in this tuple, which is also the order in which a row's reasons stand."""
+"""The codes of `reasons` are places in this tuple, which is also the order of a row's reasons."""
 DATA_POLICY_NAMES: Final = ("platform", "provider")
 
 OBSERVED: Final = ("stored", "cached", "trained", "forwarded_to", "region", "network")
-"""The columns of what was done with the data. A row where all are null is a question: nothing was observed."""
+"""The columns of observed handling. A row in which all are null is a question."""
 
 INSTANT: Final = pa.timestamp("us", tz="UTC")
 _NAME: Final = pa.dictionary(pa.int8(), pa.string())
@@ -44,7 +43,7 @@ REQUESTS: Final = pa.schema(
         pa.field("network", pa.string()),
     ]
 )
-"""Each row is a request record as `read_record` accepts it: one of the four ids of who asked is there, ids keep their
+"""Each row is a request record that `read_record` would accept: it has one of the first four ids, ids keep their
 grammar, `at` lies in [BEGINNING, END), texts have 1 to 256 characters, and `network` is public or private."""
 
 VERDICTS: Final = pa.schema(
@@ -71,16 +70,16 @@ VERDICTS: Final = pa.schema(
 )
 """A decision without its evidence's details.
 
-governed_by: null where nobody can be said to govern. allowed_regions: null is anywhere, empty is nowhere. provider,
-policy_url: of a `provider` data policy, where they are known. deciding_positions: of the explicit states in the
-evidence, in its order, each once. hindsight: the verdict with everything that was recorded since, null where neither
-verdict nor handling is another. enforcement_lag_us, lag_position: both or neither.
+governed_by: null if nobody governs. allowed_regions: null is anywhere, empty is nowhere. provider, policy_url: of a
+`provider` data policy, if known. deciding_positions: of the explicit states in the evidence, in its order, each once.
+hindsight: the verdict with everything recorded since, null if neither verdict nor handling differs. enforcement_lag_us,
+lag_position: both or neither.
 """
 
 
 class DecidedBatch(NamedTuple):
-    """A VERDICTS batch. `governing`, where whoever decided knows it: of each row the place in `references` of the
-    subject that governs, or less than 0 where the row alone names it, or nobody can be said to (int32)."""
+    """A VERDICTS batch. `governing` (int32, optional): by row, the place of the governing subject in `references`, or
+    less than 0 where only the row has its name or nobody governs."""
 
     verdicts: pa.RecordBatch
     governing: Any = None

@@ -1,7 +1,7 @@
-"""What an audit found, and what it rests on, in numbers.
+"""The results of an audit in numbers, with its pin and the digest of its log.
 
-The summary says what the audit rests on (its pin, and the digest of the log), so that anyone with the same log and the
-same ledger comes to the same counts. Imports no engine: whoever shows a summary needs none.
+The same log and the same ledger give the same summary to anyone. This module imports no engine: showing a summary needs
+none.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from projections.query.pinned import Pin
 from projections.query.query import KnownAt
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("violation", "denied", "indeterminate", "compliant", "allowed")
+"""In the order in which summaries show them."""
 AGAINST: Final = frozenset(("violation", "denied"))
-"""The verdicts that speak against a request."""
+"""The verdicts against a request."""
 
 SUBJECTS_LISTED: Final = 100_000
 
 
 class SubjectCount(NamedTuple):
-    """`subject` None: nobody can be said to govern."""
+    """`subject` None: the rows that nobody governs."""
 
     subject: str | None
     verdicts: dict[str, int]
@@ -46,11 +47,11 @@ UNREAD: Final = LogDigest("", ())
 
 @dataclass
 class Summary:
-    """What an audit found. `rows` = the sum of `verdicts` + `rejects`; instants in µs.
+    """The results of an audit. `rows` = the sum of `verdicts` + `rejects`. Instants in µs.
 
-    reasons: rows that have the reason; subjects: of `subject_count`, the first SUBJECTS_LISTED, most verdicts against
-    them first, then most rows, then by name; hindsight: rows whose verdict or handling is another with what was
-    recorded later; first_at, last_at: of requests.
+    reasons: rows with the reason. subjects: the first SUBJECTS_LISTED of `subject_count`, by most verdicts against
+    them, then most rows, then name. hindsight: rows whose verdict or handling differs with everything known. first_at,
+    last_at: of requests.
     """
 
     pin: Pin
@@ -68,7 +69,7 @@ class Summary:
 
     @property
     def against(self) -> int:
-        """Rows with a verdict that speaks against the request."""
+        """Rows with a verdict against the request."""
         return sum(self.verdicts[verdict] for verdict in AGAINST)
 
 
@@ -80,7 +81,7 @@ def coordinates_json(pin: Pin, known_at: KnownAt) -> dict[str, Any]:
 
 
 def pin_json(summary: Summary) -> dict[str, Any]:
-    """What the verdicts rest on: the same pin, log and reading give the same verdicts, byte for byte."""
+    """The pin, the axis and the log: the same ones, read the same way, give the same verdicts, byte for byte."""
     return coordinates_json(summary.pin, summary.known_at) | {
         "log": {
             "sha256": summary.log.sha256,
@@ -90,7 +91,7 @@ def pin_json(summary: Summary) -> dict[str, Any]:
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """The summary for programs; members that count nothing are left out of `verdicts` and `reasons`."""
+    """The summary for programs. `verdicts` and `reasons` omit counts of 0."""
     return {
         "rows": summary.rows,
         "rejects": summary.rejects,

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from projections.audit.counting import Counting
+from projections.audit.counting import VerdictCounter
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.schemas import VERDICTS, DecidedBatch
 from projections.audit.summary import AGAINST, Summary
@@ -35,7 +35,7 @@ def test_subjects_are_counted_and_ranked(
         row["governed_by"] = chance.choice([None, f"org:o{number}", f"account:ü{number}"])
         row["verdict"] = chance.choice(["violation", "denied", "indeterminate", "compliant", "allowed"])
     summary = Summary(Pin("o", 1, 1, "h"), IN_FORCE)
-    with Counting(summary, subjects_max) as counting:
+    with VerdictCounter(summary, subjects_max) as counting:
         for start in range(0, len(drawn), 70):
             counting.take(decided(drawn[start : start + 70], code_count))
         counting.finish()
