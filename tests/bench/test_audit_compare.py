@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 pa = pytest.importorskip("pyarrow", reason="the extra `audit` is not installed")
+pytest.importorskip("duckdb", reason="the dependency group `bench` is not installed")
 import pyarrow.parquet as pq  # noqa: E402 - only where it is installed
 
 from scripts.bench.audit_compare import count_differences  # noqa: E402 - needs pyarrow

@@ -23,7 +23,6 @@ from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger, sqlite_path
 from ledger.store import Ledger
 from projections.audit.index.open import open_index
-from scripts.bench.audit_compare import count_differences
 from scripts.bench.audit_log import write_log
 from scripts.bench.audit_tables import write_tables
 from scripts.bench.ledgers import large_ledger
@@ -143,7 +142,8 @@ def _audit(url: str, log: str, out: Path) -> ProgramCost:
 
 def _require_same_verdicts(folder: Path) -> None:
     for name, peer in _PEERS.items():
-        differences = count_differences(folder / "ours.parquet", folder / f"{peer}.parquet")
+        files = [str(folder / "ours.parquet"), str(folder / f"{peer}.parquet")]
+        differences = int(run_program("scripts.bench.audit_compare", files).output)
         if differences:
             raise LedgerUnavailable(f"{name} and {OURS} disagree on {differences} rows, so that it is no baseline")
 
