@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from ledger.times import DAY, format_time
+from ledger.times import DAY
+from projections.audit.report.commands import record_json
 from projections.decisions.model import Observed, RequestRecord
 from scripts.bench.population import END, MODELS, Population
 
@@ -66,13 +67,5 @@ def _record(rng: Random, window: Window) -> RequestRecord:
 
 def check_body(*records: RequestRecord) -> bytes:
     """The body of POST /v1/checks (see api/README.md): one record, or several."""
-    values = [_json_value(record) for record in records]
+    values = [record_json(record) for record in records]
     return msgspec.json.encode(values[0] if len(values) == 1 else {"requests": values})
-
-
-def _json_value(record: RequestRecord) -> dict[str, Any]:
-    members = {name: value for name, value in record._asdict().items() if value is not None}
-    members["at"] = format_time(record.at)
-    if record.handling is not None:
-        members["handling"] = {name: value for name, value in record.handling._asdict().items() if value is not None}
-    return members
