@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable, PositionNotReached
-from ledger.recorders.contract import Head, Recorder, Watch
+from ledger.recorders.contract import Recorder, Watch
 from ledger.recorders.wakeup import sleep_until_wakeup
 
 AT_LEAST_SECONDS_MAX: Final = 5.0
@@ -44,7 +44,7 @@ class Follower:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._lock = threading.Lock()
-        self._head = Head(0, None)
+        self._position = 0
         self._waiters: dict[object, _Waiter] = {}
         self._watchers = 0
         self._closed = False
@@ -52,28 +52,24 @@ class Follower:
         self._waker: socket.socket | None = None
 
     @property
-    def head(self) -> Head:
-        """The newest head that is certain; the ledger may be further."""
-        return self._head
-
-    @property
     def position(self) -> int:
-        return self._head.position
+        """The position that the ledger has reached for certain; it may be further."""
+        return self._position
 
-    def advance_to(self, head: Head) -> None:
-        """Records that everything up to `head` is committed, and wakes those who wait for it."""
+    def advance_to(self, position: int) -> None:
+        """Records that everything up to `position` is committed, and wakes those who wait for it."""
         with self._lock:
-            if head.position <= self.position:
+            if position <= self._position:
                 return
-            self._head = head
-            tokens = [token for token, waiter in self._waiters.items() if waiter.position <= head.position]
+            self._position = position
+            tokens = [token for token, waiter in self._waiters.items() if waiter.position <= position]
             waiters = [self._waiters.pop(token) for token in tokens]
         for waiter in waiters:
             waiter.wake()
 
     def refresh(self) -> int:
         """The position of the ledger's head, read now. Raises `LedgerUnavailable`."""
-        self.advance_to(self._recorder.head())
+        self.advance_to(self._recorder.head().position)
         return self.position
 
     def wait_for(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
@@ -193,7 +189,7 @@ class Follower:
                     try:
                         if watch is None:
                             watch = self._recorder.watch()
-                        self.advance_to(watch.head())
+                        self.advance_to(watch.head().position)
                         failures = 0
                         watch.wait(POLL_S, wakeup)
                     except LedgerUnavailable as error:

@@ -213,5 +213,5 @@ def _decide_without_ledger(submissions: tuple[Submission, ...], batch: bool) -> 
     """Raises what a new ledger would raise, before one is created."""
     catalog = _built_in_catalog()
     versions = defaultdict(int, {CATALOG_SUBJECT: catalog.version})
-    streams = SubmissionContext(catalog, versions)
-    decide(submissions, streams, now=SystemClock().now(), actor="rehearsal", entropy=bytes, batch=batch)
+    context = SubmissionContext(catalog, versions)
+    decide(submissions, context, now=SystemClock().now(), actor="rehearsal", entropy=bytes, batch=batch)

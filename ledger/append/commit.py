@@ -21,7 +21,7 @@ from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, Led
 from ledger.events import ChangeRetracted
 from ledger.reader import LedgerReader
 from ledger.receipts import Receipt, receipt_of_leaf, receipts_of_drafts
-from ledger.recorders.contract import AppendPreconditions, AppendRequest, Head, KnownSubmission, Placement
+from ledger.recorders.contract import AppendPreconditions, AppendRequest, KnownSubmission, Placement
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
@@ -50,10 +50,9 @@ class Committer:
         """
         recorder = self._reader.recorder
         with recorder.exclusive() if group[0].needs_lock else recorder.optimistic():
-            results, head = self._record(group)
+            results, position = self._record(group)
         # The transaction is durable only from here on.
-        if head is not None:
-            self._reader.follower.advance_to(head)
+        self._reader.follower.advance_to(position)
         for queued, result in results.items():
             # Read only now, because a failure to read old receipts must not affect what the others just recorded.
             outcome = self._first_receipts(result, queued) if isinstance(result, KnownSubmission) else result
@@ -63,8 +62,8 @@ class Committer:
                 queued.receipts = outcome
         return [queued for queued in group if not queued.settled]
 
-    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], Head | None]:
-        """The result of each submission, and the ledger's new head if anything was appended."""
+    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], int]:
+        """The result of each submission, and the last position that was appended (0: nothing was)."""
         results: dict[QueuedSubmission, Result] = {}
         members: list[_Member] = []
         for queued in group:
@@ -96,24 +95,24 @@ class Committer:
                 appends.append((queued, AppendRequest(plan, templates, queued.idempotency)))
             else:
                 results[queued] = plan
-        return results, self._append(appends, results) if appends else None
+        return results, self._append(appends, results) if appends else 0
 
     def _append(
         self, appends: Sequence[tuple[QueuedSubmission, AppendRequest]], results: dict[QueuedSubmission, Result]
-    ) -> Head | None:
+    ) -> int:
         outcomes = self._reader.recorder.append([request for _, request in appends], self._reader.clock)
-        head: Head | None = None
+        position = 0
         for (queued, request), outcome in zip(appends, outcomes, strict=True):
             if isinstance(outcome, Placement):
                 drafts = request.plan.drafts
                 results[queued] = receipts_of_drafts(drafts, *outcome)
-                head = Head(outcome.first_position + len(drafts) - 1, outcome.recorded_at)
+                position = outcome.first_position + len(drafts) - 1
             elif outcome is not None:
                 results[queued] = outcome
             else:
                 queued.stale_count += 1
                 results[queued] = DECIDE_AGAIN
-        return head
+        return position
 
     def _member(self, queued: QueuedSubmission) -> _Member:
         targets: dict[str, RetractionTarget] = {}

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
-from ledger.codec import SOURCE_PREFIX
 from ledger.errors import BadInput
 from ledger.opening import database_file, open_ledger, sqlite_path
 from ledger.recorders.sqlite_schema import COLUMNS
@@ -71,7 +70,7 @@ def generate_ledger(url: str, subjects: int, rounds: int = ROUNDS) -> Population
         ledger.submit(parse_submissions({"events": list(_models())}), actor=ACTOR)
         population = Population(subjects, ledger.head().position, rounds)
         generate = event_rows_of_child if subjects >= _CHILD_SUBJECTS_MIN else event_rows
-        rows = _with_progress(generate(population, SOURCE_PREFIX + ledger.origin), population.events)
+        rows = _with_progress(generate(population, ledger.source), population.events)
         if database_file(url) is None:
             _copy(ledger, rows)
             return population

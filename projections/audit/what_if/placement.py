@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.catalog import Catalog, Definition
-from ledger.codec import SOURCE_PREFIX, leaf_bytes
+from ledger.codec import leaf_bytes
 from ledger.errors import BadInput, BadSubmission
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
@@ -82,7 +82,7 @@ class _Placement:
         if not pin.position or first is None:
             raise BadInput("the ledger holds no event, so no change to it can be compared")
         self._ledger = ledger
-        self._source = SOURCE_PREFIX + ledger.origin
+        self._source = ledger.source
         self._until = pin.position
         self._began = first.recorded_at
         self._assertions: dict[str, list[Assertion]] = {}
@@ -138,9 +138,9 @@ class _Placement:
             targets[target.event_id] = target
             before = (one for one in self._assertions[target.subject] if one.position < position)
             retracted = {one.retracts for one in before if isinstance(one, Retraction)}
-        streams = SubmissionContext(self._catalog, self._versions, targets, retracted)
+        context = SubmissionContext(self._catalog, self._versions, targets, retracted)
         try:
-            decided = decide((submission,), streams, now=moment, actor="", entropy=bytes)
+            decided = decide((submission,), context, now=moment, actor="", entropy=bytes)
         except BadSubmission as error:
             raise line_error(proposal.line, error.detail) from None
         (draft,) = decided.drafts
