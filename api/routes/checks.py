@@ -5,6 +5,7 @@ Proved by tests/api/routes/test_checks.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_o
 from api.schemas import examples, requests, responses
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.decisions.model import Decision
+from projections.query.decide import decide, decide_from_memory
 from projections.query.query import IN_FORCE, Query
 
 MEMORY_BYTES_MAX: Final = 16_384
@@ -45,7 +47,7 @@ async def check(request: Request) -> Response:
         # before the last event, even if another writer's clock was ahead.
         context = service.query.context()
         records, is_batch = read_plain(body, context.now) or read_records(body, context.now)
-        return _encode(service.query.check_all(records, known_at, context), is_batch)
+        return _encode(decide(records, known_at, context), context.position, is_batch)
 
     return EncodedResponse(await service.ask(question))
 
@@ -57,14 +59,12 @@ def _answer_from_memory(query: Query, body: bytes) -> bytes | None:
     if context is None or parsed is None:
         return None
     records, is_batch = parsed
-    decisions = query.check_from_memory(records, context)
-    if decisions is None:
-        return None
-    return _encode(decisions, is_batch)
+    decisions = decide_from_memory(records, context)
+    return None if decisions is None else _encode(decisions, context.position, is_batch)
 
 
-def _encode(decisions: list[Decision], is_batch: bool) -> bytes:
-    return decisions_bytes(decisions) if is_batch else decision_bytes(decisions[0])
+def _encode(decisions: Iterable[Decision], position: int, is_batch: bool) -> bytes:
+    return decisions_bytes(decisions, position) if is_batch else decision_bytes(next(iter(decisions)))
 
 
 ROUTES = [

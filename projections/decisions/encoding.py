@@ -6,7 +6,7 @@ different values. Proved by tests/decisions/test_encoding.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -33,9 +33,9 @@ def decision_bytes(decision: Decision) -> bytes:
     return b"".join(_parts([decision]))
 
 
-def decisions_bytes(decisions: Sequence[Decision]) -> bytes:
-    """`{"decisions": […], "position": …}`; there is at least one."""
-    return b"".join([b'{"decisions":[', *_parts(decisions), b'],"position":%d}' % decisions[0].as_of.position])
+def decisions_bytes(decisions: Iterable[Decision], position: int) -> bytes:
+    """`{"decisions": […], "position": …}`, where all decisions are pinned to `position`."""
+    return b"".join([b'{"decisions":[', *_parts(decisions), b'],"position":%d}' % position])
 
 
 def _parts(decisions: Iterable[Decision]) -> list[bytes]:

@@ -1,14 +1,15 @@
 """Decides on request records at one read context.
 
-`decide` is the one way to a decision. `decide_from_memory` is its short cut, under one condition: the decision is in
-force, its basis is in the decision cache, hindsight has the same basis, and the record names no enforced position. The
-short cut reads and waits for nothing, so the event loop of the server may take it too.
+`decide` is the one way to decisions. `_from_memory` is its short cut, under one condition: the decision is in force,
+its basis is in the decision cache, hindsight has the same basis, and the record names no enforced position. The short
+cut reads and waits for nothing, so the server's event loop may answer by it alone (`decide_from_memory`).
 
 Proved by tests/query/test_decision_cache.py and tests/query/test_against_reference.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from projections.decisions.check import check, decision_basis, evaluate
@@ -21,15 +22,27 @@ from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 _new: Final = tuple.__new__
 
 
-def decide(record: RequestRecord, known_at: KnownAt, context: ReadContext) -> Decision:
-    """The decision on `record`. May read the database."""
-    if known_at in (IN_FORCE, record.at):
-        return decide_from_memory(record, context) or _decide_in_force(record, context)
-    return _decide_as_known(record, known_at, context)
+def decide(records: Iterable[RequestRecord], known_at: KnownAt, context: ReadContext) -> Iterator[Decision]:
+    """The decisions on `records`, in order. May read the database."""
+    for record in records:
+        if known_at == IN_FORCE or known_at == record.at:  # noqa: PLR1714 - no tuple for each record
+            yield _from_memory(record, context) or _decide_in_force(record, context)
+        else:
+            yield _decide_as_known(record, known_at, context)
 
 
-def decide_from_memory(record: RequestRecord, context: ReadContext) -> Decision | None:
-    """The decision in force, if the cached basis is all that it takes; None: call `decide`."""
+def decide_from_memory(records: Iterable[RequestRecord], context: ReadContext) -> list[Decision] | None:
+    """The decisions in force, if memory suffices for all of them; None: call `decide`, which may wait."""
+    decisions = []
+    for record in records:
+        decision = _from_memory(record, context)
+        if decision is None:
+            return None
+        decisions.append(decision)
+    return decisions
+
+
+def _from_memory(record: RequestRecord, context: ReadContext) -> Decision | None:
     at = record.at
     snapshot = context.snapshot
     position = snapshot.position

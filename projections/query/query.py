@@ -20,7 +20,7 @@ from ledger.times import BEGINNING
 from projections.decisions.model import Decision, RequestRecord
 from projections.query import causes, listing
 from projections.query.as_of_view import AsOfView
-from projections.query.decide import decide, decide_from_memory
+from projections.query.decide import decide
 from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
 from projections.temporal.changes import Assertion, Change
 from projections.temporal.effective_state import Interval, SettingState, intervals
@@ -209,25 +209,14 @@ class Query:
         self, record: RequestRecord, known_at: KnownAt = IN_FORCE, context: ReadContext | None = None
     ) -> Decision:
         """The decision on one request record (projections/README.md, "Decision rules")."""
-        return decide(record, known_at, context or self.context())
+        return next(decide((record,), known_at, context or self.context()))
 
     def check_all(
         self, records: Iterable[RequestRecord], known_at: KnownAt = IN_FORCE, context: ReadContext | None = None
     ) -> list[Decision]:
         """The decisions in order, all pinned to one position: that of `context`, by default the ledger's head."""
-        context = context or self.context()
-        return [decide(record, known_at, context) for record in records]
+        return list(decide(records, known_at, context or self.context()))
 
     def context_nowait(self) -> ReadContext | None:
         """`context` without waiting for anything; None if that is not possible."""
         return self.timeline_cache.nowait()
-
-    def check_from_memory(self, records: Iterable[RequestRecord], context: ReadContext) -> list[Decision] | None:
-        """`check_all` in force, if every decision is in memory; None: call `check_all`, which may wait."""
-        decisions = []
-        for record in records:
-            decision = decide_from_memory(record, context)
-            if decision is None:
-                return None
-            decisions.append(decision)
-        return decisions

@@ -79,4 +79,4 @@ def test_the_bytes_are_those_of_the_json_value(decision: Decision) -> None:
 @given(st.lists(DECISIONS, min_size=1, max_size=3))
 def test_several_decisions_are_in_order_with_their_position(decisions: list[Decision]) -> None:
     expected = {"decisions": [decision_json(one) for one in decisions], "position": decisions[0].as_of.position}
-    assert decisions_bytes(decisions) == msgspec.json.encode(expected)
+    assert decisions_bytes(decisions, decisions[0].as_of.position) == msgspec.json.encode(expected)

@@ -11,6 +11,7 @@ from ledger.times import format_time
 from projections.decisions.check import check
 from projections.decisions.model import Decision, RequestRecord, read_record
 from projections.query.as_of_view import AsOfView
+from projections.query.decide import decide_from_memory
 from projections.query.decision_cache import SPANS_MAX
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
@@ -29,7 +30,7 @@ def _uncached(query: Query, record: RequestRecord) -> Decision:
 
 def _from_memory(bench: QueryLedger, records: list[RequestRecord]) -> list[Decision] | None:
     context = bench.query.context_nowait()
-    return None if context is None else bench.query.check_from_memory(records, context)
+    return None if context is None else decide_from_memory(records, context)
 
 
 @pytest.mark.parametrize("seed", range(3))
