@@ -34,7 +34,7 @@ def read(text: str | bytes, mapping: ColumnMapping | None = None) -> tuple[list[
             LogRow(batch.source, line, record, None)
             for line, record in zip(batch.lines.tolist(), records(batch.requests), strict=True)
         ]
-    return sorted(rows_read, key=lambda row: row.line), parser.unseen
+    return sorted(rows_read, key=lambda row: row.line), parser.absent_fields
 
 
 def rows(text: str | bytes, mapping: ColumnMapping | None = None) -> list[LogRow]:

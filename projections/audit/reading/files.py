@@ -37,14 +37,14 @@ def log_files(names: Iterable[str], mapping: ColumnMapping) -> list[LogFile]:
     """All files, in order. Raises `BadRecord` if a name matches no log, if a file comes twice, and if a folder's name
     has an invalid value."""
     paths = [path for name in names for path in _paths(name)]
-    seen: set[str] = set()
+    real_paths: set[str] = set()
     for name in paths:
         if not is_text(name):
             raise BadRecord(f"{name}: the log's name is not UTF-8, so no verdict could name its log; rename it")
         real = name if name == STDIN else os.path.realpath(name)
-        if real in seen:
+        if real in real_paths:
             raise BadRecord(f"{name}: this log is named twice, and its rows would count twice")
-        seen.add(real)
+        real_paths.add(real)
     files = [LogFile(name, _size(name), with_path_values(name, mapping)) for name in paths]
     for file in files:
         if file.mapping.path_values:

@@ -23,7 +23,7 @@ def field_specs(parser: RowParser) -> Any:
     """The `spec` of `scan_lines`: a row for each field."""
     return np.array(
         [
-            (_KINDS[kind], field in parser.named, field in (*WHO, "model_id"), field == "handling.network")
+            (_KINDS[kind], field in parser.mapped_columns, field in (*WHO, "model_id"), field == "handling.network")
             for field, kind in FIELDS.items()
         ],
         np.int64,

@@ -85,7 +85,7 @@ class LogReader:
                 if _stamp(stream) != before:
                     raise BadRecord(f"{file.name}: the log was changed while it was read; audit it once it is whole")
             self.warnings += [
-                f"{file.name}: no line had the column that was named for {field}" for field in parser.unseen
+                f"{file.name}: no line had the column that was named for {field}" for field in parser.absent_fields
             ]
 
     def _batches(self, stream: BinaryIO, parser: RowParser) -> Iterator[LogBatch]:

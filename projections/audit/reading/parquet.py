@@ -102,8 +102,8 @@ class ParquetColumns:
                 self.paths[field] = path
                 self.types[field] = column_type(schema, path)
                 self._check_type(field, self.types[field])
-                parser.seen.add(field)
-            elif field in parser.named:
+                parser.present_fields.add(field)
+            elif field in parser.mapped_columns:
                 raise BadRecord(f"{parser.source}: the file has no column of the name given for {field}")
         if not parser.lenient:
             self._refuse_unknown(schema)
@@ -132,7 +132,7 @@ class ParquetColumns:
         if field_type == "text":
             # Many writers store texts as plain bytes.
             is_text = is_text or types.is_binary(value) or types.is_large_binary(value)
-            fits = is_text or (field in self._parser.named and types.is_integer(value))
+            fits = is_text or (field in self._parser.mapped_columns and types.is_integer(value))
         elif field_type == "time":
             fits = is_text or types.is_timestamp(kind)
         elif field_type == "position":

@@ -422,7 +422,7 @@ def _json_line(
         return NOT_READ
     at = _space(data, at + 1)
     depth, top, guess = 0, 0, 0
-    seen = np.uint64(0)
+    members = np.uint64(0)
     stacks[_NODES, 0], stacks[_BASES, 0] = 0, 0
     if data[at] == 125:
         return NOT_READ
@@ -448,9 +448,9 @@ def _json_line(
                     child = edges[edge, CHILD]
                     kind = edges[edge, NODE]
                     bit = np.uint64(1) << np.uint64(child)
-                    if seen & bit or kind == STRICT:
+                    if members & bit or kind == STRICT:
                         return NOT_READ
-                    seen |= bit
+                    members |= bit
                 elif not lenient[node]:
                     return NOT_READ
             if child < 0:

@@ -81,19 +81,19 @@ class RowParser:
         self.source = source
         self.mapping = mapping
         self.constants = mapping.checked_constants()
-        self.named = {
+        self.mapped_columns = {
             field: column for field, column in mapping.columns.items() if column and field not in mapping.path_values
         }
         """Mapped fields, of which a log must have the column."""
         self.lenient = any(mapping.columns.values())
         """Whether unknown columns are ignored."""
-        self.seen: set[str] = set()
-        """Those of `named` that a line has had."""
+        self.present_fields: set[str] = set()
+        """Those of `mapped_columns` that a line has had."""
         self._needs_no_mapping = not mapping.columns and not self.constants
 
     @property
-    def unseen(self) -> list[str]:
-        return [field for field in self.named if field not in self.seen]
+    def absent_fields(self) -> list[str]:
+        return [field for field in self.mapped_columns if field not in self.present_fields]
 
     def parse_json(self, line: RawLine) -> LogRow:
         try:
@@ -126,7 +126,7 @@ class RowParser:
             values = dict(self.constants)
             for field, value in row.items():
                 if value is not None:
-                    values[field] = json_value(field, value, self.mapping.timezone, mapped=field in self.named)
+                    values[field] = json_value(field, value, self.mapping.timezone, mapped=field in self.mapped_columns)
             return self._row(number, raw_record(values))
         except (BadInput, UnreadableValue) as error:
             return self._reject(number, error)
@@ -142,10 +142,10 @@ class RowParser:
             raise BadRecord(f"{where}: this is neither JSON Lines nor the header of a CSV file: {error}") from None
         if len(set(columns)) != len(columns):
             raise BadRecord(f"{where}: the header names a column twice")
-        for field, column in self.named.items():
+        for field, column in self.mapped_columns.items():
             if column not in columns:
                 raise BadRecord(f"{self.source}: the header has no column of the name given for {field}")
-            self.seen.add(field)
+            self.present_fields.add(field)
         if not self.lenient and not set(columns) <= FIELDS.keys():
             raise BadRecord(
                 f"{self.source}: a column of the header is no field of a request record; name the columns to read, "
@@ -191,9 +191,9 @@ class RowParser:
             column = self.mapping.column(field)
             member = _member(value, column) if column else None
             if member is not None:
-                if field in self.named:
-                    self.seen.add(field)
-                values[field] = json_value(field, member, self.mapping.timezone, mapped=field in self.named)
+                if field in self.mapped_columns:
+                    self.present_fields.add(field)
+                values[field] = json_value(field, member, self.mapping.timezone, mapped=field in self.mapped_columns)
             elif field in self.constants:
                 values[field] = self.constants[field]
             elif field in self.mapping.columns:

@@ -252,8 +252,8 @@ class _BlockReader:
             else:
                 flags = buffers.flags[number, selection]
                 column = pa.array(flags == 1, pa.bool_(), mask=flags < 0)
-            if field in self._parser.named and column.null_count < len(column):
-                self._parser.seen.add(field)
+            if field in self._parser.mapped_columns and column.null_count < len(column):
+                self._parser.present_fields.add(field)
             constant = self._constants.get(REQUESTS.names[number])
             if constant is not None and column.null_count:
                 column = column.fill_null(constant)

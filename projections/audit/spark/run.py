@@ -64,7 +64,7 @@ class SparkAudit:
         self._plan = plan
         self._persisted: list[Any] = []
         self._scratch: str | None = None
-        self._seen = cluster.spark.sparkContext.accumulator(set(), tasks.SeenColumns())
+        self._present = cluster.spark.sparkContext.accumulator(set(), tasks.PresentColumns())
         self.inputs = find_inputs(cluster.hadoop, names, layout.mapping)
         self._stamps = self._current_stamps()
         cluster.fix_splits([size for size, _ in self._stamps])
@@ -93,7 +93,7 @@ class SparkAudit:
         if sliced_bytes(self._index) > self._plan.index_bytes_max:
             return self._decided_by_slices()
         name = self._cluster.send_index(self._index)
-        return self._read(lambda read: tasks.decide_log(read, name, self._seen), RESULTS)
+        return self._read(lambda read: tasks.decide_log(read, name, self._present), RESULTS)
 
     def _read(self, make_task: Callable[[tasks.Read], tasks.Task], schema: pa.Schema) -> Any:
         """The results of tasks on all logs."""
@@ -125,7 +125,7 @@ class SparkAudit:
 
         index, count = self._index, -(-sliced_bytes(self._index) // self._plan.slice_bytes)
         shared = self._cluster.send_index(shared_part(index))
-        read = self._persist(self._read(lambda one: tasks.slice_log(one, count, self._seen), SLICED_REQUESTS))
+        read = self._persist(self._read(lambda one: tasks.slice_log(one, count, self._present), SLICED_REQUESTS))
         rejects = read.where(read[FAULT].isNotNull()).select(_as_results(read))
         requests = read.where(read[FAULT].isNull())
         shares = {
@@ -234,8 +234,8 @@ class SparkAudit:
             f"{one.file.name}: no line had the column that was named for {field}"
             for one in self.inputs
             if one.way != "parquet"
-            for field in RowParser(one.file.name, one.file.mapping).named
-            if (one.file.name, field) not in self._seen.value
+            for field in RowParser(one.file.name, one.file.mapping).mapped_columns
+            if (one.file.name, field) not in self._present.value
         ]
 
 

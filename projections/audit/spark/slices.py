@@ -132,10 +132,10 @@ def _rows(start: NDArray[Any], count: NDArray[Any]) -> Int64s:
     return rows
 
 
-def _cut(index: PolicyIndex, whole: Bools, kept: Bools) -> PolicyIndex:
-    """The part of the index with the subjects `kept`; those in `whole` have their settings, too."""
-    codes = np.flatnonzero(kept)
-    code_of = np.full(len(kept) + 1, -1, np.int32)
+def _cut(index: PolicyIndex, whole: Bools, subset: Bools) -> PolicyIndex:
+    """The part of the index with the subjects `subset`; those in `whole` have their settings, too."""
+    codes = np.flatnonzero(subset)
+    code_of = np.full(len(subset) + 1, -1, np.int32)
     code_of[codes] = np.arange(len(codes), dtype=np.int32)
     slices, subjects = index.slices, _cut_subjects(index.subjects, codes)
     with_settings = whole[codes]

@@ -72,7 +72,7 @@ Read = Callable[[Batches, Done], Iterator[LogBatch]]
 Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
-class SeenColumns(AccumulatorParam[set[tuple[str, str]]]):
+class PresentColumns(AccumulatorParam[set[tuple[str, str]]]):
     """The (log, field) whose mapped column some line has had. A repeated task adds nothing new."""
 
     def zero(self, value: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -208,12 +208,12 @@ def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
         yield True, before
 
 
-def decide_log(read: Read, index: str, seen: Any) -> Task:
-    """From a log's batches to RESULTS. `index`: name of its archive. `seen`: accumulator of `SeenColumns`."""
+def decide_log(read: Read, index: str, present: Any) -> Task:
+    """From a log's batches to RESULTS. `index`: name of its archive. `present`: accumulator of `PresentColumns`."""
 
     def decide(batches: Batches) -> Iterator[pa.RecordBatch]:
         decider = _sent_index(index).decider
-        for batch in _refusing(read(batches, _adding_to(seen))):
+        for batch in _refusing(read(batches, _adding_to(present))):
             yield from _rejects(batch, RESULTS)
             for start in range(0, len(batch.lines), ROWS_MAX):
                 requests = batch.requests.slice(start, ROWS_MAX)
@@ -223,11 +223,11 @@ def decide_log(read: Read, index: str, seen: Any) -> Task:
     return decide
 
 
-def slice_log(read: Read, slices: int, seen: Any) -> Task:
+def slice_log(read: Read, slices: int, present: Any) -> Task:
     """From a log's batches to SLICED_REQUESTS."""
 
     def slice_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for batch in _refusing(read(batches, _adding_to(seen))):
+        for batch in _refusing(read(batches, _adding_to(present))):
             yield from _rejects(batch, SLICED_REQUESTS)
             rows = len(batch.lines)
             if rows:
@@ -255,8 +255,8 @@ def decide_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
     return decide
 
 
-def _adding_to(seen: Any) -> Done:
-    return lambda parser: seen.add({(parser.source, field) for field in parser.seen})
+def _adding_to(present: Any) -> Done:
+    return lambda parser: present.add({(parser.source, field) for field in parser.present_fields})
 
 
 class _SentIndex(NamedTuple):

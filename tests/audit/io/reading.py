@@ -32,13 +32,13 @@ def read_fast(
     """(rows, mapped fields that no line had). A large `strict_bytes` leaves all lines to the strict reader."""
     parser = RowParser("a.log", mapping)
     blocks = LineBlocks(HashingStream(io.BytesIO(body), hashlib.sha256()), "a.log", block_bytes)
-    return rows_of(list(read_batches(blocks, parser, None, strict_bytes))), parser.unseen
+    return rows_of(list(read_batches(blocks, parser, None, strict_bytes))), parser.absent_fields
 
 
 def read_strictly(body: bytes, mapping: ColumnMapping) -> tuple[Rows, list[str]]:
     """The slow, obvious reading, without blocks: every line of the whole log goes to the strict reader."""
     parser = RowParser("a.log", mapping)
-    return [_row(row) for row in strict_rows(body, parser)], parser.unseen
+    return [_row(row) for row in strict_rows(body, parser)], parser.absent_fields
 
 
 def strict_rows(body: bytes, parser: RowParser) -> list[LogRow]:
