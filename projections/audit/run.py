@@ -77,11 +77,11 @@ def run(
     with ExitStack() as stack:
         if threads:
             parts = stack.enter_context(Ahead(parts, "reading the log"))
-        done: Iterable[tuple[LogBatch, DecidedBatch | None]] = _decided(parts, decide)
+        decided_batches: Iterable[tuple[LogBatch, DecidedBatch | None]] = _decided(parts, decide)
         if threads:
-            done = stack.enter_context(Ahead(done, "deciding on the log", DECIDED_AHEAD))
+            decided_batches = stack.enter_context(Ahead(decided_batches, "deciding on the log", DECIDED_AHEAD))
         counting = stack.enter_context(VerdictCounter(summary))
-        for part, decided in done:
+        for part, decided in decided_batches:
             for row in part.faults:
                 summary.rejects += 1
                 for sink in every_sink:

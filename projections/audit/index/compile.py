@@ -88,10 +88,10 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
     compiled = worth_compiling(until)
     parser, collector = LeafParser(ledger.origin, compiled=compiled), EventCollector(until, compiled=compiled)
     stopped, lock = threading.Event(), threading.Lock()
-    done = 0
+    events_read = 0
 
     def read(share: Sequence[int]) -> None:
-        nonlocal done
+        nonlocal events_read
         for after in share:
             if stopped.is_set():
                 break
@@ -103,8 +103,8 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
                 )
             collector.put(after, batch)
             with lock:
-                done += end - after
-                progress(done, until)
+                events_read += end - after
+                progress(events_read, until)
 
     # Each thread reads one stretch, so that neighbouring pages of the database belong to one thread.
     starts = range(0, until, read_events)

@@ -125,14 +125,14 @@ class ColumnFold:
         first = first.only(first.at < since[np.searchsorted(groups, first.group)])
         last = self._ordinary(after)
         number = np.searchsorted(groups, last.group)
-        held = last.at <= since[number]
+        begun_before = last.at <= since[number]
         # The last step that holds at the retraction, if there is one.
-        newest = held.copy()
-        newest[:-1] &= ~(held[1:] & (last.group[1:] == last.group[:-1]))
+        newest = begun_before.copy()
+        newest[:-1] &= ~(begun_before[1:] & (last.group[1:] == last.group[:-1]))
         begun = _Groups(last.group[newest], since[number[newest]], last.event[newest])
         without = np.setdiff1d(np.arange(len(groups)), number[newest])
         nothing = _Groups(groups[without], since[without], np.full(len(without), -1, np.int32))
-        return [plain, first, nothing, begun, last.only(~held)], folded
+        return [plain, first, nothing, begun, last.only(~begun_before)], folded
 
     def _classify(self, known: Flags) -> tuple[Flags, Rows, Rows, Rows]:
         """Four results: which places count; the groups that `fold` must fold; the retractions of changes that had

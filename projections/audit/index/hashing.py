@@ -1,4 +1,4 @@
-"""The hash by which a subject's code is found: 64 bits over its kind and the UTF-8 bytes of its bare id.
+"""The hash that leads to a subject's code: 64 bits over its kind and the UTF-8 bytes of its bare id.
 
 A record names bare ids of a known kind, so a look-up builds no reference. The bytes are hashed as little-endian words
 of eight, the last word filled with zeros; the length is hashed first, so that the zeros are never mistaken for content.

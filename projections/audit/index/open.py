@@ -183,10 +183,10 @@ class _IndexOpener:
         """Removes indexes for fixed instants, all but those compiled or extended last."""
         if not isinstance(self._known_at, int):
             return
-        kept = sorted(
+        newest_first = sorted(
             self._folder.parent.glob("known-at-*"), key=lambda folder: folder.stat().st_mtime_ns, reverse=True
         )
-        for folder in kept[KEPT_INSTANTS:]:
+        for folder in newest_first[KEPT_INSTANTS:]:
             # Never while another process compiles it; and another process may have removed it already.
             with suppress(FileNotFoundError), _exclusive(folder / "lock", wait_s=0) as locked:
                 if locked:

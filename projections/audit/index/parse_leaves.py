@@ -55,21 +55,21 @@ class LeafParser:
         buffer = np.frombuffer(leaves, np.uint8)
         feeds = np.flatnonzero(buffer == 10)
         starts, ends = np.concatenate([[0], feeds + 1]), np.concatenate([feeds, [len(leaves)]])
-        found = np.zeros((len(starts), SCANNED), np.int64)
-        fine = np.zeros(len(starts), np.bool_)
+        fields = np.zeros((len(starts), SCANNED), np.int64)
+        ordinary = np.zeros(len(starts), np.bool_)
         if self.compiled:
-            scan(buffer, starts, ends, self._source, found, fine)
-        return _LeafColumns(leaves, found, self.compiled).columns(np.flatnonzero(~fine).tolist(), starts, ends)
+            scan(buffer, starts, ends, self._source, fields, ordinary)
+        return _LeafColumns(leaves, fields, self.compiled).columns(np.flatnonzero(~ordinary).tolist(), starts, ends)
 
 
 class _LeafColumns:
-    """`found`: what `scan` read of each leaf. The values of leaves that `scan` does not read are added to it, and their
-    texts stand after those of the leaves."""
+    """`fields`: what `scan` read of each leaf. The values of leaves that `scan` does not read are added to it, and
+    their texts stand after those of the leaves."""
 
-    def __init__(self, leaves: bytes, found: Int64s, compiled: bool) -> None:
+    def __init__(self, leaves: bytes, fields: Int64s, compiled: bool) -> None:
         self._leaves = leaves
         self._compiled = compiled
-        self._found = found
+        self._fields = fields
         self._extra = bytearray()
 
     def columns(self, unread: list[int], starts: Int64s, ends: Int64s) -> EventColumns:
@@ -78,11 +78,11 @@ class _LeafColumns:
         # A word of eight bytes must fit after the last text, too: see `_names`.
         whole = b"".join([self._leaves, self._extra, bytes(8)]) if self._extra else self._leaves
         buffer = np.frombuffer(whole, np.uint8)
-        position, recorded_at, start, until, setting_code, value_code, retracts = self._found[:, :NUMBERS].T
+        position, recorded_at, start, until, setting_code, value_code, retracts = self._fields[:, :NUMBERS].T
         setting, value = setting_code.astype(np.uint8), value_code.astype(np.int32)
         linked = np.flatnonzero(is_link(setting) & (value >= 0))
         raw: dict[bytes, int] = {}
-        value_starts, value_ends = self._found[:, STARTS + 1], self._found[:, ENDS + 1]
+        value_starts, value_ends = self._fields[:, STARTS + 1], self._fields[:, ENDS + 1]
         for row in np.flatnonzero(is_raw(setting) & (value >= 0)).tolist():
             text = whole[value_starts[row] : value_ends[row]]
             value[row] = raw.setdefault(text, len(raw))
@@ -90,8 +90,8 @@ class _LeafColumns:
         subject = np.full(len(setting), -1, np.int32)
         subject[subjects] = np.arange(len(subjects))
         value[linked] = len(subjects) + np.arange(len(linked))
-        name_starts = np.concatenate([self._found[subjects, STARTS], value_starts[linked] + 1])
-        name_ends = np.concatenate([self._found[subjects, ENDS], value_ends[linked] - 1])
+        name_starts = np.concatenate([self._fields[subjects, STARTS], value_starts[linked] + 1])
+        name_ends = np.concatenate([self._fields[subjects, ENDS], value_ends[linked] - 1])
         return EventColumns(
             position=position.astype(np.uint32),
             recorded_at=recorded_at.copy(),
@@ -122,7 +122,7 @@ class _LeafColumns:
                 code = NO_SETTING
             value = _value(assertion.value)
             texts[1] = self._put(msgspec.json.encode(assertion.value))
-        self._found[row] = (
+        self._fields[row] = (
             *(assertion.position, assertion.recorded_at, start, until, code, value, retracts),
             *(begin for begin, _ in texts),
             *(end for _, end in texts),

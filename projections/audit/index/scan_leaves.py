@@ -20,8 +20,8 @@ from projections.audit.index.schema import (
 from projections.audit.numba_support import compiled, constants_key, part
 
 NUMBERS: Final = 7
-"""Of what is found: position, recorded_at, start, until, setting, value, retracts, as in `columns.Columns`; of what is
-no switch the value is only that there is one."""
+"""The first columns of `fields`: position, recorded_at, start, until, setting, value, retracts, as in `EventColumns`. A
+value other than a bool is BIT_OTHER."""
 STARTS: Final = NUMBERS
 """Then where the texts of the subject and the value begin. The value is JSON, with its quotes."""
 ENDS: Final = NUMBERS + 2
@@ -241,8 +241,8 @@ def _ends(buffer: UInt8s, at: int, end: int) -> bool:
 
 
 @part
-def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, row: int) -> bool:
-    """Whether the leaf has the ordinary form. If so, row `row` of `found` is filled in."""
+def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, fields: Int64s, row: int) -> bool:
+    """Whether the leaf has the ordinary form. If so, row `row` of `fields` is filled in."""
     at = _past(buffer, start, end, _HEAD)
     of_id = _id_position(buffer, at, end)
     at = _past(buffer, at + _ID if of_id >= 0 else -1, end, source)
@@ -309,9 +309,9 @@ def _leaf(buffer: UInt8s, start: int, end: int, source: UInt8s, found: Int64s, r
         else:
             at = _past(buffer, at, end, _NULL)
         at = _past(buffer, at, end, _ACTOR)
-    found[row, 0], found[row, 1], found[row, 2], found[row, 3] = position, recorded_at, effective_from, until
-    found[row, 4], found[row, 5], found[row, 6] = setting, value, retracts
-    found[row, 7], found[row, 8], found[row, 9], found[row, 10] = subject, value_start, subject_end, value_end
+    fields[row, 0], fields[row, 1], fields[row, 2], fields[row, 3] = position, recorded_at, effective_from, until
+    fields[row, 4], fields[row, 5], fields[row, 6] = setting, value, retracts
+    fields[row, 7], fields[row, 8], fields[row, 9], fields[row, 10] = subject, value_start, subject_end, value_end
     return _ends(buffer, at, end)
 
 
@@ -324,10 +324,11 @@ def scan(
     starts: Int64s,
     ends: Int64s,
     source: UInt8s,
-    found: Int64s,
-    fine: NDArray[Any],
+    fields: Int64s,
+    ordinary: NDArray[Any],
     constants: int = CONSTANTS,
 ) -> None:
-    """Leaf i is buffer[starts[i] : ends[i]]. Sets fine[i] if it has the ordinary form, and then fills in found[i]."""
+    """Leaf i is buffer[starts[i] : ends[i]]. Sets ordinary[i] if it has the ordinary form, and then fills in
+    fields[i]."""
     for row in range(len(starts)):
-        fine[row] = _leaf(buffer, starts[row], ends[row], source, found, row)
+        ordinary[row] = _leaf(buffer, starts[row], ends[row], source, fields, row)

@@ -76,12 +76,12 @@ def stored_name(part: str, field: str) -> str:
 
 def arrays_of(index: PolicyIndex) -> dict[str, Array]:
     """By name: the arrays that are stored as files."""
-    found = {
+    arrays = {
         stored_name(part, field.name): getattr(getattr(index, part), field.name)
         for part, type_ in _PARTS.items()
         for field in fields(type_)
     }
-    return found | {
+    return arrays | {
         "since": index.since,
         _SUBJECT_PATCHES: np.zeros((0, 1 + len(PATCHED)), np.int64),
         _SLOT_PATCHES: np.zeros((0, 2), np.uint64),

@@ -141,22 +141,22 @@ def _row_of(rows: Any, first: Any, count: Any, instant: Any) -> Any:
 
 
 @part
-def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, size: Any, found: Any) -> None:
+def _rows_of(rows: Any, starts: Any, counts: Any, instants: Any, first: Any, size: Any, places: Any) -> None:
     """`_row_of` for `size` rows of a log from `first` on, each in its own slice. All searches take each step together,
     so that they wait for memory together. Overwrites `counts`."""
     most = np.int64(0)
     for at in range(size):
-        found[at] = starts[at] - 1
+        places[at] = starts[at] - 1
         most = max(most, counts[at])
     while most > 0:
         for at in range(size):
             # A search that has ended stays where it is.
             half = (counts[at] + 1) >> 1
-            found[at] += half if rows[max(found[at] + half, 0), 0] <= instants[first + at] else 0
+            places[at] += half if rows[max(places[at] + half, 0), 0] <= instants[first + at] else 0
             counts[at] -= half
         most >>= 1
     for at in range(size):
-        found[at] = found[at] if found[at] >= starts[at] else -1
+        places[at] = places[at] if places[at] >= starts[at] else -1
 
 
 @part
@@ -186,16 +186,16 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, prefetche
         named = key if key != NULL_ID else project if project != NULL_ID else org
         codes[at] = named if named != NULL_ID else ids.account[first + at]
     for hop in range(HOPS):
-        found = prefetched[2 * hop + 1]
+        links = prefetched[2 * hop + 1]
         for at in range(size):
             code = codes[at]
             prefetched[2 * hop, at] = code
             starts[at] = subjects[code, LINK_START] if code >= 0 else 0
             counts[at] = subjects[code, LINK_COUNT] if code >= 0 else 0
-        _rows_of(index.link_rows, starts, counts, instants, first, size, found)
+        _rows_of(index.link_rows, starts, counts, instants, first, size, links)
         for at in range(size):
-            if found[at] >= 0:
-                target = _lower(index.link_rows[found[at], 1])
+            if links[at] >= 0:
+                target = _lower(index.link_rows[links[at], 1])
                 codes[at] = target if target >= 0 else codes[at]
     places = prefetched[LATER_POLICY_ROW]
     for at in range(size):
@@ -517,10 +517,10 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
 
 
 @part
-def _reasons(index: Any, asked: Any, flags: Any, receiver: Any, region: Any, states: Any) -> Any:
+def _reasons(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any, states: Any) -> Any:
     """The reasons of `check._denials` and `check._misdeeds`, as bits. The same as those of `_breaches`, but with few
     branches, for the many rows that have no lag."""
-    hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
+    hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
     allowed, regions = states[VALUE + PASSTHROUGH] == BIT_TRUE, states[VALUE + RESIDENCY]
     provider, received = states[VALUE + PROVIDER], receiver != NULL_ID
@@ -530,10 +530,10 @@ def _reasons(index: Any, asked: Any, flags: Any, receiver: Any, region: Any, sta
     reason |= TRAINED * np.int64((flags & HAS_TRAINED != 0) & (states[VALUE + TRAINING] != BIT_TRUE))
     reason |= PUBLIC_NETWORK * np.int64((flags & IN_PUBLIC != 0) & (states[VALUE + NETWORK] == BIT_TRUE))
     reason |= LEFT * np.int64(received & (hosted | (not (hosted | passed | allowed))))
-    wrong = received & passed & allowed & asked
+    wrong = received & passed & allowed & has_model
     reason |= WRONG_PROVIDER * np.int64(wrong & (provider != NULL) & (provider != receiver))
     if regions > EMPTY_SET:
-        there = not asked or states[VALUE + MODEL_REGIONS] <= EMPTY_SET
+        there = not has_model or states[VALUE + MODEL_REGIONS] <= EMPTY_SET
         there = there or _meet(index, regions, states[VALUE + MODEL_REGIONS])
         there = there and (region == NULL_ID or _in_set(index, region, regions))
         reason |= 0 if there else OUTSIDE
@@ -541,17 +541,17 @@ def _reasons(index: Any, asked: Any, flags: Any, receiver: Any, region: Any, sta
 
 
 @part
-def _breaches(index: Any, asked: Any, flags: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
+def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
     """`check._denials`, then `check._misdeeds`, for rows that may have a lag: how many numbers were written to
     `breaches`, two for each breach, its bit and the position of the newest event that it rests on."""
     value, newest = states[VALUE:NEWEST], states[NEWEST:EXPLICIT]
-    hosting = value[HOSTING] if asked else np.int64(NULL)
+    hosting = value[HOSTING] if has_model else np.int64(NULL)
     allowed, regions = value[PASSTHROUGH] == BIT_TRUE, value[RESIDENCY]
     count = 0
     if hosting == PASSED_THROUGH and not allowed:
         breaches[count], breaches[count + 1] = NOT_ALLOWED, max(newest[PASSTHROUGH], newest[HOSTING])
         count += 2
-    if asked and regions > EMPTY_SET and value[MODEL_REGIONS] > EMPTY_SET:
+    if has_model and regions > EMPTY_SET and value[MODEL_REGIONS] > EMPTY_SET:
         if not _meet(index, regions, value[MODEL_REGIONS]):
             breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest[MODEL_REGIONS])
             count += 2
@@ -613,14 +613,14 @@ def _put_protective(catalog: Any, step: Any, problem: Any, at: Any, answers: Any
 
 
 @part
-def _put_handling(code: Any, kind: Any, asked: Any, states: Any, at: Any, answers: Any) -> None:
+def _put_handling(code: Any, kind: Any, has_model: Any, states: Any, at: Any, answers: Any) -> None:
     """`check._handling`, and the governing subject."""
-    hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
+    hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     handling = MAY_STORE * np.int64(states[VALUE + STORAGE] == BIT_TRUE)
     handling |= MAY_CACHE * np.int64(states[VALUE + CACHING] == BIT_TRUE)
     handling |= MAY_TRAIN * np.int64(states[VALUE + TRAINING] == BIT_TRUE)
     allowed = states[VALUE + PASSTHROUGH] == BIT_TRUE
-    handling |= MAY_LEAVE * np.int64(allowed & ((not asked) | (hosting == PASSED_THROUGH)))
+    handling |= MAY_LEAVE * np.int64(allowed & ((not has_model) | (hosting == PASSED_THROUGH)))
     handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
     answers.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
     answers.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > EMPTY_SET else NONE
@@ -636,7 +636,7 @@ def _put_lateness(
     index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
 ) -> None:
     """`check._excuse_by_lag`: a breach that rests on an event newer than the enforced position is a lag."""
-    states, enforced, asked = scratch[STATES_AT : STATES_AT + STATES], requests.enforced[at], model != NULL_ID
+    states, enforced, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.enforced[at], model != NULL_ID
     # A state whose change was retracted is as new as the retraction.
     for note in range(scratch[LINKS] + OF_BOTH):
         is_link = note < scratch[LINKS]
@@ -649,17 +649,17 @@ def _put_lateness(
         retraction = _taken_back(index, whose, which, enforced, instant, requests.known[at])
         if is_link:
             scratch[LINK_NEWEST + note] = max(scratch[LINK_NEWEST + note], retraction)
-        elif asked or which < HOSTING:
+        elif has_model or which < HOSTING:
             states[NEWEST + which] = max(states[NEWEST + which], retraction)
     newest_link = np.int64(0)
     for note in range(scratch[LINKS]):
         newest_link = max(newest_link, scratch[LINK_NEWEST + note])
     breaches = scratch[BREACHES:]
-    found = _breaches(
-        index, asked, requests.observed_flags[at], requests.forwarded_to[at], requests.region[at], states, breaches
+    count = _breaches(
+        index, has_model, requests.observed_flags[at], requests.forwarded_to[at], requests.region[at], states, breaches
     )
     reason = np.int64(answers.reasons[at] & UNKNOWN_MODEL)
-    for breach in range(0, found, 2):
+    for breach in range(0, count, 2):
         newest = max(newest_link, breaches[breach + 1])
         if newest <= enforced:
             reason |= breaches[breach]
@@ -676,13 +676,13 @@ def _put_verdict(
     index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
 ) -> None:
     """`check.judge`."""
-    states, receiver, asked = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
-    hosting = states[VALUE + HOSTING] if asked else np.int64(NULL)
+    states, receiver, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
+    hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     was_observed = requests.observed_flags[at] & WAS_OBSERVED != 0
-    reason = _reasons(index, asked, requests.observed_flags[at], receiver, requests.region[at], states)
-    unknown = asked & (hosting == NULL)
+    reason = _reasons(index, has_model, requests.observed_flags[at], receiver, requests.region[at], states)
+    unknown = has_model & (hosting == NULL)
     if receiver != NULL_ID and states[VALUE + PASSTHROUGH] == BIT_TRUE:
-        unknown = unknown or not asked or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
+        unknown = unknown or not has_model or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
     answers.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
     answers.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
     if was_observed and reason != 0 and requests.enforced[at] >= 0:
@@ -722,15 +722,15 @@ def _decide(
             may_differ = may_differ or other
         filled = _put_links(scratch, filled, answers.positions)
         if problem == 0:
-            asked = model != NULL_ID
-            if asked:
+            has_model = model != NULL_ID
+            if has_model:
                 other = _of_model(index, catalog, later, model, instant, step, scratch)
                 may_differ = may_differ or other
-            for setting in range(OF_BOTH if asked else OF_POLICY):
+            for setting in range(OF_BOTH if has_model else OF_POLICY):
                 # The next position overwrites this one if it is not explicit.
                 answers.positions[filled] = states[EXPLICIT + setting]
                 filled += 1 if states[EXPLICIT + setting] > 0 else 0
-            _put_handling(code, kind, asked, states, at, answers)
+            _put_handling(code, kind, has_model, states, at, answers)
             _put_verdict(index, code, model, requests, instant, at, scratch, answers)
         else:
             _put_protective(catalog, step, problem, at, answers)
