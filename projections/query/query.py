@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable, NotFound
-from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
@@ -105,13 +104,6 @@ class Query:
     def context(self) -> ReadContext:
         """The ledger's head, for the next question."""
         return self.timeline_cache.now()
-
-    def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
-        """Returns once the ledger has reached `position`, so that questions asked after that see it.
-
-        Raises `PositionNotReached`. Questions asked after a receipt came see its position without this call.
-        """
-        self.ledger.at_least(position, timeout_s)
 
     def _must_exist(self, subject: str, context: ReadContext) -> None:
         if not context.snapshot.subject(subject).timelines and not context.snapshot.assertions(subject):

@@ -135,7 +135,7 @@ def _from_leaf(leaf: Leaf) -> Assertion:
         )
     except BadTime as error:
         raise LedgerCorrupt(
-            f"the event stored at position {data.position} has no time where one belongs: {error.detail}"
+            f"the event stored at position {data.position} has an unreadable time: {error.detail}"
         ) from error
 
 
@@ -158,7 +158,7 @@ def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
             f"the event at position {position} cannot be projected, and so nothing after it: {error.detail}"
         ) from error
     if assertion.position != position or assertion.version != version:
-        raise LedgerCorrupt(f"the event stored at position {position} says that it belongs elsewhere")
+        raise LedgerCorrupt(f"the event stored at position {position} names another position or version")
     return assertion
 
 

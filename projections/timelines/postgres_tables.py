@@ -268,7 +268,7 @@ class PostgresTables:
             if row is None:
                 return
             yield row
-        raise RuntimeError("these rows were to be read within their moment, and it is closed")
+        raise RuntimeError("rows of a transaction must be read within it, and this one is closed")
 
     def close(self) -> None:
         self._closed = True

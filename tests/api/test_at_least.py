@@ -201,11 +201,11 @@ def test_a_client_that_hangs_up_over_a_socket_is_forgotten(tmp_path: Path) -> No
 def test_at_least_works_without_a_server_too(database_url: str) -> None:
     with open_ledger(database_url, create=True) as ledger, open_ledger(database_url) as other:
         query = Query(ledger)
-        query.at_least(GENESIS, 0)
+        ledger.at_least(GENESIS, 0)
         with pytest.raises(PositionNotReached):
-            query.at_least(GENESIS + 1, 0.01)
+            ledger.at_least(GENESIS + 1, 0.01)
         ledgers.submit(other, ledgers.change())
-        query.at_least(GENESIS + 1, 0)
+        ledger.at_least(GENESIS + 1, 0)
         assert query.context().position == GENESIS + 1
 
 

@@ -135,7 +135,7 @@ def test_an_event_stored_in_the_place_of_another_is_not_projected(
         " VALUES (?,?,?,?,?,?,?)",
         *(receipt.position + 1, "org:acme", 2, "setting.changed", leaf, receipt.recorded_at + 1, bytes(32)),
     )
-    with pytest.raises(LedgerCorrupt, match=f"position {receipt.position + 1} says that it belongs elsewhere"):
+    with pytest.raises(LedgerCorrupt, match=f"position {receipt.position + 1} names another position or version"):
         Projector(ledger, store).catch_up()
     assert store.tracked() == receipt.position
 

@@ -204,7 +204,7 @@ def test_a_rebuild_ends_if_another_began_after_it(ledger: Ledger, clock: ManualC
             later.append(False)
             later[0] = rebuild(Projector(ledger, store)).live_equal
 
-    with pytest.raises(RebuildSuperseded, match="gives way to it; the live ones are as they were"):
+    with pytest.raises(RebuildSuperseded, match="which ended for that; the live ones are as they were"):
         rebuild(projector, progress=begin_another)
     assert later == [True]
     assert stored_timelines(store) == live

@@ -50,8 +50,8 @@ FILLED_ROWS: Final = 2_000
 class RebuildSuperseded(LedgerUnavailable):
     def __init__(self) -> None:
         super().__init__(
-            "another rebuild of these timelines was begun after this one, which gives way to it; the live ones are as"
-            " they were"
+            "another rebuild of these timelines began after this one, which ended for that; the live ones are as they"
+            " were"
         )
 
 
@@ -253,7 +253,9 @@ class _Rebuild:
                 time.sleep(SWAP_PAUSE_S)
                 continue
             return RebuildResult(position, position, subjects, sound and not first, first, not check_only)
-        raise LedgerUnavailable("the rebuilt timelines could not take their place: others kept using those there are")
+        raise LedgerUnavailable(
+            "the rebuilt timelines could not replace the live ones, because others kept using these"
+        )
 
     def _differences(
         self, tables: TimelineReader, among: frozenset[str] | None, but: frozenset[str] = frozenset()
