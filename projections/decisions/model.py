@@ -39,7 +39,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     "passthrough_not_allowed": "A passthrough model, and the organization had not allowed passthrough.",
     "left_platform": "Data left the platform although nothing permitted it.",
     "wrong_provider": "Data was forwarded to another party than the model's provider.",
-    "outside_residency": "Handled, or only to be had, outside the regions that the organization set.",
+    "outside_residency": "Handled, or only available, outside the regions that the organization set.",
     "public_network": "A public network, although private networking was required.",
     "stored_against_setting": "Inputs or outputs were stored although storage was off.",
     "cached_against_setting": "The request was cached although caching was off.",

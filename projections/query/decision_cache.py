@@ -60,7 +60,7 @@ class _Generation:
 
 
 class DecisionCache:
-    """At most about `bytes_max`, in two generations: spans that nobody reads again go with the older one."""
+    """At most about `bytes_max`, in two generations: spans that are not read again go with the older one."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max // 2

@@ -1,7 +1,8 @@
 """Request records from JSON, every way they can be wrong, and decisions in their wire form."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
@@ -21,6 +22,7 @@ from projections.decisions.model import (
     Observed,
     Outcome,
     RequestRecord,
+    Verdict,
     decision_json,
     read_record,
 )
@@ -309,3 +311,9 @@ def test_every_reason_is_explained_in_one_sentence() -> None:
     for code, meaning in REASONS.items():
         assert code == code.lower()
         assert meaning.endswith(".")
+
+
+def test_every_reason_verdict_and_member_of_handling_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "projections" / "README.md").read_text()
+    for name in (*REASONS, *get_args(Verdict), *Handling._fields):
+        assert f"`{name}`" in readme, name
