@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from projections.audit.arrays import Bools, Int8s, Int32s, Int64s, UInt8s, UInt16s
-from projections.audit.index.schema import PolicyIndex
+from projections.audit.index.schema import PolicyIndex, Subjects
 from projections.audit.schemas import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
 
 MAY_STORE: Final = 1
@@ -70,11 +71,6 @@ def empty_answers(rows: int) -> RowAnswers:
 _VERDICTS: Final = pa.array(VERDICT_NAMES)
 _REASONS: Final = pa.array(REASON_NAMES)
 _POLICIES: Final = pa.array(DATA_POLICY_NAMES)
-_REASON_LISTS: Final = pa.array(
-    [[code for code in range(len(REASON_NAMES)) if bits >> code & 1] for bits in range(1 << len(REASON_NAMES))],
-    pa.list_(pa.int8()),
-)
-"""By the bits of `RowAnswers.reasons`."""
 
 
 class VerdictTexts:
@@ -82,7 +78,7 @@ class VerdictTexts:
 
     def __init__(self, index: PolicyIndex) -> None:
         subjects, texts = index.subjects, index.texts
-        self.references = _texts(subjects.reference_offsets, subjects.references)
+        self.references = references_of(subjects)
         self._texts = _texts(texts.offsets, texts.bytes)
         members = self._texts.take(pa.array(texts.members))
         self._sets = pa.LargeListArray.from_arrays(pa.array(texts.set_offsets), members)
@@ -131,6 +127,11 @@ class VerdictTexts:
         return pc.replace_with_mask(references, pa.array(governing < NOBODY), pa.concat_arrays(names).take(order))
 
 
+def references_of(subjects: Subjects) -> pa.Array:
+    """The references of all subjects, by code."""
+    return _texts(subjects.reference_offsets, subjects.references)
+
+
 def _texts(offsets: Int64s, content: UInt8s) -> pa.Array:
     return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(content))
 
@@ -147,8 +148,17 @@ def _chosen(values: pa.Array, codes: Int32s, type_: pa.DataType) -> pa.Array:
     return values.take(_codes(codes)).cast(type_)
 
 
+@cache
+def _reason_lists() -> pa.Array:
+    """The codes of the reasons, by the bits of `RowAnswers.reasons`. Not made when imported: it takes 50 ms."""
+    codes = range(len(REASON_NAMES))
+    return pa.array(
+        [[code for code in codes if bits >> code & 1] for bits in range(1 << len(codes))], pa.list_(pa.int8())
+    )
+
+
 def _reasons(reasons: UInt16s) -> pa.Array:
-    lists = _REASON_LISTS.take(pa.array(reasons))
+    lists = _reason_lists().take(pa.array(reasons))
     return pa.ListArray.from_arrays(lists.offsets, pa.DictionaryArray.from_arrays(lists.values, _REASONS))
 
 

@@ -73,20 +73,13 @@ class IndexStates:
 
     def at(self, instant: int) -> StatesAt:
         """The states at `instant` (µs)."""
-        return StatesAt(self, instant)
+        return StatesAt(self, self._spans, instant)
 
     def span(self, subject: str, setting: str, instant: int) -> _Span:
-        """The state of a setting at `instant`, and the span over which it stays the same."""
-        key = subject, setting
-        span = self._spans.get(key)
-        if span is None or not span.start <= instant < span.until:
-            if len(self._spans) >= SPANS_MAX:
-                self._spans.clear()
-                self._codes.clear()
-            span = self._spans[key] = self._span(subject, setting, instant)
-        return span
-
-    def _span(self, subject: str, setting: str, instant: int) -> _Span:
+        """The state of a setting at `instant`, and the span over which it stays the same; cached for the next rows."""
+        if len(self._spans) >= SPANS_MAX:
+            self._spans.clear()
+            self._codes.clear()
         step = self._step(instant)
         own, start, until = self._own(subject, SETTINGS.index(setting), instant)
         start = max(start, self._instants[step])
@@ -94,7 +87,9 @@ class IndexStates:
             until = min(until, self._instants[step + 1])
         code = self.code(subject)
         may_differ = not self._agrees[step] or (code is not None and int(self._index.slices.later[code]) >= 0)
-        return _Span(start, until, effective(subject, setting, own, self._definition(setting, step)), may_differ)
+        state = effective(subject, setting, own, self._definition(setting, step))
+        span = self._spans[subject, setting] = _Span(start, until, state, may_differ)
+        return span
 
     def definition(self, setting: str, instant: int) -> tuple[Mapping[str, Any] | None, bool]:
         """The definition's members, and whether hindsight may have another definition."""
@@ -227,15 +222,19 @@ _SWITCH = {BIT_TRUE: True, BIT_TRUE - 1: False, BIT_TRUE + 1: 0}
 class StatesAt:
     """`projections.temporal.effective_state.States` at one instant."""
 
-    def __init__(self, states: IndexStates, instant: int) -> None:
+    def __init__(self, states: IndexStates, spans: Mapping[tuple[str, str], _Span], instant: int) -> None:
         self._states = states
+        self._spans = spans
         self._instant = instant
         self.may_differ_in_hindsight = False
         """Whether a state that was read so far may differ with everything known."""
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        span = self._states.span(subject, setting, self._instant)
-        self.may_differ_in_hindsight |= span.may_differ
+        span = self._spans.get((subject, setting))
+        if span is None or not span.start <= self._instant < span.until:
+            span = self._states.span(subject, setting, self._instant)
+        if span.may_differ:
+            self.may_differ_in_hindsight = True
         return span.state
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.kernel.answers import NOBODY, VerdictTexts
+from projections.audit.kernel.answers import NOBODY, references_of
 from projections.audit.kernel.index_states import IndexStates
 from projections.audit.kernel.request_columns import check_requests
 from projections.audit.reference import records, verdicts
@@ -27,7 +27,7 @@ class RowByRow:
         self._index = index
         self._states = IndexStates(index)
         self._later = IndexStates(index, later=True)
-        self._references = VerdictTexts(index).references
+        self._references = references_of(index.subjects)
 
     def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`Kernel.decide`."""

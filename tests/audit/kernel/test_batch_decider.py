@@ -26,7 +26,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Way
 
     monkeypatch.setattr("projections.audit.kernel.batch_decider.RowByRow", stand_in("row by row"))
-    monkeypatch.setattr("projections.audit.kernel.batch_decider.Kernel", stand_in("compiled"))
+    monkeypatch.setattr("projections.audit.kernel.kernel.Kernel", stand_in("compiled"))
     return prepared
 
 
