@@ -1,1 +1,1 @@
-"""What it meant at any point in time: folds, timelines, effective state, scope, decisions."""
+"""The meaning of the events at any point in time: folds, timelines, effective state, scope, decisions."""

@@ -1,7 +1,7 @@
 """RFC 9457 problem details for every error path, 404, 405 and 500 included.
 
 A problem's `type` is `/problems/{code}`, which this application serves: what the code means and what to do about it. A
-problem never holds an exception's text, a stack or the input. What only operators may see goes to the log under the
+problem never holds an exception's text, a stack or the input. Details for operators go to the log under the
 request's id, which is the problem's `instance`. Proved by tests/api/http/test_problems.py.
 """
 

@@ -205,7 +205,7 @@ def _denials(policy: dict[str, SettingState], model: dict[str, SettingState]) ->
 def _handling_breaches(
     observed: Observed, handling: Handling, policy: dict[str, SettingState], model: dict[str, SettingState]
 ) -> Iterable[Breach]:
-    """What was done without permission."""
+    """The breaches of a request: handling without permission."""
     if observed.stored and not handling.may_store:
         yield Breach("stored_against_setting", (policy[STORAGE],))
     if observed.cached and not handling.may_cache:

@@ -50,7 +50,7 @@ REASONS: Final[Mapping[Reason, str]] = {
 
 
 class Observed(NamedTuple):
-    """What was done with the data. None: not observed, so it cannot be a violation."""
+    """The handling of a request's data that a log reports. None: not observed, so it cannot be a violation."""
 
     stored: bool | None = None
     cached: bool | None = None
@@ -75,7 +75,7 @@ class RequestRecord(NamedTuple):
 
 
 class DataPolicy(NamedTuple):
-    """Whose data policy governs: the platform's, or a passthrough provider's own."""
+    """The data policy that governs: the platform's, or a passthrough provider's own."""
 
     by: Literal["platform", "provider"]
     name: str | None = None
@@ -83,7 +83,7 @@ class DataPolicy(NamedTuple):
 
 
 class Handling(NamedTuple):
-    """What may be done with the data. `allowed_regions` None: anywhere; empty: nowhere."""
+    """The permitted handling of the data. `allowed_regions` None: anywhere; empty: nowhere."""
 
     may_store: bool
     may_cache: bool

@@ -1,7 +1,7 @@
 """The in-force timeline: the diagonal known_at = at (projections/README.md, "Time model").
 
 It says what anyone could have known and enforced at each moment: at instant t it is the timeline that was known at t,
-read at t. What is known changes only with a submission, so the diagonal is put together from pieces: from each
+read at t. Knowledge changes only with a submission, so the diagonal is put together from pieces: from each
 submission's recorded_at on, it is the timeline as known from then. Proved by tests/temporal/test_fold.py.
 """
 

@@ -33,7 +33,7 @@ PARTIES = ("deep", "Ünïcode GmbH", "😀" * 256, "x")
 UNHEARD = "never-heard-of"
 
 
-class Said(NamedTuple):
+class HistoryStep(NamedTuple):
     """A submission `after` µs after the one before. `retracts`: number of an earlier change to retract as well."""
 
     after: int
@@ -113,12 +113,14 @@ def _definitions(draw: st.DrawFn) -> Json:
 
 
 @st.composite
-def histories(draw: st.DrawFn, submissions_max: int = 30) -> list[Said]:
+def histories(draw: st.DrawFn, submissions_max: int = 30) -> list[HistoryStep]:
     """Submissions to a ledger, one after the other."""
     history = []
     for number in range(draw(st.integers(1, submissions_max))):
         takes_back = draw(st.none() | st.integers(0, number)) if draw(st.integers(0, 3)) == 0 else None
-        history.append(Said(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back))
+        history.append(
+            HistoryStep(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back)
+        )
     return history
 
 
@@ -127,7 +129,7 @@ def slow_decider(query: PinnedQuery, known_at: KnownAt) -> Decider:
     return lambda requests: DecidedBatch(decide_slowly(query, requests, known_at))
 
 
-LONG_CHAIN = Said(
+LONG_CHAIN = HistoryStep(
     1,
     [changed("key:k1", "owner", "project:p1")]
     + [changed(f"project:p{n}", "owner", f"project:p{n + 1}") for n in range(1, 9)]
@@ -138,7 +140,7 @@ LONG_CHAIN = Said(
 
 
 @contextmanager
-def grown(history: list[Said]) -> Iterator[QueryLedger]:
+def grown(history: list[HistoryStep]) -> Iterator[QueryLedger]:
     """A ledger with these submissions, without those that it refuses."""
     with TemporaryDirectory() as folder:
         ledger, clock = open_with_clock(f"sqlite:///{Path(folder)}/ledger.db", START)
@@ -150,7 +152,7 @@ def grown(history: list[Said]) -> Iterator[QueryLedger]:
             ledger.close()
 
 
-def _grow(bench: QueryLedger, history: list[Said]) -> None:
+def _grow(bench: QueryLedger, history: list[HistoryStep]) -> None:
     now, event_ids = NOON, list[str]()
     for submission in history:
         now += submission.after

@@ -32,13 +32,13 @@ def test_compiled_code_follows_a_constant_of_another_file(tmp_path: Path, monkey
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     (tmp_path / "user.py").write_text(USER)
-    said = []
+    output = []
     for constant in (5, 5, 6, 5):
         (tmp_path / "constants.py").write_text(f"CONSTANT = {constant}\n")
         code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import user"
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-        said.append(process.stdout.split())
-    assert said == [["6", "0"], ["6", "1"], ["7", "0"], ["6", "1"]]
+        output.append(process.stdout.split())
+    assert output == [["6", "0"], ["6", "1"], ["7", "0"], ["6", "1"]]
 
 
 def test_the_key_is_another_for_another_constant_or_field() -> None:

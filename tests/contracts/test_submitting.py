@@ -72,9 +72,9 @@ def test_a_retry_while_the_first_is_being_recorded_is_in_flight(
     seen: list[type[BaseException]] = []
 
     def retry_meanwhile(*arguments: Any) -> Any:
-        with pytest.raises(SubmissionInFlight) as told:
+        with pytest.raises(SubmissionInFlight) as error:
             submit(ledger, change(), idempotency=key("k"))
-        seen.append(told.type)
+        seen.append(error.type)
         return append(*arguments)
 
     monkeypatch.setattr(ledger.recorder, "append", retry_meanwhile)

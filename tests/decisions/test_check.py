@@ -192,7 +192,7 @@ def test_the_reference_knows_every_reason_in_the_order_of_answers() -> None:
     assert tuple(REASONS) == ORDER_OF_REASONS
 
 
-def _asked(book: MemoryLedger, at: int = BEGUN + 20, **record: Any) -> Json:
+def _question(book: MemoryLedger, at: int = BEGUN + 20, **record: Any) -> Json:
     return decided(book, record, at, "at")
 
 
@@ -205,8 +205,8 @@ def _world(*drafts: Draft) -> MemoryLedger:
 
 def test_several_reasons_have_one_fixed_order() -> None:
     book = _world(changed("org:acme", "caching.temporary", False), changed("model:m1", "model.hosting", "hosted"))
-    deeds = {"trained": True, "cached": True, "stored": True, "forwarded_to": "them"}
-    assert _asked(book, org_id="acme", model_id="m1", handling=deeds)["reasons"] == [
+    handlings = {"trained": True, "cached": True, "stored": True, "forwarded_to": "them"}
+    assert _question(book, org_id="acme", model_id="m1", handling=handlings)["reasons"] == [
         "left_platform",
         "stored_against_setting",
         "cached_against_setting",
@@ -215,32 +215,32 @@ def test_several_reasons_have_one_fixed_order() -> None:
 
 
 def test_a_certain_violation_outweighs_what_could_not_be_resolved() -> None:
-    decision = _asked(_world(), org_id="acme", model_id="unheard-of", handling={"trained": True})
+    decision = _question(_world(), org_id="acme", model_id="unheard-of", handling={"trained": True})
     assert decision["verdict"] == "violation"
     assert decision["reasons"] == ["unknown_model", "trained_without_opt_in"]
 
 
 def test_only_what_was_observed_can_be_a_violation() -> None:
     book = _world(changed("org:acme", "residency.regions", ["eu"]), changed("org:acme", "network.private_only", True))
-    assert _asked(book, org_id="acme", handling={"stored": False})["verdict"] == "compliant"
+    assert _question(book, org_id="acme", handling={"stored": False})["verdict"] == "compliant"
 
 
 def test_a_record_without_any_observation_is_a_question() -> None:
-    assert _asked(_world(), org_id="acme", handling={})["verdict"] == "allowed"
-    assert _asked(_world(), org_id="acme", handling={"stored": None})["verdict"] == "allowed"
+    assert _question(_world(), org_id="acme", handling={})["verdict"] == "allowed"
+    assert _question(_world(), org_id="acme", handling={"stored": None})["verdict"] == "allowed"
 
 
 def test_an_enforced_position_never_excuses_a_question() -> None:
     book = _world(changed("model:m1", "model.hosting", "passthrough"))
-    decision = _asked(book, org_id="acme", model_id="m1", enforced_position=0)
+    decision = _question(book, org_id="acme", model_id="m1", enforced_position=0)
     assert (decision["verdict"], decision["reasons"]) == ("denied", ["passthrough_not_allowed"])
 
 
 def test_one_violation_may_lag_while_another_is_a_breach() -> None:
     book = _world(changed("org:acme", "caching.temporary", False))
     newest = len(book.entries)
-    deeds = {"cached": True, "trained": True}
-    decision = _asked(book, org_id="acme", enforced_position=newest - 1, handling=deeds)
+    handlings = {"cached": True, "trained": True}
+    decision = _question(book, org_id="acme", enforced_position=newest - 1, handling=handlings)
     assert decision["reasons"] == ["trained_without_opt_in", "enforcement_lag"]
     assert decision["enforcement_lag"] == {
         "lag_us": 19,
@@ -251,21 +251,21 @@ def test_one_violation_may_lag_while_another_is_a_breach() -> None:
 
 def test_the_lag_of_a_scheduled_change_counts_from_the_moment_it_takes_effect() -> None:
     book = _world(changed("org:acme", "caching.temporary", False, BEGUN + 15))
-    decision = _asked(book, org_id="acme", enforced_position=0, handling={"cached": True})
+    decision = _question(book, org_id="acme", enforced_position=0, handling={"cached": True})
     assert decision["enforcement_lag"]["lag_us"] == 5
 
 
 def test_a_clear_that_has_not_reached_the_gateway_is_enforcement_lag_and_not_a_breach() -> None:
     book = _world(changed("org:acme", "storage.inputs_outputs", True), cleared("org:acme", "storage.inputs_outputs"))
     clear = len(book.entries)
-    late = _asked(book, org_id="acme", enforced_position=clear - 1, handling={"stored": True})
-    in_time = _asked(book, org_id="acme", enforced_position=clear, handling={"stored": True})
+    late = _question(book, org_id="acme", enforced_position=clear - 1, handling={"stored": True})
+    in_time = _question(book, org_id="acme", enforced_position=clear, handling={"stored": True})
     assert (late["reasons"], in_time["reasons"]) == (["enforcement_lag"], ["stored_against_setting"])
 
 
 def test_evidence_of_a_default_names_the_definition_and_the_clear_that_brought_it_back() -> None:
     book = _world(changed("org:acme", "storage.inputs_outputs", True), cleared("org:acme", "storage.inputs_outputs"))
-    evidence = {(e["subject"], e["setting"]): e for e in _asked(book, org_id="acme")["evidence"]}
+    evidence = {(e["subject"], e["setting"]): e for e in _question(book, org_id="acme")["evidence"]}
     cleared_one = evidence["org:acme", "storage.inputs_outputs"]
     assert (cleared_one["source"], cleared_one["position"]) == ("default", 2)
     assert cleared_one["cleared_by"]["position"] == len(book.entries)
@@ -278,6 +278,6 @@ def test_an_attachment_that_has_not_reached_the_gateway_is_enforcement_lag() -> 
         changed("account:u1", "attached_to", "org:acme"),
     )
     attached = len(book.entries)
-    late = _asked(book, account_id="u1", enforced_position=attached - 1, handling={"trained": True})
+    late = _question(book, account_id="u1", enforced_position=attached - 1, handling={"trained": True})
     assert late["governed_by"]["subject"] == "org:acme"
     assert late["reasons"] == ["enforcement_lag"]

@@ -32,13 +32,13 @@ def grown(bench: QueryLedger, chance: random.Random, steps: range) -> None:
             if retractable and chance.random() < 0.07:
                 events.append(retracted(retractable.pop(chance.randrange(len(retractable)))))
             else:
-                events.append(_said(chance, NOON + 2 * step))
+                events.append(_reference_state(chance, NOON + 2 * step))
         for event, receipt in zip(events, bench.submit(NOON + 2 * step, *events), strict=True):
             if event["type"] in ("setting.changed", "setting.cleared"):
                 retractable.append(receipt.event_id)
 
 
-def _said(chance: random.Random, now: int) -> Json:
+def _reference_state(chance: random.Random, now: int) -> Json:
     start = None if chance.random() < 0.5 else NOON + chance.randint(-5, 75)
     until = None if chance.random() < 0.7 else (now if start is None else start) + chance.randint(4, 12)
     setting = chance.choice([TRAINING, STORAGE, CACHING])

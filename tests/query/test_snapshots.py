@@ -91,14 +91,14 @@ def test_a_question_stays_at_its_position_while_the_timelines_move_on(
     moved: list[Receipt] = []
 
     def read_and_move_on(subject: str) -> Any:
-        found = read(subject)
+        history = read(subject)
         if subject == "key:k1" and not moved:
             with open_ledger(database_url, clock=ManualClock(NOON + 1)) as ledger:
                 events = [changed("key:k1", "owner", "org:b"), changed("org:a", STORAGE, False)]
                 events.append(changed("org:b", STORAGE, True))
                 moved.extend(ledger.submit(parse_submissions({"events": events}), actor="other"))
                 Query(ledger).context()
-        return found
+        return history
 
     monkeypatch.setattr(bench.query.store, "subject", read_and_move_on)
     decision = bench.query.check(record)

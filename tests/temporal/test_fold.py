@@ -152,7 +152,7 @@ def test_events_recorded_later_never_alter_an_answer_with_an_earlier_known_at(pl
         earlier.entries = [entry for entry in book.entries if entry.recorded_at <= known_at]
         assert fold(earlier.assertions(ORG)) == fold(book.assertions(ORG, known_at))
         for setting, timelines in fold_both(earlier.assertions(ORG)).items():
-            # What was in force by then never changes.
+            # The policy in force by then never changes.
             for instant in (*timelines.in_force.starts, known_at):
                 if instant <= known_at:
                     assert timelines.in_force.at(instant) == in_force[setting].in_force.at(instant)

@@ -29,7 +29,7 @@ from projections.temporal.in_force import fold_both
 
 _SETTINGS: Final = 16
 """More than the number of settings, so that subject × this + setting is one number."""
-Rows = NDArray[np.int64]
+RowNumbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
@@ -47,7 +47,7 @@ class Steps:
 class _Groups(NamedTuple):
     """Steps, ascending by group (subject × _SETTINGS + setting) and `at`."""
 
-    group: Rows
+    group: RowNumbers
     at: Int64s
     event: NDArray[np.int32]
 
@@ -63,23 +63,23 @@ class ColumnFold:
         rows = np.flatnonzero(columns.setting != NO_SETTING)
         subject, setting = columns.subject[rows], columns.setting[rows]
         order = ordered(subject, setting, len(columns.names.kinds))
-        self._rows: Rows = rows[order]
-        self._group: Rows = subject[order].astype(np.int64) * _SETTINGS + setting[order]
+        self._rows: RowNumbers = rows[order]
+        self._group: RowNumbers = subject[order].astype(np.int64) * _SETTINGS + setting[order]
         self._find_targets()
 
     def _find_targets(self) -> None:
         """Finds the places of all retractions and of the changes that they retract."""
         columns, rows = self.columns, self._rows
         places = np.flatnonzero(columns.value[rows] == IS_RETRACTION)
-        self._retractions: Rows = places
-        place_of = np.full(len(columns.position), -1, np.int64)
-        place_of[rows] = np.arange(len(rows))
+        self._retractions: RowNumbers = places
+        places_by_row = np.full(len(columns.position), -1, np.int64)
+        places_by_row[rows] = np.arange(len(rows))
         positions = columns.retracts[rows[places]]
         events = np.minimum(np.searchsorted(columns.position, positions), max(len(columns.position) - 1, 0))
-        target = place_of[events] if len(places) else np.zeros(0, np.int64)
+        target = places_by_row[events] if len(places) else np.zeros(0, np.int64)
         there = (columns.position[events] == positions) & (target >= 0) if len(places) else np.zeros(0, np.bool_)
         there &= self._group[target] == self._group[places]
-        self._retracted: Rows = np.where(there, target, -1)
+        self._retracted: RowNumbers = np.where(there, target, -1)
 
     def steps(self, known_at: KnownAt, *, among: Flags | None = None) -> Steps:
         """The steps on the axis of `known_at`. `among`: only for these subjects (by code)."""
@@ -97,7 +97,7 @@ class ColumnFold:
             parts.append(self._by_fold(np.flatnonzero(known & np.isin(self._group, folded)), known_at))
         return _steps(parts)
 
-    def _without_retracted(self, known: Flags) -> tuple[list[_Groups], Rows]:
+    def _without_retracted(self, known: Flags) -> tuple[list[_Groups], RowNumbers]:
         """The steps of ordinary settings with everything known, and the groups that `fold` must fold."""
         counts = known.copy()
         retractions = self._retractions[known[self._retractions]]
@@ -108,7 +108,7 @@ class ColumnFold:
         folded = self._groups_of(places[self._unusual(places, in_force=False)])
         return [self._ordinary(self._except(places, folded))], folded
 
-    def _in_force(self, known: Flags) -> tuple[list[_Groups], Rows]:
+    def _in_force(self, known: Flags) -> tuple[list[_Groups], RowNumbers]:
         """The same in force."""
         counts, folded, retractions, targets = self._classify(known)
         places = np.flatnonzero(counts)
@@ -134,7 +134,7 @@ class ColumnFold:
         nothing = _Groups(groups[without], since[without], np.full(len(without), -1, np.int32))
         return [plain, first, nothing, begun, last.only(~begun_before)], folded
 
-    def _classify(self, known: Flags) -> tuple[Flags, Rows, Rows, Rows]:
+    def _classify(self, known: Flags) -> tuple[Flags, RowNumbers, RowNumbers, RowNumbers]:
         """Four results: which places count; the groups that `fold` must fold; the retractions of changes that had
         begun, in groups with one such retraction that are ordinary with and without the change; and those changes. The
         last two are ascending by group."""
@@ -159,7 +159,9 @@ class ColumnFold:
         single = ~np.isin(groups, folded)
         return counts, folded, retractions[single], targets[single]
 
-    def _with_and_without(self, places: Rows, number: Rows, since: Int64s, targets: Rows) -> tuple[Rows, Rows]:
+    def _with_and_without(
+        self, places: RowNumbers, number: RowNumbers, since: Int64s, targets: RowNumbers
+    ) -> tuple[RowNumbers, RowNumbers]:
         """The places recorded before a retraction, and all places but the retracted one. `number`: of the place's group
         among those of `since` and `targets`."""
         if not len(places):
@@ -167,13 +169,13 @@ class ColumnFold:
         recorded_at = self.columns.recorded_at[self._rows[places]]
         return places[recorded_at < since[number]], places[places != targets[number]]
 
-    def _groups_of(self, places: Rows) -> Rows:
+    def _groups_of(self, places: RowNumbers) -> RowNumbers:
         return np.unique(self._group[places])
 
-    def _except(self, places: Rows, groups: Rows) -> Rows:
+    def _except(self, places: RowNumbers, groups: RowNumbers) -> RowNumbers:
         return places[~np.isin(self._group[places], groups)] if len(groups) else places
 
-    def _unusual(self, places: Rows, *, in_force: bool) -> Flags:
+    def _unusual(self, places: RowNumbers, *, in_force: bool) -> Flags:
         """Which changes need to look at earlier ones (see the module)."""
         columns, rows = self.columns, self._rows[places]
         start, until = columns.start[rows], columns.until[rows]
@@ -186,7 +188,7 @@ class ColumnFold:
             unusual[1:] |= same & (start[1:] < reached)
         return unusual
 
-    def _ordinary(self, places: Rows) -> _Groups:
+    def _ordinary(self, places: RowNumbers) -> _Groups:
         columns, group, rows = self.columns, self._group[places], self._rows[places].astype(np.int32)
         at = columns.start[rows]
         until = columns.until[rows]
@@ -207,7 +209,7 @@ class ColumnFold:
             )
         )
 
-    def _by_fold(self, places: Rows, known_at: KnownAt) -> _Groups:
+    def _by_fold(self, places: RowNumbers, known_at: KnownAt) -> _Groups:
         columns = self.columns
         groups: list[int] = []
         ats: list[int] = []
@@ -251,7 +253,7 @@ class ColumnFold:
         subjects[self.columns.subject[rows]] = True
         return subjects
 
-    def with_retractions(self) -> tuple[Rows, Rows]:
+    def with_retractions(self) -> tuple[RowNumbers, RowNumbers]:
         """The places and rows of all events of subjects with retractions, by subject and position."""
         columns = self.columns
         subjects = np.zeros(len(columns.names.kinds), np.bool_)
@@ -261,7 +263,7 @@ class ColumnFold:
         order = np.lexsort((columns.position[rows], columns.subject[rows]))
         return places[order], rows[order]
 
-    def retracts(self, places: Rows) -> Rows:
+    def retracts(self, places: RowNumbers) -> RowNumbers:
         """The positions of the changes that the events at these places retract, 0 for a change."""
         targets = np.full(len(self._rows), -1, np.int64)
         targets[self._retractions] = self._retracted

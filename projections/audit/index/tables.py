@@ -36,10 +36,10 @@ from projections.audit.index.schema import (
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 THREADS: Final = 2
-_Part = TypeVar("_Part")
+_Work = TypeVar("_Work")
 
 
-def in_threads(work: Callable[[_Part], None], parts: Iterable[_Part]) -> None:
+def in_threads(work: Callable[[_Work], None], parts: Iterable[_Work]) -> None:
     """Runs `work` on every part in two threads, which helps because NumPy and compiled code release Python's lock.
 
     Raises what the first part raises that fails, after all have ended.

@@ -46,7 +46,7 @@ SPANS_MAX: Final = 100_000
 """States in memory: some 60 MB."""
 
 
-class _Span(NamedTuple):
+class _StateSpan(NamedTuple):
     """A setting's state over [start, until), in µs. `may_differ`: whether hindsight may have another state."""
 
     start: int
@@ -65,7 +65,7 @@ class IndexStates:
         self._index = index
         self._later = later
         self._codes: dict[str, int | None] = {}
-        self._spans: dict[tuple[str, str], _Span] = {}
+        self._spans: dict[tuple[str, str], _StateSpan] = {}
         catalogs = (index.later_catalog, index.catalog) if later else (index.catalog, index.later_catalog)
         self._catalog = catalogs[0]
         self._instants = self._catalog.at.tolist()
@@ -75,7 +75,7 @@ class IndexStates:
         """The states at `instant` (µs)."""
         return StatesAt(self, self._spans, instant)
 
-    def span(self, subject: str, setting: str, instant: int) -> _Span:
+    def span(self, subject: str, setting: str, instant: int) -> _StateSpan:
         """The state of a setting at `instant`, and the span over which it stays the same; cached for the next rows."""
         if len(self._spans) >= SPANS_MAX:
             self._spans.clear()
@@ -88,7 +88,7 @@ class IndexStates:
         code = self.code(subject)
         may_differ = not self._agrees[step] or (code is not None and int(self._index.slices.later[code]) >= 0)
         state = effective(subject, setting, own, self._definition(setting, step))
-        span = self._spans[subject, setting] = _Span(start, until, state, may_differ)
+        span = self._spans[subject, setting] = _StateSpan(start, until, state, may_differ)
         return span
 
     def definition(self, setting: str, instant: int) -> tuple[Mapping[str, Any] | None, bool]:
@@ -222,7 +222,7 @@ _SWITCH = {BIT_TRUE: True, BIT_TRUE - 1: False, BIT_TRUE + 1: 0}
 class StatesAt:
     """`projections.temporal.effective_state.States` at one instant."""
 
-    def __init__(self, states: IndexStates, spans: Mapping[tuple[str, str], _Span], instant: int) -> None:
+    def __init__(self, states: IndexStates, spans: Mapping[tuple[str, str], _StateSpan], instant: int) -> None:
         self._states = states
         self._spans = spans
         self._instant = instant

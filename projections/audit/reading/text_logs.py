@@ -45,7 +45,7 @@ _NO_FIELDS: Final = np.array([], np.int64)
 
 
 class ScanBuffers(NamedTuple):
-    """What `scan_lines` writes: a column for each line. Spans are places in the block's bytes."""
+    """The arrays that `scan_lines` fills: a column for each line. Spans are places in the block's bytes."""
 
     line_ends: Any
     spans: Any

@@ -24,7 +24,7 @@ GROUPS_SHOWN: Final = 15
 
 
 class MissingFact(NamedTuple):
-    """What is missing for a group of rows that have these ids in common.
+    """A fact that the ledger lacks for a group of rows with these ids in common.
 
     first_at, last_at: of the requests (µs). subject, setting: what should have been recorded, if that has a name.
     words: the same as a sentence, as of `first_at`. since: what has been recorded about it by now."""
@@ -127,7 +127,7 @@ def _record(ids: dict[str, str], view: AsOfView) -> RequestRecord:
 
 
 def _since(view: AsOfView, subject: str, setting: str) -> str | None:
-    """What the ledger knows by now about the setting at the instant of the view."""
+    """The setting at the instant of the view, as the ledger knows it by now."""
     later = view.in_hindsight().setting(subject, setting)
     if later.value is None or later.change is None or later.source != "explicit":
         return None

@@ -2,8 +2,8 @@
 
 The events table is in the order of positions, with each subject's events all over it. Reading them subject by subject
 costs three times as much as reading on (a page of the file for every event; more if the file is larger than memory).
-So the events are read once in their order and put into buckets by ranges of subjects. What does not fit in memory goes
-to a temporary file without a name, so that nothing is left of it even if the process is killed.
+So the events are read once in their order and put into buckets by ranges of subjects. Changes that do not fit in
+memory go to a temporary file without a name, so that nothing is left of it even if the process is killed.
 
 From here on a change is the bytes that a timeline's step is stored as: most changes are never decoded again.
 """

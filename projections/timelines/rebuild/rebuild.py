@@ -115,7 +115,7 @@ class _Rebuild:
         except TablesMissing:
             raise RebuildSuperseded from None
         except BaseException:
-            # What cannot be deleted now the next rebuild deletes.
+            # The next rebuild deletes the tables that cannot be deleted now.
             with suppress(InforceError):
                 self._set_aside()
             raise

@@ -34,9 +34,9 @@ class _Reading:
         subjects = {}
         for code, name in enumerate(self.names):
             assert index.subjects.code(name) == code
-            found = self._subject(code)
-            if any(found):
-                subjects[name] = found
+            subject = self._subject(code)
+            if any(subject):
+                subjects[name] = subject
         return {
             "pin": index.pin,
             "known_at": index.known_at,
@@ -48,10 +48,10 @@ class _Reading:
 
     def _subject(self, code: int) -> tuple[Any, ...]:
         slices = self.index.slices
-        asked = self._rows(
+        rows = self._rows(
             code, slices.link_start[code], slices.link_count[code], slices.state_start[code], slices.state_count[code]
         )
-        later, said = None, None
+        later, assertions = None, None
         row = slices.later[code]
         if row >= 0:
             later = self._rows(
@@ -62,8 +62,8 @@ class _Reading:
                 slices.later_state_count[row],
             )
         if slices.assertions_of[code] >= 0:
-            said = self._said(int(slices.assertions_of[code]))
-        return *asked, later, said
+            assertions = self._assertions(int(slices.assertions_of[code]))
+        return *rows, later, assertions
 
     def _rows(self, code: int, link: int, links: int, state: int, states: int) -> tuple[Any, ...]:
         index = self.index
@@ -101,16 +101,16 @@ class _Reading:
             ]
         return linked, stated
 
-    def _said(self, row: int) -> list[Any]:
-        said = self.index.assertions
-        of_subject = slice(int(said.start[row]), int(said.start[row]) + int(said.count[row]))
+    def _assertions(self, row: int) -> list[Any]:
+        assertions = self.index.assertions
+        of_subject = slice(int(assertions.start[row]), int(assertions.start[row]) + int(assertions.count[row]))
         columns = (
-            said.position,
-            said.recorded_at,
-            said.setting,
-            said.effective_from,
-            said.effective_until,
-            said.retracts,
+            assertions.position,
+            assertions.recorded_at,
+            assertions.setting,
+            assertions.effective_from,
+            assertions.effective_until,
+            assertions.retracts,
         )
         return list(zip(*(column[of_subject].tolist() for column in columns), strict=True))
 
@@ -122,7 +122,7 @@ class _Reading:
         return self.texts[value] if setting in (PROVIDER, POLICY_URL) else self.names[value]
 
     def _catalog(self, steps: CatalogSteps) -> list[Any]:
-        found = []
+        catalog = []
         for step, at in enumerate(steps.at.tolist()):
             row = []
             for setting in range(12):
@@ -133,8 +133,8 @@ class _Reading:
                 else:
                     shown = values
                 row.append((int(steps.position[step, setting]), int(steps.kinds[step, setting]), shown))
-            found.append((at, row))
-        return found
+            catalog.append((at, row))
+        return catalog
 
 
 def assert_sound(index: PolicyIndex) -> None:

@@ -39,11 +39,11 @@ def test_hashing_many_equals_hashing_each(ids: Ids, gap: bytes) -> None:
 @pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
 def test_the_compiled_hash_is_the_same() -> None:
     kinds, buffer, starts, lengths = concatenate(EVERY_LENGTH, b"\xfe")
-    found = [
+    hashes = [
         int(hashing._hash_at(int(kind), buffer, int(start), int(length)))
         for kind, start, length in zip(kinds, starts, lengths, strict=True)
     ]
-    assert found == [hash_id(kind, id_) for kind, id_ in EVERY_LENGTH]
+    assert hashes == [hash_id(kind, id_) for kind, id_ in EVERY_LENGTH]
 
 
 def test_the_kind_the_length_and_every_byte_change_the_hash() -> None:

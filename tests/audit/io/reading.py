@@ -13,29 +13,31 @@ from projections.audit.reading.text_logs import read_batches
 from projections.audit.reference import records
 
 NOON = "2026-03-01T12:00:00Z"
-Rows = list[tuple[int, Any, str | None]]
+ReadRows = list[tuple[int, Any, str | None]]
 """(line, record, fault)"""
 
 
-def rows_of(batches: list[LogBatch]) -> Rows:
-    rows: Rows = []
+def rows_of(batches: list[LogBatch]) -> ReadRows:
+    rows: ReadRows = []
     for batch in batches:
-        found: Rows = [(line, record, None) for line, record in zip(batch.lines, records(batch.requests), strict=True)]
-        found += [(row.line, None, row.fault) for row in batch.faults]
-        rows += sorted(found, key=lambda row: row[0])
+        batch_rows: ReadRows = [
+            (line, record, None) for line, record in zip(batch.lines, records(batch.requests), strict=True)
+        ]
+        batch_rows += [(row.line, None, row.fault) for row in batch.faults]
+        rows += sorted(batch_rows, key=lambda row: row[0])
     return rows
 
 
 def read_fast(
     body: bytes, mapping: ColumnMapping, block_bytes: int = 1 << 23, strict_bytes: int = 0
-) -> tuple[Rows, list[str]]:
+) -> tuple[ReadRows, list[str]]:
     """(rows, mapped fields that no line had). A large `strict_bytes` leaves all lines to the strict reader."""
     parser = RowParser("a.log", mapping)
     blocks = LineBlocks(HashingStream(io.BytesIO(body), hashlib.sha256()), "a.log", block_bytes)
     return rows_of(list(read_batches(blocks, parser, None, strict_bytes))), parser.absent_fields
 
 
-def read_strictly(body: bytes, mapping: ColumnMapping) -> tuple[Rows, list[str]]:
+def read_strictly(body: bytes, mapping: ColumnMapping) -> tuple[ReadRows, list[str]]:
     """The slow, obvious reading, without blocks: every line of the whole log goes to the strict reader."""
     parser = RowParser("a.log", mapping)
     return [_row(row) for row in strict_rows(body, parser)], parser.absent_fields

@@ -16,7 +16,7 @@ from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import read_batches
 from projections.audit.reading.strict import RowParser
 from projections.decisions.model import Observed, RequestRecord
-from tests.audit.io.reading import NOON, Rows, rows_of
+from tests.audit.io.reading import NOON, ReadRows, rows_of
 from tests.audit.io.test_text_logs import TIMES
 
 AT = parse_time(NOON)
@@ -25,7 +25,7 @@ US = pa.timestamp("us", tz="UTC")
 
 def read(
     columns: dict[str, Any], mapping: ColumnMapping | None = None, batch_rows: int = 65_536, **options: Any
-) -> Rows:
+) -> ReadRows:
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file, **options)
     file.seek(0)

@@ -17,7 +17,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json
@@ -30,17 +30,17 @@ def assert_alike(bench: QueryLedger, batch: pa.RecordBatch, known_at: KnownAt) -
     index = compile_by_fold(bench.ledger, known_at)
     expected = decide_slowly(PinnedQuery(bench.query), batch, known_at)
     for way in BOTH:
-        found = way(index).decide(batch).verdicts
-        found.validate(full=True)
-        assert found.schema.equals(VERDICTS)
-        assert found.to_pylist() == expected.to_pylist(), way
-        assert found.equals(expected), way
+        verdicts = way(index).decide(batch).verdicts
+        verdicts.validate(full=True)
+        assert verdicts.schema.equals(VERDICTS)
+        assert verdicts.to_pylist() == expected.to_pylist(), way
+        assert verdicts.equals(expected), way
     return expected
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=histories(), data=st.data())
-def test_both_ways_equal_check_at_every_boundary_of_any_ledger(history: list[Said], data: st.DataObject) -> None:
+def test_both_ways_equal_check_at_every_boundary_of_any_ledger(history: list[HistoryStep], data: st.DataObject) -> None:
     with grown([LONG_CHAIN, *history]) as bench:
         kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=12))
         seen = instants(bench)
@@ -63,8 +63,8 @@ def test_a_change_that_a_later_one_cut_short_does_not_decide(bench: QueryLedger)
     enforced = bench.ledger.head().position
     bench.submit(NOON + 50, retracted(first.event_id))
     row = {"org_id": "acme", "stored": True, "enforced_position": enforced}
-    told = assert_alike(bench, batch_of([row | {"at": NOON + at} for at in (-7, -6, -5, -4, 20)]), None)
-    assert told.column("reasons").to_pylist()[-1] == ["enforcement_lag"]
+    verdicts = assert_alike(bench, batch_of([row | {"at": NOON + at} for at in (-7, -6, -5, -4, 20)]), None)
+    assert verdicts.column("reasons").to_pylist()[-1] == ["enforcement_lag"]
 
 
 def _drawn(chance: Random, positions: int) -> Json:
@@ -106,14 +106,14 @@ def test_a_batch_of_any_size_and_any_part_of_one(bench: QueryLedger, way: type[K
     some = batch_of([_drawn(chance, 100) for _ in range(max(1, min(size, 512)))])
     batch = pa.Table.from_batches([some] * max(1, size // 512)).combine_chunks().to_batches()[0].slice(0, size)
     decide = way(compile_by_fold(bench.ledger)).decide
-    found = decide(batch).verdicts
-    assert found.num_rows == size
+    verdicts = decide(batch).verdicts
+    assert verdicts.num_rows == size
     expected = decide_slowly(PinnedQuery(bench.query), some.slice(0, size))
-    assert found.slice(0, min(size, 512)).to_pylist() == expected.to_pylist()
+    assert verdicts.slice(0, min(size, 512)).to_pylist() == expected.to_pylist()
     # These parts do not begin at a whole byte of the bits.
     for first in (1, 3, 9):
         part = batch.slice(first)
-        assert decide(part).verdicts.to_pylist() == found.slice(first).to_pylist()
+        assert decide(part).verdicts.to_pylist() == verdicts.slice(first).to_pylist()
 
 
 @pytest.mark.parametrize("way", BOTH)
@@ -127,16 +127,16 @@ def test_a_ledger_with_only_its_catalog(bench: QueryLedger, way: type[Kernel | R
             {"at": NOON, "account_id": "u", "stored": True, "enforced_position": 1},
         ]
     )
-    found = way(compile_by_fold(bench.ledger)).decide(batch).verdicts
-    assert found.column("verdict").to_pylist() == [
+    verdicts = way(compile_by_fold(bench.ledger)).decide(batch).verdicts
+    assert verdicts.column("verdict").to_pylist() == [
         "indeterminate",
         "violation",
         "indeterminate",
         "indeterminate",
         "violation",
     ]
-    assert found.column("governed_by").to_pylist() == [None, "org:o", None, None, "account:u"]
-    assert found.to_pylist() == decide_slowly(PinnedQuery(bench.query), batch).to_pylist()
+    assert verdicts.column("governed_by").to_pylist() == [None, "org:o", None, None, "account:u"]
+    assert verdicts.to_pylist() == decide_slowly(PinnedQuery(bench.query), batch).to_pylist()
 
 
 def test_a_corrected_catalog_is_hindsight_only_where_the_correction_holds(bench: QueryLedger) -> None:
@@ -153,15 +153,16 @@ def test_threads_that_share_a_kernel_get_the_same_answers(bench: QueryLedger) ->
     batches = [batch_of([_drawn(chance, 150) for _ in range(500)]) for _ in range(8)]
     kernel = Kernel(compile_by_fold(bench.ledger))
     expected = [kernel.decide(batch).verdicts for batch in batches]
-    found: list[list[pa.RecordBatch]] = [[] for _ in range(4)]
+    verdicts: list[list[pa.RecordBatch]] = [[] for _ in range(4)]
     threads = [
-        Thread(target=lambda mine=mine: mine.extend(kernel.decide(one).verdicts for one in batches)) for mine in found
+        Thread(target=lambda mine=mine: mine.extend(kernel.decide(one).verdicts for one in batches))
+        for mine in verdicts
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for mine in found:
+    for mine in verdicts:
         assert all(one.equals(other) for one, other in zip(mine, expected, strict=True))
 
 

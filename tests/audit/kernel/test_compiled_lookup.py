@@ -36,8 +36,8 @@ def test_each_id_has_the_code_of_its_own_subject(
     by_reference = {reference: code for code, reference in enumerate(subjects)}
     expected = [NULL_ID if id_ is None else by_reference.get((kind, id_), NO_CODE) for id_ in ids]
     column = text_column(pa.array(ids, pa.string()).slice(first))
-    found = codes(kind, column, id_table(_subjects(subjects)))
-    assert found.tolist() == expected[first:]
+    position = codes(kind, column, id_table(_subjects(subjects)))
+    assert position.tolist() == expected[first:]
 
 
 def test_where_the_hash_is_the_same_the_bytes_decide() -> None:

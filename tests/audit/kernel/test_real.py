@@ -69,10 +69,10 @@ def test_the_compiled_reader_reads_each_real_log_as_line_by_line(
     log: str, block_bytes: int, real_data: Callable[[str], Path]
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
-    found = read_fast(body, SHAPES[log], block_bytes)
-    assert len(found[0]) == ROWS[log]
-    assert not any(fault for _, _, fault in found[0])
-    assert found == read_strictly(body, SHAPES[log])
+    rows = read_fast(body, SHAPES[log], block_bytes)
+    assert len(rows[0]) == ROWS[log]
+    assert not any(fault for _, _, fault in rows[0])
+    assert rows == read_strictly(body, SHAPES[log])
 
 
 @pytest.mark.parametrize("known_at", AXES, ids=["in force", "now", "at an instant"])
@@ -150,8 +150,8 @@ def _said_by_history(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The real changes with their times and subjects; each of their settings becomes one of ours."""
     for event in events:
         setting = OF_ORGS[sum(event["setting"].encode()) % len(OF_ORGS)]
-        said = {"subject": subject_of(event["scope"]), "setting": setting, "recorded_at": event["at"]}
+        change = {"subject": subject_of(event["scope"]), "setting": setting, "recorded_at": event["at"]}
         if event["op"] == "set":
-            yield {"type": "setting.changed", "value": event["value"] == "enabled", **said}
+            yield {"type": "setting.changed", "value": event["value"] == "enabled", **change}
         else:
-            yield {"type": "setting.cleared", **said}
+            yield {"type": "setting.cleared", **change}

@@ -36,10 +36,10 @@ RECORDS = st.builds(
 
 
 @given(st.lists(RECORDS, max_size=6))
-def test_records_survive_a_batch(told: list[RequestRecord]) -> None:
-    batch = request_batch(told)
+def test_records_survive_a_batch(request_records: list[RequestRecord]) -> None:
+    batch = request_batch(request_records)
     assert batch.schema == REQUESTS
-    assert records(batch) == told
+    assert records(batch) == request_records
 
 
 def test_a_record_with_nothing_observed_has_no_handling() -> None:
@@ -53,7 +53,7 @@ def bench() -> Iterator[QueryLedger]:
         yield made
 
 
-def asked(chance: Random, positions: int) -> RequestRecord:
+def random_record(chance: Random, positions: int) -> RequestRecord:
     stored, cached, trained = (chance.choice((True, False, None)) for _ in range(3))
     done = Observed(stored, cached, trained, chance.choice(("x", None)), None, None)
     key, account, org, project = (
@@ -72,11 +72,11 @@ def test_each_row_equals_its_decision(bench: QueryLedger) -> None:
     chance = Random(8)
     grown_at_random(bench, chance, range(60))
     query = PinnedQuery(bench.query)
-    told = [asked(chance, query.pinned.position) for _ in range(600)]
-    decisions = query.check_all(told)
+    request_records = [random_record(chance, query.pinned.position) for _ in range(600)]
+    decisions = query.check_all(request_records)
     batch = verdicts(decisions)
     assert batch.schema == VERDICTS
-    assert batch.equals(decide_slowly(query, request_batch(told), IN_FORCE))
+    assert batch.equals(decide_slowly(query, request_batch(request_records), IN_FORCE))
     for row, decision in zip(batch.to_pylist(), decisions, strict=True):
         assert_says(row, decision)
     seen = {name for name in VERDICTS.names if any(row[name] for row in batch.to_pylist())}
@@ -85,11 +85,11 @@ def test_each_row_equals_its_decision(bench: QueryLedger) -> None:
 
 def assert_says(row: dict[str, object], decision: Decision) -> None:
     """Compares with the decision's JSON, which other code writes."""
-    said = decision_json(decision)
-    handling, policy = said["handling"], said["handling"]["data_policy"]
-    assert row["request_id"] == said.get("request_id")
-    assert (row["verdict"], row["reasons"]) == (said["verdict"], said["reasons"])
-    assert row["governed_by"] == said["governed_by"]["subject"]
+    decided = decision_json(decision)
+    handling, policy = decided["handling"], decided["handling"]["data_policy"]
+    assert row["request_id"] == decided.get("request_id")
+    assert (row["verdict"], row["reasons"]) == (decided["verdict"], decided["reasons"])
+    assert row["governed_by"] == decided["governed_by"]["subject"]
     for name in ("may_store", "may_cache", "may_train", "may_leave_platform", "private_network_required"):
         assert row[name] == handling[name]
     assert row["allowed_regions"] == handling["allowed_regions"]
@@ -98,11 +98,11 @@ def assert_says(row: dict[str, object], decision: Decision) -> None:
         policy.get("name"),
         policy.get("url"),
     )
-    explicit = [state["position"] for state in said["evidence"] if state["source"] == "explicit"]
+    explicit = [state["position"] for state in decided["evidence"] if state["source"] == "explicit"]
     assert row["deciding_positions"] == list(dict.fromkeys(explicit))
-    hindsight = said.get("hindsight")
+    hindsight = decided.get("hindsight")
     assert row["hindsight"] == (None if hindsight is None else hindsight["verdict"])
-    lag = said.get("enforcement_lag")
+    lag = decided.get("enforcement_lag")
     assert (row["enforcement_lag_us"], row["lag_position"]) == (
         (None, None) if lag is None else (lag["lag_us"], lag["deciding_position"])
     )

@@ -24,12 +24,12 @@ LAST = 8
 def histories(draw: st.DrawFn) -> list[Assertion]:
     """The assertions about one subject, at instants 0 to LAST. Positions have gaps, for other subjects."""
     assertions: list[Assertion] = []
-    standing: list[Change] = []
+    unretracted: list[Change] = []
     position = 0
     for version in range(draw(st.integers(1, 12))):
         position += draw(st.integers(1, 2))
-        if standing and draw(st.integers(0, 3)) == 0:
-            change = standing.pop(draw(st.integers(0, len(standing) - 1)))
+        if unretracted and draw(st.integers(0, 3)) == 0:
+            change = unretracted.pop(draw(st.integers(0, len(unretracted) - 1)))
             assertions.append(
                 Retraction(position, version, f"e{position}", position, "a", change.setting, change.event_id)
             )
@@ -39,7 +39,7 @@ def histories(draw: st.DrawFn) -> list[Assertion]:
         setting = draw(st.sampled_from(SETTINGS))
         change = Change(position, version, f"e{position}", position, "a", setting, True, start, until)
         assertions.append(change)
-        standing.append(change)
+        unretracted.append(change)
     return assertions
 
 
@@ -94,5 +94,5 @@ def test_it_equals_the_fold_at_every_instant_and_position(assertions: list[Asser
             for enforced in range(assertions[-1].position + 1):
                 for instant in range(-1, LAST + 2):
                     expected = deciding_retraction(known_ones, setting, instant, enforced)
-                    found = find(index, 0, code, enforced, instant, known)
-                    assert found == (0 if expected is None else expected.position)
+                    position = find(index, 0, code, enforced, instant, known)
+                    assert position == (0 if expected is None else expected.position)

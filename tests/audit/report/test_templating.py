@@ -46,7 +46,7 @@ PAYLOADS = [
 ]
 
 
-class Shape(HTMLParser):
+class MarkupShape(HTMLParser):
     """The elements of a page with the names of their attributes, its texts, and its style sheet."""
 
     def __init__(self) -> None:
@@ -71,8 +71,8 @@ class Shape(HTMLParser):
         self.elements.append("comment")
 
 
-def shape(document: str) -> Shape:
-    parser = Shape()
+def shape(document: str) -> MarkupShape:
+    parser = MarkupShape()
     parser.feed(document)
     parser.close()
     return parser

@@ -19,7 +19,7 @@ from projections.audit.spark.slices import sliced_bytes
 from projections.audit.verdict_files import OUTPUT_SCHEMA
 from projections.query.pinned import PinnedQuery
 from tests.audit.spark.logs import NO_LAYOUT, log_table
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
 
 pytestmark = pytest.mark.xdist_group("spark")
 LEDGERS = 6
@@ -46,7 +46,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(history=histories(15), data=st.data())
-    def draw(history: list[Said], data: st.DataObject) -> None:
+    def draw(history: list[HistoryStep], data: st.DataObject) -> None:
         with grown([LONG_CHAIN, *history]) as bench:
             kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=9))
             moments = instants(bench)

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.kernel import Kernel
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, slice_numbers, sliced_bytes, unpack
-from tests.audit.strategies import LONG_CHAIN, Said, batch_of, grown, histories, instants, known_ats, rows
+from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
 from tests.support.questions import NOON, changed
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(history=histories(), data=st.data(), count=st.integers(1, 5))
 def test_each_slice_of_any_ledger_decides_its_rows_as_the_whole_index_does(
-    history: list[Said], data: st.DataObject, count: int
+    history: list[HistoryStep], data: st.DataObject, count: int
 ) -> None:
     with grown([LONG_CHAIN, *history]) as bench:
         kinds = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=12))

@@ -113,7 +113,7 @@ def proposed(bench: QueryLedger, drawn: st.DataObject, first_request: int) -> li
 
 @settings(max_examples=30, deadline=None)
 @given(strategies.histories(12), st.data(), st.sampled_from(("at", "at", "at", None, 0)))
-def test_every_row_of_every_log(history: list[strategies.Said], drawn: st.DataObject, axis: KnownAt) -> None:
+def test_every_row_of_every_log(history: list[strategies.HistoryStep], drawn: st.DataObject, axis: KnownAt) -> None:
     with strategies.grown([strategies.LONG_CHAIN, *history]) as bench, tempfile.TemporaryDirectory() as place:
         first_request = NOON + drawn.draw(st.integers(-5, 40))
         lines = dict(enumerate(proposed(bench, drawn, first_request), 1))
