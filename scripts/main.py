@@ -25,6 +25,7 @@ from scripts.cli.exits import (
     OUTPUT_CLOSED,
     TERMINATED,
     UNAVAILABLE,
+    installed_version,
     print_message,
 )
 
@@ -151,12 +152,7 @@ def _failed(error: Exception) -> int:
 
 def _version(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:
     if requested and not context.resilient_parsing:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            click.echo(f"inforce {version('inforce')}")
-        except PackageNotFoundError:
-            click.echo("inforce (not installed)")
+        click.echo(f"inforce {installed_version() or '(not installed)'}")
         context.exit()
 
 

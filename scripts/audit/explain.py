@@ -9,13 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.errors import BadInput
+from ledger.opening import open_ledger
 from projections.audit.explain import Explanation, WeighedEvent, explain, explanation_json
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reference import records
 from projections.decisions.model import RequestRecord
 from projections.query.pinned import PinnedQuery
-from projections.query.query import KnownAt
+from projections.query.query import KnownAt, Query
 from projections.temporal.changes import Retraction
+from scripts.audit.request import AuditRequest, with_progress
+from scripts.cli import exits
+from scripts.cli.files import progress
 from scripts.cli.options import Format
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, print_table, show
 from scripts.cli.show_decision import print_decision
@@ -52,6 +56,18 @@ class MatchingRows(NamedTuple):
 
     rows: list[tuple[str, int, RequestRecord]]
     total: int
+
+
+def explain_request(db: str, request: AuditRequest, request_id: str, format_: Format) -> int:
+    logs = request.logs()
+    with open_ledger(db) as ledger:
+        with progress("looking for the request", logs.size) as report:
+            matching = find_rows(with_progress(logs, report), request_id)
+        rows = explain_rows(PinnedQuery(Query(ledger)), matching, request.known_at)
+    for warning in logs.warnings:
+        exits.print_message(warning)
+    show_explained(format_, rows, matching.total)
+    return exits.OK
 
 
 def find_rows(batches: Iterable[LogBatch], request_id: str) -> MatchingRows:

@@ -12,39 +12,35 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from projections.audit.counting import against
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.files import REJECTS_SUFFIX, STDIN
 from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.reference import records
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
-from projections.decisions.model import Decision, decision_json
+from projections.decisions.model import Decision
 from projections.query.pinned import PinnedQuery
 from projections.query.query import KnownAt
+from scripts.audit.request import PIN_SUFFIX, AuditRequest
+from scripts.cli import exits
 from scripts.cli.files import is_stream, open_output
 from scripts.cli.output import encode
 
-PIN_SUFFIX: Final = ".pin.json"
+Finding = tuple[str, int, Decision]
+"""Source and line of a row, and its decision."""
 
 
-def rejects_name(first_log: str, rejects: str | None) -> str:
-    """The file for lines that cannot be read. `rejects`: its name if the user gave one."""
-    return rejects or f"{'stdin' if first_log == STDIN else Path(first_log).name}{REJECTS_SUFFIX}"
-
-
-def rejects_message(count: int, rows: int, first: LogRow | None, where: str) -> str:
-    """What to tell the user about `count` unreadable lines of `rows`. `where`: where to find them all."""
-    assert first is not None
+def warn_of_rejects(count: int, rows: int, first: LogRow | None, where: str) -> bool:
+    """Tells the user of `count` unreadable lines of `rows`, and `where` to find them. Whether no line was readable."""
+    if first is None:
+        return False
     advice = "; --map names the columns to read" if count == rows else ""
-    return f"{count} of {rows} lines rejected, {_first(first)}; {where}{advice}"
-
-
-def _first(reject: LogRow) -> str:
-    return f"the first: {reject.source} line {reject.line}: {reject.fault}"
+    example = f"the first: {first.source} line {first.line}: {first.fault}"
+    exits.print_message(f"{count} of {rows} lines rejected, {example}; {where}{advice}")
+    return count == rows
 
 
 def flush_to_disk(file: BinaryIO) -> None:
@@ -54,27 +50,15 @@ def flush_to_disk(file: BinaryIO) -> None:
 
 
 class OutputFiles:
-    """The file of rows and the file of rejects. Use within a `with` block, and call `finish` after the last row; the
-    files appear when the block ends.
+    """The file of rows (with this `output_schema`) and the file of rejects, if there are any. Use within a `with`
+    block, and call `finish` after the last row; the files appear when the block ends."""
 
-    `out` None: rows are not written. `rejects` None: rejects go to a file named after the first log, if there are any.
-    `schema`: of the rows, a `output_schema`.
-    """
-
-    def __init__(
-        self,
-        first_log: str,
-        *,
-        out: str | None,
-        rejects: str | None,
-        max_rejects: int | None,
-        schema: pa.Schema = OUTPUT_SCHEMA,
-    ) -> None:
-        self.rejects = rejects_name(first_log, rejects)
+    def __init__(self, request: AuditRequest, schema: pa.Schema = OUTPUT_SCHEMA) -> None:
+        self.rejects = request.rejects_file
         self.first_reject: LogRow | None = None
-        self._always_rejects = rejects is not None
-        self._max_rejects = max_rejects
-        self._out = out
+        self._always_rejects = request.rejects is not None
+        self._max_rejects = request.max_rejects
+        self._out = request.out
         self._schema = schema
         self._stack = ExitStack()
         self._writer: VerdictWriter | None = None
@@ -100,9 +84,9 @@ class OutputFiles:
             self._writer.abandon()
         return self._stack.__exit__(kind, error, at)
 
-    def take(self, source: str, lines: Any, rows: pa.RecordBatch) -> None:
+    def take(self, batch: LogBatch, rows: pa.RecordBatch) -> None:
         if self._writer is not None:
-            self._writer.take(source, lines, rows)
+            self._writer.take(batch.source, batch.lines, rows)
 
     def reject(self, row: LogRow) -> None:
         self._reject_count += 1
@@ -128,25 +112,6 @@ class OutputFiles:
             flush_to_disk(pin_file)
 
 
-class VerdictSink:
-    """Passes the rows of `projections.audit.run` to the output files."""
-
-    def __init__(self, files: OutputFiles) -> None:
-        self._files = files
-
-    def take(self, batch: LogBatch, verdicts: pa.RecordBatch) -> None:
-        self._files.take(batch.source, batch.lines, verdicts)
-
-    def reject(self, row: LogRow) -> None:
-        self._files.reject(row)
-
-
-class ShownFinding(NamedTuple):
-    source: str
-    line: int
-    decision: Decision
-
-
 class FirstFindings:
     """The first `count` rows with a verdict against the request, decided again with all their evidence.
 
@@ -154,7 +119,7 @@ class FirstFindings:
     """
 
     def __init__(self, query: PinnedQuery | None, known_at: KnownAt, count: int) -> None:
-        self.findings: list[ShownFinding] = []
+        self.findings: list[Finding] = []
         self._query = query
         self._known_at = known_at
         self._count = count
@@ -166,11 +131,7 @@ class FirstFindings:
         rows = against(verdicts)[:missing]
         requests = records(batch.requests.take(pa.array(rows)))
         for row, decision in zip(rows.tolist(), self._query.check_all(requests, self._known_at), strict=True):
-            self.findings.append(ShownFinding(batch.source, int(batch.lines[row]), decision))
+            self.findings.append((batch.source, int(batch.lines[row]), decision))
 
     def reject(self, row: LogRow) -> None:
         """A reject is no finding."""
-
-
-def finding_json(finding: ShownFinding) -> dict[str, object]:
-    return {"source": finding.source, "line": finding.line} | decision_json(finding.decision)

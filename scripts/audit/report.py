@@ -7,24 +7,38 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from ledger.errors import BadInput
+from projections.audit.report.collector import ReportCollector
 from projections.audit.report.page.page import page
-from projections.audit.report.report import AuditReport
+from projections.audit.report.report import AuditReport, Invocation, build_report
 from projections.audit.report.report_json import report_json
+from projections.audit.summary import Summary
+from projections.query.pinned import PinnedQuery
 from scripts.audit.outputs import flush_to_disk
+from scripts.audit.request import DOCUMENT, PAGE, AuditRequest
+from scripts.cli.exits import installed_version
 from scripts.cli.files import open_output
 from scripts.cli.output import encode
 
-PAGE: Final = "report.html"
-DOCUMENT: Final = "report.json"
+
+class ReportFolder:
+    """Make it before the audit, so that a bad name does not cost hours of work. Raises `BadInput`."""
+
+    def __init__(self, directory: str) -> None:
+        make_folder(directory)
+        self.collector = ReportCollector()
+        self._directory = directory
+
+    def write(self, summary: Summary, query: PinnedQuery, request: AuditRequest) -> None:
+        rejects = request.rejects_file if summary.rejects else None
+        invocation = Invocation(request.arguments, rejects, installed_version() or "not installed")
+        write_report(self._directory, build_report(self.collector, summary, query, invocation))
 
 
 def make_folder(directory: str) -> None:
-    """Call it before the audit, so that a bad name does not cost hours of work. Raises `BadInput`."""
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,88 +1,137 @@
-"""What to audit: which log, how to read it, at which `known_at`, and which files must not be overwritten."""
+"""What to audit: which log, how to read it, at which `known_at`, and where the rows go. Refuses options that contradict
+one another, and outputs that would overwrite an input."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import click
 
 from ledger.subjects import is_text
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.files import REJECTS_SUFFIX, STDIN, LogFile, log_files
 from projections.audit.reading.layout import Layout, make_layout
+from projections.audit.reading.logs import LogReader
 from projections.temporal.coordinates import KnownAt
 from scripts.cli.files import ReportProgress
+from scripts.cli.options import Format
 
-if TYPE_CHECKING:
-    from projections.audit.reading.batches import LogBatch
-    from projections.audit.reading.files import LogFile
-    from projections.audit.reading.logs import LogReader
+PIN_SUFFIX: Final = ".pin.json"
+PAGE: Final = "report.html"
+DOCUMENT: Final = "report.json"
+_LOCAL_ONLY: Final = ("findings", "report", "changes", "explain")
+_SPARK_ONLY: Final = ("master", "spark_conf", "spark_index_max")
+_REFUSED_BY: Final = {
+    "explain": ("out", "rejects", "max_rejects", "findings", "report", "changes"),
+    "changes": ("report",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRequest:
-    """`arguments`: the log and its layout, as on a command line."""
+    """The logs as named on the command line, the files behind the names (none for Spark), and where the rows go.
 
+    `rejects` None: a file named after the first log, if there are any rejects.
+    """
+
+    names: tuple[str, ...]
     files: Sequence[LogFile]
     layout: Layout
     known_at: KnownAt
-    arguments: tuple[str, ...]
+    out: str | None
+    rejects: str | None
+    max_rejects: int | None
+
+    @property
+    def rejects_file(self) -> str:
+        first = self.names[0]
+        return self.rejects or f"{'stdin' if first == STDIN else Path(first).name}{REJECTS_SUFFIX}"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The logs and their layout, as on a command line."""
+        # A name that begins with a dash would be an option.
+        names = (f"./{name}" if name.startswith("-") and name != STDIN else name for name in self.names)
+        return (*names, *self.layout.arguments())
+
+    @property
+    def read_once(self) -> bool:
+        return STDIN in self.names
 
     def logs(self) -> LogReader:
-        from projections.audit.reading.logs import LogReader
-
         return LogReader(self.files, self.layout.log_format)
-
-
-def layout_of_options(options: dict[str, Any]) -> Layout:
-    return make_layout(options["columns"], options["constants"], options["timezone"], options["log_format"])
 
 
 def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
     """Raises `BadInput` and `click.UsageError` for a log or a layout that cannot be read."""
-    from projections.audit.reading.files import STDIN, log_files
-
-    log_layout = layout_of_options(options)
-    if logs.count(STDIN) > 1:
-        raise click.UsageError("standard input can be read once; name - once")
-    files = log_files(logs, log_layout.mapping)
-    # In the command that a report shows, a name that begins with a dash would be an option.
-    names = (f"./{name}" if name.startswith("-") and name != STDIN else name for name in logs)
-    return AuditRequest(files=files, layout=log_layout, known_at=known_at, arguments=(*names, *log_layout.arguments()))
-
-
-def check_names(options: dict[str, Any]) -> None:
-    """Raises `click.UsageError` for a name or an id that is not UTF-8: names stand in the output of an audit."""
-    for option in ("out", "rejects", "report", "changes", "explain"):
-        if not is_text(options[option] or ""):
-            raise click.UsageError(f"{option_name(option)}: this is not UTF-8, as names and ids are here; name another")
+    layout = make_layout(options["columns"], options["constants"], options["timezone"], options["log_format"])
+    files: Sequence[LogFile] = ()
+    if options["engine"] == "local":
+        if logs.count(STDIN) > 1:
+            raise click.UsageError("standard input can be read once; name - once")
+        files = log_files(logs, layout.mapping)
+    outputs = {name: options[name] for name in ("out", "rejects", "max_rejects")}
+    return AuditRequest(names=logs, files=files, layout=layout, known_at=known_at, **outputs)
 
 
-def option_name(parameter: str) -> str:
+def check_options(options: Mapping[str, Any], format_: Format) -> None:
+    """Raises `click.UsageError` for options that the engine does not have, that have no effect together, or that are
+    not UTF-8."""
+    if options["engine"] == "spark":
+        _refuse(options, _LOCAL_ONLY, "{} works on one machine only; leave out --engine spark")
+        _check_cluster_options(options)
+        return
+    _refuse(options, _SPARK_ONLY, "{} needs --engine spark", unset=(None, {}))
+    if options["findings"] and format_ in ("ndjson", "csv"):
+        raise click.UsageError(f"--format {format_} prints counts and has no --findings; table and json show them")
+    for name, others in _REFUSED_BY.items():
+        if options[name] is not None:
+            _refuse(options, others, f"{_option_name(name)} takes no {{}}; run them one after the other")
+    # Names stand in the output of an audit.
+    for name in ("out", "rejects", "report", "changes", "explain"):
+        if not is_text(options[name] or ""):
+            raise click.UsageError(f"{_option_name(name)}: this is not UTF-8, as names and ids are here; name another")
+
+
+def _refuse(
+    options: Mapping[str, Any], names: Sequence[str], message: str, unset: tuple[object, ...] = (None, 0)
+) -> None:
+    for name in names:
+        if options[name] not in unset:
+            raise click.UsageError(message.format(_option_name(name)))
+
+
+def _check_cluster_options(options: Mapping[str, Any]) -> None:
+    if options["master"] is None:
+        raise click.UsageError("--engine spark needs --master, as in spark://host:7077 or local[*]")
+    if "-" in (options["out"], options["rejects"]):
+        raise click.UsageError("a cluster writes folders of files, not standard output; name a folder")
+    folders = [f"{os.path.normpath(name)}/" for name in (options["out"], options["rejects"]) if name is not None]
+    if len(folders) > 1 and (folders[0].startswith(folders[1]) or folders[1].startswith(folders[0])):
+        raise click.UsageError("--out and --rejects must be different folders, and neither inside the other")
+
+
+def _option_name(parameter: str) -> str:
     return "--what-if" if parameter == "changes" else f"--{parameter.replace('_', '-')}"
 
 
-def check_distinct_files(request: AuditRequest, rejects: str, options: dict[str, Any]) -> None:
-    """Raises `click.UsageError` if an output would overwrite an input or another output.
-
-    `rejects`: the file for unreadable lines, whether the user or we named it.
-    """
-    from scripts.audit.outputs import PIN_SUFFIX
-    from scripts.audit.report import DOCUMENT, PAGE
-
-    out, folder = options["out"], options["report"]
+def check_distinct_files(request: AuditRequest, changes: str | None, report: str | None) -> None:
+    """Raises `click.UsageError` if an output would overwrite an input or another output."""
+    out, rejects = request.out, request.rejects_file
     if out == rejects == "-":
         raise click.UsageError("verdicts and rejects cannot both go to standard output; name a file for one of them")
-    names = [name for name in (out, rejects, options["changes"]) if name is not None and name != "-"]
+    names = [name for name in (out, rejects, changes) if name is not None and name != "-"]
     if out is not None and out != "-":
         names.append(f"{out}{PIN_SUFFIX}")
-    if folder is not None:
-        names += [os.path.join(folder, PAGE), os.path.join(folder, DOCUMENT)]
+    if report is not None:
+        names += [os.path.join(report, PAGE), os.path.join(report, DOCUMENT)]
     names += [file.name for file in request.files if file.name != "-"]
-    paths = [os.path.realpath(name) for name in names]
-    if len(set(paths)) != len(paths):
+    if len({os.path.realpath(name) for name in names}) != len(names):
         raise click.UsageError(
             f"LOG and every output must be different files (unreadable lines go to {rejects}; --rejects names another)"
         )

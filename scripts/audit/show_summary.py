@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
-from projections.decisions.model import REASONS
+from projections.decisions.model import REASONS, decision_json
 from projections.query.pinned import Pin
-from scripts.audit.outputs import ShownFinding, finding_json
+from scripts.audit.outputs import Finding
 from scripts.cli.options import Format
 from scripts.cli.output import Columns, human_time, print_line, print_table, show
 from scripts.cli.show_decision import UNKNOWN_SUBJECT, print_decision
@@ -17,12 +17,14 @@ SUBJECTS_SHOWN: Final = 10
 COUNT_FIELDS: Final = ("what", "name", "count")
 
 
-def show_summary(format_: Format, summary: Summary, rejects: str | None, findings: Sequence[ShownFinding]) -> None:
+def show_summary(format_: Format, summary: Summary, rejects: str | None, findings: Sequence[Finding]) -> None:
     """`rejects`: the file of unreadable lines, if there are any; None: there is no such file."""
     members = summary_json(summary)
     if format_ != "table":
         document = members | {
-            "findings": [finding_json(finding) for finding in findings],
+            "findings": [
+                {"source": source, "line": line} | decision_json(decision) for source, line, decision in findings
+            ],
             "rejects_file": rejects if summary.rejects else None,
         }
         counts = [{"what": "rows", "name": None, "count": summary.rows}]
@@ -33,10 +35,10 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
         show(format_, document, counts, COUNT_FIELDS, {})
         return
     _print_summary(summary)
-    for finding in findings:
+    for source, line, decision in findings:
         print_line()
-        print_line(f"{finding.source} line {finding.line}", "bold underline")
-        print_decision(finding.decision)
+        print_line(f"{source} line {line}", "bold underline")
+        print_decision(decision)
 
 
 def named_counts(what: str, counts: dict[str, int]) -> list[dict[str, Any]]:

@@ -7,77 +7,54 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ledger.append.submissions import RetractChange
 from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from ledger.times import BEGINNING, format_time
+from projections.audit.index.open import open_index
+from projections.audit.index.pin import pin_of
+from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.logs import LogReader
+from projections.audit.reading.strict import LogRow
+from projections.audit.run import Ahead
+from projections.audit.summary import LogDigest, Summary, pin_json
+from projections.audit.verdict_files import output_schema
+from projections.audit.what_if.comparison import DIFFERENCES
+from projections.audit.what_if.proposals import ProposedChange, line_error, need_first_request, read_proposals
+from projections.audit.what_if.radius import Radius, radius_json
+from projections.audit.what_if.run import blast_radius, first_request_of
+from projections.decisions.model import REASONS
 from projections.temporal.coordinates import IN_FORCE, KnownAt
-from scripts.audit.request import rate_reporter, with_progress
+from scripts.audit.outputs import OutputFiles, warn_of_rejects
+from scripts.audit.request import AuditRequest, rate_reporter, with_progress
+from scripts.audit.show_summary import COUNT_FIELDS, named_counts, position_text
 from scripts.cli import exits
 from scripts.cli.files import open_input, progress
 from scripts.cli.options import Format
-from scripts.cli.output import human_time
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from projections.audit.reading.batches import LogBatch
-    from projections.audit.reading.logs import LogReader
-    from projections.audit.reading.strict import LogRow
-    from projections.audit.what_if.proposals import ProposedChange
-    from projections.audit.what_if.radius import Radius
+from scripts.cli.output import Columns, human_time, json_text, print_line, print_table, show
+from scripts.cli.show_decision import UNKNOWN_SUBJECT
 
 LATE_NAMED: Final = 10
 PROPOSALS_BYTES_MAX: Final = 1 << 26
+ROWS_SHOWN: Final = 10
 
 
-class WhatIfRequest(NamedTuple):
-    """`logs` opens the logs, each time it is called; `read_once`: it can be called once only, for standard input.
-
-    first_log, rejects, max_rejects: see `OutputFiles`. out: the file for changed rows; shown: how many of them to
-    print. reading: the layout of the logs, for the output's metadata.
-    """
-
-    changes: str
-    logs: Callable[[], LogReader]
-    read_once: bool
-    known_at: KnownAt
-    first_log: str
-    rejects: str | None
-    max_rejects: int | None
-    out: str | None
-    shown: int
-    reading: dict[str, Any]
-
-
-def what_if(db: str, request: WhatIfRequest, format_: Format) -> int:
+def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, shown_max: int) -> int:
     """Exits 0 even if requests would be decided differently: that is an answer, not a problem. Exits 2 if no line
     could be read."""
-    from projections.audit.index.open import open_index
-    from projections.audit.index.pin import pin_of
-    from projections.audit.run import Ahead
-    from projections.audit.verdict_files import output_schema
-    from projections.audit.what_if.comparison import DIFFERENCES
-    from projections.audit.what_if.run import blast_radius
-    from scripts.audit.outputs import OutputFiles, rejects_message
-    from scripts.audit.show_what_if import show_radius
-
-    if request.read_once and request.changes == "-":
+    if request.read_once and changes == "-":
         raise BadInput("standard input can be read once; name a file for the proposals or for the log")
-    body, proposals = _read_proposals(request.changes)
+    body, proposals = _read_proposals(changes)
     first_request, digest = _first_request(request, proposals)
     logs = request.logs()
-    files = OutputFiles(
-        request.first_log,
-        out=request.out,
-        rejects=request.rejects,
-        max_rejects=request.max_rejects,
-        schema=output_schema(DIFFERENCES),
-    )
-    shown = _FirstChanges(request.shown)
+    files = OutputFiles(request, output_schema(DIFFERENCES))
+    shown = _FirstChanges(shown_max)
     with open_ledger(db) as ledger, files, progress("what if", logs.size) as report:
         index = open_index(ledger, request.known_at, pin=pin_of(ledger))
         last_request = _LastRequest(logs)
@@ -101,20 +78,15 @@ def what_if(db: str, request: WhatIfRequest, format_: Format) -> int:
     for warning in logs.warnings:
         exits.print_message(warning)
     _warn_of_late_proposals(proposals, last_request.at, request.known_at)
-    if radius.rejects:
-        rows = radius.requests + radius.rejects
-        where = f"all are in {files.rejects}"
-        exits.print_message(rejects_message(radius.rejects, rows, files.first_reject, where))
-        if not radius.requests:
-            return exits.BAD_INPUT
+    rows = radius.requests + radius.rejects
+    if warn_of_rejects(radius.rejects, rows, files.first_reject, f"all are in {files.rejects}"):
+        return exits.BAD_INPUT
     if "-" not in (request.out, files.rejects):
-        show_radius(format_, radius, shown.rows, provenance, files.rejects, all_written=request.out is not None)
+        _show_radius(format_, radius, shown.rows, provenance, files.rejects, all_written=request.out is not None)
     return exits.OK
 
 
 def _read_proposals(name: str) -> tuple[bytes, Sequence[ProposedChange]]:
-    from projections.audit.what_if.proposals import read_proposals
-
     with open_input(name) as file:
         body = file.read(PROPOSALS_BYTES_MAX + 1)
     if len(body) > PROPOSALS_BYTES_MAX:
@@ -128,14 +100,11 @@ def _read_proposals(name: str) -> tuple[bytes, Sequence[ProposedChange]]:
         raise BadInput(f"{name}: {error.detail}", error.faults) from None
 
 
-def _first_request(request: WhatIfRequest, proposals: Sequence[ProposedChange]) -> tuple[int | None, str | None]:
+def _first_request(request: AuditRequest, proposals: Sequence[ProposedChange]) -> tuple[int | None, str | None]:
     """The time of the log's first request (µs), and the digest of the log as read for it.
 
     The logs are read for it only if a proposal is to be made at that time; (None, None) otherwise.
     """
-    from projections.audit.what_if.proposals import line_error, need_first_request
-    from projections.audit.what_if.run import first_request_of
-
     line = need_first_request(proposals)
     if line is None:
         return None, None
@@ -158,9 +127,6 @@ class _LastRequest:
         self._parts = batches
 
     def __iter__(self) -> Iterator[LogBatch]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         for batch in self._parts:
             last = pc.max(batch.requests.column("at").cast(pa.int64())).as_py()
             if last is not None:
@@ -175,17 +141,15 @@ class _FirstChanges:
         self.rows: list[dict[str, Any]] = []
         self._count = count
 
-    def take(self, source: str, lines: Any, changes: pa.RecordBatch) -> None:
-        import pyarrow as pa
-
+    def take(self, batch: LogBatch, changes: pa.RecordBatch) -> None:
         missing = self._count - len(self.rows)
         if missing <= 0:
             return
         changes = changes.slice(0, missing)
         instants = changes.column("at").cast(pa.int64()).to_pylist()
         rows = changes.drop_columns(["at"]).to_pylist()
-        for line, at, row in zip(lines[:missing].tolist(), instants, rows, strict=True):
-            self.rows.append({"source": source, "line": line, "at": format_time(at)} | row)
+        for line, at, row in zip(batch.lines[:missing].tolist(), instants, rows, strict=True):
+            self.rows.append({"source": batch.source, "line": line, "at": format_time(at)} | row)
 
     def reject(self, row: LogRow) -> None:
         """A reject is not shown."""
@@ -214,10 +178,101 @@ def _begins(proposal: ProposedChange, known_at: KnownAt) -> int:
     return max(start, moment) if known_at == IN_FORCE else start
 
 
-def _provenance(radius: Radius, logs: LogReader, body: bytes, request: WhatIfRequest) -> dict[str, Any]:
-    from projections.audit.summary import LogDigest, Summary, pin_json
-
+def _provenance(radius: Radius, logs: LogReader, body: bytes, request: AuditRequest) -> dict[str, Any]:
     digest = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
     proposals = {"sha256": hashlib.sha256(body).hexdigest(), "proposals": radius.proposals}
     pinned = pin_json(Summary(radius.pin, radius.known_at, digest))
-    return pinned | {"what_if": proposals, "reading": request.reading}
+    return pinned | {"what_if": proposals, "reading": request.layout.json()}
+
+
+def _show_radius(
+    format_: Format,
+    radius: Radius,
+    changes: Sequence[dict[str, Any]],
+    provenance: dict[str, Any],
+    rejects: str,
+    *,
+    all_written: bool,
+) -> None:
+    """`changes`: the rows to show; `rejects`: the file of unreadable lines; `all_written`: --out has all rows."""
+    members = radius_json(radius) | provenance
+    if format_ != "table":
+        document = members | {"changes": changes, "rejects_file": rejects if radius.rejects else None}
+        names = ("requests", "rejects", "otherwise", "turned_against", "turned_for")
+        counts = [{"what": name, "name": None, "count": members[name]} for name in names]
+        counts += named_counts(
+            "verdict", {f"{pair['before']} {pair['after']}": pair["requests"] for pair in members["verdicts"]}
+        )
+        for what, member in (("reason_gone", "reasons_gone"), ("reason_new", "reasons_new"), ("handling", "handling")):
+            counts += named_counts(what, members[member])
+        show(format_, document, counts, COUNT_FIELDS, {})
+        return
+    _print_radius(radius, members)
+    for change in changes:
+        _print_change(change)
+    if radius.differing and not all_written and not changes:
+        print_line()
+        print_line("--out FILE writes each of them with both verdicts; --findings N shows the first N.")
+
+
+def _print_radius(radius: Radius, members: dict[str, Any]) -> None:
+    share = f" ({100 * radius.differing / radius.requests:.3g} %)" if radius.differing else ""
+    period = ""
+    if radius.first_at is not None and radius.last_at is not None:
+        period = f", from {human_time(radius.first_at)} to {human_time(radius.last_at)}"
+    print_line(
+        f"{radius.differing:,} of {radius.requests:,} requests would be decided differently{share}{period}", "bold"
+    )
+    proposals = f"{radius.proposals} proposal" + ("" if radius.proposals == 1 else "s")
+    print_line(f"with {proposals}, {position_text(radius.pin)}")
+    if not radius.differing:
+        return
+    print_line()
+    print_table(
+        {"verdict": lambda pair: pair["before"], "would be": lambda pair: pair["after"], "requests": _requests},
+        members["verdicts"],
+    )
+    reasons = [name for name in REASONS if radius.reasons_gone[name] or radius.reasons_new[name]]
+    if reasons:
+        print_line()
+        gone_and_new: Columns = {
+            "reason": str,
+            "gone": lambda name: f"{radius.reasons_gone[name]:,}",
+            "new": lambda name: f"{radius.reasons_new[name]:,}",
+        }
+        print_table(gone_and_new, reasons)
+    if members["handling"]:
+        print_line()
+        print_table(
+            {"handling": lambda pair: pair[0], "requests": lambda pair: f"{pair[1]:,}"},
+            list(members["handling"].items()),
+        )
+    subjects: Columns = {"governed by": lambda one: one["subject"] or UNKNOWN_SUBJECT, "requests": _requests}
+    models: Columns = {"model": lambda one: one["model_id"] or "(none named)", "requests": _requests}
+    for columns, rows, count in (
+        (subjects, members["subjects"], members["subject_count"]),
+        (models, members["models"], members["model_count"]),
+    ):
+        print_line()
+        print_table(columns, rows[:ROWS_SHOWN])
+        if count > ROWS_SHOWN:
+            print_line(f"and {count - ROWS_SHOWN:,} more; --format json lists them")
+
+
+def _requests(row: Any) -> str:
+    return f"{row['requests']:,}"
+
+
+def _print_change(row: dict[str, Any]) -> None:
+    print_line()
+    print_line(f"{row['source']} line {row['line']}", "bold underline")
+    print_line(f"at {human_time(row['at'])}" + (f", request {row['request_id']}" if row["request_id"] else ""))
+    for name in (name.removeprefix("before_") for name in row if name.startswith("before_")):
+        before, after = row["before_" + name], row["after_" + name]
+        if before != after:
+            texts = (value if isinstance(value, str) else json_text(value) for value in (before, after))
+            print_line(f"  {name}: " + " → ".join(texts))
+    # A negative position is the line of a proposal.
+    lines = sorted({-position for position in row["after_deciding_positions"] if position < 0})
+    if lines:
+        print_line("  decided by the proposal of line " + ", ".join(map(str, lines)))

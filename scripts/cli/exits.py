@@ -1,6 +1,5 @@
-"""Exit codes, and messages on standard error. Every start imports this module, so it imports nothing heavy.
-
-Proved by tests/cli/test_main.py.
+"""Exit codes, messages on standard error, and the version. Every start imports this module, so it imports nothing
+heavy. Proved by tests/cli/test_main.py.
 """
 
 from __future__ import annotations
@@ -33,3 +32,12 @@ def warn_if_slow() -> None:
 
     if not AVAILABLE:
         print_message(MISSING)
+
+
+def installed_version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("inforce")
+    except PackageNotFoundError:
+        return None

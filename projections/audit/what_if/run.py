@@ -6,7 +6,7 @@ Proved by tests/audit/what_if/test_against_a_changed_copy.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from ledger.store import Ledger
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.strict import LogRow
+from projections.audit.run import RowSink
 from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.comparison import RowNumbers, difference_batch, differing_rows
 from projections.audit.what_if.overlay import overlay
@@ -27,16 +27,6 @@ from projections.audit.what_if.radius import Radius
 _ENFORCED: Final = REQUESTS.get_field_index("enforced_position")
 _LAST: Final = 2**62
 """A position beyond those of every ledger, which can still move up."""
-
-
-class DifferenceSink(Protocol):
-    """Receives the rows that differ."""
-
-    def take(self, source: str, lines: RowNumbers, differences: pa.RecordBatch) -> None:
-        """Called in order with DIFFERENCES, and with their lines in the log `source`."""
-
-    def reject(self, row: LogRow) -> None:
-        """Called in order with each line that is no request, before `take` for the same batch."""
 
 
 class WhatIf:
@@ -70,14 +60,15 @@ def blast_radius(
     batches: Iterable[LogBatch],
     *,
     first_request: int | None = None,
-    sinks: Sequence[DifferenceSink] = (),
+    sinks: Sequence[RowSink] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Radius:
     """The effect that the proposals would have had on the requests in `batches`.
 
-    `index`: of `ledger`; the answer has its pin and `known_at`. `first_request`: see `proposals`, in µs, from
-    `first_request_of`. `progress` gets the lines done so far, after each batch. Raises `BadInput` for a proposal that
-    the ledger would not have accepted, and whatever reading raises.
+    A sink gets the requests that differ, with their DIFFERENCES. `index`: of `ledger`; the answer has its pin and
+    `known_at`. `first_request`: see `proposals`, in µs, from `first_request_of`. `progress` gets the lines done so far,
+    after each batch. Raises `BadInput` for a proposal that the ledger would not have accepted, and whatever reading
+    raises.
     """
     placed = place_proposals(ledger, index.pin, proposals, first_request, index.known_at)
     what_if = WhatIf(index, placed)
@@ -90,8 +81,9 @@ def blast_radius(
         rows, differences = what_if.decide(batch.requests)
         radius.take(batch.requests.num_rows, differences)
         if len(rows):
+            differing = batch._replace(lines=batch.lines[rows], requests=batch.requests.take(pa.array(rows)))
             for sink in sinks:
-                sink.take(batch.source, batch.lines[rows], differences)
+                sink.take(differing, differences)
         if progress is not None:
             progress(radius.requests + radius.rejects)
     return radius

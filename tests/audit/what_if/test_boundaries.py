@@ -49,11 +49,13 @@ class RecordingSink:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
-    def take(self, source: str, lines: Any, changes: pa.RecordBatch) -> None:
-        assert source == "log"
+    def take(self, batch: LogBatch, changes: pa.RecordBatch) -> None:
+        assert batch.source == "log"
         instants = changes.column("at").cast(pa.int64()).to_pylist()
         rows = changes.drop_columns(["at"]).to_pylist()
-        self.rows += [{"at": at, "line": int(line)} | row for at, line, row in zip(instants, lines, rows, strict=True)]
+        self.rows += [
+            {"at": at, "line": int(line)} | row for at, line, row in zip(instants, batch.lines, rows, strict=True)
+        ]
 
     def reject(self, row: object) -> None:
         raise AssertionError

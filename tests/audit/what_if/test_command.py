@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +18,15 @@ from ledger.opening import open_ledger
 from ledger.times import parse_time
 from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
+from projections.audit.reading.layout import make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparison import COMPARED
 from projections.query.pinned import PinnedQuery
 from projections.query.query import Query
-from scripts.audit.outputs import PIN_SUFFIX
-from scripts.audit.what_if import WhatIfRequest, what_if
+from scripts.audit.request import PIN_SUFFIX, AuditRequest
+from scripts.audit.what_if import what_if
 from scripts.cli import exits
 from scripts.cli.options import Format
 from scripts.demo import folder
@@ -34,6 +35,12 @@ from tests.audit.what_if.copying import Change, changed_copy
 
 REQUESTS = 1500
 CACHING = BUILT_IN["caching.temporary"].as_json() | {"default": False}
+
+
+class WhatIfArguments(NamedTuple):
+    request: AuditRequest
+    changes: str
+    shown: int
 
 
 class Demo(NamedTuple):
@@ -80,18 +87,25 @@ def as_changes(demo: Demo, lines: list[dict[str, Any]], first_request: int) -> l
     return changes
 
 
-def request(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> WhatIfRequest:
+def request(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any) -> WhatIfArguments:
     changes = tmp_path / "changes.jsonl.gz"
     changes.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode(), mtime=0))
-    files = log_files([demo.log], NO_MAPPING)
-    logs: Callable[[], LogReader] = lambda: LogReader(files)  # noqa: E731 - as the verb does
-    rejects = str(tmp_path / "rejects.jsonl")
-    plain = WhatIfRequest(str(changes), logs, False, "at", demo.log, rejects, None, None, 0, {"map": {}})
-    return plain._replace(**more)
+    shown = more.pop("shown", 0)
+    plain = AuditRequest(
+        names=(demo.log,),
+        files=log_files([demo.log], NO_MAPPING),
+        layout=make_layout({}, {}, None, None),
+        known_at="at",
+        out=None,
+        rejects=str(tmp_path / "rejects.jsonl"),
+        max_rejects=None,
+    )
+    return WhatIfArguments(replace(plain, **more), str(changes), shown)
 
 
-def run(demo: Demo, request: WhatIfRequest, format_: Format = "json") -> None:
-    assert what_if(demo.db, request, format_) == exits.OK
+def run(demo: Demo, arguments: WhatIfArguments, format_: Format = "json") -> None:
+    request, changes, shown = arguments
+    assert what_if(demo.db, request, changes, format_, shown_max=shown) == exits.OK
 
 
 def test_the_differences_are_those_of_a_copy_with_the_changes(
@@ -188,10 +202,10 @@ def test_a_fixed_known_at_and_hindsight(demo: Demo, tmp_path: Path, capfdbinary:
 def test_a_log_on_standard_input_needs_a_recorded_at(demo: Demo, tmp_path: Path) -> None:
     lines = proposals(demo)
     with pytest.raises(BadInput, match=r"^line 2: without recorded_at and effective_from .* add a recorded_at$"):
-        run(demo, request(tmp_path, demo, lines, read_once=True))
-    run(demo, request(tmp_path, demo, [lines[0], lines[3]], read_once=True))
+        run(demo, request(tmp_path, demo, lines, names=("-",)))
+    run(demo, request(tmp_path, demo, [lines[0], lines[3]], names=("-",)))
     with pytest.raises(BadInput, match=r"^standard input can be read once"):
-        run(demo, request(tmp_path, demo, lines, read_once=True)._replace(changes="-"))
+        run(demo, request(tmp_path, demo, lines, names=("-",))._replace(changes="-"))
 
 
 def test_an_invalid_proposal_leaves_no_file(demo: Demo, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from projections.audit.what_if import run as what_if_run
+from projections.audit.what_if.run import first_request_of
 from scripts.audit.request import rate_reporter
 from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
@@ -172,7 +172,6 @@ def test_a_log_that_grows_between_its_two_readings_is_refused(
     """Otherwise a proposal would be made at the first request of another log."""
     (folder / "w.jsonl").write_text(json.dumps(OPTED))
     (folder / "a.jsonl").write_text(record("acme") + "\n")
-    first_request_of = what_if_run.first_request_of
 
     def grows(parts: Any) -> int | None:
         instant = first_request_of(parts)
@@ -180,7 +179,7 @@ def test_a_log_that_grows_between_its_two_readings_is_refused(
             file.write(record("beta", at="2026-01-01T12:00:00Z") + "\n")
         return instant
 
-    monkeypatch.setattr(what_if_run, "first_request_of", grows)
+    monkeypatch.setattr("scripts.audit.what_if.first_request_of", grows)
     result = ledger("audit", "a.jsonl", "--what-if", "w.jsonl", "--out", "o.csv")
     assert (result.code, "the log was changed" in result.err) == (2, True)
     assert not (folder / "o.csv").exists()
