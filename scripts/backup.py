@@ -11,11 +11,11 @@ from ledger.errors import LedgerCorrupt
 from ledger.times import format_time
 from scripts.cli import exits
 from scripts.cli.files import progress
-from scripts.cli.options import EXAMPLES, Format, database, output_format
+from scripts.cli.options import Format, database, output_format
 from scripts.cli.output import show_record
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 @click.option("--check", "check_only", is_flag=True, help="Do not copy: verify every event of the backup FILE.")

@@ -17,16 +17,7 @@ from projections.decisions.model import Decision, RequestRecord, decision_json, 
 from projections.query.query import KnownAt, Query
 from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
-from scripts.cli.options import (
-    EXAMPLES,
-    Format,
-    assignments,
-    at,
-    at_least,
-    database,
-    known_at,
-    output_format,
-)
+from scripts.cli.options import Format, assignments, at, at_least, database, known_at, output_format
 from scripts.cli.output import show
 from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
 
@@ -34,7 +25,7 @@ CHECKS_MAX: Final = 10_000
 CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.argument("file", required=False, metavar="[FILE | -]")
 @click.option("--key", "key_id", metavar="ID", help="The API key that sent the request. Its owner governs.")
 @click.option("--account", "account_id", metavar="ID", help="The account.")

@@ -12,7 +12,7 @@ from ledger.codec import parse_leaf
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS
 from projections.query.history import history as read_history
-from scripts.cli.options import EXAMPLES, Format, SettingKey, SubjectRef, at_least, database, output_format
+from scripts.cli.options import Format, SettingKey, SubjectRef, at_least, database, output_format
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
 
 _FIELDS: Final = (
@@ -32,7 +32,7 @@ _FIELDS: Final = (
 )
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.argument("subject", type=SubjectRef(*KINDS, "catalog"))
 @click.option("--setting", type=SettingKey(), help="Only events about this setting.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Show at most this many.")

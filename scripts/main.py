@@ -17,17 +17,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
-from scripts.cli.exits import (
-    BAD_INPUT,
-    INTERNAL_ERROR,
-    INTERRUPTED,
-    OK,
-    OUTPUT_CLOSED,
-    TERMINATED,
-    UNAVAILABLE,
-    installed_version,
-    print_message,
-)
+from scripts.cli import exits
 
 
 class Verb(NamedTuple):
@@ -104,13 +94,13 @@ def _run(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
     except BrokenPipeError:
         # The rest of the buffer would raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OUTPUT_CLOSED
+        return exits.OUTPUT_CLOSED
     except (KeyboardInterrupt, click.Abort):
-        print_message("interrupted")
-        return INTERRUPTED
+        exits.print_message("interrupted")
+        return exits.INTERRUPTED
     except click.UsageError as error:
-        print_message(_usage(error))
-        return BAD_INPUT
+        exits.print_message(_usage(error))
+        return exits.BAD_INPUT
     except Exception as error:
         return _failed(error)
 
@@ -121,10 +111,10 @@ def _invoke(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
             code = group.invoke(context)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help(), err=True)
-        return BAD_INPUT
+        return exits.BAD_INPUT
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
-    return code if isinstance(code, int) else OK
+    return code if isinstance(code, int) else exits.OK
 
 
 def _usage(error: click.UsageError) -> str:
@@ -137,22 +127,22 @@ def _failed(error: Exception) -> int:
     from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
 
     if isinstance(error, InforceError):
-        print_message(error.detail)
-        return UNAVAILABLE if isinstance(error, LedgerUnavailable | LedgerCorrupt) else BAD_INPUT
+        exits.print_message(error.detail)
+        return exits.UNAVAILABLE if isinstance(error, LedgerUnavailable | LedgerCorrupt) else exits.BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        print_message(f"{name}{error.strerror[0].lower()}{error.strerror[1:]}")
-        return BAD_INPUT
+        exits.print_message(f"{name}{error.strerror[0].lower()}{error.strerror[1:]}")
+        return exits.BAD_INPUT
     import traceback
 
     traceback.print_exception(error)
-    print_message("this is a fault of inforce itself, not of your input; please report the lines above")
-    return INTERNAL_ERROR
+    exits.print_message("this is a fault of inforce itself, not of your input; please report the lines above")
+    return exits.INTERNAL_ERROR
 
 
 def _version(context: click.Context, _parameter: click.Parameter, requested: bool) -> None:
     if requested and not context.resilient_parsing:
-        click.echo(f"inforce {installed_version() or '(not installed)'}")
+        click.echo(f"inforce {exits.installed_version() or '(not installed)'}")
         context.exit()
 
 
@@ -173,7 +163,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """The entry point of the installed command."""
     # As an exception, so that half-written files and imports are removed.
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(TERMINATED))
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(exits.TERMINATED))
     try:
         cli.main()
     finally:

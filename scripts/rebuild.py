@@ -15,13 +15,13 @@ from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
 from scripts.cli import exits
 from scripts.cli.files import progress
-from scripts.cli.options import EXAMPLES, Format, database, output_format
+from scripts.cli.options import Format, database, output_format
 from scripts.cli.output import print_line, print_table, show
 
 _FIELDS: Final = ("subject", "setting", "axis", "live", "rebuilt")
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.option("--check", "check_only", is_flag=True, help="Only compare; do not replace the stored timelines.")
 @click.option(
     "--processes",

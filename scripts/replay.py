@@ -1,5 +1,6 @@
 """`replay`: prints the ledger event by event, as sentences or as the exact bytes.
 
+A sentence names the value before the change, so the narrator must get every event of its subjects, from the first.
 Proved by tests/cli/test_replay.py.
 """
 
@@ -7,28 +8,32 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
 
+from ledger.codec import parse_leaf
 from ledger.errors import NotFound
-from ledger.events import SettingDefined
+from ledger.events import ChangeRetracted, SettingDefined
 from ledger.opening import open_ledger
 from ledger.reader import PAGE_MAX
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
+from ledger.times import BEGINNING, END
 from ledger.verbatim import valid_entries
-from scripts.cli.narrate import Narrator
-from scripts.cli.options import EXAMPLES, Format, Instant, SubjectRef, database, output_format
-from scripts.cli.output import csv_bytes, csv_row, human_time, print_line, write
+from projections.temporal.changes import Change, Retraction, read_assertion, read_entries
+from projections.temporal.fold import Timeline, fold
+from scripts.cli.options import Format, Instant, SubjectRef, database, output_format
+from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
 
 READING_PACE_S: Final = 0.15
+_NO_CHANGES: Final = Timeline()
 _FIELDS: Final = (
     "data.position",
     "time",
@@ -61,7 +66,7 @@ class Period(NamedTuple):
         return ended or (self.known_at is not None and entry.recorded_at > self.known_at)
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.option("--subject", type=SubjectRef(*KINDS, "catalog"), help="Only events about this subject.")
 @click.option("--since", type=Instant(), help="Only events recorded at this time or later.")
 @click.option("--until", type=Instant(), help="Only events recorded before this time.")
@@ -139,7 +144,7 @@ def _entries(ledger: Ledger, subject: str | None, period: Period) -> Iterator[En
 
 def _print_sentences(ledger: Ledger, subject: str | None, period: Period, pace: float | None) -> None:
     wait = (READING_PACE_S if sys.stdout.isatty() else 0) if pace is None else pace
-    narrator = Narrator(lambda of, version: ledger.stream(of, until=version))
+    narrator = Narrator(ledger)
     # An event of the period may have been retracted after it.
     narrator.note_retractions(_entries(ledger, subject, Period(None, None, period.known_at)))
     # From the first event on: a sentence names the value before.
@@ -187,3 +192,91 @@ def _genesis_sentence(genesis: list[Entry]) -> str:
         f"{human_time(genesis[0].recorded_at)}  #1 to #{len(genesis)}  the ledger begins, with the definitions of "
         f"{len(genesis)} settings  (--subject {CATALOG_SUBJECT} --format ndjson prints them)"
     )
+
+
+class Narrator:
+    """Events as sentences. Reads a subject again only if one of its changes is retracted."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._timelines: dict[tuple[str, str], Timeline] = {}
+        self._retracted_by: dict[str, Entry] = {}
+
+    def note_retractions(self, entries: Iterable[Entry]) -> None:
+        """Lets the sentence about a change name the later event that retracted it."""
+        for entry in entries:
+            if entry.topic == ChangeRetracted.TOPIC:
+                self._retracted_by[str(parse_leaf(entry.leaf).data.retracts)] = entry
+
+    def sentence(self, entry: Entry, reason: str | None) -> str:
+        """Call it for every event in order."""
+        event = read_assertion(entry.leaf)
+        what = self._retraction(entry, event) if isinstance(event, Retraction) else self._change(entry, event)
+        why = f'{event.actor}: "{reason}"' if reason is not None else event.actor
+        by = None if isinstance(event, Retraction) else self._retracted_by.get(event.event_id)
+        later = f"  — retracted by #{by.position} on {human_time(by.recorded_at)}" if by else ""
+        return f"{human_time(entry.recorded_at)}  #{entry.position}  {entry.subject}  {what}  ({why}){later}"
+
+    def _change(self, entry: Entry, change: Change) -> str:
+        timeline = self._timelines.setdefault((entry.subject, change.setting), Timeline())
+        before = self._value_at(entry.subject, change.setting, change.effective_from)
+        defined_before = timeline.at(change.effective_from)
+        timeline.apply(change)
+        if entry.subject == CATALOG_SUBJECT:
+            return f"{change.setting}  {_definition(defined_before, change)}  {_period(change, timeline)}"
+        after = self._value_at(entry.subject, change.setting, change.effective_from)
+        cleared = " (cleared)" if change.value is None else ""
+        return f"{change.setting}  {_difference(before, after)}{cleared}  {_period(change, timeline)}"
+
+    def _retraction(self, entry: Entry, retraction: Retraction) -> str:
+        events = read_entries(self._ledger.stream(entry.subject, until=entry.version))
+        change = next(e for e in events if isinstance(e, Change) and e.event_id == retraction.retracts)
+        key = entry.subject, retraction.setting
+        before = self._value_at(*key, change.effective_from)
+        self._timelines[key] = fold(events)[retraction.setting]
+        after = self._value_at(*key, change.effective_from)
+        start = human_bound(change.effective_from)
+        return f"{retraction.setting}  retracts #{change.position}: {_difference(before, after)}  from {start} on"
+
+    def _value_at(self, subject: str, setting: str, instant: int) -> str:
+        own = self._timelines.get((subject, setting), _NO_CHANGES).at(instant)
+        if own is not None and own.value is not None:
+            return json_text(own.value)
+        definition = self._timelines.get((CATALOG_SUBJECT, setting), _NO_CHANGES).at(instant)
+        if definition is None or not isinstance(definition.value, dict):
+            return "nothing"
+        return f"default {json_text(definition.value['default'])}"
+
+
+def _difference(before: str, after: str) -> str:
+    return f"still {after}" if before == after else f"{before} → {after}"
+
+
+def _definition(before: Change | None, change: Change) -> str:
+    definition: Mapping[str, Any] = change.value if isinstance(change.value, dict) else {}
+    default = json_text(definition.get("default"))
+    if before is None or not isinstance(before.value, dict):
+        kinds = ", ".join(definition.get("kinds", ()))
+        return f"defined: {definition.get('value_type')} of {kinds}, default {default}"
+    old = json_text(before.value.get("default"))
+    return f"redefined: default {old} → {default}" if old != default else f"redefined: default {default}"
+
+
+def _period(change: Change, timeline: Timeline) -> str:
+    """When the change holds, and whether it is scheduled or backdated."""
+    start, until = change.effective_from, change.effective_until
+    if start == BEGINNING:
+        return "from the beginning"
+    if start == change.recorded_at:
+        words, note = "from now", ""
+    else:
+        words = f"from {human_time(start)}"
+        note = ", scheduled" if start > change.recorded_at else ", backdated"
+    if until is not None:
+        return f"{words} until {human_bound(until)}{note}"
+    # A change without an end holds until the next change that is already scheduled.
+    next_start = timeline.step(start).until
+    next_change = timeline.at(next_start) if next_start < END else None
+    if next_change is None:
+        return f"{words} on{note}"
+    return f"{words} until #{next_change.position} on {human_time(next_start)}{note}"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from scripts.cli.options import EXAMPLES, database
+from scripts.cli.options import database
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.option("--host", default="127.0.0.1", show_default=True, help="The loopback address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0: any free port.")
 @click.option(

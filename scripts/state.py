@@ -11,17 +11,7 @@ from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS
 from projections.query.query import KnownAt, Query
-from scripts.cli.options import (
-    EXAMPLES,
-    Format,
-    SettingKey,
-    SubjectRef,
-    at,
-    at_least,
-    database,
-    known_at,
-    output_format,
-)
+from scripts.cli.options import Format, SettingKey, SubjectRef, at, at_least, database, known_at, output_format
 from scripts.cli.output import Columns, human_bound, human_time, json_text, show
 
 _FIELDS: Final = (
@@ -48,7 +38,7 @@ _COLUMNS: Final[Columns] = {
 }
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.argument("subject", type=SubjectRef(*KINDS))
 @at
 @known_at("now")

@@ -26,7 +26,7 @@ from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
 from scripts.cli.files import numbered_lines, read_body
-from scripts.cli.options import EXAMPLES, Format, Instant, database, output_format
+from scripts.cli.options import Format, Instant, database, output_format
 from scripts.cli.output import Columns, human_bound, human_time, show
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -59,7 +59,7 @@ class ChangeOptions(NamedTuple):
         return self.clear or any(value is not None for value in self[2:])
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.argument("words", nargs=-1, metavar="[SUBJECT SETTING [VALUE] | FILE | -]")
 @click.option("--clear", is_flag=True, help="Remove the subject's own value, so that the default holds.")
 @click.option("--retract", metavar="EVENT_ID", help="Retract an earlier change that was recorded by mistake.")

@@ -15,11 +15,11 @@ from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
 from scripts.cli.files import file_size, open_input, open_output, progress
-from scripts.cli.options import EXAMPLES, Format, database, output_format
+from scripts.cli.options import Format, database, output_format
 from scripts.cli.output import show_record
 
 
-@click.command("export", context_settings=EXAMPLES)
+@click.command("export")
 @click.option("--out", default="-", metavar="FILE", help="Write to FILE instead of standard output.")
 @click.option("--personal", metavar="FILE", help="Also write the reasons, into a file of their own.")
 @database
@@ -57,7 +57,7 @@ def _export_events(ledger: Ledger, out: str) -> None:
                 report(count, f"{count:,} events")
 
 
-@click.command("import", context_settings=EXAMPLES)
+@click.command("import")
 @click.argument("file", metavar="FILE")
 @click.option("--personal", metavar="FILE", help="The reasons of exported events, as export --personal wrote them.")
 @click.option("--origin", help="The name of the new ledger, for submissions. Exported events keep their origin.")

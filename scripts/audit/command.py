@@ -14,10 +14,10 @@ from ledger.errors import BadInput
 from projections.audit.reading.fields import FIELDS
 from projections.query.query import KnownAt
 from scripts.cli import exits
-from scripts.cli.options import EXAMPLES, Format, assignments, database, known_at, output_format
+from scripts.cli.options import Format, assignments, database, known_at, output_format
 
 
-@click.command(context_settings=EXAMPLES, epilog=f"Fields: {', '.join(FIELDS)}.")
+@click.command(epilog=f"Fields: {', '.join(FIELDS)}.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @assignments(
     "--map",

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from scripts.bench.suites import SUITES, Suite, SuiteContext
-from scripts.cli.options import EXAMPLES
 
 if TYPE_CHECKING:
     from scripts.bench.report import SuiteReport
@@ -68,7 +67,6 @@ def _options(sized: bool) -> Callable[[Command], Command]:
 
 
 @click.group(
-    context_settings=EXAMPLES,
     epilog="Every suite takes --db postgresql://… for PostgreSQL, --quick for a try, and --format json.",
 )
 def bench() -> None:

@@ -20,8 +20,6 @@ Format = Literal["table", "json", "ndjson", "csv"]
 POSITION_MAX: Final = 10**18 - 1
 DEFAULT_DATABASE: Final = "sqlite:///inforce.db"
 FORMATS: Final = ("table", "json", "ndjson", "csv")
-EXAMPLES: Final[Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-"""The click settings of every verb. A paragraph of a help text that begins with `\\b` keeps its line breaks."""
 
 
 class Instant(click.ParamType[int | str]):

@@ -13,13 +13,12 @@ from typing import Final
 import click
 
 from scripts.cli import exits
-from scripts.cli.options import EXAMPLES
 
 FOLDER: Final = "inforce-demo"
 REQUESTS: Final = 100_000
 
 
-@click.command(context_settings=EXAMPLES)
+@click.command
 @click.option(
     "--keep",
     metavar="DIR",
