@@ -12,7 +12,7 @@ from ledger.codec import parse_leaf
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS
 from projections.query.history import history as read_history
-from scripts.cli.options import Format, SettingKey, SubjectRef, at_least, database, output_format
+from scripts.cli.options import SETTING_KEY, Format, at_least, database, output_format, subject_ref
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
 
 _FIELDS: Final = (
@@ -33,8 +33,8 @@ _FIELDS: Final = (
 
 
 @click.command
-@click.argument("subject", type=SubjectRef(*KINDS, "catalog"))
-@click.option("--setting", type=SettingKey(), help="Only events about this setting.")
+@click.argument("subject", type=subject_ref(*KINDS, "catalog"))
+@click.option("--setting", type=SETTING_KEY, help="Only events about this setting.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Show at most this many.")
 @click.option("--after", type=click.IntRange(min=1), metavar="VERSION", help="Show the events older than this version.")
 @at_least

@@ -56,13 +56,7 @@ def rebuild(db: str, format_: Format, check_only: bool, processes: int | None) -
 
 def _show_rebuilt(format_: Format, rebuilt: RebuildResult) -> None:
     differences = [
-        {
-            "subject": difference.subject,
-            "setting": difference.setting,
-            "axis": difference.axis,
-            "live": str(difference.live) if difference.live else None,
-            "rebuilt": str(difference.rebuilt) if difference.rebuilt else None,
-        }
+        {name: value if value is None else str(value) for name, value in difference._asdict().items()}
         for difference in rebuilt.differences
     ]
     if format_ != "table":

@@ -29,7 +29,7 @@ from ledger.times import BEGINNING, END
 from ledger.verbatim import valid_entries
 from projections.temporal.changes import Change, Retraction, read_assertion, read_entries
 from projections.temporal.fold import Timeline, fold
-from scripts.cli.options import Format, Instant, SubjectRef, database, output_format
+from scripts.cli.options import Format, database, instant, output_format, subject_ref
 from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
 
 READING_PACE_S: Final = 0.15
@@ -67,10 +67,10 @@ class Period(NamedTuple):
 
 
 @click.command
-@click.option("--subject", type=SubjectRef(*KINDS, "catalog"), help="Only events about this subject.")
-@click.option("--since", type=Instant(), help="Only events recorded at this time or later.")
-@click.option("--until", type=Instant(), help="Only events recorded before this time.")
-@click.option("--known-at", type=Instant(), help="As if replayed at this time: ignore everything recorded later.")
+@click.option("--subject", type=subject_ref(*KINDS, "catalog"), help="Only events about this subject.")
+@click.option("--since", type=instant(), help="Only events recorded at this time or later.")
+@click.option("--until", type=instant(), help="Only events recorded before this time.")
+@click.option("--known-at", type=instant(), help="As if replayed at this time: ignore everything recorded later.")
 @click.option(
     "--pace",
     type=click.FloatRange(0, 60),

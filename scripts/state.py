@@ -11,7 +11,7 @@ from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS
 from projections.query.query import KnownAt, Query
-from scripts.cli.options import Format, SettingKey, SubjectRef, at, at_least, database, known_at, output_format
+from scripts.cli.options import SETTING_KEY, Format, at, at_least, database, known_at, output_format, subject_ref
 from scripts.cli.output import Columns, human_bound, human_time, json_text, show
 
 _FIELDS: Final = (
@@ -39,10 +39,10 @@ _COLUMNS: Final[Columns] = {
 
 
 @click.command
-@click.argument("subject", type=SubjectRef(*KINDS))
+@click.argument("subject", type=subject_ref(*KINDS))
 @at
 @known_at("now")
-@click.option("--setting", "settings", type=SettingKey(), multiple=True, help="Only this setting. Can be repeated.")
+@click.option("--setting", "settings", type=SETTING_KEY, multiple=True, help="Only this setting. Can be repeated.")
 @at_least
 @database
 @output_format

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 
@@ -26,7 +26,7 @@ from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
 from scripts.cli.files import numbered_lines, read_body
-from scripts.cli.options import Format, Instant, database, output_format
+from scripts.cli.options import Format, database, instant, output_format
 from scripts.cli.output import Columns, human_bound, human_time, show
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -43,29 +43,13 @@ _COLUMNS: Final[Columns] = {
 }
 
 
-class ChangeOptions(NamedTuple):
-    """The arguments and options that describe one change."""
-
-    words: tuple[str, ...]
-    clear: bool
-    retract: str | None
-    effective_from: int | None
-    effective_until: int | None
-    reason: str | None
-    expected_version: int | None
-
-    @property
-    def any_option(self) -> bool:
-        return self.clear or any(value is not None for value in self[2:])
-
-
 @click.command
 @click.argument("words", nargs=-1, metavar="[SUBJECT SETTING [VALUE] | FILE | -]")
 @click.option("--clear", is_flag=True, help="Remove the subject's own value, so that the default holds.")
 @click.option("--retract", metavar="EVENT_ID", help="Retract an earlier change that was recorded by mistake.")
-@click.option("--from", "effective_from", type=Instant(), help="When the change takes effect. Without it: at once.")
+@click.option("--from", "effective_from", type=instant(), help="When the change takes effect. Without it: at once.")
 @click.option(
-    "--until", "effective_until", type=Instant(), help="When the change ends. Without it: at the next change."
+    "--until", "effective_until", type=instant(), help="When the change ends. Without it: at the next change."
 )
 @click.option("--reason", help="Why. Required for a change of the past and for a retraction.")
 @click.option("--expected-version", type=click.IntRange(min=0), help="Fail unless the subject is at this version.")
@@ -100,12 +84,14 @@ def submit(
         raise click.UsageError(f"--actor takes a text of 1 to {ACTOR_LENGTH_MAX} characters")
     if idempotency_key is not None and not (1 <= len(idempotency_key) <= KEY_LENGTH_MAX and is_text(idempotency_key)):
         raise click.UsageError(f"--idempotency-key takes a text of 1 to {KEY_LENGTH_MAX} characters")
-    change = ChangeOptions(**options)
-    body = _read_submissions(change.words[0]) if _names_file(change) else None
+    words = options.pop("words")
+    # 0 is a version and an instant.
+    change = {name: value for name, value in options.items() if value is not None and value is not False}
+    body = _read_submissions(words[0]) if _names_file(words, change) else None
     ledger = open_ledger(db) if ledger_exists(db) else None
     try:
         if body is None:
-            body = _body(change, ledger.catalog() if ledger else _built_in_catalog())
+            body = _body(words, change, ledger.catalog() if ledger else _built_in_catalog())
         submissions = parse_submissions(body)
         batch = "events" in body
         if ledger is None:
@@ -122,40 +108,32 @@ def submit(
     show(format_, receipts_json(receipts), rows, _FIELDS, _COLUMNS)
 
 
-def _names_file(change: ChangeOptions) -> bool:
+def _names_file(words: tuple[str, ...], change: dict[str, Any]) -> bool:
     """Whether the arguments are one file. Raises `click.UsageError` if they are neither a file nor a change."""
-    count = len(change.words)
-    if count == 1 and not change.any_option:
+    if len(words) == 1 and not change:
         return True
-    expected = 0 if change.retract is not None else 2 if change.clear else 3
-    if count != expected or (change.clear and change.retract is not None):
+    expected = 0 if "retract" in change else 2 if "clear" in change else 3
+    if len(words) != expected or change.keys() >= {"clear", "retract"}:
         raise click.UsageError(
             "write SUBJECT SETTING VALUE, or SUBJECT SETTING --clear, or --retract EVENT_ID, or one FILE (- for "
             "standard input) without options about a change"
         )
-    if change.retract is not None and (change.effective_from, change.effective_until) != (None, None):
+    if "retract" in change and not change.keys().isdisjoint(("effective_from", "effective_until")):
         raise click.UsageError("--retract removes the whole change; leave --from and --until out")
     return False
 
 
-def _body(change: ChangeOptions, catalog: Catalog) -> dict[str, Any]:
+def _body(words: tuple[str, ...], change: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     body: dict[str, Any]
-    if change.retract is not None:
-        body = {"type": "change.retracted", "event_id": change.retract}
+    if "retract" in change:
+        body = {"type": "change.retracted", "event_id": change["retract"]}
     else:
-        subject, setting, *value = change.words
+        subject, setting, *value = words
         body = {"type": "setting.cleared", "subject": subject, "setting": setting}
         if value:
             body |= {"type": "setting.changed", "value": _value(value[0], catalog.value_type(setting))}
-    for name in ("effective_from", "effective_until"):
-        instant = getattr(change, name)
-        if instant is not None:
-            body[name] = format_time(instant)
-    if change.reason is not None:
-        body["reason"] = change.reason
-    if change.expected_version is not None:
-        body["expected_version"] = change.expected_version
-    return body
+    body |= {name: format_time(change[name]) for name in ("effective_from", "effective_until") if name in change}
+    return body | {name: change[name] for name in ("reason", "expected_version") if name in change}
 
 
 def _value(text: str, value_type: str | None) -> object:

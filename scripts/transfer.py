@@ -6,11 +6,11 @@ Proved by tests/cli/test_transfer.py and tests/transfer/.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import click
 
 from ledger.opening import open_ledger
-from ledger.store import Ledger
 from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
@@ -41,20 +41,16 @@ def export(db: str, out: str, personal: str | None) -> None:
         if personal is not None:
             with open_output(personal) as file:
                 file.writelines(export_personal(ledger))
-        _export_events(ledger, out)
+        head = ledger.head().position
+        with open_output(out) as file, progress("exporting", head) as report:
+            for count, line in enumerate(export_lines(ledger, until=head), 1):
+                file.write(line)
+                if count % 10_000 == 0:
+                    report(count, f"{count:,} events")
 
 
 def _same_file(one: str, other: str) -> bool:
     return one == other or ("-" not in (one, other) and os.path.realpath(one) == os.path.realpath(other))
-
-
-def _export_events(ledger: Ledger, out: str) -> None:
-    head = ledger.head().position
-    with open_output(out) as file, progress("exporting", head) as report:
-        for count, line in enumerate(export_lines(ledger, until=head), 1):
-            file.write(line)
-            if count % 10_000 == 0:
-                report(count, f"{count:,} events")
 
 
 @click.command("import")
@@ -76,15 +72,15 @@ def import_(file: str, db: str, format_: Format, personal: str | None, origin: s
     """
     if personal is not None and _same_file(personal, file):
         raise click.UsageError("events and personal data come from two different files; name another with --personal")
-    with open_input(file) as stream, progress("importing", file_size(file)) as report:
+    with (
+        open_input(file) as stream,
+        open_input(personal) if personal is not None else nullcontext() as reasons,
+        progress("importing", file_size(file)) as report,
+    ):
 
         def report_bytes(events: int, bytes_read: int) -> None:
             report(bytes_read, f"{events:,} events")
 
-        if personal is None:
-            summary = import_ledger(db, stream, origin=origin, progress=report_bytes)
-        else:
-            with open_input(personal) as reasons:
-                summary = import_ledger(db, stream, personal=reasons, origin=origin, progress=report_bytes)
+        summary = import_ledger(db, stream, personal=reasons, origin=origin, progress=report_bytes)
     record = summary._asdict() | {"first": format_time(summary.first), "last": format_time(summary.last)}
     show_record(format_, record, "imported", times=("first", "last"))

@@ -57,8 +57,8 @@ def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, sh
     shown = _FirstChanges(shown_max)
     with open_ledger(db) as ledger, files, progress("what if", logs.size) as report:
         index = open_index(ledger, request.known_at, pin=pin_of(ledger))
-        last_request = _LastRequest(logs)
-        ahead = Ahead(last_request, "reading the log")
+        last_requests: list[int] = []
+        ahead = Ahead(_with_last_instants(logs, last_requests), "reading the log")
         try:
             radius = blast_radius(
                 ledger,
@@ -77,7 +77,7 @@ def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, sh
         files.finish(provenance)
     for warning in logs.warnings:
         exits.print_message(warning)
-    _warn_of_late_proposals(proposals, last_request.at, request.known_at)
+    _warn_of_late_proposals(proposals, max(last_requests, default=None), request.known_at)
     rows = radius.requests + radius.rejects
     if warn_of_rejects(radius.rejects, rows, files.first_reject, f"all are in {files.rejects}"):
         return exits.BAD_INPUT
@@ -119,19 +119,13 @@ def _first_request(request: AuditRequest, proposals: Sequence[ProposedChange]) -
         return first_request_of(with_progress(logs, report)), logs.digest
 
 
-class _LastRequest:
-    """Passes the batches of a log on, and keeps the time of the last request (µs; None: there is none)."""
-
-    def __init__(self, batches: Iterable[LogBatch]) -> None:
-        self.at: int | None = None
-        self._parts = batches
-
-    def __iter__(self) -> Iterator[LogBatch]:
-        for batch in self._parts:
-            last = pc.max(batch.requests.column("at").cast(pa.int64())).as_py()
-            if last is not None:
-                self.at = last if self.at is None else max(self.at, last)
-            yield batch
+def _with_last_instants(batches: Iterable[LogBatch], instants: list[int]) -> Iterator[LogBatch]:
+    """Passes the batches of a log on, and adds the time (µs) of the last request of each."""
+    for batch in batches:
+        last = pc.max(batch.requests.column("at").cast(pa.int64())).as_py()
+        if last is not None:
+            instants.append(last)
+        yield batch
 
 
 class _FirstChanges:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import click
 
-from ledger.errors import BadSubject, BadTime
+from ledger.errors import BadInput
 from ledger.subjects import is_setting_key, parse_subject
 from ledger.times import parse_time
 
@@ -22,59 +22,44 @@ DEFAULT_DATABASE: Final = "sqlite:///inforce.db"
 FORMATS: Final = ("table", "json", "ndjson", "csv")
 
 
-class Instant(click.ParamType[int | str]):
+class Parsed(click.ParamType[Any]):
+    """An argument as `parse` returns it. `parse` raises `BadInput` if the text is no such thing."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except BadInput as error:
+            self.fail(error.detail, param, ctx)
+
+
+def instant(*keywords: str) -> Parsed:
     """An RFC 3339 time, as µs since 1970. The `keywords` pass unchanged."""
-
-    name = "time"
-
-    def __init__(self, *keywords: str) -> None:
-        self.keywords = keywords
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if isinstance(value, int):
-            return value
-        if value in self.keywords:
-            return str(value)
-        try:
-            return parse_time(value)
-        except BadTime as error:
-            self.fail(error.detail, param, ctx)
+    return Parsed("time", lambda text: text if text in keywords else parse_time(text))
 
 
-class SubjectRef(click.ParamType[str]):
+def subject_ref(*kinds: str) -> Parsed:
     """A subject reference, `kind:id`, with one of the given kinds."""
-
-    name = "subject"
-
-    def __init__(self, *kinds: str) -> None:
-        self.kinds = kinds
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return parse_subject(value, self.kinds)
-        except BadSubject as error:
-            self.fail(error.detail, param, ctx)
+    return Parsed("subject", lambda text: parse_subject(text, kinds))
 
 
-class SettingKey(click.ParamType[str]):
-    name = "setting"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not is_setting_key(value):
-            self.fail("a setting's key is 1-128 of A-Z a-z 0-9 . _ -", param, ctx)
-        return str(value)
+def _setting_key(text: str) -> str:
+    if not is_setting_key(text):
+        raise BadInput("a setting's key is 1-128 of A-Z a-z 0-9 . _ -")
+    return text
 
 
-class _Assignment(click.ParamType[tuple[str, str]]):
-    """`name=value`, as a pair."""
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadInput("write it as name=value")
+    return name, value
 
-    name = "name=value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        name, equals, text = value.partition("=")
-        if not equals or not name:
-            self.fail("write it as name=value", param, ctx)
-        return name, text
+SETTING_KEY: Final = Parsed("setting", _setting_key)
 
 
 def assignments(option: str, parameter: str, metavar: str, help_: str) -> Callable[[Command], Command]:
@@ -86,10 +71,8 @@ def assignments(option: str, parameter: str, metavar: str, help_: str) -> Callab
             raise click.UsageError(f"{option} names something twice; name each once")
         return values
 
-    help_ = f"{help_} Can be repeated."
-    return click.option(
-        option, parameter, type=_Assignment(), multiple=True, callback=as_dict, metavar=metavar, help=help_
-    )
+    type_, help_ = Parsed("name=value", _assignment), f"{help_} Can be repeated."
+    return click.option(option, parameter, type=type_, multiple=True, callback=as_dict, metavar=metavar, help=help_)
 
 
 database: Final = click.option(
@@ -109,7 +92,7 @@ output_format: Final = click.option(
     show_default=True,
     help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
 )
-at: Final = click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment to ask about.")
+at: Final = click.option("--at", type=instant("now"), default="now", show_default=True, help="The moment to ask about.")
 at_least: Final = click.option(
     "--at-least",
     type=click.IntRange(0, POSITION_MAX),
@@ -123,7 +106,7 @@ def known_at(default: str) -> Callable[[Command], Command]:
     """The option as a `KnownAt` of `projections.temporal.coordinates`: `now` becomes None."""
     return click.option(
         "--known-at",
-        type=Instant("at", "now"),
+        type=instant("at", "now"),
         default=default,
         show_default=True,
         callback=lambda _ctx, _param, value: None if value == "now" else value,

@@ -48,61 +48,45 @@ class Mismatch(NamedTuple):
     actual: Any
 
 
-class AuditResult(NamedTuple):
-    """What the audit found. It found exactly what was planted if there are no `mismatches`.
-
-    judgements: by request_id, of every request that is neither compliant nor allowed. reasons_given: position → the
-    recorded reason, for the events that changed the example of `hindsight`.
-    """
-
-    summary: Summary
-    judgements: dict[str, Judgement]
-    differ_in_hindsight: frozenset[str]
-    mismatches: list[Mismatch]
-    violation: Example | None
-    hindsight: Example | None
-    reasons_given: dict[int, str]
-
-
 def audit_and_compare(data: DemoData, progress: Callable[[int], None] | None = None) -> AuditResult:
     """Reads the log back from its file, and decides on every line. Calls `progress` with the bytes read."""
     with open_ledger(f"sqlite:///{(data.folder / files.LEDGER).absolute()}") as ledger:
         query = PinnedQuery(Query(ledger))
-        sink = _ComparingSink(data, query)
-        summary = Summary(query.pinned, IN_FORCE)
+        result = AuditResult(query)
+        summary = result.summary
         logs = LogReader(log_files([str(data.folder / files.LOG)], NO_MAPPING))
         report = None if progress is None else lambda _rows: progress(logs.bytes_read)
-        run(logs, index_decider(ledger, query.pinned, IN_FORCE), summary, sinks=[sink], progress=report)
+        run(logs, index_decider(ledger, query.pinned, IN_FORCE), summary, sinks=[result], progress=report)
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
-        hindsight = sink.hindsight.decision.hindsight if sink.hindsight else None
+        hindsight = result.hindsight.decision.hindsight if result.hindsight else None
         later_events = [event_of(state) for state in hindsight.changed_by] if hindsight else []
-        return AuditResult(
-            summary=summary,
-            judgements=sink.judgements,
-            differ_in_hindsight=frozenset(sink.differ_in_hindsight),
-            mismatches=list(sink.mismatches(summary)),
-            violation=sink.violation,
-            hindsight=sink.hindsight,
-            reasons_given=ledger.reasons([event.position for event in later_events if event is not None]),
-        )
+        result.reasons_given = ledger.reasons([event.position for event in later_events if event is not None])
+        result.mismatches = list(_mismatches(data, result))
+        return result
 
 
 def event_of(changed_by: SettingState | Retraction) -> Change | Retraction | None:
     return changed_by if isinstance(changed_by, Retraction) else changed_by.newest
 
 
-class _ComparingSink:
-    """Collects the judgements of an audit, and picks the examples to show."""
+class AuditResult:
+    """What the audit found, collected while it runs. It found exactly what was planted if there are no `mismatches`.
 
-    def __init__(self, data: DemoData, query: PinnedQuery) -> None:
-        self.data = data
-        self.query = query
+    judgements: by request_id, of every request that is neither compliant nor allowed. violation, hindsight: examples to
+    show. reasons_given: position → the recorded reason, for the events that changed the example of `hindsight`.
+    """
+
+    def __init__(self, query: PinnedQuery) -> None:
+        self.summary = Summary(query.pinned, IN_FORCE)
         self.judgements: dict[str, Judgement] = {}
         self.differ_in_hindsight: set[str] = set()
         self.unreadable: set[int] = set()
         self.without_id = 0
+        self.mismatches: list[Mismatch] = []
         self.violation: Example | None = None
         self.hindsight: Example | None = None
+        self.reasons_given: dict[int, str] = {}
+        self._query = query
 
     def reject(self, row: LogRow) -> None:
         self.unreadable.add(row.line)
@@ -131,27 +115,26 @@ class _ComparingSink:
     def _decide(self, requests: pa.RecordBatch, rows: list[int]) -> Iterator[tuple[RequestRecord, Decision]]:
         """Decides on these rows again, for the evidence. Leaves out those without an id."""
         with_id = [record for record in records(requests.take(pa.array(rows, pa.int64()))) if record.request_id]
-        return zip(with_id, self.query.check_all(with_id), strict=True)
-
-    def mismatches(self, summary: Summary) -> Iterator[Mismatch]:
-        expected, actual = self.data.planted, self.judgements
-        for request_id in sorted(expected.keys() | actual.keys()):
-            if expected.get(request_id) != actual.get(request_id):
-                yield Mismatch(request_id, expected.get(request_id), actual.get(request_id))
-        yield from _in_one_set_only(
-            "{}, different in hindsight", self.data.differ_in_hindsight, self.differ_in_hindsight
-        )
-        yield from _in_one_set_only("line {}, unreadable", self.data.unreadable, self.unreadable)
-        readable = summary.rows - summary.rejects
-        if readable != self.data.requests:
-            yield Mismatch("requests", self.data.requests, readable)
-        if self.without_id:
-            yield Mismatch("requests without an id", 0, self.without_id)
+        return zip(with_id, self._query.check_all(with_id), strict=True)
 
 
-def _in_one_set_only(what: str, expected: Set[Any], actual: Set[Any]) -> Iterator[Mismatch]:
-    for item in sorted(expected ^ actual):
-        yield Mismatch(what.format(item), item in expected, item in actual)
+def _mismatches(data: DemoData, result: AuditResult) -> Iterator[Mismatch]:
+    expected, actual = data.planted, result.judgements
+    for request_id in sorted(expected.keys() | actual.keys()):
+        if expected.get(request_id) != actual.get(request_id):
+            yield Mismatch(request_id, expected.get(request_id), actual.get(request_id))
+    sets: tuple[tuple[str, Set[Any], Set[Any]], ...] = (
+        ("{}, different in hindsight", data.differ_in_hindsight, result.differ_in_hindsight),
+        ("line {}, unreadable", data.unreadable, result.unreadable),
+    )
+    for what, planted, audited in sets:
+        for item in sorted(planted ^ audited):
+            yield Mismatch(what.format(item), item in planted, item in audited)
+    readable = result.summary.rows - result.summary.rejects
+    if readable != data.requests:
+        yield Mismatch("requests", data.requests, readable)
+    if result.without_id:
+        yield Mismatch("requests without an id", 0, result.without_id)
 
 
 def _rank(outcome: Outcome, subject: str, reason: Reason) -> tuple[bool, ...]:

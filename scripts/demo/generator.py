@@ -86,11 +86,8 @@ def generate(folder: Path, requests: int, seed: int, progress: Callable[[int], N
         with io.BufferedWriter(compressed, 1 << 18) as log:
             simulation = _Simulation(platform, Traffic(platform, rng), rng, requests, log)
             simulation.run(progress)
-        planted = "".join(
-            msgspec.json.encode({"request_id": request_id, **judgement._asdict()}).decode() + "\n"
-            for request_id, judgement in simulation.planted.items()
-        )
-        (folder / files.PLANTED).write_text(planted)
+        planted = [{"request_id": name, **judgement._asdict()} for name, judgement in simulation.planted.items()]
+        (folder / files.PLANTED).write_bytes(msgspec.json.Encoder().encode_lines(planted))
         return DemoData(
             folder=folder,
             story=platform.story,
@@ -222,8 +219,8 @@ class _Simulation:
         """The next violation, or the one after it if the platform has no sender for the next one now."""
         for index in range(min(2, len(self._to_plant))):
             reasons = self._to_plant[-1 - index]
-            senders = FREQUENT_VIOLATORS if self.rng.random() < 0.5 else ()
-            request = self.traffic.denied() if reasons == DENIED else self.traffic.violating(reasons, senders)
+            senders = FREQUENT_VIOLATORS if self.rng.random() < 0.5 and reasons != DENIED else ()
+            request = self.traffic.violating(reasons, senders)
             if request is not None:
                 del self._to_plant[-1 - index]
                 return request

@@ -1,21 +1,23 @@
-"""Prints the demo: a story for people, one document for programs."""
+"""Prints the demo: a story for people in lines of up to 80 columns, one document for programs."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ledger.times import DAY, format_time
+from ledger.subjects import kind_of
+from ledger.times import BEGINNING, DAY, format_time
 from projections.audit.summary import VERDICTS, summary_json
-from projections.decisions.model import REASONS, decision_json
-from scripts.cli.output import Columns, print_line, print_table
+from projections.decisions.model import REASONS, Outcome, Reason, RequestRecord, decision_json
+from projections.temporal.changes import Change, Retraction
+from projections.temporal.effective_state import SettingState
+from scripts.cli.output import Columns, json_text, print_line, print_table
 from scripts.demo import folder as files
-from scripts.demo.comparison import AuditResult, Example
-from scripts.demo.evidence import hindsight_lines, violation_lines
+from scripts.demo.comparison import AuditResult, Example, event_of
 from scripts.demo.generator import DemoData
 from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_FROM, PASSTHROUGH_OFF_ORG, WITHDRAWN_FROM, when
 from scripts.demo.traffic import Judgement
@@ -23,6 +25,18 @@ from scripts.demo.world import PLATFORM
 
 MISMATCHES_SHOWN: Final = 20
 _WRONG: Final = ("violation", "indeterminate")
+SETTINGS_OF_REASON: Final[Mapping[Reason, tuple[str, ...]]] = {
+    "unknown_model": ("model.hosting", "model.provider"),
+    "passthrough_not_allowed": ("passthrough.allowed", "model.hosting"),
+    "left_platform": ("model.hosting", "passthrough.allowed"),
+    "wrong_provider": ("model.provider", "model.hosting"),
+    "outside_residency": ("residency.regions", "model.regions"),
+    "public_network": ("network.private_only",),
+    "stored_against_setting": ("storage.inputs_outputs",),
+    "cached_against_setting": ("caching.temporary",),
+    "trained_without_opt_in": ("training.opt_in",),
+}
+"""Reason → the settings that it rests on."""
 
 
 def show_story(data: DemoData) -> None:
@@ -58,10 +72,10 @@ def show_result(data: DemoData, result: AuditResult, seconds: float) -> None:
     if result.violation is not None:
         _print_section(
             "A violation, and the events that prove it (# is their position in the ledger)",
-            violation_lines(result.violation),
+            _violation_lines(result.violation),
         )
     if result.hindsight is not None:
-        lines = hindsight_lines(result.hindsight, result.reasons_given)
+        lines = _hindsight_lines(result.hindsight, result.reasons_given)
         _print_section("A verdict that is different in hindsight", lines)
     _print_section("Did the audit find what was planted?", _conclusion(data, result, seconds))
     _print_mismatches(result)
@@ -119,6 +133,65 @@ def reason_counts(judgements: dict[str, Judgement]) -> Counter[str]:
     return Counter(
         reason for judgement in judgements.values() if judgement.verdict in _WRONG for reason in judgement.reasons
     )
+
+
+def _violation_lines(example: Example) -> Iterator[str]:
+    outcome = example.decision.outcome
+    yield _request(example.record)
+    for reason in outcome.reasons:
+        yield f"{outcome.verdict}: {reason}"
+        yield f"  {REASONS[reason]}"
+    yield f"Governed by {outcome.governed_by.subject}, because of:"
+    settings = frozenset(setting for reason in outcome.reasons for setting in SETTINGS_OF_REASON.get(reason, ()))
+    for state in outcome.evidence:
+        if state.setting in settings or kind_of(state.subject) in ("key", "project", "account"):
+            yield from _setting_lines(state)
+
+
+def _hindsight_lines(example: Example, reasons_given: Mapping[int, str]) -> Iterator[str]:
+    hindsight = example.decision.hindsight
+    assert hindsight is not None
+    yield _request(example.record)
+    yield f"In force: {_verdict(example.decision.outcome)}, with what was recorded by then:"
+    changed_settings = frozenset(by.setting for by in hindsight.changed_by)
+    for state in example.decision.outcome.evidence:
+        if state.setting in changed_settings:
+            yield from _setting_lines(state)
+    yield f"In hindsight: {_verdict(hindsight.outcome)}, with what was recorded later:"
+    for by in hindsight.changed_by:
+        event = event_of(by)
+        if event is None:
+            continue
+        if isinstance(by, SettingState):
+            yield f"  {by.setting} of {by.subject} = {json_text(by.value)}"
+        else:
+            yield f"  the change {by.retracts} of {by.setting} was retracted"
+        yield _event(event)
+        if event.position in reasons_given:
+            yield f"    reason given: {reasons_given[event.position]}"
+
+
+def _request(record: RequestRecord) -> str:
+    sender = record.key_id or record.project_id or record.org_id or record.account_id
+    return f"{record.request_id} of {when(record.at)}: {sender} used {record.model_id}"
+
+
+def _verdict(outcome: Outcome) -> str:
+    return f"{outcome.verdict} ({', '.join(outcome.reasons)})" if outcome.reasons else outcome.verdict
+
+
+def _setting_lines(state: SettingState) -> Iterator[str]:
+    source = "" if state.source == "explicit" else f" ({state.source.replace('_', ' ')})"
+    yield f"  {state.setting} of {state.subject} = {json_text(state.value)}{source}"
+    if state.newest is not None:
+        yield _event(state.newest)
+
+
+def _event(event: Change | Retraction) -> str:
+    start = ""
+    if isinstance(event, Change) and event.effective_from != event.recorded_at:
+        start = ", from the beginning" if event.effective_from == BEGINNING else f", from {when(event.effective_from)}"
+    return f"    #{event.position}, recorded {when(event.recorded_at)} by {event.actor}{start}"
 
 
 class NextStep(NamedTuple):

@@ -15,7 +15,7 @@ from ledger.subjects import kind_of
 from ledger.times import format_time
 from projections.decisions.model import Reason, Verdict
 from scripts.demo.platform import Platform, SwitchOff
-from scripts.demo.violations import VIOLATIONS, WITHOUT_GOVERNOR, DraftRequest
+from scripts.demo.violations import VIOLATIONS, DraftRequest
 from scripts.demo.world import MODELS, NAMED_ORGS, Model
 
 Reasons = tuple[Reason, ...]
@@ -110,8 +110,7 @@ class Traffic:
         """A request from before the ledger: the policy in force is unknown."""
         record: dict[str, Any] = {"org_id": self.rng.choice(list(NAMED_ORGS)), "model_id": self.rng.choice(MODELS).id}
         record["handling"] = {"stored": False, "cached": True}
-        expected = Judgement("indeterminate", ("before_first_record",))
-        return LoggedRequest(at, self._numbered(record, at), None, expected)
+        return self._logged(record, None, _judgement(("before_first_record",)), at)
 
     def honest(self) -> LoggedRequest:
         draft = self._draft(self._sender())
@@ -119,7 +118,7 @@ class Traffic:
             draft = self._draft(self._sender())
         if self.rng.random() < UNOBSERVED_SHARE:
             del draft.record["handling"]
-        return self._request(draft, draft.governing, None)
+        return self._request(draft, None)
 
     def trained(self, subject: str) -> LoggedRequest | None:
         """A request that was used for training, with an opt-in; None if there is none now."""
@@ -129,24 +128,20 @@ class Traffic:
         draft.handling["trained"] = True
         # With an older position, the violation in hindsight would be an enforcement lag.
         draft.record.pop("enforced_position", None)
-        return self._request(draft, draft.governing, None)
+        return self._request(draft, None)
 
     def violating(self, reasons: Reasons, senders: Sequence[str] = ()) -> LoggedRequest | None:
         """A request with exactly these things wrong; None if no sender is found for it now."""
         if reasons == ("unknown_owner",):
             return self._without_owner()
+        wrong = ("passthrough_not_allowed",) if reasons == DENIED else reasons
         for _attempt in range(_ATTEMPTS_MAX):
             draft = self._draft(self.rng.choice(senders) if senders else self._sender())
-            if draft is not None and all(VIOLATIONS[reason](draft, self.platform, self.rng) for reason in reasons):
-                return self._request(draft, draft.governing, _judgement(reasons))
-        return None
-
-    def denied(self) -> LoggedRequest | None:
-        for _attempt in range(_ATTEMPTS_MAX):
-            draft = self._draft(self._sender())
-            if draft is not None and VIOLATIONS["passthrough_not_allowed"](draft, self.platform, self.rng):
-                del draft.record["handling"]
-                return self._request(draft, draft.governing, Judgement("denied", ("passthrough_not_allowed",)))
+            if draft is not None and all(VIOLATIONS[reason](draft, self.platform, self.rng) for reason in wrong):
+                if reasons == DENIED:
+                    del draft.record["handling"]
+                    return self._request(draft, Judgement("denied", wrong))
+                return self._request(draft, _judgement(reasons))
         return None
 
     def lagging(self, switch: SwitchOff) -> LoggedRequest | None:
@@ -159,7 +154,7 @@ class Traffic:
         if not VIOLATIONS[_REASON_OF_LAG[switch.setting]](draft, self.platform, self.rng):
             return None
         draft.record["enforced_position"] = switch.position_before
-        return self._request(draft, draft.governing, _judgement(("enforcement_lag",)))
+        return self._request(draft, _judgement(("enforcement_lag",)))
 
     def _without_owner(self) -> LoggedRequest:
         """A request with a key that was revoked, or never given to anybody."""
@@ -167,7 +162,7 @@ class Traffic:
         unknown = f"lost-{self.rng.randrange(1000):03}"
         key = self.rng.choice(revoked) if revoked and self.rng.random() < 0.5 else unknown
         record = {"key_id": key, "model_id": self.rng.choice(MODELS).id, "handling": {"stored": False}}
-        return self._request(DraftRequest(record, (f"key:{key}",), MODELS[0]), None, _judgement(("unknown_owner",)))
+        return self._logged(record, None, _judgement(("unknown_owner",)), self.platform.clock.now_us)
 
     def _is_revoked(self, key: str) -> bool:
         return (f"key:{key}", "owner") not in self.platform.current
@@ -230,15 +225,11 @@ class Traffic:
 
     def _rules(self, governing: str) -> Rules:
         """Computed again only after a value of the subject, a model or a default changed."""
-        revisions = self.platform.revisions
+        value, revisions = self.platform.value, self.platform.revisions
         revision = (revisions[""], revisions[governing])
         cached = self._rules_of.get(governing)
-        if cached is None or cached[0] != revision:
-            cached = self._rules_of[governing] = revision, self._read_rules(governing)
-        return cached[1]
-
-    def _read_rules(self, governing: str) -> Rules:
-        value = self.platform.value
+        if cached is not None and cached[0] == revision:
+            return cached[1]
         allowed = value(governing, "residency.regions")
         models: list[UsableModel] = []
         for model in MODELS:
@@ -247,18 +238,23 @@ class Traffic:
             if regions and (not passthrough or value(governing, "passthrough.allowed") is True):
                 models.append((model, model.author if passthrough else None, regions))
         actions = [(action, value(governing, setting) is True) for action, setting in _SETTING_OF_ACTION.items()]
-        return Rules(models, actions, value(governing, "network.private_only") is True)
+        rules = Rules(models, actions, value(governing, "network.private_only") is True)
+        self._rules_of[governing] = revision, rules
+        return rules
 
-    def _request(self, draft: DraftRequest, governing: str | None, expected: Judgement | None) -> LoggedRequest:
-        at = self.platform.clock.now_us
-        unknown = expected is not None and not WITHOUT_GOVERNOR.isdisjoint(expected.reasons)
-        return LoggedRequest(at, self._numbered(draft.record, at), None if unknown else governing, expected)
+    def _request(self, draft: DraftRequest, expected: Judgement | None) -> LoggedRequest:
+        unknown = expected is not None and "scope_conflict" in expected.reasons
+        governing = None if unknown else draft.governing
+        return self._logged(draft.record, governing, expected, self.platform.clock.now_us)
 
-    def _numbered(self, record: dict[str, Any], at: int) -> dict[str, Any]:
+    def _logged(
+        self, record: dict[str, Any], governing: str | None, expected: Judgement | None, at: int
+    ) -> LoggedRequest:
         self.count += 1
-        return {"request_id": f"req-{self.count:06}", "at": format_time(at), **record}
+        numbered = {"request_id": f"req-{self.count:06}", "at": format_time(at), **record}
+        return LoggedRequest(at, numbered, governing, expected)
 
 
 def _judgement(reasons: Reasons) -> Judgement:
-    unknown = {"scope_conflict", "unknown_owner", "unknown_model"}
+    unknown = {"before_first_record", "scope_conflict", "unknown_owner", "unknown_model"}
     return Judgement("indeterminate" if unknown.issuperset(reasons) else "violation", tuple(sorted(reasons)))

@@ -34,9 +34,6 @@ class DraftRequest(NamedTuple):
 
 Violation = Callable[[DraftRequest, Platform, Random], bool]
 
-WITHOUT_GOVERNOR: Final = frozenset({"before_first_record", "scope_conflict", "unknown_owner"})
-"""With one of these reasons the governing subject is unknown."""
-
 
 def _against_setting(action: str, setting: str) -> Violation:
     def violate(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
