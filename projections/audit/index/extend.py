@@ -19,7 +19,7 @@ from projections.audit.index.hash_table import hashes_of, place
 from projections.audit.index.parse_leaves import LeafParser
 from projections.audit.index.schema import MODEL, CatalogSteps, PolicyIndex
 from projections.audit.index.storage import PATCHED, stored_name
-from projections.audit.index.tables import TableCompiler, since_of
+from projections.audit.index.tables import SubjectTables, TableCompiler, since_of
 from projections.audit.numba_support import worth_compiling
 from projections.temporal.coordinates import Pin
 
@@ -43,7 +43,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
     if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
         raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
-    columns = _timeline_cache(ledger, parser, news, pin)
+    columns = _histories(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
     names = columns.names
     codes_of_names = np.array([codes.subject(reference) for reference in _texts(names)], np.int32)
@@ -54,14 +54,13 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         raise NotWorthExtending
     places = place(index.subjects.slots, hashes_of(kinds, offsets, references), len(index.subjects))
     texts, before = codes.texts(), index.texts
-    slices, old, assertions = tables.slices, index.slices, tables.assertions
+    slices, old = tables.slices, index.slices
     touched = np.unique(columns.subject[columns.subject >= 0])
     models = columns.names.kinds == MODEL
     shift = np.where(models, len(index.models.at), len(index.policies.at))
     for name in ("links", "policies", "models"):
         if len(getattr(index, name).at) + len(getattr(tables, name).at) > layout.ROWS_MAX:
             raise NotWorthExtending
-    later_of = np.flatnonzero(slices.later >= 0)[np.argsort(slices.later[slices.later >= 0])]
     patches = np.stack(
         [
             codes_of_names,
@@ -83,6 +82,21 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "patches.slots": np.stack([places.astype(np.uint64), index.subjects.slots[places]], axis=1),
         "patches.subjects": patches,
         **{stored_name("slices", name): new[:, column] for column, name in enumerate(PATCHED)},
+        **_table_rows(index, tables, shift),
+        "texts.offsets": texts.offsets[len(before.offsets) :],
+        "texts.bytes": texts.bytes[len(before.bytes) :],
+        "texts.set_offsets": texts.set_offsets[len(before.set_offsets) :],
+        "texts.members": texts.members[len(before.members) :],
+        "since": since_of(news),
+    }
+    return Extension(pin, more, catalogs)
+
+
+def _table_rows(index: PolicyIndex, tables: SubjectTables, shift: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The new rows of the tables. `shift`: by subject, how far its state slices move."""
+    slices, assertions = tables.slices, tables.assertions
+    later_of = np.flatnonzero(slices.later >= 0)[np.argsort(slices.later[slices.later >= 0])]
+    return {
         "slices.later_link_start": slices.later_link_start + np.uint32(len(index.links.at)),
         "slices.later_link_count": slices.later_link_count,
         "slices.later_state_start": slices.later_state_start + shift[later_of].astype(np.uint32),
@@ -92,10 +106,6 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "models.at": tables.models.at,
         "models.values": tables.models.values,
         "models.positions": tables.models.positions,
-        "texts.offsets": texts.offsets[len(before.offsets) :],
-        "texts.bytes": texts.bytes[len(before.bytes) :],
-        "texts.set_offsets": texts.set_offsets[len(before.set_offsets) :],
-        "texts.members": texts.members[len(before.members) :],
         "said.start": assertions.start + np.uint32(len(index.assertions.position)),
         "said.count": assertions.count,
         "said.position": assertions.position,
@@ -104,12 +114,10 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "said.effective_from": assertions.effective_from,
         "said.effective_until": assertions.effective_until,
         "said.retracts": assertions.retracts,
-        "since": since_of(news),
     }
-    return Extension(pin, more, catalogs)
 
 
-def _timeline_cache(ledger: Ledger, parser: LeafParser, news: EventColumns, pin: Pin) -> EventColumns:
+def _histories(ledger: Ledger, parser: LeafParser, news: EventColumns, pin: Pin) -> EventColumns:
     """All events of the subjects of `news`, in position order."""
     collector = EventCollector(len(news.position), compiled=False)
     collector.put(0, news)
