@@ -44,11 +44,12 @@ def request_batch(records: Sequence[RequestRecord]) -> pa.RecordBatch:
 def merge_rows(source: str, lines: Any, requests: pa.RecordBatch, strict_rows: Sequence[LogRow]) -> LogBatch:
     """Merges the requests of a fast reader with the rows of the strict reader, by line."""
     faults = [row for row in strict_rows if row.record is None]
-    if len(faults) < len(strict_rows):
-        read = [(row.line, row.record) for row in strict_rows if row.record is not None]
-        lines = np.concatenate([lines, np.array([line for line, _ in read], np.int64)])
+    records = [row.record for row in strict_rows if row.record is not None]
+    if records:
+        read_lines = [row.line for row in strict_rows if row.record is not None]
+        lines = np.concatenate([lines, np.array(read_lines, np.int64)])
         order = np.argsort(lines, kind="stable")
         lines = lines[order]
-        both = pa.Table.from_batches([requests, request_batch([record for _, record in read])]).combine_chunks()
+        both = pa.Table.from_batches([requests, request_batch(records)]).combine_chunks()
         requests = both.to_batches()[0].take(pa.array(order))
     return LogBatch(source, lines, requests, faults)
