@@ -1,5 +1,4 @@
-"""The contract between the ledger and a database. The recorders share it and its tests (tests/contracts), not a base
-class."""
+"""The contract between the ledger and a database. The recorders share it, its tests (tests/contracts) and `common`."""
 
 from __future__ import annotations
 

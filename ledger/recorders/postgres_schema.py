@@ -21,7 +21,6 @@ from ledger.recorders.postgres_server import SCHEMA
 PgCursor = psycopg.Cursor[tuple[Any, ...]]
 
 EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
-COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 _FORMAT_FACT: Final = "format"
 

@@ -9,37 +9,145 @@ Proved by tests/contracts.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
-from eventsourcing.persistence import StoredEvent
+from eventsourcing.persistence import PersistenceError
+from eventsourcing.sqlite import SQLiteApplicationRecorder
 
 from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerUnavailable
 from ledger.recorders import sqlite_schema
+from ledger.recorders.common import CommonRecorder, version_at_statement
 from ledger.recorders.contract import (
+    EVENTS_TABLE,
     IMPORTING,
     AppendPreconditions,
     AppendRequest,
+    ChangeToken,
     Entry,
+    Head,
     Outcome,
-    Placement,
     PreconditionFailed,
+    RawEvent,
 )
 from ledger.recorders.sqlite_append import CachedPreconditions, append, insert_events, insert_personal, preconditions_of
-from ledger.recorders.sqlite_file import COMPANIONS, is_read_only
-from ledger.recorders.sqlite_reader import SQLiteLedgerReader, head_of
+from ledger.recorders.sqlite_file import COMPANIONS, SQLiteLedgerDatastore, advice, is_read_only
+from ledger.recorders.sqlite_watch import SQLiteWatch
 
 
-class SQLiteLedgerRecorder(SQLiteLedgerReader):
+class _OpenTransaction(threading.local):
+    """This thread's transaction, if it has one that several calls share."""
+
+    cursor: sqlite3.Cursor | None = None
+    cached: CachedPreconditions | None = None
+
+
+class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
+    datastore: SQLiteLedgerDatastore
+    events_table = EVENTS_TABLE
+    PLACEHOLDER = "?"
+    VERSION_AT = version_at_statement(EVENTS_TABLE, ":subject", ":position")
+
+    def __init__(self, datastore: SQLiteLedgerDatastore) -> None:
+        super().__init__(datastore, events_table_name=EVENTS_TABLE)
+        self._open = _OpenTransaction()
+        datastore.check_header()
+
+    def construct_create_table_statements(self) -> list[str]:
+        return [statement for step in sqlite_schema.STEPS for statement in step]
+
+    @property
+    def file(self) -> Path:
+        return self.datastore.path
+
+    def meta(self) -> dict[str, str]:
+        with self.transaction(commit=False) as cursor:
+            return sqlite_schema.read_meta(cursor, self.datastore.path)
+
+    def head(self) -> Head:
+        with self.transaction(commit=False) as cursor:
+            return head_of(cursor)
+
+    def change_token(self) -> ChangeToken:
+        change_token = self.change_token_nowait()
+        if change_token is not None:
+            return change_token
+        with self._translated():
+            return self.datastore.data_version()
+
+    def change_token_nowait(self) -> ChangeToken | None:
+        return self.datastore.data_version_nowait()
+
+    def watch(self) -> SQLiteWatch:
+        return SQLiteWatch(self.change_token, self.head)
+
+    def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        with self.transaction(commit=False) as cursor:
+            return cursor.execute(statement, parameters).fetchall()
+
+    def versions(self, subjects: Iterable[str]) -> dict[str, int]:
+        with self.transaction(commit=False) as cursor:
+            return dict(preconditions_of(cursor, subjects, ()).versions)
+
+    def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]:
+        personal: dict[int, PersonalData] = {}
+        with self.transaction(commit=False) as cursor:
+            for position in positions:
+                row = cursor.execute(
+                    "SELECT salt, content FROM personal_data WHERE position = ?", (position,)
+                ).fetchone()
+                if row is not None:
+                    personal[position] = PersonalData(*row)
+        return personal
+
+    def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
+        with self.transaction(commit=False) as cursor:
+            # NOT INDEXED: in the order of the table. By the index of subjects, each event would be on another page.
+            # Without `upto` the bound is a blob, because blobs sort behind every text.
+            return cursor.execute(
+                f"SELECT position, originator_id, originator_version, state FROM {EVENTS_TABLE} NOT INDEXED"
+                " WHERE position > ? AND position <= ? AND originator_id > ? AND originator_id <= ? ORDER BY position",
+                (after, until, above, b"" if upto is None else upto),
+            ).fetchall()
+
+    def leaves(self, after: int, until: int) -> bytes:
+        # NOT INDEXED: in the order of the table, which is that of positions.
+        where = f"FROM {EVENTS_TABLE} NOT INDEXED WHERE position > ? AND position <= ?"
+        with self.transaction(commit=False) as cursor:
+            try:
+                # One row instead of thousands.
+                row = cursor.execute(f"SELECT CAST(group_concat(state, x'0a') AS BLOB) {where}", (after, until))
+                return row.fetchone()[0] or b""
+            except sqlite3.DataError:
+                # Together the leaves exceed the length limit of one value.
+                rows = cursor.execute(f"SELECT state {where} ORDER BY position", (after, until))
+                return b"\n".join([leaf for (leaf,) in rows])
+
+    def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
+        statement = (
+            f"SELECT state FROM {EVENTS_TABLE} WHERE originator_id = ? AND position <= ? ORDER BY originator_version"
+        )
+        with self.transaction(commit=False) as cursor:
+            rows = (row for subject in subjects for row in cursor.execute(statement, (subject, until)))
+            return b"\n".join([leaf for (leaf,) in rows])
+
+    def subjects_at(self, positions: Sequence[int]) -> list[str]:
+        statement = f"SELECT originator_id FROM {EVENTS_TABLE} WHERE position = ?"
+        with self.transaction(commit=False) as cursor:
+            rows = (cursor.execute(statement, (position,)).fetchone() for position in positions)
+            return sorted({str(row[0]) for row in rows if row is not None})
+
     def create(self, meta: Mapping[str, str]) -> None:
         if self.meta():
             return
         with self._translated():
             self.datastore.make_wal()
-        with self._writing() as cursor:
+        with self.transaction(commit=True) as cursor:
             if sqlite_schema.is_empty(cursor):
                 sqlite_schema.create(cursor, meta)
 
@@ -49,7 +157,7 @@ class SQLiteLedgerRecorder(SQLiteLedgerReader):
             format_ = sqlite_schema.read_format(cursor, path)
         while 0 < format_ < sqlite_schema.FORMAT:
             try:
-                with self._writing() as cursor:
+                with self.transaction(commit=True) as cursor:
                     format_ = sqlite_schema.migrate(cursor, path)
             except LedgerUnavailable as error:
                 if not is_read_only(error):
@@ -61,7 +169,7 @@ class SQLiteLedgerRecorder(SQLiteLedgerReader):
     def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
         shared = self._open
         if shared.cursor is None:
-            with self._writing() as cursor:
+            with self.transaction(commit=True) as cursor:
                 return append(cursor, requests, clock, None)
         # The append changes the state that was read.
         cached, shared.cached = shared.cached, None
@@ -85,7 +193,7 @@ class SQLiteLedgerRecorder(SQLiteLedgerReader):
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool
     ) -> None:
         try:
-            with self._writing() as cursor:
+            with self.transaction(commit=True) as cursor:
                 _require_importing(cursor, importing)
                 insert_events(cursor, entries)
                 insert_personal(cursor, personal)
@@ -95,7 +203,7 @@ class SQLiteLedgerRecorder(SQLiteLedgerReader):
             raise PreconditionFailed from None
 
     def drop(self, importing: str | None) -> None:
-        with self._writing() as cursor:
+        with self.transaction(commit=True) as cursor:
             _require_importing(cursor, importing)
             if importing is None and head_of(cursor).position:
                 raise PreconditionFailed
@@ -108,7 +216,7 @@ class SQLiteLedgerRecorder(SQLiteLedgerReader):
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        with self._writing() as cursor, self._shared(cursor):
+        with self.transaction(commit=True) as cursor, self._shared(cursor):
             yield
 
     @contextmanager
@@ -125,19 +233,46 @@ class SQLiteLedgerRecorder(SQLiteLedgerReader):
         finally:
             self._open.cursor = self._open.cached = None
 
-    def _writing(self) -> AbstractContextManager[sqlite3.Cursor]:
-        return self.transaction(commit=True)
+    @contextmanager
+    def transaction(
+        self, *, commit: bool, durable: bool = True, patience_s: float | None = None
+    ) -> Iterator[sqlite3.Cursor]:
+        """A cursor whose rows are tuples. `durable`, `patience_s`: see `SQLiteLedgerDatastore.writing`."""
+        shared = self._open
+        if shared.cursor is not None:
+            if commit:
+                shared.cached = None
+            with closing(shared.cursor.connection.cursor()) as another:
+                yield another
+            return
+        with self._translated():
+            if commit:
+                with self.datastore.writing(durable=durable, patience_s=patience_s) as raw:
+                    yield raw
+            else:
+                self.datastore.require_same_file()
+                with self.datastore.transaction(commit=False) as cursor, cursor as raw:
+                    raw.row_factory = None
+                    yield raw
 
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """The eventsourcing library's write method, with the keywords `plan` and `clock`. Answers positions.
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Raises SQLite's errors as `LedgerUnavailable`, except violated constraints."""
+        path = self.datastore.path
+        try:
+            yield
+        except (sqlite3.OperationalError, sqlite3.DatabaseError, PersistenceError) as error:
+            if isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise LedgerUnavailable(f"the ledger {path} cannot be used: {advice(str(error), path)}") from error
 
-        Raises `PreconditionFailed` if the plan is stale.
-        """
-        templates = [stored.state for stored in stored_events]
-        (outcome,) = self.append([AppendRequest(kwargs["plan"], templates, None)], kwargs["clock"])
-        if not isinstance(outcome, Placement):
-            raise PreconditionFailed
-        return range(outcome.first_position, outcome.first_position + len(templates))
+    def close(self) -> None:
+        self.datastore.close()
+
+
+def head_of(cursor: sqlite3.Cursor) -> Head:
+    row = cursor.execute(f"SELECT position, recorded_at FROM {EVENTS_TABLE} ORDER BY position DESC LIMIT 1").fetchone()
+    return Head(0, None) if row is None else Head(row[0], row[1])
 
 
 def _require_importing(cursor: sqlite3.Cursor, importing: str | None) -> None:

@@ -18,6 +18,7 @@ from ledger.clock import Clock
 from ledger.codec import fill_templates, leaf_hash
 from ledger.drafts import PersonalData
 from ledger.recorders.assign_positions import assign_positions
+from ledger.recorders.common import COLUMNS
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     AppendPreconditions,
@@ -27,7 +28,6 @@ from ledger.recorders.contract import (
     Outcome,
     Placement,
 )
-from ledger.recorders.sqlite_schema import COLUMNS
 
 _LAST: Final = (
     f"(SELECT max(position) FROM {EVENTS_TABLE}),"

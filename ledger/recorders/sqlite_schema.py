@@ -19,7 +19,6 @@ from ledger.recorders.contract import EVENTS_TABLE
 APPLICATION_ID: Final = 0x494E4652
 """`INFR` in the file's header: identifies the file to us and to file(1)."""
 
-COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 _IMMUTABLE: Final = "the ledger is immutable"
 
 _FORMAT_1: Final = (

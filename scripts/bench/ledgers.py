@@ -17,7 +17,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.errors import BadInput
 from ledger.opening import database_file, open_ledger, sqlite_path
-from ledger.recorders.sqlite_schema import COLUMNS
+from ledger.recorders.common import COLUMNS
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import DAY

@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.opening import open_ledger
 from ledger.reader import PAGE_MAX
-from ledger.recorders.sqlite_schema import COLUMNS
+from ledger.recorders.common import COLUMNS
 from ledger.store import Ledger
 from projections.temporal.changes import read_entry
 from projections.timelines.rebuild.fold_range import READ_EVENTS

@@ -1,0 +1,116 @@
+"""The methods that are the same in both recorders but for the driver's placeholders: reads of one statement, and the
+eventsourcing library's feed and write method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from eventsourcing.persistence import Notification, StoredEvent
+
+from ledger.recorders.contract import AppendRequest, Entry, Placement, PreconditionFailed, Recorder
+
+COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
+
+
+class CommonRecorder:
+    events_table: ClassVar[str]
+    PLACEHOLDER: ClassVar[str]
+    VERSION_AT: ClassVar[str]
+    """`version_at_statement` with the named placeholders `subject` and `position`."""
+
+    def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+        raise NotImplementedError
+
+    def _entries(self, clauses: str, parameters: Sequence[object]) -> list[Entry]:
+        """`clauses`: all after FROM, with `?` for each parameter."""
+        statement = f"SELECT {COLUMNS} FROM {self.events_table} {clauses}".replace("?", self.PLACEHOLDER)
+        return list(map(Entry._make, self._read(statement, parameters)))
+
+    def entry(self, position: int) -> Entry | None:
+        entries = self.page(position - 1, 1, position)
+        return entries[0] if entries else None
+
+    def page(self, after: int, limit: int, until: int | None = None) -> list[Entry]:
+        return self._entries(
+            "WHERE position > ? AND position <= ? ORDER BY position LIMIT ?", (after, _or_highest(until), limit)
+        )
+
+    def stream(
+        self,
+        subject: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+        topic: str | None = None,
+    ) -> list[Entry]:
+        of_topic = "" if topic is None else " AND topic = ?"
+        return self._entries(
+            f"WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?{of_topic}"
+            f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT ?",
+            (subject, after, _or_highest(until), *([topic] if topic else []), _or_highest(limit)),
+        )
+
+    def version_at(self, subject: str, position: int) -> int:
+        ((version,),) = self._read(self.VERSION_AT, {"subject": subject, "position": position})
+        return int(version)
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """The eventsourcing library's feed, with our positions instead of its own numbers."""
+        after = 0 if start is None else start - 1 if inclusive_of_start else start
+        of_topics = f" AND topic IN ({','.join('?' * len(topics))})" if topics else ""
+        entries = self._entries(
+            f"WHERE position > ? AND position <= ?{of_topics} ORDER BY position LIMIT ?",
+            (after, _or_highest(stop), *topics, limit),
+        )
+        return [
+            Notification(id=position, originator_id=subject, originator_version=version, topic=topic, state=leaf)
+            for position, subject, version, topic, leaf, _recorded_at, _leaf_hash in entries
+        ]
+
+    def insert_events(self: Recorder, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """The eventsourcing library's write method, with the keywords `plan` and `clock`. Answers positions.
+
+        Raises `PreconditionFailed` if the plan is stale.
+        """
+        templates = [stored.state for stored in stored_events]
+        (outcome,) = self.append([AppendRequest(kwargs["plan"], templates, None)], kwargs["clock"])
+        if not isinstance(outcome, Placement):
+            raise PreconditionFailed
+        return range(outcome.first_position, outcome.first_position + len(templates))
+
+
+def _or_highest(bound: int | None) -> int:
+    return 2**63 - 1 if bound is None else bound
+
+
+def version_at_statement(table: str, subject: str, position: str) -> str:
+    """Selects one row with one column: the version, 0 if the subject has no event at or before the position.
+
+    `subject` and `position` are the database's own placeholders. A subject's versions are dense and rise with
+    positions, so a binary search finds the version: each step is one look-up by (subject, version). An index by
+    (subject, position) would cost every append.
+    """
+    return (
+        "WITH RECURSIVE search(low, high) AS ("
+        f" SELECT CAST(0 AS bigint), coalesce((SELECT max(originator_version) FROM {table}"
+        f"  WHERE originator_id = {subject}), 0)"
+        " UNION ALL"
+        f" SELECT CASE WHEN position <= {position} THEN originator_version ELSE low END,"
+        f"  CASE WHEN position <= {position} THEN high ELSE originator_version - 1 END"
+        # CROSS makes SQLite keep this join order, so that each step looks up one event.
+        f" FROM search CROSS JOIN {table}"
+        f" WHERE low < high AND originator_id = {subject} AND originator_version = (low + high + 1) / 2)"
+        " SELECT low FROM search WHERE low = high"
+    )
