@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
-from itertools import islice
+from itertools import islice, takewhile
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 import msgspec
@@ -48,22 +48,6 @@ _FIELDS: Final = (
     "data.actor",
     "id",
 )
-
-
-class Period(NamedTuple):
-    """What to print, by the time of recording (µs): events in [since, until), none of them later than `known_at`."""
-
-    since: int | None
-    until: int | None
-    known_at: int | None
-
-    def includes(self, entry: Entry) -> bool:
-        return (self.since is None or entry.recorded_at >= self.since) and not self.is_over(entry)
-
-    def is_over(self, entry: Entry) -> bool:
-        """Whether this event and all later ones lie behind the period."""
-        ended = self.until is not None and entry.recorded_at >= self.until
-        return ended or (self.known_at is not None and entry.recorded_at > self.known_at)
 
 
 @click.command
@@ -103,11 +87,15 @@ def replay(
     with open_ledger(db) as ledger:
         if subject is not None and not ledger.recorder.versions([subject])[subject]:
             raise NotFound("the subject has no history in this ledger")
-        period = Period(since, until, known_at)
+        start = BEGINNING if since is None else since
+        end_known = END if known_at is None else known_at + 1
+        end = end_known if until is None else min(until, end_known)
         if format_ == "table":
-            _print_sentences(ledger, subject, period, pace)
+            # An event of the period may have been retracted after it.
+            narrator = Narrator(ledger, _entries(ledger, subject, end_known))
+            _print_sentences(ledger, subject, narrator, start, end, pace)
             return
-        entries = (entry for entry in _entries(ledger, subject, period) if period.includes(entry))
+        entries = (entry for entry in _entries(ledger, subject, end) if entry.recorded_at >= start)
         _write(format_, valid_entries(entries))
 
 
@@ -127,61 +115,59 @@ def _write(format_: Format, entries: Iterator[Entry]) -> None:
         write(b'{"events":[]}\n' if separator != b"," else b"\n]}\n")
 
 
-def _entries(ledger: Ledger, subject: str | None, period: Period) -> Iterator[Entry]:
-    """Everything from the first event to the end of the period."""
-    if subject is not None:
-        yield from (entry for entry in ledger.stream(subject) if not period.is_over(entry))
-        return
+def _entries(ledger: Ledger, subject: str | None, end: int) -> Iterator[Entry]:
+    """Everything that was recorded before `end` (µs)."""
+    entries = _all_entries(ledger) if subject is None else ledger.stream(subject)
+    return takewhile(lambda entry: entry.recorded_at < end, entries)
+
+
+def _all_entries(ledger: Ledger) -> Iterator[Entry]:
     after = 0
     head = ledger.head().position
     while page := ledger.page(after, PAGE_MAX, head):
-        for entry in page:
-            if period.is_over(entry):
-                return
-            yield entry
+        yield from page
         after = page[-1].position
 
 
-def _print_sentences(ledger: Ledger, subject: str | None, period: Period, pace: float | None) -> None:
+def _print_sentences(
+    ledger: Ledger, subject: str | None, narrator: Narrator, start: int, end: int, pace: float | None
+) -> None:
     wait = (READING_PACE_S if sys.stdout.isatty() else 0) if pace is None else pace
-    narrator = Narrator(ledger)
-    # An event of the period may have been retracted after it.
-    narrator.note_retractions(_entries(ledger, subject, Period(None, None, period.known_at)))
     # From the first event on: a sentence names the value before.
-    entries = _entries(ledger, subject, period)
+    entries = _entries(ledger, subject, end)
     if subject not in (None, CATALOG_SUBJECT):
         # Where the subject has no value of its own, the value before is the default of that moment.
-        entries = merge(_entries(ledger, CATALOG_SUBJECT, period), entries, key=attrgetter("position"))
+        entries = merge(_entries(ledger, CATALOG_SUBJECT, end), entries, key=attrgetter("position"))
     count = 0
-    while batch := list(islice(entries, PAGE_MAX)):
-        for sentence in _sentences(
-            ledger, narrator, batch, lambda entry: period.includes(entry) and subject in (None, entry.subject)
-        ):
-            if count and wait:
-                sys.stdout.flush()
-                time.sleep(wait)
-            print_line(sentence)
-            count += 1
+    for sentence in _sentences(
+        ledger, narrator, entries, lambda entry: entry.recorded_at >= start and subject in (None, entry.subject)
+    ):
+        if count and wait:
+            sys.stdout.flush()
+            time.sleep(wait)
+        print_line(sentence)
+        count += 1
     if not count:
         print_line("nothing was recorded in this period")
 
 
 def _sentences(
-    ledger: Ledger, narrator: Narrator, batch: list[Entry], is_printed: Callable[[Entry], bool]
+    ledger: Ledger, narrator: Narrator, entries: Iterator[Entry], is_printed: Callable[[Entry], bool]
 ) -> Iterator[str]:
-    reasons = ledger.reasons(entry.position for entry in batch if is_printed(entry))
     genesis: list[Entry] = []
-    for entry in batch:
-        sentence = narrator.sentence(entry, reasons.get(entry.position))
-        if not is_printed(entry):
-            continue
-        if entry.topic == SettingDefined.TOPIC and entry.position == 1 + len(genesis):
-            genesis.append(entry)
-            continue
-        if genesis:
-            yield _genesis_sentence(genesis)
-            genesis = []
-        yield sentence
+    while batch := list(islice(entries, PAGE_MAX)):
+        reasons = ledger.reasons(entry.position for entry in batch if is_printed(entry))
+        for entry in batch:
+            sentence = narrator.sentence(entry, reasons.get(entry.position))
+            if not is_printed(entry):
+                continue
+            if entry.topic == SettingDefined.TOPIC and entry.position == 1 + len(genesis):
+                genesis.append(entry)
+                continue
+            if genesis:
+                yield _genesis_sentence(genesis)
+                genesis = []
+            yield sentence
     if genesis:
         yield _genesis_sentence(genesis)
 
@@ -195,18 +181,19 @@ def _genesis_sentence(genesis: list[Entry]) -> str:
 
 
 class Narrator:
-    """Events as sentences. Reads a subject again only if one of its changes is retracted."""
+    """Events as sentences. Reads a subject again only if one of its changes is retracted.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `later_entries`: the retractions among them are named in the sentences about what they retract.
+    """
+
+    def __init__(self, ledger: Ledger, later_entries: Iterable[Entry]) -> None:
         self._ledger = ledger
         self._timelines: dict[tuple[str, str], Timeline] = {}
-        self._retracted_by: dict[str, Entry] = {}
-
-    def note_retractions(self, entries: Iterable[Entry]) -> None:
-        """Lets the sentence about a change name the later event that retracted it."""
-        for entry in entries:
-            if entry.topic == ChangeRetracted.TOPIC:
-                self._retracted_by[str(parse_leaf(entry.leaf).data.retracts)] = entry
+        self._retracted_by = {
+            str(parse_leaf(entry.leaf).data.retracts): entry
+            for entry in later_entries
+            if entry.topic == ChangeRetracted.TOPIC
+        }
 
     def sentence(self, entry: Entry, reason: str | None) -> str:
         """Call it for every event in order."""

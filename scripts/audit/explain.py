@@ -45,10 +45,8 @@ _FIELDS: Final = (
 )
 
 
-class ExplainedRow(NamedTuple):
-    source: str
-    line: int
-    explanation: Explanation
+ExplainedRow = tuple[str, int, Explanation]
+"""Source and line of a row, and what decided it."""
 
 
 class MatchingRows(NamedTuple):
@@ -91,14 +89,14 @@ def find_rows(batches: Iterable[LogBatch], request_id: str) -> MatchingRows:
 
 
 def explain_rows(query: PinnedQuery, matching: MatchingRows, known_at: KnownAt) -> list[ExplainedRow]:
-    return [ExplainedRow(source, line, explain(query, record, known_at)) for source, line, record in matching.rows]
+    return [(source, line, explain(query, record, known_at)) for source, line, record in matching.rows]
 
 
 def show_explained(format_: Format, rows: list[ExplainedRow], total: int) -> None:
     """`total`: how many rows have the id; of those beyond `rows` only the number is shown."""
     if format_ != "table":
         documents: list[dict[str, Any]] = [
-            {"source": row.source, "line": row.line} | explanation_json(row.explanation) for row in rows
+            {"source": source, "line": line} | explanation_json(explanation) for source, line, explanation in rows
         ]
         events = [
             {"source": document["source"], "line": document["line"]} | event
@@ -107,13 +105,13 @@ def show_explained(format_: Format, rows: list[ExplainedRow], total: int) -> Non
         ]
         show(format_, {"rows": documents, "row_count": total}, events, _FIELDS, {})
         return
-    for index, row in enumerate(rows):
+    for index, (source, line, explanation) in enumerate(rows):
         if index:
             print_line()
-        print_line(f"{row.source} line {row.line}", "bold underline")
-        print_decision(row.explanation.decision)
+        print_line(f"{source} line {line}", "bold underline")
+        print_decision(explanation.decision)
         print_line()
-        _print_events(row.explanation)
+        _print_events(explanation)
     if total > len(rows):
         print_line()
         print_line(f"and {total - len(rows):,} more rows have this id")

@@ -60,11 +60,11 @@ def _print_summary(summary: Summary) -> None:
         return
     print_line()
     verdicts = [(verdict, summary.verdicts[verdict]) for verdict in VERDICTS if summary.verdicts[verdict]]
-    print_table(_count_columns("verdict"), verdicts)
+    print_table(count_columns("verdict"), verdicts)
     reasons = [(reason, summary.reasons[reason]) for reason in REASONS if summary.reasons[reason]]
     if reasons:
         print_line()
-        print_table({**_count_columns("reason"), "": lambda pair: REASONS[pair[0]]}, reasons)
+        print_table({**count_columns("reason"), "": lambda pair: REASONS[pair[0]]}, reasons)
     print_line()
     verdict_columns: Columns = {verdict: _verdict_count(verdict) for verdict, _ in verdicts}
     subject_column: Columns = {"governed by": lambda one: one.subject or UNKNOWN_SUBJECT}
@@ -78,7 +78,7 @@ def _print_summary(summary: Summary) -> None:
         print_line(f"In hindsight, with everything recorded since, {summary.hindsight:,} would be decided differently.")
 
 
-def _count_columns(title: str) -> dict[str, Callable[[Any], object]]:
+def count_columns(title: str) -> dict[str, Callable[[Any], object]]:
     return {title: lambda pair: pair[0], "requests": lambda pair: f"{pair[1]:,}"}
 
 

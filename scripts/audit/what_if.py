@@ -33,7 +33,7 @@ from projections.decisions.model import REASONS
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from scripts.audit.outputs import OutputFiles, warn_of_rejects
 from scripts.audit.request import AuditRequest, rate_reporter, with_progress
-from scripts.audit.show_summary import COUNT_FIELDS, named_counts, position_text
+from scripts.audit.show_summary import COUNT_FIELDS, count_columns, named_counts, position_text
 from scripts.cli import exits
 from scripts.cli.files import open_input, progress
 from scripts.cli.options import Format
@@ -237,10 +237,7 @@ def _print_radius(radius: Radius, members: dict[str, Any]) -> None:
         print_table(gone_and_new, reasons)
     if members["handling"]:
         print_line()
-        print_table(
-            {"handling": lambda pair: pair[0], "requests": lambda pair: f"{pair[1]:,}"},
-            list(members["handling"].items()),
-        )
+        print_table(count_columns("handling"), members["handling"].items())
     subjects: Columns = {"governed by": lambda one: one["subject"] or UNKNOWN_SUBJECT, "requests": _requests}
     models: Columns = {"model": lambda one: one["model_id"] or "(none named)", "requests": _requests}
     for columns, rows, count in (

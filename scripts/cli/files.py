@@ -62,7 +62,11 @@ def open_output(name: str) -> Iterator[BinaryIO]:
             yield file
         return
     path = Path(os.path.realpath(name))
-    _refuse_database(path, name)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER:
+                # A mistyped name must not replace the ledger by an export of it.
+                raise BadInput(f"{name} is a database, perhaps a ledger, and is not overwritten; name another file")
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
@@ -82,15 +86,6 @@ def open_output(name: str) -> Iterator[BinaryIO]:
 def is_stream(name: str) -> bool:
     """Whether `name` is `-`, a pipe or a device: it cannot be replaced, and no file can lie beside it."""
     return name == "-" or (Path(name).exists() and not Path(name).is_file())
-
-
-def _refuse_database(path: Path, name: str) -> None:
-    """A mistyped name must not replace the ledger by an export of it."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        if file.read(len(_SQLITE_HEADER)) == _SQLITE_HEADER:
-            raise BadInput(f"{name} is a database, perhaps a ledger, and is not overwritten; name another file")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from projections.decisions.model import REASONS, Decision, Handling, Outcome
+from projections.decisions.model import REASONS, DataPolicy, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, print_table
@@ -17,15 +17,8 @@ CSV_FIELDS: Final = (
     "verdict",
     "reasons",
     "governed_by.subject",
-    "handling.may_store",
-    "handling.may_cache",
-    "handling.may_train",
-    "handling.may_leave_platform",
-    "handling.allowed_regions",
-    "handling.private_network_required",
-    "handling.data_policy.by",
-    "handling.data_policy.name",
-    "handling.data_policy.url",
+    *(f"handling.{name}" for name in Handling._fields if name != "data_policy"),
+    *(f"handling.data_policy.{name}" for name in DataPolicy._fields),
     "hindsight.verdict",
     "hindsight.reasons",
     "as_of.known_at",

@@ -177,8 +177,8 @@ class _Simulation:
         return day + int(self.rng.triangular(0, 24 * HOUR - 1, 14 * HOUR))
 
     def _fill_agenda(self) -> None:
-        for happening in story(self.rng):
-            self._at(happening.at, partial(self._happen, happening.action))
+        for at, action in story(self.rng):
+            self._at(at, partial(self._happen, action))
         for day in (1, 5, 11):
             self._at(WITHDRAWN_FROM + day * DAY + 10 * HOUR, partial(self.traffic.trained, CORRECTED_ORG))
         self._at(PASSTHROUGH_OFF_FROM + 9 * DAY, self._passthrough_violation)

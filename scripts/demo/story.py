@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ledger.receipts import Receipt
 from ledger.times import DAY, SECOND, format_time, parse_time
@@ -31,20 +32,18 @@ RANDOM_CHANGES: Final = 600
 Action = Callable[[Platform], object]
 
 
-class Happening(NamedTuple):
-    at: int
-    action: Action
+Happening = tuple[int, Action]
+"""When (µs), and what."""
 
 
 def story(rng: Random) -> list[Happening]:
     """In the order of time; no two at the same instant."""
-    happenings = [*_named_happenings(rng), *_RandomHappenings(rng).happenings()]
-    happenings.sort(key=lambda happening: happening.at)
+    happenings = [*_sign_ups(rng), *_changes(), *_mistakes(), *_RandomHappenings(rng).happenings()]
     last = BEGIN
     apart = []
-    for at, action in happenings:
+    for at, action in sorted(happenings, key=itemgetter(0)):
         last = max(at, last + SECOND)
-        apart.append(Happening(last, action))
+        apart.append((last, action))
     return apart
 
 
@@ -60,13 +59,8 @@ def _time(minute: str) -> int:
 CORRECTED_ORG: Final = "org:bluefin"
 """Withdrew its opt-in, which was recorded two weeks late."""
 WITHDRAWN_FROM: Final = _time("2025-02-03T00:00")
-WITHDRAWN_RECORDED: Final = _time("2025-02-17T09:12")
 PASSTHROUGH_OFF_ORG: Final = "org:quill-legal"
 PASSTHROUGH_OFF_FROM: Final = _time("2025-03-10T16:45")
-
-
-def _named_happenings(rng: Random) -> list[Happening]:
-    return [*_sign_ups(rng), *_switches(), *_corrections(), *_moves()]
 
 
 def _sign_ups(rng: Random) -> list[Happening]:
@@ -77,11 +71,11 @@ def _sign_ups(rng: Random) -> list[Happening]:
             OPERATOR, *changes, story=f"{hosted} hosted and {len(MODELS) - hosted} passthrough models are listed"
         )
 
-    happenings = [Happening(_time("2024-07-01T09:00"), list_models)]
+    happenings: list[Happening] = [(_time("2024-07-01T09:00"), list_models)]
     for day, (org, projects) in enumerate(NAMED_ORGS.items()):
         line = "harbor-health signs up: storage on, Europe only" if org == "harbor-health" else None
         action = _sign_up_org(org, projects, _first_settings(org), rng, line)
-        happenings.append(Happening(_time("2024-07-02T10:00") + day * 26 * HOUR, action))
+        happenings.append((_time("2024-07-02T10:00") + day * 26 * HOUR, action))
     return happenings
 
 
@@ -96,105 +90,89 @@ def _first_settings(org: str) -> dict[str, Any]:
     return settings.get(org, {})
 
 
-def _changes(minute: str, actor: str, change: PlatformChange, line: str) -> Happening:
+def _change(minute: str, actor: str, change: PlatformChange, line: str | None, reason: str | None = None) -> Happening:
     """A happening that records one change."""
-    return Happening(_time(minute), lambda platform: platform.record(actor, change, story=line))
+    return _time(minute), lambda platform: platform.record(actor, change, reason=reason, story=line)
 
 
-def _switches() -> list[Happening]:
+def _changes() -> list[Happening]:
     trial = (_time("2024-11-04T00:00"), _time("2024-12-02T00:00"))
-    default_from = _time("2025-06-01T00:00")
 
     def announce_default(platform: Platform) -> None:
         line = "caching will be off by default from 1 June"
-        platform.redefine_default(OPERATOR, "caching.temporary", False, default_from, story=line)
+        platform.redefine_default(OPERATOR, "caching.temporary", False, _time("2025-06-01T00:00"), story=line)
 
-    return [
-        _changes(
-            "2024-10-28T15:20",
-            "cinder-studio/mona",
-            PlatformChange("org:cinder-studio", "passthrough.allowed", True, *trial),
-            "cinder-studio tries passthrough for four weeks",
-        ),
-        _changes(
-            "2025-01-20T11:00",
-            OPERATOR,
-            PlatformChange("org:tidewater-bank", "network.private_only", True, _time("2025-03-01T00:00")),
-            "tidewater-bank: private network only from 1 March",
-        ),
-        _changes(
-            "2025-03-10T16:45",
-            "quill-legal/ines",
-            PlatformChange(PASSTHROUGH_OFF_ORG, "passthrough.allowed", False),
-            "quill-legal switches passthrough off",
-        ),
-        _changes(
-            "2025-04-22T08:30",
-            "harbor-health/omar",
-            PlatformChange("org:harbor-health", "storage.inputs_outputs", False),
-            "harbor-health switches storage off",
-        ),
-        Happening(_time("2025-05-01T12:00"), announce_default),
-        _changes(
-            "2025-09-01T09:00",
-            OPERATOR,
-            PlatformChange("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00")),
-            "vantage-4, so far passthrough, is hosted from 15 Sept.",
-        ),
-    ]
-
-
-def _corrections() -> list[Happening]:
-    """A backdated correction, and a retraction."""
-    mistake = PlatformChange("org:meridian-maps", "training.opt_in", True)
-    receipts: list[Receipt] = []
-
-    def withdraw_late(platform: Platform) -> None:
-        platform.record(
-            OPERATOR,
-            PlatformChange(CORRECTED_ORG, "training.opt_in", False, WITHDRAWN_FROM),
-            reason="withdrawn by letter of 3 February, which was found on the 17th",
-            story="bluefin withdraws its opt-in, backdated to 3 Feb.",
-        )
-
-    def opt_in_by_mistake(platform: Platform) -> None:
-        receipts.extend(platform.record(OPERATOR, mistake, story="meridian-maps opts in to training, by mistake"))
-
-    def retract(platform: Platform) -> None:
-        platform.retract(
-            OPERATOR,
-            receipts[0],
-            mistake,
-            CLEARED,
-            reason="entered for meridian-maps instead of meridian-mills",
-            story="the opt-in is retracted: meridian-mills was meant",
-        )
-
-    def opt_in(platform: Platform) -> None:
-        platform.record(OPERATOR, PlatformChange("org:meridian-mills", "training.opt_in", True))
-
-    return [
-        Happening(WITHDRAWN_RECORDED, withdraw_late),
-        Happening(_time("2025-07-07T10:00"), opt_in_by_mistake),
-        Happening(_time("2025-07-11T14:30"), retract),
-        Happening(_time("2025-07-11T14:31"), opt_in),
-    ]
-
-
-def _moves() -> list[Happening]:
     def leave(platform: Platform) -> None:
         member = next(iter(platform.members["org:quill-legal"]))
         change = PlatformChange(f"account:{member}", "attached_to", CLEARED)
         platform.record("quill-legal/ines", change, story=f"account {member} leaves quill-legal")
 
     return [
-        _changes(
+        _change(
+            "2024-10-28T15:20",
+            "cinder-studio/mona",
+            PlatformChange("org:cinder-studio", "passthrough.allowed", True, *trial),
+            "cinder-studio tries passthrough for four weeks",
+        ),
+        _change(
+            "2025-01-20T11:00",
+            OPERATOR,
+            PlatformChange("org:tidewater-bank", "network.private_only", True, _time("2025-03-01T00:00")),
+            "tidewater-bank: private network only from 1 March",
+        ),
+        _change(
+            "2025-03-10T16:45",
+            "quill-legal/ines",
+            PlatformChange(PASSTHROUGH_OFF_ORG, "passthrough.allowed", False),
+            "quill-legal switches passthrough off",
+        ),
+        _change(
+            "2025-04-22T08:30",
+            "harbor-health/omar",
+            PlatformChange("org:harbor-health", "storage.inputs_outputs", False),
+            "harbor-health switches storage off",
+        ),
+        (_time("2025-05-01T12:00"), announce_default),
+        _change(
             "2025-08-04T13:00",
             OPERATOR,
             PlatformChange("project:northgate-labs-atlas", "owner", "org:tidewater-bank"),
             "northgate-labs sells project atlas to tidewater-bank",
         ),
-        Happening(_time("2025-10-06T17:00"), leave),
+        _change(
+            "2025-09-01T09:00",
+            OPERATOR,
+            PlatformChange("model:vantage/vantage-4", "model.hosting", "hosted", _time("2025-09-15T00:00")),
+            "vantage-4, so far passthrough, is hosted from 15 Sept.",
+        ),
+        (_time("2025-10-06T17:00"), leave),
+    ]
+
+
+def _mistakes() -> list[Happening]:
+    """A backdated correction, and a retraction."""
+    mistake = PlatformChange("org:meridian-maps", "training.opt_in", True)
+    receipts: list[Receipt] = []
+
+    def opt_in_by_mistake(platform: Platform) -> None:
+        receipts.extend(platform.record(OPERATOR, mistake, story="meridian-maps opts in to training, by mistake"))
+
+    def retract(platform: Platform) -> None:
+        reason = "entered for meridian-maps instead of meridian-mills"
+        line = "the opt-in is retracted: meridian-mills was meant"
+        platform.retract(OPERATOR, receipts[0], mistake, CLEARED, reason=reason, story=line)
+
+    return [
+        _change(
+            "2025-02-17T09:12",
+            OPERATOR,
+            PlatformChange(CORRECTED_ORG, "training.opt_in", False, WITHDRAWN_FROM),
+            "bluefin withdraws its opt-in, backdated to 3 Feb.",
+            "withdrawn by letter of 3 February, which was found on the 17th",
+        ),
+        (_time("2025-07-07T10:00"), opt_in_by_mistake),
+        (_time("2025-07-11T14:30"), retract),
+        _change("2025-07-11T14:31", OPERATOR, PlatformChange("org:meridian-mills", "training.opt_in", True), None),
     ]
 
 
@@ -240,15 +218,15 @@ class _RandomHappenings:
     def happenings(self) -> list[Happening]:
         names = [f"{first}-{last}" for first in FIRST_NAMES for last in LAST_NAMES]
         self.rng.shuffle(names)
-        orgs = [Happening(self._time(BEGIN + 8 * DAY, FINISH - 150 * DAY), self._org(name)) for name in names]
+        orgs = [(self._time(BEGIN + 8 * DAY, FINISH - 150 * DAY), self._org(name)) for name in names]
         accounts = [
-            Happening(self._time(BEGIN + 20 * DAY, FINISH - 60 * DAY), self._account(f"u{number:03}"))
+            (self._time(BEGIN + 20 * DAY, FINISH - 60 * DAY), self._account(f"u{number:03}"))
             for number in range(1, ACCOUNTS + 1)
         ]
         # The story needs a member who leaves.
-        accounts[0] = Happening(BEGIN + 15 * DAY, self._account("u001", "org:quill-legal"))
+        accounts[0] = (BEGIN + 15 * DAY, self._account("u001", "org:quill-legal"))
         changes = [
-            Happening(self._time(BEGIN + 40 * DAY, FINISH), self.rng.choice((self._flip, self._flip, self._other)))
+            (self._time(BEGIN + 40 * DAY, FINISH), self.rng.choice((self._flip, self._flip, self._other)))
             for _ in range(RANDOM_CHANGES)
         ]
         return [*orgs, *accounts, *changes]
