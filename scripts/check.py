@@ -95,7 +95,7 @@ def _record_of_options(members: dict[str, Any], at_us: int) -> RequestRecord:
 
 
 def _read_records(name: str, now: int) -> Iterator[RequestRecord]:
-    body = read_body(name, CHECK_BYTES_MAX, "for a log use inforce audit")
+    body = read_body(name, CHECK_BYTES_MAX, "; send it in parts; for a log use inforce audit")
     lines = numbered_lines(body)
     if len(lines) > 1 and lines[0][1].rstrip().endswith(b"}"):
         values = [(f"/{number}", strict_json.loads(line, what=f"line {number}")) for number, line in lines]

@@ -154,7 +154,7 @@ def _value(text: str, value_type: str | None) -> object:
 
 def _read_submissions(name: str) -> dict[str, Any]:
     """The body in a file that holds a body, or one submission per line. Raises `BadInput`."""
-    body = read_body(name, strict_json.MAX_BYTES, "for a whole history use inforce import")
+    body = read_body(name, strict_json.MAX_BYTES, "; send it in parts; for a whole history use inforce import")
     lines = numbered_lines(body)
     if len(lines) < 2 or not _is_object(lines[0][1]):
         value: Any = strict_json.loads(body, what="the submission")

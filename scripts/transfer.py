@@ -14,7 +14,7 @@ from ledger.opening import open_ledger
 from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
-from scripts.cli.files import file_size, open_input, open_output, progress
+from scripts.cli.files import open_input, open_output, progress
 from scripts.cli.options import Format, database, output_format
 from scripts.cli.output import show_record
 
@@ -75,7 +75,7 @@ def import_(file: str, db: str, format_: Format, personal: str | None, origin: s
     with (
         open_input(file) as stream,
         open_input(personal) if personal is not None else nullcontext() as reasons,
-        progress("importing", file_size(file)) as report,
+        progress("importing", os.path.getsize(file) if os.path.isfile(file) else None) as report,
     ):
 
         def report_bytes(events: int, bytes_read: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 from ledger.opening import open_ledger
 from ledger.times import format_time
 from projections.decisions.model import REASONS
-from scripts.demo import folder, generator, show
+from scripts.demo import generator, show
 from scripts.demo.comparison import audit_and_compare
 from scripts.demo.generator import DemoData, generate
 from scripts.demo.world import FINISH
@@ -46,7 +46,7 @@ def in_process_of_its_own(*args: str, cwd: Path, **environment: str) -> subproce
 
 
 def generate_in(place: Path, seed: int = 1, requests: int = SMALL) -> DemoData:
-    folder.prepare(place)
+    generator.prepare(place)
     return generate(place, requests, seed)
 
 
@@ -88,14 +88,14 @@ def test_the_same_seed_gives_the_same_events_and_the_same_log(data: DemoData, tm
     other = generate_in(tmp_path / "again")
     leaves = []
     for one in (data, other):
-        with open_ledger(f"sqlite:///{one.folder / folder.LEDGER}") as ledger:
+        with open_ledger(f"sqlite:///{one.folder / generator.LEDGER}") as ledger:
             leaves.append([entry.leaf for entry in ledger.page(0, 100_000)])
     assert leaves[0] == leaves[1]
-    assert (data.folder / folder.LOG).read_bytes() == (other.folder / folder.LOG).read_bytes()
+    assert (data.folder / generator.LOG).read_bytes() == (other.folder / generator.LOG).read_bytes()
 
 
 def test_the_story_has_one_of_everything(data: DemoData) -> None:
-    with open_ledger(f"sqlite:///{data.folder / folder.LEDGER}") as ledger:
+    with open_ledger(f"sqlite:///{data.folder / generator.LEDGER}") as ledger:
         events = [json.loads(entry.leaf) for entry in ledger.page(0, 100_000)]
     topics = {event["type"] for event in events}
     assert topics == {
@@ -159,7 +159,7 @@ def test_the_commands_start_with_the_launcher_as_seen_from_the_current_folder(
 
 
 def _rewrite_log(data: DemoData, change: Any) -> None:
-    path = data.folder / folder.LOG
+    path = data.folder / generator.LOG
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(gzip.compress(b"".join(change(lines))))
 
@@ -192,7 +192,7 @@ def _mend_a_line(data: DemoData) -> None:
 
 def _forge_an_event(data: DemoData) -> None:
     """Bypasses the trigger: in this ledger harbor-health never switched storage off."""
-    with sqlite3.connect(data.folder / folder.LEDGER, isolation_level=None) as raw:
+    with sqlite3.connect(data.folder / generator.LEDGER, isolation_level=None) as raw:
         raw.execute("DROP TRIGGER events_no_update")
         switched_off = '%"setting":"storage.inputs_outputs","value":false%"actor":"harbor-health/omar"%'
         forged = raw.execute(
@@ -248,7 +248,7 @@ def test_a_demo_replaces_the_last_one(tmp_path: Path) -> None:
     assert audit_and_compare(second).mismatches == []
 
 
-@pytest.mark.parametrize("name", [folder.LEDGER, "notes.txt", folder.ABOUT])
+@pytest.mark.parametrize("name", [generator.LEDGER, "notes.txt", generator.ABOUT])
 def test_files_of_anybody_else_stay_unchanged(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text("mine")
     assert run_cli("demo", "--keep", str(tmp_path)) == 2

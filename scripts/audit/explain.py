@@ -147,10 +147,6 @@ def _start(weighed: WeighedEvent) -> str:
     return "" if isinstance(event, Retraction) else human_bound(event.effective_from)
 
 
-def _without(weighed: WeighedEvent) -> str:
-    return f"{weighed.verdict} {', '.join(weighed.reasons)}".rstrip()
-
-
 _COLUMNS: Final[Columns] = {
     "decides": lambda weighed: "yes" if weighed.needed else "",
     "#": lambda weighed: weighed.source.position,
@@ -160,5 +156,5 @@ _COLUMNS: Final[Columns] = {
     "recorded at": lambda weighed: human_time(weighed.source.event.recorded_at),
     "effective from": _start,
     "actor": lambda weighed: weighed.source.event.actor,
-    "without it": _without,
+    "without it": lambda weighed: f"{weighed.verdict} {', '.join(weighed.reasons)}".rstrip(),
 }

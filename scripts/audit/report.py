@@ -28,7 +28,10 @@ class ReportFolder:
     """Make it before the audit, so that a bad name does not cost hours of work. Raises `BadInput`."""
 
     def __init__(self, directory: str) -> None:
-        make_folder(directory)
+        try:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
         self.collector = ReportCollector()
         self._directory = directory
 
@@ -38,16 +41,8 @@ class ReportFolder:
         write_report(self._directory, build_report(self.collector, summary, query, invocation))
 
 
-def make_folder(directory: str) -> None:
-    try:
-        Path(directory).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
-
-
 def write_report(directory: str, report: AuditReport) -> tuple[Path, Path]:
-    """Writes the page and the document, and returns their paths. Raises `OSError`."""
-    make_folder(directory)
+    """Writes the page and the document into the folder, and returns their paths. Raises `OSError`."""
     paths = Path(directory) / PAGE, Path(directory) / DOCUMENT
     contents = page(report).encode(), msgspec.json.format(encode(report_json(report)), indent=2) + b"\n"
     with ExitStack() as stack:

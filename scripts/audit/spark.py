@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 from typing import Any, Final
 
@@ -29,6 +30,11 @@ from scripts.cli.output import encode
 
 PIN_FILE: Final = "_inforce.json"
 """In every folder of a result, written last: pin, log and layout. A folder without it is incomplete."""
+_say_waiting: Final = partial(
+    exits.print_message,
+    "the cluster has given no executor yet: it may be busy, or have none as large as spark.executor.memory and "
+    "spark.executor.cores ask for; still waiting",
+)
 _POLL_S: Final = 0.5
 
 
@@ -42,7 +48,10 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
     for name in (out, rejects):
         if name is not None:
             check_is_new(name, exists=os.path.exists(name))
-    with open_ledger(db) as ledger, session(options["master"], options["spark_conf"], _say_waiting) as cluster:
+    with (
+        open_ledger(db) as ledger,
+        session(options["master"], options["spark_conf"], _say_waiting) as cluster,
+    ):
         # A session has found pyspark, which this imports.
         from projections.audit.spark.run import Plan, SparkAudit, write
 
@@ -77,13 +86,6 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
         return exits.BAD_INPUT
     show_summary(format_, summary, rejects, [])
     return exits.PROBLEM_FOUND if summary.against else exits.OK
-
-
-def _say_waiting() -> None:
-    exits.print_message(
-        "the cluster has given no executor yet: it may be busy, or have none as large as spark.executor.memory and "
-        "spark.executor.cores ask for; still waiting"
-    )
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from scripts.audit.outputs import OutputFiles, warn_of_rejects
 from scripts.audit.request import AuditRequest, rate_reporter, with_progress
 from scripts.audit.show_summary import COUNT_FIELDS, count_columns, named_counts, position_text
 from scripts.cli import exits
-from scripts.cli.files import open_input, progress
+from scripts.cli.files import progress, read_body
 from scripts.cli.options import Format
 from scripts.cli.output import Columns, human_time, json_text, print_line, print_table, show
 from scripts.cli.show_decision import UNKNOWN_SUBJECT
@@ -87,13 +87,8 @@ def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, sh
 
 
 def _read_proposals(name: str) -> tuple[bytes, Sequence[ProposedChange]]:
-    with open_input(name) as file:
-        body = file.read(PROPOSALS_BYTES_MAX + 1)
-    if len(body) > PROPOSALS_BYTES_MAX:
-        raise BadInput(
-            f"{name} has more than {PROPOSALS_BYTES_MAX} bytes of proposals; submit them to a copy of the ledger, and "
-            "audit with that"
-        )
+    advice = " of proposals; submit them to a copy of the ledger, and audit with that"
+    body = read_body(name, PROPOSALS_BYTES_MAX, advice)
     try:
         return body, read_proposals(io.BytesIO(body))
     except BadInput as error:

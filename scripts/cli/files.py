@@ -32,12 +32,12 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def read_body(name: str, bytes_max: int, alternative: str) -> bytes:
-    """The whole file. Raises `BadInput` with `alternative`, what to do instead, if it has more than `bytes_max`."""
+def read_body(name: str, bytes_max: int, advice: str) -> bytes:
+    """The whole file. Raises `BadInput` with `advice`, what to do instead, if it has more than `bytes_max`."""
     with open_input(name) as file:
         body = file.read(bytes_max + 1)
     if len(body) > bytes_max:
-        raise BadInput(f"{name} has more than {bytes_max} bytes; send it in parts; {alternative}")
+        raise BadInput(f"{name} has more than {bytes_max} bytes{advice}")
     return body
 
 
@@ -109,9 +109,3 @@ def progress(title: str, total: int | None) -> Iterator[ReportProgress]:
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
         yield lambda done, text: bar.update(task, completed=done, text=text)
-
-
-def file_size(name: str) -> int | None:
-    """The file's size in bytes; None if it is a stream."""
-    path = Path(name)
-    return path.stat().st_size if name != "-" and path.is_file() else None

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
-from typing import Final
 
 import click
 
 from scripts.cli import exits
-
-FOLDER: Final = "inforce-demo"
-REQUESTS: Final = 100_000
 
 
 @click.command
@@ -23,7 +19,7 @@ REQUESTS: Final = 100_000
     "--keep",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    default=FOLDER,
+    default="inforce-demo",
     show_default=True,
     help="Where to leave the ledger and the log. Files of an earlier demo are replaced.",
 )
@@ -31,7 +27,7 @@ REQUESTS: Final = 100_000
     "--requests",
     metavar="N",
     type=click.IntRange(1000, 10_000_000),
-    default=REQUESTS,
+    default=100_000,
     show_default=True,
     help="How many requests to put into the log.",
 )
@@ -61,19 +57,19 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
 
     from scripts.cli.files import progress
     from scripts.cli.output import write_json
-    from scripts.demo import comparison, folder, generator, show
+    from scripts.demo import comparison, generator, show
 
     # The default, a search for cycles after every 700 objects, costs a tenth of the time, and there are none.
     gc.set_threshold(50_000, 50, 100)
     started = perf_counter()
-    folder.prepare(keep)
+    generator.prepare(keep)
     with progress("recording eighteen months", requests) as report:
         data = generator.generate(keep, requests, seed, lambda done: report(done, ""))
     recorded = perf_counter()
     if format_ == "table":
         show.show_story(data)
     exits.warn_if_slow()
-    with progress("auditing", (keep / folder.LOG).stat().st_size) as report:
+    with progress("auditing", (keep / generator.LOG).stat().st_size) as report:
         result = comparison.audit_and_compare(data, lambda done: report(done, ""))
     ended = perf_counter()
     if format_ == "table":

@@ -24,8 +24,7 @@ from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, Query
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
-from scripts.demo import folder as files
-from scripts.demo.generator import DemoData
+from scripts.demo.generator import LEDGER, LOG, DemoData
 from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_ORG
 from scripts.demo.traffic import Judgement
 
@@ -50,11 +49,11 @@ class Mismatch(NamedTuple):
 
 def audit_and_compare(data: DemoData, progress: Callable[[int], None] | None = None) -> AuditResult:
     """Reads the log back from its file, and decides on every line. Calls `progress` with the bytes read."""
-    with open_ledger(f"sqlite:///{(data.folder / files.LEDGER).absolute()}") as ledger:
+    with open_ledger(f"sqlite:///{(data.folder / LEDGER).absolute()}") as ledger:
         query = PinnedQuery(Query(ledger))
         result = AuditResult(query)
         summary = result.summary
-        logs = LogReader(log_files([str(data.folder / files.LOG)], NO_MAPPING))
+        logs = LogReader(log_files([str(data.folder / LOG)], NO_MAPPING))
         report = None if progress is None else lambda _rows: progress(logs.bytes_read)
         run(logs, index_decider(ledger, query.pinned, IN_FORCE), summary, sinks=[result], progress=report)
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])

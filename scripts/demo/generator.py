@@ -14,11 +14,11 @@ from typing import BinaryIO, Final, NamedTuple
 import msgspec
 
 from ledger.clock import ManualClock
+from ledger.errors import BadInput
 from ledger.opening import open_recorder
 from ledger.store import Ledger
 from ledger.times import DAY, SECOND
 from projections.decisions.model import REASONS
-from scripts.demo import folder as files
 from scripts.demo.platform import Platform, StoryLine, SwitchOff
 from scripts.demo.story import (
     CORRECTED_ORG,
@@ -40,6 +40,20 @@ from scripts.demo.traffic import (
     planted_counts,
 )
 from scripts.demo.world import BEGIN, FINISH, HOUR, MINUTE
+
+LEDGER: Final = "ledger.db"
+LOG: Final = "requests.jsonl.gz"
+PLANTED: Final = "planted.jsonl"
+ABOUT: Final = "README.txt"
+_FIRST_WORDS: Final = "Made by inforce demo."
+_FILES: Final = (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-shm", LOG, PLANTED)
+
+_ABOUT_TEXT: Final = f"""{_FIRST_WORDS} The next demo in this folder replaces these files and no others.
+
+{LEDGER}          the ledger of an invented platform (SQLite)
+{LOG}  its invented request log
+{PLANTED}      the violations planted in the log, by request_id
+"""
 
 ORIGIN: Final = "larkspur.example/demo"
 UNREADABLE: Final = (
@@ -69,6 +83,25 @@ class DemoData(NamedTuple):
     unreadable: frozenset[int]
 
 
+def prepare(folder: Path) -> None:
+    """Makes the folder, or deletes the files of an earlier demo and no others. Raises `BadInput` if the folder holds
+    files of anybody else."""
+    about = folder / ABOUT
+    if folder.exists():
+        if not folder.is_dir():
+            raise BadInput("the demo's folder is a file; name another with --keep")
+        is_ours = about.is_file() and about.read_text(errors="replace").startswith(_FIRST_WORDS)
+        if not is_ours and any(folder.iterdir()):
+            raise BadInput("the demo's folder holds files that are not of a demo; name another with --keep")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        about.write_text(_ABOUT_TEXT)
+    except OSError as error:
+        raise BadInput(f"the demo's folder cannot be written ({error.strerror}); name another with --keep") from None
+
+
 def generate(folder: Path, requests: int, seed: int, progress: Callable[[int], None] | None = None) -> DemoData:
     """Generates the same files, to the last byte, for the same seed. `folder` must be prepared.
 
@@ -76,18 +109,18 @@ def generate(folder: Path, requests: int, seed: int, progress: Callable[[int], N
     """
     rng = Random(seed)  # noqa: S311 - an invented world that must be reproducible
     clock = ManualClock(BEGIN)
-    recorder = open_recorder(f"sqlite:///{(folder / files.LEDGER).absolute()}")
+    recorder = open_recorder(f"sqlite:///{(folder / LEDGER).absolute()}")
     recorder.create({"origin": ORIGIN})
     with Ledger(recorder, clock, origin=ORIGIN, entropy=Random(seed).randbytes) as ledger:  # noqa: S311 - as above
         ledger.ensure_genesis()
         platform = Platform(ledger, clock)
         # Level 1, because the log is read once; mtime 0, so that the bytes are the same every time.
-        compressed = gzip.GzipFile(folder / files.LOG, "wb", compresslevel=1, mtime=0)
+        compressed = gzip.GzipFile(folder / LOG, "wb", compresslevel=1, mtime=0)
         with io.BufferedWriter(compressed, 1 << 18) as log:
             simulation = _Simulation(platform, Traffic(platform, rng), rng, requests, log)
             simulation.run(progress)
         planted = [{"request_id": name, **judgement._asdict()} for name, judgement in simulation.planted.items()]
-        (folder / files.PLANTED).write_bytes(msgspec.json.Encoder().encode_lines(planted))
+        (folder / PLANTED).write_bytes(msgspec.json.Encoder().encode_lines(planted))
         return DemoData(
             folder=folder,
             story=platform.story,

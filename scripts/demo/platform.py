@@ -54,9 +54,8 @@ class SwitchOff(NamedTuple):
 
 
 class StoryLine(NamedTuple):
-    """A line of the story for the reader: when, what, and the receipt of its last event."""
+    """A line of the story for the reader, and the receipt of its last event."""
 
-    at: int
     text: str
     receipt: Receipt
 
@@ -144,7 +143,7 @@ class Platform:
         self.position = receipts[-1].position
         self.submissions += 1
         if story is not None:
-            self.story.append(StoryLine(self.clock.now_us, story, receipts[-1]))
+            self.story.append(StoryLine(story, receipts[-1]))
         return receipts
 
     def _apply(self, change: PlatformChange, position_before: int) -> None:

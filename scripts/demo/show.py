@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,9 +16,8 @@ from projections.decisions.model import REASONS, Outcome, Reason, RequestRecord,
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.cli.output import Columns, json_text, print_line, print_table
-from scripts.demo import folder as files
-from scripts.demo.comparison import AuditResult, Example, event_of
-from scripts.demo.generator import DemoData
+from scripts.demo.comparison import AuditResult, Example, Mismatch, event_of
+from scripts.demo.generator import LEDGER, LOG, DemoData
 from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_FROM, PASSTHROUGH_OFF_ORG, WITHDRAWN_FROM, when
 from scripts.demo.traffic import Judgement
 from scripts.demo.world import PLATFORM
@@ -43,7 +42,7 @@ def show_story(data: DemoData) -> None:
     print_line(f"{PLATFORM}, an invented platform: {data.events:,} events in eighteen months. Some of them:", "bold")
     print_line()
     columns: Columns = {
-        "recorded": lambda line: when(line.at),
+        "recorded": lambda line: when(line.receipt.recorded_at),
         "#": lambda line: line.receipt.position,
         "what": lambda line: line.text,
     }
@@ -78,7 +77,8 @@ def show_result(data: DemoData, result: AuditResult, seconds: float) -> None:
         lines = _hindsight_lines(result.hindsight, result.reasons_given)
         _print_section("A verdict that is different in hindsight", lines)
     _print_section("Did the audit find what was planted?", _conclusion(data, result, seconds))
-    _print_mismatches(result)
+    if result.mismatches:
+        _print_mismatches(result.mismatches)
     print_line("What to try next", "bold")
     for step in next_steps(data.folder):
         print_line(f"# {step.why}")
@@ -92,16 +92,14 @@ def _print_section(title: str, lines: Iterable[str]) -> None:
     print_line()
 
 
-def _print_mismatches(result: AuditResult) -> None:
-    if not result.mismatches:
-        return
+def _print_mismatches(mismatches: Sequence[Mismatch]) -> None:
     columns: Columns = {
         "not as planted": lambda mismatch: mismatch.what,
         "planted": lambda mismatch: _in_words(mismatch.expected),
         "found": lambda mismatch: _in_words(mismatch.actual),
     }
-    print_table(columns, result.mismatches[:MISMATCHES_SHOWN])
-    more = len(result.mismatches) - MISMATCHES_SHOWN
+    print_table(columns, mismatches[:MISMATCHES_SHOWN])
+    more = len(mismatches) - MISMATCHES_SHOWN
     if more > 0:
         print_line(f"and {more} more; --format json lists them all")
     print_line()
@@ -206,8 +204,8 @@ def next_steps(folder: Path) -> list[NextStep]:
     after = format_time(PASSTHROUGH_OFF_FROM + 30 * DAY)[:10] + "T12:00:00Z"
     org = PASSTHROUGH_OFF_ORG.partition(":")[2]
     state = f"{inforce} state {CORRECTED_ORG} --at {during}"
-    ledger_url = shlex.quote(f"sqlite:///{folder / files.LEDGER}")
-    log = shlex.quote(str(folder / files.LOG))
+    ledger_url = shlex.quote(f"sqlite:///{folder / LEDGER}")
+    log = shlex.quote(str(folder / LOG))
     return [
         NextStep("use the demo's ledger", f"export INFORCE_DATABASE={ledger_url}"),
         NextStep(f"the settings of {CORRECTED_ORG} on that day, in hindsight", state),

@@ -47,18 +47,12 @@ FREQUENT_VIOLATORS: Final = ("org:bluefin", "org:harbor-health", "org:northgate-
 """Half of the violations are planted here, where possible."""
 _ATTEMPTS_MAX: Final = 400
 _ORG_WEIGHT: Final = 6
-_REASON_OF_LAG: Final[dict[str, Reason]] = {
-    "training.opt_in": "trained_without_opt_in",
-    "storage.inputs_outputs": "stored_against_setting",
-    "caching.temporary": "cached_against_setting",
-    "passthrough.allowed": "passthrough_not_allowed",
+_ACTIONS: Final[dict[str, tuple[str, Reason]]] = {
+    "stored": ("storage.inputs_outputs", "stored_against_setting"),
+    "cached": ("caching.temporary", "cached_against_setting"),
+    "trained": ("training.opt_in", "trained_without_opt_in"),
 }
-_SETTING_OF_ACTION: Final = {
-    "stored": "storage.inputs_outputs",
-    "cached": "caching.temporary",
-    "trained": "training.opt_in",
-}
-"""What is done with the data → the setting that permits it."""
+"""What is done with the data → the setting that permits it, and the reason without its permission."""
 
 
 def planted_counts(requests: int) -> dict[Reasons, int]:
@@ -180,9 +174,11 @@ VIOLATIONS: Final[dict[Reason, Violation]] = {
     "wrong_provider": _wrong_provider,
     "outside_residency": _outside_residency,
     "public_network": _public_network,
-    "stored_against_setting": _against_setting("stored", "storage.inputs_outputs"),
-    "cached_against_setting": _against_setting("cached", "caching.temporary"),
-    "trained_without_opt_in": _against_setting("trained", "training.opt_in"),
+    **{reason: _against_setting(action, setting) for action, (setting, reason) in _ACTIONS.items()},
+}
+_REASON_OF_LAG: Final[dict[str, Reason]] = {
+    "passthrough.allowed": "passthrough_not_allowed",
+    **dict(_ACTIONS.values()),
 }
 
 UsableModel = tuple[Model, str | None, list[str]]
@@ -339,7 +335,7 @@ class Traffic:
             regions = [region for region in model.regions if not allowed or region in allowed]
             if regions and (not passthrough or value(governing, "passthrough.allowed") is True):
                 models.append((model, model.author if passthrough else None, regions))
-        actions = [(action, value(governing, setting) is True) for action, setting in _SETTING_OF_ACTION.items()]
+        actions = [(action, value(governing, setting) is True) for action, (setting, _) in _ACTIONS.items()]
         rules = Rules(models, actions, value(governing, "network.private_only") is True)
         self._rules_of[governing] = revision, rules
         return rules

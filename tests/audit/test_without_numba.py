@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from projections.audit.numba_support import AVAILABLE, MISSING
-from scripts.demo import folder as demo_folder
-from scripts.demo.generator import generate
+from scripts.demo.generator import LEDGER, LOG, generate, prepare
 from tests.support.command import Inforce, folder, inforce
 
 __all__ = ["folder", "inforce"]
@@ -29,7 +28,7 @@ main()
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("demo") / "kept"
-    demo_folder.prepare(place)
+    prepare(place)
     generate(place, REQUESTS, 1)
     return place
 
@@ -49,8 +48,8 @@ def outputs(place: Path) -> dict[str, bytes]:
 def test_the_outputs_are_the_same_bytes(
     demo: Path, inforce: Inforce, folder: Path, monkeypatch: pytest.MonkeyPatch, what_if: bool
 ) -> None:
-    db = f"sqlite:///{demo / demo_folder.LEDGER}"
-    (folder / "log.jsonl.gz").write_bytes((demo / demo_folder.LOG).read_bytes())
+    db = f"sqlite:///{demo / LEDGER}"
+    (folder / "log.jsonl.gz").write_bytes((demo / LOG).read_bytes())
     (folder / "changes.jsonl").write_text(
         '{"type":"setting.changed","subject":"org:harbor-health","setting":"storage.inputs_outputs","value":false,'
         '"effective_from":"2024-09-01T00:00:00Z"}\n'

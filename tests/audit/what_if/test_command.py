@@ -29,8 +29,7 @@ from scripts.audit.request import PIN_SUFFIX, AuditRequest
 from scripts.audit.what_if import what_if
 from scripts.cli import exits
 from scripts.cli.options import Format
-from scripts.demo import folder
-from scripts.demo.generator import generate
+from scripts.demo.generator import LEDGER, LOG, generate, prepare
 from tests.audit.what_if.copying import Change, changed_copy
 
 REQUESTS = 1500
@@ -53,10 +52,10 @@ class Demo(NamedTuple):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place = tmp_path_factory.mktemp("demo") / "kept"
-    folder.prepare(place)
+    prepare(place)
     data = generate(place, REQUESTS, 1)
     (withdrawn,) = (line.receipt.event_id for line in data.story if "bluefin withdraws" in line.text)
-    return Demo(f"sqlite:///{place / folder.LEDGER}", str(place / folder.LOG), withdrawn)
+    return Demo(f"sqlite:///{place / LEDGER}", str(place / LOG), withdrawn)
 
 
 def proposals(demo: Demo) -> list[dict[str, Any]]:
