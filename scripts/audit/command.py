@@ -6,6 +6,7 @@ tests/cli/audit/.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -137,8 +138,6 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **
 
 
 def _require_packages(report: str | None) -> None:
-    from importlib.util import find_spec
-
     names = ("pyarrow", "numpy") if report is None else ("pyarrow", "numpy", "jinja2")
     missing = [name for name in names if find_spec(name) is None]
     if missing:

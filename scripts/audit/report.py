@@ -28,10 +28,7 @@ class ReportFolder:
     """Make it before the audit, so that a bad name does not cost hours of work. Raises `BadInput`."""
 
     def __init__(self, directory: str) -> None:
-        try:
-            Path(directory).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
+        _make_folder(directory)
         self.collector = ReportCollector()
         self._directory = directory
 
@@ -41,8 +38,16 @@ class ReportFolder:
         write_report(self._directory, build_report(self.collector, summary, query, invocation))
 
 
+def _make_folder(directory: str) -> None:
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
+
+
 def write_report(directory: str, report: AuditReport) -> tuple[Path, Path]:
-    """Writes the page and the document into the folder, and returns their paths. Raises `OSError`."""
+    """Writes the page and the document, and returns their paths. Raises `OSError`."""
+    _make_folder(directory)
     paths = Path(directory) / PAGE, Path(directory) / DOCUMENT
     contents = page(report).encode(), msgspec.json.format(encode(report_json(report)), indent=2) + b"\n"
     with ExitStack() as stack:

@@ -94,18 +94,12 @@ def progress(title: str, total: int | None) -> Iterator[ReportProgress]:
     if not sys.stderr.isatty():
         yield lambda _done, _text: None
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[text]}"))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
+    text = rich.TextColumn("{task.fields[text]}")
+    columns = (rich.TextColumn(title), rich.BarColumn(), rich.TaskProgressColumn(), text)
+    times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
+    with rich.Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
         yield lambda done, text: bar.update(task, completed=done, text=text)

@@ -6,7 +6,7 @@ Proved by tests/cli/test_options.py and tests/cli/test_bad_input.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import click
 
@@ -18,8 +18,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Format = Literal["table", "json", "ndjson", "csv"]
 
 POSITION_MAX: Final = 10**18 - 1
-DEFAULT_DATABASE: Final = "sqlite:///inforce.db"
-FORMATS: Final = ("table", "json", "ndjson", "csv")
 
 
 class Parsed(click.ParamType[Any]):
@@ -78,7 +76,7 @@ def assignments(option: str, parameter: str, metavar: str, help_: str) -> Callab
 database: Final = click.option(
     "--db",
     envvar="INFORCE_DATABASE",
-    default=DEFAULT_DATABASE,
+    default="sqlite:///inforce.db",
     metavar="URL",
     show_default=True,
     show_envvar=True,
@@ -87,7 +85,7 @@ database: Final = click.option(
 output_format: Final = click.option(
     "--format",
     "format_",
-    type=click.Choice(FORMATS),
+    type=click.Choice(get_args(Format)),
     default="table",
     show_default=True,
     help="table for people; json, ndjson (one JSON value per line) or csv for programs.",

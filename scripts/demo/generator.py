@@ -56,15 +56,16 @@ _ABOUT_TEXT: Final = f"""{_FIRST_WORDS} The next demo in this folder replaces th
 """
 
 ORIGIN: Final = "larkspur.example/demo"
-UNREADABLE: Final = (
-    b'{"request_id":"req-broken-1","at":"2024-11-08T10:15:02Z","account_id":"u0',
-    b'{"request_id":"req-broken-2","at":"2025-01-30 11:02:45","org_id":"harbor-health"}',
-    b'{"request_id":"req-broken-3","at":"2025-05-19T23:59:60.5Z","org_id":"quill-legal"}',
-    b'{"request_id":"req-broken-4","at":"2025-09-02T08:00:00Z","model_id":"fathom/fathom-8b"}',
-    b'{"request_id":"req-broken-5","at":"2025-12-12T12:12:12Z","org_id":"cinder-studio","handling":{"stored":"no"}}',
-)
-"""Cut off; a time without an offset; no such time; no sender; a text for a bool. The audit must reject each line."""
-_UNREADABLE_AT_PERCENT: Final = (11, 27, 48, 66, 93)
+UNREADABLE: Final = {
+    11: b'{"request_id":"req-broken-1","at":"2024-11-08T10:15:02Z","account_id":"u0',
+    27: b'{"request_id":"req-broken-2","at":"2025-01-30 11:02:45","org_id":"harbor-health"}',
+    48: b'{"request_id":"req-broken-3","at":"2025-05-19T23:59:60.5Z","org_id":"quill-legal"}',
+    66: b'{"request_id":"req-broken-4","at":"2025-09-02T08:00:00Z","model_id":"fathom/fathom-8b"}',
+    93: b'{"request_id":"req-broken-5","at":"2025-12-12T12:12:12Z","org_id":"cinder-studio",'
+    b'"handling":{"stored":"no"}}',
+}
+"""Percent of the log → the line to put there: cut off; a time without an offset; no such time; no sender; a text for a
+bool. The audit must reject each line."""
 
 TimedAction = Callable[[], LoggedRequest | None]
 
@@ -166,9 +167,7 @@ class _Simulation:
         times = sorted(self._request_time() for _ in range(self.requests - self._early_left - self._lagging_left))
         count = len(times)
         slots = set(self.rng.sample(range(count // 20, count - count // 20), len(self._to_plant)))
-        unreadable = {
-            count * percent // 100: line for percent, line in zip(_UNREADABLE_AT_PERCENT, UNREADABLE, strict=True)
-        }
+        unreadable = {count * percent // 100: line for percent, line in UNREADABLE.items()}
         due = 0
         for number, at in enumerate(times):
             if progress is not None and number % 1000 == 0:
