@@ -29,9 +29,10 @@ from projections.decisions.model import (
 from projections.query.as_of_view import AsOfView
 from projections.query.pinned import PinnedQuery
 from projections.query.query import IN_FORCE, KnownAt
+from projections.query.snapshots import ReadContext
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.fold import deciding_retraction, fold
+from projections.temporal.fold import fold
 
 SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
 """Every setting that a decision may rest on."""
@@ -82,7 +83,7 @@ class Explanation(NamedTuple):
 def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> Explanation:
     """Explains the decision on `record` at the query's pin."""
     decision = query.check(record, known_at)
-    view = AsOfView(query.context(), record.at, known_at)
+    view = _RecordingView(query.context(), record.at, known_at)
     evidence = _evidence(record, view)
     sets = smallest_sets(record, evidence, decision.outcome)
     events = []
@@ -181,37 +182,33 @@ def smallest_sets(record: RequestRecord, evidence: EvidenceEvents, outcome: Outc
     raise AssertionError("all the evidence together gives the decision")
 
 
-class _RecordingView:
+class _RecordingView(AsOfView):
     """A view that records its answers."""
 
-    def __init__(self, view: AsOfView) -> None:
+    def __init__(self, context: ReadContext, at: int, known_at: KnownAt) -> None:
+        super().__init__(context, at, known_at)
         self.states: dict[Key, SettingState] = {}
         self.retractions: dict[Key, Retraction] = {}
-        self._view = view
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        state = self.states[subject, setting] = self._view.setting(subject, setting)
+        state = self.states[subject, setting] = super().setting(subject, setting)
         return state
 
-    def definition(self, setting: str) -> Mapping[str, Any] | None:
-        return self._view.definition(setting)
-
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        retraction = self._view.retraction_since(subject, setting, after)
+        retraction = super().retraction_since(subject, setting, after)
         if retraction is not None:
             self.retractions[subject, setting] = retraction
         return retraction
 
 
-def _evidence(record: RequestRecord, view: AsOfView) -> EvidenceEvents:
-    recording = _RecordingView(view)
-    check(record, recording)
+def _evidence(record: RequestRecord, view: _RecordingView) -> EvidenceEvents:
+    check(record, view)
     own: dict[Key, Change] = {}
-    for key, state in recording.states.items():
+    for key, state in view.states.items():
         change = state.change if state.source == "explicit" else state.cleared_by
         if change is not None:
             own[key] = change
-    catalog = _known(view, CATALOG_SUBJECT)
+    catalog = view.assertions(CATALOG_SUBJECT)
     retracted = {one.retracts for one in catalog if isinstance(one, Retraction)}
     first: dict[str, Change] = {}
     for one in catalog:
@@ -219,42 +216,27 @@ def _evidence(record: RequestRecord, view: AsOfView) -> EvidenceEvents:
             first.setdefault(one.setting, one)
     definitions = {setting: view.change(CATALOG_SUBJECT, setting) for setting in SETTINGS}
     current = {setting: change for setting, change in definitions.items() if change is not None}
-    return EvidenceEvents(own, current, first, recording.retractions)
+    return EvidenceEvents(own, current, first, view.retractions)
 
 
-class _ViewWithout:
+class _ViewWithout(AsOfView):
     """A view of the ledger as if one event had never been recorded."""
 
     def __init__(self, view: AsOfView, omitted: SubjectEvent) -> None:
-        self._view = view
+        super().__init__(view.context, view.at, view.known_at)
         self._omitted = omitted
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        definition = self._own(CATALOG_SUBJECT, setting)
-        return effective(subject, setting, self._own(subject, setting), definition)
+        return effective(subject, setting, self.change(subject, setting), self.change(CATALOG_SUBJECT, setting))
 
-    def definition(self, setting: str) -> Mapping[str, Any] | None:
-        change = self._own(CATALOG_SUBJECT, setting)
-        return change.value if change is not None and isinstance(change.value, dict) else None
-
-    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
+    def change(self, subject: str, setting: str) -> Change | None:
         if (subject, setting) != self._omitted.key:
-            return self._view.retraction_since(subject, setting, after)
-        return deciding_retraction(self._rest(), setting, self._view.at, after)
+            return super().change(subject, setting)
+        timeline = fold(self.assertions(subject)).get(setting)
+        return None if timeline is None else timeline.at(self.at)
 
-    def _own(self, subject: str, setting: str) -> Change | None:
-        if (subject, setting) != self._omitted.key:
-            return self._view.change(subject, setting)
-        timeline = fold(self._rest()).get(setting)
-        return None if timeline is None else timeline.at(self._view.at)
-
-    def _rest(self) -> list[Assertion]:
-        return [one for one in _known(self._view, self._omitted.subject) if one.position != self._omitted.position]
-
-
-def _known(view: AsOfView, subject: str) -> list[Assertion]:
-    known_at = view.at if view.known_at == IN_FORCE else view.known_at
-    return view.context.snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
+    def assertions(self, subject: str) -> list[Assertion]:
+        return [one for one in super().assertions(subject) if one.position != self._omitted.position]
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:

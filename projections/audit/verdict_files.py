@@ -9,6 +9,7 @@ Proved by tests/audit/io/test_verdict_files.py.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Literal, Protocol
 
@@ -200,46 +201,42 @@ def _json_values(column: pa.Array) -> pa.Array:
         return pc.binary_join_element_wise('"', pc.strftime(column, format="%Y-%m-%dT%H:%M:%SZ"), '"', "")
     if not pa.types.is_string(kind):
         return column.cast(pa.string())
-    words = column.dictionary_encode()
-    if len(words.dictionary) * 4 < len(column):
-        return _json_texts(words.dictionary).take(words.indices)
-    return _json_texts(column)
+    return _by_word(column, _json_texts)
+
+
+def _by_word(texts: pa.Array, encode: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """The encoded texts: each distinct one is encoded once if they repeat."""
+    words = texts.dictionary_encode()
+    if len(words.dictionary) * 4 < len(texts):
+        return encode(words.dictionary).take(words.indices)
+    return encode(texts)
 
 
 def _json_texts(column: pa.Array) -> pa.Array:
     quoted = pc.binary_join_element_wise('"', column, '"', "")
-    needs_escape = pc.match_substring_regex(column, r'["\\\x00-\x1f]').fill_null(False)
-    if not pc.any(needs_escape).as_py():
-        return quoted
-    texts = [msgspec.json.encode(text).decode() for text in column.filter(needs_escape).to_pylist()]
-    return pc.replace_with_mask(quoted, needs_escape, pa.array(texts, pa.string()))
+    return _mended(column, r'["\\\x00-\x1f]', quoted, lambda text: msgspec.json.encode(text).decode())
 
 
 def _csv_cells(column: pa.Array, json_values: pa.Array) -> pa.Array:
     """Texts and instants as they are, any other value as its JSON; null is empty."""
     if pa.types.is_timestamp(column.type):
         return pc.utf8_slice_codeunits(json_values, 1, -1).fill_null("")
-    texts = column if pa.types.is_string(column.type) else json_values
-    if not pa.types.is_string(column.type) and not pa.types.is_list(column.type):
-        return texts.fill_null("")
-    words = texts.dictionary_encode()
-    if len(words.dictionary) * 4 < len(texts):
-        return _csv_texts(words.dictionary).take(words.indices).fill_null("")
-    return _csv_texts(texts).fill_null("")
+    if pa.types.is_string(column.type):
+        return _by_word(column, _csv_texts).fill_null("")
+    return (_by_word(json_values, _csv_texts) if pa.types.is_list(column.type) else json_values).fill_null("")
 
 
 def _csv_texts(texts: pa.Array) -> pa.Array:
-    needs_quotes = pc.match_substring_regex(texts, '[",\r\n]').fill_null(False)
-    if not pc.any(needs_quotes).as_py():
-        return texts
-    quoted = map(_csv_quoted, texts.filter(needs_quotes).to_pylist())
-    return pc.replace_with_mask(texts, needs_quotes, pa.array(quoted, pa.string()))
-
-
-def _csv_quoted(text: str) -> str:
     # Before Python 3.12 csv.writer leaves a newline unquoted if it is not the line terminator.
-    doubled = text.replace('"', '""')
-    return f'"{doubled}"'
+    return _mended(texts, '[",\r\n]', texts, lambda text: '"' + text.replace('"', '""') + '"')
+
+
+def _mended(texts: pa.Array, pattern: str, simple: pa.Array, encode: Callable[[str], str]) -> pa.Array:
+    """`simple`, but encoded one by one where the text matches the pattern."""
+    matches = pc.match_substring_regex(texts, pattern).fill_null(False)
+    if not pc.any(matches).as_py():
+        return simple
+    return pc.replace_with_mask(simple, matches, pa.array(map(encode, texts.filter(matches).to_pylist()), pa.string()))
 
 
 def _bytes(lines: pa.Array) -> memoryview:

@@ -9,7 +9,7 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 from projections.query.subject_cache import CachedSubject, SubjectTimelines
-from projections.temporal.changes import Change, Retraction, same_change
+from projections.temporal.changes import Assertion, Change, Retraction, same_change
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.effective_timeline import (
     EFFECTIVE_STEPS_MAX,
@@ -71,13 +71,15 @@ class AsOfView:
         return change.value if change is not None and isinstance(change.value, dict) else None
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        snapshot = self.context.snapshot
-        retractions = snapshot.retractions(subject)
+        retractions = self.context.snapshot.retractions(subject)
         if not any(retraction.position > after and retraction.setting == setting for retraction in retractions):
             return None
+        return deciding_retraction(self.assertions(subject), setting, self.at, after)
+
+    def assertions(self, subject: str) -> list[Assertion]:
+        """All that is known about the subject, in position order."""
         known_at = self.at if self.known_at == IN_FORCE else self.known_at
-        known = snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
-        return deciding_retraction(known, setting, self.at, after)
+        return self.context.snapshot.assertions(subject, known_at if isinstance(known_at, int) else None)
 
     def change(self, subject: str, setting: str) -> Change | None:
         """The step of the subject's own timeline, without the catalog's default."""

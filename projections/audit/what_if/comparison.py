@@ -64,22 +64,22 @@ def differing_rows(before: pa.RecordBatch, after: pa.RecordBatch) -> RowNumbers:
 
 def unequal(left: pa.Array, right: pa.Array) -> NDArray[np.bool_]:
     """Whether two columns of one name differ, by row; null equals null."""
-    if pa.types.is_list(left.type):
-        left, right = _as_texts(left), _as_texts(right)
-    elif pa.types.is_dictionary(left.type):
-        left, right = left.dictionary_decode(), right.dictionary_decode()
+    convert = _as_texts if pa.types.is_list(left.type) else decoded
+    left, right = convert(left), convert(right)
     differ = pc.fill_null(pc.not_equal(left, right), False)
     one_is_null = pc.not_equal(left.is_null(), right.is_null())
     rows: NDArray[np.bool_] = pc.or_(differ, one_is_null).to_numpy(zero_copy_only=False)
     return rows
 
 
+def decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
 def _as_texts(lists: pa.Array) -> pa.Array:
     """Each list as one text. No member contains the separator; it also precedes the first member, so that an empty list
     and a list of an empty text differ."""
-    members = lists.flatten()
-    if pa.types.is_dictionary(members.type):
-        members = members.dictionary_decode()
+    members = decoded(lists.flatten())
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     separated = pa.ListArray.from_arrays(_offsets(counts), pc.binary_join_element_wise("\x00", members, ""))
     return pc.if_else(lists.is_valid(), pc.binary_join(separated, ""), pa.scalar(None, pa.string()))
@@ -121,14 +121,7 @@ def _ledger_positions(column: pa.Array, numbering: Numbering) -> pa.Array:
 
 def reason_bits(column: pa.Array) -> NDArray[np.int64]:
     """The reasons of each row as bits, by their places in REASON_NAMES."""
-    members = column.flatten()
-    if pa.types.is_dictionary(members.type):
-        members = members.dictionary_decode()
-    places = pc.index_in(members, pa.array(REASON_NAMES)).to_numpy().astype(np.int64)
+    places = pc.index_in(decoded(column.flatten()), pa.array(REASON_NAMES)).to_numpy().astype(np.int64)
     bits = np.zeros(len(column), np.int64)
     np.bitwise_or.at(bits, pc.list_parent_indices(column).to_numpy(), np.int64(1) << places)
     return bits
-
-
-def reason_names(bits: int) -> list[Any]:
-    return [name for place, name in enumerate(REASON_NAMES) if bits >> place & 1]

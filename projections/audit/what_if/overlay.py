@@ -118,8 +118,7 @@ def _subjects(old: Subjects, news: Subjects) -> tuple[Subjects, Int32s]:
         return old, codes
     kinds = np.concatenate([old.kinds, news.kinds[fresh]])
     names = [news.references[news.reference_offsets[code] : news.reference_offsets[code + 1]] for code in fresh]
-    ends = old.reference_offsets[-1] + np.cumsum([len(one) for one in names], dtype=np.int64)
-    offsets = np.concatenate([old.reference_offsets, ends])
+    offsets = _extended(old.reference_offsets, [len(one) for one in names])
     joined = np.concatenate([old.references, *names])
     if len(kinds) > _FILLED * len(old.slots):
         return Subjects(kinds, offsets, joined, slots_for(kinds, offsets, joined)), codes
@@ -173,40 +172,35 @@ class _CodeMap:
         return np.stack(columns, 1).astype(np.int32)
 
     def catalog(self, steps: CatalogSteps) -> CatalogSteps:
-        return replace(steps, default=self._defined(steps, "default"), protective=self._defined(steps, "protective"))
-
-    def _defined(self, steps: CatalogSteps, column: str) -> Int32s:
-        return np.where(steps.position > 0, self.table(0, getattr(steps, column)), np.int32(0))
+        columns = {"default": steps.default, "protective": steps.protective}
+        defined = {name: np.where(steps.position > 0, self.table(0, of), np.int32(0)) for name, of in columns.items()}
+        return replace(steps, **defined)
 
 
 def _slices(old: PolicyIndex, news: PolicyIndex, subjects: int, codes: Int32s, changed: Sequence[int]) -> Slices:
-    codes_there, its = codes[changed], news.slices
-    links, laters, histories = len(old.links.at), len(old.slices.later_link_start), len(old.assertions.start)
-    columns: dict[str, NDArray[Any]] = {}
-    more = subjects - len(old.subjects)
-    for name, unset in (("link_start", 0), ("link_count", 0), ("state_start", 0), ("state_count", 0)):
-        columns[name] = _lengthened(getattr(old.slices, name), more, unset)
-    for name in ("later", "assertions_of"):
-        columns[name] = _lengthened(getattr(old.slices, name), more, -1)
+    its, links = news.slices, np.uint32(len(old.links.at))
     states = np.where(news.subjects.kinds == MODEL, len(old.models.at), len(old.policies.at)).astype(np.uint32)
-    columns["link_start"][codes_there] = its.link_start[changed] + np.uint32(links)
-    columns["link_count"][codes_there] = its.link_count[changed]
-    columns["state_start"][codes_there] = (its.state_start + states)[changed]
-    columns["state_count"][codes_there] = its.state_count[changed]
-    columns["later"][codes_there] = _shifted(its.later[changed], laters)
-    columns["assertions_of"][codes_there] = _shifted(its.assertions_of[changed], histories)
+    by_subject = {
+        "link_start": its.link_start + links,
+        "link_count": its.link_count,
+        "state_start": its.state_start + states,
+        "state_count": its.state_count,
+        "later": _shifted(its.later, len(old.slices.later_link_start)),
+        "assertions_of": _shifted(its.assertions_of, len(old.assertions.start)),
+    }
+    columns: dict[str, NDArray[Any]] = {}
+    for name, values in by_subject.items():
+        column, unset = getattr(old.slices, name), -1 if name in ("later", "assertions_of") else 0
+        columns[name] = np.concatenate([column, np.full(subjects - len(column), unset, column.dtype)])
+        columns[name][codes[changed]] = values[changed]
     # The subject of each row of the later slices, which determines the table of its states.
     of = np.zeros(len(its.later_link_start), np.int64)
     with_later = np.flatnonzero(its.later >= 0)
     of[its.later[with_later]] = with_later
-    shifts = (np.uint32(links), np.uint32(0), states[of], np.uint32(0))
+    shifts = (links, np.uint32(0), states[of], np.uint32(0))
     for name, shift in zip(_LATER, shifts, strict=True):
         columns[name] = np.concatenate([getattr(old.slices, name), getattr(its, name) + shift])
     return Slices(**columns)
-
-
-def _lengthened(column: NDArray[Any], more: int, unset: int) -> NDArray[Any]:
-    return np.concatenate([column, np.full(more, unset, column.dtype)])
 
 
 def _shifted(rows: Int32s, first: int) -> Int32s:
@@ -214,8 +208,5 @@ def _shifted(rows: Int32s, first: int) -> Int32s:
 
 
 def _append(old: _Table, news: _Table) -> _Table:
-    columns = {}
-    for name in vars(old):
-        its = getattr(news, name)
-        columns[name] = np.concatenate([getattr(old, name), its]) if len(its) else getattr(old, name)
-    return replace(old, **columns)
+    more = {name: its for name, its in vars(news).items() if len(its)}
+    return replace(old, **{name: np.concatenate([getattr(old, name), its]) for name, its in more.items()})

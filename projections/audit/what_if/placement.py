@@ -7,8 +7,10 @@ Proved by tests/audit/what_if/test_placement.py.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -156,8 +158,8 @@ class _Placement:
 
     def in_order(self) -> dict[str, list[Assertion]]:
         return {
-            subject: sorted(assertions, key=_position)
-            for subject, assertions in self._assertions.items()
+            subject: sorted(self._assertions[subject], key=attrgetter("position"))
+            for subject in self._assertions
             if subject in self._changed
         }
 
@@ -199,17 +201,10 @@ class _Placement:
 
     def _last_by(self, moment: int) -> int:
         """The last position whose event was recorded by the moment: recorded times never fall."""
-        low, high = 1, self._until
-        while low < high:
-            middle = (low + high + 1) // 2
-            entry = self._ledger.recorder.entry(middle)
+
+        def recorded_at(position: int) -> int:
+            entry = self._ledger.recorder.entry(position)
             assert entry is not None, "positions have no gaps"
-            if entry.recorded_at <= moment:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+            return entry.recorded_at
 
-
-def _position(assertion: Assertion) -> int:
-    return assertion.position
+        return 1 + bisect_right(range(2, self._until + 1), moment, key=recorded_at)

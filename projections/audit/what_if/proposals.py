@@ -19,15 +19,8 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from ledger import strict_json
-from ledger.append.submissions import (
-    ChangeSetting,
-    ClearSetting,
-    DefineSetting,
-    RetractChange,
-    Submission,
-    parse_submission,
-)
-from ledger.errors import BadInput, BadJson, BadSubmission, BadTime
+from ledger.append.submissions import RetractChange, Submission, parse_submission
+from ledger.errors import BadInput, BadTime
 from ledger.times import parse_time
 from ledger.transfer.lines import ImportLine, ImportLines
 
@@ -73,35 +66,21 @@ def need_first_request(proposals: Iterable[ProposedChange]) -> int | None:
 def _proposal(line: ImportLine) -> ProposedChange:
     try:
         value = strict_json.loads(line.text, what="the line")
-    except BadJson as error:
-        raise line_error(line.number, error.detail) from None
-    if not isinstance(value, dict):
-        raise line_error(line.number, "each line must be one submission, a JSON object")
-    recorded_at = _recorded_at(line.number, value)
-    try:
+        if not isinstance(value, dict):
+            raise BadInput("each line must be one submission, a JSON object")
+        recorded_at = _recorded_at(value.pop("recorded_at", None))
         submission = parse_submission(value, "")
-    except BadSubmission as error:
+    except BadInput as error:
         raise line_error(line.number, error.detail) from None
-    update: dict[str, Any] = {"expected_version": None}
-    if submission.reason is None:
-        update["reason"] = _REASON
-    return ProposedChange(line.number, _updated(submission, update), recorded_at)
+    update = {"expected_version": None, "reason": submission.reason or _REASON}
+    return ProposedChange(line.number, submission.model_copy(update=update), recorded_at)
 
 
-def _recorded_at(line: int, value: dict[str, Any]) -> int | None:
-    text = value.pop("recorded_at", None)
-    if text is None:
-        return None
+def _recorded_at(text: Any) -> int | None:
     try:
-        return parse_time(text)
+        return None if text is None else parse_time(text)
     except BadTime as error:
-        raise line_error(line, f"/recorded_at: {error.detail}") from None
-
-
-def _updated(submission: Submission, update: dict[str, Any]) -> Submission:
-    match submission:
-        case ChangeSetting() | ClearSetting() | RetractChange() | DefineSetting():
-            return submission.model_copy(update=update)
+        raise BadInput(f"/recorded_at: {error.detail}") from None
 
 
 def line_error(line: int, detail: str) -> BadInput:

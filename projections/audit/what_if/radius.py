@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import AGAINST, coordinates_json, time_or_null
-from projections.audit.what_if.comparison import AFTER, BEFORE, HANDLING, reason_bits, reason_names, unequal
+from projections.audit.what_if.comparison import AFTER, BEFORE, HANDLING, decoded, reason_bits, unequal
 from projections.temporal.coordinates import KnownAt, Pin
 
 LISTED: Final = 100_000
@@ -52,7 +52,7 @@ class Radius:
         if not differences.num_rows:
             return
         self.differing += differences.num_rows
-        pairs = [_as_texts(differences.column(side + "verdict")) for side in (BEFORE, AFTER)]
+        pairs = [decoded(differences.column(side + "verdict")) for side in (BEFORE, AFTER)]
         for (before, after), count in _count(*pairs).items():
             self.verdicts[str(before), str(after)] += count
         governing = [differences.column(side + "governed_by") for side in (BEFORE, AFTER)]
@@ -63,9 +63,8 @@ class Radius:
             self.models[model] += count
         before, after = (reason_bits(differences.column(side + "reasons")) for side in (BEFORE, AFTER))
         for counter, bits in ((self.reasons_gone, before & ~after), (self.reasons_new, after & ~before)):
-            for reasons, count in zip(*np.unique(bits, return_counts=True), strict=True):
-                for reason in reason_names(int(reasons)):
-                    counter[reason] += int(count)
+            for place, reason in enumerate(REASON_NAMES):
+                counter[reason] += int(np.count_nonzero(bits >> place & 1))
         for member in HANDLING:
             columns = (differences.column(side + member) for side in (BEFORE, AFTER))
             self.handling[member] += int(unequal(*columns).sum())
@@ -82,10 +81,6 @@ class Radius:
     def turned_for(self) -> int:
         """Requests without their former verdict against them."""
         return sum(n for (one, other), n in self.verdicts.items() if one in AGAINST and other not in AGAINST)
-
-
-def _as_texts(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _count(*columns: pa.Array) -> dict[tuple[Any, ...], int]:
