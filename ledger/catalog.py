@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
@@ -195,43 +196,17 @@ def _with_steps(steps: _Steps, definitions: Iterable[tuple[str, int, Definition]
 
 _DATA_PRIVACY: Final = "Published data privacy rules"
 _ENTERPRISE: Final = "Published enterprise data rules"
-_MODELS: Final = "Published model listing rules"
 
-
-def _switch(
-    kinds: tuple[Kind, ...],
-    *,
-    default: bool,
-    protective: bool,
-    title: str,
-    rule: str,
-    source: str = _DATA_PRIVACY,
-    writable_by: Literal["owner", "admin", "operator"] = "admin",
-) -> Definition:
-    return Definition(
-        kinds=kinds,
-        value_type="bool",
-        default=default,
-        protective=protective,
-        writable_by=writable_by,
-        title=title,
-        description=rule,
-        source=source,
-    )
-
-
-def _of_model(value_type: ValueType, *, title: str, rule: str, **more: Any) -> Definition:
-    fields: dict[str, Any] = {"default": None, "protective": None, **more}
-    return Definition(
-        kinds=("model",),
-        value_type=value_type,
-        writable_by="operator",
-        title=title,
-        description=rule,
-        source=_MODELS,
-        **fields,
-    )
-
+_switch: Final = partial(Definition, value_type="bool", protective=False, writable_by="admin", source=_DATA_PRIVACY)
+_reference: Final = partial(Definition, value_type="subject_ref", default=None, protective=None, source=_DATA_PRIVACY)
+_of_model: Final = partial(
+    Definition,
+    kinds=("model",),
+    default=None,
+    protective=None,
+    writable_by="operator",
+    source="Published model listing rules",
+)
 
 _SERVED_AS_PUBLISHED: Final = (
     "What is served is what the author published: full precision, not distilled, no forced system prompt, "
@@ -241,32 +216,28 @@ _PASSTHROUGH_POLICY: Final = "A passthrough request is governed by the provider'
 
 BUILT_IN: Final[Mapping[str, Definition]] = {
     "training.opt_in": _switch(
-        ("account", "org"),
+        kinds=("account", "org"),
         default=False,
-        protective=False,
         title="Training opt-in",
-        rule="Data sharing for training other models is opt-in.",
+        description="Data sharing for training other models is opt-in.",
     ),
     "storage.inputs_outputs": _switch(
-        ("account", "org"),
+        kinds=("account", "org"),
         default=False,
-        protective=False,
         title="Storage of inputs and outputs",
-        rule="Inputs and outputs are not stored by default.",
+        description="Inputs and outputs are not stored by default.",
     ),
     "caching.temporary": _switch(
-        ("account", "org"),
+        kinds=("account", "org"),
         default=True,
-        protective=False,
         title="Temporary caching",
-        rule="Temporary caching may be used unless configured otherwise.",
+        description="Temporary caching may be used unless configured otherwise.",
     ),
     "passthrough.allowed": _switch(
-        ("org",),
+        kinds=("org",),
         default=False,
-        protective=False,
         title="Allow my organization to use passthrough models",
-        rule=(
+        description=(
             "Allow my organization to use passthrough models. Independent of training; while off, nothing leaves "
             "the platform and non-passthrough models work as normal."
         ),
@@ -282,60 +253,63 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
         source=_ENTERPRISE,
     ),
     "network.private_only": _switch(
-        ("org",),
+        kinds=("org",),
         default=False,
         protective=True,
         title="Private networking only",
-        rule="Private networking / VPC deployment: requests travel on a private network only.",
+        description="Private networking / VPC deployment: requests travel on a private network only.",
         source=_ENTERPRISE,
         writable_by="operator",
     ),
     "model.hosting": _of_model(
-        "one_of",
+        value_type="one_of",
         members=("hosted", "passthrough"),
         protective="passthrough",
         title="Hosting",
-        rule=(
+        description=(
             "Passthrough forwards prompts and responses to the upstream provider; hosted third-party models run on "
             "the platform's own infrastructure and nothing reaches their author."
         ),
     ),
-    "model.author": _of_model("text", title="Author", rule=f"Who made the model. {_PASSTHROUGH_POLICY}"),
+    "model.author": _of_model(
+        value_type="text", title="Author", description=f"Who made the model. {_PASSTHROUGH_POLICY}"
+    ),
     "model.provider": _of_model(
-        "text", title="Provider", rule=f"Who receives passthrough traffic. {_PASSTHROUGH_POLICY}"
+        value_type="text", title="Provider", description=f"Who receives passthrough traffic. {_PASSTHROUGH_POLICY}"
     ),
     "model.policy_url": _of_model(
-        "text", title="Data policy", rule=f"Where the data policy that governs it is published. {_PASSTHROUGH_POLICY}"
+        value_type="text",
+        title="Data policy",
+        description=f"Where the data policy that governs it is published. {_PASSTHROUGH_POLICY}",
     ),
     "model.regions": _of_model(
-        "set_of", default=(), title="Regions", rule=f"Where the model runs; empty: not stated. {_PASSTHROUGH_POLICY}"
+        value_type="set_of",
+        default=(),
+        title="Regions",
+        description=f"Where the model runs; empty: not stated. {_PASSTHROUGH_POLICY}",
     ),
-    "model.precision": _of_model("text", title="Precision", rule=_SERVED_AS_PUBLISHED),
-    "model.distilled": _of_model("bool", title="Distilled", rule=_SERVED_AS_PUBLISHED),
-    "model.system_prompt_forced": _of_model("bool", title="Forced system prompt", rule=_SERVED_AS_PUBLISHED),
-    "model.censorship_layer": _of_model("bool", title="Layered censorship", rule=_SERVED_AS_PUBLISHED),
-    "model.revision": _of_model("text", title="Published revision", rule=_SERVED_AS_PUBLISHED),
-    "owner": Definition(
+    "model.precision": _of_model(value_type="text", title="Precision", description=_SERVED_AS_PUBLISHED),
+    "model.distilled": _of_model(value_type="bool", title="Distilled", description=_SERVED_AS_PUBLISHED),
+    "model.system_prompt_forced": _of_model(
+        value_type="bool", title="Forced system prompt", description=_SERVED_AS_PUBLISHED
+    ),
+    "model.censorship_layer": _of_model(
+        value_type="bool", title="Layered censorship", description=_SERVED_AS_PUBLISHED
+    ),
+    "model.revision": _of_model(value_type="text", title="Published revision", description=_SERVED_AS_PUBLISHED),
+    "owner": _reference(
         kinds=("key", "project"),
-        value_type="subject_ref",
         ref_kinds=("project", "org", "account"),
-        default=None,
-        protective=None,
         writable_by="operator",
         title="Owner",
         description="A key belongs to a project, org or account; a project to an org or account.",
-        source=_DATA_PRIVACY,
     ),
-    "attached_to": Definition(
+    "attached_to": _reference(
         kinds=("account",),
-        value_type="subject_ref",
         ref_kinds=("org",),
-        default=None,
-        protective=None,
         writable_by="admin",
         title="Attached to",
-        description=("Personal traffic is governed by the account only while it is not attached to an organization."),
-        source=_DATA_PRIVACY,
+        description="Personal traffic is governed by the account only while it is not attached to an organization.",
     ),
 }
 """Setting → definition. A new ledger records them as its first events, effective from the beginning of time."""

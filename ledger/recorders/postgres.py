@@ -42,17 +42,19 @@ from ledger.recorders.contract import (
     RawEvent,
 )
 from ledger.recorders.postgres_append import APPEND, APPEND_LOCK, AppendCall
-from ledger.recorders.postgres_schema import EVENTS, HEAD, PgCursor
+from ledger.recorders.postgres_schema import PgCursor
 from ledger.recorders.postgres_server import (
     CHANNEL,
+    EVENTS,
+    HEAD,
     SCHEMA,
     NotConnected,
     PostgresLedgerDatastore,
+    PostgresWatch,
     StatementConnection,
     first_line,
     is_read_only,
 )
-from ledger.recorders.postgres_watch import PostgresWatch
 
 _CREATE_LOCK: Final = 0x494E464F52434502
 

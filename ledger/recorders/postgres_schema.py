@@ -16,12 +16,10 @@ import psycopg
 from ledger.errors import NotALedger
 from ledger.recorders.contract import EVENTS_TABLE
 from ledger.recorders.postgres_append import APPEND_FUNCTION
-from ledger.recorders.postgres_server import SCHEMA
+from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
 PgCursor = psycopg.Cursor[tuple[Any, ...]]
 
-EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
-HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 _FORMAT_FACT: Final = "format"
 
 _FORMAT_1: Final = (

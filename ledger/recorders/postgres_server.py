@@ -1,20 +1,27 @@
-"""The PostgreSQL server of a ledger: its URL, its connections, and its errors in one line."""
+"""The PostgreSQL server of a ledger: its URL, its connections and notifications, and its errors in one line."""
 
 from __future__ import annotations
 
 import select
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, LiteralString
 
 import psycopg
 from eventsourcing.postgres import PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from ledger.errors import BadInput, LedgerUnavailable
+from ledger.recorders.contract import EVENTS_TABLE, Head
+from ledger.recorders.wakeup import sleep_until_wakeup
 
 SCHEMA: Final = "inforce"
+EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
+HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 
 CHANNEL: Final = "inforce"
 """Every append notifies this channel, with its last position."""
@@ -143,6 +150,62 @@ class StatementConnection:
         with self._lock:
             self._closed = True
             self._drop()
+
+
+class PostgresWatch:
+    """See `Watch`: a dedicated connection LISTENs to the channel that every append NOTIFYs. `parameters`: libpq's."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._notified = False
+        try:
+            # Without prepared statements, because a pooler may send each statement to another backend.
+            self._connection = psycopg.connect(
+                **{"application_name": "inforce follow", **parameters},
+                row_factory=tuple_row,
+                autocommit=True,
+                prepare_threshold=None,
+            )
+        except psycopg.Error as error:
+            raise _unheard(error) from error
+        # A notification can also arrive with an answer, for a commit that happened while the head was being read.
+        self._connection.add_notify_handler(self._on_notify)
+        try:
+            self._connection.execute(f"LISTEN {CHANNEL}")
+        except psycopg.Error as error:
+            self.close()
+            raise _unheard(error) from error
+
+    def _on_notify(self, _: psycopg.Notify) -> None:
+        # Only a reason to read the head: anybody can send a payload, and it may be outdated.
+        self._notified = True
+
+    def head(self) -> Head:
+        self._notified = False
+        try:
+            row = self._connection.execute(HEAD).fetchone()
+        except psycopg.Error as error:
+            raise _unheard(error) from error
+        return Head(0, None) if row is None else Head(*row)
+
+    def wait(self, timeout_s: float, wakeup: socket.socket) -> None:
+        pgconn = self._connection.pgconn
+        try:
+            # libpq may hold a notification that came at the end of an answer; then the socket has nothing to read.
+            if not self._notified and pgconn.notifies() is None:
+                sleep_until_wakeup(timeout_s, wakeup, self._connection.fileno())
+                pgconn.consume_input()
+            while pgconn.notifies():
+                pass
+        except psycopg.Error as error:
+            raise _unheard(error) from error
+
+    def close(self) -> None:
+        with suppress(psycopg.Error):
+            self._connection.close()
+
+
+def _unheard(error: psycopg.Error) -> LedgerUnavailable:
+    return LedgerUnavailable(f"PostgreSQL sends no notifications: {first_line(error)}")
 
 
 def _closed_by_server(connection: psycopg.Connection[Any]) -> bool:

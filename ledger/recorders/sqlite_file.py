@@ -15,7 +15,7 @@ from eventsourcing.persistence import ConnectionUnavailableError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteDatastore
 
 from ledger.errors import LedgerUnavailable, NotALedger
-from ledger.recorders.sqlite_index import WalIndex
+from ledger.recorders.sqlite_watch import WalIndex
 
 DataVersion = tuple[int, int | bytes]
 """Compare two of them for equality only."""
@@ -152,12 +152,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
     def reading(self) -> Iterator[sqlite3.Cursor]:
         """A read transaction on a connection that stays open: for short reads, one at a time."""
         with self._read_lock:
-            connection = self._read_connection
-            if connection is None:
-                if self._closed:
-                    raise sqlite3.ProgrammingError("it was closed")
-                self.require_same_file()
-                connection = self._read_connection = connect(self.pool.db_name, self.lock_timeout)
+            connection = self._read_connection = self._read_connection or self._connect()
             try:
                 cursor = connection.cursor()
                 cursor.execute("BEGIN")
@@ -215,12 +210,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
     def _transaction(
         self, begin: str, *, durable: bool = True, patience_s: float | None = None
     ) -> Iterator[sqlite3.Cursor]:
-        connection = self._write_connection
-        if connection is None:
-            if self._closed:
-                raise sqlite3.ProgrammingError("it was closed")
-            self.require_same_file()
-            connection = self._write_connection = connect(self.pool.db_name, self.lock_timeout)
+        connection = self._write_connection = self._write_connection or self._connect()
         try:
             cursor = connection.cursor()
             if not durable:
@@ -244,6 +234,12 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                 if ending.in_transaction:
                     ending.execute("ROLLBACK")
             raise
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError("it was closed")
+        self.require_same_file()
+        return connect(self.pool.db_name, self.lock_timeout)
 
     def require_same_file(self) -> None:
         """Raises `sqlite3.OperationalError` if the path names another file than at first, or none: data written to an

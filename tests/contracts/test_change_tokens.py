@@ -10,7 +10,7 @@ import pytest
 
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger
-from ledger.recorders.sqlite_index import WalIndex
+from ledger.recorders.sqlite_watch import WalIndex
 from ledger.store import Ledger
 from tests.support.ledgers import change, submit
 

@@ -103,7 +103,7 @@ def test_while_others_write_each_copy_shows_one_moment(path: Path, target: Path)
 def test_a_commit_during_the_copy_is_not_in_it_and_does_not_restart_it(
     path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.recorders.sqlite_backup.PAGES_A_STEP", 1)
+    monkeypatch.setattr("ledger.backup.PAGES_A_STEP", 1)
     before = exported(path)
     steps = 0
     with open_ledger(url(path)) as writing:
