@@ -114,17 +114,9 @@ class Definition(BaseModel):
         return tuple(sorted(value))
 
     def as_json(self) -> dict[str, Any]:
-        """The definition as JSON for events and answers: members in this order, absent members left out."""
-        members: dict[str, Any] = {"kinds": list(self.kinds), "value_type": self.value_type}
-        if self.members is not None:
-            members["members"] = list(self.members)
-        if self.ref_kinds is not None:
-            members["ref_kinds"] = list(self.ref_kinds)
-        members["default"] = self.default
-        members["protective"] = self.protective
-        members |= {"writable_by": self.writable_by, "title": self.title}
-        members |= {"description": self.description, "source": self.source}
-        return members
+        """The definition as JSON for events and answers: members in the order of the fields, absent ones left out."""
+        absent = {name for name in ("members", "ref_kinds") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=absent)
 
 
 def _listed(members: tuple[str, ...]) -> str:

@@ -24,14 +24,7 @@ from pydantic import ValidationError
 from ledger.catalog import Definition
 from ledger.drafts import AT_RECORDING, Draft
 from ledger.errors import BadTime, LedgerCorrupt
-from ledger.events import (
-    EVENT_TYPES,
-    AnyEvent,
-    ChangeRetracted,
-    SettingChanged,
-    SettingCleared,
-    SettingDefined,
-)
+from ledger.events import EVENT_TYPES, AnyEvent, ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.times import format_time, parse_time
 from ledger.upcasting import VERSIONS
 

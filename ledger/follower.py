@@ -84,9 +84,10 @@ class Follower:
     async def wait_for_async(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
         """The same on an event loop. Reads no database itself: call `refresh` in a thread first."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        with self._waiting(position, partial(_wake, loop, future)):
-            await asyncio.wait({future}, timeout=timeout_s)
+        reached = asyncio.Event()
+        with self._waiting(position, partial(_wake, loop, reached)), suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await reached.wait()
         self._require(position)
 
     def _require(self, position: int) -> None:
@@ -212,12 +213,7 @@ class Follower:
                         self._forget_thread()
 
 
-def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, reached: asyncio.Event) -> None:
     # A closed loop has no waiter left.
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(_resolve, future)
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        loop.call_soon_threadsafe(reached.set)

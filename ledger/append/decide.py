@@ -159,7 +159,7 @@ class _BatchDecider:
                 self._record_by(until - 1)
             elif until <= start:
                 raise _Refused("/effective_until", self._not_later(until, start))
-        self._require_reason(start, submission.reason, "/effective_from")
+        self._require_reason(start, submission.reason)
         return {"effective_from": AT_RECORDING if start is None else start, "effective_until": until}
 
     @staticmethod
@@ -169,15 +169,22 @@ class _BatchDecider:
             "the period is half-open"
         )
 
-    def _require_reason(self, start: int | None, reason: str | None, member: str) -> None:
+    def _require_reason(
+        self,
+        start: int | None,
+        reason: str | None,
+        member: str = "/effective_from",
+        fact: str = "effective",
+        act: str = "a backdated change",
+    ) -> None:
         """An assertion about the past needs a reason (see "Time model" in projections/README.md)."""
         if start is None or reason is not None:
             return
         if start < self.now:
             raise _Refused(
                 member,
-                f"effective from {format_time(start)}, which is before the moment of recording "
-                f"({format_time(self.now)}): a backdated change needs a reason",
+                f"{fact} from {format_time(start)}, which is before the moment of recording "
+                f"({format_time(self.now)}): {act} needs a reason",
             )
         self._record_by(start)
 
@@ -191,14 +198,8 @@ class _BatchDecider:
             raise _Refused("/event_id", "only changes can be retracted; define the setting anew instead")
         if target.event_id in self.context.retracted or target.event_id in self._retracted_here:
             raise _Refused("/event_id", "this change has been retracted already")
-        if target.effective_from is not None and submission.reason is None:
-            if target.effective_from < self.now:
-                raise _Refused(
-                    "/reason",
-                    f"the change is effective from {format_time(target.effective_from)}, which is before the moment "
-                    f"of recording ({format_time(self.now)}): retracting it needs a reason",
-                )
-            self._record_by(target.effective_from)
+        start = target.effective_from
+        self._require_reason(start, submission.reason, "/reason", "the change is effective", "retracting it")
         self._retracted_here.add(target.event_id)
         body = {"retracts": target.event_id, "setting": target.setting}
         self._draft(ChangeRetracted.TOPIC, target.subject, body, submission)
@@ -210,7 +211,7 @@ class _BatchDecider:
                 "/definition/value_type",
                 f"a setting keeps its type, and this one is {before}; define another setting instead",
             )
-        self._require_reason(submission.effective_from, submission.reason, "/effective_from")
+        self._require_reason(submission.effective_from, submission.reason)
         start = submission.effective_from
         if start is None:
             self._defined_at_recording.add(submission.setting)

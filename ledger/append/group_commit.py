@@ -106,11 +106,8 @@ def _check_text(name: str, text: str, length_max: int) -> None:
         raise BadInput(f"the {name} must have 1 to {length_max} characters, none of them U+0000")
 
 
-class _Worker:
-    """Marks the worker thread as the leader."""
-
-
-_WORKER: Final = _Worker()
+_WORKER: Final = object()
+"""Marks the worker thread as the leader."""
 
 
 class Writer:
@@ -134,7 +131,7 @@ class Writer:
         self._in_flight: set[tuple[str, str]] = set()
         # Totals of all unsettled submissions, queued or being committed.
         self._count = self._events = self._bytes = 0
-        self._leader: QueuedSubmission | _Worker | None = None
+        self._leader: object = None
         self._closed = False
         # Both belong to the leader: the group that is being committed, and settled members that wait to be notified.
         self._group: list[QueuedSubmission] = []
@@ -263,7 +260,7 @@ class Writer:
             self._end_group(again)
         self._pass_lead()
 
-    def _abandon(self, interrupted: QueuedSubmission | _Worker, error: BaseException) -> None:
+    def _abandon(self, interrupted: object, error: BaseException) -> None:
         """Cleans up after an interrupted thread: nobody waits for its submission, and it must not stay the leader."""
         with self._lock:
             if isinstance(interrupted, QueuedSubmission) and interrupted in self._queue:

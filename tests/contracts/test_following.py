@@ -220,7 +220,7 @@ def test_a_closed_event_loop_is_ignored(ledger: Ledger) -> None:
     wait.cancel()
     with suppress(asyncio.CancelledError):
         loop.run_until_complete(wait)
-    left = ledger.follower._waiting(GENESIS + 1, lambda: follower._wake(loop, loop.create_future()))
+    left = ledger.follower._waiting(GENESIS + 1, lambda: follower._wake(loop, asyncio.Event()))
     with left:
         loop.close()
         submit(ledger, change())

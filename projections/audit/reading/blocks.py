@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ledger.counting_stream import CountingStream
 from ledger.errors import BadRecord
+from ledger.transfer.lines import CountingStream
 from projections.audit.reading.strict import LINE_BYTES_MAX
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from ledger.counting_stream import CountingStream
 from ledger.errors import BadRecord
+from ledger.transfer.lines import CountingStream
 from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import HashingStream, LineBlocks
