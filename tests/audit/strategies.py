@@ -38,7 +38,7 @@ class HistoryStep(NamedTuple):
 
     after: int
     events: list[Json]
-    takes_back: int | None
+    retracts: int | None
 
 
 def _periods(draw: st.DrawFn, event: Json) -> Json:
@@ -117,9 +117,9 @@ def histories(draw: st.DrawFn, submissions_max: int = 30) -> list[HistoryStep]:
     """Submissions to a ledger, one after the other."""
     history = []
     for number in range(draw(st.integers(1, submissions_max))):
-        takes_back = draw(st.none() | st.integers(0, number)) if draw(st.integers(0, 3)) == 0 else None
+        retracts = draw(st.none() | st.integers(0, number)) if draw(st.integers(0, 3)) == 0 else None
         history.append(
-            HistoryStep(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), takes_back)
+            HistoryStep(draw(st.integers(1, 3)), draw(st.lists(_changes(), min_size=1, max_size=4)), retracts)
         )
     return history
 
@@ -157,8 +157,8 @@ def _grow(bench: QueryLedger, history: list[HistoryStep]) -> None:
     for submission in history:
         now += submission.after
         batches = [[event] for event in submission.events] if submission.after == 3 else [submission.events]
-        if submission.takes_back is not None and submission.takes_back < len(event_ids):
-            batches.append([retracted(event_ids[submission.takes_back])])
+        if submission.retracts is not None and submission.retracts < len(event_ids):
+            batches.append([retracted(event_ids[submission.retracts])])
         for batch in batches:
             try:
                 receipts = bench.submit(now, *batch)
