@@ -1,5 +1,7 @@
-"""What to audit: which log, how to read it, at which `known_at`, and where the rows go. Refuses options that contradict
-one another, and outputs that would overwrite an input."""
+"""The request for an audit: which log, how to read it, at which `known_at`, and where the rows go.
+
+Refuses options that contradict one another, and outputs that would overwrite an input.
+"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def event_of(changed_by: SettingState | Retraction) -> Change | Retraction | Non
 
 
 class AuditResult:
-    """What the audit found, collected while it runs. It found exactly what was planted if there are no `mismatches`.
+    """The findings of the audit, collected while it runs. Without `mismatches` they are exactly what was planted.
 
     judgements: by request_id, of every request that is neither compliant nor allowed. violation, hindsight: examples to
     show. reasons_given: position → the recorded reason, for the events that changed the example of `hindsight`.

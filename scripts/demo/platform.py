@@ -83,7 +83,7 @@ class Platform:
         self._scheduled_count = 0
 
     def value(self, subject: str, setting: str) -> Any:
-        """What the gateway enforces for this subject now."""
+        """The policy that the gateway enforces for this subject now."""
         return self.current.get((subject, setting), self.defaults.get(setting))
 
     def chain(self, subject: str) -> tuple[str, ...]:

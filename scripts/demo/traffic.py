@@ -36,7 +36,7 @@ SHARES: Final[dict[Reasons, float]] = {
     ("public_network", "cached_against_setting"): 0.10,
     ("enforcement_lag",): 0.25,
 }
-"""What is planted → how many in a thousand requests, but at least `PLANTED_MIN`."""
+"""Kind of planted request → how many in a thousand requests, but at least `PLANTED_MIN`."""
 PLANTED_MIN: Final = 2
 DENIED: Final[Reasons] = ()
 """A request for passthrough that is denied, and not forwarded: there is nothing wrong with it."""
@@ -52,7 +52,7 @@ _ACTIONS: Final[dict[str, tuple[str, Reason]]] = {
     "cached": ("caching.temporary", "cached_against_setting"),
     "trained": ("training.opt_in", "trained_without_opt_in"),
 }
-"""What is done with the data → the setting that permits it, and the reason without its permission."""
+"""Member of handling → the setting that permits it, and the reason without its permission."""
 
 
 def planted_counts(requests: int) -> dict[Reasons, int]:
@@ -186,7 +186,7 @@ UsableModel = tuple[Model, str | None, list[str]]
 
 
 class Rules(NamedTuple):
-    """What the governing subject permits. `actions`: what may be done with the data → whether it may."""
+    """The permissions of the governing subject. `actions`: what may be done with the data → whether it may."""
 
     models: list[UsableModel]
     actions: list[tuple[str, bool]]

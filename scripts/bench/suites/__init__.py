@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SuiteContext(NamedTuple):
-    """What a suite runs with. `stack` closes what the suite opens. `events` is the size of the largest ledger (None:
+    """The means of a suite. `stack` closes what the suite opens. `events` is the size of the largest ledger (None:
     the suite's own default). `keep` is the folder in which large ledgers stay for the next run."""
 
     databases: ScratchDatabases
