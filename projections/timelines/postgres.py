@@ -1,4 +1,4 @@
-"""Stored timelines in PostgreSQL, in the ledger's own schema. Implements `contract.py`.
+"""Stored timelines in PostgreSQL, in the ledger's own schema. Implements `sql.Backend`.
 
 The one writer of a side is the holder of its advisory lock, taken before any table's: a row lock would deadlock with
 the swap, which holds the row and waits for the tables. A reader locks its tables before its snapshot is taken: a swap
@@ -30,7 +30,7 @@ from projections.timelines.contract import (
     TablesMissing,
     Update,
 )
-from projections.timelines.sql import BLOCK, ROW, TABLES, UPSERT, Row, SqlTables, drop, existing
+from projections.timelines.sql import BLOCK, ROW, TABLES, UPSERT, Row, TimelineReader, TimelineWriter, drop, existing
 
 _LOCKS: Final[Mapping[Side, int]] = {
     LIVE: 0x494E464F52434503,
@@ -47,15 +47,15 @@ class PostgresTimelines:
         self._recorder = recorder
 
     @contextmanager
-    def reading(self, *sides: Side) -> Iterator[SqlTables]:
-        with self._recorder.transaction(commit=False) as cursor, _tables(cursor) as tables:
+    def reading(self, *sides: Side) -> Iterator[TimelineReader]:
+        with self._recorder.transaction(commit=False) as cursor, _engine(cursor) as engine:
             names = ", ".join(f"{SCHEMA}.{side}_{table}" for side in sides for table in TABLES)
             cursor.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-            yield tables
+            yield TimelineReader(engine)
 
     @contextmanager
-    def writing(self, *sides: Side, patience_s: float | None = None) -> Iterator[SqlTables]:
-        with self._recorder.transaction(commit=True) as cursor, _tables(cursor) as tables:
+    def writing(self, *sides: Side, patience_s: float | None = None) -> Iterator[TimelineWriter]:
+        with self._recorder.transaction(commit=True) as cursor, _engine(cursor) as engine:
             if patience_s is not None:
                 cursor.execute("SELECT set_config('lock_timeout', %s, true)", (f"{round(patience_s * 1000)}ms",))
             # Always in the same order, so that two writers never wait for each other.
@@ -67,17 +67,17 @@ class PostgresTimelines:
                 "SELECT set_config('synchronous_commit', 'off', true), set_config('enable_hashjoin', 'off', true),"
                 " set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true)"
             )
-            yield tables
+            yield TimelineWriter(engine)
 
     def write_probe(self) -> None:
         return None
 
 
 @contextmanager
-def _tables(cursor: psycopg.Cursor[Row]) -> Iterator[SqlTables]:
+def _engine(cursor: psycopg.Cursor[Row]) -> Iterator[_Engine]:
     try:
         with closing(_Engine(cursor)) as engine:
-            yield SqlTables(engine)
+            yield engine
     except psycopg.errors.UndefinedTable as error:
         raise TablesMissing from error
     except psycopg.errors.UndefinedColumn as error:

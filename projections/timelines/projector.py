@@ -19,8 +19,9 @@ from ledger.store import Ledger
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction, read_entry
 from projections.temporal.in_force import extend
-from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, TimelineWriter, Update
+from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update
 from projections.timelines.encoding import decode_settings, encode_setting, encode_settings, load_suffix
+from projections.timelines.sql import TimelineWriter
 from projections.timelines.store import TimelineStore
 
 PAGE_EVENTS: Final = 5000

@@ -1,11 +1,12 @@
-"""The tables of stored timelines within a transaction, as far as both databases have the same SQL and the same rows.
+"""The tables of stored timelines within a transaction. What differs between the databases is their `Engine`.
 
-What differs between the databases is their `Engine`. Proved by tests/contracts/test_timelines.py.
+Proved by tests/contracts/test_timelines.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, ClassVar, Final, Protocol
 
@@ -72,15 +73,20 @@ class Engine(Protocol):
     def stream(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
         """Rows that other statements do not end, and that need not all fit into memory."""
 
-    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None: ...
+    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
+        """Inserts rows that are not there yet, in the order of their keys."""
 
     def write(self, side: Side, update: Update) -> None: ...
 
-    def set_aside(self, side: Side) -> None: ...
+    def set_aside(self, side: Side) -> None:
+        """Makes the side's tables, of whatever format, the old ones, which must have been cleared before."""
 
-    def clear_old(self, rows: int) -> bool: ...
+    def clear_old(self, rows: int) -> bool:
+        """Deletes about so many rows of the old tables, and drops a table with its last row. Returns whether all old
+        tables are gone."""
 
-    def swap(self) -> None: ...
+    def swap(self) -> None:
+        """Makes the rebuilt tables the live ones, and those the old ones. Raises `SwapBusy`."""
 
 
 def existing(engine: Engine, side: Side, tables: Sequence[str] = OF_ANY_FORMAT) -> list[str]:
@@ -95,8 +101,8 @@ def drop(engine: Engine, side: Side) -> None:
         engine.execute(f"DROP TABLE IF EXISTS {engine.prefix}{side}_{table}")
 
 
-class SqlTables:
-    """Implements `contract.TimelineWriter`."""
+class TimelineReader:
+    """The tables within one transaction: everything read through it is of one moment."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -105,6 +111,7 @@ class SqlTables:
         return len(existing(self._engine, side, TABLES)) == len(TABLES)
 
     def tracked(self, side: Side = LIVE) -> int:
+        """The position up to which events are projected. Raises `NotStored`."""
         statement = f"SELECT position FROM {self._table(side, 'tracking')} WHERE name = ?"
         row = self._engine.execute(statement, (FORMAT,)).fetchone()
         if row is None:
@@ -113,11 +120,16 @@ class SqlTables:
         return position
 
     def claim(self, side: Side) -> str | None:
+        """The claim of the rebuild that fills the side. Raises `TablesMissing`."""
         statement = f"SELECT name FROM {self._table(side, 'tracking')} WHERE name LIKE ?"
         row = self._engine.execute(statement, (_CLAIMS,)).fetchone()
         return None if row is None else str(row[0]).partition(" ")[2]
 
     def timelines(self, subjects: Iterable[str]) -> dict[str, dict[str, Timelines]]:
+        """Subject → setting → live timelines; subjects and settings without any step are absent.
+
+        Raises `LedgerCorrupt` if the rows do not make a timeline.
+        """
         by_subject: dict[str, dict[str, Timelines]] = {}
         for subject, row in self.load(LIVE, subjects).items():
             timelines = decode_timelines(subject, row.settings, partial(self.load_blocks, LIVE, subject))
@@ -126,6 +138,7 @@ class SqlTables:
         return by_subject
 
     def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[SubjectChange]:
+        """The change at `at` (µs) of every subject (of `kind`) and setting, by subject and setting in byte order."""
         bounds = subject_range(kind, None)
         if bounds is None:
             return iter(())
@@ -146,6 +159,7 @@ class SqlTables:
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
     ) -> list[SubjectRow]:
+        """Subjects that have a history, in byte order; `prefix` is of the whole reference, `after` a subject."""
         bounds = subject_range(kind, prefix, after)
         if bounds is None:
             return []
@@ -157,14 +171,17 @@ class SqlTables:
         return [SubjectRow(*row) for row in rows]
 
     def rows(self, side: Side = LIVE) -> Iterator[StoredRow]:
+        """Every subject's row, in byte order."""
         statement = f"SELECT {ROW} FROM {self._table(side, 'subjects')} ORDER BY subject"
         return map(StoredRow._make, self._engine.stream(statement))
 
     def blocks(self, side: Side = LIVE) -> Iterator[BlockRow]:
+        """Every block, in the order of its key."""
         statement = f"SELECT {BLOCK} FROM {self._table(side, 'blocks')} ORDER BY subject, setting, axis, number"
         return map(BlockRow._make, self._engine.stream(statement))
 
     def load(self, side: Side, subjects: Iterable[str]) -> dict[str, StoredRow]:
+        """The rows of those of these subjects that have one."""
         wanted = list(subjects)
         # A question about one subject is the most frequent one, and a list costs SQLite more than the row.
         one = len(wanted) == 1
@@ -175,6 +192,7 @@ class SqlTables:
         return {row[0]: StoredRow._make(row) for row in rows}
 
     def load_blocks(self, side: Side, subject: str, setting: str | None = None, first: int = 0) -> list[BlockRow]:
+        """The subject's blocks (of one setting) with number `first` or higher, in the order of their key."""
         which = "" if setting is None else " AND setting = ?"
         rows = self._engine.execute(
             f"SELECT {BLOCK} FROM {self._table(side, 'blocks')} WHERE subject = ? AND number >= ?{which}"
@@ -184,6 +202,10 @@ class SqlTables:
         return [BlockRow._make(row) for row in rows]
 
     def differing(self, limit: int, *, among: Iterable[str] | None = None, but: Iterable[str] = ()) -> list[str]:
+        """The first subjects, in byte order, with a row that differs between the live and the rebuilt side.
+
+        Compares the subjects `among` (None: all) without those in `but`.
+        """
         which = f" AND NOT a.subject {self._engine.in_list}"
         parameters = [self._engine.list_parameter(but)]
         if among is not None:
@@ -210,12 +232,24 @@ class SqlTables:
         count: int = self._engine.execute(f"SELECT count(*) FROM {self._table(side, 'subjects')}").fetchone()[0]
         return count
 
+    def _table(self, side: Side, name: str) -> str:
+        return f"{self._engine.prefix}{side}_{name}"
+
+
+class TimelineWriter(TimelineReader):
+    """The tables of some sides within a transaction in which nothing else writes them."""
+
     def create(self, side: Side) -> None:
+        """Makes the side's tables, empty and at position 0, unless they are there."""
         if not self.exists(side):
             self.drop(side)
             self._make(side, FORMAT)
 
     def begin(self, side: Side, claim: str) -> None:
+        """Makes the side's tables, which must not be there, for the rebuild with this claim to fill.
+
+        No position is tracked until `complete`.
+        """
         self._make(side, f"rebuild {claim}")
 
     def _make(self, side: Side, name: str) -> None:
@@ -224,12 +258,14 @@ class SqlTables:
         self._track(side, name, 0)
 
     def complete(self, side: Side, position: int) -> None:
+        """Records that everything up to `position` is filled in."""
         self._track(side, FORMAT, position)
 
     def _track(self, side: Side, name: str, position: int) -> None:
         self._engine.execute(f"INSERT INTO {self._table(side, 'tracking')} VALUES (?, ?)", (name, position))
 
     def drop(self, side: Side) -> None:
+        """Drops the side's tables, if they are there; on SQLite at a cost that grows with them."""
         drop(self._engine, side)
 
     def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
@@ -250,8 +286,22 @@ class SqlTables:
         self._engine.swap()
         self._engine.execute(f"DELETE FROM {self._table(LIVE, 'tracking')} WHERE name LIKE ?", (_CLAIMS,))
 
-    def _table(self, side: Side, name: str) -> str:
-        return f"{self._engine.prefix}{side}_{name}"
+
+class Backend(Protocol):
+    """Every call raises `LedgerUnavailable` if the database cannot answer, and `NotStored`."""
+
+    def reading(self, *sides: Side) -> AbstractContextManager[TimelineReader]: ...
+
+    def writing(self, *sides: Side, patience_s: float | None = None) -> AbstractContextManager[TimelineWriter]:
+        """Waits until nothing else writes these sides: at most about `patience_s` for each lock, if given, else as long
+        as the database is configured to. Commits unless an error leaves it.
+
+        Do not read the ledger inside: on SQLite, another thread that waits to write blocks this one's reads.
+        """
+
+    def write_probe(self) -> Callable[[], object] | None:
+        """A function whose value changes when another writer has recorded events; None if a writer of timelines blocks
+        no other writer."""
 
 
 def subject_range(kind: str | None, prefix: str | None, after: str | None = None) -> tuple[str, str, str] | None:

@@ -1,4 +1,4 @@
-"""Stored timelines in the ledger's own SQLite file. Implements `contract.py`.
+"""Stored timelines in the ledger's own SQLite file. Implements `sql.Backend`.
 
 The one writer is the holder of SQLite's write lock. A reader keeps the state at which it began (WAL), so a swap never
 waits for readers, and none of them sees half of one.
@@ -24,7 +24,7 @@ from projections.timelines.contract import (
     TablesMissing,
     Update,
 )
-from projections.timelines.sql import OF_ANY_FORMAT, TABLES, UPSERT, SqlTables, existing
+from projections.timelines.sql import OF_ANY_FORMAT, TABLES, UPSERT, TimelineReader, TimelineWriter, existing
 
 _WRITER_CACHE_KIB: Final = 65_536
 """Rows arrive in the order of events and are stored in the order of subjects: most pages are used again."""
@@ -35,28 +35,28 @@ class SQLiteTimelines:
         self._recorder = recorder
 
     @contextmanager
-    def reading(self, *sides: Side) -> Iterator[SqlTables]:
-        with self._recorder.transaction(commit=False) as cursor, _tables(cursor) as tables:
-            yield tables
+    def reading(self, *sides: Side) -> Iterator[TimelineReader]:
+        with self._recorder.transaction(commit=False) as cursor, _engine(cursor) as engine:
+            yield TimelineReader(engine)
 
     @contextmanager
-    def writing(self, *sides: Side, patience_s: float | None = None) -> Iterator[SqlTables]:
+    def writing(self, *sides: Side, patience_s: float | None = None) -> Iterator[TimelineWriter]:
         # A power cut may undo this together with the tracked position; then it is projected again.
         transaction = self._recorder.transaction(commit=True, durable=False, patience_s=patience_s)
-        with transaction as cursor, _tables(cursor) as tables:
+        with transaction as cursor, _engine(cursor) as engine:
             cursor.execute(f"PRAGMA cache_size=-{_WRITER_CACHE_KIB}")
-            yield tables
+            yield TimelineWriter(engine)
 
     def write_probe(self) -> Callable[[], object]:
         return lambda: self._recorder.head().position
 
 
 @contextmanager
-def _tables(cursor: sqlite3.Cursor) -> Iterator[SqlTables]:
+def _engine(cursor: sqlite3.Cursor) -> Iterator[_Engine]:
     cursor.row_factory = None
     try:
         with closing(_Engine(cursor)) as engine:
-            yield SqlTables(engine)
+            yield engine
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
             raise TablesMissing from error

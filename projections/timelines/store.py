@@ -14,19 +14,8 @@ from ledger.errors import LedgerUnavailable
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.temporal.in_force import Timelines
-from projections.timelines.contract import (
-    LIVE,
-    OLD,
-    Axis,
-    Backend,
-    NotStored,
-    Side,
-    SubjectChange,
-    SubjectRow,
-    TablesMissing,
-    TimelineReader,
-    TimelineWriter,
-)
+from projections.timelines.contract import LIVE, OLD, Axis, NotStored, Side, SubjectChange, SubjectRow, TablesMissing
+from projections.timelines.sql import Backend, TimelineReader, TimelineWriter
 from projections.timelines.throttle import Throttle
 
 CLEARED_ROWS: Final = 5000

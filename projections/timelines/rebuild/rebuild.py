@@ -19,21 +19,13 @@ from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
-from projections.timelines.contract import (
-    LIVE,
-    OLD,
-    REBUILD,
-    NotStored,
-    SwapBusy,
-    TablesMissing,
-    TimelineReader,
-    TimelineWriter,
-)
+from projections.timelines.contract import LIVE, OLD, REBUILD, NotStored, SwapBusy, TablesMissing
 from projections.timelines.projector import Progress, Projector
 from projections.timelines.rebuild.differences import RowDifference, SubjectRows, differences, first_of
 from projections.timelines.rebuild.external_sort import BUCKET_EVENTS, ranges
 from projections.timelines.rebuild.fold_range import FoldedRows, ReadProgress, fold_ranges
 from projections.timelines.rebuild.workers import Workers, fold_in_workers
+from projections.timelines.sql import TimelineReader, TimelineWriter
 from projections.timelines.store import CLEARED_ROWS, clear_old
 from projections.timelines.throttle import Throttle
 
