@@ -212,9 +212,9 @@ def rows(positions: int) -> st.SearchStrategy[Json]:
     return st.builds(lambda who, done: (who or {"account_id": "u1"}) | done, named, rest)
 
 
-def known_ats(seen: list[int]) -> st.SearchStrategy[KnownAt]:
+def known_ats(moments: list[int]) -> st.SearchStrategy[KnownAt]:
     """In force, now, or an instant of the ledger."""
-    return st.one_of(st.just(IN_FORCE), st.none(), st.sampled_from(seen))
+    return st.one_of(st.just(IN_FORCE), st.none(), st.sampled_from(moments))
 
 
 def batch_of(rows: list[Json]) -> pa.RecordBatch:
