@@ -58,7 +58,7 @@ def back_up(url: str, target: Path, *, overwrite: bool = False, progress: Progre
         raise LedgerUnavailable(f"there is no ledger at {source}; name one with --db")
     _require_free(target, source, overwrite)
     SQLiteLedgerDatastore(source).check_header()
-    report = progress or _ignore
+    report = progress or (lambda _done, _step: None)
     with _temporary_file(target, source) as copy:
         with _translated(source, target):
             _copy_file(source, copy, read_only, lambda done: report(done / 2, "copying"))
@@ -75,15 +75,11 @@ def check_backup(path: Path, *, progress: Progress | None = None) -> Backup:
     Raises `NotALedger` if it is not a ledger, `LedgerUnavailable` if it cannot be read, `LedgerCorrupt` if it is
     damaged.
     """
-    report = progress or _ignore
+    report = progress or (lambda _done, _step: None)
     if not path.is_file():
         raise LedgerUnavailable(f"there is no file {path}; name a backup of a ledger")
     SQLiteLedgerDatastore(path).check_header()
     return _check_file(path, path, path, lambda done: report(done, "checking"))
-
-
-def _ignore(_done: float, _step: str) -> None:
-    pass
 
 
 def _require_free(target: Path, source: Path, overwrite: bool) -> None:

@@ -36,6 +36,7 @@ class Event(BaseModel):
     position: Annotated[Position, Field(ge=1)]
     recorded_at: int
     actor: str
+    setting: str
     commitment: str | None = None
     imported: bool = False
 
@@ -55,7 +56,6 @@ class SettingChanged(Event):
 
     TOPIC = "setting.changed"
 
-    setting: str
     value: Value
     effective_from: int
     effective_until: int | None
@@ -66,7 +66,6 @@ class SettingCleared(Event):
 
     TOPIC = "setting.cleared"
 
-    setting: str
     effective_from: int
     effective_until: int | None
 
@@ -76,7 +75,6 @@ class ChangeRetracted(Event):
 
     TOPIC = "change.retracted"
 
-    setting: str
     retracts: str
     """The event_id of the retracted change."""
 
@@ -86,7 +84,6 @@ class SettingDefined(Event):
 
     TOPIC = "setting.defined"
 
-    setting: str
     definition: Definition
     effective_from: int
 

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable, PositionNotReached
+from ledger.recorders.common import sleep_until_wakeup
 from ledger.recorders.contract import Recorder, Watch
-from ledger.recorders.wakeup import sleep_until_wakeup
 
 AT_LEAST_SECONDS_MAX: Final = 5.0
 """How long a question with `at_least` waits for its position."""

@@ -19,7 +19,6 @@ from ledger.store import Ledger
 from ledger.subjects import is_origin
 
 _NOT_BEGUN: Final = "there is no ledger in this database yet; inforce serve, submit or import creates one"
-_BAD_ORIGIN: Final = "an origin is written like a host and a path in lower case: ledger.example.com/eu"
 
 
 def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
@@ -93,7 +92,7 @@ def new_origin() -> str:
 def require_origin(origin: str) -> None:
     """Raises `BadInput` if `origin` may not name a ledger."""
     if not is_origin(origin):
-        raise BadInput(_BAD_ORIGIN)
+        raise BadInput("an origin is written like a host and a path in lower case: ledger.example.com/eu")
 
 
 def absolute_url(url: str) -> str:

@@ -153,21 +153,17 @@ class _BatchDecider:
     def _period(self, submission: ChangeSetting | ClearSetting) -> dict[str, Any]:
         start, until = submission.effective_from, submission.effective_until
         if until is not None:
+            begin = self.now if start is None else start
+            if until <= begin:
+                raise _Refused(
+                    "/effective_until",
+                    f"effective_until {format_time(until)} must be later than effective_from {format_time(begin)}: "
+                    "the period is half-open",
+                )
             if start is None:
-                if until <= self.now:
-                    raise _Refused("/effective_until", self._not_later(until, self.now))
                 self._record_by(until - 1)
-            elif until <= start:
-                raise _Refused("/effective_until", self._not_later(until, start))
         self._require_reason(start, submission.reason)
         return {"effective_from": AT_RECORDING if start is None else start, "effective_until": until}
-
-    @staticmethod
-    def _not_later(until: int, start: int) -> str:
-        return (
-            f"effective_until {format_time(until)} must be later than effective_from {format_time(start)}: "
-            "the period is half-open"
-        )
 
     def _require_reason(
         self,

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Final
 
 from ledger.append.submissions import Submission
@@ -39,50 +40,42 @@ EVENT_BYTES: Final = 512
 _log = logging.getLogger("inforce.ledger")
 
 
+@dataclass(eq=False, slots=True)
 class QueuedSubmission:
-    """A submission on its way into the ledger. It is settled when it has `receipts` or an `error`."""
+    """A submission on its way into the ledger. It is settled when it has `receipts` or an `error`.
 
-    __slots__ = (
-        *("submissions", "actor", "idempotency", "key", "batch", "bytes", "events", "on_settled"),
-        *("stale_count", "receipts", "error", "turn", "in_totals"),
-    )
+    `batch`: see `decide`. `bytes_`: size of the body. `on_settled` is called once for all members of a group that share
+    the same callback, in the thread that committed the group (and again if that thread was interrupted): it must
+    neither block nor raise. None: `Writer.submit` waits instead.
+    Raises `BadInput` for a malformed actor or key, `BadSubmission` if there are no submissions.
+    """
 
-    def __init__(
-        self,
-        submissions: tuple[Submission, ...],
-        actor: str,
-        idempotency: Idempotency | None = None,
-        batch: bool = False,
-        bytes_: int | None = None,
-        on_settled: Callable[[Sequence[QueuedSubmission]], None] | None = None,
-    ) -> None:
-        """`batch`: see `decide`. `bytes_`: size of the body.
+    submissions: tuple[Submission, ...]
+    actor: str
+    idempotency: Idempotency | None = None
+    batch: bool = False
+    bytes_: InitVar[int | None] = None
+    on_settled: Callable[[Sequence[QueuedSubmission]], None] | None = None
+    key: tuple[str, str] | None = field(default=None, init=False)
+    events: int = field(init=False)
+    bytes: int = field(init=False)
+    stale_count: int = field(default=0, init=False)
+    receipts: tuple[Receipt, ...] | None = field(default=None, init=False)
+    error: BaseException | None = field(default=None, init=False)
+    turn: threading.Event | None = field(default=None, init=False)
+    in_totals: bool = field(default=False, init=False)
 
-        `on_settled` is called once for all members of a group that share the same callback, in the thread that
-        committed the group (and again if that thread was interrupted): it must neither block nor raise. None:
-        `Writer.submit` waits instead.
-        Raises `BadInput` for a malformed actor or key, `BadSubmission` if there are no submissions.
-        """
-        if not is_actor(actor):
+    def __post_init__(self, bytes_: int | None) -> None:
+        if not is_actor(self.actor):
             raise BadInput(f"an actor is a text of 1 to {ACTOR_LENGTH_MAX} characters")
-        if not submissions:
+        if not self.submissions:
             raise BadSubmission((Fault("", "there must be at least one submission"),))
-        if idempotency is not None:
-            _check_text("caller", idempotency.caller, ACTOR_LENGTH_MAX)
-            _check_text("Idempotency-Key", idempotency.key, KEY_LENGTH_MAX)
-        self.submissions = submissions
-        self.actor = actor
-        self.idempotency = idempotency
-        self.key: tuple[str, str] | None = None if idempotency is None else idempotency[:2]
-        self.batch = batch
-        self.events = len(submissions)
+        if self.idempotency is not None:
+            _check_text("caller", self.idempotency.caller, ACTOR_LENGTH_MAX)
+            _check_text("Idempotency-Key", self.idempotency.key, KEY_LENGTH_MAX)
+            self.key = self.idempotency[:2]
+        self.events = len(self.submissions)
         self.bytes = EVENT_BYTES * self.events if bytes_ is None else bytes_
-        self.on_settled = on_settled
-        self.stale_count = 0
-        self.receipts: tuple[Receipt, ...] | None = None
-        self.error: BaseException | None = None
-        self.turn: threading.Event | None = None
-        self.in_totals = False
 
     @property
     def settled(self) -> bool:

@@ -1,8 +1,10 @@
-"""The methods that are the same in both recorders but for the driver's placeholders: reads of one statement, and the
-eventsourcing library's feed and write method."""
+"""The code that both recorders share: the reads of one statement and the eventsourcing library's feed and write method,
+which differ only in the placeholders of the database's driver; and a watch's sleep."""
 
 from __future__ import annotations
 
+import select
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -11,6 +13,7 @@ from eventsourcing.persistence import Notification, StoredEvent
 from ledger.recorders.contract import AppendRequest, Entry, Placement, PreconditionFailed, Recorder
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
+_WAKEUP_BYTES_MAX: Final = 4096
 
 
 class CommonRecorder:
@@ -114,3 +117,19 @@ def version_at_statement(table: str, subject: str, position: str) -> str:
         f" WHERE low < high AND originator_id = {subject} AND originator_version = (low + high + 1) / 2)"
         " SELECT low FROM search WHERE low = high"
     )
+
+
+def sleep_until_wakeup(timeout_s: float, wakeup: socket.socket, *files: int) -> bool:
+    """Returns when `wakeup` or one of `files` is readable, or after about `timeout_s`.
+
+    True if `wakeup` was readable; it is then empty again.
+    """
+    # Not select(2), which ends at 1,024 file descriptors.
+    poll = select.poll()
+    for file in (wakeup.fileno(), *files):
+        poll.register(file, select.POLLIN)
+    readable = [file for file, _ in poll.poll(timeout_s * 1000)]
+    if wakeup.fileno() not in readable:
+        return False
+    wakeup.recv(_WAKEUP_BYTES_MAX)
+    return True

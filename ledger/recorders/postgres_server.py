@@ -16,8 +16,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from ledger.errors import BadInput, LedgerUnavailable
+from ledger.recorders.common import sleep_until_wakeup
 from ledger.recorders.contract import EVENTS_TABLE, Head
-from ledger.recorders.wakeup import sleep_until_wakeup
 
 SCHEMA: Final = "inforce"
 EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ledger.recorders.common import sleep_until_wakeup
 from ledger.recorders.contract import Head
-from ledger.recorders.wakeup import sleep_until_wakeup
 
 POLL_S: Final = 0.01
 POLL_QUIET_S: Final = 0.05
