@@ -120,23 +120,19 @@ def _rename(copy: Path, target: Path, overwrite: bool) -> None:
     if overwrite:
         copy.replace(target)
     else:
-        _rename_if_free(copy, target)
+        try:
+            # Unlike a rename, this fails if another process has created the target meanwhile.
+            target.hardlink_to(copy)
+        except FileExistsError:
+            raise BadInput(f"{target} exists already; name another file, or overwrite it with --force") from None
+        except OSError:
+            # Some file systems have no hard links.
+            copy.rename(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _rename_if_free(copy: Path, target: Path) -> None:
-    try:
-        # Unlike a rename, this fails if another process has created the target meanwhile.
-        target.hardlink_to(copy)
-    except FileExistsError:
-        raise BadInput(f"{target} exists already; name another file, or overwrite it with --force") from None
-    except OSError:
-        # Some file systems have no hard links.
-        copy.rename(target)
 
 
 def _copy_file(source: Path, copy: Path, read_only: bool, report: Callable[[float], None]) -> None:

@@ -35,7 +35,7 @@ def parse_time(text: object) -> int:
     """Microseconds since 1970 of an RFC 3339 text with an offset. Raises `BadTime`."""
     if not isinstance(text, str):
         raise BadTime(f"a time must be a text, not {_json_type(text)}; {_HINT}")
-    return _parse(text)
+    return _read_cached(text)
 
 
 def parse_time_uncached(text: str) -> int:
@@ -84,12 +84,6 @@ def _plain(text: str) -> int | None:
     return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
-# Cached, because neighbouring events share their times and a replay parses millions of them.
-@lru_cache(4096)
-def _parse(text: str) -> int:
-    return _read(text)
-
-
 def _read(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -110,6 +104,10 @@ def _read(text: str) -> int:
     if not BEGINNING <= instant < END:
         raise BadTime("the time lies outside the years 0001 to 9999 in UTC")
     return instant
+
+
+_read_cached: Final = lru_cache(4096)(_read)
+"""Neighbouring events share their times, and a replay parses millions of them."""
 
 
 @lru_cache(4096)

@@ -180,14 +180,11 @@ class AppendCall:
         self._relied: list[Collection[str]] = []
         self._keys: list[tuple[Any, ...]] = []
         self._recorded_at_maxes: list[int | None] = []
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """Marks the requests that are stale whatever the database holds, because of a request before them."""
+        # Marks the requests that are stale whatever the database holds, because of a request before them.
         versions: dict[str, int] = {}
         not_appended: set[str] = set()
         keys: set[tuple[str, str]] = set()
-        for request in self._requests:
+        for request in requests:
             relied, drafts, key = request.plan.versions, request.plan.drafts, request.key
             key_repeats = key in keys
             self._keys.append((None, None, None) if key_repeats or request.idempotency is None else request.idempotency)

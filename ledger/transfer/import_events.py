@@ -15,12 +15,11 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from ledger import strict_json
 from ledger.append.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN
 from ledger.catalog import Catalog, WrongValue
 from ledger.codec import SOURCE_PREFIX, decode, is_exact_encoding, leaf_hash, parse_leaf, position_of
 from ledger.drafts import PersonalData
-from ledger.errors import BadImport, BadJson, BadSubject, LedgerCorrupt
+from ledger.errors import BadSubject, LedgerCorrupt
 from ledger.events import AnyEvent, ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT, KINDS, is_origin, is_setting_key, kind_of, parse_subject
@@ -36,10 +35,7 @@ _UNREADABLE: Final = "no event of any version that this inforce knows"
 
 def is_event_line(line: ImportLine) -> bool:
     """Whether a file that begins with this line contains exported events. Raises `BadImport`."""
-    try:
-        value = strict_json.loads(line.text, what="the line")
-    except BadJson as error:
-        raise BadImport(f"line {line.number}: {error.detail}") from None
+    value = line.json()
     return isinstance(value, dict) and "specversion" in value
 
 
@@ -48,10 +44,10 @@ def origin_of(line: ImportLine) -> str:
     try:
         source = parse_leaf(line.text).source
     except LedgerCorrupt:
-        raise BadImport(f"line {line.number}: {_UNREADABLE}") from None
+        raise line.error(_UNREADABLE) from None
     origin = source.removeprefix(SOURCE_PREFIX)
     if not source.startswith(SOURCE_PREFIX) or not is_origin(origin):
-        raise BadImport(f"line {line.number}: the event's source is not {SOURCE_PREFIX}<origin>")
+        raise line.error(f"the event's source is not {SOURCE_PREFIX}<origin>")
     return origin
 
 
@@ -65,7 +61,7 @@ def entries_of_events(
             entry, event = verifier.verify(line.text)
             data = personal.of(event) if personal else None
         except _InvalidEvent as error:
-            raise BadImport(f"line {line.number}: {error}") from None
+            raise line.error(str(error)) from None
         yield entry, data
     if personal:
         personal.require_end()

@@ -13,14 +13,13 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from ledger import strict_json
 from ledger.append.decide import SubmissionContext, decide, genesis
 from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission
 from ledger.catalog import Catalog, Definition
 from ledger.codec import SOURCE_PREFIX, leaf_bytes, leaf_hash
 from ledger.drafts import AT_RECORDING, Draft
 from ledger.entropy import EntropySource
-from ledger.errors import BadImport, BadJson, BadSubmission, BadTime, Fault, VersionConflict
+from ledger.errors import BadImport, BadSubmission, BadTime, Fault, VersionConflict
 from ledger.events import SettingDefined
 from ledger.recorders.contract import Entry
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor
@@ -57,40 +56,35 @@ def _parsed_lines(lines: Iterable[ImportLine], now: int) -> Iterator[_Submission
     for line in lines:
         parsed = _parse(line)
         if parsed.recorded_at < previous:
-            raise BadImport(f"line {line.number}: recorded_at lies before that of the line before, or before 1900")
+            raise line.error("recorded_at lies before that of the line before, or before 1900")
         if parsed.recorded_at > now:
-            raise BadImport(
-                f"line {line.number}: recorded_at lies in the future; by this machine's clock it is {format_time(now)}"
-            )
+            raise line.error(f"recorded_at lies in the future; by this machine's clock it is {format_time(now)}")
         previous = parsed.recorded_at
         yield parsed
 
 
 def _parse(line: ImportLine) -> _SubmissionLine:
-    try:
-        value = strict_json.loads(line.text, what="the line")
-    except BadJson as error:
-        raise BadImport(f"line {line.number}: {error.detail}") from None
+    value = line.json()
     if not isinstance(value, dict):
-        raise BadImport(f"line {line.number}: each line must be one submission, a JSON object")
+        raise line.error("each line must be one submission, a JSON object")
     if "specversion" in value:
-        raise BadImport(f"line {line.number}: an exported event among submissions; import the two from separate files")
+        raise line.error("an exported event among submissions; import the two from separate files")
     try:
         recorded_at = parse_time(value.pop("recorded_at"))
     except KeyError:
-        raise BadImport(f"line {line.number}: recorded_at is required") from None
+        raise line.error("recorded_at is required") from None
     except BadTime as error:
-        raise BadImport(f"line {line.number}: /recorded_at: {error.detail}") from None
+        raise line.error(f"/recorded_at: {error.detail}") from None
     actor = value.pop("actor", DEFAULT_ACTOR)
     if not is_actor(actor):
-        raise BadImport(f"line {line.number}: /actor: a text of 1 to {ACTOR_LENGTH_MAX} characters is required")
+        raise line.error(f"/actor: a text of 1 to {ACTOR_LENGTH_MAX} characters is required")
     try:
         submission = parse_submission(value, "")
     except BadSubmission as error:
         raise _refusal([(line.number, fault) for fault in error.faults]) from None
     if isinstance(submission, RetractChange):
-        raise BadImport(
-            f"line {line.number}: an import of submissions gives its events new ids, so a line cannot name the event "
+        raise line.error(
+            "an import of submissions gives its events new ids, so a line cannot name the event "
             "to retract; import up to here and record the retraction, or import exported events"
         )
     return _SubmissionLine(line.number, submission, recorded_at, actor)

@@ -10,9 +10,10 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
-from ledger.errors import BadImport
+from ledger import strict_json
+from ledger.errors import BadImport, BadJson
 from ledger.strict_json import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -59,6 +60,16 @@ class ImportLine(NamedTuple):
 
     number: int
     text: bytes
+
+    def json(self) -> Any:
+        """The JSON value of the line. Raises `BadImport`."""
+        try:
+            return strict_json.loads(self.text, what="the line")
+        except BadJson as error:
+            raise self.error(error.detail) from None
+
+    def error(self, detail: str) -> BadImport:
+        return BadImport(f"line {self.number}: {detail}")
 
 
 class ImportLines:
