@@ -1,7 +1,8 @@
 """The only source of the present time.
 
-The ledger reads its clock once per submission, under the append lock, and raises the reading above the last
-submission's, so a clock that steps back cannot reorder the record. Nothing else in inforce reads the time.
+A recorder reads it once more for the append, and raises the reading above the last submission's recorded_at, so a clock
+that steps back cannot reorder the record. (PostgreSQL adds the time that the append waited for its lock.) No other
+module reads the time of day; durations are measured with `time.monotonic`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@
     │   ├── LedgerBusy             too many submissions wait to be recorded: try again in a moment
     │   ├── NotALedger             the file or database exists but is not a ledger that this version can use
     │   └── PositionNotReached     the ledger has not reached the position of the question: wait, ask again
-    └── LedgerCorrupt              the stored data is wrong: stop and investigate
+    └── LedgerCorrupt              the stored data is wrong: investigate before you go on
 
-All but the last answer one caller; `LedgerCorrupt` is a reason to stop everything.
-`code` is stable: programs may rely on it. A message never contains a submitted value.
+All but the last concern one caller. `LedgerCorrupt` names a position: questions that rest on that event fail until an
+operator has looked at it, all others go on. `code` is stable: programs may rely on it. A message may contain submitted
+times, positions and versions; it never contains a submitted text or id.
 """
 
 from __future__ import annotations

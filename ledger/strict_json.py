@@ -42,7 +42,8 @@ def _loads(body: bytes, max_bytes: int) -> Any:
     except RecursionError:
         raise BadJson(f"the body is nested deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
-        raise BadJson(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+        fault = error.msg.removesuffix(" at")
+        raise BadJson(f"the body is not JSON: {fault} at line {error.lineno} column {error.colno}") from None
     except ValueError:
         raise BadJson("the body holds a number that is too long") from None
     # The value is checked only if the text allows a fault: an escape can hide a surrogate, and brackets can nest.

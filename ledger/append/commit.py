@@ -1,8 +1,8 @@
 """Committing a group of submissions: one read of their preconditions, one decision each, one transaction.
 
 Each submission is decided on the ledger as the members before it in the group will leave it, and gets its own answer.
-A submission is decided again, in a later group, in two cases: the transaction found its plan stale, or it was refused
-because of a member before it that might not be recorded after all.
+A submission is decided again, in a later group, in two cases: the transaction found its plan stale, or an earlier
+member caused its refusal, and that member is not recorded yet.
 Proved by tests/contracts/test_groups.py: a group gives the same outcome as the same submissions one by one.
 """
 

@@ -1,6 +1,6 @@
 """The decision rules (projections/README.md, "Decision rules"): one pure function over (request record, states).
 
-- What cannot be resolved is handled at its protective value. If no governing subject can be determined, the verdict is
+- An unresolved setting counts at its protective value. If no governing subject can be determined, the verdict is
   `indeterminate` and no other claim is made.
 - A question (a record without observed handling) is `denied` if this subject may not use the model, `indeterminate` if
   that cannot be determined, else `allowed`.

@@ -3,8 +3,8 @@
 For one subject and one setting, in position order:
 
 - a change with an end overwrites its whole period;
-- a change without one replaces what is in force at its effective_from, from there on, for as long as that would have
-  remained in force, so that what is already scheduled after it still happens;
+- a change without an end replaces the step that holds at its effective_from, from there to the end of that step, so
+  that a change that is already scheduled later still happens;
 - a clear is a change to no value;
 - a retraction removes its change, and all others are folded again without it.
 

@@ -8,7 +8,7 @@ costs the same however long the history is: an update reads and writes from the 
 The in-force timeline is stored only where it differs from the current one: a block equal to the current one's of the
 same number is left out, and so is an equal tail.
 
-Where the cuts are and what is left out depends on the steps alone. So equal timelines are always equal bytes, however
+Cuts and omissions depend on the steps alone. So equal timelines are always equal bytes, however
 many catch-ups they grew in. Proved by tests/timelines/test_encoding.py.
 """
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
-from scripts.bench.suites import SUITES, Suite, SuiteContext
+from scripts.bench.suite import SUITES, Suite, SuiteContext
 
 if TYPE_CHECKING:
     from scripts.bench.report import SuiteReport

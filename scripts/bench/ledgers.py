@@ -27,7 +27,7 @@ from projections.timelines.rebuild.workers import Workers, usual_processes
 from projections.timelines.store import open_timelines
 from scripts.bench.event_rows import EventRow, event_rows, event_rows_of_child
 from scripts.bench.population import ACTOR, BEGIN, MODELS, ROUNDS, Population, setting_change, subjects_for
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 from scripts.cli.files import progress
 
 _CACHE_KIB: Final = 1_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from scripts.bench.marks import MARKS
 from scripts.bench.scratch import PostgreSQLScratch
-from scripts.bench.suites import SUITES
+from scripts.bench.suite import SUITES
 from scripts.main import cli
 
 

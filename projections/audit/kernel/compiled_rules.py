@@ -1,4 +1,4 @@
-"""The decision rules, compiled: `scope.resolve`, `check.ground` and `check.judge` over the arrays of a policy index.
+"""The decision rules, compiled: `scope.resolve`, `check.decision_basis` and `check.evaluate` over a policy index.
 
 Each function does in codes what the function does that its docstring names. Numba inlines all of them into one, because
 a call with some forty arrays costs more than most of these functions do. They stand in one file, which is therefore
@@ -518,7 +518,7 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
 
 @part
 def _reasons(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any, states: Any) -> Any:
-    """The reasons of `check._denials` and `check._misdeeds`, as bits. The same as those of `_breaches`, but with few
+    """The reasons of `check._denials` and `check._breaches`, as bits. The same as those of `_breaches`, but with few
     branches, for the many rows that have no lag."""
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
@@ -542,7 +542,7 @@ def _reasons(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any,
 
 @part
 def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
-    """`check._denials`, then `check._misdeeds`, for rows that may have a lag: how many numbers were written to
+    """`check._denials`, then `check._breaches`, for rows that may have a lag: how many numbers were written to
     `breaches`, two for each breach, its bit and the position of the newest event that it rests on."""
     value, newest = states[VALUE:NEWEST], states[NEWEST:EXPLICIT]
     hosting = value[HOSTING] if has_model else np.int64(NULL)
@@ -675,7 +675,7 @@ def _put_lateness(
 def _put_verdict(
     index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
 ) -> None:
-    """`check.judge`."""
+    """`check.evaluate`."""
     states, receiver, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     was_observed = requests.observed_flags[at] & WAS_OBSERVED != 0

@@ -12,7 +12,7 @@ from inspect import isfunction
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from projections.audit.report import formats
-from projections.audit.report.page.plots import stacked_bar
+from projections.audit.report.plots import stacked_bar
 
 
 @cache

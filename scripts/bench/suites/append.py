@@ -32,7 +32,7 @@ from scripts.bench.marks import judge
 from scripts.bench.measure import Case, by_case, case_table, measure
 from scripts.bench.population import ACTOR, setting_change
 from scripts.bench.report import SuiteResult
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 
 BATCH: Final = 1000
 EVENTS_EACH: Final = 10

@@ -31,7 +31,7 @@ from scripts.bench.measure import take_turns
 from scripts.bench.population import ACTOR, Population, setting_change
 from scripts.bench.processes import ProgramCost, run_program
 from scripts.bench.report import Column, SuiteResult, Table, count, number, ratio
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 from scripts.cli.files import progress
 
 EVENTS: Final = 100_000

@@ -26,7 +26,7 @@ from scripts.bench.measure import Case, Measurement, by_case, case_table, measur
 from scripts.bench.population import Population, subjects_for
 from scripts.bench.report import SuiteResult
 from scripts.bench.requests import PAST_DAY, YEAR, Window, records_of_keys, warm_up_records
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 from scripts.bench.toggle_peers import TogglePeer, set_up_peers
 
 DICT: Final = "dict of the present, ten look-ups"

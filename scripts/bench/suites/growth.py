@@ -25,7 +25,7 @@ from scripts.bench.measure import percentile, take_turns
 from scripts.bench.population import Population
 from scripts.bench.report import Column, SuiteResult, Table, count, number, ratio
 from scripts.bench.requests import YEAR, records_of_keys, records_of_orgs, warm_up_records
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 
 SMALL: Final = 10_000
 MIDDLE: Final = 1_000_000

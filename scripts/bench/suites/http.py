@@ -19,7 +19,7 @@ from scripts.bench.measure import percentile, take_turns
 from scripts.bench.population import setting_change
 from scripts.bench.processes import serve
 from scripts.bench.report import Column, SuiteResult, Table, number, ratio
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 
 SUBMITTERS: Final = 64
 SUBJECTS: Final = 10_000

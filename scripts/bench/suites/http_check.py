@@ -25,7 +25,7 @@ from scripts.bench.processes import Server, serve
 from scripts.bench.report import Column, SuiteResult, Table, number
 from scripts.bench.requests import check_body, records_of_keys, warm_up_records
 from scripts.bench.server import BARE, CONSTANT
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 
 CONNECTIONS: Final = (1, 16)
 BATCH: Final = 1000

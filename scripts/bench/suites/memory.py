@@ -23,7 +23,7 @@ from scripts.bench.population import ACTOR, BEGIN, ORG_SETTINGS, setting_change
 from scripts.bench.processes import serve
 from scripts.bench.report import Column, SuiteResult, Table, count, number
 from scripts.bench.requests import check_body, random_record
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 from scripts.cli.files import progress
 
 EVENTS: Final = 1_000_000

@@ -24,7 +24,7 @@ from scripts.bench.marks import judge
 from scripts.bench.measure import Case, by_case, case_table, measure
 from scripts.bench.processes import ProgramCost, run_program
 from scripts.bench.report import Column, SuiteResult, Table, count, number
-from scripts.bench.suites import SuiteContext
+from scripts.bench.suite import SuiteContext
 
 EVENTS: Final = 1_000_000
 READ_EVENTS_MAX: Final = 1_000_000

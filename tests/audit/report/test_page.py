@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from projections.audit.report.page.page import page
-from projections.audit.report.page.plots import time_bins
+from projections.audit.report.plots import time_bins
 from projections.audit.report.report_json import report_json
 from scripts.audit.report import write_report
 from tests.audit.report.making import audited, log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from projections.audit.counting import AGAINST_CODES
-from projections.audit.report.page.plots import ColumnChart, column_chart
+from projections.audit.report.plots import ColumnChart, column_chart
 from projections.audit.report.report import AuditReport
 from projections.audit.schemas import VERDICT_NAMES
 
