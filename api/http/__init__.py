@@ -1,0 +1,1 @@
+"""Code that every request passes: middleware, bodies, deadlines, parameters, problems."""

@@ -1,0 +1,1 @@
+"""The way into the ledger: submissions, deciding, group commit."""

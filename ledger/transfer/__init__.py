@@ -1,0 +1,1 @@
+"""Export of events, and import of events and submissions."""

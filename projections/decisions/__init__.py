@@ -1,0 +1,1 @@
+"""Request record, scope, rules, decision and its encoding. Pure."""

@@ -1,0 +1,1 @@
+"""Every question at (at, known_at), pinned to a ledger position."""

@@ -1,0 +1,1 @@
+"""The law of time: changes, fold, in force, effective state, coordinates. Pure."""

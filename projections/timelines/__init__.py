@@ -1,0 +1,1 @@
+"""Stored timelines: the projector, one module per database, and the rebuild."""

@@ -1,0 +1,1 @@
+"""The verb `audit`: on this machine, on Spark, and what-if."""

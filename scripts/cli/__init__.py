@@ -1,0 +1,1 @@
+"""Options, input, output and exit codes that verbs share."""

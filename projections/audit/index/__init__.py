@@ -1,0 +1,1 @@
+"""The policy index: all subjects' timelines as arrays, compiled from the ledger and extended."""

@@ -1,0 +1,1 @@
+"""One module a suite of `inforce bench`."""
