@@ -12,7 +12,7 @@ the earlier events that it hid. Proved by tests/audit/test_explain.py, which tri
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ledger.subjects import CATALOG_SUBJECT
 from projections.decisions.check import OF_MODEL, POLICY, check
@@ -39,6 +39,7 @@ SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
 
 Key = tuple[str, str]
 """(subject, setting)"""
+_Event = TypeVar("_Event", Change, Retraction)
 
 
 class SubjectEvent(NamedTuple):
@@ -130,8 +131,8 @@ class PartialLedger:
         self._positions = positions
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        own = self._evidence.own.get((subject, setting))
-        return effective(subject, setting, own and self._if_held(own), self._definition(setting, relevant=True))
+        own = self._if_held(self._evidence.own.get((subject, setting)))
+        return effective(subject, setting, own, self._definition(setting, relevant=True))
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         # `check` reads only protective values here. They affect the handling, but no verdict and no reason.
@@ -139,15 +140,13 @@ class PartialLedger:
         return change.value if change is not None and isinstance(change.value, dict) else None
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        retraction = self._evidence.retractions.get((subject, setting))
-        if retraction is None:
-            return None
-        self.relevant.add(retraction.position)
-        return retraction if retraction.position in self._positions else None
+        return self._if_held(self._evidence.retractions.get((subject, setting)))
 
-    def _if_held(self, change: Change) -> Change | None:
-        self.relevant.add(change.position)
-        return change if change.position in self._positions else None
+    def _if_held(self, event: _Event | None) -> _Event | None:
+        if event is None:
+            return None
+        self.relevant.add(event.position)
+        return event if event.position in self._positions else None
 
     def _definition(self, setting: str, *, relevant: bool) -> Change | None:
         if not self._evidence.is_redefined(setting):

@@ -62,14 +62,6 @@ class ByteSink(Protocol):
     def write(self, data: bytes | memoryview, /) -> int: ...
 
 
-class _Encoder(Protocol):
-    def write(self, table: pa.Table) -> None: ...
-
-    def finish(self, metadata: dict[str, Any]) -> None: ...
-
-    def abandon(self) -> None: ...
-
-
 class VerdictWriter:
     """Writes to `file`, which stays the caller's to close. `take` every batch, then `finish`."""
 
@@ -81,7 +73,7 @@ class VerdictWriter:
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._rows = 0
-        self._encoder: _Encoder = (
+        self._encoder: _ParquetEncoder | _TextEncoder = (
             _ParquetEncoder(file, schema) if form == "parquet" else _TextEncoder(file, form == "csv", schema)
         )
 

@@ -94,21 +94,13 @@ def difference_batch(
 ) -> pa.RecordBatch:
     """The DIFFERENCES of these rows. `after` has positions that count the proposals (see `numbering`)."""
     places = pa.array(rows)
-    sides = {BEFORE: before.take(places), AFTER: _with_ledger_positions(after.take(places), numbering)}
-    columns = [sides[BEFORE].column(name) for name in _SHARED]
-    columns.append(requests.column("model_id").take(places))
+    before, after = before.take(places), after.take(places)
+    columns = [*before.select(_SHARED).columns, requests.column("model_id").take(places)]
     for name in VERDICTS.names:
         if name not in _SHARED:
-            columns += [side.column(name) for side in sides.values()]
+            other = after.column(name)
+            columns += [before.column(name), _ledger_positions(other, numbering) if name in _POSITIONS else other]
     return pa.RecordBatch.from_arrays(columns, schema=DIFFERENCES)
-
-
-def _with_ledger_positions(verdicts: pa.RecordBatch, numbering: Numbering) -> pa.RecordBatch:
-    for name in _POSITIONS:
-        index = verdicts.schema.get_field_index(name)
-        column = _ledger_positions(verdicts.column(name), numbering)
-        verdicts = verdicts.set_column(index, VERDICTS.field(name), column)
-    return verdicts
 
 
 def _ledger_positions(column: pa.Array, numbering: Numbering) -> pa.Array:
