@@ -44,7 +44,7 @@ except ImportError:
     from zlib import crc32
 
 MANIFEST: Final = "manifest.json"
-_PARTS: Final[Mapping[str, type[Any]]] = {
+PARTS: Final[Mapping[str, type[Any]]] = {
     "subjects": Subjects,
     "slices": Slices,
     "links": Links,
@@ -78,7 +78,7 @@ def arrays_of(index: PolicyIndex) -> dict[str, Array]:
     """By name: the arrays that are stored as files."""
     arrays = {
         stored_name(part, field.name): getattr(getattr(index, part), field.name)
-        for part, type_ in _PARTS.items()
+        for part, type_ in PARTS.items()
         for field in fields(type_)
     }
     return arrays | {
@@ -144,7 +144,7 @@ class StoredIndex:
         arrays["subjects.slots"][slots[:, 0].astype(np.int64)] = slots[:, 1]
         parts = {
             part: type_(**{field.name: arrays[stored_name(part, field.name)] for field in fields(type_)})
-            for part, type_ in _PARTS.items()
+            for part, type_ in PARTS.items()
         }
         catalogs = [
             CatalogSteps(

@@ -17,7 +17,7 @@ from projections.audit.reading.blocks import BYTE_ORDER_MARK
 from projections.audit.reading.parquet import ParquetColumns, column_type
 from projections.audit.reading.strict import LogFormat, RawLine, RowParser, is_json
 from projections.audit.spark.hadoop import hadoop_path
-from projections.audit.spark.inputs import Input, from_spark_path, normal_path
+from projections.audit.spark.inputs import Input, from_spark_path
 from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 
 _PATTERN_CHARACTERS: Final = re.compile(r"([\\*?\[\]{}])")
@@ -42,7 +42,7 @@ def file_frame(spark: Any, names: Sequence[str]) -> Any:
 
 def whole_logs(inputs: Sequence[Input], log_format: LogFormat | None = None) -> LogsByPath:
     """The logs of files that are not cut."""
-    return {normal_path(one.path): TaskLog(one.file.name, one.file.mapping, log_format, {}) for one in inputs}
+    return {one.path: TaskLog(one.file.name, one.file.mapping, log_format, {}) for one in inputs}
 
 
 def row_frames(spark: Any, inputs: Sequence[Input]) -> Iterator[tuple[Any, LogsByPath, pa.Schema, Paths]]:
@@ -56,10 +56,8 @@ def row_frames(spark: Any, inputs: Sequence[Input]) -> Iterator[tuple[Any, LogsB
         files = list(group)
         schema = files[0].schema
         assert schema is not None
-        all_paths: set[tuple[str, ...]] = set()
-        for one in files:
-            columns = ParquetColumns(schema, RowParser(one.file.name, one.file.mapping))
-            all_paths.update(columns.paths.values())
+        parsers = (RowParser(one.file.name, one.file.mapping) for one in files)
+        all_paths = {path for parser in parsers for path in ParquetColumns(schema, parser).paths.values()}
         paths = sorted(path for path in all_paths if not pa.types.is_null(column_type(schema, path)))
         frame = spark.read.schema(_read_schema(schema, paths)).option("recursiveFileLookup", "true")
         frame = frame.parquet(*[_escaped(one.path) for one in files])
@@ -85,24 +83,16 @@ def _read_schema(schema: pa.Schema, paths: Paths) -> Any:
 def _spark_type(kind: pa.DataType) -> Any:
     """Spark's type for a column that `ParquetColumns` accepts."""
     from pyspark.sql import types
+    from pyspark.sql.pandas.types import from_arrow_type
 
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_boolean(value):
-        return types.BooleanType()
-    if pa.types.is_integer(value):
-        signed = {1: types.ByteType, 2: types.ShortType, 4: types.IntegerType, 8: types.LongType}
-        unsigned = {1: types.ShortType, 2: types.IntegerType, 4: types.LongType}
-        width = value.bit_width // 8
-        if pa.types.is_signed_integer(value):
-            return signed[width]()
-        return types.DecimalType(20, 0) if width == 8 else unsigned[width]()
-    if pa.types.is_timestamp(value):
-        if value.unit != "us":
-            # As whole numbers: Spark lacks the type, or fails on values outside the range of its own.
-            return types.LongType()
-        return types.TimestampNTZType() if value.tz is None else types.TimestampType()
-    is_bytes = pa.types.is_binary(value) or pa.types.is_large_binary(value)
-    return types.BinaryType() if is_bytes else types.StringType()
+    if pa.types.is_unsigned_integer(value):
+        wider = {8: types.ShortType(), 16: types.IntegerType(), 32: types.LongType()}
+        return wider.get(value.bit_width, types.DecimalType(20, 0))
+    if pa.types.is_timestamp(value) and value.unit != "us":
+        # As whole numbers: Spark lacks the type, or fails on values outside the range of its own.
+        return types.LongType()
+    return types.StringType() if pa.types.is_string_view(value) else from_arrow_type(value)
 
 
 def _quoted(name: str) -> str:
@@ -137,7 +127,7 @@ def split_logs(lines: Any, inputs: Sequence[Input], log_format: LogFormat | None
         .orderBy("path", "start")
         .collect()
     )
-    by_path = {normal_path(one.path): one.file for one in inputs}
+    by_path = {one.path: one.file for one in inputs}
     logs: LogsByPath = {}
     uncut: set[str] = set()
     for spark_path, same_path in groupby(rows, key=lambda row: row.path):

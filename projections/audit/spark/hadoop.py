@@ -9,7 +9,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from projections.audit.summary import LogDigest
@@ -65,11 +65,8 @@ class Hadoop:
     def reading(self, name: str) -> Iterator[io.BufferedReader]:
         """The file's bytes, for a few reads here and there: each read is a call into the JVM."""
         system, path = self._resolve(name)
-        stream = system.open(path)
-        try:
+        with closing(system.open(path)) as stream:
             yield io.BufferedReader(_HadoopStream(self._jvm, stream, system.getFileStatus(path).getLen()))
-        finally:
-            stream.close()
 
     def digest(self, files: Iterable[tuple[str, str]]) -> LogDigest:
         """The digest of all bytes of the files (path, name), in order."""
@@ -78,22 +75,16 @@ class Hadoop:
         sources = []
         for path, name in files:
             system, resolved = self._resolve(path)
-            stream = system.open(resolved)
-            try:
+            with closing(system.open(resolved)) as stream:
                 digests.updateDigest(sha256, stream)
                 sources.append((name, int(stream.getPos())))
-            finally:
-                stream.close()
         return LogDigest(bytes(sha256.digest()).hex(), sources)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a new file."""
         system, path = self._resolve(name)
-        stream = system.create(path, False)
-        try:
+        with closing(system.create(path, False)) as stream:
             stream.write(bytearray(content))
-        finally:
-            stream.close()
 
     def move_in(self, local: str, name: str) -> None:
         """Moves a file of this machine to `name`."""

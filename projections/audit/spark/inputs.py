@@ -30,7 +30,7 @@ WHOLE_BYTES_MAX: Final = 64 << 20
 
 
 class Input(NamedTuple):
-    """`path`: Hadoop's. `schema`: of Parquet.
+    """`path`: Hadoop's, in the form of `normal_path`. `schema`: of Parquet.
 
     way: "parquet"; "lines" for text that Spark cuts into splits, and unpacks if it is a large gzip file with the right
     suffix; "whole" for text that one task reads as a whole.
@@ -65,7 +65,7 @@ def find_inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping) ->
         else:
             files = log_files([name], mapping)
         inputs += [_input(hadoop, file) for file in files]
-    if len({normal_path(one.path) for one in inputs}) != len(inputs):
+    if len({one.path for one in inputs}) != len(inputs):
         raise BadRecord("a log is named twice, and its rows would count twice")
     for one in inputs:
         one.file.mapping.checked_constants()
@@ -73,7 +73,7 @@ def find_inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping) ->
 
 
 def _input(hadoop: Hadoop, file: LogFile) -> Input:
-    path = hadoop_path(file.name)
+    path = normal_path(hadoop_path(file.name))
     _check_spark_reads(file.name, path)
     if not hadoop.exists(path):
         raise BadRecord(f"{file.name}: there is no such file")

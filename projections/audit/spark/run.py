@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import reduce
 from pathlib import Path
-from threading import Thread
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -22,15 +20,14 @@ from ledger.errors import BadInput, BadRecord
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
+from projections.audit.run import Ahead
 from projections.audit.spark import frames, tasks
 from projections.audit.spark.hadoop import hadoop_path
-from projections.audit.spark.inputs import find_inputs, normal_path
+from projections.audit.spark.inputs import find_inputs
 from projections.audit.spark.session import Cluster
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
 from projections.audit.spark.tasks import FAULT, LINE, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
 from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, LogDigest, SubjectCount, Summary
-
-_Result = TypeVar("_Result")
 
 
 class Plan(NamedTuple):
@@ -72,7 +69,7 @@ class SparkAudit:
     def __enter__(self) -> SparkAudit:
         # The driver hashes the log while the executors work.
         paths = [(one.path, one.file.name) for one in self.inputs]
-        self._digest = _in_thread(lambda: self._cluster.hadoop.digest(paths))
+        self._digest = Ahead(map(self._cluster.hadoop.digest, [paths]), "the digest of the log")
         self.rows = self._persist(self._decided())
         return self
 
@@ -93,7 +90,7 @@ class SparkAudit:
         if sliced_bytes(self._index) > self._plan.index_bytes_max:
             return self._decided_by_slices()
         name = self._cluster.send_index(self._index)
-        return self._read(lambda read: tasks.decide_log(read, name, self._present), RESULTS)
+        return self._read(lambda read: tasks.decide_log(read, name), RESULTS)
 
     def _read(self, make_task: Callable[[tasks.Read], tasks.Task], schema: pa.Schema) -> Any:
         """The results of tasks on all logs."""
@@ -110,14 +107,15 @@ class SparkAudit:
         if by_way["lines"]:
             lines = frames.line_frame(self._spark, by_way["lines"])
             logs, uncut = frames.split_logs(lines, by_way["lines"], log_format)
-            whole += [one for one in by_way["lines"] if normal_path(one.path) in uncut]
-            cut = [one for one in by_way["lines"] if normal_path(one.path) not in uncut]
+            whole += [one for one in by_way["lines"] if one.path in uncut]
+            cut = [one for one in by_way["lines"] if one.path not in uncut]
             if cut:
                 lines = frames.line_frame(self._spark, cut)
-                add(lines.selectExpr("path", "start", "cast(value AS binary) AS value"), tasks.read_lines(logs))
+                lines = lines.selectExpr("path", "start", "cast(value AS binary) AS value")
+                add(lines, tasks.read_lines(logs, self._present))
         if whole:
             frame = frames.file_frame(self._spark, [one.path for one in whole])
-            add(frame, tasks.read_whole(frames.whole_logs(whole, log_format)))
+            add(frame, tasks.read_whole(frames.whole_logs(whole, log_format), self._present))
         return reduce(lambda one, other: one.unionAll(other), results)
 
     def _decided_by_slices(self) -> Any:
@@ -125,7 +123,7 @@ class SparkAudit:
 
         index, count = self._index, -(-sliced_bytes(self._index) // self._plan.slice_bytes)
         shared = self._cluster.send_index(shared_part(index))
-        read = self._persist(self._read(lambda one: tasks.slice_log(one, count, self._present), SLICED_REQUESTS))
+        read = self._persist(self._read(lambda one: tasks.slice_log(one, count), SLICED_REQUESTS))
         rejects = read.where(read[FAULT].isNotNull()).select(_as_results(read))
         requests = read.where(read[FAULT].isNull())
         shares = {
@@ -189,7 +187,7 @@ class SparkAudit:
         first = self._first_reject() if summary.rejects else None
         if first is not None and rejects_max is not None and summary.rejects > rejects_max:
             raise too_many_rejects(rejects_max, first)
-        verdicts = rows.where(rows[FAULT].isNull())
+        verdicts = self.verdicts()
         reasons = verdicts.select(f.explode("reasons").alias("name")).groupBy("name").count()
         summary.reasons.update({row.name: row["count"] for row in reasons.collect()})
         by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
@@ -206,12 +204,12 @@ class SparkAudit:
         return first
 
     def _first_reject(self) -> LogRow:
-        rows = self.rows.where(self.rows[FAULT].isNotNull())
+        from pyspark.sql import functions as f
+
         order = {one.file.name: place for place, one in enumerate(self.inputs)}
-        by_source = rows.groupBy(SOURCE).agg({LINE: "min"}).withColumnRenamed(f"min({LINE})", LINE).collect()
-        first = min(by_source, key=lambda row: order[row[SOURCE]])
-        row = rows.where((rows[SOURCE] == first[SOURCE]) & (rows[LINE] == first[LINE])).first()
-        return LogRow(row[SOURCE], row[LINE], None, row[FAULT])
+        firsts = self.rejects().groupBy(SOURCE).agg(f.min(LINE).alias(LINE), f.min_by(FAULT, LINE).alias(FAULT))
+        first = min(firsts.collect(), key=lambda row: order[row[SOURCE]])
+        return LogRow(first[SOURCE], first[LINE], None, first[FAULT])
 
     def verdicts(self) -> Any:
         return self.rows.where(self.rows[FAULT].isNull()).drop(FAULT)
@@ -222,7 +220,7 @@ class SparkAudit:
     def finish(self) -> tuple[LogDigest, list[str]]:
         """(digest of the log, warnings), after all rows are counted and written. Raises `BadRecord` if the log has
         changed since."""
-        digest = self._digest.result()
+        digest = next(iter(self._digest))
         for one, before, now in zip(self.inputs, self._stamps, self._current_stamps(), strict=True):
             if before != now:
                 raise BadRecord(f"{one.file.name}: the log was changed while it was read; audit it once it is whole")
@@ -239,30 +237,13 @@ class SparkAudit:
         ]
 
 
-def _in_thread(work: Callable[[], _Result]) -> Future[_Result]:
-    """Runs `work` in a daemon thread: a process that does not need the result ends without it."""
-    future: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # raised in the thread that asks for the result
-            future.set_exception(error)
-
-    Thread(target=run, name="the digest of the log", daemon=True).start()
-    return future
-
-
 def _as_results(requests: Any) -> list[Any]:
     """The columns that make a reject of SLICED_REQUESTS one of RESULTS."""
     from pyspark.sql import functions as f
 
-    return [
-        (requests[field.name] if field.name in (SOURCE, LINE, FAULT) else f.lit(None).cast(field.dataType)).alias(
-            field.name
-        )
-        for field in spark_schema(RESULTS)
-    ]
+    place = [requests[name] for name in (SOURCE, LINE, FAULT)]
+    rest = list(spark_schema(RESULTS))[len(place) :]
+    return [*place, *(f.lit(None).cast(field.dataType).alias(field.name) for field in rest)]
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -11,11 +11,10 @@ import secrets
 import shutil
 import socket
 import sys
-import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +24,7 @@ from urllib.parse import urlsplit
 from ledger.errors import BadInput
 from projections.audit.index import storage
 from projections.audit.index.schema import PolicyIndex
-from projections.audit.spark import jvm, probe
+from projections.audit.spark import jvm
 from projections.audit.spark.errors import SparkUnavailable, java_message, spark_error
 from projections.audit.spark.hadoop import Hadoop, has_scheme
 
@@ -123,10 +122,8 @@ class Cluster:
         self._indexes_sent += 1
         name = f"inforce-index-{self._indexes_sent}"
         folder = self._folder / name
-        storage.write(folder, index)
-        archive = self._folder / f"{name}.tar"
-        with tarfile.open(archive, "w") as tar:
-            tar.add(folder, "index")
+        storage.write(folder / "index", index)
+        archive = shutil.make_archive(str(folder), "tar", folder, "index")
         shutil.rmtree(folder)
         # The driver serves the archive from this file until the session ends.
         self.spark.sparkContext.addArchive(f"{archive}#{name}")
@@ -154,7 +151,9 @@ def session(
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    settings = {**SETTINGS, **_this_python(master), **configuration, **FIXED, "spark.master": master}
+    # Executors on this machine use this Python; others use the one on their PATH, or a configured one.
+    this_python = {"spark.pyspark.python": sys.executable} if master.startswith("local") else {}
+    settings = {**SETTINGS, **this_python, **configuration, **FIXED, "spark.master": master}
     with (
         tempfile.TemporaryDirectory(prefix="inforce-spark-") as folder,
         tempfile.TemporaryFile() as output,
@@ -214,11 +213,6 @@ def _without_py4j_log() -> Iterator[None]:
         root.removeFilter(is_from_elsewhere)
 
 
-def _this_python(master: str) -> dict[str, str]:
-    """Executors on this machine use this Python; others use the one on their PATH, or a configured one."""
-    return {"spark.pyspark.python": sys.executable} if master.startswith("local") else {}
-
-
 def _check_requirements(master: str) -> None:
     if find_spec("pyspark") is None:
         raise BadInput("an audit on Spark needs pyspark, which is not installed; install inforce[spark]")
@@ -250,12 +244,17 @@ def _code_archive(folder: Path) -> Path:
 
 def _check_executors(context: Any, waiting: Callable[[], None]) -> None:
     """Raises `BadInput` if the executors' Python lacks a package."""
+
+    def missing_packages(_rows: Iterable[int]) -> Iterator[str]:
+        # A local function is sent by value: executors import no module for it, and so none of these packages.
+        return (name for name in ("numpy", "pyarrow", "msgspec", "pydantic") if find_spec(name) is None)
+
     tasks = max(2, context.defaultParallelism)
     timer = threading.Timer(_WAITING_AFTER_S, waiting)
     timer.daemon = True
     timer.start()
     try:
-        missing = sorted(set(context.parallelize(range(tasks), tasks).mapPartitions(probe.missing_packages).collect()))
+        missing = sorted(set(context.parallelize(range(tasks), tasks).mapPartitions(missing_packages).collect()))
     finally:
         timer.cancel()
     if missing:

@@ -11,7 +11,7 @@ Proved by tests/audit/spark/test_slices.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from projections.audit.arrays import Bools, Int32s, Int64s
+from projections.audit.arrays import Bools, Int32s, Int64s, UInt32s
 from projections.audit.index.hash_table import hashes_of, slots_for
 from projections.audit.index.hashing import hash_ids
 from projections.audit.index.schema import (
@@ -38,28 +38,30 @@ from projections.audit.index.schema import (
     Slices,
     Subjects,
 )
+from projections.audit.index.storage import PARTS
 from projections.audit.kernel.request_columns import text_column
 
 FIRST_NAMED: Final = (("key_id", KEY), ("project_id", PROJECT), ("org_id", ORG), ("account_id", ACCOUNT))
 """Columns by which `projections.decisions.scope` finds the governing subject: the first one that is set counts."""
 _PARTS: Final[Mapping[str, type[Any]]] = {
-    "subjects": Subjects,
-    "slices": Slices,
-    "links": Links,
-    "policies": Policies,
-    "models": Models,
-    "assertions": Assertions,
+    **{name: type_ for name, type_ in PARTS.items() if name != "texts"},
+    "catalog": CatalogSteps,
+    "later_catalog": CatalogSteps,
 }
-_CATALOGS: Final = ("catalog", "later_catalog")
+"""What a slice has of its own."""
 
 
 def sliced_bytes(index: PolicyIndex) -> int:
     """The bytes of the parts that are cut; slices share the rest."""
-    return sum(
-        int(getattr(getattr(index, part), field.name).nbytes)
+    return sum(int(array.nbytes) for array in _arrays(index).values())
+
+
+def _arrays(index: PolicyIndex) -> dict[str, Any]:
+    return {
+        f"{part}.{field.name}": getattr(getattr(index, part), field.name)
         for part, type_ in _PARTS.items()
         for field in fields(type_)
-    )
+    }
 
 
 class IndexSlicer:
@@ -138,53 +140,52 @@ def _cut(index: PolicyIndex, whole: Bools, subset: Bools) -> PolicyIndex:
     code_of = np.full(len(subset) + 1, -1, np.int32)
     code_of[codes] = np.arange(len(codes), dtype=np.int32)
     slices, subjects = index.slices, _cut_subjects(index.subjects, codes)
-    with_settings = whole[codes]
     laters, later_rows, later = _compact(slices.later[codes])
     _, assertion_rows, assertions_of = _compact(slices.assertions_of[codes])
 
-    links = _PackedRows(slices.link_start[codes], slices.link_count[codes])
-    later_links = _PackedRows(slices.later_link_start[later_rows], slices.later_link_count[later_rows], links.count)
-    link_rows = np.concatenate([links.rows, later_links.rows])
-    of_models = subjects.kinds == MODEL
-    states = _PackedStates(slices.state_start[codes], slices.state_count[codes] * with_settings, of_models, (0, 0))
-    later_states = _PackedStates(
-        slices.later_state_start[later_rows],
-        slices.later_state_count[later_rows] * with_settings[laters],
-        of_models[laters],
-        states.counts,
-    )
-    policy_rows, model_rows = (
-        np.concatenate([one, other]) for one, other in zip(states.rows, later_states.rows, strict=True)
-    )
-    assertions = _PackedRows(index.assertions.start[assertion_rows], index.assertions.count[assertion_rows])
+    def on_both_axes(name: str) -> UInt32s:
+        """The column of the slices, and after it that of the later slices."""
+        return np.concatenate([getattr(slices, name)[codes], getattr(slices, f"later_{name}")[later_rows]])
+
+    subject = np.concatenate([np.arange(len(codes)), laters])
+    link_counts = on_both_axes("link_count")
+    link_rows = _rows(on_both_axes("link_start"), link_counts)
+    state_starts, state_counts = on_both_axes("state_start"), on_both_axes("state_count") * whole[codes][subject]
+    of_models = subjects.kinds[subject] == MODEL
+    table_rows = []
+    for of in (~of_models, of_models):
+        table_rows.append(_rows(state_starts[of], state_counts[of]))
+        state_starts[of] = _packed_starts(state_counts[of])
+    columns: dict[str, UInt32s] = {
+        "link_start": _packed_starts(link_counts),
+        "link_count": link_counts,
+        "state_start": state_starts,
+        "state_count": state_counts,
+    }
+    assertion_counts = index.assertions.count[assertion_rows]
+    assertion_columns = _rows_of(index.assertions, _rows(index.assertions.start[assertion_rows], assertion_counts), 2)
     targets = index.links.target[link_rows]
     return PolicyIndex(
         pin=index.pin,
         known_at=index.known_at,
         subjects=subjects,
         slices=Slices(
-            links.start,
-            links.lengths,
-            states.start,
-            states.lengths,
-            later,
-            assertions_of,
-            later_links.start,
-            later_links.lengths,
-            later_states.start,
-            later_states.lengths,
+            **{name: column[: len(codes)] for name, column in columns.items()},
+            later=later,
+            assertions_of=assertions_of,
+            **{f"later_{name}": column[len(codes) :] for name, column in columns.items()},
         ),
         links=Links.of(
             index.links.at[link_rows],
             np.where(targets >= 0, code_of[np.maximum(targets, 0)], targets).astype(np.int32),
             index.links.position[link_rows],
         ),
-        policies=_take(index.policies, policy_rows),
-        models=_take(index.models, model_rows),
+        policies=Policies(*_rows_of(index.policies, table_rows[0])),
+        models=Models(*_rows_of(index.models, table_rows[1])),
         catalog=_recode(index.catalog, code_of),
         later_catalog=_recode(index.later_catalog, code_of),
         texts=index.texts,
-        assertions=_take_assertions(index.assertions, assertions),
+        assertions=Assertions(_packed_starts(assertion_counts), assertion_counts, *assertion_columns),
         since=index.since,
     )
 
@@ -206,39 +207,14 @@ def _compact(rows: Int32s) -> tuple[Int64s, Int32s, Int32s]:
     return places, rows[places], numbers
 
 
-class _PackedRows:
-    """Rows of slices, packed one after the other from `first` on."""
-
-    def __init__(self, start: NDArray[Any], lengths: NDArray[Any], first: int = 0) -> None:
-        self.rows = _rows(start, lengths)
-        self.lengths = lengths.astype(np.uint32)
-        ends = np.cumsum(lengths.astype(np.int64))
-        self.start = (first + ends - lengths).astype(np.uint32)
-        self.count = first + len(self.rows)
+def _packed_starts(counts: UInt32s) -> UInt32s:
+    """Where each slice starts if slices of these lengths lie one after the other."""
+    return (np.cumsum(counts, dtype=np.int64) - counts).astype(np.uint32)
 
 
-class _PackedStates:
-    """The same for settings, which are in one table for models and in another for all other subjects."""
-
-    def __init__(self, start: NDArray[Any], lengths: NDArray[Any], of_models: Bools, first: tuple[int, int]) -> None:
-        self.lengths = lengths.astype(np.uint32)
-        self.start = np.zeros(len(start), np.uint32)
-        tables = []
-        for of, begin in ((~of_models, first[0]), (of_models, first[1])):
-            table = _PackedRows(start[of], lengths[of], begin)
-            self.start[of] = table.start
-            tables.append(table)
-        self.rows = tuple(table.rows for table in tables)
-        self.counts = (tables[0].count, tables[1].count)
-
-
-def _take(table: Any, rows: Int64s) -> Any:
-    return type(table)(*(getattr(table, field.name)[rows] for field in fields(table)))
-
-
-def _take_assertions(assertions: Assertions, table: _PackedRows) -> Assertions:
-    columns = [getattr(assertions, field.name)[table.rows] for field in fields(assertions)[2:]]
-    return Assertions(table.start, table.lengths, *columns)
+def _rows_of(table: Any, rows: Int64s, first: int = 0) -> Iterator[NDArray[Any]]:
+    """These rows of each column from `first` on."""
+    return (getattr(table, field.name)[rows] for field in fields(table)[first:])
 
 
 def _recode(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
@@ -255,16 +231,8 @@ def _recode(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
 
 def pack(index: PolicyIndex) -> bytes:
     """A slice as bytes, without the shared part."""
-    arrays = {
-        f"{part}.{field.name}": getattr(getattr(index, part), field.name)
-        for part, type_ in _PARTS.items()
-        for field in fields(type_)
-    }
-    for name in _CATALOGS:
-        steps = getattr(index, name)
-        arrays |= {f"{name}.{field.name}": getattr(steps, field.name) for field in fields(CatalogSteps)}
     file = io.BytesIO()
-    np.savez(file, **arrays)
+    np.savez(file, **_arrays(index))
     return file.getvalue()
 
 
@@ -272,8 +240,7 @@ def unpack(content: Any, shared: PolicyIndex) -> PolicyIndex:
     """The slice in `content` (bytes, or a buffer of them). `shared`: an index with the same texts and instants."""
     with np.load(io.BytesIO(content)) as arrays:
         parts = {
-            part: type_(*(arrays[f"{part}.{field.name}"] for field in fields(type_)))
-            for part, type_ in {**_PARTS, **dict.fromkeys(_CATALOGS, CatalogSteps)}.items()
+            part: type_(*(arrays[f"{part}.{field.name}"] for field in fields(type_))) for part, type_ in _PARTS.items()
         }
     return PolicyIndex(pin=shared.pin, known_at=shared.known_at, texts=shared.texts, since=shared.since, **parts)
 

@@ -66,9 +66,7 @@ LogsByPath = dict[str, TaskLog]
 """By `inputs.normal_path`."""
 Paths = list[tuple[str, ...]]
 """Columns of Parquet, each with the names from the top-level column down."""
-Done = Callable[[RowParser], None]
-"""Called with a log's parser after its rows."""
-Read = Callable[[Batches, Done], Iterator[LogBatch]]
+Read = Callable[[Batches], Iterator[LogBatch]]
 Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
@@ -82,10 +80,13 @@ class PresentColumns(AccumulatorParam[set[tuple[str, str]]]):
         return value1 | value2
 
 
-def read_lines(logs: LogsByPath) -> Read:
-    """Reads batches of (path, start, value: bytes without the newline), with the lines of a split in order."""
+def read_lines(logs: LogsByPath, present: Any) -> Read:
+    """Reads batches of (path, start, value: bytes without the newline), with the lines of a split in order.
 
-    def read(batches: Batches, done: Done) -> Iterator[LogBatch]:
+    `present`: accumulator of `PresentColumns`.
+    """
+
+    def read(batches: Batches) -> Iterator[LogBatch]:
         runs = chain.from_iterable(_runs(batch, 0) for batch in batches)
         for (path, start), same_split in groupby(runs, key=lambda run: run[:2]):
             log = logs[from_spark_path(path)]
@@ -93,31 +94,35 @@ def read_lines(logs: LogsByPath) -> Read:
             columns = (batch.column("value") for *_, batch in same_split)
             blocks = _ColumnBlocks(columns, log.splits[start], at_file_start=start == 0)
             yield from text_logs.read_batches(blocks, parser, log.log_format)
-            done(parser)
+            _add_present(present, parser)
 
     return read
 
 
-def read_whole(logs: LogsByPath) -> Read:
-    """Reads batches of (path, content: all bytes of a file)."""
+def read_whole(logs: LogsByPath, present: Any) -> Read:
+    """Reads batches of (path, content: all bytes of a file). `present`: as for `read_lines`."""
 
-    def read(batches: Batches, done: Done) -> Iterator[LogBatch]:
+    def read(batches: Batches) -> Iterator[LogBatch]:
         for batch in batches:
             for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
                 log = logs[from_spark_path(path)]
                 parser = RowParser(log.name, log.mapping)
                 blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES)
                 yield from text_logs.read_batches(blocks, parser, log.log_format)
-                done(parser)
+                _add_present(present, parser)
 
     return read
+
+
+def _add_present(present: Any, parser: RowParser) -> None:
+    present.add({(parser.source, field) for field in parser.present_fields})
 
 
 def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
     """Reads batches of (path, start: a row's place in its file from 0, the columns at `paths`), of files with that
     schema."""
 
-    def read(batches: Batches, _done: Done) -> Iterator[LogBatch]:
+    def read(batches: Batches) -> Iterator[LogBatch]:
         by_path: dict[str, ParquetColumns] = {}
         for batch in batches:
             # A task leaves out no rows, but may begin anywhere in a file.
@@ -208,31 +213,28 @@ def _with_last(items: Iterator[bytes]) -> Iterator[tuple[bool, bytes]]:
         yield True, before
 
 
-def decide_log(read: Read, index: str, present: Any) -> Task:
-    """From a log's batches to RESULTS. `index`: name of its archive. `present`: accumulator of `PresentColumns`."""
+def decide_log(read: Read, index: str) -> Task:
+    """From a log's batches to RESULTS. `index`: name of its archive."""
 
     def decide(batches: Batches) -> Iterator[pa.RecordBatch]:
         decider = _sent_index(index).decider
-        for batch in _refusing(read(batches, _adding_to(present))):
+        for batch in _refusing(read(batches)):
             yield from _rejects(batch, RESULTS)
             for start in range(0, len(batch.lines), ROWS_MAX):
-                requests = batch.requests.slice(start, ROWS_MAX)
-                verdicts = decider.decide(requests).verdicts
-                yield _results(batch.source, batch.lines[start : start + ROWS_MAX], verdicts)
+                place = _place(batch.source, batch.lines[start : start + ROWS_MAX])
+                yield _results(place, decider, batch.requests.slice(start, ROWS_MAX))
 
     return decide
 
 
-def slice_log(read: Read, slices: int, present: Any) -> Task:
+def slice_log(read: Read, slices: int) -> Task:
     """From a log's batches to SLICED_REQUESTS."""
 
     def slice_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
-        for batch in _refusing(read(batches, _adding_to(present))):
+        for batch in _refusing(read(batches)):
             yield from _rejects(batch, SLICED_REQUESTS)
-            rows = len(batch.lines)
-            if rows:
-                place = [pa.repeat(pa.scalar(batch.source), rows), pa.array(batch.lines, pa.int64())]
-                place += [pa.nulls(rows, pa.string()), pa.array(slice_numbers(batch.requests, slices))]
+            if len(batch.lines):
+                place = [*_place(batch.source, batch.lines), pa.array(slice_numbers(batch.requests, slices))]
                 yield pa.RecordBatch.from_arrays([*place, *batch.requests.columns], schema=SLICED_REQUESTS)
 
     return slice_batches
@@ -248,15 +250,11 @@ def decide_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
         decider = BatchDecider(unpack(slices.column("content")[0].as_buffer(), _sent_index(index).shared))
         results = []
         for batch in rows.combine_chunks().to_batches(ROWS_MAX):
-            requests = batch.select(REQUESTS.names).cast(REQUESTS)
-            results.append(_results(batch.column(SOURCE), batch.column(LINE), decider.decide(requests).verdicts))
+            place = [batch.column(field.name) for field in _PLACE]
+            results.append(_results(place, decider, batch.select(REQUESTS.names).cast(REQUESTS)))
         return pa.Table.from_batches(results)
 
     return decide
-
-
-def _adding_to(present: Any) -> Done:
-    return lambda parser: present.add({(parser.source, field) for field in parser.present_fields})
 
 
 class _SentIndex(NamedTuple):
@@ -295,9 +293,12 @@ def _rejects(batch: LogBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-def _results(source: Any, lines: Any, verdicts: pa.RecordBatch) -> pa.RecordBatch:
-    rows = verdicts.num_rows
-    place = [pa.repeat(pa.scalar(source), rows) if isinstance(source, str) else source]
-    place += [lines if isinstance(lines, pa.Array) else pa.array(lines, pa.int64()), pa.nulls(rows, pa.string())]
+def _place(source: str, lines: Any) -> list[pa.Array]:
+    """The columns of _PLACE for rows without a fault."""
+    return [pa.repeat(pa.scalar(source), len(lines)), pa.array(lines, pa.int64()), pa.nulls(len(lines), pa.string())]
+
+
+def _results(place: list[pa.Array], decider: BatchDecider, requests: pa.RecordBatch) -> pa.RecordBatch:
+    verdicts = decider.decide(requests).verdicts
     columns = [verdicts.column(name).cast(RESULTS.field(name).type) for name in VERDICTS.names]
     return pa.RecordBatch.from_arrays([*place, *columns], schema=RESULTS)
