@@ -22,7 +22,7 @@ class PinnedQuery(Query):
         self._context = query.context()
         entry = self.ledger.recorder.entry(self._context.position)
         leaf_hash = entry.leaf_hash.hex() if entry is not None else None
-        self.pinned = Pin(self.ledger.origin, self._context.position, self._context.recorded_at, leaf_hash)
+        self.pinned = Pin(self.ledger.origin, self._context.position, self._context.snapshot.recorded_at, leaf_hash)
 
     def context(self) -> ReadContext:
         return self._context

@@ -127,10 +127,6 @@ class ReadContext:
     def position(self) -> int:
         return self.snapshot.position
 
-    @property
-    def recorded_at(self) -> int | None:
-        return self.snapshot.recorded_at
-
     def folded(self, subject: str, known_at: int) -> Mapping[str, Timeline]:
         """The subject's timelines as known at an instant (µs). Cached: a batch has one known_at, and each of its
         records needs the catalog."""
@@ -144,10 +140,6 @@ class ReadContext:
             self._folded[subject, known_at] = timelines
         return timelines
 
-    def everything_known_at(self, instant: int) -> bool:
-        """Whether no event of the snapshot was recorded after `instant` (µs)."""
-        return self.recorded_at is None or instant >= self.recorded_at
-
     def instant(self, at: int, known_at: KnownAt) -> int:
         """`known_at` as an instant (µs), at most the present."""
         if known_at is None:
@@ -157,7 +149,7 @@ class ReadContext:
     def cheapest(self, at: int, known_at: KnownAt) -> KnownAt:
         """`IN_FORCE` or None, which stored timelines can serve, if its answers are those of `known_at`."""
         if isinstance(known_at, int):
-            if self.everything_known_at(known_at):
+            if self.snapshot.recorded_at is None or known_at >= self.snapshot.recorded_at:
                 return None
             if known_at == at:
                 return IN_FORCE

@@ -12,7 +12,6 @@ from typing import Final
 
 from projections.temporal.changes import Assertion
 from projections.temporal.effective_timeline import EffectiveTimeline
-from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
 
 SubjectTimelines = Mapping[str, Timelines]
@@ -94,11 +93,8 @@ def fold_subject(subject: str, assertions: Iterable[Assertion]) -> CachedSubject
     """The subject's timelines, folded from all its changes and retractions in position order: as they are stored."""
     folded = fold_both(assertions)
     # A setting whose changes were all retracted before they held has no stored timeline.
-    return CachedSubject(subject, {setting: both for setting, both in folded.items() if any(map(_has_change, both))})
-
-
-def _has_change(timeline: Timeline) -> bool:
-    return any(change is not None for change in timeline.changes)
+    empty = empty_timelines()
+    return CachedSubject(subject, {setting: both for setting, both in folded.items() if both != empty})
 
 
 def extended(timelines: SubjectTimelines, news: list[Assertion]) -> SubjectTimelines:

@@ -53,7 +53,7 @@ class CatchUp:
         if self._retry_at is not None and not self.retry_due():
             return head
         try:
-            position = self._projector.catch_up(patience_s=PATIENCE_S).position
+            position = self._projector.catch_up(patience_s=PATIENCE_S)
         except NotStored:
             raise
         except LedgerCorrupt:

@@ -122,7 +122,7 @@ def decode_timelines(
     with _corrupt_if_invalid(subject):
         settings = _decode_all(blob)
         rows: dict[str, list[BlockRow]] = {}
-        if any(_has_blocks(stored) for stored in settings.values()):
+        if any(stored.current.blocks or (stored.in_force and stored.in_force.blocks) for stored in settings.values()):
             for row in blocks() if callable(blocks) else blocks:
                 rows.setdefault(row.setting, []).append(row)
         return {setting: _suffix(stored, rows.get(setting, ()), 0).timelines for setting, stored in settings.items()}
@@ -170,10 +170,6 @@ def decode_stored(subject: str, blob: bytes) -> dict[str, StoredSetting]:
     """The settings of a subject's row, without their blocks. Raises `LedgerCorrupt`."""
     with _corrupt_if_invalid(subject):
         return _decode_all(blob)
-
-
-def _has_blocks(stored: StoredSetting) -> bool:
-    return bool(stored.current.blocks or (stored.in_force and stored.in_force.blocks))
 
 
 def load_suffix(
@@ -284,8 +280,6 @@ def _by_index(steps: _Steps, among: _Steps) -> list[int | Change | None]:
 
 def _cut(timeline: Timeline) -> list[_Steps]:
     starts, changes = timeline.starts, timeline.changes
-    if len(starts) <= BLOCK_STEPS:
-        return [_Steps(starts, changes)]
     return [
         _Steps(starts[at : at + BLOCK_STEPS], changes[at : at + BLOCK_STEPS])
         for at in range(0, len(starts), BLOCK_STEPS)

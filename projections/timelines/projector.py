@@ -30,13 +30,6 @@ Progress = Callable[[int, int], None]
 """Called with the position reached and the ledger's head."""
 
 
-class CatchUpResult(NamedTuple):
-    """`position`: up to where the ledger is projected now; `subjects`: those with events that this call projected."""
-
-    position: int
-    subjects: frozenset[str]
-
-
 class _Page(NamedTuple):
     """A page of the ledger, with everything from the ledger that projecting it needs."""
 
@@ -63,8 +56,10 @@ class Projector:
         # One thread of a process does the work: the others would repeat it and throw it away.
         self._lock = threading.Lock()
 
-    def catch_up(self, limit: int | None = None, *, patience_s: float | None = None) -> CatchUpResult:
+    def catch_up(self, limit: int | None = None, *, patience_s: float | None = None) -> int:
         """Projects the ledger's new events, or about `limit` of them, ending with a whole submission.
+
+        Returns the position up to which the ledger is projected now.
 
         Raises `LedgerCorrupt`, naming the position, at an unreadable event; the submissions before it stay projected.
         Raises `LedgerUnavailable` if there are new events and the ledger cannot be written, or if another writer holds
@@ -79,10 +74,10 @@ class Projector:
 
     def catch_up_side(
         self, side: Side, limit: int | None = None, progress: Progress | None = None, *, patience_s: float | None = None
-    ) -> CatchUpResult:
+    ) -> int:
         """`catch_up` for the tables of a side that nothing else in this process projects."""
-        subjects: set[str] = set()
-        begin = after = self._tracked(side)
+        with self.store.reading(side) as tables:
+            begin = after = tables.tracked(side)
         while limit is None or after - begin < limit:
             page_events = self.page_events if limit is None else min(self.page_events, limit - (after - begin))
             page = self._next_page(after, page_events)
@@ -94,17 +89,12 @@ class Projector:
                 if tracked == after:
                     _write_page(tables, side, page)
                     tracked = page.position
-                    subjects.update(page.heads)
             after = tracked
             if progress is not None:
                 progress(after, self.ledger.head().position)
             if page.last and after == page.position:
                 break
-        return CatchUpResult(after, frozenset(subjects))
-
-    def _tracked(self, side: Side) -> int:
-        with self.store.reading(side) as tables:
-            return tables.tracked(side)
+        return after
 
     def _check_not_beyond(self, position: int) -> None:
         head = self.ledger.head().position

@@ -99,20 +99,26 @@ def open_timelines(ledger: Ledger) -> TimelineStore:
 
 def _create_live(store: TimelineStore) -> None:
     """Makes empty live tables, unless there are some of this format."""
+    with writing_without_old(store, LIVE) as tables:
+        if tables.exists(LIVE):
+            with suppress(NotStored):
+                tables.tracked(LIVE)
+                return
+        tables.set_aside(LIVE)
+        tables.create(LIVE)
+    clear_old(store)
+
+
+@contextmanager
+def writing_without_old(store: TimelineStore, *sides: Side) -> Iterator[TimelineWriter]:
+    """A transaction of the only writer of these sides and of the old one, which has no tables left."""
     while True:
         clear_old(store)
-        with store.writing(LIVE, OLD) as tables:
-            if not tables.clear_old(CLEARED_ROWS):
-                # Another process set its tables aside since.
-                continue
-            if tables.exists(LIVE):
-                with suppress(NotStored):
-                    tables.tracked(LIVE)
-                    return
-            tables.set_aside(LIVE)
-            tables.create(LIVE)
-        clear_old(store)
-        return
+        with store.writing(*sides, OLD) as tables:
+            # Another process may have set its tables aside since.
+            if tables.clear_old(CLEARED_ROWS):
+                yield tables
+                return
 
 
 def clear_old(store: TimelineStore) -> None:

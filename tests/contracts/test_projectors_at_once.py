@@ -14,7 +14,7 @@ from ledger.clock import ManualClock, SystemClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.timelines.contract import LIVE, OLD, REBUILD, Side, StoredRow, TablesMissing
-from projections.timelines.projector import CatchUpResult, Progress, Projector
+from projections.timelines.projector import Progress, Projector
 from projections.timelines.rebuild.rebuild import RebuildSuperseded, rebuild
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.ledgers import change, submit
@@ -36,7 +36,7 @@ def test_two_projectors_at_once_project_every_event_once(
         with open_ledger(database_url) as another:
             projector = Projector(another, open_timelines(another), page_events=page_events)
             start.wait()
-            return projector.catch_up().position
+            return projector.catch_up()
 
     with ThreadPoolExecutor(4) as pool:
         positions = set(pool.map(catch_up, (1, 1, 2, 3)))
@@ -55,7 +55,7 @@ def test_many_threads_of_one_projector_find_their_own_writes(ledger: Ledger, sto
     def write_and_read(thread: int) -> None:
         for value in range(10):
             (receipt,) = submit(ledger, change(f"org:t{thread}", value=value % 2 == 0))
-            assert projector.catch_up().position >= receipt.position
+            assert projector.catch_up() >= receipt.position
             position, timelines = store.subject(f"org:t{thread}")
             assert position >= receipt.position
             change_at_receipt = timelines["training.opt_in"].in_force.at(receipt.recorded_at)
@@ -219,7 +219,7 @@ def test_a_rebuild_ends_also_if_another_began_when_it_was_nearly_done(
     live = stored_timelines(store)
     catch_up_side = projector.catch_up_side
 
-    def begin_another(side: Side, progress: Progress | None = None) -> CatchUpResult:
+    def begin_another(side: Side, progress: Progress | None = None) -> int:
         if side == REBUILD:
             with store.writing(LIVE, REBUILD, OLD) as tables:
                 tables.set_aside(REBUILD)

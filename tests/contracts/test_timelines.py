@@ -73,7 +73,7 @@ def test_a_read_only_ledger_with_timelines_can_be_asked(
     with open_ledger(database_url + "?mode=ro") as reader:
         timelines = open_timelines(reader)
         assert timelines.subject("org:acme") == store.subject("org:acme")
-        assert Projector(reader, timelines).catch_up().position == ledger.head().position
+        assert Projector(reader, timelines).catch_up() == ledger.head().position
         submit(ledger, change())
         with pytest.raises(LedgerUnavailable, match="read-only"):
             Projector(reader, timelines).catch_up()
@@ -271,7 +271,7 @@ def test_everything_read_in_one_transaction_is_of_one_moment(
     with store.reading() as tables:
         position = tables.tracked()
         history.extend(20)
-        assert Projector(ledger, store).catch_up().position > position
+        assert Projector(ledger, store).catch_up() > position
         assert tables.tracked() == position
         before = tables.timelines(["account:u1", "org:acme"])
         rows = list(tables.rows())

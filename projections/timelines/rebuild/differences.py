@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from ledger.errors import LedgerCorrupt
-from projections.temporal.changes import Change
 from projections.timelines.contract import Axis, BlockRow, StoredRow, SubjectRow
 from projections.timelines.encoding import decode_timelines
+
+DIFFERENCES_MAX: Final = 10
 
 
 class StepRow(NamedTuple):
@@ -74,7 +75,7 @@ def _steps(rows: SubjectRows) -> dict[tuple[str, Axis, int], StepRow]:
     timelines = decode_timelines(rows.row.subject, rows.row.settings, rows.blocks)
     axes: tuple[Axis, Axis] = ("current", "in_force")
     return {
-        (setting, axis, step.start): StepRow(step.start, step.until, _json(step.change))
+        (setting, axis, step.start): StepRow(step.start, step.until, msgspec.json.encode(step.change).decode())
         for setting, both in timelines.items()
         for axis, timeline in zip(axes, both, strict=True)
         for step in timeline.steps()
@@ -82,11 +83,7 @@ def _steps(rows: SubjectRows) -> dict[tuple[str, Axis, int], StepRow]:
     }
 
 
-def _json(change: Change) -> str:
-    return msgspec.json.encode(change).decode()
-
-
-def first_of(*groups: Iterable[RowDifference], limit: int) -> tuple[RowDifference, ...]:
+def first_of(*groups: Iterable[RowDifference]) -> tuple[RowDifference, ...]:
     """The first differences by subject, the subjects' own before those of their settings."""
     merged = [difference for group in groups for difference in group]
-    return tuple(sorted(merged, key=lambda one: (one.subject, one.setting or "", one.axis or ""))[:limit])
+    return tuple(sorted(merged, key=lambda one: (one.subject, one.setting or "", one.axis or ""))[:DIFFERENCES_MAX])

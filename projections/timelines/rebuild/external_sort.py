@@ -14,7 +14,6 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
-from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
 import msgspec
@@ -99,7 +98,7 @@ class Sorter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 

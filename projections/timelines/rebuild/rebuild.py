@@ -14,22 +14,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
-from projections.timelines.contract import LIVE, OLD, REBUILD, NotStored, SwapBusy, TablesMissing
+from projections.timelines.contract import LIVE, REBUILD, NotStored, Side, SwapBusy, TablesMissing
 from projections.timelines.projector import Progress, Projector
-from projections.timelines.rebuild.differences import RowDifference, SubjectRows, differences, first_of
+from projections.timelines.rebuild.differences import DIFFERENCES_MAX, RowDifference, SubjectRows, differences, first_of
 from projections.timelines.rebuild.external_sort import BUCKET_EVENTS, ranges
 from projections.timelines.rebuild.fold_range import FoldedRows, ReadProgress, fold_ranges
 from projections.timelines.rebuild.workers import Workers, fold_in_workers
-from projections.timelines.sql import TimelineReader, TimelineWriter
-from projections.timelines.store import CLEARED_ROWS, clear_old
+from projections.timelines.sql import TimelineReader
+from projections.timelines.store import clear_old, writing_without_old
 from projections.timelines.throttle import Throttle
 
-DIFFERENCES_MAX: Final = 10
 FINISH_ATTEMPTS_MAX: Final = 1000
 SWAP_PAUSE_S: Final = 0.2
 """After an attempt at a swap that readers blocked: all attempts together take about five minutes."""
@@ -84,64 +82,45 @@ def rebuild(
     Raises `LedgerCorrupt`, naming the position, at an unreadable event; `RebuildSuperseded`; and `LedgerUnavailable` if
     others keep using the live tables. The live timelines are then as they were.
     """
-    return _Rebuild(projector, secrets.token_hex(8)).run(
-        check_only, workers, progress or (lambda _position, _head: None), (bucket_events, workers_events_min)
-    )
+    run = _Rebuild(projector)
+    progress = progress or (lambda _position, _head: None)
+    compares = run.begin(check_only, workers_events_min)
+    try:
+        run.fill(workers, progress, bucket_events, workers_events_min)
+        run.catch_up(progress)
+        return run.finish(run.compare() if compares else None, check_only)
+    except TablesMissing:
+        raise RebuildSuperseded from None
+    except BaseException:
+        # The next rebuild deletes the tables that cannot be deleted now.
+        with suppress(InforceError):
+            run.set_aside()
+        raise
+    finally:
+        with suppress(InforceError):
+            clear_old(run.store)
 
 
 class _Rebuild:
-    def __init__(self, projector: Projector, claim: str) -> None:
+    def __init__(self, projector: Projector) -> None:
         self.projector = projector
         self.ledger = projector.ledger
         self.store = projector.store
-        self.claim = claim
+        self.claim = secrets.token_hex(8)
 
-    def run(
-        self, check_only: bool, workers: Workers | None, progress: Progress, sizes: tuple[int, int]
-    ) -> RebuildResult:
-        compares = self._begin(check_only, sizes[1])
-        try:
-            self._fill(workers, progress, *sizes)
-            self._catch_up(progress)
-            return self._finish(self._compare(compares), check_only)
-        except TablesMissing:
-            raise RebuildSuperseded from None
-        except BaseException:
-            # The next rebuild deletes the tables that cannot be deleted now.
-            with suppress(InforceError):
-                self._set_aside()
-            raise
-        finally:
-            with suppress(InforceError):
-                clear_old(self.store)
-
-    def _begin(self, check_only: bool, events_min: int) -> bool:
+    def begin(self, check_only: bool, events_min: int) -> bool:
         """Whether to compare. Live timelines still at position 0 are not worth projecting first, which takes longer."""
         with self.store.writing(LIVE) as tables:
             tables.create(LIVE)
-        with self._beside() as tables:
+        with writing_without_old(self.store, LIVE, REBUILD) as tables:
             # The tables of an earlier rebuild, which was killed or will find this claim.
             tables.set_aside(REBUILD)
             tables.begin(REBUILD, self.claim)
-            try:
-                begun = tables.tracked(LIVE) > 0
-            except NotStored:
-                begun = True
+            begun = _tracked(tables) != 0
         return begun or check_only or self.ledger.head().position < events_min
 
-    @contextmanager
-    def _beside(self) -> Iterator[TimelineWriter]:
-        """All tables, with no old ones left."""
-        while True:
-            clear_old(self.store)
-            with self.store.writing(LIVE, REBUILD, OLD) as tables:
-                # Another process may have set its tables aside since.
-                if tables.clear_old(CLEARED_ROWS):
-                    yield tables
-                    return
-
-    def _set_aside(self) -> None:
-        with self._beside() as tables:
+    def set_aside(self) -> None:
+        with writing_without_old(self.store, LIVE, REBUILD) as tables:
             if tables.claim(REBUILD) == self.claim:
                 tables.set_aside(REBUILD)
 
@@ -149,7 +128,7 @@ class _Rebuild:
         if tables.claim(REBUILD) != self.claim:
             raise RebuildSuperseded
 
-    def _fill(self, workers: Workers | None, progress: Progress, bucket_events: int, workers_events_min: int) -> None:
+    def fill(self, workers: Workers | None, progress: Progress, bucket_events: int, workers_events_min: int) -> None:
         head = self.ledger.head().position
         cut = ranges(self.ledger.recorder, head, bucket_events)
         if workers is None or workers.processes < 2 or head < workers_events_min:
@@ -180,19 +159,17 @@ class _Rebuild:
                 self._check_own(tables)
                 tables.fill(REBUILD, rows[at : at + FILLED_ROWS], blocks[at : at + FILLED_ROWS])
 
-    def _catch_up(self, progress: Progress | None = None) -> int:
+    def catch_up(self, progress: Progress | None = None) -> int:
         with self.store.reading(REBUILD) as tables:
             self._check_own(tables)
         try:
-            return self.projector.catch_up_side(REBUILD, progress=progress).position
+            return self.projector.catch_up_side(REBUILD, progress=progress)
         except NotStored:
             # They were complete before, so another rebuild is filling its own by now.
             raise RebuildSuperseded from None
 
-    def _compare(self, compares: bool) -> _Compared | None:
+    def compare(self) -> _Compared | None:
         """Compares the bulk while others read and write. None: there is nothing to compare with."""
-        if not compares:
-            return None
         self._live_caught_up()
         with self.store.reading(LIVE, REBUILD) as tables:
             self._check_own(tables)
@@ -220,23 +197,23 @@ class _Rebuild:
             return False
         return True
 
-    def _finish(self, compared: _Compared | None, check_only: bool) -> RebuildResult:
+    def finish(self, compared: _Compared | None, check_only: bool) -> RebuildResult:
         """Compares the subjects with news since, at one position of both sides and without other writers, and swaps."""
         for _attempt in range(FINISH_ATTEMPTS_MAX):
             sound = compared is not None and self._live_caught_up()
-            position = self._catch_up()
+            position = self.catch_up()
             among = compared and compared.skipped | self._subjects_between(compared.since, position)
             with self.store.reading(REBUILD) as tables:
                 subjects = tables.count_subjects(REBUILD)
             first: tuple[RowDifference, ...] = ()
             try:
-                with self._beside() as tables:
+                with writing_without_old(self.store, LIVE, REBUILD) as tables:
                     self._check_own(tables)
                     live = _tracked(tables)
                     if live is not None and (live != position if sound else compared is None and live > position):
                         continue
                     if compared is not None and among is not None and live is not None:
-                        first = first_of(compared.differences, self._differences(tables, among), limit=DIFFERENCES_MAX)
+                        first = first_of(compared.differences, self._differences(tables, among))
                     if check_only:
                         tables.set_aside(REBUILD)
                     else:
@@ -253,16 +230,12 @@ class _Rebuild:
         self, tables: TimelineReader, among: frozenset[str] | None, but: frozenset[str] = frozenset()
     ) -> tuple[RowDifference, ...]:
         subjects = tables.differing(DIFFERENCES_MAX, among=among, but=but)
-        sides = [tables.load(side, subjects) for side in (LIVE, REBUILD)]
-        by_subject = (
-            differences(
-                subject,
-                SubjectRows(sides[0].get(subject), tables.load_blocks(LIVE, subject)),
-                SubjectRows(sides[1].get(subject), tables.load_blocks(REBUILD, subject)),
-            )
-            for subject in subjects
-        )
-        return first_of(*by_subject, limit=DIFFERENCES_MAX)
+
+        def stored(side: Side) -> list[SubjectRows]:
+            rows = tables.load(side, subjects)
+            return [SubjectRows(rows.get(subject), tables.load_blocks(side, subject)) for subject in subjects]
+
+        return first_of(*map(differences, subjects, stored(LIVE), stored(REBUILD)))
 
 
 def _tracked(tables: TimelineReader) -> int | None:

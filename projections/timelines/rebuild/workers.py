@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_recorder
-from projections.timelines.rebuild.external_sort import HELD_EVENTS, SubjectRange
+from projections.timelines.rebuild.external_sort import SubjectRange
 from projections.timelines.rebuild.fold_range import FoldedRows, ReadProgress, fold_ranges
 
 # A forked process would inherit the connections and the locks of this one.
@@ -57,7 +57,7 @@ _decode: Final = msgspec.msgpack.Decoder[_Message](_Message).decode
 
 
 def fold_in_workers(
-    workers: Workers, until: int, ranges: Sequence[SubjectRange], *, held_events: int = HELD_EVENTS
+    workers: Workers, until: int, ranges: Sequence[SubjectRange]
 ) -> Iterator[ReadProgress | FoldedRows]:
     """As `fold_ranges`; each worker's rows come in the order of their keys, mixed with those of the others.
 
@@ -70,7 +70,7 @@ def fold_in_workers(
         for one in shares:
             receiving, sending = _SPAWN.Pipe(duplex=False)
             process: BaseProcess = _SPAWN.Process(
-                target=_work, args=(sending, workers.url, until, list(one), held_events), daemon=True
+                target=_work, args=(sending, workers.url, until, list(one)), daemon=True
             )
             with _without_interrupts():
                 process.start()
@@ -116,7 +116,7 @@ def _received(running: dict[Connection, BaseProcess]) -> Iterator[ReadProgress |
                     yield message
 
 
-def _work(sending: Connection, url: str, until: int, ranges: list[SubjectRange], held_events: int) -> None:
+def _work(sending: Connection, url: str, until: int, ranges: list[SubjectRange]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # No object here is in a reference cycle, and collecting cycles among so many objects costs a quarter of the time.
     gc.disable()
@@ -125,7 +125,7 @@ def _work(sending: Connection, url: str, until: int, ranges: list[SubjectRange],
         try:
             recorder = open_recorder(url)
             try:
-                for message in fold_ranges(recorder, until, ranges, held_events=held_events):
+                for message in fold_ranges(recorder, until, ranges):
                     sending.send_bytes(_encode(message))
             finally:
                 recorder.close()
