@@ -24,8 +24,7 @@ from ledger.entropy import random_bytes
 from ledger.errors import BadInput
 from ledger.store import Ledger
 from projections.audit.reading.layout import Layout
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from projections.temporal.coordinates import KnownAt
 
 KEEP_HOURS: Final = 168

@@ -27,8 +27,7 @@ from projections.decisions.model import (
     retraction_json,
 )
 from projections.query.as_of_view import AsOfView
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 from projections.query.snapshots import ReadContext
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.effective_state import SettingState, effective

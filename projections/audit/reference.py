@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from projections.audit.schemas import DATA_POLICY_NAMES, OBSERVED, REASON_NAMES, VERDICT_NAMES, VERDICTS
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 
 
 def decide_slowly(query: PinnedQuery, batch: pa.RecordBatch, known_at: KnownAt = IN_FORCE) -> pa.RecordBatch:

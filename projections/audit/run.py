@@ -26,8 +26,8 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
 from projections.audit.schemas import DecidedBatch
 from projections.audit.summary import Summary
-from projections.query.pinned import Pin
 from projections.query.query import KnownAt
+from projections.temporal.coordinates import Pin
 
 Item = TypeVar("Item")
 Decider = Callable[[pa.RecordBatch], DecidedBatch]

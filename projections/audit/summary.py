@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from ledger.times import format_time
 from projections.decisions.model import REASONS, Verdict
-from projections.query.pinned import Pin
 from projections.query.query import KnownAt
+from projections.temporal.coordinates import Pin
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("violation", "denied", "indeterminate", "compliant", "allowed")
 """In the order in which summaries show them."""

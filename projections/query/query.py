@@ -4,6 +4,7 @@ Answers come from stored timelines: in force from the in-force ones, hindsight f
 known_at the subject's events known then are folded. Every question sees the ledger's head, so a read after an
 acknowledged write sees that write, whichever process took it; from then on it sees one snapshot (see `snapshots`). If
 the stored timelines cannot be brought up to the head, the question reads what they lack from the events.
+`PinnedQuery` stays at one position, however far the ledger moves on meanwhile: what an audit needs.
 Proved by tests/query and tests/faults/test_behind.py.
 """
 
@@ -22,6 +23,7 @@ from projections.query.as_of_view import AsOfView
 from projections.query.decide import decide
 from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
 from projections.temporal.changes import Assertion, Change
+from projections.temporal.coordinates import Pin
 from projections.temporal.effective_state import Interval, SettingState, intervals
 from projections.timelines.contract import Axis, SubjectChange, SubjectRow
 from projections.timelines.store import open_timelines
@@ -31,6 +33,7 @@ __all__ = [
     "CatalogAnswer",
     "DiffAnswer",
     "KnownAt",
+    "PinnedQuery",
     "Query",
     "SettingDifference",
     "SnapshotAnswer",
@@ -212,3 +215,22 @@ class Query:
     def context_nowait(self) -> ReadContext | None:
         """`context` without waiting for anything; None if that is not possible."""
         return self.timeline_cache.nowait()
+
+
+class PinnedQuery(Query):
+    """The questions of `query`, all as of the ledger's position now. For one thread."""
+
+    def __init__(self, query: Query) -> None:
+        self.ledger = query.ledger
+        self.store = query.store
+        self.timeline_cache = query.timeline_cache
+        self._context = query.context()
+        entry = self.ledger.recorder.entry(self._context.position)
+        leaf_hash = entry.leaf_hash.hex() if entry is not None else None
+        self.pinned = Pin(self.ledger.origin, self._context.position, self._context.snapshot.recorded_at, leaf_hash)
+
+    def context(self) -> ReadContext:
+        return self._context
+
+    def context_nowait(self) -> ReadContext:
+        return self._context

@@ -14,8 +14,7 @@ from projections.audit.explain import Explanation, WeighedEvent, explain, explan
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reference import records
 from projections.decisions.model import RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import KnownAt, Query
+from projections.query.query import KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Retraction
 from scripts.audit.request import AuditRequest, with_progress
 from scripts.cli import exits

@@ -12,8 +12,7 @@ from ledger.opening import open_ledger
 from projections.audit.index.pin import pin_of
 from projections.audit.run import RowSink, index_decider, run
 from projections.audit.summary import LogDigest, Summary, pin_json
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from scripts.audit.outputs import FirstFindings, OutputFiles, warn_of_rejects
 from scripts.audit.request import AuditRequest, rate_reporter
 from scripts.audit.show_summary import show_summary

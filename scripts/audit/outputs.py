@@ -22,8 +22,7 @@ from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.reference import records
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
 from projections.decisions.model import Decision
-from projections.query.pinned import PinnedQuery
-from projections.query.query import KnownAt
+from projections.query.query import KnownAt, PinnedQuery
 from scripts.audit.request import PIN_SUFFIX, AuditRequest
 from scripts.cli import exits
 from scripts.cli.files import is_stream, open_output

@@ -16,7 +16,7 @@ from projections.audit.report.page.page import page
 from projections.audit.report.report import AuditReport, Invocation, build_report
 from projections.audit.report.report_json import report_json
 from projections.audit.summary import Summary
-from projections.query.pinned import PinnedQuery
+from projections.query.query import PinnedQuery
 from scripts.audit.outputs import flush_to_disk
 from scripts.audit.request import DOCUMENT, PAGE, AuditRequest
 from scripts.cli.exits import installed_version

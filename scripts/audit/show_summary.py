@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
 from projections.decisions.model import REASONS, decision_json
-from projections.query.pinned import Pin
+from projections.temporal.coordinates import Pin
 from scripts.audit.outputs import Finding
 from scripts.cli.options import Format
 from scripts.cli.output import Columns, human_time, print_line, print_table, show

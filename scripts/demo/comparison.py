@@ -20,8 +20,7 @@ from projections.audit.run import index_decider, run
 from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Decision, Outcome, Reason, RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, Query
+from projections.query.query import IN_FORCE, PinnedQuery, Query
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.demo.generator import LEDGER, LOG, DemoData

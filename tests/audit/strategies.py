@@ -15,8 +15,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.run import Decider
 from projections.audit.schemas import REQUESTS, DecidedBatch
 from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Change, read_assertion
 from tests.support.ledgers import open_with_clock
 from tests.support.questions import NOON, START, QueryLedger, changed, cleared, defined, retracted

@@ -12,8 +12,7 @@ from ledger.times import BEGINNING
 from projections.audit.explain import explain, explanation_json
 from projections.decisions.check import check
 from projections.decisions.model import Observed, RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Change, Retraction, read_assertion
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import fold

@@ -7,8 +7,7 @@ import pytest
 
 from ledger.errors import BadInput
 from projections.decisions.model import Observed, RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, Query
+from projections.query.query import IN_FORCE, PinnedQuery, Query
 from scripts.audit.explain import ROWS_MAX, explain_rows, find_rows, show_explained
 from tests.audit.report.making import parts
 from tests.support.ledgers import open_with_clock

@@ -22,8 +22,7 @@ from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.times import format_time
 from projections.decisions.model import Decision, read_record
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.timelines import catch_up as projecting
 from projections.timelines.contract import LIVE
 from projections.timelines.postgres import _LOCKS

@@ -13,8 +13,7 @@ from projections.decisions.model import Decision, RequestRecord, read_record
 from projections.query.as_of_view import AsOfView
 from projections.query.decide import decide_from_memory
 from projections.query.decision_cache import SPANS_MAX
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, Query
+from projections.query.query import IN_FORCE, PinnedQuery, Query
 from tests.query.test_against_reference import GOVERNORS, grown
 from tests.support.questions import CACHING, HOUR, NOON, STORAGE, TRAINING, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json, Reference

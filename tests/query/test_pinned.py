@@ -2,8 +2,7 @@
 
 from ledger.times import format_time
 from projections.decisions.model import RequestRecord, decision_json
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from tests.support.ledgers import NOW, change, open_with_clock, submit
 from tests.support.random_history import RandomHistory
 

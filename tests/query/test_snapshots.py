@@ -14,8 +14,7 @@ from ledger.recorders.contract import Entry
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import format_time
 from projections.decisions.model import read_record
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt, Query
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.effective_timeline import NO_TIMELINES
 from tests.support.questions import CACHING, HOUR, NOON, START, STORAGE, QueryLedger, changed, retracted
 from tests.support.random_history import SUBJECTS, RandomHistory

@@ -22,8 +22,7 @@ from ledger.store import Ledger
 from ledger.times import format_time
 from projections.decisions.model import decision_json, read_record
 from projections.query.history import history
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import RebuildResult, rebuild
 from projections.timelines.store import open_timelines

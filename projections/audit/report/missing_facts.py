@@ -16,8 +16,7 @@ from projections.decisions.check import HOSTING, PROVIDER
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
 from projections.query.as_of_view import AsOfView
-from projections.query.pinned import PinnedQuery
-from projections.query.query import KnownAt
+from projections.query.query import KnownAt, PinnedQuery
 
 GROUPS_SHOWN: Final = 15
 """Groups of each reason."""

@@ -16,7 +16,7 @@ from projections.audit.report.row_sampler import RowSample
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.audit.summary import SubjectCount, Summary
 from projections.decisions.model import Reason, Verdict
-from projections.query.pinned import PinnedQuery
+from projections.query.query import PinnedQuery
 
 SUBJECTS_SHOWN: Final = 25
 MODELS_SHOWN: Final = 25

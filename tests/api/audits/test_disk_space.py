@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 from api.audits.disk_space import RESERVE_BYTES, require_disk_space
 from api.audits.folder import LOG
 from api.audits.worker_process import outcome_of
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from tests.api.audits.logs import NDJSON, log
 from tests.api.client import problem
 from tests.api.routes.test_audits import job_of

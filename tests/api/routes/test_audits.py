@@ -26,7 +26,7 @@ from ledger.times import format_time
 from projections.audit.counting import against
 from projections.audit.reference import decide_slowly
 from projections.audit.verdict_files import VerdictWriter
-from projections.query.pinned import PinnedQuery
+from projections.query.query import PinnedQuery
 from tests.api.audits.logs import NDJSON, ended, line, log, read_pages, send
 from tests.api.client import changed, get, head, problem, submit
 from tests.audit.strategies import batch_of, grown, histories, instants, known_ats, rows

@@ -12,8 +12,8 @@ from projections.audit.counting import VerdictCounter
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.schemas import VERDICTS, DecidedBatch
 from projections.audit.summary import AGAINST, Summary
-from projections.query.pinned import Pin
 from projections.query.query import IN_FORCE
+from projections.temporal.coordinates import Pin
 from tests.audit.io.test_verdict_files import rows
 
 

@@ -17,8 +17,7 @@ from projections.audit.run import Ahead, run
 from projections.audit.schemas import VERDICTS, DecidedBatch
 from projections.audit.summary import Summary, summary_json
 from projections.decisions.model import Observed, RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, Query
+from projections.query.query import IN_FORCE, PinnedQuery, Query
 from tests.audit.index.random_ledger import RandomLedger
 from tests.audit.strategies import slow_decider
 from tests.support.ledgers import NOW, open_with_clock

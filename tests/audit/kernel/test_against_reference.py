@@ -15,8 +15,7 @@ from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE, KnownAt
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger, changed, defined, retracted

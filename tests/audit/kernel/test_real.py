@@ -30,8 +30,7 @@ from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.strict import RowParser
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.audit.index.canonical import canonical
 from tests.audit.io.reading import read_fast, read_strictly

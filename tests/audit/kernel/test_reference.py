@@ -12,8 +12,7 @@ from projections.audit.reading.batches import request_batch
 from projections.audit.reference import decide_slowly, records, verdicts
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord, decision_json
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE
+from projections.query.query import IN_FORCE, PinnedQuery
 from tests.audit.strategies import grown
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger

@@ -12,8 +12,7 @@ from projections.audit.report.report import AuditReport, Invocation, build_repor
 from projections.audit.run import run
 from projections.audit.summary import LogDigest, Summary
 from projections.decisions.model import Observed, RequestRecord
-from projections.query.pinned import PinnedQuery
-from projections.query.query import IN_FORCE
+from projections.query.query import IN_FORCE, PinnedQuery
 from tests.audit.strategies import slow_decider
 from tests.support.questions import (
     CACHING,

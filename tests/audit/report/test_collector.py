@@ -22,7 +22,7 @@ from projections.audit.report.counters import PENDING_MIN, DayCounter, NameCount
 from projections.audit.report.report_json import report_json
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.model import Observed, RequestRecord
-from projections.query.pinned import PinnedQuery
+from projections.query.query import PinnedQuery
 from tests.audit.report.making import audited, log
 from tests.support.questions import NOON, QueryLedger
 

@@ -17,7 +17,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.spark.run import Plan, SparkAudit
 from projections.audit.spark.slices import sliced_bytes
 from projections.audit.verdict_files import OUTPUT_SCHEMA
-from projections.query.pinned import PinnedQuery
+from projections.query.query import PinnedQuery
 from tests.audit.spark.logs import NO_LAYOUT, log_table
 from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
 

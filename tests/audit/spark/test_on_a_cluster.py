@@ -30,7 +30,7 @@ from projections.audit.spark.run import Plan, SparkAudit, write
 from projections.audit.spark.slices import sliced_bytes
 from projections.audit.summary import LogDigest, Summary, summary_json
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter
-from projections.query.pinned import PinnedQuery
+from projections.query.query import PinnedQuery
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone, children
 from tests.audit.spark.logs import NO_LAYOUT, log_line, log_table

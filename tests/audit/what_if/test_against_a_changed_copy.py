@@ -27,8 +27,7 @@ from projections.audit.what_if.comparison import COMPARED
 from projections.audit.what_if.placement import PlacedProposals, place_proposals
 from projections.audit.what_if.proposals import read_proposals
 from projections.audit.what_if.run import WhatIf
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from projections.temporal.changes import Change as Recorded
 from projections.temporal.changes import read_assertion
 from projections.temporal.coordinates import KnownAt

@@ -23,8 +23,7 @@ from projections.audit.reading.logs import LogReader
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparison import COMPARED
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from scripts.audit.request import PIN_SUFFIX, AuditRequest
 from scripts.audit.what_if import what_if
 from scripts.cli import exits

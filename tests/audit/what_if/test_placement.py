@@ -13,8 +13,7 @@ from ledger.store import Ledger
 from ledger.times import format_time
 from projections.audit.what_if.placement import PlacedProposals, place_proposals
 from projections.audit.what_if.proposals import read_proposals
-from projections.query.pinned import PinnedQuery
-from projections.query.query import Query
+from projections.query.query import PinnedQuery, Query
 from projections.temporal.changes import Assertion
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from tests.support.ledgers import GENESIS, NOW, change, define, definition, open_with_clock, submit
