@@ -7,8 +7,6 @@ Proved by tests/query/test_state_and_timelines.py and tests/faults/test_behind.p
 
 from __future__ import annotations
 
-from heapq import nsmallest
-
 from projections.query.snapshots import ReadContext
 from projections.timelines.contract import Axis, SubjectChange, SubjectRow
 from projections.timelines.sql import subject_range
@@ -35,8 +33,7 @@ def subjects(
             # The stored rows fill the page, so no subject beyond the last of them belongs to it.
             high = rows[-1].subject
         by_subject |= _subjects_since(context, tracked, low, high, above)
-    merged = by_subject.values()
-    return context.position, sorted(merged) if limit is None else nsmallest(limit, merged)
+    return context.position, sorted(by_subject.values())[:limit]
 
 
 def changes_at(

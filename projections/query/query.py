@@ -1,9 +1,8 @@
 """Every question at (at, known_at), pinned to a position.
 
 Answers come from stored timelines: in force from the in-force ones, hindsight from the current ones. For any other
-known_at the subject's events known then are folded. Every question sees the ledger's head, so a read after an
-acknowledged write sees that write, whichever process took it; from then on it sees one snapshot (see `snapshots`). If
-the stored timelines cannot be brought up to the head, the question reads what they lack from the events.
+known_at the subject's events known then are folded. Every question sees one snapshot of the ledger's head (see
+`snapshots`).
 `PinnedQuery` stays at one position, however far the ledger moves on meanwhile: what an audit needs.
 Proved by tests/query and tests/faults/test_behind.py.
 """

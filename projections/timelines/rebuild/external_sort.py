@@ -1,9 +1,8 @@
 """Sorts changes from the order of events into the order of subjects, within bounded memory.
 
-The events table is in the order of positions, with each subject's events all over it. Reading them subject by subject
-costs three times as much as reading on (a page of the file for every event; more if the file is larger than memory).
-So the events are read once in their order and put into buckets by ranges of subjects. Changes that do not fit in
-memory go to a temporary file without a name, so that nothing is left of it even if the process is killed.
+The events are read once in their order and put into buckets by ranges of subjects (why: projections/DECISIONS.md).
+Changes that do not fit in memory go to a temporary file without a name, so that nothing is left of it even if the
+process is killed.
 
 From here on a change is the bytes that a timeline's step is stored as: most changes are never decoded again.
 """

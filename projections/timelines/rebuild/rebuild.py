@@ -1,12 +1,12 @@
 """Rebuilds the stored timelines beside the live ones, compares the two, and swaps the new ones in.
 
-The bulk is folded up to a fixed position: events never change, so every process reads the same up to there. The
+`external_sort` brings each subject's events together, `fold_range` folds them into rows, and `workers` does so in
+several processes, up to a fixed position: events never change, so every process reads the same up to there. The
 ordinary projector then takes these tables on to the head, the two sides are compared, and at a moment when both are at
 one position the new tables take the live ones' place in one transaction. No transaction lasts long, so submissions and
 questions go on meanwhile. A rebuild that is killed leaves the live tables as they were.
 
-A rebuild puts its claim on the tables that it fills. If it finds another claim there, it ends: the other rebuild may
-have been started because this one seemed dead.
+A rebuild puts its claim on the tables that it fills, and ends if it finds another claim there.
 Proved by tests/contracts: test_rebuilding.py, test_rebuilding_in_processes.py, test_projectors_at_once.py.
 """
 
