@@ -74,9 +74,9 @@ class PostgresTimelines:
 
 
 @contextmanager
-def _engine(cursor: psycopg.Cursor[Row]) -> Iterator[_Engine]:
+def _engine(cursor: psycopg.Cursor[Row]) -> Iterator[_PostgresEngine]:
     try:
-        with closing(_Engine(cursor)) as engine:
+        with closing(_PostgresEngine(cursor)) as engine:
             yield engine
     except psycopg.errors.UndefinedTable as error:
         raise TablesMissing from error
@@ -84,7 +84,7 @@ def _engine(cursor: psycopg.Cursor[Row]) -> Iterator[_Engine]:
         raise OtherFormat from error
 
 
-class _Engine:
+class _PostgresEngine:
     """Implements `sql.Engine`."""
 
     prefix: ClassVar = f"{SCHEMA}."

@@ -1,4 +1,4 @@
-"""The tables of stored timelines within a transaction. What differs between the databases is their `Engine`.
+"""The tables of stored timelines within a transaction. An `Engine` holds the differences of a database.
 
 Proved by tests/contracts/test_timelines.py.
 """
@@ -45,14 +45,14 @@ _CLAIMS: Final = "rebuild %"
 Row = tuple[Any, ...]
 
 
-class Rows(Protocol):
+class Result(Protocol):
     def fetchone(self) -> Any: ...
 
     def __iter__(self) -> Iterator[Any]: ...
 
 
 class Engine(Protocol):
-    """What differs between the databases, within one transaction. Statements have `?` for each parameter."""
+    """The differences of one database, within one transaction. Statements have `?` for each parameter."""
 
     prefix: ClassVar[str]
     """Before the name of a table."""
@@ -68,10 +68,10 @@ class Engine(Protocol):
     @staticmethod
     def list_parameter(values: Iterable[str]) -> object: ...
 
-    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Rows: ...
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Result: ...
 
     def stream(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Rows that other statements do not end, and that need not all fit into memory."""
+        """Result that other statements do not end, and that need not all fit into memory."""
 
     def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
         """Inserts rows that are not there yet, in the order of their keys."""

@@ -52,10 +52,10 @@ class SQLiteTimelines:
 
 
 @contextmanager
-def _engine(cursor: sqlite3.Cursor) -> Iterator[_Engine]:
+def _engine(cursor: sqlite3.Cursor) -> Iterator[_SQLiteEngine]:
     cursor.row_factory = None
     try:
-        with closing(_Engine(cursor)) as engine:
+        with closing(_SQLiteEngine(cursor)) as engine:
             yield engine
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
@@ -65,7 +65,7 @@ def _engine(cursor: sqlite3.Cursor) -> Iterator[_Engine]:
         raise
 
 
-class _Engine:
+class _SQLiteEngine:
     """Implements `sql.Engine`."""
 
     prefix: ClassVar = ""
