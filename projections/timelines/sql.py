@@ -71,7 +71,7 @@ class Engine(Protocol):
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Result: ...
 
     def stream(self, statement: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
-        """Result that other statements do not end, and that need not all fit into memory."""
+        """The rows, which other statements do not end, and which need not all fit into memory."""
 
     def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
         """Inserts rows that are not there yet, in the order of their keys."""
