@@ -248,7 +248,7 @@ UNREADABLE: dict[str, bytes] = {
     "a number": b"7",
     "not UTF-8": b'{"type":"\xff"}',
     "no type": b"{}",
-    "a type that is none": leaf(top={"type": ["x"]}),
+    "a type that is a list": leaf(top={"type": ["x"]}),
     "an unknown type": leaf(top={"type": "inforce.setting.lost.v1"}),
     "a newer type": leaf(top={"type": "inforce.setting.cleared.v2"}),
     "an unknown attribute": leaf(top={"x": 1}),

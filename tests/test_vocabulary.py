@@ -28,7 +28,7 @@ SHARED_CLASS_NAMES: Final = {
 
 RIDDLES: Final = (
     (r"(?:^|[.:;!?] )(?:Who|Whoever|Whatever|What|Whose|Whom)\b(?![- ]if\b)(?![^.]*\?)", "name the noun that acts"),
-    (r"\bcom(?:es?|ing) to the same\b", "say: is the same, gives the same"),
+    (r"\bcom(?:es?|ing) to (?:the same|its|what)\b", "say: is the same, gives, returns"),
     (r"\b(?:that|which) (?:is|are|was|were) none\b", "say: is not a …, or is missing"),
     (r"\b(?:is|are|was|were) told\b", "say: learns, gets, is shown"),
     (r"\b(?:is|are) (?:to be )?had\b", "say: exists, is available"),

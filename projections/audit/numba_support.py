@@ -61,22 +61,25 @@ class _Compiled:
         self.py_func = function
         self._options = options
         self._stored = stored
-        self._dispatcher: Any = None
+        self._made: Any = None
+        self._ready: Any = None
+        """The same, once the functions that it calls have their own forms too: from then on any thread may call it."""
 
     def __call__(self, *arguments: Any) -> Any:
-        return (self._dispatcher or self.dispatcher())(*arguments)
+        return (self._ready or self.dispatcher())(*arguments)
 
     def dispatcher(self) -> Any:
         """Numba's own form of the function. Numba looks up the functions that it calls among the module's globals, so
         these get their own forms, too."""
         with _LOCK:
-            if self._dispatcher is None:
-                self._dispatcher = self._made()
+            if self._made is None:
+                self._made = self._make()
                 names = self.py_func.__globals__
                 names |= {name: one.dispatcher() for name, one in list(names.items()) if isinstance(one, _Compiled)}
-            return self._dispatcher
+                self._ready = self._made
+            return self._made
 
-    def _made(self) -> Any:
+    def _make(self) -> Any:
         import numba
 
         if self._stored:

@@ -95,7 +95,7 @@ class Handling(NamedTuple):
 
 
 class GovernedBy(NamedTuple):
-    """The governing subject (None: it cannot be told), and the subjects that led to it, in order."""
+    """The governing subject (None: undetermined), and the subjects that led to it, in order."""
 
     subject: str | None
     via: tuple[str, ...]

@@ -1,7 +1,7 @@
 """A real settings history against its oracle: 7,308 changes imported, 200 moments answered exactly.
 
-The oracle was computed from the checked-out files of each moment, not from the events, so it knows nothing of how
-inforce comes to its answers. In two passes, in force and in hindsight, each row is asked at `at` and one microsecond
+The oracle was computed from the checked-out files of each moment, not from the events, so it shares nothing with
+inforce. In two passes, in force and in hindsight, each row is asked at `at` and one microsecond
 before `valid_until`: the whole state by its hash, the complete scopes setting by setting, and what must be absent.
 """
 

@@ -96,7 +96,7 @@ BAD_SUBMISSIONS: dict[str, Any] = {
     "an unknown member": (at(AT, {**change(), "SECRET\n": 1}), "does not belong"),
     "an unknown type": (at(AT, {"type": "SECRET"}), "type must be one of"),
     "backdated without a reason": (at(LATER, change(effective_from=AT)), "needs a reason"),
-    "an actor that is none": (at(AT, change(actor=7)), "/actor"),
+    "an actor that is a number": (at(AT, change(actor=7)), "/actor"),
     "an empty actor": (at(AT, change(actor="")), "/actor"),
     "a retraction": (at(AT, {"type": "change.retracted", "event_id": "SECRET"}), "new ids"),
     "an array": ([at(AT, change())], "one submission"),

@@ -67,13 +67,17 @@ TAMPERED: dict[str, Any] = {
         3,
         "not the bytes",
     ),
-    "an id that is none": (lambda lines: rewritten(lines, 3, event_id="00000000-0003-nonsense"), 3, "id"),
+    "an id without a position": (lambda lines: rewritten(lines, 3, event_id="00000000-0003-nonsense"), 3, "id"),
     "not UTF-8": (lambda lines: line_changed(lines, 3, b"aching", b"\xff\xfe"), 3, "no event"),
     "no JSON": (lambda lines: line_changed(lines, 3, b"{", b"["), 3, "no event"),
     "a version that skips": (lambda lines: rewritten(lines, 20, version=3), 20, "version"),
     "a version that repeats": (lambda lines: rewritten(lines, 20, version=1), 20, "version"),
     "time runs backwards": (lambda lines: rewritten(lines, 20, recorded_at=NOW - 1), 20, "before"),
-    "a commitment that is none": (lambda lines: rewritten(lines, FIRST_CHANGE, commitment="abc"), FIRST_CHANGE, "SHA"),
+    "a commitment too short": (
+        lambda lines: rewritten(lines, FIRST_CHANGE, commitment="abc"),
+        FIRST_CHANGE,
+        "SHA",
+    ),
     "a value that the definition refuses": (
         lambda lines: rewritten(lines, FIRST_CHANGE, value="yes"),
         FIRST_CHANGE,
@@ -90,7 +94,7 @@ TAMPERED: dict[str, Any] = {
         FIRST_CHANGE,
         "defined",
     ),
-    "a subject that is none": (
+    "a subject of no kind": (
         lambda lines: rewritten(lines, FIRST_CHANGE, subject="planet:earth"),
         FIRST_CHANGE,
         "kind of subject",

@@ -99,7 +99,7 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
             batch = parser.parse(ledger.recorder.leaves(after, end))
             if not np.array_equal(batch.position, np.arange(after + 1, end + 1)):
                 raise LedgerCorrupt(
-                    f"the events behind position {after} do not say that they belong there; look at them"
+                    f"the events after position {after} do not name the positions that they stand at: examine them"
                 )
             collector.put(after, batch)
             with lock:

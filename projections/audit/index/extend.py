@@ -42,7 +42,8 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position))
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
     if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
-        raise LedgerCorrupt(f"the events behind position {index.pin.position} do not say that they belong there")
+        after = index.pin.position
+        raise LedgerCorrupt(f"the events after position {after} do not name the positions that they stand at")
     columns = _histories(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
     names = columns.names

@@ -48,7 +48,7 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
     "catalog": CatalogSteps,
     "later_catalog": CatalogSteps,
 }
-"""What a slice has of its own."""
+"""The parts that each slice has for itself."""
 
 
 def sliced_bytes(index: PolicyIndex) -> int:

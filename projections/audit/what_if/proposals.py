@@ -7,7 +7,7 @@ proposal's moment is
 2. without one, its `effective_from`;
 3. without either, the log's first request, so that the proposal governs all requests.
 
-A moment of kind 2 or 3 is never before the ledger's first event, nor before the event that a retraction takes back: it
+A moment of kind 2 or 3 is never before the ledger's first event, nor before the event that a retraction retracts: it
 moves up to there. At its moment a proposal comes after all events recorded by then; of several proposals at one moment
 the later line comes later. Permissions, reasons for changes of the past and expected versions do not count, because
 nothing is written. Proved by tests/audit/what_if/test_proposals.py.
