@@ -17,7 +17,7 @@ from api.http.middleware import RequestMiddleware
 from api.http.problem_responses import HANDLERS
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
-from api.schemas.components import components
+from api.schemas.base import components
 from api.service import Service
 from ledger.store import Ledger
 

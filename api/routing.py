@@ -22,7 +22,7 @@ from api.http.parameters import Parameter
 from api.http.problem_responses import MEDIA_TYPE
 from api.http.problems import PROBLEM_CODES, RETRY_AFTER_SECONDS
 from api.responses import encode
-from api.schemas.components import ref
+from api.schemas.base import ref
 from api.schemas.examples import RESPONSE_EXAMPLES
 from api.schemas.responses import Problem
 from api.service import Service

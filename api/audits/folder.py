@@ -6,11 +6,14 @@
 
 Names and file contents change in one step, so a process that is killed leaves nothing half done: either an audit to run
 again, or remains for the next `sweep`. Any number of processes may serve one folder. Logs hold
-personal data, so only the owner may read the folder. Proved by tests/api/audits/test_folder.py.
+personal data, so only the owner may read the folder. The ledger by default shares the disk: audits leave a reserve,
+or a few kilobytes of compressed log whose every line is a reject could fill the disk.
+Proved by tests/api/audits/test_folder.py and tests/api/audits/test_disk_space.py.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -25,6 +28,9 @@ import msgspec
 from api.audits.jobs import AuditOutcome, AuditStatus, Job, Progress
 from ledger.entropy import random_bytes
 
+RESERVE_BYTES: Final = 1 << 28
+RESERVE_SHARE: Final = 10
+"""Audits leave `RESERVE_BYTES` free, or a tenth of a small disk."""
 LOG: Final = "log"
 FINDINGS: Final = "findings.ndjson"
 REJECTS: Final = "rejects.ndjson"
@@ -208,3 +214,10 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def require_disk_space(folder: Path, bytes_: int = 0) -> None:
+    """Raises `OSError` (ENOSPC) unless the disk of `folder` has `bytes_` free beside the reserve."""
+    disk = shutil.disk_usage(folder)
+    if disk.free - bytes_ < min(RESERVE_BYTES, disk.total // RESERVE_SHARE):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
-from api.audits.disk_space import require_disk_space
+from api.audits.folder import require_disk_space
 from api.http.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header, is_encoded, unsupported_media_type
 from api.http.deadlines import Deadlines
 from api.http.problems import RequestRefused

@@ -18,8 +18,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 import pyarrow as pa
 
-from api.audits.disk_space import require_disk_space
-from api.audits.folder import FINDINGS, LOG, REJECTS, AlreadyClaimed, claim, read, write
+from api.audits.folder import FINDINGS, LOG, REJECTS, AlreadyClaimed, claim, read, require_disk_space, write
 from api.audits.jobs import (
     EXIT_ALREADY_CLAIMED,
     EXIT_DONE,

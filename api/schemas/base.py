@@ -1,10 +1,14 @@
-"""The base of all wire models."""
+"""The base of all wire models, and their JSON Schemas as the OpenAPI document holds them under `components`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+_TEMPLATE: Final = "#/components/schemas/{model}"
 
 
 class WireModel(BaseModel):
@@ -13,3 +17,15 @@ class WireModel(BaseModel):
 
 def time_field(description: str, **more: Any) -> Any:
     return Field(description=description, json_schema_extra={"format": "date-time"}, **more)
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _TEMPLATE.format(model=model.__name__)}
+
+
+def components(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    """Name → JSON Schema of the models, and of every model inside them."""
+    distinct = dict.fromkeys(models)
+    _, document = models_json_schema([(model, "validation") for model in distinct], ref_template=_TEMPLATE)
+    schemas: dict[str, Any] = document["$defs"]
+    return schemas

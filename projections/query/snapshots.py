@@ -8,14 +8,14 @@ A subject that is not in memory comes from the stored timelines. If these are be
 events are applied to them; if they have moved on past it, the subject's events up to the position are folded, which is
 slower and gives the same. So no answer mixes two positions, and no question has to be asked twice.
 
-Proved by tests/query/test_snapshots.py, tests/query/test_decision_cache.py, tests/query/test_pinned.py and
-tests/faults/test_behind.py.
+Proved by tests/query/test_snapshots.py, tests/query/test_shared_change_token.py, tests/query/test_decision_cache.py,
+tests/query/test_pinned.py and tests/faults/test_behind.py.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ledger.errors import LedgerCorrupt
@@ -23,7 +23,6 @@ from ledger.recorders.contract import ChangeToken, Entry, Head
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from projections.query.decision_cache import DecisionCache, Key, ValiditySpan
-from projections.query.head_token import SharedChangeToken
 from projections.query.subject_cache import CachedSubject, SubjectCache, extended, fold_subject
 from projections.temporal.changes import Assertion, Retraction, read_entries
 from projections.temporal.coordinates import IN_FORCE, KnownAt
@@ -154,6 +153,32 @@ class ReadContext:
             if known_at == at:
                 return IN_FORCE
         return known_at
+
+
+class SharedChangeToken:
+    """The ledger's change token, read once for all threads that ask for it together.
+
+    A caller must learn of everything that was committed before it asked. So a reading serves only callers that came
+    before it began: those that come while one is under way wait for its end, and one more reading serves all of them.
+    An error of `read` reaches only the caller whose reading failed.
+    """
+
+    def __init__(self, read: Callable[[], ChangeToken]) -> None:
+        self._read = read
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._last: tuple[int, ChangeToken] | None = None
+
+    def read(self) -> ChangeToken:
+        begun = self._begun
+        with self._lock:
+            last = self._last
+            if last is not None and last[0] > begun:
+                return last[1]
+            self._begun += 1
+            change_token = self._read()
+            self._last = (self._begun, change_token)
+            return change_token
 
 
 class TimelineCache:

@@ -5,9 +5,17 @@ They stand in one place, so that a suite cannot lower its own target. Proved by 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import ge, gt, le, lt
 from typing import Any, Final, Literal, NamedTuple
 
 Bound = Literal["at least", "more than", "at most", "under"]
+_COMPARE: Final[dict[Bound, Callable[[float, float], bool]]] = {
+    "at least": ge,
+    "more than": gt,
+    "at most": le,
+    "under": lt,
+}
 
 
 class Mark(NamedTuple):
@@ -20,15 +28,7 @@ class Mark(NamedTuple):
     size: int | None = None
 
     def holds(self, figure: float) -> bool:
-        match self.bound:
-            case "at least":
-                return figure >= self.limit
-            case "more than":
-                return figure > self.limit
-            case "at most":
-                return figure <= self.limit
-            case "under":
-                return figure < self.limit
+        return _COMPARE[self.bound](figure, self.limit)
 
 
 class JudgedMark(NamedTuple):

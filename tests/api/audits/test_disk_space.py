@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.audits.disk_space import RESERVE_BYTES, require_disk_space
-from api.audits.folder import LOG
+from api.audits.folder import LOG, RESERVE_BYTES, require_disk_space
 from api.audits.worker_process import outcome_of
 from projections.query.query import PinnedQuery, Query
 from tests.api.audits.logs import NDJSON, log

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projections.audit.index.reference import compile_by_fold
+from projections.audit.kernel.batch_decider import RowByRow
 from projections.audit.kernel.kernel import Kernel
 from projections.audit.kernel.request_columns import ROWS_MAX
-from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery

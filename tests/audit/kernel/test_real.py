@@ -22,8 +22,8 @@ from ledger.times import format_time, parse_time
 from ledger.transfer.import_ledger import import_ledger
 from projections.audit.index.compile import compile_index
 from projections.audit.index.reference import compile_by_fold
+from projections.audit.kernel.batch_decider import RowByRow
 from projections.audit.kernel.kernel import Kernel
-from projections.audit.kernel.row_by_row import RowByRow
 from projections.audit.reading import text_logs
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.fields import ColumnMapping

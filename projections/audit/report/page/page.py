@@ -6,18 +6,31 @@ No text of a log becomes markup: tests/audit/report/test_templating.py puts host
 from __future__ import annotations
 
 import shlex
-from typing import Final
+from typing import Final, NamedTuple
 
+from projections.audit.counting import AGAINST_CODES
 from projections.audit.report.commands import audit_command, known_at_option, known_at_word
-from projections.audit.report.page.days import worst_days
 from projections.audit.report.page.rows import finding_groups, hindsight_boxes
+from projections.audit.report.plots import ColumnChart, column_chart
 from projections.audit.report.report import AuditReport
 from projections.audit.report.templating import environment
+from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import Summary
 
+DAYS_SHOWN: Final = 10
+_CODES: Final = [VERDICT_NAMES.index(verdict) for verdict in ("violation", "denied", "indeterminate")]
+"""The verdicts of the section, in the order in which its chart stacks them."""
 DIGEST_FILES_MAX: Final = 20
 LEAF_COMMAND: Final = "(printf '\\000'; sed -n {0}p events.jsonl | tr -d '\\n') | sha256sum"
 """Computes the RFC 6962 leaf hash of an exported event."""
+
+
+class WorstDays(NamedTuple):
+    """rows: (day, counts of the chart's verdicts, requests), worst first; days: how many days have such verdicts."""
+
+    chart: ColumnChart
+    rows: tuple[tuple[int, tuple[int, ...], int], ...]
+    days: int
 
 
 def page(report: AuditReport) -> str:
@@ -50,3 +63,18 @@ def check_commands(summary: Summary) -> list[str]:
     if names and "-" not in names and len(names) <= DIGEST_FILES_MAX:
         commands.append(f"{shlex.join(['cat', '--', *names])} | sha256sum")
     return commands
+
+
+def worst_days(report: AuditReport) -> WorstDays | None:
+    """None: no request has a verdict of this section."""
+    codes = [code for code in _CODES if any(counts[code] for _, counts in report.days)]
+    if not codes:
+        return None
+    days = [(day, tuple(counts[code] for code in codes), counts) for day, counts in report.days]
+    worst = sorted(
+        (one for one in days if any(one[1])),
+        key=lambda one: (-sum(one[2][code] for code in AGAINST_CODES), -sum(one[1]), one[0]),
+    )
+    chart = column_chart([(day, counts) for day, counts, _ in days], [VERDICT_NAMES[code] for code in codes])
+    rows = ((day, counts, sum(all_counts)) for day, counts, all_counts in worst[:DAYS_SHOWN])
+    return WorstDays(chart, tuple(rows), len(worst))
