@@ -53,8 +53,8 @@ def _parts(decisions: Iterable[Decision]) -> list[bytes]:
             add(b',"enforcement_lag":%b' % _encode(outcome.enforcement_lag._asdict()))
         text = format_time(at)
         known = text if known_at == at else format_time(known_at)
-        add(f',"as_of":{{"at":"{text}","known_at":"{known}","position":{position}}}'.encode())
-        add(b"}" if hindsight is None else b',"hindsight":%b}' % _encode(hindsight_json(hindsight)))
+        end = "}" if hindsight is None else f',"hindsight":{_encode(hindsight_json(hindsight)).decode()}}}'
+        add(f',"as_of":{{"at":"{text}","known_at":"{known}","position":{position}}}{end}'.encode())
     return parts
 
 

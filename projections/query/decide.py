@@ -9,7 +9,7 @@ Proved by tests/query/test_decision_cache.py and tests/query/test_against_refere
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from projections.decisions.check import check, decision_basis, evaluate
@@ -24,37 +24,41 @@ _new: Final = tuple.__new__
 
 def decide(records: Iterable[RequestRecord], known_at: KnownAt, context: ReadContext) -> Iterator[Decision]:
     """The decisions on `records`, in order. May read the database."""
+    from_memory = _from_memory(context)
     for record in records:
         if known_at == IN_FORCE or known_at == record.at:  # noqa: PLR1714 - no tuple for each record
-            yield _from_memory(record, context) or _decide_in_force(record, context)
+            yield from_memory(record) or _decide_in_force(record, context)
         else:
             yield _decide_as_known(record, known_at, context)
 
 
 def decide_from_memory(records: Iterable[RequestRecord], context: ReadContext) -> list[Decision] | None:
     """The decisions in force, if memory suffices for all of them; None: call `decide`, which may wait."""
+    from_memory = _from_memory(context)
     decisions = []
     for record in records:
-        decision = _from_memory(record, context)
+        decision = from_memory(record)
         if decision is None:
             return None
         decisions.append(decision)
     return decisions
 
 
-def _from_memory(record: RequestRecord, context: ReadContext) -> Decision | None:
-    at = record.at
-    snapshot = context.snapshot
-    position = snapshot.position
-    span = snapshot.decision_cache.find(record[1:6], at, position)
-    if span is None or span.hindsight is not None or record.enforced_position is not None:
-        return None
-    basis, observed = span.basis, record.handling
-    outcome = basis.question if observed is None else basis.outcomes.get(observed) or evaluate(record, basis, None)
-    now = context.now
-    # The same as AsOf(…) and Decision(…), in half the time.
-    as_of = _new(AsOf, (at, at if at < now else now, position))
-    return _new(Decision, (record.request_id, outcome, as_of, None))
+def _from_memory(context: ReadContext) -> Callable[[RequestRecord], Decision | None]:
+    """A function of a record; a closure, because a body has thousands of records at one context."""
+    now, position, find = context.now, context.position, context.snapshot.decision_cache.find
+
+    def from_memory(record: RequestRecord) -> Decision | None:
+        at = record.at
+        span = find(record[1:6], at, position)
+        if span is None or span.hindsight is not None or record.enforced_position is not None:
+            return None
+        basis, observed = span.basis, record.handling
+        outcome = basis.question if observed is None else basis.outcomes.get(observed) or evaluate(record, basis, None)
+        # The same as AsOf(…) and Decision(…), in half the time.
+        return _new(Decision, (record.request_id, outcome, _new(AsOf, (at, at if at < now else now, position)), None))
+
+    return from_memory
 
 
 def _decide_in_force(record: RequestRecord, context: ReadContext) -> Decision:
