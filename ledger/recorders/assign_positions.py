@@ -1,7 +1,7 @@
 """Assigning positions and times to a group of requests, given the state under the append lock. Pure.
 
 This is the rule of `Recorder.append`. SQLite uses it; PostgreSQL repeats it inside its append function
-(`postgres_append`). tests/contracts/test_groups.py proves that the two agree.
+(`postgres_append`). tests/contracts/test_append.py proves that the two agree.
 """
 
 from __future__ import annotations

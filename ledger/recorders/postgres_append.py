@@ -3,7 +3,7 @@
 The append lock is held for that statement and its commit, so several server processes share a ledger and none of them
 waits for another's network. The function does the work of `assign_positions`, fills the placeholders of the templates
 as `codec.fill_templates` does, hashes, and inserts. Its text is a released step of the schema, so it is never edited
-(see `postgres_schema`). Proved by tests/contracts/test_groups.py.
+(see `postgres_schema`). Proved by tests/contracts/test_append.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Appending to SQLite: the statements of an append, run on a cursor inside the recorder's transaction.
 
 Statements are few and large, because the driver lets other threads run at the start and end of each one.
-Proved by tests/contracts/test_groups.py.
+Proved by tests/contracts/test_append.py.
 """
 
 from __future__ import annotations
