@@ -27,7 +27,7 @@ from projections.temporal.coordinates import IN_FORCE
 if TYPE_CHECKING:
     from projections.audit.kernel.kernel import Kernel
 
-_ROW_COST: Final = 4
+_ROW_COST: Final = 8
 """A row takes as long without compiled code as this many of the events or names that `worth_compiling` counts."""
 
 
