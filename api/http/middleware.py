@@ -44,7 +44,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id, trace_id, host = _read_headers(scope)
+        request_id, trace_id, hosts = _read_headers(scope)
         head_only = scope["method"] == "HEAD"
         # A copy, because granian reads the method of its own scope again when it sends the response.
         method = "GET" if head_only else scope["method"]
@@ -61,11 +61,15 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            early = self._early_response(scope, host)
+            early = self._early_response(scope, hosts)
             await (self.app if early is None else early)(scope, receive, send_on)
         except ClientDisconnect:
-            # The body was incomplete, so nothing was begun, and no client is left to answer.
-            _log.info("%s: the client hung up", log_label(scope))
+            # The body is incomplete, so nothing was begun. granian reports malformed chunks as a disconnect too, and
+            # the client that sent them waits for an answer.
+            _log.info("%s: the body ended early", log_label(scope))
+            if not started:
+                detail = "the body ended early: its chunks are malformed (RFC 9112 section 7.1), or the client hung up"
+                await problem_response(scope, "bad_request", detail)(scope, receive, send_on)
         except Exception as error:
             _log.critical("%s: unexpected %s", log_label(scope), error_location(error))
             if started:
@@ -73,8 +77,14 @@ class RequestMiddleware:
             detail = "the server failed; its log has details under the request's id"
             await problem_response(scope, "internal_error", detail)(scope, receive, send_on)
 
-    def _early_response(self, scope: Scope, host: str) -> Response | None:
+    def _early_response(self, scope: Scope, hosts: list[str]) -> Response | None:
         """The response that needs no route; None: the application must answer."""
+        if len(hosts) > 1:
+            # RFC 9112 section 3.2: a proxy before this server may have looked at the other one.
+            return problem_response(
+                scope, "bad_request", f"a request has one Host field, and this one has {len(hosts)}"
+            )
+        host = hosts[0] if hosts else ""
         if self.hosts is not None and _without_port(host) not in self.hosts:
             detail = "this server serves localhost, 127.0.0.1 and [::1] only"
             return problem_response(scope, "host_not_served", detail)
@@ -86,17 +96,17 @@ class RequestMiddleware:
         return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
 
 
-def _read_headers(scope: Scope) -> tuple[str, str | None, str]:
-    """(request id, trace id, host)."""
-    request_id, trace_id, host = "", None, ""
+def _read_headers(scope: Scope) -> tuple[str, str | None, list[str]]:
+    """(request id, trace id, the Host fields)."""
+    request_id, trace_id, hosts = "", None, []
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             request_id = value.decode("ascii")
         elif name == b"traceparent" and (match := _TRACEPARENT.fullmatch(value)):
             trace_id = match[1].decode("ascii")
         elif name == b"host":
-            host = value.decode("latin-1")
-    return request_id or random_bytes(16).hex(), trace_id, host
+            hosts.append(value.decode("latin-1"))
+    return request_id or random_bytes(16).hex(), trace_id, hosts
 
 
 def _with_common_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

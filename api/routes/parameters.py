@@ -1,7 +1,7 @@
 """Every parameter of the API, declared once: its meaning, how it is read, and its documentation.
 
-Browsers and many clients send the `+` of an offset unescaped, which a query decodes to a space. No time holds a space,
-so `2026-01-01T00:00:00 02:00` is read as if it held the `+`.
+Browsers and many clients send a `+` unescaped, which a query decodes to a space. A time, a subject and a zone hold no
+spaces, so a space in one of them is read as `+`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from projections.query.query import IN_FORCE, KnownAt
 
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
+PREFIX_LENGTH_MAX: Final = 300
 
-_SPACE_FOR_PLUS: Final = re.compile(r" (?=\d\d:\d\d$)")
+
+def _with_plus(text: str) -> str:
+    return text.replace(" ", "+")
 
 
 def _time(text: str) -> int:
     try:
-        return parse_time(_SPACE_FOR_PLUS.sub("+", text))
+        return parse_time(_with_plus(text))
     except BadTime as error:
         raise TimeParameterError(error.detail) from None
 
@@ -52,7 +55,7 @@ def _setting(text: str) -> str:
 
 def _subject(text: str) -> str:
     try:
-        return parse_subject(text)
+        return parse_subject(_with_plus(text))
     except BadSubject as error:
         raise ParameterError(error.detail) from None
 
@@ -73,11 +76,12 @@ def _log_format(text: str) -> str:
 
 
 def _timezone(text: str) -> str:
+    zone = _with_plus(text)
     try:
-        find_zone(text)
+        find_zone(zone)
     except BadRecord as error:
         raise ParameterError(error.detail) from None
-    return text
+    return zone
 
 
 _ALL_KINDS: Final = (*KINDS, "catalog")
@@ -90,14 +94,14 @@ def _kind(text: str) -> str:
 
 
 def _prefix(text: str) -> str:
-    if not 1 <= len(text) <= 300:
-        raise ParameterError("the beginning of a subject reference has 1 to 300 characters")
-    return text
+    if not 1 <= len(text) <= PREFIX_LENGTH_MAX:
+        raise ParameterError(f"the beginning of a subject reference has 1 to {PREFIX_LENGTH_MAX} characters")
+    return _with_plus(text)
 
 
 _TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
 _POSITION_MAX: Final = 10**18 - 1
-_POSITION_SCHEMA: Final = {"type": "integer", "minimum": 0}
+_POSITION_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": _POSITION_MAX}
 _read_position: Final = whole_number(0, _POSITION_MAX)
 _SUBJECT_SCHEMA: Final = {"type": "string", "pattern": rf"^({'|'.join(_ALL_KINDS)}):{ID_PATTERN}$"}
 
@@ -157,7 +161,7 @@ AT_LEAST: Final = Parameter(
 AFTER_VERSION: Final = Parameter(
     "after",
     whole_number(1, _POSITION_MAX),
-    {"type": "integer", "minimum": 1},
+    {"type": "integer", "minimum": 1, "maximum": _POSITION_MAX},
     "Only events before this version of the subject: the next_after of the previous page. Default: start with the"
     " newest.",
 )
@@ -166,7 +170,11 @@ KIND: Final = Parameter(
     "kind", _kind, {"type": "string", "enum": list(_ALL_KINDS)}, "Only subjects of this kind.", "org"
 )
 PREFIX: Final = Parameter(
-    "prefix", _prefix, {"type": "string"}, "Only subjects whose whole reference begins with this text.", "org:ac"
+    "prefix",
+    _prefix,
+    {"type": "string", "minLength": 1, "maxLength": PREFIX_LENGTH_MAX},
+    "Only subjects whose whole reference begins with this text.",
+    "org:ac",
 )
 AFTER_SUBJECT: Final = Parameter(
     "after",
@@ -193,7 +201,7 @@ EVENT_ID: Final = Parameter(
 LOG_MAP: Final = Parameter(
     "map",
     _assignment,
-    {"type": "string", "pattern": "^[a-z_.]+=.*$"},
+    {"type": "string", "pattern": rf"^({'|'.join(re.escape(field) for field in FIELDS)})="},
     "FIELD=COLUMN: read this field of the request records from this column (in JSON also a path with dots). Columns"
     " with other names are then ignored. FIELD= reads the field from no column. May be given several times.",
     repeatable=True,

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.schemas.base import WireModel, time_field
+from ledger.catalog import INTEGER_MAX, TEXT_LENGTH_MAX
+from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN
+
+_SUBJECT = rf"^({'|'.join(KINDS)}):{ID_PATTERN}$"
+_SETTING = f"^{SETTING_PATTERN}$"
+_ID = f"^{ID_PATTERN}$"
+_IDS = ("key_id", "account_id", "org_id", "project_id")
 
 
 class SettingChange(WireModel):
     """Sets a value from `effective_from` until `effective_until`. Without an end it holds until the next change."""
 
     type: Literal["setting.changed"]
-    subject: str = Field(description="kind:id, such as org:acme")
-    setting: str
+    subject: str = Field(pattern=_SUBJECT, description="kind:id, such as org:acme")
+    setting: str = Field(pattern=_SETTING)
     value: Any = Field(description="Has the setting's own type; nothing is converted.")
     effective_from: str | None = time_field(
         "When the change begins; null or absent: at the moment of recording. A change in the past needs a reason.",
@@ -22,19 +29,21 @@ class SettingChange(WireModel):
     )
     effective_until: str | None = time_field("The first instant after the change.", default=None)
     reason: str | None = Field(None, min_length=1, max_length=2000)
-    expected_version: int | None = Field(None, ge=0, description="The subject's version before this request.")
+    expected_version: int | None = Field(
+        None, ge=0, le=INTEGER_MAX, description="The subject's version before this request."
+    )
 
 
 class SettingClear(WireModel):
     """Removes the subject's own value for a period, so that the catalog's default holds."""
 
     type: Literal["setting.cleared"]
-    subject: str
-    setting: str
+    subject: str = Field(pattern=_SUBJECT)
+    setting: str = Field(pattern=_SETTING)
     effective_from: str | None = time_field("Null or absent: at the moment of recording.", default=None)
     effective_until: str | None = time_field("The first instant after the change.", default=None)
     reason: str | None = Field(None, min_length=1, max_length=2000)
-    expected_version: int | None = Field(None, ge=0)
+    expected_version: int | None = Field(None, ge=0, le=INTEGER_MAX)
 
 
 class ChangeRetraction(WireModel):
@@ -43,7 +52,7 @@ class ChangeRetraction(WireModel):
     type: Literal["change.retracted"]
     event_id: str
     reason: str | None = Field(None, min_length=1, max_length=2000, description="Required if the past changes.")
-    expected_version: int | None = Field(None, ge=0)
+    expected_version: int | None = Field(None, ge=0, le=INTEGER_MAX)
 
 
 class SettingDefinition(WireModel):
@@ -58,20 +67,20 @@ class SettingDefinition(WireModel):
         description="The value to assume if the actual value cannot be resolved; null: nothing is allowed."
     )
     writable_by: Literal["owner", "admin", "operator"]
-    title: str
-    description: str
-    source: str = Field(description="The published rule behind the setting.")
+    title: str = Field(min_length=1, max_length=TEXT_LENGTH_MAX)
+    description: str = Field(min_length=1, max_length=TEXT_LENGTH_MAX)
+    source: str = Field(min_length=1, max_length=TEXT_LENGTH_MAX, description="The published rule behind the setting.")
 
 
 class SettingDefined(WireModel):
     """Defines or redefines a setting from `effective_from` on. The value_type of a setting never changes."""
 
     type: Literal["setting.defined"]
-    setting: str
+    setting: str = Field(pattern=_SETTING)
     definition: SettingDefinition
     effective_from: str | None = time_field("Null or absent: at the moment of recording.", default=None)
     reason: str | None = Field(None, min_length=1, max_length=2000)
-    expected_version: int | None = Field(None, ge=0)
+    expected_version: int | None = Field(None, ge=0, le=INTEGER_MAX)
 
 
 class SubmissionBatch(WireModel):
@@ -96,11 +105,15 @@ class ObservedHandling(WireModel):
 class RequestRecord(WireModel):
     """One line of a request log. One of the first four ids is required. Ids are bare: acme, not org:acme."""
 
-    key_id: str | None = None
-    account_id: str | None = None
-    org_id: str | None = None
-    project_id: str | None = None
-    model_id: str | None = None
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in _IDS]}
+    )
+
+    key_id: str | None = Field(None, pattern=_ID)
+    account_id: str | None = Field(None, pattern=_ID)
+    org_id: str | None = Field(None, pattern=_ID)
+    project_id: str | None = Field(None, pattern=_ID)
+    model_id: str | None = Field(None, pattern=_ID)
     at: str | None = time_field("When the request was made; null or absent: now.", default=None)
     request_id: str | None = Field(None, min_length=1, max_length=256)
     enforced_position: int | None = Field(None, ge=0, description="The ledger position that the gateway enforced.")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, TypeAdapter
 from starlette.testclient import TestClient
 
@@ -148,6 +149,59 @@ def test_the_document_holds_together(story: TestClient) -> None:
                 assert {"400", "408", "413", "415", "422"} <= set(operation["responses"]), where
     ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(ids) == len(set(ids))
+
+
+REFUSED = {400, 409, 422}
+
+
+def test_every_documented_bound_of_a_parameter_is_the_servers_bound(story: TestClient) -> None:
+    """Within the bounds of its schema a value is read (the answer may be any but a refusal), and beyond it is not."""
+    document = get(story, "/openapi.json")
+    tried = 0
+    for path, item in document["paths"].items():
+        required = [
+            one for one in item.get("get", {}).get("parameters", ()) if one["in"] == "query" and one["required"]
+        ]
+        more = "".join(f"&{one['name']}={one['example']}" for one in required)
+        url = path.format(subject="org:acme", event_id="none", audit_id="none", code="not_found")
+        for parameter in item.get("get", {}).get("parameters", ()):
+            if parameter["in"] != "query" or path.endswith("/stream") or parameter["name"] == "at_least":
+                continue
+            for text, fits in _boundary_values(parameter["schema"]):
+                answer = story.get(f"{url}?{parameter['name']}={text}{more}")
+                # A feed position beyond the head is within the bounds of a position, and refused for another reason.
+                refused = answer.status_code in REFUSED and answer.json()["code"] == "bad_parameter"
+                assert refused != fits, (path, parameter["name"], text[:40], answer.text)
+                tried += 1
+    assert tried > 40
+
+
+def _boundary_values(schema: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """(text, whether the schema allows it), at each bound and one beyond it."""
+    if schema.get("type") == "integer":
+        assert {"minimum", "maximum"} <= set(schema), schema
+        low, high = schema["minimum"], schema["maximum"]
+        yield from ((str(low), True), (str(high), True), (str(low - 1), False), (str(high + 1), False))
+    elif "maxLength" in schema:
+        yield from (("a" * schema["minLength"], True), ("a" * schema["maxLength"], True))
+        yield from (("a" * (schema["minLength"] - 1), False), ("a" * (schema["maxLength"] + 1), False))
+    elif "pattern" in schema:
+        yield "spaces and = are in no pattern", False
+    elif "enum" in schema:
+        yield from ((text, True) for text in schema["enum"])
+        yield "nothing", False
+    elif "items" in schema:
+        yield "spaces and = are in no pattern", False
+
+
+@pytest.mark.parametrize("missing", [{}, {"key_id": None, "account_id": None}, {"model_id": "m"}])
+def test_a_record_without_any_of_the_four_ids_does_not_fit_the_document(story: TestClient, missing: Any) -> None:
+    schema = get(story, "/openapi.json")["components"]["schemas"]["RequestRecord"]
+    assert [rule["required"] for rule in schema["anyOf"]] == [["key_id"], ["account_id"], ["org_id"], ["project_id"]]
+    rule = Draft202012Validator({"anyOf": schema["anyOf"]})
+    assert not rule.is_valid(missing)
+    assert rule.is_valid(missing | {"project_id": "p"})
+    assert story.post("/v1/checks", json=missing).status_code == 422
 
 
 def _references(value: Any) -> Iterator[str]:

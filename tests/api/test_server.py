@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,44 @@ def test_odd_paths_over_a_socket(port: int, path: str) -> None:
 def test_another_host_name_is_refused_over_a_socket(port: int) -> None:
     status, _, body = talk(port, "GET", "/v1/catalog", Host="rebound.example")
     assert (status, json.loads(body)["code"]) == (421, "host_not_served")
+
+
+def raw(port: int, request: bytes) -> bytes:
+    """Sends bytes that http.client would not send, and returns the first part of the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        return connection.recv(65_536)
+
+
+@pytest.mark.parametrize("path", ["/v1/checks", "/v1/events", "/v1/audits"])
+@pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"ffffffffffffffffff\r\n{}\r\n"])
+def test_malformed_chunks_get_a_problem_document(port: int, path: str, chunks: bytes) -> None:
+    head = (
+        b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    answer = raw(port, head % path.encode() + chunks)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad_request"
+
+
+def test_a_client_that_resets_the_connection_within_its_body_is_no_failure_of_the_server(tmp_path: Path) -> None:
+    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n")
+                connection.sendall(b"Content-Type: application/json\r\n\r\n{")
+        assert talk(port, "GET", "/healthz")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30) == ("", "")
+
+
+@pytest.mark.parametrize("hosts", [("localhost", "rebound.example"), ("rebound.example", "localhost"), ("::1", "::1")])
+def test_two_host_fields_are_refused(port: int, hosts: tuple[str, str]) -> None:
+    fields = "".join(f"Host: {host}\r\n" for host in hosts)
+    answer = raw(port, f"GET /v1/catalog HTTP/1.1\r\n{fields}\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad_request"
 
 
 def test_many_callers_at_once(port: int) -> None:

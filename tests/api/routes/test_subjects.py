@@ -155,6 +155,19 @@ def test_subjects_that_have_a_history(client: TestClient) -> None:
     assert get(client, f"/v1/subjects?kind=org&limit=2&after={page['next_after']}")["next_after"] is None
 
 
+@pytest.mark.parametrize("plus", ["+", "%2B", "%2b"])
+def test_a_plus_in_a_query_may_be_raw_or_encoded(client: TestClient, plus: str) -> None:
+    for subject in ("org:a", "org:a+b", "org:a+c"):
+        submit(client, changed(subject, "training.opt_in", True))
+
+    def listed(query: str) -> list[str]:
+        return [row["subject"] for row in get(client, f"/v1/subjects?{query}")["subjects"]]
+
+    assert listed(f"prefix=org:a{plus}") == ["org:a+b", "org:a+c"]
+    assert listed(f"kind=org&after=org:a{plus}b") == ["org:a+c"]
+    assert [event["subject"] for event in get(client, f"/v1/events?subject=org:a{plus}b")["events"]] == ["org:a+b"]
+
+
 @pytest.mark.parametrize("verb", ["state", "timeline", "history", "diff?from=2026-01-01T00:00:00Z"])
 @pytest.mark.parametrize(
     "spelling", [MODEL, quote(MODEL, safe=""), MODEL.replace("/", "%2f"), MODEL.replace("D", "%44")]
