@@ -19,7 +19,7 @@ from scripts.cli.output import Columns, json_text, print_line, print_table
 from scripts.demo.comparison import AuditResult, Example, Mismatch, event_of
 from scripts.demo.generator import LEDGER, LOG, DemoData
 from scripts.demo.story import CORRECTED_ORG, PASSTHROUGH_OFF_FROM, PASSTHROUGH_OFF_ORG, WITHDRAWN_FROM, when
-from scripts.demo.traffic import Judgement
+from scripts.demo.traffic import NOT_PLANTED, Judgement
 from scripts.demo.world import PLATFORM
 
 MISMATCHES_SHOWN: Final = 20
@@ -241,7 +241,11 @@ def document(data: DemoData, result: AuditResult, seconds: dict[str, float]) -> 
         "folder": str(data.folder),
         "ledger": {"events": data.events, "submissions": data.submissions, "subjects": data.subjects},
         "audit": summary_json(result.summary),
-        "reasons": {reason: {"planted": expected[reason], "found": actual[reason]} for reason in REASONS},
+        "reasons": {
+            reason: {"planted": expected[reason], "found": actual[reason]}
+            for reason in REASONS
+            if reason not in NOT_PLANTED
+        },
         "hindsight": {"planted": len(data.differ_in_hindsight), "found": len(result.differ_in_hindsight)},
         "unreadable_lines": sorted(data.unreadable),
         "violation": _decision_json(result.violation),

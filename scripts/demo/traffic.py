@@ -37,6 +37,16 @@ SHARES: Final[dict[Reasons, float]] = {
     ("enforcement_lag",): 0.25,
 }
 """Kind of planted request → how many in a thousand requests, but at least `PLANTED_MIN`."""
+NOT_PLANTED: Final[frozenset[Reason]] = frozenset(
+    {
+        "unknown_subject",
+        "unknown_region",
+        "undecidable_value",
+        "served_elsewhere",
+        "not_as_published",
+    }
+)
+"""Reasons that this platform never meets: nothing there is unknown or observed that they need."""
 PLANTED_MIN: Final = 2
 DENIED: Final[Reasons] = ()
 """A request for passthrough that is denied, and not forwarded: there is nothing wrong with it."""

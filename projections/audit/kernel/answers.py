@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from projections.audit.arrays import Bools, Int8s, Int32s, Int64s, UInt8s, UInt16s
+from projections.audit.arrays import Bools, Int8s, Int32s, Int64s, UInt8s, UInt32s
 from projections.audit.index.schema import PolicyIndex, Subjects
 from projections.audit.schemas import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
 
@@ -45,7 +45,7 @@ class RowAnswers(NamedTuple):
     """
 
     verdict: Int8s
-    reasons: UInt16s
+    reasons: UInt32s
     codes: Int32s
     handling: UInt8s
     may_differ_in_hindsight: Bools
@@ -58,7 +58,7 @@ def empty_answers(rows: int) -> RowAnswers:
     """To be filled in. The pages of `positions` that stay unused take no memory."""
     return RowAnswers(
         np.empty(rows, np.int8),
-        np.empty(rows, np.uint16),
+        np.empty(rows, np.uint32),
         np.empty((rows, 4), np.int32),
         np.empty(rows, np.uint8),
         np.empty(rows, np.bool_),
@@ -151,13 +151,13 @@ def _chosen(values: pa.Array, codes: Int32s, type_: pa.DataType) -> pa.Array:
 @cache
 def _reason_lists() -> pa.Array:
     """The codes of the reasons, by the bits of `RowAnswers.reasons`. Not made when imported: it takes 50 ms."""
-    codes = range(len(REASON_NAMES))
-    return pa.array(
-        [[code for code in codes if bits >> code & 1] for bits in range(1 << len(codes))], pa.list_(pa.int8())
-    )
+    bits = np.arange(1 << len(REASON_NAMES), dtype=np.int32)
+    is_set = (bits[:, None] >> np.arange(len(REASON_NAMES)) & 1).astype(np.bool_)
+    offsets = np.concatenate([[0], np.cumsum(is_set.sum(1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.nonzero(is_set)[1].astype(np.int8)))
 
 
-def _reasons(reasons: UInt16s) -> pa.Array:
+def _reasons(reasons: UInt32s) -> pa.Array:
     lists = _reason_lists().take(pa.array(reasons))
     return pa.ListArray.from_arrays(lists.offsets, pa.DictionaryArray.from_arrays(lists.values, _REASONS))
 

@@ -87,4 +87,4 @@ def test_both_sides_show_the_ledger_s_own_positions() -> None:
 
 def test_reasons_as_bits() -> None:
     bits = reason_bits(batch({}, {"reasons": ["before_first_record", "enforcement_lag"]}, {}).column("reasons"))
-    assert bits.tolist() == [0, 1 | 1 << 12, 0]
+    assert bits.tolist() == [0, 1 | 1 << 17, 0]
