@@ -128,14 +128,27 @@ def evaluate(record: RequestRecord, basis: DecisionBasis, states: States | None)
     return outcome
 
 
+def breaches_of(observed: Observed | None, basis: DecisionBasis) -> list[Breach]:
+    """The reasons against a request with this basis and handling, each with the settings that it rests on."""
+    if observed is None or basis.unresolved is not None:
+        return list(basis.denials)
+    policy, model = _policy_and_model(basis)
+    return [*basis.denials, *_handling_breaches(observed, basis.handling, policy, model)]
+
+
+def _policy_and_model(basis: DecisionBasis) -> tuple[dict[str, SettingState], dict[str, SettingState]]:
+    """The settings of the governing subject and of the model, from the evidence of a basis that is not `unresolved`."""
+    by_setting = {state.setting: state for state in basis.evidence[basis.scope_length :]}
+    policy = {setting: by_setting[setting] for setting in POLICY}
+    return policy, {setting: by_setting[setting] for setting in OF_MODEL} if HOSTING in by_setting else {}
+
+
 def _evaluate_observed(
     record: RequestRecord, observed: Observed, basis: DecisionBasis, states: States | None
 ) -> Outcome:
     scope_evidence = basis.evidence[: basis.scope_length]
-    by_setting = {state.setting: state for state in basis.evidence[basis.scope_length :]}
-    policy = {setting: by_setting[setting] for setting in POLICY}
-    model = {setting: by_setting[setting] for setting in OF_MODEL} if HOSTING in by_setting else {}
-    breaches = [*basis.denials, *_handling_breaches(observed, basis.handling, policy, model)]
+    policy, model = _policy_and_model(basis)
+    breaches = breaches_of(observed, basis)
     unknown: set[Reason] = set()
     if (model and model[HOSTING].value is None) or _provider_unknown(observed, policy, model):
         unknown.add("unknown_model")
