@@ -2,23 +2,24 @@
 
 It reads events as exported JSON, shares no code with projections/ (only the parsing of times with ledger/) and caches
 nothing between two questions. Where a fast path and this reference disagree, one of them misreads the rules.
+`reference_time` has its time model.
 """
 
-import json
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ledger.times import BEGINNING, format_time, parse_time
+from ledger.times import format_time
+from tests.support.reference_time import (
+    UNLIMITED,
+    Json,
+    OwnerChain,
+    ReferenceLedger,
+    ReferenceState,
+    instant_of,
+    period_of,
+)
 
-Json = dict[str, Any]
-"""An event, a request record or an answer, as parsed JSON."""
-
-UNLIMITED = None
-"""As an end: no end. As a known_at: everything recorded so far."""
-
-OWNERS_FOLLOWED_MAX = 7
-"""A chain of owners has at most eight subjects (projections/decisions/scope.py)."""
+__all__ = ("ORDER_OF_REASONS", "UNLIMITED", "Json", "Reference", "ReferenceState", "event_json")
 
 ORDER_OF_REASONS = (
     "before_first_record",
@@ -51,33 +52,6 @@ POLICY = (
 )
 OF_MODEL = ("model.hosting", "model.provider", "model.policy_url", "model.regions")
 
-_instant = lru_cache(maxsize=None)(parse_time)
-
-
-class ReferenceState(NamedTuple):
-    """The effective value of a setting of a subject. `event` is its own change or, for a default, the definition.
-    `cleared_by` is the clear that makes the default effective."""
-
-    subject: str
-    setting: str
-    value: Any
-    source: str
-    event: Json | None
-    cleared_by: Json | None = None
-
-    @property
-    def position(self) -> int:
-        """The position of the last event behind the value; 0 if there is none."""
-        return max((e["data"]["position"] for e in (self.event, self.cleared_by) if e is not None), default=0)
-
-
-class OwnerChain(NamedTuple):
-    """The subjects from the one that a record names to the governing one, unless there is a problem."""
-
-    trail: list[str]
-    facts: list[ReferenceState]
-    problem: str | None
-
 
 class Breach(NamedTuple):
     """A reason against a request, and the facts behind it besides the governing subject."""
@@ -86,119 +60,8 @@ class Breach(NamedTuple):
     facts: list[ReferenceState]
 
 
-class Reference:
-    """A ledger's events, in position order, and every question about them."""
-
-    def __init__(self, leaves: Iterable[bytes]) -> None:
-        self.events: list[Json] = [json.loads(leaf) for leaf in leaves]
-
-    # Time model.
-
-    def known(self, subject: str, setting: str, known_at: int | None) -> list[Json]:
-        """The changes of a setting of a subject that were recorded, and not retracted, by `known_at`."""
-        events = [
-            event
-            for event in self.events
-            if event["subject"] == subject
-            and event["data"]["setting"] == setting
-            and (known_at is UNLIMITED or _instant(event["time"]) <= known_at)
-        ]
-        retracted_ids = [event["data"]["retracts"] for event in events if "retracts" in event["data"]]
-        return [event for event in events if "retracts" not in event["data"] and event["id"] not in retracted_ids]
-
-    def boundaries(self, subject: str, setting: str, known_at: int | None = UNLIMITED) -> list[int]:
-        """Every instant at which the change in force may differ from the one before."""
-        instants = {BEGINNING}
-        for event in self.known(subject, setting, known_at):
-            start, until = _period(event)
-            instants.add(start)
-            if until is not None:
-                instants.add(until)
-        return sorted(instants)
-
-    def steps(self, subject: str, setting: str, known_at: int | None) -> list[tuple[int, Json | None]]:
-        """(instant, the change in force from there to the next instant), for every boundary."""
-        instants = self.boundaries(subject, setting, known_at)
-        in_force: list[Json | None] = [None for _ in instants]
-        for event in self.known(subject, setting, known_at):
-            start, until = _period(event)
-            if until is None:
-                replaced = in_force[instants.index(start)]
-                for index, instant in enumerate(instants):
-                    if instant >= start:
-                        if in_force[index] is not replaced:
-                            break
-                        in_force[index] = event
-            else:
-                for index, instant in enumerate(instants):
-                    if start <= instant < until:
-                        in_force[index] = event
-        return list(zip(instants, in_force, strict=True))
-
-    def deciding(self, subject: str, setting: str, at: int, known_at: int | None) -> Json | None:
-        """The change in force at instant `at`, knowing what was recorded by `known_at`."""
-        deciding = None
-        for instant, event in self.steps(subject, setting, known_at):
-            if instant <= at:
-                deciding = event
-        return deciding
-
-    # Effective state.
-
-    def definition(self, setting: str, at: int, known_at: int | None) -> Json | None:
-        return self.deciding("catalog:settings", setting, at, known_at)
-
-    def setting_state(self, subject: str, setting: str, at: int, known_at: int | None) -> ReferenceState:
-        definition = self.definition(setting, at, known_at)
-        if definition is None:
-            return ReferenceState(subject, setting, None, "undefined", None)
-        members = definition["data"]["definition"]
-        if _kind(subject) not in members["kinds"]:
-            return ReferenceState(subject, setting, members["default"], "not_applicable", definition)
-        own = self.deciding(subject, setting, at, known_at)
-        if own is not None and "value" in own["data"]:
-            return ReferenceState(subject, setting, own["data"]["value"], "explicit", own)
-        return ReferenceState(subject, setting, members["default"], "default", definition, own)
-
-    # Governing subject.
-
-    def owner_chain(self, subject: str, at: int, known_at: int | None, hops: int = OWNERS_FOLLOWED_MAX) -> OwnerChain:
-        kind = _kind(subject)
-        if kind == "org":
-            return OwnerChain([subject], [], None)
-        if kind == "account":
-            attached = self.setting_state(subject, "attached_to", at, known_at)
-            if attached.source == "undefined":
-                return OwnerChain([subject], [attached], "before_first_record")
-            return OwnerChain([subject] if attached.value is None else [subject, attached.value], [attached], None)
-        if kind not in ("key", "project"):
-            return OwnerChain([subject], [], "unknown_owner")
-        owner = self.setting_state(subject, "owner", at, known_at)
-        if owner.source == "undefined":
-            return OwnerChain([subject], [owner], "before_first_record")
-        if owner.value is None or hops == 0:
-            return OwnerChain([subject], [owner], "unknown_owner")
-        rest = self.owner_chain(owner.value, at, known_at, hops - 1)
-        return OwnerChain([subject, *rest.trail], [owner, *rest.facts], rest.problem)
-
-    def scope(self, record: Json, at: int, known_at: int | None) -> OwnerChain:
-        named = {kind: f"{kind}:{record[f'{kind}_id']}" for kind in KINDS_NAMED if record.get(f"{kind}_id") is not None}
-        chain = self.owner_chain(next(iter(named.values())), at, known_at)
-        if chain.problem:
-            return chain
-        facts = chain.facts
-        project = named.get("project")
-        if project is not None and project not in chain.trail:
-            other = self.owner_chain(project, at, known_at)
-            facts = facts + other.facts
-            if other.problem:
-                return OwnerChain(chain.trail, facts, other.problem)
-            if other.trail[-1] != chain.trail[-1]:
-                return OwnerChain(chain.trail, facts, "scope_conflict")
-        org_agrees = named.get("org") in (None, chain.trail[-1])
-        accounts = [subject for subject in chain.trail if subject.startswith("account:")]
-        account_agrees = named.get("account") is None or not accounts or named["account"] in accounts
-        return OwnerChain(chain.trail, facts, None if org_agrees and account_agrees else "scope_conflict")
+class Reference(ReferenceLedger):
+    """Every question about a ledger's events."""
 
     # Decision rules.
 
@@ -263,7 +126,7 @@ class Reference:
         gateway.events = self.events[:enforced]
         seen = gateway.deciding(state.subject, state.setting, at, known_at)
         for event in self.events[enforced:]:
-            recorded = _instant(event["time"])
+            recorded = instant_of(event["time"])
             is_known = known_at is UNLIMITED or recorded <= known_at
             if is_known and seen is not None and event["data"].get("retracts") == seen["id"]:
                 yield event["data"]["position"], recorded
@@ -330,24 +193,10 @@ class Reference:
         }
 
 
-KINDS_NAMED = ("key", "project", "org", "account")
-"""The kinds that a record may name, in the order of the rules."""
-
-
-def _kind(subject: str) -> str:
-    return subject.partition(":")[0]
-
-
-def _period(event: Json) -> tuple[int, int | None]:
-    data = event["data"]
-    until = data.get("effective_until")
-    return _instant(data["effective_from"]), None if until is None else _instant(until)
-
-
 def _since(state: ReferenceState) -> int:
     """The instant from which the last event behind the value was both recorded and effective."""
     event = max((e for e in (state.event, state.cleared_by) if e is not None), key=lambda e: e["data"]["position"])
-    return max(_instant(event["time"]), _period(event)[0])
+    return max(instant_of(event["time"]), period_of(event)[0])
 
 
 def _unresolved(policy: dict[str, ReferenceState], model: dict[str, ReferenceState], observed: Json) -> bool:
@@ -393,7 +242,7 @@ def _evidence(state: ReferenceState) -> Json:
 def event_json(event: Json) -> Json:
     """The event as the evidence of an answer."""
     data = event["data"]
-    start, until = _period(event)
+    start, until = period_of(event)
     return {
         "event_id": event["id"],
         "position": data["position"],
