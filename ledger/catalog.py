@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
 
 from ledger.errors import BadSubject
@@ -22,7 +23,11 @@ Value = bool | int | str | tuple[str, ...]
 """A setting's value. A set is a sorted tuple of distinct texts."""
 
 TEXT_LENGTH_MAX: Final = 4096
-SET_SIZE_MAX: Final = 1000
+SET_SIZE_MAX: Final = 256
+VALUE_BYTES_MAX: Final = 65_536
+"""Bytes of the stored JSON of a new value, or of a new definition: every answer that holds it repeats it."""
+RECORDED_SET_SIZE_MAX: Final = 1000
+"""Earlier versions recorded sets of up to this size. They stay readable and restorable."""
 SHOWN_MEMBERS_MAX: Final = 20
 SHOWN_LENGTH_MAX: Final = 300
 INTEGER_MAX: Final = 2**53 - 1
@@ -31,6 +36,7 @@ INTEGER_MAX: Final = 2**53 - 1
 ValueType = Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
 Kind = Literal["account", "org", "project", "key", "model"]
 Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LENGTH_MAX)]
+_MEMBERS: Final = Field(min_length=1, max_length=RECORDED_SET_SIZE_MAX, strict=False)
 
 
 class WrongValue(ValueError):
@@ -44,7 +50,7 @@ class Definition(BaseModel):
 
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1, strict=False)]
     value_type: ValueType
-    members: Annotated[tuple[Text, ...], Field(min_length=1, max_length=SET_SIZE_MAX, strict=False)] | None = None
+    members: Annotated[tuple[Text, ...], _MEMBERS] | None = None
     ref_kinds: Annotated[tuple[Kind, ...], Field(min_length=1, strict=False)] | None = None
     default: Any
     protective: Any
@@ -73,8 +79,25 @@ class Definition(BaseModel):
                     raise ValueError(f"{name}: {error}") from None
         return self
 
+    def accept_new(self, value: object) -> Value:
+        """As `accept`, for a value that is to be recorded: also within the bounds of size. Raises `WrongValue`."""
+        accepted = self.accept(value)
+        # Only a set can exceed them: a text has at most TEXT_LENGTH_MAX characters.
+        if isinstance(accepted, tuple):
+            _require_size("the value", accepted)
+        return accepted
+
+    def require_new_size(self) -> None:
+        """Raises `WrongValue` if this definition is larger than one that is to be recorded may be."""
+        for name in ("members", "default", "protective"):
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                _require_size(name, value)
+        _require_bytes("a definition", self.as_json())
+
     def accept(self, value: object) -> Value:
-        """`value` in its stored form. Raises `WrongValue`. Nothing is converted: `1` is not a bool."""
+        """`value` in its stored form, also if it is larger than a new one may be. Raises `WrongValue`. Nothing is
+        converted: `1` is not a bool."""
         match self.value_type:
             case "bool":
                 if isinstance(value, bool):
@@ -102,7 +125,7 @@ class Definition(BaseModel):
 
     def _accept_set(self, value: object) -> tuple[str, ...]:
         rule = f"the value must be an array of at most {SET_SIZE_MAX} different texts"
-        if not isinstance(value, list | tuple) or len(value) > SET_SIZE_MAX:
+        if not isinstance(value, list | tuple) or len(value) > RECORDED_SET_SIZE_MAX:
             raise WrongValue(rule)
         for member in value:
             if not isinstance(member, str) or not 1 <= len(member) <= TEXT_LENGTH_MAX or not is_text(member):
@@ -117,6 +140,18 @@ class Definition(BaseModel):
         """The definition as JSON for events and answers: members in the order of the fields, absent ones left out."""
         absent = {name for name in ("members", "ref_kinds") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=absent)
+
+
+def _require_size(name: str, members: tuple[str, ...]) -> None:
+    if len(members) > SET_SIZE_MAX:
+        raise WrongValue(f"{name} may list at most {SET_SIZE_MAX} different texts, and lists {len(members)}")
+    _require_bytes(name, members)
+
+
+def _require_bytes(name: str, value: object) -> None:
+    size = len(msgspec.json.encode(value))
+    if size > VALUE_BYTES_MAX:
+        raise WrongValue(f"{name} may have at most {VALUE_BYTES_MAX} bytes as JSON, and has {size}")
 
 
 def _listed(members: tuple[str, ...]) -> str:

@@ -156,8 +156,8 @@ VALUES: dict[str, tuple[str, str, list[Any], list[Any]]] = {
     "set_of": (
         "org:a",
         "residency.regions",
-        [[], ["eu"], ["us", "eu"], [f"r{number}" for number in range(1000)]],
-        ["eu", ["eu", "eu"], [""], [1], [None], ["\udfff"], [f"r{number}" for number in range(1001)], {"eu": 1}],
+        [[], ["eu"], ["us", "eu"], [f"r{number}" for number in range(256)]],
+        ["eu", ["eu", "eu"], [""], [1], [None], ["\udfff"], [f"r{number}" for number in range(257)], {"eu": 1}],
     ),
     "subject_ref": ("key:k", "owner", ["org:a", "project:p", "account:u"], ["key:k", "model:m", "org", "a", 1, None]),
 }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from api.schemas.base import WireModel, time_field
-from ledger.catalog import INTEGER_MAX, TEXT_LENGTH_MAX
+from ledger.catalog import INTEGER_MAX, SET_SIZE_MAX, TEXT_LENGTH_MAX, VALUE_BYTES_MAX
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN
 
 _SUBJECT = rf"^({'|'.join(KINDS)}):{ID_PATTERN}$"
@@ -22,7 +22,10 @@ class SettingChange(WireModel):
     type: Literal["setting.changed"]
     subject: str = Field(pattern=_SUBJECT, description="kind:id, such as org:acme")
     setting: str = Field(pattern=_SETTING)
-    value: Any = Field(description="Has the setting's own type; nothing is converted.")
+    value: Any = Field(
+        description="Has the setting's own type; nothing is converted. A text has at most "
+        f"{TEXT_LENGTH_MAX:,} characters, a set at most {SET_SIZE_MAX} members and {VALUE_BYTES_MAX:,} bytes as JSON."
+    )
     effective_from: str | None = time_field(
         "When the change begins; null or absent: at the moment of recording. A change in the past needs a reason.",
         default=None,
@@ -56,11 +59,12 @@ class ChangeRetraction(WireModel):
 
 
 class SettingDefinition(WireModel):
-    """The definition of a setting. one_of and set_of need `members`; subject_ref needs `ref_kinds`."""
+    """The definition of a setting. one_of and set_of need `members`; subject_ref needs `ref_kinds`. It has at most
+    65,536 bytes as JSON."""
 
     kinds: list[Literal["account", "org", "project", "key", "model"]] = Field(min_length=1)
     value_type: Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
-    members: list[str] | None = None
+    members: list[str] | None = Field(None, min_length=1, max_length=SET_SIZE_MAX)
     ref_kinds: list[Literal["account", "org", "project", "key", "model"]] | None = None
     default: Any
     protective: Any = Field(

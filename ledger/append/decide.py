@@ -108,7 +108,7 @@ class _BatchDecider:
             case ChangeSetting():
                 definition = self._definition(submission)
                 try:
-                    value = definition.accept(submission.value)
+                    value = definition.accept_new(submission.value)
                 except WrongValue as error:
                     raise _Refused("/value", str(error)) from None
                 if submission.setting == "owner" and value == submission.subject:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ledger.catalog import INTEGER_MAX, Definition
+from ledger.catalog import INTEGER_MAX, Definition, WrongValue
 from ledger.errors import BadSubject, BadSubmission, BadTime, Fault
 from ledger.events import ERASURE_TOPIC
 from ledger.subjects import KINDS, is_setting_key, parse_subject
@@ -62,10 +62,19 @@ def _setting(value: str) -> str:
     return value
 
 
+def _definition(value: Definition) -> Definition:
+    try:
+        value.require_new_size()
+    except WrongValue as error:
+        raise PydanticCustomError("definition", "{detail}", {"detail": str(error)}) from None
+    return value
+
+
 Instant = Annotated[int, BeforeValidator(_instant, json_schema_input_type=str)]
 Effective = Annotated[Instant, AfterValidator(_effective)]
 SubjectRef = Annotated[str, BeforeValidator(_subject, json_schema_input_type=str)]
 SettingKey = Annotated[StrictStr, AfterValidator(_setting)]
+NewDefinition = Annotated[Definition, AfterValidator(_definition)]
 Reason = Annotated[StrictStr, Field(min_length=1, max_length=REASON_LENGTH_MAX)]
 ExpectedVersion = Annotated[StrictInt, Field(ge=0, le=INTEGER_MAX)]
 
@@ -113,7 +122,7 @@ class DefineSetting(_Submission):
 
     type: Literal["setting.defined"]
     setting: SettingKey
-    definition: Definition
+    definition: NewDefinition
     effective_from: Effective | None = None
     reason: Reason | None = None
     expected_version: ExpectedVersion | None = None
