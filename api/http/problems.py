@@ -130,7 +130,8 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "The ledger is damaged",
         "A stored event is damaged, or needs a newer version of inforce: the detail names its position. The server"
         " still answers everything that does not depend on that event. For the rest, the operator must repair the"
-        " ledger or install a newer version. No restart is needed afterwards.",
+        " ledger or install a newer version. No restart is needed afterwards. A submission gets this answer if the"
+        " database did not store what was written; nothing of it is recorded.",
     ),
     "ledger_unavailable": ProblemCode(
         503,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from eventsourcing.persistence import Notification, StoredEvent
 
+from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import AppendRequest, Entry, Placement, PreconditionFailed, Recorder
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
@@ -96,6 +97,26 @@ class CommonRecorder:
 
 def _or_highest(bound: int | None) -> int:
     return 2**63 - 1 if bound is None else bound
+
+
+_REMOVE: Final = (
+    "remove the triggers and rules on the ledger's tables that are not inforce's (its start names them), then send it "
+    "again"
+)
+
+
+def not_stored_as_written(what: str, written: int, found: int) -> LedgerCorrupt:
+    """The error of a transaction that did not find its own rows again, or found others."""
+    found_text = "others" if found == written else f"{found}"
+    return LedgerCorrupt(
+        f"the database did not store {what} as they were written: {written} were written and {found_text} were read "
+        f"back, so nothing was recorded; {_REMOVE}"
+    )
+
+
+def refused_by_the_database(message: str) -> LedgerCorrupt:
+    """The error of a constraint or a trigger that refused an append, which under the append lock none of ours does."""
+    return LedgerCorrupt(f"the database refused what inforce wrote ({message}), so nothing was recorded; {_REMOVE}")
 
 
 def version_at_statement(table: str, subject: str, position: str) -> str:

@@ -25,9 +25,15 @@ from psycopg_pool import PoolTimeout
 
 from ledger.clock import Clock
 from ledger.drafts import PersonalData
-from ledger.errors import LedgerUnavailable
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import postgres_schema
-from ledger.recorders.common import COLUMNS, CommonRecorder, version_at_statement
+from ledger.recorders.common import (
+    COLUMNS,
+    CommonRecorder,
+    not_stored_as_written,
+    refused_by_the_database,
+    version_at_statement,
+)
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
@@ -41,7 +47,8 @@ from ledger.recorders.contract import (
     PreconditionFailed,
     RawEvent,
 )
-from ledger.recorders.postgres_append import APPEND, APPEND_LOCK, AppendCall
+from ledger.recorders.postgres_append import APPEND, AppendCall
+from ledger.recorders.postgres_functions import APPEND_LOCK, NOT_STORED
 from ledger.recorders.postgres_schema import PgCursor
 from ledger.recorders.postgres_server import (
     CHANNEL,
@@ -86,6 +93,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
     def __init__(self, datastore: PostgresLedgerDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._open = threading.local()
+        self._plans_outdated = False
         self._reading = StatementConnection(datastore.parameters)
         # Another connection, because reads need not wait for a commit.
         self._appending = StatementConnection(datastore.parameters)
@@ -195,17 +203,23 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
             return []
         call = AppendCall(requests)
         shared = self._shared_connection()
-        if shared is not None:
-            with shared.cursor(row_factory=tuple_row) as cursor:
-                row = cursor.execute(APPEND, call.arguments(clock.now())).fetchone()
-            assert row is not None
-        else:
-            try:
+        try:
+            if shared is None:
                 row = self._appending.write(APPEND, lambda: call.arguments(clock.now()))
-            except psycopg.IntegrityError:
-                raise
-            except psycopg.Error as error:
-                raise _unavailable(error, error, commit=True) from error
+            else:
+                if self._plans_outdated:
+                    shared.execute("DISCARD PLANS")
+                    self._plans_outdated = False
+                with shared.cursor(row_factory=tuple_row) as cursor:
+                    (row,) = cursor.execute(APPEND, call.arguments(clock.now())).fetchall()
+        except psycopg.IntegrityError as error:
+            raise refused_by_the_database(first_line(error)) from error
+        except psycopg.Error as error:
+            if error.sqlstate == NOT_STORED:
+                # PostgreSQL keeps the plan of an INSERT that a rule made void, even when the rule is dropped.
+                self._plans_outdated = True
+                self._appending.reconnect()
+            raise _unavailable(error, error, commit=True) from error
         return call.outcomes(row)
 
     def restore(
@@ -220,6 +234,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                     for entry in entries:
                         copy.write_row(entry)
                 _insert_personal(cursor, personal)
+                _require_stored(cursor, entries, personal)
                 if last:
                     cursor.execute(f"DELETE FROM {SCHEMA}.ledger_meta WHERE name = %s", (IMPORTING,))
                     cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(_head_of(cursor).position)))
@@ -333,8 +348,13 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         self.datastore.close()
 
 
-def _unavailable(error: BaseException, cause: BaseException | None, *, commit: bool) -> LedgerUnavailable:
+def _unavailable(
+    error: BaseException, cause: BaseException | None, *, commit: bool
+) -> LedgerUnavailable | LedgerCorrupt:
     """`error` as ours. `commit`: it interrupted a write, so the caller must learn whether it may be recorded."""
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == NOT_STORED:
+        what, written, found = first_line(cause).split(",")
+        return not_stored_as_written(what, int(written), int(found))
     if isinstance(cause, psycopg.errors.UndefinedFunction):
         # A role that may only add rows can open a ledger of an older format but cannot migrate it.
         return LedgerUnavailable(
@@ -369,9 +389,33 @@ def _insert_personal(cursor: PgCursor, personal: Iterable[tuple[int, PersonalDat
     rows = [(position, data.salt, data.content) for position, data in personal]
     if rows:
         cursor.execute(
-            f"INSERT INTO {SCHEMA}.personal_data SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::text[])",
+            f"INSERT INTO {SCHEMA}.personal_data SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::text[])",
             [list(column) for column in zip(*rows, strict=True)],
         )
+
+
+def _require_stored(cursor: PgCursor, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]]) -> None:
+    """Reads back what an import has written, as an append does. Raises `LedgerCorrupt`."""
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    if entries:
+        # Not the leaves themselves, which would cross the network once more.
+        stored = cursor.execute(
+            "SELECT position, originator_id, originator_version, topic, recorded_at, leaf_hash,"
+            f" leaf_hash = sha256(decode('00', 'hex') || state) FROM {EVENTS} WHERE position >= %s ORDER BY position",
+            (entries[0].position,),
+        ).fetchall()
+        written = [(e.position, e.subject, e.version, e.topic, e.recorded_at, e.leaf_hash, True) for e in entries]
+        if stored != written:
+            raise not_stored_as_written("events", len(written), len(stored))
+    if personal:
+        positions = [position for position, _ in personal]
+        stored = cursor.execute(
+            f"SELECT position, salt, content FROM {SCHEMA}.personal_data WHERE position = ANY(%s::bigint[])"
+            " ORDER BY position",
+            (positions,),
+        ).fetchall()
+        if stored != [(position, data.salt, data.content) for position, data in personal]:
+            raise not_stored_as_written("reasons", len(personal), len(stored))
 
 
 def _head_of(cursor: PgCursor) -> Head:

@@ -15,7 +15,7 @@ import psycopg
 
 from ledger.errors import NotALedger
 from ledger.recorders.contract import EVENTS_TABLE
-from ledger.recorders.postgres_append import APPEND_FUNCTION
+from ledger.recorders.postgres_functions import APPEND_GROUP_2, APPEND_GROUP_3, REFUSE_CHANGE
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
 PgCursor = psycopg.Cursor[tuple[Any, ...]]
@@ -33,9 +33,7 @@ _FORMAT_1: Final = (
     " recorded_at bigint NOT NULL,"
     " leaf_hash bytea NOT NULL CHECK (length(leaf_hash) = 32),"
     " UNIQUE (originator_id, originator_version))",
-    f"CREATE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$BEGIN RAISE EXCEPTION 'the ledger is immutable: % of events is refused', TG_OP"
-    " USING ERRCODE = 'integrity_constraint_violation'; END$$",
+    REFUSE_CHANGE,
     f"CREATE TRIGGER {EVENTS_TABLE}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {EVENTS}"
     f" FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change()",
     f"CREATE TABLE {SCHEMA}.submissions ("
@@ -46,9 +44,11 @@ _FORMAT_1: Final = (
     f"CREATE TABLE {SCHEMA}.ledger_meta (name text PRIMARY KEY, value text NOT NULL)",
 )
 
-_FORMAT_2: Final = (APPEND_FUNCTION,)
+_FORMAT_2: Final = (APPEND_GROUP_2,)
 
-STEPS: Final = (_FORMAT_1, _FORMAT_2)
+_FORMAT_3: Final = (APPEND_GROUP_3,)
+
+STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 
 FORMAT: Final = len(STEPS)
 """The version of our tables. A database with a higher one was written by a newer inforce and is refused."""

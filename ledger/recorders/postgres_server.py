@@ -141,6 +141,11 @@ class StatementConnection:
             self._connection = connection
         return self._connection
 
+    def reconnect(self) -> None:
+        """Makes the next statement use a new session."""
+        with self._lock:
+            self._drop()
+
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -22,7 +22,7 @@ from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerUnavailable
 from ledger.recorders import sqlite_schema
-from ledger.recorders.common import CommonRecorder, version_at_statement
+from ledger.recorders.common import CommonRecorder, refused_by_the_database, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
@@ -35,7 +35,14 @@ from ledger.recorders.contract import (
     PreconditionFailed,
     RawEvent,
 )
-from ledger.recorders.sqlite_append import CachedPreconditions, append, insert_events, insert_personal, preconditions_of
+from ledger.recorders.sqlite_append import (
+    CachedPreconditions,
+    append,
+    insert_events,
+    insert_personal,
+    preconditions_of,
+    require_stored,
+)
 from ledger.recorders.sqlite_file import COMPANIONS, SQLiteLedgerDatastore, advice, is_read_only
 from ledger.recorders.sqlite_watch import SQLiteWatch
 
@@ -169,13 +176,14 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
         shared = self._open
         if shared.cursor is None:
-            with self.transaction(commit=True) as cursor:
+            with self.transaction(commit=True) as cursor, _refused():
                 return append(cursor, requests, clock, None)
         # The append changes the state that was read.
         cached, shared.cached = shared.cached, None
         if not self.datastore.upgrade_to_write(shared.cursor):
             cached = None
-        return append(shared.cursor, requests, clock, cached)
+        with _refused():
+            return append(shared.cursor, requests, clock, cached)
 
     def append_preconditions(
         self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
@@ -195,8 +203,10 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         try:
             with self.transaction(commit=True) as cursor:
                 _require_importing(cursor, importing)
+                after = head_of(cursor).position
                 insert_events(cursor, entries)
                 insert_personal(cursor, personal)
+                require_stored(cursor, after, list(entries), personal)
                 if last:
                     cursor.execute("DELETE FROM ledger_meta WHERE name = ?", (IMPORTING,))
         except sqlite3.IntegrityError:
@@ -268,6 +278,15 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
 
     def close(self) -> None:
         self.datastore.close()
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Raises the error of a constraint or a trigger as `LedgerCorrupt`."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise refused_by_the_database(str(error)) from error
 
 
 def head_of(cursor: sqlite3.Cursor) -> Head:

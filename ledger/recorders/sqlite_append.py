@@ -7,7 +7,7 @@ Proved by tests/contracts/test_append.py.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ from ledger.clock import Clock
 from ledger.codec import fill_templates, leaf_hash
 from ledger.drafts import PersonalData
 from ledger.recorders.assign_positions import assign_positions
-from ledger.recorders.common import COLUMNS
+from ledger.recorders.common import COLUMNS, not_stored_as_written
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     AppendPreconditions,
@@ -112,17 +112,54 @@ def append(
         insert_personal(cursor, personal)
     if submissions:
         cursor.executemany("INSERT INTO submissions VALUES (?,?,?,?,?,?)", submissions)
+    if rows:
+        require_stored(cursor, preconditions.head.position, rows, personal, submissions)
     return outcomes
 
 
 def insert_events(cursor: sqlite3.Cursor, rows: Sequence[tuple[object, ...]]) -> None:
     """`rows`: values of `COLUMNS`."""
-    start, count = 0, _ROWS
-    while start < len(rows):
-        # Halved when fewer rows are left, so that only a few different statements exist, which the connection caches.
-        while count > len(rows) - start:
-            count //= 2
+    for start, count in _slices(len(rows)):
         cursor.execute(_INSERT + _FURTHER_ROW * (count - 1), tuple(chain.from_iterable(rows[start : start + count])))
+
+
+def require_stored(
+    cursor: sqlite3.Cursor,
+    after: int,
+    rows: Sequence[tuple[object, ...]],
+    personal: Sequence[tuple[int, PersonalData]] = (),
+    submissions: Sequence[tuple[object, ...]] = (),
+) -> None:
+    """Reads back what this transaction wrote behind the position `after`. A foreign trigger can drop, change or add
+    rows, and SQLite reports none of that. Raises `LedgerCorrupt`, which rolls the transaction back."""
+    stored = cursor.execute(f"SELECT {COLUMNS} FROM {EVENTS_TABLE} WHERE position > ? ORDER BY position", (after,))
+    if (events := stored.fetchall()) != rows:
+        raise not_stored_as_written("events", len(rows), len(events))
+    expected = [(position, data.salt, data.content) for position, data in personal]
+    if expected:
+        stored = cursor.execute("SELECT * FROM personal_data WHERE position > ? ORDER BY position", (after,))
+        if (reasons := stored.fetchall()) != expected:
+            raise not_stored_as_written("reasons", len(expected), len(reasons))
+    for start, count in _slices(len(submissions)):
+        written = submissions[start : start + count]
+        keys = f"WITH used (caller, key) AS (VALUES {','.join(['(?,?)'] * count)})"
+        stored = cursor.execute(
+            # CROSS makes SQLite look up each key, instead of reading all submissions.
+            f"{keys} SELECT s.* FROM used CROSS JOIN submissions s ON s.caller = used.caller AND s.key = used.key",
+            [name for submission in written for name in submission[:2]],
+        )
+        if (found := stored.fetchall()) != list(written):
+            raise not_stored_as_written("idempotency keys", count, len(found))
+
+
+def _slices(rows: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of each statement for so many rows. Halved when fewer rows are left, so that only a few different
+    statements exist, which the connection caches."""
+    start, count = 0, _ROWS
+    while start < rows:
+        while count > rows - start:
+            count //= 2
+        yield start, count
         start += count
 
 

@@ -14,7 +14,7 @@ import pytest
 from ledger.errors import LedgerUnavailable, NotALedger
 from ledger.opening import open_ledger
 from ledger.recorders import postgres_schema, sqlite_schema
-from ledger.recorders.postgres_append import APPEND_LOCK
+from ledger.recorders.postgres_functions import APPEND_LOCK
 from tests.life.conftest import Ahead, ask, format_of, format_today
 from tests.support.ledgers import GENESIS, change, submit
 
@@ -84,7 +84,7 @@ KILLED = """
 import sys
 from ledger.opening import open_ledger
 from ledger.recorders import postgres_schema, sqlite_schema
-from ledger.recorders.postgres_append import APPEND_LOCK
+from ledger.recorders.postgres_functions import APPEND_LOCK
 
 class Step:
     def __init__(self, prefix):
