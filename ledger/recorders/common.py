@@ -105,11 +105,11 @@ _REMOVE: Final = (
 )
 
 
-def not_stored_as_written(what: str, written: int, found: int) -> LedgerCorrupt:
+def not_stored_as_written(what: str, written: int, stored: int) -> LedgerCorrupt:
     """The error of a transaction that did not find its own rows again, or found others."""
-    found_text = "others" if found == written else f"{found}"
+    read = "others" if stored == written else f"{stored}"
     return LedgerCorrupt(
-        f"the database did not store {what} as they were written: {written} were written and {found_text} were read "
+        f"the database did not store {what} as they were written: {written} were written and {read} were read "
         f"back, so nothing was recorded; {_REMOVE}"
     )
 

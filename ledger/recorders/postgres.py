@@ -353,8 +353,8 @@ def _unavailable(
 ) -> LedgerUnavailable | LedgerCorrupt:
     """`error` as ours. `commit`: it interrupted a write, so the caller must learn whether it may be recorded."""
     if isinstance(cause, psycopg.Error) and cause.sqlstate == NOT_STORED:
-        what, written, found = first_line(cause).split(",")
-        return not_stored_as_written(what, int(written), int(found))
+        what, written, stored = first_line(cause).split(",")
+        return not_stored_as_written(what, int(written), int(stored))
     if isinstance(cause, psycopg.errors.UndefinedFunction):
         # A role that may only add rows can open a ledger of an older format but cannot migrate it.
         return LedgerUnavailable(

@@ -15,7 +15,7 @@ APPEND_LOCK: Final = 0x494E464F52434501
 """The advisory lock under which events are appended: one per database, so one ledger per database."""
 
 NOT_STORED: Final = "INF01"
-"""The SQLSTATE of an append that did not find again what it wrote. Its message is (table, written, found)."""
+"""The SQLSTATE of an append that did not find again what it wrote. Its message is (kind of row, written, stored)."""
 
 REFUSE_CHANGE: Final = (
     f"CREATE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS"

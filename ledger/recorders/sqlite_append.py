@@ -148,8 +148,8 @@ def require_stored(
             f"{keys} SELECT s.* FROM used CROSS JOIN submissions s ON s.caller = used.caller AND s.key = used.key",
             [name for submission in written for name in submission[:2]],
         )
-        if (found := stored.fetchall()) != list(written):
-            raise not_stored_as_written("idempotency keys", count, len(found))
+        if (rows_read := stored.fetchall()) != list(written):
+            raise not_stored_as_written("idempotency keys", count, len(rows_read))
 
 
 def _slices(rows: int) -> Iterator[tuple[int, int]]:
