@@ -1,24 +1,22 @@
-"""Explains a decision: the smallest set of events that its verdict and reasons rest on.
+"""Explains a decision: its causes, the events behind them, and the decision without each of these events.
 
-A ledger with only these events, and with each setting's first definition, gives the same verdict and the same reasons.
-So none of them can be left out, and every other event can: an event that repeats the default is not needed. The search
-decides with `check` itself. Candidates are the changes and clears that decided the settings of the evidence, a
-setting's definitions after its first, and the retractions that cause enforcement lag.
+The causes are those of `projections.decisions.causes`. The events that decide are the changes of the causes' settings,
+the definition where a default decided, the links that led to the governing subject, and the retractions that cause
+enforcement lag. So a setting that permits an act never counts among the causes of a violation.
 
-Beside this set stands the effect of each candidate alone: the decision if that one event had never been recorded, with
-the earlier events that it hid. Proved by tests/audit/test_explain.py, which tries every smaller set by brute force.
+Beside them stands the effect of each event alone: the decision if that one event had never been recorded, with the
+earlier events that it hid. Proved by tests/audit/test_explain.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ledger.subjects import CATALOG_SUBJECT
-from projections.decisions.check import OF_MODEL, POLICY, check
+from projections.decisions.causes import Cause, because, causes
+from projections.decisions.check import check, decision_basis
 from projections.decisions.model import (
     Decision,
-    Outcome,
     Reason,
     RequestRecord,
     Verdict,
@@ -26,6 +24,7 @@ from projections.decisions.model import (
     decision_json,
     retraction_json,
 )
+from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.query.as_of_view import AsOfView
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 from projections.query.snapshots import ReadContext
@@ -33,16 +32,12 @@ from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import fold
 
-SETTINGS: Final = (*POLICY, *OF_MODEL, "owner", "attached_to")
-"""Every setting that a decision may rest on."""
-
 Key = tuple[str, str]
 """(subject, setting)"""
-_Event = TypeVar("_Event", Change, Retraction)
 
 
 class SubjectEvent(NamedTuple):
-    """A candidate. The subject of a definition is the catalog."""
+    """An event behind the decision. The subject of a definition is the catalog."""
 
     subject: str
     event: Change | Retraction
@@ -56,27 +51,32 @@ class SubjectEvent(NamedTuple):
         return self.subject, self.event.setting
 
 
-class WeighedEvent(NamedTuple):
-    """needed: whether the event is in the smallest set. verdict, reasons: of the decision without this one event."""
+class WithoutEvent(NamedTuple):
+    """The decision if one event had never been recorded."""
 
-    source: SubjectEvent
-    needed: bool
     verdict: Verdict
     reasons: tuple[Reason, ...]
 
 
+class WeighedEvent(NamedTuple):
+    """needed: whether the event is behind a cause. without: None for a setting's first definition, since nothing can be
+    decided without it."""
+
+    source: SubjectEvent
+    needed: bool
+    without: WithoutEvent | None
+
+
 class Explanation(NamedTuple):
-    """events: by position. others: the number of further sets that are as small and suffice, too."""
+    """causes: in the order of the reasons. events: by position."""
 
     record: RequestRecord
     decision: Decision
+    causes: tuple[Cause, ...]
     events: tuple[WeighedEvent, ...]
-    others: int
 
     @property
     def needed(self) -> tuple[SubjectEvent, ...]:
-        """The smallest set; of several, the one with the lowest positions. Empty if the defaults of the first
-        definitions suffice."""
         return tuple(weighed.source for weighed in self.events if weighed.needed)
 
 
@@ -84,100 +84,55 @@ def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FO
     """Explains the decision on `record` at the query's pin."""
     decision = query.check(record, known_at)
     view = _RecordingView(query.context(), record.at, known_at)
-    evidence = _evidence(record, view)
-    sets = smallest_sets(record, evidence, decision.outcome)
-    events = []
-    for candidate in evidence.candidates():
-        without = check(record, _ViewWithout(view, candidate))
-        events.append(WeighedEvent(candidate, candidate.position in sets[0], without.verdict, without.reasons))
-    return Explanation(record, decision, tuple(events), len(sets) - 1)
+    check(record, view)
+    row_causes = causes(record, decision_basis(record, view), decision.outcome)
+    deciding = _deciding(row_causes, decision, view)
+    events = _events(view, deciding)
+    weighed = [WeighedEvent(event, event.position in deciding, _without(record, view, event)) for event in events]
+    return Explanation(record, decision, row_causes, tuple(weighed))
 
 
-class EvidenceEvents(NamedTuple):
-    """The events that partial ledgers are made of.
-
-    own: the change or clear that decided a setting. definitions: setting → the definition at that time. first: setting
-    → its first definition. retractions: the answers of `retraction_since`.
-    """
-
-    own: Mapping[Key, Change]
-    definitions: Mapping[str, Change]
-    first: Mapping[str, Change]
-    retractions: Mapping[Key, Retraction]
-
-    def candidates(self) -> list[SubjectEvent]:
-        """The events that can be left out, by position."""
-        events = [SubjectEvent(subject, change) for (subject, _), change in self.own.items()]
-        events += [SubjectEvent(subject, retraction) for (subject, _), retraction in self.retractions.items()]
-        settings = {setting for _, setting in self.own} | set(self.definitions)
-        events += [SubjectEvent(CATALOG_SUBJECT, self.definitions[s]) for s in settings if self.is_redefined(s)]
-        return sorted({event.position: event for event in events}.values(), key=lambda event: event.position)
-
-    def is_redefined(self, setting: str) -> bool:
-        first, current = self.first.get(setting), self.definitions.get(setting)
-        return first is not None and current is not None and first.position != current.position
+def _deciding(row_causes: tuple[Cause, ...], decision: Decision, view: _RecordingView) -> set[int]:
+    """The positions of the events behind the causes."""
+    links = [
+        state
+        for state in decision.outcome.evidence
+        if state.setting in (OWNER, ATTACHED_TO) and state.source == "explicit"
+    ]
+    states = [*(state for cause in row_causes for state in cause.rests_on), *links]
+    positions = {change.position for state in states for change in (state.change, state.cleared_by) if change}
+    if decision.outcome.enforcement_lag is not None:
+        keys = {(state.subject, state.setting) for state in states}
+        positions |= {retraction.position for key, retraction in view.retractions.items() if key in keys}
+    return positions
 
 
-class PartialLedger:
-    """The states (`projections.temporal.effective_state.States`) of a ledger with only some events of the evidence.
-
-    positions: of the events that it holds. relevant: positions of the events that the questions so far would depend on.
-    """
-
-    def __init__(self, evidence: EvidenceEvents, positions: frozenset[int]) -> None:
-        self.relevant: set[int] = set()
-        self._evidence = evidence
-        self._positions = positions
-
-    def setting(self, subject: str, setting: str) -> SettingState:
-        own = self._if_held(self._evidence.own.get((subject, setting)))
-        return effective(subject, setting, own, self._definition(setting, relevant=True))
-
-    def definition(self, setting: str) -> Mapping[str, Any] | None:
-        # `check` reads only protective values here. They affect the handling, but no verdict and no reason.
-        change = self._definition(setting, relevant=False)
-        return change.value if change is not None and isinstance(change.value, dict) else None
-
-    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        return self._if_held(self._evidence.retractions.get((subject, setting)))
-
-    def _if_held(self, event: _Event | None) -> _Event | None:
-        if event is None:
-            return None
-        self.relevant.add(event.position)
-        return event if event.position in self._positions else None
-
-    def _definition(self, setting: str, *, relevant: bool) -> Change | None:
-        if not self._evidence.is_redefined(setting):
-            return self._evidence.definitions.get(setting)
-        change = self._evidence.definitions[setting]
-        if relevant:
-            self.relevant.add(change.position)
-        return change if change.position in self._positions else self._evidence.first[setting]
+def _events(view: _RecordingView, deciding: set[int]) -> list[SubjectEvent]:
+    """The events that the decision rests on, by position: definitions only if they decide or redefine a setting."""
+    events: dict[int, SubjectEvent] = {}
+    for (subject, setting), state in view.states.items():
+        own = state.change if state.source == "explicit" else state.cleared_by
+        if own is not None:
+            events[own.position] = SubjectEvent(subject, own)
+        definition = view.change(CATALOG_SUBJECT, setting)
+        if definition is not None and (definition.position in deciding or not _is_first(view, definition)):
+            events[definition.position] = SubjectEvent(CATALOG_SUBJECT, definition)
+    for (subject, _), retraction in view.retractions.items():
+        events[retraction.position] = SubjectEvent(subject, retraction)
+    return [events[position] for position in sorted(events)]
 
 
-def smallest_sets(record: RequestRecord, evidence: EvidenceEvents, outcome: Outcome) -> list[frozenset[int]]:
-    """The positions of each smallest set that gives the verdict and reasons of `outcome`, lowest positions first.
+def _is_first(view: AsOfView, definition: Change) -> bool:
+    """Whether no other definition of the setting was recorded before."""
+    earlier = (one for one in view.assertions(CATALOG_SUBJECT) if one.position < definition.position)
+    return not any(isinstance(one, Change) and one.setting == definition.setting for one in earlier)
 
-    The search tries sets by size, and extends a set only by events that were relevant with it: a set that holds all its
-    relevant events decides as every larger set does. So it finds all smallest sets, and a long chain of owners costs
-    its length instead of two to the power of its length.
-    """
-    layer = {frozenset[int]()}
-    while layer:
-        sufficient: list[frozenset[int]] = []
-        larger: set[frozenset[int]] = set()
-        for positions in layer:
-            ledger = PartialLedger(evidence, positions)
-            partial = check(record, ledger)
-            if (partial.verdict, partial.reasons) == (outcome.verdict, outcome.reasons):
-                sufficient.append(positions)
-            else:
-                larger |= {positions | {position} for position in ledger.relevant - positions}
-        if sufficient:
-            return sorted(sufficient, key=sorted)
-        layer = larger
-    raise AssertionError("all the evidence together gives the decision")
+
+def _without(record: RequestRecord, view: AsOfView, event: SubjectEvent) -> WithoutEvent | None:
+    if event.subject == CATALOG_SUBJECT and isinstance(event.event, Change) and _is_first(view, event.event):
+        return None
+    outcome = check(record, _ViewWithout(view, event))
+    return WithoutEvent(outcome.verdict, outcome.reasons)
 
 
 class _RecordingView(AsOfView):
@@ -197,24 +152,6 @@ class _RecordingView(AsOfView):
         if retraction is not None:
             self.retractions[subject, setting] = retraction
         return retraction
-
-
-def _evidence(record: RequestRecord, view: _RecordingView) -> EvidenceEvents:
-    check(record, view)
-    own: dict[Key, Change] = {}
-    for key, state in view.states.items():
-        change = state.change if state.source == "explicit" else state.cleared_by
-        if change is not None:
-            own[key] = change
-    catalog = view.assertions(CATALOG_SUBJECT)
-    retracted = {one.retracts for one in catalog if isinstance(one, Retraction)}
-    first: dict[str, Change] = {}
-    for one in catalog:
-        if isinstance(one, Change) and one.event_id not in retracted and one.value is not None:
-            first.setdefault(one.setting, one)
-    definitions = {setting: view.change(CATALOG_SUBJECT, setting) for setting in SETTINGS}
-    current = {setting: change for setting, change in definitions.items() if change is not None}
-    return EvidenceEvents(own, current, first, view.retractions)
 
 
 class _ViewWithout(AsOfView):
@@ -238,15 +175,38 @@ class _ViewWithout(AsOfView):
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:
-    """For programs: the decision, and each event with whether it is needed and the verdict without it."""
+    """For programs: the decision, its causes, and each event with whether it decided and the verdict without it."""
     return {
         "decision": decision_json(explanation.decision),
+        "causes": causes_json(explanation.causes),
         "decided_by": [event.position for event in explanation.needed],
-        "other_sets_as_small": explanation.others,
         "events": [
             _event_json(weighed.source)
-            | {"needed": weighed.needed, "without": {"verdict": weighed.verdict, "reasons": list(weighed.reasons)}}
+            | {"needed": weighed.needed, "without": None if weighed.without is None else weighed.without._asdict()}
             for weighed in explanation.events
+        ],
+    }
+
+
+def causes_json(row_causes: tuple[Cause, ...]) -> list[dict[str, Any]]:
+    """Each with its reason (null: the settings permit the request), a clause for people, and its parts."""
+    return [_cause_json(cause) for cause in row_causes]
+
+
+def _cause_json(cause: Cause) -> dict[str, Any]:
+    return {
+        "reason": cause.reason,
+        "because": because(cause),
+        "observed": dict(cause.observed),
+        "rests_on": [
+            {
+                "subject": state.subject,
+                "setting": state.setting,
+                "value": state.value,
+                "source": state.source,
+                "position": None if state.newest is None else state.newest.position,
+            }
+            for state in cause.rests_on
         ],
     }
 

@@ -13,6 +13,7 @@ from ledger.opening import open_ledger
 from projections.audit.explain import Explanation, WeighedEvent, explain, explanation_json
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reference import records
+from projections.decisions.causes import observed_words
 from projections.decisions.model import RequestRecord
 from projections.query.query import KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Retraction
@@ -107,8 +108,7 @@ def show_explained(format_: Format, rows: list[ExplainedRow], total: int) -> Non
     for index, (source, line, explanation) in enumerate(rows):
         if index:
             print_line()
-        print_line(f"{source} line {line}", "bold underline")
-        print_decision(explanation.decision)
+        print_row(source, line, explanation)
         print_line()
         _print_events(explanation)
     if total > len(rows):
@@ -117,19 +117,25 @@ def show_explained(format_: Format, rows: list[ExplainedRow], total: int) -> Non
 
 
 def _print_events(explanation: Explanation) -> None:
-    if not explanation.events:
-        print_line("No event decided this: the defaults of the first catalog did.", "bold")
-        return
     if explanation.needed:
-        positions = ", ".join(f"#{event.position}" for event in explanation.needed)
-        print_line(f"Decided by {positions}: these events alone, with the defaults, give the same decision.", "bold")
+        print_line(f"Decided by {', '.join(f'#{event.position}' for event in explanation.needed)}.", "bold")
     else:
-        print_line("Decided by the defaults: without any of these events the decision is the same.", "bold")
-    if explanation.others:
-        sets, give = ("set", "gives") if explanation.others == 1 else ("sets", "give")
-        print_line(f"{explanation.others:,} other {sets} of events, equally small, {give} it too.")
-    print_line()
-    print_table(_COLUMNS, explanation.events)
+        print_line("No event decided this.", "bold")
+    if explanation.events:
+        print_line()
+        print_table(_COLUMNS, explanation.events)
+
+
+def print_row(source: str, line: int, explanation: Explanation) -> None:
+    """Prints where a row is, its id, model and observed handling, and its decision with the causes first."""
+    record = explanation.record
+    heading = [f"{source} line {line}"]
+    heading += [f"{what} {name}" for what, name in (("request", record.request_id), ("model", record.model_id)) if name]
+    print_line(", ".join(heading), "bold underline")
+    if record.handling is not None:
+        members = ((name, value) for name, value in record.handling._asdict().items() if value is not None)
+        print_line(f"observed     {observed_words(members)}")
+    print_decision(explanation.decision, explanation.causes)
 
 
 def _change(weighed: WeighedEvent) -> str:
@@ -146,6 +152,11 @@ def _start(weighed: WeighedEvent) -> str:
     return "" if isinstance(event, Retraction) else human_bound(event.effective_from)
 
 
+def _without(weighed: WeighedEvent) -> str:
+    without = weighed.without
+    return "" if without is None else f"{without.verdict} {', '.join(without.reasons)}".rstrip()
+
+
 _COLUMNS: Final[Columns] = {
     "decides": lambda weighed: "yes" if weighed.needed else "",
     "#": lambda weighed: weighed.source.position,
@@ -155,5 +166,5 @@ _COLUMNS: Final[Columns] = {
     "recorded at": lambda weighed: human_time(weighed.source.event.recorded_at),
     "effective from": _start,
     "actor": lambda weighed: weighed.source.event.actor,
-    "without it": lambda weighed: f"{weighed.verdict} {', '.join(weighed.reasons)}".rstrip(),
+    "without it": _without,
 }

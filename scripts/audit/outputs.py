@@ -17,19 +17,19 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from projections.audit.counting import against
+from projections.audit.explain import Explanation, explain
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.reference import records
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
-from projections.decisions.model import Decision
 from projections.query.query import KnownAt, PinnedQuery
 from scripts.audit.request import PIN_SUFFIX, AuditRequest
 from scripts.cli import exits
 from scripts.cli.files import is_stream, open_output
 from scripts.cli.output import encode
 
-Finding = tuple[str, int, Decision]
-"""Source and line of a row, and its decision."""
+Finding = tuple[str, int, Explanation]
+"""Source and line of a row, and its decision with its causes."""
 
 
 def warn_of_rejects(count: int, rows: int, first: LogRow | None, where: str) -> bool:
@@ -112,7 +112,7 @@ class OutputFiles:
 
 
 class FirstFindings:
-    """The first `count` rows with a verdict against the request, decided again with all their evidence.
+    """The first `count` rows with a verdict against the request, decided again and explained.
 
     `query` may be None if `count` is 0.
     """
@@ -129,8 +129,8 @@ class FirstFindings:
             return
         rows = against(verdicts)[:missing]
         requests = records(batch.requests.take(pa.array(rows)))
-        for row, decision in zip(rows.tolist(), self._query.check_all(requests, self._known_at), strict=True):
-            self.findings.append((batch.source, int(batch.lines[row]), decision))
+        for row, record in zip(rows.tolist(), requests, strict=True):
+            self.findings.append((batch.source, int(batch.lines[row]), explain(self._query, record, self._known_at)))
 
     def reject(self, row: LogRow) -> None:
         """A reject is no finding."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from projections.audit.explain import causes_json
 from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
 from projections.decisions.model import REASONS, decision_json
 from projections.temporal.coordinates import Pin
+from scripts.audit.explain import print_row
 from scripts.audit.outputs import Finding
 from scripts.cli.options import Format
 from scripts.cli.output import Columns, human_time, print_line, print_table, show
-from scripts.cli.show_decision import UNKNOWN_SUBJECT, print_decision
+from scripts.cli.show_decision import UNKNOWN_SUBJECT
 
 SUBJECTS_SHOWN: Final = 10
 COUNT_FIELDS: Final = ("what", "name", "count")
@@ -23,7 +25,9 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
     if format_ != "table":
         document = members | {
             "findings": [
-                {"source": source, "line": line} | decision_json(decision) for source, line, decision in findings
+                {"source": source, "line": line, "causes": causes_json(explanation.causes)}
+                | decision_json(explanation.decision)
+                for source, line, explanation in findings
             ],
             "rejects_file": rejects if summary.rejects else None,
         }
@@ -35,10 +39,9 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
         show(format_, document, counts, COUNT_FIELDS, {})
         return
     _print_summary(summary)
-    for source, line, decision in findings:
+    for source, line, explanation in findings:
         print_line()
-        print_line(f"{source} line {line}", "bold underline")
-        print_decision(decision)
+        print_row(source, line, explanation)
 
 
 def named_counts(what: str, counts: dict[str, int]) -> list[dict[str, Any]]:

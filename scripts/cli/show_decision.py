@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from projections.decisions.causes import Cause, because
 from projections.decisions.model import REASONS, DataPolicy, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
 from projections.temporal.effective_state import SettingState
@@ -40,9 +41,10 @@ _EVIDENCE_COLUMNS: Final[Columns] = {
 }
 
 
-def print_decision(decision: Decision) -> None:
+def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:
+    """Prints the verdict, its causes if they are given, and everything that the decision says."""
     outcome, as_of = decision.outcome, decision.as_of
-    _print_verdict(outcome)
+    _print_verdict(outcome, causes=causes)
     lag = outcome.enforcement_lag
     if lag is not None:
         print_line(
@@ -63,8 +65,10 @@ def print_decision(decision: Decision) -> None:
         _print_changed_by(decision.hindsight.changed_by)
 
 
-def _print_verdict(outcome: Outcome, label: str = "") -> None:
+def _print_verdict(outcome: Outcome, label: str = "", causes: Iterable[Cause] = ()) -> None:
     print_line(f"{label}{outcome.verdict}", _STYLES.get(outcome.verdict, "bold green"))
+    for cause in causes:
+        print_line(f"  {because(cause)}")
     for reason in outcome.reasons:
         print_line(f"  {reason}: {REASONS[reason]}")
 

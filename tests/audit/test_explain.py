@@ -1,21 +1,19 @@
-"""The smallest set of events that a decision rests on: it suffices, and no smaller set does."""
+"""The causes of a decision suffice for its reasons, and each of them is needed."""
 
 import random
-from collections.abc import Mapping
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from ledger.subjects import CATALOG_SUBJECT
-from ledger.times import BEGINNING
-from projections.audit.explain import explain, explanation_json
+from projections.audit.explain import Key, explain, explanation_json
+from projections.decisions.causes import because
 from projections.decisions.check import check
 from projections.decisions.model import Observed, RequestRecord
+from projections.query.as_of_view import AsOfView
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
-from projections.temporal.changes import Change, Retraction, read_assertion
-from projections.temporal.effective_state import SettingState, effective
-from projections.temporal.fold import fold
+from projections.temporal.effective_state import SettingState
 from tests.support.ledgers import open_with_clock
 from tests.support.questions import (
     CACHING,
@@ -40,62 +38,69 @@ def bench(database_url: str) -> Any:
         yield QueryLedger(ledger, clock, Query(ledger))
 
 
-class NaivePartialLedger:
-    """The states of a ledger with only `events` and each setting's first definition."""
+PERMISSIVE = {
+    TRAINING: True,
+    STORAGE: True,
+    CACHING: True,
+    "passthrough.allowed": True,
+    "residency.regions": [],
+    "network.private_only": False,
+    "model.hosting": "passthrough",
+    "model.provider": "someone",
+    "model.regions": ["moon"],
+}
+"""Values that permit everything in `LOOSE`."""
 
-    def __init__(self, bench: QueryLedger, at: int, events: set[int]) -> None:
-        self.at = at
-        entries = bench.ledger.page(0, 100_000)
-        assertions = [(entry.subject, read_assertion(entry.leaf)) for entry in entries]
-        self.retractions = [(s, one) for s, one in assertions if isinstance(one, Retraction) and one.position in events]
-        self.changes: dict[str, list[Change]] = {}
-        defined: set[str] = set()
-        for subject, one in assertions:
-            if not isinstance(one, Change):
-                continue
-            if subject == CATALOG_SUBJECT and one.setting not in defined:
-                defined.add(one.setting)
-                first = {name: getattr(one, name) for name in Change.__struct_fields__} | {"effective_from": BEGINNING}
-                self.changes.setdefault(subject, []).append(Change(**first))
-            elif one.position in events:
-                self.changes.setdefault(subject, []).append(one)
 
-    def _at(self, subject: str, setting: str) -> Change | None:
-        timeline = fold(self.changes.get(subject, [])).get(setting)
-        return None if timeline is None else timeline.at(self.at)
+class OnlyCauses(AsOfView):
+    """The ledger's states, but all settings of the governing subject and of the model permit the request, except the
+    settings in `real`."""
+
+    def __init__(
+        self, bench: QueryLedger, record: RequestRecord, known_at: KnownAt, real: set[tuple[str, str]]
+    ) -> None:
+        super().__init__(PinnedQuery(bench.query).context(), record.at, known_at)
+        self.real = real
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        return effective(subject, setting, self._at(subject, setting), self._at(CATALOG_SUBJECT, setting))
-
-    def definition(self, setting: str) -> Mapping[str, Any] | None:
-        change = self._at(CATALOG_SUBJECT, setting)
-        return change.value if change is not None and isinstance(change.value, dict) else None
-
-    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        retractions = (
-            one for s, one in self.retractions if (s, one.setting) == (subject, setting) and one.position > after
-        )
-        return next(retractions, None)
+        state = super().setting(subject, setting)
+        if (subject, setting) in self.real or setting not in PERMISSIVE or state.value is None:
+            # Without a value nothing is permitted, and nothing is forbidden: the decision is indeterminate.
+            return state
+        value: Any = PERMISSIVE[setting]
+        return SettingState(subject, setting, value, "explicit", None)
 
 
-def is_minimal(bench: QueryLedger, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> int:
-    """Asserts by brute force that the explanation is minimal; returns the number of events."""
+def assert_causes(bench: QueryLedger, record: RequestRecord, known_at: KnownAt = IN_FORCE) -> int:
+    """Asserts that the causes alone give the reasons, and that each of their settings is needed. Returns the number of
+    settings behind the reasons; 0 if no reason speaks against the request."""
     explanation = explain(PinnedQuery(bench.query), record, known_at)
     outcome = explanation.decision.outcome
-    positions = [weighed.source.position for weighed in explanation.events]
-    assert positions == sorted(set(positions))
-    needed = {source.position for source in explanation.needed}
+    if outcome.verdict not in ("denied", "violation"):
+        assert not any(cause.reason in AGAINST for cause in explanation.causes)
+        return 0
+    against = [cause for cause in explanation.causes if cause.reason in AGAINST]
+    states = {(state.subject, state.setting): state for cause in against for state in cause.rests_on}
 
-    def suffices(events: set[int]) -> bool:
-        partial = check(record, NaivePartialLedger(bench, record.at, events))
-        return (partial.verdict, partial.reasons) == (outcome.verdict, outcome.reasons)
+    def reasons(real: set[Key]) -> set[str]:
+        return AGAINST.intersection(check(record, OnlyCauses(bench, record, known_at, real)).reasons)
 
-    as_small = [set(events) for events in combinations(positions, len(needed)) if suffices(set(events))]
-    assert needed == as_small[0]
-    assert explanation.others == len(as_small) - 1
-    for size in range(len(needed)):
-        assert not any(suffices(set(events)) for events in combinations(positions, size))
-    return len(needed)
+    expected = {reason for reason in outcome.reasons if reason in AGAINST}
+    assert {cause.reason for cause in against} == expected
+    assert reasons(set(states)) == expected, "the causes alone give the reasons"
+    assert reasons(set()) == set(), "without them everything is permitted"
+    for key, state in states.items():
+        if state.value != PERMISSIVE[key[1]]:
+            assert reasons(set(states) - {key}) != expected, f"{key} is needed"
+    behind = {change.position for state in states.values() for change in (state.change, state.cleared_by) if change}
+    assert behind <= {source.position for source in explanation.needed}
+    return len(states)
+
+
+AGAINST = {
+    *("passthrough_not_allowed", "left_platform", "wrong_provider", "outside_residency", "public_network"),
+    *("stored_against_setting", "cached_against_setting", "trained_without_opt_in"),
+}
 
 
 GOVERNORS = ["account:u1", "account:u2", "org:acme", "org:beta"]
@@ -129,7 +134,7 @@ def draw_submission(chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_set_suffices_and_no_smaller_one_does(bench: QueryLedger, seed: int) -> None:
+def test_the_causes_alone_give_the_reasons_and_each_is_needed(bench: QueryLedger, seed: int) -> None:
     chance = random.Random(seed)
     retractable: list[str] = []
     for step in range(50):
@@ -140,34 +145,69 @@ def test_the_set_suffices_and_no_smaller_one_does(bench: QueryLedger, seed: int)
         receipt = bench.submit(NOON + step, event)[0]
         if event["type"] != "setting.defined":
             retractable.append(receipt.event_id)
-    head = bench.ledger.head().position
     sizes = set()
     for _ in range(40):
-        ids = {"key_id": chance.choice([None, "k1"]), "org_id": chance.choice([None, None, "acme"])}
+        ids: dict[str, Any] = {"key_id": chance.choice([None, "k1"]), "org_id": chance.choice([None, None, "acme"])}
         ids |= {"project_id": chance.choice([None, None, "p1"]), "account_id": chance.choice(["u1", "u2"])}
         record = RequestRecord(
             NOON + chance.randint(-2, 62),
             **ids,
             model_id=chance.choice([None, "m1"]),
-            enforced_position=chance.choice([None, chance.randint(1, head)]),
             handling=chance.choice([None, LOOSE, Observed(cached=True), Observed(forwarded_to="someone")]),
         )
-        sizes.add(is_minimal(bench, record, chance.choice([IN_FORCE, IN_FORCE, None, NOON + 30])))
+        sizes.add(assert_causes(bench, record, chance.choice([IN_FORCE, IN_FORCE, None, NOON + 30])))
     assert len(sizes) >= 3
 
 
-def test_an_event_that_repeats_the_default_is_not_needed_although_it_changed_the_verdict(bench: QueryLedger) -> None:
-    """Opting out repeats the default, so no event is needed; but without that event the earlier one would hold."""
+def test_a_default_that_decides_is_named_with_its_definition(bench: QueryLedger) -> None:
+    explanation = explain(PinnedQuery(bench.query), RequestRecord(NOON, org_id="acme", handling=Observed(stored=True)))
+    (cause,) = explanation.causes
+    assert because(cause) == "because `storage.inputs_outputs` was false (default, #2) and the log says stored"
+    ((source, needed, without),) = explanation.events
+    assert (source.subject, source.position, needed, without) == (CATALOG_SUBJECT, 2, True, None)
+    written = explanation_json(explanation)
+    assert written["decided_by"] == [2]
+    assert written["causes"][0]["observed"] == {"stored": True}
+    assert written["events"][0]["without"] is None
+
+
+def test_a_setting_that_permits_an_act_is_no_cause_of_another(bench: QueryLedger) -> None:
+    receipts = bench.submit(NOON, changed("org:acme", TRAINING, True), changed("org:acme", STORAGE, True))
+    record = RequestRecord(NOON, org_id="acme", handling=Observed(stored=True, trained=True, network="public"))
+    permitted = explain(PinnedQuery(bench.query), record)
+    assert permitted.decision.outcome.verdict == "compliant"
+    words = [because(cause) for cause in permitted.causes]
+    assert words[0] == f"because `storage.inputs_outputs` was true (#{receipts[1].position}) and the log says stored"
+    assert [cause.reason for cause in permitted.causes] == [None, None, None]
+    (private,) = bench.submit(NOON + 1, changed("org:acme", "network.private_only", True))
+    refused = explain(PinnedQuery(bench.query), record._replace(at=NOON + 1))
+    assert [because(cause) for cause in refused.causes] == [
+        f"because `network.private_only` was true (#{private.position}) and the log says network public"
+    ]
+    assert [source.position for source in refused.needed] == [private.position]
+
+
+def test_an_event_that_repeats_the_default_decides(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", TRAINING, True))
     (out,) = bench.submit(NOON + 10, changed("org:acme", TRAINING, False))
     record = RequestRecord(NOON + 20, org_id="acme", handling=Observed(trained=True))
     explanation = explain(PinnedQuery(bench.query), record)
-    assert explanation.needed == ()
-    ((source, needed, verdict, reasons),) = explanation.events
-    assert (source.position, needed, verdict, reasons) == (out.position, False, "compliant", ())
+    ((source, needed, without),) = explanation.events
+    assert (source.position, needed, without) == (out.position, True, ("compliant", ()))
     written = explanation_json(explanation)
-    assert written["decided_by"] == []
-    assert written["events"][0]["without"] == {"verdict": "compliant", "reasons": []}
+    assert written["decided_by"] == [out.position]
+    assert written["events"][0]["without"] == {"verdict": "compliant", "reasons": ()}
+
+
+def test_a_clear_is_named_beside_the_default_that_it_lets_through(bench: QueryLedger) -> None:
+    bench.submit(NOON, changed("org:acme", TRAINING, True))
+    (clear,) = bench.submit(NOON + 10, cleared("org:acme", TRAINING))
+    record = RequestRecord(NOON + 20, org_id="acme", handling=Observed(trained=True))
+    explanation = explain(PinnedQuery(bench.query), record)
+    assert because(explanation.causes[0]) == (
+        f"because `training.opt_in` was false (default, #1, cleared by #{clear.position}) and the log says trained"
+    )
+    assert [source.position for source in explanation.needed] == [1, clear.position]
 
 
 def test_a_redefined_default_is_an_event_like_others(bench: QueryLedger) -> None:
@@ -175,9 +215,10 @@ def test_a_redefined_default_is_an_event_like_others(bench: QueryLedger) -> None
     record = RequestRecord(NOON, org_id="acme", handling=Observed(cached=True))
     explanation = explain(PinnedQuery(bench.query), record)
     assert [(source.subject, source.position) for source in explanation.needed] == [(CATALOG_SUBJECT, anew.position)]
-    assert explanation.events[0].verdict == "compliant"
+    assert explanation.events[0].without == ("compliant", ())
     before = explain(PinnedQuery(bench.query), record._replace(at=NOON - 1))
-    assert (before.decision.outcome.verdict, before.events) == ("compliant", ())
+    assert before.decision.outcome.verdict == "compliant"
+    assert [(one.source.position, one.without) for one in before.events] == [(3, None)]
 
 
 def test_a_lag_needs_the_retraction_that_causes_it(bench: QueryLedger) -> None:
@@ -187,17 +228,25 @@ def test_a_lag_needs_the_retraction_that_causes_it(bench: QueryLedger) -> None:
     record = RequestRecord(NOON + 20, org_id="acme", enforced_position=opted.position, handling=handled)
     explanation = explain(PinnedQuery(bench.query), record)
     assert explanation.decision.outcome.reasons == ("enforcement_lag",)
-    assert [source.position for source in explanation.needed] == [back.position]
-    assert explanation.events[0].verdict == "compliant"
-    assert explanation_json(explanation)["events"][0]["retracts"] == opted.event_id
+    assert [source.position for source in explanation.needed] == [1, back.position]
+    assert explanation.events[1].without == ("compliant", ())
+    assert explanation_json(explanation)["events"][1]["retracts"] == opted.event_id
 
 
-def test_a_long_chain_of_owners_costs_its_length(bench: QueryLedger) -> None:
+def test_the_links_to_the_governing_subject_decide_too(bench: QueryLedger) -> None:
     chain = ["key:k1", *(f"project:p{n}" for n in range(1, 7)), "org:acme"]
     links = [changed(owned, "owner", owner) for owned, owner in pairwise(chain)]
     policies = [changed("org:acme", setting, True) for setting in (TRAINING, STORAGE, "network.private_only")]
     receipts = bench.submit(NOON, *links, *policies)
-    record = RequestRecord(NOON, key_id="k1", handling=LOOSE)
-    needed = explain(PinnedQuery(bench.query), record).needed
-    # The chain and private networking: the other settings permit what the defaults forbid, so they cause no reason.
-    assert [source.position for source in needed] == [receipt.position for receipt in receipts]
+    needed = explain(PinnedQuery(bench.query), RequestRecord(NOON, key_id="k1", handling=LOOSE)).needed
+    positions = [source.position for source in needed]
+    # left_platform rests on a default; training and storage are permitted, and are behind no reason.
+    assert positions[-8:] == [*(receipt.position for receipt in receipts[:7]), receipts[-1].position]
+    assert all(source.subject == CATALOG_SUBJECT for source in needed[:-8])
+
+
+def test_an_unresolved_link_is_the_cause(bench: QueryLedger) -> None:
+    explanation = explain(PinnedQuery(bench.query), RequestRecord(NOON, key_id="k1"))
+    (cause,) = explanation.causes
+    assert (cause.reason, [state.subject for state in cause.rests_on]) == ("unknown_owner", ["key:k1"])
+    assert because(cause).startswith("because `owner` was null (default, #")

@@ -40,17 +40,21 @@ def test_an_explanation_is_shown_to_people_and_to_programs(
         explained = explain_rows(PinnedQuery(bench.query), find_rows(parts([row], 1), "r"), IN_FORCE)
     show_explained("table", explained, 3)
     output = capfdbinary.readouterr().out.decode()
-    assert f"Decided by #{opted.position + 1}: these events alone, with the defaults" in output
+    assert (
+        "my log's.jsonl line 1, request r\nobserved     trained\nviolation\n  because `training.opt_in` was" in output
+    )
+    assert f"Decided by #1, #{opted.position + 1}.\n" in output
     assert f"retracts {opted.event_id}" in output
     assert "and 2 more rows have this id" in output
     show_explained("json", explained, 1)
     document = json.loads(capfdbinary.readouterr().out)
-    assert document["rows"][0]["decided_by"] == [opted.position + 1]
+    assert document["rows"][0]["decided_by"] == [1, opted.position + 1]
     assert document["row_count"] == 1
     show_explained("csv", explained, 1)
     header, *lines = capfdbinary.readouterr().out.decode().splitlines()
     assert header.startswith("source,line,position,needed,subject,setting,value")
     assert [line.split(",")[2:4] for line in lines] == [
+        ["1", "true"],
         [str(opted.position + 1), "true"],
         [str(opted.position + 2), "false"],
     ]

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from projections.audit.report import formats
 from projections.audit.report.plots import stacked_bar
+from projections.decisions.causes import because
 
 
 @cache
@@ -28,5 +29,5 @@ def environment() -> Environment:
         loader=PackageLoader("projections.audit.report"),
     )
     engine.filters |= {name: value for name, value in vars(formats).items() if isfunction(value)}
-    engine.filters["stacked_bar"] = stacked_bar
+    engine.filters |= {"stacked_bar": stacked_bar, "because": because}
     return engine

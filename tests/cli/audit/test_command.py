@@ -38,7 +38,8 @@ def test_a_table_shows_verdicts_reasons_subjects_and_one_finding_with_its_eviden
     assert "4 lines, 1 rejected" in out
     assert "at position 19" in out
     assert [word for word in ("violation", "compliant", "trained_without_opt_in", "org:beta") if word not in out] == []
-    assert "- line 2\nviolation\n" in out
+    cause = "  because `training.opt_in` was false (default, #1) and the log says trained\n"
+    assert f"- line 2\nobserved     trained\nviolation\n{cause}" in out
 
 
 def test_verdicts_are_csv_if_the_name_ends_in_csv(ledger: Inforce, folder: Path) -> None:

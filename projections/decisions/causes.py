@@ -1,0 +1,139 @@
+"""The causes of a decision: the settings that each reason rests on, and the observed handling that contradicts them.
+
+A request with several acts rests on each of them apart: a setting that permits one act is no cause of a reason against
+another. If no reason speaks against the request, its causes are the settings that permit what was done.
+Proved by tests/audit/test_explain.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from projections.decisions.check import (
+    CACHING,
+    HOSTING,
+    MODEL_REGIONS,
+    NETWORK,
+    PASSTHROUGH,
+    PROVIDER,
+    RESIDENCY,
+    STORAGE,
+    TRAINING,
+    DecisionBasis,
+    breaches_of,
+)
+from projections.decisions.model import Observed, Outcome, Reason, RequestRecord
+from projections.temporal.changes import JsonValue
+from projections.temporal.effective_state import SettingState
+
+
+class Cause(NamedTuple):
+    """`reason` None: the settings permit the request. `observed`: the members of the handling that the reason is about;
+    empty if the reason lies in using the model at all."""
+
+    reason: Reason | None
+    rests_on: tuple[SettingState, ...]
+    observed: tuple[tuple[str, JsonValue], ...]
+
+
+_MEMBERS_OF: Final[Mapping[Reason, tuple[str, ...]]] = {
+    "stored_against_setting": ("stored",),
+    "cached_against_setting": ("cached",),
+    "trained_without_opt_in": ("trained",),
+    "public_network": ("network",),
+    "left_platform": ("forwarded_to",),
+    "wrong_provider": ("forwarded_to",),
+    "outside_residency": ("region",),
+    "served_elsewhere": ("region",),
+}
+"""The members of the handling that a reason is about."""
+_PERMITS: Final[Mapping[str, tuple[str, ...]]] = {
+    "stored": (STORAGE,),
+    "cached": (CACHING,),
+    "trained": (TRAINING,),
+    "forwarded_to": (PASSTHROUGH, HOSTING, PROVIDER),
+    "region": (RESIDENCY,),
+    "network": (NETWORK,),
+}
+"""Member of the handling → the settings that permit it."""
+_UNRESOLVED: Final[Mapping[Reason, tuple[str, ...]]] = {
+    "unknown_model": (HOSTING, PROVIDER),
+    "unknown_region": (RESIDENCY, MODEL_REGIONS),
+}
+"""Reason of an indeterminate decision → the settings that could not be resolved."""
+
+
+def causes(record: RequestRecord, basis: DecisionBasis, outcome: Outcome) -> tuple[Cause, ...]:
+    """The causes of `outcome`, which is the decision on `record` with this basis: in the order of its reasons, a breach
+    that is excused as an enforcement lag included."""
+    denied = len(basis.denials)
+    all_causes = [
+        Cause(breach.reason, breach.rests_on, () if number < denied else _observed(record, breach.reason))
+        for number, breach in enumerate(breaches_of(record.handling, basis))
+    ]
+    breached = {cause.reason for cause in all_causes}
+    for reason in outcome.reasons:
+        if reason != "enforcement_lag" and reason not in breached:
+            all_causes.append(Cause(reason, _unresolved(reason, outcome), ()))
+    return tuple(all_causes) or _permissions(record, outcome)
+
+
+def _observed(record: RequestRecord, reason: Reason) -> tuple[tuple[str, JsonValue], ...]:
+    handling = record.handling or Observed()
+    members = ((name, getattr(handling, name)) for name in _MEMBERS_OF.get(reason, ()))
+    return tuple((name, value) for name, value in members if value is not None)
+
+
+def _unresolved(reason: Reason, outcome: Outcome) -> tuple[SettingState, ...]:
+    settings = _UNRESOLVED.get(reason)
+    if settings is None:
+        # The owner chain: its last link leads nowhere, or to another subject than the record names.
+        links = tuple(state for state in outcome.evidence if state.setting in ("owner", "attached_to"))
+        return links[-1:] if reason == "unknown_owner" else links
+    return tuple(state for state in outcome.evidence if state.setting in settings)
+
+
+def _permissions(record: RequestRecord, outcome: Outcome) -> tuple[Cause, ...]:
+    """The settings that permit each observed act, or the use of the model if nothing was observed."""
+    by_setting = {state.setting: state for state in outcome.evidence}
+
+    def states(settings: Iterable[str]) -> tuple[SettingState, ...]:
+        return tuple(by_setting[setting] for setting in settings if setting in by_setting)
+
+    if record.handling is None:
+        hosting = by_setting.get(HOSTING)
+        passed = hosting is not None and hosting.value == "passthrough"
+        used = states((HOSTING, PASSTHROUGH) if passed else (HOSTING,))
+        return (Cause(None, used, ()),) if used else ()
+    acts = ((name, value) for name, value in record.handling._asdict().items() if value not in (None, False))
+    permissions = (Cause(None, states(_PERMITS.get(name, ())), ((name, value),)) for name, value in acts)
+    return tuple(cause for cause in permissions if cause.rests_on)
+
+
+def because(cause: Cause) -> str:
+    """The cause as a clause: because `storage.inputs_outputs` was false (default, #2) and the log says stored."""
+    facts = [_fact(state) for state in cause.rests_on]
+    facts += [f"the log says {observed_words((member,))}" for member in cause.observed]
+    return f"because {' and '.join(facts)}" if facts else ""
+
+
+def observed_words(members: Iterable[tuple[str, JsonValue]]) -> str:
+    """Observed handling for people: `stored, not trained, region eu`."""
+    return ", ".join(
+        name if value is True else f"not {name}" if value is False else f"{name} {value}" for name, value in members
+    )
+
+
+def _fact(state: SettingState) -> str:
+    value = f"`{state.setting}` was {json.dumps(state.value, ensure_ascii=False)}"
+    match state.source:
+        case "undefined":
+            return f"`{state.setting}` was not defined"
+        case "not_applicable":
+            return f"`{state.setting}` does not apply to {state.subject}"
+        case "explicit":
+            return f"{value} (#{state.change.position})" if state.change else value
+    cleared = f", cleared by #{state.cleared_by.position}" if state.cleared_by else ""
+    return f"{value} (default, #{state.change.position}{cleared})" if state.change else value
