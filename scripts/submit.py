@@ -51,6 +51,12 @@ _COLUMNS: Final[Columns] = {
 @click.option(
     "--until", "effective_until", type=instant(), help="When the change ends. Without it: at the next change."
 )
+@click.option(
+    "--cancel-scheduled",
+    "cancels_scheduled",
+    is_flag=True,
+    help="Also retract every change of this setting that begins later, so that none of them happens.",
+)
 @click.option("--reason", help="Why. Required for a change of the past and for a retraction.")
 @click.option("--expected-version", type=click.IntRange(min=0), help="Fail unless the subject is at this version.")
 @click.option("--idempotency-key", metavar="KEY", help="A retry with the same key returns the first receipts.")
@@ -120,6 +126,10 @@ def _names_file(words: tuple[str, ...], change: dict[str, Any]) -> bool:
         )
     if "retract" in change and not change.keys().isdisjoint(("effective_from", "effective_until")):
         raise click.UsageError("--retract removes the whole change; leave --from and --until out")
+    if "retract" in change and "cancels_scheduled" in change:
+        raise click.UsageError(
+            "--cancel-scheduled goes with a change or a clear; name what to --retract by its event id"
+        )
     return False
 
 
@@ -133,7 +143,7 @@ def _body(words: tuple[str, ...], change: dict[str, Any], catalog: Catalog) -> d
         if value:
             body |= {"type": "setting.changed", "value": _value(value[0], catalog.value_type(setting))}
     body |= {name: format_time(change[name]) for name in ("effective_from", "effective_until") if name in change}
-    return body | {name: change[name] for name in ("reason", "expected_version") if name in change}
+    return body | {name: change[name] for name in ("cancels_scheduled", "reason", "expected_version") if name in change}
 
 
 def _value(text: str, value_type: str | None) -> object:

@@ -85,8 +85,15 @@ WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
     "a numeric end": (change(effective_until=1767225600.5), "/effective_until", "not a number"),
     "no such day": (change(effective_from="2026-02-30T00:00:00Z"), "/effective_from", "no such day"),
     "an absurdly early time": (change(effective_from="1899-12-31T23:59:59.999999Z"), "/effective_from", "1900"),
-    "an absurdly late time": (change(effective_until="2200-01-01T00:00:00Z"), "/effective_until", "1900"),
+    "an absurdly late time": (change(effective_from="2200-01-01T00:00:00Z"), "/effective_from", "1900"),
+    "an absurdly late end": (change(effective_until="2200-01-01T00:00:00.000001Z"), "/effective_until", "2200-01-01"),
     "an empty reason": (change(reason=""), "/reason", "at least 1"),
+    "a reason of spaces": (change(reason="   "), "/reason", "no reason"),
+    "a reason of line ends": (change(reason="\r\n\t\u2003"), "/reason", "no reason"),
+    "a reason that nobody sees": (change(reason="\u200b\u00ad"), "/reason", "no reason"),
+    "spaces as the reason of a clear": (clear(reason=" "), "/reason", "no reason"),
+    "spaces as the reason of a retraction": (retract("x", reason=" "), "/reason", "no reason"),
+    "spaces as the reason of a definition": (define(reason=" "), "/reason", "no reason"),
     "a reason that is too long": (change(reason="x" * 2001), "/reason", "at most 2000"),
     "a reason that is no text": (change(reason=["SECRET"]), "/reason", "string"),
     "half a character in a reason": (change(reason="\ud800"), "/reason", "unicode"),
@@ -244,13 +251,18 @@ def test_a_backdated_definition_needs_a_reason(ledger: Ledger, offset: int, acce
         submit(ledger, define(effective_from=start, reason="found out late"))
 
 
-def test_effective_times_reach_from_1900_to_2199(ledger: Ledger) -> None:
-    submit(
+@pytest.mark.parametrize("until", [EFFECTIVE_MAX - 1, EFFECTIVE_MAX])
+def test_changes_begin_from_1900_to_2199_and_end_in_2200_at_the_latest(ledger: Ledger, until: int) -> None:
+    (receipt,) = submit(
         ledger,
-        change(
-            effective_from=format_time(EFFECTIVE_MIN), effective_until=format_time(EFFECTIVE_MAX - 1), reason="for ever"
-        ),
+        change(effective_from=format_time(EFFECTIVE_MIN), effective_until=format_time(until), reason="for ever"),
     )
+    assert receipt.effective_until == until
+
+
+def test_spaces_around_a_reason_stay(ledger: Ledger) -> None:
+    (receipt,) = submit(ledger, change(reason=" ticket 4711\n"))
+    assert ledger.reasons([receipt.position]) == {receipt.position: " ticket 4711\n"}
 
 
 def test_an_explicit_null_is_the_same_as_leaving_it_out(ledger: Ledger) -> None:

@@ -19,6 +19,11 @@ def time_field(description: str, **more: Any) -> Any:
     return Field(description=description, json_schema_extra={"format": "date-time"}, **more)
 
 
+def reason_field(description: str | None = None) -> Any:
+    """Not empty, and not only of white space."""
+    return Field(None, min_length=1, max_length=2000, pattern=r"\S", description=description)
+
+
 def ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _TEMPLATE.format(model=model.__name__)}
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.base import WireModel, time_field
+from api.schemas.base import WireModel, reason_field, time_field
 from ledger.catalog import INTEGER_MAX, SET_SIZE_MAX, TEXT_LENGTH_MAX, VALUE_BYTES_MAX
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN
 
@@ -31,7 +31,11 @@ class SettingChange(WireModel):
         default=None,
     )
     effective_until: str | None = time_field("The first instant after the change.", default=None)
-    reason: str | None = Field(None, min_length=1, max_length=2000)
+    cancels_scheduled: bool | None = Field(
+        None,
+        description="True: retracts, with this change, every change of the subject's setting that begins later.",
+    )
+    reason: str | None = reason_field()
     expected_version: int | None = Field(
         None, ge=0, le=INTEGER_MAX, description="The subject's version before this request."
     )
@@ -45,7 +49,8 @@ class SettingClear(WireModel):
     setting: str = Field(pattern=_SETTING)
     effective_from: str | None = time_field("Null or absent: at the moment of recording.", default=None)
     effective_until: str | None = time_field("The first instant after the change.", default=None)
-    reason: str | None = Field(None, min_length=1, max_length=2000)
+    cancels_scheduled: bool | None = Field(None, description="True: as with setting.changed.")
+    reason: str | None = reason_field()
     expected_version: int | None = Field(None, ge=0, le=INTEGER_MAX)
 
 
@@ -54,7 +59,7 @@ class ChangeRetraction(WireModel):
 
     type: Literal["change.retracted"]
     event_id: str
-    reason: str | None = Field(None, min_length=1, max_length=2000, description="Required if the past changes.")
+    reason: str | None = reason_field("Required if the past changes.")
     expected_version: int | None = Field(None, ge=0, le=INTEGER_MAX)
 
 
@@ -83,7 +88,7 @@ class SettingDefined(WireModel):
     setting: str = Field(pattern=_SETTING)
     definition: SettingDefinition
     effective_from: str | None = time_field("Null or absent: at the moment of recording.", default=None)
-    reason: str | None = Field(None, min_length=1, max_length=2000)
+    reason: str | None = reason_field()
     expected_version: int | None = Field(None, ge=0, le=INTEGER_MAX)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
-from ledger.append.group_commit import QueuedSubmission
+from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
 from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.codec import decode, leaf_template, parse_leaf
 from ledger.drafts import AppendPlan, Draft
@@ -21,7 +21,7 @@ from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, Led
 from ledger.events import ChangeRetracted
 from ledger.reader import LedgerReader
 from ledger.receipts import Receipt, receipt_of_leaf, receipts_of_drafts
-from ledger.recorders.contract import AppendPreconditions, AppendRequest, KnownSubmission, Placement
+from ledger.recorders.contract import AppendPreconditions, AppendRequest, Entry, KnownSubmission, Placement
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
@@ -31,11 +31,22 @@ Result = tuple[Receipt, ...] | Exception | KnownSubmission | None
 
 
 class _Member(NamedTuple):
-    """A submission of the group, the events that it retracts, and the subjects whose streams it adds to."""
+    """A submission of the group, the events that it retracts, the subjects whose streams it adds to, and those of them
+    of which it cancels what is scheduled."""
 
     queued: QueuedSubmission
     targets: dict[str, RetractionTarget]
     subjects: set[str]
+    cancels: set[str]
+
+
+class _Streams(NamedTuple):
+    """The streams that the group depends on, as far as it needs them: see `SubmissionContext`. `unreadable`: subject →
+    its error."""
+
+    retracted: set[str]
+    changes: dict[tuple[str, str], list[RetractionTarget]]
+    unreadable: dict[str, InforceError]
 
 
 class Committer:
@@ -76,8 +87,8 @@ class Committer:
                 results[queued] = error
         preconditions = self._preconditions(members)
         targets = {event_id: target for member in members for event_id, target in member.targets.items()}
-        retracted, unreadable = self._retractions(targets.values(), preconditions)
-        state = _GroupState(self._reader, self.entropy, preconditions, targets, retracted)
+        streams = self._streams(members, preconditions)
+        state = _GroupState(self._reader, self.entropy, preconditions, targets, streams)
         appends: list[tuple[QueuedSubmission, AppendRequest]] = []
         for member in members:
             queued = member.queued
@@ -85,10 +96,12 @@ class Committer:
             if known is not None:
                 results[queued] = known
                 continue
-            errors = [unreadable[t.subject] for t in member.targets.values() if t.subject in unreadable]
-            if errors:
-                results[queued] = errors[0]
-                continue
+            if streams.unreadable:
+                read = {target.subject for target in member.targets.values()} | member.cancels
+                errors = [streams.unreadable[subject] for subject in sorted(read & streams.unreadable.keys())]
+                if errors:
+                    results[queued] = errors[0]
+                    continue
             plan = state.decide(member)
             if isinstance(plan, AppendPlan):
                 templates = [leaf_template(draft, self._reader.source) for draft in plan.drafts]
@@ -117,6 +130,7 @@ class Committer:
     def _member(self, queued: QueuedSubmission) -> _Member:
         targets: dict[str, RetractionTarget] = {}
         subjects: set[str] = set()
+        cancels: set[str] = set()
         for submission in queued.submissions:
             if isinstance(submission, RetractChange):
                 target = self._target(submission.event_id)
@@ -124,23 +138,17 @@ class Committer:
                 if target is not None:
                     targets[submission.event_id] = target
                     subjects.add(target.subject)
+            elif isinstance(submission, DefineSetting):
+                subjects.add(CATALOG_SUBJECT)
             else:
-                subjects.add(CATALOG_SUBJECT if isinstance(submission, DefineSetting) else submission.subject)
-        return _Member(queued, targets, subjects)
+                subjects.add(submission.subject)
+                if submission.cancels_scheduled:
+                    cancels.add(submission.subject)
+        return _Member(queued, targets, subjects, cancels)
 
     def _target(self, event_id: str) -> RetractionTarget | None:
         entry = self._reader.find(event_id)
-        if entry is None:
-            return None
-        leaf = parse_leaf(entry.leaf)
-        start = leaf.data.effective_from
-        return RetractionTarget(
-            event_id=leaf.id,
-            subject=entry.subject,
-            topic=entry.topic,
-            setting=leaf.data.setting,
-            effective_from=parse_time(start) if isinstance(start, str) else None,
-        )
+        return None if entry is None else _retraction_target(entry)
 
     def _preconditions(self, members: Iterable[_Member]) -> AppendPreconditions:
         subjects = {CATALOG_SUBJECT}
@@ -151,22 +159,24 @@ class Committer:
                 keys.append(member.queued.key)
         return self._reader.recorder.append_preconditions(subjects, keys)
 
-    def _retractions(
-        self, targets: Iterable[RetractionTarget], preconditions: AppendPreconditions
-    ) -> tuple[set[str], dict[str, InforceError]]:
-        """The ids of the changes that are retracted already, among those of the targets' subjects; and the error of
-        each subject whose retractions cannot be read."""
-        retracted: set[str] = set()
-        unreadable: dict[str, InforceError] = {}
-        for subject in {target.subject for target in targets}:
+    def _streams(self, members: Sequence[_Member], preconditions: AppendPreconditions) -> _Streams:
+        """Reads the subjects of retractions, and those of which what is scheduled is cancelled."""
+        cancels = {subject for member in members for subject in member.cancels}
+        streams = _Streams(set(), {}, {})
+        for subject in cancels.union(target.subject for member in members for target in member.targets.values()):
             entries = self._reader.recorder.stream(subject, until=preconditions.versions[subject])
             try:
                 events = [decode(entry.leaf) for entry in entries if entry.topic == ChangeRetracted.TOPIC]
+                retracted = {event.retracts for event in events if isinstance(event, ChangeRetracted)}
+                changes = map(_retraction_target, entries) if subject in cancels else ()
+                for target in changes:
+                    if target.topic != ChangeRetracted.TOPIC and target.event_id not in retracted:
+                        streams.changes.setdefault((subject, target.setting), []).append(target)
             except InforceError as error:
-                unreadable[subject] = error
+                streams.unreadable[subject] = error
             else:
-                retracted.update(event.retracts for event in events if isinstance(event, ChangeRetracted))
-        return retracted, unreadable
+                streams.retracted.update(retracted)
+        return streams
 
     def _first_receipts(self, known: KnownSubmission, queued: QueuedSubmission) -> tuple[Receipt, ...] | Exception:
         """The receipts of the first submission with this key, or the error of this one."""
@@ -181,6 +191,18 @@ class Committer:
             return error
 
 
+def _retraction_target(entry: Entry) -> RetractionTarget:
+    leaf = parse_leaf(entry.leaf)
+    start = leaf.data.effective_from
+    return RetractionTarget(
+        event_id=leaf.id,
+        subject=entry.subject,
+        topic=entry.topic,
+        setting=leaf.data.setting,
+        effective_from=parse_time(start) if isinstance(start, str) else None,
+    )
+
+
 class _GroupState:
     """The ledger as the members of the group so far will leave it."""
 
@@ -190,18 +212,19 @@ class _GroupState:
         entropy: EntropySource,
         preconditions: AppendPreconditions,
         targets: Mapping[str, RetractionTarget],
-        retracted: set[str],
+        streams: _Streams,
     ) -> None:
         self._reader = reader
         self._entropy = entropy
         # Both grow with each decision, and with them the context.
         self._versions = dict(preconditions.versions)
-        self._retracted = retracted
+        self._retracted = streams.retracted
         catalog = reader.catalog(self._versions[CATALOG_SUBJECT])
-        self._context = SubmissionContext(catalog, self._versions, targets, retracted)
+        self._context = SubmissionContext(catalog, self._versions, targets, streams.retracted, streams.changes)
         self._recorded_at = preconditions.head.recorded_at
         self._changed: set[str] = set()
         self._deferred: set[str] = set()
+        self._events = 0
 
     def decide(self, member: _Member) -> AppendPlan | Exception | None:
         """The plan for the next member, its error, or `DECIDE_AGAIN`."""
@@ -213,6 +236,10 @@ class _GroupState:
             CATALOG_SUBJECT in self._changed
             or not self._deferred.isdisjoint((CATALOG_SUBJECT, *subjects))
             or (CATALOG_SUBJECT in subjects and self._deferred)
+            # The changes that an earlier member makes have no ids yet, so they cannot be retracted.
+            or not self._changed.isdisjoint(member.cancels)
+            # Retractions of what was scheduled are not counted before.
+            or self._events > GROUP_EVENTS_MAX
         ):
             self._deferred |= subjects
             return DECIDE_AGAIN
@@ -238,6 +265,7 @@ class _GroupState:
         except Exception as error:
             return error
         self._recorded_at = now
+        self._events += len(plan.drafts)
         for draft in plan.drafts:
             self._apply(draft)
         return plan

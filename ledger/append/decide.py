@@ -7,12 +7,19 @@ Proved by tests/test_submissions.py and tests/contracts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ledger.append.submissions import ChangeSetting, ClearSetting, DefineSetting, RetractChange, Submission
+from ledger.append.submissions import (
+    BATCH_MAX,
+    ChangeSetting,
+    ClearSetting,
+    DefineSetting,
+    RetractChange,
+    Submission,
+)
 from ledger.catalog import BUILT_IN, Catalog, Definition, WrongValue
 from ledger.codec import id_tail
 from ledger.drafts import AT_RECORDING, AppendPlan, Draft, personal_data
@@ -44,6 +51,9 @@ class SubmissionContext:
     """Event id → event, for each id that the batch retracts and that exists."""
     retracted: AbstractSet[str] = frozenset()
     """The ids of the changes that are retracted already, among the events of the targets' subjects."""
+    changes: Mapping[tuple[str, str], Sequence[RetractionTarget]] = field(default_factory=dict)
+    """(subject, setting) → its changes that are not retracted, in position order, for each submission of the batch that
+    cancels what is scheduled."""
 
 
 def decide(
@@ -62,7 +72,7 @@ def decide(
     single submission was sent within `events`, as several always are, so faults point into that array.
     Raises `BadSubmission` (naming every fault) and `VersionConflict`.
     """
-    decider = _BatchDecider(context, now, actor, entropy, imported)
+    decider = _BatchDecider(context, now, actor, entropy, imported, len(submissions))
     faults: list[Fault] = []
     for index, submission in enumerate(submissions):
         pointer = f"/events/{index}" if batch or len(submissions) > 1 else ""
@@ -72,6 +82,7 @@ def decide(
             faults.append(Fault(f"{pointer}{refused.member}", refused.detail))
     if faults:
         raise BadSubmission(tuple(faults))
+    decider.retract_cancelled()
     return AppendPlan(tuple(decider.drafts), decider.versions_used, decider.recorded_at_max)
 
 
@@ -85,7 +96,7 @@ class _BatchDecider:
     """The batch so far: versions and definitions as its earlier members leave them."""
 
     def __init__(
-        self, context: SubmissionContext, now: int, actor: str, entropy: EntropySource, imported: bool
+        self, context: SubmissionContext, now: int, actor: str, entropy: EntropySource, imported: bool, events: int
     ) -> None:
         self.context = context
         self.catalog = context.catalog
@@ -102,6 +113,9 @@ class _BatchDecider:
         # Settings that a member of this batch defines from the moment of recording on.
         self._defined_at_recording: set[str] = set()
         self._retracted_here: set[str] = set()
+        # The changes that `cancels_scheduled` retracts, each with the reason of its submission.
+        self._cancelled: list[tuple[RetractionTarget, str | None]] = []
+        self._events = events
 
     def add(self, submission: Submission) -> None:
         match submission:
@@ -115,11 +129,11 @@ class _BatchDecider:
                     raise _Refused("/value", "a subject cannot own itself")
                 period = self._period(submission)
                 body = {"setting": submission.setting, "value": value, **period}
-                self._draft(SettingChanged.TOPIC, submission.subject, body, submission)
+                self._draft_change(SettingChanged.TOPIC, body, submission)
             case ClearSetting():
                 self._definition(submission)
                 body = {"setting": submission.setting, **self._period(submission)}
-                self._draft(SettingCleared.TOPIC, submission.subject, body, submission)
+                self._draft_change(SettingCleared.TOPIC, body, submission)
             case RetractChange():
                 self._retract(submission)
             case DefineSetting():
@@ -221,16 +235,79 @@ class _BatchDecider:
         }
         self._draft(SettingDefined.TOPIC, CATALOG_SUBJECT, body, submission)
 
+    def _draft_change(self, topic: str, body: Mapping[str, Any], submission: ChangeSetting | ClearSetting) -> None:
+        if submission.cancels_scheduled:
+            self._cancel_scheduled(submission)
+        self._draft(topic, submission.subject, body, submission)
+
+    def _cancel_scheduled(self, submission: ChangeSetting | ClearSetting) -> None:
+        """Marks for retraction every change of the setting that begins later than this one."""
+        start = submission.effective_from
+        key = submission.subject, submission.setting
+        earlier = [d for d in self.drafts if (d.subject, d.body["setting"]) == key and d.topic != ChangeRetracted.TOPIC]
+        if any(self._begins_later(draft.body["effective_from"], start) for draft in earlier):
+            # Its event has no id yet, so no event can retract it.
+            raise _Refused(
+                "/cancels_scheduled",
+                "an earlier submission of this batch begins later than this one, which would cancel it; leave one of "
+                "them out, or put the later one behind",
+            )
+        begin = self.now if start is None else start
+        retracted = self.context.retracted
+        scheduled = [
+            target
+            for target in self.context.changes.get(key, ())
+            if target.effective_from is not None
+            and target.effective_from > begin
+            and target.event_id not in retracted
+            and target.event_id not in self._retracted_here
+        ]
+        events = self._events + len(self._cancelled) + len(scheduled)
+        if events > BATCH_MAX:
+            raise _Refused(
+                "/cancels_scheduled",
+                f"with {len(scheduled)} scheduled changes to retract this submission would record {events} events, and "
+                f"a submission records at most {BATCH_MAX}; retract some of them first, by their event ids",
+            )
+        for target in scheduled:
+            self._retracted_here.add(target.event_id)
+            self._cancelled.append((target, submission.reason))
+            if start is None and target.effective_from is not None:
+                # Recorded later, the change would have begun before this one.
+                self._record_by(target.effective_from - 1)
+
+    def _begins_later(self, other: int | str, start: int | None) -> bool:
+        """Whether a change of this batch that begins at `other` begins later than one that begins at `start`."""
+        if start is None:
+            return isinstance(other, int) and other > self.now
+        if isinstance(other, int):
+            return other > start
+        if start < self.now:
+            return True
+        self._record_by(start)
+        return False
+
+    def retract_cancelled(self) -> None:
+        """Adds the retractions behind all other drafts, so that the first receipts are those of the submissions."""
+        for target, reason in self._cancelled:
+            body = {"retracts": target.event_id, "setting": target.setting}
+            self._add_draft(ChangeRetracted.TOPIC, target.subject, body, reason, None)
+
     def _draft(self, topic: str, subject: str, body: Mapping[str, Any], submission: Submission) -> None:
+        self._add_draft(topic, subject, body, submission.reason, submission.expected_version)
+
+    def _add_draft(
+        self, topic: str, subject: str, body: Mapping[str, Any], reason: str | None, expected_version: int | None
+    ) -> None:
         before = self.context.catalog.version if subject == CATALOG_SUBJECT else self.context.versions[subject]
-        if submission.expected_version is not None and submission.expected_version != before:
-            raise VersionConflict(subject, submission.expected_version, before)
+        if expected_version is not None and expected_version != before:
+            raise VersionConflict(subject, expected_version, before)
         self.versions_used[subject] = before
         version = self._next_version.get(subject, before + 1)
         self._next_version[subject] = version + 1
         personal = None
-        if submission.reason is not None:
-            personal = personal_data(self.entropy(32), submission.reason)
+        if reason is not None:
+            personal = personal_data(self.entropy(32), reason)
         commitment = None if personal is None else personal.commitment
         tail = id_tail(self.entropy(10))
         # Positional arguments, which are cheaper: a batch makes a thousand drafts.

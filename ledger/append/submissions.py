@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StrictInt,
     StrictStr,
     TypeAdapter,
@@ -33,7 +34,7 @@ BATCH_MAX: Final = 1000
 REASON_LENGTH_MAX: Final = 2000
 EFFECTIVE_MIN: Final = parse_time("1900-01-01T00:00:00Z")
 EFFECTIVE_MAX: Final = parse_time("2200-01-01T00:00:00Z")
-"""Effective times outside [1900, 2200) are refused as typing errors."""
+"""A change begins in [1900, 2200), and ends in 2200 at the latest; other times are refused as typing errors."""
 
 
 def _instant(value: object) -> int:
@@ -43,10 +44,28 @@ def _instant(value: object) -> int:
         raise PydanticCustomError("time", "{detail}", {"detail": error.detail}) from None
 
 
-def _effective(value: int) -> int:
+def _effective_from(value: int) -> int:
     if not EFFECTIVE_MIN <= value < EFFECTIVE_MAX:
         raise PydanticCustomError("time", "an effective time must lie in the years 1900 to 2199")
     return value
+
+
+def _effective_until(value: int) -> int:
+    # The first instant after the change, so the end of the last year is an end.
+    if not EFFECTIVE_MIN <= value <= EFFECTIVE_MAX:
+        raise PydanticCustomError("time", "an end must lie in the years 1900 to 2199, or be 2200-01-01T00:00:00Z")
+    return value
+
+
+def _reason(value: str) -> str:
+    if not has_words(value):
+        raise PydanticCustomError("reason", "a reason of spaces is no reason; write why, or leave the reason out")
+    return value
+
+
+def has_words(text: str) -> bool:
+    """Whether a person sees anything in the text: not only spaces, line ends and characters without a shape."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def _subject(value: object) -> str:
@@ -71,11 +90,12 @@ def _definition(value: Definition) -> Definition:
 
 
 Instant = Annotated[int, BeforeValidator(_instant, json_schema_input_type=str)]
-Effective = Annotated[Instant, AfterValidator(_effective)]
+EffectiveFrom = Annotated[Instant, AfterValidator(_effective_from)]
+EffectiveUntil = Annotated[Instant, AfterValidator(_effective_until)]
 SubjectRef = Annotated[str, BeforeValidator(_subject, json_schema_input_type=str)]
 SettingKey = Annotated[StrictStr, AfterValidator(_setting)]
 NewDefinition = Annotated[Definition, AfterValidator(_definition)]
-Reason = Annotated[StrictStr, Field(min_length=1, max_length=REASON_LENGTH_MAX)]
+Reason = Annotated[StrictStr, Field(min_length=1, max_length=REASON_LENGTH_MAX), AfterValidator(_reason)]
 ExpectedVersion = Annotated[StrictInt, Field(ge=0, le=INTEGER_MAX)]
 
 
@@ -90,8 +110,10 @@ class ChangeSetting(_Submission):
     subject: SubjectRef
     setting: SettingKey
     value: Any
-    effective_from: Effective | None = None
-    effective_until: Effective | None = None
+    effective_from: EffectiveFrom | None = None
+    effective_until: EffectiveUntil | None = None
+    cancels_scheduled: StrictBool | None = None
+    """Whether every change of this setting of the subject that begins later is retracted with it."""
     reason: Reason | None = None
     expected_version: ExpectedVersion | None = None
 
@@ -102,8 +124,9 @@ class ClearSetting(_Submission):
     type: Literal["setting.cleared"]
     subject: SubjectRef
     setting: SettingKey
-    effective_from: Effective | None = None
-    effective_until: Effective | None = None
+    effective_from: EffectiveFrom | None = None
+    effective_until: EffectiveUntil | None = None
+    cancels_scheduled: StrictBool | None = None
     reason: Reason | None = None
     expected_version: ExpectedVersion | None = None
 
@@ -123,7 +146,7 @@ class DefineSetting(_Submission):
     type: Literal["setting.defined"]
     setting: SettingKey
     definition: NewDefinition
-    effective_from: Effective | None = None
+    effective_from: EffectiveFrom | None = None
     reason: Reason | None = None
     expected_version: ExpectedVersion | None = None
 

@@ -211,7 +211,8 @@ class _Verifier:
     def _require_period(event: SettingChanged | SettingCleared) -> None:
         _require_effective(event.effective_from, event)
         if event.effective_until is not None:
-            _require_effective(event.effective_until, event)
+            if not EFFECTIVE_MIN <= event.effective_until <= EFFECTIVE_MAX:
+                raise _InvalidEvent("an end must lie in the years 1900 to 2199, or be 2200-01-01T00:00:00Z")
             if event.effective_until <= event.effective_from:
                 raise _InvalidEvent("effective_until must be later than effective_from")
 

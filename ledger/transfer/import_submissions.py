@@ -87,6 +87,11 @@ def _parse(line: ImportLine) -> _SubmissionLine:
             "an import of submissions gives its events new ids, so a line cannot name the event "
             "to retract; import up to here and record the retraction, or import exported events"
         )
+    if getattr(submission, "cancels_scheduled", None):
+        raise line.error(
+            "an import of submissions retracts nothing, so a line cannot say cancels_scheduled; import up to here and "
+            "submit the line, leave out what it would cancel, or import exported events"
+        )
     return _SubmissionLine(line.number, submission, recorded_at, actor)
 
 

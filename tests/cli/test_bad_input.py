@@ -107,6 +107,8 @@ def test_a_refused_submission_writes_nothing(inforce_on_both: Inforce) -> None:
         ("org:acme", "training.opt_in", "true", "--clear"),
         ("--retract", "00000000-0001-8000-8000-000000000000", "--reason", "x"),
         ("--retract", "x", "--from", "2027-01-01T00:00:00Z"),
+        ("--retract", "x", "--cancel-scheduled"),
+        ("org:acme", "training.opt_in", "true", "--reason", " "),
         ("nosuch.json",),
         (".",),
         ("-", "--reason", "x"),

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.command import Inforce
 
+JSON = ("--format", "json")
 CHANGE = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": True}
 
 
@@ -33,6 +34,18 @@ def test_a_change_a_schedule_a_clear_and_a_retraction(inforce_on_both: Inforce) 
     assert [event["event"]["data"]["actor"] for event in history] == ["alice", "cli", "cli", "cli"]
     assert [event["reason"] for event in history] == ["wrong org", None, "late", None]
     assert [event["retracted_by"] for event in history] == [None, None, retracted["event_id"], None]
+
+
+def test_never_again_is_one_step(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    opt_in = receipt(inforce("submit", "org:acme", "training.opt_in", "true", "--from", "2190-01-01T00:00:00Z", *JSON))
+    words = ("submit", "org:acme", "training.opt_in", "false", "--cancel-scheduled", *JSON)
+    change, retraction = inforce(*words).json()["receipts"]
+    assert (change["version"], retraction["version"], retraction["effective_from"]) == (2, 3, None)
+    history = inforce("history", "org:acme", *JSON).json()["events"]
+    assert history[-1]["event"]["id"] == opt_in["event_id"]
+    assert history[-1]["retracted_by"] == retraction["event_id"]
+    assert history[0]["event"]["data"]["retracts"] == opt_in["event_id"]
 
 
 @pytest.mark.parametrize(

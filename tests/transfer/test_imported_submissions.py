@@ -98,6 +98,7 @@ BAD_SUBMISSIONS: dict[str, Any] = {
     "backdated without a reason": (at(LATER, change(effective_from=AT)), "needs a reason"),
     "an actor that is a number": (at(AT, change(actor=7)), "/actor"),
     "an empty actor": (at(AT, change(actor="")), "/actor"),
+    "a cancellation": (at(AT, change(cancels_scheduled=True)), "cannot say cancels_scheduled"),
     "a retraction": (at(AT, {"type": "change.retracted", "event_id": "SECRET"}), "new ids"),
     "an array": ([at(AT, change())], "one submission"),
     "an exported event": ({"specversion": "1.0"}, "exported event among submissions"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ledger.append.submissions import EFFECTIVE_MAX
 from ledger.codec import decode, encode
 from ledger.errors import BadImport
 from ledger.times import parse_time
@@ -103,6 +104,11 @@ TAMPERED: dict[str, Any] = {
         lambda lines: rewritten(lines, FIRST_CHANGE, effective_from=ABSURD),
         FIRST_CHANGE,
         "1900",
+    ),
+    "an end after the last one": (
+        lambda lines: rewritten(lines, FIRST_CHANGE, effective_until=EFFECTIVE_MAX + 1),
+        FIRST_CHANGE,
+        "2200-01-01",
     ),
     "an empty period": (
         lambda lines: rewritten(lines, FIRST_CHANGE, effective_from=NOW, effective_until=NOW),

@@ -72,6 +72,10 @@ def _proposal(line: ImportLine) -> ProposedChange:
         submission = parse_submission(value, "")
     except BadInput as error:
         raise line_error(line.number, error.detail) from None
+    if getattr(submission, "cancels_scheduled", None):
+        raise line_error(
+            line.number, "a proposal cannot say cancels_scheduled; write a line that retracts each scheduled change"
+        )
     update = {"expected_version": None, "reason": submission.reason or _REASON}
     return ProposedChange(line.number, submission.model_copy(update=update), recorded_at)
 

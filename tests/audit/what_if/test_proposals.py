@@ -58,6 +58,8 @@ def test_reasons_and_expected_versions_do_not_count() -> None:
         (jsonl(change(recorded_at=AT_US)), "line 1: /recorded_at: "),
         (jsonl(change(effective_from="1850-01-01T00:00:00Z")), "line 1: /effective_from: an effective time must lie"),
         (jsonl(change(actor="somebody")), "line 1: /actor: this member does not belong here"),
+        (jsonl(change(), change(cancels_scheduled=True)), "line 2: a proposal cannot say cancels_scheduled"),
+        (jsonl(change(reason=" ")), "line 1: /reason: a reason of spaces is no reason"),
         (jsonl({"events": [change()]}), "line 1: type must be one of"),
         (gzip.compress(jsonl(change()), mtime=0)[:-9], "line 1: the gzip data ends here, too early"),
     ],
