@@ -7,6 +7,7 @@ A draft leaves these out, so that deciding is a pure function and happens before
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -72,6 +73,11 @@ class Idempotency(NamedTuple):
     caller: str
     key: str
     body_sha256: bytes
+
+    def keyed(self, secret: bytes) -> Idempotency:
+        """As it is stored: HMAC-SHA256 over the digest, with a secret of the ledger. The digest of a short body with a
+        reason in it would give the reason away to anybody who can guess it."""
+        return self._replace(body_sha256=hmac.digest(secret, self.body_sha256, "sha256"))
 
 
 class AppendPlan(NamedTuple):

@@ -15,7 +15,7 @@ from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
 from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.codec import decode, leaf_template, parse_leaf
-from ledger.drafts import AppendPlan, Draft
+from ledger.drafts import AppendPlan, Draft, Idempotency
 from ledger.entropy import EntropySource
 from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, LedgerUnavailable, VersionConflict
 from ledger.events import ChangeRetracted
@@ -53,6 +53,7 @@ class Committer:
     def __init__(self, reader: LedgerReader, entropy: EntropySource) -> None:
         self._reader = reader
         self.entropy = entropy
+        self._secret: bytes | None = None
 
     def commit(self, group: list[QueuedSubmission]) -> list[QueuedSubmission]:
         """Settles the members of the group; answers those that must be decided again, in their order.
@@ -105,7 +106,7 @@ class Committer:
             plan = state.decide(member)
             if isinstance(plan, AppendPlan):
                 templates = [leaf_template(draft, self._reader.source) for draft in plan.drafts]
-                appends.append((queued, AppendRequest(plan, templates, queued.idempotency)))
+                appends.append((queued, AppendRequest(plan, templates, self._keyed(queued))))
             else:
                 results[queued] = plan
         return results, self._append(appends, results) if appends else 0
@@ -126,6 +127,13 @@ class Committer:
                 queued.stale_count += 1
                 results[queued] = DECIDE_AGAIN
         return position
+
+    def _keyed(self, queued: QueuedSubmission) -> Idempotency | None:
+        """Its idempotency key, as it is stored."""
+        if queued.idempotency is None:
+            return None
+        self._secret = self._secret or self._reader.recorder.body_key()
+        return queued.idempotency if self._secret is None else queued.idempotency.keyed(self._secret)
 
     def _member(self, queued: QueuedSubmission) -> _Member:
         targets: dict[str, RetractionTarget] = {}
@@ -180,11 +188,14 @@ class Committer:
 
     def _first_receipts(self, known: KnownSubmission, queued: QueuedSubmission) -> tuple[Receipt, ...] | Exception:
         """The receipts of the first submission with this key, or the error of this one."""
-        assert queued.idempotency is not None
-        if known.body_sha256 != queued.idempotency.body_sha256:
-            return IdempotencyKeyReused()
         last = known.first_position + known.event_count - 1
         try:
+            idempotency = self._keyed(queued)
+            assert queued.idempotency is not None
+            assert idempotency is not None
+            # A process of an older inforce may still write digests without the secret.
+            if known.body_sha256 not in (idempotency.body_sha256, queued.idempotency.body_sha256):
+                return IdempotencyKeyReused()
             entries = self._reader.recorder.page(known.first_position - 1, known.event_count, last)
             return tuple(receipt_of_leaf(parse_leaf(entry.leaf)) for entry in entries)
         except Exception as error:

@@ -17,6 +17,10 @@ IMPORTING: Final = "importing"
 """The name of the fact that an import has begun and not finished. Its value identifies the import, so that an import
 finds out if another one has replaced it."""
 
+BODY_KEY: Final = "body_key"
+"""The name of the ledger's secret for the digests of idempotency keys: 32 random bytes in hex. It is made with the
+ledger, is in backups and dumps, and in no export, answer, log or other fact of `Recorder.meta`."""
+
 
 ChangeToken = tuple[object, ...]
 """Compare two tokens for equality only."""
@@ -67,7 +71,7 @@ class Placement(NamedTuple):
 
 
 class KnownSubmission(NamedTuple):
-    """The submission that an idempotency key was used for before."""
+    """The submission that an idempotency key was used for before. `body_sha256`: see `Idempotency.keyed`."""
 
     body_sha256: bytes
     first_position: int
@@ -119,7 +123,10 @@ class Recorder(Protocol):
         """The SQL name of the table of events, with the columns of `Entry`."""
 
     def meta(self) -> Mapping[str, str]:
-        """Facts about the ledger itself; empty before `create`."""
+        """Facts about the ledger itself, without its secret; empty before `create`."""
+
+    def body_key(self) -> bytes | None:
+        """The secret for `Idempotency.keyed`; None in a ledger of an older format, which cannot be written."""
 
     def create(self, meta: Mapping[str, str]) -> None:
         """Creates the tables, unless they exist."""

@@ -102,6 +102,10 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             return postgres_schema.read_meta(cursor)
 
+    def body_key(self) -> bytes | None:
+        with self.transaction(commit=False) as cursor:
+            return postgres_schema.read_body_key(cursor)
+
     def head(self) -> Head:
         rows = self._read_dedicated(HEAD)
         return Head(*rows[0]) if rows else Head(0, None)

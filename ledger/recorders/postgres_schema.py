@@ -8,17 +8,21 @@ format before it among the fixtures. Proved by tests/life.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import psycopg
 
+from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import EVENTS_TABLE
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
 from ledger.recorders.postgres_functions import APPEND_GROUP_2, APPEND_GROUP_3, REFUSE_CHANGE
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
 PgCursor = psycopg.Cursor[tuple[Any, ...]]
+
+Statement = str | Callable[[PgCursor], None]
+"""SQL, or a function that runs statements on the cursor."""
 
 _FORMAT_FACT: Final = "format"
 
@@ -46,9 +50,22 @@ _FORMAT_1: Final = (
 
 _FORMAT_2: Final = (APPEND_GROUP_2,)
 
-_FORMAT_3: Final = (APPEND_GROUP_3,)
 
-STEPS: Final = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
+def make_body_key(cursor: PgCursor) -> None:
+    """Makes the ledger's secret for the digests of idempotency keys, and keys those that are stored."""
+    secret = random_bytes(32)
+    cursor.execute(f"INSERT INTO {SCHEMA}.ledger_meta VALUES (%s, %s)", (BODY_KEY, secret.hex()))
+    # HMAC (RFC 2104) of SHA-256, in the database, because a million digests need not cross the network.
+    inner, outer = (bytes(byte ^ pad for byte in secret.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    cursor.execute(
+        f"UPDATE {SCHEMA}.submissions SET body_sha256 = sha256(%b::bytea || sha256(%b::bytea || body_sha256))",
+        (outer, inner),
+    )
+
+
+_FORMAT_3: Final = (APPEND_GROUP_3, make_body_key)
+
+STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 
 FORMAT: Final = len(STEPS)
 """The version of our tables. A database with a higher one was written by a newer inforce and is refused."""
@@ -94,7 +111,13 @@ def read_meta(cursor: PgCursor) -> dict[str, str]:
         return {}
     meta: dict[str, str] = dict(cursor.execute(f"SELECT name, value FROM {SCHEMA}.ledger_meta").fetchall())
     del meta[_FORMAT_FACT]
+    meta.pop(BODY_KEY, None)
     return meta
+
+
+def read_body_key(cursor: PgCursor) -> bytes | None:
+    row = cursor.execute(f"SELECT value FROM {SCHEMA}.ledger_meta WHERE name = %s", (BODY_KEY,)).fetchone()
+    return None if row is None else bytes.fromhex(row[0])
 
 
 def migrate(cursor: PgCursor) -> int:
@@ -116,7 +139,10 @@ def unreadable(format_: int) -> NotALedger:
 
 def _step(cursor: PgCursor, format_: int) -> int:
     for statement in STEPS[format_]:
-        cursor.execute(statement)
+        if isinstance(statement, str):
+            cursor.execute(statement)
+        else:
+            statement(cursor)
     cursor.execute(
         f"INSERT INTO {SCHEMA}.ledger_meta VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (_FORMAT_FACT, str(format_ + 1)),

@@ -66,7 +66,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         datastore.check_header()
 
     def construct_create_table_statements(self) -> list[str]:
-        return [statement for step in sqlite_schema.STEPS for statement in step]
+        return [text for step in sqlite_schema.STEPS for text in step if isinstance(text, str)]
 
     @property
     def file(self) -> Path:
@@ -75,6 +75,10 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
             return sqlite_schema.read_meta(cursor, self.datastore.path)
+
+    def body_key(self) -> bytes | None:
+        with self.transaction(commit=False) as cursor:
+            return sqlite_schema.read_body_key(cursor)
 
     def head(self) -> Head:
         with self.transaction(commit=False) as cursor:

@@ -9,15 +9,20 @@ among the fixtures. Proved by tests/life.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from ledger.drafts import Idempotency
+from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import EVENTS_TABLE
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
 
 APPLICATION_ID: Final = 0x494E4652
 """`INFR` in the file's header: identifies the file to us and to file(1)."""
+
+Statement = str | Callable[[sqlite3.Cursor], None]
+"""SQL, or a function that runs statements on the cursor."""
 
 _IMMUTABLE: Final = "the ledger is immutable"
 
@@ -50,7 +55,19 @@ _FORMAT_1: Final = (
     f"PRAGMA application_id={APPLICATION_ID}",
 )
 
-STEPS: Final = (_FORMAT_1,)
+
+def make_body_key(cursor: sqlite3.Cursor) -> None:
+    """Makes the ledger's secret for the digests of idempotency keys, and keys those that are stored."""
+    secret = random_bytes(32)
+    cursor.execute("INSERT INTO ledger_meta VALUES (?, ?)", (BODY_KEY, secret.hex()))
+    rows = cursor.execute("SELECT caller, key, body_sha256 FROM submissions").fetchall()
+    keyed = (Idempotency(*row).keyed(secret) for row in rows)
+    cursor.executemany("UPDATE submissions SET body_sha256 = ?3 WHERE caller = ?1 AND key = ?2", keyed)
+
+
+_FORMAT_2: Final = (make_body_key,)
+
+STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2)
 
 FORMAT: Final = len(STEPS)
 """The version of our tables. A file with a higher one was written by a newer inforce and is refused."""
@@ -82,7 +99,12 @@ def read_meta(cursor: sqlite3.Cursor, path: Path) -> dict[str, str]:
     """Facts about the ledger; empty for an empty file. Raises `NotALedger`."""
     if not read_format(cursor, path):
         return {}
-    return dict(cursor.execute("SELECT name, value FROM ledger_meta").fetchall())
+    return dict(cursor.execute("SELECT name, value FROM ledger_meta WHERE name <> ?", (BODY_KEY,)).fetchall())
+
+
+def read_body_key(cursor: sqlite3.Cursor) -> bytes | None:
+    row = cursor.execute("SELECT value FROM ledger_meta WHERE name = ?", (BODY_KEY,)).fetchone()
+    return None if row is None else bytes.fromhex(row[0])
 
 
 def migrate(cursor: sqlite3.Cursor, path: Path) -> int:
@@ -103,7 +125,10 @@ def unreadable(format_: int, path: Path) -> NotALedger:
 
 def _step(cursor: sqlite3.Cursor, format_: int) -> int:
     for statement in STEPS[format_]:
-        cursor.execute(statement)
+        if isinstance(statement, str):
+            cursor.execute(statement)
+        else:
+            statement(cursor)
     cursor.execute(f"PRAGMA user_version={format_ + 1}")
     return format_ + 1
 

@@ -84,7 +84,9 @@ def test_each_request_of_a_mixed_group_has_its_own_outcome(ledger: Ledger, clock
         ],
         clock,
     )
-    known = KnownSubmission(key("known").body_sha256, first[0].position, 1)
+    known = known_submission(ledger, "alice", "known")
+    assert known is not None
+    assert known[1:] == (first[0].position, 1)
     assert head.recorded_at is not None
     at = head.recorded_at
     assert outcomes == [

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import hmac
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,20 @@ def test_a_retry_with_an_old_key_gets_the_old_receipts(stored: Stored, stored_ur
         with pytest.raises(IdempotencyKeyReused):
             submit(ledger, change(), idempotency=key(keyed[0]["key"]))
         assert ledger.head() == head
+
+
+def test_migrating_keys_the_digests_of_old_bodies(stored: Stored, stored_url: str) -> None:
+    statement = "SELECT body_sha256 FROM {}submissions"
+    plain = {hashlib.sha256(canonical_json(submission["body"])).digest() for submission in stored.submitted}
+    assert {bytes(digest) for (digest,) in ask(stored_url, statement)} <= plain
+    open_ledger(stored_url).close()
+    keyed = {bytes(digest) for (digest,) in ask(stored_url, statement)}
+    assert len(keyed) > 5
+    assert keyed.isdisjoint(plain)
+    ((secret,),) = ask(stored_url, "SELECT value FROM {}ledger_meta WHERE name = 'body_key'")
+    assert keyed <= {hmac.new(bytes.fromhex(secret), digest, "sha256").digest() for digest in plain}
+    open_ledger(stored_url).close()
+    assert {bytes(digest) for (digest,) in ask(stored_url, statement)} == keyed
 
 
 def test_every_question_has_the_same_answer(stored: Stored, stored_url: str) -> None:
