@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from api.event_stream import OpenStreams
 from api.http.middleware import RequestMiddleware
 from api.http.problem_responses import HANDLERS
+from api.http.shared import SharedResources
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
 from api.schemas.base import components
@@ -34,13 +35,14 @@ class Application(FastAPI):
     limits bodies, and FastAPI's exit stack serves routes that are not ours only."""
 
     hosts: Collection[str] | None = None
+    shared: SharedResources
 
     def build_middleware_stack(self) -> ASGIApp:
         router = ExactPathRouter(self.router, AsyncExitStackMiddleware(self.router))
-        return RequestMiddleware(ExceptionMiddleware(router, handlers=self.exception_handlers), self.hosts)
+        return RequestMiddleware(ExceptionMiddleware(router, handlers=self.exception_handlers), self.hosts, self.shared)
 
 
-def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> FastAPI:
+def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> Application:
     """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
     an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
     None: any."""
@@ -73,6 +75,7 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.hosts = hosts
+    app.shared = SharedResources()
     app.state.streams = OpenStreams()
     # Not include_router, which matches every path twice.
     specs = (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)

@@ -30,7 +30,7 @@ from api.service import Service
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 JSON: Final = "application/json"
-COMMON_PROBLEMS: Final = ("internal_error", "host_not_served")
+COMMON_PROBLEMS: Final = ("internal_error", "host_not_served", "server_busy")
 LEDGER_PROBLEMS: Final = ("ledger_unavailable", "ledger_corrupt")
 AT_LEAST_PROBLEMS: Final = ("bad_parameter", "position_not_reached", *LEDGER_PROBLEMS)
 """Problems of a route with the parameter `at_least`."""

@@ -2,7 +2,8 @@
 
 There is no authentication yet, so any other address is refused, and so is a Host header with any other name (a web page
 could let its own name resolve to 127.0.0.1). One process with one worker, whose threads answer the questions.
-granian limits slow and large headers; `api.http.bodies` limits slow and large bodies.
+granian limits slow and large headers; `api.http.bodies` limits slow and large bodies, `api.http.sending` and
+`api.connections` answers that are not read, and `api.http.shared` the number of requests and their memory.
 Proved by tests/api/test_server.py.
 """
 
@@ -18,14 +19,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from fastapi import FastAPI
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from api.app import create_app
+from api.app import Application, create_app
 from api.audits.service import AuditSettings
+from api.connections import end_idle_connections, end_unread_answers, find_places
 from api.http.middleware import LOOPBACK_NAMES
 from api.service import Service
 from ledger.errors import BadInput
@@ -34,9 +35,6 @@ HOST: Final = "127.0.0.1"
 PORT: Final = 8000
 HEADER_BYTES_MAX: Final = 65_536
 HEADER_MS_MAX: Final = 10_000
-CONNECTIONS_MAX: Final = 800
-"""Open connections, idle ones included: with granian's default of 128, as many idle clients lock out all others.
-Streams and waiting questions use up to 384 of them (`api.event_stream`, `api.service`)."""
 STOP_SECONDS_MAX: Final = 10
 """How long running requests may take to end once the server stops."""
 
@@ -65,7 +63,7 @@ def serve(
         service.close()
 
 
-def run_app(app: FastAPI, address: str, port: int, announce: Callable[[str], None] | None = None) -> None:
+def run_app(app: Application, address: str, port: int, announce: Callable[[str], None] | None = None) -> None:
     """Serves an application as `serve` does, at a free address and port."""
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
         runner.run(_run(app, address, port, announce or partial(print, flush=True)))
@@ -119,7 +117,8 @@ def free_port(address: str, port: int) -> int:
         raise BadInput(f"port {port} of {address} {why}; choose another with --port") from None
 
 
-async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], None]) -> None:
+async def _run(app: Application, address: str, port: int, announce: Callable[[str], None]) -> None:
+    places = find_places()
     server = Server(
         app,
         address=address,
@@ -127,8 +126,8 @@ async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], 
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,
-        backlog=CONNECTIONS_MAX,
-        backpressure=CONNECTIONS_MAX,
+        backlog=places.accepted,
+        backpressure=places.accepted,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX, max_buffer_size=HEADER_BYTES_MAX),
         log_level=LogLevels.error,
     )
@@ -145,6 +144,9 @@ async def _run(app: FastAPI, address: str, port: int, announce: Callable[[str], 
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     serving = asyncio.create_task(server.serve())
     if await _listens(serving, address, port):
+        end_unread_answers(port)
+        tidying = asyncio.create_task(end_idle_connections(port, places, app.shared.clients))
+        serving.add_done_callback(lambda _: tidying.cancel())
         announce(f"inforce listens on http://{_host(address)}:{port}")
     try:
         await serving

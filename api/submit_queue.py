@@ -2,17 +2,17 @@
 
 A small body is parsed on the event loop, because a thread switch costs more; a large one is parsed in a thread. The
 submission then waits in the group commit, which commits all waiting submissions together and notifies the event loop
-once for all of them. The memory of bodies that are read or wait is bounded: beyond the bound a submission is refused
-before its body is read. Proved by tests/api/test_submit_queue.py.
+once for all of them. What waits there is bounded: beyond the bound a submission is refused before its body is read.
+(`api.http.shared` bounds the memory of all bodies.) Proved by tests/api/test_submit_queue.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -25,8 +25,6 @@ from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.strict_json import MAX_BYTES
 
-RESERVED_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Bytes of submission bodies, each counted from before its first byte is read until its response."""
 SMALL_BYTES: Final = 4096
 """A body up to this size is parsed on the event loop: some 50 µs."""
 
@@ -42,23 +40,16 @@ class SubmitQueue:
         """`caller`: the actor of the submissions, and the owner of their idempotency keys."""
         self._ledger = ledger
         self._caller = caller
-        self._reserved = 0
         self._notifiers: WeakKeyDictionary[asyncio.AbstractEventLoop, CompletionNotifier] = WeakKeyDictionary()
         self._parser = ThreadPoolExecutor(1, "inforce-read-body")
 
     def close(self) -> None:
         self._parser.shutdown(wait=True, cancel_futures=True)
 
-    @contextmanager
-    def reserve_memory(self, bytes_: int) -> Iterator[None]:
-        """Reserves memory for a body from before it is read until it is answered. Raises `LedgerBusy`."""
-        if self._reserved + bytes_ > RESERVED_BYTES_MAX or not self._ledger.writer.has_capacity(bytes_):
+    def require_capacity(self, bytes_: int) -> None:
+        """Raises `LedgerBusy` if a body of this size would not be accepted now, so that it need not be read."""
+        if not self._ledger.writer.has_capacity(bytes_):
             raise LedgerBusy(self._ledger.writer.waiting)
-        self._reserved += bytes_
-        try:
-            yield
-        finally:
-            self._reserved -= bytes_
 
     async def submit(self, body: bytes, key: str | None) -> tuple[Receipt, ...]:
         """Raises the errors of parsing the body, and those of `Ledger.submit`."""

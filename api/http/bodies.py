@@ -1,6 +1,7 @@
 """Reads request bodies within bounds of size and time, before `ledger.strict_json` parses them.
 
-The size bound holds for chunked bodies too: bytes are counted as they arrive, and none beyond the bound is kept.
+The size bound holds for chunked bodies too: bytes are counted as they arrive, and none beyond the bound is kept. All
+bodies that are read or worked on share one budget of memory (`api.http.shared`).
 granian limits slow headers but not slow bodies, so this module limits those.
 Proved by tests/api/http/test_problems.py and tests/api/test_server.py.
 """
@@ -13,10 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.http.deadlines import Deadlines
 from api.http.problems import ParameterFault, RequestRefused
+from api.http.scope import HELD_BODY
+from api.http.shared import HeldBody
 
 SECONDS_MAX: Final = 30.0
 DRAIN_MAX: Final = 32 * 1024 * 1024
 """Bytes of a too large body that are read and dropped, so that the client gets to read the response."""
+CHUNKS_MAX: Final = 256
 _DEADLINES: Final = Deadlines()
 
 
@@ -27,7 +31,8 @@ async def read_json_body(request: Request, bytes_max: int) -> bytes:
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Raises `RequestRefused` if the body is larger than `bytes_max` or takes longer than `SECONDS_MAX`."""
+    """Raises `RequestRefused` if the body is larger than `bytes_max`, takes longer than `SECONDS_MAX`, or finds no
+    memory beside the others."""
     try:
         chunks, size = await _DEADLINES.within(SECONDS_MAX, _receive(request, bytes_max))
     except TimeoutError:
@@ -42,6 +47,7 @@ async def _receive(request: Request, bytes_max: int) -> tuple[list[bytes], int]:
     chunks: list[bytes] = []
     size = 0
     length = content_length(request)
+    held: HeldBody | None = request.scope.get(HELD_BODY)
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -49,7 +55,12 @@ async def _receive(request: Request, bytes_max: int) -> tuple[list[bytes], int]:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size <= bytes_max:
+            if held is not None and not held.grow(size):
+                raise RequestRefused("server_busy", "the bodies of other requests hold all memory that bodies may have")
             chunks.append(chunk)
+            if len(chunks) == CHUNKS_MAX:
+                # Many small chunks would need many times their size.
+                chunks = [b"".join(chunks)]
         elif size > DRAIN_MAX:
             break
         # Stop at Content-Length: to receive granian's empty last message costs as much as the body did.

@@ -1,7 +1,8 @@
 """Plain ASGI middleware around the application: everything that holds for requests on every path.
 
 - the request's id: `X-Request-ID`, echoed if it is valid, else created; `traceparent` (W3C Trace Context level 1);
-- HEAD as GET without the body; OPTIONS; the loopback host names; the headers that every response carries;
+- HEAD as GET without the body; OPTIONS; the loopback host names;
+- the bounds of `api.http.shared`: places for requests, memory for bodies and answers (sent by `api.http.sending`);
 - the last resort: an unexpected error becomes a problem without its text. The log gets the error's type and place, not
   its message, which could hold the input.
 
@@ -12,17 +13,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problem_responses import problem_response
 from api.http.problems import PROBLEM_CODES, error_location
-from api.http.scope import HEAD_ONLY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
+from api.http.scope import HEAD_ONLY, HELD_BODY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
+from api.http.sending import AnswerNotTaken, NoRoomForAnswer, ResponseSender
+from api.http.shared import HeldBody, SharedResources
 from ledger.entropy import random_bytes
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -34,11 +37,14 @@ _log = logging.getLogger("inforce.api")
 
 
 class RequestMiddleware:
-    """`hosts`: the names that the Host header may hold; None: any."""
+    """`hosts`: the names that the Host header may hold; None: any. `shared`: of all requests of the process."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Collection[str] | None = None, shared: SharedResources | None = None
+    ) -> None:
         self.app = app
         self.hosts = hosts
+        self.shared = shared or SharedResources()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,37 +54,48 @@ class RequestMiddleware:
         head_only = scope["method"] == "HEAD"
         # A copy, because granian reads the method of its own scope again when it sends the response.
         method = "GET" if head_only else scope["method"]
-        scope = {**scope, REQUEST_ID: request_id, TRACE_ID: trace_id, HEAD_ONLY: head_only, "method": method}
-        started = False
-
-        async def send_on(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message = {**message, "headers": _with_common_headers(message["headers"], request_id)}
-            elif head_only and message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
+        held_body = HeldBody(self.shared.bodies)
+        scope = {
+            **scope,
+            REQUEST_ID: request_id,
+            TRACE_ID: trace_id,
+            HEAD_ONLY: head_only,
+            HELD_BODY: held_body,
+            "method": method,
+        }
+        sender = ResponseSender(send, request_id, held_body, self.shared.answers, head_only=head_only)
+        clients, client = self.shared.clients, scope.get("client")
         try:
             early = self._early_response(scope, hosts)
-            await (self.app if early is None else early)(scope, receive, send_on)
+            clients.add(client)
+            await (self.app if early is None else early)(scope, receive, sender.send)
+        except NoRoomForAnswer:
+            detail = "answers that their clients have not read yet hold all memory that answers may have"
+            await problem_response(scope, "server_busy", detail)(scope, receive, sender.send)
+        except AnswerNotTaken:
+            _log.info("%s: ended, because the client did not read the answer in time", log_label(scope))
         except ClientDisconnect:
             # The body is incomplete, so nothing was begun. granian reports malformed chunks as a disconnect too, and
             # the client that sent them waits for an answer.
             _log.info("%s: the body ended early", log_label(scope))
-            if not started:
+            if not sender.started:
                 detail = "the body ended early: its chunks are malformed (RFC 9112 section 7.1), or the client hung up"
-                await problem_response(scope, "bad_request", detail)(scope, receive, send_on)
+                await problem_response(scope, "bad_request", detail)(scope, receive, sender.send)
         except Exception as error:
             _log.critical("%s: unexpected %s", log_label(scope), error_location(error))
-            if started:
+            if sender.started:
                 raise
             detail = "the server failed; its log has details under the request's id"
-            await problem_response(scope, "internal_error", detail)(scope, receive, send_on)
+            await problem_response(scope, "internal_error", detail)(scope, receive, sender.send)
+        finally:
+            clients.discard(client)
+            held_body.release()
 
     def _early_response(self, scope: Scope, hosts: list[str]) -> Response | None:
         """The response that needs no route; None: the application must answer."""
+        if not self.shared.has_place(scope["path"]):
+            detail = f"the server answers {self.shared.requests_max} requests, which is the limit"
+            return problem_response(scope, "server_busy", detail)
         if len(hosts) > 1:
             # RFC 9112 section 3.2: a proxy before this server may have looked at the other one.
             return problem_response(
@@ -107,28 +124,6 @@ def _read_headers(scope: Scope) -> tuple[str, str | None, list[str]]:
         elif name == b"host":
             hosts.append(value.decode("latin-1"))
     return request_id or random_bytes(16).hex(), trace_id, hosts
-
-
-def _with_common_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """`headers`, with lower-case names, and those that every response carries."""
-    # One pass over plain pairs, because every request pays for this.
-    result: list[tuple[bytes, bytes]] = []
-    has_cache_control = False
-    for header in headers:
-        name = header[0]
-        if name == b"cache-control":
-            has_cache_control = True
-        elif name in _REPLACED:
-            continue
-        result.append(header)
-    result.append((b"x-request-id", request_id.encode("ascii")))
-    if not has_cache_control:
-        result.append((b"cache-control", b"no-store"))
-    result.append((b"x-content-type-options", b"nosniff"))
-    return result
-
-
-_REPLACED: Final = (b"x-request-id", b"x-content-type-options")
 
 
 # Few names occur. The cache is small, because one name may be as long as all headers together.

@@ -139,6 +139,12 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "The database cannot be reached, read or written at the moment. Retry after the given seconds. To find out"
         " whether a submission was recorded, send it again with the same Idempotency-Key.",
     ),
+    "server_busy": ProblemCode(
+        503,
+        "The server has no room for this request",
+        "The server answers as many requests, or holds as many bytes of bodies or answers, as it may. Nothing was"
+        " recorded. Send the request again after the given seconds; a smaller body or page finds room sooner.",
+    ),
     "ledger_busy": ProblemCode(
         503,
         "Too many submissions are waiting",
@@ -177,6 +183,7 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
 RETRY_AFTER_SECONDS: Final = {
     "ledger_unavailable": 2,
     "ledger_busy": 1,
+    "server_busy": 2,
     "ledger_corrupt": 30,
     "not_a_ledger": 30,
     "idempotency_key_in_flight": 1,

@@ -10,6 +10,8 @@ REQUEST_ID: Final = "inforce.request_id"
 TRACE_ID: Final = "inforce.trace_id"
 HEAD_ONLY: Final = "inforce.head"
 """Key of a bool: the client wants the head of the response only."""
+HELD_BODY: Final = "inforce.held_body"
+"""Key of the `HeldBody` of the request."""
 
 
 def request_id_of(scope: Scope) -> str:

@@ -47,8 +47,8 @@ async def submit(request: Request) -> Response:
     read_query(request)
     key = read_idempotency_key(request)
     submit_queue = service_of(request).submit_queue
-    with submit_queue.reserve_memory(body_bytes_max(request, MAX_BYTES)):
-        receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
+    submit_queue.require_capacity(body_bytes_max(request, MAX_BYTES))
+    receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
     location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(receipts) == 1 else []
     return EncodedResponse(encode(receipts_json(receipts)), 201, *location)
 

@@ -10,7 +10,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from api import submit_queue
 from api.app import create_app
 from api.service import Service
 from ledger.append import group_commit as writing
@@ -98,15 +97,15 @@ def test_beyond_the_waiting_limit_the_server_is_busy_with_retry_after(
     assert submit(client, changed("org:9", "training.opt_in", True))[0]["position"] == GENESIS + 3
 
 
-def test_the_memory_of_bodies_is_bounded_with_and_without_content_length(
+def test_a_submission_beyond_the_memory_of_what_waits_is_refused_before_its_body_is_read(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submit_queue, "RESERVED_BYTES_MAX", MAX_BYTES + 50)
+    monkeypatch.setattr(writing, "WAITING_BYTES_MAX", MAX_BYTES + 50)
     body = changed("org:0", "training.opt_in", True)
     with ThreadPoolExecutor(1) as pool:
         with held_up(service, monkeypatch):
             futures = posted(pool, service, client, 1)
-            # A body without a Content-Length reserves the largest size.
+            # A body without a Content-Length may have the largest size.
             problem(client.post("/v1/events", content=iter([b"{}"])), "ledger_busy")
         assert futures[0].result(WAIT_S).status_code == 201
     for _ in range(3):

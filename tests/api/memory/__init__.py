@@ -1,0 +1,1 @@
+"""Attacks on the memory and the places of a real server."""

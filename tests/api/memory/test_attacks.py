@@ -1,0 +1,124 @@
+"""Attacks on a real server: its memory stays below twice that at rest and 128 MB, and others are served."""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.api.memory.served import MIB, Served, large_set, request, served
+
+HASTE = (
+    "import api.http.sending, api.http.bodies, api.connections\n"
+    "api.http.sending.SECONDS_MAX = api.http.bodies.SECONDS_MAX = 2.0\n"
+    "api.connections.UNREAD_MS_MAX = 2000\n"
+)
+"""Before the server starts: deadlines that a test can wait for."""
+Record = Callable[[str, object], None]
+
+
+def fill(server: Served, events: int) -> None:
+    """Records events of 64 KiB each."""
+    value = large_set()
+    for number in range(events):
+        server.submit(
+            {"type": "setting.changed", "subject": f"org:o{number}", "setting": "residency.regions", "value": value}
+        )
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the server has ended the connection, after reading what it sent before."""
+    try:
+        while connection.recv(MIB):
+            pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.05)
+
+
+def test_answers_that_nobody_reads_are_few_and_end(tmp_path: Path, record_property: Record) -> None:
+    with served(tmp_path, HASTE) as server:
+        fill(server, 40)
+        attack = request("GET", "/v1/events?limit=1000")
+        with server.bounded_memory(record_property), server.connections(60, attack) as connections:
+            until(lambda: server.ask("GET", "/healthz")[0] == 200)
+            # A small answer needs none of the memory that the large ones hold.
+            assert server.ask("POST", "/v1/checks", {"org_id": "acme"})[0] == 200
+            time.sleep(4)
+            assert all(map(ended, connections))
+        # The memory is free again: the same answer can be had.
+        assert server.ask("GET", "/v1/events?limit=1000")[0] == 200
+
+
+def test_a_small_answer_that_nobody_reads_ends_its_connection(tmp_path: Path) -> None:
+    with served(tmp_path, HASTE) as server, server.connections(4) as connections:
+        for connection in connections:
+            connection.setblocking(False)
+            # Requests of one connection until nothing more is taken: the answers fill its buffers.
+            with suppress(BlockingIOError):
+                for _ in range(20_000):
+                    connection.send(request("GET", "/v1/catalog"))
+            connection.settimeout(10)
+        time.sleep(5)
+        assert all(map(ended, connections))
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HT", b"POST /v1/checks HTTP/1.1\r\nHost: localhost\r\nContent-"])
+def test_idle_connections_leave_places_for_new_ones(tmp_path: Path, record_property: Record, sent: bytes) -> None:
+    # Without the deadline of headers, only the end of idle connections makes room.
+    patient = "import api.server; api.server.HEADER_MS_MAX = 300_000\n"
+    with served(tmp_path, patient) as server, server.bounded_memory(record_property), server.connections(3000, sent):
+        for path in ("/healthz", "/readyz", "/v1/catalog"):
+            assert server.ask("GET", path)[0] == 200
+
+
+def test_requests_at_once_leave_places_for_health_checks(tmp_path: Path, record_property: Record) -> None:
+    with served(tmp_path) as server, server.bounded_memory(record_property):
+        # Each waits for the rest of its body.
+        waiting = request("POST", "/v1/checks", b"{", "Content-Length: 100")
+        with server.connections(810, waiting) as connections:
+            until(lambda: server.ask("GET", "/v1/catalog")[0] == 503)
+            assert server.ask("GET", "/v1/catalog")[1]["code"] == "server_busy"
+            assert server.ask("GET", "/healthz")[0] == 200
+            assert server.ask("GET", "/readyz")[0] == 200
+            refused = connections[-1].recv(65_536)
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 2\r\n" in refused
+            # Those that found a place keep it.
+            connections[0].sendall(b'"org_id":"acme"}' + b" " * 83)
+            assert connections[0].recv(65_536).startswith(b"HTTP/1.1 200 ")
+        until(lambda: server.ask("GET", "/v1/catalog")[0] == 200)
+
+
+def test_unfinished_bodies_share_one_budget(tmp_path: Path, record_property: Record) -> None:
+    with served(tmp_path, HASTE) as server, server.bounded_memory(record_property):
+        size = 8 * MIB
+        beginning = request("POST", "/v1/checks", b"{" + b" " * (size - 1000), f"Content-Length: {size}")
+        answers = []
+        with server.connections(60) as connections:
+            for connection in connections:
+                # The server answers and closes before it has read a body that it refuses.
+                with suppress(ConnectionError):
+                    connection.sendall(beginning)
+            assert server.ask("POST", "/v1/checks", {"org_id": "acme"})[0] == 200
+            assert server.ask("GET", "/healthz")[0] == 200
+            for connection in connections:
+                with suppress(ConnectionError):
+                    answers.append(connection.recv(65_536).partition(b"\r\n")[0])
+        assert {line.split()[1] for line in answers if line} <= {b"503", b"408"}
+        assert any(b"408" in line for line in answers)
+        # The deadline of the unfinished ones has freed their bytes.
+        body = json.dumps({"requests": [{"org_id": "acme"}] * 10_000})
+        assert server.ask("POST", "/v1/checks", json.loads(body))[0] == 200
