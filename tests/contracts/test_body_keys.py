@@ -19,7 +19,7 @@ from ledger.transfer.import_ledger import import_ledger
 from tests.support.ledgers import change, key, known_submission, submit
 
 REASONS = ["divorce", "illness", "bankruptcy", "pregnancy"]
-"""What an attacker tries."""
+"""The guesses of an attacker."""
 
 
 def digest(body: dict[str, Any]) -> bytes:
