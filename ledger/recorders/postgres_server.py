@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 from ledger.errors import BadInput, LedgerUnavailable
 from ledger.recorders.common import sleep_until_wakeup
 from ledger.recorders.contract import EVENTS_TABLE, Head
+from ledger.recorders.postgres_session import connect, prepare_session
 
 SCHEMA: Final = "inforce"
 EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
@@ -51,9 +52,8 @@ class PostgresLedgerDatastore(PostgresDatastore):
             # libpq takes the text after a password's own @ for the host, and errors show the host.
             raise BadInput("the PostgreSQL URL has a second @; write %40 for an @ that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
-        # Not the database's default, because a reason may be in any language.
-        parameters.setdefault("client_encoding", "utf8")
-        parameters = {**_KEEPALIVE_DEFAULTS, **parameters}
+        # Whatever the database, the role or the URL says, because a reason may be in any language.
+        parameters = {**_KEEPALIVE_DEFAULTS, **parameters, "client_encoding": "utf8"}
         self.connections_max = connections_max
         self.parameters: Mapping[str, Any] = dict(parameters)
         _probe(parameters)
@@ -74,6 +74,15 @@ class PostgresLedgerDatastore(PostgresDatastore):
         row_factory = self.pool.kwargs["row_factory"]
         self.pool.kwargs.clear()
         self.pool.kwargs.update(parameters, row_factory=row_factory)
+
+    def after_connect_func(self) -> Callable[[psycopg.Connection[Any]], None]:
+        after_connect = super().after_connect_func()
+
+        def prepare(connection: psycopg.Connection[Any]) -> None:
+            after_connect(connection)
+            prepare_session(connection)
+
+        return prepare
 
 
 class NotConnected(psycopg.OperationalError):
@@ -129,16 +138,9 @@ class StatementConnection:
             raise NotConnected("it was closed")
         if self._connection is None:
             try:
-                connection = psycopg.connect(**self._parameters, autocommit=True)
+                self._connection = connect(self._parameters)
             except psycopg.OperationalError as error:
                 raise NotConnected(str(error)) from error
-            try:
-                # A statement behind a lock must see what the lock's last holder committed, whatever the role's default.
-                connection.execute("SET default_transaction_isolation TO 'read committed'")
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
         return self._connection
 
     def reconnect(self) -> None:
@@ -164,11 +166,8 @@ class PostgresWatch:
         self._notified = False
         try:
             # Without prepared statements, because a pooler may send each statement to another backend.
-            self._connection = psycopg.connect(
-                **{"application_name": "inforce follow", **parameters},
-                row_factory=tuple_row,
-                autocommit=True,
-                prepare_threshold=None,
+            self._connection = connect(
+                {"application_name": "inforce follow", **parameters}, row_factory=tuple_row, prepare_threshold=None
             )
         except psycopg.Error as error:
             raise _unheard(error) from error
