@@ -29,6 +29,7 @@ OTHER_FILES: Final = 256
 """File descriptors that are left to databases, logs and threads."""
 UNREAD_MS_MAX: Final = 30_000
 PERIOD_S: Final = 0.2
+SILENT_MS_MIN: Final = 1000
 
 _FILES: Final = "/dev/fd"
 _TCP_INFO: Final = Struct("=8B13I")
@@ -37,17 +38,19 @@ _LAST_RECEIVED: Final = 8 + 11
 
 
 class Places(NamedTuple):
-    """`accepted`: connections that granian accepts. `connections`: beyond these, idle ones are ended."""
+    """`accepted`: connections that granian accepts. `connections`: beyond these, connections are ended that were idle
+    for `SILENT_MS_MIN`; beyond `pressing` also others."""
 
     accepted: int
     connections: int
+    pressing: int
 
 
 def find_places() -> Places:
     """Raises the process's limit of open files if it is too low for `ACCEPTED_MAX` connections, as far as it may."""
     files = _files_max(ACCEPTED_MAX + OTHER_FILES)
     accepted = max(min(ACCEPTED_MAX, files - OTHER_FILES), 64)
-    return Places(accepted, min(CONNECTIONS_MAX, accepted * 3 // 4))
+    return Places(accepted, min(CONNECTIONS_MAX, accepted // 2), accepted * 3 // 4)
 
 
 def _files_max(wanted: int) -> int:
@@ -80,10 +83,10 @@ async def end_idle_connections(port: int, places: Places, busy: Container[Any]) 
         await asyncio.sleep(PERIOD_S)
         with suppress(OSError):
             if len(os.listdir(_FILES)) > places.connections:
-                _end_idle(port, places.connections, busy)
+                _end_idle(port, places, busy)
 
 
-def _end_idle(port: int, connections_max: int, busy: Container[Any]) -> None:
+def _end_idle(port: int, places: Places, busy: Container[Any]) -> None:
     count = 0
     idle: list[tuple[int, socket.socket]] = []
     for connection in _sockets(port):
@@ -93,10 +96,12 @@ def _end_idle(port: int, connections_max: int, busy: Container[Any]) -> None:
             if client not in busy:
                 idle.append((_silent_ms(connection), connection.dup()))
     idle.sort(key=lambda row: -row[0])
-    for _, connection in idle[: max(count - connections_max, 0)]:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-    for _, connection in idle:
+    for silent_ms, connection in idle:
+        # The request of a client that was silent for less may be on its way to the event loop.
+        if count > places.pressing or (count > places.connections and silent_ms >= SILENT_MS_MIN):
+            count -= 1
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         connection.close()
 
 

@@ -2,7 +2,7 @@
 
 A small body is parsed on the event loop, because a thread switch costs more; a large one is parsed in a thread. The
 submission then waits in the group commit, which commits all waiting submissions together and notifies the event loop
-once for all of them. What waits there is bounded: beyond the bound a submission is refused before its body is read.
+once for all of them. Their number and size is bounded: beyond a bound a submission is refused before its body is read.
 (`api.http.shared` bounds the memory of all bodies.) Proved by tests/api/test_submit_queue.py.
 """
 

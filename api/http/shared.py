@@ -1,4 +1,4 @@
-"""What all requests of a process share: places, and the memory of large bodies and large answers.
+"""The places and the memory that all requests of a process share.
 
 A body counts from its 16th KiB on as it arrives, so a client that announces a body and sends none of it holds nothing.
 An answer counts from when it is encoded until the client has taken it. Requests beyond these bounds get 503
