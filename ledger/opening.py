@@ -37,8 +37,13 @@ def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
     return SQLiteLedgerRecorder(SQLiteLedgerDatastore(path, read_only=read_only, lock_timeout=lock_timeout))
 
 
-def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, origin: str | None = None) -> Ledger:
+def open_ledger(
+    url: str, *, create: bool = False, write: bool = False, clock: Clock | None = None, origin: str | None = None
+) -> Ledger:
     """The ledger at `url`. With `create`, a missing ledger is created and gets the built-in catalog.
+
+    `write`, which `create` implies: the caller means to record. A ledger of an older inforce then gets the built-in
+    definitions that it never had.
 
     `origin` is the permanent name of a new ledger (its events' source is urn:inforce:<origin>); None makes a unique
     one. A ledger of an older inforce is migrated to today's format.
@@ -67,10 +72,16 @@ def open_ledger(url: str, *, create: bool = False, clock: Clock | None = None, o
         elif not ledger.head().position:
             # Its creator was interrupted between the tables and the catalog; `create` continues from there.
             raise LedgerUnavailable(_NOT_BEGUN)
+        if (create or write) and not _is_read_only(url):
+            ledger.add_built_in()
         return ledger
     except BaseException:
         recorder.close()
         raise
+
+
+def _is_read_only(url: str) -> bool:
+    return url.startswith("sqlite:") and sqlite_path(url)[1]
 
 
 def ledger_exists(url: str) -> bool:

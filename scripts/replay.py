@@ -161,7 +161,12 @@ def _sentences(
             sentence = narrator.sentence(entry, reasons.get(entry.position))
             if not is_printed(entry):
                 continue
-            if entry.topic == SettingDefined.TOPIC and entry.position == 1 + len(genesis):
+            if (
+                entry.topic == SettingDefined.TOPIC
+                and entry.position == 1 + len(genesis)
+                # Definitions that a newer inforce added are recorded later.
+                and (not genesis or entry.recorded_at == genesis[0].recorded_at)
+            ):
                 genesis.append(entry)
                 continue
             if genesis:

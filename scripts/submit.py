@@ -94,7 +94,7 @@ def submit(
     # 0 is a version and an instant.
     change = {name: value for name, value in options.items() if value is not None and value is not False}
     body = _read_submissions(words[0]) if _names_file(words, change) else None
-    ledger = open_ledger(db) if ledger_exists(db) else None
+    ledger = open_ledger(db, write=True) if ledger_exists(db) else None
     try:
         if body is None:
             body = _body(words, change, ledger.catalog() if ledger else _built_in_catalog())

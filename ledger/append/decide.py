@@ -20,14 +20,14 @@ from ledger.append.submissions import (
     RetractChange,
     Submission,
 )
-from ledger.catalog import BUILT_IN, Catalog, Definition, WrongValue
+from ledger.catalog import Catalog, Definition, WrongValue
 from ledger.codec import id_tail
 from ledger.drafts import AT_RECORDING, AppendPlan, Draft, personal_data
 from ledger.entropy import EntropySource
 from ledger.errors import BadSubmission, Fault, VersionConflict
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.subjects import CATALOG_SUBJECT, kind_of
-from ledger.times import BEGINNING, format_time
+from ledger.times import format_time
 
 
 class RetractionTarget(NamedTuple):
@@ -317,18 +317,3 @@ class _BatchDecider:
         """The plan may be recorded at `instant` at the latest."""
         current = self.recorded_at_max
         self.recorded_at_max = instant if current is None else min(current, instant)
-
-
-def genesis(entropy: EntropySource) -> tuple[Draft, ...]:
-    """The built-in catalog as the first events of a ledger, effective from the beginning of time."""
-    return tuple(
-        Draft(
-            topic=SettingDefined.TOPIC,
-            subject=CATALOG_SUBJECT,
-            version=version,
-            body={"setting": setting, "definition": definition.as_json(), "effective_from": BEGINNING},
-            actor="inforce",
-            id_tail=id_tail(entropy(10)),
-        )
-        for version, (setting, definition) in enumerate(BUILT_IN.items(), 1)
-    )

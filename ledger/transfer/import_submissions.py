@@ -13,7 +13,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from ledger.append.decide import SubmissionContext, decide, genesis
+from ledger.append.built_in import genesis
+from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission
 from ledger.catalog import Catalog, Definition
 from ledger.codec import SOURCE_PREFIX, leaf_bytes, leaf_hash

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ledger.append.decide import genesis
+from ledger.append.built_in import genesis
 from ledger.codec import id_tail, leaf_bytes, leaf_hash
 from ledger.drafts import AT_RECORDING, Draft
 from ledger.recorders.contract import Entry
