@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from api.http.problems import RequestRefused
 from api.http.scope import HEAD_ONLY, log_label
 from api.service import Service, wait_for_disconnect
-from ledger.errors import InforceError, LedgerUnavailable, PositionNotReached
+from ledger.errors import DamagedEvent, InforceError, LedgerUnavailable, PositionNotReached
 from ledger.store import Ledger
 from ledger.verbatim import valid_prefix
 
@@ -98,7 +98,13 @@ class OpenStreams:
 
 
 def _read_page(ledger: Ledger, after: int) -> StreamPage:
-    entries = valid_prefix(ledger.page(after, PAGE_EVENTS))
+    try:
+        page = ledger.page(after, PAGE_EVENTS)
+    except DamagedEvent as error:
+        if not error.before:
+            raise
+        page = list(error.before)
+    entries = valid_prefix(page)
     block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in entries])
     return StreamPage(block, entries[-1].position if entries else after)
 

@@ -18,15 +18,16 @@
     │   ├── NotALedger             the file or database exists but is not a ledger that this version can use
     │   └── PositionNotReached     the ledger has not reached the position of the question: wait, ask again
     └── LedgerCorrupt              the stored data is wrong: investigate before you go on
+        └── DamagedEvent           an event is not what was recorded, or is missing
 
-All but the last concern one caller. `LedgerCorrupt` names a position: questions that rest on that event fail until an
-operator has looked at it, all others go on. `code` is stable: programs may rely on it. A message may contain submitted
-times, positions and versions; it never contains a submitted text or id.
+All but the last two concern one caller. `LedgerCorrupt` names a position: questions that rest on that event fail until
+an operator has looked at it, all others go on. `code` is stable: programs may rely on it. A message may contain
+submitted times, positions and versions; it never contains a submitted text or id.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Fault(NamedTuple):
@@ -152,3 +153,16 @@ class PositionNotReached(LedgerUnavailable):
 
 class LedgerCorrupt(InforceError):
     code = "ledger_corrupt"
+
+
+class DamagedEvent(LedgerCorrupt):
+    def __init__(self, position: int | None, fault: str, before: tuple[Any, ...] = ()) -> None:
+        """`position`: None if even that cannot be read. `before`: the sound entries that were read before it."""
+        which = "an event whose position cannot be read" if position is None else f"the event at position {position}"
+        super().__init__(
+            f"{which} is not as it was recorded: {fault}; run inforce backup --check, and restore the ledger from a "
+            "backup or an export"
+        )
+        self.position = position
+        self.fault = fault
+        self.before = before

@@ -6,14 +6,14 @@ importing each other. Safe to use from many threads. Proved by tests/contracts/t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
 from ledger.catalog import Catalog
 from ledger.clock import Clock
 from ledger.codec import SOURCE_PREFIX, decode, parse_leaf, position_of
-from ledger.errors import LedgerCorrupt, NotFound
+from ledger.errors import DamagedEvent, LedgerCorrupt, NotFound
 from ledger.events import SettingDefined
 from ledger.follower import AT_LEAST_SECONDS_MAX, Follower
 from ledger.recorders.contract import Entry, Head, Recorder
@@ -71,6 +71,23 @@ class LedgerReader:
     def page(self, after: int, limit: int = PAGE_MAX, until: int | None = None) -> list[Entry]:
         """The feed: up to `limit` entries with after < position <= until, in order and without gaps."""
         return self.recorder.page(after, limit, until)
+
+    def pages(self, after: int, until: int, limit: int = PAGE_MAX) -> Iterator[list[Entry]]:
+        """All entries with after < position <= until, in order, up to `limit` at a time; `until` at most the head.
+
+        Raises `DamagedEvent`, after all entries before the damaged one.
+        """
+        while after < until:
+            try:
+                page = self.recorder.page(after, limit, until)
+            except DamagedEvent as error:
+                if error.before:
+                    yield list(error.before)
+                raise
+            if not page:
+                return
+            yield page
+            after = page[-1].position
 
     def subject_page(self, subject: str, after: int, limit: int = PAGE_MAX, until: int | None = None) -> list[Entry]:
         """The feed of one subject: up to `limit` of its entries with after < position <= until, in order."""

@@ -122,11 +122,8 @@ def _entries(ledger: Ledger, subject: str | None, end: int) -> Iterator[Entry]:
 
 
 def _all_entries(ledger: Ledger) -> Iterator[Entry]:
-    after = 0
-    head = ledger.head().position
-    while page := ledger.page(after, PAGE_MAX, head):
+    for page in ledger.pages(0, ledger.head().position):
         yield from page
-        after = page[-1].position
 
 
 def _print_sentences(

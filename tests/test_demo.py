@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ledger.codec import leaf_hash
 from ledger.opening import open_ledger
 from ledger.times import format_time
 from projections.decisions.model import REASONS
@@ -204,6 +205,9 @@ def _forge_an_event(data: DemoData) -> None:
             (switched_off,),
         )
         assert forged.rowcount == 1
+        # With its hash, because an event whose bytes do not match it is refused.
+        raw.create_function("leaf_hash", 1, leaf_hash)
+        raw.execute("UPDATE events SET leaf_hash = leaf_hash(state)")
     raw.close()
 
 
@@ -223,6 +227,22 @@ def test_a_tampered_log_or_ledger_exits_1(
     output = capsys.readouterr().out
     assert "NO: there " in output
     assert "not as planted" in output
+
+
+def test_a_ledger_with_a_forged_event_without_its_hash_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make_and_tamper(*args: Any) -> DemoData:
+        data = generate(*args)
+        with sqlite3.connect(data.folder / generator.LEDGER, isolation_level=None) as raw:
+            raw.execute("DROP TRIGGER events_no_update")
+            raw.execute("UPDATE events SET state = CAST(state || ' ' AS BLOB) WHERE position = 99")
+        raw.close()
+        return data
+
+    monkeypatch.setattr(generator, "generate", make_and_tamper)
+    assert run_cli("demo", "--keep", str(tmp_path / "kept"), "--requests", str(SMALL)) == 3
+    assert "the event at position 99 is not as it was recorded" in capsys.readouterr().err
 
 
 def test_the_json_of_a_tampered_demo_names_the_difference(

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Final
 
 from eventsourcing.persistence import Notification, StoredEvent
 
-from ledger.errors import LedgerCorrupt
-from ledger.recorders.contract import AppendRequest, Entry, Placement, PreconditionFailed, Recorder
+from ledger.errors import DamagedEvent, LedgerCorrupt
+from ledger.recorders.contract import AppendRequest, Entry, Head, Placement, PreconditionFailed, Recorder
+from ledger.recorders.soundness import MISSING, require_dense, require_stream, sound_entries
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 _WAKEUP_BYTES_MAX: Final = 4096
@@ -27,19 +28,42 @@ class CommonRecorder:
         """The rows of one statement."""
         raise NotImplementedError
 
-    def _entries(self, clauses: str, parameters: Sequence[object]) -> list[Entry]:
-        """`clauses`: all after FROM, with `?` for each parameter."""
+    def head(self) -> Head:
+        raise NotImplementedError
+
+    def _rows(self, clauses: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
+        """`clauses`: all after FROM, with `?` for each parameter. The rows have the values of `Entry`."""
         statement = f"SELECT {COLUMNS} FROM {self.events_table} {clauses}".replace("?", self.PLACEHOLDER)
-        return list(map(Entry._make, self._read(statement, parameters)))
+        return self._read(statement, parameters)
 
     def entry(self, position: int) -> Entry | None:
-        entries = self.page(position - 1, 1, position)
+        entries = sound_entries(self._rows("WHERE position = ?", (position,)))
+        if not entries and 0 < position <= self.head().position:
+            raise DamagedEvent(position, MISSING)
         return entries[0] if entries else None
 
     def page(self, after: int, limit: int, until: int | None = None) -> list[Entry]:
-        return self._entries(
-            "WHERE position > ? AND position <= ? ORDER BY position LIMIT ?", (after, _or_highest(until), limit)
+        entries = self._page(after, limit, until)
+        end = after + limit if until is None else min(after + limit, until)
+        last = after + len(entries)
+        # Fewer than asked for: the ledger ends here, or an event is missing. The head is read before the rows, so
+        # that an event that is recorded meanwhile is not taken for a missing one.
+        while last < end and last < (head := self.head().position):
+            more = self._page(last, end - last, min(end, head))
+            if not more:
+                raise DamagedEvent(last + 1, MISSING, tuple(entries))
+            entries += more
+            last = after + len(entries)
+        return entries
+
+    def _page(self, after: int, limit: int, until: int | None) -> list[Entry]:
+        entries = sound_entries(
+            self._rows(
+                "WHERE position > ? AND position <= ? ORDER BY position LIMIT ?", (after, _or_highest(until), limit)
+            )
         )
+        require_dense(entries, after)
+        return entries
 
     def stream(
         self,
@@ -49,18 +73,23 @@ class CommonRecorder:
         until: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
-        topic: str | None = None,
     ) -> list[Entry]:
-        of_topic = "" if topic is None else " AND topic = ?"
-        return self._entries(
-            f"WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?{of_topic}"
+        rows = self._rows(
+            "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
             f" ORDER BY originator_version {'DESC' if newest_first else 'ASC'} LIMIT ?",
-            (subject, after, _or_highest(until), *([topic] if topic else []), _or_highest(limit)),
+            (subject, after, _or_highest(until), _or_highest(limit)),
         )
+        entries = sound_entries(rows)
+        require_stream(entries, subject, after, until, limit, newest_first=newest_first)
+        return entries
 
     def version_at(self, subject: str, position: int) -> int:
-        ((version,),) = self._read(self.VERSION_AT, {"subject": subject, "position": position})
-        return int(version)
+        rows = self._read(self.VERSION_AT, {"subject": subject, "position": position})
+        if not rows:
+            # The search met a version that is missing: the stream names the event beside it.
+            self.stream(subject)
+            raise DamagedEvent(None, MISSING)
+        return int(rows[0][0])
 
     def select_notifications(
         self,
@@ -73,15 +102,18 @@ class CommonRecorder:
     ) -> Sequence[Notification]:
         """The eventsourcing library's feed, with our positions instead of its own numbers."""
         after = 0 if start is None else start - 1 if inclusive_of_start else start
-        of_topics = f" AND topic IN ({','.join('?' * len(topics))})" if topics else ""
-        entries = self._entries(
-            f"WHERE position > ? AND position <= ?{of_topics} ORDER BY position LIMIT ?",
-            (after, _or_highest(stop), *topics, limit),
-        )
-        return [
-            Notification(id=position, originator_id=subject, originator_version=version, topic=topic, state=leaf)
-            for position, subject, version, topic, leaf, _recorded_at, _leaf_hash in entries
-        ]
+        until = self.head().position if stop is None else min(stop, self.head().position)
+        notifications: list[Notification] = []
+        # Not by a condition on the column `topic`: an event with an altered one would be left out.
+        while after < until and len(notifications) < limit:
+            entries = self.page(after, limit, until)
+            notifications += [
+                Notification(id=position, originator_id=subject, originator_version=version, topic=topic, state=leaf)
+                for position, subject, version, topic, leaf, _recorded_at, _leaf_hash in entries
+                if not topics or topic in topics
+            ]
+            after += len(entries)
+        return notifications[:limit]
 
     def insert_events(self: Recorder, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The eventsourcing library's write method, with the keywords `plan` and `clock`. Answers positions.

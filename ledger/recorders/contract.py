@@ -38,8 +38,9 @@ class Entry(NamedTuple):
     leaf_hash: bytes
 
 
-RawEvent = tuple[int, str, int, bytes]
-"""(position, subject, version, leaf) of an `Entry`: a plain tuple, because callers read millions of them."""
+RawEvent = tuple[int, str, int, bytes, int]
+"""(position, subject, version, leaf, recorded_at) of an `Entry`: a plain tuple, because callers read millions of them.
+The subject, the topic and the hash were compared with the leaf; its reader, who parses the leaf, compares the rest."""
 
 
 class Head(NamedTuple):
@@ -112,7 +113,9 @@ class Watch(Protocol):
 
 
 class Recorder(Protocol):
-    """Raises `LedgerUnavailable` from every call where the database cannot answer."""
+    """Raises `LedgerUnavailable` from every call where the database cannot answer, and `LedgerCorrupt` where the
+    database finds that it is damaged. Every event that it reads is what was recorded, and none between the first and
+    the last of them is missing; else it raises `DamagedEvent` (see `soundness`)."""
 
     @property
     def file(self) -> Path | None:
@@ -188,10 +191,9 @@ class Recorder(Protocol):
         until: int | None = None,
         limit: int | None = None,
         newest_first: bool = False,
-        topic: str | None = None,
     ) -> list[Entry]:
-        """Up to `limit` of a subject's entries with after < version <= until, of one topic or all, oldest or newest
-        first."""
+        """Up to `limit` of a subject's entries with after < version <= until, oldest or newest first. `until`: a
+        version that the subject has reached."""
 
     def version_at(self, subject: str, position: int) -> int:
         """The version that the subject has at `position`, by binary search over its versions."""

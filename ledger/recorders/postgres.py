@@ -62,6 +62,7 @@ from ledger.recorders.postgres_server import (
     first_line,
     is_read_only,
 )
+from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 
 _CREATE_LOCK: Final = 0x494E464F52434502
 
@@ -152,29 +153,30 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
     def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
         below = "" if upto is None else ' AND originator_id COLLATE "C" <= %s'
         with self.transaction(commit=False) as cursor:
-            return cursor.execute(
-                f"SELECT position, originator_id, originator_version, state FROM {EVENTS} WHERE position > %s"
+            rows = cursor.execute(
+                f"SELECT {COLUMNS} FROM {EVENTS} WHERE position > %s"
                 f' AND position <= %s AND originator_id COLLATE "C" > %s{below} ORDER BY position',
                 (after, until, above, *(() if upto is None else (upto,))),
                 binary=True,
             ).fetchall()
+        return sound_raw_events(rows)
 
     def leaves(self, after: int, until: int) -> bytes:
-        return self._leaves(
-            f"SELECT state FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position", (after, until)
+        statement: LiteralString = (
+            f"SELECT state, leaf_hash FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position"
         )
+        with self.transaction(commit=False) as cursor:
+            rows = cursor.execute(statement, (after, until), binary=True).fetchall()
+        leaves = b"\n".join([bytes(leaf) for leaf, _ in rows])
+        require_hashes(leaves, b"".join([bytes(leaf_hash) for _, leaf_hash in rows]), after, until)
+        return leaves
 
     def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
-        return self._leaves(
-            f"SELECT state FROM unnest(%s::text[]) WITH ORDINALITY AS listed (subject, place) JOIN {EVENTS}"
-            " ON originator_id = subject AND position <= %s ORDER BY place, originator_version",
-            (list(subjects), until),
+        statement: LiteralString = (
+            f"SELECT {COLUMNS} FROM unnest(%s::text[]) WITH ORDINALITY AS listed (subject, place) JOIN {EVENTS}"
+            " ON originator_id = subject AND position <= %s ORDER BY place, originator_version"
         )
-
-    def _leaves(self, statement: LiteralString, parameters: Sequence[object]) -> bytes:
-        with self.transaction(commit=False) as cursor:
-            rows = cursor.execute(statement, parameters, binary=True).fetchall()
-        return b"\n".join([bytes(leaf) for (leaf,) in rows])
+        return leaves_by_subject(self._read(statement, (list(subjects), until)), subjects)
 
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"

@@ -20,9 +20,9 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder
 
 from ledger.clock import Clock
 from ledger.drafts import PersonalData
-from ledger.errors import LedgerUnavailable
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_schema
-from ledger.recorders.common import CommonRecorder, refused_by_the_database, version_at_statement
+from ledger.recorders.common import COLUMNS, CommonRecorder, refused_by_the_database, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
@@ -35,6 +35,7 @@ from ledger.recorders.contract import (
     PreconditionFailed,
     RawEvent,
 )
+from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 from ledger.recorders.sqlite_append import (
     CachedPreconditions,
     append,
@@ -43,7 +44,7 @@ from ledger.recorders.sqlite_append import (
     preconditions_of,
     require_stored,
 )
-from ledger.recorders.sqlite_file import COMPANIONS, SQLiteLedgerDatastore, advice, is_read_only
+from ledger.recorders.sqlite_file import COMPANIONS, SQLiteLedgerDatastore, advice, is_damage, is_read_only
 from ledger.recorders.sqlite_watch import SQLiteWatch
 
 
@@ -99,7 +100,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
 
     def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         with self.transaction(commit=False) as cursor:
-            return cursor.execute(statement, parameters).fetchall()
+            return _fetched(cursor, statement, parameters)
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         with self.transaction(commit=False) as cursor:
@@ -120,11 +121,13 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             # NOT INDEXED: in the order of the table. By the index of subjects, each event would be on another page.
             # Without `upto` the bound is a blob, because blobs sort behind every text.
-            return cursor.execute(
-                f"SELECT position, originator_id, originator_version, state FROM {EVENTS_TABLE} NOT INDEXED"
+            rows = _fetched(
+                cursor,
+                f"SELECT {COLUMNS} FROM {EVENTS_TABLE} NOT INDEXED"
                 " WHERE position > ? AND position <= ? AND originator_id > ? AND originator_id <= ? ORDER BY position",
                 (after, until, above, b"" if upto is None else upto),
-            ).fetchall()
+            )
+        return sound_raw_events(rows)
 
     def leaves(self, after: int, until: int) -> bytes:
         # NOT INDEXED: in the order of the table, which is that of positions.
@@ -132,20 +135,22 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             try:
                 # One row instead of thousands.
-                row = cursor.execute(f"SELECT CAST(group_concat(state, x'0a') AS BLOB) {where}", (after, until))
-                return row.fetchone()[0] or b""
+                joined = "SELECT CAST(group_concat(state, x'0a') AS BLOB), CAST(group_concat(leaf_hash, '') AS BLOB)"
+                leaves, hashes = cursor.execute(f"{joined} {where}", (after, until)).fetchone()
             except sqlite3.DataError:
                 # Together the leaves exceed the length limit of one value.
-                rows = cursor.execute(f"SELECT state {where} ORDER BY position", (after, until))
-                return b"\n".join([leaf for (leaf,) in rows])
+                rows = cursor.execute(f"SELECT state, leaf_hash {where} ORDER BY position", (after, until)).fetchall()
+                leaves = b"\n".join([leaf for leaf, _ in rows])
+                hashes = b"".join([leaf_hash for _, leaf_hash in rows])
+        require_hashes(leaves or b"", hashes or b"", after, until)
+        return leaves or b""
 
     def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
-        statement = (
-            f"SELECT state FROM {EVENTS_TABLE} WHERE originator_id = ? AND position <= ? ORDER BY originator_version"
-        )
+        where = "WHERE originator_id = ? AND position <= ? ORDER BY originator_version"
+        statement = f"SELECT {COLUMNS} FROM {EVENTS_TABLE} {where}"
         with self.transaction(commit=False) as cursor:
-            rows = (row for subject in subjects for row in cursor.execute(statement, (subject, until)))
-            return b"\n".join([leaf for (leaf,) in rows])
+            rows = [row for subject in subjects for row in _fetched(cursor, statement, (subject, until))]
+        return leaves_by_subject(rows, subjects)
 
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         statement = f"SELECT originator_id FROM {EVENTS_TABLE} WHERE position = ?"
@@ -271,14 +276,15 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raises SQLite's errors as `LedgerUnavailable`, except violated constraints."""
+        """Raises SQLite's errors as `LedgerUnavailable` or `LedgerCorrupt`, except violated constraints."""
         path = self.datastore.path
         try:
             yield
         except (sqlite3.OperationalError, sqlite3.DatabaseError, PersistenceError) as error:
             if isinstance(error, sqlite3.IntegrityError):
                 raise
-            raise LedgerUnavailable(f"the ledger {path} cannot be used: {advice(str(error), path)}") from error
+            detail = f"the ledger {path} cannot be used: {advice(str(error), path)}"
+            raise LedgerCorrupt(detail) if is_damage(error) else LedgerUnavailable(detail) from error
 
     def close(self) -> None:
         self.datastore.close()
@@ -291,6 +297,23 @@ def _refused() -> Iterator[None]:
         yield
     except sqlite3.IntegrityError as error:
         raise refused_by_the_database(str(error)) from error
+
+
+def _fetched(
+    cursor: sqlite3.Cursor, statement: str, parameters: Sequence[object] | Mapping[str, object]
+) -> list[tuple[Any, ...]]:
+    """The rows. A text that is no UTF-8 comes with surrogates, which no text that we write has."""
+    try:
+        return cursor.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    connection = cursor.connection
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    try:
+        return cursor.execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = str
 
 
 def head_of(cursor: sqlite3.Cursor) -> Head:

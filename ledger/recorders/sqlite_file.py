@@ -301,6 +301,18 @@ def is_read_only(error: BaseException | None) -> bool:
     return False
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Whether the error came from a file whose content cannot be right."""
+    while error is not None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(error, sqlite3.Error) and (
+            code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode" in str(error)
+        ):
+            return True
+        error = error.__cause__
+    return False
+
+
 def advice(message: str, path: Path) -> str:
     """The advice for an error of SQLite or of the pool, by its message."""
     if "locked" in message:
@@ -311,7 +323,7 @@ def advice(message: str, path: Path) -> str:
         return "it is read-only; open it for writing or name another with --db"
     if "full" in message or "disk I/O" in message:
         return f"the disk is full or failing ({message}); nothing was written"
-    if "not a database" in message or "malformed" in message:
+    if "not a database" in message or "malformed" in message or "decode" in message:
         return f"the file is damaged ({message}); restore it from a backup or an export"
     if message == _MOVED:
         return f"{message} while it was in use; put it back, or restart the processes that use it"

@@ -47,6 +47,4 @@ def export_personal(ledger: LedgerReader) -> Iterator[bytes]:
 def _pages(ledger: LedgerReader, after: int, until: int | None) -> Iterator[list[Entry]]:
     head = ledger.head().position
     last = head if until is None else min(until, head)
-    while page := ledger.page(after, BATCH, last):
-        yield page
-        after = page[-1].position
+    return ledger.pages(after, last, BATCH)

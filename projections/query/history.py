@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.codec import Leaf, parse_leaf
 from ledger.errors import NotFound
@@ -12,6 +12,9 @@ from ledger.events import ChangeRetracted
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
+
+_PAGE: Final = 1_000
+"""Events read at a time."""
 
 
 class HistoryRow(NamedTuple):
@@ -69,6 +72,13 @@ def _newest_first(ledger: Ledger, subject: str, until: int, page: int) -> Iterat
 
 def _retracted(ledger: Ledger, subject: str, after: int, until: int) -> dict[str, str]:
     """Event id → the id of its retraction, for the retractions with after < version <= until."""
-    entries = ledger.recorder.stream(subject, after=after, until=until, topic=ChangeRetracted.TOPIC)
-    leaves = [parse_leaf(entry.leaf) for entry in entries]
-    return {str(leaf.data.retracts): leaf.id for leaf in leaves}
+    retracted: dict[str, str] = {}
+    while after < until:
+        # Not by a condition on the column `topic`: an event with an altered one would be left out.
+        entries = ledger.recorder.stream(subject, after=after, until=until, limit=_PAGE)
+        for entry in entries:
+            if entry.topic == ChangeRetracted.TOPIC:
+                leaf = parse_leaf(entry.leaf)
+                retracted[str(leaf.data.retracts)] = leaf.id
+        after += len(entries)
+    return retracted

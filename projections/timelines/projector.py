@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from ledger.errors import LedgerCorrupt, LedgerUnavailable
+from ledger.errors import DamagedEvent, LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.times import BEGINNING
@@ -139,7 +139,14 @@ class Projector:
         A recorded_at belongs to one submission only.
         """
         # One more entry than the limit shows whether the last submission ends at the limit.
-        entries = self.ledger.page(after, limit + 1)
+        try:
+            entries = self.ledger.page(after, limit + 1)
+        except DamagedEvent as error:
+            if error.before:
+                return error.before, False
+            raise LedgerCorrupt(
+                f"the event at position {after + 1} cannot be projected, and so nothing after it: {error.detail}"
+            ) from error
         if len(entries) <= limit:
             return entries, True
         cut = entries[-1].recorded_at

@@ -1,4 +1,5 @@
-"""A poisoned event: one that this version cannot read, written to the database without our code.
+"""A poisoned event: one that this version cannot read, or whose columns differ from it, written to the database
+without our code.
 
 Errors name its position. Answers about earlier events and reads that do not need it still work. The projector stops
 before it and reports it. With a version that can read it, everything works again without help.
@@ -16,6 +17,7 @@ from api.app import create_app
 from ledger.codec import leaf_hash
 from ledger.errors import LedgerCorrupt
 from ledger.opening import open_ledger
+from ledger.recorders.common import COLUMNS
 from ledger.recorders.contract import Entry
 from ledger.recorders.postgres import PostgresLedgerRecorder
 from ledger.store import Ledger
@@ -83,6 +85,14 @@ def alter(ledger: Ledger, position: int, leaf: bytes) -> None:
             cursor.execute(statement)
 
 
+def stored(ledger: Ledger) -> list[Entry]:
+    """All events as they are stored, sound or not."""
+    recorder = ledger.recorder
+    with recorder.transaction(commit=False) as cursor:
+        rows = cursor.execute(f"SELECT {COLUMNS} FROM {recorder.events_table} ORDER BY position").fetchall()
+    return [Entry._make(row) for row in rows]
+
+
 @pytest.fixture
 def client(url: str) -> Iterator[TestClient]:
     """A server that starts after the damage, with empty timelines."""
@@ -106,14 +116,14 @@ def test_queries_that_need_it_are_refused_with_its_position(client: TestClient) 
 
 def test_other_events_stay_readable(client: TestClient, url: str, poison: str) -> None:
     with open_ledger(url) as ledger:
-        leaves = [entry.leaf for entry in ledger.page(0)]
+        leaves = [entry.leaf for entry in stored(ledger)]
     assert client.get("/healthz").status_code == 200
     assert get(client, "/readyz")["position"] == len(leaves)
     assert len(get(client, f"/v1/events?limit={POISON - 1}")["events"]) == POISON - 1
     assert [event["subject"] for event in get(client, f"/v1/events?after={POISON}")["events"]] == ["org:beta"]
     assert [row["event"]["subject"] for row in get(client, "/v1/subjects/org:beta/history")["events"]] == ["org:beta"]
     assert len(get(client, "/v1/events?subject=org:acme&limit=1")["events"]) == 1
-    if poison != "not JSON at all":
+    if poison == "a type of the future":
         # Served as stored, for clients that can read it.
         assert leaves[POISON - 1] in client.get("/v1/events").content
         assert run("export", "--db", url).out.count("\n") == len(leaves)
@@ -125,7 +135,9 @@ def test_other_events_stay_readable(client: TestClient, url: str, poison: str) -
         # The lines before it are exact, and no partial line follows.
         assert (result.code, result.out.splitlines()) == (3, [leaf.decode() for leaf in leaves[: POISON - 1]])
         assert f"position {POISON}" in result.err
-    assert get(client, "/v1/subjects/org:acme/history?after=2")["events"][0]["event"]["data"]["version"] == 1
+    # The damaged event may be the retraction of the one before it.
+    earlier = client.get("/v1/subjects/org:acme/history?after=2")
+    assert f"position {POISON}" in problem(earlier, "ledger_corrupt")["detail"]
 
 
 def test_a_stream_ends_before_an_event_that_cannot_be_sent(url: str, poison: str) -> None:
@@ -133,7 +145,7 @@ def test_a_stream_ends_before_an_event_that_cannot_be_sent(url: str, poison: str
         sent = listener.take(POISON - 1)
         assert [one.position for one in sent] == list(range(1, POISON))
         following = listener.next()
-    if poison != "not JSON at all":
+    if poison == "a type of the future":
         assert following is not None
         assert following.position == POISON
         return
@@ -152,7 +164,7 @@ def test_submissions_are_still_recorded(client: TestClient, url: str) -> None:
 def test_stored_timelines_from_before_the_damage_still_answer(url: str, poison: str) -> None:
     """Only queries that fold the events themselves are refused."""
     with open_ledger(url) as ledger:
-        poisoned_entry = ledger.page(POISON - 1, 1)[0]
+        poisoned_entry = stored(ledger)[POISON - 1]
         alter(ledger, POISON, readable(ledger))
         recreate_tables(open_timelines(ledger))
         Query(ledger).context()
@@ -204,7 +216,7 @@ def test_the_server_recovers_once_the_event_is_readable(client: TestClient, url:
 
 def readable(ledger: Ledger) -> bytes:
     """The original event, rebuilt from the one before it, which has the same content."""
-    before, poisoned_entry = ledger.page(POISON - 2, 2)
+    before, poisoned_entry = stored(ledger)[POISON - 2 : POISON]
     leaf: dict[str, Any] = json.loads(before.leaf)
     head = f"{POISON:012x}"
     leaf["id"] = f"{head[:8]}-{head[8:]}{leaf['id'][13:]}"

@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from ledger.errors import LedgerCorrupt
+from ledger.errors import DamagedEvent
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
-from projections.audit.arrays import UInt64s
+from projections.audit.arrays import UInt32s, UInt64s
 from projections.audit.index.codes import Codes
 from projections.audit.index.collect import EventCollector
 from projections.audit.index.event_columns import EventColumns, NameColumns
@@ -83,6 +83,14 @@ def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> 
     return both_catalogs(*axes(read_entries(entries), known_at), codes)
 
 
+def require_positions(positions: UInt32s, after: int, until: int) -> None:
+    """Raises `DamagedEvent` unless the leaves after position `after` name the positions that they stand at."""
+    expected = np.arange(after + 1, until + 1)
+    if not np.array_equal(positions, expected):
+        same = positions[: len(expected)] == expected[: len(positions)]
+        raise DamagedEvent(after + 1 + int(np.argmin(np.append(same, False))), "another position is in its bytes")
+
+
 def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[EventColumns, UInt64s | None]:
     """All events, and the hash table of their names if compiled code made one."""
     compiled = worth_compiling(until)
@@ -97,10 +105,7 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
                 break
             end = min(after + read_events, until)
             batch = parser.parse(ledger.recorder.leaves(after, end))
-            if not np.array_equal(batch.position, np.arange(after + 1, end + 1)):
-                raise LedgerCorrupt(
-                    f"the events after position {after} do not name the positions that they stand at: examine them"
-                )
+            require_positions(batch.position, after, end)
             collector.put(after, batch)
             with lock:
                 events_read += end - after

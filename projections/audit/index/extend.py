@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.errors import LedgerCorrupt
 from ledger.store import Ledger
 from projections.audit.index import schema as layout
 from projections.audit.index.codes import Codes
 from projections.audit.index.collect import EventCollector, in_position_order
-from projections.audit.index.compile import read_catalogs
+from projections.audit.index.compile import read_catalogs, require_positions
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import hashes_of, place
 from projections.audit.index.parse_leaves import LeafParser
@@ -41,9 +40,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     """`index`: mapped privately; this writes to its slots. Raises `NotWorthExtending` and `LedgerCorrupt`."""
     parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position))
     news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
-    if not np.array_equal(news.position, np.arange(index.pin.position + 1, pin.position + 1)):
-        after = index.pin.position
-        raise LedgerCorrupt(f"the events after position {after} do not name the positions that they stand at")
+    require_positions(news.position, index.pin.position, pin.position)
     columns = _histories(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
     names = columns.names

@@ -7,10 +7,10 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
-from ledger.errors import LedgerCorrupt
-from ledger.recorders.contract import Recorder
+from ledger.errors import DamagedEvent, LedgerCorrupt
+from ledger.recorders.contract import RawEvent, Recorder
 from ledger.times import BEGINNING
-from projections.temporal.changes import read_entry
+from projections.temporal.changes import Assertion, read_entry
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
 from projections.timelines.contract import BlockRow, StoredRow
@@ -63,12 +63,18 @@ def fold_ranges(
         for after in range(0, until, READ_EVENTS):
             end = min(after + READ_EVENTS, until)
             events = recorder.events_in_range(after, end, above, upto)
-            added = sorter.add(
-                (subject, read_entry(position, version, leaf)) for position, subject, version, leaf in events
-            )
+            added = sorter.add(map(_read, events))
             yield ReadProgress(end - after, added)
         for bucket in sorter.buckets():
             yield fold_bucket(bucket)
+
+
+def _read(event: RawEvent) -> tuple[str, Assertion]:
+    position, subject, version, leaf, recorded_at = event
+    assertion = read_entry(position, version, leaf)
+    if assertion.recorded_at != recorded_at:
+        raise DamagedEvent(position, "its time is not that of its row")
+    return subject, assertion
 
 
 class _SettingEvents:

@@ -113,7 +113,7 @@ def _read_changes(ledger: Ledger, events: int) -> int:
     rows = 0
     for after in range(0, events, READ_EVENTS):
         raw_events = ledger.recorder.events_in_range(after, min(after + READ_EVENTS, events))
-        for position, _subject, version, leaf in raw_events:
+        for position, _subject, version, leaf, _recorded_at in raw_events:
             read_entry(position, version, leaf)
             rows += 1
     return rows
