@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from ledger.catalog import BUILT_IN
-from ledger.errors import BadInput, LedgerUnavailable, NotALedger
+from ledger.errors import BadInput, InforceError, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders import postgres_schema, sqlite_schema
 from ledger.recorders.sqlite_schema import APPLICATION_ID
@@ -35,8 +35,8 @@ def ledger(path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-def refusal(url: str, *, create: bool = False) -> LedgerUnavailable:
-    with pytest.raises(LedgerUnavailable) as refused:
+def refusal(url: str, *, create: bool = False) -> InforceError:
+    with pytest.raises((LedgerUnavailable, LedgerCorrupt)) as refused:
         open_ledger(url, create=create).close()
     assert "\n" not in refused.value.detail
     return refused.value
@@ -127,7 +127,9 @@ def test_a_file_that_is_not_sqlite_stays_unchanged(path: Path, content: bytes, c
 @pytest.mark.parametrize("create", [False, True])
 def test_a_damaged_file_is_reported(path: Path, create: bool) -> None:
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
-    assert "damaged" in refusal(f"sqlite:///{path}", create=create).detail
+    error = refusal(f"sqlite:///{path}", create=create)
+    assert isinstance(error, LedgerCorrupt)
+    assert "damaged" in error.detail
 
 
 @pytest.mark.parametrize("create", [False, True])
