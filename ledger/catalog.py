@@ -34,7 +34,7 @@ INTEGER_MAX: Final = 2**53 - 1
 """Larger integers lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
 
 ValueType = Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
-Kind = Literal["account", "org", "project", "key", "model"]
+Kind = Literal["account", "org", "project", "key", "model", "region", "provider"]
 Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LENGTH_MAX)]
 _MEMBERS: Final = Field(min_length=1, max_length=RECORDED_SET_SIZE_MAX, strict=False)
 
@@ -234,12 +234,20 @@ _of_model: Final = partial(
     writable_by="operator",
     source="Published model listing rules",
 )
+_of_region: Final = partial(
+    Definition, kinds=("region",), protective=None, writable_by="operator", source="Published hosting rules"
+)
+_of_provider: Final = partial(
+    Definition, kinds=("provider",), default=None, protective=None, writable_by="operator", source=_DATA_PRIVACY
+)
 
 _SERVED_AS_PUBLISHED: Final = (
     "What is served is what the author published: full precision, not distilled, no forced system prompt, "
     "no layered censorship, and which published version."
 )
 _PASSTHROUGH_POLICY: Final = "A passthrough request is governed by the provider's own data policy."
+_HOSTED_IN: Final = "Models are hosted in data centers of a named part of the world."
+_PROVIDERS_OWN_POLICY: Final = "Data sent by passthrough is handled under that provider's own data policy."
 
 BUILT_IN: Final[Mapping[str, Definition]] = {
     "training.opt_in": _switch(
@@ -337,6 +345,56 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
         writable_by="admin",
         title="Attached to",
         description="Personal traffic is governed by the account only while it is not attached to an organization.",
+    ),
+    "region.within": _of_region(
+        value_type="subject_ref",
+        ref_kinds=("region",),
+        default=None,
+        title="Within",
+        description=f"The region that contains this one. {_HOSTED_IN}",
+    ),
+    "region.names": _of_region(
+        value_type="set_of",
+        default=(),
+        title="Names",
+        description=f"Further names of the region in settings and logs. {_HOSTED_IN}",
+    ),
+    "provider.names": _of_provider(
+        value_type="set_of",
+        default=(),
+        title="Names",
+        description=f"Names of the provider in settings and logs, in any case. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "provider.policy_url": _of_provider(
+        value_type="text",
+        title="Data policy",
+        description=f"Where the provider's data policy is published. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "provider.policy_sha256": _of_provider(
+        value_type="text",
+        title="Hash of the data policy",
+        description=f"SHA-256, in hex, of the text of the data policy as it was read. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "provider.trains": _of_provider(
+        value_type="bool",
+        title="Trains",
+        description=f"Whether the provider trains on the data that it receives. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "provider.stores": _of_provider(
+        value_type="bool",
+        title="Stores",
+        description=f"Whether the provider stores the data that it receives. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "provider.retention_days": _of_provider(
+        value_type="integer",
+        title="Retention",
+        description=f"Days for which the provider keeps the data that it receives. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "provider.regions": _of_provider(
+        value_type="set_of",
+        default=(),
+        title="Regions",
+        description=f"Where the provider handles the data that it receives; empty: not stated. {_PROVIDERS_OWN_POLICY}",
     ),
 }
 """Setting → definition. A new ledger records them as its first events, effective from the beginning of time."""

@@ -17,7 +17,7 @@ Version = NewType("Version", int)
 """An event's place among its subject's events: 1, 2, 3 … without gaps. 0 is before the first."""
 
 CATALOG_SUBJECT: Final = "catalog:settings"
-KINDS: Final = ("account", "org", "project", "key", "model")
+KINDS: Final = ("account", "org", "project", "key", "model", "region", "provider")
 """The kinds of subject that settings can be defined for. The kind `catalog` holds the definitions themselves."""
 
 ACTOR_LENGTH_MAX: Final = 256

@@ -158,7 +158,7 @@ def _value(text: str, value_type: str | None) -> object:
         case "set_of":
             if text.startswith("["):
                 return strict_json.loads(text.encode(), what="the value")
-            return text.split(",") if text else []
+            return [member.strip() for member in text.split(",")] if text else []
     return text
 
 

@@ -34,6 +34,15 @@ RULES: dict[str, tuple[set[str], str, Any, str]] = {
     "model.revision": ({"model"}, "text", None, "operator"),
     "owner": ({"key", "project"}, "subject_ref", None, "operator"),
     "attached_to": ({"account"}, "subject_ref", None, "admin"),
+    "region.within": ({"region"}, "subject_ref", None, "operator"),
+    "region.names": ({"region"}, "set_of", (), "operator"),
+    "provider.names": ({"provider"}, "set_of", (), "operator"),
+    "provider.policy_url": ({"provider"}, "text", None, "operator"),
+    "provider.policy_sha256": ({"provider"}, "text", None, "operator"),
+    "provider.trains": ({"provider"}, "bool", None, "operator"),
+    "provider.stores": ({"provider"}, "bool", None, "operator"),
+    "provider.retention_days": ({"provider"}, "integer", None, "operator"),
+    "provider.regions": ({"provider"}, "set_of", (), "operator"),
 }
 
 

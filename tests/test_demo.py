@@ -23,6 +23,7 @@ from scripts.demo.generator import DemoData, generate
 from scripts.demo.traffic import NOT_PLANTED
 from scripts.demo.world import FINISH
 from scripts.main import VERBS, cli
+from tests.support.ledgers import GENESIS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = 3000
@@ -109,7 +110,7 @@ def test_the_story_has_one_of_everything(data: DemoData) -> None:
     assert any(data["effective_from"] > data["time"] for data in changes), "a scheduled change"
     assert any(data.get("effective_until") for data in changes), "a bounded change"
     assert any(data["setting"] == "attached_to" for data in changes), "an attachment"
-    backdated = [d for d in changes if d["effective_from"] < d["time"] and d["position"] > len(REASONS) + 10]
+    backdated = [d for d in changes if d["effective_from"] < d["time"] and d["position"] > GENESIS]
     assert backdated, "a backdated correction"
     assert all("personal" in data for data in backdated), "with its reason"
     assert events[-1]["time"] < format_time(FINISH)

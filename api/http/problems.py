@@ -96,8 +96,8 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
     "bad_subject": ProblemCode(
         422,
         "Not a subject reference",
-        "A subject is written kind:id. The kinds are account, org, project, key and model. The id is 1-256 of"
-        " A-Z a-z 0-9 . _ ~ @ / + : -",
+        "A subject is written kind:id. The kinds are account, org, project, key, model, region and provider. The id is"
+        " 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -",
     ),
     "bad_submission": ProblemCode(
         422,

@@ -67,10 +67,10 @@ class SettingDefinition(WireModel):
     """The definition of a setting. one_of and set_of need `members`; subject_ref needs `ref_kinds`. It has at most
     65,536 bytes as JSON."""
 
-    kinds: list[Literal["account", "org", "project", "key", "model"]] = Field(min_length=1)
+    kinds: list[Literal["account", "org", "project", "key", "model", "region", "provider"]] = Field(min_length=1)
     value_type: Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
     members: list[str] | None = Field(None, min_length=1, max_length=SET_SIZE_MAX)
-    ref_kinds: list[Literal["account", "org", "project", "key", "model"]] | None = None
+    ref_kinds: list[Literal["account", "org", "project", "key", "model", "region", "provider"]] | None = None
     default: Any
     protective: Any = Field(
         description="The value to assume if the actual value cannot be resolved; null: nothing is allowed."

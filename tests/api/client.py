@@ -7,9 +7,9 @@ from starlette.testclient import TestClient
 
 from api.http.problems import PROBLEM_CODES
 from api.schemas.responses import Problem
+from tests.support.ledgers import GENESIS
 
-GENESIS = 18
-"""The number of events in a new ledger: the built-in catalog."""
+__all__ = ["GENESIS", "changed", "get", "head", "problem", "submit"]
 
 
 def changed(subject: str, setting: str, value: Any, **more: Any) -> dict[str, Any]:

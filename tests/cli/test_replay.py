@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.support.command import Inforce
+from tests.support.ledgers import GENESIS
 
 ACME = {"subject": "org:acme", "setting": "training.opt_in"}
 
@@ -44,35 +45,36 @@ def test_a_sentence_says_what_changed_from_when_by_whom_and_whether_it_was_retra
     result = story("replay", "--subject", "org:acme")
     lines = result.out.splitlines()
     assert (result.code, len(lines)) == (0, 5)
-    assert (
-        lines[0] == "2026-01-01 00:00:00Z  #19  org:acme  training.opt_in  default false → true  from now on  (alice)"
+    assert lines[0] == (
+        f"2026-01-01 00:00:00Z  #{GENESIS + 1}  org:acme  training.opt_in  default false → true  from now on  (alice)"
     )
     assert lines[1] == (
-        "2026-01-02 00:00:00Z  #20  org:acme  training.opt_in  true → false  "
+        f"2026-01-02 00:00:00Z  #{GENESIS + 2}  org:acme  training.opt_in  true → false  "
         "from 2026-06-01 00:00:00Z on, scheduled  (import)"
     )
     assert lines[2].startswith(
-        "2026-01-03 00:00:00Z  #21  org:acme  training.opt_in  default false → false  "
-        'from 2025-12-01 00:00:00Z until 2025-12-15 00:00:00Z, backdated  (import: "ticket 4711")  — retracted by #23'
+        f"2026-01-03 00:00:00Z  #{GENESIS + 3}  org:acme  training.opt_in  default false → false  "
+        'from 2025-12-01 00:00:00Z until 2025-12-15 00:00:00Z, backdated  (import: "ticket 4711")  '
+        f"— retracted by #{GENESIS + 5}"
     )
     assert lines[3] == (
-        "2026-02-01 09:30:00.5Z  #22  org:acme  training.opt_in  true → default false (cleared)  "
-        "from now until #20 on 2026-06-01 00:00:00Z  (import)"
+        f"2026-02-01 09:30:00.5Z  #{GENESIS + 4}  org:acme  training.opt_in  true → default false (cleared)  "
+        f"from now until #{GENESIS + 2} on 2026-06-01 00:00:00Z  (import)"
     )
-    assert "retracts #21: false → default false  from 2025-12-01 00:00:00Z on  (bob: " in lines[4]
+    assert f"retracts #{GENESIS + 3}: false → default false  from 2025-12-01 00:00:00Z on  (bob: " in lines[4]
 
 
 def test_a_period_includes_its_start_and_excludes_its_end(story: Inforce) -> None:
     period = ("--since", "2026-01-02T00:00:00Z", "--until", "2026-02-01T09:30:00.5Z")
     lines = story("replay", *period).out.splitlines()
-    assert [line.split()[2] for line in lines] == ["#20", "#21"]
+    assert [line.split()[2] for line in lines] == [f"#{GENESIS + 2}", f"#{GENESIS + 3}"]
     assert "retracted by" in lines[1]
 
 
 def test_known_at_ignores_everything_recorded_later(story: Inforce) -> None:
     lines = story("replay", "--known-at", "2026-02-01T09:30:00.5Z").out.splitlines()
     assert len(lines) == 5
-    assert lines[0].startswith("2025-12-31 23:59:59.999999Z  #1 to #18  the ledger begins")
+    assert lines[0].startswith(f"2025-12-31 23:59:59.999999Z  #1 to #{GENESIS}  the ledger begins")
     assert "retracted by" not in lines[3]
     assert story("replay", "--until", "2020-01-01T00:00:00Z").out == "nothing was recorded in this period\n"
 
@@ -85,6 +87,6 @@ def test_programs_get_the_exact_events(story: Inforce) -> None:
     csv = story("replay", "--subject", "org:acme", "--format", "csv").out.splitlines()
     assert len(csv) == 6
     assert csv[1].startswith(
-        "19,2026-01-01T00:00:00.000000Z,org:acme,1,inforce.setting.changed.v1,training.opt_in,true"
+        f"{GENESIS + 1},2026-01-01T00:00:00.000000Z,org:acme,1,inforce.setting.changed.v1,training.opt_in,true"
     )
     assert story("replay", "--until", "2020-01-01T00:00:00Z", "--format", "json").json() == {"events": []}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import Inforce
+from tests.support.ledgers import GENESIS
 
 JSON = ("--format", "json")
 CHANGE = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": True}
@@ -52,6 +53,8 @@ def test_never_again_is_one_step(inforce_on_both: Inforce) -> None:
     ("subject", "setting", "word", "value"),
     [
         ("org:acme", "residency.regions", "eu-west,eu-north", ["eu-north", "eu-west"]),
+        ("org:acme", "residency.regions", "eu-west, eu-north", ["eu-north", "eu-west"]),
+        ("region:na", "region.names", " North America ,NA", ["NA", "North America"]),
         ("org:acme", "residency.regions", '["eu, west"]', ["eu, west"]),
         ("org:acme", "residency.regions", "", []),
         ("model:a/b", "model.hosting", "hosted", "hosted"),
@@ -100,7 +103,7 @@ def test_receipts_in_every_format(inforce: Inforce) -> None:
     assert table.err == ""
     csv = inforce("submit", "org:acme", "training.opt_in", "true", "--format", "csv").out.splitlines()
     assert csv[0] == "event_id,position,subject,version,recorded_at,effective_from,effective_until"
-    assert csv[1].split(",")[1:4] == ["20", "org:acme", "2"]
+    assert csv[1].split(",")[1:4] == [str(GENESIS + 2), "org:acme", "2"]
 
 
 def test_a_ledger_keeps_its_origin(inforce: Inforce) -> None:

@@ -57,6 +57,8 @@ SENTENCES = (
     "what is served is what the author published",
     "a key belongs to a project, org or account",
     "personal traffic is governed by the account only while it is not attached to an organization",
+    "models are hosted in data centers of a named part of the world",
+    "data sent by passthrough is handled under that provider's own data policy",
     "operators define further settings with events",
     "a setting has exactly one type",
     # Which subject governs.

@@ -12,6 +12,7 @@ import pytest
 
 from ledger.times import format_time, parse_time
 from tests.faults.server import ServerProcess, assert_intact, run_server, training
+from tests.support.ledgers import GENESIS
 
 HOUR, YEAR = 3_600_000_000, 365 * 86_400_000_000
 
@@ -59,13 +60,13 @@ def test_a_clock_that_steps(servers: tuple[ServerProcess, ...], offset: Path, da
                 answers += [_past_answer(server, recorded_at + by_one) for by_one in (-1, 0)]
     recorded = [parse_time(receipt["recorded_at"]) for receipt in receipts]
     assert recorded == sorted(set(recorded))
-    assert [receipt["position"] for receipt in receipts] == list(range(19, 19 + len(receipts)))
+    assert [receipt["position"] for receipt in receipts] == list(range(GENESIS + 1, GENESIS + 1 + len(receipts)))
     # Events after the step of a year keep its time.
     assert recorded[-1] - recorded[0] >= YEAR
     for path, values in answers:
         for server in servers:
             assert _values(server, path) == values, "an answer about the past has changed"
-    assert_intact(database_url, 18, receipts)
+    assert_intact(database_url, GENESIS, receipts)
     assert abs(parse_time(format_time(time.time_ns() // 1000)) - recorded[0]) < HOUR
 
 

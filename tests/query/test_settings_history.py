@@ -21,6 +21,7 @@ from ledger.opening import open_ledger
 from ledger.times import format_time, parse_time
 from ledger.transfer.import_ledger import import_ledger
 from projections.query.query import IN_FORCE, KnownAt, Query
+from tests.support.ledgers import GENESIS
 
 EVENTS = "settings-history/ddg-events.jsonl.gz"
 ORACLE = "settings-history/ddg-oracle.jsonl.gz"
@@ -109,7 +110,7 @@ def imported(database_url: str, real_data: Callable[[str], Path]) -> str:
     summary = import_ledger(database_url, io.BytesIO(lines))
     definitions = len({event["setting"] for event in events})
     assert len(events) == 7308
-    assert summary.events == 7308 + definitions + 18
+    assert summary.events == 7308 + definitions + GENESIS
     return database_url
 
 

@@ -13,7 +13,7 @@ from ledger.opening import open_ledger
 from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import ImportSummary
-from tests.support.ledgers import NOW, change, define
+from tests.support.ledgers import GENESIS, NOW, change, define
 from tests.support.transfers import AT, AT_US, LATER, at, entries, import_lines, is_untouched, jsonl
 
 
@@ -24,17 +24,24 @@ def test_submissions_keep_the_times_they_were_recorded_at(database_url: str) -> 
         at(LATER, change("org:b", effective_from="2024-06-01T00:00:00Z", reason="known late")),
     )
     summary = import_lines(database_url, lines, origin="imported.example")
-    assert summary == ImportSummary("submissions", "imported.example", 21, 3, AT_US - 1, AT_US + 1_500_000, 2)
+    assert summary == ImportSummary("submissions", "imported.example", GENESIS + 3, 3, AT_US - 1, AT_US + 1_500_000, 2)
     stored = entries(database_url)
-    assert [entry.recorded_at for entry in stored] == [AT_US - 1] * 18 + [AT_US] * 2 + [AT_US + 1_500_000]
-    assert [(entry.position, entry.version) for entry in stored[18:]] == [(19, 1), (20, 2), (21, 1)]
+    assert [entry.recorded_at for entry in stored] == [AT_US - 1] * GENESIS + [AT_US] * 2 + [AT_US + 1_500_000]
+    assert [(entry.position, entry.version) for entry in stored[GENESIS:]] == [
+        (GENESIS + 1, 1),
+        (GENESIS + 2, 2),
+        (GENESIS + 3, 1),
+    ]
     events = [decode(entry.leaf) for entry in stored]
-    assert {event.imported for event in events[:18]} == {False}
-    changes = [event for event in events[18:] if isinstance(event, SettingChanged)]
+    assert {event.imported for event in events[:GENESIS]} == {False}
+    changes = [event for event in events[GENESIS:] if isinstance(event, SettingChanged)]
     assert [event.effective_from for event in changes] == [AT_US, AT_US, AT_US - 214 * 86_400_000_000]
     assert {(event.imported, event.actor) for event in changes} == {(True, "import")}
     with open_ledger(database_url) as ledger:
-        assert ledger.reasons(range(30)) == {20: "one moment, two offsets", 21: "known late"}
+        assert ledger.reasons(range(GENESIS + 10)) == {
+            GENESIS + 2: "one moment, two offsets",
+            GENESIS + 3: "known late",
+        }
 
 
 def test_an_import_of_submissions_can_be_exported_and_restored(database_url: str, tmp_path: Path) -> None:
@@ -49,20 +56,20 @@ def test_an_import_of_submissions_can_be_exported_and_restored(database_url: str
 def test_a_line_may_name_its_actor(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     import_lines(url, jsonl(at(AT, change(actor="alice")), at(AT, change()), at(AT, change(actor='b"ø\x01T'))))
-    assert [decode(entry.leaf).actor for entry in entries(url)[18:]] == ["alice", "import", 'b"ø\x01T']
+    assert [decode(entry.leaf).actor for entry in entries(url)[GENESIS:]] == ["alice", "import", 'b"ø\x01T']
 
 
 def test_a_definition_holds_for_changes_of_the_same_and_later_submissions(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     beta = {**change(), "setting": "beta.search"}
     import_lines(url, jsonl(at(AT, define()), at(AT, beta), at(LATER, beta)))
-    assert len(entries(url)) == 21
+    assert len(entries(url)) == GENESIS + 3
 
 
 def test_one_submission_may_have_more_lines_than_a_request_could(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     summary = import_lines(url, jsonl(*(at(AT, change(f"org:{number % 7}")) for number in range(2500))))
-    assert (summary.events, summary.submissions) == (2518, 2)
+    assert (summary.events, summary.submissions) == (GENESIS + 2500, 2)
 
 
 def test_an_expected_version_is_compared_with_the_version_before_the_submission(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ledger.codec import decode, encode
 from ledger.errors import BadImport
 from ledger.times import parse_time
 from ledger.transfer import import_ledger as importing
-from tests.support.ledgers import NOW, ORIGIN, change
+from tests.support.ledgers import GENESIS, NOW, ORIGIN, change
 from tests.support.transfers import AT, at, entries, import_lines, is_untouched, jsonl
 
 # Events
@@ -40,8 +40,9 @@ def without(exported: bytes, number: int) -> bytes:
     return b"\n".join(lines[: number - 1] + lines[number:])
 
 
-FIRST_CHANGE = 19
-RETRACTION = 23
+FIRST_CHANGE = GENESIS + 1
+RETRACTION = GENESIS + 5
+AFTER_ALL = GENESIS + 12
 ABSURD = parse_time("1899-12-31T23:59:59.999999Z")
 TAMPERED: dict[str, Any] = {
     "a line is missing": (lambda lines: without(lines, 5), 5, "position 5 must come here"),
@@ -51,7 +52,11 @@ TAMPERED: dict[str, Any] = {
         4,
         "position 4 must come here",
     ),
-    "a line occurs twice": (lambda lines: lines + lines.split(b"\n")[-2], 30, "position 30 must come here"),
+    "a line occurs twice": (
+        lambda lines: lines + lines.split(b"\n")[-2],
+        AFTER_ALL,
+        f"position {AFTER_ALL} must come here",
+    ),
     "white space": (lambda lines: line_changed(lines, 7, b'":', b'": '), 7, "not the bytes"),
     "a value that is another": (
         lambda lines: line_changed(lines, FIRST_CHANGE, b"true", b"1"),
@@ -71,9 +76,9 @@ TAMPERED: dict[str, Any] = {
     "an id without a position": (lambda lines: rewritten(lines, 3, event_id="00000000-0003-nonsense"), 3, "id"),
     "not UTF-8": (lambda lines: line_changed(lines, 3, b"aching", b"\xff\xfe"), 3, "no event"),
     "no JSON": (lambda lines: line_changed(lines, 3, b"{", b"["), 3, "no event"),
-    "a version that skips": (lambda lines: rewritten(lines, 20, version=3), 20, "version"),
-    "a version that repeats": (lambda lines: rewritten(lines, 20, version=1), 20, "version"),
-    "time runs backwards": (lambda lines: rewritten(lines, 20, recorded_at=NOW - 1), 20, "before"),
+    "a version that skips": (lambda lines: rewritten(lines, GENESIS + 2, version=3), GENESIS + 2, "version"),
+    "a version that repeats": (lambda lines: rewritten(lines, GENESIS + 2, version=1), GENESIS + 2, "version"),
+    "time runs backwards": (lambda lines: rewritten(lines, GENESIS + 2, recorded_at=NOW - 1), GENESIS + 2, "before"),
     "a commitment too short": (
         lambda lines: rewritten(lines, FIRST_CHANGE, commitment="abc"),
         FIRST_CHANGE,
@@ -84,7 +89,11 @@ TAMPERED: dict[str, Any] = {
         FIRST_CHANGE,
         "true or false",
     ),
-    "a set that is not sorted": (lambda lines: rewritten(lines, 27, value=("us", "eu")), 27, "sorted"),
+    "a set that is not sorted": (
+        lambda lines: rewritten(lines, GENESIS + 9, value=("us", "eu")),
+        GENESIS + 9,
+        "sorted",
+    ),
     "a setting that is unknown": (
         lambda lines: rewritten(lines, FIRST_CHANGE, setting="no.such"),
         FIRST_CHANGE,
@@ -121,7 +130,7 @@ TAMPERED: dict[str, Any] = {
         "not among",
     ),
     "a retraction of another subject's change": (
-        lambda lines: rewritten(lines, RETRACTION, retracts=decode(lines.split(b"\n")[20]).event_id),
+        lambda lines: rewritten(lines, RETRACTION, retracts=decode(lines.split(b"\n")[GENESIS + 2]).event_id),
         RETRACTION,
         "no change of this subject",
     ),
@@ -132,7 +141,7 @@ TAMPERED: dict[str, Any] = {
             b'"kinds":["account","org"],"value_type":"text","default":null,"protective":null,'
             b'"writable_by":"admin","title":"Beta',
         ),
-        29,
+        GENESIS + 11,
         "keeps its type",
     ),
     "no catalog at the beginning": (
@@ -181,7 +190,7 @@ def test_a_second_retraction_of_the_same_change_is_refused(tmp_path: Path, expor
 PERSONAL_TAMPERED: dict[str, Any] = {
     "another reason": lambda rows: rows[0].update(content='{"reason":"invented"}'),
     "another salt": lambda rows: rows[0].update(salt="00" * 32),
-    "another event": lambda rows: rows[0].update(position=20),
+    "another event": lambda rows: rows[0].update(position=GENESIS + 2),
     "a position beyond": lambda rows: rows[2].update(position=99),
     "out of order": lambda rows: rows.reverse(),
     "twice": lambda rows: rows.insert(0, rows[0]),

@@ -20,7 +20,7 @@ from api.audits.jobs import AuditOutcome, Job
 from api.audits.scheduler import AuditScheduler
 from tests.api.audits.logs import PATIENCE_S, ended, log, send
 from tests.api.audits.test_folder import job, put
-from tests.api.client import changed, get, submit
+from tests.api.client import GENESIS, changed, get, submit
 from tests.api.server_process import running, talk
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
@@ -216,7 +216,7 @@ def test_an_audit_fails_if_the_ledger_no_longer_holds_its_pin(client: TestClient
     (audits / id_ / "outcome.json").unlink()
     audit = ended(client, id_)
     assert (audit["state"], audit["error"]["code"]) == ("failed", "ledger_changed")
-    assert "at position 19 now" in audit["error"]["detail"]
+    assert f"at position {GENESIS + 1} now" in audit["error"]["detail"]
 
 
 def test_an_audit_waits_for_an_unavailable_ledger(client: TestClient, tmp_path: Path, audits: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
+from tests.support.ledgers import GENESIS
 
 
 def test_every_line_gets_a_verdict_or_is_rejected_by_number(ledger_on_both: Inforce, folder: Path) -> None:
@@ -20,7 +21,7 @@ def test_every_line_gets_a_verdict_or_is_rejected_by_number(ledger_on_both: Info
     assert (summary["rows"], summary["rejects"]) == (4, 1)
     assert summary["verdicts"] == {"violation": 2, "compliant": 1}
     assert summary["reasons"] == {"trained_without_opt_in": 2}
-    assert summary["pin"]["position"] == 19
+    assert summary["pin"]["position"] == GENESIS + 1
     assert len(summary["pin"]["leaf_hash"]) == 64
     (finding,) = summary["findings"]
     assert (finding["source"], finding["line"], finding["verdict"]) == ("a.jsonl.gz", 2, "violation")
@@ -36,7 +37,7 @@ def test_every_line_gets_a_verdict_or_is_rejected_by_number(ledger_on_both: Info
 def test_a_table_shows_verdicts_reasons_subjects_and_one_finding_with_its_evidence(ledger: Inforce) -> None:
     out = ledger("audit", "-", "--findings", "1", stdin=LOG).out
     assert "4 lines, 1 rejected" in out
-    assert "at position 19" in out
+    assert f"at position {GENESIS + 1}" in out
     assert [word for word in ("violation", "compliant", "trained_without_opt_in", "org:beta") if word not in out] == []
     cause = "  because `training.opt_in` was false (default, #1) and the log says trained\n"
     assert f"- line 2\nobserved     trained\nviolation\n{cause}" in out

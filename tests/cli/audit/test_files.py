@@ -19,6 +19,7 @@ import pytest
 
 from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
+from tests.support.ledgers import GENESIS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -54,7 +55,11 @@ def test_the_output_and_the_summary_have_pin_and_digest(ledger: Inforce, folder:
     for message in (summary, rests_on):
         assert message["log"]["sha256"] == digest
         assert [one["source"] for one in message["log"]["sources"]] == ["a.jsonl", "b.jsonl"]
-        assert (message["pin"]["position"], len(message["pin"]["leaf_hash"]), message["known_at"]) == (19, 64, "at")
+        assert (message["pin"]["position"], len(message["pin"]["leaf_hash"]), message["known_at"]) == (
+            GENESIS + 1,
+            64,
+            "at",
+        )
     for name in ("v.csv", "v.ndjson"):
         ledger("audit", "a.jsonl", "b.jsonl", "--out", name)
         assert json.loads((folder / f"{name}.pin.json").read_text()) == rests_on

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import Inforce
+from tests.support.ledgers import GENESIS
 
 BEGUN = "2026-01-01T00:00:00Z"
 AT = "2026-01-02T00:00:00Z"
@@ -137,7 +138,7 @@ def test_an_explanation_names_every_row_of_the_id_and_the_deciding_events(ledger
     assert message.code == 0
     rows = message.json()["rows"]
     assert [(one["line"], one["decision"]["verdict"]) for one in rows] == [(4, "violation"), (5, "compliant")]
-    assert [[event["position"] for event in one["events"] if event["needed"]] for one in rows] == [[1], [19]]
+    assert [[event["position"] for event in one["events"] if event["needed"]] for one in rows] == [[1], [GENESIS + 1]]
 
 
 def test_an_id_that_no_row_has_is_an_error(ledger: Inforce) -> None:
