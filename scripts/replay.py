@@ -210,7 +210,9 @@ class Narrator:
         timeline = self._timelines.setdefault((entry.subject, change.setting), Timeline())
         before = self._value_at(entry.subject, change.setting, change.effective_from)
         defined_before = timeline.at(change.effective_from)
-        timeline.apply(change)
+        if not timeline.apply(change):
+            events = read_entries(self._ledger.stream(entry.subject, until=entry.version))
+            timeline = self._timelines[entry.subject, change.setting] = fold(events)[change.setting]
         if entry.subject == CATALOG_SUBJECT:
             return f"{change.setting}  {_definition(defined_before, change)}  {_period(change, timeline)}"
         after = self._value_at(entry.subject, change.setting, change.effective_from)

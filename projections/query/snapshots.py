@@ -27,6 +27,7 @@ from projections.query.subject_cache import CachedSubject, SubjectCache, extende
 from projections.temporal.changes import Assertion, Retraction, read_entries
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.fold import Timeline, fold
+from projections.temporal.known_changes import HistoryMissing
 from projections.timelines.catch_up import PATIENCE_S, CatchUp
 from projections.timelines.projector import Projector
 from projections.timelines.store import TimelineStore
@@ -283,11 +284,10 @@ class TimelineCache:
                 if cached is None:
                     continue
                 assertions = read_entries(entries)
-                if any(isinstance(assertion, Retraction) for assertion in assertions):
-                    # A retraction folds from the first change again, and the cache holds no changes.
-                    self._subject_cache.drop(subject)
-                else:
+                try:
                     self._subject_cache.put(subject, CachedSubject(subject, extended(cached.timelines, assertions)))
+                except HistoryMissing:
+                    self._subject_cache.drop(subject)
             if CATALOG_SUBJECT in news:
                 # Everything rests on definitions.
                 self._subject_cache.forget_effective_timelines()
@@ -329,6 +329,7 @@ class TimelineCache:
             return read_entries(entry for entry in entries if entry.position <= position)
 
         news = read(self.ledger.recorder.version_at(subject, tracked))
-        if any(isinstance(assertion, Retraction) for assertion in news):
+        try:
+            return CachedSubject(subject, extended(cached.timelines, news)) if news else cached
+        except HistoryMissing:
             return fold_subject(subject, read(0))
-        return CachedSubject(subject, extended(cached.timelines, news)) if news else cached

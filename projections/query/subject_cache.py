@@ -13,6 +13,7 @@ from typing import Final
 from projections.temporal.changes import Assertion
 from projections.temporal.effective_timeline import EffectiveTimeline
 from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
+from projections.temporal.known_changes import KnownChanges
 
 SubjectTimelines = Mapping[str, Timelines]
 """Setting → timelines of one subject."""
@@ -98,12 +99,15 @@ def fold_subject(subject: str, assertions: Iterable[Assertion]) -> CachedSubject
 
 
 def extended(timelines: SubjectTimelines, news: list[Assertion]) -> SubjectTimelines:
-    """The timelines after `news`. Copies what changes, because other threads may be reading `timelines`."""
+    """The timelines after `news`. Copies what changes, because other threads may be reading `timelines`.
+
+    Raises `HistoryMissing` if they cannot be told without the changes before: the cache holds only what is seen.
+    """
     extended = dict(timelines)
     for setting in {assertion.setting for assertion in news}:
         both = timelines.get(setting) or empty_timelines()
         current = both.current.copy()
         # One object stays one object.
         copied = Timelines(current, current if both.in_force is both.current else both.in_force.copy())
-        extended[setting] = extend(copied, [], [assertion for assertion in news if assertion.setting == setting])
+        extended[setting] = extend(copied, KnownChanges(None), [one for one in news if one.setting == setting])
     return extended

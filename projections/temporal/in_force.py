@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from projections.temporal.changes import Assertion, Change
 from projections.temporal.fold import Timeline, fold_changes
+from projections.temporal.known_changes import KnownChanges
 
 
 class Timelines(NamedTuple):
@@ -30,35 +31,49 @@ def empty_timelines() -> Timelines:
     return Timelines(timeline, timeline)
 
 
-def extend(timelines: Timelines, known: list[Change], news: Iterable[Assertion]) -> Timelines:
+def extend(timelines: Timelines, known: KnownChanges, news: Iterable[Assertion]) -> Timelines:
     """The timelines after `news`, which are of one setting and in position order. Alters the timelines given.
 
-    `known`: the unretracted changes so far, in position order, updated in place. It is read only if `news` holds a
-    retraction, because that folds the timeline again.
+    `known`: the changes before them, to which the news are added. Raises `HistoryMissing` if they are needed and not at
+    hand; the timelines may be half altered then.
     """
     current, in_force = timelines
     pending: int | None = None
+    # A retraction was met, and `current` is not folded yet: several of one submission are one fold.
+    stale = False
     for assertion in news:
         recorded_at = assertion.recorded_at
         if pending is not None and recorded_at != pending:
+            if stale:
+                current, stale = fold_changes(known.in_order()), False
             in_force.splice(pending, current)
             pending = None
         if isinstance(assertion, Change):
-            known.append(assertion)
-            if in_force is current:
-                if assertion.effective_from >= recorded_at:
-                    # Before its recording neither timeline changes, and from there on both are what is known.
-                    current.apply(assertion)
-                    continue
-                in_force = current.copy()
-            current.apply(assertion)
+            if not stale:
+                if in_force is current:
+                    if assertion.effective_from >= recorded_at:
+                        # Before its recording neither timeline changes, and from there on both are what is known.
+                        _apply(current, assertion, known)
+                        continue
+                    in_force = current.copy()
+                _apply(current, assertion, known)
+                pending = recorded_at
+                continue
         else:
-            known[:] = [change for change in known if change.event_id != assertion.retracts]
-            current = fold_changes(known)
+            stale = True
+        known.add(assertion)
         pending = recorded_at
     if pending is not None:
+        if stale:
+            current = fold_changes(known.in_order())
         in_force.splice(pending, current)
     return Timelines(current, in_force)
+
+
+def _apply(timeline: Timeline, change: Change, known: KnownChanges) -> None:
+    if not timeline.apply(change):
+        timeline.restart(change, known.beginning_after(change.effective_from))
+    known.add(change)
 
 
 def appends_from(assertion: Assertion) -> int | None:
@@ -76,4 +91,4 @@ def fold_both(assertions: Iterable[Assertion]) -> dict[str, Timelines]:
     by_setting: dict[str, list[Assertion]] = {}
     for assertion in assertions:
         by_setting.setdefault(assertion.setting, []).append(assertion)
-    return {setting: extend(empty_timelines(), [], news) for setting, news in by_setting.items()}
+    return {setting: extend(empty_timelines(), KnownChanges(()), news) for setting, news in by_setting.items()}

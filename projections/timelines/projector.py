@@ -19,6 +19,7 @@ from ledger.store import Ledger
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction, read_entry
 from projections.temporal.in_force import extend
+from projections.temporal.known_changes import HistoryMissing, KnownChanges
 from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update
 from projections.timelines.encoding import decode_settings, encode_setting, encode_settings, load_suffix
 from projections.timelines.sql import TimelineWriter
@@ -30,6 +31,18 @@ Progress = Callable[[int, int], None]
 """Called with the position reached and the ledger's head."""
 
 
+Pair = tuple[str, str]
+"""(subject, setting)"""
+
+
+class _HistoriesMissing(Exception):
+    """A page cannot be written without the histories of `pairs`."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
 class _Page(NamedTuple):
     """A page of the ledger, with everything from the ledger that projecting it needs."""
 
@@ -39,8 +52,8 @@ class _Page(NamedTuple):
     """Whether the ledger ended there when it was read."""
     assertions: dict[str, dict[str, list[Assertion]]]
     """Subject → setting → changes and retractions, in the order of subjects."""
-    known: dict[tuple[str, str], list[Change]]
-    """(subject, setting) with a retraction → the unretracted changes before the page (see `extend`)."""
+    histories: dict[Pair, list[Assertion]]
+    """The changes and retractions before the page, of pairs that need them to be extended (see `known_changes`)."""
     with_history: list[str]
     """The subjects that have events before the page."""
     heads: dict[str, SubjectRow]
@@ -84,17 +97,29 @@ class Projector:
             if page is None:
                 self._check_not_beyond(after)
                 break
-            with self.store.writing(side, patience_s=patience_s) as tables:
-                tracked = tables.tracked(side)
-                if tracked == after:
-                    _write_page(tables, side, page)
-                    tracked = page.position
-            after = tracked
+            try:
+                after = self._write(side, after, page, patience_s)
+            except _HistoriesMissing as missing:
+                # Read outside the transaction, which others wait for. A page needs no more than these.
+                page.histories.update((pair, self._history(page, pair)) for pair in missing.pairs)
+                after = self._write(side, after, page, patience_s)
             if progress is not None:
                 progress(after, self.ledger.head().position)
             if page.last and after == page.position:
                 break
         return after
+
+    def _write(self, side: Side, after: int, page: _Page, patience_s: float | None) -> int:
+        """Writes the page if it follows the tracked position `after`. Returns the position tracked now.
+
+        Raises `_HistoriesMissing`, and has then written nothing.
+        """
+        with self.store.writing(side, patience_s=patience_s) as tables:
+            tracked = tables.tracked(side)
+            if tracked != after:
+                return tracked
+            _write_page(tables, side, page)
+            return page.position
 
     def _check_not_beyond(self, position: int) -> None:
         head = self.ledger.head().position
@@ -111,7 +136,7 @@ class Projector:
         assertions: dict[str, dict[str, list[Assertion]]] = {}
         heads: dict[str, SubjectRow] = {}
         with_history: list[str] = []
-        retracting: dict[tuple[str, str], int] = {}
+        retracting: set[Pair] = set()
         for entry, assertion in readable:
             subject = entry.subject
             settings = assertions.get(subject)
@@ -122,16 +147,19 @@ class Projector:
             settings.setdefault(assertion.setting, []).append(assertion)
             heads[subject] = SubjectRow(subject, entry.version, entry.position)
             if isinstance(assertion, Retraction):
-                retracting[subject, assertion.setting] = settings[assertion.setting][0].version - 1
-        return _Page(
+                retracting.add((subject, assertion.setting))
+        page = _Page(
             position=readable[-1][0].position,
             last=last and len(readable) == len(entries),
             # In the order of the key, because neighbours are on the same page of the table.
             assertions=dict(sorted(assertions.items())),
-            known={pair: self._unretracted(*pair, until=until) for pair, until in retracting.items()},
+            histories={},
             with_history=with_history,
             heads=heads,
         )
+        # These are sure to need it: that saves them the first try.
+        page.histories.update((pair, self._history(page, pair)) for pair in retracting)
+        return page
 
     def _whole_submissions(self, after: int, limit: int) -> tuple[Sequence[Entry], bool]:
         """At most `limit` entries, or one submission; and whether the ledger ends there.
@@ -158,17 +186,13 @@ class Projector:
             entries = self.ledger.page(after, limit + 1)
         return [entry for entry in entries if entry.recorded_at == cut], False
 
-    def _unretracted(self, subject: str, setting: str, until: int) -> list[Change]:
-        changes: dict[str, Change] = {}
-        for entry in self.ledger.stream(subject, until=until):
-            assertion = read_entry(entry.position, entry.version, entry.leaf)
-            if assertion.setting != setting:
-                continue
-            if isinstance(assertion, Retraction):
-                changes.pop(assertion.retracts, None)
-            else:
-                changes[assertion.event_id] = assertion
-        return list(changes.values())
+    def _history(self, page: _Page, pair: Pair) -> list[Assertion]:
+        """The changes and retractions of a setting before the page."""
+        subject, setting = pair
+        until = page.assertions[subject][setting][0].version - 1
+        entries = self.ledger.stream(subject, until=until)
+        before = (read_entry(entry.position, entry.version, entry.leaf) for entry in entries)
+        return [assertion for assertion in before if assertion.setting == setting]
 
 
 def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
@@ -193,13 +217,19 @@ def _write_page(tables: TimelineWriter, side: Side, page: _Page) -> None:
     removed: list[Tail] = []
     blocks: list[BlockRow] = []
     rows: list[StoredRow] = []
+    missing: list[Pair] = []
     for subject, by_setting in page.assertions.items():
         row = rows_before.get(subject)
         settings = {} if row is None else decode_settings(subject, row.settings)
         for setting, assertions in by_setting.items():
             load_blocks = partial(tables.load_blocks, side, subject, setting)
             suffix = load_suffix(subject, settings.pop(setting, None), _reach(assertions), load_blocks)
-            timelines = extend(suffix.timelines, page.known.get((subject, setting), []), assertions)
+            known = KnownChanges(page.histories.get((subject, setting)))
+            try:
+                timelines = extend(suffix.timelines, known, assertions)
+            except HistoryMissing:
+                missing.append((subject, setting))
+                continue
             stored, new_blocks = encode_setting(subject, setting, suffix._replace(timelines=timelines))
             if suffix.has_blocks:
                 removed.append(Tail(subject, setting, suffix.first))
@@ -207,6 +237,8 @@ def _write_page(tables: TimelineWriter, side: Side, page: _Page) -> None:
                 settings[setting] = stored
             blocks += new_blocks
         rows.append(StoredRow(*page.heads[subject], encode_settings(settings)))
+    if missing:
+        raise _HistoriesMissing(missing)
     tables.write(side, Update(removed, blocks, rows, page.position))
 
 

@@ -74,6 +74,15 @@ SENTENCES = (
     "account settings never leak into org traffic",
     "nor org settings into personal traffic",
     "nothing is merged across the two",
+    # The time model.
+    "a change effective at t governs a request at t",
+    "a standing change holds until the next standing change, so what is already scheduled still happens",
+    "of two standing changes with the same effective_from the later recorded counts",
+    "a temporary change is an exception over regimes for its whole period",
+    "of overlapping exceptions the later recorded counts",
+    "a standing change ends every exception recorded before it that has begun by then; later ones still happen",
+    "a clear is a change to no value; the catalog's default of that moment shows through",
+    "a retraction removes an earlier change: the timeline is folded again without it",
 )
 
 

@@ -30,10 +30,19 @@ def boundary_one_microsecond_late(patch: pytest.MonkeyPatch) -> None:
 
 
 def open_change_covers_what_was_scheduled_after_it(patch: pytest.MonkeyPatch) -> None:
-    def apply(self: Timeline, change: Any) -> None:
+    def apply(self: Timeline, change: Any) -> bool:
         self._overwrite(change.effective_from, change.effective_until or END, change)
+        return True
 
     patch.setattr(Timeline, "apply", apply)
+
+
+def exception_goes_on_after_a_standing_change(patch: pytest.MonkeyPatch) -> None:
+    def begin_regime(self: Timeline, change: Any) -> bool:
+        self._overwrite(change.effective_from, self.step(change.effective_from).until, change)
+        return True
+
+    patch.setattr(Timeline, "_begin_regime", begin_regime)
 
 
 def retraction_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -87,6 +96,7 @@ def hindsight_taken_for_what_was_in_force(patch: pytest.MonkeyPatch) -> None:
 MUTATIONS: tuple[Mutation, ...] = (
     boundary_one_microsecond_late,
     open_change_covers_what_was_scheduled_after_it,
+    exception_goes_on_after_a_standing_change,
     retraction_ignored,
     recorded_at_not_held_above_the_last,
     idempotency_key_ignored,

@@ -77,28 +77,28 @@ class ReferenceLedger:
     def steps(self, subject: str, setting: str, known_at: int | None) -> list[tuple[int, Json | None]]:
         """(instant, the change in force from there to the next instant), for every boundary."""
         instants = self.boundaries(subject, setting, known_at)
-        in_force: list[Json | None] = [None for _ in instants]
-        for event in self.known(subject, setting, known_at):
-            start, until = period_of(event)
-            if until is None:
-                replaced = in_force[instants.index(start)]
-                for index, instant in enumerate(instants):
-                    if instant >= start:
-                        if in_force[index] is not replaced:
-                            break
-                        in_force[index] = event
-            else:
-                for index, instant in enumerate(instants):
-                    if start <= instant < until:
-                        in_force[index] = event
-        return list(zip(instants, in_force, strict=True))
+        return [(instant, self.deciding(subject, setting, instant, known_at)) for instant in instants]
 
     def deciding(self, subject: str, setting: str, at: int, known_at: int | None) -> Json | None:
-        """The change in force at instant `at`, knowing what was recorded by `known_at`."""
-        deciding = None
-        for instant, event in self.steps(subject, setting, known_at):
-            if instant <= at:
-                deciding = event
+        """The change in force at instant `at`, knowing what was recorded by `known_at`.
+
+        Standing changes are regimes, and temporary ones are exceptions over them, each cut where a standing change that
+        was recorded after it begins within it. The last exception over `at` decides, else the latest regime begun.
+        """
+        known = self.known(subject, setting, known_at)
+        periods = [period_of(event) for event in known]
+        deciding: Json | None = None
+        for index, (start, until) in enumerate(periods):
+            if until is not None:
+                cuts = [other for other, end in periods[index + 1 :] if end is None and start <= other < until]
+                if start <= at < min([until, *cuts]):
+                    deciding = known[index]
+        if deciding is not None:
+            return deciding
+        latest: int | None = None
+        for event, (start, until) in zip(known, periods, strict=True):
+            if until is None and start <= at and (latest is None or start >= latest):
+                deciding, latest = event, start
         return deciding
 
     # Effective state.

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from ledger.drafts import Draft
 from ledger.times import BEGINNING, END, parse_time
 from projections.temporal.changes import Assertion, Change, JsonValue
-from projections.temporal.fold import Step, Timeline, fold
+from projections.temporal.fold import Step, Timeline, _painted, decides, fold, fold_changes
 from projections.temporal.in_force import Timelines, extend, fold_both
+from projections.temporal.known_changes import HistoryMissing, KnownChanges
 from tests.support.memory_ledger import MemoryLedger, batches, changed, cleared, event_id_of, retracted
 from tests.support.reference import Reference
 
@@ -191,11 +192,35 @@ def test_any_split_of_the_events_extends_to_the_same_timelines(plan: Plan, cuts:
         of_setting = [assertion for assertion in assertions if assertion.setting == setting]
         bounds = [0, *sorted(min(cut, len(of_setting)) for cut in cuts), len(of_setting)]
         timelines = Timelines(Timeline(), Timeline())
-        known: list[Change] = []
+        known = KnownChanges(())
         for start, until in pairwise(bounds):
             timelines = extend(timelines, known, of_setting[start:until])
         assert timelines == at_once
-        assert [change.event_id for change in known] == unretracted(of_setting)
+        assert [change.event_id for change in known.in_order()] == unretracted(of_setting)
+
+
+@given(PLANS, st.integers(0, 14))
+def test_what_is_seen_suffices_or_the_history_is_asked_for(plan: Plan, cut: int) -> None:
+    """As the caches do it: without the history, news give the same timelines, or `HistoryMissing`."""
+    assertions = written(plan).assertions(ORG)
+    for setting, at_once in fold_both(assertions).items():
+        of_setting = [assertion for assertion in assertions if assertion.setting == setting]
+        before = fold_both(of_setting[:cut]).get(setting, Timelines(Timeline(), Timeline()))
+        try:
+            after = extend(before, KnownChanges(None), of_setting[cut:])
+        except HistoryMissing:
+            with_history = fold_both(of_setting[:cut]).get(setting, Timelines(Timeline(), Timeline()))
+            after = extend(with_history, KnownChanges(of_setting[:cut]), of_setting[cut:])
+        assert after == at_once
+
+
+@given(PLANS, INSTANTS)
+def test_the_change_that_decides_at_one_instant_is_that_of_the_timeline(plan: Plan, instant: int) -> None:
+    assertions = written(plan).assertions(ORG)
+    for setting, timeline in fold(assertions).items():
+        gone = {one.retracts for one in assertions if not isinstance(one, Change)}
+        known = [one for one in assertions if isinstance(one, Change) and one.setting == setting]
+        assert decides([one for one in known if one.event_id not in gone], instant) == timeline.at(instant)
 
 
 def unretracted(assertions: list[Assertion]) -> list[str]:
@@ -221,20 +246,55 @@ def on(start: int, until: int | None = None, value: object = True) -> Draft:
     return changed(ORG, SETTING, value, DAY_ONE + start, None if until is None else DAY_ONE + until)
 
 
-def test_a_change_with_an_end_overwrites_its_whole_period() -> None:
+def test_a_temporary_change_covers_its_whole_period() -> None:
     assert values(folded(on(0, value=1), on(10, value=2), on(5, 15, value=3))) == [(0, 1), (5, 3), (15, 2)]
 
 
-def test_a_change_without_an_end_leaves_what_is_already_scheduled_after_it() -> None:
+def test_a_standing_change_leaves_what_is_already_scheduled_after_it() -> None:
     assert values(folded(on(0, value=1), on(10, value=2), on(5, value=3))) == [(0, 1), (5, 3), (10, 2)]
 
 
-def test_a_change_without_an_end_within_a_bounded_one_ends_with_that_one() -> None:
-    assert values(folded(on(0, value=1), on(5, 15, value=2), on(10, value=3))) == [(0, 1), (5, 2), (10, 3), (15, 1)]
+def test_a_standing_change_within_a_temporary_one_ends_it() -> None:
+    assert values(folded(on(0, value=1), on(5, 15, value=2), on(10, value=3))) == [(0, 1), (5, 2), (10, 3)]
 
 
-def test_a_change_without_an_end_before_a_bounded_one_ends_with_what_it_replaces() -> None:
-    assert values(folded(on(0, value=1), on(10, 15, value=2), on(5, value=3))) == [(0, 1), (5, 3), (10, 2), (15, 1)]
+def test_a_standing_change_before_a_temporary_one_goes_on_after_it() -> None:
+    assert values(folded(on(0, value=1), on(10, 15, value=2), on(5, value=3))) == [(0, 1), (5, 3), (10, 2), (15, 3)]
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (9, [(0, 1), (9, 3), (10, 2), (15, 3)]),
+        (10, [(0, 1), (10, 3)]),
+        (11, [(0, 1), (10, 2), (11, 3)]),
+        (14, [(0, 1), (10, 2), (14, 3)]),
+        (15, [(0, 1), (10, 2), (15, 3)]),
+        (16, [(0, 1), (10, 2), (15, 1), (16, 3)]),
+    ],
+)
+def test_a_standing_change_ends_an_exception_that_has_begun_by_then(start: int, expected: list[object]) -> None:
+    assert values(folded(on(0, value=1), on(10, 15, value=2), on(start, value=3))) == expected
+
+
+def test_an_exception_recorded_later_covers_standing_changes_in_its_period() -> None:
+    assert values(folded(on(0, value=1), on(10, value=2), on(5, 15, value=3), on(0, value=4))) == [
+        (0, 4),
+        (5, 3),
+        (15, 2),
+    ]
+
+
+def test_a_standing_change_brings_to_light_what_an_exception_hid() -> None:
+    """The exception of 0 to 20 hides a regime from 10 and an exception from 12 to 14 until it ends."""
+    before = [on(0, value=1), on(10, value=2), on(12, 14, value=3), on(0, 20, value=4)]
+    assert values(folded(*before)) == [(0, 4), (20, 2)]
+    assert values(folded(*before, on(5, value=5))) == [(0, 4), (5, 5), (10, 2), (12, 3), (14, 2)]
+    assert values(folded(*before, on(11, value=5))) == [(0, 4), (11, 5), (12, 3), (14, 5)]
+
+
+def test_of_two_exceptions_the_later_recorded_counts_and_the_earlier_goes_on_after_it() -> None:
+    assert values(folded(on(0, 20, value=1), on(5, 10, value=2))) == [(0, 1), (5, 2), (10, 1), (20, "unset")]
 
 
 def test_a_change_at_the_very_start_of_another_replaces_it() -> None:
@@ -304,18 +364,40 @@ def test_a_copy_of_a_timeline_grows_alone() -> None:
     assert values(timeline) == [(5, True)]
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, SPAN), st.none() | st.integers(1, 6)),
-        max_size=10,
-    )
-)
-def test_appending_a_change_gives_the_same_as_the_general_way(periods: list[tuple[int, int | None]]) -> None:
-    quick, general = Timeline(), Timeline()
+PERIODS = st.lists(st.tuples(st.integers(0, SPAN), st.none() | st.integers(1, 6)), max_size=16)
+
+
+@given(PERIODS)
+def test_one_by_one_or_all_at_once_gives_the_same_steps(periods: list[tuple[int, int | None]]) -> None:
+    one_by_one = Timeline()
+    known: list[Change] = []
     for position, (offset, length) in enumerate(periods, 1):
         start = DAY_ONE + offset
         until = None if length is None else start + length
         planned = Change(position, position, f"id-{position}", DAY_ONE, "alice", SETTING, True, start, until)
-        quick.apply(planned)
-        general._overwrite(start, general.step(start).until if until is None else until, planned)
-        assert quick == general
+        if not one_by_one.apply(planned):
+            one_by_one.restart(planned, [change for change in known if change.effective_from > start])
+        known.append(planned)
+        assert one_by_one == fold_changes(known) == _painted(known)
+        assert_well_formed(one_by_one)
+
+
+def test_many_exceptions_and_standing_changes_in_turn_are_folded_in_reasonable_steps() -> None:
+    """10,000 pauses, each over a scheduled change and ended by a standing one: each looks only at what begins later."""
+    looked_at = 0
+
+    class Counting(KnownChanges):
+        def beginning_after(self, instant: int) -> list[Change]:
+            nonlocal looked_at
+            later = super().beginning_after(instant)
+            looked_at += len(later)
+            return later
+
+    news: list[Assertion] = []
+    for turn in range(10_000):
+        for start, until in ((turn * 10 + 5, None), (turn * 10, turn * 10 + 9), (turn * 10 + 1, None)):
+            position = len(news) + 1
+            news.append(Change(position, position, f"id-{position}", 0, "alice", SETTING, turn, start, until))
+    timelines = extend(Timelines(*[Timeline()] * 2), Counting(()), news)
+    assert timelines.current == fold_changes([one for one in news if isinstance(one, Change)])
+    assert looked_at == 10_000

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
+from projections.temporal.known_changes import KnownChanges
 from projections.timelines.contract import Axis, BlockRow
 from projections.timelines.encoding import (
     BLOCK_STEPS,
@@ -40,7 +41,7 @@ class StoredOne:
         self.settings = encode_settings({})
         self.blocks: dict[tuple[str, int], BlockRow] = {}
         self.blocks_read = 0
-        self.known: list[Change] = []
+        self.known = KnownChanges(())
 
     def load(self, first: int) -> list[BlockRow]:
         rows = [row for (_, number), row in sorted(self.blocks.items()) if number >= first]
@@ -95,7 +96,9 @@ def ordinary(count: int) -> list[Assertion]:
 
 
 SAID = st.tuples(
-    st.sampled_from(["now", "now", "now", "now", "schedule", "backdate", "far", "bounded", "clear", "retract"]),
+    st.sampled_from(
+        ["now", "now", "now", "now", "schedule", "backdate", "far", "bounded", "bounded", "clear", "pause", "retract"]
+    ),
     st.integers(0, SPAN),
     st.integers(1, 30),
 )
@@ -129,6 +132,9 @@ def history_with(before: int, more: list[tuple[str, int, int]]) -> list[Assertio
                 assertions.append(
                     change(position, now, now - 10 * offset, None if length % 2 else now - 10 * offset + length)
                 )
+            case "pause":
+                # From now on, over whatever is scheduled.
+                assertions.append(change(position, now, now, now + 10 * length))
             case "bounded":
                 assertions.append(change(position, now, now + offset % 7, now + 7 + length))
             case _:

@@ -55,7 +55,7 @@ from projections.decisions.check import OF_MODEL, POLICY
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.coordinates import KnownAt, Pin
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of these arrays and of their files (`storage`). An index of another format is compiled anew."""
 
 KINDS: Final = ("account", "org", "project", "key", "model")

@@ -495,22 +495,18 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
     news = until
     while news > first and index.assertion_position[news - 1] > enforced:
         news -= 1
-    # `fold`, but only for the step in which `instant` lies: the change that decides, and since when.
-    decided, since = np.int64(-1), np.int64(BEGINNING)
-    for at in range(first, news):
-        if (
-            index.assertion_setting[at] != setting
-            or index.assertion_retracts[at] != 0
-            or index.assertion_from[at] > instant
-        ):
+    # `fold.decides`: `begun` is the start of the last regime that has begun by `instant`, so far.
+    decided, begun = np.int64(-1), np.int64(BEGINNING - 1)
+    for at in range(news - 1, first - 1, -1):
+        if index.assertion_setting[at] != setting or index.assertion_retracts[at] != 0:
             continue
-        if 0 < index.retracted_by[at] < news:
+        if not begun < index.assertion_from[at] <= instant or 0 < index.retracted_by[at] < news:
             continue
-        if index.assertion_until[at] <= instant:
-            since = max(since, index.assertion_until[at])
-        elif index.assertion_until[at] < END or index.assertion_from[at] >= since:
-            # A change without an end holds until the next step: this one decides if it begins within the step.
-            decided, since = np.int64(at), index.assertion_from[at]
+        if index.assertion_until[at] == END:
+            decided, begun = np.int64(at), index.assertion_from[at]
+        elif instant < index.assertion_until[at]:
+            decided = np.int64(at)
+            break
     if decided < 0 or not news <= index.retracted_by[decided] < until:
         return np.int64(0)
     return np.int64(index.assertion_position[index.retracted_by[decided]])

@@ -13,6 +13,7 @@ from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, read_entry
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
+from projections.temporal.known_changes import KnownChanges
 from projections.timelines.contract import BlockRow, StoredRow
 from projections.timelines.encoding import (
     BLOCK_STEPS,
@@ -142,4 +143,4 @@ def fold_bucket(bucket: Iterable[EncodedEvent]) -> FoldedRows:
 def _timelines(setting: _SettingEvents) -> Timelines:
     known = [decode_change(raw) for raw in setting.changes if raw is not None]
     timeline = Timeline(setting.starts, [None, *known])
-    return extend(Timelines(timeline, timeline), known, map(decode_assertion, setting.rest))
+    return extend(Timelines(timeline, timeline), KnownChanges(known), map(decode_assertion, setting.rest))

@@ -117,7 +117,7 @@ def test_an_index_with_a_damaged_file_is_compiled_anew(ledger: Ledger, name: str
     assert len([one for one in os.listdir(folder) if one.startswith("generation-")]) == 1
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "manifest", "format", "ledger"])
+@pytest.mark.parametrize("harm", ["cut", "gone", "manifest", "newer format", "older format", "ledger"])
 def test_an_unusable_index_is_compiled_anew(ledger: Ledger, harm: str, tmp_path: Path) -> None:
     open_index(ledger)
     folder = folders(ledger)[0] / "in-force"
@@ -129,9 +129,10 @@ def test_an_unusable_index_is_compiled_anew(ledger: Ledger, harm: str, tmp_path:
             shutil.rmtree(since.parent)
         case "manifest":
             manifest.write_text(manifest.read_text().replace('"shape"', '"shop"', 1))
-        case "format":
+        case "newer format" | "older format":
+            # An older one has steps that an earlier law of time folded.
             whole = json.loads(manifest.read_text())
-            manifest.write_text(json.dumps(whole | {"format": FORMAT + 1}))
+            manifest.write_text(json.dumps(whole | {"format": FORMAT + 1 if harm == "newer format" else FORMAT - 1}))
         case "ledger":
             other, clock = open_with_clock(f"sqlite:///{tmp_path}/other.db")
             with other:
