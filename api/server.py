@@ -54,6 +54,7 @@ def serve(
     `port` 0: any free port. `announce` gets the one line with the server's address once it listens; None: the line is
     printed. Raises `BadInput` for an address that is not loopback or is in use, and the errors of opening a ledger.
     """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     address = loopback(host)
     port = free_port(address, port)
     service = Service.open(source, audits=audits)

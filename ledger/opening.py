@@ -66,6 +66,7 @@ def open_ledger(
                 "an import into this ledger is running or was cut off; wait for it, or run it again: it starts over"
             )
         recorder.migrate()
+        recorder.guard()
         ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
         if create:
             ledger.ensure_genesis()

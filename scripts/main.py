@@ -108,6 +108,9 @@ def _run(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
 def _invoke(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
     try:
         with group.make_context("inforce", args, **extra) as context:
+            # The server has a log of its own.
+            if "serve" not in args[:1]:
+                context.call_on_close(exits.print_log_warnings())
             code = group.invoke(context)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help(), err=True)

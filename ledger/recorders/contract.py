@@ -139,6 +139,12 @@ class Recorder(Protocol):
         the append lock. A ledger that may not be written stays as it is; raises `NotALedger` if today's code cannot
         read it."""
 
+    def guard(self) -> None:
+        """Makes sure that the database itself refuses every change of an event: triggers (and functions) that are
+        missing, altered or disabled are made again, with a warning in the log, which also names those that are not
+        inforce's. Does nothing for a ledger that is open for reading only. Raises `LedgerUnavailable` if they cannot
+        be made."""
+
     def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
         """Appends the requests in one transaction, each with its own recorded_at, and returns the outcome of each once
         they are durable. If it raises, nothing was appended.

@@ -21,16 +21,13 @@ from eventsourcing.persistence import PersistenceError
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg import IsolationLevel
 from psycopg.rows import tuple_row
-from psycopg_pool import PoolTimeout
 
 from ledger.clock import Clock
 from ledger.drafts import PersonalData
-from ledger.errors import LedgerCorrupt, LedgerUnavailable
-from ledger.recorders import postgres_schema
+from ledger.errors import LedgerUnavailable
+from ledger.recorders import postgres_guard, postgres_schema
 from ledger.recorders.common import (
-    COLUMNS,
     CommonRecorder,
-    not_stored_as_written,
     refused_by_the_database,
     version_at_statement,
 )
@@ -48,19 +45,21 @@ from ledger.recorders.contract import (
     RawEvent,
 )
 from ledger.recorders.postgres_append import APPEND, AppendCall
-from ledger.recorders.postgres_functions import APPEND_LOCK, NOT_STORED
+from ledger.recorders.postgres_functions import APPEND_LOCK
+from ledger.recorders.postgres_restore import head_of, require_importing, restore_rows
 from ledger.recorders.postgres_schema import PgCursor
 from ledger.recorders.postgres_server import (
     CHANNEL,
     EVENTS,
     HEAD,
+    NOT_STORED,
     SCHEMA,
-    NotConnected,
     PostgresLedgerDatastore,
     PostgresWatch,
     StatementConnection,
     first_line,
     is_read_only,
+    unavailable,
 )
 from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 
@@ -204,6 +203,28 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                     raise postgres_schema.unreadable(format_) from error
                 return
 
+    def guard(self) -> None:
+        with self.transaction(commit=True) as cursor:
+            # A ledger of an older format cannot be written, so there is nothing to guard.
+            if postgres_schema.read_format(cursor) < postgres_schema.FORMAT or not postgres_guard.may_write(cursor):
+                return
+            postgres_guard.warn_of_foreign(cursor)
+            broken = postgres_guard.broken(cursor)
+        if not broken:
+            return
+        try:
+            with self.transaction(commit=True) as cursor:
+                cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
+                postgres_guard.repair(cursor)
+        except LedgerUnavailable as error:
+            if is_read_only(error):
+                raise LedgerUnavailable(
+                    f"{' and '.join(broken)} of the schema {SCHEMA}, which refuse a change of events, are missing, "
+                    "altered or disabled, and this role may not make them again; open the ledger once as the role that "
+                    "owns the schema"
+                ) from error
+            raise
+
     def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
         if not requests:
             return []
@@ -225,7 +246,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 # PostgreSQL keeps the plan of an INSERT that a rule made void, even when the rule is dropped.
                 self._plans_outdated = True
                 self._appending.reconnect()
-            raise _unavailable(error, error, commit=True) from error
+            raise unavailable(error, error, commit=True) from error
         return call.outcomes(row)
 
     def restore(
@@ -234,24 +255,19 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         try:
             with self.transaction(commit=True) as cursor:
                 cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
-                _require_importing(cursor, importing)
-                with cursor.copy(f"COPY {EVENTS} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.set_types(["int8", "text", "int8", "text", "bytea", "int8", "bytea"])
-                    for entry in entries:
-                        copy.write_row(entry)
-                _insert_personal(cursor, personal)
-                _require_stored(cursor, entries, personal)
+                require_importing(cursor, importing)
+                restore_rows(cursor, entries, personal)
                 if last:
                     cursor.execute(f"DELETE FROM {SCHEMA}.ledger_meta WHERE name = %s", (IMPORTING,))
-                    cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(_head_of(cursor).position)))
+                    cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(head_of(cursor).position)))
         except psycopg.errors.IntegrityError:
             raise PreconditionFailed from None
 
     def drop(self, importing: str | None) -> None:
         with self.transaction(commit=True) as cursor:
             cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
-            _require_importing(cursor, importing)
-            if importing is None and _head_of(cursor).position:
+            require_importing(cursor, importing)
+            if importing is None and head_of(cursor).position:
                 raise PreconditionFailed
             postgres_schema.drop(cursor)
 
@@ -285,7 +301,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         try:
             return self._reading.read(statement, parameters)
         except psycopg.Error as error:
-            raise _unavailable(error, error, commit=False) from error
+            raise unavailable(error, error, commit=False) from error
 
     def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         """The rows of one statement, on a connection of the pool, so that no other read waits for them."""
@@ -326,7 +342,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
             cause = error.__cause__
             if isinstance(cause, psycopg.errors.IntegrityError):
                 raise cause from None
-            raise _unavailable(error, cause, commit=commit) from error
+            raise unavailable(error, cause, commit=commit) from error
 
     def _begin(self, stack: ExitStack, commit: bool) -> psycopg.Connection[Any]:
         """A pooled connection with a transaction, entered into `stack`. Connections that the server has closed, as all
@@ -352,78 +368,3 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         self._appending.close()
         self._reading.close()
         self.datastore.close()
-
-
-def _unavailable(
-    error: BaseException, cause: BaseException | None, *, commit: bool
-) -> LedgerUnavailable | LedgerCorrupt:
-    """`error` as ours. `commit`: it interrupted a write, so the caller must learn whether it may be recorded."""
-    if isinstance(cause, psycopg.Error) and cause.sqlstate == NOT_STORED:
-        what, written, stored = first_line(cause).split(",")
-        return not_stored_as_written(what, int(written), int(stored))
-    if isinstance(cause, psycopg.errors.UndefinedFunction):
-        # A role that may only add rows can open a ledger of an older format but cannot migrate it.
-        return LedgerUnavailable(
-            "this ledger is of an older format, and nothing was written; open it once as the role that owns the schema "
-            f"{SCHEMA}, which migrates it"
-        )
-    # An error with a code is the server's confirmation that nothing was written. Without a code the answer was lost,
-    # and so it was if a pooler in between reports class 08.
-    answer_lost = (
-        commit
-        and isinstance(cause, psycopg.OperationalError)
-        and (cause.sqlstate is None or cause.sqlstate.startswith("08"))
-        and not isinstance(cause, PoolTimeout | NotConnected)
-    )
-    advice = (
-        "it may or may not be recorded, so send it again with the same Idempotency-Key"
-        if answer_lost
-        else "nothing was written, try again"
-        if commit
-        else "try again"
-    )
-    return LedgerUnavailable(f"PostgreSQL did not carry it out: {first_line(cause or error)}; {advice}")
-
-
-def _require_importing(cursor: PgCursor, importing: str | None) -> None:
-    meta = postgres_schema.read_meta(cursor)
-    if not meta or meta.get(IMPORTING) != importing:
-        raise PreconditionFailed
-
-
-def _insert_personal(cursor: PgCursor, personal: Iterable[tuple[int, PersonalData]]) -> None:
-    rows = [(position, data.salt, data.content) for position, data in personal]
-    if rows:
-        cursor.execute(
-            f"INSERT INTO {SCHEMA}.personal_data SELECT * FROM unnest(%b::bigint[], %b::bytea[], %b::text[])",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
-
-
-def _require_stored(cursor: PgCursor, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]]) -> None:
-    """Reads back what an import has written, as an append does. Raises `LedgerCorrupt`."""
-    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    if entries:
-        # Not the leaves themselves, which would cross the network once more.
-        stored = cursor.execute(
-            "SELECT position, originator_id, originator_version, topic, recorded_at, leaf_hash,"
-            f" leaf_hash = sha256(decode('00', 'hex') || state) FROM {EVENTS} WHERE position >= %s ORDER BY position",
-            (entries[0].position,),
-        ).fetchall()
-        written = [(e.position, e.subject, e.version, e.topic, e.recorded_at, e.leaf_hash, True) for e in entries]
-        if stored != written:
-            raise not_stored_as_written("events", len(written), len(stored))
-    if personal:
-        positions = [position for position, _ in personal]
-        stored = cursor.execute(
-            f"SELECT position, salt, content FROM {SCHEMA}.personal_data WHERE position = ANY(%s::bigint[])"
-            " ORDER BY position",
-            (positions,),
-        ).fetchall()
-        if stored != [(position, data.salt, data.content) for position, data in personal]:
-            raise not_stored_as_written("reasons", len(personal), len(stored))
-
-
-def _head_of(cursor: PgCursor) -> Head:
-    row = cursor.execute(HEAD).fetchone()
-    return Head(0, None) if row is None else Head(row[0], row[1])

@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.recorders.contract import EVENTS_TABLE
-from ledger.recorders.postgres_server import CHANNEL, SCHEMA
+from ledger.recorders.postgres_server import CHANNEL, NOT_STORED, SCHEMA
 
 APPEND_LOCK: Final = 0x494E464F52434501
 """The advisory lock under which events are appended: one per database, so one ledger per database."""
-
-NOT_STORED: Final = "INF01"
-"""The SQLSTATE of an append that did not find again what it wrote. Its message is (kind of row, written, stored)."""
 
 REFUSE_CHANGE: Final = (
     f"CREATE FUNCTION {SCHEMA}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
@@ -255,3 +252,12 @@ DECLARE
 {_READ_BACK}
 {_END}"""
 """Of format 3: reads back what it wrote, in the same transaction."""
+
+APPEND_GROUP: Final = APPEND_GROUP_3
+"""The newest."""
+
+
+def body_of(function: str) -> str:
+    """The text of the function that PostgreSQL stores."""
+    quotes = "$function$" if "$function$" in function else "$$"
+    return function.split(quotes)[1]

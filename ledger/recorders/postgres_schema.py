@@ -26,6 +26,13 @@ Statement = str | Callable[[PgCursor], None]
 
 _FORMAT_FACT: Final = "format"
 
+IMMUTABLE: Final = f"{EVENTS_TABLE}_immutable"
+IMMUTABLE_TRIGGER: Final = (
+    f"CREATE TRIGGER {IMMUTABLE} BEFORE UPDATE OR DELETE OR TRUNCATE ON {EVENTS}"
+    f" FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change()"
+)
+FIRE_ALWAYS: Final = f"ALTER TABLE {EVENTS} ENABLE ALWAYS TRIGGER {IMMUTABLE}"
+
 _FORMAT_1: Final = (
     f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
     f"CREATE TABLE {EVENTS} ("
@@ -38,8 +45,7 @@ _FORMAT_1: Final = (
     " leaf_hash bytea NOT NULL CHECK (length(leaf_hash) = 32),"
     " UNIQUE (originator_id, originator_version))",
     REFUSE_CHANGE,
-    f"CREATE TRIGGER {EVENTS_TABLE}_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON {EVENTS}"
-    f" FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.refuse_change()",
+    IMMUTABLE_TRIGGER,
     f"CREATE TABLE {SCHEMA}.submissions ("
     " caller text NOT NULL, key text NOT NULL, body_sha256 bytea NOT NULL,"
     " first_position bigint NOT NULL, event_count bigint NOT NULL, recorded_at bigint NOT NULL,"
@@ -63,7 +69,7 @@ def make_body_key(cursor: PgCursor) -> None:
     )
 
 
-_FORMAT_3: Final = (APPEND_GROUP_3, make_body_key)
+_FORMAT_3: Final = (APPEND_GROUP_3, make_body_key, FIRE_ALWAYS)
 
 STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 

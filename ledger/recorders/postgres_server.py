@@ -14,9 +14,10 @@ from eventsourcing.postgres import PostgresDatastore
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
+from psycopg_pool import PoolTimeout
 
-from ledger.errors import BadInput, LedgerUnavailable
-from ledger.recorders.common import sleep_until_wakeup
+from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
+from ledger.recorders.common import not_stored_as_written, sleep_until_wakeup
 from ledger.recorders.contract import EVENTS_TABLE, Head
 from ledger.recorders.postgres_session import connect, prepare_session
 
@@ -26,6 +27,9 @@ HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DES
 
 CHANNEL: Final = "inforce"
 """Every append notifies this channel, with its last position."""
+
+NOT_STORED: Final = "INF01"
+"""The SQLSTATE of an append that did not find again what it wrote. Its message is (kind of row, written, stored)."""
 
 _KEEPALIVE_DEFAULTS: Final = {
     # A server that vanishes silently is noticed after about 25 seconds, not after hours: one append waits for it, and
@@ -52,7 +56,7 @@ class PostgresLedgerDatastore(PostgresDatastore):
             # libpq takes the text after a password's own @ for the host, and errors show the host.
             raise BadInput("the PostgreSQL URL has a second @; write %40 for an @ that belongs to the password")
         parameters.setdefault("connect_timeout", int(connect_timeout))
-        # Whatever the database, the role or the URL says, because a reason may be in any language.
+        # Also if the database, the role or the URL says otherwise, because a reason may be in any language.
         parameters = {**_KEEPALIVE_DEFAULTS, **parameters, "client_encoding": "utf8"}
         self.connections_max = connections_max
         self.parameters: Mapping[str, Any] = dict(parameters)
@@ -228,6 +232,37 @@ def _probe(parameters: Mapping[str, Any]) -> None:
         psycopg.connect(**parameters).close()
     except psycopg.Error as error:
         raise LedgerUnavailable(f"PostgreSQL cannot be reached: {first_line(error)}; see --db") from None
+
+
+def unavailable(
+    error: BaseException, cause: BaseException | None, *, commit: bool
+) -> LedgerUnavailable | LedgerCorrupt:
+    """`error` as ours. `commit`: it interrupted a write, so the caller must learn whether it may be recorded."""
+    if isinstance(cause, psycopg.Error) and cause.sqlstate == NOT_STORED:
+        what, written, stored = first_line(cause).split(",")
+        return not_stored_as_written(what, int(written), int(stored))
+    if isinstance(cause, psycopg.errors.UndefinedFunction):
+        # A role that may only add rows can open a ledger of an older format but cannot migrate it.
+        return LedgerUnavailable(
+            "this ledger is of an older format, and nothing was written; open it once as the role that owns the schema "
+            f"{SCHEMA}, which migrates it"
+        )
+    # An error with a code is the server's confirmation that nothing was written. Without a code the answer was lost,
+    # and so it was if a pooler in between reports class 08.
+    answer_lost = (
+        commit
+        and isinstance(cause, psycopg.OperationalError)
+        and (cause.sqlstate is None or cause.sqlstate.startswith("08"))
+        and not isinstance(cause, PoolTimeout | NotConnected)
+    )
+    advice = (
+        "it may or may not be recorded, so send it again with the same Idempotency-Key"
+        if answer_lost
+        else "nothing was written, try again"
+        if commit
+        else "try again"
+    )
+    return LedgerUnavailable(f"PostgreSQL did not carry it out: {first_line(cause or error)}; {advice}")
 
 
 def is_read_only(error: BaseException | None) -> bool:

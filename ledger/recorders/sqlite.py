@@ -21,7 +21,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder
 from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
-from ledger.recorders import sqlite_schema
+from ledger.recorders import sqlite_guard, sqlite_schema
 from ledger.recorders.common import COLUMNS, CommonRecorder, refused_by_the_database, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
@@ -181,6 +181,26 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 if format_ < sqlite_schema.READS_FROM:
                     raise sqlite_schema.unreadable(format_, path) from error
                 return
+
+    def guard(self) -> None:
+        path = self.datastore.path
+        if self.datastore.read_only:
+            return
+        with self.transaction(commit=False) as cursor:
+            broken = sqlite_guard.broken(cursor, path)
+        if not broken:
+            return
+        try:
+            with self.transaction(commit=True) as cursor:
+                sqlite_guard.repair(cursor, path)
+        except LedgerUnavailable as error:
+            if is_read_only(error):
+                raise LedgerUnavailable(
+                    f"the triggers of the ledger {path} that refuse a change of events are missing or altered, and "
+                    "cannot be made again in a file that may not be written; make it writable, or only read it with "
+                    "?mode=ro"
+                ) from error
+            raise
 
     def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
         shared = self._open

@@ -55,6 +55,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         super().__init__(uri, lock_timeout=lock_timeout, originator_id_type="text")
         self.pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
         self.path = path
+        self.read_only = read_only
         # Every write stats the file, and a str is faster to stat than a Path.
         self._name = str(path)
         self.lock_timeout = lock_timeout

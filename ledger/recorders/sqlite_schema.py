@@ -67,6 +67,9 @@ def make_body_key(cursor: sqlite3.Cursor) -> None:
 
 _FORMAT_2: Final = (make_body_key,)
 
+TRIGGERS: Final = {statement.split()[2]: statement for statement in _FORMAT_1 if statement.startswith("CREATE TRIGGER")}
+"""Name → definition, as SQLite stores it."""
+
 STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2)
 
 FORMAT: Final = len(STEPS)

@@ -5,6 +5,7 @@ heavy. Proved by tests/cli/test_main.py.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final
 
 OK: Final = 0
@@ -24,6 +25,20 @@ def print_message(message: str) -> None:
     one_line = " ".join(message.split())
     # A file's name may hold control characters, which a terminal would obey.
     print("inforce:", "".join(c if c.isprintable() else "\ufffd" for c in one_line), file=sys.stderr)
+
+
+def print_log_warnings() -> Callable[[], None]:
+    """Prints what the ledger logs, from warnings on, as messages. Returns the function that ends this."""
+    import logging
+
+    class Messages(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print_message(record.getMessage())
+
+    handler = Messages(logging.WARNING)
+    log = logging.getLogger("inforce")
+    log.addHandler(handler)
+    return lambda: log.removeHandler(handler)
 
 
 def warn_if_slow() -> None:

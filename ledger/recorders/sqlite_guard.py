@@ -1,0 +1,50 @@
+"""The triggers of a SQLite ledger: ours refuse every change of an event, and no other may be there.
+
+They are compared with their definitions, not only by name, whenever a ledger is opened for writing. A trigger of ours
+that is missing or altered is made again, with a warning, because events may have been changed meanwhile.
+Proved by tests/contracts/test_guard.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from ledger.recorders.sqlite_schema import TRIGGERS
+
+_log = logging.getLogger("inforce.ledger")
+
+_ALL: Final = "SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name"
+
+
+def broken(cursor: sqlite3.Cursor, path: Path) -> bool:
+    """Whether one of our triggers is missing or altered. Warns of triggers that are not ours."""
+    triggers = {name: (table, sql) for name, table, sql in cursor.execute(_ALL)}
+    foreign = [f"{name} on {table}" for name, (table, _) in triggers.items() if name not in TRIGGERS]
+    if foreign:
+        _log.warning(
+            "the ledger %s has triggers that are not inforce's: %s; an append that one of them alters is refused, so "
+            "remove them",
+            path,
+            ", ".join(foreign),
+        )
+    return any(triggers.get(name, ("", ""))[1] != sql for name, sql in TRIGGERS.items())
+
+
+def repair(cursor: sqlite3.Cursor, path: Path) -> None:
+    """Makes our triggers again, inside the caller's transaction, which holds the write lock."""
+    triggers = {name: sql for name, _, sql in cursor.execute(_ALL).fetchall()}
+    for name, sql in TRIGGERS.items():
+        if triggers.get(name) == sql:
+            continue
+        cursor.execute(f"DROP TRIGGER IF EXISTS {name}")
+        cursor.execute(sql)
+        _log.warning(
+            "the trigger %s of the ledger %s was %s, so events could be changed; it was made again: run inforce backup "
+            "--check on a copy, and compare it with an export",
+            name,
+            path,
+            "altered" if name in triggers else "missing",
+        )
