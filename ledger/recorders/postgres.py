@@ -27,6 +27,7 @@ from ledger.drafts import PersonalData
 from ledger.errors import LedgerUnavailable
 from ledger.recorders import postgres_guard, postgres_schema
 from ledger.recorders.common import (
+    COLUMNS,
     CommonRecorder,
     refused_by_the_database,
     version_at_statement,
