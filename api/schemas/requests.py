@@ -17,7 +17,8 @@ _IDS = ("key_id", "account_id", "org_id", "project_id")
 
 
 class SettingChange(WireModel):
-    """Sets a value from `effective_from` until `effective_until`. Without an end it holds until the next change."""
+    """Sets a value from `effective_from` until `effective_until`. Without an end it holds until the next change without
+    an end; changes with an end are exceptions to it."""
 
     type: Literal["setting.changed"]
     subject: str = Field(pattern=_SUBJECT, description="kind:id, such as org:acme")

@@ -6,18 +6,31 @@ from projections.decisions.model import AsOf, Hindsight, Outcome
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 from projections.temporal.changes import Assertion, Retraction
 from projections.temporal.effective_state import SettingState
+from projections.temporal.fold import Timeline
 
 
 def changes_between(
-    context: ReadContext, earlier: SettingState, later: SettingState, first: int, last: int, known_at: KnownAt
+    context: ReadContext,
+    earlier: SettingState,
+    later: SettingState,
+    within: tuple[int, int],
+    own: Timeline,
+    known_at: KnownAt,
 ) -> tuple[Assertion, ...]:
-    """The events that turned `earlier` (at `first`, µs) into `later` (at `last`), in position order."""
+    """The events that turned `earlier` into `later`, in position order.
+
+    `within`: the instants (µs) of the two. `own`: the subject's timeline of the setting, on the axis of `known_at`.
+    """
+    first, last = within
     causes: dict[int, Assertion] = {}
     if later.newest is not None and later.newest != earlier.newest:
         causes[later.newest.position] = later.newest
     before = earlier.newest
     if before is not None and before.effective_until is not None and before.effective_until <= last:
-        causes[before.position] = before
+        # Its end is a cause unless a standing change had ended it before.
+        at_its_end = own.at(before.effective_until - 1)
+        if at_its_end is not None and at_its_end.effective_until is not None:
+            causes[before.position] = before
     if known_at == IN_FORCE and before is not None:
         for retraction in context.snapshot.retractions(earlier.subject):
             if first < retraction.recorded_at <= last and retraction.retracts == before.event_id:
@@ -46,7 +59,7 @@ def hindsight(context: ReadContext, outcome: Outcome, later: Outcome, as_of: AsO
 def _retracted_since(context: ReadContext, known: SettingState, as_of: AsOf, *, of_any: bool) -> list[Retraction]:
     """The retractions since of the change that `known` rested on; if there are none and `of_any`, those of others.
 
-    Retracting another change can matter, too: an open change reaches further once a bounded one, in which it began, is
+    Retracting another change can matter, too: an exception reaches further once the standing change that ended it is
     removed.
     """
     since = [

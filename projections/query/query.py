@@ -156,7 +156,10 @@ class Query:
             applies = any(state.source in ("explicit", "default") for state in states)
             if applies and states[0].value != states[1].value:
                 earlier, later = states if start <= end else states[::-1]
-                changed_by = causes.changes_between(context, earlier, later, min(start, end), max(start, end), known_at)
+                # A view whose known_at is its own instant answers in force, so take the other one.
+                own = (after if known_at == start else before).timeline(subject, setting)
+                within = min(start, end), max(start, end)
+                changed_by = causes.changes_between(context, earlier, later, within, own, known_at)
                 differences.append(SettingDifference(*states, changed_by))
         instant = None if known_at == IN_FORCE else context.instant(start, known_at)
         return DiffAnswer(instant, context.position, tuple(differences))

@@ -1,14 +1,17 @@
 """The invented platform: what it records in the ledger, and the state that its own gateway keeps beside it.
 
-The gateway knows the present value of every setting and nothing else: no history, no fold, no catalog. A scheduled
-change waits in a queue until its time. The demo knows what it plants from this state alone, never from `check`, so that
-the audit is compared with something independent.
+The gateway knows the present value of every setting, the exceptions that hold now and what goes on after them: no
+history, no fold, no catalog. A scheduled change waits in a queue until its time. The demo knows what it plants from
+this state alone, never from `check`, so that the audit is compared with something independent.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from ledger.append.submissions import parse_submissions
@@ -79,7 +82,11 @@ class Platform:
         self.story: list[StoryLine] = []
         self.corrected: list[CorrectedPeriod] = []
         self.switched_off: list[SwitchOff] = []
-        self._scheduled: list[tuple[int, int, Key | None, Any]] = []
+        self._regimes: dict[Key, Any] = {}
+        self._exceptions: dict[Key, list[tuple[int, Any]]] = {}
+        """Those that have begun and not ended: (number of the change, value), the last recorded last."""
+        self._changes = 0
+        self._scheduled: list[tuple[int, int, Callable[[], None]]] = []
         self._scheduled_count = 0
 
     def value(self, subject: str, setting: str) -> Any:
@@ -103,12 +110,8 @@ class Platform:
     def advance(self, now: int) -> None:
         """Sets the invented time to `now` (µs), and applies what was scheduled up to then."""
         while self._scheduled and self._scheduled[0][0] <= now:
-            _, _, key, value = heapq.heappop(self._scheduled)
-            if key is None:
-                self.defaults.update(value)
-                self.revisions[""] += 1
-            else:
-                self._set(key, value)
+            _, _, happen = heapq.heappop(self._scheduled)
+            happen()
         self.clock.now_us = now
 
     def record(
@@ -127,14 +130,20 @@ class Platform:
         """Retracts a change, so that the setting has `value_before` again (None: no value of its own)."""
         self._submit({"type": "change.retracted", "event_id": receipt.event_id, "reason": reason}, actor, story)
         assert receipt.effective_from is not None
-        self._set((change.subject, change.setting), value_before)
+        self._regimes[change.subject, change.setting] = value_before
+        self._show((change.subject, change.setting))
         self.corrected.append(CorrectedPeriod(change.subject, receipt.effective_from, self.clock.now_us))
 
     def redefine_default(self, actor: str, setting: str, default: Any, effective_from: int, *, story: str) -> None:
         definition = {**BUILT_IN[setting].as_json(), "default": default}
         body = {"type": "setting.defined", "setting": setting, "definition": definition}
         self._submit({**body, "effective_from": format_time(effective_from)}, actor, story)
-        self._schedule(effective_from, None, {setting: default})
+
+        def begin() -> None:
+            self.defaults[setting] = default
+            self.revisions[""] += 1
+
+        self._schedule(effective_from, begin)
 
     def _submit(self, body: dict[str, Any], actor: str, story: str | None) -> tuple[Receipt, ...]:
         receipts = self.ledger.submit(parse_submissions(body), actor=actor)
@@ -149,21 +158,45 @@ class Platform:
     def _apply(self, change: PlatformChange, position_before: int) -> None:
         now, key = self.clock.now_us, (change.subject, change.setting)
         start = now if change.effective_from is None else change.effective_from
-        if change.effective_until is not None:
-            self._schedule(change.effective_until, key, self.current.get(key, CLEARED))
+        self._changes += 1
+        number, until = self._changes, change.effective_until
+        if until is not None:
+            self._schedule(until, partial(self._end, key, number))
         if start > now:
-            self._schedule(start, key, change.value)
+            self._schedule(start, partial(self._begin, key, number, change.value, until is not None))
             return
         if start < now:
             self.corrected.append(CorrectedPeriod(change.subject, start, now))
         value_before = self.value(*key)
-        self._set(key, change.value)
+        self._begin(key, number, change.value, until is not None)
         if change.setting in SWITCHES and value_before is True and self.value(*key) is False:
             self.switched_off.append(SwitchOff(change.subject, change.setting, now, position_before))
 
-    def _schedule(self, instant: int, key: Key | None, value: Any) -> None:
+    def _begin(self, key: Key, number: int, value: Any, is_exception: bool) -> None:
+        """A change takes effect. One without an end ends the exceptions that were recorded before it."""
+        exceptions = self._exceptions.setdefault(key, [])
+        if is_exception:
+            exceptions.append((number, value))
+            exceptions.sort(key=itemgetter(0))
+        else:
+            self._regimes[key] = value
+            exceptions[:] = [one for one in exceptions if one[0] > number]
+        self._show(key)
+
+    def _end(self, key: Key, number: int) -> None:
+        """An exception reaches its end, unless it was ended before."""
+        exceptions = self._exceptions[key]
+        if any(one[0] == number for one in exceptions):
+            exceptions[:] = [one for one in exceptions if one[0] != number]
+            self._show(key)
+
+    def _show(self, key: Key) -> None:
+        exceptions = self._exceptions.get(key)
+        self._set(key, exceptions[-1][1] if exceptions else self._regimes.get(key, CLEARED))
+
+    def _schedule(self, instant: int, happen: Callable[[], None]) -> None:
         self._scheduled_count += 1
-        heapq.heappush(self._scheduled, (instant, self._scheduled_count, key, value))
+        heapq.heappush(self._scheduled, (instant, self._scheduled_count, happen))
 
     def _set(self, key: Key, value: Any) -> None:
         self.revisions["" if key[1] == "model.hosting" else key[0]] += 1

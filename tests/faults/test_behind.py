@@ -26,6 +26,7 @@ from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.timelines import catch_up as projecting
 from projections.timelines.contract import LIVE
 from projections.timelines.postgres import _LOCKS
+from projections.timelines.projector import Projector
 from projections.timelines.store import open_timelines
 from tests.api.client import get
 from tests.faults.disks import files_no_larger_than
@@ -198,6 +199,22 @@ def test_a_pin_stays_at_its_position_while_the_timelines_are_behind(bench: Query
         assert (pinned.timeline("org:acme"), pinned.subjects()[0]) == before
         assert [row.subject for row in pinned.subjects("org")[1]] == ["org:acme"]
         assert bench.query.state("org:acme", at=NOON + 2).settings[STORAGE].value is True
+
+
+def test_news_that_bring_to_light_what_a_pause_hid_are_answered_while_the_timelines_are_behind(
+    bench: QueryLedger, database_url: str
+) -> None:
+    """The stored steps do not hold the change that the pause covers, so the subject's events are folded."""
+    bench.submit(NOON, changed("org:acme", STORAGE, False, NOON + 20))
+    bench.submit(NOON + 1, changed("org:acme", STORAGE, False, NOON + 1, NOON + 40))
+    bench.query.context()
+    bench.submit(NOON + 10, changed("org:acme", STORAGE, True))
+    with held_by_another_program(database_url):
+        for query in (bench.query, Query(bench.ledger)):
+            values = [query.state("org:acme", at=NOON + at).settings[STORAGE].value for at in (9, 10, 19, 20, 40)]
+            assert values == [False, True, True, False, False]
+    Projector(bench.ledger, bench.query.store).catch_up()
+    assert_timelines(bench.ledger, bench.query.store)
 
 
 def test_over_http(database_url: str) -> None:

@@ -144,6 +144,24 @@ def test_diff_names_new_changes_ended_ones_and_retractions(bench: QueryLedger) -
     assert [cause.position for cause in backwards[0].changed_by] == [bounded.position]
 
 
+@pytest.mark.parametrize("known_at", [None, IN_FORCE, NOON + 5, NOON + 20])
+def test_diff_does_not_name_a_pause_that_a_standing_change_had_ended(bench: QueryLedger, known_at: KnownAt) -> None:
+    (on,) = bench.submit(NOON - 10, changed("org:acme", STORAGE, True))
+    (pause,) = bench.submit(NOON, changed("org:acme", STORAGE, False, NOON, NOON + 10))
+    (ended,) = bench.submit(NOON + 3, changed("org:acme", STORAGE, True))
+    bench.submit(NOON + 4, changed("org:acme", CACHING, False, NOON + 4, NOON + 10))
+
+    def changed_by(start: int, end: int) -> dict[str, list[int]]:
+        differences = bench.query.diff("org:acme", start=start, end=end, known_at=known_at).differences
+        return {d.after.setting: [cause.position for cause in d.changed_by] for d in differences}
+
+    assert changed_by(NOON - 1, NOON) == {STORAGE: [pause.position]}
+    assert changed_by(NOON + 2, NOON + 20)[STORAGE] == [ended.position]
+    # This one came to its own end.
+    (caching,) = {*changed_by(NOON + 5, NOON + 20)[CACHING]} - {1, 2, 3}
+    assert caching > ended.position > on.position
+
+
 def test_the_catalog_at_earlier_times(bench: QueryLedger) -> None:
     bench.submit(NOON, defined("beta.search", NOON + HOUR))
     bench.submit(NOON + 2 * HOUR, defined("beta.search", NOON + HOUR, default=True))

@@ -105,8 +105,8 @@ class ExpectedAnswers:
     def _between(
         self, before: ReferenceState, after: ReferenceState, start: int, end: int, known_at: KnownAt
     ) -> list[Json]:
-        """The change that decides at the later instant; also the one that decided at the earlier instant, if it ended
-        between the two, or its retraction."""
+        """The change that decides at the later instant; also the one that decided at the earlier instant, if it came to
+        its own end between the two, or its retraction."""
         earlier, later = (before, after) if start <= end else (after, before)
         first, last = min(start, end), max(start, end)
         changes: dict[int, Json] = {}
@@ -116,7 +116,11 @@ class ExpectedAnswers:
         if gone is not None:
             until = gone["data"].get("effective_until")
             if until is not None and parse_time(until) <= last:
-                changes[gone["data"]["position"]] = _change_json(gone)
+                # Unless a standing change had ended it before, so that no exception is left at its end.
+                end = parse_time(until) - 1
+                left = self.oracle.deciding(earlier.subject, earlier.setting, end, self._known(end, known_at))
+                if left is not None and left["data"].get("effective_until") is not None:
+                    changes[gone["data"]["position"]] = _change_json(gone)
             for event in self.oracle.changes_of(earlier.subject, earlier.setting):
                 in_between = first < parse_time(event["time"]) <= last
                 if known_at == "at" and in_between and event["data"].get("retracts") == gone["id"]:

@@ -1,9 +1,9 @@
 """Folds columns of events into steps, for a whole ledger at once: from when on each setting has which value. Pure.
 
 The law is `projections.temporal.fold`; this module applies it with array operations where they suffice. A setting of a
-subject is *ordinary* if no change needs to look at the earlier ones: each change begins no earlier than every step
-before it, and if it has an end, the change that it interrupts goes on after it. In force, it must also begin no earlier
-than it was recorded, because then what is in force is what is known (`in_force.extend`).
+subject is *ordinary* if each change begins no earlier than every step before it. Then nothing hides or ends an
+exception, and after each the last standing change goes on. In force, a change must also begin no earlier than it was
+recorded, because then what is in force is what is known (`in_force.extend`).
 
 A retracted change leaves no trace in what is known now, nor in force if it was retracted before it began. Otherwise, if
 it is the only one of its setting, the timeline in force is the fold with it until the retraction, and from then on the
@@ -195,17 +195,17 @@ class ColumnFold:
         bounded = until != END
         if not bounded.any():
             return _last_of_each(_Groups(group, at, rows))
-        # A bounded change interrupts the last change without an end of the same setting.
+        # After an exception the last standing change of the same setting goes on.
         resumed = np.maximum.accumulate(np.where(bounded, -1, np.arange(len(rows), dtype=np.int32)))
         ends = np.flatnonzero(bounded)
-        interrupted = resumed[ends]
-        there = (interrupted >= 0) & (group[interrupted] == group[ends])
+        regimes = resumed[ends]
+        there = (regimes >= 0) & (group[regimes] == group[ends])
         # Each change, followed by its end.
         return _last_of_each(
             _Groups(
                 np.insert(group, ends + 1, group[ends]),
                 np.insert(at, ends + 1, until[ends]),
-                np.insert(rows, ends + 1, np.where(there, rows[interrupted], -1)),
+                np.insert(rows, ends + 1, np.where(there, rows[regimes], -1)),
             )
         )
 
