@@ -30,6 +30,7 @@ from api.service import Service
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 JSON: Final = "application/json"
+NOT_WRITABLE_PROBLEMS: Final = ("clock_behind", "ledger_went_back")
 COMMON_PROBLEMS: Final = ("internal_error", "host_not_served", "server_busy")
 LEDGER_PROBLEMS: Final = ("ledger_unavailable", "ledger_corrupt")
 AT_LEAST_PROBLEMS: Final = ("bad_parameter", "position_not_reached", *LEDGER_PROBLEMS)

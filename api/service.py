@@ -9,6 +9,7 @@ nothing but memory is answered on the event loop (see `api.routes.checks`). Subm
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -19,10 +20,10 @@ from starlette.types import Receive
 from api.audits.service import AuditService, AuditSettings
 from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
-from ledger.errors import PositionNotReached
+from ledger.errors import NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.opening import absolute_url, open_ledger
-from ledger.recorders.contract import Entry
+from ledger.recorders.contract import Entry, Head
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
 from projections.query.query import Query
@@ -33,6 +34,8 @@ WAITING_MAX: Final = 256
 """Clients that may wait for a position at once. Each holds its connection and nothing else."""
 ANONYMOUS: Final = "anonymous"
 """The caller and actor of every submission. There is no authentication yet."""
+
+_log = logging.getLogger("inforce.api")
 
 Result = TypeVar("Result")
 
@@ -53,6 +56,7 @@ class Service:
         self.submit_queue = SubmitQueue(ledger, ANONYMOUS)
         self._readers = ThreadPoolExecutor(READERS, "inforce-read")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
+        ledger.recorder.append_guard.on_change = _log_writability
 
     @classmethod
     def open(cls, source: str | Ledger, *, group_max: int = GROUP_MAX, audits: AuditSettings | None = None) -> Service:
@@ -110,14 +114,19 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
 
     async def probe(self) -> int:
-        """The ledger's head, read from the database now. Raises `TimeoutError` and `LedgerUnavailable`."""
-        head = asyncio.get_running_loop().run_in_executor(self._probe, self.ledger.head)
+        """The ledger's head, read from the database now. Raises `TimeoutError`, `LedgerUnavailable` and, where nothing
+        may be recorded, `NotWritable`."""
+        head = asyncio.get_running_loop().run_in_executor(self._probe, self._ready)
         return (await asyncio.wait_for(head, READY_SECONDS_MAX)).position
+
+    def _ready(self) -> Head:
+        self.ledger.require_writable()
+        return self.ledger.head()
 
     def feed(self, after: int, limit: int, subject: str | None) -> tuple[list[Entry], int, int]:
         """(entries after position `after`, `after` of the next page, the ledger's head). Raises `LedgerCorrupt`,
-        which names the position, if an entry is damaged."""
-        head = self.ledger.head().position
+        which names the position, if an entry is damaged, and `AheadOfLedger` if the ledger ends before `after`."""
+        head = self.ledger.require_reached(after)
         if subject is None:
             entries = self.ledger.page(after, limit, head)
         else:
@@ -126,6 +135,13 @@ class Service:
         if len(entries) == limit:
             return entries, entries[-1].position, head
         return entries, max(after, head), head
+
+
+def _log_writability(problem: NotWritable | None) -> None:
+    if problem is None:
+        _log.warning("the ledger records again")
+    else:
+        _log.critical("%s: %s", problem.code, problem.detail)
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

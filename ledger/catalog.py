@@ -34,7 +34,7 @@ INTEGER_MAX: Final = 2**53 - 1
 """Larger integers lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
 
 ValueType = Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
-Kind = Literal["account", "org", "project", "key", "model", "region", "provider"]
+Kind = Literal["account", "org", "project", "key", "model", "region", "provider", "ledger"]
 Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LENGTH_MAX)]
 _MEMBERS: Final = Field(min_length=1, max_length=RECORDED_SET_SIZE_MAX, strict=False)
 

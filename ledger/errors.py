@@ -12,10 +12,14 @@
     ├── NotFound                   no such event, subject or setting
     ├── Conflict                   the ledger has changed: read, decide again, retry
     │   ├── VersionConflict
+    │   ├── AheadOfLedger          a follower asks for events after a position that the ledger has not reached
     │   └── SubmissionInFlight     a submission with the same idempotency key is being recorded
     ├── LedgerUnavailable          the database cannot be reached, written or locked: try again, or repair it
     │   ├── LedgerBusy             too many submissions wait to be recorded: try again in a moment
     │   ├── NotALedger             the file or database exists but is not a ledger that this version can use
+    │   ├── NotWritable            nothing is recorded until an operator has acted; questions are answered
+    │   │   ├── ClockBehind        this machine's clock is far behind the last recorded event
+    │   │   └── LedgerWentBack     the ledger lacks events that were acknowledged, or holds others in their places
     │   └── PositionNotReached     the ledger has not reached the position of the question: wait, ask again
     └── LedgerCorrupt              the stored data is wrong: investigate before you go on
         └── DamagedEvent           an event is not what was recorded, or is missing
@@ -27,7 +31,8 @@ submitted times, positions and versions; it never contains a submitted text or i
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 
 class Fault(NamedTuple):
@@ -113,6 +118,18 @@ class VersionConflict(Conflict):
         self.actual = actual
 
 
+class AheadOfLedger(Conflict):
+    code = "ahead_of_ledger"
+
+    def __init__(self, after: int, head: int) -> None:
+        super().__init__(
+            f"the ledger ends at position {head}, before position {after}: it went back, or it is another ledger. "
+            f"Follow it anew from a position of at most {head}, and compare it with what you hold"
+        )
+        self.after = after
+        self.head = head
+
+
 class SubmissionInFlight(Conflict):
     code = "idempotency_key_in_flight"
 
@@ -137,6 +154,28 @@ class LedgerBusy(LedgerUnavailable):
 
 class NotALedger(LedgerUnavailable):
     code = "not_a_ledger"
+
+
+class NotWritable(LedgerUnavailable):
+    """`members`: the facts of the detail, for programs."""
+
+    code = "not_writable"
+
+    def __init__(self, detail: str, members: Mapping[str, str | int | None] | None = None) -> None:
+        super().__init__(detail)
+        self.members = dict(members or {})
+
+    def again(self) -> Self:
+        """The same error for another caller, because an error collects the tracebacks of all threads that raise it."""
+        return type(self)(self.detail, self.members)
+
+
+class ClockBehind(NotWritable):
+    code = "clock_behind"
+
+
+class LedgerWentBack(NotWritable):
+    code = "ledger_went_back"
 
 
 class PositionNotReached(LedgerUnavailable):

@@ -5,6 +5,8 @@ This module parses the URL and chooses the recorder. Proved by tests/test_openin
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -12,12 +14,17 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
 from ledger.errors import BadInput, LedgerUnavailable
-from ledger.recorders.contract import IMPORTING, Recorder
+from ledger.head_memory import HeadMemory
+from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MIN
+from ledger.recorders.contract import IMPORTING, INCARNATION, Recorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore
 from ledger.store import Ledger
 from ledger.subjects import is_origin
+from ledger.times import SECOND
 
+NOTE_SUFFIX: Final = "-head"
+"""Of the file beside a SQLite ledger that holds the last acknowledged head."""
 _NOT_BEGUN: Final = "there is no ledger in this database yet; inforce serve, submit or import creates one"
 
 
@@ -38,7 +45,13 @@ def open_recorder(url: str, *, lock_timeout: int = 5) -> Recorder:
 
 
 def open_ledger(
-    url: str, *, create: bool = False, write: bool = False, clock: Clock | None = None, origin: str | None = None
+    url: str,
+    *,
+    create: bool = False,
+    write: bool = False,
+    clock: Clock | None = None,
+    origin: str | None = None,
+    clock_behind_max_s: float = CLOCK_BEHIND_MAX_S,
 ) -> Ledger:
     """The ledger at `url`. With `create`, a missing ledger is created and gets the built-in catalog.
 
@@ -46,21 +59,29 @@ def open_ledger(
     definitions that it never had.
 
     `origin` is the permanent name of a new ledger (its events' source is urn:inforce:<origin>); None makes a unique
-    one. A ledger of an older inforce is migrated to today's format.
+    one. A ledger of an older inforce is migrated to today's format. `clock_behind_max_s`: nothing is recorded while the
+    clock is further behind the last event.
     Raises `BadInput` and `LedgerUnavailable`.
     """
     if origin is not None:
         require_origin(origin)
+    if not clock_behind_max_s >= CLOCK_BEHIND_S_MIN:
+        raise BadInput(f"clock_behind_max_s is a number of seconds, at least {CLOCK_BEHIND_S_MIN:g}")
     if not create and (path := database_file(url)) is not None and not path.exists():
         raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
     recorder = open_recorder(url)
     try:
+        recorder.append_guard.behind_max_us = round(clock_behind_max_s * SECOND)
+        recorder.append_guard.memory = HeadMemory(_note_of(recorder, url))
         meta = recorder.meta()
         if not meta:
             if not create:
                 raise LedgerUnavailable(_NOT_BEGUN)
-            recorder.create({"origin": origin or new_origin()})
+            _require_no_note(recorder.append_guard.memory)
+            recorder.create({"origin": origin or new_origin(), INCARNATION: new_incarnation()})
             meta = recorder.meta()
+        elif (create or write) and INCARNATION not in meta and not _is_read_only(url):
+            recorder.add_fact(INCARNATION, new_incarnation())
         if IMPORTING in meta:
             raise LedgerUnavailable(
                 "an import into this ledger is running or was cut off; wait for it, or run it again: it starts over"
@@ -78,11 +99,31 @@ def open_ledger(
         return ledger
     except BaseException:
         recorder.close()
+        recorder.append_guard.memory.close()
         raise
 
 
 def _is_read_only(url: str) -> bool:
     return url.startswith("sqlite:") and sqlite_path(url)[1]
+
+
+def _note_of(recorder: Recorder, url: str) -> Path | None:
+    """The file that holds the last acknowledged head (see `head_memory`)."""
+    if recorder.file is not None:
+        # Beside a file that is only read, nothing is written.
+        return None if sqlite_path(url)[1] else recorder.file.with_name(recorder.file.name + NOTE_SUFFIX)
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "inforce" / "heads" / hashlib.sha256(recorder.place.encode()).hexdigest()[:32]
+
+
+def _require_no_note(memory: HeadMemory) -> None:
+    """Raises `LedgerUnavailable` if there was a ledger where a new one is to begin."""
+    before = memory.newest()
+    if before is not None:
+        raise LedgerUnavailable(
+            f"there is no ledger here any more, and {memory.path} remembers one up to position {before.position}; "
+            "bring that ledger back, or delete this file to begin a new one"
+        )
 
 
 def ledger_exists(url: str) -> bool:
@@ -94,6 +135,11 @@ def ledger_exists(url: str) -> bool:
         return bool(recorder.meta()) and recorder.head().position > 0
     finally:
         recorder.close()
+
+
+def new_incarnation() -> str:
+    """A unique mark of one copy of a ledger."""
+    return secrets.token_hex(16)
 
 
 def new_origin() -> str:

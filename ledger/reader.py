@@ -13,10 +13,12 @@ from typing import Final, Self
 from ledger.catalog import Catalog
 from ledger.clock import Clock
 from ledger.codec import SOURCE_PREFIX, decode, parse_leaf, position_of
-from ledger.errors import DamagedEvent, LedgerCorrupt, NotFound
+from ledger.errors import AheadOfLedger, DamagedEvent, LedgerCorrupt, NotFound
 from ledger.events import SettingDefined
 from ledger.follower import AT_LEAST_SECONDS_MAX, Follower
+from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry, Head, Recorder
+from ledger.recorders.writability import resolve
 from ledger.subjects import CATALOG_SUBJECT
 
 PAGE_MAX: Final = 1000
@@ -44,6 +46,7 @@ class LedgerReader:
     def close(self) -> None:
         self.follower.close()
         self.recorder.close()
+        self.recorder.append_guard.memory.close()
 
     def catalog(self, version: int | None = None) -> Catalog:
         """The definitions known at `version` of the catalog's stream (None: the newest version)."""
@@ -60,6 +63,22 @@ class LedgerReader:
 
     def head(self) -> Head:
         return self.recorder.head()
+
+    def remember(self, newest: Receipt) -> None:
+        """Notes that everything up to the receipt's event is committed."""
+        self.follower.advance_to(newest.position)
+        self.recorder.append_guard.remember(newest.position, newest.recorded_at, newest.event_id)
+
+    def require_writable(self) -> None:
+        """Raises `NotWritable` if nothing may be recorded now."""
+        resolve(self.recorder, self.clock.now())
+
+    def require_reached(self, after: int) -> int:
+        """The head's position, read now. Raises `AheadOfLedger` if it lies before `after`, where a follower stands."""
+        head = self.head().position
+        if after > head:
+            raise AheadOfLedger(after, head)
+        return head
 
     def at_least(self, position: int, timeout_s: float = AT_LEAST_SECONDS_MAX) -> None:
         """Returns once the ledger has reached `position`, so that every later question sees it.

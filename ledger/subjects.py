@@ -17,8 +17,13 @@ Version = NewType("Version", int)
 """An event's place among its subject's events: 1, 2, 3 … without gaps. 0 is before the first."""
 
 CATALOG_SUBJECT: Final = "catalog:settings"
+LEDGER_SUBJECT: Final = "ledger:self"
+"""The ledger as a subject of its own: what its operators have acknowledged about it (`acknowledgements`)."""
 KINDS: Final = ("account", "org", "project", "key", "model", "region", "provider")
 """The kinds of subject that settings can be defined for. The kind `catalog` holds the definitions themselves."""
+
+RESERVED_KINDS: Final = ("catalog", "ledger")
+"""The kinds of the two subjects that nobody submits changes about, in the form `kind:id`."""
 
 ACTOR_LENGTH_MAX: Final = 256
 ID_PATTERN: Final = r"[A-Za-z0-9._~@/+:-]{1,256}"
@@ -29,7 +34,7 @@ _ORIGIN: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}(/[a-z0-9._-]{1,63}){0,3}"
 _ID_RULE: Final = "1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"
 
 
-def parse_subject(text: object, kinds: tuple[str, ...] = (*KINDS, "catalog")) -> str:
+def parse_subject(text: object, kinds: tuple[str, ...] = (*KINDS, *RESERVED_KINDS)) -> str:
     """The text itself if it is `kind:id` with a kind among `kinds`. Raises `BadSubject`."""
     if not isinstance(text, str):
         raise BadSubject("a subject must be a text like org:acme")

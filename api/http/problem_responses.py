@@ -22,6 +22,7 @@ from starlette.types import Scope
 from api.http.problems import PROBLEM_CODES, RETRY_AFTER_SECONDS, ParameterFault, RequestRefused
 from api.http.scope import allowed_methods, log_label, request_id_of
 from ledger.errors import (
+    AheadOfLedger,
     BadInput,
     Conflict,
     Fault,
@@ -30,6 +31,7 @@ from ledger.errors import (
     LedgerCorrupt,
     LedgerUnavailable,
     NotFound,
+    NotWritable,
     PositionNotReached,
     VersionConflict,
 )
@@ -118,6 +120,11 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
         case PositionNotReached():
             members = {"at_least": error.at_least, "position": error.position}
             return problem_response(scope, error.code, error.detail, members=members)
+        case AheadOfLedger():
+            return problem_response(scope, error.code, error.detail, members={"after": error.after, "head": error.head})
+        case NotWritable():
+            # Not logged here: `Service` logs each change of this state once.
+            return problem_response(scope, error.code, error.detail, members=error.members)
         case NotFound() | Conflict() | LedgerBusy():
             return problem_response(scope, error.code, error.detail)
         case LedgerUnavailable():

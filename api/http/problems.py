@@ -63,6 +63,13 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "A submission with this Idempotency-Key is being recorded now. Retry after the given seconds to get its"
         " receipts.",
     ),
+    "ahead_of_ledger": ProblemCode(
+        409,
+        "The position is beyond the ledger's head",
+        "The ledger ends before the position after which events were asked for. It went back, or it is another ledger;"
+        " events that are recorded there later would be missed without a word. Follow it anew from a position of at"
+        " most head, and compare it with what you hold.",
+    ),
     "audit_not_done": ProblemCode(
         409,
         "The audit is not done",
@@ -151,6 +158,22 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "Submissions arrive faster than the database records them. Nothing of this one was recorded. Send it again"
         " after the given seconds.",
     ),
+    "clock_behind": ProblemCode(
+        503,
+        "The server's clock is behind the ledger",
+        "The server's clock is further behind the last recorded event than it allows, so nothing is recorded: a change"
+        " made now would not be in force until the clock has caught up. The operator must set the clock right, or"
+        " acknowledge the difference with inforce doctor clock. Questions are answered.",
+    ),
+    "ledger_went_back": ProblemCode(
+        503,
+        "The ledger went back",
+        "The ledger lacks events that this server acknowledged, or holds others in their places: an older copy was"
+        " restored, or its tail was lost. Nothing is recorded, so that no position is used twice. The operator must"
+        " bring the newer ledger back, or acknowledge the loss with inforce doctor head. Questions are answered from"
+        " the ledger as it is.",
+    ),
+    "not_writable": ProblemCode(503, "Nothing is recorded", "The operator must act. The server's log names the cause."),
     "position_not_reached": ProblemCode(
         503,
         "The ledger has not reached the position",
@@ -184,6 +207,8 @@ RETRY_AFTER_SECONDS: Final = {
     "ledger_unavailable": 2,
     "ledger_busy": 1,
     "server_busy": 2,
+    "clock_behind": 30,
+    "ledger_went_back": 30,
     "ledger_corrupt": 30,
     "not_a_ledger": 30,
     "idempotency_key_in_flight": 1,

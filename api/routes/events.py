@@ -25,6 +25,7 @@ from api.routes.parameters import (
 from api.routing import (
     AT_LEAST_PROBLEMS,
     LEDGER_PROBLEMS,
+    NOT_WRITABLE_PROBLEMS,
     EncodedResponse,
     RouteSpec,
     answer_off_loop,
@@ -110,6 +111,7 @@ ROUTES = [
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
             *("body_too_large", "unsupported_media_type", "bad_submission", "bad_parameter", "idempotency_key_reused"),
             "ledger_busy",
+            *NOT_WRITABLE_PROBLEMS,
             *LEDGER_PROBLEMS,
         ),
         headers={"Location": {"description": "The event's path, if it is a single one.", "schema": {"type": "string"}}},
@@ -121,7 +123,7 @@ ROUTES = [
         tag="events",
         response_models=(responses.EventPage,),
         parameters=(AFTER_POSITION, LIMIT, OF_SUBJECT, AT_LEAST),
-        problems=AT_LEAST_PROBLEMS,
+        problems=("ahead_of_ledger", *AT_LEAST_PROBLEMS),
     ),
     # Before the route of one event, whose path would match this one too.
     RouteSpec(
@@ -132,7 +134,7 @@ ROUTES = [
         response_models=(responses.EventStream,),
         media_type=EventStreamResponse.media_type,
         parameters=(AFTER_POSITION, LAST_EVENT_ID),
-        problems=("bad_parameter", "too_many_streams", *LEDGER_PROBLEMS),
+        problems=("bad_parameter", "ahead_of_ledger", "too_many_streams", *LEDGER_PROBLEMS),
     ),
     RouteSpec(
         method="GET",

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.http.parameters import Parameter, read_query
 from api.http.problems import PROBLEM_CODES, RequestRefused
-from api.routing import LEDGER_PROBLEMS, RouteSpec, json_response, service_of
+from api.routing import LEDGER_PROBLEMS, NOT_WRITABLE_PROBLEMS, RouteSpec, json_response, service_of
 from api.schemas import responses
 
 
@@ -20,7 +20,10 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Report whether the ledger's database answers now."""
+    """Report whether the ledger's database answers now, and records.
+
+    503 `clock_behind` or `ledger_went_back`: questions are answered, and nothing is recorded until an operator acts.
+    """
     read_query(request)
     try:
         position = await service_of(request).probe()
@@ -66,7 +69,7 @@ ROUTES = [
         endpoint=readyz,
         tag="operations",
         response_models=(responses.Ready,),
-        problems=LEDGER_PROBLEMS,
+        problems=(*NOT_WRITABLE_PROBLEMS, *LEDGER_PROBLEMS),
     ),
     RouteSpec(
         method="GET",

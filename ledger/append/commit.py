@@ -17,11 +17,19 @@ from ledger.append.submissions import DefineSetting, RetractChange
 from ledger.codec import decode, leaf_template, parse_leaf
 from ledger.drafts import AppendPlan, Draft, Idempotency
 from ledger.entropy import EntropySource
-from ledger.errors import BadSubmission, IdempotencyKeyReused, InforceError, LedgerUnavailable, VersionConflict
+from ledger.errors import (
+    BadSubmission,
+    IdempotencyKeyReused,
+    InforceError,
+    LedgerUnavailable,
+    NotWritable,
+    VersionConflict,
+)
 from ledger.events import ChangeRetracted
 from ledger.reader import LedgerReader
 from ledger.receipts import Receipt, receipt_of_leaf, receipts_of_drafts
-from ledger.recorders.contract import AppendPreconditions, AppendRequest, Entry, KnownSubmission, Placement
+from ledger.recorders.contract import AppendPreconditions, AppendRequest, Entry, Head, KnownSubmission, Placement
+from ledger.recorders.writability import resolve
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
@@ -62,9 +70,10 @@ class Committer:
         """
         recorder = self._reader.recorder
         with recorder.exclusive() if group[0].needs_lock else recorder.optimistic():
-            results, position = self._record(group)
+            results, newest = self._record(group)
         # The transaction is durable only from here on.
-        self._reader.follower.advance_to(position)
+        if newest is not None:
+            self._reader.remember(newest)
         for queued, result in results.items():
             # Read only now, because a failure to read old receipts must not affect what the others just recorded.
             outcome = self._first_receipts(result, queued) if isinstance(result, KnownSubmission) else result
@@ -74,8 +83,8 @@ class Committer:
                 queued.receipts = outcome
         return [queued for queued in group if not queued.settled]
 
-    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], int]:
-        """The result of each submission, and the last position that was appended (0: nothing was)."""
+    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], Receipt | None]:
+        """The result of each submission, and the newest receipt (None: nothing was appended)."""
         results: dict[QueuedSubmission, Result] = {}
         members: list[_Member] = []
         for queued in group:
@@ -91,11 +100,15 @@ class Committer:
         streams = self._streams(members, preconditions)
         state = _GroupState(self._reader, self.entropy, preconditions, targets, streams)
         appends: list[tuple[QueuedSubmission, AppendRequest]] = []
+        problem = self._problem(preconditions.head)
         for member in members:
             queued = member.queued
             known = None if queued.key is None else preconditions.known.get(queued.key)
             if known is not None:
                 results[queued] = known
+                continue
+            if problem is not None:
+                results[queued] = problem.again()
                 continue
             if streams.unreadable:
                 read = {target.subject for target in member.targets.values()} | member.cancels
@@ -109,24 +122,41 @@ class Committer:
                 appends.append((queued, AppendRequest(plan, templates, self._keyed(queued))))
             else:
                 results[queued] = plan
-        return results, self._append(appends, results) if appends else 0
+        return results, self._append(appends, results) if appends else None
+
+    def _problem(self, head: Head) -> NotWritable | None:
+        """The reason for which a clock that is far behind records nothing. Before anything is decided, because the
+        submissions would be judged by a moment that has not come."""
+        recorder, now = self._reader.recorder, self._reader.clock.now()
+        if not recorder.append_guard.clock_allows(*head, now):
+            try:
+                resolve(recorder, now)
+            except NotWritable as problem:
+                return problem
+        return None
 
     def _append(
         self, appends: Sequence[tuple[QueuedSubmission, AppendRequest]], results: dict[QueuedSubmission, Result]
-    ) -> int:
-        outcomes = self._reader.recorder.append([request for _, request in appends], self._reader.clock)
-        position = 0
+    ) -> Receipt | None:
+        """The newest receipt; None: nothing was appended."""
+        try:
+            outcomes = self._reader.recorder.append([request for _, request in appends], self._reader.clock)
+        except NotWritable as error:
+            # Only those that would write: a retry of a recorded submission still gets its receipts.
+            results.update((queued, error.again()) for queued, _ in appends)
+            return None
+        newest: Receipt | None = None
         for (queued, request), outcome in zip(appends, outcomes, strict=True):
             if isinstance(outcome, Placement):
                 drafts = request.plan.drafts
-                results[queued] = receipts_of_drafts(drafts, *outcome)
-                position = outcome.first_position + len(drafts) - 1
+                receipts = results[queued] = receipts_of_drafts(drafts, *outcome)
+                newest = receipts[-1]
             elif outcome is not None:
                 results[queued] = outcome
             else:
                 queued.stale_count += 1
                 results[queued] = DECIDE_AGAIN
-        return position
+        return newest
 
     def _keyed(self, queued: QueuedSubmission) -> Idempotency | None:
         """Its idempotency key, as it is stored."""

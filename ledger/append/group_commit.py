@@ -17,7 +17,7 @@ from typing import Final
 
 from ledger.append.submissions import Submission
 from ledger.drafts import KEY_LENGTH_MAX, Idempotency
-from ledger.errors import BadInput, BadSubmission, Fault, LedgerBusy, LedgerUnavailable, SubmissionInFlight
+from ledger.errors import BadInput, BadSubmission, Fault, LedgerBusy, LedgerUnavailable, NotWritable, SubmissionInFlight
 from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, is_actor, is_text
 
@@ -307,7 +307,9 @@ class Writer:
         for queued in group:
             if queued.settled:
                 continue
-            if isinstance(error, LedgerUnavailable):
+            if isinstance(error, NotWritable):
+                queued.error = error.again()
+            elif isinstance(error, LedgerUnavailable):
                 # One instance each, because an error collects the tracebacks of all threads that raise it.
                 queued.error = LedgerUnavailable(error.detail)
                 queued.error.__cause__ = error

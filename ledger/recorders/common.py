@@ -6,16 +6,26 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from eventsourcing.persistence import Notification, StoredEvent
 
-from ledger.errors import DamagedEvent, LedgerCorrupt
-from ledger.recorders.contract import AppendRequest, Entry, Head, Placement, PreconditionFailed, Recorder
+from ledger.clock import Clock
+from ledger.errors import DamagedEvent, LedgerCorrupt, LedgerUnavailable
+from ledger.recorders.append_guard import AppendGuard
+from ledger.recorders.contract import AppendRequest, Entry, Head, Outcome, Placement, PreconditionFailed, Recorder
 from ledger.recorders.soundness import MISSING, require_dense, require_stream, sound_entries
+from ledger.recorders.writability import resolve
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 _WAKEUP_BYTES_MAX: Final = 4096
+GUARDED_ATTEMPTS: Final = 3
+"""Attempts at an append that the guard stopped and then let pass, as when an acknowledgement has become known."""
+
+
+class _Appending(Recorder, Protocol):
+    def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:
+        """`Recorder.append`; None: the guard did not let it pass, and nothing was written."""
 
 
 class CommonRecorder:
@@ -23,6 +33,21 @@ class CommonRecorder:
     PLACEHOLDER: ClassVar[str]
     VERSION_AT: ClassVar[str]
     """`version_at_statement` with the named placeholders `subject` and `position`."""
+
+    append_guard: AppendGuard
+
+    def append(self: _Appending, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
+        if not requests:
+            return []
+        if self.append_guard.identity is None:
+            resolve(self, clock.now())
+        for _attempt in range(GUARDED_ATTEMPTS):
+            outcomes = self._append(requests, clock)
+            if outcomes is not None:
+                self.append_guard.note(None)
+                return outcomes
+            resolve(self, clock.now())
+        raise LedgerUnavailable("the ledger's head kept moving; nothing was written, try again")
 
     def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         """The rows of one statement."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ledger.clock import Clock
 from ledger.drafts import AppendPlan, Idempotency, PersonalData
+from ledger.recorders.append_guard import AppendGuard
 
 EVENTS_TABLE: Final = "events"
 
@@ -21,6 +22,10 @@ BODY_KEY: Final = "body_key"
 """The name of the ledger's secret for the digests of idempotency keys: 32 random bytes in hex. It is made with the
 ledger, is in backups and dumps, and in no export, answer, log or other fact of `Recorder.meta`."""
 
+
+INCARNATION: Final = "incarnation"
+"""The name of the fact that tells the copies of one ledger apart: a random text, new in each ledger that is created or
+imported, and in each backup of a SQLite file."""
 
 ChangeToken = tuple[object, ...]
 """Compare two tokens for equality only."""
@@ -122,6 +127,14 @@ class Recorder(Protocol):
         """The file that holds the whole ledger; None for a ledger on a database server."""
 
     @property
+    def place(self) -> str:
+        """The file or the database that holds the ledger, without a user or a password."""
+
+    @property
+    def append_guard(self) -> AppendGuard:
+        """Decides at each append whether the ledger may grow."""
+
+    @property
     def events_table(self) -> str:
         """The SQL name of the table of events, with the columns of `Entry`."""
 
@@ -152,11 +165,16 @@ class Recorder(Protocol):
         A request is stale if a version that it relies on has moved, if its recorded_at would be later than its
         `recorded_at_max`, if an earlier request has the same key, or if it relies on a subject of an earlier request
         that was not appended. It may rely on the versions that earlier requests make.
+
+        Raises `NotWritable` where the `append_guard` does.
         """
 
     def append_preconditions(
         self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
     ) -> AppendPreconditions: ...
+
+    def add_fact(self, name: str, value: str) -> None:
+        """Adds a fact to `meta`, unless it has one of that name or the ledger may not be written."""
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool

@@ -26,6 +26,7 @@ from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerUnavailable
 from ledger.recorders import postgres_guard, postgres_schema
+from ledger.recorders.append_guard import AppendGuard
 from ledger.recorders.common import (
     COLUMNS,
     CommonRecorder,
@@ -95,9 +96,15 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._open = threading.local()
         self._plans_outdated = False
+        self.append_guard = AppendGuard()
         self._reading = StatementConnection(datastore.parameters)
         # Another connection, because reads need not wait for a commit.
         self._appending = StatementConnection(datastore.parameters)
+
+    @property
+    def place(self) -> str:
+        parameters = self.datastore.parameters
+        return "/".join(str(parameters.get(name, "")) for name in ("service", "host", "hostaddr", "port", "dbname"))
 
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
@@ -189,6 +196,16 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 postgres_schema.require_encoding(cursor)
                 postgres_schema.create(cursor, meta)
 
+    def add_fact(self, name: str, value: str) -> None:
+        try:
+            with self.transaction(commit=True) as cursor:
+                cursor.execute(
+                    f"INSERT INTO {SCHEMA}.ledger_meta VALUES (%s, %s) ON CONFLICT DO NOTHING", (name, value)
+                )
+        except LedgerUnavailable as error:
+            if not is_read_only(error):
+                raise
+
     def migrate(self) -> None:
         with self.transaction(commit=False) as cursor:
             format_ = postgres_schema.read_format(cursor)
@@ -226,10 +243,8 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 ) from error
             raise
 
-    def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
-        if not requests:
-            return []
-        call = AppendCall(requests)
+    def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:
+        call = AppendCall(requests, self.append_guard)
         shared = self._shared_connection()
         try:
             if shared is None:
@@ -239,7 +254,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                     shared.execute("DISCARD PLANS")
                     self._plans_outdated = False
                 with shared.cursor(row_factory=tuple_row) as cursor:
-                    (row,) = cursor.execute(APPEND, call.arguments(clock.now())).fetchall()
+                    row = cursor.execute(APPEND, call.arguments(clock.now())).fetchone()
         except psycopg.IntegrityError as error:
             raise refused_by_the_database(first_line(error)) from error
         except psycopg.Error as error:
@@ -248,7 +263,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 self._plans_outdated = True
                 self._appending.reconnect()
             raise unavailable(error, error, commit=True) from error
-        return call.outcomes(row)
+        return None if row is None else call.outcomes(row)
 
     def restore(
         self, entries: Sequence[Entry], personal: Sequence[tuple[int, PersonalData]], *, importing: str, last: bool

@@ -11,14 +11,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-from ledger.recorders.contract import AppendRequest, KnownSubmission, Outcome, Placement
+from ledger.recorders.append_guard import AppendGuard, id_member
+from ledger.recorders.contract import EVENTS_TABLE, AppendRequest, KnownSubmission, Outcome, Placement
 from ledger.recorders.postgres_server import SCHEMA
 
 APPEND: Final = (
     f"SELECT * FROM {SCHEMA}.append_group(%s::bigint, %b::text[], %s::bigint[], %s::bigint[], %s::bigint[],"
     " %s::bigint[], %b::text[], %b::text[], %b::bytea[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[],"
     " %b::text[], %s::bigint[], %b::text[], %b::bytea[], %s::bigint[], %s::bigint[], %b::bytea[], %b::text[])"
+    # The guard. A condition on no column is evaluated once, before the function is called.
+    f" WHERE NOT EXISTS (SELECT 1 FROM (SELECT position, recorded_at FROM {SCHEMA}.{EVENTS_TABLE}"
+    " ORDER BY position DESC LIMIT 1) AS head"
+    " WHERE recorded_at > %s::bigint AND recorded_at - position > %s::bigint)"
+    f" AND (%s::bigint IS NULL OR EXISTS (SELECT 1 FROM {SCHEMA}.{EVENTS_TABLE}"
+    " WHERE position = %s::bigint AND position(%b::bytea IN state) > 0))"
 )
+"""One row, or none where the guard does not let the append pass; then nothing was written."""
 
 _ALWAYS: Final = 2**63 - 1
 """As a `recorded_at_max`: at any time. Not NULL, which a database with `array_nulls` off takes for a text."""
@@ -29,8 +37,9 @@ _NEVER: Final = -(2**63)
 class AppendCall:
     """The arguments and the result of one call of the function."""
 
-    def __init__(self, requests: Sequence[AppendRequest]) -> None:
+    def __init__(self, requests: Sequence[AppendRequest], guard: AppendGuard) -> None:
         self._requests = requests
+        self._guard = guard
         # Subject → version, as the first request that relies on the subject expects it.
         self._base: dict[str, int] = {}
         # For each request: the subjects it relies on, its key, and its `recorded_at_max`, as the function gets them.
@@ -66,6 +75,13 @@ class AppendCall:
     def arguments(self, now: int) -> list[Any]:
         """The arguments of `APPEND`. `now`: read the clock at the last moment before the call."""
         places = {subject: place for place, subject in enumerate(self._base, 1)}
+        # The guard sees the head as it is before the lock. A head that another writer has moved further ahead meanwhile
+        # makes the requests stale, and they are decided again.
+        guard_max = self._guard.recorded_at_max(now, len(self._requests))
+        maxes = [
+            latest if guard_max is None or (latest is not None and latest < guard_max) else guard_max
+            for latest in self._recorded_at_maxes
+        ]
         relied_places: list[int] = []
         relied_drafted: list[str] = []
         numbers: list[tuple[int, int]] = []
@@ -86,7 +102,7 @@ class AppendCall:
             _array(self._base.values()),
             _array(map(len, self._relied)),
             _array(len(request.plan.drafts) for request in self._requests),
-            _array(_ALWAYS if latest is None else latest for latest in self._recorded_at_maxes),
+            _array(_ALWAYS if latest is None else latest for latest in maxes),
             *([key[field] for key in self._keys] for field in range(3)),
             _array(relied_places),
             _array(relied_drafted),
@@ -100,7 +116,13 @@ class AppendCall:
             _array(row[1] for row in personal),
             [row[2] for row in personal],
             [row[3] for row in personal],
+            *self._guard_arguments(now),
         ]
+
+    def _guard_arguments(self, now: int) -> list[Any]:
+        head = self._guard.remembered()
+        place = (None, None, b"") if head is None else (head.position, head.position, id_member(head.event_id))
+        return [*self._guard.head_max(now), *place]
 
     @staticmethod
     def outcomes(row: tuple[Any, ...]) -> list[Outcome]:

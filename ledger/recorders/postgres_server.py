@@ -116,16 +116,17 @@ class StatementConnection:
                     raise
                 return self._execute(statement, parameters)
 
-    def write(self, statement: LiteralString, arguments: Callable[[], Sequence[object]]) -> tuple[Any, ...]:
-        """The row of a statement that writes; it is sent at most once. `arguments` is called right before it is sent.
+    def write(self, statement: LiteralString, arguments: Callable[[], Sequence[object]]) -> tuple[Any, ...] | None:
+        """The only row, if there is one, of a statement that writes; it is sent at most once. `arguments` is called
+        right before it is sent.
 
         Raises psycopg's errors, and `NotConnected` if the statement was not sent."""
         with self._lock:
             if self._connection is not None and _closed_by_server(self._connection):
                 self._drop()
             self._open()
-            (row,) = self._execute(statement, arguments())
-            return row
+            rows = self._execute(statement, arguments())
+            return rows[0] if rows else None
 
     def _execute(self, statement: LiteralString, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         connection = self._open()

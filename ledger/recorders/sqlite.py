@@ -22,6 +22,7 @@ from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_guard, sqlite_schema
+from ledger.recorders.append_guard import AppendGuard
 from ledger.recorders.common import COLUMNS, CommonRecorder, refused_by_the_database, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
@@ -64,6 +65,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     def __init__(self, datastore: SQLiteLedgerDatastore) -> None:
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._open = _OpenTransaction()
+        self.append_guard = AppendGuard()
         datastore.check_header()
 
     def construct_create_table_statements(self) -> list[str]:
@@ -72,6 +74,10 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     @property
     def file(self) -> Path:
         return self.datastore.path
+
+    @property
+    def place(self) -> str:
+        return str(self.datastore.path.absolute())
 
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
@@ -167,6 +173,14 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
             if sqlite_schema.is_empty(cursor):
                 sqlite_schema.create(cursor, meta)
 
+    def add_fact(self, name: str, value: str) -> None:
+        try:
+            with self.transaction(commit=True) as cursor:
+                cursor.execute("INSERT INTO ledger_meta VALUES (?, ?) ON CONFLICT DO NOTHING", (name, value))
+        except LedgerUnavailable as error:
+            if not is_read_only(error):
+                raise
+
     def migrate(self) -> None:
         path = self.datastore.path
         with self.transaction(commit=False) as cursor:
@@ -202,17 +216,17 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 ) from error
             raise
 
-    def append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
+    def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:
         shared = self._open
         if shared.cursor is None:
             with self.transaction(commit=True) as cursor, _refused():
-                return append(cursor, requests, clock, None)
+                return append(cursor, requests, clock, self.append_guard, None)
         # The append changes the state that was read.
         cached, shared.cached = shared.cached, None
         if not self.datastore.upgrade_to_write(shared.cursor):
             cached = None
         with _refused():
-            return append(shared.cursor, requests, clock, cached)
+            return append(shared.cursor, requests, clock, self.append_guard, cached)
 
     def append_preconditions(
         self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()

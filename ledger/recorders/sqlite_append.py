@@ -17,6 +17,8 @@ import msgspec
 from ledger.clock import Clock
 from ledger.codec import fill_templates, leaf_hash
 from ledger.drafts import PersonalData
+from ledger.head_memory import RememberedHead
+from ledger.recorders.append_guard import AppendGuard, id_member
 from ledger.recorders.assign_positions import assign_positions
 from ledger.recorders.common import COLUMNS, not_stored_as_written
 from ledger.recorders.contract import (
@@ -38,6 +40,7 @@ _PRECONDITIONS: Final = (
     f"SELECT {_LAST}, (SELECT json_group_object(value, coalesce("
     f"(SELECT max(originator_version) FROM {EVENTS_TABLE} WHERE originator_id = value), 0)) FROM json_each(?))"
 )
+_HOLDS: Final = f"SELECT instr(state, ?) FROM {EVENTS_TABLE} WHERE position = ?"
 _FEW: Final = 4
 """Up to this many subjects are named one by one, because unpacking a JSON array in SQL costs as much."""
 _ROWS: Final = 64
@@ -81,9 +84,14 @@ def _known_submission(cursor: sqlite3.Cursor, key: tuple[str, str]) -> KnownSubm
 
 
 def append(
-    cursor: sqlite3.Cursor, requests: Sequence[AppendRequest], clock: Clock, cached: CachedPreconditions | None
-) -> list[Outcome]:
-    """The caller holds the write lock. `cached`: preconditions that this transaction has read and that still hold."""
+    cursor: sqlite3.Cursor,
+    requests: Sequence[AppendRequest],
+    clock: Clock,
+    guard: AppendGuard,
+    cached: CachedPreconditions | None,
+) -> list[Outcome] | None:
+    """The caller holds the write lock. `cached`: preconditions that this transaction has read and that still hold.
+    None: `guard` does not let the append pass."""
     subjects = {subject for request in requests for subject in request.plan.versions}
     keys = {key for request in requests if (key := request.key) is not None}
     preconditions = (
@@ -91,7 +99,10 @@ def append(
         if cached is None or not cached.cover(subjects, keys)
         else cached.preconditions
     )
-    outcomes = assign_positions(requests, preconditions, clock.now())
+    now = clock.now()
+    if not guard.clock_allows(*preconditions.head, now) or not _holds(cursor, guard.remembered()):
+        return None
+    outcomes = assign_positions(requests, preconditions, now)
     rows: list[tuple[object, ...]] = []
     personal: list[tuple[int, PersonalData]] = []
     submissions: list[tuple[object, ...]] = []
@@ -115,6 +126,14 @@ def append(
     if rows:
         require_stored(cursor, preconditions.head.position, rows, personal, submissions)
     return outcomes
+
+
+def _holds(cursor: sqlite3.Cursor, head: RememberedHead | None) -> bool:
+    """Whether the ledger still holds the event that was its head."""
+    if head is None:
+        return True
+    row = cursor.execute(_HOLDS, (id_member(head.event_id), head.position)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def insert_events(cursor: sqlite3.Cursor, rows: Sequence[tuple[object, ...]]) -> None:

@@ -17,8 +17,8 @@ from ledger.clock import Clock, SystemClock
 from ledger.drafts import PersonalData
 from ledger.entropy import EntropySource, random_bytes
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
-from ledger.opening import new_origin, open_recorder, require_origin
-from ledger.recorders.contract import IMPORTING, Entry, PreconditionFailed, Recorder
+from ledger.opening import new_incarnation, new_origin, open_recorder, require_origin
+from ledger.recorders.contract import IMPORTING, INCARNATION, Entry, PreconditionFailed, Recorder
 from ledger.transfer.import_events import ImportedEntry, PersonalLines, entries_of_events, is_event_line, origin_of
 from ledger.transfer.import_submissions import entries_of_submissions
 from ledger.transfer.lines import ImportLines
@@ -153,6 +153,6 @@ def _claim(recorder: Recorder, origin: str, importing: str) -> None:
                 f"this ledger holds {count} events and an import fills an empty one; name another database with --db"
             )
         recorder.drop(meta.get(IMPORTING))
-    recorder.create({"origin": origin, IMPORTING: importing})
+    recorder.create({"origin": origin, INCARNATION: new_incarnation(), IMPORTING: importing})
     if recorder.meta().get(IMPORTING) != importing:
         raise PreconditionFailed

@@ -36,9 +36,7 @@ def test_each_request_has_its_own_position_and_time(ledger: Ledger, clock: Manua
     ]
 
 
-@pytest.mark.parametrize(
-    ("moved_by", "expected"), [(-3_600_000_000, NOW + 1), (0, NOW + 1), (1, NOW + 1), (2, NOW + 2)]
-)
+@pytest.mark.parametrize(("moved_by", "expected"), [(-60_000_000, NOW + 1), (0, NOW + 1), (1, NOW + 1), (2, NOW + 2)])
 def test_recorded_at_stays_above_the_last_when_the_clock_steps_back(
     ledger: Ledger, clock: ManualClock, moved_by: int, expected: int
 ) -> None:

@@ -177,7 +177,7 @@ def test_one_submission_has_one_recorded_at(ledger: Ledger, clock: ManualClock) 
     assert {receipt.recorded_at for receipt in receipts} == {NOW + 5}
 
 
-@pytest.mark.parametrize("step", [-3_600_000_000, -1, 0, 1])
+@pytest.mark.parametrize("step", [-19_000_000, -1, 0, 1])
 def test_recorded_at_rises_with_every_submission_under_any_clock(ledger: Ledger, clock: ManualClock, step: int) -> None:
     times = [NOW]
     for _ in range(3):

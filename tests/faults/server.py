@@ -48,9 +48,11 @@ class ServerAnswer(NamedTuple):
 class ServerProcess:
     """A server process that listens on `port`."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, log: list[str]) -> None:
+        """`log`: the lines on standard error so far; it grows."""
         self.process = process
         self.port = port
+        self.log = log
 
     def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> ServerAnswer:
         """Raises `TimeoutError` if no response comes in time, and `OSError` if no server listens."""
@@ -101,7 +103,7 @@ def run_server(url: str, *, before: str = "", command: tuple[str, ...] = ()) -> 
         line = process.stdout.readline()
         listens = re.fullmatch(r"inforce listens on http://127\.0\.0\.1:(\d+)\n", line)
         assert listens, (line, log)
-        yield ServerProcess(process, int(listens[1]))
+        yield ServerProcess(process, int(listens[1]), log)
     finally:
         process.kill()
         reader.join()

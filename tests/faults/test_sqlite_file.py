@@ -111,7 +111,8 @@ def test_a_missing_or_replaced_file_refuses_submissions(path: Path, url: str, ho
 
 
 def test_a_server_whose_file_was_replaced_writes_to_neither_file(path: Path, url: str) -> None:
-    """As when an operator copies a backup over the file of a running server. A restart serves the new file."""
+    """As when an operator puts a backup in the place of a running server's file. A restart serves the new file, and
+    records nothing: the position that was lost with the old one was acknowledged."""
     backup = path.with_name("backup.db")
     with open_ledger(url, create=True) as ledger:
         submit(ledger, change("org:acme", True))
@@ -127,4 +128,7 @@ def test_a_server_whose_file_was_replaced_writes_to_neither_file(path: Path, url
         assert server.ask("GET", "/healthz").status == 200
         assert path.read_bytes() == before
     with run_server(url) as server:
-        assert server.submit(training("org:acme", False)).body["position"] == position
+        refused = server.submit(training("org:acme", False)).unavailable()
+        assert (refused["code"], refused["remembered_position"]) == ("ledger_went_back", position)
+        assert server.ask("GET", "/readyz").unavailable()["code"] == "ledger_went_back"
+        assert server.state("org:acme").body["position"] == position - 1

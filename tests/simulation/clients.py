@@ -16,7 +16,7 @@ from api.app import create_app
 from ledger.append.submissions import parse_submissions
 from ledger.clock import Clock
 from ledger.drafts import Idempotency
-from ledger.errors import InforceError, LedgerUnavailable
+from ledger.errors import ClockBehind, InforceError, LedgerUnavailable, NotWritable
 from ledger.opening import open_ledger, open_recorder
 from ledger.store import Ledger
 from ledger.times import format_time
@@ -67,6 +67,8 @@ class InProcessClient:
             receipts = self.ledger.submit(
                 parse_submissions(body), actor=self.actor, idempotency=idempotency, batch="events" in body
             )
+        except NotWritable as error:
+            return Outcome(error.code)
         except LedgerUnavailable as error:
             raise Unavailable(error.detail) from error
         except InforceError as error:
@@ -162,10 +164,10 @@ class HttpClient:
 
     def _body(self, response: Any) -> Json:
         body: Json = response.json()
-        if response.status_code == 503:
+        if response.status_code == 503 and body["code"] != ClockBehind.code:
             raise Unavailable(body["detail"])
         if response.status_code >= 400:
-            assert response.status_code < 500, body
+            assert response.status_code <= 503, body
             return {"problem": body["code"], "errors": body.get("errors", [])}
         return body
 

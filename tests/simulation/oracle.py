@@ -97,6 +97,8 @@ class Oracle(Reference):
         if key is not None and (caller, key) in self.submissions:
             sent, receipts = self.submissions[caller, key]
             return Outcome("recorded", receipts) if sent == _text(body) else Outcome("idempotency_key_reused")
+        if self.is_clock_behind(now):
+            return Outcome("clock_behind")
         recorded_at = self.recorded_at(now)
         try:
             events = self._decide(body, recorded_at, actor)
@@ -105,6 +107,10 @@ class Oracle(Reference):
         except ExceptionGroup as faults:
             return Outcome("bad_submission", pointers=tuple(map(str, faults.exceptions)))
         return Outcome("recorded", tuple(receipt_of(event) for event in events))
+
+    def is_clock_behind(self, now: int) -> bool:
+        """Whether nothing is recorded at `now` (µs), because the last event was recorded over a minute later."""
+        return bool(self.events) and self.head_recorded_at - now > 60_000_000
 
     def recorded_at(self, now: int) -> int:
         return max(now, self.head_recorded_at + 1) if self.events else now

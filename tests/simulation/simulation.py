@@ -117,6 +117,12 @@ class Simulation:
     def _settle(self, client: LedgerClient, body: Json, key: str | None, expected: Outcome, actual: Outcome) -> None:
         """Compares the outcomes of a submission, and lets the oracle record its events."""
         self.counts[actual.code] += 1
+        if (expected.code, actual.code) == ("clock_behind", "bad_submission"):
+            # The form of a submission is judged before the clock: some of its faults, if not all.
+            expected = self.oracle.expect(body, self.oracle.head_recorded_at, client.actor)
+            some = set(actual.pointers) & set(expected.pointers)
+            actual, expected = actual._replace(pointers=()), expected._replace(pointers=())
+            self._compare("some of the faults", True, bool(some))
         self._compare("outcome", without_event_ids(expected, expected), without_event_ids(actual, expected))
         if actual.code != "recorded":
             return
@@ -143,6 +149,7 @@ class Simulation:
     def _race(self) -> None:
         """Sends the same submission through several clients at once. With one key it is recorded once, and the
         outcomes are equal; with an expected_version one of them wins."""
+        self._mend_clock()
         racing = [client for client in self.clients if isinstance(client, InProcessClient)]
         subject = self.chance.choice(("org:acme", "account:u1"))
         body: Json = {"type": "setting.changed", "subject": subject, "setting": "training.opt_in", "value": True}
@@ -212,8 +219,14 @@ class Simulation:
 
     # Events around the ledger.
 
+    def _mend_clock(self) -> None:
+        if self.oracle.is_clock_behind(self.clock.now_us):
+            self.clock.now_us = self.oracle.head_recorded_at
+
     def _clock(self) -> None:
         kind = self.chance.random()
+        if self.workload.maybe(0.5):
+            self._mend_clock()
         if kind < 0.3:
             return
         if kind < 0.9:

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from fastapi import FastAPI
 from freezegun import freeze_time
 from starlette.testclient import TestClient
 
@@ -15,6 +16,9 @@ MODEL = "model:deepseek-ai/DeepSeek-V3"
 @pytest.fixture
 def acme(client: TestClient) -> TestClient:
     """org:acme opts in at 2026-01-01, recorded on 01-15, and opts out on 02-01, recorded on time."""
+    # The frozen moments are months before the genesis catalog.
+    assert isinstance(client.app, FastAPI)
+    client.app.state.service.ledger.recorder.append_guard.behind_max_us = 100 * 365 * 86_400 * 1_000_000
     with freeze_time("2026-01-15T09:30:00Z"):
         first = changed(
             "org:acme", "training.opt_in", True, effective_from="2026-01-01T00:00:00Z", reason="ticket 4711"
