@@ -91,7 +91,7 @@ def test_the_same_submission_through_two_ledgers_at_once_is_recorded_once(
 ) -> None:
     """`seen`: whether the decision is made on a ledger that has the other's events already."""
     body = change() if expected_version is None else change(expected_version=expected_version)
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         preconditions = ledger.recorder.append_preconditions
         done: list[Any] = []
 
