@@ -362,3 +362,41 @@ def test_of_two_definitions_in_one_batch_the_later_one_holds_whatever_their_orde
 def test_equal_json_values_have_one_canonical_text() -> None:
     assert canonical_json({"b": [1, "é"], "a": None}) == canonical_json({"a": None, "b": [1, "é"]})
     assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("setting", "member", "value"),
+    [
+        ("model.hosting", "members", ["hosted", "passthrough", "edge"]),
+        ("residency.regions", "members", ["eu"]),
+        ("training.opt_in", "kinds", ["org"]),
+        ("passthrough.allowed", "kinds", ["org", "account"]),
+        ("owner", "ref_kinds", ["org"]),
+        ("storage.inputs_outputs", "protective", True),
+        ("network.private_only", "protective", None),
+        ("network.private_only", "default", None),
+        ("residency.regions", "default", None),
+        ("training.opt_in", "default", None),
+        ("storage.inputs_outputs", "default", None),
+        ("caching.temporary", "default", None),
+        ("passthrough.allowed", "default", None),
+    ],
+)
+def test_a_definition_of_a_built_in_setting_keeps_what_decisions_rest_on(
+    ledger: Ledger, setting: str, member: str, value: Any
+) -> None:
+    (fault,) = faults(ledger, define(setting, definition=BUILT_IN[setting].as_json() | {member: value}))
+    assert fault.pointer == f"/definition/{member}"
+    assert setting in fault.detail
+
+
+@pytest.mark.parametrize("setting", BUILT_IN)
+def test_a_definition_of_a_built_in_setting_may_change_its_texts_and_writers(ledger: Ledger, setting: str) -> None:
+    built_in = BUILT_IN[setting].as_json()
+    texts = {"title": "Ours", "description": "Our words.", "source": "Our rules", "writable_by": "operator"}
+    submit(ledger, define(setting, definition=built_in | texts | {"kinds": built_in["kinds"][::-1]}))
+
+
+def test_the_default_of_a_built_in_setting_may_change_to_another_value(ledger: Ledger) -> None:
+    for setting, default in (("training.opt_in", True), ("residency.regions", ["eu"]), ("model.hosting", "hosted")):
+        submit(ledger, define(setting, definition=BUILT_IN[setting].as_json() | {"default": default}))

@@ -245,6 +245,9 @@ class Outcome(WireModel):
     governed_by: GovernedBy
     handling: Handling
     reasons: list[Reason]
+    undecidable: list[str] | None = Field(
+        None, description="With undecidable_value: the settings whose values the rules do not speak of."
+    )
     evidence: list[EvidenceState | EvidenceUndefined]
     enforcement_lag: EnforcementLag | None = None
 

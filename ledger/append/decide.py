@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ledger.append.definitions import fault_of_built_in
 from ledger.append.submissions import (
     BATCH_MAX,
     ChangeSetting,
@@ -221,6 +222,9 @@ class _BatchDecider:
                 "/definition/value_type",
                 f"a setting keeps its type, and this one is {before}; define another setting instead",
             )
+        fault = fault_of_built_in(submission.setting, submission.definition, before)
+        if fault is not None:
+            raise _Refused(*fault)
         self._require_reason(submission.effective_from, submission.reason)
         start = submission.effective_from
         if start is None:

@@ -87,7 +87,7 @@ def _observed(record: RequestRecord, reason: Reason) -> tuple[tuple[str, JsonVal
 
 
 def _unresolved(reason: Reason, outcome: Outcome) -> tuple[SettingState, ...]:
-    settings = _UNRESOLVED.get(reason)
+    settings = outcome.undecidable if reason == "undecidable_value" else _UNRESOLVED.get(reason)
     if settings is None:
         # The owner chain: its last link leads nowhere, or to another subject than the record names.
         links = tuple(state for state in outcome.evidence if state.setting in ("owner", "attached_to"))

@@ -1,6 +1,7 @@
 """The decision rules (projections/README.md, "Decision rules"): one pure function over (request record, states).
 
-- An unresolved setting counts at its protective value. If no governing subject can be determined, the verdict is
+- A setting whose value the rules do not speak of (see `is_decidable`) counts at its protective value, and the decision
+  is `indeterminate`. A breach never rests on such a value. If no governing subject can be determined, the verdict is
   `indeterminate` and no other claim is made.
 - A question (a record without observed handling) is `denied` if this subject may not use the model, `indeterminate` if
   that cannot be determined, else `allowed`.
@@ -20,7 +21,8 @@ reference that shares no code with it) and tests/query/test_decision_cache.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, NamedTuple
 
 from projections.decisions.model import (
     REASONS,
@@ -72,7 +74,8 @@ class Breach(NamedTuple):
 class DecisionBasis(NamedTuple):
     """Everything about a decision that does not depend on what was done.
 
-    `unresolved`: the reason why no governing subject can be determined. `evidence` begins with the `scope_length`
+    `unresolved`: the reason why no governing subject can be determined. `unknown`: further reasons why the decision is
+    `indeterminate`, unless something speaks against the request. `evidence` begins with the `scope_length`
     settings that led to the governing subject. `question`: the outcome of a question, and of every record if
     `unresolved`. `outcomes`: the outcomes of records without an enforced position, by what was done; `evaluate` adds
     to it. `denials`: what speaks against using the model at all.
@@ -85,6 +88,7 @@ class DecisionBasis(NamedTuple):
     evidence: Evidence
     scope_length: int
     unresolved: Reason | None
+    unknown: frozenset[Reason] = frozenset()
 
 
 def check(record: RequestRecord, states: States) -> Outcome:
@@ -103,13 +107,36 @@ def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
         return _unresolved(GovernedBy(None, scope.via), "before_first_record", scope.evidence, states)
     model = _model(record, states)
     evidence = Evidence((*scope.evidence, *policy.values(), *model.values()))
-    handling = _handling(policy, model)
+    undecidable = tuple(state.setting for state in (*policy.values(), *model.values()) if not is_decidable(state))
+    handling = _protected(_handling(policy, model), undecidable, states) if undecidable else _handling(policy, model)
     denials = tuple(_denials(policy, model))
-    unknown: tuple[Reason, ...] = ("unknown_model",) if model and model[HOSTING].value is None else ()
+    unknown = _unknown(model, undecidable)
     reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
     verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
-    question = Outcome(verdict, GovernedBy(scope.governing, scope.via), handling, reasons, evidence, None)
-    return DecisionBasis(handling, question, {}, denials, evidence, len(scope.evidence), None)
+    governed_by = GovernedBy(scope.governing, scope.via)
+    question = Outcome(verdict, governed_by, handling, reasons, evidence, None, undecidable)
+    return DecisionBasis(handling, question, {}, denials, evidence, len(scope.evidence), None, unknown)
+
+
+def is_decidable(state: SettingState) -> bool:
+    """Whether the rules speak of the value. They speak of null only where it says: unknown, or not stated."""
+    value, setting = state.value, state.setting
+    if setting == RESIDENCY:
+        return isinstance(value, list)
+    if setting in POLICY:
+        return value is True or value is False
+    if setting == HOSTING:
+        return value is None or value in ("hosted", "passthrough")
+    return value is None or isinstance(value, list if setting == MODEL_REGIONS else str)
+
+
+def _unknown(model: dict[str, SettingState], undecidable: tuple[str, ...]) -> frozenset[Reason]:
+    unknown: set[Reason] = set()
+    if model and model[HOSTING].value is None:
+        unknown.add("unknown_model")
+    if undecidable:
+        unknown.add("undecidable_value")
+    return frozenset(unknown)
 
 
 def evaluate(record: RequestRecord, basis: DecisionBasis, states: States | None) -> Outcome:
@@ -133,7 +160,7 @@ def breaches_of(observed: Observed | None, basis: DecisionBasis) -> list[Breach]
     if observed is None or basis.unresolved is not None:
         return list(basis.denials)
     policy, model = _policy_and_model(basis)
-    return [*basis.denials, *_handling_breaches(observed, basis.handling, policy, model)]
+    return [*basis.denials, *_handling_breaches(observed, policy, model)]
 
 
 def _policy_and_model(basis: DecisionBasis) -> tuple[dict[str, SettingState], dict[str, SettingState]]:
@@ -149,9 +176,9 @@ def _evaluate_observed(
     scope_evidence = basis.evidence[: basis.scope_length]
     policy, model = _policy_and_model(basis)
     breaches = breaches_of(observed, basis)
-    unknown: set[Reason] = set()
-    if (model and model[HOSTING].value is None) or _provider_unknown(observed, policy, model):
-        unknown.add("unknown_model")
+    unknown = basis.unknown
+    if _provider_unknown(observed, policy, model):
+        unknown |= {"unknown_model"}
     lag = None
     reasons: set[Reason] = {breach.reason for breach in breaches}
     if breaches and record.enforced_position is not None:
@@ -164,10 +191,11 @@ def _evaluate_observed(
         reasons=_in_order(reasons | unknown),
         evidence=basis.evidence,
         enforcement_lag=lag,
+        undecidable=basis.question.undecidable,
     )
 
 
-def _in_order(reasons: set[Reason]) -> tuple[Reason, ...]:
+def _in_order(reasons: AbstractSet[Reason]) -> tuple[Reason, ...]:
     return tuple(sorted(reasons, key=_ORDER.__getitem__))
 
 
@@ -208,7 +236,7 @@ def _denials(policy: dict[str, SettingState], model: dict[str, SettingState]) ->
     """The breaches that lie in using the model at all, whatever was done then."""
     if not model:
         return
-    if model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is not True:
+    if model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is False:
         yield Breach("passthrough_not_allowed", (policy[PASSTHROUGH], model[HOSTING]))
     allowed, runs_in = _texts(policy[RESIDENCY].value), _texts(model[MODEL_REGIONS].value)
     if allowed and runs_in and not set(allowed) & set(runs_in):
@@ -216,34 +244,35 @@ def _denials(policy: dict[str, SettingState], model: dict[str, SettingState]) ->
 
 
 def _handling_breaches(
-    observed: Observed, handling: Handling, policy: dict[str, SettingState], model: dict[str, SettingState]
+    observed: Observed, policy: dict[str, SettingState], model: dict[str, SettingState]
 ) -> Iterable[Breach]:
     """The breaches of a request: handling without permission."""
-    if observed.stored and not handling.may_store:
+    if observed.stored and policy[STORAGE].value is False:
         yield Breach("stored_against_setting", (policy[STORAGE],))
-    if observed.cached and not handling.may_cache:
+    if observed.cached and policy[CACHING].value is False:
         yield Breach("cached_against_setting", (policy[CACHING],))
-    if observed.trained and not handling.may_train:
+    if observed.trained and policy[TRAINING].value is False:
         yield Breach("trained_without_opt_in", (policy[TRAINING],))
-    if observed.region is not None and handling.allowed_regions and observed.region not in handling.allowed_regions:
+    regions = _texts(policy[RESIDENCY].value)
+    if observed.region is not None and regions and observed.region not in regions:
         yield Breach("outside_residency", (policy[RESIDENCY],))
-    if observed.network == "public" and handling.private_network_required:
+    if observed.network == "public" and policy[NETWORK].value is True:
         yield Breach("public_network", (policy[NETWORK],))
     if observed.forwarded_to is not None:
         yield from _forwarding(observed.forwarded_to, policy, model)
 
 
 def _forwarding(receiver: str, policy: dict[str, SettingState], model: dict[str, SettingState]) -> Iterable[Breach]:
-    allowed = policy[PASSTHROUGH].value is True
+    allowed = policy[PASSTHROUGH].value
     hosting = model[HOSTING] if model else None
     if hosting is not None and hosting.value == "hosted":
         yield Breach("left_platform", (hosting,))
     elif hosting is not None and hosting.value == "passthrough":
         # Without permission, `_denials` has yielded a breach already.
         provider = model[PROVIDER]
-        if allowed and provider.value is not None and provider.value != receiver:
+        if allowed is True and isinstance(provider.value, str) and provider.value != receiver:
             yield Breach("wrong_provider", (provider, hosting))
-    elif not allowed:
+    elif allowed is False:
         yield Breach("left_platform", (policy[PASSTHROUGH],))
 
 
@@ -292,18 +321,34 @@ def _lag(at: int, enforced_position: int, state: SettingState, states: States) -
 def _unresolved(
     governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States
 ) -> DecisionBasis:
-    handling = Handling(
-        may_store=_protective(states, STORAGE) is True,
-        may_cache=_protective(states, CACHING) is True,
-        may_train=_protective(states, TRAINING) is True,
-        may_leave_platform=_protective(states, PASSTHROUGH) is True,
-        allowed_regions=_texts(_protective(states, RESIDENCY)),
-        private_network_required=_protective(states, NETWORK) is not False,
-        data_policy=_PLATFORM,
-    )
+    nothing = Handling(False, False, False, False, (), True, _PLATFORM)
+    handling = _protected(nothing, POLICY, states)
     scope_evidence = Evidence(evidence)
     question = Outcome("indeterminate", governed_by, handling, (reason,), scope_evidence, None)
     return DecisionBasis(handling, question, {}, (), scope_evidence, len(scope_evidence), reason)
+
+
+def _protected(handling: Handling, settings: tuple[str, ...], states: States) -> Handling:
+    """`handling` with these settings of the governing subject at their protective values. Where that is no value
+    either, nothing is permitted."""
+    replaced: dict[str, Any] = {}
+    for setting in settings:
+        if setting == RESIDENCY:
+            replaced["allowed_regions"] = _texts(_protective(states, setting))
+        elif setting == NETWORK:
+            replaced["private_network_required"] = _protective(states, setting) is not False
+        elif setting in _PERMITS:
+            replaced[_PERMITS[setting]] = _protective(states, setting) is True
+    return handling._replace(**replaced)
+
+
+_PERMITS: Final = {
+    TRAINING: "may_train",
+    STORAGE: "may_store",
+    CACHING: "may_cache",
+    PASSTHROUGH: "may_leave_platform",
+}
+"""Setting → the member of handling that it permits."""
 
 
 def _protective(states: States, setting: str) -> JsonValue:

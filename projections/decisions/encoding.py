@@ -61,7 +61,7 @@ def _parts(decisions: Iterable[Decision]) -> list[bytes]:
 def _write_outcome(outcome: Outcome) -> tuple[bytes, ...]:
     """The members before the lag and the coordinates, in parts; cached as `Outcome.encoded`."""
     beginning = _beginning(outcome.verdict, outcome.governed_by)
-    parts = [beginning, _middle(outcome.handling, outcome.reasons), b'"evidence":[']
+    parts = [beginning, _middle(outcome.handling, outcome.reasons, outcome.undecidable), b'"evidence":[']
     for state in outcome.evidence:
         parts += (state.encoded or _state(state), b",")
     if outcome.evidence:
@@ -77,8 +77,9 @@ def _beginning(verdict: str, governed_by: GovernedBy) -> bytes:
 
 
 @lru_cache(4096)
-def _middle(handling: Handling, reasons: tuple[Reason, ...]) -> bytes:
-    return b',"handling":%b,"reasons":%b,' % (_encode(handling_json(handling)), _encode(reasons))
+def _middle(handling: Handling, reasons: tuple[Reason, ...], undecidable: tuple[str, ...]) -> bytes:
+    named = b'"undecidable":%b,' % _encode(undecidable) if undecidable else b""
+    return b',"handling":%b,"reasons":%b,%b' % (_encode(handling_json(handling)), _encode(reasons), named)
 
 
 def _state(state: SettingState) -> bytes:

@@ -43,7 +43,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unknown_model": "How the model is hosted, or who its provider is, was not known at that moment.",
     "unknown_subject": "A subject that must be known had no event in the ledger at that moment.",
     "unknown_region": "The regions in which the model runs were not known at that moment.",
-    "undecidable_value": "A setting had a value that the rules cannot decide on, or had none.",
+    "undecidable_value": "A setting had a value that the rules do not speak of, or had none.",
     "passthrough_not_allowed": "A passthrough model, and the organization had not allowed passthrough.",
     "left_platform": "Data left the platform although nothing permitted it.",
     "wrong_provider": "Data was forwarded to another party than the model's provider.",
@@ -130,10 +130,12 @@ class _Outcome(NamedTuple):
     reasons: tuple[Reason, ...]
     evidence: Evidence
     enforcement_lag: EnforcementLag | None
+    undecidable: tuple[str, ...] = ()
 
 
 class Outcome(_Outcome):
-    """A decision at one known_at."""
+    """A decision at one known_at. `undecidable`: the settings of its evidence whose values the rules do not speak
+    of."""
 
     encoded: tuple[bytes, ...] | None = None
     """Its JSON but for the lag, in parts, cached by `projections.decisions.encoding`."""
@@ -284,6 +286,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "governed_by": {"subject": outcome.governed_by.subject, "via": list(outcome.governed_by.via)},
         "handling": handling_json(outcome.handling),
         "reasons": list(outcome.reasons),
+        **({"undecidable": list(outcome.undecidable)} if outcome.undecidable else {}),
         "evidence": [state_json(state) for state in outcome.evidence],
     }
     if lag is not None:

@@ -71,6 +71,8 @@ def _print_verdict(outcome: Outcome, label: str = "", causes: Iterable[Cause] = 
         print_line(f"  {because(cause)}")
     for reason in outcome.reasons:
         print_line(f"  {reason}: {REASONS[reason]}")
+    if outcome.undecidable:
+        print_line(f"  undecidable: {', '.join(outcome.undecidable)}")
 
 
 def _print_changed_by(events: Iterable[SettingState | Retraction]) -> None:

@@ -18,6 +18,7 @@ from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDEN
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Change, read_assertion
 from tests.support.ledgers import open_with_clock
+from tests.support.older_catalog import older_definitions
 from tests.support.questions import NOON, START, QueryLedger, changed, cleared, defined, retracted
 from tests.support.reference import Json
 
@@ -140,12 +141,13 @@ LONG_CHAIN = HistoryStep(
 
 @contextmanager
 def grown(history: list[HistoryStep]) -> Iterator[QueryLedger]:
-    """A ledger with these submissions, without those that it refuses."""
+    """A ledger with these submissions, some by an older inforce, without those that even that one refuses."""
     with TemporaryDirectory() as folder:
         ledger, clock = open_with_clock(f"sqlite:///{Path(folder)}/ledger.db", START)
         bench = QueryLedger(ledger, clock, Query(ledger))
         try:
-            _grow(bench, history)
+            with older_definitions():
+                _grow(bench, history)
             yield bench
         finally:
             ledger.close()

@@ -15,6 +15,7 @@ from projections.query.as_of_view import AsOfView
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.effective_state import SettingState
 from tests.support.ledgers import open_with_clock
+from tests.support.older_catalog import older_definitions
 from tests.support.questions import (
     CACHING,
     NOON,
@@ -250,3 +251,16 @@ def test_an_unresolved_link_is_the_cause(bench: QueryLedger) -> None:
     (cause,) = explanation.causes
     assert (cause.reason, [state.subject for state in cause.rests_on]) == ("unknown_owner", ["key:k1"])
     assert because(cause).startswith("because `owner` was null (default, #")
+
+
+def test_a_value_that_the_rules_do_not_speak_of_is_the_cause(bench: QueryLedger) -> None:
+    with older_definitions():
+        (anew,) = bench.submit(NOON, defined(CACHING, default=None))
+    record = RequestRecord(NOON, org_id="acme", handling=Observed(cached=True))
+    explanation = explain(PinnedQuery(bench.query), record)
+    assert explanation.decision.outcome.reasons == ("undecidable_value",)
+    assert explanation.decision.outcome.undecidable == (CACHING,)
+    assert [because(cause) for cause in explanation.causes] == [
+        f"because `{CACHING}` was null (default, #{anew.position})"
+    ]
+    assert [source.position for source in explanation.needed] == [anew.position]

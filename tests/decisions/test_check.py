@@ -44,7 +44,7 @@ ASSERTED = st.one_of(
     _one(ORGS, "passthrough.allowed", BOOLS),
     _one(ORGS, "residency.regions", REGIONS),
     _one(ORGS, "network.private_only", BOOLS),
-    _one(MODELS, "model.hosting", st.sampled_from(["hosted", "passthrough"])),
+    _one(MODELS, "model.hosting", st.sampled_from(["hosted", "passthrough", "passthrough", "edge"])),
     _one(MODELS, "model.provider", st.sampled_from(["them", "others"])),
     _one(MODELS, "model.policy_url", st.just("https://them.example/policy")),
     _one(MODELS, "model.regions", REGIONS),
@@ -100,10 +100,14 @@ def _draft(book: MemoryLedger, planned: PlannedEvent, now: int, first: int, gone
     if planned.how == "redefines":
         definition = BUILT_IN[setting].as_json()
         if definition["value_type"] == "bool":
-            definition["default"] = not definition["default"]
-            definition["protective"] = planned.which % 2 == 0
+            definition["default"] = None if planned.which % 3 == 0 else not definition["default"]
+            definition["protective"] = (True, False, None)[planned.which // 3 % 3]
         elif setting == "residency.regions":
-            definition |= {"default": ["eu"], "protective": ["eu"]}
+            definition |= {"default": ["eu"] if planned.which % 2 else None, "protective": ["eu"]}
+        elif setting == "model.hosting":
+            definition["default"] = "edge" if planned.which % 2 else None
+        elif setting in ("model.provider", "model.policy_url", "model.regions"):
+            definition["default"] = 5 if planned.which % 2 else None
         if planned.which % 5 == 0 and len(definition["kinds"]) > 1:
             definition["kinds"] = definition["kinds"][:1]
         return defined(setting, definition, start)

@@ -61,6 +61,7 @@ OUTCOMES = st.builds(
     st.lists(st.sampled_from(list(REASONS)), max_size=3).map(tuple),
     st.lists(STATES, max_size=3).map(Evidence),
     st.none() | st.builds(EnforcementLag, NUMBER, NUMBER, NUMBER),
+    st.lists(TEXT, max_size=2).map(tuple),
 )
 HINDSIGHTS = st.builds(Hindsight, OUTCOMES, st.lists(STATES | RETRACTIONS, max_size=2).map(tuple))
 DECISIONS = st.builds(

@@ -4,7 +4,8 @@ A scenario (tests/scenarios/*.yaml) is written for readers who know the rules an
 
 - `rule`: the sentence it stands for; `case`: what happens; `setting`: the built-in setting it shows, if any;
 - `given`: submissions (api/README.md) with the time each was recorded, after those of the file's `world`. `as` names an
-  event, and `$name` stands for its id, or in a number for its position; `refused`: it must not be accepted;
+  event, and `$name` stands for its id, or in a number for its position; `refused`: it must not be accepted; `older`:
+  an inforce before this one accepted it;
 - `when`: a request record without its time, or `state_of`: a subject;
 - `boundary`: the deciding instant; the question is asked one microsecond before it (`just_before`), at it and one
   microsecond after it (`from_then`, or `at_the_instant` and `just_after` if the two differ);
@@ -17,6 +18,7 @@ decision is also compared with the slow reference.
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -32,13 +34,14 @@ from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from projections.decisions.model import REASONS, Verdict, decision_json, outcome_json, read_record, state_json
 from projections.query.query import IN_FORCE, KnownAt, Query
+from tests.support.older_catalog import older_definitions
 from tests.support.reference import Json, Reference
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
 START = parse_time("2026-01-01T00:00:00Z")
 QUESTION_TIME = parse_time("2027-01-01T00:00:00Z")
 
-WITHOUT_A_RULE = {"unknown_subject", "unknown_region", "undecidable_value", "served_elsewhere", "not_as_published"}
+WITHOUT_A_RULE = {"unknown_subject", "unknown_region", "served_elsewhere", "not_as_published"}
 """Reasons that have their place in the order of reasons before a rule gives them."""
 
 SENTENCES = (
@@ -133,7 +136,8 @@ class ScenarioLedger:
                 with pytest.raises(BadSubmission):
                     ledger.submit(parse_submissions({"events": events}), actor="ops")
                 continue
-            receipts = ledger.submit(parse_submissions({"events": events}), actor="ops")
+            with older_definitions() if submission.get("older") else nullcontext():
+                receipts = ledger.submit(parse_submissions({"events": events}), actor="ops")
             for name, receipt in zip(names, receipts, strict=True):
                 assert receipt.recorded_at == clock.now_us, "the scenario's times must ascend"
                 if name is not None:
@@ -186,6 +190,7 @@ class ScenarioLedger:
                     assert value.items() <= answer[member][name].items()
                 else:
                     assert answer[member][name] == value, (member, name)
+        assert answer.get("undecidable", []) == expected.get("undecidable", [])
         if "enforcement_lag" in expected:
             lag = {name: self.number(value) for name, value in expected["enforcement_lag"].items()}
             assert answer["enforcement_lag"] == lag
@@ -292,6 +297,7 @@ def test_scenarios_have_different_names_and_only_members_that_are_read() -> None
             "enforcement_lag",
             "hindsight",
             "settings",
+            "undecidable",
         }
         for expected in _expectations(scenario.spec):
             assert expected.keys() <= known | {"changed_by"}

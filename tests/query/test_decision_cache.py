@@ -72,7 +72,7 @@ def test_a_basis_is_made_once_and_found_again(bench: QueryLedger, monkeypatch: p
         changed("project:p1", "owner", "org:beta", NOON),
         changed("org:acme", STORAGE, False, NOON),
         changed("model:m1", "model.hosting", "passthrough", NOON),
-        defined(STORAGE, NOON, kinds=["model"], default=False),
+        defined(CACHING, NOON, default=False),
     ],
     ids=["key", "project", "org", "model", "catalog"],
 )

@@ -184,6 +184,8 @@ class Oracle(Reference):
                 value_types = {e["data"]["definition"]["value_type"] for e in before}
                 if value_types and submission["definition"]["value_type"] not in value_types:
                     raise EventRefused("/definition/value_type")
+                if before:
+                    _keep_what_rules_rest_on(before[0], submission["definition"])
                 start = _start(submission, now)
                 definition = copy.deepcopy(submission["definition"])
                 data = {
@@ -227,6 +229,21 @@ class Oracle(Reference):
             if start <= at and (since is None or start >= since):
                 latest, since = event["data"]["definition"], start
         return latest
+
+
+def _keep_what_rules_rest_on(first: Json, definition: Json) -> None:
+    """The definition of a built-in setting, which the ledger itself recorded first, may have another default and other
+    texts. A default must stay a value."""
+    built_in = first["data"]["definition"]
+    if first["data"]["actor"] != "inforce":
+        return
+    for member in ("value_type", "kinds", "members", "ref_kinds"):
+        if sorted(built_in.get(member) or "") != sorted(definition.get(member) or ""):
+            raise EventRefused(f"/definition/{member}")
+    if built_in["protective"] != definition["protective"]:
+        raise EventRefused("/definition/protective")
+    if built_in["default"] is not None and definition["default"] is None:
+        raise EventRefused("/definition/default")
 
 
 def _events_of(body: Json) -> list[Json]:

@@ -108,6 +108,10 @@ class Workload:
             "setting": setting,
             "definition": definition(kinds=kinds, default=self.maybe(0.5)),
         }
+        if setting != BETA and self.maybe(0.5):
+            event["definition"]["kinds"] = ["org", "account"]
+        if self.maybe(0.05):
+            event["definition"] |= {"default": None}
         if self.maybe(0.05):
             event["definition"] |= {"value_type": "text", "default": "on", "protective": None}
         if self.maybe(0.5):

@@ -51,6 +51,13 @@ POLICY = (
     "network.private_only",
 )
 OF_MODEL = ("model.hosting", "model.provider", "model.policy_url", "model.regions")
+SWITCHES = (
+    "training.opt_in",
+    "storage.inputs_outputs",
+    "caching.temporary",
+    "passthrough.allowed",
+    "network.private_only",
+)
 
 
 class Breach(NamedTuple):
@@ -78,45 +85,73 @@ class Reference(ReferenceLedger):
         if record.get("model_id") is not None:
             model = {s: self.setting_state(f"model:{record['model_id']}", s, at, known_at) for s in OF_MODEL}
         observed = {name: value for name, value in (record.get("handling") or {}).items() if value is not None}
+        undecidable = [state for state in [*policy.values(), *model.values()] if not _is_decidable(state)]
+        counted = self._counted(policy, at, known_at)
         breaches = [*self._breaches_of_model(policy, model), *self._breaches_of_handling(policy, model, observed)]
         unresolved = _unresolved(policy, model, observed)
         if breaches:
             verdict = "violation" if observed else "denied"
-        elif unresolved:
+        elif unresolved or undecidable:
             verdict = "indeterminate"
         else:
             verdict = "compliant" if observed else "allowed"
         answer: Json = {
             "verdict": verdict,
             "governed_by": {"subject": governing, "via": scope.trail},
-            "handling": _handling(policy, model),
+            "handling": _handling(counted, model),
             "evidence": [_evidence(state) for state in [*scope.facts, *policy.values(), *model.values()]],
         }
+        if not _is_decidable(policy["residency.regions"]):
+            answer["handling"]["allowed_regions"] = counted["residency.regions"].value or []
         reasons = {breach.reason for breach in breaches}
         enforced = record.get("enforced_position")
         if observed and enforced is not None:
-            reasons, lags = set(), []
-            for breach in breaches:
-                facts = [*breach.facts, *scope.facts]
-                causes = [(state.position, _since(state)) for state in facts if state.position]
-                causes += [pair for state in facts for pair in self._retractions_since(state, enforced, at, known_at)]
-                position, since = max(causes)
-                if position > enforced:
-                    reasons.add("enforcement_lag")
-                    lags.append((at - since, position))
-                else:
-                    reasons.add(breach.reason)
-            if lags:
-                lag, position = max((max(lag, 0), position) for lag, position in lags)
-                answer["enforcement_lag"] = {
-                    "lag_us": lag,
-                    "enforced_position": enforced,
-                    "deciding_position": position,
-                }
+            reasons, lag = self._excused(breaches, scope.facts, enforced, at, known_at)
+            if lag is not None:
+                answer["enforcement_lag"] = lag
         if unresolved:
             reasons.add("unknown_model")
+        if undecidable:
+            reasons.add("undecidable_value")
+            answer["undecidable"] = [state.setting for state in undecidable]
         answer["reasons"] = [reason for reason in ORDER_OF_REASONS if reason in reasons]
         return answer
+
+    def _excused(
+        self, breaches: list[Breach], of_scope: list[ReferenceState], enforced: int, at: int, known_at: int | None
+    ) -> tuple[set[str], Json | None]:
+        """The reasons, with a lag for each breach that rests on something newer than what was enforced."""
+        reasons, lags = set(), []
+        for breach in breaches:
+            facts = [*breach.facts, *of_scope]
+            causes = [(state.position, _since(state)) for state in facts if state.position]
+            causes += [pair for state in facts for pair in self._retractions_since(state, enforced, at, known_at)]
+            position, since = max(causes)
+            if position > enforced:
+                reasons.add("enforcement_lag")
+                lags.append((at - since, position))
+            else:
+                reasons.add(breach.reason)
+        if not lags:
+            return reasons, None
+        longest, position = max((max(lag, 0), position) for lag, position in lags)
+        return reasons, {"lag_us": longest, "enforced_position": enforced, "deciding_position": position}
+
+    def _counted(self, policy: dict[str, ReferenceState], at: int, known_at: int | None) -> dict[str, ReferenceState]:
+        """The settings of the governing subject, with the protective value in place of each undecidable one."""
+        counted = dict(policy)
+        for setting, state in policy.items():
+            if not _is_decidable(state):
+                definition = self.definition(setting, at, known_at)
+                assert definition is not None
+                protective = definition["data"]["definition"]["protective"]
+                value: Any = protective is True
+                if setting == "network.private_only":
+                    value = protective is not False
+                if setting == "residency.regions":
+                    value = protective if isinstance(protective, list) else None
+                counted[setting] = state._replace(value=value)
+        return counted
 
     def _retractions_since(
         self, state: ReferenceState, enforced: int, at: int, known_at: int | None
@@ -137,7 +172,7 @@ class Reference(ReferenceLedger):
         if not model:
             return
         passthrough, hosting = policy["passthrough.allowed"], model["model.hosting"]
-        if hosting.value == "passthrough" and not passthrough.value:
+        if hosting.value == "passthrough" and passthrough.value is False:
             yield Breach("passthrough_not_allowed", [passthrough, hosting])
         residency, regions = policy["residency.regions"], model["model.regions"]
         if residency.value and regions.value and not [r for r in regions.value if r in residency.value]:
@@ -151,12 +186,12 @@ class Reference(ReferenceLedger):
             ("cached", "caching.temporary", "cached_against_setting"),
             ("trained", "training.opt_in", "trained_without_opt_in"),
         ):
-            if observed.get(flag) and not policy[setting].value:
+            if observed.get(flag) and policy[setting].value is False:
                 yield Breach(reason, [policy[setting]])
         residency = policy["residency.regions"]
         if "region" in observed and residency.value and observed["region"] not in residency.value:
             yield Breach("outside_residency", [residency])
-        if observed.get("network") == "public" and policy["network.private_only"].value:
+        if observed.get("network") == "public" and policy["network.private_only"].value is True:
             yield Breach("public_network", [policy["network.private_only"]])
         if "forwarded_to" not in observed:
             return
@@ -164,11 +199,11 @@ class Reference(ReferenceLedger):
         hosted = model["model.hosting"].value if model else None
         if hosted == "hosted":
             yield Breach("left_platform", [model["model.hosting"]])
-        if hosted is None and not passthrough.value:
+        if hosted not in ("hosted", "passthrough") and passthrough.value is False:
             yield Breach("left_platform", [passthrough])
-        if hosted == "passthrough" and passthrough.value:
+        if hosted == "passthrough" and passthrough.value is True:
             provider = model["model.provider"]
-            if provider.value not in (None, observed["forwarded_to"]):
+            if isinstance(provider.value, str) and provider.value != observed["forwarded_to"]:
                 yield Breach("wrong_provider", [provider, model["model.hosting"]])
 
     def _indeterminate(self, reason: str, scope: OwnerChain, at: int, known_at: int | None) -> Json:
@@ -199,11 +234,23 @@ def _since(state: ReferenceState) -> int:
     return max(instant_of(event["time"]), period_of(event)[0])
 
 
+def _is_decidable(state: ReferenceState) -> bool:
+    """Whether the rules speak of the value: null is one only where they say that something is unknown or not stated."""
+    value = state.value
+    if state.setting in SWITCHES:
+        return isinstance(value, bool)
+    if state.setting == "residency.regions":
+        return isinstance(value, list)
+    if state.setting == "model.hosting":
+        return value in (None, "hosted", "passthrough")
+    return value is None or isinstance(value, list if state.setting == "model.regions" else str)
+
+
 def _unresolved(policy: dict[str, ReferenceState], model: dict[str, ReferenceState], observed: Json) -> bool:
     """Whether the verdict depends on an unknown: how the model is hosted, or who its provider is."""
     if model and model["model.hosting"].value is None:
         return True
-    if "forwarded_to" not in observed or not policy["passthrough.allowed"].value:
+    if "forwarded_to" not in observed or policy["passthrough.allowed"].value is not True:
         return False
     if not model:
         return True

@@ -56,8 +56,9 @@ class Codes:
     def value(self, setting: int, value: JsonValue) -> int:
         """The code of another setting's value, which is not null."""
         if setting in (RESIDENCY, MODEL_REGIONS):
-            members = tuple(map(self.text, value)) if isinstance(value, list) else ()
-            return self._sets.setdefault(members, len(self._sets))
+            if not isinstance(value, list):
+                return OTHER
+            return self._sets.setdefault(tuple(map(self.text, value)), len(self._sets))
         if not isinstance(value, str):
             return OTHER
         if setting == HOSTING:

@@ -108,8 +108,8 @@ CLEARED: Final = -2
 NULL: Final = -3
 """Only of defaults and protective values."""
 OTHER: Final = -4
-"""A value of another type than its setting's, for example a number for a text: neither null nor equal to anything.
-Never in place of a set of regions, which is then the empty set. For hosting, a text that is neither of the two."""
+"""A value of another type than its setting's, for example a number for a text: neither null nor equal to anything. For
+hosting, a text that is neither of the two."""
 HOSTED: Final = 0
 PASSED_THROUGH: Final = 1
 EMPTY_SET: Final = 0

@@ -19,6 +19,7 @@ from projections.audit.index.schema import (
     ACCOUNT,
     ATTACHED_CODE,
     BIT_FALSE,
+    BIT_OTHER,
     BIT_TRUE,
     CACHING,
     CLEARED,
@@ -31,6 +32,7 @@ from projections.audit.index.schema import (
     NETWORK,
     NULL,
     ORG,
+    OTHER,
     OWNER_CODE,
     PASSED_THROUGH,
     PASSTHROUGH,
@@ -86,6 +88,7 @@ ALLOWED, DENIED, INDETERMINATE = _code("allowed"), _code("denied"), _code("indet
 COMPLIANT, VIOLATION = _code("compliant"), _code("violation")
 BEFORE_FIRST, CONFLICT, LAG = _bit("before_first_record"), _bit("scope_conflict"), _bit("enforcement_lag")
 UNKNOWN_OWNER, UNKNOWN_MODEL = _bit("unknown_owner"), _bit("unknown_model")
+UNDECIDABLE = _bit("undecidable_value")
 NOT_ALLOWED, LEFT = _bit("passthrough_not_allowed"), _bit("left_platform")
 WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK = _bit("wrong_provider"), _bit("outside_residency"), _bit("public_network")
 STORED, CACHED = _bit("stored_against_setting"), _bit("cached_against_setting")
@@ -519,15 +522,16 @@ def _reasons(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any,
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
     allowed, regions = states[VALUE + PASSTHROUGH] == BIT_TRUE, states[VALUE + RESIDENCY]
+    forbidden = states[VALUE + PASSTHROUGH] == BIT_FALSE
     provider, received = states[VALUE + PROVIDER], receiver != NULL_ID
-    reason = NOT_ALLOWED * np.int64(passed & (not allowed))
-    reason |= STORED * np.int64((flags & HAS_STORED != 0) & (states[VALUE + STORAGE] != BIT_TRUE))
-    reason |= CACHED * np.int64((flags & HAS_CACHED != 0) & (states[VALUE + CACHING] != BIT_TRUE))
-    reason |= TRAINED * np.int64((flags & HAS_TRAINED != 0) & (states[VALUE + TRAINING] != BIT_TRUE))
+    reason = NOT_ALLOWED * np.int64(passed & forbidden)
+    reason |= STORED * np.int64((flags & HAS_STORED != 0) & (states[VALUE + STORAGE] == BIT_FALSE))
+    reason |= CACHED * np.int64((flags & HAS_CACHED != 0) & (states[VALUE + CACHING] == BIT_FALSE))
+    reason |= TRAINED * np.int64((flags & HAS_TRAINED != 0) & (states[VALUE + TRAINING] == BIT_FALSE))
     reason |= PUBLIC_NETWORK * np.int64((flags & IN_PUBLIC != 0) & (states[VALUE + NETWORK] == BIT_TRUE))
-    reason |= LEFT * np.int64(received & (hosted | (not (hosted | passed | allowed))))
+    reason |= LEFT * np.int64(received & (hosted | ((not passed) & forbidden)))
     wrong = received & passed & allowed & has_model
-    reason |= WRONG_PROVIDER * np.int64(wrong & (provider != NULL) & (provider != receiver))
+    reason |= WRONG_PROVIDER * np.int64(wrong & (provider >= 0) & (provider != receiver))
     if regions > EMPTY_SET:
         there = not has_model or states[VALUE + MODEL_REGIONS] <= EMPTY_SET
         there = there or _meet(index, regions, states[VALUE + MODEL_REGIONS])
@@ -543,21 +547,22 @@ def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any
     value, newest = states[VALUE:NEWEST], states[NEWEST:EXPLICIT]
     hosting = value[HOSTING] if has_model else np.int64(NULL)
     allowed, regions = value[PASSTHROUGH] == BIT_TRUE, value[RESIDENCY]
+    forbidden = value[PASSTHROUGH] == BIT_FALSE
     count = 0
-    if hosting == PASSED_THROUGH and not allowed:
+    if hosting == PASSED_THROUGH and forbidden:
         breaches[count], breaches[count + 1] = NOT_ALLOWED, max(newest[PASSTHROUGH], newest[HOSTING])
         count += 2
     if has_model and regions > EMPTY_SET and value[MODEL_REGIONS] > EMPTY_SET:
         if not _meet(index, regions, value[MODEL_REGIONS]):
             breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest[MODEL_REGIONS])
             count += 2
-    if flags & HAS_STORED and value[STORAGE] != BIT_TRUE:
+    if flags & HAS_STORED and value[STORAGE] == BIT_FALSE:
         breaches[count], breaches[count + 1] = STORED, newest[STORAGE]
         count += 2
-    if flags & HAS_CACHED and value[CACHING] != BIT_TRUE:
+    if flags & HAS_CACHED and value[CACHING] == BIT_FALSE:
         breaches[count], breaches[count + 1] = CACHED, newest[CACHING]
         count += 2
-    if flags & HAS_TRAINED and value[TRAINING] != BIT_TRUE:
+    if flags & HAS_TRAINED and value[TRAINING] == BIT_FALSE:
         breaches[count], breaches[count + 1] = TRAINED, newest[TRAINING]
         count += 2
     if region != NULL_ID and regions > EMPTY_SET and not _in_set(index, region, regions):
@@ -572,10 +577,10 @@ def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any
         breaches[count], breaches[count + 1] = LEFT, newest[HOSTING]
         count += 2
     elif hosting == PASSED_THROUGH:
-        if allowed and value[PROVIDER] != NULL and value[PROVIDER] != receiver:
+        if allowed and value[PROVIDER] >= 0 and value[PROVIDER] != receiver:
             breaches[count], breaches[count + 1] = WRONG_PROVIDER, max(newest[PROVIDER], newest[HOSTING])
             count += 2
-    elif not allowed:
+    elif forbidden:
         breaches[count], breaches[count + 1] = LEFT, newest[PASSTHROUGH]
         count += 2
     return count
@@ -606,6 +611,38 @@ def _put_protective(catalog: Any, step: Any, problem: Any, at: Any, answers: Any
     handling |= MAY_LEAVE if protective[step, PASSTHROUGH] == BIT_TRUE else 0
     answers.verdict[at], answers.reasons[at], answers.handling[at] = INDETERMINATE, problem, handling
     answers.codes[at, 0], answers.codes[at, 1] = NOBODY, max(protective[step, RESIDENCY], EMPTY_SET)
+
+
+@part
+def _undecidable(has_model: Any, states: Any) -> Any:
+    """Whether `check.is_decidable` is false for a setting: a switch is then BIT_OTHER, `residency.regions` has no code,
+    and a value of the model is OTHER."""
+    undecidable = (states[VALUE + TRAINING] == BIT_OTHER) | (states[VALUE + STORAGE] == BIT_OTHER)
+    undecidable |= (states[VALUE + CACHING] == BIT_OTHER) | (states[VALUE + PASSTHROUGH] == BIT_OTHER)
+    undecidable |= (states[VALUE + NETWORK] == BIT_OTHER) | (states[VALUE + RESIDENCY] < 0)
+    if has_model:
+        undecidable |= (states[VALUE + HOSTING] == OTHER) | (states[VALUE + PROVIDER] == OTHER)
+        undecidable |= (states[VALUE + POLICY_URL] == OTHER) | (states[VALUE + MODEL_REGIONS] == OTHER)
+    return undecidable
+
+
+@part
+def _put_protected(catalog: Any, step: Any, states: Any, at: Any, answers: Any) -> None:
+    """`check._protected`, after `_put_handling`."""
+    protective, handling = catalog.protective, np.int64(answers.handling[at])
+    if states[VALUE + TRAINING] == BIT_OTHER and protective[step, TRAINING] == BIT_TRUE:
+        handling |= MAY_TRAIN
+    if states[VALUE + STORAGE] == BIT_OTHER and protective[step, STORAGE] == BIT_TRUE:
+        handling |= MAY_STORE
+    if states[VALUE + CACHING] == BIT_OTHER and protective[step, CACHING] == BIT_TRUE:
+        handling |= MAY_CACHE
+    if states[VALUE + PASSTHROUGH] == BIT_OTHER and protective[step, PASSTHROUGH] == BIT_TRUE:
+        handling |= MAY_LEAVE
+    if states[VALUE + NETWORK] == BIT_OTHER and protective[step, NETWORK] != BIT_FALSE:
+        handling |= PRIVATE_ONLY
+    if states[VALUE + RESIDENCY] < 0:
+        answers.codes[at, 1] = max(protective[step, RESIDENCY], EMPTY_SET)
+    answers.handling[at] = handling
 
 
 @part
@@ -654,7 +691,7 @@ def _put_lateness(
     count = _breaches(
         index, has_model, requests.observed_flags[at], requests.forwarded_to[at], requests.region[at], states, breaches
     )
-    reason = np.int64(answers.reasons[at] & UNKNOWN_MODEL)
+    reason = np.int64(answers.reasons[at]) & (UNKNOWN_MODEL | UNDECIDABLE)
     for breach in range(0, count, 2):
         newest = max(newest_link, breaches[breach + 1])
         if newest <= enforced:
@@ -669,9 +706,17 @@ def _put_lateness(
 
 @part
 def _put_verdict(
-    index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
+    index: Any,
+    code: Any,
+    model: Any,
+    requests: Any,
+    instant: Any,
+    at: Any,
+    undecidable: Any,
+    scratch: Any,
+    answers: Any,
 ) -> None:
-    """`check.evaluate`."""
+    """`check.evaluate`. `undecidable`: see `_undecidable`."""
     states, receiver, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     was_observed = requests.observed_flags[at] & WAS_OBSERVED != 0
@@ -679,8 +724,9 @@ def _put_verdict(
     unknown = has_model & (hosting == NULL)
     if receiver != NULL_ID and states[VALUE + PASSTHROUGH] == BIT_TRUE:
         unknown = unknown or not has_model or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
-    answers.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unknown) | np.int64(was_observed)]
-    answers.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown)
+    unclear = unknown | undecidable
+    answers.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unclear) | np.int64(was_observed)]
+    answers.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown) | UNDECIDABLE * np.int64(undecidable)
     if was_observed and reason != 0 and requests.enforced[at] >= 0:
         _put_lateness(index, code, model, requests, instant, at, scratch, answers)
 
@@ -727,7 +773,10 @@ def _decide(
                 answers.positions[filled] = states[EXPLICIT + setting]
                 filled += 1 if states[EXPLICIT + setting] > 0 else 0
             _put_handling(code, kind, has_model, states, at, answers)
-            _put_verdict(index, code, model, requests, instant, at, scratch, answers)
+            undecidable = _undecidable(has_model, states)
+            if undecidable:
+                _put_protected(catalog, step, states, at, answers)
+            _put_verdict(index, code, model, requests, instant, at, undecidable, scratch, answers)
         else:
             _put_protective(catalog, step, problem, at, answers)
         answers.counts[at], answers.may_differ_in_hindsight[at] = filled - first, may_differ

@@ -198,6 +198,8 @@ class IndexStates:
     def _value(self, setting: int, code: int) -> JsonValue:
         index = self._index
         if setting in (RESIDENCY, MODEL_REGIONS):
+            if code == OTHER:
+                return 0
             first, end = index.texts.set_offsets[max(code, 0) : max(code, 0) + 2]
             return None if code < 0 else [self._text(int(text)) for text in index.texts.members[first:end]]
         if setting < HOSTING:

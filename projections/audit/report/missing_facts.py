@@ -6,13 +6,14 @@ Proved by tests/audit/report/test_collector.py.
 
 from __future__ import annotations
 
+import json
 from typing import Final, NamedTuple
 
 from ledger.subjects import kind_of
 from ledger.times import format_time
 from projections.audit.report.collector import IDS_OF_REASON, SEPARATOR, ReportCollector
 from projections.audit.report.counters import NameCounter, heaviest
-from projections.decisions.check import HOSTING, PROVIDER
+from projections.decisions.check import HOSTING, PROVIDER, decision_basis
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
 from projections.query.as_of_view import AsOfView
@@ -78,6 +79,8 @@ def _of_reason(reason: Reason, counter: NameCounter, query: PinnedQuery, known_a
 def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: AsOfView) -> _Fact:
     if reason == "unknown_model":
         return _model_fact(ids.get("model_id"), view)
+    if reason == "undecidable_value":
+        return _undecidable_fact(ids, view)
     if reason == "before_first_record":
         first = query.ledger.recorder.entry(1)
         begun = "is empty" if first is None else f"begins on {format_time(first.recorded_at)}"
@@ -119,6 +122,15 @@ def _model_fact(model_id: str | None, view: AsOfView) -> _Fact:
         words = f"the hosting of {subject} was not known{never}"
         return _Fact(words, subject, HOSTING, _since(view, subject, HOSTING))
     return _Fact(f"the provider of {subject} was not known", subject, PROVIDER, _since(view, subject, PROVIDER))
+
+
+def _undecidable_fact(ids: dict[str, str], view: AsOfView) -> _Fact:
+    outcome = decision_basis(_record(ids, view), view).question
+    states = [state for state in outcome.evidence if state.setting in outcome.undecidable]
+    values = ", ".join(
+        f"{state.setting} of {state.subject} was {json.dumps(state.value, ensure_ascii=False)}" for state in states
+    )
+    return _Fact(f"{values}: the rules do not speak of that", states[0].subject, states[0].setting)
 
 
 def _record(ids: dict[str, str], view: AsOfView) -> RequestRecord:

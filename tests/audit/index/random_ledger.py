@@ -8,6 +8,7 @@ from ledger.errors import BadSubmission
 from ledger.store import Ledger
 from ledger.times import format_time
 from tests.support.ledgers import define, definition, submit
+from tests.support.older_catalog import older_definitions
 
 SWITCHES = ("training.opt_in", "storage.inputs_outputs", "caching.temporary")
 OF_ORGS = ("passthrough.allowed", "network.private_only", *SWITCHES)
@@ -34,7 +35,8 @@ class RandomLedger:
             self.clock.now_us += self.random.choice((1, 2, 1000, 5_000_000))
             bodies = [self._body() for _ in range(self.random.choice((1, 1, 1, 2, 5)))]
             try:
-                receipts = submit(self.ledger, *bodies)
+                with older_definitions():
+                    receipts = submit(self.ledger, *bodies)
             except BadSubmission:
                 # Some random changes are invalid: the definition of the moment is not for that kind.
                 continue

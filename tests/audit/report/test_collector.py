@@ -24,7 +24,8 @@ from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.model import Observed, RequestRecord
 from projections.query.query import PinnedQuery
 from tests.audit.report.making import audited, log
-from tests.support.questions import NOON, QueryLedger
+from tests.support.older_catalog import older_definitions
+from tests.support.questions import NOON, QueryLedger, defined
 
 
 def test_the_counts_equal_those_of_counting_row_by_row(bench: QueryLedger) -> None:
@@ -115,6 +116,15 @@ def test_a_report_names_missing_facts_with_the_knowledge_of_today(bench: QueryLe
     assert model.words == "the hosting of model:unheard/of was not known; no event is about this model"
     (early,) = undecided["before_first_record"].missing
     assert early.words.startswith("the ledger begins on 2026-01-01T00:00:00")
+
+
+def test_a_report_names_the_values_that_the_rules_do_not_speak_of(bench: QueryLedger) -> None:
+    with older_definitions():
+        bench.submit(NOON, defined("network.private_only", default=None, kinds=["org"], protective=True))
+    row = RequestRecord(NOON + 1, org_id="acme", handling=Observed(network="public"))
+    (undecided,) = audited(bench, [row, row._replace(org_id="beta"), row]).report.undecided
+    assert (undecided.reason, undecided.rows, undecided.groups) == ("undecidable_value", 3, 2)
+    assert undecided.missing[0].words == "network.private_only of org:acme was null: the rules do not speak of that"
 
 
 def test_a_counter_merges_any_number_of_names_exactly() -> None:
