@@ -17,6 +17,7 @@ from ledger.recorders.contract import Entry
 from ledger.times import BEGINNING, END, format_time
 from projections.decisions.model import Decision, change_json, decision_json, retraction_json
 from projections.query.history import HistoryAnswer
+from projections.query.outlooks import EventOutlook
 from projections.query.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import Interval, SettingState
@@ -25,11 +26,18 @@ from projections.timelines.contract import SubjectRow
 encode: Final = msgspec.json.Encoder().encode
 
 
-def receipts_json(receipts: Sequence[Receipt]) -> dict[str, Any]:
-    return {"receipts": [receipt_json(receipt) for receipt in receipts], "position": receipts[-1].position}
+def receipts_json(receipts: Sequence[Receipt], outlooks: Sequence[EventOutlook]) -> dict[str, Any]:
+    """`outlooks`: of the receipts, in their order."""
+    return {
+        "receipts": [
+            receipt_json(receipt) | outlook_json(outlook) for receipt, outlook in zip(receipts, outlooks, strict=True)
+        ],
+        "position": receipts[-1].position,
+    }
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """The members of a receipt that the ledger knows."""
     return {
         "event_id": receipt.event_id,
         "position": receipt.position,
@@ -38,6 +46,25 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "recorded_at": format_time(receipt.recorded_at),
         "effective_from": _time_or_null(receipt.effective_from),
         "effective_until": _time_or_null(receipt.effective_until),
+    }
+
+
+def outlook_json(outlook: EventOutlook) -> dict[str, Any]:
+    """The members of a receipt about what follows."""
+    return {
+        "holds_until": _time_or_null(outlook.outlook.holds_until),
+        "still_scheduled": [
+            {
+                "position": change.position,
+                "effective_from": format_time(change.effective_from),
+                "effective_until": _time_or_null(change.effective_until),
+                "value": change.value,
+            }
+            for change in outlook.outlook.still_scheduled
+        ],
+        "still_scheduled_left_out": outlook.outlook.left_out,
+        "retracts": outlook.retracts,
+        "warnings": [warning._asdict() for warning in outlook.warnings],
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -20,12 +20,15 @@ from starlette.types import Receive
 from api.audits.service import AuditService, AuditSettings
 from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
+from ledger.append.submissions import Submission
 from ledger.errors import NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.opening import absolute_url, open_ledger
+from ledger.receipts import Receipt
 from ledger.recorders.contract import Entry, Head
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
+from projections.query.outlooks import EventOutlook, OutlookReader
 from projections.query.query import Query
 
 READERS: Final = 4
@@ -49,6 +52,7 @@ class Service:
         """`url`: where the processes that audit open the ledger again; None: no audits are run."""
         self.ledger = ledger
         self.query = Query(ledger)
+        self._outlook_reader = OutlookReader(ledger)
         self.audits = AuditService(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX
         self._waiting = 0
@@ -122,6 +126,16 @@ class Service:
     def _ready(self) -> Head:
         self.ledger.require_writable()
         return self.ledger.head()
+
+    async def outlooks(
+        self, submissions: Sequence[Submission], receipts: Sequence[Receipt]
+    ) -> tuple[EventOutlook, ...]:
+        """The outlooks of recorded submissions, in the order of the receipts. Raises no `InforceError`: the submissions
+        are recorded, whatever can be read now."""
+        outlooks = self._outlook_reader.nowait(submissions, receipts)
+        if outlooks is None:
+            outlooks = await self.ask(lambda: self._outlook_reader.read_or_warn(submissions, receipts))
+        return outlooks
 
     def feed(self, after: int, limit: int, subject: str | None) -> tuple[list[Entry], int, int]:
         """(entries after position `after`, `after` of the next page, the ledger's head). Raises `LedgerCorrupt`,

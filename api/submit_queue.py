@@ -35,6 +35,13 @@ class _ParsedBody(NamedTuple):
     batch: bool
 
 
+class RecordedSubmissions(NamedTuple):
+    """The submissions of one body, and their receipts: one each, and then those of the retractions that they caused."""
+
+    submissions: tuple[Submission, ...]
+    receipts: tuple[Receipt, ...]
+
+
 class SubmitQueue:
     def __init__(self, ledger: Ledger, caller: str) -> None:
         """`caller`: the actor of the submissions, and the owner of their idempotency keys."""
@@ -51,7 +58,7 @@ class SubmitQueue:
         if not self._ledger.writer.has_capacity(bytes_):
             raise LedgerBusy(self._ledger.writer.waiting)
 
-    async def submit(self, body: bytes, key: str | None) -> tuple[Receipt, ...]:
+    async def submit(self, body: bytes, key: str | None) -> RecordedSubmissions:
         """Raises the errors of parsing the body, and those of `Ledger.submit`."""
         loop = asyncio.get_running_loop()
         if len(body) <= SMALL_BYTES:
@@ -71,7 +78,7 @@ class SubmitQueue:
         )
         self._ledger.writer.enqueue(queued)
         await notifier.wait(queued)
-        return queued.outcome()
+        return RecordedSubmissions(parsed.submissions, queued.outcome())
 
 
 class CompletionNotifier:

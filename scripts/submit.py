@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from api.responses import receipt_json, receipts_json
+from api.responses import receipts_json
 from ledger import strict_json
 from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
@@ -25,13 +25,21 @@ from ledger.opening import ledger_exists, open_ledger
 from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
+from projections.query.outlooks import OutlookReader
 from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.options import Format, database, instant, output_format
-from scripts.cli.output import Columns, human_bound, human_time, show
+from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
-_FIELDS: Final = tuple(Receipt._fields)
+_FIELDS: Final = (
+    *Receipt._fields,
+    "holds_until",
+    "still_scheduled",
+    "still_scheduled_left_out",
+    "retracts",
+    "warnings",
+)
 _COLUMNS: Final[Columns] = {
     "position": lambda row: row["position"],
     "subject": lambda row: row["subject"],
@@ -39,6 +47,7 @@ _COLUMNS: Final[Columns] = {
     "recorded at": lambda row: human_time(row["recorded_at"]),
     "effective from": lambda row: human_bound(row["effective_from"]),
     "until": lambda row: human_bound(row["effective_until"]),
+    "holds until": lambda row: human_bound(row["holds_until"]),
     "event": lambda row: row["event_id"],
 }
 
@@ -107,11 +116,32 @@ def submit(
             raise BadInput(f"this ledger has the origin {ledger.origin} for ever; leave --origin out")
         idempotency = _idempotency(idempotency_key, actor, body)
         receipts = ledger.submit(submissions, actor=actor, idempotency=idempotency, batch=batch)
+        outlooks = OutlookReader(ledger).read_or_warn(submissions, receipts)
     finally:
         if ledger is not None:
             ledger.close()
-    rows = [receipt_json(receipt) for receipt in receipts]
-    show(format_, receipts_json(receipts), rows, _FIELDS, _COLUMNS)
+    document = receipts_json(receipts, outlooks)
+    show(format_, document, document["receipts"], _FIELDS, _COLUMNS)
+    if format_ == "table":
+        for receipt in document["receipts"]:
+            _print_remarks(receipt)
+
+
+def _print_remarks(receipt: dict[str, Any]) -> None:
+    """Lines about the changes that still happen later, and about doubts."""
+    position = receipt["position"]
+    if receipt["holds_until"] is not None and receipt["holds_until"] == receipt["effective_from"]:
+        print_line(f"#{position} never decides: another change of this submission replaces it where it begins")
+    for change in receipt["still_scheduled"]:
+        start, until = human_time(change["effective_from"]), change["effective_until"]
+        value = "cleared" if change["value"] is None else json_text(change["value"])
+        period = f"from {start}" if until is None else f"from {start} until {human_time(until)}"
+        print_line(f"still scheduled beside #{position}: #{change['position']} {value} {period}")
+    left_out = receipt["still_scheduled_left_out"]
+    if left_out:
+        print_line(f"still scheduled beside #{position}: {left_out} more; inforce history shows them")
+    for warning in receipt["warnings"]:
+        print_line(f"warning about #{position}: {warning['detail']}")
 
 
 def _names_file(words: tuple[str, ...], change: dict[str, Any]) -> bool:

@@ -43,15 +43,18 @@ async def submit(request: Request) -> Response:
     """Record one submission, or a batch atomically.
 
     Returns once everything is stored durably; if any part fails, nothing is recorded. A retry with the same
-    `Idempotency-Key` and body returns the first receipts again, with 201.
+    `Idempotency-Key` and body returns the first receipts again, with 201. A receipt says until when its change decides
+    and what stays scheduled for the same setting, both as known when it was recorded.
     """
     read_query(request)
     key = read_idempotency_key(request)
-    submit_queue = service_of(request).submit_queue
+    service = service_of(request)
+    submit_queue = service.submit_queue
     submit_queue.require_capacity(body_bytes_max(request, MAX_BYTES))
-    receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
-    location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(receipts) == 1 else []
-    return EncodedResponse(encode(receipts_json(receipts)), 201, *location)
+    submissions, receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
+    outlooks = await service.outlooks(submissions, receipts)
+    location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(submissions) == 1 else []
+    return EncodedResponse(encode(receipts_json(receipts, outlooks)), 201, *location)
 
 
 async def feed(request: Request) -> Response:

@@ -84,6 +84,16 @@ SUBMISSION_EXAMPLES: Final[dict[str, Any]] = {
             ]
         },
     },
+    "never again": {
+        "summary": "Opt out, and retract everything that is scheduled for the setting",
+        "value": {
+            "type": "setting.changed",
+            "subject": "org:acme",
+            "setting": "training.opt_in",
+            "value": False,
+            "cancels_scheduled": True,
+        },
+    },
     "retract": {
         "summary": "Retract a change",
         "value": {
@@ -124,6 +134,13 @@ _RECEIPT: Final = {
     "recorded_at": "2026-01-15T09:30:00.000000Z",
     "effective_from": T1,
     "effective_until": None,
+    "holds_until": "2026-06-01T00:00:00.000000Z",
+    "still_scheduled": [
+        {"position": 18, "effective_from": "2026-06-01T00:00:00.000000Z", "effective_until": None, "value": False}
+    ],
+    "still_scheduled_left_out": 0,
+    "retracts": None,
+    "warnings": [],
 }
 _EVENT: Final = {
     "specversion": "1.0",

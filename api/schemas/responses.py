@@ -12,6 +12,26 @@ from projections.decisions.model import Reason, Verdict
 from projections.temporal.effective_state import Source
 
 
+class ScheduledChange(WireModel):
+    """A change that begins later than the receipt's."""
+
+    position: int
+    effective_from: str = time_field("When the change begins.")
+    effective_until: str | None = time_field("Null: without end.")
+    value: Any = Field(description="Null: a clear. Of a definition, its members.")
+
+
+class ReceiptWarning(WireModel):
+    """A doubt about a change that was recorded."""
+
+    code: Literal["unknown_subject", "outlook_unknown"] = Field(
+        description="unknown_subject: the ledger has no event of the subject that the value names. outlook_unknown: "
+        "the changes that follow could not be read."
+    )
+    subject: str
+    detail: str
+
+
 class Receipt(WireModel):
     event_id: str
     position: int
@@ -20,10 +40,23 @@ class Receipt(WireModel):
     recorded_at: str = time_field("When the ledger recorded the event.")
     effective_from: str | None = time_field("Null for a retraction.")
     effective_until: str | None = time_field("Null: without end.")
+    holds_until: str | None = time_field(
+        "When the change first stops deciding, as known when it was recorded. Equal to effective_from: it never "
+        "decides. Null: nothing follows, or it is a retraction."
+    )
+    still_scheduled: list[ScheduledChange] = Field(
+        max_length=100,
+        description="The unretracted changes of the setting that begin later than this one (than the recording of a "
+        "retraction), as known when it was recorded, in the order of their beginning. All receipts of a request list "
+        "1000 of them and 256 KiB of values at most.",
+    )
+    still_scheduled_left_out: int = Field(ge=0, description="How many more there are than still_scheduled lists.")
+    retracts: str | None = Field(description="The event_id that a retraction retracts.")
+    warnings: list[ReceiptWarning]
 
 
 class Receipts(WireModel):
-    """One receipt per event, in order. A single submission has one receipt."""
+    """One receipt per event, in order: of the submissions, then of what cancels_scheduled retracted."""
 
     receipts: list[Receipt]
     position: int = Field(description="The last event's position. Answers pinned to it or later include all of these.")

@@ -19,6 +19,10 @@ from ledger.recorders.writability import resolve
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
 _WAKEUP_BYTES_MAX: Final = 4096
+_SUBJECTS_MAX: Final = 500
+"""Subjects that one statement names."""
+
+
 GUARDED_ATTEMPTS: Final = 3
 """Attempts at an append that the guard stopped and then let pass, as when an acknowledgement has become known."""
 
@@ -115,6 +119,17 @@ class CommonRecorder:
             self.stream(subject)
             raise DamagedEvent(None, MISSING)
         return int(rows[0][0])
+
+    def first_positions(self, subjects: Sequence[str]) -> dict[str, int]:
+        first: dict[str, int] = {}
+        for start in range(0, len(subjects), _SUBJECTS_MAX):
+            some = subjects[start : start + _SUBJECTS_MAX]
+            statement = (
+                f"SELECT originator_id, position FROM {self.events_table} WHERE originator_version = 1"
+                f" AND originator_id IN ({','.join([self.PLACEHOLDER] * len(some))})"
+            )
+            first.update(self._read(statement, some))
+        return first
 
     def select_notifications(
         self,

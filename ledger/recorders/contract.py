@@ -225,6 +225,9 @@ class Recorder(Protocol):
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         """Subject → its version, 0 if it has no events."""
 
+    def first_positions(self, subjects: Sequence[str]) -> dict[str, int]:
+        """Subject → the position of its first event, for the subjects that have one."""
+
     def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]: ...
 
     def transaction(self, *, commit: bool) -> AbstractContextManager[Any]:

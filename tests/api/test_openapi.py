@@ -10,12 +10,15 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.testclient import TestClient
 
 from api.app import create_app
+from api.responses import outlook_json
 from api.schemas import examples, requests, responses
 from ledger.append import submissions
 from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
 from ledger.receipts import Receipt
 from projections.decisions.model import Observed, RequestRecord
+from projections.query.outlooks import EventOutlook, ReceiptWarning
+from projections.temporal.outlook import NOTHING_FOLLOWS, ScheduledChange
 from tests.api.client import changed, get, problem, submit
 
 
@@ -118,7 +121,10 @@ def test_the_documented_members_are_those_of_the_domain(shown: type[BaseModel], 
 def test_the_other_models_have_the_members_of_the_domain() -> None:
     assert set(requests.RequestRecord.model_fields) == set(RequestRecord._fields)
     assert set(requests.ObservedHandling.model_fields) == set(Observed._fields)
-    assert set(responses.Receipt.model_fields) == set(Receipt._fields)
+    outlook = outlook_json(EventOutlook(NOTHING_FOLLOWS))
+    assert list(responses.Receipt.model_fields) == [*Receipt._fields, *outlook]
+    assert set(responses.ScheduledChange.model_fields) == set(ScheduledChange._fields)
+    assert set(responses.ReceiptWarning.model_fields) == set(ReceiptWarning._fields)
     assert set(responses.Event.model_fields) == set(Leaf.__struct_fields__)
     assert set(responses.EventData.model_fields) == set(LeafData.__struct_fields__)
 

@@ -102,7 +102,10 @@ def test_receipts_in_every_format(inforce: Inforce) -> None:
     assert "org:acme" in table.out
     assert table.err == ""
     csv = inforce("submit", "org:acme", "training.opt_in", "true", "--format", "csv").out.splitlines()
-    assert csv[0] == "event_id,position,subject,version,recorded_at,effective_from,effective_until"
+    assert csv[0] == (
+        "event_id,position,subject,version,recorded_at,effective_from,effective_until,holds_until,still_scheduled,"
+        "still_scheduled_left_out,retracts,warnings"
+    )
     assert csv[1].split(",")[1:4] == [str(GENESIS + 2), "org:acme", "2"]
 
 

@@ -22,6 +22,7 @@ from ledger.store import Ledger
 from ledger.times import format_time
 from projections.decisions.model import decision_json, read_record
 from projections.query.history import history
+from projections.query.outlooks import OutlookReader
 from projections.query.query import PinnedQuery, Query
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import RebuildResult, rebuild
@@ -59,6 +60,7 @@ class InProcessClient:
             self.ledger.close()
             self.ledger = Ledger(open_recorder(url, lock_timeout=0), clock, origin=origin)
         self.query = Query(self.ledger)
+        self._outlook_reader = OutlookReader(self.ledger)
 
     def submit(self, body: Json, key: str | None = None) -> Outcome:
         sent = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
@@ -73,7 +75,9 @@ class InProcessClient:
             raise Unavailable(error.detail) from error
         except InforceError as error:
             return Outcome(error.code, pointers=tuple(fault.pointer for fault in getattr(error, "faults", ())))
-        return Outcome("recorded", tuple(responses.receipt_json(receipt) for receipt in receipts))
+        outlooks = self._outlook_reader.read_or_warn(parse_submissions(body), receipts)
+        document: Json = json.loads(responses.encode(responses.receipts_json(receipts, outlooks)))
+        return Outcome("recorded", tuple(document["receipts"]))
 
     def ask(self, question: Json) -> Json:
         try:

@@ -129,6 +129,32 @@ class Oracle(Reference):
         if key is not None:
             self.submissions[caller, key] = (_text(body), receipts)
 
+    def outlook(self, event: Json) -> Json:
+        """The members of the event's receipt about what follows, as known when it was recorded."""
+        known_at = parse_time(event["time"])
+        data = event["data"]
+        until = None if "retracts" in data else self.stops_deciding(event, known_at)
+        later = self.beginning_after(event, known_at)
+        # Owners and attachments are the only references of the built-in catalog.
+        names = data["setting"] in ("owner", "attached_to") and "value" in data
+        recorded = {one["subject"] for one in self.events if parse_time(one["time"]) <= known_at}
+        doubted = [data["value"]] if names and data["value"] not in recorded else []
+        return {
+            "holds_until": None if until is None else format_time(until),
+            "still_scheduled": [
+                {
+                    "position": one["data"]["position"],
+                    "effective_from": one["data"]["effective_from"],
+                    "effective_until": one["data"].get("effective_until"),
+                    "value": one["data"].get("value", one["data"].get("definition")),
+                }
+                for one in later[:100]
+            ],
+            "still_scheduled_left_out": len(later[100:]),
+            "retracts": data.get("retracts"),
+            "warnings": [("unknown_subject", subject) for subject in doubted],
+        }
+
     def append(self, event: Json, reason: str | None) -> None:
         self.events.append(event)
         self._by_setting[event["subject"], event["data"]["setting"]].append(event)
@@ -285,7 +311,7 @@ def _value(value: Any, definition: Json) -> Any:
 
 
 def receipt_of(event: Json) -> Json:
-    """The receipt of an event."""
+    """The receipt of an event, without its outlook (`Oracle.outlook`)."""
     data = event["data"]
     return {
         "event_id": event["id"],

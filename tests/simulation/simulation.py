@@ -18,7 +18,7 @@ from ledger.times import format_time, parse_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
 from tests.simulation.clients import HttpClient, InProcessClient, LedgerClient, PinnedAudit, ask_query
-from tests.simulation.compare import Mismatch, first_difference, without_event_ids, without_salt
+from tests.simulation.compare import OUTLOOK, Mismatch, first_difference, without_event_ids, without_salt
 from tests.simulation.expected_answers import ExpectedAnswers
 from tests.simulation.fault_steps import FAULTS_POSTGRES, FAULTS_SQLITE, run_fault
 from tests.simulation.import_plan import plan_import
@@ -132,8 +132,18 @@ class Simulation:
             self._compare("number of new event ids", len(chosen), len(set(chosen) - known))
             self.counts["events"] += len(chosen)
         self.oracle.record(body, actual.receipts, client.actor, client.caller, key)
+        self._compare_outlooks(actual)
         first = actual.receipts[0]["position"]
         self._compare_feed(self.in_process(), first - 1, len(actual.receipts))
+
+    def _compare_outlooks(self, actual: Outcome) -> None:
+        """Compares what the receipts say about what follows, unless a fault kept it from being read."""
+        for receipt in actual.receipts:
+            warnings = [(warning["code"], warning["subject"]) for warning in receipt["warnings"]]
+            if "outlook_unknown" not in [code for code, _ in warnings]:
+                expected = self.oracle.outlook(self.oracle.events[receipt["position"] - 1])
+                outlook = {name: receipt[name] for name in OUTLOOK} | {"warnings": warnings}
+                self._compare(f"outlook of #{receipt['position']}", expected, outlook)
 
     def _retry(self) -> None:
         """Sends an earlier key of the same caller again, with the same body or another."""

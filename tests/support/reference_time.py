@@ -79,6 +79,24 @@ class ReferenceLedger:
         instants = self.boundaries(subject, setting, known_at)
         return [(instant, self.deciding(subject, setting, instant, known_at)) for instant in instants]
 
+    def stops_deciding(self, event: Json, known_at: int | None) -> int | None:
+        """When a change first stops deciding; at its own beginning, if it never decides; `UNLIMITED`: never."""
+        decides = False
+        for instant, deciding in self.steps(event["subject"], event["data"]["setting"], known_at):
+            if deciding is not None and deciding["id"] == event["id"]:
+                decides = True
+            elif decides:
+                return instant
+        return UNLIMITED if decides else period_of(event)[0]
+
+    def beginning_after(self, event: Json, known_at: int | None) -> list[Json]:
+        """The changes of the same setting that begin later than a change, or than the recording of a retraction."""
+        data = event["data"]
+        after = instant_of(event["time"]) if "retracts" in data else period_of(event)[0]
+        known = self.known(event["subject"], data["setting"], known_at)
+        later = [one for one in known if period_of(one)[0] > after]
+        return sorted(later, key=lambda one: (period_of(one)[0], one["data"]["position"]))
+
     def deciding(self, subject: str, setting: str, at: int, known_at: int | None) -> Json | None:
         """The change in force at instant `at`, knowing what was recorded by `known_at`.
 

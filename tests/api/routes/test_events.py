@@ -19,7 +19,8 @@ def test_a_submission_is_answered_with_receipt_and_location(client: TestClient) 
     body = answer.json()
     (receipt,) = body["receipts"]
     assert list(receipt) == [
-        *("event_id", "position", "subject", "version", "recorded_at", "effective_from", "effective_until")
+        *("event_id", "position", "subject", "version", "recorded_at", "effective_from", "effective_until"),
+        *("holds_until", "still_scheduled", "still_scheduled_left_out", "retracts", "warnings"),
     ]
     assert (receipt["position"], receipt["subject"], receipt["version"]) == (GENESIS + 1, "org:acme", 1)
     assert receipt["effective_from"] == receipt["recorded_at"]
