@@ -27,7 +27,8 @@ from ledger.verbatim import valid_prefix
 
 STREAMS_MAX: Final = 128
 PAGE_EVENTS: Final = 256
-"""About 150 KB, held for as long as a slow client needs to read it."""
+PAGE_BYTES: Final = 128 * 1024
+"""Held for as long as a slow client needs to read it. A page ends with the event that reaches this size."""
 PING_S: Final = 15.0
 """Proxies close connections that are silent for longer, often after 30 or 60 seconds."""
 SEND_S_MAX: Final = 60.0
@@ -99,7 +100,7 @@ class OpenStreams:
 
 def _read_page(ledger: Ledger, after: int) -> StreamPage:
     try:
-        page = ledger.page(after, PAGE_EVENTS)
+        page = ledger.page(after, PAGE_EVENTS, bytes_max=PAGE_BYTES)
     except DamagedEvent as error:
         if not error.before:
             raise

@@ -7,7 +7,8 @@ Proved by tests/api/test_openapi.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,72 @@ from projections.temporal.effective_state import Interval, SettingState
 from projections.timelines.contract import SubjectRow
 
 encode: Final = msgspec.json.Encoder().encode
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""A page ends with the item that reaches this size, so that it always has one."""
+
+
+def bounded(
+    document: dict[str, Any],
+    name: str,
+    cursor: Callable[[Any], str],
+    is_after: Callable[[Any], bool] | None = None,
+    bytes_max: int | None = None,
+) -> dict[str, Any]:
+    """`document` with a page of its member `name`: its items, encoded, up to the one that reaches `bytes_max`
+    (None: `PAGE_BYTES`).
+
+    The items are pairs of the member's key and value if it is an object. If there are more, `next_after` is the cursor
+    of the last item. `is_after`: whether an item is behind the cursor of the previous page.
+    """
+    member = document[name]
+    bytes_max = PAGE_BYTES if bytes_max is None else bytes_max
+    page: list[Any] = []
+    size, last = 0, None
+    for item in member.items() if isinstance(member, dict) else member:
+        if is_after is not None and not is_after(item):
+            continue
+        if size >= bytes_max:
+            document["next_after"] = cursor(last)
+            break
+        text = encode(item[1] if isinstance(member, dict) else item)
+        size, last = size + len(text), item
+        page.append((item[0], msgspec.Raw(text)) if isinstance(member, dict) else msgspec.Raw(text))
+    document[name] = dict(page) if isinstance(member, dict) else page
+    return document
+
+
+def bounded_by_key(document: dict[str, Any], name: str, after: str | None) -> dict[str, Any]:
+    """`document` with a page of its member `name`: of the settings behind the key `after`, or of those with greater
+    keys if it is not there any more."""
+    keys = list(document[name])
+    if after in keys:
+        behind = frozenset(keys[keys.index(after) + 1 :])
+        return bounded(document, name, _first, lambda pair: pair[0] in behind)
+    return bounded(document, name, _first, None if after is None else lambda pair: pair[0] > after)
+
+
+def bounded_differences(document: dict[str, Any], after: str | None) -> dict[str, Any]:
+    return bounded(document, "differences", _setting, None if after is None else lambda row: row["setting"] > after)
+
+
+def bounded_intervals(document: dict[str, Any], after: tuple[str, str] | None) -> dict[str, Any]:
+    """`after`: a setting, and the end of its last interval on the previous page ("": it has no end)."""
+
+    def is_after(interval: dict[str, Any]) -> bool:
+        setting, end = after or ("", "")
+        if interval["setting"] != setting:
+            return bool(interval["setting"] > setting)
+        return end != "" and (interval["until"] is None or interval["until"] > end)
+
+    return bounded(document, "intervals", _interval_cursor, is_after if after else None)
+
+
+_first: Final = itemgetter(0)
+_setting: Final = itemgetter("setting")
+
+
+def _interval_cursor(interval: dict[str, Any]) -> str:
+    return f"{interval['setting']}@{interval['until'] or ''}"
 
 
 def receipts_json(receipts: Sequence[Receipt], outlooks: Sequence[EventOutlook]) -> dict[str, Any]:

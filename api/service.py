@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from api.audits.service import AuditService, AuditSettings
+from api.responses import PAGE_BYTES
 from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
 from ledger.append.submissions import Submission
@@ -142,11 +143,11 @@ class Service:
         which names the position, if an entry is damaged, and `AheadOfLedger` if the ledger ends before `after`."""
         head = self.ledger.require_reached(after)
         if subject is None:
-            entries = self.ledger.page(after, limit, head)
+            entries = self.ledger.page(after, limit, head, PAGE_BYTES)
         else:
-            entries = self.ledger.subject_page(subject, after, limit, head)
+            entries = self.ledger.subject_page(subject, after, limit, head, PAGE_BYTES)
         entries = list(valid_entries(entries))
-        if len(entries) == limit:
+        if len(entries) == limit or sum(len(entry.leaf) for entry in entries) >= PAGE_BYTES:
             return entries, entries[-1].position, head
         return entries, max(after, head), head
 

@@ -87,8 +87,13 @@ class LedgerReader:
         """
         self.follower.wait_for(position, timeout_s)
 
-    def page(self, after: int, limit: int = PAGE_MAX, until: int | None = None) -> list[Entry]:
-        """The feed: up to `limit` entries with after < position <= until, in order and without gaps."""
+    def page(
+        self, after: int, limit: int = PAGE_MAX, until: int | None = None, bytes_max: int | None = None
+    ) -> list[Entry]:
+        """The feed: up to `limit` entries with after < position <= until, in order and without gaps. `bytes_max`: the
+        page ends with the entry whose leaf reaches this size, so that it always has one."""
+        if bytes_max is not None:
+            limit = self.recorder.page_length(after, limit, until, bytes_max)
         return self.recorder.page(after, limit, until)
 
     def pages(self, after: int, until: int, limit: int = PAGE_MAX) -> Iterator[list[Entry]]:
@@ -108,9 +113,19 @@ class LedgerReader:
             yield page
             after = page[-1].position
 
-    def subject_page(self, subject: str, after: int, limit: int = PAGE_MAX, until: int | None = None) -> list[Entry]:
-        """The feed of one subject: up to `limit` of its entries with after < position <= until, in order."""
+    def subject_page(
+        self,
+        subject: str,
+        after: int,
+        limit: int = PAGE_MAX,
+        until: int | None = None,
+        bytes_max: int | None = None,
+    ) -> list[Entry]:
+        """The feed of one subject: up to `limit` of its entries with after < position <= until, in order. `bytes_max`:
+        as in `page`."""
         version = self.recorder.version_at(subject, after) if after else 0
+        if bytes_max is not None:
+            limit = self.recorder.stream_length(subject, version, None, limit, bytes_max)
         entries = self.recorder.stream(subject, after=version, limit=limit)
         return entries if until is None else [entry for entry in entries if entry.position <= until]
 

@@ -37,8 +37,9 @@ class PagedLines:
         return len(text)
 
 
-def read_page(lines: Path, after: int, limit: int) -> list[bytes]:
-    """Up to `limit` lines after the first `after` lines, without line ends. Raises `OSError`."""
+def read_page(lines: Path, after: int, limit: int, bytes_max: int) -> list[bytes]:
+    """Up to `limit` lines after the first `after` lines, without line ends, up to the one that reaches `bytes_max`.
+    Raises `OSError`."""
     offsets = lines.with_name(lines.name + OFFSETS_SUFFIX)
     index = after // EVERY * _OFFSET.size
     # Compared first, because a file refuses to seek to some very large offsets.
@@ -51,5 +52,9 @@ def read_page(lines: Path, after: int, limit: int) -> list[bytes]:
         file.seek(offset)
         for _ in range(after % EVERY):
             file.readline()
-        page = [file.readline().rstrip(b"\n") for _ in range(limit)]
-    return [line for line in page if line]
+        page: list[bytes] = []
+        size = 0
+        while len(page) < limit and size < bytes_max and (line := file.readline().rstrip(b"\n")):
+            page.append(line)
+            size += len(line)
+    return page

@@ -20,6 +20,7 @@ from api.audits.paged_lines import read_page
 from api.audits.scheduler import AuditScheduler
 from api.audits.upload import StoredLog
 from api.http.problems import RequestRefused
+from api.responses import PAGE_BYTES
 from ledger.entropy import random_bytes
 from ledger.errors import BadInput
 from ledger.store import Ledger
@@ -173,7 +174,7 @@ class AuditService:
             raise RequestRefused("audit_not_done", "the audit failed and has no results; GET the audit for the cause")
         with self.storage_problems():
             try:
-                lines = read_page(self._folder.path_of(id_) / name, after, limit)
+                lines = read_page(self._folder.path_of(id_) / name, after, limit, PAGE_BYTES)
             except FileNotFoundError:
                 raise _not_found() from None
         end = after + len(lines)

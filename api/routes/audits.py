@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from api.audits.service import AuditService
 from api.audits.upload import MEDIA_TYPES, UploadBody, check_type, receive
 from api.http.parameters import read_query
 from api.http.problems import ParameterFault, RequestRefused
-from api.responses import encode
+from api.responses import bounded, encode
 from api.routes.parameters import (
+    AFTER_AUDIT,
     AFTER_LINE,
     AT_LEAST,
     AUDIT_ID,
@@ -83,10 +85,19 @@ def _bad_parameter(name: str, detail: str) -> RequestRefused:
 
 
 async def audits(request: Request) -> Response:
-    """List all audits, newest first."""
-    read_query(request)
+    """List all audits, newest first. With `after`, those behind that audit."""
+    after = read_query(request, AFTER_AUDIT)["after"]
     service = service_of(request).audits
-    return await answer_off_loop(request, lambda: {"audits": [service.json(status) for status in service.statuses()]})
+
+    def question() -> dict[str, Any]:
+        statuses = service.statuses()
+        ids = [status.job.id for status in statuses]
+        # An audit that was deleted meanwhile has no place in the list any more, so the list begins again.
+        behind = statuses[ids.index(after) + 1 :] if after in ids else statuses
+        document = {"audits": [service.json(status) for status in behind]}
+        return bounded(document, "audits", itemgetter("id"))
+
+    return await answer_off_loop(request, question)
 
 
 async def audit(request: Request) -> Response:
@@ -152,6 +163,7 @@ ROUTES = [
         endpoint=audits,
         tag="audits",
         response_models=(audit_models.AuditList,),
+        parameters=(AFTER_AUDIT,),
         problems=("bad_parameter", "audits_unavailable"),
     ),
     RouteSpec(

@@ -16,7 +16,7 @@ from api.http.problems import ParameterFault, RequestRefused
 from ledger.drafts import KEY_LENGTH_MAX
 from ledger.errors import BadRecord, BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
-from ledger.times import parse_time
+from ledger.times import format_time, parse_time
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.layout import find_zone
 from projections.audit.reading.strict import LOG_FORMATS
@@ -99,6 +99,19 @@ def _prefix(text: str) -> str:
     return _with_plus(text)
 
 
+def _audit_id(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{32}", text) is None:
+        raise ParameterError("an audit's id is 32 of 0-9 a-f")
+    return text
+
+
+def _interval(text: str) -> tuple[str, str]:
+    setting, _, end = text.partition("@")
+    if "@" not in text or not is_setting_key(setting):
+        raise ParameterError("the form is SETTING@TIME, as in the next_after of the previous page")
+    return setting, format_time(_time(end)) if end else ""
+
+
 _TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
 _POSITION_MAX: Final = 10**18 - 1
 _POSITION_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": _POSITION_MAX}
@@ -164,6 +177,17 @@ AFTER_VERSION: Final = Parameter(
     {"type": "integer", "minimum": 1, "maximum": _POSITION_MAX},
     "Only events before this version of the subject: the next_after of the previous page. Default: start with the"
     " newest.",
+)
+AFTER_SETTING: Final = SETTING._replace(
+    name="after",
+    description="Only settings after this one in byte order: the next_after of the previous page.",
+    example=None,
+)
+AFTER_INTERVAL: Final = Parameter(
+    "after",
+    _interval,
+    {"type": "string", "pattern": f"^{SETTING_PATTERN}@.*$"},
+    "Only intervals after this one, SETTING@TIME: the next_after of the previous page.",
 )
 OF_SUBJECT: Final = Parameter("subject", _subject, _SUBJECT_SCHEMA, "Only events of this subject.")
 KIND: Final = Parameter(
@@ -231,6 +255,12 @@ MAX_REJECTS: Final = Parameter(
 )
 AUDIT_ID: Final = Parameter(
     "audit_id", str, {"type": "string"}, "The audit's id.", "5b1f0c9a4f7e4f0e8a3c2d1b0a998877", part="path"
+)
+AFTER_AUDIT: Final = Parameter(
+    "after",
+    _audit_id,
+    {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    "Only audits behind this one in the list: the next_after of the previous page.",
 )
 AFTER_LINE: Final = Parameter(
     "after",

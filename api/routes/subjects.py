@@ -12,8 +12,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.http.parameters import read_query
-from api.responses import catalog_json, diff_json, history_json, state_json, subjects_json, timeline_json
+from api.responses import (
+    PAGE_BYTES,
+    bounded_by_key,
+    bounded_differences,
+    bounded_intervals,
+    catalog_json,
+    diff_json,
+    history_json,
+    state_json,
+    subjects_json,
+    timeline_json,
+)
 from api.routes.parameters import (
+    AFTER_INTERVAL,
+    AFTER_SETTING,
     AFTER_SUBJECT,
     AFTER_VERSION,
     AT,
@@ -53,12 +66,13 @@ async def state(request: Request) -> Response:
     its definition.
     """
     subject = read_subject(request)
-    query = read_query(request, AT, KNOWN_AT, SETTINGS, AT_LEAST)
+    query = read_query(request, AT, KNOWN_AT, SETTINGS, AFTER_SETTING, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
         at = service.now() if query["at"] is None else query["at"]
-        return state_json(service.query.state(subject, at=at, known_at=query["known_at"], settings=query["setting"]))
+        answer = service.query.state(subject, at=at, known_at=query["known_at"], settings=query["setting"])
+        return bounded_by_key(state_json(answer), "settings", query["after"])
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -66,11 +80,12 @@ async def state(request: Request) -> Response:
 async def timeline(request: Request) -> Response:
     """Read the intervals over valid time, half-open and without gaps; known_at=at returns the in-force timeline."""
     subject = read_subject(request)
-    query = read_query(request, SETTING, KNOWN_AT, AT_LEAST)
+    query = read_query(request, SETTING, KNOWN_AT, AFTER_INTERVAL, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        return timeline_json(service.query.timeline(subject, setting=query["setting"], known_at=query["known_at"]))
+        answer = service.query.timeline(subject, setting=query["setting"], known_at=query["known_at"])
+        return bounded_intervals(timeline_json(answer), query["after"])
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -83,7 +98,14 @@ async def subject_history(request: Request) -> Response:
 
     def question() -> dict[str, Any]:
         return history_json(
-            history(ledger, subject, setting=query["setting"], after=query["after"], limit=query["limit"])
+            history(
+                ledger,
+                subject,
+                setting=query["setting"],
+                after=query["after"],
+                limit=query["limit"],
+                bytes_max=PAGE_BYTES,
+            )
         )
 
     return await answer_off_loop(request, question, query["at_least"])
@@ -95,26 +117,26 @@ async def diff(request: Request) -> Response:
     With known_at=at, compares the settings in force at each of the two instants.
     """
     subject = read_subject(request)
-    query = read_query(request, FROM, TO, KNOWN_AT, AT_LEAST)
+    query = read_query(request, FROM, TO, KNOWN_AT, AFTER_SETTING, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
         start, end = query["from"], service.now() if query["to"] is None else query["to"]
-        return diff_json(
-            subject, start, end, service.query.diff(subject, start=start, end=end, known_at=query["known_at"])
-        )
+        answer = service.query.diff(subject, start=start, end=end, known_at=query["known_at"])
+        return bounded_differences(diff_json(subject, start, end, answer), query["after"])
 
     return await answer_off_loop(request, question, query["at_least"])
 
 
 async def catalog(request: Request) -> Response:
     """Read the settings that are defined at (at, known_at), each with the event that defined it."""
-    query = read_query(request, AT, KNOWN_AT, AT_LEAST)
+    query = read_query(request, AT, KNOWN_AT, AFTER_SETTING, AT_LEAST)
     service = service_of(request)
 
     def question() -> dict[str, Any]:
         at = service.now() if query["at"] is None else query["at"]
-        return catalog_json(at, service.query.catalog(at=at, known_at=query["known_at"]))
+        document = catalog_json(at, service.query.catalog(at=at, known_at=query["known_at"]))
+        return bounded_by_key(document, "settings", query["after"])
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -137,7 +159,7 @@ ROUTES = [
         endpoint=state,
         tag="subjects",
         response_models=(responses.State,),
-        parameters=(SUBJECT, AT, KNOWN_AT, SETTINGS, AT_LEAST),
+        parameters=(SUBJECT, AT, KNOWN_AT, SETTINGS, AFTER_SETTING, AT_LEAST),
         problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
@@ -146,7 +168,7 @@ ROUTES = [
         endpoint=timeline,
         tag="subjects",
         response_models=(responses.Timeline,),
-        parameters=(SUBJECT, SETTING, KNOWN_AT, AT_LEAST),
+        parameters=(SUBJECT, SETTING, KNOWN_AT, AFTER_INTERVAL, AT_LEAST),
         problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
@@ -164,7 +186,7 @@ ROUTES = [
         endpoint=diff,
         tag="subjects",
         response_models=(responses.Differences,),
-        parameters=(SUBJECT, FROM, TO, KNOWN_AT, AT_LEAST),
+        parameters=(SUBJECT, FROM, TO, KNOWN_AT, AFTER_SETTING, AT_LEAST),
         problems=_SUBJECT_PROBLEMS,
     ),
     RouteSpec(
@@ -173,7 +195,7 @@ ROUTES = [
         endpoint=catalog,
         tag="catalog",
         response_models=(responses.Catalog,),
-        parameters=(AT, KNOWN_AT, AT_LEAST),
+        parameters=(AT, KNOWN_AT, AFTER_SETTING, AT_LEAST),
         problems=("bad_time", *AT_LEAST_PROBLEMS),
     ),
 ]

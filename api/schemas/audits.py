@@ -86,6 +86,10 @@ class AuditList(WireModel):
     """All audits, newest first."""
 
     audits: list[Audit]
+    next_after: str | None = Field(
+        None,
+        description="Present only if the answer reached its size and ended early. Send it as `after` to get the rest.",
+    )
 
 
 class Finding(WireModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -90,6 +90,9 @@ class Event(WireModel):
     data: EventData
 
 
+NEXT_AFTER: Final = "Present only if the answer reached its size and ended early. Send it as `after` to get the rest."
+
+
 class EventPage(WireModel):
     events: list[Event]
     next_after: int = Field(
@@ -141,6 +144,7 @@ class State(WireModel):
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
     settings: dict[str, SettingState]
+    next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
 class Interval(WireModel):
@@ -159,6 +163,7 @@ class Timeline(WireModel):
     known_at: str = Field(description="An instant, or `at`: the settings in force.")
     position: int
     intervals: list[Interval]
+    next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
 class HistoryRow(WireModel):
@@ -215,9 +220,11 @@ class Differences(WireModel):
     known_at: str = Field(description="An instant, or `at`: the settings in force at each of the two.")
     position: int
     differences: list[SettingDifference]
+    next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
 class CatalogEntry(SettingDefinition):
+    members: list[str] | None = None
     event_id: str
     position: int
     version: int
@@ -231,6 +238,7 @@ class Catalog(WireModel):
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
     settings: dict[str, CatalogEntry]
+    next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
 class GovernedBy(WireModel):

@@ -94,6 +94,29 @@ class CommonRecorder:
         require_dense(entries, after)
         return entries
 
+    def page_length(self, after: int, limit: int, until: int | None, bytes_max: int) -> int:
+        where = "WHERE position > ? AND position <= ?"
+        return self._length(where, (after, _or_highest(until)), "position", limit, bytes_max)
+
+    def stream_length(
+        self, subject: str, after: int, until: int | None, limit: int, bytes_max: int, *, newest_first: bool = False
+    ) -> int:
+        where = "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ?"
+        order = "originator_version DESC" if newest_first else "originator_version"
+        return self._length(where, (subject, after, _or_highest(until)), order, limit, bytes_max)
+
+    def _length(self, where: str, parameters: tuple[object, ...], order: str, limit: int, bytes_max: int) -> int:
+        # The database knows the sizes without reading the bytes.
+        column = order.partition(" ")[0]
+        sizes = f"SELECT {column}, coalesce(length(state), 0) AS bytes FROM {self.events_table} {where}"
+        totals = f"SELECT bytes, sum(bytes) OVER (ORDER BY {order}) AS total FROM ({sizes} ORDER BY {order} LIMIT ?)"
+        # The rows before the one that reaches the size.
+        before = "sum(CASE WHEN total < ? THEN 1 ELSE 0 END)"
+        statement = f"SELECT count(*), {before} FROM ({totals} AS sized) AS summed".replace("?", self.PLACEHOLDER)
+        ((rows, count),) = self._read(statement, (bytes_max, *parameters, limit))
+        # Entries that are recorded meanwhile belong to a page that is not full.
+        return limit if not rows or count == rows else int(count) + 1
+
     def stream(
         self,
         subject: str,

@@ -207,6 +207,15 @@ class Recorder(Protocol):
     def page(self, after: int, limit: int, until: int | None = None) -> list[Entry]:
         """Up to `limit` entries with after < position <= until, in order."""
 
+    def page_length(self, after: int, limit: int, until: int | None, bytes_max: int) -> int:
+        """The number of entries of `page` up to the one that reaches `bytes_max` bytes of leaves, `limit` if none does:
+        the limit of a page that is not larger."""
+
+    def stream_length(
+        self, subject: str, after: int, until: int | None, limit: int, bytes_max: int, *, newest_first: bool = False
+    ) -> int:
+        """As `page_length`, of `stream`."""
+
     def stream(
         self,
         subject: str,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final, NamedTuple
 
 from ledger.codec import Leaf, parse_leaf
@@ -15,6 +14,8 @@ from ledger.verbatim import valid_entries
 
 _PAGE: Final = 1_000
 """Events read at a time."""
+BYTES_MAX: Final = 2 * 1024 * 1024
+_Pair = tuple[Entry, Leaf]
 
 
 class HistoryRow(NamedTuple):
@@ -37,9 +38,17 @@ class HistoryAnswer(NamedTuple):
 
 
 def history(
-    ledger: Ledger, subject: str, *, setting: str | None = None, after: int | None = None, limit: int = 100
+    ledger: Ledger,
+    subject: str,
+    *,
+    setting: str | None = None,
+    after: int | None = None,
+    limit: int = 100,
+    bytes_max: int = BYTES_MAX,
 ) -> HistoryAnswer:
     """The subject's events with version < `after` (None: from the newest), up to `limit`. Raises `NotFound`.
+
+    The page ends with the event that reaches `bytes_max`, its reason included.
 
     Reads the events of the page, and the retractions newer than its oldest event. A retraction is in the same stream as
     its change and later, so `retracted_by` is complete on every page.
@@ -48,23 +57,42 @@ def history(
     newest = ledger.recorder.version_at(subject, position)
     if not newest:
         raise NotFound("the subject has no history in this ledger")
-    older = _newest_first(ledger, subject, newest if after is None else min(newest, after - 1), limit + 1)
+    until = newest if after is None else min(newest, after - 1)
+    older = _newest_first(ledger, subject, until, limit + 1, bytes_max)
     # One more than the page holds shows whether there is a next page.
-    matching = list(islice((pair for pair in older if setting in (None, pair[1].data.setting)), limit + 1))
-    page = matching[:limit]
-    retracted = _retracted(ledger, subject, page[-1][0].version, newest) if page else {}
+    page, more = _up_to(limit, bytes_max, (pair for pair in older if setting in (None, pair[1].data.setting)))
     reasons = ledger.reasons(entry.position for entry, _ in page)
-    rows = tuple(
-        HistoryRow(entry, leaf.data.setting, reasons.get(entry.position), retracted.get(leaf.id))
-        for entry, leaf in page
-    )
-    return HistoryAnswer(subject, rows, page[-1][0].version if len(matching) > limit else None, position)
+    retracted = _retracted(ledger, subject, page[-1][0].version, newest) if page else {}
+    rows: list[HistoryRow] = []
+    bytes_ = 0
+    for entry, leaf in page:
+        if bytes_ >= bytes_max:
+            more = True
+            break
+        reason = reasons.get(entry.position)
+        bytes_ += len(entry.leaf) + len((reason or "").encode())
+        rows.append(HistoryRow(entry, leaf.data.setting, reason, retracted.get(leaf.id)))
+    return HistoryAnswer(subject, tuple(rows), rows[-1].entry.version if more else None, position)
 
 
-def _newest_first(ledger: Ledger, subject: str, until: int, page: int) -> Iterator[tuple[Entry, Leaf]]:
-    """The subject's events with version <= `until`, read `page` at a time."""
+def _up_to(limit: int, bytes_max: int, pairs: Iterator[_Pair]) -> tuple[list[_Pair], bool]:
+    """(the first pairs, whether there are more)."""
+    page: list[_Pair] = []
+    bytes_ = 0
+    for pair in pairs:
+        if len(page) == limit or bytes_ >= bytes_max:
+            return page, True
+        page.append(pair)
+        bytes_ += len(pair[0].leaf)
+    return page, False
+
+
+def _newest_first(ledger: Ledger, subject: str, until: int, page: int, bytes_max: int) -> Iterator[_Pair]:
+    """The subject's events with version <= `until`, read `page` or `bytes_max` at a time."""
+    recorder = ledger.recorder
     while until > 0:
-        entries = ledger.recorder.stream(subject, until=until, limit=page, newest_first=True)
+        length = recorder.stream_length(subject, 0, until, page, bytes_max, newest_first=True)
+        entries = recorder.stream(subject, until=until, limit=length, newest_first=True)
         for entry in valid_entries(entries):
             yield entry, parse_leaf(entry.leaf)
         until = entries[-1].version - 1

@@ -38,6 +38,8 @@ MEMORY_MAX: Final = 104_000_000
 """Bytes of cache, about: two thirds decisions, one third timelines. See projections/DECISIONS.md."""
 _NEWS_MAX: Final = 20_000
 """Events. After more of them, as after an import, it is cheaper to begin with an empty cache."""
+_NEWS_BYTES: Final = 4 * 1024 * 1024
+"""Leaves of the news that are read at once."""
 RETRACTIONS_MAX: Final = 20_000
 """Of a snapshot: with the subjects, some 10 MB, and more only if one subject has more."""
 FOLDED_MAX: Final = 20_000
@@ -274,7 +276,7 @@ class TimelineCache:
             self.decision_cache.clear()
             return
         while after < until:
-            page = self.ledger.page(after, until=until)
+            page = self.ledger.page(after, until=until, bytes_max=_NEWS_BYTES)
             news: dict[str, list[Entry]] = {}
             for entry in page:
                 news.setdefault(entry.subject, []).append(entry)

@@ -26,6 +26,8 @@ from projections.timelines.sql import TimelineWriter
 from projections.timelines.store import TimelineStore
 
 PAGE_EVENTS: Final = 5000
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Leaves that are projected in one transaction; one submission may exceed both."""
 
 Progress = Callable[[int, int], None]
 """Called with the position reached and the ledger's head."""
@@ -166,24 +168,26 @@ class Projector:
 
         A recorded_at belongs to one submission only.
         """
+        bytes_max = PAGE_BYTES
         # One more entry than the limit shows whether the last submission ends at the limit.
         try:
-            entries = self.ledger.page(after, limit + 1)
+            entries = self.ledger.page(after, limit + 1, bytes_max=bytes_max)
         except DamagedEvent as error:
             if error.before:
                 return error.before, False
             raise LedgerCorrupt(
                 f"the event at position {after + 1} cannot be projected, and so nothing after it: {error.detail}"
             ) from error
-        if len(entries) <= limit:
+        if len(entries) <= limit and sum(len(entry.leaf) for entry in entries) < bytes_max:
             return entries, True
         cut = entries[-1].recorded_at
         whole = [entry for entry in entries if entry.recorded_at != cut]
         if whole:
             return whole, False
-        while len(entries) > limit and entries[-1].recorded_at == cut:
-            limit *= 2
-            entries = self.ledger.page(after, limit + 1)
+        length = 0
+        while len(entries) > length and entries[-1].recorded_at == cut:
+            length = len(entries)
+            entries = self.ledger.page(after, 2 * length)
         return [entry for entry in entries if entry.recorded_at == cut], False
 
     def _history(self, page: _Page, pair: Pair) -> list[Assertion]:

@@ -25,7 +25,13 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("limit", [1, EVERY, 1000])
 def test_a_page_holds_the_lines_of_its_range(file: Path, after: int, limit: int) -> None:
     texts = [b"%d" % number for number in range(3 * EVERY + 5)]
-    assert read_page(file, after, limit) == texts[after : after + limit]
+    assert read_page(file, after, limit, 2**30) == texts[after : after + limit]
+
+
+@pytest.mark.parametrize(("bytes_max", "lines"), [(1, 1), (10, 10), (11, 11), (12, 11), (13, 12)])
+def test_a_page_ends_with_the_line_that_reaches_its_size(file: Path, bytes_max: int, lines: int) -> None:
+    # Ten lines of one digit, then lines of two.
+    assert len(read_page(file, 0, 1000, bytes_max)) == lines
 
 
 def test_writing_no_lines_writes_nothing() -> None:

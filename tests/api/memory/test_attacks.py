@@ -122,3 +122,23 @@ def test_unfinished_bodies_share_one_budget(tmp_path: Path, record_property: Rec
         # The deadline of the unfinished ones has freed their bytes.
         body = json.dumps({"requests": [{"org_id": "acme"}] * 10_000})
         assert server.ask("POST", "/v1/checks", json.loads(body))[0] == 200
+
+
+def test_pages_of_large_events_end_early(tmp_path: Path, record_property: Record) -> None:
+    legacy = "from ledger import catalog\ncatalog.SET_SIZE_MAX = 1000\ncatalog.VALUE_BYTES_MAX = 2**24\n"
+    with served(tmp_path, legacy) as server:
+        value = large_set(1000, 900_000)
+        for number in range(60):
+            subject = f"org:o{max(number, 4)}"
+            body = {"type": "setting.changed", "subject": subject, "setting": "residency.regions", "value": value}
+            server.submit(body)
+        with server.bounded_memory(record_property):
+            for path in (
+                "/v1/events?limit=1000",
+                "/v1/events?limit=1000&subject=org:o4",
+                "/v1/subjects/org:o4/history?limit=1000",
+                "/v1/subjects/org:o4/timeline",
+            ):
+                status, page = server.ask("GET", path)
+                assert (status, len(json.dumps(page)) < 4 * MIB) == (200, True)
+                assert page["next_after"]
