@@ -5,7 +5,7 @@ the definition where a default decided, the links that led to the governing subj
 enforcement lag. So a setting that permits an act never counts among the causes of a violation.
 
 Beside them stands the effect of each event alone: the decision if that one event had never been recorded, with the
-earlier events that it hid. Proved by tests/audit/test_explain.py.
+earlier events that it hid or ended. Proved by tests/audit/test_explain.py.
 """
 
 from __future__ import annotations

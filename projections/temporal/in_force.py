@@ -38,6 +38,7 @@ def extend(timelines: Timelines, known: KnownChanges, news: Iterable[Assertion])
     hand; the timelines may be half altered then.
     """
     current, in_force = timelines
+    remember = known.add
     pending: int | None = None
     # A retraction was met, and `current` is not folded yet: several of one submission are one fold.
     stale = False
@@ -48,32 +49,25 @@ def extend(timelines: Timelines, known: KnownChanges, news: Iterable[Assertion])
                 current, stale = fold_changes(known.in_order()), False
             in_force.splice(pending, current)
             pending = None
-        if isinstance(assertion, Change):
-            if not stale:
-                if in_force is current:
-                    if assertion.effective_from >= recorded_at:
-                        # Before its recording neither timeline changes, and from there on both are what is known.
-                        _apply(current, assertion, known)
-                        continue
-                    in_force = current.copy()
-                _apply(current, assertion, known)
-                pending = recorded_at
-                continue
-        else:
+        if not isinstance(assertion, Change):
             stale = True
-        known.add(assertion)
+        elif not stale:
+            # Before its recording such a change alters neither timeline, and from there on both are what is known.
+            alike = in_force is current and assertion.effective_from >= recorded_at
+            if not alike and in_force is current:
+                in_force = current.copy()
+            if not current.apply(assertion):
+                current.restart(assertion, known.beginning_after(assertion.effective_from))
+            if alike:
+                remember(assertion)
+                continue
+        remember(assertion)
         pending = recorded_at
     if pending is not None:
         if stale:
             current = fold_changes(known.in_order())
         in_force.splice(pending, current)
     return Timelines(current, in_force)
-
-
-def _apply(timeline: Timeline, change: Change, known: KnownChanges) -> None:
-    if not timeline.apply(change):
-        timeline.restart(change, known.beginning_after(change.effective_from))
-    known.add(change)
 
 
 def appends_from(assertion: Assertion) -> int | None:
