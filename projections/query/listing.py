@@ -7,9 +7,13 @@ Proved by tests/query/test_state_and_timelines.py and tests/faults/test_behind.p
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from projections.query.snapshots import ReadContext
+from projections.timelines.catch_up import PATIENCE_S
 from projections.timelines.contract import Axis, SubjectChange, SubjectRow
-from projections.timelines.sql import subject_range
+from projections.timelines.engine import subject_range
+from projections.timelines.heal import heal
 from projections.timelines.store import TimelineStore
 
 
@@ -22,8 +26,10 @@ def subjects(
     limit: int | None = None,
 ) -> tuple[int, list[SubjectRow]]:
     """(position, subjects that have a history in byte order), as of the context or of what was projected since."""
-    tracked, rows = store.subjects(kind, prefix, after, limit)
-    if tracked >= context.position:
+    tracked, (rows, damaged) = store.subjects(kind, prefix, after, limit)
+    _heal(context, store, damaged)
+    position = max(tracked, context.position)
+    if tracked >= context.position and not damaged:
         return tracked, rows
     by_subject = {row.subject: row for row in rows}
     bounds = subject_range(kind, prefix, after)
@@ -32,8 +38,13 @@ def subjects(
         if limit is not None and len(rows) == limit:
             # The stored rows fill the page, so no subject beyond the last of them belongs to it.
             high = rows[-1].subject
+        by_subject |= {
+            subject: row
+            for subject in damaged
+            if subject <= high and (row := _last_event(context, subject, tracked)) is not None
+        }
         by_subject |= _subjects_since(context, tracked, low, high, above)
-    return context.position, sorted(by_subject.values())[:limit]
+    return position, sorted(by_subject.values())[:limit]
 
 
 def changes_at(
@@ -47,10 +58,13 @@ def changes_at(
         if tracked > context.position:
             return None
         changes = list(stored)
+    _heal(context, store, stored.damaged)
     bounds = subject_range(kind, None)
-    if tracked == context.position or bounds is None:
+    news = set(stored.damaged)
+    if tracked < context.position and bounds is not None:
+        news |= _subjects_since(context, tracked, *bounds).keys()
+    if not news:
         return changes
-    news = _subjects_since(context, tracked, *bounds)
     changes = [row for row in changes if row.subject not in news]
     for subject in news:
         for setting, both in context.snapshot.subject(subject).timelines.items():
@@ -58,6 +72,17 @@ def changes_at(
             if change is not None:
                 changes.append(SubjectChange(subject, setting, change))
     return sorted(changes, key=lambda row: row[:2])
+
+
+def _heal(context: ReadContext, store: TimelineStore, damaged: Collection[str]) -> None:
+    if damaged:
+        heal(context.snapshot.ledger, store, damaged, patience_s=PATIENCE_S)
+
+
+def _last_event(context: ReadContext, subject: str, tracked: int) -> SubjectRow | None:
+    """The subject's row as it ought to be stored."""
+    entries = [entry for entry in context.snapshot.ledger.stream(subject) if entry.position <= tracked]
+    return SubjectRow(subject, entries[-1].version, entries[-1].position) if entries else None
 
 
 def _subjects_since(context: ReadContext, tracked: int, low: str, high: str, above: str) -> dict[str, SubjectRow]:

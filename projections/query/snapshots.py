@@ -29,6 +29,8 @@ from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.temporal.known_changes import HistoryMissing
 from projections.timelines.catch_up import PATIENCE_S, CatchUp
+from projections.timelines.contract import DamagedRows
+from projections.timelines.heal import heal
 from projections.timelines.projector import Projector
 from projections.timelines.store import TimelineStore
 
@@ -312,7 +314,12 @@ class TimelineCache:
             cached = self._subject_cache.get(subject)
             if cached is not None:
                 return cached
-        tracked, timelines = self.store.subject(subject)
+        try:
+            tracked, timelines = self.store.subject(subject)
+        except DamagedRows:
+            # Nothing is answered from them: `None` makes the snapshot fold the subject's events.
+            heal(self.ledger, self.store, [subject], patience_s=PATIENCE_S)
+            return None
         if tracked > position:
             return None
         cached = CachedSubject(subject, timelines)

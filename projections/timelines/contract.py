@@ -11,13 +11,13 @@ Proved by tests/contracts/test_timelines.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from ledger.errors import LedgerUnavailable
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from projections.temporal.changes import Change
 
-FORMAT: Final = "subjects.v3"
+FORMAT: Final = "subjects.v4"
 """Of the rows. Rows of another format are never read: they are made anew."""
 
 Side = Literal["timelines", "timelines_rebuild", "timelines_old"]
@@ -40,9 +40,22 @@ class TablesMissing(NotStored):
         )
 
 
+class TrackingDamaged(NotStored):
+    def __init__(self) -> None:
+        super().__init__("the position of the stored timelines is not what was written; run inforce rebuild")
+
+
 class OtherFormat(NotStored):
     def __init__(self) -> None:
         super().__init__("the stored timelines were written by another version of inforce; run inforce rebuild")
+
+
+class DamagedRows(LedgerCorrupt):
+    """Rows of these subjects are not what was written, or are missing. Their events still say everything."""
+
+    def __init__(self, subjects: Collection[str]) -> None:
+        super().__init__(f"the stored timelines of {len(subjects)} subjects cannot be right; run inforce rebuild")
+        self.subjects = frozenset(subjects)
 
 
 class SwapBusy(Exception):
@@ -58,12 +71,13 @@ class SubjectRow(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A `SubjectRow` with the steps of the subject's settings, encoded by `encoding`."""
+    """A `SubjectRow` with the steps of the subject's settings, encoded by `encoding`. `block_sum`: see `checksums`."""
 
     subject: str
     version: int
     position: int
     settings: bytes
+    block_sum: int
 
 
 class BlockRow(NamedTuple):
@@ -76,6 +90,13 @@ class BlockRow(NamedTuple):
     start: int
     until: int
     steps: bytes
+
+
+class Listing(NamedTuple):
+    """Sound rows in byte order, and the subjects of the same range whose rows are damaged or missing."""
+
+    rows: list[SubjectRow]
+    damaged: frozenset[str]
 
 
 class SubjectChange(NamedTuple):
@@ -101,3 +122,5 @@ class Update(NamedTuple):
     blocks: Sequence[BlockRow]
     subjects: Sequence[StoredRow]
     position: int
+    events: Mapping[str, int]
+    """Kind of subject → the number of events that were projected since the last update."""

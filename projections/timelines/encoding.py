@@ -28,7 +28,7 @@ from ledger.times import BEGINNING, END
 from projections.temporal.changes import Change, same_change
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, empty_timelines
-from projections.timelines.contract import Axis, BlockRow, SubjectChange
+from projections.timelines.contract import Axis, BlockRow, DamagedRows, SubjectChange
 
 BLOCK_STEPS: Final = 64
 
@@ -77,11 +77,11 @@ class BlockSteps(Struct, array_like=True, gc=False):
 
 
 class TimelineSuffix(NamedTuple):
-    """The timelines of one setting from block number `first` on. `has_blocks`: whether any block row is part of it."""
+    """The timelines of one setting from block number `first` on. `blocks`: the block rows that are part of it."""
 
     first: int
     timelines: Timelines
-    has_blocks: bool
+    blocks: Sequence[BlockRow]
 
 
 Settings = dict[str, Raw | StoredSetting]
@@ -145,11 +145,12 @@ def change_at(
 
 
 def changes_at(
-    rows: Iterable[tuple[str, bytes]], covering: Iterable[Covering], axis: Axis, at: int
+    rows: Iterable[tuple[str, bytes]], covering: Iterable[Covering], axis: Axis, at: int, damaged: set[str]
 ) -> Iterator[SubjectChange]:
     """The change at `at` (µs) of every subject and setting. `rows`: (subject, settings) of subjects' rows.
 
-    `rows` and `covering` are in byte order, and are read only as far as the caller iterates.
+    `rows` and `covering` are in byte order, and are read only as far as the caller iterates. Subjects in `damaged` are
+    left out, and those whose rows cannot be decoded are added to it.
     """
     blocks = groupby(covering, key=itemgetter(0))
     subject_of_blocks, block_rows = next(blocks, ("", iter(())))
@@ -160,8 +161,17 @@ def changes_at(
         if subject_of_blocks == subject:
             for _, setting, of_axis, steps in block_rows:
                 by_setting.setdefault(setting, {})[of_axis] = steps
-        for setting, stored in decode_stored(subject, settings).items():
-            change = change_at(subject, stored, axis, at, by_setting.get(setting, {}))
+        changes: list[tuple[str, Change | None]] = []
+        try:
+            changes = [
+                (setting, change_at(subject, stored, axis, at, by_setting.get(setting, {})))
+                for setting, stored in decode_stored(subject, settings).items()
+            ]
+        except LedgerCorrupt:
+            damaged.add(subject)
+        if subject in damaged:
+            continue
+        for setting, change in changes:
             if change is not None:
                 yield SubjectChange(subject, setting, change)
 
@@ -180,7 +190,7 @@ def load_suffix(
     `blocks`: the rows of the blocks from a number on. Raises `LedgerCorrupt`.
     """
     if raw is None:
-        return TimelineSuffix(0, empty_timelines(), False)
+        return TimelineSuffix(0, empty_timelines(), ())
     with _corrupt_if_invalid(subject):
         stored = _decode_setting(raw) if isinstance(raw, Raw) else raw
         (full, current), (full_in_force, in_force) = _tails(stored)
@@ -199,18 +209,18 @@ def load_suffix(
 def _suffix(stored: StoredSetting, rows: Iterable[BlockRow], first: int) -> TimelineSuffix:
     current: dict[int, _Steps] = {}
     in_force: dict[int, _Steps] = {}
-    for row in rows:
+    blocks = list(rows)
+    for row in blocks:
         steps = _checked(_decode_block(row.steps))
         if len(steps.starts) != BLOCK_STEPS or row.start != steps.starts[0]:
             raise _InvalidSteps
         (current if row.axis == "current" else in_force)[row.number] = steps
     tail, tail_in_force = _tails(stored)
-    has_blocks = bool(current or in_force)
     timeline = _joined(tail, current, first)
     if stored.in_force is None and not in_force:
-        return TimelineSuffix(first, Timelines(timeline, timeline), has_blocks)
+        return TimelineSuffix(first, Timelines(timeline, timeline), blocks)
     timeline_in_force = _joined(tail_in_force, {**current, **in_force}, first)
-    return TimelineSuffix(first, Timelines(timeline, timeline_in_force), has_blocks)
+    return TimelineSuffix(first, Timelines(timeline, timeline_in_force), blocks)
 
 
 _Tail = tuple[int, _Steps]
@@ -309,4 +319,4 @@ def _corrupt_if_invalid(subject: str) -> Iterator[None]:
     try:
         yield
     except (_InvalidSteps, msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
-        raise LedgerCorrupt(f"the stored timelines of {subject} cannot be right; run inforce rebuild") from error
+        raise DamagedRows([subject]) from error

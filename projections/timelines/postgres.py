@@ -22,15 +22,14 @@ from projections.timelines.contract import (
     LIVE,
     OLD,
     REBUILD,
-    BlockRow,
     OtherFormat,
     Side,
-    StoredRow,
     SwapBusy,
     TablesMissing,
-    Update,
+    Tail,
 )
-from projections.timelines.sql import BLOCK, ROW, TABLES, UPSERT, Row, TimelineReader, TimelineWriter, drop, existing
+from projections.timelines.engine import BLOCK, ROW, TABLES, UPSERT, Row, drop, existing
+from projections.timelines.sql import TimelineReader, TimelineWriter
 
 _LOCKS: Final[Mapping[Side, int]] = {
     LIVE: 0x494E464F52434503,
@@ -85,7 +84,7 @@ def _engine(cursor: psycopg.Cursor[Row]) -> Iterator[_PostgresEngine]:
 
 
 class _PostgresEngine:
-    """Implements `sql.Engine`."""
+    """Implements `engine.Engine`."""
 
     prefix: ClassVar = f"{SCHEMA}."
     # Not to_regclass, which can answer from before this transaction got its lock.
@@ -97,12 +96,15 @@ class _PostgresEngine:
         # names, so that a swap can rename them, too.
         f"CREATE TABLE {SCHEMA}.{{side}}_subjects ("
         ' subject text COLLATE "C" NOT NULL, version bigint NOT NULL, position bigint NOT NULL,'
-        " settings bytea NOT NULL, CONSTRAINT {side}_subjects_pkey PRIMARY KEY (subject))",
+        " settings bytea NOT NULL, block_sum bigint NOT NULL, checksum bigint NOT NULL,"
+        " CONSTRAINT {side}_subjects_pkey PRIMARY KEY (subject))",
         f"CREATE TABLE {SCHEMA}.{{side}}_blocks ("
         ' subject text COLLATE "C" NOT NULL, setting text COLLATE "C" NOT NULL, axis text COLLATE "C" NOT NULL,'
         " number bigint NOT NULL, start_us bigint NOT NULL, until_us bigint NOT NULL, steps bytea NOT NULL,"
+        " checksum bigint NOT NULL,"
         " CONSTRAINT {side}_blocks_pkey PRIMARY KEY (subject, setting, axis, number))",
         f"CREATE TABLE {SCHEMA}.{{side}}_tracking (name text NOT NULL, position bigint NOT NULL,"
+        " checksum bigint NOT NULL,"
         " CONSTRAINT {side}_tracking_pkey PRIMARY KEY (name))",
     )
 
@@ -134,10 +136,10 @@ class _PostgresEngine:
             yield row
         raise RuntimeError("rows of a transaction must be read within it, and this one is closed")
 
-    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
-        self._copy(f"{side}_subjects ({ROW})", ("text", "int8", "int8", "bytea"), subjects)
+    def fill(self, side: Side, subjects: Sequence[Row], blocks: Sequence[Row]) -> None:
+        self._copy(f"{side}_subjects ({ROW})", ("text", "int8", "int8", "bytea", "int8", "int8"), subjects)
         if blocks:
-            types = ("text", "text", "text", "int8", "int8", "int8", "bytea")
+            types = ("text", "text", "text", "int8", "int8", "int8", "bytea", "int8")
             self._copy(f"{side}_blocks ({BLOCK})", types, blocks)
 
     def _copy(self, into: str, types: Sequence[str], rows: Iterable[Row]) -> None:
@@ -146,24 +148,24 @@ class _PostgresEngine:
             for row in rows:
                 copy.write_row(row)
 
-    def write(self, side: Side, update: Update) -> None:
-        blocks = f"{SCHEMA}.{side}_blocks"
+    def write(self, side: Side, removed: Sequence[Tail], blocks: Sequence[Row], subjects: Sequence[Row]) -> None:
+        table = f"{SCHEMA}.{side}_blocks"
         for statement, rows in (
             (
-                f"DELETE FROM {blocks} b USING unnest(%s::text[], %s::text[], %s::bigint[])"
+                f"DELETE FROM {table} b USING unnest(%s::text[], %s::text[], %s::bigint[])"
                 " AS k (subject, setting, first) WHERE b.subject = k.subject AND b.setting = k.setting"
                 " AND b.number >= k.first",
-                update.removed,
+                removed,
             ),
             (
-                f"INSERT INTO {blocks} SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[],"
-                " %s::bigint[], %s::bigint[], %s::bytea[])",
-                update.blocks,
+                f"INSERT INTO {table} ({BLOCK}) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[],"
+                " %s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[])",
+                blocks,
             ),
             (
-                f"INSERT INTO {SCHEMA}.{side}_subjects SELECT * FROM"
-                f" unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bytea[]) {UPSERT}",
-                update.subjects,
+                f"INSERT INTO {SCHEMA}.{side}_subjects ({ROW}) SELECT * FROM"
+                f" unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bigint[], %s::bigint[]) {UPSERT}",
+                subjects,
             ),
         ):
             if rows:

@@ -9,6 +9,7 @@ Proved by tests/contracts: test_catching_up.py, test_projectors_at_once.py, test
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
@@ -16,12 +17,15 @@ from typing import Final, NamedTuple
 from ledger.errors import DamagedEvent, LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
+from ledger.subjects import kind_of
 from ledger.times import BEGINNING
 from projections.temporal.changes import Assertion, Change, Retraction, read_entry
 from projections.temporal.in_force import extend
 from projections.temporal.known_changes import HistoryMissing, KnownChanges
-from projections.timelines.contract import LIVE, BlockRow, Side, StoredRow, SubjectRow, Tail, Update
+from projections.timelines.checksums import block_sum
+from projections.timelines.contract import LIVE, BlockRow, DamagedRows, Side, StoredRow, SubjectRow, Tail, Update
 from projections.timelines.encoding import decode_settings, encode_setting, encode_settings, load_suffix
+from projections.timelines.heal import heal
 from projections.timelines.sql import TimelineWriter
 from projections.timelines.store import TimelineStore
 
@@ -59,6 +63,8 @@ class _Page(NamedTuple):
     with_history: list[str]
     """The subjects that have events before the page."""
     heads: dict[str, SubjectRow]
+    events: dict[str, int]
+    """Kind of subject → the number of events in the page."""
 
 
 class Projector:
@@ -100,16 +106,24 @@ class Projector:
                 self._check_not_beyond(after)
                 break
             try:
-                after = self._write(side, after, page, patience_s)
-            except _HistoriesMissing as missing:
-                # Read outside the transaction, which others wait for. A page needs no more than these.
-                page.histories.update((pair, self._history(page, pair)) for pair in missing.pairs)
-                after = self._write(side, after, page, patience_s)
+                after = self._write_with_histories(side, after, page, patience_s)
+            except DamagedRows as damaged:
+                if side != LIVE or not heal(self.ledger, self.store, damaged.subjects, patience_s=patience_s):
+                    raise
+                after = self._write_with_histories(side, after, page, patience_s)
             if progress is not None:
                 progress(after, self.ledger.head().position)
             if page.last and after == page.position:
                 break
         return after
+
+    def _write_with_histories(self, side: Side, after: int, page: _Page, patience_s: float | None) -> int:
+        try:
+            return self._write(side, after, page, patience_s)
+        except _HistoriesMissing as missing:
+            # Read outside the transaction, which others wait for. A page needs no more than these.
+            page.histories.update((pair, self._history(page, pair)) for pair in missing.pairs)
+            return self._write(side, after, page, patience_s)
 
     def _write(self, side: Side, after: int, page: _Page, patience_s: float | None) -> int:
         """Writes the page if it follows the tracked position `after`. Returns the position tracked now.
@@ -158,6 +172,7 @@ class Projector:
             histories={},
             with_history=with_history,
             heads=heads,
+            events=Counter(kind_of(entry.subject) for entry, _ in readable),
         )
         # These are sure to need it: that saves them the first try.
         page.histories.update((pair, self._history(page, pair)) for pair in retracting)
@@ -224,9 +239,13 @@ def _write_page(tables: TimelineWriter, side: Side, page: _Page) -> None:
     missing: list[Pair] = []
     for subject, by_setting in page.assertions.items():
         row = rows_before.get(subject)
+        version = 0 if row is None else row.version
+        if version != min(assertions[0].version for assertions in by_setting.values()) - 1:
+            raise DamagedRows([subject])
+        blocks_summed = 0 if row is None else row.block_sum
         settings = {} if row is None else decode_settings(subject, row.settings)
         for setting, assertions in by_setting.items():
-            load_blocks = partial(tables.load_blocks, side, subject, setting)
+            load_blocks = partial(tables.load_blocks, side, row, setting)
             suffix = load_suffix(subject, settings.pop(setting, None), _reach(assertions), load_blocks)
             known = KnownChanges(page.histories.get((subject, setting)))
             try:
@@ -235,15 +254,16 @@ def _write_page(tables: TimelineWriter, side: Side, page: _Page) -> None:
                 missing.append((subject, setting))
                 continue
             stored, new_blocks = encode_setting(subject, setting, suffix._replace(timelines=timelines))
-            if suffix.has_blocks:
+            if suffix.blocks:
                 removed.append(Tail(subject, setting, suffix.first))
+            blocks_summed += block_sum(new_blocks) - block_sum(suffix.blocks)
             if stored is not None:
                 settings[setting] = stored
             blocks += new_blocks
-        rows.append(StoredRow(*page.heads[subject], encode_settings(settings)))
+        rows.append(StoredRow(*page.heads[subject], encode_settings(settings), blocks_summed))
     if missing:
         raise _HistoriesMissing(missing)
-    tables.write(side, Update(removed, blocks, rows, page.position))
+    tables.write(side, Update(removed, blocks, rows, page.position, page.events))
 
 
 def _reach(assertions: list[Assertion]) -> int:

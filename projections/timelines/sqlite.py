@@ -17,14 +17,13 @@ from projections.timelines.contract import (
     LIVE,
     OLD,
     REBUILD,
-    BlockRow,
     OtherFormat,
     Side,
-    StoredRow,
     TablesMissing,
-    Update,
+    Tail,
 )
-from projections.timelines.sql import OF_ANY_FORMAT, TABLES, UPSERT, TimelineReader, TimelineWriter, existing
+from projections.timelines.engine import BLOCK, OF_ANY_FORMAT, ROW, TABLES, UPSERT, Row, existing
+from projections.timelines.sql import TimelineReader, TimelineWriter
 
 _WRITER_CACHE_KIB: Final = 65_536
 """Rows arrive in the order of events and are stored in the order of subjects: most pages are used again."""
@@ -66,7 +65,7 @@ def _engine(cursor: sqlite3.Cursor) -> Iterator[_SQLiteEngine]:
 
 
 class _SQLiteEngine:
-    """Implements `sql.Engine`."""
+    """Implements `engine.Engine`."""
 
     prefix: ClassVar = ""
     existing: ClassVar = "SELECT name FROM sqlite_schema WHERE name"
@@ -76,12 +75,14 @@ class _SQLiteEngine:
         # With row ids: a row of some hundred bytes fits a page of such a table, and overflows in one without.
         "CREATE TABLE {side}_subjects ("
         " subject TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL,"
-        " settings BLOB NOT NULL)",
+        " block_sum INTEGER NOT NULL, checksum INTEGER NOT NULL, settings BLOB NOT NULL)",
         "CREATE TABLE {side}_blocks ("
         " subject TEXT NOT NULL, setting TEXT NOT NULL, axis TEXT NOT NULL CHECK (axis IN ('current', 'in_force')),"
-        " number INTEGER NOT NULL, start_us INTEGER NOT NULL, until_us INTEGER NOT NULL, steps BLOB NOT NULL,"
+        " number INTEGER NOT NULL, start_us INTEGER NOT NULL, until_us INTEGER NOT NULL, checksum INTEGER NOT NULL,"
+        " steps BLOB NOT NULL,"
         " PRIMARY KEY (subject, setting, axis, number))",
-        "CREATE TABLE {side}_tracking (name TEXT PRIMARY KEY NOT NULL, position INTEGER NOT NULL)",
+        "CREATE TABLE {side}_tracking (name TEXT PRIMARY KEY NOT NULL, position INTEGER NOT NULL,"
+        " checksum INTEGER NOT NULL)",
     )
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
@@ -101,16 +102,16 @@ class _SQLiteEngine:
         cursor.row_factory = None
         return iter(cursor.execute(statement, parameters))
 
-    def fill(self, side: Side, subjects: Sequence[StoredRow], blocks: Sequence[BlockRow]) -> None:
-        self._cursor.executemany(f"INSERT INTO {side}_subjects VALUES (?,?,?,?)", subjects)
-        self._cursor.executemany(f"INSERT INTO {side}_blocks VALUES (?,?,?,?,?,?,?)", blocks)
+    def fill(self, side: Side, subjects: Sequence[Row], blocks: Sequence[Row]) -> None:
+        self._cursor.executemany(f"INSERT INTO {side}_subjects ({ROW}) VALUES (?,?,?,?,?,?)", subjects)
+        self._cursor.executemany(f"INSERT INTO {side}_blocks ({BLOCK}) VALUES (?,?,?,?,?,?,?,?)", blocks)
 
-    def write(self, side: Side, update: Update) -> None:
+    def write(self, side: Side, removed: Sequence[Tail], blocks: Sequence[Row], subjects: Sequence[Row]) -> None:
         self._cursor.executemany(
-            f"DELETE FROM {side}_blocks WHERE subject = ? AND setting = ? AND number >= ?", update.removed
+            f"DELETE FROM {side}_blocks WHERE subject = ? AND setting = ? AND number >= ?", removed
         )
-        self._cursor.executemany(f"INSERT INTO {side}_blocks VALUES (?,?,?,?,?,?,?)", update.blocks)
-        self._cursor.executemany(f"INSERT INTO {side}_subjects VALUES (?,?,?,?) {UPSERT}", update.subjects)
+        self._cursor.executemany(f"INSERT INTO {side}_blocks ({BLOCK}) VALUES (?,?,?,?,?,?,?,?)", blocks)
+        self._cursor.executemany(f"INSERT INTO {side}_subjects ({ROW}) VALUES (?,?,?,?,?,?) {UPSERT}", subjects)
 
     def set_aside(self, side: Side) -> None:
         for table in existing(self, side):

@@ -14,7 +14,8 @@ from ledger.errors import LedgerUnavailable
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.temporal.in_force import Timelines
-from projections.timelines.contract import LIVE, OLD, Axis, NotStored, Side, SubjectChange, SubjectRow, TablesMissing
+from projections.timelines.contract import LIVE, OLD, Axis, Listing, NotStored, Side, TablesMissing
+from projections.timelines.sound_rows import ChangesAt
 from projections.timelines.sql import Backend, TimelineReader, TimelineWriter
 from projections.timelines.throttle import Throttle
 
@@ -25,12 +26,14 @@ CLEARED_ROWS: Final = 5000
 class TimelineStore:
     """The stored timelines of one ledger. Safe to use from many threads; closes nothing.
 
-    Every call raises `LedgerUnavailable` if the database cannot answer, and `LedgerCorrupt` if rows do not make a
-    timeline.
+    Every call raises `LedgerUnavailable` if the database cannot answer, and `DamagedRows` if rows are not what was
+    written.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self.damaged_rows = 0
+        """The subjects whose rows were found damaged since the ledger was opened (see `heal`)."""
 
     def reading(self, *sides: Side) -> AbstractContextManager[TimelineReader]:
         """The tables of the sides (by default the live ones) at one moment, for several reads that must agree."""
@@ -60,7 +63,7 @@ class TimelineStore:
             return tables.tracked(), tables.timelines(subjects)
 
     @contextmanager
-    def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[tuple[int, Iterator[SubjectChange]]]:
+    def changes_at(self, axis: Axis, at: int, kind: str | None = None) -> Iterator[tuple[int, ChangesAt]]:
         """(tracked position, the change at `at` (µs) of every subject (of `kind`) and setting), of one moment.
 
         Changes are by subject and setting in byte order, clears included. They can be read only within the `with`.
@@ -70,8 +73,8 @@ class TimelineStore:
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
-    ) -> tuple[int, list[SubjectRow]]:
-        """(tracked position, subjects that have a history in byte order): see `TimelineReader.subjects`."""
+    ) -> tuple[int, Listing]:
+        """(tracked position, subjects that have a history): see `TimelineReader.subjects`."""
         with self.reading() as tables:
             return tables.tracked(), tables.subjects(kind, prefix, after, limit)
 
@@ -100,7 +103,7 @@ def open_timelines(ledger: Ledger) -> TimelineStore:
 def _create_live(store: TimelineStore) -> None:
     """Makes empty live tables, unless there are some of this format."""
     with writing_without_old(store, LIVE) as tables:
-        if tables.exists(LIVE):
+        if tables.exists(LIVE) and tables.has_format(LIVE):
             with suppress(NotStored):
                 tables.tracked(LIVE)
                 return

@@ -12,7 +12,7 @@ from ledger.codec import leaf_hash
 from ledger.errors import LedgerCorrupt
 from ledger.opening import open_ledger
 from ledger.store import Ledger
-from projections.timelines.contract import REBUILD, TablesMissing
+from projections.timelines.contract import LIVE, REBUILD, TablesMissing
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import TimelineStore, open_timelines
@@ -145,7 +145,8 @@ def test_an_event_stored_in_the_place_of_another_is_not_projected(
 def test_timelines_ahead_of_their_ledger_are_refused(ledger: Ledger, store: TimelineStore) -> None:
     projector = Projector(ledger, store)
     projector.catch_up()
-    alter(ledger, "UPDATE {timelines_tracking} SET position = ?", GENESIS + 5)
+    with store.writing(LIVE) as tables:
+        tables.complete(LIVE, GENESIS + 5, {})
     with pytest.raises(LedgerCorrupt, match=f"at position {GENESIS + 5} and the ledger ends at {GENESIS}; run inforce"):
         projector.catch_up()
     rebuilt = rebuild(projector)

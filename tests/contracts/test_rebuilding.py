@@ -5,7 +5,7 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.store import Ledger
-from projections.timelines.contract import REBUILD, TablesMissing
+from projections.timelines.contract import FORMAT, LIVE, REBUILD, TablesMissing
 from projections.timelines.encoding import BLOCK_STEPS
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.differences import StepRow, Unlike
@@ -92,9 +92,10 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
     settings = next(row.settings for row in stored_timelines(store)[1] if row.subject == "org:acme")
     blob = msgspec.msgpack.decode(settings)
     blob["training.opt_in"][1] = blob["training.opt_in"][0]
-    alter(
-        ledger, "UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", msgspec.msgpack.encode(blob)
-    )
+    with store.writing(LIVE) as tables:
+        row, blocks = tables.stored(LIVE, "org:acme")
+        assert row is not None
+        tables.replace(LIVE, "org:acme", row._replace(settings=msgspec.msgpack.encode(blob)), blocks)
     assert_timelines(ledger, store)
     (result,) = rebuild(projector).differences
     assert (result.subject, result.live) == ("org:acme", Unlike("the same steps in other bytes"))
@@ -104,12 +105,20 @@ def test_the_same_steps_in_other_bytes_are_a_difference(
     ("damage", "subject"),
     [
         ("UPDATE {timelines_subjects} SET settings = ? WHERE subject = 'org:acme'", "org:acme"),
-        ("INSERT INTO {timelines_blocks} VALUES ('org:none', 's', 'current', 1, 2, 3, ?)", "org:none"),
+        (
+            "INSERT INTO {timelines_blocks} (subject, setting, axis, number, start_us, until_us, steps, checksum)"
+            " VALUES ('org:none', 's', 'current', 1, 2, 3, ?, 0)",
+            "org:none",
+        ),
         ("DELETE FROM {timelines_blocks} WHERE subject = 'org:long' AND ? IS NOT NULL", "org:long"),
         ("UPDATE {timelines_blocks} SET steps = ? WHERE subject = 'org:long' AND number = 0", "org:long"),
         ("UPDATE {timelines_subjects} SET position = 999999 WHERE subject = 'org:acme' AND ? IS NOT NULL", "org:acme"),
         ("DELETE FROM {timelines_subjects} WHERE subject = 'org:acme' AND ? IS NOT NULL", "org:acme"),
-        ("INSERT INTO {timelines_subjects} VALUES ('org:none', 1, 1, ?)", "org:none"),
+        (
+            "INSERT INTO {timelines_subjects} (subject, version, position, settings, block_sum, checksum)"
+            " VALUES ('org:none', 1, 1, ?, 0, 0)",
+            "org:none",
+        ),
     ],
 )
 def test_every_kind_of_damage_is_found_while_events_go_on(
@@ -136,7 +145,7 @@ def test_timelines_of_another_format_are_replaced(ledger: Ledger, clock: ManualC
     projector = Projector(ledger, store)
     projector.catch_up()
     right = stored_timelines(store)
-    alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0'")
+    alter(ledger, "UPDATE {timelines_tracking} SET name = 'steps.v0' WHERE name = ?", FORMAT)
     rebuilt = rebuild(projector)
     assert (rebuilt.live_equal, rebuilt.differences, rebuilt.swapped) == (False, (), True)
     assert stored_timelines(store) == right

@@ -74,7 +74,7 @@ def stored_at_once(assertions: Iterable[Assertion]) -> tuple[bytes, list[BlockRo
     folded = fold_both(assertions).get(SETTING)
     if folded is None:
         return encode_settings({}), []
-    stored, blocks = encode_setting(SUBJECT, SETTING, TimelineSuffix(0, folded, False))
+    stored, blocks = encode_setting(SUBJECT, SETTING, TimelineSuffix(0, folded, ()))
     return encode_settings({} if stored is None else {SETTING: stored}), sorted(blocks)
 
 

@@ -14,6 +14,7 @@ from projections.temporal.changes import Assertion, read_entry
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
 from projections.temporal.known_changes import KnownChanges
+from projections.timelines.checksums import block_sum
 from projections.timelines.contract import BlockRow, StoredRow
 from projections.timelines.encoding import (
     BLOCK_STEPS,
@@ -126,17 +127,22 @@ def fold_bucket(bucket: Iterable[EncodedEvent]) -> FoldedRows:
         last = decode_assertion(subject.last)
         if last.version != subject.events:
             # Each event is at the position and version that its own leaf names, so comparing their number suffices.
-            raise LedgerCorrupt(f"{name} is at version {last.version} and has {subject.events} events up to there")
+            raise LedgerCorrupt(
+                f"the subject of the event at position {last.position} is at version {last.version} and has"
+                f" {subject.events} events up to there"
+            )
         settings: dict[str, Raw | StoredSetting | AppendedSetting] = {}
+        blocks_summed = 0
         for key, events in subject.settings.items():
             if len(events.starts) <= BLOCK_STEPS and not events.rest:
                 settings[key] = AppendedSetting((0, events.starts, events.changes))
                 continue
-            stored, new_blocks = encode_setting(name, key, TimelineSuffix(0, _timelines(events), False))
+            stored, new_blocks = encode_setting(name, key, TimelineSuffix(0, _timelines(events), ()))
             if stored is not None:
                 settings[key] = stored
             blocks += new_blocks
-        rows.append(StoredRow(name, last.version, last.position, encode_settings(settings)))
+            blocks_summed += block_sum(new_blocks)
+        rows.append(StoredRow(name, last.version, last.position, encode_settings(settings), blocks_summed))
     return FoldedRows(rows, sorted(blocks), sum(subject.events for subject in subjects.values()))
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
+from ledger.subjects import kind_of
 from projections.timelines.contract import LIVE, REBUILD, NotStored, Side, SwapBusy, TablesMissing
 from projections.timelines.projector import Progress, Projector
 from projections.timelines.rebuild.differences import DIFFERENCES_MAX, RowDifference, SubjectRows, differences, first_of
@@ -136,6 +138,7 @@ class _Rebuild:
         else:
             messages, readers = fold_in_workers(workers, head, cut), min(workers.processes, len(cut))
         read = positions = folded = 0
+        events: Counter[str] = Counter()
         throttle = self.store.throttle()
         for message in messages:
             if isinstance(message, ReadProgress):
@@ -143,6 +146,8 @@ class _Rebuild:
                 positions += message.positions
             else:
                 folded += message.events
+                for row in message.rows:
+                    events[kind_of(row.subject)] += row.version
                 self._write(message, throttle)
             # Reading everything is half of the work.
             progress((positions // readers + folded) // 2, head)
@@ -150,7 +155,7 @@ class _Rebuild:
             raise LedgerCorrupt(f"the ledger ends at position {head} and holds {read} events up to there")
         with self.store.writing(REBUILD) as tables:
             self._check_own(tables)
-            tables.complete(REBUILD, head)
+            tables.complete(REBUILD, head, events)
 
     def _write(self, folded: FoldedRows, throttle: Throttle) -> None:
         rows, blocks = folded.rows, folded.blocks
@@ -232,8 +237,7 @@ class _Rebuild:
         subjects = tables.differing(DIFFERENCES_MAX, among=among, but=but)
 
         def stored(side: Side) -> list[SubjectRows]:
-            rows = tables.load(side, subjects)
-            return [SubjectRows(rows.get(subject), tables.load_blocks(side, subject)) for subject in subjects]
+            return [SubjectRows(*tables.stored(side, subject)) for subject in subjects]
 
         return first_of(*map(differences, subjects, stored(LIVE), stored(REBUILD)))
 
