@@ -21,7 +21,14 @@ from starlette.types import Receive, Scope, Send
 from api.http.problems import RequestRefused
 from api.http.scope import HEAD_ONLY, log_label
 from api.service import Service, wait_for_disconnect
-from ledger.errors import DamagedEvent, InforceError, LedgerUnavailable, PositionNotReached
+from ledger.errors import (
+    AheadOfLedger,
+    DamagedEvent,
+    InforceError,
+    LedgerCorrupt,
+    LedgerUnavailable,
+    PositionNotReached,
+)
 from ledger.store import Ledger
 from ledger.verbatim import valid_prefix
 
@@ -43,10 +50,15 @@ _log = logging.getLogger("inforce.api")
 
 
 class StreamPage(NamedTuple):
-    """Encoded events up to position `last`; empty if there are none."""
+    """Encoded events up to position `last`, whose event has the hash `last_hash`; empty if there are none.
+
+    `before_hash`: of the event before the page. It must be the one that the stream sent last; else the ledger went back
+    and has grown again, and the page is not the next one. None: there is none, or it cannot be read."""
 
     block: bytes
     last: int
+    last_hash: bytes | None
+    before_hash: bytes | None
 
 
 class OpenStreams:
@@ -106,8 +118,16 @@ def _read_page(ledger: Ledger, after: int) -> StreamPage:
             raise
         page = list(error.before)
     entries = valid_prefix(page)
+    if not entries:
+        ledger.require_reached(after)
+    before = None
+    with suppress(LedgerCorrupt):
+        before = ledger.recorder.entry(after)
+    before_hash = None if before is None else before.leaf_hash
+    if not entries:
+        return StreamPage(b"", after, before_hash, before_hash)
     block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in entries])
-    return StreamPage(block, entries[-1].position if entries else after)
+    return StreamPage(block, entries[-1].position, entries[-1].leaf_hash, before_hash)
 
 
 class EventStreamResponse(Response):
@@ -123,13 +143,15 @@ class EventStreamResponse(Response):
         self._service = service
         self._streams = streams
         self._after = after
+        self._last_hash: bytes | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         end = {"type": "http.response.body", "body": b"", "more_body": False}
         follower = self._service.ledger.follower
         with self._streams.admit() as stop, follower.keep_watching():
-            # Reads before it sends anything, so that an unavailable ledger is answered with a problem.
+            # Reads before it sends anything, so that an unavailable ledger, or one that ends before the position, is
+            # answered with a problem.
             block = await self._next_block()
             await send(start)
             if scope.get(HEAD_ONLY):
@@ -155,10 +177,13 @@ class EventStreamResponse(Response):
             ledger_answers = True
             while True:
                 try:
-                    await self._service.ledger.follower.wait_for_async(self._after + 1, PING_S)
-                    block, ledger_answers = await self._next_block(), True
-                except PositionNotReached:
-                    block = _PING
+                    idle = b""
+                    try:
+                        await self._service.ledger.follower.wait_for_async(self._after + 1, PING_S)
+                    except PositionNotReached:
+                        # Reads all the same: nobody announces that a ledger went back.
+                        idle = _PING
+                    block, ledger_answers = await self._next_block() or idle, True
                 except LedgerUnavailable as error:
                     # Keeps the stream open: browsers do not reconnect after a response other than 200.
                     if ledger_answers:
@@ -169,13 +194,18 @@ class EventStreamResponse(Response):
                     await _send(send, block)
         except TimeoutError:
             _log.info("%s: ended, because the client read nothing for %s s", label, SEND_S_MAX)
+        except AheadOfLedger as error:
+            _log.warning("%s: ended: %s: %s", label, error.code, error.detail)
         except InforceError as error:
             _log.critical("%s: ended: %s: %s", label, error.code, error.detail)
 
     async def _next_block(self) -> bytes:
-        """The next page, encoded, and moves on behind it; empty if there are no events."""
-        block, self._after = await self._streams.page(self._service, self._after)
-        return block
+        """The next page, encoded, and moves on behind it; empty if there are no events. Raises `AheadOfLedger`."""
+        page = await self._streams.page(self._service, self._after)
+        if self._last_hash is not None and page.before_hash not in (None, self._last_hash):
+            raise AheadOfLedger(self._after, self._after - 1)
+        self._after, self._last_hash = page.last, page.last_hash
+        return page.block
 
 
 async def _send(send: Send, block: bytes) -> None:

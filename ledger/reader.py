@@ -91,10 +91,15 @@ class LedgerReader:
         self, after: int, limit: int = PAGE_MAX, until: int | None = None, bytes_max: int | None = None
     ) -> list[Entry]:
         """The feed: up to `limit` entries with after < position <= until, in order and without gaps. `bytes_max`: the
-        page ends with the entry whose leaf reaches this size, so that it always has one."""
-        if bytes_max is not None:
-            limit = self.recorder.page_length(after, limit, until, bytes_max)
-        return self.recorder.page(after, limit, until)
+        page ends with the entry whose leaf reaches this size, so that it always has one.
+
+        Raises `AheadOfLedger` if the ledger ends before `after`, where a follower would miss the events to come.
+        """
+        length = limit if bytes_max is None else self.recorder.page_length(after, limit, until, bytes_max)
+        entries = self.recorder.page(after, length, until)
+        if not entries and limit > 0 and (until is None or after < until):
+            self.require_reached(after)
+        return entries
 
     def pages(self, after: int, until: int, limit: int = PAGE_MAX) -> Iterator[list[Entry]]:
         """All entries with after < position <= until, in order, up to `limit` at a time; `until` at most the head.

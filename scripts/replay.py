@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import islice, takewhile
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
@@ -29,7 +29,7 @@ from ledger.times import BEGINNING, END
 from ledger.verbatim import valid_entries
 from projections.temporal.changes import Change, Retraction, read_assertion, read_entries
 from projections.temporal.fold import Timeline, fold
-from scripts.cli.options import Format, database, instant, output_format, subject_ref
+from scripts.cli.options import Format, after, database, instant, output_format, subject_ref
 from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
 
 READING_PACE_S: Final = 0.15
@@ -52,6 +52,7 @@ _FIELDS: Final = (
 
 @click.command
 @click.option("--subject", type=subject_ref(*KINDS, "catalog"), help="Only events about this subject.")
+@after
 @click.option("--since", type=instant(), help="Only events recorded at this time or later.")
 @click.option("--until", type=instant(), help="Only events recorded before this time.")
 @click.option("--known-at", type=instant(), help="As if replayed at this time: ignore everything recorded later.")
@@ -69,6 +70,7 @@ def replay(
     subject: str | None,
     pace: float | None,
     *,
+    after: int,
     since: int | None,
     until: int | None,
     known_at: int | None,
@@ -87,16 +89,26 @@ def replay(
     with open_ledger(db) as ledger:
         if subject is not None and not ledger.recorder.versions([subject])[subject]:
             raise NotFound("the subject has no history in this ledger")
-        start = BEGINNING if since is None else since
+        ledger.require_reached(after)
+        period = _Period(after, BEGINNING if since is None else since)
         end_known = END if known_at is None else known_at + 1
         end = end_known if until is None else min(until, end_known)
         if format_ == "table":
             # An event of the period may have been retracted after it.
             narrator = Narrator(ledger, _entries(ledger, subject, end_known))
-            _print_sentences(ledger, subject, narrator, start, end, pace)
+            _print_sentences(ledger, subject, narrator, period, end, pace)
             return
-        entries = (entry for entry in _entries(ledger, subject, end) if entry.recorded_at >= start)
-        _write(format_, valid_entries(entries))
+        _write(format_, valid_entries(filter(period.holds, _entries(ledger, subject, end))))
+
+
+class _Period(NamedTuple):
+    """The events after a position that were recorded at `start` (µs) or later."""
+
+    after: int
+    start: int
+
+    def holds(self, entry: Entry) -> bool:
+        return entry.position > self.after and entry.recorded_at >= self.start
 
 
 def _write(format_: Format, entries: Iterator[Entry]) -> None:
@@ -127,7 +139,7 @@ def _all_entries(ledger: Ledger) -> Iterator[Entry]:
 
 
 def _print_sentences(
-    ledger: Ledger, subject: str | None, narrator: Narrator, start: int, end: int, pace: float | None
+    ledger: Ledger, subject: str | None, narrator: Narrator, period: _Period, end: int, pace: float | None
 ) -> None:
     wait = (READING_PACE_S if sys.stdout.isatty() else 0) if pace is None else pace
     # From the first event on: a sentence names the value before.
@@ -137,7 +149,7 @@ def _print_sentences(
         entries = merge(_entries(ledger, CATALOG_SUBJECT, end), entries, key=attrgetter("position"))
     count = 0
     for sentence in _sentences(
-        ledger, narrator, entries, lambda entry: entry.recorded_at >= start and subject in (None, entry.subject)
+        ledger, narrator, entries, lambda entry: period.holds(entry) and subject in (None, entry.subject)
     ):
         if count and wait:
             sys.stdout.flush()

@@ -15,15 +15,16 @@ from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
 from scripts.cli.files import open_input, open_output, progress
-from scripts.cli.options import Format, database, output_format
+from scripts.cli.options import Format, after, database, output_format
 from scripts.cli.output import show_record
 
 
 @click.command("export")
 @click.option("--out", default="-", metavar="FILE", help="Write to FILE instead of standard output.")
 @click.option("--personal", metavar="FILE", help="Also write the reasons, into a file of their own.")
+@after
 @database
-def export(db: str, out: str, personal: str | None) -> None:
+def export(db: str, out: str, personal: str | None, after: int) -> None:
     """Write every event to a file, byte for byte as recorded.
 
     One event per line, by position. The bytes of a line are the leaf that was hashed, and inforce import restores
@@ -32,18 +33,21 @@ def export(db: str, out: str, personal: str | None) -> None:
 
     \b
       inforce export | gzip > ledger.jsonl.gz
+      inforce export --after 4711
       inforce export --out ledger.jsonl --personal reasons.jsonl
     """
     if personal is not None and _same_file(personal, out):
         raise click.UsageError("events and personal data go to two different files; name another with --personal")
     with open_ledger(db) as ledger:
+        head = ledger.require_reached(after)
         # Personal data first: an event that is recorded meanwhile may lack its reason, but no reason lacks its event.
         if personal is not None:
             with open_output(personal) as file:
                 file.writelines(export_personal(ledger))
-        head = ledger.head().position
-        with open_output(out) as file, progress("exporting", head) as report:
-            for count, line in enumerate(export_lines(ledger, until=head), 1):
+        if personal is not None:
+            head = ledger.head().position
+        with open_output(out) as file, progress("exporting", head - after) as report:
+            for count, line in enumerate(export_lines(ledger, after=after, until=head), 1):
                 file.write(line)
                 if count % 10_000 == 0:
                     report(count, f"{count:,} events")

@@ -29,7 +29,8 @@ class PersonalRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def export_lines(ledger: LedgerReader, *, after: int = 0, until: int | None = None) -> Iterator[bytes]:
     """The events with after < position <= until, up to the head at the start: exact bytes, one event a line.
 
-    Raises `LedgerCorrupt`, naming the position, at an event that is not one JSON object on one line.
+    Raises `AheadOfLedger` if the ledger ends before `after`, and `LedgerCorrupt`, naming the position, at an event that
+    is not one JSON object on one line.
     """
     for page in _pages(ledger, after, until):
         for entry in valid_entries(page):
@@ -45,6 +46,6 @@ def export_personal(ledger: LedgerReader) -> Iterator[bytes]:
 
 
 def _pages(ledger: LedgerReader, after: int, until: int | None) -> Iterator[list[Entry]]:
-    head = ledger.head().position
+    head = ledger.require_reached(after)
     last = head if until is None else min(until, head)
     return ledger.pages(after, last, BATCH)

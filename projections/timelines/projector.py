@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from ledger.errors import DamagedEvent, LedgerCorrupt, LedgerUnavailable
+from ledger.errors import AheadOfLedger, DamagedEvent, LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.subjects import kind_of
@@ -187,6 +187,9 @@ class Projector:
         # One more entry than the limit shows whether the last submission ends at the limit.
         try:
             entries = self.ledger.page(after, limit + 1, bytes_max=bytes_max)
+        except AheadOfLedger:
+            # `_check_not_beyond` says what to do.
+            return [], True
         except DamagedEvent as error:
             if error.before:
                 return error.before, False

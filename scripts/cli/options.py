@@ -91,6 +91,13 @@ output_format: Final = click.option(
     help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
 )
 at: Final = click.option("--at", type=instant("now"), default="now", show_default=True, help="The moment to ask about.")
+after: Final = click.option(
+    "--after",
+    type=click.IntRange(0, POSITION_MAX),
+    default=0,
+    metavar="POSITION",
+    help="Only events after this position. Fails if the ledger ends before it: then it went back, or is another one.",
+)
 at_least: Final = click.option(
     "--at-least",
     type=click.IntRange(0, POSITION_MAX),

@@ -58,7 +58,7 @@ def test_the_stream_sends_every_event_in_its_exact_bytes_and_then_new_events(
         assert [one.data for one in sent] == [entry.leaf for entry in other.page(0)]
 
 
-@pytest.mark.parametrize("after", [0, 1, GENESIS - 1, GENESIS, GENESIS + 1])
+@pytest.mark.parametrize("after", [0, 1, GENESIS - 1, GENESIS])
 def test_the_stream_begins_right_after_the_position(tmp_path: Path, after: int) -> None:
     with running(f"sqlite:///{tmp_path}/ledger.db") as (_, port), listening(port, after) as listener:
         submit(port, "org:a", "org:b")
@@ -100,6 +100,13 @@ def test_an_unreadable_parameter_is_a_problem(port: int, query: str, header: str
     problem = json.loads(body)
     assert problem["code"] == "bad_parameter"
     assert problem["errors"][0]["in"] == ("query" if header is None else "header")
+
+
+@pytest.mark.parametrize(("query", "header"), [(f"?after={GENESIS + 1}", None), ("", str(GENESIS + 1))])
+def test_a_position_beyond_the_head_is_a_problem(port: int, query: str, header: str | None) -> None:
+    headers = {} if header is None else {"Last_Event_ID": header}
+    status, _, body = talk(port, "GET", STREAM + query, **headers)
+    assert (status, json.loads(body)["code"], json.loads(body)["head"]) == (409, "ahead_of_ledger", GENESIS)
 
 
 def test_head_and_options_and_other_methods(port: int) -> None:

@@ -79,3 +79,17 @@ def test_a_failed_export_leaves_the_last_one_unchanged(inforce: Inforce, folder:
     result = inforce("export", "--out", "no/such/folder.jsonl")
     assert result.code == 2
     assert "no/such/folder.jsonl: no such file or directory" in result.err
+
+
+def test_an_export_after_a_position_holds_the_rest_and_never_begins_beyond_the_head(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    for value in ("true", "false"):
+        assert inforce("submit", "org:acme", "training.opt_in", value).code == 0
+    lines = inforce("export").out.splitlines(keepends=True)
+    for after in (0, GENESIS, GENESIS + 1, GENESIS + 2):
+        for verb in (("export",), ("replay", "--format", "ndjson")):
+            assert inforce(*verb, "--after", str(after)).out == "".join(lines[after:])
+    for verb in (("export",), ("replay",), ("replay", "--format", "json"), ("replay", "--subject", "org:acme")):
+        refused = inforce(*verb, "--after", str(GENESIS + 3))
+        assert (refused.code, refused.out) == (2, "")
+        assert f"ends at position {GENESIS + 2}, before position {GENESIS + 3}" in refused.err

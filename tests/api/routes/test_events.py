@@ -136,6 +136,17 @@ def test_the_feed_of_one_subject(client: TestClient) -> None:
     assert get(client, "/v1/events?subject=org:nobody")["events"] == []
 
 
+@pytest.mark.parametrize("of", ["", "&subject=org:acme", "&subject=org:nobody", "&limit=1"])
+def test_a_follower_beyond_the_head_is_told_so(client: TestClient, of: str) -> None:
+    """Else it would miss the events that are recorded there later, without a word."""
+    submit(client, OPT_IN)
+    head = GENESIS + 1
+    for after in (head - 1, head):
+        assert get(client, f"/v1/events?after={after}{of}")["head"] == head
+    body = problem(client.get(f"/v1/events?after={head + 1}{of}"), "ahead_of_ledger")
+    assert (body["status"], body["after"], body["head"]) == (409, head + 1, head)
+
+
 @pytest.mark.parametrize(
     "event_id", ["x", "00000000-0001-8000-8000-000000000000", "ffffffff-ffff-8fff-bfff-ffffffffffff"]
 )
