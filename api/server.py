@@ -47,17 +47,19 @@ def serve(
     port: int = PORT,
     *,
     audits: AuditSettings | None = None,
+    must_exist: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
 
-    `port` 0: any free port. `announce` gets the one line with the server's address once it listens; None: the line is
-    printed. Raises `BadInput` for an address that is not loopback or is in use, and the errors of opening a ledger.
+    `port` 0: any free port. `must_exist`: no ledger is created. `announce` gets the one line with the server's address
+    once it listens; None: the line is printed. Raises `BadInput` for an address that is not loopback or is in use, and
+    the errors of opening a ledger.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     address = loopback(host)
     port = free_port(address, port)
-    service = Service.open(source, audits=audits)
+    service = Service.open(source, audits=audits, must_exist=must_exist)
     try:
         run_app(create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}), address, port, announce)
     finally:

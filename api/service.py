@@ -64,12 +64,20 @@ class Service:
         ledger.recorder.append_guard.on_change = _log_writability
 
     @classmethod
-    def open(cls, source: str | Ledger, *, group_max: int = GROUP_MAX, audits: AuditSettings | None = None) -> Service:
-        """`source`: a database URL, where a ledger is created if there is none; or an open ledger, for which no audits
-        are run. `group_max`: the most submissions that share a commit, if `source` is a URL. Raises `InforceError`."""
+    def open(
+        cls,
+        source: str | Ledger,
+        *,
+        group_max: int = GROUP_MAX,
+        audits: AuditSettings | None = None,
+        must_exist: bool = False,
+    ) -> Service:
+        """`source`: a database URL, where a ledger is created if there is none, unless it `must_exist`; or an open
+        ledger, for which no audits are run. `group_max`: the most submissions that share a commit, if `source` is a
+        URL. Raises `InforceError`."""
         if isinstance(source, Ledger):
             return cls(source, owns_ledger=False)
-        ledger = open_ledger(source, create=True)
+        ledger = open_ledger(source, create=not must_exist, write=True, announce=_log.warning)
         ledger.writer.group_max = group_max
         try:
             return cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits)

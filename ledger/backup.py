@@ -21,7 +21,8 @@ from ledger.codec import leaf_hash
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import database_file, sqlite_path
 from ledger.recorders.contract import IMPORTING
-from ledger.recorders.sqlite_file import COMPANIONS, SQLiteLedgerDatastore, advice
+from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice
+from ledger.recorders.sqlite_place import COMPANIONS, read_mode
 from ledger.recorders.sqlite_schema import read_meta
 
 PAGES_A_STEP: Final = 1000
@@ -138,7 +139,7 @@ def _rename(copy: Path, target: Path, overwrite: bool) -> None:
 def _copy_file(source: Path, copy: Path, read_only: bool, report: Callable[[float], None]) -> None:
     """Copies one moment of the ledger in `source` into the empty file `copy`. Raises SQLite's errors, and those of a
     file that is not a ledger."""
-    with closing(_connect(source, "mode=ro" if read_only else "mode=rw")) as ledger:
+    with closing(_connect(source, read_mode(source) if read_only else "mode=rw")) as ledger:
         # Held to the end, as explained above.
         ledger.execute("BEGIN")
         _require_ledger(ledger, source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -19,6 +20,7 @@ from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MIN
 from ledger.recorders.contract import IMPORTING, INCARNATION, Recorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore
+from ledger.recorders.sqlite_place import require_no_orphans
 from ledger.store import Ledger
 from ledger.subjects import is_origin
 from ledger.times import SECOND
@@ -52,8 +54,10 @@ def open_ledger(
     clock: Clock | None = None,
     origin: str | None = None,
     clock_behind_max_s: float = CLOCK_BEHIND_MAX_S,
+    announce: Callable[[str], None] | None = None,
 ) -> Ledger:
-    """The ledger at `url`. With `create`, a missing ledger is created and gets the built-in catalog.
+    """The ledger at `url`. With `create`, a missing ledger is created and gets the built-in catalog; `announce` then
+    gets one line that says where, because the URL may be mistyped.
 
     `write`, which `create` implies: the caller means to record. A ledger of an older inforce then gets the built-in
     definitions that it never had.
@@ -67,8 +71,8 @@ def open_ledger(
         require_origin(origin)
     if not clock_behind_max_s >= CLOCK_BEHIND_S_MIN:
         raise BadInput(f"clock_behind_max_s is a number of seconds, at least {CLOCK_BEHIND_S_MIN:g}")
-    if not create and (path := database_file(url)) is not None and not path.exists():
-        raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
+    if not create:
+        _require_file(url)
     recorder = open_recorder(url)
     try:
         recorder.append_guard.behind_max_us = round(clock_behind_max_s * SECOND)
@@ -80,6 +84,8 @@ def open_ledger(
             _require_no_note(recorder.append_guard.memory)
             recorder.create({"origin": origin or new_origin(), INCARNATION: new_incarnation()})
             meta = recorder.meta()
+            if announce is not None:
+                announce(f"began a new ledger {recorder.location}")
         elif (create or write) and INCARNATION not in meta and not _is_read_only(url):
             recorder.add_fact(INCARNATION, new_incarnation())
         if IMPORTING in meta:
@@ -101,6 +107,14 @@ def open_ledger(
         recorder.close()
         recorder.append_guard.memory.close()
         raise
+
+
+def _require_file(url: str) -> None:
+    """Raises `LedgerUnavailable` if `url` names a file that is not there."""
+    path = database_file(url)
+    if path is not None and not path.exists():
+        require_no_orphans(path)
+        raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
 
 
 def _is_read_only(url: str) -> bool:
@@ -129,6 +143,7 @@ def _require_no_note(memory: HeadMemory) -> None:
 def ledger_exists(url: str) -> bool:
     """Whether there is a ledger with events at `url`. Creates nothing. Raises `BadInput` and `LedgerUnavailable`."""
     if (path := database_file(url)) is not None and not path.exists():
+        require_no_orphans(path)
         return False
     recorder = open_recorder(url)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from scripts.cli.options import database
+from scripts.cli.options import database, must_exist
 
 
 @click.command
@@ -42,12 +42,14 @@ from scripts.cli.options import database
     metavar="N",
     help="How many audits to keep. At this number a new log is refused until an audit is deleted or expires.",
 )
+@must_exist
 @database
 def serve(
     db: str,
     host: str,
     port: int,
     *,
+    must_exist: bool,
     audits_folder: Path | None,
     audits_keep: float,
     audits_max_bytes: int,
@@ -55,8 +57,8 @@ def serve(
 ) -> None:
     """Serve the ledger over HTTP.
 
-    Creates the ledger if there is none, and prints where it listens. /openapi.json describes every call. On SIGINT or
-    SIGTERM it finishes the requests it has begun, then exits.
+    Creates the ledger if there is none, which its log says, and prints where it listens. /openapi.json describes every
+    call. On SIGINT or SIGTERM it finishes the requests it has begun, then exits.
 
     \b
       inforce serve
@@ -68,4 +70,4 @@ def serve(
 
     # click.echo flushes: a script that starts the server in the background waits for this line.
     audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes, audits_max)
-    serve_until_stopped(db, host, port, audits=audits, announce=click.echo)
+    serve_until_stopped(db, host, port, audits=audits, must_exist=must_exist, announce=click.echo)

@@ -26,8 +26,9 @@ from ledger.receipts import Receipt
 from ledger.subjects import ACTOR_LENGTH_MAX, CATALOG_SUBJECT, is_actor, is_text
 from ledger.times import BEGINNING, format_time
 from projections.query.outlooks import OutlookReader
+from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
-from scripts.cli.options import Format, database, instant, output_format
+from scripts.cli.options import Format, database, instant, must_exist, output_format
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -75,14 +76,22 @@ _COLUMNS: Final[Columns] = {
 @click.option(
     "--origin", help="The permanent name of a new ledger, like ledger.example.com/eu. Without it: a unique one."
 )
+@must_exist
 @database
 @output_format
 def submit(
-    db: str, format_: Format, actor: str, origin: str | None, idempotency_key: str | None, **options: Any
+    db: str,
+    format_: Format,
+    actor: str,
+    origin: str | None,
+    idempotency_key: str | None,
+    *,
+    must_exist: bool,
+    **options: Any,
 ) -> None:
     """Record a change, a clear, a retraction or a definition.
 
-    Creates the ledger if there is none. One call is recorded whole or not at all.
+    Creates the ledger if there is none, and says so. One call is recorded whole or not at all.
 
     VALUE is true or false, a number, a text, or a set: texts with commas between them, or a JSON array. FILE (or - for
     standard input) holds one submission, {"events": [...]}, or one submission per line. A definition of a setting
@@ -103,7 +112,7 @@ def submit(
     # 0 is a version and an instant.
     change = {name: value for name, value in options.items() if value is not None and value is not False}
     body = _read_submissions(words[0]) if _names_file(words, change) else None
-    ledger = open_ledger(db, write=True) if ledger_exists(db) else None
+    ledger = open_ledger(db, write=True) if must_exist or ledger_exists(db) else None
     try:
         if body is None:
             body = _body(words, change, ledger.catalog() if ledger else _built_in_catalog())
@@ -111,7 +120,7 @@ def submit(
         batch = "events" in body
         if ledger is None:
             _decide_without_ledger(submissions, batch)
-            ledger = open_ledger(db, create=True, origin=origin)
+            ledger = open_ledger(db, create=True, origin=origin, announce=exits.print_message)
         if origin not in (None, ledger.origin):
             raise BadInput(f"this ledger has the origin {ledger.origin} for ever; leave --origin out")
         idempotency = _idempotency(idempotency_key, actor, body)

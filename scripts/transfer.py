@@ -14,6 +14,7 @@ from ledger.opening import open_ledger
 from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
+from scripts.cli import exits
 from scripts.cli.files import open_input, open_output, progress
 from scripts.cli.options import Format, after, database, output_format
 from scripts.cli.output import show_record
@@ -85,6 +86,8 @@ def import_(file: str, db: str, format_: Format, personal: str | None, origin: s
         def report_bytes(events: int, bytes_read: int) -> None:
             report(bytes_read, f"{events:,} events")
 
-        summary = import_ledger(db, stream, personal=reasons, origin=origin, progress=report_bytes)
+        summary = import_ledger(
+            db, stream, personal=reasons, origin=origin, progress=report_bytes, announce=exits.print_message
+        )
     record = summary._asdict() | {"first": format_time(summary.first), "last": format_time(summary.last)}
     show_record(format_, record, "imported", times=("first", "last"))

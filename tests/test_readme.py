@@ -114,7 +114,7 @@ def serve(text: str, shown: str, folder: Path, environment: dict[str, str]) -> s
     output = ""
     for _wait in range(600):
         output = log.read_text(encoding="utf-8")
-        if "\n" in output or process.poll() is not None:
+        if output.count("\n") > shown.strip().count("\n") or process.poll() is not None:
             break
         time.sleep(0.05)
     assert output.strip() == shown.strip()

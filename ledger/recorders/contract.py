@@ -131,6 +131,10 @@ class Recorder(Protocol):
         """The file or the database that holds the ledger, without a user or a password."""
 
     @property
+    def location(self) -> str:
+        """Where the ledger is, for a message: "at" a file, or "in database" and its name."""
+
+    @property
     def append_guard(self) -> AppendGuard:
         """Decides at each append whether the ledger may grow."""
 

@@ -106,6 +106,10 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         parameters = self.datastore.parameters
         return "/".join(str(parameters.get(name, "")) for name in ("service", "host", "hostaddr", "port", "dbname"))
 
+    @property
+    def location(self) -> str:
+        return f"in database {self._read('SELECT current_database()', ())[0][0]}"
+
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:
             return postgres_schema.read_meta(cursor)

@@ -45,7 +45,8 @@ from ledger.recorders.sqlite_append import (
     preconditions_of,
     require_stored,
 )
-from ledger.recorders.sqlite_file import COMPANIONS, SQLiteLedgerDatastore, advice, is_damage, is_read_only
+from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_damage, is_read_only
+from ledger.recorders.sqlite_place import COMPANIONS
 from ledger.recorders.sqlite_watch import SQLiteWatch
 
 
@@ -78,6 +79,10 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     @property
     def place(self) -> str:
         return str(self.datastore.path.absolute())
+
+    @property
+    def location(self) -> str:
+        return f"at {self.datastore.path}"
 
     def meta(self) -> dict[str, str]:
         with self.transaction(commit=False) as cursor:

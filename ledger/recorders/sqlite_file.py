@@ -14,15 +14,11 @@ from typing import Final
 from eventsourcing.persistence import ConnectionUnavailableError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteDatastore
 
-from ledger.errors import LedgerUnavailable, NotALedger
+from ledger.recorders.sqlite_place import check_header, database_uri
 from ledger.recorders.sqlite_watch import WalIndex
 
 DataVersion = tuple[int, int | bytes]
 """Compare two of them for equality only."""
-
-COMPANIONS: Final = ("-wal", "-shm", "-journal")
-"""Suffixes of the files that SQLite keeps beside a database. Left over from another database, they would be taken for
-parts of this one."""
 
 
 class _Pool(SQLiteConnectionPool):
@@ -51,7 +47,7 @@ def connect(uri: str, lock_timeout: float) -> sqlite3.Connection:
 
 class SQLiteLedgerDatastore(SQLiteDatastore):
     def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: int = 5) -> None:
-        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        uri = database_uri(path, read_only=read_only)
         super().__init__(uri, lock_timeout=lock_timeout, originator_id_type="text")
         self.pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
         self.path = path
@@ -147,7 +143,7 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                 if self._read_connection is not None:
                     self._read_connection.close()
                     self._read_connection = None
-        super().close()
+            super().close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor]:
@@ -272,19 +268,8 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
                     time.sleep(0.01)
 
     def check_header(self) -> None:
-        """Raises `NotALedger` if the file is of another kind, `LedgerUnavailable` if it cannot be read."""
-        path = self.path
-        try:
-            with path.open("rb") as file:
-                header = file.read(100)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise LedgerUnavailable(
-                f"{path} cannot be read ({error.strerror}); make it readable or name another file with --db"
-            ) from None
-        if header and header[:16] != b"SQLite format 3\x00":
-            raise NotALedger(f"{path} is not a SQLite file, so it is not a ledger; name another file with --db")
+        """See `sqlite_place.check_header`."""
+        check_header(self.path)
 
 
 _LOCK: Final = "DELETE FROM submissions WHERE 0"
@@ -321,7 +306,7 @@ def advice(message: str, path: Path) -> str:
     if "Timed out" in message:
         return "too many callers use it at once; try again in a moment"
     if "readonly" in message:
-        return "it is read-only; open it for writing or name another with --db"
+        return "it is read-only; open it for writing, name another with --db, or only read it with ?mode=ro"
     if "full" in message or "disk I/O" in message:
         return f"the disk is full or failing ({message}); nothing was written"
     if "not a database" in message or "malformed" in message or "decode" in message:
@@ -329,5 +314,8 @@ def advice(message: str, path: Path) -> str:
     if message == _MOVED:
         return f"{message} while it was in use; put it back, or restart the processes that use it"
     if "unable to open" in message:
-        return f"the file cannot be opened; check that {path.parent} exists and is writable"
+        return (
+            f"the file cannot be opened; check that {path.parent} exists and is writable (a ledger that nothing can "
+            "write is read with ?mode=ro)"
+        )
     return message

@@ -50,14 +50,16 @@ def import_ledger(
     personal: BinaryIO | None = None,
     origin: str | None = None,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
     clock: Clock | None = None,
     entropy: EntropySource = random_bytes,
 ) -> ImportSummary:
     """Fills the empty or missing ledger at `url` from `stream`: exported events, or submissions.
 
     `personal` is an export of personal data that belongs to exported events. `origin` names the new ledger of
-    submissions (None makes a unique origin; exported events keep theirs). Raises `BadImport`, `BadInput` and
-    `LedgerUnavailable`, and then leaves nothing behind.
+    submissions (None makes a unique origin; exported events keep theirs). `announce` gets one line that says where the
+    ledger is, once it is filled. Raises `BadImport`, `BadInput` and `LedgerUnavailable`, and then leaves nothing
+    behind.
     """
     lines = ImportLines(stream)
     rows = iter(lines)
@@ -80,7 +82,10 @@ def import_ledger(
     # Verify the first entry before anything is created.
     entries = chain((next(entries),), entries)
     with _claimed_ledger(url, ledger_origin) as (recorder, importing):
-        return _fill(recorder, importing, entries, lines, progress)._replace(source=source, origin=ledger_origin)
+        summary = _fill(recorder, importing, entries, lines, progress)
+        if announce is not None:
+            announce(f"began a new ledger {recorder.location}")
+        return summary._replace(source=source, origin=ledger_origin)
 
 
 def _fill(

@@ -51,10 +51,10 @@ class SQLiteTimelines:
 
 
 @contextmanager
-def _engine(cursor: sqlite3.Cursor) -> Iterator[_SQLiteEngine]:
+def _engine(cursor: sqlite3.Cursor) -> Iterator[SQLiteEngine]:
     cursor.row_factory = None
     try:
-        with closing(_SQLiteEngine(cursor)) as engine:
+        with closing(SQLiteEngine(cursor)) as engine:
             yield engine
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
@@ -64,7 +64,7 @@ def _engine(cursor: sqlite3.Cursor) -> Iterator[_SQLiteEngine]:
         raise
 
 
-class _SQLiteEngine:
+class SQLiteEngine:
     """Implements `engine.Engine`."""
 
     prefix: ClassVar = ""

@@ -11,10 +11,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 from ledger.errors import LedgerUnavailable
+from ledger.recorders import sqlite_file
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.temporal.in_force import Timelines
 from projections.timelines.contract import LIVE, OLD, Axis, Listing, NotStored, Side, TablesMissing
+from projections.timelines.missing import MissingTimelines
 from projections.timelines.sound_rows import ChangesAt
 from projections.timelines.sql import Backend, TimelineReader, TimelineWriter
 from projections.timelines.throttle import Throttle
@@ -81,9 +83,9 @@ class TimelineStore:
 
 def open_timelines(ledger: Ledger) -> TimelineStore:
     """The timelines stored with `ledger`. Makes empty tables if there are none of this format, as after an upgrade; the
-    next projector fills them.
+    next projector fills them. If the ledger may not be written, they stay empty, and questions read the events.
 
-    Raises `LedgerUnavailable`, also if there are none and the ledger cannot be written.
+    Raises `LedgerUnavailable`.
     """
     store = TimelineStore(_backend(ledger))
     try:
@@ -96,6 +98,8 @@ def open_timelines(ledger: Ledger) -> TimelineStore:
                 "has no stored timelines yet" if isinstance(missing, TablesMissing) else "has those of another version"
             )
             detail = f"this ledger {what}, and none can be made: {error.detail}"
+            if _may_not_write(ledger, error):
+                return TimelineStore(MissingTimelines(detail))
             raise LedgerUnavailable(detail) from error
     return store
 
@@ -131,6 +135,15 @@ def clear_old(store: TimelineStore) -> None:
         with throttle, store.writing(OLD) as tables:
             if tables.clear_old(CLEARED_ROWS):
                 return
+
+
+def _may_not_write(ledger: Ledger, error: LedgerUnavailable) -> bool:
+    """Whether the error came from a file, a role or a server that may be read but not written."""
+    if isinstance(ledger.recorder, SQLiteLedgerRecorder):
+        return sqlite_file.is_read_only(error)
+    from ledger.recorders import postgres_server
+
+    return postgres_server.is_read_only(error)
 
 
 def _backend(ledger: Ledger) -> Backend:

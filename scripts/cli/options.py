@@ -82,6 +82,9 @@ database: Final = click.option(
     show_envvar=True,
     help="The ledger: sqlite:///path, sqlite:////absolute/path or postgresql://user@host/name.",
 )
+must_exist: Final = click.option(
+    "--must-exist", is_flag=True, help="Fail if there is no ledger yet, instead of creating one."
+)
 output_format: Final = click.option(
     "--format",
     "format_",

@@ -13,10 +13,18 @@ import pytest
 
 from api.server import free_port, loopback, serve
 from ledger.errors import BadInput, LedgerUnavailable
+from ledger.opening import open_ledger
 from tests.api.client import GENESIS, changed
 from tests.api.server_process import running, talk
 
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
+
+
+def new_ledger(folder: Path) -> str:
+    """The URL of a ledger that a server need not begin, which its log would say."""
+    url = f"sqlite:///{folder}/ledger.db"
+    open_ledger(url, create=True).close()
+    return url
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def test_malformed_chunks_get_a_problem_document(port: int, path: str, chunks: b
 
 
 def test_a_client_that_resets_the_connection_within_its_body_is_no_failure_of_the_server(tmp_path: Path) -> None:
-    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
+    with running(new_ledger(tmp_path)) as (process, port):
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -124,7 +132,7 @@ def test_many_callers_at_once(port: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_server_stops_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port):
+    with running(new_ledger(tmp_path)) as (process, port):
         assert talk(port, "POST", "/v1/events", json.dumps(CHANGE))[0] == 201
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
@@ -135,7 +143,7 @@ def test_a_running_request_is_answered_before_the_server_stops(tmp_path: Path) -
     # No stored timeline has this known_at, so each record folds the events again.
     path = "/v1/checks?known_at=2020-01-01T00:00:00Z"
     body = json.dumps({"requests": [{"org_id": f"o{number}", "model_id": "m"} for number in range(4000)]})
-    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port), ThreadPoolExecutor(1) as pool:
+    with running(new_ledger(tmp_path)) as (process, port), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(talk, port, "POST", path, body)
         time.sleep(0.2)
         assert not answer.done()

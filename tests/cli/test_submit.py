@@ -100,7 +100,7 @@ def test_a_retry_with_the_same_key_gets_the_same_receipts_and_records_nothing(in
 def test_receipts_in_every_format(inforce: Inforce) -> None:
     table = inforce("submit", "org:acme", "training.opt_in", "true")
     assert "org:acme" in table.out
-    assert table.err == ""
+    assert table.err == "inforce: began a new ledger at inforce.db\n"
     csv = inforce("submit", "org:acme", "training.opt_in", "true", "--format", "csv").out.splitlines()
     assert csv[0] == (
         "event_id,position,subject,version,recorded_at,effective_from,effective_until,holds_until,still_scheduled,"

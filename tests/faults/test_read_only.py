@@ -57,10 +57,12 @@ def test_an_immutable_file_refuses_submissions(url: str, path: Path) -> None:
         submit(ledger, change("org:acme", False))
 
 
-def test_an_immutable_folder_makes_the_ledger_unavailable(url: str, path: Path) -> None:
-    """SQLite must create the write-ahead log there: without it no command works, and one line says so."""
+def test_an_immutable_folder_makes_the_ledger_unavailable_for_writing(url: str, path: Path) -> None:
+    """SQLite must create the write-ahead log there: without it nothing can be written, so reading needs no log."""
     with immutable(path.parent):
-        for result in (run("state", "org:acme", "--db", url), run("history", "org:acme", "--db", f"{url}?mode=ro")):
-            assert (result.code, result.out, result.err.count("\n")) == (3, "", 1)
-            assert result.err.startswith("inforce: ")
+        result = run("state", "org:acme", "--db", url)
+        assert (result.code, result.out, result.err.count("\n")) == (3, "", 1)
+        assert result.err.startswith("inforce: ")
+        assert "?mode=ro" in result.err
+        assert run("history", "org:acme", "--db", f"{url}?mode=ro").code == 0
     assert run("state", "org:acme", "--db", url).code == 0
