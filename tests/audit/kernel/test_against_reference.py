@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.times import DAY, parse_time
 from projections.audit.index.reference import compile_by_fold
 from projections.audit.kernel.batch_decider import RowByRow
 from projections.audit.kernel.kernel import Kernel
@@ -64,6 +65,32 @@ def test_a_change_that_a_later_one_cut_short_does_not_decide(bench: QueryLedger)
     row = {"org_id": "acme", "stored": True, "enforced_position": enforced}
     verdicts = assert_alike(bench, batch_of([row | {"at": NOON + at} for at in (-7, -6, -5, -4, 20)]), None)
     assert verdicts.column("reasons").to_pylist()[-1] == ["enforcement_lag"]
+
+
+@pytest.mark.parametrize("said", ["2026-02-15T00:00:00Z", "2026-03-10T00:00:00Z"], ids=["before", "during"])
+def test_an_opt_out_without_an_end_is_not_undone_by_a_pause_that_was_recorded_before_it(
+    bench: QueryLedger, said: str
+) -> None:
+    """Opted in from January; a pause scheduled for March; "never again" said before or during the pause."""
+    opt_in, begin, end = (parse_time(f"2026-{month}-01T00:00:00Z") for month in ("01", "03", "04"))
+    opt_out, may = parse_time(said), parse_time("2026-05-10T09:00:00Z")
+    bench.submit(opt_in, changed("org:acme", "training.opt_in", True))
+    (pause,) = bench.submit(opt_in + DAY, changed("org:acme", "training.opt_in", False, begin, end))
+    (never,) = bench.submit(opt_out, changed("org:acme", "training.opt_in", False))
+    instants = [at + near for at in (opt_out, begin, end, may) for near in (-1, 0, 1)]
+    row = {"org_id": "acme", "trained": True}
+    verdicts = assert_alike(bench, batch_of([row | {"at": at} for at in instants]), IN_FORCE)
+    expected = ["compliant" if at < min(opt_out, begin) else "violation" for at in instants]
+    assert verdicts.column("verdict").to_pylist() == expected
+    deciding = [max(positions) for positions in verdicts.column("deciding_positions").to_pylist()]
+    # A pause that begins after the opt-out still happens, and is over with its end.
+    paused = [opt_out < begin <= at < end for at in instants]
+    by_never = [at >= opt_out and not pausing for at, pausing in zip(instants, paused, strict=True)]
+    assert [position == never.position for position in deciding] == by_never
+    # A gateway that had seen only the pause enforced what goes on after it, so its training is a lag.
+    late = row | {"at": may, "enforced_position": pause.position}
+    (reasons,) = assert_alike(bench, batch_of([late]), IN_FORCE).column("reasons").to_pylist()
+    assert reasons == ["enforcement_lag"]
 
 
 def _drawn(chance: Random, positions: int) -> Json:
