@@ -21,7 +21,7 @@ from ledger.codec import leaf_hash
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import database_file, sqlite_path
 from ledger.recorders.contract import IMPORTING
-from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice
+from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, delete_securely
 from ledger.recorders.sqlite_place import COMPANIONS, read_mode
 from ledger.recorders.sqlite_schema import read_meta
 
@@ -184,7 +184,9 @@ def _translated(source: Path, target: Path) -> Iterator[None]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?{mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    delete_securely(connection)
+    return connection
 
 
 def _read_mode(path: Path) -> str:

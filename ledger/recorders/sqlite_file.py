@@ -39,10 +39,18 @@ def connect(uri: str, lock_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None, timeout=lock_timeout)
     try:
         connection.execute("PRAGMA synchronous=FULL")
+        delete_securely(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def delete_securely(connection: sqlite3.Connection) -> None:
+    """Makes SQLite overwrite deleted rows with zeros, whatever it does by default. Raises `sqlite3.OperationalError`
+    if this SQLite cannot: an erased reason would stay in the file."""
+    if connection.execute("PRAGMA secure_delete=ON").fetchone() != (1,):
+        raise sqlite3.OperationalError("this SQLite does not overwrite deleted rows; use one that has secure_delete")
 
 
 class SQLiteLedgerDatastore(SQLiteDatastore):
@@ -310,7 +318,8 @@ def advice(message: str, path: Path) -> str:
     if "full" in message or "disk I/O" in message:
         return f"the disk is full or failing ({message}); nothing was written"
     if "not a database" in message or "malformed" in message or "decode" in message:
-        return f"the file is damaged ({message}); restore it from a backup or an export"
+        # The driver quotes a text that it cannot decode, which may be a subject or a reason.
+        return f"the file is damaged ({message.partition(' with text ')[0]}); restore it from a backup or an export"
     if message == _MOVED:
         return f"{message} while it was in use; put it back, or restart the processes that use it"
     if "unable to open" in message:
