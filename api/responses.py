@@ -21,7 +21,7 @@ from projections.query.history import HistoryAnswer
 from projections.query.outlooks import EventOutlook
 from projections.query.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction
-from projections.temporal.effective_state import Interval, SettingState
+from projections.temporal.effective_state import Interval, NextState, SettingState
 from projections.timelines.contract import SubjectRow
 
 encode: Final = msgspec.json.Encoder().encode
@@ -153,7 +153,22 @@ def state_json(answer: StateAnswer) -> dict[str, Any]:
         "at": format_time(answer.at),
         "known_at": format_time(answer.known_at),
         "position": answer.position,
-        "settings": {key: _setting_json(state) for key, state in answer.settings.items()},
+        "settings": {
+            key: _setting_json(state) | {"next": _next_json(answer.next.get(key))}
+            for key, state in answer.settings.items()
+        },
+    }
+
+
+def _next_json(following: NextState | None) -> dict[str, Any] | None:
+    if following is None:
+        return None
+    deciding = following.deciding
+    return {
+        "position": None if deciding is None else deciding.position,
+        "effective_from": format_time(following.start),
+        "value": following.state.value,
+        "source": following.state.source,
     }
 
 
@@ -188,7 +203,13 @@ def history_json(answer: HistoryAnswer) -> dict[str, Any]:
     return {
         "subject": answer.subject,
         "events": [
-            {"event": msgspec.Raw(row.entry.leaf), "reason": row.reason, "retracted_by": row.retracted_by}
+            {
+                "event": msgspec.Raw(row.entry.leaf),
+                "reason": row.reason,
+                "retracted_by": row.retracted_by,
+                "holds_until": _time_or_null(row.holding and row.holding.now),
+                "holds_until_at_recording": _time_or_null(row.holding and row.holding.at_recording),
+            }
             for row in answer.rows
         ],
         "next_after": answer.next_after,

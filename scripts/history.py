@@ -11,6 +11,8 @@ from api.responses import history_json
 from ledger.codec import parse_leaf
 from ledger.opening import open_ledger
 from ledger.subjects import KINDS
+from ledger.times import format_time
+from projections.query.history import HistoryRow
 from projections.query.history import history as read_history
 from scripts.cli.options import SETTING_KEY, Format, at_least, database, output_format, subject_ref
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
@@ -28,6 +30,8 @@ _FIELDS: Final = (
     "event.data.actor",
     "reason",
     "retracted_by",
+    "holds_until",
+    "holds_until_at_recording",
     "event.id",
 )
 
@@ -45,7 +49,8 @@ def history(
 ) -> None:
     """Show who changed what about a subject, newest first.
 
-    Shows everything that was ever recorded. Retracted changes are marked.
+    Shows everything that was ever recorded. "holds until" is when a change first stops deciding, as known now. Changes
+    that are retracted, that never decide, or that another change cut or prolonged since, are marked.
 
     \b
       inforce history org:acme
@@ -62,14 +67,32 @@ def history(
         "what": _what,
         "effective from": lambda row: _bound(row, "effective_from"),
         "until": lambda row: _bound(row, "effective_until"),
+        "holds until": lambda row: "" if row.holding is None else human_bound(row.holding.now),
         "actor": lambda row: parse_leaf(row.entry.leaf).data.actor,
         "reason": lambda row: row.reason,
-        "": lambda row: "retracted" if row.retracted_by else "",
+        "": _remark,
     }
     title = f"{subject}, position {answer.position}"
     show(format_, document, answer.rows if format_ == "table" else document["events"], _FIELDS, columns, title)
     if format_ == "table" and answer.next_after is not None:
         print_line(f"more: --after {answer.next_after}")
+
+
+def _remark(row: HistoryRow) -> str:
+    """How the change fared otherwise than it was recorded."""
+    if row.retracted_by:
+        return "retracted"
+    if row.holding is None:
+        return ""
+    now, then = row.holding
+    start = parse_leaf(row.entry.leaf).data.effective_from
+    if now is not None and start == format_time(now):
+        return "never decides"
+    if now == then:
+        return ""
+    sooner = now is not None and (then is None or now < then)
+    known = f"until {human_bound(then)}" if then is not None else "without end"
+    return f"{'cut' if sooner else 'prolonged'}: recorded {known}"
 
 
 def _what(row: Any) -> str:

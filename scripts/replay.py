@@ -27,7 +27,7 @@ from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT, KINDS
 from ledger.times import BEGINNING, END
 from ledger.verbatim import valid_entries
-from projections.temporal.changes import Change, Retraction, read_assertion, read_entries
+from projections.temporal.changes import Change, Retraction, read_assertion, read_entries, same_change
 from projections.temporal.fold import Timeline, fold
 from scripts.cli.options import Format, after, database, instant, output_format, subject_ref
 from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
@@ -77,8 +77,9 @@ def replay(
 ) -> None:
     """Print the ledger event by event.
 
-    Prints a sentence per event, in the order of recording: the value before and after, from when it holds, who
-    recorded it and why, and whether it was retracted later. --format ndjson prints the exact bytes of each event.
+    Prints a sentence per event, in the order of recording: the value before and after, from when and until when it
+    holds as far as is known by then, which temporary change it ends early, who recorded it and why, and whether it was
+    retracted later. --format ndjson prints the exact bytes of each event.
 
     \b
       inforce replay --subject org:acme
@@ -221,15 +222,16 @@ class Narrator:
     def _change(self, entry: Entry, change: Change) -> str:
         timeline = self._timelines.setdefault((entry.subject, change.setting), Timeline())
         before = self._value_at(entry.subject, change.setting, change.effective_from)
-        defined_before = timeline.at(change.effective_from)
+        decided_before = timeline.at(change.effective_from)
         if not timeline.apply(change):
             events = read_entries(self._ledger.stream(entry.subject, until=entry.version))
             timeline = self._timelines[entry.subject, change.setting] = fold(events)[change.setting]
         if entry.subject == CATALOG_SUBJECT:
-            return f"{change.setting}  {_definition(defined_before, change)}  {_period(change, timeline)}"
+            return f"{change.setting}  {_definition(decided_before, change)}  {_period(change, timeline)}"
         after = self._value_at(entry.subject, change.setting, change.effective_from)
         cleared = " (cleared)" if change.value is None else ""
-        return f"{change.setting}  {_difference(before, after)}{cleared}  {_period(change, timeline)}"
+        ends = _ended(change, decided_before)
+        return f"{change.setting}  {_difference(before, after)}{cleared}  {_period(change, timeline)}{ends}"
 
     def _retraction(self, entry: Entry, retraction: Retraction) -> str:
         events = read_entries(self._ledger.stream(entry.subject, until=entry.version))
@@ -265,6 +267,13 @@ def _definition(before: Change | None, change: Change) -> str:
     return f"redefined: default {old} → {default}" if old != default else f"redefined: default {default}"
 
 
+def _ended(change: Change, decided_before: Change | None) -> str:
+    """The temporary change that a change without an end ends early."""
+    if change.effective_until is not None or decided_before is None or decided_before.effective_until is None:
+        return ""
+    return f", ends #{decided_before.position}, which was to hold until {human_time(decided_before.effective_until)}"
+
+
 def _period(change: Change, timeline: Timeline) -> str:
     """When the change holds, and whether it is scheduled or backdated."""
     start, until = change.effective_from, change.effective_until
@@ -279,6 +288,8 @@ def _period(change: Change, timeline: Timeline) -> str:
         return f"{words} until {human_bound(until)}{note}"
     # A change without an end holds until the next change that is already scheduled.
     next_start = timeline.step(start).until
+    while next_start < END and same_change(timeline.at(next_start), change):
+        next_start = timeline.step(next_start).until
     next_change = timeline.at(next_start) if next_start < END else None
     if next_change is None:
         return f"{words} on{note}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -25,6 +25,10 @@ _FIELDS: Final = (
     "effective_from",
     "effective_until",
     "actor",
+    "next.position",
+    "next.effective_from",
+    "next.value",
+    "next.source",
 )
 _COLUMNS: Final[Columns] = {
     "setting": lambda row: row["setting"],
@@ -32,10 +36,19 @@ _COLUMNS: Final[Columns] = {
     "source": lambda row: row["source"],
     "effective from": lambda row: human_bound(row["effective_from"]),
     "until": lambda row: human_bound(row["effective_until"]),
+    "next": lambda row: _next(row["next"]),
     "recorded at": lambda row: human_bound(row["recorded_at"]),
     "#": lambda row: row["position"],
     "actor": lambda row: row["actor"],
 }
+
+
+def _next(following: dict[str, Any] | None) -> str:
+    if following is None:
+        return ""
+    default = "default " if following["source"] == "default" else ""
+    start = human_time(following["effective_from"])
+    return f"{default}{json_text(following['value'])} from {start} (#{following['position']})"
 
 
 @click.command
@@ -59,7 +72,8 @@ def state(
     """Show a subject's settings at any moment, as known at any moment.
 
     Shows every setting that the subject's kind has, and where its value comes from: "explicit" is the subject's own
-    value, "default" the catalog's. # is the position of the event that decided it.
+    value, "default" the catalog's. # is the position of the event that decided it. "next" is the next change of the
+    setting after that moment, as known at --known-at.
 
     \b
       inforce state org:acme

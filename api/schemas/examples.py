@@ -142,6 +142,7 @@ _RECEIPT: Final = {
     "retracts": None,
     "warnings": [],
 }
+_HOLDS: Final = {"holds_until": None, "holds_until_at_recording": "2026-06-01T00:00:00.000000Z"}
 _EVENT: Final = {
     "specversion": "1.0",
     "id": EVENT_ID,
@@ -287,7 +288,18 @@ RESPONSE_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
         "at": _NOW,
         "known_at": _NOW,
         "position": 19,
-        "settings": {"storage.inputs_outputs": _DEFAULT, "training.opt_in": _EXPLICIT},
+        "settings": {
+            "storage.inputs_outputs": _DEFAULT | {"next": None},
+            "training.opt_in": _EXPLICIT
+            | {
+                "next": {
+                    "position": 18,
+                    "effective_from": "2026-06-01T00:00:00.000000Z",
+                    "value": False,
+                    "source": "explicit",
+                }
+            },
+        },
     },
     Timeline: {
         "subject": "org:acme",
@@ -314,7 +326,7 @@ RESPONSE_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     },
     History: {
         "subject": "org:acme",
-        "events": [{"event": _EVENT, "reason": "ticket 4711", "retracted_by": None}],
+        "events": [{"event": _EVENT, "reason": "ticket 4711", "retracted_by": None, **_HOLDS}],
         "next_after": None,
         "position": 19,
     },

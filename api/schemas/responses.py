@@ -138,12 +138,27 @@ class SettingState(DecidingEvent):
     cleared_by: DecidingEvent | None = Field(None, description="The clear because of which the default holds.")
 
 
+class NextChange(WireModel):
+    """The next change of a setting after `at`, as known at `known_at`."""
+
+    position: int | None = Field(
+        description="Of the event that then decides: the change, or the clear or the definition behind a default."
+    )
+    effective_from: str = time_field("When it begins to decide; an earlier change may decide again.")
+    value: Any = Field(description="The value from then on.")
+    source: Source
+
+
+class StateSetting(SettingState):
+    next: NextChange | None = Field(description="Null: nothing changes any more.")
+
+
 class State(WireModel):
     subject: str
     at: str = time_field("Valid time.")
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
-    settings: dict[str, SettingState]
+    settings: dict[str, StateSetting]
     next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
@@ -170,6 +185,11 @@ class HistoryRow(WireModel):
     event: Event
     reason: str | None
     retracted_by: str | None = Field(description="The event_id of the retraction of this event.")
+    holds_until: str | None = time_field(
+        "When the change first stops deciding, as known now. Equal to its effective_from: it never decides, or it is "
+        "retracted. Null: nothing follows, or it is a retraction."
+    )
+    holds_until_at_recording: str | None = time_field("The same, as known when the change was recorded.")
 
 
 class History(WireModel):

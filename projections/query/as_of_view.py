@@ -94,6 +94,20 @@ class AsOfView:
         both = self.timelines(subject).get(setting, NO_TIMELINES)
         return both.in_force if self.known_at == IN_FORCE else both.current
 
+    def known_timelines(self, subject: str, setting: str) -> tuple[Timeline, Timeline]:
+        """The setting's timelines, of the subject and of the catalog, as known at one instant: in force too, where a
+        stored timeline also holds what became known later."""
+        if self.known_at != IN_FORCE:
+            return self.timeline(subject, setting), self.timeline(CATALOG_SUBJECT, setting)
+        snapshot = self.context.snapshot
+        if snapshot.recorded_at is None or self.at >= snapshot.recorded_at:
+            return (
+                self.timelines(subject).get(setting, NO_TIMELINES).current,
+                self.timelines(CATALOG_SUBJECT).get(setting, NO_TIMELINES).current,
+            )
+        folded = self.context.folded
+        return folded(subject, self.at).get(setting, _EMPTY), folded(CATALOG_SUBJECT, self.at).get(setting, _EMPTY)
+
     def settings(self, subject: str) -> Iterable[str]:
         """The settings of which the subject ever had a change."""
         return self._folded(subject) if isinstance(self.known_at, int) else self.timelines(subject)

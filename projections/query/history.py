@@ -1,30 +1,36 @@
-"""A subject's history: every event about it with its actor, newest first, retracted changes marked."""
+"""A subject's history: every event about it with its actor, newest first, retracted changes marked.
+
+Each change shows until when it decides, as known now and as known when it was recorded (`temporal.outlook`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final, NamedTuple
+
+from msgspec.structs import replace
 
 from ledger.codec import Leaf, parse_leaf
 from ledger.errors import NotFound
-from ledger.events import ChangeRetracted
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
+from projections.query.read_stream import read_stream
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.outlook import Holding, holdings
 
-_PAGE: Final = 1_000
-"""Events read at a time."""
 BYTES_MAX: Final = 2 * 1024 * 1024
 _Pair = tuple[Entry, Leaf]
 
 
 class HistoryRow(NamedTuple):
-    """`retracted_by`: the event id of the retraction of this change, or None."""
+    """`retracted_by`: the event id of the retraction of this change, or None. `holding`: None for a retraction."""
 
     entry: Entry
     setting: str
     reason: str | None
     retracted_by: str | None
+    holding: Holding | None
 
 
 class HistoryAnswer(NamedTuple):
@@ -50,8 +56,7 @@ def history(
 
     The page ends with the event that reaches `bytes_max`, its reason included.
 
-    Reads the events of the page, and the retractions newer than its oldest event. A retraction is in the same stream as
-    its change and later, so `retracted_by` is complete on every page.
+    Reads the events of the page, and then all of the subject's: what a change still decides rests on them.
     """
     position = ledger.head().position
     newest = ledger.recorder.version_at(subject, position)
@@ -61,8 +66,10 @@ def history(
     older = _newest_first(ledger, subject, until, limit + 1, bytes_max)
     # One more than the page holds shows whether there is a next page.
     page, more = _up_to(limit, bytes_max, (pair for pair in older if setting in (None, pair[1].data.setting)))
+    assertions = list(_assertions(ledger, subject, newest, {leaf.data.setting for _, leaf in page})) if page else []
+    retracted = {one.retracts: one.event_id for one in assertions if isinstance(one, Retraction)}
+    held = holdings(assertions, {entry.position for entry, _ in page})
     reasons = ledger.reasons(entry.position for entry, _ in page)
-    retracted = _retracted(ledger, subject, page[-1][0].version, newest) if page else {}
     rows: list[HistoryRow] = []
     bytes_ = 0
     for entry, leaf in page:
@@ -71,7 +78,8 @@ def history(
             break
         reason = reasons.get(entry.position)
         bytes_ += len(entry.leaf) + len((reason or "").encode())
-        rows.append(HistoryRow(entry, leaf.data.setting, reason, retracted.get(leaf.id)))
+        by, holding = retracted.get(leaf.id), held.get(entry.position)
+        rows.append(HistoryRow(entry, leaf.data.setting, reason, by, holding))
     return HistoryAnswer(subject, tuple(rows), rows[-1].entry.version if more else None, position)
 
 
@@ -98,15 +106,13 @@ def _newest_first(ledger: Ledger, subject: str, until: int, page: int, bytes_max
         until = entries[-1].version - 1
 
 
-def _retracted(ledger: Ledger, subject: str, after: int, until: int) -> dict[str, str]:
-    """Event id → the id of its retraction, for the retractions with after < version <= until."""
-    retracted: dict[str, str] = {}
-    while after < until:
-        # Not by a condition on the column `topic`: an event with an altered one would be left out.
-        entries = ledger.recorder.stream(subject, after=after, until=until, limit=_PAGE)
-        for entry in entries:
-            if entry.topic == ChangeRetracted.TOPIC:
-                leaf = parse_leaf(entry.leaf)
-                retracted[str(leaf.data.retracts)] = leaf.id
-        after += len(entries)
-    return retracted
+def _assertions(ledger: Ledger, subject: str, until: int, settings: Container[str]) -> Iterator[Assertion]:
+    """The subject's changes and retractions of these settings with version <= `until`, oldest first, without the
+    values, which take the memory and are not needed."""
+    for one in read_stream(ledger, subject, until):
+        if one.setting in settings:
+            yield (
+                replace(one, value=None)
+                if isinstance(one, Change) and isinstance(one.value, str | list | dict)
+                else one
+            )

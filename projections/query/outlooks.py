@@ -19,13 +19,18 @@ from ledger.errors import InforceError
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.times import BEGINNING
+from projections.query.read_stream import read_stream
 from projections.temporal.changes import Assertion, Change, Retraction, read_assertion, read_entries
-from projections.temporal.outlook import NOTHING_FOLLOWS, Allowance, Expected, Outlook
+from projections.temporal.outlook import NOTHING_FOLLOWS, Allowance, Expected, Outlook, value_bytes
 
-KEPT_MAX: Final = 20_000
-"""Subjects and scheduled changes in memory: some 8 MB."""
-KEPT_OF_SUBJECT_MAX: Final = 1000
-"""Scheduled changes of one subject. A subject with more is read each time."""
+KEPT_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Of subjects and scheduled changes in memory, about."""
+KEPT_OF_SUBJECT_BYTES_MAX: Final = 512 * 1024
+"""Of one subject. A subject with more is read each time."""
+_ENTRY_BYTES: Final = 400
+"""Of a subject or a change, without its value."""
+FIRST_POSITIONS_MAX: Final = 20_000
+"""Subjects that are known to have events."""
 NOWAIT_MAX: Final = 16
 """Events of a submission whose outlooks are worked out on the caller's thread."""
 READ_MAX: Final = 20_000
@@ -61,16 +66,13 @@ _UNKNOWN: Final = (
 class _KeptSchedule:
     """The unretracted changes of a subject, at `version`, that begin later than `since` (µs); by setting."""
 
-    __slots__ = ("changes", "since", "version")
+    __slots__ = ("bytes", "changes", "since", "version")
 
     def __init__(self, version: int, since: int, changes: Mapping[str, Sequence[Change]]) -> None:
         self.version = version
         self.since = since
         self.changes = changes
-
-    @property
-    def size(self) -> int:
-        return 1 + sum(map(len, self.changes.values()))
+        self.bytes = _ENTRY_BYTES + sum(_ENTRY_BYTES + value_bytes(one) for each in changes.values() for one in each)
 
 
 class OutlookReader:
@@ -80,7 +82,7 @@ class OutlookReader:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _KeptSchedule] = OrderedDict()
-        self._size = 0
+        self._bytes = 0
         # A setting keeps its type, and a subject its first event.
         self._is_reference: dict[str, bool] = {}
         self._first_positions: dict[str, int] = {}
@@ -206,11 +208,11 @@ class OutlookReader:
             schedules[subject] = _after({}, before, later_than)
         return schedules
 
-    def _read_before(self, versions: Mapping[str, int], position: int) -> Iterable[tuple[str, list[Assertion]]]:
+    def _read_before(self, versions: Mapping[str, int], position: int) -> Iterable[tuple[str, Iterable[Assertion]]]:
         """Each subject with its events up to its version in `versions`, all of which lie before `position`."""
         if len(versions) == 1:
             ((subject, version),) = versions.items()
-            yield subject, read_entries(self._ledger.stream(subject, until=version))
+            yield subject, read_stream(self._ledger, subject, version)
             return
         chunk: list[str] = []
         events = 0
@@ -248,17 +250,17 @@ class OutlookReader:
     def _keep(self, subject: str, kept: _KeptSchedule) -> None:
         """Call it with the lock."""
         self._drop(subject)
-        if kept.size > KEPT_OF_SUBJECT_MAX:
+        if kept.bytes > KEPT_OF_SUBJECT_BYTES_MAX:
             return
         self._kept[subject] = kept
-        self._size += kept.size
-        while self._size > KEPT_MAX:
+        self._bytes += kept.bytes
+        while self._bytes > KEPT_BYTES_MAX:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, subject: str) -> None:
         before = self._kept.pop(subject, None)
         if before is not None:
-            self._size -= before.size
+            self._bytes -= before.bytes
 
     def _warnings(self, events: Iterable[Assertion], last: int) -> dict[int, tuple[ReceiptWarning, ...]]:
         """Position → the warnings about the change there, as known at position `last`."""
@@ -272,7 +274,7 @@ class OutlookReader:
         references = {change.position: str(change.value) for change in texts if self._is_reference[change.setting]}
         unseen = set(references.values()) - self._first_positions.keys()
         if unseen:
-            if len(self._first_positions) + len(unseen) > KEPT_MAX:
+            if len(self._first_positions) + len(unseen) > FIRST_POSITIONS_MAX:
                 self._first_positions = {}
             self._first_positions |= self._ledger.recorder.first_positions(sorted(unseen))
         return {
@@ -288,18 +290,15 @@ def _begin(assertion: Assertion) -> int:
 
 
 def _after(
-    known: Mapping[str, Sequence[Change]], news: Iterable[Assertion], later_than: int = BEGINNING - 1
+    known: Mapping[str, Iterable[Change]], news: Iterable[Assertion], later_than: int = BEGINNING - 1
 ) -> dict[str, list[Change]]:
     """Setting → the unretracted changes of one subject: those of `known`, and those of `news` that begin later than
     `later_than` (µs)."""
-    assertions = list(news)
-    retracted = {assertion.retracts for assertion in assertions if isinstance(assertion, Retraction)}
-    after = {setting: [one for one in changes if one.event_id not in retracted] for setting, changes in known.items()}
-    for assertion in assertions:
-        if (
-            isinstance(assertion, Change)
-            and assertion.event_id not in retracted
-            and assertion.effective_from > later_than
-        ):
-            after.setdefault(assertion.setting, []).append(assertion)
-    return after
+    after = {setting: {change.event_id: change for change in changes} for setting, changes in known.items()}
+    for assertion in news:
+        of_setting = after.setdefault(assertion.setting, {})
+        if isinstance(assertion, Retraction):
+            of_setting.pop(assertion.retracts, None)
+        elif assertion.effective_from > later_than:
+            of_setting[assertion.event_id] = assertion
+    return {setting: list(changes.values()) for setting, changes in after.items() if changes}

@@ -23,7 +23,7 @@ from projections.query.decide import decide
 from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
 from projections.temporal.changes import Assertion, Change
 from projections.temporal.coordinates import Pin
-from projections.temporal.effective_state import Interval, SettingState, intervals
+from projections.temporal.effective_state import Interval, NextState, SettingState, intervals, next_state
 from projections.timelines.contract import Axis, SubjectChange, SubjectRow
 from projections.timelines.store import open_timelines
 
@@ -44,13 +44,15 @@ ATTEMPTS_MAX: Final = 100
 
 
 class StateAnswer(NamedTuple):
-    """Effective state. Instants in µs; `settings` in the order of their keys."""
+    """Effective state. Instants in µs; `settings` in the order of their keys. `next`: setting → its next change after
+    `at`, as known at `known_at`, for the settings that have one."""
 
     subject: str
     at: int
     known_at: int
     position: int
     settings: Mapping[str, SettingState]
+    next: Mapping[str, NextState]
 
 
 class TimelineAnswer(NamedTuple):
@@ -123,7 +125,13 @@ class Query:
             raise NotFound("a setting is not defined; the catalog lists those that are")
         states = [view.setting(subject, setting) for setting in (sorted(defined) if settings is None else settings)]
         applicable = {state.setting: state for state in states if state.source in ("explicit", "default")}
-        return StateAnswer(subject, at, context.instant(at, known_at), context.position, applicable)
+        instant = context.instant(at, known_at)
+        following = {
+            key: state
+            for key in applicable
+            if (state := next_state(subject, key, *view.known_timelines(subject, key), at)) is not None
+        }
+        return StateAnswer(subject, at, instant, context.position, applicable, following)
 
     def timeline(self, subject: str, *, setting: str | None = None, known_at: KnownAt = None) -> TimelineAnswer:
         """Intervals over valid time of one setting, or of each setting that the subject ever had. Raises `NotFound`."""

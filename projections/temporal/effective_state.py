@@ -80,6 +80,32 @@ def effective(subject: str, setting: str, change: Change | None, definition: Cha
     return SettingState(subject, setting, change.value, "explicit", change)
 
 
+class NextState(NamedTuple):
+    """The next change of a setting: `state` holds from `start` (µs) on."""
+
+    start: int
+    state: SettingState
+
+    @property
+    def deciding(self) -> Change | None:
+        """The event that then decides: the change, or the clear or the definition behind a default."""
+        return self.state.cleared_by or self.state.change
+
+
+def next_state(subject: str, setting: str, changes: Timeline, definitions: Timeline, at: int) -> NextState | None:
+    """The first state after `at` (µs) that another event decides. None: nothing changes any more."""
+
+    def state_at(instant: int) -> SettingState:
+        return effective(subject, setting, changes.at(instant), definitions.at(instant))
+
+    now = state_at(at)
+    for start in sorted({*changes.starts_after(at), *definitions.starts_after(at)}):
+        state = state_at(start)
+        if (state.source, state.change) != (now.source, now.change):
+            return NextState(start, state)
+    return None
+
+
 def intervals(subject: str, setting: str, changes: Timeline, definitions: Timeline) -> Iterator[Interval]:
     """The setting over all of valid time: half-open intervals without gaps, one for each run of one deciding event."""
     pending: Interval | None = None

@@ -70,6 +70,10 @@ class Timeline:
         until = self.starts[index + 1] if index + 1 < len(self.starts) else END
         return Step(self.starts[index], until, self.changes[index])
 
+    def starts_after(self, instant: int) -> list[int]:
+        """The starts (µs) of the steps that begin later than `instant`."""
+        return self.starts[bisect_right(self.starts, instant) :]
+
     def copy(self) -> Timeline:
         return Timeline(list(self.starts), list(self.changes))
 

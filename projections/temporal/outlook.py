@@ -13,7 +13,8 @@ the submission itself, give the same outlooks as all (`Expected`). Proved by tes
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ import msgspec
 from ledger.times import END
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.fold import Timeline, fold_changes
+from projections.temporal.known_changes import KnownChanges
 
 SCHEDULED_MAX: Final = 100
 """Changes that one outlook lists."""
@@ -72,6 +74,45 @@ def holds_until(change: Change, ends: Mapping[int, int | None]) -> int | None:
     return ends.get(change.position, change.effective_from)
 
 
+class Holding(NamedTuple):
+    """When a change first stops deciding (µs; see above): as known now, and as known when it was recorded."""
+
+    now: int | None
+    at_recording: int | None
+
+
+def holdings(assertions: Iterable[Assertion], wanted: Container[int]) -> dict[int, Holding]:
+    """Position → the holding of the change there, for the changes at the positions `wanted`.
+
+    `assertions`: everything about one subject, or at least about the settings of these changes, in position order.
+    """
+    known: dict[str, KnownChanges] = {}
+    at_recording: dict[int, tuple[Change, int | None]] = {}
+    for _, submission in groupby(assertions, attrgetter("recorded_at")):
+        batch: dict[str, list[Change]] = {}
+        for assertion in submission:
+            known.setdefault(assertion.setting, KnownChanges([])).add(assertion)
+            if isinstance(assertion, Change):
+                batch.setdefault(assertion.setting, []).append(assertion)
+        for setting, changes in batch.items():
+            of_page = [change for change in changes if change.position in wanted]
+            if of_page:
+                later = known[setting].beginning_after(min(change.effective_from for change in of_page))
+                expected = Expected({change.position: change for change in (*later, *changes)}.values())
+                at_recording |= {change.position: (change, expected.until(change)) for change in of_page}
+    ends = {setting: first_ends(fold_changes(changes.in_order())) for setting, changes in known.items()}
+    return {
+        position: Holding(holds_until(change, ends[change.setting]), until)
+        for position, (change, until) in at_recording.items()
+    }
+
+
+def value_bytes(change: Change) -> int:
+    """The bytes of a change's value as JSON, about."""
+    value = change.value
+    return 8 if value is None or isinstance(value, int) else len(_encode(value))
+
+
 class Allowance:
     """How much the outlooks of one submission may still list."""
 
@@ -83,11 +124,10 @@ class Allowance:
         """As many of `changes`, from the first on, as may still be listed."""
         listed: list[ScheduledChange] = []
         for change in changes[: min(SCHEDULED_MAX, self._changes)]:
-            value = change.value
-            self._bytes -= 8 if value is None or isinstance(value, int) else len(_encode(value))
+            self._bytes -= value_bytes(change)
             if self._bytes < 0:
                 break
-            listed.append(ScheduledChange(change.position, change.effective_from, change.effective_until, value))
+            listed.append(ScheduledChange(change.position, change.effective_from, change.effective_until, change.value))
         self._changes -= len(listed)
         return tuple(listed)
 
@@ -107,10 +147,13 @@ class Expected:
         """A retraction has no period: its outlook lists the changes that begin after it was recorded."""
         if isinstance(assertion, Retraction):
             return Outlook(None, *self._beginning_after(assertion.recorded_at, allowance))
+        return Outlook(self.until(assertion), *self._beginning_after(assertion.effective_from, allowance))
+
+    def until(self, change: Change) -> int | None:
+        """When `change` first stops deciding (µs)."""
         if self._ends is None:
             self._ends = first_ends(fold_changes(sorted(self._later, key=attrgetter("position"))))
-        until = holds_until(assertion, self._ends)
-        return Outlook(until, *self._beginning_after(assertion.effective_from, allowance))
+        return holds_until(change, self._ends)
 
     def _beginning_after(self, instant: int, allowance: Allowance) -> tuple[tuple[ScheduledChange, ...], int]:
         """The changes that are listed, and the number of those that are not."""

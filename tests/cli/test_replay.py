@@ -64,6 +64,25 @@ def test_a_sentence_says_what_changed_from_when_by_whom_and_whether_it_was_retra
     assert f"retracts #{GENESIS + 3}: false → default false  from 2025-12-01 00:00:00Z on  (bob: " in lines[4]
 
 
+def test_an_opt_out_without_an_end_ends_the_pause_in_which_it_begins(inforce_on_both: Inforce) -> None:
+    def line(day: str, value: bool, **more: str) -> dict[str, object]:
+        return {"type": "setting.changed", **ACME, "value": value, "recorded_at": f"2026-{day}T00:00:00Z", **more}
+
+    pause = {"effective_from": "2026-03-01T00:00:00Z", "effective_until": "2026-04-01T00:00:00Z"}
+    past = [line("01-01", True), line("01-02", False, **pause), line("02-15", False), line("03-15", False)]
+    assert inforce_on_both("import", "-", stdin="\n".join(map(json.dumps, past))).code == 0
+    lines = inforce_on_both("replay", "--subject", "org:acme").out.splitlines()
+    assert "from 2026-03-01 00:00:00Z until 2026-04-01 00:00:00Z, scheduled" in lines[1]
+    assert f"true → false  from now until #{GENESIS + 2} on 2026-03-01 00:00:00Z  (import)" in lines[2]
+    assert lines[3].endswith(
+        f"still false  from now on, ends #{GENESIS + 2}, which was to hold until 2026-04-01 00:00:00Z  (import)"
+    )
+    table = inforce_on_both("history", "org:acme").out.splitlines()
+    (row,) = [line for line in table if line.startswith("2 ")]
+    assert "2026-04-01 00:00:00Z   2026-03-15 00:00:00Z" in row
+    assert row.endswith("cut: recorded until 2026-04-01 00:00:00Z")
+
+
 def test_a_period_includes_its_start_and_excludes_its_end(story: Inforce) -> None:
     period = ("--since", "2026-01-02T00:00:00Z", "--until", "2026-02-01T09:30:00.5Z")
     lines = story("replay", *period).out.splitlines()

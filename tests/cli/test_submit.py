@@ -113,3 +113,24 @@ def test_a_ledger_keeps_its_origin(inforce: Inforce) -> None:
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "a.example").code == 0
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "a.example").code == 0
     assert inforce("submit", "org:acme", "training.opt_in", "true", "--origin", "b.example").code == 2
+
+
+def test_an_opt_out_beside_a_scheduled_opt_in_prints_a_line_that_says_so(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    inforce("submit", "org:acme", "training.opt_in", "true", "--from", "2190-01-01T00:00:00Z")
+    table = inforce("submit", "org:acme", "training.opt_in", "false").out.splitlines()
+    assert "holds until" in table[0]
+    assert table[-1] == (f"still scheduled beside #{GENESIS + 2}: #{GENESIS + 1} true from 2190-01-01 00:00:00Z")
+    retry = ("submit", "org:acme", "training.opt_in", "true", "--idempotency-key", "k", "--format", "json")
+    first = inforce(*retry).out
+    inforce("submit", "org:acme", "training.opt_in", "false", "--cancel-scheduled")
+    assert inforce(*retry).out == first
+    assert "still scheduled" not in inforce("submit", "org:acme", "training.opt_in", "false").out
+
+
+def test_a_doubt_and_a_change_without_effect_are_said(inforce: Inforce) -> None:
+    doubtful = inforce("submit", "key:k1", "owner", "org:typo").out.splitlines()
+    assert doubtful[-1].startswith(f"warning about #{GENESIS + 1}: the ledger has no event of org:typo")
+    changes = json.dumps({"events": [CHANGE, CHANGE | {"value": False}]})
+    lines = inforce("submit", "-", stdin=changes).out.splitlines()
+    assert lines[-1].startswith(f"#{GENESIS + 2} never decides: ")

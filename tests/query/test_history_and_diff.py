@@ -1,11 +1,13 @@
 """History, diff and the catalog at earlier times, through a real ledger on both databases."""
 
+from random import Random
 from typing import Any
 
 import pytest
 
 from ledger.errors import NotFound
 from ledger.recorders.contract import Entry
+from ledger.times import parse_time
 from projections.query.history import HistoryRow, history
 from projections.query.query import IN_FORCE, KnownAt
 from tests.support.questions import (
@@ -20,6 +22,8 @@ from tests.support.questions import (
     defined,
     retracted,
 )
+from tests.support.random_history import RandomHistory
+from tests.support.reference_time import UNLIMITED, ReferenceLedger
 
 
 def test_history_is_newest_first_with_retracted_changes_marked(bench: QueryLedger) -> None:
@@ -62,10 +66,10 @@ def test_history_in_pages_is_the_whole_history(bench: QueryLedger, limit: int) -
 
 
 @pytest.mark.parametrize("setting", [None, STORAGE, CACHING])
-def test_a_page_of_a_long_history_reads_little_more_than_the_page(
+def test_a_page_of_a_long_history_reads_the_history_once_beside_the_page(
     bench: QueryLedger, monkeypatch: pytest.MonkeyPatch, setting: str | None
 ) -> None:
-    """Also `retracted_by`, although the retraction of a change on the last page is among the newest events."""
+    """`retracted_by` is complete, although the retraction of a change on the last page is among the newest events."""
     (first,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     bench.submit(NOON + 1, *(changed("org:acme", CACHING if on % 2 else STORAGE, on % 3 == 0) for on in range(400)))
     (last,) = bench.submit(NOON + 2, retracted(first.event_id))
@@ -80,11 +84,11 @@ def test_a_page_of_a_long_history_reads_little_more_than_the_page(
     monkeypatch.setattr(bench.ledger.recorder, "stream", counted)
     newest = history(bench.ledger, "org:acme", limit=5, setting=setting)
     assert len(newest.rows) == 5
-    assert sum(read) < 25
+    assert sum(read) < 402 + 25
     if setting != CACHING:
         oldest = history(bench.ledger, "org:acme", limit=5, setting=setting, after=9)
         assert oldest.rows[-1].entry.version == (1 if oldest.next_after is None else 4)
-        assert sum(read) < 50
+        assert sum(read) < 2 * 402 + 50
         marked = history(bench.ledger, "org:acme", limit=5, setting=setting, after=2).rows
         assert [(row.entry.version, row.retracted_by) for row in marked] == [(first.version, last.event_id)]
     assert history(bench.ledger, "org:acme", after=1).rows == ()
@@ -177,3 +181,75 @@ def test_the_catalog_at_earlier_times(bench: QueryLedger) -> None:
     assert default_of(NOON + HOUR, NOON) is False
     assert default_of(NOON + 2 * HOUR, IN_FORCE) is True
     assert bench.query.catalog(at=START - 1, known_at=IN_FORCE).definitions == {}
+
+
+# Until when a change decides
+
+
+def holds(bench: QueryLedger, subject: str = "org:acme") -> list[tuple[int | None, int | None]]:
+    """(now, at the recording) of the subject's changes, oldest first."""
+    rows = history(bench.ledger, subject).rows
+    return [(row.holding.now, row.holding.at_recording) for row in reversed(rows) if row.holding is not None]
+
+
+def test_history_says_that_an_opt_out_cut_a_pause(bench: QueryLedger) -> None:
+    bench.submit(NOON, changed("org:acme", TRAINING, True))
+    bench.submit(NOON + 1, changed("org:acme", TRAINING, False, NOON + 100, NOON + 200))
+    assert holds(bench) == [(NOON + 100, None), (NOON + 200, NOON + 200)]
+    bench.submit(NOON + 150, changed("org:acme", TRAINING, False))
+    assert holds(bench) == [(NOON + 100, None), (NOON + 150, NOON + 200), (None, None)]
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 1])
+def test_a_change_of_the_same_start_supersedes_one(bench: QueryLedger, offset: int) -> None:
+    bench.submit(NOON, changed("org:acme", TRAINING, True, NOON + 100))
+    bench.submit(NOON + 1, changed("org:acme", TRAINING, False, NOON + 100 + offset))
+    first, second = holds(bench)
+    assert first == {-1: (None, None), 0: (NOON + 100, None), 1: (NOON + 101, None)}[offset]
+    assert second == ((NOON + 100, NOON + 100) if offset == -1 else (None, None))
+
+
+def test_a_retraction_prolongs_the_change_before_and_ends_its_own(bench: QueryLedger) -> None:
+    bench.submit(NOON, changed("org:acme", TRAINING, True))
+    (later,) = bench.submit(NOON + 1, changed("org:acme", TRAINING, False, NOON + 100))
+    bench.submit(NOON + 2, retracted(later.event_id))
+    assert holds(bench) == [(None, None), (NOON + 100, None)]
+    assert history(bench.ledger, "org:acme").rows[0].holding is None
+
+
+def test_definitions_hold_until_the_next_one(bench: QueryLedger) -> None:
+    bench.submit(NOON, defined("beta.search", NOON + 50))
+    bench.submit(NOON + 1, defined("beta.search", NOON + 10))
+    assert holds(bench, "catalog:settings")[-2:] == [(None, None), (NOON + 50, NOON + 50)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_holdings_and_next_changes_are_those_of_the_rules(bench: QueryLedger, seed: int) -> None:
+    """For any history: at the recording, now, and at instants around every boundary."""
+    RandomHistory(bench.ledger, bench.clock, seed).extend(80)
+    reference = ReferenceLedger(entry.leaf for entry in bench.ledger.page(0, 100_000))
+    for subject in ("org:acme", "account:u1", "model:a/b", "catalog:settings"):
+        for row in history(bench.ledger, subject, limit=1000).rows:
+            event = reference.events[row.entry.position - 1]
+            if row.holding is None:
+                assert "retracts" in event["data"]
+                continue
+            assert row.holding.at_recording == reference.stops_deciding(event, row.entry.recorded_at)
+            if row.retracted_by is None:
+                assert row.holding.now == reference.stops_deciding(event, UNLIMITED)
+            else:
+                assert row.holding.now == parse_time(event["data"]["effective_from"])
+    random = Random(seed)
+    moments = sorted({entry.recorded_at for entry in bench.ledger.page(0, 100_000)})
+    for _ in range(60):
+        subject = random.choice(("org:acme", "account:u1", "model:a/b"))
+        at = random.choice(moments) + random.randrange(-1, 2)
+        known_at: Any = random.choice((None, IN_FORCE, random.choice(moments)))
+        instant = at if known_at == IN_FORCE else known_at
+        answer = bench.query.state(subject, at=at, known_at=known_at)
+        for setting in answer.settings:
+            following = answer.next.get(setting)
+            expected = reference.next_change(subject, setting, at, instant)
+            assert (
+                None if following is None else (following.start, following.state.source, following.state.value)
+            ) == (expected and (expected[0], expected[1].source, expected[1].value))

@@ -13,6 +13,8 @@ Json = dict[str, Any]
 UNLIMITED = None
 """As an end: no end. As a known_at: everything recorded so far."""
 
+CATALOG = "catalog:settings"
+
 OWNERS_FOLLOWED_MAX = 7
 """A chain of owners has at most eight subjects (projections/decisions/scope.py)."""
 
@@ -135,6 +137,18 @@ class ReferenceLedger:
         if own is not None and "value" in own["data"]:
             return ReferenceState(subject, setting, own["data"]["value"], "explicit", own)
         return ReferenceState(subject, setting, members["default"], "default", definition, own)
+
+    def next_change(
+        self, subject: str, setting: str, at: int, known_at: int | None
+    ) -> tuple[int, ReferenceState] | None:
+        """The first instant after `at` from which another event decides, and the state from there."""
+        now = self.setting_state(subject, setting, at, known_at)
+        boundaries = self.boundaries(subject, setting, known_at) + self.boundaries(CATALOG, setting, known_at)
+        for instant in sorted(boundaries):
+            state = self.setting_state(subject, setting, instant, known_at)
+            if instant > at and (state.source, state.event) != (now.source, now.event):
+                return instant, state
+        return None
 
     # Governing subject.
 

@@ -152,3 +152,26 @@ def test_a_follower_beyond_the_head_is_told_so(client: TestClient, of: str) -> N
 )
 def test_an_unknown_event_is_not_found(client: TestClient, event_id: str) -> None:
     problem(client.get(f"/v1/events/{event_id}"), "not_found")
+
+
+def test_receipts_say_what_follows_and_a_retry_gets_the_same_bytes(client: TestClient) -> None:
+    headers = {"Idempotency-Key": '"k"'}
+    later = {**OPT_IN, "effective_from": "2190-01-01T00:00:00Z", "effective_until": "2190-02-01T00:00:00Z"}
+    assert client.post("/v1/events", json=later).json()["receipts"][0]["holds_until"] == "2190-02-01T00:00:00.000000Z"
+    answer = client.post("/v1/events", json=OPT_IN | {"value": False}, headers=headers)
+    (receipt,) = answer.json()["receipts"]
+    assert receipt["holds_until"] == "2190-01-01T00:00:00.000000Z"
+    assert [change["position"] for change in receipt["still_scheduled"]] == [GENESIS + 1]
+    opt_out = client.post("/v1/events", json=OPT_IN | {"value": False, "cancels_scheduled": True})
+    assert [one["retracts"] is None for one in opt_out.json()["receipts"]] == [True, False]
+    assert opt_out.headers["location"].endswith(opt_out.json()["receipts"][0]["event_id"])
+    assert opt_out.json()["receipts"][0]["still_scheduled"] == []
+    again = client.post("/v1/events", json=OPT_IN | {"value": False}, headers=headers)
+    assert (again.status_code, again.content) == (201, answer.content)
+
+
+def test_a_large_batch_and_a_warning_are_answered_over_http(client: TestClient) -> None:
+    keys = [changed(f"key:{number}", "owner", "org:typo" if number == 7 else "org:acme") for number in range(40)]
+    receipts = submit(client, {"events": [OPT_IN, *keys]})
+    assert [len(receipt["warnings"]) for receipt in receipts] == [0] * 8 + [1] + [0] * 32
+    assert receipts[8]["warnings"][0]["code"] == "unknown_subject"
