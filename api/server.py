@@ -28,7 +28,7 @@ from api.app import Application, create_app
 from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
 from api.http.middleware import LOOPBACK_NAMES
-from api.service import Service
+from api.service import CLOCK_BOUNDS, ClockBounds, Service
 from ledger.errors import BadInput
 
 HOST: Final = "127.0.0.1"
@@ -48,6 +48,7 @@ def serve(
     *,
     audits: AuditSettings | None = None,
     must_exist: bool = False,
+    clock_bounds: ClockBounds = CLOCK_BOUNDS,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
@@ -59,7 +60,7 @@ def serve(
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     address = loopback(host)
     port = free_port(address, port)
-    service = Service.open(source, audits=audits, must_exist=must_exist)
+    service = Service.open(source, audits=audits, must_exist=must_exist, clock_bounds=clock_bounds)
     try:
         run_app(create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}), address, port, announce)
     finally:

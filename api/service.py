@@ -12,7 +12,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -22,10 +23,12 @@ from api.responses import PAGE_BYTES
 from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
 from ledger.append.submissions import Submission
+from ledger.diagnosis import CLOCK_AHEAD_DAYS, clock_ahead_warning
 from ledger.errors import NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.opening import absolute_url, open_ledger
 from ledger.receipts import Receipt
+from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S
 from ledger.recorders.contract import Entry, Head
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
@@ -42,6 +45,17 @@ ANONYMOUS: Final = "anonymous"
 _log = logging.getLogger("inforce.api")
 
 Result = TypeVar("Result")
+
+
+class ClockBounds(NamedTuple):
+    """Nothing is recorded while the clock is `behind_max_s` seconds behind the last event. A start with a clock that is
+    `ahead_warn_days` ahead of it warns."""
+
+    behind_max_s: float = CLOCK_BEHIND_MAX_S
+    ahead_warn_days: float = CLOCK_AHEAD_DAYS
+
+
+CLOCK_BOUNDS: Final = ClockBounds()
 
 
 class Service:
@@ -71,16 +85,25 @@ class Service:
         group_max: int = GROUP_MAX,
         audits: AuditSettings | None = None,
         must_exist: bool = False,
+        clock_bounds: ClockBounds = CLOCK_BOUNDS,
     ) -> Service:
         """`source`: a database URL, where a ledger is created if there is none, unless it `must_exist`; or an open
         ledger, for which no audits are run. `group_max`: the most submissions that share a commit, if `source` is a
-        URL. Raises `InforceError`."""
+        URL. Logs why nothing may be recorded, if so. Raises `InforceError`."""
         if isinstance(source, Ledger):
             return cls(source, owns_ledger=False)
-        ledger = open_ledger(source, create=not must_exist, write=True, announce=_log.warning)
+        behind_max_s = clock_bounds.behind_max_s
+        ledger = open_ledger(
+            source, create=not must_exist, write=True, announce=_log.warning, clock_behind_max_s=behind_max_s
+        )
         ledger.writer.group_max = group_max
         try:
-            return cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits)
+            service = cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits)
+            with suppress(NotWritable):
+                ledger.require_writable()
+            if warning := clock_ahead_warning(ledger, clock_bounds.ahead_warn_days):
+                _log.warning("%s", warning)
+            return service
         except BaseException:
             ledger.close()
             raise

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 
 from ledger.codec import leaf_hash
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable, NotALedger
-from ledger.opening import database_file, sqlite_path
-from ledger.recorders.contract import IMPORTING
+from ledger.opening import database_file, new_incarnation, sqlite_path
+from ledger.recorders.contract import IMPORTING, INCARNATION
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, delete_securely
 from ledger.recorders.sqlite_place import COMPANIONS, read_mode
 from ledger.recorders.sqlite_schema import read_meta
@@ -152,6 +152,8 @@ def _copy_file(source: Path, copy: Path, read_only: bool, report: Callable[[floa
                 pages=PAGES_A_STEP,
                 progress=lambda _status, left, total: report(1 - left / total if total else 1),
             )
+            # So that a server under whose file the copy is put notices.
+            target.execute("INSERT OR REPLACE INTO ledger_meta VALUES (?, ?)", (INCARNATION, new_incarnation()))
 
 
 def _check_file(path: Path, shown_path: Path, name: Path, report: Callable[[float], None]) -> Backup:

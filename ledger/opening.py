@@ -71,8 +71,7 @@ def open_ledger(
         require_origin(origin)
     if not clock_behind_max_s >= CLOCK_BEHIND_S_MIN:
         raise BadInput(f"clock_behind_max_s is a number of seconds, at least {CLOCK_BEHIND_S_MIN:g}")
-    if not create:
-        _require_file(url)
+    _check_place(url, create)
     recorder = open_recorder(url)
     try:
         recorder.append_guard.behind_max_us = round(clock_behind_max_s * SECOND)
@@ -109,10 +108,13 @@ def open_ledger(
         raise
 
 
-def _require_file(url: str) -> None:
-    """Raises `LedgerUnavailable` if `url` names a file that is not there."""
+def _check_place(url: str, create: bool) -> None:
+    """Raises `LedgerUnavailable` if `url` names a file that is not there, or, with `create`, that must not be begun."""
     path = database_file(url)
     if path is not None and not path.exists():
+        if create:
+            _require_no_note(HeadMemory(_note_beside(path)))
+            return
         require_no_orphans(path)
         raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
 
@@ -125,14 +127,19 @@ def _note_of(recorder: Recorder, url: str) -> Path | None:
     """The file that holds the last acknowledged head (see `head_memory`)."""
     if recorder.file is not None:
         # Beside a file that is only read, nothing is written.
-        return None if sqlite_path(url)[1] else recorder.file.with_name(recorder.file.name + NOTE_SUFFIX)
+        return None if _is_read_only(url) else _note_beside(recorder.file)
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "inforce" / "heads" / hashlib.sha256(recorder.place.encode()).hexdigest()[:32]
+
+
+def _note_beside(file: Path) -> Path:
+    return file.absolute().with_name(file.name + NOTE_SUFFIX)
 
 
 def _require_no_note(memory: HeadMemory) -> None:
     """Raises `LedgerUnavailable` if there was a ledger where a new one is to begin."""
     before = memory.newest()
+    memory.close()
     if before is not None:
         raise LedgerUnavailable(
             f"there is no ledger here any more, and {memory.path} remembers one up to position {before.position}; "

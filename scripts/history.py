@@ -10,7 +10,7 @@ import msgspec
 from api.responses import history_json
 from ledger.codec import parse_leaf
 from ledger.opening import open_ledger
-from ledger.subjects import KINDS
+from ledger.subjects import KINDS, RESERVED_KINDS
 from ledger.times import format_time
 from projections.query.history import HistoryRow
 from projections.query.history import history as read_history
@@ -37,7 +37,7 @@ _FIELDS: Final = (
 
 
 @click.command
-@click.argument("subject", type=subject_ref(*KINDS, "catalog"))
+@click.argument("subject", type=subject_ref(*KINDS, *RESERVED_KINDS))
 @click.option("--setting", type=SETTING_KEY, help="Only events about this setting.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Show at most this many.")
 @click.option("--after", type=click.IntRange(min=1), metavar="VERSION", help="Show the events older than this version.")

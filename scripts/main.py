@@ -39,6 +39,7 @@ VERBS: Final[dict[str, Verb]] = {
     "export": Verb("scripts.transfer", "export", "Write every event to a file, byte for byte as recorded."),
     "import": Verb("scripts.transfer", "import_", "Fill an empty ledger from an export or from submissions."),
     "backup": Verb("scripts.backup", "backup", "Copy a ledger in SQLite into a file while others write to it."),
+    "doctor": Verb("scripts.doctor", "doctor", "Find out why nothing is recorded, and go on."),
     "bench": Verb("scripts.bench", "bench", "Measure inforce, each figure beside a baseline."),
 }
 

@@ -24,7 +24,7 @@ from ledger.opening import open_ledger
 from ledger.reader import PAGE_MAX
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
-from ledger.subjects import CATALOG_SUBJECT, KINDS
+from ledger.subjects import CATALOG_SUBJECT, KINDS, RESERVED_KINDS
 from ledger.times import BEGINNING, END
 from ledger.verbatim import valid_entries
 from projections.temporal.changes import Change, Retraction, read_assertion, read_entries, same_change
@@ -51,7 +51,7 @@ _FIELDS: Final = (
 
 
 @click.command
-@click.option("--subject", type=subject_ref(*KINDS, "catalog"), help="Only events about this subject.")
+@click.option("--subject", type=subject_ref(*KINDS, *RESERVED_KINDS), help="Only events about this subject.")
 @after
 @click.option("--since", type=instant(), help="Only events recorded at this time or later.")
 @click.option("--until", type=instant(), help="Only events recorded before this time.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from scripts.cli.options import database, must_exist
+from scripts.cli.options import clock_ahead_warn, clock_behind_max, database, must_exist
 
 
 @click.command
@@ -43,6 +43,8 @@ from scripts.cli.options import database, must_exist
     help="How many audits to keep. At this number a new log is refused until an audit is deleted or expires.",
 )
 @must_exist
+@clock_behind_max
+@clock_ahead_warn
 @database
 def serve(
     db: str,
@@ -54,6 +56,7 @@ def serve(
     audits_keep: float,
     audits_max_bytes: int,
     audits_max: int,
+    **clock: float,
 ) -> None:
     """Serve the ledger over HTTP.
 
@@ -67,7 +70,9 @@ def serve(
     """
     from api.audits.service import AuditSettings
     from api.server import serve as serve_until_stopped
+    from api.service import ClockBounds
 
     # click.echo flushes: a script that starts the server in the background waits for this line.
     audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes, audits_max)
-    serve_until_stopped(db, host, port, audits=audits, must_exist=must_exist, announce=click.echo)
+    bounds = ClockBounds(clock["clock_behind_max"], clock["clock_ahead_warn"])
+    serve_until_stopped(db, host, port, audits=audits, must_exist=must_exist, clock_bounds=bounds, announce=click.echo)

@@ -19,6 +19,7 @@ from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
 from ledger.catalog import BUILT_IN, Catalog
 from ledger.clock import SystemClock
+from ledger.diagnosis import clock_ahead_warning
 from ledger.drafts import KEY_LENGTH_MAX, Idempotency
 from ledger.errors import BadInput, BadJson, BadSubmission, Fault
 from ledger.opening import ledger_exists, open_ledger
@@ -28,7 +29,16 @@ from ledger.times import BEGINNING, format_time
 from projections.query.outlooks import OutlookReader
 from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
-from scripts.cli.options import Format, database, instant, must_exist, output_format
+from scripts.cli.options import (
+    Format,
+    actor,
+    clock_ahead_warn,
+    clock_behind_max,
+    database,
+    instant,
+    must_exist,
+    output_format,
+)
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -70,23 +80,25 @@ _COLUMNS: Final[Columns] = {
 @click.option("--reason", help="Why. Required for a change of the past and for a retraction.")
 @click.option("--expected-version", type=click.IntRange(min=0), help="Fail unless the subject is at this version.")
 @click.option("--idempotency-key", metavar="KEY", help="A retry with the same key returns the first receipts.")
-@click.option(
-    "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who makes the change."
-)
+@actor
 @click.option(
     "--origin", help="The permanent name of a new ledger, like ledger.example.com/eu. Without it: a unique one."
 )
 @must_exist
+@clock_behind_max
+@clock_ahead_warn
 @database
 @output_format
 def submit(
     db: str,
     format_: Format,
+    *,
     actor: str,
     origin: str | None,
     idempotency_key: str | None,
-    *,
     must_exist: bool,
+    clock_behind_max: float,
+    clock_ahead_warn: float,
     **options: Any,
 ) -> None:
     """Record a change, a clear, a retraction or a definition.
@@ -112,7 +124,8 @@ def submit(
     # 0 is a version and an instant.
     change = {name: value for name, value in options.items() if value is not None and value is not False}
     body = _read_submissions(words[0]) if _names_file(words, change) else None
-    ledger = open_ledger(db, write=True) if must_exist or ledger_exists(db) else None
+    exists = must_exist or ledger_exists(db)
+    ledger = open_ledger(db, write=True, clock_behind_max_s=clock_behind_max) if exists else None
     try:
         if body is None:
             body = _body(words, change, ledger.catalog() if ledger else _built_in_catalog())
@@ -120,7 +133,11 @@ def submit(
         batch = "events" in body
         if ledger is None:
             _decide_without_ledger(submissions, batch)
-            ledger = open_ledger(db, create=True, origin=origin, announce=exits.print_message)
+            ledger = open_ledger(
+                db, create=True, origin=origin, announce=exits.print_message, clock_behind_max_s=clock_behind_max
+            )
+        elif warning := clock_ahead_warning(ledger, clock_ahead_warn):
+            exits.print_message(warning)
         if origin not in (None, ledger.origin):
             raise BadInput(f"this ledger has the origin {ledger.origin} for ever; leave --origin out")
         idempotency = _idempotency(idempotency_key, actor, body)

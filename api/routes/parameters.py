@@ -15,7 +15,7 @@ from api.http.parameters import Parameter, ParameterError, TimeParameterError, w
 from api.http.problems import ParameterFault, RequestRefused
 from ledger.drafts import KEY_LENGTH_MAX
 from ledger.errors import BadRecord, BadSubject, BadTime
-from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN, is_setting_key, parse_subject
+from ledger.subjects import ID_PATTERN, KINDS, RESERVED_KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import format_time, parse_time
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.layout import find_zone
@@ -84,7 +84,7 @@ def _timezone(text: str) -> str:
     return zone
 
 
-_ALL_KINDS: Final = (*KINDS, "catalog")
+_ALL_KINDS: Final = (*KINDS, *RESERVED_KINDS)
 
 
 def _kind(text: str) -> str:

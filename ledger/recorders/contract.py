@@ -173,6 +173,9 @@ class Recorder(Protocol):
         Raises `NotWritable` where the `append_guard` does.
         """
 
+    def was_replaced(self) -> bool:
+        """Whether the ledger's file was overwritten while it was open, so that reads here may be out of date."""
+
     def append_preconditions(
         self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
     ) -> AppendPreconditions: ...

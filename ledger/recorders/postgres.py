@@ -247,6 +247,10 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 ) from error
             raise
 
+    def was_replaced(self) -> bool:
+        """Never: a connection to a server shows the database as it is."""
+        return False
+
     def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:
         call = AppendCall(requests, self.append_guard)
         shared = self._shared_connection()

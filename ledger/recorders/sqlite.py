@@ -22,7 +22,7 @@ from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_guard, sqlite_schema
-from ledger.recorders.append_guard import AppendGuard
+from ledger.recorders.append_guard import AppendGuard, id_member
 from ledger.recorders.common import COLUMNS, CommonRecorder, refused_by_the_database, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
@@ -67,6 +67,8 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         super().__init__(datastore, events_table_name=EVENTS_TABLE)
         self._open = _OpenTransaction()
         self.append_guard = AppendGuard()
+        self._checked_stamp: tuple[int, int] | None = None
+        self._incarnation: str | None = None
         datastore.check_header()
 
     def construct_create_table_statements(self) -> list[str]:
@@ -221,7 +223,26 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 ) from error
             raise
 
+    def was_replaced(self) -> bool:
+        self.datastore.require_same_file()
+        before, stamp = self._checked_stamp, self.datastore.stamp
+        if stamp is None or stamp == before or self.append_guard.acknowledging:
+            return False
+        head = self.append_guard.remembered()
+        with self._translated():
+            incarnation, leaf = self.datastore.reread(0 if head is None else head.position)
+        if before is not None and (
+            stamp[1] < before[1]
+            or incarnation != self._incarnation
+            or (head is not None and (leaf is None or id_member(head.event_id) not in leaf))
+        ):
+            return True
+        self._checked_stamp, self._incarnation = stamp, incarnation
+        return False
+
     def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:
+        if self.datastore.stamp != self._checked_stamp and self.was_replaced():
+            return None
         shared = self._open
         if shared.cursor is None:
             with self.transaction(commit=True) as cursor, _refused():

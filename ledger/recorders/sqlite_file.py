@@ -14,6 +14,7 @@ from typing import Final
 from eventsourcing.persistence import ConnectionUnavailableError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteDatastore
 
+from ledger.recorders.contract import EVENTS_TABLE, INCARNATION
 from ledger.recorders.sqlite_place import check_header, database_uri
 from ledger.recorders.sqlite_watch import WalIndex
 
@@ -64,6 +65,8 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
         self._name = str(path)
         self.lock_timeout = lock_timeout
         self._file_id: tuple[int, int] | None = None
+        self.stamp: tuple[int, int] | None = None
+        """The file's time of change (ns) and its size, as last seen. Only checkpoints change them."""
         # Not the pool's writer lock, which stays locked for ever if a connection cannot be opened.
         self._writer = threading.Lock()
         self._watch: sqlite3.Cursor | None = None
@@ -260,6 +263,16 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
             self._file_id = file_id
         elif file_id != self._file_id:
             raise sqlite3.OperationalError(_MOVED)
+        self.stamp = None if stat is None else (stat.st_mtime_ns, stat.st_size)
+
+    def reread(self, position: int) -> tuple[str | None, bytes | None]:
+        """The file's incarnation, and the leaf at `position`: with a new connection, whose page cache is empty. A file
+        that is overwritten in place goes unnoticed by the connections that have read it."""
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            cursor = connection.cursor()
+            row = cursor.execute("SELECT value FROM ledger_meta WHERE name = ?", (INCARNATION,)).fetchone()
+            leaf = cursor.execute(f"SELECT state FROM {EVENTS_TABLE} WHERE position = ?", (position,)).fetchone()
+        return (row[0] if row else None), (leaf[0] if leaf else None)
 
     def make_wal(self) -> None:
         """Turns the file to WAL mode for good. Impossible inside a transaction or while another one is open."""

@@ -41,6 +41,8 @@ def _problem(recorder: Recorder, now: int) -> NotWritable | None:
     meta, acknowledged, head = recorder.meta(), acknowledgements(recorder), recorder.head()
     guard.acknowledged_clock = acknowledged.clock
     guard.identity = LedgerIdentity(meta["origin"], meta.get(INCARNATION), acknowledged.generation)
+    if recorder.was_replaced():
+        return _overwritten()
     before = guard.remembered()
     if before is not None and not holds(recorder, before) and acknowledged.generation <= before.generation:
         return went_back(before, head)
@@ -48,6 +50,14 @@ def _problem(recorder: Recorder, now: int) -> NotWritable | None:
     if last is not None:
         guard.remember(last.position, last.recorded_at, parse_leaf(last.leaf).id)
     return None if guard.clock_allows(*head, now) else clock_behind(head, now, guard.behind_max_us)
+
+
+def _overwritten() -> LedgerWentBack:
+    return LedgerWentBack(
+        "the ledger's file was overwritten while it was in use, and nothing is recorded. Stop every process that uses "
+        "it, remove the files with the same name and -wal or -shm, put the right file in its place, and start again; "
+        "inforce doctor head then compares it with the last acknowledged position"
+    )
 
 
 def clock_behind(head: Head, now: int, behind_max_us: int) -> ClockBehind:

@@ -94,6 +94,29 @@ output_format: Final = click.option(
     help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
 )
 at: Final = click.option("--at", type=instant("now"), default="now", show_default=True, help="The moment to ask about.")
+actor: Final = click.option(
+    "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who makes the change."
+)
+clock_behind_max: Final = click.option(
+    "--clock-behind-max",
+    envvar="INFORCE_CLOCK_BEHIND_MAX",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    metavar="SECONDS",
+    show_default=True,
+    show_envvar=True,
+    help="Record nothing while this machine's clock is further behind the last event.",
+)
+clock_ahead_warn: Final = click.option(
+    "--clock-ahead-warn",
+    envvar="INFORCE_CLOCK_AHEAD_WARN",
+    type=click.FloatRange(min=0),
+    default=90.0,
+    metavar="DAYS",
+    show_default=True,
+    show_envvar=True,
+    help="Warn if this machine's clock is further ahead of the last event.",
+)
 after: Final = click.option(
     "--after",
     type=click.IntRange(0, POSITION_MAX),

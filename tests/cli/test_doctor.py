@@ -1,0 +1,144 @@
+"""doctor: why nothing is recorded, and the operator's acknowledgement that lets the ledger go on."""
+
+import time
+
+import pytest
+
+from ledger.clock import ManualClock
+from ledger.opening import open_ledger
+from ledger.times import DAY, format_time, parse_time
+from tests.support.command import Inforce
+from tests.support.going_back import delete_tail
+from tests.support.ledgers import GENESIS, change, submit
+
+YEAR = 365 * DAY
+
+
+@pytest.fixture
+def poisoned(inforce_on_both: Inforce, database_url: str) -> Inforce:
+    """A ledger with one event of now, and two of a clock that was a year ahead."""
+    assert inforce_on_both("submit", "org:acme", "training.opt_in", "true").code == 0
+    with open_ledger(database_url, clock=ManualClock(time.time_ns() // 1000 + YEAR)) as ledger:
+        submit(ledger, change("org:acme"))
+        submit(ledger, change("org:other"))
+    return inforce_on_both
+
+
+def test_a_ledger_in_order(inforce_on_both: Inforce) -> None:
+    assert inforce_on_both("submit", "org:acme", "training.opt_in", "true").code == 0
+    clock = inforce_on_both("doctor", "clock", "--format", "json")
+    assert (clock.code, clock.json()["records"], clock.json()["poisoned_first_position"]) == (0, True, None)
+    assert clock.json()["ahead_s"] >= 0
+    head = inforce_on_both("doctor", "head", "--format", "json")
+    assert (head.code, head.json()["records"], head.json()["generation"]) == (0, True, 1)
+    assert head.json()["last_position"] == head.json()["acknowledged_position"] == GENESIS + 1
+    for verb in ("clock", "head"):
+        assert "records" in inforce_on_both("doctor", verb).out
+        refused = inforce_on_both("doctor", verb, "--acknowledge", "--reason", "to be sure")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "nothing to acknowledge" in refused.err
+
+
+@pytest.mark.parametrize("verb", ["clock", "head"])
+@pytest.mark.parametrize("options", [("--acknowledge",), ("--acknowledge", "--reason", " "), ("--reason", "why")])
+def test_an_acknowledgement_needs_a_reason(inforce: Inforce, verb: str, options: tuple[str, ...]) -> None:
+    assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
+    refused = inforce("doctor", verb, *options)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--acknowledge" in refused.err
+
+
+def test_the_poisoned_stretch_is_shown_and_acknowledged(poisoned: Inforce) -> None:
+    refused = poisoned("submit", "org:acme", "training.opt_in", "false")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (3, "", 1)
+    assert "inforce doctor clock" in refused.err
+    shown = poisoned("doctor", "clock", "--format", "json")
+    report = shown.json()
+    assert (shown.code, report["records"]) == (1, False)
+    assert (report["poisoned_first_position"], report["poisoned_last_position"]) == (GENESIS + 2, GENESIS + 3)
+    assert parse_time(report["recorded_at_before"]) <= parse_time(report["clock"]) < parse_time(report["poisoned_from"])
+    assert report["poisoned_until"] == report["last_recorded_at"]
+    assert -YEAR < report["ahead_s"] * 1_000_000 < -YEAR + DAY
+    assert report["last_recorded_at"] in refused.err
+    assert "--acknowledge --reason" in poisoned("doctor", "clock").out
+
+    acknowledged = poisoned(
+        *("doctor", "clock", "--acknowledge", "--reason", "node 3 was a year ahead", "--actor", "alice"),
+        *("--format", "json"),
+    )
+    assert acknowledged.code == 0, acknowledged.err
+    assert acknowledged.json()["position"] == GENESIS + 5
+    assert poisoned("submit", "org:acme", "training.opt_in", "false").code == 0
+    after = poisoned("doctor", "clock", "--format", "json")
+    assert (after.code, after.json()["records"]) == (0, True)
+    assert after.json()["acknowledged_at_position"] == GENESIS + 5
+    (event, *_) = poisoned("history", "ledger:self", "--format", "json").json()["events"]
+    assert (event["event"]["data"]["actor"], event["reason"]) == ("alice", "node 3 was a year ahead")
+    assert event["event"]["data"]["value"] == report["last_recorded_at"]
+    assert "clock.ahead_acknowledged" in poisoned("replay", "--subject", "ledger:self").out
+
+
+def test_the_bound_is_an_option_and_a_variable(poisoned: Inforce, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_years = str(2 * 365 * 86_400)
+    assert poisoned("submit", "org:acme", "training.opt_in", "true", "--clock-behind-max", two_years).code == 0
+    assert poisoned("submit", "org:acme", "training.opt_in", "true").code == 3
+    monkeypatch.setenv("INFORCE_CLOCK_BEHIND_MAX", two_years)
+    assert poisoned("submit", "org:acme", "training.opt_in", "true").code == 0
+    assert poisoned("doctor", "clock").code == 0
+    assert poisoned("submit", "org:acme", "training.opt_in", "true", "--clock-behind-max", "0").code == 2
+
+
+@pytest.mark.parametrize(("days", "warns"), [(89, False), (91, True)])
+def test_a_clock_far_ahead_of_the_last_event_warns(inforce: Inforce, days: int, warns: bool) -> None:
+    then = time.time_ns() // 1000 - days * DAY
+    with open_ledger("sqlite:///inforce.db", create=True, clock=ManualClock(then)):
+        pass
+    quiet = inforce("submit", "org:acme", "training.opt_in", "true", "--clock-ahead-warn", "1000")
+    assert (quiet.code, quiet.err) == (0, "")
+    with open_ledger("sqlite:///other.db", create=True, clock=ManualClock(then)):
+        pass
+    loud = inforce("submit", "org:acme", "training.opt_in", "true", "--db", "sqlite:///other.db")
+    assert loud.code == 0
+    assert (f"{days} days after the last event ({format_time(then)})" in loud.err) is warns
+
+
+def test_the_loss_of_a_tail_is_shown_and_acknowledged_and_timelines_forget_it(
+    inforce_on_both: Inforce, database_url: str
+) -> None:
+    inforce = inforce_on_both
+    for value in ("true", "false", "true"):
+        assert inforce("submit", "org:acme", "training.opt_in", value).code == 0
+    assert inforce("state", "org:acme").code == 0
+    delete_tail(database_url, GENESIS + 1)
+    refused = inforce("submit", "org:acme", "training.opt_in", "false")
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    assert f"ends at position {GENESIS + 1}, and position {GENESIS + 3} was acknowledged" in refused.err
+    shown = inforce("doctor", "head", "--format", "json")
+    report = shown.json()
+    assert (shown.code, report["records"]) == (1, False)
+    assert (report["last_position"], report["acknowledged_position"]) == (GENESIS + 1, GENESIS + 3)
+    assert "--acknowledge --reason" in inforce("doctor", "head").out
+
+    acknowledged = inforce("doctor", "head", "--acknowledge", "--reason", "the disk failed", "--format", "json")
+    assert acknowledged.code == 0, acknowledged.err
+    assert acknowledged.json()["position"] == GENESIS + 3
+    assert inforce("submit", "org:acme", "storage.inputs_outputs", "true").code == 0
+    after = inforce("doctor", "head", "--format", "json").json()
+    assert (after["records"], after["generation"], after["acknowledged_position"]) == (True, 2, GENESIS + 4)
+    state = inforce("state", "org:acme", "--format", "json").json()
+    assert state["position"] == GENESIS + 4
+    assert state["settings"]["training.opt_in"]["position"] == GENESIS + 1
+    assert inforce("rebuild", "--check").code == 0
+
+
+def test_both_at_once_are_acknowledged_one_after_the_other(poisoned: Inforce, database_url: str) -> None:
+    delete_tail(database_url, GENESIS + 2)
+
+    def acknowledge(verb: str) -> int:
+        return poisoned("doctor", verb, "--acknowledge", "--reason", "restored").code
+
+    assert acknowledge("clock") == 3
+    assert acknowledge("head") == 0
+    assert poisoned("submit", "org:acme", "training.opt_in", "false").code == 3
+    assert acknowledge("clock") == 0
+    assert poisoned("submit", "org:acme", "training.opt_in", "false").code == 0
