@@ -67,14 +67,19 @@ def test_several_processes_may_open_at_the_same_time(database_url: str, ledger: 
         assert list(pool.map(tracked, range(6))) == [0] * 6
 
 
-def test_a_read_only_ledger_without_timelines_says_so(ledger: Ledger, database_url: str) -> None:
+def test_a_read_only_ledger_without_timelines_has_empty_ones_that_cannot_be_written(
+    ledger: Ledger, database_url: str
+) -> None:
     if not database_url.startswith("sqlite"):
         pytest.skip("PostgreSQL's roles decide who may write, not the URL")
-    with (
-        open_ledger(database_url + "?mode=ro") as reader,
-        pytest.raises(LedgerUnavailable, match=r"no stored timelines yet, and none can be made: .*read-only"),
-    ):
-        open_timelines(reader)
+    with open_ledger(database_url + "?mode=ro") as reader:
+        store = open_timelines(reader)
+        assert store.tracked() == 0
+        with (
+            pytest.raises(LedgerUnavailable, match=r"no stored timelines yet, and none can be made: .*read-only"),
+            store.writing(LIVE),
+        ):
+            pass
 
 
 def test_a_read_only_ledger_with_timelines_can_be_asked(
@@ -157,11 +162,14 @@ def test_timelines_of_an_older_format_are_made_anew_by_any_process_that_may_writ
     right = stored_timelines(store)
     left(ledger)
     if database_url.startswith("sqlite"):
-        with (
-            open_ledger(database_url + "?mode=ro") as reader,
-            pytest.raises(LedgerUnavailable, match=r"has those of another version, and none can be made: .*read-only"),
-        ):
-            open_timelines(reader)
+        with open_ledger(database_url + "?mode=ro") as reader:
+            store_of_reader = open_timelines(reader)
+            assert store_of_reader.tracked() == 0
+            with (
+                pytest.raises(LedgerUnavailable, match=r"has those of another version, and none can be made: .*read-"),
+                store_of_reader.writing(LIVE),
+            ):
+                pass
     again = open_timelines(ledger)
     assert again.tracked() == 0
     Projector(ledger, again).catch_up()

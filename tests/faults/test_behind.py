@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from ledger.clock import ManualClock
+from ledger.codec import leaf_hash
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.times import format_time
@@ -272,16 +273,16 @@ def test_an_unreadable_event_is_named_and_no_question_that_rests_on_it_is_answer
         bench.ledger,
         "INSERT INTO {events} (position, originator_id, originator_version, topic, state, recorded_at, leaf_hash)"
         " VALUES (?,?,?,?,?,?,?)",
-        *(poison, "org:acme", 2, "setting.changed", b"no JSON", NOON + 2, bytes(32)),
+        *(poison, "org:acme", 2, "setting.changed", b"no JSON", NOON + 2, leaf_hash(b"no JSON")),
     )
     for query in (bench.query, Query(bench.ledger)):
         with held_by_another_program(database_url):
             for _ in range(2):
-                with pytest.raises(LedgerCorrupt, match=f"the event at position {poison} cannot be "):
+                with pytest.raises(LedgerCorrupt, match=f"the event at position {poison} is not as it was recorded"):
                     query.state("org:acme", at=NOON)
         for _ in range(2):
             for subject in ("org:acme", "org:beta"):
-                with pytest.raises(LedgerCorrupt, match=f"the event at position {poison} cannot be projected"):
+                with pytest.raises(LedgerCorrupt, match=f"the event at position {poison} is not as it was recorded"):
                     query.state(subject, at=NOON + 1)
 
 

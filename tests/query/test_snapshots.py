@@ -226,9 +226,11 @@ def test_events_half_applied_when_the_database_failed_are_not_applied_twice(
     page = bench.ledger.page
     pages: list[int] = []
 
-    def page_that_fails_once(after: int, limit: int = 1000, until: int | None = None) -> list[Entry]:
+    def page_that_fails_once(
+        after: int, limit: int = 1000, until: int | None = None, bytes_max: int | None = None
+    ) -> list[Entry]:
         if until is None:
-            return page(after, limit)
+            return page(after, limit, bytes_max=bytes_max)
         pages.append(after)
         if len(pages) == 3:
             raise LedgerUnavailable("the database is gone")
