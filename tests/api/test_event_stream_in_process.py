@@ -74,9 +74,9 @@ def test_the_stream_reads_no_faster_than_its_client(tmp_path: Path, monkeypatch:
     with served(url) as (open_service, call):
         read = open_service.ledger.page
 
-        def counted(after: int, limit: int) -> Any:
+        def counted(after: int, limit: int, **bounds: int) -> Any:
             pages.append(after)
-            return read(after, limit)
+            return read(after, limit, **bounds)
 
         monkeypatch.setattr(open_service.ledger, "page", counted)
 
@@ -103,9 +103,9 @@ def test_streams_that_wait_for_the_next_event_share_one_read_of_the_ledger(
     with served(f"sqlite:///{tmp_path}/ledger.db") as (open_service, call):
         read = open_service.ledger.page
 
-        def counted(after: int, limit: int) -> Any:
+        def counted(after: int, limit: int, **bounds: int) -> Any:
             pages.append(after)
-            return read(after, limit)
+            return read(after, limit, **bounds)
 
         monkeypatch.setattr(open_service.ledger, "page", counted)
 
