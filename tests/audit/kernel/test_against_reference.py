@@ -67,13 +67,13 @@ def test_a_change_that_a_later_one_cut_short_does_not_decide(bench: QueryLedger)
     assert verdicts.column("reasons").to_pylist()[-1] == ["enforcement_lag"]
 
 
-@pytest.mark.parametrize("said", ["2026-02-15T00:00:00Z", "2026-03-10T00:00:00Z"], ids=["before", "during"])
+@pytest.mark.parametrize("moment", ["2026-02-15T00:00:00Z", "2026-03-10T00:00:00Z"], ids=["before", "during"])
 def test_an_opt_out_without_an_end_is_not_undone_by_a_pause_that_was_recorded_before_it(
-    bench: QueryLedger, said: str
+    bench: QueryLedger, moment: str
 ) -> None:
-    """Opted in from January; a pause scheduled for March; "never again" said before or during the pause."""
+    """Opted in from January; a pause scheduled for March; "never again" before or during the pause."""
     opt_in, begin, end = (parse_time(f"2026-{month}-01T00:00:00Z") for month in ("01", "03", "04"))
-    opt_out, may = parse_time(said), parse_time("2026-05-10T09:00:00Z")
+    opt_out, may = parse_time(moment), parse_time("2026-05-10T09:00:00Z")
     bench.submit(opt_in, changed("org:acme", "training.opt_in", True))
     (pause,) = bench.submit(opt_in + DAY, changed("org:acme", "training.opt_in", False, begin, end))
     (never,) = bench.submit(opt_out, changed("org:acme", "training.opt_in", False))
