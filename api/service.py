@@ -74,6 +74,7 @@ class Service:
         self._owns_ledger = owns_ledger
         self.submit_queue = SubmitQueue(ledger, ANONYMOUS)
         self._readers = ThreadPoolExecutor(READERS, "inforce-read")
+        self._large = ThreadPoolExecutor(1, "inforce-read-large")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
         ledger.recorder.append_guard.on_change = _log_writability
 
@@ -111,7 +112,7 @@ class Service:
     def close(self) -> None:
         self.audits.close()
         self.submit_queue.close()
-        for pool in (self._readers, self._probe):
+        for pool in (self._readers, self._large, self._probe):
             pool.shutdown(wait=True, cancel_futures=True)
         if self._owns_ledger:
             self.ledger.close()
@@ -148,6 +149,10 @@ class Service:
     async def ask(self, question: Callable[[], Result]) -> Result:
         """Runs `question`, which writes nothing to the ledger, in a thread and returns its result."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, question)
+
+    async def ask_large(self, question: Callable[[], Result]) -> Result:
+        """As `ask`, one question at a time: of those that need much memory."""
+        return await asyncio.get_running_loop().run_in_executor(self._large, question)
 
     async def probe(self) -> int:
         """The ledger's head, read from the database now. Raises `TimeoutError`, `LedgerUnavailable` and, where nothing

@@ -8,6 +8,7 @@ different place. Proved by tests/test_strict_json.py.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from ledger.errors import BadJson
@@ -18,19 +19,24 @@ MAX_DEPTH: Final = 32
 _BODY: Final = "the body"
 
 
-def loads(body: bytes, max_bytes: int = MAX_BYTES, what: str = "the body") -> Any:
-    """The JSON value of `body`. Raises `BadJson`, whose message calls the body `what` and repeats nothing of it."""
+def loads(body: bytes, max_bytes: int = MAX_BYTES, what: str = "the body", values_max: int | None = None) -> Any:
+    """The JSON value of `body`. Raises `BadJson`, whose message calls the body `what` and repeats nothing of it.
+
+    `values_max`: refuses a body with more values, which in memory take many times its size, before it is parsed.
+    """
     try:
-        return _loads(body, max_bytes)
+        return _loads(body, max_bytes, values_max)
     except BadJson as error:
         if what == _BODY:
             raise
         raise BadJson(error.detail.replace(_BODY, what, 1)) from None
 
 
-def _loads(body: bytes, max_bytes: int) -> Any:
+def _loads(body: bytes, max_bytes: int, values_max: int | None) -> Any:
     if len(body) > max_bytes:
         raise BadJson(f"the body has {len(body)} bytes and at most {max_bytes} are allowed; send it in parts")
+    if values_max is not None and _has_more_values(body, values_max):
+        raise BadJson(f"the body holds more than {values_max} values; send it in parts")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -52,6 +58,23 @@ def _loads(body: bytes, max_bytes: int) -> Any:
     return value
 
 
+def _has_more_values(body: bytes, values_max: int) -> bool:
+    """Whether more commas and opening brackets than `values_max` stand outside of texts. Needs no memory."""
+    if _separators(body, 0, len(body)) <= values_max:
+        return False
+    count = start = 0
+    for text in _TEXT.finditer(body):
+        count += _separators(body, start, text.start())
+        if count > values_max:
+            return True
+        start = text.end()
+    return count + _separators(body, start, len(body)) > values_max
+
+
+def _separators(body: bytes, start: int, end: int) -> int:
+    return body.count(b",", start, end) + body.count(b"{", start, end) + body.count(b"[", start, end)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -70,6 +93,7 @@ def _float(digits: str) -> float:
     return number
 
 
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_float)
 
 

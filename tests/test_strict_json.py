@@ -96,3 +96,28 @@ def test_a_message_names_the_thing_that_was_read(name: str) -> None:
         loads(BAD[name][0], what="the line")
     assert "the line" in refused.value.detail
     assert "body" not in refused.value.detail
+
+
+def count_separators(value: Any) -> int:
+    """Commas and opening brackets of the value's JSON, outside of texts."""
+    if isinstance(value, dict):
+        return 1 + max(0, len(value) - 1) + sum(map(count_separators, value.values()))
+    if isinstance(value, list):
+        return 1 + max(0, len(value) - 1) + sum(map(count_separators, value))
+    return 0
+
+
+@given(VALUES, st.booleans())
+def test_a_body_with_more_values_than_allowed_is_refused_whatever_its_texts_hold(value: Any, escape: bool) -> None:
+    body = json.dumps([value, ',{[",\\', {"{,[": ","}], ensure_ascii=escape).encode()
+    count = count_separators([value, "", {"": ""}])
+    assert loads(body, values_max=count) == json.loads(body)
+    with pytest.raises(BadJson, match=f"more than {count - 1} values"):
+        loads(body, values_max=count - 1)
+
+
+@pytest.mark.parametrize("body", [b"[,,,", b'["', b'["\\', b'[",,,,"', b"\xff,,,,"])
+def test_a_body_that_is_no_json_is_refused_with_a_bound_of_values(body: bytes) -> None:
+    for values_max in (0, 100):
+        with pytest.raises(BadJson):
+            loads(body, values_max=values_max)

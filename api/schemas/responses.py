@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -331,11 +331,38 @@ class Decision(Outcome):
     hindsight: Hindsight | None = Field(None, description="Present only if it changes the verdict or the handling.")
 
 
+Index = Annotated[int, Field(ge=0, description="An index into the answer's evidence.")]
+
+
+class HindsightOfMany(Hindsight):
+    evidence: list[EvidenceState | EvidenceUndefined | Index]  # type: ignore[assignment]  # wider in a batch
+    changed_by: list[EvidenceState | RetractedBy | Index]  # type: ignore[assignment]  # wider in a batch
+
+
+class DecisionOfMany(Decision):
+    """A decision of a batch. In an answer over 1 MiB its evidence is given by index."""
+
+    evidence: list[EvidenceState | EvidenceUndefined | Index]  # type: ignore[assignment]  # wider in a batch
+    hindsight: HindsightOfMany | None = Field(
+        None, description="Present only if it changes the verdict or the handling."
+    )
+
+
 class Decisions(WireModel):
     """In the order of the records, all pinned to one position."""
 
-    decisions: list[Decision]
+    decisions: list[DecisionOfMany]
+    evidence: list[EvidenceState | EvidenceUndefined] | None = Field(
+        None,
+        description="Present only in an answer over 1 MiB: each piece of evidence once. The decisions name it by its "
+        "index here.",
+    )
     position: int
+    next_after: int | None = Field(
+        None,
+        description="Present only if the answer reached 8 MiB and ended early: the number of records that it decides. "
+        "Send the others again.",
+    )
 
 
 class Health(WireModel):

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from projections.decisions.check import DecisionBasis
 from projections.decisions.model import RequestRecord
+from projections.temporal.changes import value_bytes
 
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
 """The key_id, account_id, org_id, project_id and model_id of a request record: a basis depends on nothing else."""
@@ -118,7 +119,7 @@ class DecisionCache:
         new = spans if added is None or key not in young.spans else [added]
         young.spans[key] = spans
         for span in new:
-            evidence = len(span.basis.evidence) * _EVIDENCE_BYTES
+            evidence = sum(_EVIDENCE_BYTES + value_bytes(state.value) for state in span.basis.evidence)
             new_subjects = 0
             for subject in span.subjects:
                 keys = young.keys_of.get(subject)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from projections.temporal.changes import Assertion
+from projections.temporal.changes import Assertion, value_bytes
 from projections.temporal.effective_timeline import EffectiveTimeline
 from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
 from projections.temporal.known_changes import KnownChanges
@@ -35,7 +35,16 @@ class CachedSubject:
         self.effective_timelines: dict[str, EffectiveTimeline] = {}
         steps = sum(len(both.in_force.starts) + len(both.current.starts) for both in timelines.values()) // 2
         effective_bytes = _EFFECTIVE_BYTES.get(subject.partition(":")[0], 800)
-        self.bytes = _BYTES + effective_bytes + _SETTING_BYTES * len(timelines) + _STEP_BYTES * steps
+        sizes = _SETTING_BYTES * len(timelines) + _STEP_BYTES * steps + sum(map(_value_bytes, timelines.values()))
+        self.bytes = _BYTES + effective_bytes + sizes
+
+
+def _value_bytes(both: Timelines) -> int:
+    """Of the values of a setting's steps, beyond what a step is charged."""
+    changes = both.current.changes
+    if both.in_force is not both.current:
+        changes = list({id(change): change for change in (*changes, *both.in_force.changes)}.values())
+    return sum(value_bytes(change.value) for change in changes if change is not None)
 
 
 class SubjectCache:

@@ -32,7 +32,7 @@ class Served(NamedTuple):
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # The most begins anew.
         yield
         most = self.status("VmHWM")
-        record("memory", f"{rest // MIB} MiB at rest, at most {most // MIB} MiB")
+        record("figure", f"server memory: {rest // MIB} MiB at rest, at most {most // MIB} MiB")
         assert most <= 2 * rest + SURPLUS, f"{rest // MIB} MiB at rest, then {most // MIB} MiB"
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:

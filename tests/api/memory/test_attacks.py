@@ -4,12 +4,14 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.api.memory.served import MIB, Served, large_set, request, served
+from tests.api.server_process import talk
 
 HASTE = (
     "import api.http.sending, api.http.bodies, api.connections\n"
@@ -39,6 +41,10 @@ def ended(connection: socket.socket) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+LEGACY = "from ledger import catalog\ncatalog.SET_SIZE_MAX = 1000\ncatalog.VALUE_BYTES_MAX = 2**24\n"
+"""Before the server starts: it records values as earlier versions did, which ledgers may hold."""
 
 
 def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -125,8 +131,7 @@ def test_unfinished_bodies_share_one_budget(tmp_path: Path, record_property: Rec
 
 
 def test_pages_of_large_events_end_early(tmp_path: Path, record_property: Record) -> None:
-    legacy = "from ledger import catalog\ncatalog.SET_SIZE_MAX = 1000\ncatalog.VALUE_BYTES_MAX = 2**24\n"
-    with served(tmp_path, legacy) as server:
+    with served(tmp_path, LEGACY) as server:
         value = large_set(1000, 900_000)
         for number in range(60):
             subject = f"org:o{max(number, 4)}"
@@ -142,3 +147,86 @@ def test_pages_of_large_events_end_early(tmp_path: Path, record_property: Record
                 status, page = server.ask("GET", path)
                 assert (status, len(json.dumps(page)) < 4 * MIB) == (200, True)
                 assert page["next_after"]
+
+
+@pytest.mark.parametrize("size", [65_536, 900_000])
+def test_a_batch_about_one_large_value_is_a_bounded_answer(tmp_path: Path, record_property: Record, size: int) -> None:
+    with served(tmp_path, LEGACY) as server:
+        value = large_set(256 if size == 65_536 else 1000, size)
+        body = {"type": "setting.changed", "subject": "org:acme", "setting": "residency.regions", "value": value}
+        server.submit(body)
+        with server.bounded_memory(record_property):
+            records = [{"request_id": f"r{number}", "org_id": "acme"} for number in range(1200)]
+            answered = rounds = 0
+            while answered < len(records):
+                status, answer = server.ask("POST", "/v1/checks", {"requests": records[answered:]})
+                assert status == 200
+                ids = [decision["request_id"] for decision in answer["decisions"]]
+                assert ids == [record["request_id"] for record in records[answered : answered + len(ids)]]
+                (residency,) = [piece for piece in answer["evidence"] if piece["setting"] == "residency.regions"]
+                assert residency["value"] == value
+                assert answer.get("next_after", len(ids)) == len(ids)
+                answered += len(ids)
+                rounds += 1
+                if rounds == 8:
+                    break
+            assert answered >= 8
+
+
+BOMBS = {
+    "empty records": b"{},",
+    "empty lists": b"[],",
+    "numbers": b"1,",
+    "texts": b'"a",',
+    "small records": b'{"org_id":"a"},',
+    "records with escapes": rb'{"org_id":"\u0061"},',
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_body_of_many_values_is_refused_before_it_takes_memory(
+    tmp_path: Path, record_property: Record, name: str
+) -> None:
+    unit = BOMBS[name]
+    body = b'{"requests":[' + unit * ((8 * MIB - 100) // len(unit)) + unit.strip(b",") + b"]}"
+    with served(tmp_path) as server, server.bounded_memory(record_property), ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: talk(server.port, "POST", "/v1/checks", body), range(4)))
+        for status, _, text in answers:
+            assert (status, json.loads(text)["code"]) in {(400, "bad_json"), (422, "bad_record"), (503, "server_busy")}
+        assert {status for status, _, _ in answers} != {503}
+
+
+def test_large_batches_at_once_are_bounded(tmp_path: Path, record_property: Record) -> None:
+    records = [
+        {"request_id": f"r{number}".ljust(240, "x"), "org_id": f"o{number}".ljust(200, "y"), "model_id": f"m{number}"}
+        for number in range(10_000)
+    ]
+    body = json.dumps({"requests": records}).encode()
+    with served(tmp_path) as server, server.bounded_memory(record_property), ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: talk(server.port, "POST", "/v1/checks", body), range(6)))
+    assert {status for status, _, _ in answers} <= {200, 503}
+    assert any(status == 200 for status, _, _ in answers)
+
+
+def test_caches_count_the_bytes_of_values(tmp_path: Path, record_property: Record) -> None:
+    small = "import projections.query.snapshots as s; s.MEMORY_MAX = 8_000_000\n"
+    small += "import projections.query.query as q; q.Query.__init__.__kwdefaults__['memory_max'] = 8_000_000\n"
+    with served(tmp_path, small) as server:
+        fill(server, 600)
+        with server.bounded_memory(record_property):
+            for number in range(600):
+                assert server.ask("POST", "/v1/checks", {"org_id": f"o{number}", "handling": {"region": "r"}})[0] == 200
+
+
+def test_streams_that_nobody_reads_are_bounded_and_end(tmp_path: Path, record_property: Record) -> None:
+    hasty = HASTE + "import api.event_stream; api.event_stream.SEND_S_MAX = 2.0\n"
+    with served(tmp_path, hasty) as server:
+        fill(server, 200)
+        attack = request("GET", "/v1/events/stream?after=0")
+        with server.bounded_memory(record_property), server.connections(128, attack) as connections:
+            time.sleep(4)
+            assert server.ask("GET", "/healthz")[0] == 200
+            until(lambda: all(map(ended, connections[:8])))
+            # Their places are free again.
+            with server.connections(1, attack) as others:
+                assert others[0].recv(64).startswith(b"HTTP/1.1 200")
