@@ -35,7 +35,24 @@ class ExpectedAnswers:
         return {
             "subject": subject,
             **self._coordinates(at, known_at),
-            "settings": {one.setting: _setting_json(one) for one in states if one.source in ("explicit", "default")},
+            "settings": {
+                one.setting: _setting_json(one) | {"next": self._next(one, at, known_at)}
+                for one in states
+                if one.source in ("explicit", "default")
+            },
+        }
+
+    def _next(self, state: ReferenceState, at: int, known_at: KnownAt) -> Json | None:
+        following = self.oracle.next_change(state.subject, state.setting, at, self._known(at, known_at))
+        if following is None:
+            return None
+        start, later = following
+        deciding = later.cleared_by or later.event
+        return {
+            "position": deciding and deciding["data"]["position"],
+            "effective_from": format_time(start),
+            "value": later.value,
+            "source": later.source,
         }
 
     def timeline(self, subject: str, known_at: KnownAt, setting: str | None = None) -> Json:
@@ -69,12 +86,18 @@ class ExpectedAnswers:
                     "event": event,
                     "reason": self.oracle.reasons.get(event["data"]["position"]),
                     "retracted_by": retractions.get(event["id"]),
+                    "holds_until": self._holds_until(event, UNLIMITED),
+                    "holds_until_at_recording": self._holds_until(event, parse_time(event["time"])),
                 }
                 for event in rows[:limit]
             ],
             "next_after": rows[limit - 1]["data"]["version"] if len(rows) > limit else None,
             "position": self.oracle.head,
         }
+
+    def _holds_until(self, event: Json, known_at: int | None) -> str | None:
+        until = None if "retracts" in event["data"] else self.oracle.stops_deciding(event, known_at)
+        return None if until is None else format_time(until)
 
     def diff(self, subject: str, start: int, end: int, known_at: KnownAt) -> Json:
         if not self.oracle.version(subject):

@@ -144,9 +144,9 @@ class ReferenceLedger:
         """The first instant after `at` from which another event decides, and the state from there."""
         now = self.setting_state(subject, setting, at, known_at)
         boundaries = self.boundaries(subject, setting, known_at) + self.boundaries(CATALOG, setting, known_at)
-        for instant in sorted(boundaries):
+        for instant in sorted(boundary for boundary in boundaries if boundary > at):
             state = self.setting_state(subject, setting, instant, known_at)
-            if instant > at and (state.source, state.event) != (now.source, now.event):
+            if (state.source, state.event) != (now.source, now.event):
                 return instant, state
         return None
 
