@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ledger.append.submissions import REASON_LENGTH_MAX
+from ledger.append.submissions import REASON_LENGTH_MAX, has_words
 from ledger.diagnosis import ClockReport, HeadReport, acknowledge_clock, acknowledge_head, clock_report, head_report
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
@@ -161,7 +161,7 @@ def _rebuild(ledger: Ledger, db: str) -> None:
 
 
 def _require_reason(acknowledge: bool, reason: str | None) -> None:
-    if acknowledge and (reason is None or not reason.strip() or len(reason) > REASON_LENGTH_MAX):
+    if acknowledge and (reason is None or not has_words(reason) or len(reason) > REASON_LENGTH_MAX):
         raise click.UsageError(f"--acknowledge needs --reason, a text of at most {REASON_LENGTH_MAX} characters")
     if reason is not None and not acknowledge:
         raise click.UsageError("--reason belongs to --acknowledge")
