@@ -68,6 +68,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         self._open = _OpenTransaction()
         self.append_guard = AppendGuard()
         self._checked_stamp: tuple[int, int] | None = None
+        self._replaced = False
         self._incarnation: str | None = None
         datastore.check_header()
 
@@ -226,6 +227,8 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     def was_replaced(self) -> bool:
         self.datastore.require_same_file()
         before, stamp = self._checked_stamp, self.datastore.stamp
+        if self._replaced:
+            return True
         if stamp is None or stamp == before or self.append_guard.acknowledging:
             return False
         head = self.append_guard.remembered()
@@ -236,11 +239,14 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
             or incarnation != self._incarnation
             or (head is not None and (leaf is None or id_member(head.event_id) not in leaf))
         ):
+            # Until a restart: a checkpoint can make the mixture look whole.
+            self._replaced = True
             return True
         self._checked_stamp, self._incarnation = stamp, incarnation
         return False
 
     def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:
+        self.datastore.require_same_file()
         if self.datastore.stamp != self._checked_stamp and self.was_replaced():
             return None
         shared = self._open
