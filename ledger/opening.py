@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
-from ledger.errors import BadInput, LedgerUnavailable
+from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
 from ledger.head_memory import HeadMemory
 from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MIN
 from ledger.recorders.contract import IMPORTING, INCARNATION, Recorder
@@ -65,7 +65,7 @@ def open_ledger(
     `origin` is the permanent name of a new ledger (its events' source is urn:inforce:<origin>); None makes a unique
     one. A ledger of an older inforce is migrated to today's format. `clock_behind_max_s`: nothing is recorded while the
     clock is further behind the last event.
-    Raises `BadInput` and `LedgerUnavailable`.
+    Raises `BadInput`, `LedgerUnavailable`, and `LedgerCorrupt` where the damage shows at once.
     """
     if origin is not None:
         require_origin(origin)
@@ -76,6 +76,8 @@ def open_ledger(
     try:
         recorder.append_guard.behind_max_us = round(clock_behind_max_s * SECOND)
         recorder.append_guard.memory = HeadMemory(_note_of(recorder, url))
+        newest = recorder.append_guard.memory.newest()
+        recorder.require_sound(0 if newest is None else newest.position)
         meta = recorder.meta()
         if not meta:
             if not create:
@@ -87,6 +89,8 @@ def open_ledger(
                 announce(f"began a new ledger {recorder.location}")
         elif (create or write) and INCARNATION not in meta and not _is_read_only(url):
             recorder.add_fact(INCARNATION, new_incarnation())
+        if "origin" not in meta:
+            raise LedgerCorrupt("the ledger's origin is lost; restore it from a backup or an export")
         if IMPORTING in meta:
             raise LedgerUnavailable(
                 "an import into this ledger is running or was cut off; wait for it, or run it again: it starts over"
@@ -94,6 +98,7 @@ def open_ledger(
         recorder.migrate()
         recorder.guard()
         ledger = Ledger(recorder, clock or SystemClock(), origin=meta["origin"])
+        _require_origin_of_events(ledger)
         if create:
             ledger.ensure_genesis()
         elif not ledger.head().position:
@@ -117,6 +122,13 @@ def _check_place(url: str, create: bool) -> None:
             return
         require_no_orphans(path)
         raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
+
+
+def _require_origin_of_events(ledger: Ledger) -> None:
+    """Raises `LedgerCorrupt` unless the ledger's first event names the ledger's origin, too."""
+    first = ledger.recorder.entry(1)
+    if first is not None and f'","source":"{ledger.source}","type":"'.encode() not in first.leaf:
+        raise LedgerCorrupt("the ledger's origin is not that of its events; restore it from a backup or an export")
 
 
 def _is_read_only(url: str) -> bool:

@@ -13,11 +13,12 @@ from typing import Final, Self
 from ledger.catalog import Catalog
 from ledger.clock import Clock
 from ledger.codec import SOURCE_PREFIX, decode, parse_leaf, position_of
+from ledger.drafts import PersonalData
 from ledger.errors import AheadOfLedger, DamagedEvent, LedgerCorrupt, NotFound
 from ledger.events import SettingDefined
 from ledger.follower import AT_LEAST_SECONDS_MAX, Follower
 from ledger.receipts import Receipt
-from ledger.recorders.contract import Entry, Head, Recorder
+from ledger.recorders.contract import SEALED, Entry, Head, Recorder
 from ledger.recorders.writability import resolve
 from ledger.subjects import CATALOG_SUBJECT
 
@@ -36,6 +37,8 @@ class LedgerReader:
         self.source = SOURCE_PREFIX + origin
         self.follower = Follower(recorder)
         self._catalog = Catalog()
+        self._personal_is_placed = False
+        """Whether it was found once that all personal data stands at events that have some."""
 
     def __enter__(self) -> Self:
         return self
@@ -151,18 +154,44 @@ class LedgerReader:
             raise NotFound("there is no event with this id in this ledger")
         return entry
 
+    def personal(self, entries: Iterable[Entry]) -> dict[int, PersonalData]:
+        """Position → the personal data stored beside the event, for those of the entries that have some.
+
+        Raises `LedgerCorrupt` if it does not match the commitment in its event.
+        """
+        by_position = {entry.position: entry for entry in entries}
+        personal = self.recorder.personal(list(by_position))
+        for position, data in personal.items():
+            _require_match(position, data, by_position[position])
+        if not self._personal_is_placed and any(
+            SEALED in entry.leaf for position, entry in by_position.items() if position not in personal
+        ):
+            # Either it stayed behind when the events were imported, or it stands at another position.
+            orphan = self.recorder.orphaned_personal()
+            if orphan is not None:
+                raise LedgerCorrupt(f"personal data is stored for position {orphan}, whose event has none")
+            self._personal_is_placed = True
+        return personal
+
     def reasons(self, positions: Iterable[int]) -> dict[int, str]:
         """Position → reason, for the events that have one.
 
         Raises `LedgerCorrupt` if a stored reason does not match the commitment in its event.
         """
         reasons: dict[int, str] = {}
-        for position, personal in self.recorder.personal(list(positions)).items():
-            entry = self.recorder.entry(position)
-            commitment = parse_leaf(entry.leaf).data.personal if entry is not None else None
-            if commitment is None or commitment.commitment != personal.commitment:
-                raise LedgerCorrupt(
-                    f"the reason stored for the event at position {position} does not match the event's commitment"
-                )
-            reasons[position] = personal.reason
+        for position, data in self.recorder.personal(list(positions)).items():
+            _require_match(position, data, self.recorder.entry(position))
+            reasons[position] = data.reason
         return reasons
+
+
+def _require_match(position: int, data: PersonalData, entry: Entry | None) -> None:
+    try:
+        sealed = None if entry is None else parse_leaf(entry.leaf).data.personal
+        matches = sealed is not None and sealed.commitment == data.commitment
+    except (TypeError, ValueError, AttributeError):
+        matches = False
+    if not matches:
+        raise LedgerCorrupt(
+            f"the reason stored for the event at position {position} does not match the event's commitment"
+        )

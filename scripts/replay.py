@@ -166,9 +166,10 @@ def _sentences(
 ) -> Iterator[str]:
     genesis: list[Entry] = []
     while batch := list(islice(entries, PAGE_MAX)):
-        reasons = ledger.reasons(entry.position for entry in batch if is_printed(entry))
+        personal = ledger.personal(entry for entry in batch if is_printed(entry))
         for entry in batch:
-            sentence = narrator.sentence(entry, reasons.get(entry.position))
+            data = personal.get(entry.position)
+            sentence = narrator.sentence(entry, None if data is None else data.reason)
             if not is_printed(entry):
                 continue
             if (

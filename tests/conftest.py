@@ -35,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     simulation.addoption("--crash", type=int, metavar="ROUNDS", help="the number of crash rounds on each database")
     simulation.addoption("--crash-seed", type=int, metavar="SEED", help="the seed of the crash rounds")
+    simulation.addoption("--corruptions", type=int, metavar="COPIES", help="the number of damaged copies of each kind")
+    simulation.addoption("--corruption-seed", type=int, metavar="SEED", help="the seed of the damage")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ Proved by tests/contracts/test_groups.py: a group gives the same outcome as the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
@@ -21,6 +21,7 @@ from ledger.errors import (
     BadSubmission,
     IdempotencyKeyReused,
     InforceError,
+    LedgerCorrupt,
     LedgerUnavailable,
     NotWritable,
     VersionConflict,
@@ -34,6 +35,8 @@ from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import parse_time
 
 DECIDE_AGAIN = None
+_SUBMISSION_EVENTS_MAX: Final = 1_000_000
+"""Far more than any submission has: a damaged number must not read the whole ledger."""
 Result = tuple[Receipt, ...] | Exception | KnownSubmission | None
 """Receipts, an error, the earlier use of the idempotency key, or `DECIDE_AGAIN`."""
 
@@ -220,14 +223,24 @@ class Committer:
         """The receipts of the first submission with this key, or the error of this one."""
         last = known.first_position + known.event_count - 1
         try:
+            if not 0 < known.event_count <= _SUBMISSION_EVENTS_MAX:
+                raise LedgerCorrupt("an Idempotency-Key is stored with another number of events than a submission has")
             idempotency = self._keyed(queued)
             assert queued.idempotency is not None
             assert idempotency is not None
             # A process of an older inforce may still write digests without the secret.
             if known.body_sha256 not in (idempotency.body_sha256, queued.idempotency.body_sha256):
                 return IdempotencyKeyReused()
-            entries = self._reader.recorder.page(known.first_position - 1, known.event_count, last)
-            return tuple(receipt_of_leaf(parse_leaf(entry.leaf)) for entry in entries)
+            entries = self._reader.recorder.page(max(known.first_position - 2, 0), known.event_count + 2, last + 1)
+            recorded_at = self._reader.recorder.submission_recorded_at(idempotency.caller, idempotency.key)
+            # A recorded_at belongs to one submission.
+            own = [entry for entry in entries if entry.recorded_at == recorded_at]
+            if [entry.position for entry in own] != list(range(known.first_position, last + 1)):
+                raise LedgerCorrupt(
+                    f"an Idempotency-Key is stored with {known.event_count} events from position "
+                    f"{known.first_position} on, which are no submission of that moment; run inforce backup --check"
+                )
+            return tuple(receipt_of_leaf(parse_leaf(entry.leaf)) for entry in own)
         except Exception as error:
             return error
 

@@ -18,6 +18,9 @@ from ledger.recorders.soundness import MISSING, require_dense, require_stream, s
 from ledger.recorders.writability import resolve
 
 COLUMNS: Final = "position, originator_id, originator_version, topic, state, recorded_at, leaf_hash"
+WRONG_FORMAT: Final = (
+    "the ledger's tables are newer than its format number says, so it is damaged; restore it from a backup or an export"
+)
 _WAKEUP_BYTES_MAX: Final = 4096
 _SUBJECTS_MAX: Final = 500
 """Subjects that one statement names."""
@@ -34,7 +37,11 @@ class _Appending(Recorder, Protocol):
 
 class CommonRecorder:
     events_table: ClassVar[str]
+    personal_table: ClassVar[str]
+    submissions_table: ClassVar[str]
     PLACEHOLDER: ClassVar[str]
+    SEALS: ClassVar[str]
+    """Where the leaf of the event `e` has `SEALED`; 0: nowhere."""
     VERSION_AT: ClassVar[str]
     """`version_at_statement` with the named placeholders `subject` and `position`."""
 
@@ -59,6 +66,11 @@ class CommonRecorder:
 
     def head(self) -> Head:
         raise NotImplementedError
+
+    def _last(self, rows: Sequence[tuple[Any, ...]]) -> Head:
+        """The head, from the newest row: an event that stands at another position is not taken for it."""
+        entries = sound_entries(rows)
+        return Head(entries[0].position, entries[0].recorded_at) if entries else Head(0, None)
 
     def _rows(self, clauses: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
         """`clauses`: all after FROM, with `?` for each parameter. The rows have the values of `Entry`."""
@@ -153,6 +165,19 @@ class CommonRecorder:
             )
             first.update(self._read(statement, some))
         return first
+
+    def submission_recorded_at(self, caller: str, key: str) -> int | None:
+        statement = f"SELECT recorded_at FROM {self.submissions_table} WHERE caller = ? AND key = ?"
+        rows = self._read(statement.replace("?", self.PLACEHOLDER), (caller, key))
+        return rows[0][0] if rows else None
+
+    def orphaned_personal(self) -> int | None:
+        rows = self._read(
+            f"SELECT p.position FROM {self.personal_table} p LEFT JOIN {self.events_table} e ON e.position = p.position"
+            f" WHERE e.position IS NULL OR {self.SEALS} = 0 ORDER BY p.position LIMIT 1",
+            (),
+        )
+        return int(rows[0][0]) if rows else None
 
     def select_notifications(
         self,

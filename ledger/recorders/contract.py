@@ -117,6 +117,10 @@ class Watch(Protocol):
     def close(self) -> None: ...
 
 
+SEALED: Final = b'"personal":{"commitment":"'
+"""In the leaf of an event that has personal data. Within a text of a leaf, its quotes would be escaped."""
+
+
 class Recorder(Protocol):
     """Raises `LedgerUnavailable` from every call where the database cannot answer, and `LedgerCorrupt` where the
     database finds that it is damaged. Every event that it reads is what was recorded, and none between the first and
@@ -155,6 +159,11 @@ class Recorder(Protocol):
         """Brings the tables of an older inforce to today's format, step by step, each step whole or not at all, under
         the append lock. A ledger that may not be written stays as it is; raises `NotALedger` if today's code cannot
         read it."""
+
+    def require_sound(self, acknowledged: int) -> None:
+        """Raises `LedgerCorrupt` if the ledger's tables are not defined as they were made, if the structure of a small
+        file is damaged (a large one is checked as it is read), or if commits at the end of its log were lost.
+        `acknowledged`: the newest position that is known to have been committed; 0: none is known."""
 
     def guard(self) -> None:
         """Makes sure that the database itself refuses every change of an event: triggers (and functions) that are
@@ -244,7 +253,13 @@ class Recorder(Protocol):
     def first_positions(self, subjects: Sequence[str]) -> dict[str, int]:
         """Subject → the position of its first event, for the subjects that have one."""
 
+    def submission_recorded_at(self, caller: str, key: str) -> int | None:
+        """The recorded_at (µs) of the submission that used the key."""
+
     def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]: ...
+
+    def orphaned_personal(self) -> int | None:
+        """The first position with personal data whose event has none, or which has no event. Reads all of them."""
 
     def transaction(self, *, commit: bool) -> AbstractContextManager[Any]:
         """A database cursor within one transaction, for stored projections."""

@@ -24,11 +24,12 @@ from psycopg.rows import tuple_row
 
 from ledger.clock import Clock
 from ledger.drafts import PersonalData
-from ledger.errors import LedgerUnavailable
+from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import postgres_guard, postgres_schema
 from ledger.recorders.append_guard import AppendGuard
 from ledger.recorders.common import (
     COLUMNS,
+    WRONG_FORMAT,
     CommonRecorder,
     refused_by_the_database,
     version_at_statement,
@@ -36,6 +37,7 @@ from ledger.recorders.common import (
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
+    SEALED,
     AppendPreconditions,
     AppendRequest,
     ChangeToken,
@@ -53,7 +55,6 @@ from ledger.recorders.postgres_schema import PgCursor
 from ledger.recorders.postgres_server import (
     CHANNEL,
     EVENTS,
-    HEAD,
     NOT_STORED,
     SCHEMA,
     PostgresLedgerDatastore,
@@ -67,6 +68,7 @@ from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_
 
 _CREATE_LOCK: Final = 0x494E464F52434502
 
+_LAST_ROW: Final = f"SELECT {COLUMNS} FROM {EVENTS} ORDER BY position DESC LIMIT 1"
 _LOCK_DURABLY: Final = (
     "SELECT pg_advisory_xact_lock(%s), CASE WHEN current_setting('synchronous_commit') = 'off'"
     " THEN set_config('synchronous_commit', 'on', true) END"
@@ -88,7 +90,10 @@ _VERSIONS: Final = (
 class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
     datastore: PostgresLedgerDatastore
     events_table = EVENTS
+    submissions_table = f"{SCHEMA}.submissions"
+    personal_table = f"{SCHEMA}.personal_data"
     PLACEHOLDER = "%s"
+    SEALS = f"position('\\x{SEALED.hex()}'::bytea IN e.state)"
     VERSION_AT = version_at_statement(EVENTS, "%(subject)s", "%(position)s")
     file: Final = None
 
@@ -119,8 +124,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
             return postgres_schema.read_body_key(cursor)
 
     def head(self) -> Head:
-        rows = self._read_dedicated(HEAD)
-        return Head(*rows[0]) if rows else Head(0, None)
+        return self._last(self._read_dedicated(_LAST_ROW))
 
     def append_preconditions(
         self, subjects: Iterable[str], keys: Iterable[tuple[str, str]] = ()
@@ -218,12 +222,19 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 with self.transaction(commit=True) as cursor:
                     cursor.execute(_LOCK_DURABLY, (APPEND_LOCK,))
                     format_ = postgres_schema.migrate(cursor)
+            except psycopg.IntegrityError as error:
+                raise LedgerCorrupt(WRONG_FORMAT) from error
             except LedgerUnavailable as error:
+                if "already exists" in error.detail:
+                    raise LedgerCorrupt(WRONG_FORMAT) from error
                 if not is_read_only(error):
                     raise
                 if format_ < postgres_schema.READS_FROM:
                     raise postgres_schema.unreadable(format_) from error
                 return
+
+    def require_sound(self, acknowledged: int) -> None:
+        """Nothing to do: the server checks its own files, and `backup --check` the definitions."""
 
     def guard(self) -> None:
         with self.transaction(commit=True) as cursor:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from eventsourcing.persistence import PersistenceError
 from eventsourcing.sqlite import SQLiteApplicationRecorder
@@ -23,10 +23,11 @@ from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_guard, sqlite_schema
 from ledger.recorders.append_guard import AppendGuard, id_member
-from ledger.recorders.common import COLUMNS, CommonRecorder, refused_by_the_database, version_at_statement
+from ledger.recorders.common import COLUMNS, WRONG_FORMAT, CommonRecorder, refused_by_the_database, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
+    SEALED,
     AppendPreconditions,
     AppendRequest,
     ChangeToken,
@@ -47,7 +48,10 @@ from ledger.recorders.sqlite_append import (
 )
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_damage, is_read_only
 from ledger.recorders.sqlite_place import COMPANIONS
-from ledger.recorders.sqlite_watch import SQLiteWatch
+from ledger.recorders.sqlite_wal import require_whole_log
+from ledger.recorders.sqlite_watch import SQLiteWatch, WalIndex
+
+_LAST_ROW: Final = f"SELECT {COLUMNS} FROM {EVENTS_TABLE} ORDER BY position DESC LIMIT 1"
 
 
 class _OpenTransaction(threading.local):
@@ -60,7 +64,10 @@ class _OpenTransaction(threading.local):
 class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     datastore: SQLiteLedgerDatastore
     events_table = EVENTS_TABLE
+    submissions_table = "submissions"
+    personal_table = "personal_data"
     PLACEHOLDER = "?"
+    SEALS = f"instr(e.state, x'{SEALED.hex()}')"
     VERSION_AT = version_at_statement(EVENTS_TABLE, ":subject", ":position")
 
     def __init__(self, datastore: SQLiteLedgerDatastore) -> None:
@@ -96,8 +103,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
             return sqlite_schema.read_body_key(cursor)
 
     def head(self) -> Head:
-        with self.transaction(commit=False) as cursor:
-            return head_of(cursor)
+        return self._last(self._read(_LAST_ROW, ()))
 
     def change_token(self) -> ChangeToken:
         change_token = self.change_token_nowait()
@@ -197,12 +203,26 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
             try:
                 with self.transaction(commit=True) as cursor:
                     format_ = sqlite_schema.migrate(cursor, path)
+            except sqlite3.IntegrityError as error:
+                raise LedgerCorrupt(WRONG_FORMAT) from error
             except LedgerUnavailable as error:
+                if "already exists" in error.detail:
+                    raise LedgerCorrupt(WRONG_FORMAT) from error
                 if not is_read_only(error):
                     raise
                 if format_ < sqlite_schema.READS_FROM:
                     raise sqlite_schema.unreadable(format_, path) from error
                 return
+
+    def require_sound(self, acknowledged: int) -> None:
+        path = self.datastore.path
+        with self.transaction(commit=False) as cursor:
+            is_ledger = sqlite_schema.read_format(cursor, path)
+            index = WalIndex.of(path)
+            if index is not None:
+                require_whole_log(path, index.frames, head_of(cursor).position if is_ledger else 0, acknowledged)
+            if is_ledger:
+                sqlite_guard.require_structure(cursor, path)
 
     def guard(self) -> None:
         path = self.datastore.path
@@ -351,6 +371,9 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 raise
             detail = f"the ledger {path} cannot be used: {advice(str(error), path)}"
             raise LedgerCorrupt(detail) if is_damage(error) else LedgerUnavailable(detail) from error
+        except UnicodeDecodeError as error:
+            # Even a message of SQLite may quote a damaged definition.
+            raise LedgerCorrupt(f"the file {path} is damaged: it holds a text that is no UTF-8") from error
 
     def close(self) -> None:
         self.datastore.close()

@@ -70,6 +70,9 @@ _FORMAT_2: Final = (make_body_key,)
 TRIGGERS: Final = {statement.split()[2]: statement for statement in _FORMAT_1 if statement.startswith("CREATE TRIGGER")}
 """Name → definition, as SQLite stores it."""
 
+TABLES: Final = {statement.split()[2]: statement for statement in _FORMAT_1 if statement.startswith("CREATE TABLE")}
+"""Name → definition, as SQLite stores it."""
+
 STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2)
 
 FORMAT: Final = len(STEPS)
@@ -96,6 +99,12 @@ def read_format(cursor: sqlite3.Cursor, path: Path) -> int:
             f"{path} has ledger format {version} and this inforce knows formats up to {FORMAT}; use a newer inforce"
         )
     return version
+
+
+def altered_tables(cursor: sqlite3.Cursor) -> list[str]:
+    """Our tables that are missing or defined otherwise, by name."""
+    stored = dict(cursor.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall())
+    return [name for name, definition in TABLES.items() if stored.get(name) != definition]
 
 
 def read_meta(cursor: sqlite3.Cursor, path: Path) -> dict[str, str]:

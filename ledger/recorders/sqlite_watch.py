@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,11 @@ class WalIndex:
                 continue
         # With two descriptors, one belongs to other code, which may close it.
         return cls(descriptors[0]) if len(descriptors) == 1 else None
+
+    def frames(self) -> int | None:
+        """The number of frames of the log that readers see. None: it is being written at this moment."""
+        header = self.header()
+        return None if header is None else int.from_bytes(header[16:20], sys.byteorder)
 
     def header(self) -> bytes | None:
         """A value that changes with every commit. None: the header is being written at this moment."""

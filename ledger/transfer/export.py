@@ -40,7 +40,7 @@ def export_lines(ledger: LedgerReader, *, after: int = 0, until: int | None = No
 def export_personal(ledger: LedgerReader) -> Iterator[bytes]:
     """The personal data stored beside the events, in position order: it is not part of their bytes."""
     for page in _pages(ledger, 0, None):
-        personal = ledger.recorder.personal([entry.position for entry in page])
+        personal = ledger.personal(page)
         for position, data in sorted(personal.items()):
             yield msgspec.json.encode(PersonalRow(position, data.salt.hex(), data.content)) + b"\n"
 

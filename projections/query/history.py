@@ -69,7 +69,8 @@ def history(
     assertions = list(_assertions(ledger, subject, newest, {leaf.data.setting for _, leaf in page})) if page else []
     retracted = {one.retracts: one.event_id for one in assertions if isinstance(one, Retraction)}
     held = holdings(assertions, {entry.position for entry, _ in page})
-    reasons = ledger.reasons(entry.position for entry, _ in page)
+    personal = ledger.personal(entry for entry, _ in page)
+    reasons = {position: data.reason for position, data in personal.items()}
     rows: list[HistoryRow] = []
     bytes_ = 0
     for entry, leaf in page:

@@ -60,6 +60,9 @@ class Engine(Protocol):
 
     def write(self, side: Side, removed: Sequence[Tail], blocks: Sequence[Row], subjects: Sequence[Row]) -> None: ...
 
+    def is_as_made(self, side: Side) -> bool:
+        """Whether the side's tables are there, defined as today's format defines them."""
+
     def set_aside(self, side: Side) -> None:
         """Makes the side's tables, of whatever format, the old ones, which must have been cleared before."""
 

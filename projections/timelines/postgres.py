@@ -171,6 +171,16 @@ class _PostgresEngine:
             if rows:
                 self._cursor.execute(statement, [list(column) for column in zip(*rows, strict=True)])
 
+    def is_as_made(self, side: Side) -> bool:
+        names = self.list_parameter(f"{side}_{table}" for table in TABLES)
+        columns = self.execute(
+            "SELECT count(*) FROM information_schema.columns"
+            f" WHERE table_schema = '{SCHEMA}' AND table_name {self.in_list}"
+            " AND column_name = ANY(?)",
+            (names, [*(f"{ROW}, {BLOCK}, name").split(", ")]),
+        ).fetchone()
+        return columns is not None and columns[0] == len(f"{ROW}, {BLOCK}, name, position, checksum".split(", "))
+
     def set_aside(self, side: Side) -> None:
         # PostgreSQL drops a table at once, however large it is.
         drop(self, side)

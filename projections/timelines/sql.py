@@ -59,7 +59,9 @@ class TimelineReader:
         return len(existing(self._engine, side, TABLES)) == len(TABLES)
 
     def has_format(self, side: Side) -> bool:
-        """Whether the side, which exists, has rows of today's format. Tables of every format can be asked."""
+        """Whether the side has tables and rows of today's format."""
+        if not self._engine.is_as_made(side):
+            return False
         statement = f"SELECT count(*) FROM {self._table(side, 'tracking')} WHERE name = ?"
         return bool(self._engine.execute(statement, (FORMAT,)).fetchone()[0])
 

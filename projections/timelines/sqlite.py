@@ -113,6 +113,13 @@ class SQLiteEngine:
         self._cursor.executemany(f"INSERT INTO {side}_blocks ({BLOCK}) VALUES (?,?,?,?,?,?,?,?)", blocks)
         self._cursor.executemany(f"INSERT INTO {side}_subjects ({ROW}) VALUES (?,?,?,?,?,?) {UPSERT}", subjects)
 
+    def is_as_made(self, side: Side) -> bool:
+        rows = self._cursor.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+        # A renamed table is quoted.
+        stored = {name: str(sql).replace('"', "") for name, sql in rows}
+        made = [statement.format(side=side) for statement in self.make]
+        return all(stored.get(statement.split()[2]) == statement for statement in made)
+
     def set_aside(self, side: Side) -> None:
         for table in existing(self, side):
             self._cursor.execute(f"ALTER TABLE {side}_{table} RENAME TO {OLD}_{table}")

@@ -15,7 +15,7 @@ from ledger.recorders import sqlite_file
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.temporal.in_force import Timelines
-from projections.timelines.contract import LIVE, OLD, Axis, Listing, NotStored, Side, TablesMissing
+from projections.timelines.contract import LIVE, OLD, Axis, Listing, NotStored, OtherFormat, Side, TablesMissing
 from projections.timelines.missing import MissingTimelines
 from projections.timelines.sound_rows import ChangesAt
 from projections.timelines.sql import Backend, TimelineReader, TimelineWriter
@@ -89,7 +89,10 @@ def open_timelines(ledger: Ledger) -> TimelineStore:
     """
     store = TimelineStore(_backend(ledger))
     try:
-        store.tracked()
+        with store.reading() as tables:
+            tables.tracked()
+            if not tables.has_format(LIVE):
+                raise OtherFormat
     except NotStored as missing:
         try:
             _create_live(store)
@@ -107,7 +110,7 @@ def open_timelines(ledger: Ledger) -> TimelineStore:
 def _create_live(store: TimelineStore) -> None:
     """Makes empty live tables, unless there are some of this format."""
     with writing_without_old(store, LIVE) as tables:
-        if tables.exists(LIVE) and tables.has_format(LIVE):
+        if tables.has_format(LIVE):
             with suppress(NotStored):
                 tables.tracked(LIVE)
                 return

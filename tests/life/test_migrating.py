@@ -11,7 +11,7 @@ from threading import Barrier
 import psycopg
 import pytest
 
-from ledger.errors import LedgerUnavailable, NotALedger
+from ledger.errors import LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import open_ledger
 from ledger.recorders import postgres_schema, sqlite_schema
 from ledger.recorders.postgres_functions import APPEND_LOCK
@@ -57,7 +57,7 @@ def test_a_failed_step_leaves_the_format_before_it_intact(ledger_url: str, ahead
     today = format_today(ledger_url)
     ahead((PROOF, WRITTEN % 1), (WRITTEN % 2, "CREATE TABLE {}proof (step integer)"))
     for _ in range(2):
-        with pytest.raises(LedgerUnavailable) as refused:
+        with pytest.raises(LedgerCorrupt) as refused:
             open_ledger(ledger_url)
         assert "\n" not in refused.value.detail
         assert (proof(ledger_url), format_of(ledger_url)) == ([1], today + 1)
