@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from ledger.codec import leaf_hash
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import database_file, new_incarnation, sqlite_path
+from ledger.private_files import open_private
 from ledger.recorders.contract import IMPORTING, INCARNATION
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, delete_securely
 from ledger.recorders.sqlite_place import COMPANIONS, read_mode
@@ -104,11 +105,11 @@ def _require_free(target: Path, source: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _temporary_file(target: Path, source: Path) -> Iterator[Path]:
-    """An empty file beside the target, with the source's permissions. It and its companions are deleted at the end."""
+    """An empty private file beside the target. It and its companions are deleted at the end."""
     copy = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}")
     try:
         with _translated(source, target):
-            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, source.stat().st_mode & 0o777))
+            open_private(copy, "xb").close()
         yield copy
     finally:
         for suffix in ("", *COMPANIONS):

@@ -25,6 +25,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ledger.private_files import make_private_folder
+
 SYNC_S: Final = 5.0
 _PLACE_BYTES: Final = 1024
 _PLACES: Final = 2
@@ -121,7 +123,7 @@ class HeadMemory:
 
     def _write(self) -> None:
         if self.path is not None and self._file is None and not self.path.exists():
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self.path.parent)
         file = self._open(os.O_RDWR | os.O_CREAT)
         if file is None:
             return

@@ -166,6 +166,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
+    # For the files of other libraries, and of processes that this one starts; ours are private in any case.
+    os.umask(0o077)
     # As an exception, so that half-written files and imports are removed.
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(exits.TERMINATED))
     try:

@@ -27,6 +27,7 @@ import msgspec
 
 from api.audits.jobs import AuditOutcome, AuditStatus, Job, Progress
 from ledger.entropy import random_bytes
+from ledger.private_files import make_private_folder, open_private
 
 RESERVE_BYTES: Final = 1 << 28
 RESERVE_SHARE: Final = 10
@@ -58,11 +59,11 @@ class AuditFolder:
     def incoming(self) -> Iterator[Path]:
         """A folder for a log that is uploaded within the block. It is removed afterwards unless `put` took it. Raises
         `OSError`."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self.path)
         path = self.path / f"{_INCOMING}{random_bytes(16).hex()}"
         with ExitStack() as stack:
             with self._locked():
-                path.mkdir(mode=0o700)
+                make_private_folder(path, exist_ok=False)
                 stack.callback(shutil.rmtree, path, ignore_errors=True)
                 stack.enter_context(claim(path))
             yield path
@@ -160,7 +161,7 @@ def write(folder: Path, record: Job | Progress | AuditOutcome) -> None:
     """Writes the record atomically and, except for progress, durably."""
     path = folder / _NAMES[type(record)]
     temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with open_private(temporary, "wb") as file:
         file.write(msgspec.json.encode(record))
         if not isinstance(record, Progress):
             file.flush()
@@ -192,7 +193,7 @@ class AlreadyClaimed(Exception):
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
     """Locks the folder for this process within the block; the lock ends with the process. Raises `AlreadyClaimed`."""
-    with (folder / _LOCK).open("ab") as file:
+    with open_private(folder / _LOCK, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

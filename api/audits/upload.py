@@ -18,6 +18,7 @@ from api.audits.folder import require_disk_space
 from api.http.bodies import DRAIN_MAX, SECONDS_MAX, content_length, header, is_encoded, unsupported_media_type
 from api.http.deadlines import Deadlines
 from api.http.problems import RequestRefused
+from ledger.private_files import open_private
 
 PIECE: Final = 1 << 20
 """Bytes that are collected before they are written."""
@@ -134,7 +135,7 @@ class UploadBody:
 
 
 def _create(path: Path) -> BinaryIO:
-    return path.open("xb", buffering=0)
+    return open_private(path, "xb", 0)
 
 
 def _store(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:

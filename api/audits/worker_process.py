@@ -32,6 +32,7 @@ from api.audits.paged_lines import OFFSETS_SUFFIX, PagedLines
 from api.http.problems import error_location
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
+from ledger.private_files import open_private
 from ledger.store import Ledger
 from projections.audit.counting import against
 from projections.audit.index.pin import pin_of
@@ -172,7 +173,7 @@ class _ResultFiles:
         self._files: list[BinaryIO] = []
 
         def paged_lines(name: str) -> PagedLines:
-            pair = [stack.enter_context((folder / file).open("wb")) for file in (name, name + OFFSETS_SUFFIX)]
+            pair = [stack.enter_context(open_private(folder / file, "wb")) for file in (name, name + OFFSETS_SUFFIX)]
             self._files += pair
             return PagedLines(*pair)
 

@@ -7,13 +7,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from eventsourcing.persistence import ConnectionUnavailableError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteDatastore
 
+from ledger.private_files import make_private_file
 from ledger.recorders.contract import EVENTS_TABLE, INCARNATION
 from ledger.recorders.sqlite_place import check_header, database_uri
 from ledger.recorders.sqlite_watch import WalIndex
@@ -28,7 +29,15 @@ class _Pool(SQLiteConnectionPool):
     The library's own way to connect turns every file to WAL, also another program's; ours is turned when it is created.
     """
 
+    new_file: Path | None = None
+    """The file to make if it is not there: SQLite would make it with the mode that the umask leaves. It gives a -wal
+    and a -shm the mode of the file."""
+
     def _create_connection(self) -> SQLiteConnection:
+        if self.new_file is not None:
+            # An error here is SQLite's error, too, and it has the better words.
+            with suppress(OSError):
+                make_private_file(self.new_file)
         connection = connect(self.db_name, self.lock_timeout or 0)
         # The library reads columns by name.
         connection.row_factory = sqlite3.Row
@@ -58,7 +67,8 @@ class SQLiteLedgerDatastore(SQLiteDatastore):
     def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: int = 5) -> None:
         uri = database_uri(path, read_only=read_only)
         super().__init__(uri, lock_timeout=lock_timeout, originator_id_type="text")
-        self.pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
+        self.pool = pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
+        pool.new_file = None if read_only else path
         self.path = path
         self.read_only = read_only
         # Every write stats the file, and a str is faster to stat than a Path.

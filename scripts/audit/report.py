@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ledger.errors import BadInput
+from ledger.private_files import make_private_folder
 from projections.audit.report.collector import ReportCollector
 from projections.audit.report.page.page import page
 from projections.audit.report.report import AuditReport, Invocation, build_report
@@ -40,7 +41,7 @@ class ReportFolder:
 
 def _make_folder(directory: str) -> None:
     try:
-        Path(directory).mkdir(parents=True, exist_ok=True)
+        make_private_folder(Path(directory))
     except OSError as error:
         raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ledger.errors import BadInput
+from ledger.private_files import open_private
 
 ReportProgress = Callable[[int, str], None]
 """Call it with how much of the total is done, and a text to show beside the bar."""
@@ -69,7 +70,7 @@ def open_output(name: str) -> Iterator[BinaryIO]:
                 raise BadInput(f"{name} is a database, perhaps a ledger, and is not overwritten; name another file")
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("xb") as file:
+        with open_private(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

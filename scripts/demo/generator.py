@@ -16,6 +16,7 @@ import msgspec
 from ledger.clock import ManualClock
 from ledger.errors import BadInput
 from ledger.opening import open_recorder
+from ledger.private_files import make_private_file, make_private_folder, write_private
 from ledger.store import Ledger
 from ledger.times import DAY, SECOND
 from projections.decisions.model import REASONS
@@ -96,10 +97,10 @@ def prepare(folder: Path) -> None:
         if not is_ours and any(folder.iterdir()):
             raise BadInput("the demo's folder holds files that are not of a demo; name another with --keep")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
-        about.write_text(_ABOUT_TEXT)
+        write_private(about, _ABOUT_TEXT.encode())
     except OSError as error:
         raise BadInput(f"the demo's folder cannot be written ({error.strerror}); name another with --keep") from None
 
@@ -117,12 +118,13 @@ def generate(folder: Path, requests: int, seed: int, progress: Callable[[int], N
         ledger.ensure_genesis()
         platform = Platform(ledger, clock)
         # Level 1, because the log is read once; mtime 0, so that the bytes are the same every time.
+        make_private_file(folder / LOG)
         compressed = gzip.GzipFile(folder / LOG, "wb", compresslevel=1, mtime=0)
         with io.BufferedWriter(compressed, 1 << 18) as log:
             simulation = _Simulation(platform, Traffic(platform, rng), rng, requests, log)
             simulation.run(progress)
         planted = [{"request_id": name, **judgement._asdict()} for name, judgement in simulation.planted.items()]
-        (folder / PLANTED).write_bytes(msgspec.json.Encoder().encode_lines(planted))
+        write_private(folder / PLANTED, msgspec.json.Encoder().encode_lines(planted))
         return DemoData(
             folder=folder,
             story=platform.story,

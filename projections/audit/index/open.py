@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from ledger.private_files import make_private_folder, open_private
 from ledger.store import Ledger
 from projections.audit.index import storage
 from projections.audit.index.compile import Progress, compile_index
@@ -111,7 +112,7 @@ class _IndexOpener:
         if stored is not None and stored.pin.position > self._pin.position:
             # Newer than our pin: compile a temporary index and keep this one for later audits.
             return compile_index(self._ledger, self._known_at, self._pin, self._progress)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         with _exclusive(self._folder / "lock") as locked:
             if not locked:
                 self._tell("another process has been compiling this index for minutes; this audit compiles its own")
@@ -198,7 +199,7 @@ def _exclusive(path: Path, wait_s: float = _WAIT_S) -> Iterator[bool]:
     """Holds the lock during the block. Yields False if another process holds it for longer than `wait_s`."""
     until = time.monotonic() + wait_s
     while True:
-        with path.open("ab") as file:
+        with open_private(path, "ab") as file:
             if _locked(file):
                 # Closing the file releases the lock.
                 yield True

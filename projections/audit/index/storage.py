@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.private_files import make_private_folder, open_private, write_private
 from projections.audit.index.schema import (
     FORMAT,
     Assertions,
@@ -198,15 +199,15 @@ def load(folder: Path) -> StoredIndex | None:
 
 def write(folder: Path, index: PolicyIndex) -> StoredIndex:
     """Writes a new generation, which replaces the stored one. Raises `OSError`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     generation = f"generation-{secrets.token_hex(8)}"
-    (folder / generation).mkdir()
+    make_private_folder(folder / generation, exist_ok=False)
     try:
         arrays = {}
         for name, array in arrays_of(index).items():
             content = np.ascontiguousarray(array)
             flat = content.reshape(-1).view(np.uint8)
-            with (folder / generation / name).open("wb") as file:
+            with open_private(folder / generation / name, "wb") as file:
                 file.write(flat.data)
             arrays[name] = {"dtype": content.dtype.str, "shape": list(content.shape), "crc32": crc32(flat.data)}
         return _replace(folder, {"generation": generation, "arrays": arrays, **_rest(index)})
@@ -253,7 +254,7 @@ def _replace(folder: Path, body: Mapping[str, Any]) -> StoredIndex:
     beside = folder / f".{MANIFEST}.{secrets.token_hex(4)}"
     try:
         whole = {"format": FORMAT, "crc32": crc32(_written(body)), "body": body}
-        beside.write_text(json.dumps(whole))
+        write_private(beside, json.dumps(whole).encode())
         beside.replace(folder / MANIFEST)
     finally:
         beside.unlink(missing_ok=True)

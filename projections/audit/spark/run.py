@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from ledger.errors import BadInput, BadRecord
+from ledger.private_files import write_private
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
@@ -155,7 +156,7 @@ class SparkAudit:
         with tempfile.TemporaryDirectory(prefix="inforce-slices-") as folder:
             for number in numbers:
                 file = Path(folder, str(number))
-                file.write_bytes(pack(slicer.slice(number)))
+                write_private(file, pack(slicer.slice(number)))
                 self._cluster.hadoop.move_in(str(file), f"{self._scratch}/{number}.slice")
         frame = frames.file_frame(self._spark, [self._scratch])
         return frame.select(f.regexp_extract("path", r"(\d+)\.slice$", 1).cast("int").alias(SLICE), "content")
