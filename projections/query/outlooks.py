@@ -89,23 +89,32 @@ class OutlookReader:
 
     def nowait(self, submissions: Sequence[Submission], receipts: Sequence[Receipt]) -> tuple[EventOutlook, ...] | None:
         """The outlooks in the order of the receipts, without waiting for anything; None if that is not possible."""
-        if not len(submissions) == len(receipts) <= NOWAIT_MAX:
+        return self._from_memory(submissions, receipts) if len(receipts) <= NOWAIT_MAX else None
+
+    def _from_memory(
+        self, submissions: Sequence[Submission], receipts: Sequence[Receipt]
+    ) -> tuple[EventOutlook, ...] | None:
+        """The outlooks of ordinary changes; None if one is not."""
+        if len(submissions) != len(receipts):
             return None
+        versions: dict[str, int] = {}
+        # (subject, setting) → its last change.
+        last: dict[tuple[str, str], Receipt] = {}
         with self._lock:
-            versions: dict[str, int] = {}
-            settings: set[tuple[str, str]] = set()
             for submission, receipt in zip(submissions, receipts, strict=True):
                 if isinstance(submission, RetractChange) or not self._is_ordinary(submission, receipt, versions):
                     return None
-                settings.add((receipt.subject, submission.setting))
-            if len(settings) < len(receipts):
-                return None
+                key = receipt.subject, submission.setting
+                before = last.get(key)
+                if before is not None and _period(before) != _period(receipt):
+                    return None
+                last[key] = receipt
             for receipt in receipts:
                 self._advance(receipt)
+        positions = {receipt.position for receipt in last.values()}
+        # Of several changes with one period, the last decides all of it.
         return tuple(
-            _NO_OUTLOOK
-            if receipt.effective_until is None
-            else EventOutlook(NOTHING_FOLLOWS._replace(holds_until=receipt.effective_until))
+            _holding_until(receipt.effective_until if receipt.position in positions else receipt.effective_from)
             for receipt in receipts
         )
 
@@ -150,7 +159,7 @@ class OutlookReader:
 
     def read(self, submissions: Sequence[Submission], receipts: Sequence[Receipt]) -> tuple[EventOutlook, ...]:
         """The outlooks in the order of the receipts. Raises `LedgerUnavailable` and `LedgerCorrupt`."""
-        outlooks = self.nowait(submissions, receipts)
+        outlooks = self._from_memory(submissions, receipts)
         if outlooks is not None:
             return outlooks
         page = self._ledger.page(receipts[0].position - 1, len(receipts), receipts[-1].position)
@@ -282,6 +291,14 @@ class OutlookReader:
             for position, subject in references.items()
             if self._first_positions.get(subject, last + 1) > last
         }
+
+
+def _holding_until(until: int | None) -> EventOutlook:
+    return _NO_OUTLOOK if until is None else EventOutlook(Outlook(until))
+
+
+def _period(receipt: Receipt) -> tuple[int | None, int | None]:
+    return receipt.effective_from, receipt.effective_until
 
 
 def _begin(assertion: Assertion) -> int:

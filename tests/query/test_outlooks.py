@@ -249,6 +249,23 @@ def test_the_ordinary_change_reads_nothing(ledger: Ledger, monkeypatch: pytest.M
     assert calls == ["page", "stream", "page"]
 
 
+def test_changes_of_one_period_in_one_submission_are_worked_out_from_memory(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_period = record(ledger, change(), change(value=False), change("org:b"), change())
+    until = record(ledger, change("org:c", effective_until=at(1)), change("org:c", effective_until=at(1)))
+    mixed = record(ledger, change("org:d"), change("org:d", effective_until=at(1)))
+    calls = reads(ledger, monkeypatch)
+    reader = OutlookReader(ledger)
+    begin = one_period.receipts[0].recorded_at
+    assert [one.outlook.holds_until for one in reader.read(*one_period)] == [begin, begin, None, None]
+    assert [one.outlook.holds_until for one in reader.read(*until)] == [until.receipts[0].recorded_at, NOW + HOUR]
+    assert calls == []
+    # The first decides from the end of the second on.
+    assert [one.outlook.holds_until for one in reader.read(*mixed)] == [None, NOW + HOUR]
+    assert calls == ["page"]
+
+
 def test_what_begins_before_a_scheduled_change_is_kept_too(ledger: Ledger) -> None:
     record(ledger, scheduled(1))
     reader = OutlookReader(ledger)
