@@ -123,9 +123,9 @@ class Oracle(Reference):
             return
         recorded_at = parse_time(receipts[0]["recorded_at"])
         events = self._decide(body, recorded_at, actor)
-        for event, receipt, submission in zip(events, receipts, _events_of(body), strict=True):
+        for event, receipt in zip(events, receipts, strict=True):
             event["id"] = receipt["event_id"]
-            self.append(event, submission.get("reason"))
+            self.append(event, event.pop("reason"))
         if key is not None:
             self.submissions[caller, key] = (_text(body), receipts)
 
@@ -164,6 +164,7 @@ class Oracle(Reference):
     def _decide(self, body: Json, recorded_at: int, actor: str) -> list[Json]:
         decided: list[Json] = []
         faults: list[EventRefused] = []
+        cancelled: list[tuple[Json, Json]] = []
         is_batch = "events" in body
         for index, submission in enumerate(_events_of(body)):
             try:
@@ -179,10 +180,46 @@ class Oracle(Reference):
             event["data"] = data | event["data"] | {"actor": actor}
             event["time"] = format_time(recorded_at)
             event["sequence"] = f"{data['position']:020}"
+            event["reason"] = submission.get("reason")
             decided.append(event)
+            if submission.get("cancels_scheduled"):
+                cancelled += [(one, event) for one in self._scheduled(event, decided, [one for one, _ in cancelled])]
         if faults:
             raise ExceptionGroup("refused", faults)
+        for target, change in cancelled:
+            decided.append(self._cancellation(target, change, decided))
         return decided
+
+    def _scheduled(self, change: Json, decided: list[Json], cancelled: list[Json]) -> list[Json]:
+        """The recorded changes of the setting that begin later than `change`, and that nothing has retracted."""
+        gone = [one["id"] for one in cancelled] + [one["data"].get("retracts") for one in decided]
+        start = parse_time(change["data"]["effective_from"])
+        return [
+            event
+            for event in self.changes_of(change["subject"], change["data"]["setting"])
+            if "retracts" not in event["data"]
+            and parse_time(event["data"]["effective_from"]) > start
+            and not self.is_retracted(event["id"])
+            and event["id"] not in gone
+        ]
+
+    def _cancellation(self, target: Json, change: Json, decided: list[Json]) -> Json:
+        """The event that retracts `target` because `change` cancels it."""
+        earlier = sum(one["subject"] == change["subject"] for one in decided)
+        position = self.head + len(decided) + 1
+        data = {
+            "position": position,
+            "version": self.version(change["subject"]) + earlier + 1,
+            "retracts": target["id"],
+            "setting": target["data"]["setting"],
+            "actor": change["data"]["actor"],
+        }
+        return change | {
+            "id": None,
+            "type": "inforce.change.retracted.v1",
+            "sequence": f"{position:020}",
+            "data": data,
+        }
 
     def _event(self, submission: Json, decided: list[Json], now: int) -> Json:
         """The event of one submission, without position and version. Raises `EventRefused`."""
@@ -236,6 +273,7 @@ class Oracle(Reference):
                     raise EventRefused("/effective_until")
                 data["effective_from"] = format_time(_start(submission, now))
                 data["effective_until"] = until and format_time(parse_time(until))
+                _refuse_to_cancel_its_own(submission, start, decided)
         return {
             "specversion": "1.0",
             "id": None,
@@ -255,6 +293,14 @@ class Oracle(Reference):
             if start <= at and (since is None or start >= since):
                 latest, since = event["data"]["definition"], start
         return latest
+
+
+def _refuse_to_cancel_its_own(submission: Json, start: int, decided: list[Json]) -> None:
+    """Raises `EventRefused` if a change that begins at `start` would cancel an earlier one of its own batch."""
+    earlier = _of(decided, submission["subject"], submission["setting"])
+    begins = [parse_time(one["data"]["effective_from"]) for one in earlier if "retracts" not in one["data"]]
+    if submission.get("cancels_scheduled") and any(begin > start for begin in begins):
+        raise EventRefused("/cancels_scheduled")
 
 
 def _keep_what_rules_rest_on(first: Json, definition: Json) -> None:

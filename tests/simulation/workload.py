@@ -51,6 +51,8 @@ class Workload:
                 value = self.chance.choice((17, "sometimes", None, [["eu"]], ["eu", "eu"]))
             event = {"type": "setting.changed", "subject": subject, "setting": setting, "value": value}
             event |= self._period(now)
+        if "setting" in event and event["type"] != "setting.defined" and self.maybe(0.1):
+            event["cancels_scheduled"] = True
         if self.maybe(0.85):
             event["reason"] = self.chance.choice(("ticket 4711", "das Formular kam spät", "entered twice"))
         if self.maybe(0.08):
