@@ -25,7 +25,14 @@ from ledger.store import Ledger
 _DESCRIPTION: Final = (
     "Which privacy policy was in force when that request was made? Every change is an immutable event. Every answer "
     "names its two coordinates (`at`: valid time, `known_at`: only what was recorded by then is used) and the ledger "
-    "position it is pinned to. Every error is an RFC 9457 problem whose `type` explains its code."
+    "position it is pinned to. Every error is an RFC 9457 problem whose `type` explains its code.\n\n"
+    "Bounds. A body has at most 1 MiB (submissions), 8 MiB and 250,000 JSON values (checks) or the operator's limit "
+    "(logs), and arrives within 30 s; all bodies that are being read or worked on share 32 MiB. A page, state, "
+    "timeline, diff or catalog ends with the item that reaches 2 MiB, a batch of decisions with the one that reaches "
+    "8 MiB; `next_after` then leads to the rest. A client that takes nothing of an answer for 30 s, or less than "
+    "64 KiB a second of a large one, loses its connection; all large answers share 32 MiB. At most 640 requests are "
+    "answered at once, 128 of them streams, besides health checks; beyond 800 connections idle ones are ended. Beyond "
+    "a bound of the server: 503 `server_busy` with `Retry-After`."
 )
 
 

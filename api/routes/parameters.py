@@ -153,7 +153,7 @@ LIMIT: Final = Parameter(
     "limit",
     whole_number(1, LIMIT_MAX),
     {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
-    "The largest number of items on the page.",
+    "The largest number of items on the page. A page also ends with the item that reaches 2 MiB.",
     default=LIMIT_DEFAULT,
 )
 AFTER_POSITION: Final = Parameter(
