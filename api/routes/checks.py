@@ -51,7 +51,7 @@ async def check(request: Request) -> Response:
         # before the last event, even if another writer's clock was ahead.
         context = service.query.context()
         records, is_batch = read_plain(body, context.now) or read_records(body, context.now)
-        return _encode(decide(records, known_at, context), context.position, is_batch)
+        return _encode(decide(records, known_at, context), context.position, is_batch, len(records))
 
     ask = service.ask if len(body) <= LARGE_BYTES else service.ask_large
     return EncodedResponse(await ask(question))
@@ -65,11 +65,11 @@ def _answer_from_memory(query: Query, body: bytes) -> bytes | None:
         return None
     records, is_batch = parsed
     decisions = decide_from_memory(records, context)
-    return None if decisions is None else _encode(decisions, context.position, is_batch)
+    return None if decisions is None else _encode(decisions, context.position, is_batch, len(records))
 
 
-def _encode(decisions: Iterable[Decision], position: int, is_batch: bool) -> bytes:
-    return decisions_bytes(decisions, position) if is_batch else decision_bytes(next(iter(decisions)))
+def _encode(decisions: Iterable[Decision], position: int, is_batch: bool, count: int) -> bytes:
+    return decisions_bytes(decisions, position, count) if is_batch else decision_bytes(next(iter(decisions)))
 
 
 ROUTES = [

@@ -46,12 +46,13 @@ def decision_bytes(decision: Decision) -> bytes:
     return b"".join(_parts((decision,), None))
 
 
-def decisions_bytes(decisions: Iterable[Decision], position: int) -> bytes:
+def decisions_bytes(decisions: Iterable[Decision], position: int, count: int = 0) -> bytes:
     """`{"decisions": […], "position": …}`, where all decisions are pinned to `position`.
 
     An answer over `INLINE_BYTES` gives each piece of evidence once, in the member `evidence` of the whole, and the
     decisions name it by its index there. It ends with the decisions that reach `ANSWER_BYTES`: if there are more,
-    `next_after` is the number of decisions in it. Takes few more decisions than it answers.
+    `next_after` is the number of decisions in it. Takes few more decisions than it answers. `count`: how many there
+    are, if known: then a batch that will be large is not begun with all its evidence.
     """
     remaining = iter(decisions)
     held: list[Decision] = []
@@ -61,7 +62,7 @@ def decisions_bytes(decisions: Iterable[Decision], position: int) -> bytes:
         more = _parts(block, None, b"," if held else b"")
         size += sum(map(len, more))
         held += block
-        if size > INLINE_BYTES:
+        if size > INLINE_BYTES or size * count > 2 * INLINE_BYTES * len(held):
             return _by_reference(chain(held, remaining), position)
         parts += more
     parts.append(b'],"position":%d}' % position)
@@ -71,12 +72,18 @@ def decisions_bytes(decisions: Iterable[Decision], position: int) -> bytes:
 def _by_reference(decisions: Iterator[Decision], position: int) -> bytes:
     table = _EvidenceTable()
     parts = [b'{"decisions":[']
+    held: list[Decision] = []
     size = count = 0
     while size + table.size < ANSWER_BYTES and (block := list(islice(decisions, _BLOCK))):
         more = _parts(block, table, b"," if count else b"")
         size += sum(map(len, more))
         count += len(block)
         parts += more
+        if size + table.repeated <= INLINE_BYTES:
+            held += block
+    if len(held) == count:
+        # Not large after all: the first decisions were larger than the others.
+        return decisions_bytes(held, position)
     end = b',"next_after":%d' % count if next(decisions, None) is not None else b""
     parts += (b'],"evidence":[', b",".join(table.indexes), b'],"position":%d%b}' % (position, end))
     return b"".join(parts)
@@ -89,8 +96,12 @@ class _EvidenceTable:
         self.indexes: dict[bytes, bytes] = {}
         """The JSON of a piece → its index as JSON, in order."""
         self.size = 0
-        self._written: dict[int, tuple[bytes, Evidence]] = {}
-        """The id of the evidence that outcomes share → its indexes; and the evidence, so that it keeps its id."""
+        self.repeated = 0
+        """Bytes of the pieces that the decisions would hold. With the bytes that they do hold, at least their size with
+        the pieces in place of the indexes."""
+        self._written: dict[int, tuple[bytes, int, Evidence]] = {}
+        """The id of the evidence that outcomes share → its indexes and the size of its pieces; and the evidence, so
+        that it keeps its id."""
 
     def index(self, state: SettingState) -> bytes:
         piece = state.encoded or _state(state)
@@ -106,7 +117,9 @@ class _EvidenceTable:
         written = self._written.get(id(evidence))
         if written is None:
             indexes = b'"evidence":[%b]' % b",".join(map(self.index, evidence))
-            written = self._written[id(evidence)] = (indexes, evidence)
+            size = sum(len(state.encoded or b"") for state in evidence)
+            written = self._written[id(evidence)] = (indexes, size, evidence)
+        self.repeated += written[1]
         beginning, handling = (outcome.encoded or _write_outcome(outcome))[:2]
         return beginning, handling, written[0]
 
@@ -137,6 +150,8 @@ def _parts(decisions: Iterable[Decision], table: _EvidenceTable | None, comma: b
 def _hindsight(hindsight: Hindsight, table: _EvidenceTable | None) -> str:
     document = hindsight_json(hindsight)
     if table is not None:
+        states = [*hindsight.outcome.evidence, *(by for by in hindsight.changed_by if isinstance(by, SettingState))]
+        table.repeated += sum(len(state.encoded or _state(state)) for state in states)
         document["evidence"] = [int(table.index(state)) for state in hindsight.outcome.evidence]
         document["changed_by"] = [
             int(table.index(by)) if isinstance(by, SettingState) else by_json

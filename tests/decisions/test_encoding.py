@@ -159,3 +159,17 @@ def test_no_cache_holds_a_large_set_of_regions_for_each_outcome() -> None:
     assert decision_bytes(decision) == msgspec.json.encode(decision_json(decision))
     assert outcome.encoded is None
     assert encoding._middle.cache_info() == before
+
+
+@given(st.lists(DECISIONS, min_size=1, max_size=8), st.integers(1, 4000), st.integers(1, 20))
+def test_a_known_number_of_decisions_changes_no_answer(decisions: list[Decision], inline: int, count: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "INLINE_BYTES", inline)
+        patch.setattr(encoding, "_BLOCK", 1)
+        plain = msgspec.json.decode(decisions_bytes(decisions, 7))
+        early = msgspec.json.decode(decisions_bytes(decisions, 7, count))
+    whole = [msgspec.json.decode(decision_bytes(one)) for one in decisions]
+    for answer in (plain, early):
+        assert (resolved(answer) if "evidence" in answer else answer["decisions"]) == whole
+    # The size is estimated then, never too low.
+    assert "evidence" in early or "evidence" not in plain

@@ -61,7 +61,7 @@ def test_a_body_counts_from_its_16th_kib_on_until_it_is_answered() -> None:
     assert budget.used == 0
 
 
-@pytest.mark.parametrize("size", [0, 1, sending.PIECE_BYTES, sending.PIECE_BYTES + 1, BIG])
+@pytest.mark.parametrize("size", [0, 1, sending.SMALL_BYTES, sending.SMALL_BYTES + 1, sending.PIECE_BYTES, BIG])
 def test_an_answer_arrives_whole_whatever_its_size(size: int) -> None:
     shared = SharedResources()
     start, *parts = call(answering(size), shared)
@@ -80,8 +80,8 @@ def test_an_answer_without_room_is_a_problem_and_that_to_a_submission_is_sent() 
     assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"2")
     assert json.loads(part["body"])["code"] == "server_busy"
     start, *parts = call(answering(BIG, 201), shared)
-    assert (start["status"], len(parts)) == (201, 5)
-    start, part = call(answering(sending.PIECE_BYTES), shared)
+    assert (start["status"], len(parts)) == (201, 2)
+    start, part = call(answering(sending.SMALL_BYTES), shared)
     assert start["status"] == 200
 
 
