@@ -71,19 +71,6 @@ def back_up(url: str, target: Path, *, overwrite: bool = False, progress: Progre
     return backup
 
 
-def check_backup(path: Path, *, progress: Progress | None = None) -> Backup:
-    """Reads and checks a whole SQLite ledger that nobody writes to: see `_check_file`.
-
-    Raises `NotALedger` if it is not a ledger, `LedgerUnavailable` if it cannot be read, `LedgerCorrupt` if it is
-    damaged.
-    """
-    report = progress or (lambda _done, _step: None)
-    if not path.is_file():
-        raise LedgerUnavailable(f"there is no file {path}; name a backup of a ledger")
-    SQLiteLedgerDatastore(path).check_header()
-    return _check_file(path, path, path, lambda done: report(done, "checking"))
-
-
 def _require_free(target: Path, source: Path, overwrite: bool) -> None:
     if target.exists():
         if target.samefile(source):

@@ -159,6 +159,29 @@ def _require_no_note(memory: HeadMemory) -> None:
         )
 
 
+def open_for_check(url: str) -> Ledger:
+    """The ledger at `url` to be read as it is, damaged or not: nothing is compared, mended or written.
+
+    Raises `BadInput`, `LedgerUnavailable` and `LedgerCorrupt`.
+    """
+    path = database_file(url)
+    if path is None:
+        recorder = open_recorder(url)
+    elif not path.is_file():
+        raise LedgerUnavailable(f"there is no file {path}; name a ledger or a backup of one")
+    else:
+        has_log = path.with_name(path.name + "-wal").exists()
+        recorder = SQLiteLedgerRecorder(SQLiteLedgerDatastore(path, read_only=True, untouched=not has_log))
+    try:
+        meta = recorder.meta()
+        if not meta:
+            raise LedgerUnavailable(_NOT_BEGUN)
+        return Ledger(recorder, SystemClock(), origin=meta.get("origin", ""))
+    except BaseException:
+        recorder.close()
+        raise
+
+
 def ledger_exists(url: str) -> bool:
     """Whether there is a ledger with events at `url`. Creates nothing. Raises `BadInput` and `LedgerUnavailable`."""
     if (path := database_file(url)) is not None and not path.exists():

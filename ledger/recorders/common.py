@@ -6,6 +6,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Final, Protocol
 
 from eventsourcing.persistence import Notification, StoredEvent
@@ -170,6 +171,35 @@ class CommonRecorder:
         statement = f"SELECT recorded_at FROM {self.submissions_table} WHERE caller = ? AND key = ?"
         rows = self._read(statement.replace("?", self.PLACEHOLDER), (caller, key))
         return rows[0][0] if rows else None
+
+    @staticmethod
+    def _definition_faults(cursor: Any) -> list[str]:
+        """`definition_faults`, within a transaction."""
+        raise NotImplementedError
+
+    def transaction(self, *, commit: bool) -> AbstractContextManager[Any]:
+        raise NotImplementedError
+
+    def definition_faults(self) -> list[str]:
+        with self.transaction(commit=False) as cursor:
+            return self._definition_faults(cursor)
+
+    def stored_rows(self, after: int, limit: int) -> list[tuple[Any, ...]]:
+        return self._rows("WHERE position > ? ORDER BY position LIMIT ?", (after, limit))
+
+    def wrong_submissions(self) -> list[int]:
+        # With one event more on both sides: exactly `event_count` of them have the submission's recorded_at.
+        alike = f"FROM {self.events_table} e WHERE e.recorded_at = s.recorded_at AND e.position"
+        last = "s.first_position + s.event_count"
+        rows = self._read(
+            f"SELECT s.first_position FROM {self.submissions_table} s WHERE s.event_count < 1"
+            f" OR length(s.body_sha256) <> 32 OR NOT EXISTS (SELECT 1 {alike} = s.first_position)"
+            f" OR NOT EXISTS (SELECT 1 {alike} = {last} - 1)"
+            f" OR (SELECT count(*) {alike} BETWEEN s.first_position - 1 AND {last}) <> s.event_count"
+            " ORDER BY s.first_position",
+            (),
+        )
+        return [position for (position,) in rows]
 
     def orphaned_personal(self) -> int | None:
         rows = self._read(

@@ -258,6 +258,16 @@ class Recorder(Protocol):
 
     def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]: ...
 
+    def definition_faults(self) -> list[str]:
+        """The faults of the database's own structure, and each table, index, trigger and function that is missing, is
+        defined otherwise than it was made, or is not ours. One sentence each."""
+
+    def stored_rows(self, after: int, limit: int) -> list[tuple[Any, ...]]:
+        """Up to `limit` rows of events with position > after, with the values of `Entry`, sound or not."""
+
+    def wrong_submissions(self) -> list[int]:
+        """The first positions of the idempotency keys that are stored with other events than those of a submission."""
+
     def orphaned_personal(self) -> int | None:
         """The first position with personal data whose event has none, or which has no event. Reads all of them."""
 

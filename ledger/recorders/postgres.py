@@ -56,7 +56,9 @@ from ledger.recorders.postgres_server import (
     CHANNEL,
     EVENTS,
     NOT_STORED,
+    PRECONDITIONS,
     SCHEMA,
+    VERSIONS,
     PostgresLedgerDatastore,
     PostgresWatch,
     StatementConnection,
@@ -74,17 +76,6 @@ _LOCK_DURABLY: Final = (
     " THEN set_config('synchronous_commit', 'on', true) END"
 )
 """Accepted means durable, whatever the default of the server or the role is."""
-_PRECONDITIONS: Final = (
-    f"(SELECT 0, NULL, NULL, NULL::bytea, position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1)"
-    " UNION ALL SELECT 1, subject, NULL, NULL, coalesce((SELECT max(originator_version) FROM"
-    f" {EVENTS} WHERE originator_id = subject), 0), NULL FROM unnest(%b::text[]) AS subject"
-    " UNION ALL SELECT 2, caller, key, body_sha256, first_position, event_count"
-    f" FROM unnest(%b::text[], %b::text[]) AS used(caller, key) JOIN {SCHEMA}.submissions USING (caller, key)"
-)
-_VERSIONS: Final = (
-    f"SELECT subject, coalesce((SELECT max(originator_version) FROM {EVENTS} WHERE originator_id = subject), 0)"
-    " FROM unnest(%s::text[]) AS subject"
-)
 
 
 class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
@@ -92,6 +83,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
     events_table = EVENTS
     submissions_table = f"{SCHEMA}.submissions"
     personal_table = f"{SCHEMA}.personal_data"
+    _definition_faults = staticmethod(postgres_guard.definition_faults)
     PLACEHOLDER = "%s"
     SEALS = f"position('\\x{SEALED.hex()}'::bytea IN e.state)"
     VERSION_AT = version_at_statement(EVENTS, "%(subject)s", "%(position)s")
@@ -132,7 +124,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         pairs = list(keys)
         parameters = (list(subjects), [caller for caller, _ in pairs], [key for _, key in pairs])
         head, versions, known = Head(0, None), {}, {}
-        for kind, name, key, body, number, second in self._read_dedicated(_PRECONDITIONS, parameters):
+        for kind, name, key, body, number, second in self._read_dedicated(PRECONDITIONS, parameters):
             if kind == 0:
                 head = Head(number, second)
             elif kind == 1:
@@ -154,7 +146,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         return PostgresWatch(self.datastore.parameters)
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
-        return dict(self._read(_VERSIONS, (list(subjects),)))
+        return dict(self._read(VERSIONS, (list(subjects),)))
 
     def personal(self, positions: Sequence[int]) -> dict[int, PersonalData]:
         rows = self._read(
@@ -234,7 +226,7 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 return
 
     def require_sound(self, acknowledged: int) -> None:
-        """Nothing to do: the server checks its own files, and `backup --check` the definitions."""
+        """Nothing to do: the server checks its own files."""
 
     def guard(self) -> None:
         with self.transaction(commit=True) as cursor:

@@ -90,3 +90,45 @@ def repair(cursor: PgCursor) -> None:
             name,
             SCHEMA,
         )
+
+
+_COLUMNS: Final = {
+    EVENTS_TABLE: "position bigint, originator_id text, originator_version bigint, topic text, state bytea,"
+    " recorded_at bigint, leaf_hash bytea",
+    "submissions": "caller text, key text, body_sha256 bytea, first_position bigint, event_count bigint,"
+    " recorded_at bigint",
+    "personal_data": "position bigint, salt bytea, content text",
+    "ledger_meta": "name text, value text",
+}
+_COLUMNS_STORED: Final = (
+    "SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)"
+    f" FROM information_schema.columns WHERE table_schema = '{SCHEMA}' GROUP BY table_name"
+)
+_KEYS: Final = {
+    f"{EVENTS_TABLE}_pkey": "PRIMARY KEY (position)",
+    f"{EVENTS_TABLE}_originator_id_originator_version_key": "UNIQUE (originator_id, originator_version)",
+    "submissions_pkey": "PRIMARY KEY (caller, key)",
+    "personal_data_pkey": "PRIMARY KEY (position)",
+    "ledger_meta_pkey": "PRIMARY KEY (name)",
+}
+_KEYS_STORED: Final = (
+    "SELECT c.conname, replace(pg_get_constraintdef(c.oid), '\"', '') FROM pg_constraint c"
+    " JOIN pg_index i ON i.indexrelid = c.conindid"
+    f" WHERE c.connamespace = '{SCHEMA}'::regnamespace AND i.indisvalid AND i.indisready"
+)
+
+
+def definition_faults(cursor: PgCursor) -> list[str]:
+    """See `Recorder.definition_faults`."""
+    columns: dict[str, str] = dict(cursor.execute(_COLUMNS_STORED).fetchall())
+    faults = [
+        f"the table {name} is not defined as it was made"
+        for name, made in _COLUMNS.items()
+        if columns.get(name) != made
+    ]
+    keys: dict[str, str] = dict(cursor.execute(_KEYS_STORED).fetchall())
+    faults += [
+        f"the key {name} is missing, altered or not valid" for name, made in _KEYS.items() if keys.get(name) != made
+    ]
+    faults += [f"{name} is missing, altered or disabled, so events could be changed" for name in broken(cursor)]
+    return faults + [f"the {name} is not inforce's" for (name,) in cursor.execute(_FOREIGN).fetchall()]

@@ -24,6 +24,17 @@ from ledger.recorders.postgres_session import connect, prepare_session
 SCHEMA: Final = "inforce"
 EVENTS: Final = f"{SCHEMA}.{EVENTS_TABLE}"
 HEAD: Final = f"SELECT position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1"
+PRECONDITIONS: Final = (
+    f"(SELECT 0, NULL, NULL, NULL::bytea, position, recorded_at FROM {EVENTS} ORDER BY position DESC LIMIT 1)"
+    " UNION ALL SELECT 1, subject, NULL, NULL, coalesce((SELECT max(originator_version) FROM"
+    f" {EVENTS} WHERE originator_id = subject), 0), NULL FROM unnest(%b::text[]) AS subject"
+    " UNION ALL SELECT 2, caller, key, body_sha256, first_position, event_count"
+    f" FROM unnest(%b::text[], %b::text[]) AS used(caller, key) JOIN {SCHEMA}.submissions USING (caller, key)"
+)
+VERSIONS: Final = (
+    f"SELECT subject, coalesce((SELECT max(originator_version) FROM {EVENTS} WHERE originator_id = subject), 0)"
+    " FROM unnest(%s::text[]) AS subject"
+)
 
 CHANNEL: Final = "inforce"
 """Every append notifies this channel, with its last position."""

@@ -33,7 +33,7 @@ def sound_entries(rows: Iterable[Sequence[Any]]) -> list[Entry]:
         entry = Entry._make(row)
         position, subject, version, topic, leaf, recorded_at, stored_hash = entry
         try:
-            # The form in which today's code writes a leaf; `_fault` reads every other one.
+            # The form in which today's code writes a leaf; `fault_of` reads every other one.
             expected = (
                 f'"{written[topic]}","subject":"{subject}","time":"{format_time(recorded_at)}","sequence":'
                 f'"{position:020}","datacontenttype":"application/json","data":{{"position":{position},'
@@ -46,7 +46,7 @@ def sound_entries(rows: Iterable[Sequence[Any]]) -> list[Entry]:
             )
         except (TypeError, ValueError, LookupError, OverflowError, AttributeError):
             sound = False
-        if not sound and (fault := _fault(entry)) is not None:
+        if not sound and (fault := fault_of(entry)) is not None:
             raise DamagedEvent(position if type(position) is int else None, fault, tuple(entries))
         entries.append(entry)
     return entries
@@ -65,7 +65,7 @@ def sound_raw_events(rows: Iterable[Sequence[Any]]) -> list[RawEvent]:
             sound = False
         if not sound:
             entry = Entry(position, subject, version, topic, leaf, recorded_at, stored_hash)
-            if (fault := _fault(entry)) is not None:
+            if (fault := fault_of(entry)) is not None:
                 raise DamagedEvent(position if type(position) is int else None, fault)
         events.append((position, subject, version, leaf, recorded_at))
     return events
@@ -119,7 +119,7 @@ _parse: Final = msgspec.json.Decoder(_Leaf).decode
 _TYPES: Final[Sequence[type]] = (int, str, int, str, bytes, int, bytes)
 
 
-def _fault(entry: Entry) -> str | None:
+def fault_of(entry: Entry) -> str | None:
     """The difference between the entry's columns and its leaf, in words; None if there is none."""
     for name, value, type_ in zip(Entry._fields, entry, _TYPES, strict=True):
         if type(value) is not type_:

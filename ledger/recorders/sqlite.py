@@ -23,7 +23,7 @@ from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_guard, sqlite_schema
 from ledger.recorders.append_guard import AppendGuard, id_member
-from ledger.recorders.common import COLUMNS, WRONG_FORMAT, CommonRecorder, refused_by_the_database, version_at_statement
+from ledger.recorders.common import COLUMNS, WRONG_FORMAT, CommonRecorder, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
@@ -41,9 +41,11 @@ from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_
 from ledger.recorders.sqlite_append import (
     CachedPreconditions,
     append,
+    fetched,
     insert_events,
     insert_personal,
     preconditions_of,
+    refused,
     require_stored,
 )
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_damage, is_read_only
@@ -66,6 +68,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
     events_table = EVENTS_TABLE
     submissions_table = "submissions"
     personal_table = "personal_data"
+    _definition_faults = staticmethod(sqlite_guard.definition_faults)
     PLACEHOLDER = "?"
     SEALS = f"instr(e.state, x'{SEALED.hex()}')"
     VERSION_AT = version_at_statement(EVENTS_TABLE, ":subject", ":position")
@@ -120,7 +123,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
 
     def _read(self, statement: str, parameters: Sequence[object] | Mapping[str, object]) -> list[tuple[Any, ...]]:
         with self.transaction(commit=False) as cursor:
-            return _fetched(cursor, statement, parameters)
+            return fetched(cursor, statement, parameters)
 
     def versions(self, subjects: Iterable[str]) -> dict[str, int]:
         with self.transaction(commit=False) as cursor:
@@ -141,7 +144,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         with self.transaction(commit=False) as cursor:
             # NOT INDEXED: in the order of the table. By the index of subjects, each event would be on another page.
             # Without `upto` the bound is a blob, because blobs sort behind every text.
-            rows = _fetched(
+            rows = fetched(
                 cursor,
                 f"SELECT {COLUMNS} FROM {EVENTS_TABLE} NOT INDEXED"
                 " WHERE position > ? AND position <= ? AND originator_id > ? AND originator_id <= ? ORDER BY position",
@@ -169,7 +172,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
         where = "WHERE originator_id = ? AND position <= ? ORDER BY originator_version"
         statement = f"SELECT {COLUMNS} FROM {EVENTS_TABLE} {where}"
         with self.transaction(commit=False) as cursor:
-            rows = [row for subject in subjects for row in _fetched(cursor, statement, (subject, until))]
+            rows = [row for subject in subjects for row in fetched(cursor, statement, (subject, until))]
         return leaves_by_subject(rows, subjects)
 
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
@@ -271,13 +274,13 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
             return None
         shared = self._open
         if shared.cursor is None:
-            with self.transaction(commit=True) as cursor, _refused():
+            with self.transaction(commit=True) as cursor, refused():
                 return append(cursor, requests, clock, self.append_guard, None)
         # The append changes the state that was read.
         cached, shared.cached = shared.cached, None
         if not self.datastore.upgrade_to_write(shared.cursor):
             cached = None
-        with _refused():
+        with refused():
             return append(shared.cursor, requests, clock, self.append_guard, cached)
 
     def append_preconditions(
@@ -377,32 +380,6 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
 
     def close(self) -> None:
         self.datastore.close()
-
-
-@contextmanager
-def _refused() -> Iterator[None]:
-    """Raises the error of a constraint or a trigger as `LedgerCorrupt`."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise refused_by_the_database(str(error)) from error
-
-
-def _fetched(
-    cursor: sqlite3.Cursor, statement: str, parameters: Sequence[object] | Mapping[str, object]
-) -> list[tuple[Any, ...]]:
-    """The rows. A text that is no UTF-8 comes with surrogates, which no text that we write has."""
-    try:
-        return cursor.execute(statement, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error):
-            raise
-    connection = cursor.connection
-    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
-    try:
-        return cursor.execute(statement, parameters).fetchall()
-    finally:
-        connection.text_factory = str
 
 
 def head_of(cursor: sqlite3.Cursor) -> Head:

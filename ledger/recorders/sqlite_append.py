@@ -7,10 +7,11 @@ Proved by tests/contracts/test_append.py.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,7 +21,7 @@ from ledger.drafts import PersonalData
 from ledger.head_memory import RememberedHead
 from ledger.recorders.append_guard import AppendGuard, id_member
 from ledger.recorders.assign_positions import assign_positions
-from ledger.recorders.common import COLUMNS, not_stored_as_written
+from ledger.recorders.common import COLUMNS, not_stored_as_written, refused_by_the_database
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     AppendPreconditions,
@@ -186,3 +187,29 @@ def insert_personal(cursor: sqlite3.Cursor, personal: Iterable[tuple[int, Person
     cursor.executemany(
         "INSERT INTO personal_data VALUES (?,?,?)", [(position, data.salt, data.content) for position, data in personal]
     )
+
+
+def fetched(
+    cursor: sqlite3.Cursor, statement: str, parameters: Sequence[object] | Mapping[str, object]
+) -> list[tuple[Any, ...]]:
+    """The rows. A text that is no UTF-8 comes with surrogates, which no text that we write has."""
+    try:
+        return cursor.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    connection = cursor.connection
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    try:
+        return cursor.execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Raises the error of a constraint or a trigger as `LedgerCorrupt`."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise refused_by_the_database(str(error)) from error

@@ -64,13 +64,16 @@ def delete_securely(connection: sqlite3.Connection) -> None:
 
 
 class SQLiteLedgerDatastore(SQLiteDatastore):
-    def __init__(self, path: Path, *, read_only: bool = False, lock_timeout: int = 5) -> None:
-        uri = database_uri(path, read_only=read_only)
+    def __init__(self, path: Path, *, read_only: bool = False, untouched: bool = False, lock_timeout: int = 5) -> None:
+        """`untouched`: for a file that nobody writes to; reading creates nothing beside it."""
+        uri = database_uri(path, read_only=read_only or untouched)
+        if untouched and "immutable" not in uri:
+            uri += "&immutable=1"
         super().__init__(uri, lock_timeout=lock_timeout, originator_id_type="text")
         self.pool = pool = _Pool(db_name=uri, lock_timeout=lock_timeout)
         pool.new_file = None if read_only else path
         self.path = path
-        self.read_only = read_only
+        self.read_only = read_only or untouched
         # Every write stats the file, and a str is faster to stat than a Path.
         self._name = str(path)
         self.lock_timeout = lock_timeout

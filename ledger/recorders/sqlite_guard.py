@@ -20,6 +20,7 @@ _log = logging.getLogger("inforce.ledger")
 CHECKED_BYTES_MAX: Final = 32_000_000
 """A file up to this size is checked whole when it is opened, by SQLite's integrity_check: 1.4 ms a megabyte. It finds
 damaged indexes, which hide rows that are there."""
+_FAULTS_MAX: Final = 20
 _ALL: Final = "SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name"
 
 
@@ -71,3 +72,19 @@ def require_structure(cursor: sqlite3.Cursor, path: Path) -> None:
             f"the file {path} is damaged ({result.splitlines()[-1]}); run inforce backup --check, and restore it from "
             "a backup or an export"
         )
+
+
+def definition_faults(cursor: sqlite3.Cursor) -> list[str]:
+    """See `Recorder.definition_faults`."""
+    results = [row[0] for row in cursor.execute(f"PRAGMA integrity_check({_FAULTS_MAX})")]
+    faults = [
+        f"the file is damaged: {line}" for result in results if result != "ok" for line in result.splitlines()[-1:]
+    ]
+    faults += [f"the table {name} is not defined as it was made" for name in altered_tables(cursor)]
+    triggers = {name: sql for name, _, sql in cursor.execute(_ALL).fetchall()}
+    for name, sql in TRIGGERS.items():
+        if triggers.pop(name, None) != sql:
+            faults.append(f"the trigger {name} is missing or altered, so events could be changed")
+    faults += [f"the trigger {name} is not inforce's" for name in sorted(triggers)]
+    indexes = cursor.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")
+    return faults + [f"the index {name} of the table {table} is not inforce's" for name, table in indexes.fetchall()]

@@ -81,6 +81,11 @@ class TimelineStore:
             return tables.tracked(), tables.subjects(kind, prefix, after, limit)
 
 
+def timelines_as_stored(ledger: Ledger) -> TimelineStore:
+    """The timelines stored with `ledger`, of whatever format: nothing is made."""
+    return TimelineStore(_backend(ledger))
+
+
 def open_timelines(ledger: Ledger) -> TimelineStore:
     """The timelines stored with `ledger`. Makes empty tables if there are none of this format, as after an upgrade; the
     next projector fills them. If the ledger may not be written, they stay empty, and questions read the events.

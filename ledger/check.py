@@ -1,0 +1,105 @@
+"""Checks everything that a ledger stores, and names every fault: the events, their reasons, the idempotency keys, and
+the definitions of the tables. It reads only, on both databases. `projections.timelines.check` adds the timelines.
+
+Proved by tests/life/test_check.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from ledger.codec import parse_leaf
+from ledger.errors import LedgerCorrupt
+from ledger.recorders.contract import SEALED, Entry, Recorder
+from ledger.recorders.soundness import fault_of
+
+ROWS: Final = 5_000
+"""Read at a time."""
+
+Progress = Callable[[int], None]
+"""Called with the position that was reached."""
+
+
+def faults(recorder: Recorder, progress: Progress | None = None) -> Iterator[str]:
+    """Every fault, one sentence each: nothing of what was submitted is in it."""
+    for part in (
+        recorder.definition_faults,
+        lambda: _event_faults(recorder, progress or (lambda _position: None)),
+        lambda: _orphans(recorder),
+        lambda: _submission_faults(recorder),
+    ):
+        try:
+            yield from part()
+        except LedgerCorrupt as error:
+            yield error.detail
+
+
+class _Scan:
+    """The events so far, as far as the next one is compared with them."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.recorded_at = 0
+        self.versions: dict[str, int] = {}
+
+    def faults(self, row: Sequence[Any]) -> Iterator[str]:
+        entry = Entry._make(row)
+        position = entry.position
+        if position != self.position + 1:
+            yield (
+                f"the event at position {self.position + 1} is missing"
+                if position == self.position + 2
+                else f"the events at positions {self.position + 1} to {position - 1} are missing"
+            )
+        self.position = position
+        fault = fault_of(entry)
+        if fault is not None:
+            yield f"the event at position {position} is not as it was recorded: {fault}"
+            if self.versions.get(entry.subject, 0) + 1 == entry.version:
+                # So that the subject's next event is not a fault, too.
+                self.versions[entry.subject] = entry.version
+            return
+        if entry.recorded_at < self.recorded_at:
+            yield f"the event at position {position} is older than the one before it"
+        if entry.version != self.versions.get(entry.subject, 0) + 1:
+            yield f"the subject of the event at position {position} lacks a version before it"
+        self.recorded_at = entry.recorded_at
+        self.versions[entry.subject] = entry.version
+
+
+def _event_faults(recorder: Recorder, progress: Progress) -> Iterator[str]:
+    scan = _Scan()
+    rows = recorder.stored_rows(-(2**63), ROWS)
+    while rows:
+        for row in rows:
+            if row[0] < 1:
+                yield f"an event stands at position {row[0]}, where none can be"
+            else:
+                yield from scan.faults(row)
+        yield from _personal_faults(recorder, map(Entry._make, rows))
+        progress(scan.position)
+        rows = recorder.stored_rows(rows[-1][0], ROWS)
+
+
+def _personal_faults(recorder: Recorder, entries: Iterable[Entry]) -> Iterator[str]:
+    sealed = {entry.position: entry for entry in entries if type(entry.leaf) is bytes and SEALED in entry.leaf}
+    for position, personal in sorted(recorder.personal(list(sealed)).items()):
+        try:
+            commitment = parse_leaf(sealed[position].leaf).data.personal
+            matches = commitment is not None and commitment.commitment == personal.commitment
+        except (LedgerCorrupt, TypeError, ValueError, AttributeError):
+            matches = False
+        if not matches:
+            yield f"the reason stored for the event at position {position} does not match the event's commitment"
+
+
+def _orphans(recorder: Recorder) -> Iterator[str]:
+    orphan = recorder.orphaned_personal()
+    if orphan is not None:
+        yield f"personal data is stored for position {orphan}, whose event has none"
+
+
+def _submission_faults(recorder: Recorder) -> Iterator[str]:
+    for position in recorder.wrong_submissions():
+        yield f"an Idempotency-Key is stored for position {position}, with which no such submission begins"
