@@ -179,17 +179,13 @@ DECLARE
 _READ_BACK: Final = f"""
     -- A foreign trigger or rule can drop, change or add rows without an error. Deferred ones run now, not at commit.
     SET CONSTRAINTS ALL IMMEDIATE;
-    SELECT count(*) INTO stored FROM {SCHEMA}.{EVENTS_TABLE} e
-        WHERE e.position > position_last - cardinality(positions);
-    IF stored = cardinality(positions) THEN
-        SELECT count(*) INTO stored
-            FROM unnest(positions, streams, stream_versions, stream_topics, leaves, moments, hashes)
-                AS w(position, subject, version, topic, leaf, recorded_at, leaf_hash)
-            JOIN {SCHEMA}.{EVENTS_TABLE} e ON e.position = w.position AND e.originator_id = w.subject
-                AND e.originator_version = w.version AND e.topic = w.topic AND e.state = w.leaf
-                AND e.recorded_at = w.recorded_at AND e.leaf_hash = w.leaf_hash;
-    END IF;
-    IF stored <> cardinality(positions) THEN
+    SELECT count(*), array_agg(e.position) = positions AND array_agg(e.originator_id) = streams
+            AND array_agg(e.originator_version) = stream_versions AND array_agg(e.topic) = stream_topics
+            AND array_agg(e.state) = leaves AND array_agg(e.recorded_at) = moments AND array_agg(e.leaf_hash) = hashes
+        INTO stored, is_whole
+        FROM (SELECT * FROM {SCHEMA}.{EVENTS_TABLE} w WHERE w.position > position_last - cardinality(positions)
+            ORDER BY w.position OFFSET 0) e;
+    IF is_whole IS NOT TRUE THEN
         RAISE EXCEPTION 'events,%,%', cardinality(positions), stored USING ERRCODE = '{NOT_STORED}';
     END IF;
     IF cardinality(personal_places) > 0 THEN
@@ -234,6 +230,7 @@ DECLARE
     hashes bytea[];
     expected bigint;
     stored bigint;
+    is_whole boolean;
 {_ASSIGN_POSITIONS}
 
     -- The marks are filled in a text of single bytes, so that no encoding of the database can touch the others.
