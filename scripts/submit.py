@@ -16,7 +16,7 @@ import click
 from api.responses import receipts_json
 from ledger import strict_json
 from ledger.append.decide import SubmissionContext, decide
-from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions
+from ledger.append.submissions import BATCH_MAX, Submission, canonical_json, parse_submissions, references
 from ledger.catalog import BUILT_IN, Catalog
 from ledger.clock import SystemClock
 from ledger.diagnosis import clock_ahead_warning
@@ -257,5 +257,5 @@ def _decide_without_ledger(submissions: tuple[Submission, ...], batch: bool) -> 
     """Raises what a new ledger would raise, before one is created."""
     catalog = _built_in_catalog()
     versions = defaultdict(int, {CATALOG_SUBJECT: catalog.version})
-    context = SubmissionContext(catalog, versions)
+    context = SubmissionContext(catalog, versions, unknown_references=references(submissions))
     decide(submissions, context, now=SystemClock().now(), actor="rehearsal", entropy=bytes, batch=batch)

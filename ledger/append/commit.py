@@ -9,11 +9,12 @@ Proved by tests/contracts/test_groups.py: a group gives the same outcome as the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
-from ledger.append.submissions import DefineSetting, RetractChange
+from ledger.append.submissions import DefineSetting, RetractChange, references
 from ledger.codec import decode, leaf_template, parse_leaf
 from ledger.drafts import AppendPlan, Draft, Idempotency
 from ledger.entropy import EntropySource
@@ -43,12 +44,13 @@ Result = tuple[Receipt, ...] | Exception | KnownSubmission | None
 
 class _Member(NamedTuple):
     """A submission of the group, the events that it retracts, the subjects whose streams it adds to, and those of them
-    of which it cancels what is scheduled."""
+    of which it cancels what is scheduled; and the values that may name further subjects."""
 
     queued: QueuedSubmission
     targets: dict[str, RetractionTarget]
     subjects: set[str]
     cancels: set[str]
+    references: set[str]
 
 
 class _Streams(NamedTuple):
@@ -185,7 +187,7 @@ class Committer:
                 subjects.add(submission.subject)
                 if submission.cancels_scheduled:
                     cancels.add(submission.subject)
-        return _Member(queued, targets, subjects, cancels)
+        return _Member(queued, targets, subjects, cancels, references(queued.submissions))
 
     def _target(self, event_id: str) -> RetractionTarget | None:
         entry = self._reader.find(event_id)
@@ -195,7 +197,7 @@ class Committer:
         subjects = {CATALOG_SUBJECT}
         keys: list[tuple[str, str]] = []
         for member in members:
-            subjects |= member.subjects
+            subjects |= member.subjects | member.references
             if member.queued.key is not None:
                 keys.append(member.queued.key)
         return self._reader.recorder.append_preconditions(subjects, keys)
@@ -288,7 +290,7 @@ class _GroupState:
         # depends on the catalog.
         if (
             CATALOG_SUBJECT in self._changed
-            or not self._deferred.isdisjoint((CATALOG_SUBJECT, *subjects))
+            or not self._deferred.isdisjoint((CATALOG_SUBJECT, *subjects, *member.references))
             or (CATALOG_SUBJECT in subjects and self._deferred)
             # The changes that an earlier member makes have no ids yet, so they cannot be retracted.
             or not self._changed.isdisjoint(member.cancels)
@@ -302,10 +304,14 @@ class _GroupState:
         if self._recorded_at is not None:
             now = max(now, self._recorded_at + 1)
         queued = member.queued
+        context = self._context
+        if member.references:
+            unknown = {subject for subject in member.references if not self._versions[subject]}
+            context = replace(context, unknown_references=unknown)
         try:
             plan = decide(
                 queued.submissions,
-                self._context,
+                context,
                 now=now,
                 actor=queued.actor,
                 entropy=self._entropy,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ledger.append.definitions import fault_of_built_in
 from ledger.append.submissions import (
@@ -29,6 +29,9 @@ from ledger.errors import BadSubmission, Fault, VersionConflict
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.subjects import CATALOG_SUBJECT, kind_of
 from ledger.times import format_time
+
+MUST_BE_KNOWN: Final = "subjects.must_be_known"
+"""The setting whose default names the kinds of subject that must have an event before anything refers to them."""
 
 
 class RetractionTarget(NamedTuple):
@@ -55,6 +58,8 @@ class SubmissionContext:
     changes: Mapping[tuple[str, str], Sequence[RetractionTarget]] = field(default_factory=dict)
     """(subject, setting) → its changes that are not retracted, in position order, for each submission of the batch that
     cancels what is scheduled."""
+    unknown_references: AbstractSet[str] = frozenset()
+    """The values of the batch (`references`) that name no subject with events."""
 
 
 def decide(
@@ -73,7 +78,7 @@ def decide(
     single submission was sent within `events`, as several always are, so faults point into that array.
     Raises `BadSubmission` (naming every fault) and `VersionConflict`.
     """
-    decider = _BatchDecider(context, now, actor, entropy, imported, len(submissions))
+    decider = _BatchDecider(context, now, actor, entropy, imported, submissions)
     faults: list[Fault] = []
     for index, submission in enumerate(submissions):
         pointer = f"/events/{index}" if batch or len(submissions) > 1 else ""
@@ -97,7 +102,13 @@ class _BatchDecider:
     """The batch so far: versions and definitions as its earlier members leave them."""
 
     def __init__(
-        self, context: SubmissionContext, now: int, actor: str, entropy: EntropySource, imported: bool, events: int
+        self,
+        context: SubmissionContext,
+        now: int,
+        actor: str,
+        entropy: EntropySource,
+        imported: bool,
+        submissions: Sequence[Submission],
     ) -> None:
         self.context = context
         self.catalog = context.catalog
@@ -116,7 +127,7 @@ class _BatchDecider:
         self._retracted_here: set[str] = set()
         # The changes that `cancels_scheduled` retracts, each with the reason of its submission.
         self._cancelled: list[tuple[RetractionTarget, str | None]] = []
-        self._events = events
+        self._submissions = submissions
 
     def add(self, submission: Submission) -> None:
         match submission:
@@ -128,6 +139,8 @@ class _BatchDecider:
                     raise _Refused("/value", str(error)) from None
                 if submission.setting == "owner" and value == submission.subject:
                     raise _Refused("/value", "a subject cannot own itself")
+                if definition.value_type == "subject_ref":
+                    self._require_known(str(value))
                 period = self._period(submission)
                 body = {"setting": submission.setting, "value": value, **period}
                 self._draft_change(SettingChanged.TOPIC, body, submission)
@@ -164,6 +177,26 @@ class _BatchDecider:
         if submission.effective_from is None and period.effective_until is None:
             self._lasting[submission.setting, kind] = period.definition
         return period.definition
+
+    def _require_known(self, subject: str) -> None:
+        """Refuses a reference to a subject without events, if the catalog demands that its kind is known."""
+        period = self.catalog.definition_at(MUST_BE_KNOWN, self.now)
+        if period is None or kind_of(subject) not in _kinds(period.definition):
+            return
+        if subject in self.context.unknown_references:
+            # The whole batch is recorded at one moment, so its order does not matter.
+            if not any(getattr(submission, "subject", None) == subject for submission in self._submissions):
+                raise _Refused(
+                    "/value",
+                    "the ledger has no event of the subject that the value names, and the catalog's setting "
+                    f"{MUST_BE_KNOWN} demands one of every {kind_of(subject)}; correct the value, or record something "
+                    "about that subject first or in the same batch",
+                )
+        elif subject in self.context.versions:
+            # An earlier member of the group, which may fail, may have recorded its first event.
+            self.versions_used.setdefault(subject, self.context.versions[subject])
+        if period.effective_until is not None:
+            self._record_by(period.effective_until - 1)
 
     def _period(self, submission: ChangeSetting | ClearSetting) -> dict[str, Any]:
         start, until = submission.effective_from, submission.effective_until
@@ -266,7 +299,7 @@ class _BatchDecider:
             and target.event_id not in retracted
             and target.event_id not in self._retracted_here
         ]
-        events = self._events + len(self._cancelled) + len(scheduled)
+        events = len(self._submissions) + len(self._cancelled) + len(scheduled)
         if events > BATCH_MAX:
             raise _Refused(
                 "/cancels_scheduled",
@@ -321,3 +354,7 @@ class _BatchDecider:
         """The plan may be recorded at `instant` at the latest."""
         current = self.recorded_at_max
         self.recorded_at_max = instant if current is None else min(current, instant)
+
+
+def _kinds(definition: Definition) -> tuple[str, ...]:
+    return definition.default if isinstance(definition.default, tuple) else ()

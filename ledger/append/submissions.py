@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -27,10 +28,11 @@ from pydantic_core import PydanticCustomError
 from ledger.catalog import INTEGER_MAX, Definition, WrongValue
 from ledger.errors import BadSubject, BadSubmission, BadTime, Fault
 from ledger.events import ERASURE_TOPIC
-from ledger.subjects import KINDS, is_setting_key, parse_subject
+from ledger.subjects import ID_PATTERN, KINDS, is_setting_key, parse_subject
 from ledger.times import parse_time
 
 BATCH_MAX: Final = 1000
+_REFERENCE: Final = re.compile(rf"(?:{'|'.join(KINDS)}):{ID_PATTERN}")
 REASON_LENGTH_MAX: Final = 2000
 EFFECTIVE_MIN: Final = parse_time("1900-01-01T00:00:00Z")
 EFFECTIVE_MAX: Final = parse_time("2200-01-01T00:00:00Z")
@@ -154,6 +156,17 @@ class DefineSetting(_Submission):
 Submission = ChangeSetting | ClearSetting | RetractChange | DefineSetting
 _ADAPTER: Final[TypeAdapter[Submission]] = TypeAdapter(Annotated[Submission, Field(discriminator="type")])
 TYPES: Final = ("setting.changed", "setting.cleared", "change.retracted", "setting.defined")
+
+
+def references(submissions: Iterable[Submission]) -> set[str]:
+    """The values that have the form of a subject. Whether they name one depends on the types of their settings."""
+    return {
+        submission.value
+        for submission in submissions
+        if isinstance(submission, ChangeSetting)
+        and isinstance(submission.value, str)
+        and _REFERENCE.fullmatch(submission.value)
+    }
 
 
 def parse_submissions(body: object) -> tuple[Submission, ...]:

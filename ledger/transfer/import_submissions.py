@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from ledger.append.built_in import genesis
 from ledger.append.decide import SubmissionContext, decide
-from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission
+from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission, references
 from ledger.catalog import Catalog, Definition
 from ledger.codec import SOURCE_PREFIX, leaf_bytes, leaf_hash
 from ledger.drafts import AT_RECORDING, Draft
@@ -98,7 +98,8 @@ def _parse(line: ImportLine) -> _SubmissionLine:
 
 def _decide(lines: list[_SubmissionLine], ledger: _NewLedger, entropy: EntropySource) -> tuple[Draft, ...]:
     submissions = tuple(line.submission for line in lines)
-    context = SubmissionContext(ledger.catalog, ledger.versions)
+    unknown = {subject for subject in references(submissions) if not ledger.versions.get(subject)}
+    context = SubmissionContext(ledger.catalog, ledger.versions, unknown_references=unknown)
     now = lines[0].recorded_at
     try:
         drafts = decide(
