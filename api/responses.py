@@ -21,6 +21,7 @@ from projections.query.history import HistoryAnswer
 from projections.query.outlooks import EventOutlook
 from projections.query.query import IN_FORCE, CatalogAnswer, DiffAnswer, StateAnswer, TimelineAnswer
 from projections.temporal.changes import Change, Retraction
+from projections.temporal.coordinates import ClockNotice, clock_notice_json
 from projections.temporal.effective_state import Interval, NextState, SettingState
 from projections.timelines.contract import SubjectRow
 
@@ -157,7 +158,12 @@ def state_json(answer: StateAnswer) -> dict[str, Any]:
             key: _setting_json(state) | {"next": _next_json(answer.next.get(key))}
             for key, state in answer.settings.items()
         },
+        **_notice_json(answer.clock_notice),
     }
+
+
+def _notice_json(notice: ClockNotice | None) -> dict[str, Any]:
+    return {} if notice is None else {"clock_notice": clock_notice_json(notice)}
 
 
 def _next_json(following: NextState | None) -> dict[str, Any] | None:
@@ -185,6 +191,7 @@ def timeline_json(answer: TimelineAnswer) -> dict[str, Any]:
         "known_at": IN_FORCE if answer.known_at is None else format_time(answer.known_at),
         "position": answer.position,
         "intervals": [_interval_json(interval) for interval in answer.intervals],
+        **_notice_json(answer.clock_notice),
     }
 
 

@@ -67,6 +67,11 @@ class Follower:
         for waiter in waiters:
             waiter.wake()
 
+    def reset(self, position: int) -> None:
+        """The ledger went back to `position`, and goes on from there."""
+        with self._lock:
+            self._position = position
+
     def refresh(self) -> int:
         """The position of the ledger's head, read now. Raises `LedgerUnavailable`."""
         self.advance_to(self._recorder.head().position)

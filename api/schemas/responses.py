@@ -153,12 +153,24 @@ class StateSetting(SettingState):
     next: NextChange | None = Field(description="Null: nothing changes any more.")
 
 
+class ClockNotice(WireModel):
+    """The answer rests on a clock that was ahead, as an operator acknowledged: changes made by then may be missing."""
+
+    from_: str = time_field("The stretch begins here.", alias="from")
+    until: str = time_field("The first instant after the stretch.")
+    acknowledged_at_position: int
+
+
+NOTICE: Any = Field(None, description="Present only where the answer rests on a clock that was ahead.")
+
+
 class State(WireModel):
     subject: str
     at: str = time_field("Valid time.")
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
     settings: dict[str, StateSetting]
+    clock_notice: ClockNotice | None = NOTICE
     next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
@@ -178,6 +190,7 @@ class Timeline(WireModel):
     known_at: str = Field(description="An instant, or `at`: the settings in force.")
     position: int
     intervals: list[Interval]
+    clock_notice: ClockNotice | None = NOTICE
     next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
@@ -323,6 +336,7 @@ class AsOf(WireModel):
     at: str = time_field("Valid time.")
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
+    clock_notice: ClockNotice | None = NOTICE
 
 
 class Decision(Outcome):

@@ -26,6 +26,7 @@ from projections.decisions.model import (
     hindsight_json,
     state_json,
 )
+from projections.temporal.coordinates import clock_notice_json
 from projections.temporal.effective_state import SettingState
 
 INLINE_BYTES: Final = 1024 * 1024
@@ -129,7 +130,7 @@ def _parts(decisions: Iterable[Decision], table: _EvidenceTable | None, comma: b
     parts: list[bytes] = []
     add = parts.append
     begin = comma + b"{"
-    for request_id, outcome, (at, known_at, position), hindsight in decisions:
+    for request_id, outcome, (at, known_at, position, notice), hindsight in decisions:
         add(begin)
         begin = b",{"
         if request_id is not None:
@@ -143,7 +144,8 @@ def _parts(decisions: Iterable[Decision], table: _EvidenceTable | None, comma: b
         text = format_time(at)
         known = text if known_at == at else format_time(known_at)
         end = "}" if hindsight is None else f',"hindsight":{_hindsight(hindsight, table)}}}'
-        add(f',"as_of":{{"at":"{text}","known_at":"{known}","position":{position}}}{end}'.encode())
+        clock = "" if notice is None else f',"clock_notice":{_encode(clock_notice_json(notice)).decode()}'
+        add(f',"as_of":{{"at":"{text}","known_at":"{known}","position":{position}{clock}}}{end}'.encode())
     return parts
 
 

@@ -11,6 +11,7 @@ from ledger.errors import BadRecord, BadTime, Fault
 from ledger.subjects import is_id
 from ledger.times import format_time, parse_time
 from projections.temporal.changes import Change, Retraction
+from projections.temporal.coordinates import ClockNotice, clock_notice_json
 from projections.temporal.effective_state import SettingState
 
 Verdict = Literal["allowed", "denied", "compliant", "violation", "indeterminate"]
@@ -154,6 +155,7 @@ class AsOf(NamedTuple):
     at: int
     known_at: int
     position: int
+    clock_notice: ClockNotice | None = None
 
 
 class Decision(NamedTuple):
@@ -265,6 +267,8 @@ def decision_json(decision: Decision) -> dict[str, Any]:
         "known_at": format_time(as_of.known_at),
         "position": as_of.position,
     }
+    if as_of.clock_notice is not None:
+        document["as_of"]["clock_notice"] = clock_notice_json(as_of.clock_notice)
     if decision.hindsight is not None:
         document["hindsight"] = hindsight_json(decision.hindsight)
     return document

@@ -47,6 +47,8 @@ def decide_from_memory(records: Iterable[RequestRecord], context: ReadContext) -
 def _from_memory(context: ReadContext) -> Callable[[RequestRecord], Decision | None]:
     """A function of a record; a closure, because a body has thousands of records at one context."""
     now, position, find = context.now, context.position, context.snapshot.decision_cache.find
+    # None in every ledger whose clock was never acknowledged.
+    notice = context.clock_notice if context.snapshot.clock_notices else None
 
     def from_memory(record: RequestRecord) -> Decision | None:
         at = record.at
@@ -56,7 +58,9 @@ def _from_memory(context: ReadContext) -> Callable[[RequestRecord], Decision | N
         basis, observed = span.basis, record.handling
         outcome = basis.question if observed is None else basis.outcomes.get(observed) or evaluate(record, basis, None)
         # The same as AsOf(…) and Decision(…), in half the time.
-        return _new(Decision, (record.request_id, outcome, _new(AsOf, (at, at if at < now else now, position)), None))
+        known_at = at if at < now else now
+        as_of = _new(AsOf, (at, known_at, position, None if notice is None else notice(at, known_at)))
+        return _new(Decision, (record.request_id, outcome, as_of, None))
 
     return from_memory
 
@@ -67,7 +71,7 @@ def _decide_in_force(record: RequestRecord, context: ReadContext) -> Decision:
     # Only an enforced position makes `evaluate` read states.
     reads_states = record.enforced_position is not None
     outcome = evaluate(record, span.basis, AsOfView(context, at, IN_FORCE) if reads_states else None)
-    as_of = AsOf(at, context.instant(at, IN_FORCE), context.position)
+    as_of = context.as_of(at, IN_FORCE)
     hindsight = None
     if span.hindsight is not None:
         later = evaluate(record, span.hindsight, AsOfView(context, at, None) if reads_states else None)
@@ -91,7 +95,7 @@ def _new_span(record: RequestRecord, context: ReadContext) -> ValiditySpan:
 def _decide_as_known(record: RequestRecord, known_at: KnownAt, context: ReadContext) -> Decision:
     view = AsOfView(context, record.at, known_at)
     outcome = check(record, view)
-    as_of = AsOf(record.at, context.instant(record.at, known_at), context.position)
+    as_of = context.as_of(record.at, known_at)
     hindsight = None
     if view.known_at is not None and not view.agrees_with_hindsight():
         later = check(record, AsOfView(context, record.at, None))

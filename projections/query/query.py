@@ -22,7 +22,7 @@ from projections.query.as_of_view import AsOfView
 from projections.query.decide import decide
 from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
 from projections.temporal.changes import Assertion, Change
-from projections.temporal.coordinates import Pin
+from projections.temporal.coordinates import ClockNotice, Pin
 from projections.temporal.effective_state import Interval, NextState, SettingState, intervals, next_state
 from projections.timelines.contract import Axis, SubjectChange, SubjectRow
 from projections.timelines.store import open_timelines
@@ -53,6 +53,7 @@ class StateAnswer(NamedTuple):
     position: int
     settings: Mapping[str, SettingState]
     next: Mapping[str, NextState]
+    clock_notice: ClockNotice | None = None
 
 
 class TimelineAnswer(NamedTuple):
@@ -61,6 +62,7 @@ class TimelineAnswer(NamedTuple):
     """None: in force."""
     position: int
     intervals: tuple[Interval, ...]
+    clock_notice: ClockNotice | None = None
 
 
 class SettingDifference(NamedTuple):
@@ -131,7 +133,8 @@ class Query:
             for key in applicable
             if (state := next_state(subject, key, *view.known_timelines(subject, key), at)) is not None
         }
-        return StateAnswer(subject, at, instant, context.position, applicable, following)
+        notice = context.clock_notice(at, instant)
+        return StateAnswer(subject, at, instant, context.position, applicable, following, notice)
 
     def timeline(self, subject: str, *, setting: str | None = None, known_at: KnownAt = None) -> TimelineAnswer:
         """Intervals over valid time of one setting, or of each setting that the subject ever had. Raises `NotFound`."""
@@ -151,7 +154,10 @@ class Query:
         ):
             raise NotFound("the subject has no such setting; the catalog lists those that are defined")
         instant = None if known_at == IN_FORCE else context.instant(BEGINNING, known_at)
-        return TimelineAnswer(subject, instant, context.position, tuple(all_intervals))
+        notices = context.snapshot.clock_notices
+        # In force, a timeline spans all of time, every stretch included.
+        notice = context.clock_notice(instant) if instant is not None else notices[-1] if notices else None
+        return TimelineAnswer(subject, instant, context.position, tuple(all_intervals), notice)
 
     def diff(self, subject: str, *, start: int, end: int, known_at: KnownAt = None) -> DiffAnswer:
         """The settings whose value differs between instants `start` and `end`. Raises `NotFound`."""

@@ -18,14 +18,17 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from ledger.acknowledgements import read_acknowledgements
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import ChangeToken, Entry, Head
 from ledger.store import Ledger
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, LEDGER_SUBJECT
+from projections.decisions.model import AsOf
+from projections.query.clock_notices import clock_notices, notice_at
 from projections.query.decision_cache import DecisionCache, Key, ValiditySpan
 from projections.query.subject_cache import CachedSubject, SubjectCache, extended, fold_subject
 from projections.temporal.changes import Assertion, Retraction, read_entries
-from projections.temporal.coordinates import IN_FORCE, KnownAt
+from projections.temporal.coordinates import IN_FORCE, ClockNotice, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.temporal.known_changes import HistoryMissing
 from projections.timelines.catch_up import PATIENCE_S, CatchUp
@@ -57,6 +60,8 @@ class LedgerSnapshot:
         self.ledger = timeline_cache.ledger
         self.decision_cache = timeline_cache.decision_cache
         self._timeline_cache = timeline_cache
+        self.clock_notices: tuple[ClockNotice, ...] = ()
+        """The acknowledged stretches of a clock that was ahead."""
         # For questions that stay here after the timelines have moved on: an audit does so for its whole length.
         self._own_subjects: SubjectCache | None = None
         self._own_decisions: DecisionCache | None = None
@@ -150,6 +155,15 @@ class ReadContext:
             return self.now
         return min(at if known_at == IN_FORCE else known_at, self.now)
 
+    def clock_notice(self, *instants: int) -> ClockNotice | None:
+        """The notice of an answer with these coordinates (µs), if it needs one."""
+        return notice_at(self.snapshot.clock_notices, *instants)
+
+    def as_of(self, at: int, known_at: KnownAt) -> AsOf:
+        """The coordinates of an answer here."""
+        instant = self.instant(at, known_at)
+        return AsOf(at, instant, self.position, self.clock_notice(at, instant))
+
     def cheapest(self, at: int, known_at: KnownAt) -> KnownAt:
         """`IN_FORCE` or None, which stored timelines can serve, if its answers are those of `known_at`."""
         if isinstance(known_at, int):
@@ -202,6 +216,9 @@ class TimelineCache:
         self._change_token_nowait = ledger.recorder.change_token_nowait
         self._lock = threading.RLock()
         self._snapshot = LedgerSnapshot(self, 0, None)
+        self._ledger_version, self._generation = 0, 1
+        """Of the subject `ledger:self`, and as its events say."""
+        self._acknowledgements: list[Assertion] = []
         self._verified: tuple[ChangeToken | None, LedgerSnapshot] = (None, self._snapshot)
         """A change token, and a snapshot taken after it was read: while the token is the same, nothing is newer."""
 
@@ -225,6 +242,8 @@ class TimelineCache:
     def _refresh(self, change_token: ChangeToken) -> LedgerSnapshot:
         """The ledger at its head. `change_token` was read before, so events committed since count as news again."""
         head = self.ledger.head()
+        if head.position != self._snapshot.position:
+            self._read_acknowledgements(head)
         if self._is_behind(head):
             if self._project_lock.acquire(timeout=PATIENCE_S):
                 try:
@@ -237,7 +256,24 @@ class TimelineCache:
                 self._advance(head)
         with self._lock:
             self._verified = (change_token, self._snapshot)
+            if self._acknowledgements:
+                self._snapshot.clock_notices = clock_notices(self._acknowledgements, head)
             return self._snapshot
+
+    def _read_acknowledgements(self, head: Head) -> None:
+        version = self.ledger.recorder.versions([LEDGER_SUBJECT])[LEDGER_SUBJECT]
+        if version == self._ledger_version:
+            return
+        entries = self.ledger.stream(LEDGER_SUBJECT)
+        generation = read_acknowledgements((e.position, e.recorded_at, e.leaf) for e in entries).generation
+        with self._lock:
+            self._ledger_version, self._acknowledgements = version, read_entries(entries)
+            if generation > self._generation:
+                # The ledger went back and goes on from an older head: nothing that was read before may be used.
+                self._clear()
+                self._snapshot = LedgerSnapshot(self, 0, None)
+                self.ledger.follower.reset(head.position)
+            self._generation = generation
 
     def _is_behind(self, head: Head) -> bool:
         return head.position > self._snapshot.position or self._catch_up.retry_due()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+from ledger.times import format_time
 
 IN_FORCE: Final = "at"
 """As a known_at: the same instant as `at`."""
@@ -21,3 +23,20 @@ class Pin(NamedTuple):
     position: int
     recorded_at: int | None
     leaf_hash: str | None
+
+
+class ClockNotice(NamedTuple):
+    """The answer rests on a clock that was ahead: an instant of it lies in [`start`, `until`) (µs), where changes made
+    by then may be missing. `position`: of the event that acknowledges it."""
+
+    start: int
+    until: int
+    position: int
+
+
+def clock_notice_json(notice: ClockNotice) -> dict[str, Any]:
+    return {
+        "from": format_time(notice.start),
+        "until": format_time(notice.until),
+        "acknowledged_at_position": notice.position,
+    }

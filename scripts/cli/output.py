@@ -17,6 +17,7 @@ import click
 import msgspec
 
 from ledger.times import BEGINNING, END, format_time
+from projections.temporal.coordinates import ClockNotice
 from scripts.cli.options import Format
 
 Columns = Mapping[str, Callable[[Any], object]]
@@ -56,6 +57,15 @@ def show_record(format_: Format, record: Mapping[str, Any], title: str, times: S
         return
     members = [(name, human_bound(value) if name in times else value) for name, value in record.items()]
     print_table({"": lambda member: member[0].replace("_", " "), title: lambda member: member[1]}, members)
+
+
+def print_clock_notice(notice: ClockNotice | None) -> None:
+    """Says that an answer rests on a clock that was ahead."""
+    if notice is not None:
+        print_line(
+            f"clock        rests on a clock that was ahead, from {human_time(notice.start)} until "
+            f"{human_time(notice.until)} (acknowledged by #{notice.position}): changes made by then may be missing"
+        )
 
 
 def write(content: bytes) -> None:

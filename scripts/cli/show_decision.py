@@ -9,7 +9,7 @@ from projections.decisions.causes import Cause, because
 from projections.decisions.model import REASONS, DataPolicy, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
 from projections.temporal.effective_state import SettingState
-from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, print_table
+from scripts.cli.output import Columns, human_bound, human_time, json_text, print_clock_notice, print_line, print_table
 
 UNKNOWN_SUBJECT: Final = "(unknown)"
 CSV_FIELDS: Final = (
@@ -55,6 +55,7 @@ def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:
     _print_handling(outcome.handling)
     known = human_time(as_of.known_at)
     print_line(f"as of        {human_time(as_of.at)}, known at {known}, position {as_of.position}")
+    print_clock_notice(as_of.clock_notice)
     if outcome.evidence:
         print_line()
         print_table(_EVIDENCE_COLUMNS, outcome.evidence)

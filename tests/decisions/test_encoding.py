@@ -25,6 +25,7 @@ from projections.decisions.model import (
     decision_json,
 )
 from projections.temporal.changes import Change, Retraction
+from projections.temporal.coordinates import ClockNotice
 from projections.temporal.effective_state import SettingState
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
@@ -69,8 +70,13 @@ OUTCOMES = st.builds(
     st.lists(TEXT, max_size=2).map(tuple),
 )
 HINDSIGHTS = st.builds(Hindsight, OUTCOMES, st.lists(STATES | RETRACTIONS, max_size=2).map(tuple))
+NOTICES = st.builds(ClockNotice, INSTANT, INSTANT, NUMBER)
 DECISIONS = st.builds(
-    Decision, st.none() | TEXT, OUTCOMES, st.builds(AsOf, INSTANT, INSTANT, NUMBER), st.none() | HINDSIGHTS
+    Decision,
+    st.none() | TEXT,
+    OUTCOMES,
+    st.builds(AsOf, INSTANT, INSTANT, NUMBER, st.none() | NOTICES),
+    st.none() | HINDSIGHTS,
 )
 
 

@@ -1,0 +1,43 @@
+"""The stretches of time whose answers rest on a clock that was ahead, as an operator acknowledged them.
+
+Between the last event before such a clock and the recorded_at that it left behind, changes were recorded with a time
+that had not come. An answer about that stretch may lack changes that had been made by then, and says so.
+Proved by tests/query/test_clock_notices.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ledger.acknowledgements import CLOCK_AHEAD, AcknowledgedClock
+from ledger.recorders.contract import Head
+from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.coordinates import ClockNotice
+
+
+def clock_notices(assertions: Iterable[Assertion], head: Head) -> tuple[ClockNotice, ...]:
+    """The stretches in position order. `assertions`: of `ledger:self`, in order. Later events lie behind the clock that
+    was acknowledged last, so its stretch lasts until the head if they were only set above it."""
+    changes: dict[str, Change] = {}
+    for assertion in assertions:
+        if isinstance(assertion, Retraction):
+            changes.pop(assertion.retracts, None)
+        elif assertion.setting == CLOCK_AHEAD and assertion.effective_until is not None:
+            changes[assertion.event_id] = assertion
+    notices = []
+    for change in changes.values():
+        until = change.effective_until or change.recorded_at
+        clock = AcknowledgedClock(change.position, change.recorded_at)
+        if head.recorded_at is not None and clock.covers(head.position, head.recorded_at):
+            until = max(until, head.recorded_at + 1)
+        notices.append(ClockNotice(change.effective_from, until, change.position))
+    return tuple(notices)
+
+
+def notice_at(notices: Iterable[ClockNotice], *instants: int) -> ClockNotice | None:
+    """The newest notice whose stretch holds one of the instants (µs)."""
+    found = None
+    for notice in notices:
+        if any(notice.start <= instant < notice.until for instant in instants):
+            found = notice
+    return found

@@ -1,0 +1,104 @@
+"""Answers about the stretch of a clock that was ahead say that they rest on it, and no other answer does."""
+
+import json
+from typing import Any
+
+import pytest
+
+from api.responses import state_json, timeline_json
+from ledger.diagnosis import acknowledge_clock, acknowledge_head
+from ledger.times import DAY, format_time
+from projections.decisions.encoding import decision_bytes
+from projections.decisions.model import RequestRecord, decision_json
+from projections.query.decide import decide_from_memory
+from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
+from projections.timelines.projector import Projector
+from projections.timelines.rebuild.rebuild import rebuild
+from projections.timelines.store import open_timelines
+from tests.support.going_back import delete_tail
+from tests.support.ledgers import GENESIS, NOW, OPERATOR, change, open_with_clock, submit
+
+YEAR = 365 * DAY
+
+
+def asked(query: Query, at: int, known_at: KnownAt = IN_FORCE) -> Any:
+    """The notice of every kind of answer at these coordinates, which all give the same one."""
+    record = RequestRecord(at, org_id="acme", model_id="a/b")
+    decision = query.check(record, known_at)
+    document = decision_json(decision)
+    assert json.loads(decision_bytes(decision)) == document
+    notices = [document["as_of"].get("clock_notice")]
+    if known_at == IN_FORCE:
+        from_memory = decide_from_memory([record], query.context())
+        assert from_memory is not None
+        assert decision_json(from_memory[0]) == document
+    notices.append(state_json(query.state("org:acme", at=at, known_at=known_at)).get("clock_notice"))
+    if isinstance(known_at, int):
+        notices.append(timeline_json(query.timeline("org:acme", known_at=known_at)).get("clock_notice"))
+    assert notices.count(notices[0]) == len(notices)
+    return notices[0]
+
+
+def test_the_stretch_lasts_from_the_last_right_event_to_the_clock_that_was_left_behind(database_url: str) -> None:
+    ledger, clock = open_with_clock(database_url)
+    with ledger:
+        query = Query(ledger)
+        (right,) = submit(ledger, change())
+        assert asked(query, NOW) is None
+        clock.now_us = NOW + YEAR
+        (poisoned,) = submit(ledger, change(value=False))
+        clock.now_us = NOW + DAY
+        assert asked(query, NOW + DAY) is None
+        acknowledgement = acknowledge_clock(ledger, "node 3 was a year ahead", OPERATOR)
+        (last,) = submit(ledger, change(value=True))
+        start, until = right.recorded_at + 1, last.recorded_at + 1
+        assert poisoned.recorded_at < acknowledgement.recorded_at < last.recorded_at
+        expected = {
+            "from": format_time(start),
+            "until": format_time(until),
+            "acknowledged_at_position": acknowledgement.position,
+        }
+        # A time to come is known at the head at most, and that is within the stretch until the clock has caught up.
+        for instant, notice in [(start - 1, None), (start, expected), (NOW + DAY, expected), (until - 1, expected)]:
+            assert asked(query, instant) == notice, format_time(instant)
+        assert asked(PinnedQuery(query), start) == expected
+        assert asked(Query(ledger), start) == expected
+        # One coordinate within the stretch is enough.
+        assert asked(query, NOW - DAY, known_at=start) == expected
+        assert asked(query, NOW - DAY, known_at=NOW - 1) is None
+        in_force = timeline_json(query.timeline("org:acme", known_at=IN_FORCE))
+        assert in_force["clock_notice"] == expected
+        # The clock has caught up: the stretch ends, and stays where it was.
+        clock.now_us = NOW + 2 * YEAR
+        submit(ledger, change(value=False))
+        assert asked(query, NOW + 2 * YEAR) is None
+        assert asked(query, start)["until"] == format_time(poisoned.recorded_at + 1)
+        assert asked(query, poisoned.recorded_at + 1) is None
+
+
+@pytest.mark.parametrize("more", [0, 5])
+def test_a_running_query_forgets_the_lost_tail_once_its_loss_is_acknowledged(database_url: str, more: int) -> None:
+    """Its memory holds answers of positions that other events take from then on."""
+    ledger, clock = open_with_clock(database_url)
+    with ledger:
+        query = Query(ledger)
+        for value in (True, False, True, False):
+            clock.now_us += 1000
+            submit(ledger, change(value=value))
+        record = RequestRecord(NOW + DAY, org_id="acme", model_id="a/b")
+        before = query.check(record)
+        assert before.as_of.position == GENESIS + 4
+        delete_tail(database_url, GENESIS + 1)
+        operator, _ = open_with_clock(database_url, clock.now_us)
+        with operator:
+            acknowledge_head(operator, "the tail is lost", OPERATOR)
+            # As inforce doctor does.
+            rebuild(Projector(operator, open_timelines(operator)))
+            for _ in range(more):
+                submit(operator, change("org:other"))
+        clock.now_us += 1000
+        state = query.state("org:acme", at=NOW + DAY)
+        assert state.position == GENESIS + 3 + more
+        assert state.settings["training.opt_in"].value is True
+        assert query.check(record).as_of.position == GENESIS + 3 + more
+        assert ledger.follower.position <= GENESIS + 3 + more
