@@ -6,7 +6,7 @@ importing each other. Safe to use from many threads. Proved by tests/contracts/t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,6 +26,10 @@ PAGE_MAX: Final = 1000
 """Entries on one page of a feed, unless the caller asks for another number."""
 
 
+NewestOf = Callable[[str], tuple[int, int] | None]
+"""Subject → the version and position of its newest event, as noted elsewhere and maybe earlier; None: unknown."""
+
+
 class LedgerReader:
     """Raises `LedgerUnavailable` from every call where the database cannot answer."""
 
@@ -36,6 +40,8 @@ class LedgerReader:
         self.origin = origin
         self.source = SOURCE_PREFIX + origin
         self.follower = Follower(recorder)
+        self.newest_of: NewestOf | None = None
+        """Set by those who keep a record of the subjects elsewhere, such as the stored timelines."""
         self._catalog = Catalog()
         self._personal_is_placed = False
         """Whether it was found once that all personal data stands at events that have some."""
@@ -132,14 +138,36 @@ class LedgerReader:
         """The feed of one subject: up to `limit` of its entries with after < position <= until, in order. `bytes_max`:
         as in `page`."""
         version = self.recorder.version_at(subject, after) if after else 0
+        length = limit
         if bytes_max is not None:
-            limit = self.recorder.stream_length(subject, version, None, limit, bytes_max)
-        entries = self.recorder.stream(subject, after=version, limit=limit)
+            length = self.recorder.stream_length(subject, version, None, limit, bytes_max)
+        entries = self.recorder.stream(subject, after=version, limit=length)
+        if len(entries) < limit:
+            # Either the bytes ended the page, or the stream.
+            self._require_whole(subject, self.recorder.versions([subject])[subject])
         return entries if until is None else [entry for entry in entries if entry.position <= until]
 
     def stream(self, subject: str, *, after: int = 0, until: int | None = None) -> list[Entry]:
         """A subject's entries with after < version <= until, oldest first."""
-        return self.recorder.stream(subject, after=after, until=until)
+        entries = self.recorder.stream(subject, after=after, until=until)
+        if until is None:
+            self._require_whole(subject, entries[-1].version if entries else after)
+        return entries
+
+    def version_at(self, subject: str, position: int) -> int:
+        """The version that the subject has at `position`, 0 if it has no event up to there."""
+        version = self.recorder.version_at(subject, position)
+        self._require_whole(subject, version, position)
+        return version
+
+    def _require_whole(self, subject: str, version: int, position: int | None = None) -> None:
+        """Raises `DamagedEvent` if the subject is known to have had a later version (at `position`). An event whose
+        subject was altered on the disk is missing at the end of a stream without a gap."""
+        newest = None if self.newest_of is None else self.newest_of(subject)
+        if newest is not None and newest[0] > version and (position is None or newest[1] <= position):
+            # Names the difference if the event itself shows it.
+            self.recorder.entry(newest[1])
+            raise DamagedEvent(newest[1], "its subject does not lead to it")
 
     def find(self, event_id: str) -> Entry | None:
         """The entry with this event id, looked up by the position that the id carries."""

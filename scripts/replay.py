@@ -29,6 +29,7 @@ from ledger.times import BEGINNING, END
 from ledger.verbatim import valid_entries
 from projections.temporal.changes import Change, Retraction, read_assertion, read_entries, same_change
 from projections.temporal.fold import Timeline, fold
+from projections.timelines.store import timelines_as_stored
 from scripts.cli.options import Format, after, database, instant, output_format, subject_ref
 from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
 
@@ -88,7 +89,7 @@ def replay(
       inforce replay --format ndjson | head -1 | sha256sum
     """
     with open_ledger(db) as ledger:
-        if subject is not None and not ledger.recorder.versions([subject])[subject]:
+        if subject is not None and not _has_history(ledger, subject):
             raise NotFound("the subject has no history in this ledger")
         ledger.require_reached(after)
         period = _Period(after, BEGINNING if since is None else since)
@@ -110,6 +111,11 @@ class _Period(NamedTuple):
 
     def holds(self, entry: Entry) -> bool:
         return entry.position > self.after and entry.recorded_at >= self.start
+
+
+def _has_history(ledger: Ledger, subject: str) -> bool:
+    ledger.newest_of = timelines_as_stored(ledger).newest
+    return ledger.version_at(subject, ledger.head().position) > 0
 
 
 def _write(format_: Format, entries: Iterator[Entry]) -> None:

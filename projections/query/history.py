@@ -18,6 +18,7 @@ from ledger.verbatim import valid_entries
 from projections.query.read_stream import read_stream
 from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.outlook import Holding, holdings
+from projections.timelines.store import timelines_as_stored
 
 BYTES_MAX: Final = 2 * 1024 * 1024
 _Pair = tuple[Entry, Leaf]
@@ -59,7 +60,9 @@ def history(
     Reads the events of the page, and then all of the subject's: what a change still decides rests on them.
     """
     position = ledger.head().position
-    newest = ledger.recorder.version_at(subject, position)
+    if ledger.newest_of is None:
+        ledger.newest_of = timelines_as_stored(ledger).newest
+    newest = ledger.version_at(subject, position)
     if not newest:
         raise NotFound("the subject has no history in this ledger")
     until = newest if after is None else min(newest, after - 1)

@@ -15,7 +15,17 @@ from ledger.recorders import sqlite_file
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.store import Ledger
 from projections.temporal.in_force import Timelines
-from projections.timelines.contract import LIVE, OLD, Axis, Listing, NotStored, OtherFormat, Side, TablesMissing
+from projections.timelines.contract import (
+    LIVE,
+    OLD,
+    Axis,
+    DamagedRows,
+    Listing,
+    NotStored,
+    OtherFormat,
+    Side,
+    TablesMissing,
+)
 from projections.timelines.missing import MissingTimelines
 from projections.timelines.sound_rows import ChangesAt
 from projections.timelines.sql import Backend, TimelineReader, TimelineWriter
@@ -53,6 +63,15 @@ class TimelineStore:
         """The position up to which the ledger is projected."""
         with self.reading() as tables:
             return tables.tracked()
+
+    def newest(self, subject: str) -> tuple[int, int] | None:
+        """The version and the position of the subject's newest event as stored; None if that cannot be told."""
+        try:
+            with self.reading() as tables:
+                row = tables.load(LIVE, [subject]).get(subject)
+        except (LedgerUnavailable, DamagedRows):
+            return None
+        return None if row is None else (row.version, row.position)
 
     def subject(self, subject: str) -> tuple[int, dict[str, Timelines]]:
         """(tracked position, setting → timelines), of one moment. A setting without any step is absent."""
@@ -93,6 +112,7 @@ def open_timelines(ledger: Ledger) -> TimelineStore:
     Raises `LedgerUnavailable`.
     """
     store = TimelineStore(_backend(ledger))
+    ledger.newest_of = store.newest
     try:
         with store.reading() as tables:
             tables.tracked()

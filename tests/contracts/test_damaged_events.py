@@ -173,3 +173,18 @@ def test_a_column_of_another_type_or_that_is_no_text_is_noticed(tmp_path: Path) 
                 connection.execute(f"UPDATE events SET {column} = ? WHERE position = {DAMAGED}", (before,))
                 connection.commit()
         assert len(ledger.page(0)) == GENESIS + 3
+
+
+@pytest.mark.parametrize("column", ["originator_id", "originator_version"])
+def test_the_newest_event_of_a_subject_is_missed_too(ledger: Ledger, database_url: str, column: str) -> None:
+    """No gap shows it: the stored timelines know of it."""
+    Query(ledger).context()
+    alter(database_url, column, OTHER_VALUES[column] if column == "originator_version" else "org:zeta", GENESIS + 3)
+    for read in (
+        lambda: ledger.stream(SUBJECT),
+        lambda: ledger.subject_page(SUBJECT, 0),
+        lambda: history(ledger, SUBJECT),
+        lambda: Query(ledger).state(SUBJECT, at=ledger.clock.now(), known_at=ledger.clock.now() - 1),
+    ):
+        with pytest.raises(LedgerCorrupt, match=f"position {GENESIS + 3} "):
+            read()
