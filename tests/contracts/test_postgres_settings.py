@@ -147,9 +147,9 @@ def story(url: str) -> dict[str, Any]:
             for at in (None, SKIPPED_DAY + 1)
         ]
         seen["leaves"] = [
-            recorder.leaves(0, 99),
-            recorder.leaves_of(["org:acme", "model:m"], 99),
-            recorder.events_in_range(0, 99, "a", "org:b"),
+            recorder.leaves(0, GENESIS + 5),
+            recorder.leaves_of(["org:acme", "model:m"], GENESIS + 5),
+            recorder.events_in_range(0, GENESIS + 5, "a", "org:b"),
             recorder.subjects_at([GENESIS + 1, GENESIS + 3]),
             recorder.version_at("org:acme", GENESIS + 4),
             recorder.versions(["org:acme", "org:none", TEXT]),
