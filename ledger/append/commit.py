@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
-from ledger.append.submissions import DefineSetting, RetractChange, references
+from ledger.append.submissions import ChangeSetting, DefineSetting, RetractChange, is_reference
 from ledger.codec import decode, leaf_template, parse_leaf
 from ledger.drafts import AppendPlan, Draft, Idempotency
 from ledger.entropy import EntropySource
@@ -174,6 +174,7 @@ class Committer:
         targets: dict[str, RetractionTarget] = {}
         subjects: set[str] = set()
         cancels: set[str] = set()
+        references: set[str] = set()
         for submission in queued.submissions:
             if isinstance(submission, RetractChange):
                 target = self._target(submission.event_id)
@@ -187,7 +188,9 @@ class Committer:
                 subjects.add(submission.subject)
                 if submission.cancels_scheduled:
                     cancels.add(submission.subject)
-        return _Member(queued, targets, subjects, cancels, references(queued.submissions))
+                if isinstance(submission, ChangeSetting) and is_reference(submission.value):
+                    references.add(submission.value)
+        return _Member(queued, targets, subjects, cancels, references)
 
     def _target(self, event_id: str) -> RetractionTarget | None:
         entry = self._reader.find(event_id)

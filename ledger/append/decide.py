@@ -98,6 +98,14 @@ class _Refused(Exception):
         self.detail = detail
 
 
+class _Cancellation(NamedTuple):
+    """A retraction that `cancels_scheduled` causes, with the reason of its submission."""
+
+    target: RetractionTarget
+    reason: str | None
+    expected_version: int | None = None
+
+
 class _BatchDecider:
     """The batch so far: versions and definitions as its earlier members leave them."""
 
@@ -125,8 +133,7 @@ class _BatchDecider:
         # Settings that a member of this batch defines from the moment of recording on.
         self._defined_at_recording: set[str] = set()
         self._retracted_here: set[str] = set()
-        # The changes that `cancels_scheduled` retracts, each with the reason of its submission.
-        self._cancelled: list[tuple[RetractionTarget, str | None]] = []
+        self._cancelled: list[_Cancellation] = []
         self._submissions = submissions
 
     def add(self, submission: Submission) -> None:
@@ -143,11 +150,15 @@ class _BatchDecider:
                     self._require_known(str(value))
                 period = self._period(submission)
                 body = {"setting": submission.setting, "value": value, **period}
-                self._draft_change(SettingChanged.TOPIC, body, submission)
+                if submission.cancels_scheduled:
+                    self._cancel_scheduled(submission)
+                self._draft(SettingChanged.TOPIC, submission.subject, body, submission)
             case ClearSetting():
                 self._definition(submission)
                 body = {"setting": submission.setting, **self._period(submission)}
-                self._draft_change(SettingCleared.TOPIC, body, submission)
+                if submission.cancels_scheduled:
+                    self._cancel_scheduled(submission)
+                self._draft(SettingCleared.TOPIC, submission.subject, body, submission)
             case RetractChange():
                 self._retract(submission)
             case DefineSetting():
@@ -272,11 +283,6 @@ class _BatchDecider:
         }
         self._draft(SettingDefined.TOPIC, CATALOG_SUBJECT, body, submission)
 
-    def _draft_change(self, topic: str, body: Mapping[str, Any], submission: ChangeSetting | ClearSetting) -> None:
-        if submission.cancels_scheduled:
-            self._cancel_scheduled(submission)
-        self._draft(topic, submission.subject, body, submission)
-
     def _cancel_scheduled(self, submission: ChangeSetting | ClearSetting) -> None:
         """Marks for retraction every change of the setting that begins later than this one."""
         start = submission.effective_from
@@ -308,7 +314,7 @@ class _BatchDecider:
             )
         for target in scheduled:
             self._retracted_here.add(target.event_id)
-            self._cancelled.append((target, submission.reason))
+            self._cancelled.append(_Cancellation(target, submission.reason))
             if start is None and target.effective_from is not None:
                 # Recorded later, the change would have begun before this one.
                 self._record_by(target.effective_from - 1)
@@ -326,25 +332,21 @@ class _BatchDecider:
 
     def retract_cancelled(self) -> None:
         """Adds the retractions behind all other drafts, so that the first receipts are those of the submissions."""
-        for target, reason in self._cancelled:
+        for cancellation in self._cancelled:
+            target = cancellation.target
             body = {"retracts": target.event_id, "setting": target.setting}
-            self._add_draft(ChangeRetracted.TOPIC, target.subject, body, reason, None)
+            self._draft(ChangeRetracted.TOPIC, target.subject, body, cancellation)
 
-    def _draft(self, topic: str, subject: str, body: Mapping[str, Any], submission: Submission) -> None:
-        self._add_draft(topic, subject, body, submission.reason, submission.expected_version)
-
-    def _add_draft(
-        self, topic: str, subject: str, body: Mapping[str, Any], reason: str | None, expected_version: int | None
-    ) -> None:
+    def _draft(self, topic: str, subject: str, body: Mapping[str, Any], submission: Submission | _Cancellation) -> None:
         before = self.context.catalog.version if subject == CATALOG_SUBJECT else self.context.versions[subject]
-        if expected_version is not None and expected_version != before:
-            raise VersionConflict(subject, expected_version, before)
+        if submission.expected_version is not None and submission.expected_version != before:
+            raise VersionConflict(subject, submission.expected_version, before)
         self.versions_used[subject] = before
         version = self._next_version.get(subject, before + 1)
         self._next_version[subject] = version + 1
         personal = None
-        if reason is not None:
-            personal = personal_data(self.entropy(32), reason)
+        if submission.reason is not None:
+            personal = personal_data(self.entropy(32), submission.reason)
         commitment = None if personal is None else personal.commitment
         tail = id_tail(self.entropy(10))
         # Positional arguments, which are cheaper: a batch makes a thousand drafts.

@@ -159,14 +159,13 @@ TYPES: Final = ("setting.changed", "setting.cleared", "change.retracted", "setti
 
 
 def references(submissions: Iterable[Submission]) -> set[str]:
-    """The values that have the form of a subject. Whether they name one depends on the types of their settings."""
-    return {
-        submission.value
-        for submission in submissions
-        if isinstance(submission, ChangeSetting)
-        and isinstance(submission.value, str)
-        and _REFERENCE.fullmatch(submission.value)
-    }
+    """The values that have the form of a subject (`is_reference`)."""
+    return {one.value for one in submissions if isinstance(one, ChangeSetting) and is_reference(one.value)}
+
+
+def is_reference(value: object) -> bool:
+    """Whether the value has the form of a subject. Whether it names one depends on the type of its setting."""
+    return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None
 
 
 def parse_submissions(body: object) -> tuple[Submission, ...]:
