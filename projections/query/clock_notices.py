@@ -36,8 +36,8 @@ def clock_notices(assertions: Iterable[Assertion], head: Head) -> tuple[ClockNot
 
 def notice_at(notices: Iterable[ClockNotice], *instants: int) -> ClockNotice | None:
     """The newest notice whose stretch holds one of the instants (µs)."""
-    found = None
+    newest = None
     for notice in notices:
         if any(notice.start <= instant < notice.until for instant in instants):
-            found = notice
-    return found
+            newest = notice
+    return newest

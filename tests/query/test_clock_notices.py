@@ -21,7 +21,7 @@ from tests.support.ledgers import GENESIS, NOW, OPERATOR, change, open_with_cloc
 YEAR = 365 * DAY
 
 
-def asked(query: Query, at: int, known_at: KnownAt = IN_FORCE) -> Any:
+def notice_of_answers(query: Query, at: int, known_at: KnownAt = IN_FORCE) -> Any:
     """The notice of every kind of answer at these coordinates, which all give the same one."""
     record = RequestRecord(at, org_id="acme", model_id="a/b")
     decision = query.check(record, known_at)
@@ -44,11 +44,11 @@ def test_the_stretch_lasts_from_the_last_right_event_to_the_clock_that_was_left_
     with ledger:
         query = Query(ledger)
         (right,) = submit(ledger, change())
-        assert asked(query, NOW) is None
+        assert notice_of_answers(query, NOW) is None
         clock.now_us = NOW + YEAR
         (poisoned,) = submit(ledger, change(value=False))
         clock.now_us = NOW + DAY
-        assert asked(query, NOW + DAY) is None
+        assert notice_of_answers(query, NOW + DAY) is None
         acknowledgement = acknowledge_clock(ledger, "node 3 was a year ahead", OPERATOR)
         (last,) = submit(ledger, change(value=True))
         start, until = right.recorded_at + 1, last.recorded_at + 1
@@ -60,20 +60,20 @@ def test_the_stretch_lasts_from_the_last_right_event_to_the_clock_that_was_left_
         }
         # A time to come is known at the head at most, and that is within the stretch until the clock has caught up.
         for instant, notice in [(start - 1, None), (start, expected), (NOW + DAY, expected), (until - 1, expected)]:
-            assert asked(query, instant) == notice, format_time(instant)
-        assert asked(PinnedQuery(query), start) == expected
-        assert asked(Query(ledger), start) == expected
+            assert notice_of_answers(query, instant) == notice, format_time(instant)
+        assert notice_of_answers(PinnedQuery(query), start) == expected
+        assert notice_of_answers(Query(ledger), start) == expected
         # One coordinate within the stretch is enough.
-        assert asked(query, NOW - DAY, known_at=start) == expected
-        assert asked(query, NOW - DAY, known_at=NOW - 1) is None
+        assert notice_of_answers(query, NOW - DAY, known_at=start) == expected
+        assert notice_of_answers(query, NOW - DAY, known_at=NOW - 1) is None
         in_force = timeline_json(query.timeline("org:acme", known_at=IN_FORCE))
         assert in_force["clock_notice"] == expected
         # The clock has caught up: the stretch ends, and stays where it was.
         clock.now_us = NOW + 2 * YEAR
         submit(ledger, change(value=False))
-        assert asked(query, NOW + 2 * YEAR) is None
-        assert asked(query, start)["until"] == format_time(poisoned.recorded_at + 1)
-        assert asked(query, poisoned.recorded_at + 1) is None
+        assert notice_of_answers(query, NOW + 2 * YEAR) is None
+        assert notice_of_answers(query, start)["until"] == format_time(poisoned.recorded_at + 1)
+        assert notice_of_answers(query, poisoned.recorded_at + 1) is None
 
 
 @pytest.mark.parametrize("more", [0, 5])
