@@ -44,6 +44,7 @@ from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.run import index_decider, limit_memory, run
 from projections.audit.summary import Summary, pin_json, summary_json
 from projections.audit.verdict_files import VerdictWriter
+from projections.query.clock_notices import notices_of_ledger
 
 SUBJECTS_MAX: Final = 100
 """Subjects in the summary, which every GET of the audit returns."""
@@ -133,7 +134,7 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
         return _failed(ledger, "ledger_changed", detail)
     layout = job.layout()
     logs = LogReader([LogFile(LOG, job.bytes, layout.mapping)], layout.log_format)
-    summary = Summary(job.pin, job.known_at)
+    summary = Summary(job.pin, job.known_at, clock_notices=notices_of_ledger(ledger))
     written_at = time.monotonic()
 
     def write_progress(rows: int) -> None:

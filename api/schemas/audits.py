@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.base import WireModel, time_field
+from api.schemas.base import ClockNotice, WireModel, time_field
 from projections.audit.reading.strict import LogFormat
 from projections.decisions.model import Reason, Verdict
 
@@ -56,6 +56,9 @@ class AuditSummary(WireModel):
     hindsight: int = Field(description="Rows whose decision changes if everything recorded later is used.")
     first_at: str | None = time_field("The time of the earliest request.")
     last_at: str | None = time_field("The time of the latest request.")
+    clock_notices: list[ClockNotice] | None = Field(
+        None, description="Present only where verdicts rest on a clock that was ahead."
+    )
 
 
 class AuditFailure(WireModel):

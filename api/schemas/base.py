@@ -34,3 +34,11 @@ def components(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
     _, document = models_json_schema([(model, "validation") for model in distinct], ref_template=_TEMPLATE)
     schemas: dict[str, Any] = document["$defs"]
     return schemas
+
+
+class ClockNotice(WireModel):
+    """The answer rests on a clock that was ahead, as an operator acknowledged: changes made by then may be missing."""
+
+    from_: str = time_field("The stretch begins here.", alias="from")
+    until: str = time_field("The first instant after the stretch.")
+    acknowledged_at_position: int

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from api.schemas.base import WireModel, time_field
+from api.schemas.base import ClockNotice, WireModel, time_field
 from api.schemas.requests import SettingDefinition
 from projections.decisions.model import Reason, Verdict
 from projections.temporal.effective_state import Source
@@ -151,14 +151,6 @@ class NextChange(WireModel):
 
 class StateSetting(SettingState):
     next: NextChange | None = Field(description="Null: nothing changes any more.")
-
-
-class ClockNotice(WireModel):
-    """The answer rests on a clock that was ahead, as an operator acknowledged: changes made by then may be missing."""
-
-    from_: str = time_field("The stretch begins here.", alias="from")
-    until: str = time_field("The first instant after the stretch.")
-    acknowledged_at_position: int
 
 
 NOTICE: Any = Field(None, description="Present only where the answer rests on a clock that was ahead.")

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from ledger.times import format_time
 from projections.decisions.model import REASONS, Verdict
 from projections.query.query import KnownAt
-from projections.temporal.coordinates import Pin
+from projections.temporal.coordinates import ClockNotice, Pin, clock_notice_json
 
 VERDICTS: Final[tuple[Verdict, ...]] = ("violation", "denied", "indeterminate", "compliant", "allowed")
 """In the order in which summaries show them."""
@@ -66,6 +66,21 @@ class Summary:
     hindsight: int = 0
     first_at: int | None = None
     last_at: int | None = None
+    clock_notices: Sequence[ClockNotice] = ()
+    """Of the whole ledger: see `notices`."""
+
+    @property
+    def notices(self) -> list[ClockNotice]:
+        """The stretches of a clock that was ahead on which verdicts rest: they hold requests, or the known_at."""
+        if self.first_at is None or self.last_at is None:
+            return []
+        first, last, known = self.first_at, self.last_at, self.known_at
+        return [
+            notice
+            for notice in self.clock_notices
+            if (notice.start <= last and first < notice.until)
+            or (isinstance(known, int) and notice.start <= known < notice.until)
+        ]
 
     @property
     def against(self) -> int:
@@ -102,6 +117,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "hindsight": summary.hindsight,
         "first_at": time_or_null(summary.first_at),
         "last_at": time_or_null(summary.last_at),
+        **({"clock_notices": [clock_notice_json(notice) for notice in summary.notices]} if summary.notices else {}),
     } | pin_json(summary)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ledger.acknowledgements import CLOCK_AHEAD, AcknowledgedClock
+from ledger.reader import LedgerReader
 from ledger.recorders.contract import Head
-from projections.temporal.changes import Assertion, Change, Retraction
+from ledger.subjects import LEDGER_SUBJECT
+from projections.temporal.changes import Assertion, Change, Retraction, read_entries
 from projections.temporal.coordinates import ClockNotice
 
 
@@ -32,6 +34,11 @@ def clock_notices(assertions: Iterable[Assertion], head: Head) -> tuple[ClockNot
             until = max(until, head.recorded_at + 1)
         notices.append(ClockNotice(change.effective_from, until, change.position))
     return tuple(notices)
+
+
+def notices_of_ledger(ledger: LedgerReader) -> tuple[ClockNotice, ...]:
+    """The stretches of the ledger as it is now."""
+    return clock_notices(read_entries(ledger.stream(LEDGER_SUBJECT)), ledger.head())
 
 
 def notice_at(notices: Iterable[ClockNotice], *instants: int) -> ClockNotice | None:

@@ -12,6 +12,7 @@ from ledger.opening import open_ledger
 from projections.audit.index.pin import pin_of
 from projections.audit.run import RowSink, index_decider, run
 from projections.audit.summary import LogDigest, Summary, pin_json
+from projections.query.clock_notices import notices_of_ledger
 from projections.query.query import PinnedQuery, Query
 from scripts.audit.outputs import FirstFindings, OutputFiles, warn_of_rejects
 from scripts.audit.request import AuditRequest, rate_reporter
@@ -35,7 +36,7 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
         # Only evidence needs the stored timelines, which may have to be built first.
         query = PinnedQuery(Query(ledger)) if options["findings"] or report is not None else None
         pin = pin_of(ledger) if query is None else query.pinned
-        summary = Summary(pin, request.known_at)
+        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger))
         findings = FirstFindings(query, request.known_at, options["findings"])
         sinks: list[RowSink] = [files, findings]
         if report is not None:

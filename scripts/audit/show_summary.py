@@ -12,7 +12,7 @@ from projections.temporal.coordinates import Pin
 from scripts.audit.explain import print_row
 from scripts.audit.outputs import Finding
 from scripts.cli.options import Format
-from scripts.cli.output import Columns, human_time, print_line, print_table, show
+from scripts.cli.output import Columns, human_time, print_clock_notice, print_line, print_table, show
 from scripts.cli.show_decision import UNKNOWN_SUBJECT
 
 SUBJECTS_SHOWN: Final = 10
@@ -59,6 +59,8 @@ def _print_summary(summary: Summary) -> None:
     print_line(lines, "bold")
     print_line(position_text(summary.pin))
     print_line(f"the log has SHA-256 {summary.log.sha256}")
+    for notice in summary.notices:
+        print_clock_notice(notice)
     if summary.first_at is None:
         return
     print_line()

@@ -20,6 +20,7 @@ from projections.audit.spark.inputs import check_names
 from projections.audit.spark.session import check_is_new, session
 from projections.audit.summary import Summary, pin_json
 from projections.audit.verdict_files import format_of
+from projections.query.clock_notices import notices_of_ledger
 from scripts.audit.outputs import warn_of_rejects
 from scripts.audit.request import AuditRequest
 from scripts.audit.show_summary import show_summary
@@ -59,7 +60,7 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
             if name is not None:
                 cluster.begin(name)
         pin = pin_of(ledger)
-        summary = Summary(pin, request.known_at)
+        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger))
         index = open_index(ledger, request.known_at, pin=pin)
         plan = Plan(scratch=None if out is None else f"{bare}.slices")
         if options["spark_index_max"] is not None:

@@ -1,6 +1,8 @@
 """doctor: why nothing is recorded, and the operator's acknowledgement that lets the ledger go on."""
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +144,19 @@ def test_both_at_once_are_acknowledged_one_after_the_other(poisoned: Inforce, da
     assert poisoned("submit", "org:acme", "training.opt_in", "false").code == 3
     assert acknowledge("clock") == 0
     assert poisoned("submit", "org:acme", "training.opt_in", "false").code == 0
+
+
+@pytest.mark.parametrize(("days", "rests"), [(-1, False), (30, True)])
+def test_an_audit_of_the_acknowledged_stretch_names_it(poisoned: Inforce, folder: Path, days: int, rests: bool) -> None:
+    assert poisoned("doctor", "clock", "--acknowledge", "--reason", "a year ahead").code == 0
+    at = format_time(time.time_ns() // 1000 + days * DAY)
+    (folder / "log.jsonl").write_text(json.dumps({"at": at, "org_id": "acme", "model_id": "a/b"}) + "\n")
+    audit = ("audit", "log.jsonl", "--out", "verdicts.ndjson", "--report", "report")
+    summary = poisoned(*audit, "--format", "json").json()
+    assert ("clock_notices" in summary) is rests
+    page = (folder / "report" / "report.html").read_text()
+    assert ("as the event at position" in page) is rests
+    text = poisoned("audit", "log.jsonl", "--out", "again.ndjson").out
+    assert ("rests on a clock that was ahead" in text) is rests
+    check = poisoned("check", "--org", "acme", "--model", "a/b", "--at", at)
+    assert ("rests on a clock that was ahead" in check.out) is rests, check.err
