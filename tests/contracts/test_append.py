@@ -174,7 +174,7 @@ def test_the_preconditions_equal_separate_reads(ledger: Ledger) -> None:
 
 # The bytes
 
-ODD = ["\\", '"', "é", "a\u2028b", "𐀀", "\x7f", "\x01", "\\x01I", "\0", "%", "$1", "\\001T", "''"]
+ODD = ["\\", '"', "é", "a\u2028b", "𐀀", "a\x7f", "\x01b", "\\x01I", "\0c", "%", "$1", "\\001T", "''"]
 
 
 @pytest.mark.parametrize(
