@@ -25,7 +25,7 @@ from msgspec import UNSET, UnsetType
 
 from ledger import strict_json
 from ledger.errors import BadRecord, BadTime, Fault
-from ledger.subjects import is_id
+from ledger.subjects import KINDS, is_id
 from ledger.times import parse_time_uncached
 from projections.decisions.model import NOTHING_OBSERVED, TEXT_MAX, Observed, RequestRecord, read_record
 
@@ -92,6 +92,8 @@ _RECORD_FIELDS: Final[dict[str, Any]] = {
     # With float, so that 1.0 is parsed as a float, and not as a whole number.
     "enforced_position": int | float | UnsetType | None,
 }
+_KIND_PREFIXES: Final = tuple(f"{kind}:" for kind in KINDS)
+"""An id may not hold its kind: `read_record` looks at these."""
 _WIDTH: Final = len(RequestRecord._fields)
 
 assert (*_RECORD_FIELDS, "handling") == RequestRecord._fields
@@ -164,7 +166,7 @@ def _records(rows: Iterable[tuple[Any, ...]], now: int, has_null: bool) -> tuple
         ids = values[1:6]
         if not valid_ids.issuperset(ids):
             for text in ids:
-                if text is not None and not is_id(text):
+                if text is not None and (not is_id(text) or text.startswith(_KIND_PREFIXES)):
                     raise _NotPlain
             valid_ids.update(ids)
         if request_id is not None and not _fits(request_id):

@@ -332,6 +332,20 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
         value_type="bool", title="Layered censorship", description=_SERVED_AS_PUBLISHED
     ),
     "model.revision": _of_model(value_type="text", title="Published revision", description=_SERVED_AS_PUBLISHED),
+    "subjects.must_be_known": Definition(
+        kinds=("account", "org", "project", "key"),
+        value_type="set_of",
+        members=("account", "org", "project", "key"),
+        default=(),
+        protective=None,
+        writable_by="operator",
+        title="Subjects that must be known",
+        description=(
+            "Unknown is never permission: the default names the kinds of subject for which nothing is decided while "
+            "the ledger has no event of the subject; empty means that defaults decide."
+        ),
+        source="Published enterprise data rules",
+    ),
     "owner": _reference(
         kinds=("key", "project"),
         ref_kinds=("project", "org", "account"),

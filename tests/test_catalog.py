@@ -32,6 +32,7 @@ RULES: dict[str, tuple[set[str], str, Any, str]] = {
     "model.system_prompt_forced": ({"model"}, "bool", None, "operator"),
     "model.censorship_layer": ({"model"}, "bool", None, "operator"),
     "model.revision": ({"model"}, "text", None, "operator"),
+    "subjects.must_be_known": ({"account", "org", "project", "key"}, "set_of", (), "operator"),
     "owner": ({"key", "project"}, "subject_ref", None, "operator"),
     "attached_to": ({"account"}, "subject_ref", None, "admin"),
     "region.within": ({"region"}, "subject_ref", None, "operator"),

@@ -197,7 +197,7 @@ def test_an_unknown_setting_is_refused(ledger: Ledger) -> None:
 
 def test_a_setting_on_a_kind_that_may_not_have_it_is_refused(ledger: Ledger) -> None:
     (fault,) = faults(ledger, {**change("account:a"), "setting": "passthrough.allowed"})
-    assert fault == ("/setting", "this setting belongs to subjects of kind org, not account")
+    assert fault == ("/setting", "this setting belongs to subjects of kind org, not account (writable by: admin)")
 
 
 def test_a_subject_cannot_own_itself(ledger: Ledger) -> None:
@@ -356,7 +356,10 @@ def test_of_two_definitions_in_one_batch_the_later_one_holds_whatever_their_orde
     later = {**now, "effective_from": format_time(NOW + HOUR)}
     for definitions in ((for_accounts, for_orgs), (for_orgs, for_accounts)):
         (fault,) = faults(ledger, *definitions, now, later)
-        assert fault == ("/events/3/setting", "this setting belongs to subjects of kind account, not org")
+        assert fault == (
+            "/events/3/setting",
+            "this setting belongs to subjects of kind account, not org (writable by: admin)",
+        )
 
 
 def test_equal_json_values_have_one_canonical_text() -> None:

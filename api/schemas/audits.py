@@ -44,8 +44,23 @@ class AuditSubject(WireModel):
     verdicts: dict[Verdict, int]
 
 
+class UnknownSubject(WireModel):
+    subject: str
+    rows: int
+
+
+class UnknownSubjects(WireModel):
+    """The rows whose governing subject the ledger had no event of, and these subjects: at most 100."""
+
+    rows: int
+    count: int
+    subjects: list[UnknownSubject]
+
+
 class AuditSummary(WireModel):
     """`rows` counts verdicts and rejects together. A verdict or reason without any row is absent."""
+
+    unknown_subjects: UnknownSubjects
 
     rows: int
     rejects: int
@@ -105,6 +120,7 @@ class Finding(WireModel):
     verdict: Verdict
     reasons: list[Reason]
     governed_by: str | None
+    subject_known: bool
     may_store: bool
     may_cache: bool
     may_train: bool

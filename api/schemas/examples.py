@@ -187,7 +187,7 @@ _DEFAULT: Final = {
 }
 _OUTCOME: Final = {
     "verdict": "allowed",
-    "governed_by": {"subject": "org:acme", "via": ["org:acme"]},
+    "governed_by": {"subject": "org:acme", "via": ["org:acme"], "known": True},
     "handling": {
         "may_store": False,
         "may_cache": True,
@@ -234,6 +234,7 @@ _AUDIT: Final = {
     "reading": {"map": {"request_id": "id"}, "set": {}, "timezone": None, "log_format": None},
     "progress": {"rows": 1_000_001, "bytes_read": 104_857_600},
     "summary": {
+        "unknown_subjects": {"rows": 12, "count": 1, "subjects": [{"subject": "account:u1", "rows": 12}]},
         "rows": 1_000_001,
         "rejects": 1,
         "verdicts": {"violation": 1, "compliant": 999_999},
@@ -259,6 +260,7 @@ _FINDING: Final = {
     "verdict": "violation",
     "reasons": ["trained_without_opt_in"],
     "governed_by": "org:acme",
+    "subject_known": True,
     "may_store": False,
     "may_cache": True,
     "may_train": False,

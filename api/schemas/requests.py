@@ -112,6 +112,11 @@ class ObservedHandling(WireModel):
     network: Literal["public", "private"] | None = None
 
 
+def _bare_id(kind: str) -> Any:
+    """An id without its kind before it."""
+    return Field(None, pattern=_ID, json_schema_extra={"not": {"pattern": f"^{kind}:"}})
+
+
 class RequestRecord(WireModel):
     """One line of a request log. One of the first four ids is required. Ids are bare: acme, not org:acme."""
 
@@ -119,11 +124,11 @@ class RequestRecord(WireModel):
         json_schema_extra={"anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in _IDS]}
     )
 
-    key_id: str | None = Field(None, pattern=_ID)
-    account_id: str | None = Field(None, pattern=_ID)
-    org_id: str | None = Field(None, pattern=_ID)
-    project_id: str | None = Field(None, pattern=_ID)
-    model_id: str | None = Field(None, pattern=_ID)
+    key_id: str | None = _bare_id("key")
+    account_id: str | None = _bare_id("account")
+    org_id: str | None = _bare_id("org")
+    project_id: str | None = _bare_id("project")
+    model_id: str | None = _bare_id("model")
     at: str | None = time_field("When the request was made; null or absent: now.", default=None)
     request_id: str | None = Field(None, min_length=1, max_length=256)
     enforced_position: int | None = Field(None, ge=0, description="The ledger position that the gateway enforced.")

@@ -269,6 +269,7 @@ class Catalog(WireModel):
 class GovernedBy(WireModel):
     subject: str | None = Field(description="The governing account or organization; null: it is unknown.")
     via: list[str] = Field(description="The subjects that led to the governing one, in order.")
+    known: bool = Field(description="Whether the ledger had an event of the subject; if not, defaults decide.")
 
 
 class DataPolicy(WireModel):

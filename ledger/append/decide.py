@@ -143,7 +143,7 @@ class _BatchDecider:
                 try:
                     value = definition.accept_new(submission.value)
                 except WrongValue as error:
-                    raise _Refused("/value", str(error)) from None
+                    raise _Refused("/value", f"{error} (writable by: {definition.writable_by})") from None
                 if submission.setting == "owner" and value == submission.subject:
                     raise _Refused("/value", "a subject cannot own itself")
                 if definition.value_type == "subject_ref":
@@ -184,7 +184,10 @@ class _BatchDecider:
             self._record_by(start)
         if kind not in period.definition.kinds:
             kinds = ", ".join(period.definition.kinds)
-            raise _Refused("/setting", f"this setting belongs to subjects of kind {kinds}, not {kind}")
+            writer = period.definition.writable_by
+            raise _Refused(
+                "/setting", f"this setting belongs to subjects of kind {kinds}, not {kind} (writable by: {writer})"
+            )
         if submission.effective_from is None and period.effective_until is None:
             self._lasting[submission.setting, kind] = period.definition
         return period.definition

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from projections.audit.arrays import Int8s, Int32s, sealed
 from projections.audit.numba_support import compiled, worth_compiling
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, DecidedBatch
-from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, SubjectCount, Summary
+from projections.audit.summary import AGAINST, SUBJECTS_LISTED, UNKNOWN_LISTED, VERDICTS, SubjectCount, Summary
 
 ROWS_MAX: Final = 1 << 17
 """Counts that wait to be added up. The limit grows with the subjects, so that no count is added up too often."""
@@ -41,6 +41,8 @@ class VerdictCounter:
 
     def __init__(self, summary: Summary, subjects_max: int = SUBJECTS_MAX) -> None:
         self._summary = summary
+        self._unknown: VerdictCounter | None = None
+        """Counts the rows whose governing subject is not known, once there is one."""
         self._subjects_max = subjects_max
         self._coded: Any = None
         self._rows_coded = 0
@@ -73,8 +75,27 @@ class VerdictCounter:
         summary.first_at = min(span["min"], span["min"] if summary.first_at is None else summary.first_at)
         summary.last_at = max(span["max"], span["max"] if summary.last_at is None else summary.last_at)
         names = verdicts.column("governed_by")
+        self._take_unknown(verdicts, names, codes)
         if decided.governing is not None:
             names, codes = self._take_coded(decided, names, codes)
+        self._take_named(names, codes)
+
+    def _take_unknown(self, verdicts: pa.RecordBatch, names: pa.Array, codes: Any) -> None:
+        known = verdicts.column("subject_known")
+        if known.true_count == len(known):
+            return
+        unknown = np.flatnonzero(
+            ~known.to_numpy(zero_copy_only=False) & names.is_valid().to_numpy(zero_copy_only=False)
+        )
+        if not len(unknown):
+            return
+        if self._unknown is None:
+            scratch = Summary(self._summary.pin, self._summary.known_at)
+            self._unknown = self._stack.enter_context(VerdictCounter(scratch, self._subjects_max))
+        self._unknown._take_named(names.take(pa.array(unknown)), codes[unknown])
+        self._summary.unknown_rows += len(unknown)
+
+    def _take_named(self, names: pa.Array, codes: Any) -> None:
         if not len(codes):
             return
         rows = pa.table([names, pa.array(codes)], names=list(_KEYS))
@@ -137,6 +158,10 @@ class VerdictCounter:
             summary.subject_count += number
             heaviest = heaviest.and_others(counts).heaviest()
         summary.subjects = heaviest
+        if self._unknown is not None:
+            self._unknown.finish()
+            counted = self._unknown._summary
+            summary.unknown, summary.unknown_count = counted.subjects[:UNKNOWN_LISTED], counted.subject_count
 
     def _counted(self) -> Iterator[tuple[_Counts, int]]:
         """Groups of subjects: those that may be among the heaviest, and the number of all in the group."""

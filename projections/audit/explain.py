@@ -164,6 +164,9 @@ class _ViewWithout(AsOfView):
     def setting(self, subject: str, setting: str) -> SettingState:
         return effective(subject, setting, self.change(subject, setting), self.change(CATALOG_SUBJECT, setting))
 
+    def known(self, subject: str) -> bool:
+        return bool(self.assertions(subject))
+
     def change(self, subject: str, setting: str) -> Change | None:
         if (subject, setting) != self._omitted.key:
             return super().change(subject, setting)

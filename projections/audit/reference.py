@@ -69,6 +69,7 @@ def verdict_row(decision: Decision) -> dict[str, Any]:
         "verdict": outcome.verdict,
         "reasons": list(outcome.reasons),
         "governed_by": outcome.governed_by.subject,
+        "subject_known": outcome.governed_by.known,
         "may_store": handling.may_store,
         "may_cache": handling.may_cache,
         "may_train": handling.may_train,

@@ -53,6 +53,7 @@ VERDICTS: Final = pa.schema(
         pa.field("verdict", _NAME, nullable=False),
         pa.field("reasons", pa.list_(_NAME), nullable=False),
         pa.field("governed_by", pa.string()),
+        pa.field("subject_known", pa.bool_(), nullable=False),
         pa.field("may_store", pa.bool_(), nullable=False),
         pa.field("may_cache", pa.bool_(), nullable=False),
         pa.field("may_train", pa.bool_(), nullable=False),
@@ -70,7 +71,8 @@ VERDICTS: Final = pa.schema(
 )
 """A decision without its evidence's details.
 
-governed_by: null if nobody governs. allowed_regions: null is anywhere, empty is nowhere. provider, policy_url: of a
+governed_by: null if nobody governs. subject_known: whether the ledger had an event of that subject.
+allowed_regions: null is anywhere, empty is nowhere. provider, policy_url: of a
 `provider` data policy, if known. deciding_positions: of the explicit states in the evidence, in its order, each once.
 hindsight: the verdict with everything recorded since, null if neither verdict nor handling differs. enforcement_lag_us,
 lag_position: both or neither.

@@ -22,6 +22,7 @@ AGAINST: Final = frozenset(("violation", "denied"))
 """The verdicts against a request."""
 
 SUBJECTS_LISTED: Final = 100_000
+UNKNOWN_LISTED: Final = 100
 
 
 class SubjectCount(NamedTuple):
@@ -50,8 +51,9 @@ class Summary:
     """The results of an audit. `rows` = the sum of `verdicts` + `rejects`. Instants in µs.
 
     reasons: rows with the reason. subjects: the first SUBJECTS_LISTED of `subject_count`, by most verdicts against
-    them, then most rows, then name. hindsight: rows whose verdict or handling differs with everything known. first_at,
-    last_at: of requests.
+    them, then most rows, then name. unknown: in the same order, the first UNKNOWN_LISTED of the `unknown_count`
+    governing subjects of which the ledger had no event, and unknown_rows: the rows that they govern. hindsight: rows
+    whose verdict or handling differs with everything known. first_at, last_at: of requests.
     """
 
     pin: Pin
@@ -63,6 +65,9 @@ class Summary:
     reasons: Counter[str] = field(default_factory=Counter)
     subjects: Sequence[SubjectCount] = ()
     subject_count: int = 0
+    unknown: Sequence[SubjectCount] = ()
+    unknown_count: int = 0
+    unknown_rows: int = 0
     hindsight: int = 0
     first_at: int | None = None
     last_at: int | None = None
@@ -108,6 +113,11 @@ def pin_json(summary: Summary) -> dict[str, Any]:
 def summary_json(summary: Summary) -> dict[str, Any]:
     """The summary for programs. `verdicts` and `reasons` omit counts of 0."""
     return {
+        "unknown_subjects": {
+            "rows": summary.unknown_rows,
+            "count": summary.unknown_count,
+            "subjects": [{"subject": one.subject, "rows": one.total} for one in summary.unknown],
+        },
         "rows": summary.rows,
         "rejects": summary.rejects,
         "verdicts": {verdict: summary.verdicts[verdict] for verdict in VERDICTS if summary.verdicts[verdict]},

@@ -9,6 +9,8 @@
   have been denied. Only what was observed counts. A certain violation outweighs what could not be resolved.
 - A setting that is not for the governing subject's kind counts at its default: an account has no
   `passthrough.allowed`, so its traffic does not leave the platform, and no residency, so any region will do.
+- An operator can demand that kinds of subject be known: then a subject on the way to the governing one, and that one
+  itself, of which the ledger has no event, makes the verdict `indeterminate`, and no other claim is made.
 - A violation that rests on an event (also a retraction) newer than the position that the gateway enforced is
   `enforcement_lag`.
 
@@ -24,6 +26,7 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
+from ledger.subjects import kind_of
 from projections.decisions.model import (
     REASONS,
     DataPolicy,
@@ -54,6 +57,8 @@ MODEL_REGIONS: Final = "model.regions"
 
 POLICY: Final = (TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK)
 """The settings of the governing subject that a decision rests on."""
+MUST_BE_KNOWN: Final = "subjects.must_be_known"
+"""Its default names the kinds of subject without which nothing is decided until the ledger knows them."""
 OF_MODEL: Final = (HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS)
 """The settings of the model that a decision rests on."""
 
@@ -74,7 +79,8 @@ class Breach(NamedTuple):
 class DecisionBasis(NamedTuple):
     """Everything about a decision that does not depend on what was done.
 
-    `unresolved`: the reason why no governing subject can be determined. `unknown`: further reasons why the decision is
+    `unresolved`: the reason why nothing else is decided: no governing subject can be determined, or one that must be
+    known is not. `unknown`: further reasons why the decision is
     `indeterminate`, unless something speaks against the request. `evidence` begins with the `scope_length`
     settings that led to the governing subject. `question`: the outcome of a question, and of every record if
     `unresolved`. `outcomes`: the outcomes of records without an enforced position, by what was done; `evaluate` adds
@@ -105,17 +111,34 @@ def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
     policy = {setting: states.setting(scope.governing, setting) for setting in POLICY}
     if any(state.source == "undefined" for state in policy.values()):
         return _unresolved(GovernedBy(None, scope.via), "before_first_record", scope.evidence, states)
+    governed_by = GovernedBy(scope.governing, scope.via, states.known(scope.governing))
+    missing = _missing(scope.via, states)
+    if missing is not None:
+        return _unresolved(governed_by, "unknown_subject", (*scope.evidence, missing), states)
     model = _model(record, states)
     evidence = Evidence((*scope.evidence, *policy.values(), *model.values()))
     undecidable = tuple(state.setting for state in (*policy.values(), *model.values()) if not is_decidable(state))
-    handling = _protected(_handling(policy, model), undecidable, states) if undecidable else _handling(policy, model)
+    handling = _handling(policy, model)
+    if undecidable:
+        protected = _protected(handling, undecidable, states)
+        leaves = protected.may_leave_platform and (not model or model[HOSTING].value == "passthrough")
+        handling = protected._replace(may_leave_platform=leaves)
     denials = tuple(_denials(policy, model))
     unknown = _unknown(model, undecidable)
     reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
     verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
-    governed_by = GovernedBy(scope.governing, scope.via)
     question = Outcome(verdict, governed_by, handling, reasons, evidence, None, undecidable)
     return DecisionBasis(handling, question, {}, denials, evidence, len(scope.evidence), None, unknown)
+
+
+def _missing(via: tuple[str, ...], states: States) -> SettingState | None:
+    """The demand that a subject of `via` must be known, which it is not; None if there is no such subject."""
+    definition = states.definition(MUST_BE_KNOWN)
+    kinds = _texts(definition["default"]) if definition is not None else ()
+    for subject in via if kinds else ():
+        if kind_of(subject) in kinds and not states.known(subject):
+            return states.setting(subject, MUST_BE_KNOWN)
+    return None
 
 
 def is_decidable(state: SettingState) -> bool:

@@ -189,8 +189,7 @@ def _is_large(handling: Handling) -> bool:
 
 @lru_cache(4096)
 def _beginning(verdict: str, governed_by: GovernedBy) -> bytes:
-    governed = {"subject": governed_by.subject, "via": governed_by.via}
-    return b'"verdict":%b,"governed_by":%b' % (_encode(verdict), _encode(governed))
+    return b'"verdict":%b,"governed_by":%b' % (_encode(verdict), _encode(governed_by._asdict()))
 
 
 @lru_cache(4096)

@@ -45,10 +45,10 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unknown_subject": "A subject that must be known had no event in the ledger at that moment.",
     "unknown_region": "The regions in which the model runs were not known at that moment.",
     "undecidable_value": "A setting had a value that the rules do not speak of, or had none.",
-    "passthrough_not_allowed": "A passthrough model, and the organization had not allowed passthrough.",
+    "passthrough_not_allowed": "A passthrough model, and passthrough was not allowed for this traffic.",
     "left_platform": "Data left the platform although nothing permitted it.",
     "wrong_provider": "Data was forwarded to another party than the model's provider.",
-    "outside_residency": "Handled, or only available, outside the regions that the organization set.",
+    "outside_residency": "Handled, or only available, outside the regions that were allowed.",
     "served_elsewhere": "Handled in a region in which the model does not run.",
     "not_as_published": "The model was not served as its settings of that moment say.",
     "public_network": "A public network, although private networking was required.",
@@ -106,10 +106,12 @@ class Handling(NamedTuple):
 
 
 class GovernedBy(NamedTuple):
-    """The governing subject (None: undetermined), and the subjects that led to it, in order."""
+    """The governing subject (None: undetermined), the subjects that led to it, in order, and whether the ledger has an
+    event of the governing one."""
 
     subject: str | None
     via: tuple[str, ...]
+    known: bool = False
 
 
 class EnforcementLag(NamedTuple):
@@ -169,6 +171,7 @@ _IDS: Final = ("key_id", "account_id", "org_id", "project_id")
 _MEMBERS: Final = frozenset((*_IDS, "request_id", "at", "model_id", "enforced_position", "handling"))
 _OBSERVED: Final = frozenset(Observed._fields)
 TEXT_MAX: Final = 256
+ID_SHOWN_MAX: Final = 64
 
 
 def read_record(raw: object, now: int, pointer: str = "") -> RequestRecord:
@@ -237,7 +240,13 @@ def _id(raw: object, pointer: str, name: str, faults: list[Fault]) -> str | None
     if raw is None:
         return None
     if isinstance(raw, str) and is_id(raw):
-        return raw
+        kind = name.removesuffix("_id")
+        if not raw.startswith(f"{kind}:"):
+            return raw
+        bare = raw[len(kind) + 1 :]
+        shown = f"send {bare}" if 1 <= len(bare) <= ID_SHOWN_MAX else "send the id alone"
+        faults.append(Fault(f"{pointer}/{name}", f"{name} holds its kind, {kind}; {shown}"))
+        return None
     faults.append(Fault(f"{pointer}/{name}", "an id is 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -"))
     return None
 
@@ -287,7 +296,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     lag = outcome.enforcement_lag
     document: dict[str, Any] = {
         "verdict": outcome.verdict,
-        "governed_by": {"subject": outcome.governed_by.subject, "via": list(outcome.governed_by.via)},
+        "governed_by": {**outcome.governed_by._asdict(), "via": list(outcome.governed_by.via)},
         "handling": handling_json(outcome.handling),
         "reasons": list(outcome.reasons),
         **({"undecidable": list(outcome.undecidable)} if outcome.undecidable else {}),

@@ -66,6 +66,32 @@ class AsOfView:
         self._same_in_hindsight = self._same_in_hindsight and timeline.same_in_hindsight[step]
         return timeline.states[step]
 
+    def known(self, subject: str) -> bool:
+        first = self._first_recorded(subject)
+        if self.known_at == IN_FORCE and first is not None:
+            if first <= self.at:
+                self._narrow(first, END)
+            else:
+                self._narrow(BEGINNING, first)
+        known = first is not None and (self.known_at is None or first <= self._known_by())
+        if not known and first is not None:
+            self._same_in_hindsight = False
+        return known
+
+    def _first_recorded(self, subject: str) -> int | None:
+        """When (µs) an event of the subject was first recorded; None: there is none up to the position.
+
+        A subject with a setting in force is known since then at the latest, which needs no look at its events.
+        """
+        if self.known_at == IN_FORCE:
+            since = self._subject(subject).in_force_since
+            if since <= self.at:
+                return since
+        return self.context.snapshot.first_recorded_at(subject)
+
+    def _known_by(self) -> int:
+        return self.known_at if isinstance(self.known_at, int) else self.at
+
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         change = self.change(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None

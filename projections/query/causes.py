@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from projections.decisions.model import AsOf, Hindsight, Outcome
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
-from projections.temporal.changes import Assertion, Retraction
+from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.effective_state import SettingState
 from projections.temporal.fold import Timeline
 
@@ -53,7 +53,17 @@ def hindsight(context: ReadContext, outcome: Outcome, later: Outcome, as_of: AsO
             changed_by.append(state)
         if known is not None:
             changed_by.extend(_retracted_since(context, known, as_of, of_any=not newer))
-    return Hindsight(later, tuple(changed_by))
+    return Hindsight(later, tuple(changed_by) or _became_known(context, outcome, as_of))
+
+
+def _became_known(context: ReadContext, outcome: Outcome, as_of: AsOf) -> tuple[SettingState, ...]:
+    """The first event of each subject on the way to the governing one that was not known yet."""
+    firsts = [(subject, next(iter(context.snapshot.assertions(subject)), None)) for subject in outcome.governed_by.via]
+    return tuple(
+        SettingState(subject, first.setting, first.value, "explicit", first)
+        for subject, first in firsts
+        if isinstance(first, Change) and first.recorded_at > as_of.known_at
+    )
 
 
 def _retracted_since(context: ReadContext, known: SettingState, as_of: AsOf, *, of_any: bool) -> list[Retraction]:

@@ -47,6 +47,8 @@ _NEWS_BYTES: Final = 4 * 1024 * 1024
 """Leaves of the news that are read at once."""
 RETRACTIONS_MAX: Final = 20_000
 """Of a snapshot: with the subjects, some 10 MB, and more only if one subject has more."""
+FIRST_RECORDED_MAX: Final = 20_000
+"""Subjects of a snapshot: some 3 MB."""
 FOLDED_MAX: Final = 20_000
 """Of a read context, subjects and assertions about them: some 10 MB, and more only if one subject has more."""
 
@@ -67,6 +69,7 @@ class LedgerSnapshot:
         self._own_decisions: DecisionCache | None = None
         self._retractions: dict[str, tuple[Retraction, ...]] = {}
         self._retractions_left = RETRACTIONS_MAX
+        self._first_recorded: dict[str, int | None] = {}
 
     def find(self, key: Key, at: int) -> ValiditySpan | None:
         """The cached span at `at` (µs) for records with these ids."""
@@ -94,6 +97,16 @@ class LedgerSnapshot:
             own = fold_subject(subject, self.assertions(subject))
             self._own_subjects.put(subject, own)
         return own
+
+    def first_recorded_at(self, subject: str) -> int | None:
+        """When (µs) the subject's first event was recorded; None if it has none up to this position."""
+        if subject not in self._first_recorded:
+            if len(self._first_recorded) >= FIRST_RECORDED_MAX:
+                self._first_recorded = {}
+            first = self.ledger.recorder.stream(subject, limit=1)
+            known = first and first[0].position <= self.position
+            self._first_recorded[subject] = first[0].recorded_at if known else None
+        return self._first_recorded[subject]
 
     def assertions(self, subject: str, known_at: int | None = None) -> list[Assertion]:
         """The subject's changes and retractions up to this position, recorded by `known_at` (µs) if given."""

@@ -10,8 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from ledger.times import END
 from projections.temporal.changes import Assertion, value_bytes
 from projections.temporal.effective_timeline import EffectiveTimeline
+from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, empty_timelines, extend, fold_both
 from projections.temporal.known_changes import KnownChanges
 
@@ -28,11 +30,13 @@ _STEP_BYTES: Final = 600
 class CachedSubject:
     """A subject's timelines, which are never altered, and its effective timelines, which readers add as they need."""
 
-    __slots__ = ("bytes", "effective_timelines", "timelines")
+    __slots__ = ("bytes", "effective_timelines", "in_force_since", "timelines")
 
     def __init__(self, subject: str, timelines: SubjectTimelines) -> None:
         self.timelines = timelines
         self.effective_timelines: dict[str, EffectiveTimeline] = {}
+        self.in_force_since = min((_since(both.in_force) for both in timelines.values()), default=END)
+        """When (µs) the first of its settings came into force, or END."""
         steps = sum(len(both.in_force.starts) + len(both.current.starts) for both in timelines.values()) // 2
         effective_bytes = _EFFECTIVE_BYTES.get(subject.partition(":")[0], 800)
         sizes = _SETTING_BYTES * len(timelines) + _STEP_BYTES * steps + sum(map(_value_bytes, timelines.values()))
@@ -45,6 +49,11 @@ def _value_bytes(both: Timelines) -> int:
     if both.in_force is not both.current:
         changes = list({id(change): change for change in (*changes, *both.in_force.changes)}.values())
     return sum(value_bytes(change.value) for change in changes if change is not None)
+
+
+def _since(timeline: Timeline) -> int:
+    steps = zip(timeline.starts, timeline.changes, strict=True)
+    return next((start for start, change in steps if change is not None), END)
 
 
 class SubjectCache:

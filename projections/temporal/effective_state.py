@@ -61,6 +61,9 @@ class States(Protocol):
 
     def setting(self, subject: str, setting: str) -> SettingState: ...
 
+    def known(self, subject: str) -> bool:
+        """Whether the ledger has an event of the subject, about any setting, among those that are known."""
+
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         """The definition's members (`kinds`, `default`, `protective`, …), or None if the setting is not defined."""
 

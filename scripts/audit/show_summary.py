@@ -16,6 +16,7 @@ from scripts.cli.output import Columns, human_time, print_clock_notice, print_li
 from scripts.cli.show_decision import UNKNOWN_SUBJECT
 
 SUBJECTS_SHOWN: Final = 10
+UNKNOWN_SHOWN: Final = 5
 COUNT_FIELDS: Final = ("what", "name", "count")
 
 
@@ -31,7 +32,8 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
             ],
             "rejects_file": rejects if summary.rejects else None,
         }
-        counts = [{"what": "rows", "name": None, "count": summary.rows}]
+        counts = [{"what": "unknown_rows", "name": None, "count": summary.unknown_rows}]
+        counts += [{"what": "rows", "name": None, "count": summary.rows}]
         counts += [{"what": "rejects", "name": None, "count": summary.rejects}]
         for what, member in (("verdict", "verdicts"), ("reason", "reasons")):
             counts += named_counts(what, members[member])
@@ -57,6 +59,7 @@ def _print_summary(summary: Summary) -> None:
     if summary.first_at is not None and summary.last_at is not None:
         lines += f"; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}"
     print_line(lines, "bold")
+    _print_unknown(summary)
     print_line(position_text(summary.pin))
     print_line(f"the log has SHA-256 {summary.log.sha256}")
     for notice in summary.notices:
@@ -81,6 +84,19 @@ def _print_summary(summary: Summary) -> None:
     if summary.hindsight:
         print_line()
         print_line(f"In hindsight, with everything recorded since, {summary.hindsight:,} would be decided differently.")
+
+
+def _print_unknown(summary: Summary) -> None:
+    """First, because what follows about these rows rests on defaults."""
+    if not summary.unknown_rows:
+        return
+    rows, subjects = summary.unknown_rows, summary.unknown_count
+    counts = f"{rows:,} request{'' if rows == 1 else 's'}, {subjects:,} subject{'' if subjects == 1 else 's'} in all"
+    print_line(f"the ledger had no event of the governing subject of {counts}:", "bold yellow")
+    for one in summary.unknown[:UNKNOWN_SHOWN]:
+        print_line(f"  {one.subject} ({one.total:,})")
+    if summary.unknown_count > UNKNOWN_SHOWN:
+        print_line(f"  and {summary.unknown_count - UNKNOWN_SHOWN:,} more")
 
 
 def count_columns(title: str) -> dict[str, Callable[[Any], object]]:

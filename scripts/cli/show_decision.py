@@ -18,6 +18,7 @@ CSV_FIELDS: Final = (
     "verdict",
     "reasons",
     "governed_by.subject",
+    "governed_by.known",
     *(f"handling.{name}" for name in Handling._fields if name != "data_policy"),
     *(f"handling.data_policy.{name}" for name in DataPolicy._fields),
     "hindsight.verdict",
@@ -52,6 +53,7 @@ def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:
             f"for {lag.lag_us / 1e6:.6g} s."
         )
     print_line(f"governed by  {_governed_by(outcome)}")
+    _print_unknown(outcome)
     _print_handling(outcome.handling)
     known = human_time(as_of.known_at)
     print_line(f"as of        {human_time(as_of.at)}, known at {known}, position {as_of.position}")
@@ -99,15 +101,24 @@ def print_decisions(decisions: Iterable[Decision]) -> None:
         "verdict": lambda decision: decision.outcome.verdict,
         "reasons": lambda decision: ", ".join(decision.outcome.reasons),
         "governed by": lambda decision: decision.outcome.governed_by.subject,
+        "known": lambda decision: "" if decision.outcome.governed_by.known else "no",
         "in hindsight": lambda decision: decision.hindsight.outcome.verdict if decision.hindsight else "",
     }
     print_table(columns, decisions)
 
 
 def _governed_by(outcome: Outcome) -> str:
-    subject, via = outcome.governed_by
+    subject, via, _ = outcome.governed_by
     path = f" (through {' → '.join(via)})" if len(via) > 1 else ""
     return f"{subject or UNKNOWN_SUBJECT}{path}"
+
+
+def _print_unknown(outcome: Outcome) -> None:
+    subject, _, known = outcome.governed_by
+    if subject is None or known:
+        return
+    rests = "nothing is decided" if "unknown_subject" in outcome.reasons else "this answer rests on defaults"
+    print_line(f"unknown      the ledger has no event of {subject}; {rests}", "bold yellow")
 
 
 def _print_handling(handling: Handling) -> None:

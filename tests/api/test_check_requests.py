@@ -12,7 +12,9 @@ from ledger.errors import BadInput
 
 NOW = 1_700_000_000_000_000
 
-IDS = st.from_regex(r"[A-Za-z0-9._~@/+:-]{1,12}", fullmatch=True)
+IDS = st.from_regex(r"[A-Za-z0-9._~@/+:-]{1,12}", fullmatch=True) | st.sampled_from(
+    ["org:a", "model:m", "key:k", "ft:gpt-4"]
+)
 ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, False, 0, 1, -1, 1.0, 2**70, "", "x" * 257, "a b", "é", "\ud800", '":', [], {}]
 )

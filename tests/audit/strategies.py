@@ -95,11 +95,14 @@ def _values(setting: str) -> st.SearchStrategy[Any]:
 @st.composite
 def _definitions(draw: st.DrawFn) -> Json:
     """A definition of a setting that decisions use, with other kinds, another default or another protective value."""
-    setting = draw(st.sampled_from((*POLICY, *OF_MODEL, "owner", "attached_to")))
+    setting = draw(st.sampled_from((*POLICY, *OF_MODEL, "owner", "attached_to", "subjects.must_be_known")))
     kinds = draw(st.lists(st.sampled_from(("account", "org", "project", "key", "model")), min_size=1, unique=True))
     members: Json = {"kinds": kinds}
     values = st.none() | _values(setting)
-    if setting in (RESIDENCY, MODEL_REGIONS):
+    if setting == "subjects.must_be_known":
+        members |= {"value_type": "set_of", "members": ["account", "org", "project", "key"]}
+        values = st.lists(st.sampled_from(members["members"]), unique=True)
+    elif setting in (RESIDENCY, MODEL_REGIONS):
         members["value_type"] = "set_of"
     elif setting == "model.hosting":
         members |= {"value_type": "one_of", "members": ["hosted", "passthrough", "elsewhere"]}

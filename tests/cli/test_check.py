@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ledger.catalog import BUILT_IN
 from tests.support.command import Inforce
 from tests.support.ledgers import GENESIS
 
@@ -62,3 +63,18 @@ def test_an_id_with_its_kind_as_prefix_is_refused(ledger: Inforce) -> None:
     refused = ledger("check", "--org", "org:acme")
     assert (refused.code, refused.out) == (2, "")
     assert "--org takes the bare id" in refused.err
+
+
+def test_an_answer_about_a_subject_that_nobody_has_spoken_of_says_so(ledger: Inforce) -> None:
+    result = ledger("check", "--org", "typo")
+    assert result.code == 0
+    assert "the ledger has no event of org:typo; this answer rests on defaults" in result.out
+    assert "no event of" not in ledger("check", "--org", "acme").out
+    demand = BUILT_IN["subjects.must_be_known"].as_json() | {"default": ["org"]}
+    body = {"type": "setting.defined", "setting": "subjects.must_be_known", "definition": demand}
+    assert ledger("submit", "-", stdin=json.dumps(body)).code == 0
+    demanded = ledger("check", "--org", "typo")
+    assert "unknown_subject" in demanded.out
+    assert "the ledger has no event of org:typo; nothing is decided" in demanded.out
+    decision = ledger("check", "--org", "typo", "--format", "json").json()
+    assert (decision["verdict"], decision["governed_by"]["known"]) == ("indeterminate", False)

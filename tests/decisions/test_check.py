@@ -52,6 +52,8 @@ ASSERTED = st.one_of(
     _one(KEYS, "owner", st.sampled_from(PROJECTS + GOVERNORS)),
     _one(PROJECTS, "owner", st.sampled_from(PROJECTS + GOVERNORS)),
     _one(ACCOUNTS, "attached_to", st.sampled_from(ORGS)),
+    _one(ORGS, "subjects.must_be_known", st.lists(st.sampled_from(["account", "key", "org", "project"]), unique=True)),
+    _one(ORGS, "beta.search", BOOLS),
 )
 
 
@@ -98,7 +100,9 @@ def _draft(book: MemoryLedger, planned: PlannedEvent, now: int, first: int, gone
     if planned.how == "clears":
         return cleared(subject, setting, start, until)
     if planned.how == "redefines":
-        definition = BUILT_IN[setting].as_json()
+        definition = BUILT_IN.get(setting, BUILT_IN["training.opt_in"]).as_json()
+        if setting == "subjects.must_be_known":
+            definition["default"] = value
         if definition["value_type"] == "bool":
             definition["default"] = None if planned.which % 3 == 0 else not definition["default"]
             definition["protective"] = (True, False, None)[planned.which // 3 % 3]

@@ -62,7 +62,7 @@ HANDLINGS = st.builds(Handling, FLAG, FLAG, FLAG, FLAG, st.none() | st.tuples() 
 OUTCOMES = st.builds(
     Outcome,
     st.sampled_from(["allowed", "denied", "compliant", "violation", "indeterminate"]),
-    st.builds(GovernedBy, st.none() | TEXT, st.lists(TEXT, max_size=3).map(tuple)),
+    st.builds(GovernedBy, st.none() | TEXT, st.lists(TEXT, max_size=3).map(tuple), st.booleans()),
     HANDLINGS,
     st.lists(st.sampled_from(list(REASONS)), max_size=3).map(tuple),
     st.lists(STATES, max_size=3).map(Evidence),

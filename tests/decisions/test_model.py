@@ -186,7 +186,7 @@ HANDLING = Handling(
 )
 OUTCOME = Outcome(
     verdict="violation",
-    governed_by=GovernedBy("org:acme", ("key:k1", "org:acme")),
+    governed_by=GovernedBy("org:acme", ("key:k1", "org:acme"), known=True),
     handling=HANDLING,
     reasons=("trained_without_opt_in", "enforcement_lag"),
     evidence=Evidence(
@@ -235,7 +235,7 @@ CLEARED_JSON = {
 }
 OUTCOME_JSON = {
     "verdict": "violation",
-    "governed_by": {"subject": "org:acme", "via": ["key:k1", "org:acme"]},
+    "governed_by": {"subject": "org:acme", "via": ["key:k1", "org:acme"], "known": True},
     "handling": {
         "may_store": False,
         "may_cache": True,
@@ -317,3 +317,17 @@ def test_every_reason_verdict_and_member_of_handling_is_in_the_readme() -> None:
     readme = (Path(__file__).parents[2] / "projections" / "README.md").read_text()
     for name in (*REASONS, *get_args(Verdict), *Handling._fields):
         assert f"`{name}`" in readme, name
+
+
+@pytest.mark.parametrize("kind", ["key", "account", "org", "project", "model"])
+def test_an_id_that_holds_its_kind_is_refused_with_the_bare_one_proposed(kind: str) -> None:
+    def faults(value: str) -> list[tuple[str, str]]:
+        with pytest.raises(BadRecord) as refused:
+            read_record({"account_id": "u1", f"{kind}_id": value}, now=0)
+        return [(fault.pointer, fault.detail) for fault in refused.value.faults]
+
+    assert faults(f"{kind}:a:b") == [(f"/{kind}_id", f"{kind}_id holds its kind, {kind}; send a:b")]
+    assert faults(f"{kind}:") == [(f"/{kind}_id", f"{kind}_id holds its kind, {kind}; send the id alone")]
+    assert faults(f"{kind}:{'x' * 200}") == [(f"/{kind}_id", f"{kind}_id holds its kind, {kind}; send the id alone")]
+    for value in (kind, f"{kind}s:a", "llama3:8b", "ft:gpt-4", "a:b"):
+        assert read_record({"account_id": "u1", f"{kind}_id": value}, now=0)

@@ -41,7 +41,7 @@ FOLDER = Path(__file__).parents[1] / "scenarios"
 START = parse_time("2026-01-01T00:00:00Z")
 QUESTION_TIME = parse_time("2027-01-01T00:00:00Z")
 
-WITHOUT_A_RULE = {"unknown_subject", "unknown_region", "served_elsewhere", "not_as_published"}
+WITHOUT_A_RULE = {"unknown_region", "served_elsewhere", "not_as_published"}
 """Reasons that have their place in the order of reasons before a rule gives them."""
 
 SENTENCES = (
@@ -74,6 +74,8 @@ SENTENCES = (
     "the record also names an org or account that contradicts the chain: indeterminate, reason scope_conflict",
     "a key or project without an owner at that moment: indeterminate, reason unknown_owner",
     "never guess",
+    "the governing subject is known from its first event on, whatever that is about",
+    "unknown is never permission",
     "account settings never leak into org traffic",
     "nor org settings into personal traffic",
     "nothing is merged across the two",

@@ -122,6 +122,10 @@ class FoldedStates:
     def setting(self, subject: str, setting: str) -> SettingState:
         return effective(subject, setting, self.own(subject, setting), self.own(CATALOG_SUBJECT, setting))
 
+    def known(self, subject: str) -> bool:
+        known_at = self._at if self._known_at == "at" else self._known_at
+        return bool(list(self._book.assertions(subject, known_at)))
+
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         change = self.own(CATALOG_SUBJECT, setting)
         return change.value if change is not None and isinstance(change.value, dict) else None

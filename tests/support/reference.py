@@ -81,6 +81,11 @@ class Reference(ReferenceLedger):
         policy = {setting: self.setting_state(governing, setting, at, known_at) for setting in POLICY}
         if any(state.source == "undefined" for state in policy.values()):
             return self._indeterminate("before_first_record", scope, at, known_at)
+        governed_by = {"subject": governing, "via": scope.trail, "known": self.is_known(governing, known_at)}
+        demands = self._unmet_demands(scope.trail, at, known_at)
+        if demands:
+            facts = OwnerChain(scope.trail, [*scope.facts, demands[0]], None)
+            return self._indeterminate("unknown_subject", facts, at, known_at) | {"governed_by": governed_by}
         model: dict[str, ReferenceState] = {}
         if record.get("model_id") is not None:
             model = {s: self.setting_state(f"model:{record['model_id']}", s, at, known_at) for s in OF_MODEL}
@@ -97,7 +102,7 @@ class Reference(ReferenceLedger):
             verdict = "compliant" if observed else "allowed"
         answer: Json = {
             "verdict": verdict,
-            "governed_by": {"subject": governing, "via": scope.trail},
+            "governed_by": governed_by,
             "handling": _handling(counted, model),
             "evidence": [_evidence(state) for state in [*scope.facts, *policy.values(), *model.values()]],
         }
@@ -116,6 +121,15 @@ class Reference(ReferenceLedger):
             answer["undecidable"] = [state.setting for state in undecidable]
         answer["reasons"] = [reason for reason in ORDER_OF_REASONS if reason in reasons]
         return answer
+
+    def _unmet_demands(self, trail: list[str], at: int, known_at: int | None) -> list[ReferenceState]:
+        """For each subject that must be known and is not, the demand."""
+        demands = [self.setting_state(subject, "subjects.must_be_known", at, known_at) for subject in trail]
+        return [
+            demand
+            for demand in demands
+            if demand.subject.partition(":")[0] in (demand.value or []) and not self.is_known(demand.subject, known_at)
+        ]
 
     def _excused(
         self, breaches: list[Breach], of_scope: list[ReferenceState], enforced: int, at: int, known_at: int | None
@@ -213,7 +227,7 @@ class Reference(ReferenceLedger):
 
         return {
             "verdict": "indeterminate",
-            "governed_by": {"subject": None, "via": scope.trail},
+            "governed_by": {"subject": None, "via": scope.trail, "known": False},
             "handling": {
                 "may_store": bool(protective("storage.inputs_outputs", False)),
                 "may_cache": bool(protective("caching.temporary", False)),

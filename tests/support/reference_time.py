@@ -150,6 +150,13 @@ class ReferenceLedger:
                 return instant, state
         return None
 
+    def is_known(self, subject: str, known_at: int | None) -> bool:
+        """Whether the ledger has an event of the subject, of whatever kind, that was recorded by `known_at`."""
+        return any(
+            event["subject"] == subject and (known_at is UNLIMITED or instant_of(event["time"]) <= known_at)
+            for event in self.events
+        )
+
     # Governing subject.
 
     def owner_chain(self, subject: str, at: int, known_at: int | None, hops: int = OWNERS_FOLLOWED_MAX) -> OwnerChain:

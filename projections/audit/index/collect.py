@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from projections.audit.arrays import UInt64s
 from projections.audit.index.event_columns import ARRAYS, NO_SETTING, EventColumns, NameColumns, is_link, is_raw
 from projections.audit.index.interning import Interner
-from projections.audit.index.schema import KINDS, OTHER_KIND, RELEVANT, SETTINGS
+from projections.audit.index.schema import KINDS, NAMED_KINDS_MAX, OTHER_KIND, RELEVANT, SETTINGS
 from projections.audit.numba_support import AVAILABLE
 
 _DECIDES = np.zeros((OTHER_KIND + 1, NO_SETTING + 1), np.bool_)
@@ -43,8 +43,11 @@ class EventCollector:
 
     def put(self, first: int, batch: EventColumns) -> None:
         """Adds a batch whose first event is row `first`. A setting that no decision depends on becomes NO_SETTING."""
-        decides = batch.subject >= 0
-        decides[decides] = _DECIDES[batch.names.kinds[batch.subject[decides]], batch.setting[decides]]
+        there = np.flatnonzero(batch.subject >= 0)
+        kinds = batch.names.kinds[batch.subject[there]]
+        decides, counts = np.zeros(len(batch.subject), np.bool_), np.zeros(len(batch.subject), np.bool_)
+        decides[there] = _DECIDES[kinds, batch.setting[there]]
+        counts[there] = decides[there] | (kinds <= NAMED_KINDS_MAX)
         with self._lock:
             codes = self._interner.codes(batch.names)
             places = np.array([self._raw.setdefault(one, len(self._raw)) for one in batch.raw], np.int32)
@@ -57,7 +60,7 @@ class EventCollector:
         columns.setting[rows] = np.where(decides, batch.setting, NO_SETTING)
         columns.value[rows] = _renumbered(batch, codes, places)
         columns.retracts[rows] = batch.retracts
-        columns.subject[rows] = np.where(decides, codes[batch.subject] if len(codes) else -1, -1)
+        columns.subject[rows] = np.where(counts, codes[batch.subject] if len(codes) else -1, -1)
 
     @property
     def slots(self) -> UInt64s | None:

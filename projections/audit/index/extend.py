@@ -16,7 +16,7 @@ from projections.audit.index.compile import read_catalogs, require_positions
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import hashes_of, place
 from projections.audit.index.parse_leaves import LeafParser
-from projections.audit.index.schema import MODEL, CatalogSteps, PolicyIndex
+from projections.audit.index.schema import MODEL, NEVER_RECORDED, CatalogSteps, PolicyIndex
 from projections.audit.index.storage import PATCHED, stored_name
 from projections.audit.index.tables import SubjectTables, TableCompiler, since_of
 from projections.audit.numba_support import worth_compiling
@@ -68,11 +68,13 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
             slices.state_count,
             np.where(slices.later >= 0, slices.later + len(old.later_link_start), -1),
             np.where(slices.assertions_of >= 0, slices.assertions_of + len(index.assertions.start), -1),
+            slices.first_recorded_at,
         ],
         axis=1,
     )[touched]
     new = np.zeros((len(kinds), len(PATCHED)), np.int64)
-    new[:, 4:] = -1
+    new[:, 4:6] = -1
+    new[:, 6] = NEVER_RECORDED
     more: dict[str, NDArray[Any]] = {
         "subjects.kinds": kinds,
         "subjects.reference_offsets": offsets[1:] + index.subjects.reference_offsets[-1],

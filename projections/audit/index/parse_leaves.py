@@ -33,6 +33,7 @@ from projections.audit.index.schema import (
     BIT_OTHER,
     BIT_TRUE,
     KINDS,
+    NAMED_KINDS_MAX,
     OTHER_KIND,
     PREFIX_LENGTHS,
     SETTINGS,
@@ -86,7 +87,10 @@ class _LeafColumns:
         for row in np.flatnonzero(is_raw(setting) & (value >= 0)).tolist():
             text = whole[value_starts[row] : value_ends[row]]
             value[row] = raw.setdefault(text, len(raw))
-        subjects = np.flatnonzero(setting != NO_SETTING)
+        # An event about another setting makes a subject known, but names are read of those only that may govern.
+        others = np.flatnonzero(setting == NO_SETTING)
+        others = others[_kinds(buffer, self._fields[others, STARTS]) <= NAMED_KINDS_MAX]
+        subjects = np.sort(np.concatenate([np.flatnonzero(setting != NO_SETTING), others]))
         subject = np.full(len(setting), -1, np.int32)
         subject[subjects] = np.arange(len(subjects))
         value[linked] = len(subjects) + np.arange(len(linked))
@@ -144,16 +148,24 @@ def _value(value: JsonValue) -> int:
 def _names(buffer: UInt8s, starts: Int64s, ends: Int64s, compiled: bool) -> NameColumns:
     """A word of eight bytes fits at the start of each reference: more of its leaf follows, or bytes after all
     leaves."""
+    kinds = _kinds(buffer, starts)
+    prefixes = np.array(PREFIX_LENGTHS, np.int64)[kinds]
+    hashes = hash_ids(kinds, buffer, starts + prefixes, ends - starts - prefixes, compiled=compiled)
+    return NameColumns(kinds, hashes, buffer, starts, ends - starts)
+
+
+def _kinds(buffer: UInt8s, starts: Int64s) -> UInt8s:
+    """The kind codes of the references that start at these places."""
     kinds = np.full(len(starts), OTHER_KIND, np.uint8)
+    if not len(starts):
+        return kinds
     words = np.ndarray((len(buffer) - 7,), "<u8", buffer, strides=(1,))
     first = words[starts]
     for code, kind in enumerate(KINDS):
         prefix = f"{kind}:".encode()
         mask = np.uint64((1 << 8 * len(prefix)) - 1)
         kinds[(first & mask) == np.uint64(int.from_bytes(prefix, "little"))] = code
-    prefixes = np.array(PREFIX_LENGTHS, np.int64)[kinds]
-    hashes = hash_ids(kinds, buffer, starts + prefixes, ends - starts - prefixes, compiled=compiled)
-    return NameColumns(kinds, hashes, buffer, starts, ends - starts)
+    return kinds
 
 
 class _LeafSubject(msgspec.Struct):

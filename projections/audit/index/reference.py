@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +21,8 @@ from projections.audit.index.schema import (
     BIT_UNSET,
     CLEARED,
     KINDS,
+    NAMED_KINDS_MAX,
+    NEVER_RECORDED,
     NULL,
     OWNER_CODE,
     RELEVANT,
@@ -35,8 +37,9 @@ from projections.audit.index.schema import (
     PolicyIndex,
     Slices,
     Subjects,
+    kind_code,
 )
-from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions.check import MUST_BE_KNOWN, OF_MODEL, POLICY
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction, read_entry
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
@@ -85,15 +88,20 @@ class IndexBuilder:
         self._models: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
         self._assertions: list[tuple[int, int, int, int, int, int]] = []
         self._assertions_of: dict[int, tuple[int, int]] = {}
+        self._first_recorded_at: dict[int, int] = {}
 
-    def add(self, subject: str, axis: Axis, later: Axis, assertions: Iterable[Assertion]) -> None:
+    def add(self, subject: str, axis: Axis, later: Axis, assertions: Sequence[Assertion]) -> None:
         """`axis`: the timelines on the axis of the index; `later`: with everything known; `assertions`: all of the
         subject's, in position order."""
         settings = RELEVANT.get(kind_of(subject), ())
+        recorded_at = [one.recorded_at for one in assertions]
         assertions = [one for one in assertions if one.setting in settings]
-        if not assertions:
+        governs = kind_code(subject) <= NAMED_KINDS_MAX and bool(recorded_at)
+        if not assertions and not governs:
             return
         code = self._codes.subject(subject)
+        if governs:
+            self._first_recorded_at[code] = min(recorded_at)
         self._slices[code] = self._rows(subject, axis)
         if any(rows_of(axis, part) != rows_of(later, part) for part in self._parts(subject)):
             self._later[code] = self._rows(subject, later)
@@ -209,13 +217,17 @@ class IndexBuilder:
             later_columns[:, row] = four
         for row, code in enumerate(self._assertions_of):
             assertions_of[code] = row
-        link_start, link_count, state_start, state_count = columns
-        return Slices(link_start, link_count, state_start, state_count, later, assertions_of, *later_columns)
+        first_recorded_at = np.full(subjects, NEVER_RECORDED, np.int64)
+        for code, recorded_at in self._first_recorded_at.items():
+            first_recorded_at[code] = recorded_at
+        columns_of_subjects: tuple[Any, ...] = (*columns, later, assertions_of, *later_columns, first_recorded_at)
+        return Slices(*columns_of_subjects)
 
 
 def both_catalogs(axis: Axis, later: Axis, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
     """The catalog's steps on an index's axis and on the later one, with the same instants."""
-    starts = {at for one in (axis, later) for setting in SETTINGS for at in one.get(setting, _NOTHING).starts}
+    settings = (*SETTINGS, MUST_BE_KNOWN)
+    starts = {at for one in (axis, later) for setting in settings for at in one.get(setting, _NOTHING).starts}
     return _catalog_steps(axis, sorted(starts), codes), _catalog_steps(later, sorted(starts), codes)
 
 
@@ -233,7 +245,14 @@ def _catalog_steps(axis: Axis, starts: Sequence[int], codes: Codes) -> CatalogSt
             kinds[step, setting] = sum(1 << code for code, kind in enumerate(KINDS) if kind in members["kinds"])
             default[step, setting] = _value(setting, members["default"], codes)
             protective[step, setting] = _value(setting, members["protective"], codes)
-    return CatalogSteps(np.array([at for at, _ in rows], np.int64), position, kinds, default, protective)
+    demands, demand_position = np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.uint32)
+    for step, at in enumerate(starts):
+        change = axis.get(MUST_BE_KNOWN, _NOTHING).at(at)
+        if change is not None and isinstance(change.value, dict):
+            demands[step] = sum(1 << KINDS.index(kind) for kind in change.value["default"] or () if kind in KINDS)
+            demand_position[step] = change.position
+    instants = np.array([at for at, _ in rows], np.int64)
+    return CatalogSteps(instants, position, kinds, default, protective, demands, demand_position)
 
 
 def _value(setting: int, value: JsonValue, codes: Codes) -> int:

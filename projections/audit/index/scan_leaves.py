@@ -218,7 +218,8 @@ def _id_position(buffer: UInt8s, at: int, end: int) -> int:
                 return -1
             continue
         digit = _digit(byte)
-        if digit < 0:
+        # The version of the id, and its variant (RFC 9562): `codec.position_of` asks for them, too.
+        if digit < 0 or (place == 14 and digit != 8) or (place == 19 and not 8 <= digit <= 11):
             return -1
         if place < 13:
             position = position * 16 + digit

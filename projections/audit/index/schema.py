@@ -48,6 +48,7 @@ from typing import Final, Self
 import numpy as np
 
 from ledger.errors import LedgerUnavailable
+from ledger.times import END
 from projections.audit.arrays import Int32s, Int64s, UInt8s, UInt32s, UInt64s
 from projections.audit.index.hashing import hash_id
 from projections.decisions import check
@@ -84,6 +85,9 @@ HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = (
 )
 OWNER_CODE: Final = SETTINGS.index(OWNER)
 ATTACHED_CODE: Final = SETTINGS.index(ATTACHED_TO)
+NAMED_KINDS_MAX: Final = KEY
+"""The kinds up to this code can lead to a governing subject, so that it matters whether they are known."""
+NEVER_RECORDED: Final = END + 1
 RELEVANT: Final[Mapping[str, tuple[str, ...]]] = {
     "account": (*POLICY, ATTACHED_TO),
     "org": POLICY,
@@ -166,8 +170,10 @@ class Subjects:
 
 @dataclass(frozen=True)
 class Slices:
-    """Where a subject's rows are: all uint32[n] but later and assertions_of, which are int32[n].
+    """Where a subject's rows are (uint32[n], but int32[n] for later and assertions_of), and since when it is known.
 
+    first_recorded_at: int64[n], µs: when the subject's first event, about any setting, was recorded; NEVER_RECORDED of
+    a subject without events, and of every model.
     link_*: in Links, for keys, projects and accounts. state_*: in Policies for accounts and orgs, in Models for models.
     later: a row of the later_* (uint32[m]) or -1: see the module. assertions_of: a row of Assertions.start and
     Assertions.count, or -1.
@@ -183,6 +189,7 @@ class Slices:
     later_link_count: UInt32s
     later_state_start: UInt32s
     later_state_count: UInt32s
+    first_recorded_at: Int64s
 
 
 @dataclass(frozen=True)
@@ -263,6 +270,8 @@ class CatalogSteps:
     BIT_TRUE or BIT_OTHER (null or anything else); for RESIDENCY and MODEL_REGIONS a set's code, or NULL; for HOSTING
     HOSTED, PASSED_THROUGH, OTHER or NULL; for PROVIDER and POLICY_URL a text's code, OTHER or NULL; for the links a
     subject's code, OTHER or NULL.
+    demands: uint8[steps], the kinds of subject that must be known, as in `kinds`. demand_position: uint32[steps], of
+    the definition that says so, 0 where there is none.
     """
 
     at: Int64s
@@ -270,6 +279,8 @@ class CatalogSteps:
     kinds: UInt8s
     default: Int32s
     protective: Int32s
+    demands: UInt8s
+    demand_position: UInt32s
 
 
 @dataclass(frozen=True)

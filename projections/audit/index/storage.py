@@ -56,8 +56,16 @@ PARTS: Final[Mapping[str, type[Any]]] = {
 }
 _STORED_NAMES: Final = {"assertions": "said", "assertions_of": "said_of"}
 """Attribute → its name in the stored format, where the two differ."""
-PATCHED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "assertions_of")
-"""The columns of Slices by subject: a patch of subjects is int64[7], a code and then these."""
+PATCHED: Final = (
+    "link_start",
+    "link_count",
+    "state_start",
+    "state_count",
+    "later",
+    "assertions_of",
+    "first_recorded_at",
+)
+"""The columns of Slices by subject: a patch of subjects is int64[8], a code and then these."""
 _SUBJECT_PATCHES: Final = "patches.subjects"
 _SLOT_PATCHES: Final = "patches.slots"
 """uint64[2]: a place, and what is there."""
@@ -172,11 +180,13 @@ _CATALOG_TYPES: Final[Mapping[str, type[np.generic]]] = {
     "kinds": np.uint8,
     "default": np.int32,
     "protective": np.int32,
+    "demands": np.uint8,
+    "demand_position": np.uint32,
 }
 
 
 def _shape(column: str) -> tuple[int, ...]:
-    return (-1,) if column == "at" else (-1, 12)
+    return (-1,) if column in ("at", "demands", "demand_position") else (-1, 12)
 
 
 def load(folder: Path) -> StoredIndex | None:

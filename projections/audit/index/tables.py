@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +24,8 @@ from projections.audit.index.schema import (
     CLEARED,
     HOSTING,
     MODEL,
+    NAMED_KINDS_MAX,
+    NEVER_RECORDED,
     OWNER_CODE,
     RESIDENCY,
     UNSET,
@@ -160,6 +162,7 @@ class TableCompiler:
         # In a whole ledger the row follows from the position.
         self._dense = bool((columns.position == np.arange(1, len(columns.position) + 1)).all())
         self._values = np.append(_values(columns, codes, targets), np.int32(UNSET))
+        self._first_recorded_at = _first_recorded_at(columns)
         self._fold: ColumnFold | None = ColumnFold(columns)
 
     def compile(self) -> SubjectTables:
@@ -188,8 +191,9 @@ class TableCompiler:
             _both(one, other) for one, other in zip(_all_of(axis), _all_of(later_axis or _NO_TABLES), strict=True)
         )
         del axis, later_axis
+        columns_of_subjects: tuple[Any, ...] = (*starts, later, assertions_of, *later_starts, self._first_recorded_at)
         return SubjectTables(
-            Slices(*starts, later, assertions_of, *later_starts),
+            Slices(*columns_of_subjects),
             self._links(links),
             self._policies(policies),
             self._models(models),
@@ -315,6 +319,15 @@ def _values(columns: EventColumns, codes: Codes, targets: Int32s) -> Int32s:
     return values
 
 
+def _first_recorded_at(columns: EventColumns) -> Int64s:
+    first = np.full(len(columns.names.kinds), NEVER_RECORDED, np.int64)
+    rows = np.flatnonzero(columns.subject >= 0)
+    rows = rows[columns.names.kinds[columns.subject[rows]] <= NAMED_KINDS_MAX]
+    # Of several values for one element, NumPy keeps the last: here that of the first event.
+    first[columns.subject[rows[::-1]]] = columns.recorded_at[rows[::-1]]
+    return first
+
+
 def since_of(columns: EventColumns) -> Int64s:
     """`PolicyIndex.since` of these events, in their order."""
     return np.maximum(columns.recorded_at, columns.start)
@@ -332,4 +345,5 @@ def extend_slices(slices: Slices, subjects: int) -> Slices:
         state_count=np.concatenate([slices.state_count, empty]),
         later=np.concatenate([slices.later, no_rows]),
         assertions_of=np.concatenate([slices.assertions_of, no_rows]),
+        first_recorded_at=np.concatenate([slices.first_recorded_at, np.full(more, NEVER_RECORDED, np.int64)]),
     )

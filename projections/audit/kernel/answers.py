@@ -39,15 +39,16 @@ class RowAnswers(NamedTuple):
 
     verdict: codes of VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 4], of the governing subject (or
     NOBODY, THE_ORG, THE_ACCOUNT), of a set of regions, of a provider's text and of a URL's text, or NONE. handling:
-    bits. may_differ_in_hindsight: whether a state that the decision rests on may differ on the later axis. lags:
-    int64[rows, 2], µs and position, both 0 without a lag. counts: the number of the row's deciding positions;
-    positions: these, of all rows one after the other.
+    bits. known: whether the governing subject is. may_differ_in_hindsight: whether a state that the decision rests on
+    may differ on the later axis. lags: int64[rows, 2], µs and position, both 0 without a lag. counts: the number of the
+    row's deciding positions; positions: these, of all rows one after the other.
     """
 
     verdict: Int8s
     reasons: UInt32s
     codes: Int32s
     handling: UInt8s
+    known: Bools
     may_differ_in_hindsight: Bools
     lags: Int64s
     counts: Int32s
@@ -61,6 +62,7 @@ def empty_answers(rows: int) -> RowAnswers:
         np.empty(rows, np.uint32),
         np.empty((rows, 4), np.int32),
         np.empty(rows, np.uint8),
+        np.empty(rows, np.bool_),
         np.empty(rows, np.bool_),
         np.empty((rows, 2), np.int64),
         np.empty(rows, np.int32),
@@ -97,6 +99,7 @@ class VerdictTexts:
             "verdict": pa.DictionaryArray.from_arrays(pa.array(answers.verdict), _VERDICTS),
             "reasons": _reasons(answers.reasons),
             "governed_by": self._governed_by(batch, governing),
+            "subject_known": pa.array(answers.known),
             "may_store": has(MAY_STORE),
             "may_cache": has(MAY_CACHE),
             "may_train": has(MAY_TRAIN),

@@ -88,7 +88,7 @@ ALLOWED, DENIED, INDETERMINATE = _code("allowed"), _code("denied"), _code("indet
 COMPLIANT, VIOLATION = _code("compliant"), _code("violation")
 BEFORE_FIRST, CONFLICT, LAG = _bit("before_first_record"), _bit("scope_conflict"), _bit("enforcement_lag")
 UNKNOWN_OWNER, UNKNOWN_MODEL = _bit("unknown_owner"), _bit("unknown_model")
-UNDECIDABLE = _bit("undecidable_value")
+UNDECIDABLE, UNKNOWN_SUBJECT = _bit("undecidable_value"), _bit("unknown_subject")
 NOT_ALLOWED, LEFT = _bit("passthrough_not_allowed"), _bit("left_platform")
 WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK = _bit("wrong_provider"), _bit("outside_residency"), _bit("public_network")
 STORED, CACHED = _bit("stored_against_setting"), _bit("cached_against_setting")
@@ -200,10 +200,11 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, prefetche
             if links[at] >= 0:
                 target = _lower(index.link_rows[links[at], 1])
                 codes[at] = target if target >= 0 else codes[at]
-    places = prefetched[LATER_POLICY_ROW]
+    places, touched = prefetched[LATER_POLICY_ROW], np.int64(0)
     for at in range(size):
         code = codes[at]
         governs = code >= 0 and subjects[code, KIND] in (ACCOUNT, ORG)
+        touched += index.first_recorded_at[code] if governs else 0
         starts[at] = subjects[code, STATE_START] if governs else 0
         counts[at] = subjects[code, STATE_COUNT] if governs else 0
         places[at] = subjects[code, LATER] if governs else -1
@@ -213,7 +214,6 @@ def _fetch(index: Any, ids: Any, instants: Any, first: Any, size: Any, prefetche
         starts[at] = index.later_state_start[place] if place >= 0 else 0
         counts[at] = index.later_state_count[place] if place >= 0 else 0
     _rows_of(index.policy_rows, starts, counts, instants, first, size, prefetched[LATER_POLICY_ROW])
-    touched = np.int64(0)
     for which in (POLICY_ROW, LATER_POLICY_ROW):
         for at in range(size):
             if prefetched[which, at] >= 0:
@@ -323,10 +323,26 @@ def _named_otherwise(code: Any, start_kind: Any, org: Any, account: Any, vias: A
 
 
 @part
+def _is_known(index: Any, code: Any, known: Any) -> Any:
+    """`States.known`: whether an event of the subject was recorded by `known`."""
+    return code >= 0 and index.first_recorded_at[code] <= known
+
+
+@part
 def _resolved(
-    index: Any, catalog: Any, later: Any, ids: Any, at: Any, instant: Any, step: Any, scratch: Any, prefetched: Any
+    index: Any,
+    catalog: Any,
+    later: Any,
+    ids: Any,
+    at: Any,
+    instant: Any,
+    known: Any,
+    step: Any,
+    scratch: Any,
+    prefetched: Any,
 ) -> Any:
-    """`scope.resolve` for row `at`: the same four as `_governing`."""
+    """`scope.resolve` for row `at`: the same four as `_governing`, and whether a subject is missing
+    (`check._missing`). `known`: only what was recorded by then counts."""
     key, account = np.int64(ids.key[at]), np.int64(ids.account[at])
     org, project = np.int64(ids.org[at]), np.int64(ids.project[at])
     scratch[LINKS] = 0
@@ -339,7 +355,7 @@ def _resolved(
     else:
         start, start_kind = account, np.int64(ACCOUNT)
     code, kind, problem, may_differ = start, start_kind, np.int64(0), False
-    beside = contradicted = False
+    beside = contradicted = missing = False
     for turn in range(2):
         if turn == 1:
             if problem != 0 or not beside:
@@ -356,12 +372,16 @@ def _resolved(
             break
         code, kind = end, end_kind
         beside = key != NULL_ID and project != NULL_ID
+        demands = np.int64(catalog.demands[step])
+        for via in range(scratch[VIAS] if demands != 0 else 0):
+            demanded = demands >> scratch[VIA_KIND + via] & 1 == 1
+            missing = missing or (demanded and not _is_known(index, scratch[VIA + via], known))
         for via in range(scratch[VIAS]):
             beside = beside and not (project >= 0 and scratch[VIA + via] == project)
         contradicted = _named_otherwise(code, start_kind, org, account, scratch[VIAS], scratch)
     if problem == 0 and contradicted:
         problem = np.int64(CONFLICT)
-    return code, kind, problem, may_differ
+    return code, kind, problem, may_differ, missing
 
 
 @part
@@ -627,8 +647,9 @@ def _undecidable(has_model: Any, states: Any) -> Any:
 
 
 @part
-def _put_protected(catalog: Any, step: Any, states: Any, at: Any, answers: Any) -> None:
+def _put_protected(catalog: Any, step: Any, has_model: Any, states: Any, at: Any, answers: Any) -> None:
     """`check._protected`, after `_put_handling`."""
+    may_leave = not has_model or states[VALUE + HOSTING] == PASSED_THROUGH
     protective, handling = catalog.protective, np.int64(answers.handling[at])
     if states[VALUE + TRAINING] == BIT_OTHER and protective[step, TRAINING] == BIT_TRUE:
         handling |= MAY_TRAIN
@@ -636,7 +657,7 @@ def _put_protected(catalog: Any, step: Any, states: Any, at: Any, answers: Any) 
         handling |= MAY_STORE
     if states[VALUE + CACHING] == BIT_OTHER and protective[step, CACHING] == BIT_TRUE:
         handling |= MAY_CACHE
-    if states[VALUE + PASSTHROUGH] == BIT_OTHER and protective[step, PASSTHROUGH] == BIT_TRUE:
+    if may_leave and states[VALUE + PASSTHROUGH] == BIT_OTHER and protective[step, PASSTHROUGH] == BIT_TRUE:
         handling |= MAY_LEAVE
     if states[VALUE + NETWORK] == BIT_OTHER and protective[step, NETWORK] != BIT_FALSE:
         handling |= PRIVATE_ONLY
@@ -757,13 +778,18 @@ def _decide(
         first = filled
         answers.codes[at, 2] = answers.codes[at, 3] = NONE
         answers.lags[at, 0] = answers.lags[at, 1] = 0
-        code, kind, problem, may_differ = _resolved(index, catalog, later, ids, at, instant, step, scratch, prefetched)
+        known = np.int64(END) if later else requests.known[at]
+        code, kind, problem, may_differ, missing = _resolved(
+            index, catalog, later, ids, at, instant, known, step, scratch, prefetched
+        )
         if problem == 0:
             defined, other = _policy(index, catalog, later, code, kind, instant, step, scratch, prefetched, at % BLOCK)
             problem = np.int64(0 if defined else BEFORE_FIRST)
             may_differ = may_differ or other
         filled = _put_links(scratch, filled, answers.positions)
-        if problem == 0:
+        answers.known[at] = problem == 0 and _is_known(index, code, known)
+        may_differ = may_differ or missing
+        if problem == 0 and not missing:
             has_model = model != NULL_ID
             if has_model:
                 other = _of_model(index, catalog, later, model, instant, step, scratch)
@@ -775,10 +801,12 @@ def _decide(
             _put_handling(code, kind, has_model, states, at, answers)
             undecidable = _undecidable(has_model, states)
             if undecidable:
-                _put_protected(catalog, step, states, at, answers)
+                _put_protected(catalog, step, has_model, states, at, answers)
             _put_verdict(index, code, model, requests, instant, at, undecidable, scratch, answers)
         else:
-            _put_protective(catalog, step, problem, at, answers)
+            _put_protective(catalog, step, problem if problem != 0 else np.int64(UNKNOWN_SUBJECT), at, answers)
+            if problem == 0:
+                answers.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
         answers.counts[at], answers.may_differ_in_hindsight[at] = filled - first, may_differ
 
 

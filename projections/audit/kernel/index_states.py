@@ -26,6 +26,7 @@ from projections.audit.index.schema import (
     KINDS,
     MODEL,
     MODEL_REGIONS,
+    NEVER_RECORDED,
     NULL,
     OTHER,
     OWNER_CODE,
@@ -37,6 +38,7 @@ from projections.audit.index.schema import (
     kind_code,
 )
 from projections.audit.kernel.index_tables import agreement
+from projections.decisions.check import MUST_BE_KNOWN
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective
@@ -94,7 +96,7 @@ class IndexStates:
     def definition(self, setting: str, instant: int) -> tuple[Mapping[str, Any] | None, bool]:
         """The definition's members, and whether hindsight may have another definition."""
         step = self._step(instant)
-        change = self._definition(setting, step)
+        change = self._demand(step) if setting == MUST_BE_KNOWN else self._definition(setting, step)
         members = None if change is None or not isinstance(change.value, dict) else change.value
         return members, not self._agrees[step]
 
@@ -114,6 +116,28 @@ class IndexStates:
             if assertions.setting[row] == setting_code and (known_at is None or assertions.recorded_at[row] <= known_at)
         ]
         return deciding_retraction(known, setting, instant, after)
+
+    def known(self, subject: str, instant: int) -> tuple[bool, bool]:
+        """Whether an event of the subject is known, and whether hindsight may say otherwise."""
+        code = self.code(subject)
+        first = NEVER_RECORDED if code is None else int(self._index.slices.first_recorded_at[code])
+        known_at = None if self._later else instant if self._index.known_at == IN_FORCE else self._index.known_at
+        known = first != NEVER_RECORDED if known_at is None else first <= known_at
+        return known, not known and first != NEVER_RECORDED
+
+    def demand(self, subject: str, instant: int) -> SettingState:
+        """The state of `subjects.must_be_known` for a subject without events of its own."""
+        step = self._step(instant)
+        return effective(subject, MUST_BE_KNOWN, None, self._demand(step))
+
+    def _demand(self, step: int) -> Change | None:
+        catalog = self._catalog
+        position, demands = int(catalog.demand_position[step]), int(catalog.demands[step])
+        if position == 0:
+            return None
+        kinds: list[JsonValue] = [kind for bit, kind in enumerate(KINDS) if demands >> bit & 1]
+        members: JsonValue = {"kinds": list(KINDS), "default": kinds, "protective": None}
+        return self._change(MUST_BE_KNOWN, position, members)
 
     def code(self, subject: str) -> int | None:
         """The subject's code in the index, if it has one."""
@@ -231,7 +255,14 @@ class StatesAt:
         self.may_differ_in_hindsight = False
         """Whether a state that was read so far may differ with everything known."""
 
+    def known(self, subject: str) -> bool:
+        known, may_differ = self._states.known(subject, self._instant)
+        self.may_differ_in_hindsight |= may_differ
+        return known
+
     def setting(self, subject: str, setting: str) -> SettingState:
+        if setting == MUST_BE_KNOWN:
+            return self._states.demand(subject, self._instant)
         span = self._spans.get((subject, setting))
         if span is None or not span.start <= self._instant < span.until:
             span = self._states.span(subject, setting, self._instant)

@@ -42,6 +42,7 @@ class CatalogTables(NamedTuple):
     kinds: UInt8s
     default: Int32s
     protective: Int32s
+    demands: UInt8s
     agrees: Bools
 
 
@@ -72,6 +73,7 @@ class IndexTables(NamedTuple):
     retracted_by: Int32s
     """See `retracted_by`."""
     since: Int64s
+    first_recorded_at: Int64s
 
 
 PACKED: Final = ("link_start", "link_count", "state_start", "state_count", "later", "assertions_of", "kinds")
@@ -83,8 +85,8 @@ def id_table(subjects: Subjects) -> IdTable:
 
 
 def catalog_tables(steps: CatalogSteps, other: CatalogSteps) -> CatalogTables:
-    columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, agreement(steps, other))
-    return CatalogTables._make(all_sealed(columns))
+    columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, steps.demands)
+    return CatalogTables._make(all_sealed((*columns, agreement(steps, other))))
 
 
 def index_tables(index: PolicyIndex) -> IndexTables:
@@ -112,6 +114,7 @@ def index_tables(index: PolicyIndex) -> IndexTables:
         assertions.retracts,
         retracted_by(assertions),
         index.since,
+        slices.first_recorded_at,
     )
     return IndexTables._make(all_sealed(columns))
 
@@ -161,7 +164,7 @@ def agreement(steps: CatalogSteps, other: CatalogSteps) -> Bools:
         until = len(other.at) if end is None else int(np.searchsorted(other.at, end, "left"))
         agrees[step] = all(
             np.array_equal(getattr(steps, column)[step], getattr(other, column)[at])
-            for column in ("position", "kinds", "default", "protective")
+            for column in ("position", "kinds", "default", "protective", "demands")
             for at in range(first, until)
         )
     return agrees

@@ -283,6 +283,10 @@ def _texts(field: str, column: pa.Array) -> tuple[pa.Array, Any]:
     if field in _IDS:
         if not _IN_AN_ID[data].all():
             good &= ~_any_in_each(~_IN_AN_ID[data], offsets)
+        # An id that holds its kind is for the strict reader.
+        kind = field.removesuffix("_id").encode()
+        holds_kind = pc.starts_with(column.view(pa.binary()), kind + b":").fill_null(False)
+        good &= ~holds_kind.to_numpy(zero_copy_only=False)
     elif field == "handling.network":
         known = pc.is_in(column.view(pa.binary()), pa.array([b"public", b"private"]))
         good &= known.to_numpy(zero_copy_only=False)

@@ -57,6 +57,9 @@ _END: Final = END
 
 IN_AN_ID: Final[Any] = np.array([is_an_id(chr(byte)) for byte in range(256)])
 """Whether a byte may stand in an id (`ledger.subjects.is_id`)."""
+_COLON: Final = ord(":")
+_KEY, _ORG, _MODEL, _ACCOUNT, _PROJECT = b"komap"
+"""The first bytes of the kinds that ids have."""
 _EACH: Final = np.uint64(0x0101010101010101)
 _SPACES: Final = np.uint64(0x2020202020202020)
 _QUOTES: Final = np.uint64(0x2222222222222222)
@@ -69,13 +72,24 @@ TEXT_PADDING: Final = 16
 
 
 @part
+def may_hold_kind(data: Any, start: int, length: int) -> bool:
+    """Whether an id may hold its kind, such as org:acme: it is then for the strict reader."""
+    first = data[start]
+    if length > 3 and data[start + 3] == _COLON and (first == _KEY or first == _ORG):
+        return True
+    if length > 5 and data[start + 5] == _COLON and first == _MODEL:
+        return True
+    return bool(length > 7 and data[start + 7] == _COLON and (first == _ACCOUNT or first == _PROJECT))
+
+
+@part
 def is_id(data: Any, start: int, length: int) -> bool:
     if length < 1 or length > 256:
         return False
     for at in range(start, start + length):
         if not IN_AN_ID[data[at]]:
             return False
-    return True
+    return not may_hold_kind(data, start, length)
 
 
 @part
@@ -329,7 +343,7 @@ def _json_field(
                 end = start
                 while IN_AN_ID[data[end]]:
                     end += 1
-                if data[end] != 34 or not 1 <= end - start <= 256:
+                if data[end] != 34 or not 1 <= end - start <= 256 or may_hold_kind(data, start, end - start):
                     return NOT_READ
                 spans[2 * field, row], spans[2 * field + 1, row] = start, end - start
                 return end + 1

@@ -28,7 +28,15 @@ from projections.audit.spark.inputs import find_inputs
 from projections.audit.spark.session import Cluster
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
 from projections.audit.spark.tasks import FAULT, LINE, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
-from projections.audit.summary import AGAINST, SUBJECTS_LISTED, VERDICTS, LogDigest, SubjectCount, Summary
+from projections.audit.summary import (
+    AGAINST,
+    SUBJECTS_LISTED,
+    UNKNOWN_LISTED,
+    VERDICTS,
+    LogDigest,
+    SubjectCount,
+    Summary,
+)
 
 
 class Plan(NamedTuple):
@@ -202,7 +210,21 @@ class SparkAudit:
             SubjectCount(row.governed_by, {name: row[name] for name in VERDICTS if row[name]})
             for row in subjects.orderBy(*order).limit(SUBJECTS_LISTED).collect()
         ]
+        self._count_unknown(summary, order)
         return first
+
+    def _count_unknown(self, summary: Summary, order: list[Any]) -> None:
+        from pyspark.sql import functions as f
+
+        unknown = self.verdicts().where("NOT subject_known AND governed_by IS NOT NULL")
+        by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
+        subjects = self._persist(unknown.groupBy("governed_by").agg(f.count("*").alias("total"), *by_verdict))
+        sums = subjects.agg(f.count("*").alias("count"), f.sum("total").alias("rows")).first()
+        summary.unknown_count, summary.unknown_rows = sums["count"], sums["rows"] or 0
+        summary.unknown = [
+            SubjectCount(row.governed_by, {name: row[name] for name in VERDICTS if row[name]})
+            for row in subjects.orderBy(*order).limit(UNKNOWN_LISTED).collect()
+        ]
 
     def _first_reject(self) -> LogRow:
         from pyspark.sql import functions as f

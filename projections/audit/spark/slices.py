@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -174,6 +174,7 @@ def _cut(index: PolicyIndex, whole: Bools, subset: Bools) -> PolicyIndex:
             later=later,
             assertions_of=assertions_of,
             **{f"later_{name}": column[len(codes) :] for name, column in columns.items()},
+            first_recorded_at=slices.first_recorded_at[codes],
         ),
         links=Links.of(
             index.links.at[link_rows],
@@ -226,7 +227,7 @@ def _recode(steps: CatalogSteps, code_of: NDArray[np.int32]) -> CatalogSteps:
             (links >= 0) & (steps.position[:, OWNER_CODE:] > 0), code_of[np.maximum(links, 0)], links
         )
         columns.append(new)
-    return CatalogSteps(steps.at, steps.position, steps.kinds, *columns)
+    return replace(steps, default=columns[0], protective=columns[1])
 
 
 def pack(index: PolicyIndex) -> bytes:

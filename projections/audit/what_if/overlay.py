@@ -22,6 +22,7 @@ from projections.audit.index.schema import (
     HOSTING,
     MODEL,
     MODEL_REGIONS,
+    NEVER_RECORDED,
     OWNER_CODE,
     POLICY_URL,
     PROVIDER,
@@ -74,9 +75,15 @@ def _renumber(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
         links=Links.of(links.at, links.target, moved(links.position)),
         policies=Policies.of(policies.at, policies.states, policies.regions, moved(policies.positions)),
         models=replace(index.models, positions=moved(index.models.positions)),
-        catalog=replace(index.catalog, position=moved(index.catalog.position)),
-        later_catalog=replace(index.later_catalog, position=moved(index.later_catalog.position)),
+        catalog=_moved_catalog(index.catalog, numbering),
+        later_catalog=_moved_catalog(index.later_catalog, numbering),
         assertions=assertions,
+    )
+
+
+def _moved_catalog(steps: CatalogSteps, numbering: Numbering) -> CatalogSteps:
+    return replace(
+        steps, position=numbering.moved(steps.position), demand_position=numbering.moved(steps.demand_position)
     )
 
 
@@ -187,11 +194,13 @@ def _slices(old: PolicyIndex, news: PolicyIndex, subjects: int, codes: Int32s, c
         "state_count": its.state_count,
         "later": _shifted(its.later, len(old.slices.later_link_start)),
         "assertions_of": _shifted(its.assertions_of, len(old.assertions.start)),
+        "first_recorded_at": its.first_recorded_at,
     }
+    absent = {"later": -1, "assertions_of": -1, "first_recorded_at": NEVER_RECORDED}
     columns: dict[str, NDArray[Any]] = {}
     for name, values in by_subject.items():
-        column, unset = getattr(old.slices, name), -1 if name in ("later", "assertions_of") else 0
-        columns[name] = np.concatenate([column, np.full(subjects - len(column), unset, column.dtype)])
+        column = getattr(old.slices, name)
+        columns[name] = np.concatenate([column, np.full(subjects - len(column), absent.get(name, 0), column.dtype)])
         columns[name][codes[changed]] = values[changed]
     # The subject of each row of the later slices, which determines the table of its states.
     of = np.zeros(len(its.later_link_start), np.int64)

@@ -8,6 +8,7 @@ from projections.audit.index.schema import (
     HOSTING,
     MODEL,
     MODEL_REGIONS,
+    NEVER_RECORDED,
     OWNER_CODE,
     POLICY_URL,
     PROVIDER,
@@ -63,7 +64,8 @@ class _Reading:
             )
         if slices.assertions_of[code] >= 0:
             assertions = self._assertions(int(slices.assertions_of[code]))
-        return *rows, later, assertions
+        first = int(slices.first_recorded_at[code])
+        return *rows, later, assertions, None if first == NEVER_RECORDED else first
 
     def _rows(self, code: int, link: int, links: int, state: int, states: int) -> tuple[Any, ...]:
         index = self.index
@@ -133,7 +135,7 @@ class _Reading:
                 else:
                     shown = values
                 row.append((int(steps.position[step, setting]), int(steps.kinds[step, setting]), shown))
-            catalog.append((at, row))
+            catalog.append((at, row, int(steps.demands[step]), int(steps.demand_position[step])))
         return catalog
 
 

@@ -59,11 +59,27 @@ class RandomLedger:
 
     def _definition(self) -> dict[str, Any]:
         choose = self.random.choice
-        setting = choose((*OF_ORGS, "residency.regions", "model.hosting", "model.provider", "owner", "beta.search"))
+        setting = choose(
+            (
+                *OF_ORGS,
+                "residency.regions",
+                "model.hosting",
+                "model.provider",
+                "owner",
+                "beta.search",
+                "subjects.must_be_known",
+            )
+        )
         body: dict[str, Any] = {"kinds": choose((["org"], ["account", "org"], ["account", "org", "model"]))}
         match setting:
             case "residency.regions":
                 body |= {"value_type": "set_of", "default": choose(([], ["eu"], None)), "protective": None}
+            case "subjects.must_be_known":
+                body |= {
+                    "value_type": "set_of",
+                    "default": choose(([], ["key"], ["account", "org"])),
+                    "protective": None,
+                }
             case "model.hosting":
                 members = choose((["hosted", "passthrough"], ["hosted", "passthrough", "edge"]))
                 body |= {"kinds": ["model"], "value_type": "one_of", "members": members}
@@ -86,6 +102,8 @@ class RandomLedger:
             case "org" if self.random.random() < 0.3:
                 regions = sorted(self.random.sample(REGIONS, self.random.randrange(4)))
                 return f"org:{choose(ORGS)}", "residency.regions", regions
+            case "org" if self.random.random() < 0.1:
+                return f"org:{choose((*ORGS, 'spoken-of'))}", "beta.search", self.random.random() < 0.5
             case "org":
                 return f"org:{choose(ORGS)}", choose(OF_ORGS), self.random.random() < 0.5
             case "account" if self.random.random() < 0.3:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ledger.opening import open_ledger
 from projections.audit.index.compile import compile_index
-from projections.audit.index.hashing import hash_ids
+from projections.audit.index.hashing import hash_id, hash_ids
 from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import compile_by_fold
 from projections.temporal.coordinates import IN_FORCE, KnownAt
@@ -76,7 +76,9 @@ def test_subjects_with_the_same_hash_are_told_apart(
         expected = canonical(compile_by_fold(ledger))["subjects"]
         # With four hashes for all subjects, only their bytes tell them apart.
         few = lambda *given, compiled: hash_ids(*given, compiled=compiled) & np.uint64(3)  # noqa: E731
-        monkeypatch.setattr("projections.audit.index.parse_leaves.hash_ids", few)
+        for module in ("parse_leaves", "hash_table"):
+            monkeypatch.setattr(f"projections.audit.index.{module}.hash_ids", few)
+        monkeypatch.setattr("projections.audit.index.schema.hash_id", lambda *given: hash_id(*given) & 3)
         if not compiled:
             without_compiled_code(monkeypatch)
         assert canonical(compile_index(ledger))["subjects"] == expected

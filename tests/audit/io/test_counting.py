@@ -11,7 +11,7 @@ import pytest
 from projections.audit.counting import VerdictCounter
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.schemas import VERDICTS, DecidedBatch
-from projections.audit.summary import AGAINST, Summary
+from projections.audit.summary import AGAINST, UNKNOWN_LISTED, Summary
 from projections.query.query import IN_FORCE
 from projections.temporal.coordinates import Pin
 from tests.audit.io.test_verdict_files import rows
@@ -54,6 +54,11 @@ def test_subjects_are_counted_and_ranked(
         (one, by_subject[one]) for one in order[:listed]
     ]
     assert summary.subject_count == len(by_subject)
+    unknown = [row for row in drawn if row["governed_by"] is not None and not row["subject_known"]]
+    named = Counter(row["governed_by"] for row in unknown)
+    assert (summary.unknown_rows, summary.unknown_count) == (len(unknown), len(named))
+    assert len(summary.unknown) == min(UNKNOWN_LISTED, listed, len(named))
+    assert all(one.total == named[one.subject] for one in summary.unknown)
     listed = min(listed, len(by_subject))
     assert len(summary.subjects) == listed
     assert summary.subjects[listed // 2 : 400] == list(summary.subjects)[listed // 2 : 400]

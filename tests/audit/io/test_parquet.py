@@ -225,3 +225,20 @@ def test_batches_of_any_size_have_the_same_rows() -> None:
     assert [line for line, _, fault in expected if fault] == list(range(1, 101, 7))
     for size in (1, 2, 33):
         assert read(columns, batch_rows=size, row_group_size=40) == expected
+
+
+@pytest.mark.parametrize("compiled", [False, AVAILABLE], ids="compiled {}".format)
+def test_an_id_that_holds_its_kind_is_rejected_and_every_other_is_read(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.audit.reading.parquet.worth_compiling", lambda _rows: compiled)
+    kinds = ("key", "account", "org", "project", "model")
+    for kind in kinds:
+        others = [f"{other}:x" for other in kinds if other != kind]
+        ids = [f"{kind}:x", "x", f"{kind}x", *others, "llama3:8b", "ft:gpt-4", None]
+        columns = {f"{kind}_id": ids, "at": pa.array([AT] * len(ids), US)}
+        columns |= {"account_id": ["u"] * len(ids)} if kind != "account" else {"key_id": ["k"] * len(ids)}
+        read_rows = read(columns)
+        (rejected,) = [row for row in read_rows if row[2] is not None]
+        assert rejected == (1, None, f"/{kind}_id: {kind}_id holds its kind, {kind}; send x")
+        assert [getattr(row[1], f"{kind}_id") for row in read_rows[1:]] == ids[1:]

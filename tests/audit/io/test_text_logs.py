@@ -63,6 +63,8 @@ TIMES = [
     "",
 ]
 IDS = ["acme", "a", "a@b.c/d+e:f~g_h-1", "x" * 256, "x" * 257, "no id", "naïve", "", "k\u00e9y"]
+IDS += ["org:acme", "key:k1", "account:u1", "project:p1", "model:m", "org:", "model:" + "x" * 200, "org:key:k1"]
+IDS += ["llama3:8b", "ft:gpt-4", "key", "org", "ore:1", "models:1", "a:b:c", "accounts:1", "provider:x", "region:x"]
 TEXTS = ["eu", "x" * 256, "é" * 256, "é" * 257, "😀", "a,b", 'a"b', "a\\b", "tab\there", "new\nline", "nul\x00", ""]
 FLAGS = ["true", "TRUE", "False", "1", "0", "yes", "tRuE", "", "truth"]
 POSITIONS = ["0", "7", "007", "9" * 18, "9" * 19, "-1", "1.0", "", "x"]

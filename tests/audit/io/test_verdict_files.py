@@ -25,6 +25,7 @@ def rows(count: int) -> list[dict[str, Any]]:
             "verdict": ("violation", "compliant")[n % 2],
             "reasons": [[], ["left_platform", "public_network"]][n % 2],
             "governed_by": f"org:o{n % 5}" if n % 3 else None,
+            "subject_known": n % 4 != 0,
             "may_store": n % 2 == 0,
             "may_cache": True,
             "may_train": False,

@@ -27,6 +27,9 @@ from tests.audit.report.making import audited, log
 from tests.support.older_catalog import older_definitions
 from tests.support.questions import NOON, QueryLedger, defined
 
+LATER = NOON + 9 * DAY
+"""After everything that `populate` records."""
+
 
 def test_the_counts_equal_those_of_counting_row_by_row(bench: QueryLedger) -> None:
     rows = log()
@@ -120,11 +123,11 @@ def test_a_report_names_missing_facts_with_the_knowledge_of_today(bench: QueryLe
 
 def test_a_report_names_the_values_that_the_rules_do_not_speak_of(bench: QueryLedger) -> None:
     with older_definitions():
-        bench.submit(NOON, defined("network.private_only", default=None, kinds=["org"], protective=True))
-    row = RequestRecord(NOON + 1, org_id="acme", handling=Observed(network="public"))
+        bench.submit(LATER, defined("network.private_only", default=None, kinds=["org"], protective=True))
+    row = RequestRecord(LATER + 1, org_id="gamma", handling=Observed(network="public"))
     (undecided,) = audited(bench, [row, row._replace(org_id="beta"), row]).report.undecided
     assert (undecided.reason, undecided.rows, undecided.groups) == ("undecidable_value", 3, 2)
-    assert undecided.missing[0].words == "network.private_only of org:acme was null: the rules do not speak of that"
+    assert undecided.missing[0].words == "network.private_only of org:gamma was null: the rules do not speak of that"
 
 
 def test_a_counter_merges_any_number_of_names_exactly() -> None:

@@ -15,6 +15,7 @@ PLAIN: dict[str, Any] = {
     "verdict": "allowed",
     "reasons": [],
     "governed_by": "org:acme",
+    "subject_known": True,
     "may_store": False,
     "may_cache": True,
     "may_train": False,

@@ -21,6 +21,9 @@ def test_every_line_gets_a_verdict_or_is_rejected_by_number(ledger_on_both: Info
     assert (summary["rows"], summary["rejects"]) == (4, 1)
     assert summary["verdicts"] == {"violation": 2, "compliant": 1}
     assert summary["reasons"] == {"trained_without_opt_in": 2}
+    assert next(iter(summary)) == "unknown_subjects"
+    unknown = summary["unknown_subjects"]
+    assert unknown == {"rows": 2, "count": 1, "subjects": [{"subject": "org:beta", "rows": 2}]}
     assert summary["pin"]["position"] == GENESIS + 1
     assert len(summary["pin"]["leaf_hash"]) == 64
     (finding,) = summary["findings"]
@@ -37,6 +40,7 @@ def test_every_line_gets_a_verdict_or_is_rejected_by_number(ledger_on_both: Info
 def test_a_table_shows_verdicts_reasons_subjects_and_one_finding_with_its_evidence(ledger: Inforce) -> None:
     out = ledger("audit", "-", "--findings", "1", stdin=LOG).out
     assert "4 lines, 1 rejected" in out
+    assert "the ledger had no event of the governing subject of 2 requests, 1 subject in all:\n  org:beta (2)\n" in out
     assert f"at position {GENESIS + 1}" in out
     assert [word for word in ("violation", "compliant", "trained_without_opt_in", "org:beta") if word not in out] == []
     cause = "  because `training.opt_in` was false (default, #1) and the log says trained\n"
