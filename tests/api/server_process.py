@@ -9,7 +9,16 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from ledger.opening import open_ledger
+
 SERVE = "import sys; from api.server import serve; serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+
+
+def new_ledger(folder: Path) -> str:
+    """The URL of a ledger that a server need not begin, which its log would say."""
+    url = f"sqlite:///{folder}/ledger.db"
+    open_ledger(url, create=True).close()
+    return url
 
 
 @contextmanager

@@ -153,4 +153,5 @@ def test_reading_stops_where_the_page_ends(ledger: Ledger, client: TestClient, m
     for ask in asks:
         read.clear()
         ask()
-        assert len(read) == 1
+        # The page's one entry, and a look at the head.
+        assert len(read) <= 2

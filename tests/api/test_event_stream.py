@@ -21,7 +21,7 @@ import pytest
 from api import event_stream, service
 from ledger.opening import open_ledger
 from tests.api.client import GENESIS
-from tests.api.server_process import running, talk
+from tests.api.server_process import new_ledger, running, talk
 from tests.api.stream_client import STREAM, Sent, fill, listening, submit, until
 from tests.support import ledgers
 
@@ -175,7 +175,7 @@ def test_a_client_that_reconnects_again_and_again_gets_every_event_once(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_streams_end_cleanly_when_the_server_stops(tmp_path: Path, number: signal.Signals) -> None:
-    with running(f"sqlite:///{tmp_path}/ledger.db") as (process, port), ExitStack() as stack:
+    with running(new_ledger(tmp_path)) as (process, port), ExitStack() as stack:
         listeners = [stack.enter_context(listening(port, GENESIS)) for _ in range(5)]
         began = time.monotonic()
         process.send_signal(number)

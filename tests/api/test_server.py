@@ -13,18 +13,10 @@ import pytest
 
 from api.server import free_port, loopback, serve
 from ledger.errors import BadInput, LedgerUnavailable
-from ledger.opening import open_ledger
 from tests.api.client import GENESIS, changed
-from tests.api.server_process import running, talk
+from tests.api.server_process import new_ledger, running, talk
 
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
-
-
-def new_ledger(folder: Path) -> str:
-    """The URL of a ledger that a server need not begin, which its log would say."""
-    url = f"sqlite:///{folder}/ledger.db"
-    open_ledger(url, create=True).close()
-    return url
 
 
 @pytest.fixture(scope="module")
@@ -142,14 +134,14 @@ def test_the_server_stops_on_a_signal(tmp_path: Path, number: signal.Signals) ->
 def test_a_running_request_is_answered_before_the_server_stops(tmp_path: Path) -> None:
     # No stored timeline has this known_at, so each record folds the events again.
     path = "/v1/checks?known_at=2020-01-01T00:00:00Z"
-    body = json.dumps({"requests": [{"org_id": f"o{number}", "model_id": "m"} for number in range(4000)]})
+    body = json.dumps({"requests": [{"org_id": f"o{number}", "model_id": "m"} for number in range(2500)]})
     with running(new_ledger(tmp_path)) as (process, port), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(talk, port, "POST", path, body)
         time.sleep(0.2)
         assert not answer.done()
         process.send_signal(signal.SIGTERM)
         status, _, decisions = answer.result(60)
-        assert (status, len(json.loads(decisions)["decisions"])) == (200, 4000)
+        assert (status, len(json.loads(decisions)["decisions"])) == (200, 2500)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out, err) == (0, "", "")
 
