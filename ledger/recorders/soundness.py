@@ -8,6 +8,7 @@ Proved by tests/contracts/test_damaged_events.py.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from ledger.recorders.contract import Entry, RawEvent
 from ledger.times import format_time, parse_time
 from ledger.upcasting import VERSIONS
 
+_sha256: Final = hashlib.sha256
 MISSING: Final = "it is missing"
 _NO_NEIGHBOUR: Final = "the event of its subject before or after it is missing"
 _LEAF_DIFFERS: Final = "its bytes do not match its hash"
@@ -75,7 +77,8 @@ def require_hashes(leaves: bytes, hashes: bytes, after: int, until: int) -> None
     """Raises `DamagedEvent` unless these are the leaves with after < position <= until, joined by line feeds, that have
     these hashes, joined by nothing."""
     each = leaves.split(b"\n") if leaves else []
-    if len(each) == until - after and b"".join(map(leaf_hash, each)) == hashes:
+    # `leaf_hash`, without a call for each of millions.
+    if len(each) == until - after and b"".join([_sha256(b"\0" + leaf).digest() for leaf in each]) == hashes:
         return
     for number, leaf in enumerate(each):
         position = after + 1 + number
