@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ledger.append import built_in
+from ledger.append import built_in, definitions
 from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import LedgerUnavailable
@@ -166,12 +166,14 @@ def test_a_restored_export_stays_what_it_was_until_it_is_opened_for_writing(olde
 
 
 def test_an_operators_own_setting_of_the_name_stays_and_another_type_is_warned_of(
-    older: str, caplog: pytest.LogCaptureFixture
+    older: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same, other = "training.opt_in", "model.revision"
     own = definition(kinds=["model"], value_type="integer", default=0, protective=0)
     with open_ledger(older, clock=ManualClock(NOW + 1)) as ledger:
-        submit(ledger, define(same, definition=definition(title="Ours")), define(other, definition=own))
+        with monkeypatch.context() as patch:
+            patch.setattr(definitions, "BUILT_IN", OLD)
+            submit(ledger, define(same, definition=definition(title="Ours")), define(other, definition=own))
         submit(ledger, {**change("model:m", 7), "setting": other})
     for _ in range(2):
         caplog.clear()
@@ -185,8 +187,9 @@ def test_an_operators_own_setting_of_the_name_stays_and_another_type_is_warned_o
     assert [data["setting"] for data in added(older)] == [same, other, other, "attached_to"]
 
 
-def test_the_warning_reaches_standard_error(older: str) -> None:
-    with open_ledger(older) as ledger:
+def test_the_warning_reaches_standard_error(older: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_ledger(older) as ledger, monkeypatch.context() as patch:
+        patch.setattr(definitions, "BUILT_IN", OLD)
         own = definition(kinds=["model"], value_type="integer", default=0, protective=0)
         submit(ledger, define("training.opt_in"), define("model.revision", definition=own))
     words = [sys.executable, "-m", "scripts.main", "submit", "org:acme", "training.opt_in", "true", "--db", older]

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import hmac
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from ledger.append.submissions import canonical_json, parse_submissions
+from ledger.catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.codec import leaf_hash
 from ledger.drafts import Idempotency
@@ -138,7 +140,12 @@ def test_it_continues_and_its_timelines_equal_a_rebuild(stored: Stored, stored_u
 def test_the_upgraded_server_works(stored: Stored, stored_url: str) -> None:
     leaves = stored.events.splitlines()
     with TestClient(create_app(stored_url)) as client:
-        assert client.get("/v1/events", params={"limit": 1000}).content.count(b'"specversion"') == len(leaves)
+        events = client.get("/v1/events", params={"limit": 1000}).json()["events"]
+        assert events[: len(leaves)] == [json.loads(leaf) for leaf in leaves]
+        # The built-in settings that its inforce did not have.
+        before = {event["data"]["setting"] for event in events[: len(leaves)] if "definition" in event["data"]}
+        added = [event["data"]["setting"] for event in events[len(leaves) :]]
+        assert added == [setting for setting in BUILT_IN if setting not in before]
         event_id = stored.submitted[0]["receipts"][0]["event_id"]
         assert (
             client.get(f"/v1/events/{event_id}").content == leaves[stored.submitted[0]["receipts"][0]["position"] - 1]
