@@ -117,10 +117,11 @@ def _check_place(url: str, create: bool) -> None:
     """Raises `LedgerUnavailable` if `url` names a file that is not there, or, with `create`, that must not be begun."""
     path = database_file(url)
     if path is not None and not path.exists():
+        # First, because these files may hold the last events.
+        require_no_orphans(path)
         if create:
             _require_no_note(HeadMemory(_note_beside(path)))
             return
-        require_no_orphans(path)
         raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
 
 
