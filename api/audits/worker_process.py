@@ -163,7 +163,7 @@ def _outcome_summary(summary: Summary) -> dict[str, Any]:
     """The summary without the pin, which the audit has already, and with the first subjects only."""
     members = summary_json(summary)
     without_pin = {name: value for name, value in members.items() if name not in pin_json(summary)}
-    return without_pin | {"subjects": members["subjects"][:SUBJECTS_MAX]}
+    return without_pin | {name: members[name][:SUBJECTS_MAX] for name in ("subjects", "providers")}
 
 
 class _ResultFiles:

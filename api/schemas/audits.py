@@ -57,6 +57,17 @@ class UnknownSubjects(WireModel):
     subjects: list[UnknownSubject]
 
 
+class AuditProvider(WireModel):
+    """Requests that were governed by a provider's own data policy, as it was recorded at their time."""
+
+    provider: str | None = Field(description="The provider's subject; null: the ledger has none of that name.")
+    name: str | None = Field(description="As the model names it.")
+    rows: int
+    trains: int = Field(description="Rows under a policy by which the provider trains on the data.")
+    stores: int = Field(description="Rows under a policy by which the provider stores the data.")
+    unknown: int = Field(description="Rows for which nobody recorded whether it trains, or whether it stores.")
+
+
 class AuditSummary(WireModel):
     """`rows` counts verdicts and rejects together. A verdict or reason without any row is absent."""
 
@@ -68,6 +79,7 @@ class AuditSummary(WireModel):
     reasons: dict[Reason, int]
     subjects: list[AuditSubject] = Field(description="At most 100, those with the most findings first.")
     subject_count: int
+    providers: list[AuditProvider] = Field(description="At most 100, those with the most rows first.")
     hindsight: int = Field(description="Rows whose decision changes if everything recorded later is used.")
     first_at: str | None = time_field("The time of the earliest request.")
     last_at: str | None = time_field("The time of the latest request.")
@@ -130,6 +142,12 @@ class Finding(WireModel):
     data_policy: Literal["platform", "provider"]
     provider: str | None
     policy_url: str | None
+    provider_subject: str | None
+    provider_policy_sha256: str | None
+    provider_trains: bool | None
+    provider_stores: bool | None
+    provider_retention_days: int | None
+    provider_regions: list[str] | None
     deciding_positions: list[int]
     hindsight: Verdict | None
     enforcement_lag_us: int | None

@@ -244,6 +244,9 @@ _AUDIT: Final = {
             {"subject": "account:u1", "verdicts": {"compliant": 100_000}},
         ],
         "subject_count": 2,
+        "providers": [
+            {"provider": "provider:deep", "name": "Deep", "rows": 12, "trains": 12, "stores": 0, "unknown": 0}
+        ],
         "hindsight": 0,
         "first_at": "2026-06-01T00:00:00.173000Z",
         "last_at": "2026-06-30T23:59:59.846000Z",
@@ -270,6 +273,12 @@ _FINDING: Final = {
     "data_policy": "platform",
     "provider": None,
     "policy_url": None,
+    "provider_subject": None,
+    "provider_policy_sha256": None,
+    "provider_trains": None,
+    "provider_stores": None,
+    "provider_retention_days": None,
+    "provider_regions": None,
     "deciding_positions": [1, 2, 3],
     "hindsight": None,
     "enforcement_lag_us": None,

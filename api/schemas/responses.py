@@ -274,8 +274,14 @@ class GovernedBy(WireModel):
 
 class DataPolicy(WireModel):
     by: Literal["platform", "provider"]
-    name: str | None = None
-    url: str | None = None
+    name: str | None = Field(None, description="As the model names the provider.")
+    url: str | None = Field(None, description="Of the model's data policy, else of the provider's.")
+    provider: str | None = Field(None, description="The provider's subject; null: the ledger has none of that name.")
+    policy_sha256: str | None = Field(None, description="SHA-256 of the policy's text as it was read.")
+    trains: bool | None = Field(None, description="Whether the provider trains on the data; null: nobody recorded it.")
+    stores: bool | None = Field(None, description="Whether the provider stores the data; null: nobody recorded it.")
+    retention_days: int | None = Field(None, description="For how long; null: nobody recorded it.")
+    regions: list[str] | None = Field(None, description="Where the provider handles the data; null: not stated.")
 
 
 class Handling(WireModel):
@@ -292,6 +298,7 @@ class EvidenceState(DecidingEvent):
     subject: str
     setting: str
     value: Any
+    observed: Any = Field(None, description="What the record says instead, where the reason is about that.")
     source: Literal["explicit", "default", "not_applicable"]
     cleared_by: DecidingEvent | None = None
 

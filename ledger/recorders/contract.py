@@ -295,6 +295,9 @@ class Recorder(Protocol):
         """The leaves of these subjects at positions up to `until`, joined by line feeds, in the order of `subjects` and
         then by version."""
 
+    def subjects_of_kind(self, kind: str, until: int) -> list[str]:
+        """The subjects of a kind with events at positions up to `until`, in byte order. May read the whole table."""
+
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         """The distinct subjects of the events at these positions, in byte order."""
 

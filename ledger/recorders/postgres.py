@@ -185,6 +185,13 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         )
         return leaves_by_subject(self._read(statement, (list(subjects), until)), subjects)
 
+    def subjects_of_kind(self, kind: str, until: int) -> list[str]:
+        statement = (
+            f"SELECT originator_id FROM {EVENTS} WHERE starts_with(originator_id, %s) AND originator_version = 1"
+            " AND position <= %s"
+        )
+        return sorted(subject for (subject,) in self._read(statement, (f"{kind}:", until)))
+
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"
         return sorted(subject for (subject,) in self._read(statement, (list(positions),)))

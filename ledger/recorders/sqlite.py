@@ -175,6 +175,16 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
             rows = [row for subject in subjects for row in fetched(cursor, statement, (subject, until))]
         return leaves_by_subject(rows, subjects)
 
+    def subjects_of_kind(self, kind: str, until: int) -> list[str]:
+        statement = (
+            f"SELECT originator_id FROM {EVENTS_TABLE} WHERE originator_id >= ? AND originator_id < ?"
+            " AND originator_version = 1 AND position <= ?"
+        )
+        with self.transaction(commit=False) as cursor:
+            # ";" is the character after ":".
+            rows = cursor.execute(statement, (f"{kind}:", f"{kind};", until)).fetchall()
+        return sorted(str(subject) for (subject,) in rows)
+
     def subjects_at(self, positions: Sequence[int]) -> list[str]:
         statement = f"SELECT originator_id FROM {EVENTS_TABLE} WHERE position = ?"
         with self.transaction(commit=False) as cursor:

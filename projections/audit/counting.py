@@ -22,7 +22,15 @@ import pyarrow.compute as pc
 from projections.audit.arrays import Int8s, Int32s, sealed
 from projections.audit.numba_support import compiled, worth_compiling
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES, DecidedBatch
-from projections.audit.summary import AGAINST, SUBJECTS_LISTED, UNKNOWN_LISTED, VERDICTS, SubjectCount, Summary
+from projections.audit.summary import (
+    AGAINST,
+    SUBJECTS_LISTED,
+    UNKNOWN_LISTED,
+    VERDICTS,
+    ProviderKey,
+    SubjectCount,
+    Summary,
+)
 
 ROWS_MAX: Final = 1 << 17
 """Counts that wait to be added up. The limit grows with the subjects, so that no count is added up too often."""
@@ -34,6 +42,8 @@ _RANGES: Final = 64
 AGAINST_CODES: Final = [code for code, verdict in enumerate(VERDICT_NAMES) if verdict in AGAINST]
 """The codes of the verdicts against a request."""
 _KEYS: Final = ("subject", "verdict")
+POLICY_KEYS: Final = ("provider_subject", "provider", "provider_trains", "provider_stores")
+"""The columns of VERDICTS that make a `ProviderKey`."""
 
 
 class VerdictCounter:
@@ -71,6 +81,7 @@ class VerdictCounter:
         reasons = codes_of(verdicts.column("reasons").flatten(), REASON_NAMES)
         self._reasons += np.bincount(reasons, minlength=len(REASON_NAMES))
         summary.hindsight += verdicts.num_rows - verdicts.column("hindsight").null_count
+        self._take_policies(decided)
         span = pc.min_max(verdicts.column("at").view(pa.int64())).as_py()
         summary.first_at = min(span["min"], span["min"] if summary.first_at is None else summary.first_at)
         summary.last_at = max(span["max"], span["max"] if summary.last_at is None else summary.last_at)
@@ -104,6 +115,24 @@ class VerdictCounter:
         self._rows += counts.num_rows
         if self._rows > max(ROWS_MAX, self._waiting[0].num_rows):
             self._add_up()
+
+    def _take_policies(self, decided: DecidedBatch) -> None:
+        """Counts the rows under a provider's own data policy."""
+        counts = self._summary.policies
+        if decided.policy_codes is not None:
+            codes = decided.policy_codes[decided.policy_codes >= 0]
+            rows = np.bincount(codes) if len(codes) else ()
+            for policy, count in zip(decided.policies, rows, strict=False):
+                if count:
+                    counts[ProviderKey(policy.provider, policy.name, policy.trains, policy.stores)] += int(count)
+            return
+        verdicts = decided.verdicts
+        passed = verdicts.filter(pc.equal(verdicts.column("data_policy"), "provider"))
+        if passed.num_rows:
+            columns = pa.table([passed.column(name) for name in POLICY_KEYS], names=list(POLICY_KEYS))
+            table = columns.group_by(list(POLICY_KEYS), use_threads=False).aggregate([([], "count_all")])
+            for row in table.to_pylist():
+                counts[ProviderKey(*(row[name] for name in POLICY_KEYS))] += row["count_all"]
 
     def _take_coded(self, decided: DecidedBatch, names: pa.Array, codes: Any) -> tuple[pa.Array, Any]:
         """Counts the rows whose subject has a code. Returns the names and verdicts of the others."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, kind_of
 from projections.decisions.causes import Cause, because, causes
 from projections.decisions.check import check, decision_basis
+from projections.decisions.directory import SETTINGS_OF, Directory
 from projections.decisions.model import (
     Decision,
     Reason,
@@ -85,6 +86,7 @@ def explain(query: PinnedQuery, record: RequestRecord, known_at: KnownAt = IN_FO
     decision = query.check(record, known_at)
     view = _RecordingView(query.context(), record.at, known_at)
     check(record, view)
+    view.states |= {(state.subject, state.setting): state for state in decision.outcome.evidence}
     row_causes = causes(record, decision_basis(record, view), decision.outcome)
     deciding = _deciding(row_causes, decision, view)
     events = _events(view, deciding)
@@ -166,6 +168,11 @@ class _ViewWithout(AsOfView):
 
     def known(self, subject: str) -> bool:
         return bool(self.assertions(subject))
+
+    def directory(self) -> Directory:
+        subjects = self.context.snapshot.directory_subjects()
+        keys = [(subject, setting) for subject in subjects for setting in SETTINGS_OF[kind_of(subject)]]
+        return Directory({key: self.setting(*key) for key in keys})
 
     def change(self, subject: str, setting: str) -> Change | None:
         if (subject, setting) != self._omitted.key:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.schemas import DATA_POLICY_NAMES, OBSERVED, REASON_NAMES, VERDICT_NAMES, VERDICTS
+from projections.audit.schemas import DATA_POLICY_NAMES, OBSERVED, POLICY_COLUMNS, REASON_NAMES, VERDICT_NAMES, VERDICTS
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 
@@ -77,8 +77,7 @@ def verdict_row(decision: Decision) -> dict[str, Any]:
         "allowed_regions": None if regions is None else list(regions),
         "private_network_required": handling.private_network_required,
         "data_policy": policy.by,
-        "provider": policy.name,
-        "policy_url": policy.url,
+        **{column: getattr(policy, member) for column, (member, _) in POLICY_COLUMNS.items()},
         "deciding_positions": list(dict.fromkeys(positions)),
         "hindsight": None if decision.hindsight is None else decision.hindsight.outcome.verdict,
         "enforcement_lag_us": None if lag is None else lag.lag_us,

@@ -25,6 +25,18 @@ OBSERVED: Final = ("stored", "cached", "trained", "forwarded_to", "region", "net
 INSTANT: Final = pa.timestamp("us", tz="UTC")
 _NAME: Final = pa.dictionary(pa.int8(), pa.string())
 
+POLICY_COLUMNS: Final = {
+    "provider": ("name", pa.string()),
+    "policy_url": ("url", pa.string()),
+    "provider_subject": ("provider", pa.string()),
+    "provider_policy_sha256": ("policy_sha256", pa.string()),
+    "provider_trains": ("trains", pa.bool_()),
+    "provider_stores": ("stores", pa.bool_()),
+    "provider_retention_days": ("retention_days", pa.int64()),
+    "provider_regions": ("regions", pa.list_(pa.string())),
+}
+"""Column of VERDICTS → the member of `DataPolicy`, and its type."""
+
 REQUESTS: Final = pa.schema(
     [
         pa.field("request_id", pa.string()),
@@ -61,8 +73,7 @@ VERDICTS: Final = pa.schema(
         pa.field("allowed_regions", pa.list_(pa.string())),
         pa.field("private_network_required", pa.bool_(), nullable=False),
         pa.field("data_policy", _NAME, nullable=False),
-        pa.field("provider", pa.string()),
-        pa.field("policy_url", pa.string()),
+        *(pa.field(column, type_) for column, (_, type_) in POLICY_COLUMNS.items()),
         pa.field("deciding_positions", pa.list_(pa.int64()), nullable=False),
         pa.field("hindsight", _NAME),
         pa.field("enforcement_lag_us", pa.int64()),
@@ -72,8 +83,8 @@ VERDICTS: Final = pa.schema(
 """A decision without its evidence's details.
 
 governed_by: null if nobody governs. subject_known: whether the ledger had an event of that subject.
-allowed_regions: null is anywhere, empty is nowhere. provider, policy_url: of a
-`provider` data policy, if known. deciding_positions: of the explicit states in the evidence, in its order, each once.
+allowed_regions: null is anywhere, empty is nowhere. provider to provider_regions: of a `provider` data policy, null
+where nobody recorded it. deciding_positions: of the explicit states in the evidence, in its order, each once.
 hindsight: the verdict with everything recorded since, null if neither verdict nor handling differs. enforcement_lag_us,
 lag_position: both or neither.
 """
@@ -81,8 +92,11 @@ lag_position: both or neither.
 
 class DecidedBatch(NamedTuple):
     """A VERDICTS batch. `governing` (int32, optional): by row, the place of the governing subject in `references`, or
-    less than 0 where only the row has its name or nobody governs."""
+    less than 0 where only the row has its name or nobody governs. `policy_codes` (int32, optional): by row, the place
+    of the provider's data policy in `policies`, or less than 0 for the platform's."""
 
     verdicts: pa.RecordBatch
     governing: Any = None
     references: Any = None
+    policy_codes: Any = None
+    policies: Any = None

@@ -36,6 +36,28 @@ class SubjectCount(NamedTuple):
         return sum(self.verdicts.values())
 
 
+class ProviderKey(NamedTuple):
+    """A provider that governed passthrough rows by its own data policy: its subject (None: the ledger has none), the
+    name that the model gives it, and whether it trains and stores (None: nobody recorded it)."""
+
+    provider: str | None
+    name: str | None
+    trains: bool | None
+    stores: bool | None
+
+
+class ProviderCount(NamedTuple):
+    """Rows whose data was governed by a provider's own data policy. trains, stores: rows for which that policy said so.
+    unknown: rows for which nobody had recorded whether it trains, or whether it stores."""
+
+    provider: str | None
+    name: str | None
+    rows: int
+    trains: int
+    stores: int
+    unknown: int
+
+
 class LogDigest(NamedTuple):
     """`sha256`: over the exact bytes of every file in order (hex); `sources`: their names and sizes in bytes."""
 
@@ -53,7 +75,8 @@ class Summary:
     reasons: rows with the reason. subjects: the first SUBJECTS_LISTED of `subject_count`, by most verdicts against
     them, then most rows, then name. unknown: in the same order, the first UNKNOWN_LISTED of the `unknown_count`
     governing subjects of which the ledger had no event, and unknown_rows: the rows that they govern. hindsight: rows
-    whose verdict or handling differs with everything known. first_at, last_at: of requests.
+    whose verdict or handling differs with everything known. first_at, last_at: of requests. policies: rows under a
+    provider's own data policy.
     """
 
     pin: Pin
@@ -69,6 +92,7 @@ class Summary:
     unknown_count: int = 0
     unknown_rows: int = 0
     hindsight: int = 0
+    policies: Counter[ProviderKey] = field(default_factory=Counter)
     first_at: int | None = None
     last_at: int | None = None
     clock_notices: Sequence[ClockNotice] = ()
@@ -86,6 +110,17 @@ class Summary:
             if (notice.start <= last and first < notice.until)
             or (isinstance(known, int) and notice.start <= known < notice.until)
         ]
+
+    @property
+    def providers(self) -> tuple[ProviderCount, ...]:
+        """By provider and name, most rows first."""
+        counts: dict[tuple[str | None, str | None], list[int]] = {}
+        for (provider, name, trains, stores), rows in self.policies.items():
+            sums = counts.setdefault((provider, name), [0, 0, 0, 0])
+            for place, counts_here in enumerate((True, trains, stores, None in (trains, stores))):
+                sums[place] += rows if counts_here else 0
+        rows_of = (ProviderCount(*key, *sums) for key, sums in counts.items())
+        return tuple(sorted(rows_of, key=lambda one: (-one.rows, one.provider or "", one.name or "")))
 
     @property
     def against(self) -> int:
@@ -124,6 +159,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "reasons": {reason: summary.reasons[reason] for reason in REASONS if summary.reasons[reason]},
         "subjects": [{"subject": one.subject, "verdicts": one.verdicts} for one in summary.subjects],
         "subject_count": summary.subject_count,
+        "providers": [one._asdict() for one in summary.providers],
         "hindsight": summary.hindsight,
         "first_at": time_or_null(summary.first_at),
         "last_at": time_or_null(summary.last_at),

@@ -43,8 +43,22 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 OUTPUT_SCHEMA: Final = output_schema(VERDICTS)
 """The schema of an audit's results."""
 
-_WORDS: Final = ("source", "verdict", "data_policy", "hindsight", "provider", "policy_url")
-_REPEATED: Final = (*_WORDS, "reasons.list.element", "allowed_regions.list.element")
+_WORDS: Final = (
+    "source",
+    "verdict",
+    "data_policy",
+    "hindsight",
+    "provider",
+    "policy_url",
+    "provider_subject",
+    "provider_policy_sha256",
+)
+_REPEATED: Final = (
+    *_WORDS,
+    "reasons.list.element",
+    "allowed_regions.list.element",
+    "provider_regions.list.element",
+)
 _POSITIONS: Final = "deciding_positions.list.element"
 _SIDES: Final = ("before_", "after_")
 """Prefixes of the columns of `what_if.comparison`. Parquet ignores encodings for names that are no columns."""

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from ledger.subjects import kind_of
 from projections.decisions.check import (
     CACHING,
     HOSTING,
@@ -24,6 +25,7 @@ from projections.decisions.check import (
     DecisionBasis,
     breaches_of,
 )
+from projections.decisions.directory import DIRECTORY_KINDS
 from projections.decisions.model import Observed, Outcome, Reason, RequestRecord
 from projections.temporal.changes import JsonValue
 from projections.temporal.effective_state import SettingState
@@ -70,7 +72,11 @@ def causes(record: RequestRecord, basis: DecisionBasis, outcome: Outcome) -> tup
     that is excused as an enforcement lag included."""
     denied = len(basis.denials)
     all_causes = [
-        Cause(breach.reason, breach.rests_on, () if number < denied else _observed(record, breach.reason))
+        Cause(
+            breach.reason,
+            tuple(filter(_is_shown, breach.rests_on)),
+            () if number < denied else _observed(record, breach.reason),
+        )
         for number, breach in enumerate(breaches_of(record.handling, basis))
     ]
     breached = {cause.reason for cause in all_causes}
@@ -78,6 +84,11 @@ def causes(record: RequestRecord, basis: DecisionBasis, outcome: Outcome) -> tup
         if reason != "enforcement_lag" and reason not in breached:
             all_causes.append(Cause(reason, _unresolved(reason, outcome), ()))
     return tuple(all_causes) or _permissions(record, outcome)
+
+
+def _is_shown(state: SettingState) -> bool:
+    """A region's or provider's setting that nobody recorded is no cause."""
+    return state.change is not None or kind_of(state.subject) not in DIRECTORY_KINDS
 
 
 def _observed(record: RequestRecord, reason: Reason) -> tuple[tuple[str, JsonValue], ...]:
@@ -127,7 +138,8 @@ def observed_words(members: Iterable[tuple[str, JsonValue]]) -> str:
 
 
 def _fact(state: SettingState) -> str:
-    value = f"`{state.setting}` was {json.dumps(state.value, ensure_ascii=False)}"
+    of = f" of {state.subject}" if kind_of(state.subject) in DIRECTORY_KINDS else ""
+    value = f"`{state.setting}`{of} was {json.dumps(state.value, ensure_ascii=False)}"
     match state.source:
         case "undefined":
             return f"`{state.setting}` was not defined"

@@ -27,10 +27,11 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
 from ledger.subjects import kind_of
+from projections.decisions.directory import EMPTY_DIRECTORY, Directory
+from projections.decisions.lag import Breach, excuse_by_lag
 from projections.decisions.model import (
     REASONS,
     DataPolicy,
-    EnforcementLag,
     Evidence,
     GovernedBy,
     Handling,
@@ -40,9 +41,20 @@ from projections.decisions.model import (
     RequestRecord,
     Verdict,
 )
+from projections.decisions.places import (
+    ModelPlaces,
+    ObservedPlaces,
+    further_facts,
+    observed_places,
+    places_of_model,
+    places_without_model,
+)
+from projections.decisions.providers import Receiver
+from projections.decisions.regions import ModelRegions
 from projections.decisions.scope import resolve
+from projections.decisions.states import States
 from projections.temporal.changes import JsonValue
-from projections.temporal.effective_state import SettingState, States
+from projections.temporal.effective_state import SettingState
 
 TRAINING: Final = "training.opt_in"
 STORAGE: Final = "storage.inputs_outputs"
@@ -69,13 +81,6 @@ OUTCOMES_MAX: Final = 4
 """Cached for each basis: most requests are handled in one of a few ways. The estimate of the cache includes these."""
 
 
-class Breach(NamedTuple):
-    """A reason against the request, and the settings that it rests on."""
-
-    reason: Reason
-    rests_on: tuple[SettingState, ...]
-
-
 class DecisionBasis(NamedTuple):
     """Everything about a decision that does not depend on what was done.
 
@@ -84,7 +89,8 @@ class DecisionBasis(NamedTuple):
     `indeterminate`, unless something speaks against the request. `evidence` begins with the `scope_length`
     settings that led to the governing subject. `question`: the outcome of a question, and of every record if
     `unresolved`. `outcomes`: the outcomes of records without an enforced position, by what was done; `evaluate` adds
-    to it. `denials`: what speaks against using the model at all.
+    to it. `denials`: what speaks against using the model at all. `directory`: the regions and providers, as far as an
+    observed region or receiver is compared with anything.
     """
 
     handling: Handling
@@ -95,6 +101,7 @@ class DecisionBasis(NamedTuple):
     scope_length: int
     unresolved: Reason | None
     unknown: frozenset[Reason] = frozenset()
+    directory: Directory = EMPTY_DIRECTORY
 
 
 def check(record: RequestRecord, states: States) -> Outcome:
@@ -116,19 +123,39 @@ def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
     if missing is not None:
         return _unresolved(governed_by, "unknown_subject", (*scope.evidence, missing), states)
     model = _model(record, states)
-    evidence = Evidence((*scope.evidence, *policy.values(), *model.values()))
+    places = _places(policy, model, states)
+    evidence = Evidence((*scope.evidence, *policy.values(), *model.values(), *places.facts))
     undecidable = tuple(state.setting for state in (*policy.values(), *model.values()) if not is_decidable(state))
-    handling = _handling(policy, model)
+    handling = _handling(policy, model, places)
     if undecidable:
         protected = _protected(handling, undecidable, states)
         leaves = protected.may_leave_platform and (not model or model[HOSTING].value == "passthrough")
         handling = protected._replace(may_leave_platform=leaves)
-    denials = tuple(_denials(policy, model))
-    unknown = _unknown(model, undecidable)
+    denials = tuple(_denials(policy, model, places.regions))
+    unknown = _unknown(model, undecidable, places.regions)
     reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
     verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
     question = Outcome(verdict, governed_by, handling, reasons, evidence, None, undecidable)
-    return DecisionBasis(handling, question, {}, denials, evidence, len(scope.evidence), None, unknown)
+    return DecisionBasis(
+        handling, question, {}, denials, evidence, len(scope.evidence), None, unknown, places.directory
+    )
+
+
+def _places(policy: dict[str, SettingState], model: dict[str, SettingState], states: States) -> ModelPlaces:
+    residency, runs_in = _regions_of(policy, model)
+    if not model:
+        return places_without_model(states, residency)
+    passed = model[HOSTING].value == "passthrough"
+    return places_of_model(
+        states, residency, runs_in, _text(model[PROVIDER].value), _text(model[POLICY_URL].value), passed=passed
+    )
+
+
+def _regions_of(
+    policy: dict[str, SettingState], model: dict[str, SettingState]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The allowed regions (empty: anywhere), and those in which the model runs (empty: not stated)."""
+    return _texts(policy[RESIDENCY].value), _texts(model[MODEL_REGIONS].value) if model else ()
 
 
 def _missing(via: tuple[str, ...], states: States) -> SettingState | None:
@@ -153,12 +180,14 @@ def is_decidable(state: SettingState) -> bool:
     return value is None or isinstance(value, list if setting == MODEL_REGIONS else str)
 
 
-def _unknown(model: dict[str, SettingState], undecidable: tuple[str, ...]) -> frozenset[Reason]:
+def _unknown(model: dict[str, SettingState], undecidable: tuple[str, ...], regions: ModelRegions) -> frozenset[Reason]:
     unknown: set[Reason] = set()
     if model and model[HOSTING].value is None:
         unknown.add("unknown_model")
     if undecidable:
         unknown.add("undecidable_value")
+    if regions.meeting == "untold":
+        unknown.add("unknown_region")
     return frozenset(unknown)
 
 
@@ -182,8 +211,20 @@ def breaches_of(observed: Observed | None, basis: DecisionBasis) -> list[Breach]
     """The reasons against a request with this basis and handling, each with the settings that it rests on."""
     if observed is None or basis.unresolved is not None:
         return list(basis.denials)
+    return _breaches(observed, basis, _observed_places(observed, basis))
+
+
+def _breaches(observed: Observed, basis: DecisionBasis, places: ObservedPlaces) -> list[Breach]:
     policy, model = _policy_and_model(basis)
-    return [*basis.denials, *_handling_breaches(observed, policy, model)]
+    return [*basis.denials, *_handling_breaches(observed, policy, model, places)]
+
+
+def _observed_places(observed: Observed, basis: DecisionBasis) -> ObservedPlaces:
+    policy, model = _policy_and_model(basis)
+    residency, runs_in = _regions_of(policy, model)
+    forwards = bool(model) and model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is True
+    provider = _text(model[PROVIDER].value) if forwards else None
+    return observed_places(basis.directory, residency, runs_in, observed.region, provider, observed.forwarded_to)
 
 
 def _policy_and_model(basis: DecisionBasis) -> tuple[dict[str, SettingState], dict[str, SettingState]]:
@@ -197,25 +238,51 @@ def _evaluate_observed(
     record: RequestRecord, observed: Observed, basis: DecisionBasis, states: States | None
 ) -> Outcome:
     scope_evidence = basis.evidence[: basis.scope_length]
-    policy, model = _policy_and_model(basis)
-    breaches = breaches_of(observed, basis)
-    unknown = basis.unknown
-    if _provider_unknown(observed, policy, model):
-        unknown |= {"unknown_model"}
+    places = _observed_places(observed, basis)
+    breaches = _breaches(observed, basis, places)
+    unknown = _unknown_observed(observed, basis, places)
     lag = None
     reasons: set[Reason] = {breach.reason for breach in breaches}
     if breaches and record.enforced_position is not None:
         assert states is not None
-        reasons, lag = _excuse_by_lag(record.at, record.enforced_position, breaches, scope_evidence, states)
+        reasons, lag = excuse_by_lag(record.at, record.enforced_position, breaches, scope_evidence, states)
     return Outcome(
         verdict=_verdict(observed=True, breached=bool(breaches), unknown=bool(unknown)),
         governed_by=basis.question.governed_by,
         handling=basis.handling,
         reasons=_in_order(reasons | unknown),
-        evidence=basis.evidence,
+        evidence=_observed_evidence(observed, basis, places),
         enforcement_lag=lag,
         undecidable=basis.question.undecidable,
     )
+
+
+def _unknown_observed(observed: Observed, basis: DecisionBasis, places: ObservedPlaces) -> frozenset[Reason]:
+    policy, model = _policy_and_model(basis)
+    unknown = basis.unknown
+    undecided = places.receiver is not None and places.receiver.is_provider is None
+    if undecided or _provider_unknown(observed, policy, model):
+        unknown |= {"unknown_model"}
+    if places.region is not None and places.region.settles:
+        unknown -= {"unknown_region"}
+    if places.region is not None and places.region.untold:
+        unknown |= {"unknown_region"}
+    return unknown
+
+
+def _observed_evidence(observed: Observed, basis: DecisionBasis, places: ObservedPlaces) -> Evidence:
+    """The evidence of the basis, and the settings that the observed region and receiver were compared by. The model's
+    provider shows another receiver beside it."""
+    further = further_facts(basis.evidence, places)
+    if not further and not places.is_wrong_receiver:
+        return basis.evidence
+    named = (
+        state._replace(observed=observed.forwarded_to)
+        if places.is_wrong_receiver and state.setting == PROVIDER
+        else state
+        for state in basis.evidence
+    )
+    return Evidence((*named, *further))
 
 
 def _in_order(reasons: AbstractSet[Reason]) -> tuple[Reason, ...]:
@@ -237,37 +304,34 @@ def _verdict(*, observed: bool, breached: bool, unknown: bool) -> Verdict:
     return "compliant" if observed else "allowed"
 
 
-def _handling(policy: dict[str, SettingState], model: dict[str, SettingState]) -> Handling:
+def _handling(policy: dict[str, SettingState], model: dict[str, SettingState], places: ModelPlaces) -> Handling:
     hosting = model[HOSTING].value if model else None
     leaves = policy[PASSTHROUGH].value is True and (not model or hosting == "passthrough")
-    regions = _texts(policy[RESIDENCY].value)
-    data_policy = _PLATFORM
-    if hosting == "passthrough":
-        data_policy = DataPolicy("provider", _text(model[PROVIDER].value), _text(model[POLICY_URL].value))
     return Handling(
         may_store=policy[STORAGE].value is True,
         may_cache=policy[CACHING].value is True,
         may_train=policy[TRAINING].value is True,
         may_leave_platform=leaves,
-        allowed_regions=regions or None,
+        allowed_regions=places.regions.allowed,
         private_network_required=policy[NETWORK].value is True,
-        data_policy=data_policy,
+        data_policy=_PLATFORM if places.provider is None else places.provider.policy,
     )
 
 
-def _denials(policy: dict[str, SettingState], model: dict[str, SettingState]) -> Iterable[Breach]:
+def _denials(
+    policy: dict[str, SettingState], model: dict[str, SettingState], regions: ModelRegions
+) -> Iterable[Breach]:
     """The breaches that lie in using the model at all, whatever was done then."""
     if not model:
         return
     if model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is False:
         yield Breach("passthrough_not_allowed", (policy[PASSTHROUGH], model[HOSTING]))
-    allowed, runs_in = _texts(policy[RESIDENCY].value), _texts(model[MODEL_REGIONS].value)
-    if allowed and runs_in and not set(allowed) & set(runs_in):
-        yield Breach("outside_residency", (policy[RESIDENCY], model[MODEL_REGIONS]))
+    if regions.meeting == "apart":
+        yield Breach("outside_residency", (policy[RESIDENCY], model[MODEL_REGIONS], *regions.facts))
 
 
 def _handling_breaches(
-    observed: Observed, policy: dict[str, SettingState], model: dict[str, SettingState]
+    observed: Observed, policy: dict[str, SettingState], model: dict[str, SettingState], places: ObservedPlaces
 ) -> Iterable[Breach]:
     """The breaches of a request: handling without permission."""
     if observed.stored and policy[STORAGE].value is False:
@@ -276,25 +340,28 @@ def _handling_breaches(
         yield Breach("cached_against_setting", (policy[CACHING],))
     if observed.trained and policy[TRAINING].value is False:
         yield Breach("trained_without_opt_in", (policy[TRAINING],))
-    regions = _texts(policy[RESIDENCY].value)
-    if observed.region is not None and regions and observed.region not in regions:
-        yield Breach("outside_residency", (policy[RESIDENCY],))
+    region = places.region
+    if region is not None and region.outside:
+        yield Breach("outside_residency", (policy[RESIDENCY], *region.residency_facts))
+    if region is not None and region.elsewhere:
+        yield Breach("served_elsewhere", (model[MODEL_REGIONS], *region.model_facts))
     if observed.network == "public" and policy[NETWORK].value is True:
         yield Breach("public_network", (policy[NETWORK],))
     if observed.forwarded_to is not None:
-        yield from _forwarding(observed.forwarded_to, policy, model)
+        yield from _forwarding(policy, model, places.receiver)
 
 
-def _forwarding(receiver: str, policy: dict[str, SettingState], model: dict[str, SettingState]) -> Iterable[Breach]:
+def _forwarding(
+    policy: dict[str, SettingState], model: dict[str, SettingState], receiver: Receiver | None
+) -> Iterable[Breach]:
     allowed = policy[PASSTHROUGH].value
     hosting = model[HOSTING] if model else None
     if hosting is not None and hosting.value == "hosted":
         yield Breach("left_platform", (hosting,))
     elif hosting is not None and hosting.value == "passthrough":
         # Without permission, `_denials` has yielded a breach already.
-        provider = model[PROVIDER]
-        if allowed is True and isinstance(provider.value, str) and provider.value != receiver:
-            yield Breach("wrong_provider", (provider, hosting))
+        if receiver is not None and receiver.is_provider is False:
+            yield Breach("wrong_provider", (model[PROVIDER], hosting, *receiver.facts))
     elif allowed is False:
         yield Breach("left_platform", (policy[PASSTHROUGH],))
 
@@ -304,41 +371,6 @@ def _provider_unknown(observed: Observed, policy: dict[str, SettingState], model
     if observed.forwarded_to is None or policy[PASSTHROUGH].value is not True:
         return False
     return not model or (model[HOSTING].value == "passthrough" and model[PROVIDER].value is None)
-
-
-def _excuse_by_lag(
-    at: int,
-    enforced_position: int,
-    breaches: list[Breach],
-    scope_evidence: tuple[SettingState, ...],
-    states: States,
-) -> tuple[set[Reason], EnforcementLag | None]:
-    """The reasons, with `enforcement_lag` in place of each breach that rests on something newer than was enforced."""
-    reasons: set[Reason] = set()
-    lag: EnforcementLag | None = None
-    for breach in breaches:
-        lags = [_lag(at, enforced_position, state, states) for state in (*breach.rests_on, *scope_evidence)]
-        newest = max(filter(None, lags), key=lambda one: one.deciding_position, default=None)
-        if newest is None:
-            reasons.add(breach.reason)
-            continue
-        reasons.add("enforcement_lag")
-        lag = newest if lag is None else max(lag, newest)
-    return reasons, lag
-
-
-def _lag(at: int, enforced_position: int, state: SettingState, states: States) -> EnforcementLag | None:
-    """The lag of a state that a change or a retraction newer than the enforced position brought about; else None."""
-    newer: list[tuple[int, int]] = []
-    if state.newest is not None:
-        newer.append((state.newest.position, max(state.newest.recorded_at, state.newest.effective_from)))
-    retraction = states.retraction_since(state.subject, state.setting, enforced_position)
-    if retraction is not None:
-        newer.append((retraction.position, retraction.recorded_at))
-    position, in_force_since = max(newer, default=(0, 0))
-    if position <= enforced_position:
-        return None
-    return EnforcementLag(max(0, at - in_force_since), enforced_position, position)
 
 
 def _unresolved(

@@ -43,13 +43,13 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unknown_owner": "A key or project of the record had no owner at that moment.",
     "unknown_model": "How the model is hosted, or who its provider is, was not known at that moment.",
     "unknown_subject": "A subject that must be known had no event in the ledger at that moment.",
-    "unknown_region": "The regions in which the model runs were not known at that moment.",
+    "unknown_region": "Whether the region was an allowed one could not be told at that moment.",
     "undecidable_value": "A setting had a value that the rules do not speak of, or had none.",
     "passthrough_not_allowed": "A passthrough model, and passthrough was not allowed for this traffic.",
     "left_platform": "Data left the platform although nothing permitted it.",
     "wrong_provider": "Data was forwarded to another party than the model's provider.",
     "outside_residency": "Handled, or only available, outside the regions that were allowed.",
-    "served_elsewhere": "Handled in a region in which the model does not run.",
+    "served_elsewhere": "Handled apart from all regions in which the model runs.",
     "not_as_published": "The model was not served as its settings of that moment say.",
     "public_network": "A public network, although private networking was required.",
     "stored_against_setting": "Inputs or outputs were stored although storage was off.",
@@ -86,11 +86,20 @@ class RequestRecord(NamedTuple):
 
 
 class DataPolicy(NamedTuple):
-    """The data policy that governs: the platform's, or a passthrough provider's own."""
+    """The data policy that governs: the platform's, or a passthrough provider's own, as it was at that moment.
+
+    name: as the model names the provider. provider: its subject. None: nobody recorded it.
+    """
 
     by: Literal["platform", "provider"]
     name: str | None = None
     url: str | None = None
+    provider: str | None = None
+    policy_sha256: str | None = None
+    trains: bool | None = None
+    stores: bool | None = None
+    retention_days: int | None = None
+    regions: tuple[str, ...] | None = None
 
 
 class Handling(NamedTuple):
@@ -308,7 +317,6 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def handling_json(handling: Handling) -> dict[str, Any]:
-    policy = handling.data_policy
     return {
         "may_store": handling.may_store,
         "may_cache": handling.may_cache,
@@ -316,14 +324,22 @@ def handling_json(handling: Handling) -> dict[str, Any]:
         "may_leave_platform": handling.may_leave_platform,
         "allowed_regions": None if handling.allowed_regions is None else list(handling.allowed_regions),
         "private_network_required": handling.private_network_required,
-        "data_policy": policy._asdict() if policy.by == "provider" else {"by": "platform"},
+        "data_policy": data_policy_json(handling.data_policy),
     }
+
+
+def data_policy_json(policy: DataPolicy) -> dict[str, Any]:
+    if policy.by == "platform":
+        return {"by": "platform"}
+    return policy._asdict() | {"regions": None if policy.regions is None else list(policy.regions)}
 
 
 def state_json(state: SettingState) -> dict[str, Any]:
     """One piece of evidence: a setting's value, and the event that decided it."""
     document: dict[str, Any] = {"subject": state.subject, "setting": state.setting}
     document |= {"value": state.value, "source": state.source}
+    if state.observed is not None:
+        document["observed"] = state.observed
     document |= change_json(state.change)
     if state.cleared_by is not None:
         document["cleared_by"] = change_json(state.cleared_by)

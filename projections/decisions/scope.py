@@ -17,7 +17,8 @@ from typing import Final, Literal, NamedTuple
 
 from ledger.subjects import kind_of
 from projections.decisions.model import RequestRecord
-from projections.temporal.effective_state import SettingState, States
+from projections.decisions.states import States
+from projections.temporal.effective_state import SettingState
 
 CHAIN_MAX: Final = 8
 """A longer owner chain, or one that runs in a circle, is `unknown_owner`."""

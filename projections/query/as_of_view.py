@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END
+from projections.decisions.directory import Directory
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 from projections.query.subject_cache import CachedSubject, SubjectTimelines
 from projections.temporal.changes import Assertion, Change, Retraction, same_change
@@ -23,7 +24,7 @@ _EMPTY: Final = Timeline()
 
 
 class AsOfView:
-    """Implements `projections.temporal.effective_state.States`.
+    """Implements `projections.decisions.states.States`.
 
     `known_at` is the cheapest one with the same answers (see `ReadContext.cheapest`). In force, and with everything
     known, everything read so far stays the same all over [`start`, `until`) (µs).
@@ -40,6 +41,7 @@ class AsOfView:
         """Of every state that was read from an effective timeline."""
         self._changes: dict[tuple[str, str], Change | None] = {}
         """Every step that was read from another timeline."""
+        self._directory: Directory | None = None
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -91,6 +93,16 @@ class AsOfView:
 
     def _known_by(self) -> int:
         return self.known_at if isinstance(self.known_at, int) else self.at
+
+    def directory(self) -> Directory:
+        if self._directory is None:
+            if isinstance(self.known_at, int):
+                self._directory = self.context.directory_as_known(self.known_at).at(self.at)
+            else:
+                span = self.context.snapshot.directory().span(self.at)
+                self._narrow(span.start, span.until)
+                self._directory = span.in_force if self.known_at == IN_FORCE else span.later
+        return self._directory
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         change = self.change(CATALOG_SUBJECT, setting)
@@ -150,6 +162,8 @@ class AsOfView:
         if not self._same_in_hindsight:
             return False
         hindsight = self.in_hindsight()
+        if self._directory is not None and self._directory.positions() != hindsight.directory().positions():
+            return False
         for (subject, setting), change in self._changes.items():
             same = same_change(change, hindsight.change(subject, setting))
             self.include(hindsight)

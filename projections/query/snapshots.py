@@ -23,9 +23,17 @@ from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import ChangeToken, Entry, Head
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT, LEDGER_SUBJECT
+from projections.decisions.directory import BothDirectories, DirectorySteps
 from projections.decisions.model import AsOf
 from projections.query.clock_notices import clock_notices, notice_at
 from projections.query.decision_cache import DecisionCache, Key, ValiditySpan
+from projections.query.directories import (
+    AS_KNOWN_MAX,
+    both_directories,
+    directory_as_known,
+    directory_subjects,
+    is_in_directory,
+)
 from projections.query.subject_cache import CachedSubject, SubjectCache, extended, fold_subject
 from projections.temporal.changes import Assertion, Retraction, read_entries
 from projections.temporal.coordinates import IN_FORCE, ClockNotice, KnownAt
@@ -56,7 +64,14 @@ FOLDED_MAX: Final = 20_000
 class LedgerSnapshot:
     """The ledger at `position`, whose event was recorded at `recorded_at` (µs; None: there is no event)."""
 
-    def __init__(self, timeline_cache: TimelineCache, position: int, recorded_at: int | None) -> None:
+    def __init__(
+        self,
+        timeline_cache: TimelineCache,
+        position: int,
+        recorded_at: int | None,
+        directory: BothDirectories | None = None,
+    ) -> None:
+        """`directory`: if it is known already."""
         self.position = position
         self.recorded_at = recorded_at
         self.ledger = timeline_cache.ledger
@@ -70,6 +85,21 @@ class LedgerSnapshot:
         self._retractions: dict[str, tuple[Retraction, ...]] = {}
         self._retractions_left = RETRACTIONS_MAX
         self._first_recorded: dict[str, int | None] = {}
+        self.loaded_directory = directory
+        self._directory_subjects: tuple[str, ...] | None = None
+
+    def directory(self) -> BothDirectories:
+        """The regions and providers in force, and with everything known at this position."""
+        # Two threads may both read it; they read the same.
+        if self.loaded_directory is None:
+            subjects = {subject: self.subject(subject).timelines for subject in self.directory_subjects()}
+            self.loaded_directory = both_directories(subjects, self.subject(CATALOG_SUBJECT).timelines)
+        return self.loaded_directory
+
+    def directory_subjects(self) -> tuple[str, ...]:
+        if self._directory_subjects is None:
+            self._directory_subjects = directory_subjects(self.ledger, self._timeline_cache.store, self.position)
+        return self._directory_subjects
 
     def find(self, key: Key, at: int) -> ValiditySpan | None:
         """The cached span at `at` (µs) for records with these ids."""
@@ -136,7 +166,7 @@ class ReadContext:
     that very moment may have been recorded earlier and still be missing: for certain, an answer rests on `position`.
     """
 
-    __slots__ = ("_folded", "_folded_left", "now", "snapshot")
+    __slots__ = ("_directories", "_folded", "_folded_left", "now", "snapshot")
 
     def __init__(self, snapshot: LedgerSnapshot, now: int) -> None:
         self.snapshot = snapshot
@@ -144,6 +174,7 @@ class ReadContext:
         self.now = now if snapshot.recorded_at is None or now > snapshot.recorded_at else snapshot.recorded_at
         self._folded: dict[tuple[str, int], Mapping[str, Timeline]] = {}
         self._folded_left = FOLDED_MAX
+        self._directories: dict[int, DirectorySteps] = {}
 
     @property
     def position(self) -> int:
@@ -161,6 +192,17 @@ class ReadContext:
                 self._folded, self._folded_left = {}, FOLDED_MAX
             self._folded[subject, known_at] = timelines
         return timelines
+
+    def directory_as_known(self, known_at: int) -> DirectorySteps:
+        """The regions and providers as known at an instant (µs)."""
+        steps = self._directories.get(known_at)
+        if steps is None:
+            if len(self._directories) >= AS_KNOWN_MAX:
+                self._directories.clear()
+            subjects, catalog = self.snapshot.directory_subjects(), self.folded(CATALOG_SUBJECT, known_at)
+            steps = directory_as_known(subjects, lambda subject: self.folded(subject, known_at), catalog)
+            self._directories[known_at] = steps
+        return steps
 
     def instant(self, at: int, known_at: KnownAt) -> int:
         """`known_at` as an instant (µs), at most the present."""
@@ -307,25 +349,27 @@ class TimelineCache:
                     self._catch_up.retry_soon()
                 return
             try:
-                self._apply_events(self._snapshot.position, head.position)
+                same_directory = self._apply_events(self._snapshot.position, head.position)
             except BaseException:
                 # Some events were applied, and none may be applied twice: begin with an empty cache.
                 self._clear()
                 raise
-            self._snapshot = LedgerSnapshot(self, *head)
+            directory = self._snapshot.loaded_directory if same_directory else None
+            self._snapshot = LedgerSnapshot(self, *head, directory)
 
     def _clear(self) -> None:
         self._subject_cache.clear()
         self.decision_cache.clear()
 
-    def _apply_events(self, after: int, until: int) -> None:
-        """Brings the caches up to the events in (after, until]."""
+    def _apply_events(self, after: int, until: int) -> bool:
+        """Brings the caches up to the events in (after, until]. Returns whether these leave the directory as it is."""
         if until - after > _NEWS_MAX:
             self._clear()
         if not len(self._subject_cache):
             # A basis may outlive the subjects that it rests on, which is no reason to read the news here.
             self.decision_cache.clear()
-            return
+            return False
+        same_directory = True
         while after < until:
             page = self.ledger.page(after, until=until, bytes_max=_NEWS_BYTES)
             news: dict[str, list[Entry]] = {}
@@ -344,8 +388,12 @@ class TimelineCache:
             if CATALOG_SUBJECT in news:
                 # Everything rests on definitions.
                 self._subject_cache.forget_effective_timelines()
+            if CATALOG_SUBJECT in news or any(map(is_in_directory, news)):
+                # A text may have become the name of a region or a provider.
                 self.decision_cache.clear()
+                same_directory = False
             after = page[-1].position
+        return same_directory
 
     def put_decision(self, key: Key, span: ValiditySpan, position: int) -> bool:
         """Caches a span made at `position`. False: the timelines have moved on, so it may no longer hold."""

@@ -7,12 +7,12 @@ subject's kind, and `undefined` if the catalog did not define the setting at tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 from ledger.subjects import kind_of
 from ledger.times import END
-from projections.temporal.changes import Change, JsonValue, Retraction
+from projections.temporal.changes import Change, JsonValue
 from projections.temporal.fold import Timeline
 
 Source = Literal["explicit", "default", "not_applicable", "undefined"]
@@ -25,13 +25,15 @@ class _SettingState(NamedTuple):
     source: Source
     change: Change | None
     cleared_by: Change | None = None
+    observed: JsonValue = None
 
 
 class SettingState(_SettingState):
     """The value of a subject's setting, and the event that decided it.
 
     `change`: the subject's own deciding change, or the definition if the source is `default` or `not_applicable`; None
-    if the source is `undefined`. `cleared_by`: the clear that lets a default show through, if there is one.
+    if the source is `undefined`. `cleared_by`: the clear that lets a default show through, if there is one. `observed`:
+    in the evidence of a decision, what a log says in place of the value.
     """
 
     encoded: bytes | None = None
@@ -54,21 +56,6 @@ class Interval(NamedTuple):
     start: int
     until: int
     change: Change | None
-
-
-class States(Protocol):
-    """Effective state at one (at, known_at): all that the scope and decision rules read."""
-
-    def setting(self, subject: str, setting: str) -> SettingState: ...
-
-    def known(self, subject: str) -> bool:
-        """Whether the ledger has an event of the subject, about any setting, among those that are known."""
-
-    def definition(self, setting: str) -> Mapping[str, Any] | None:
-        """The definition's members (`kinds`, `default`, `protective`, …), or None if the setting is not defined."""
-
-    def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
-        """The retraction, later than position `after`, of the change that decided there. None: nothing retracted it."""
 
 
 def effective(subject: str, setting: str, change: Change | None, definition: Change | None) -> SettingState:

@@ -20,6 +20,15 @@ UNKNOWN_SHOWN: Final = 5
 COUNT_FIELDS: Final = ("what", "name", "count")
 
 
+_PROVIDER_COLUMNS: Final[Columns] = {
+    "data policy of": lambda one: one.provider or one.name or "an unknown provider",
+    "requests": lambda one: f"{one.rows:,}",
+    "trains": lambda one: f"{one.trains:,}",
+    "stores": lambda one: f"{one.stores:,}",
+    "unknown": lambda one: f"{one.unknown:,}",
+}
+
+
 def show_summary(format_: Format, summary: Summary, rejects: str | None, findings: Sequence[Finding]) -> None:
     """`rejects`: the file of unreadable lines, if there are any; None: there is no such file."""
     members = summary_json(summary)
@@ -81,6 +90,9 @@ def _print_summary(summary: Summary) -> None:
         listed = len(summary.subjects)
         which = "them" if listed == summary.subject_count else f"the first {listed:,} of all"
         print_line(f"and {summary.subject_count - SUBJECTS_SHOWN:,} more; --format json lists {which}")
+    if summary.providers:
+        print_line()
+        print_table(_PROVIDER_COLUMNS, summary.providers[:SUBJECTS_SHOWN])
     if summary.hindsight:
         print_line()
         print_line(f"In hindsight, with everything recorded since, {summary.hindsight:,} would be decided differently.")

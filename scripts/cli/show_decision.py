@@ -141,3 +141,17 @@ def _print_handling(handling: Handling) -> None:
     policy = handling.data_policy
     if policy.by == "provider":
         print_line(f"data policy  of {policy.name or 'an unknown provider'} {policy.url or ''}".rstrip())
+        print_line(f"             {policy_words(policy)}")
+
+
+def policy_words(policy: DataPolicy) -> str:
+    """The provider's policy as it was recorded."""
+    words = [
+        f"{'' if flag else 'does not '}{verb if not flag else verb + 's'}" if flag is not None else f"{verb}s: unknown"
+        for verb, flag in (("train", policy.trains), ("store", policy.stores))
+    ]
+    if policy.retention_days is not None:
+        words.append(f"keeps data for {policy.retention_days} days")
+    if policy.regions:
+        words.append(f"in {', '.join(policy.regions)}")
+    return "; ".join(words)

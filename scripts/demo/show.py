@@ -30,6 +30,7 @@ SETTINGS_OF_REASON: Final[Mapping[Reason, tuple[str, ...]]] = {
     "left_platform": ("model.hosting", "passthrough.allowed"),
     "wrong_provider": ("model.provider", "model.hosting"),
     "outside_residency": ("residency.regions", "model.regions"),
+    "served_elsewhere": ("model.regions",),
     "public_network": ("network.private_only",),
     "stored_against_setting": ("storage.inputs_outputs",),
     "cached_against_setting": ("caching.temporary",),

@@ -28,6 +28,7 @@ SHARES: Final[dict[Reasons, float]] = {
     ("left_platform",): 0.25,
     ("wrong_provider",): 0.30,
     ("outside_residency",): 0.55,
+    ("served_elsewhere",): 0.20,
     ("public_network",): 0.40,
     ("stored_against_setting",): 0.90,
     ("cached_against_setting",): 0.65,
@@ -42,7 +43,6 @@ NOT_PLANTED: Final[frozenset[Reason]] = frozenset(
         "unknown_subject",
         "unknown_region",
         "undecidable_value",
-        "served_elsewhere",
         "not_as_published",
     }
 )
@@ -167,8 +167,21 @@ def _wrong_provider(draft: DraftRequest, platform: Platform, rng: Random) -> boo
 
 def _outside_residency(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
     allowed = platform.value(draft.governing, "residency.regions")
-    draft.handling["region"] = rng.choice([region for region in REGIONS if region not in allowed])
-    return bool(allowed)
+    outside = [region for region in draft.model.regions if region not in allowed]
+    if not allowed or not outside:
+        return False
+    draft.handling["region"] = rng.choice(outside)
+    return True
+
+
+def _served_elsewhere(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
+    """In a region in which the model does not run, but in which the data may be handled."""
+    allowed = platform.value(draft.governing, "residency.regions") or REGIONS
+    elsewhere = [region for region in allowed if region not in draft.model.regions]
+    if not elsewhere:
+        return False
+    draft.handling["region"] = rng.choice(elsewhere)
+    return True
 
 
 def _public_network(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
@@ -183,6 +196,7 @@ VIOLATIONS: Final[dict[Reason, Violation]] = {
     "left_platform": _left_platform,
     "wrong_provider": _wrong_provider,
     "outside_residency": _outside_residency,
+    "served_elsewhere": _served_elsewhere,
     "public_network": _public_network,
     **{reason: _against_setting(action, setting) for action, (setting, reason) in _ACTIONS.items()},
 }

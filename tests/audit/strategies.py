@@ -28,8 +28,10 @@ PROJECTS = ("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9")
 ORGS = ("acme", "beta", "@/+:-._~")
 ACCOUNTS = ("u1", "u2", LONG)
 MODELS = ("m1", "a/b:c")
-REGIONS = ("eu", "us", "Zürich", "東" * 85)
-PARTIES = ("deep", "Ünïcode GmbH", "😀" * 256, "x")
+REGIONS = ("eu", "us", "Zürich", "東" * 85, "Zu\u0308rich ", "eu-1", "world")
+PARTIES = ("deep", "Ünïcode GmbH", "😀" * 256, "x", "DEEP", "Deep Labs", "U\u0308NÏCODE GMBH")
+REGION_IDS = ("eu", "eu-1", "us", "world")
+PROVIDER_IDS = ("deep", "X", "other")
 UNHEARD = "never-heard-of"
 
 
@@ -54,10 +56,14 @@ def _periods(draw: st.DrawFn, event: Json) -> Json:
 @st.composite
 def _changes(draw: st.DrawFn) -> Json:
     kind = draw(
-        st.sampled_from(("owner", "owner", "attached", "policy", "policy", "policy", "model", "model", "define"))
+        st.sampled_from(
+            ("owner", "owner", "attached", "policy", "policy", "policy", "model", "model", "define", "place", "place")
+        )
     )
     if kind == "define":
         return _periods(draw, draw(_definitions()))
+    if kind == "place":
+        return draw(_places())
     if kind == "owner":
         owned = [f"key:{id_}" for id_ in KEYS] + [f"project:{id_}" for id_ in PROJECTS]
         ends = [*_of("project", PROJECTS), *_of("org", ORGS), *_of("account", ACCOUNTS)]
@@ -76,6 +82,34 @@ def _changes(draw: st.DrawFn) -> Json:
     if draw(st.integers(0, 5)) == 0:
         return _periods(draw, cleared(subject, setting))
     return _periods(draw, changed(subject, setting, draw(values)))
+
+
+@st.composite
+def _places(draw: st.DrawFn) -> Json:
+    """A change of a region or a provider, or one that makes them count."""
+    regions, providers = st.sampled_from(_of("region", REGION_IDS)), st.sampled_from(_of("provider", PROVIDER_IDS))
+    names = st.lists(st.sampled_from(PARTIES), max_size=3, unique=True)
+    subject, setting, values = draw(
+        st.sampled_from(
+            (
+                (regions, "region.within", st.sampled_from(_of("region", (*REGION_IDS, "beyond")))),
+                (regions, "region.within", st.sampled_from(_of("region", (*REGION_IDS, "beyond")))),
+                (regions, "region.names", _values(RESIDENCY)),
+                (providers, "provider.names", names),
+                (providers, "provider.trains", st.booleans()),
+                (providers, "provider.stores", st.booleans()),
+                (providers, "provider.policy_url", st.sampled_from(PARTIES)),
+                (providers, "provider.retention_days", st.integers(0, 3)),
+                (providers, "provider.regions", _values(RESIDENCY)),
+                (st.sampled_from(_of("org", ORGS)), RESIDENCY, _values(RESIDENCY)),
+                (st.sampled_from(_of("org", ORGS)), "passthrough.allowed", st.just(True)),
+                (st.sampled_from(_of("model", MODELS)), "model.hosting", st.just("passthrough")),
+            )
+        )
+    )
+    if draw(st.integers(0, 5)) == 0:
+        return _periods(draw, cleared(draw(subject), setting))
+    return _periods(draw, changed(draw(subject), setting, draw(values)))
 
 
 def _of(kind: str, ids: tuple[str, ...]) -> list[str]:
@@ -208,7 +242,7 @@ def rows(positions: int) -> st.SearchStrategy[Json]:
             "cached": flag,
             "trained": flag,
             "forwarded_to": st.sampled_from((*PARTIES, "nobody we know")),
-            "region": st.sampled_from((*REGIONS, "mars")),
+            "region": st.sampled_from((*REGIONS, "mars", " eu ", "beyond")),
             "network": st.sampled_from(("public", "private")),
         },
     )

@@ -29,7 +29,11 @@ SPAN = 10
 ACCOUNTS, ORGS = ["account:u1", "account:u2"], ["org:acme", "org:beta"]
 PROJECTS, KEYS, MODELS = ["project:p1", "project:p2"], ["key:k1", "key:k2"], ["model:m1", "model:m2"]
 GOVERNORS = ACCOUNTS + ORGS
-REGIONS = st.lists(st.sampled_from(["eu", "us"]), unique=True, max_size=2).map(sorted)
+PLACES = ["eu", "eu", "us", "Europe", " e\u0301u ", "éu", "eu-1", "world"]
+REGIONS = st.lists(st.sampled_from(PLACES), unique=True, max_size=3).map(sorted)
+REGION_SUBJECTS = ["region:eu", "region:eu-1", "region:world", "region:us"]
+PARTIES = ["them", "THEM", "others", " Them ", "STRASSE", "straße"]
+PROVIDERS = ["provider:them", "provider:strasse", "provider:third"]
 BOOLS = st.booleans()
 
 
@@ -45,9 +49,21 @@ ASSERTED = st.one_of(
     _one(ORGS, "residency.regions", REGIONS),
     _one(ORGS, "network.private_only", BOOLS),
     _one(MODELS, "model.hosting", st.sampled_from(["hosted", "passthrough", "passthrough", "edge"])),
-    _one(MODELS, "model.provider", st.sampled_from(["them", "others"])),
+    _one(MODELS, "model.provider", st.sampled_from(PARTIES)),
     _one(MODELS, "model.policy_url", st.just("https://them.example/policy")),
     _one(MODELS, "model.regions", REGIONS),
+    _one(ORGS, "passthrough.allowed", st.just(True)),
+    _one(ORGS, "residency.regions", REGIONS),
+    _one(REGION_SUBJECTS, "region.within", st.sampled_from([*REGION_SUBJECTS, "region:elsewhere"])),
+    _one(REGION_SUBJECTS, "region.within", st.sampled_from([*REGION_SUBJECTS, "region:elsewhere"])),
+    _one(REGION_SUBJECTS, "region.names", REGIONS),
+    _one(PROVIDERS, "provider.names", st.lists(st.sampled_from(PARTIES), unique=True, max_size=3).map(sorted)),
+    _one(PROVIDERS, "provider.policy_url", st.just("https://provider.example/policy")),
+    _one(PROVIDERS, "provider.policy_sha256", st.just("0f" * 32)),
+    _one(PROVIDERS, "provider.trains", BOOLS),
+    _one(PROVIDERS, "provider.stores", BOOLS),
+    _one(PROVIDERS, "provider.retention_days", st.integers(0, 30)),
+    _one(PROVIDERS, "provider.regions", REGIONS),
     _one(KEYS, "owner", st.sampled_from(PROJECTS + GOVERNORS)),
     _one(KEYS, "owner", st.sampled_from(PROJECTS + GOVERNORS)),
     _one(PROJECTS, "owner", st.sampled_from(PROJECTS + GOVERNORS)),
@@ -143,8 +159,8 @@ OBSERVED = st.fixed_dictionaries(
         "stored": BOOLS,
         "cached": BOOLS,
         "trained": BOOLS,
-        "forwarded_to": st.sampled_from(["them", "others"]),
-        "region": st.sampled_from(["eu", "us", "mars"]),
+        "forwarded_to": st.sampled_from([*PARTIES, "nobody"]),
+        "region": st.sampled_from([*PLACES, "mars"]),
         "network": st.sampled_from(["public", "private"]),
     },
 )

@@ -53,9 +53,15 @@ STATES = st.builds(
     st.sampled_from(["explicit", "default", "not_applicable", "undefined"]),
     st.none() | CHANGES,
     st.none() | CHANGES,
+    VALUE,
 )
 POLICIES = st.just(DataPolicy("platform")) | st.builds(
-    DataPolicy, st.just("provider"), st.none() | TEXT, st.none() | TEXT
+    DataPolicy,
+    st.just("provider"),
+    *[st.none() | TEXT] * 4,
+    *[st.none() | st.booleans()] * 2,
+    st.none() | NUMBER,
+    st.none() | st.tuples(TEXT, TEXT),
 )
 FLAG = st.booleans()
 HANDLINGS = st.builds(Handling, FLAG, FLAG, FLAG, FLAG, st.none() | st.tuples() | st.tuples(TEXT, TEXT), FLAG, POLICIES)

@@ -296,7 +296,10 @@ def test_hindsight_holds_the_other_decision_and_the_events_that_changed_it() -> 
 
 def test_a_providers_policy_is_written_with_its_name_and_address_and_regions_as_an_array() -> None:
     handling = HANDLING._replace(
-        allowed_regions=(), data_policy=DataPolicy("provider", "upstream", "https://upstream.example/data")
+        allowed_regions=(),
+        data_policy=DataPolicy(
+            "provider", "upstream", "https://upstream.example/data", "provider:up", trains=True, regions=("eu",)
+        ),
     )
     written = decision_json(Decision(None, OUTCOME._replace(handling=handling), AsOf(NOW, NOW, 1), None))["handling"]
     assert written["allowed_regions"] == []
@@ -304,6 +307,12 @@ def test_a_providers_policy_is_written_with_its_name_and_address_and_regions_as_
         "by": "provider",
         "name": "upstream",
         "url": "https://upstream.example/data",
+        "provider": "provider:up",
+        "policy_sha256": None,
+        "trains": True,
+        "stores": None,
+        "retention_days": None,
+        "regions": ["eu"],
     }
 
 

@@ -41,7 +41,7 @@ FOLDER = Path(__file__).parents[1] / "scenarios"
 START = parse_time("2026-01-01T00:00:00Z")
 QUESTION_TIME = parse_time("2027-01-01T00:00:00Z")
 
-WITHOUT_A_RULE = {"unknown_region", "served_elsewhere", "not_as_published"}
+WITHOUT_A_RULE = {"not_as_published"}
 """Reasons that have their place in the order of reasons before a rule gives them."""
 
 SENTENCES = (

@@ -43,6 +43,8 @@ def _reference_state(chance: random.Random, now: int) -> Json:
     until = None if chance.random() < 0.7 else (now if start is None else start) + chance.randint(4, 12)
     setting = chance.choice([TRAINING, STORAGE, CACHING])
     kind = chance.random()
+    if kind < 0.2:
+        return _of_places(chance, start, until)
     if kind < 0.45:
         return changed(chance.choice(GOVERNORS), setting, chance.random() < 0.5, start, until)
     if kind < 0.58:
@@ -55,6 +57,33 @@ def _reference_state(chance: random.Random, now: int) -> Json:
     if kind < 0.95:
         return changed("model:m1", "model.hosting", chance.choice(["hosted", "passthrough"]), start)
     return defined(CACHING, start, default=chance.random() < 0.5)
+
+
+PLACES = ("eu", "eu-1", "Europe", " Eu\u0301 ", "E\u00fa", "us", "world")
+PARTIES = ("deep", "DEEP", "Deep Labs", "other")
+
+
+def _of_places(chance: random.Random, start: int | None, until: int | None) -> Json:
+    places = sorted(chance.sample(PLACES, chance.randint(0, 2)))
+    regions = ("region:eu", "region:eu-1", "region:world", "region:us")
+    provider = chance.choice(("provider:deep", "provider:other"))
+    subject, setting, value = chance.choice(
+        (
+            ("org:acme", "residency.regions", places),
+            ("org:acme", "residency.regions", places),
+            ("model:m1", "model.regions", places),
+            ("model:m1", "model.regions", places),
+            ("org:acme", "passthrough.allowed", True),
+            ("model:m1", "model.provider", chance.choice(PARTIES)),
+            (chance.choice(regions), "region.within", chance.choice(regions)),
+            (chance.choice(regions), "region.within", chance.choice(regions)),
+            (chance.choice(regions), "region.names", places),
+            (provider, "provider.names", sorted(chance.sample(PARTIES, 2))),
+            (provider, "provider.trains", chance.random() < 0.5),
+            (provider, "provider.policy_url", "https://deep.example/policy"),
+        )
+    )
+    return changed(subject, setting, value, start, until)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -86,7 +115,12 @@ def test_any_question_about_any_ledger_gets_the_references_answer(bench: QueryLe
 
 
 def _assert_check(query: Query, reference: Reference, chance: random.Random, at: int, known_at: KnownAt) -> None:
-    record: Json = {"handling": {"stored": chance.random() < 0.5, "trained": chance.random() < 0.5, "cached": True}}
+    handling: Json = {"stored": chance.random() < 0.5, "trained": chance.random() < 0.5, "cached": True}
+    record: Json = {"handling": handling}
+    if chance.random() < 0.5:
+        handling["region"] = chance.choice((*PLACES, "mars"))
+    if chance.random() < 0.3:
+        handling["forwarded_to"] = chance.choice((*PARTIES, "nobody"))
     for name, ids in (
         ("key_id", ["k1"]),
         ("project_id", ["p1", "p2"]),

@@ -12,7 +12,8 @@ from ledger.append.built_in import genesis
 from ledger.codec import id_tail, leaf_bytes, leaf_hash
 from ledger.drafts import AT_RECORDING, Draft
 from ledger.recorders.contract import Entry
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, kind_of
+from projections.decisions.directory import SETTINGS_OF, Directory
 from projections.temporal.changes import Assertion, Change, Retraction, read_entries
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import Timeline, deciding_retraction, fold
@@ -125,6 +126,11 @@ class FoldedStates:
     def known(self, subject: str) -> bool:
         known_at = self._at if self._known_at == "at" else self._known_at
         return bool(list(self._book.assertions(subject, known_at)))
+
+    def directory(self) -> Directory:
+        subjects = {entry.subject for entry in self._book.entries if kind_of(entry.subject) in SETTINGS_OF}
+        keys = [(subject, setting) for subject in subjects for setting in SETTINGS_OF[kind_of(subject)]]
+        return Directory({key: self.setting(*key) for key in keys})
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         change = self.own(CATALOG_SUBJECT, setting)

@@ -6,11 +6,13 @@ nothing between two questions. Where a fast path and this reference disagree, on
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ledger.times import format_time
+from tests.support.reference_places import Places, ReceiverOfRequest, RegionsOfRequest, once, was_recorded
 from tests.support.reference_time import (
     UNLIMITED,
+    Breach,
     Json,
     OwnerChain,
     ReferenceLedger,
@@ -60,13 +62,6 @@ SWITCHES = (
 )
 
 
-class Breach(NamedTuple):
-    """A reason against a request, and the facts behind it besides the governing subject."""
-
-    reason: str
-    facts: list[ReferenceState]
-
-
 class Reference(ReferenceLedger):
     """Every question about a ledger's events."""
 
@@ -92,20 +87,28 @@ class Reference(ReferenceLedger):
         observed = {name: value for name, value in (record.get("handling") or {}).items() if value is not None}
         undecidable = [state for state in [*policy.values(), *model.values()] if not _is_decidable(state)]
         counted = self._counted(policy, at, known_at)
+        places = Places(self, at, known_at)
+        regions = RegionsOfRequest(places, policy, model, observed)
+        receiver = ReceiverOfRequest(places, policy, model, observed)
         breaches = [*self._breaches_of_model(policy, model), *self._breaches_of_handling(policy, model, observed)]
-        unresolved = _unresolved(policy, model, observed)
+        breaches += [*regions.breaches(), *receiver.breaches()]
+        unresolved = _unresolved(policy, model, observed) or receiver.is_provider is None
         if breaches:
             verdict = "violation" if observed else "denied"
-        elif unresolved or undecidable:
+        elif unresolved or undecidable or regions.unknown():
             verdict = "indeterminate"
         else:
             verdict = "compliant" if observed else "allowed"
         answer: Json = {
             "verdict": verdict,
             "governed_by": governed_by,
-            "handling": _handling(counted, model),
-            "evidence": [_evidence(state) for state in [*scope.facts, *policy.values(), *model.values()]],
+            "handling": _handling(counted, model) | {"allowed_regions": regions.allowed()},
         }
+        answer["handling"]["data_policy"], of_places = _data_policy(places, model)
+        compared = [*regions.of_model(), *receiver.facts, *regions.facts()]
+        of_places += [state for state in compared if was_recorded(state)]
+        evidence = [*scope.facts, *policy.values(), *model.values()]
+        answer["evidence"] = [_evidence(state) | receiver.observed(state) for state in [*evidence, *once(of_places)]]
         if not _is_decidable(policy["residency.regions"]):
             answer["handling"]["allowed_regions"] = counted["residency.regions"].value or []
         reasons = {breach.reason for breach in breaches}
@@ -114,10 +117,9 @@ class Reference(ReferenceLedger):
             reasons, lag = self._excused(breaches, scope.facts, enforced, at, known_at)
             if lag is not None:
                 answer["enforcement_lag"] = lag
-        if unresolved:
-            reasons.add("unknown_model")
+        unknown = {"unknown_model": unresolved, "unknown_region": regions.unknown(), "undecidable_value": undecidable}
+        reasons |= {reason for reason, holds in unknown.items() if holds}
         if undecidable:
-            reasons.add("undecidable_value")
             answer["undecidable"] = [state.setting for state in undecidable]
         answer["reasons"] = [reason for reason in ORDER_OF_REASONS if reason in reasons]
         return answer
@@ -188,9 +190,6 @@ class Reference(ReferenceLedger):
         passthrough, hosting = policy["passthrough.allowed"], model["model.hosting"]
         if hosting.value == "passthrough" and passthrough.value is False:
             yield Breach("passthrough_not_allowed", [passthrough, hosting])
-        residency, regions = policy["residency.regions"], model["model.regions"]
-        if residency.value and regions.value and not [r for r in regions.value if r in residency.value]:
-            yield Breach("outside_residency", [residency, regions])
 
     def _breaches_of_handling(
         self, policy: dict[str, ReferenceState], model: dict[str, ReferenceState], observed: Json
@@ -202,9 +201,6 @@ class Reference(ReferenceLedger):
         ):
             if observed.get(flag) and policy[setting].value is False:
                 yield Breach(reason, [policy[setting]])
-        residency = policy["residency.regions"]
-        if "region" in observed and residency.value and observed["region"] not in residency.value:
-            yield Breach("outside_residency", [residency])
         if observed.get("network") == "public" and policy["network.private_only"].value is True:
             yield Breach("public_network", [policy["network.private_only"]])
         if "forwarded_to" not in observed:
@@ -215,10 +211,6 @@ class Reference(ReferenceLedger):
             yield Breach("left_platform", [model["model.hosting"]])
         if hosted not in ("hosted", "passthrough") and passthrough.value is False:
             yield Breach("left_platform", [passthrough])
-        if hosted == "passthrough" and passthrough.value is True:
-            provider = model["model.provider"]
-            if isinstance(provider.value, str) and provider.value != observed["forwarded_to"]:
-                yield Breach("wrong_provider", [provider, model["model.hosting"]])
 
     def _indeterminate(self, reason: str, scope: OwnerChain, at: int, known_at: int | None) -> Json:
         def protective(setting: str, unknown: Any) -> Any:
@@ -273,22 +265,23 @@ def _unresolved(policy: dict[str, ReferenceState], model: dict[str, ReferenceSta
 
 def _handling(policy: dict[str, ReferenceState], model: dict[str, ReferenceState]) -> Json:
     hosting = model["model.hosting"].value if model else None
-    data_policy: Json = {"by": "platform"}
-    if hosting == "passthrough":
-        data_policy = {
-            "by": "provider",
-            "name": model["model.provider"].value,
-            "url": model["model.policy_url"].value,
-        }
     return {
         "may_store": policy["storage.inputs_outputs"].value,
         "may_cache": policy["caching.temporary"].value,
         "may_train": policy["training.opt_in"].value,
         "may_leave_platform": policy["passthrough.allowed"].value and (hosting == "passthrough" or not model),
-        "allowed_regions": policy["residency.regions"].value or None,
         "private_network_required": policy["network.private_only"].value,
-        "data_policy": data_policy,
     }
+
+
+def _data_policy(places: Places, model: dict[str, ReferenceState]) -> tuple[Json, list[ReferenceState]]:
+    if not model or model["model.hosting"].value != "passthrough":
+        return {"by": "platform"}, []
+    name, url = (
+        value if isinstance(value, str) else None
+        for value in (model["model.provider"].value, model["model.policy_url"].value)
+    )
+    return places.data_policy(name, url)
 
 
 def _evidence(state: ReferenceState) -> Json:

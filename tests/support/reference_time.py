@@ -46,6 +46,13 @@ class OwnerChain(NamedTuple):
     problem: str | None
 
 
+class Breach(NamedTuple):
+    """A reason against a request, and the facts behind it besides the governing subject."""
+
+    reason: str
+    facts: list[ReferenceState]
+
+
 class ReferenceLedger:
     """A ledger's events, in position order, and what held at an instant as known at another."""
 

@@ -19,11 +19,12 @@ from ledger.subjects import CATALOG_SUBJECT
 from projections.audit.arrays import UInt32s, UInt64s
 from projections.audit.index.codes import Codes
 from projections.audit.index.collect import EventCollector
+from projections.audit.index.directory import axes, read_directory
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import slots_for, with_more
 from projections.audit.index.parse_leaves import LeafParser
 from projections.audit.index.pin import pin_of
-from projections.audit.index.reference import axes, both_catalogs
+from projections.audit.index.reference import both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects
 from projections.audit.index.tables import TableCompiler, extend_slices, since_of
 from projections.audit.numba_support import worth_compiling
@@ -75,6 +76,7 @@ def compile_index(
         texts=codes.texts(),
         assertions=tables.assertions,
         since=since,
+        directory=read_directory(ledger, pin.position),
     )
 
 

@@ -13,6 +13,7 @@ from projections.audit.index import schema as layout
 from projections.audit.index.codes import Codes
 from projections.audit.index.collect import EventCollector, in_position_order
 from projections.audit.index.compile import read_catalogs, require_positions
+from projections.audit.index.directory import DirectoryEvents, extended_directory
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import hashes_of, place
 from projections.audit.index.parse_leaves import LeafParser
@@ -34,12 +35,14 @@ class Extension:
     pin: Pin
     more: dict[str, NDArray[Any]]
     catalogs: tuple[CatalogSteps, CatalogSteps]
+    directory: DirectoryEvents
 
 
 def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     """`index`: mapped privately; this writes to its slots. Raises `NotWorthExtending` and `LedgerCorrupt`."""
     parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position))
-    news = parser.parse(ledger.recorder.leaves(index.pin.position, pin.position))
+    leaves = ledger.recorder.leaves(index.pin.position, pin.position)
+    news = parser.parse(leaves)
     require_positions(news.position, index.pin.position, pin.position)
     columns = _histories(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
@@ -89,7 +92,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "texts.members": texts.members[len(before.members) :],
         "since": since_of(news),
     }
-    return Extension(pin, more, catalogs)
+    return Extension(pin, more, catalogs, extended_directory(ledger, index.directory, leaves, pin.position))
 
 
 def _table_rows(index: PolicyIndex, tables: SubjectTables, shift: NDArray[Any]) -> dict[str, NDArray[Any]]:

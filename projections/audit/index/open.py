@@ -178,7 +178,7 @@ class _IndexOpener:
             extended = extension(self._ledger, stored.index(), self._pin)
         except (NotWorthExtending, NotUsable):
             return None
-        return storage.append(stored, extended.more, extended.pin, extended.catalogs).index()
+        return storage.append(stored, extended.more, extended.pin, extended.catalogs, extended.directory).index()
 
     def _forget_instants(self) -> None:
         """Removes indexes for fixed instants, all but those compiled or extended last."""

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT, kind_of
 from ledger.times import END
 from projections.audit.index.codes import Codes
+from projections.audit.index.directory import Axis, DirectoryEvents, axes, relevant
 from projections.audit.index.hash_table import slots_for
 from projections.audit.index.pin import pin_of
 from projections.audit.index.schema import (
@@ -40,14 +42,12 @@ from projections.audit.index.schema import (
     kind_code,
 )
 from projections.decisions.check import MUST_BE_KNOWN, OF_MODEL, POLICY
+from projections.decisions.directory import DIRECTORY_KINDS
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction, read_entry
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin
-from projections.temporal.fold import Timeline, fold
-from projections.temporal.in_force import fold_both
+from projections.temporal.fold import Timeline
 
-Axis = Mapping[str, Timeline]
-"""One subject's timelines, by setting."""
 Row = tuple[int, tuple[Change | None, ...]]
 """An instant (µs), and the change of each setting that decides from then on."""
 
@@ -276,18 +276,10 @@ def compile_by_fold(ledger: Ledger, known_at: KnownAt = IN_FORCE, pin: Pin | Non
             start = assertion.effective_from if isinstance(assertion, Change) else assertion.recorded_at
             since.append(max(assertion.recorded_at, start))
     builder = IndexBuilder()
-    catalogs = builder.catalogs(*axes(by_subject.pop(CATALOG_SUBJECT), known_at))
+    catalog = by_subject.pop(CATALOG_SUBJECT)
+    catalogs = builder.catalogs(*axes(catalog, known_at))
     for subject, assertions in by_subject.items():
         builder.add(subject, *axes(assertions, known_at), assertions)
-    return builder.index(pin, known_at, catalogs, since)
-
-
-def axes(assertions: list[Assertion], known_at: KnownAt) -> tuple[Axis, Axis]:
-    """One subject's timelines on the axis of `known_at`, and on the later one."""
-    both = fold_both(assertions)
-    later = {setting: timelines.current for setting, timelines in both.items()}
-    if known_at is None:
-        return later, later
-    if known_at == IN_FORCE:
-        return {setting: timelines.in_force for setting, timelines in both.items()}, later
-    return fold(one for one in assertions if one.recorded_at <= known_at), later
+    subjects = {subject: relevant(all_) for subject, all_ in by_subject.items() if kind_of(subject) in DIRECTORY_KINDS}
+    directory = DirectoryEvents(subjects | {CATALOG_SUBJECT: relevant(catalog)})
+    return replace(builder.index(pin, known_at, catalogs, since), directory=directory)

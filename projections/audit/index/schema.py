@@ -50,6 +50,7 @@ import numpy as np
 from ledger.errors import LedgerUnavailable
 from ledger.times import END
 from projections.audit.arrays import Int32s, Int64s, UInt8s, UInt32s, UInt64s
+from projections.audit.index.directory import NO_DIRECTORY, DirectoryEvents
 from projections.audit.index.hashing import hash_id
 from projections.decisions import check
 from projections.decisions.check import OF_MODEL, POLICY
@@ -331,8 +332,8 @@ class Assertions:
 class PolicyIndex:
     """The facts behind all decisions, at `pin`, as known at `known_at` ("at": in force; None: at the pin).
 
-    since: int64[pin.position + 1], µs by position; since[0] is 0. The arrays may be mapped from files: do not write to
-    them. The two catalogs have the same `at`.
+    since: int64[pin.position + 1], µs by position; since[0] is 0. directory: regions and providers. The arrays may be
+    mapped from files: do not write to them. The two catalogs have the same `at`.
     """
 
     pin: Pin
@@ -347,6 +348,7 @@ class PolicyIndex:
     texts: Texts
     assertions: Assertions
     since: Int64s
+    directory: DirectoryEvents = NO_DIRECTORY
 
     def __post_init__(self) -> None:
         """Raises `LedgerUnavailable` for a table of more than ROWS_MAX rows. It may have more rows than the ledger has

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledger.private_files import make_private_folder, open_private, write_private
+from projections.audit.index.directory import DirectoryEvents
 from projections.audit.index.schema import (
     FORMAT,
     Assertions,
@@ -170,6 +171,7 @@ class StoredIndex:
             catalog=catalogs[0],
             later_catalog=catalogs[1],
             since=arrays["since"],
+            directory=DirectoryEvents.from_json(self.body["directory"]),
             **parts,
         )
 
@@ -227,7 +229,11 @@ def write(folder: Path, index: PolicyIndex) -> StoredIndex:
 
 
 def append(
-    stored: StoredIndex, more: Mapping[str, Array], pin: Pin, catalogs: tuple[CatalogSteps, CatalogSteps]
+    stored: StoredIndex,
+    more: Mapping[str, Array],
+    pin: Pin,
+    catalogs: tuple[CatalogSteps, CatalogSteps],
+    directory: DirectoryEvents,
 ) -> StoredIndex:
     """Appends rows to the arrays that `more` names. Raises `OSError`. The caller holds the lock."""
     arrays = dict(stored.body["arrays"])
@@ -248,12 +254,18 @@ def append(
             "crc32": crc32(flat.data, entry["crc32"]),
         }
     body = {"generation": stored.body["generation"], "arrays": arrays, "pin": list(pin), "known_at": stored.known_at}
-    return _replace(stored.folder, body | {"catalogs": [_catalog(steps) for steps in catalogs]})
+    body |= {"catalogs": [_catalog(steps) for steps in catalogs], "directory": directory.as_json()}
+    return _replace(stored.folder, body)
 
 
 def _rest(index: PolicyIndex) -> dict[str, Any]:
     catalogs = [_catalog(steps) for steps in (index.catalog, index.later_catalog)]
-    return {"pin": list(index.pin), "known_at": index.known_at, "catalogs": catalogs}
+    return {
+        "pin": list(index.pin),
+        "known_at": index.known_at,
+        "catalogs": catalogs,
+        "directory": index.directory.as_json(),
+    }
 
 
 def _catalog(steps: CatalogSteps) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from projections.audit.arrays import Bools, Int8s, Int32s, Int64s, UInt8s, UInt32s
 from projections.audit.index.schema import PolicyIndex, Subjects
-from projections.audit.schemas import DATA_POLICY_NAMES, REASON_NAMES, VERDICT_NAMES, VERDICTS
+from projections.audit.schemas import DATA_POLICY_NAMES, POLICY_COLUMNS, REASON_NAMES, VERDICT_NAMES, VERDICTS
+from projections.decisions.model import DataPolicy
 
 MAY_STORE: Final = 1
 MAY_CACHE: Final = 2
@@ -27,6 +29,8 @@ THE_ORG: Final = -2
 THE_ACCOUNT: Final = -3
 """In place of a governing subject's code: nobody governs; or the org or account governs that the record names and the
 index has no code for."""
+UNDECIDED: Final = -2
+"""In place of an outcome: the combination has none yet."""
 NONE: Final = -1
 """In place of another code: null. Of regions: anywhere."""
 
@@ -37,11 +41,13 @@ POSITIONS_MAX: Final = 26
 class RowAnswers(NamedTuple):
     """The answers by row, on one axis.
 
-    verdict: codes of VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 4], of the governing subject (or
-    NOBODY, THE_ORG, THE_ACCOUNT), of a set of regions, of a provider's text and of a URL's text, or NONE. handling:
-    bits. known: whether the governing subject is. may_differ_in_hindsight: whether a state that the decision rests on
-    may differ on the later axis. lags: int64[rows, 2], µs and position, both 0 without a lag. counts: the number of the
-    row's deciding positions; positions: these, of all rows one after the other.
+    verdict: codes of VERDICT_NAMES. reasons: bits, by REASON_NAMES. codes: int32[rows, 3], of the governing subject (or
+    NOBODY, THE_ORG, THE_ACCOUNT), of a set of regions and of a provider's data policy (see `places`), or NONE.
+    handling: bits. known: whether the governing subject is. outcomes: int32[rows, 2], the rows of `places.PlaceTables`
+    for regions and providers, NONE or UNDECIDED; keys: int64[rows, 8], the combinations of the undecided ones.
+    needs_check: whether the lag must be decided row by row. may_differ_in_hindsight: whether a state that the decision
+    rests on may differ on the later axis. lags: int64[rows, 2], µs and position, both 0 without a lag. counts: the
+    number of the row's deciding positions; positions: these, of all rows one after the other.
     """
 
     verdict: Int8s
@@ -49,6 +55,9 @@ class RowAnswers(NamedTuple):
     codes: Int32s
     handling: UInt8s
     known: Bools
+    outcomes: Int32s
+    keys: Int64s
+    needs_check: Bools
     may_differ_in_hindsight: Bools
     lags: Int64s
     counts: Int32s
@@ -56,12 +65,15 @@ class RowAnswers(NamedTuple):
 
 
 def empty_answers(rows: int) -> RowAnswers:
-    """To be filled in. The pages of `positions` that stay unused take no memory."""
+    """To be filled in. The pages of `positions` and `keys` that stay unused take no memory."""
     return RowAnswers(
         np.empty(rows, np.int8),
         np.empty(rows, np.uint32),
-        np.empty((rows, 4), np.int32),
+        np.empty((rows, 3), np.int32),
         np.empty(rows, np.uint8),
+        np.empty(rows, np.bool_),
+        np.empty((rows, 2), np.int32),
+        np.empty((rows, 8), np.int64),
         np.empty(rows, np.bool_),
         np.empty(rows, np.bool_),
         np.empty((rows, 2), np.int64),
@@ -85,9 +97,17 @@ class VerdictTexts:
         members = self._texts.take(pa.array(texts.members))
         self._sets = pa.LargeListArray.from_arrays(pa.array(texts.set_offsets), members)
 
-    def verdicts(self, batch: pa.RecordBatch, answers: RowAnswers, hindsight: Int8s) -> pa.RecordBatch:
-        """The VERDICTS of a REQUESTS batch. `hindsight`: codes of VERDICT_NAMES, or NONE where hindsight agrees."""
-        governing, regions, provider, url = answers.codes.T
+    def verdicts(
+        self,
+        batch: pa.RecordBatch,
+        answers: RowAnswers,
+        hindsight: Int8s,
+        sets: Sequence[tuple[str, ...]],
+        policies: Sequence[DataPolicy],
+    ) -> pa.RecordBatch:
+        """The VERDICTS of a REQUESTS batch. `hindsight`: codes of VERDICT_NAMES, or NONE where hindsight agrees.
+        `sets`: of regions, after those of the index. `policies`: by code."""
+        governing, regions, policy = answers.codes.T
         lag, lag_position = answers.lags.T
 
         def has(bit: int) -> pa.Array:
@@ -104,17 +124,26 @@ class VerdictTexts:
             "may_cache": has(MAY_CACHE),
             "may_train": has(MAY_TRAIN),
             "may_leave_platform": has(MAY_LEAVE),
-            "allowed_regions": _chosen(self._sets, regions, pa.list_(pa.string())),
+            "allowed_regions": _chosen(self._with(sets), regions, pa.list_(pa.string())),
             "private_network_required": has(PRIVATE_ONLY),
             "data_policy": pa.DictionaryArray.from_arrays(has(BY_PROVIDER).cast(pa.int8()), _POLICIES),
-            "provider": _chosen(self._texts, provider, pa.string()),
-            "policy_url": _chosen(self._texts, url, pa.string()),
+            **{
+                column: _chosen(pa.array([getattr(one, member) for one in policies], type_), policy, type_)
+                for column, (member, type_) in POLICY_COLUMNS.items()
+            },
             "deciding_positions": _positions(answers),
             "hindsight": pa.DictionaryArray.from_arrays(_codes(hindsight), _VERDICTS),
             "enforcement_lag_us": pa.array(lag, mask=lag_position == 0),
             "lag_position": pa.array(lag_position, mask=lag_position == 0),
         }
         return pa.RecordBatch.from_arrays([columns[name] for name in VERDICTS.names], schema=VERDICTS)
+
+    def _with(self, sets: Sequence[tuple[str, ...]]) -> pa.Array:
+        """The sets of the index, and these after them."""
+        if not sets:
+            return self._sets
+        more = pa.array([list(texts) for texts in sets], self._sets.type)
+        return pa.concat_arrays([self._sets, more])
 
     def _governed_by(self, batch: pa.RecordBatch, governing: Int32s) -> pa.Array:
         references = _chosen(self.references, governing, pa.string())

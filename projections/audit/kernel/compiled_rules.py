@@ -55,10 +55,24 @@ from projections.audit.kernel.answers import (
     PRIVATE_ONLY,
     THE_ACCOUNT,
     THE_ORG,
+    UNDECIDED,
     RowAnswers,
     empty_answers,
 )
 from projections.audit.kernel.index_tables import PACKED, CatalogTables, IndexTables
+from projections.audit.kernel.places import (
+    DENIED_REGION,
+    ELSEWHERE,
+    FACTORS,
+    NO_MODEL,
+    OUTSIDE_REGION,
+    RETRACTED,
+    UNKNOWN_REGION_BIT,
+    UNTOLD_RECEIVER,
+    WRONG_RECEIVER,
+    Outcomes,
+    PlaceTables,
+)
 from projections.audit.kernel.request_columns import (
     HAS_CACHED,
     HAS_STORED,
@@ -87,12 +101,14 @@ def _bit(reason: Reason) -> int:
 ALLOWED, DENIED, INDETERMINATE = _code("allowed"), _code("denied"), _code("indeterminate")
 COMPLIANT, VIOLATION = _code("compliant"), _code("violation")
 BEFORE_FIRST, CONFLICT, LAG = _bit("before_first_record"), _bit("scope_conflict"), _bit("enforcement_lag")
+UNKNOWN_REGION, SERVED_ELSEWHERE = _bit("unknown_region"), _bit("served_elsewhere")
 UNKNOWN_OWNER, UNKNOWN_MODEL = _bit("unknown_owner"), _bit("unknown_model")
 UNDECIDABLE, UNKNOWN_SUBJECT = _bit("undecidable_value"), _bit("unknown_subject")
 NOT_ALLOWED, LEFT = _bit("passthrough_not_allowed"), _bit("left_platform")
 WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK = _bit("wrong_provider"), _bit("outside_residency"), _bit("public_network")
 STORED, CACHED = _bit("stored_against_setting"), _bit("cached_against_setting")
 TRAINED = _bit("trained_without_opt_in")
+FACTOR_0, FACTOR_1, FACTOR_2, FACTOR_3 = (np.uint64(factor) for factor in FACTORS)
 OF_POLICY, OF_BOTH = len(POLICY), len(POLICY) + len(OF_MODEL)
 """How many settings the governing subject has, and how many it and the model have. Its own come first in `SETTINGS`."""
 
@@ -113,6 +129,8 @@ VIAS, LINKS, VIA, VIA_KIND, LINK_EXPLICIT, LINK_NEWEST, LINK_CODE, STATES_AT = 0
 VALUE, NEWEST, EXPLICIT, STATES = 0, OF_BOTH, 2 * OF_BOTH, 3 * OF_BOTH
 # Then a subject's own values and their positions, and the breaches.
 OWN, OWN_POSITIONS, BREACHES = STATES_AT + STATES, STATES_AT + STATES + OF_BOTH, STATES_AT + STATES + 2 * OF_BOTH
+# Then the newest events of regions and providers.
+NEWEST_OF = BREACHES + 24
 BLOCK, HOPS = 256, 2
 # Rows of `prefetched`, after two rows for each hop.
 GOVERNING, POLICY_ROW, LATER_POLICY_ROW, ROOM, TOUCHED, PREFETCHED = 4, 5, 6, 7, 9, 10
@@ -489,19 +507,73 @@ def _of_model(index: Any, catalog: Any, later: Any, model: Any, instant: Any, st
 
 
 @part
-def _in_set(index: Any, code: Any, of: Any) -> Any:
-    for at in range(index.set_offsets[of], index.set_offsets[of + 1]):
-        if index.set_members[at] == code:
-            return True
-    return False
+def _hash_key(first: Any, second: Any, third: Any, fourth: Any) -> Any:
+    """`places.hash_key`."""
+    mixed = np.uint64(0)
+    shift = np.uint64(29)
+    mixed = (mixed ^ np.uint64(first)) * FACTOR_0
+    mixed ^= mixed >> shift
+    mixed = (mixed ^ np.uint64(second)) * FACTOR_1
+    mixed ^= mixed >> shift
+    mixed = (mixed ^ np.uint64(third)) * FACTOR_2
+    mixed ^= mixed >> shift
+    mixed = (mixed ^ np.uint64(fourth)) * FACTOR_3
+    mixed ^= mixed >> shift
+    return np.int64(mixed & np.uint64(0x7FFFFFFF))
 
 
 @part
-def _meet(index: Any, one: Any, other: Any) -> Any:
-    for at in range(index.set_offsets[one], index.set_offsets[one + 1]):
-        if _in_set(index, index.set_members[at], other):
-            return True
-    return False
+def _outcome(outcomes: Any, first: Any, second: Any, third: Any, fourth: Any) -> Any:
+    """The row of a combination, or UNDECIDED."""
+    mask = np.int64(len(outcomes.slots) - 1)
+    place = _hash_key(first, second, third, fourth) & mask
+    while outcomes.slots[place] != 0:
+        row = np.int64(outcomes.slots[place]) - 1
+        keys = outcomes.keys
+        same = (keys[row, 0] == first) & (keys[row, 1] == second) & (keys[row, 2] == third) & (keys[row, 3] == fourth)
+        if same:
+            return row
+        place = (place + 1) & mask
+    return np.int64(UNDECIDED)
+
+
+@part
+def _put_outcomes(
+    places: Any, step: Any, has_model: Any, receiver: Any, region: Any, states: Any, at: Any, answers: Any
+) -> None:
+    """Looks up the outcomes of this row's regions and providers: `check._places` and `check._observed_places`."""
+    allowed, runs_in = max(states[VALUE + RESIDENCY], np.int64(EMPTY_SET)), np.int64(NO_MODEL)
+    if has_model:
+        runs_in = max(states[VALUE + MODEL_REGIONS], np.int64(EMPTY_SET))
+    answers.outcomes[at, 0] = answers.outcomes[at, 1] = NONE
+    seen = region != NULL_ID and (allowed > EMPTY_SET or runs_in > EMPTY_SET)
+    if seen or (allowed > EMPTY_SET and has_model):
+        observed = region if seen else np.int64(NULL_ID)
+        answers.outcomes[at, 0] = _outcome(places.regions, step, allowed, runs_in, observed)
+        if answers.outcomes[at, 0] == UNDECIDED:
+            answers.keys[at, 0], answers.keys[at, 1] = step, allowed
+            answers.keys[at, 2], answers.keys[at, 3] = runs_in, observed
+    if has_model and states[VALUE + HOSTING] == PASSED_THROUGH:
+        provider = max(states[VALUE + PROVIDER], np.int64(NONE))
+        url = max(states[VALUE + POLICY_URL], np.int64(NONE))
+        received = np.int64(NULL_ID)
+        if states[VALUE + PASSTHROUGH] == BIT_TRUE and provider >= 0:
+            received = receiver
+        answers.outcomes[at, 1] = _outcome(places.providers, step, provider, url, received)
+        if answers.outcomes[at, 1] == UNDECIDED:
+            answers.keys[at, 4], answers.keys[at, 5] = step, provider
+            answers.keys[at, 6], answers.keys[at, 7] = url, received
+
+
+@part
+def _bits_of(places: Any, at: Any, answers: Any) -> Any:
+    """The bits of both outcomes (see `places`)."""
+    bits = np.int64(0)
+    if answers.outcomes[at, 0] >= 0:
+        bits |= places.regions.bits[answers.outcomes[at, 0]]
+    if answers.outcomes[at, 1] >= 0:
+        bits |= places.providers.bits[answers.outcomes[at, 1]]
+    return bits
 
 
 @part
@@ -536,46 +608,41 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
 
 
 @part
-def _reasons(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any, states: Any) -> Any:
+def _reasons(has_model: Any, flags: Any, receiver: Any, bits: Any, states: Any) -> Any:
     """The reasons of `check._denials` and `check._breaches`, as bits. The same as those of `_breaches`, but with few
-    branches, for the many rows that have no lag."""
+    branches, for the many rows that have no lag. `bits`: see `_bits_of`."""
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
-    allowed, regions = states[VALUE + PASSTHROUGH] == BIT_TRUE, states[VALUE + RESIDENCY]
-    forbidden = states[VALUE + PASSTHROUGH] == BIT_FALSE
-    provider, received = states[VALUE + PROVIDER], receiver != NULL_ID
+    forbidden, received = states[VALUE + PASSTHROUGH] == BIT_FALSE, receiver != NULL_ID
     reason = NOT_ALLOWED * np.int64(passed & forbidden)
     reason |= STORED * np.int64((flags & HAS_STORED != 0) & (states[VALUE + STORAGE] == BIT_FALSE))
     reason |= CACHED * np.int64((flags & HAS_CACHED != 0) & (states[VALUE + CACHING] == BIT_FALSE))
     reason |= TRAINED * np.int64((flags & HAS_TRAINED != 0) & (states[VALUE + TRAINING] == BIT_FALSE))
     reason |= PUBLIC_NETWORK * np.int64((flags & IN_PUBLIC != 0) & (states[VALUE + NETWORK] == BIT_TRUE))
     reason |= LEFT * np.int64(received & (hosted | ((not passed) & forbidden)))
-    wrong = received & passed & allowed & has_model
-    reason |= WRONG_PROVIDER * np.int64(wrong & (provider >= 0) & (provider != receiver))
-    if regions > EMPTY_SET:
-        there = not has_model or states[VALUE + MODEL_REGIONS] <= EMPTY_SET
-        there = there or _meet(index, regions, states[VALUE + MODEL_REGIONS])
-        there = there and (region == NULL_ID or _in_set(index, region, regions))
-        reason |= 0 if there else OUTSIDE
+    reason |= WRONG_PROVIDER * np.int64(bits & WRONG_RECEIVER != 0)
+    reason |= OUTSIDE * np.int64(bits & (DENIED_REGION | OUTSIDE_REGION) != 0)
+    reason |= SERVED_ELSEWHERE * np.int64(bits & ELSEWHERE != 0)
     return reason
 
 
 @part
-def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any, states: Any, breaches: Any) -> Any:
+def _breaches(has_model: Any, flags: Any, receiver: Any, bits: Any, newest_of: Any, states: Any, breaches: Any) -> Any:
     """`check._denials`, then `check._breaches`, for rows that may have a lag: how many numbers were written to
-    `breaches`, two for each breach, its bit and the position of the newest event that it rests on."""
+    `breaches`, two for each breach, its bit and the position of the newest event that it rests on. `bits`: see
+    `_bits_of`; `newest_of`: the positions of the newest events of regions and providers behind a denial, an observed
+    region outside, one elsewhere, and a wrong receiver."""
     value, newest = states[VALUE:NEWEST], states[NEWEST:EXPLICIT]
     hosting = value[HOSTING] if has_model else np.int64(NULL)
-    allowed, regions = value[PASSTHROUGH] == BIT_TRUE, value[RESIDENCY]
     forbidden = value[PASSTHROUGH] == BIT_FALSE
     count = 0
     if hosting == PASSED_THROUGH and forbidden:
         breaches[count], breaches[count + 1] = NOT_ALLOWED, max(newest[PASSTHROUGH], newest[HOSTING])
         count += 2
-    if has_model and regions > EMPTY_SET and value[MODEL_REGIONS] > EMPTY_SET:
-        if not _meet(index, regions, value[MODEL_REGIONS]):
-            breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest[MODEL_REGIONS])
-            count += 2
+    if bits & DENIED_REGION:
+        newest_region = max(newest[RESIDENCY], newest[MODEL_REGIONS])
+        breaches[count], breaches[count + 1] = OUTSIDE, max(newest_region, newest_of[0])
+        count += 2
     if flags & HAS_STORED and value[STORAGE] == BIT_FALSE:
         breaches[count], breaches[count + 1] = STORED, newest[STORAGE]
         count += 2
@@ -585,8 +652,11 @@ def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any
     if flags & HAS_TRAINED and value[TRAINING] == BIT_FALSE:
         breaches[count], breaches[count + 1] = TRAINED, newest[TRAINING]
         count += 2
-    if region != NULL_ID and regions > EMPTY_SET and not _in_set(index, region, regions):
-        breaches[count], breaches[count + 1] = OUTSIDE, newest[RESIDENCY]
+    if bits & OUTSIDE_REGION:
+        breaches[count], breaches[count + 1] = OUTSIDE, max(newest[RESIDENCY], newest_of[1])
+        count += 2
+    if bits & ELSEWHERE:
+        breaches[count], breaches[count + 1] = SERVED_ELSEWHERE, max(newest[MODEL_REGIONS], newest_of[2])
         count += 2
     if flags & IN_PUBLIC and value[NETWORK] == BIT_TRUE:
         breaches[count], breaches[count + 1] = PUBLIC_NETWORK, newest[NETWORK]
@@ -597,8 +667,9 @@ def _breaches(index: Any, has_model: Any, flags: Any, receiver: Any, region: Any
         breaches[count], breaches[count + 1] = LEFT, newest[HOSTING]
         count += 2
     elif hosting == PASSED_THROUGH:
-        if allowed and value[PROVIDER] >= 0 and value[PROVIDER] != receiver:
-            breaches[count], breaches[count + 1] = WRONG_PROVIDER, max(newest[PROVIDER], newest[HOSTING])
+        if bits & WRONG_RECEIVER:
+            newest_provider = max(newest[PROVIDER], newest[HOSTING])
+            breaches[count], breaches[count + 1] = WRONG_PROVIDER, max(newest_provider, newest_of[3])
             count += 2
     elif forbidden:
         breaches[count], breaches[count + 1] = LEFT, newest[PASSTHROUGH]
@@ -667,7 +738,7 @@ def _put_protected(catalog: Any, step: Any, has_model: Any, states: Any, at: Any
 
 
 @part
-def _put_handling(code: Any, kind: Any, has_model: Any, states: Any, at: Any, answers: Any) -> None:
+def _put_handling(code: Any, kind: Any, has_model: Any, places: Any, states: Any, at: Any, answers: Any) -> None:
     """`check._handling`, and the governing subject."""
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     handling = MAY_STORE * np.int64(states[VALUE + STORAGE] == BIT_TRUE)
@@ -677,17 +748,34 @@ def _put_handling(code: Any, kind: Any, has_model: Any, states: Any, at: Any, an
     handling |= MAY_LEAVE * np.int64(allowed & ((not has_model) | (hosting == PASSED_THROUGH)))
     handling |= PRIVATE_ONLY * np.int64(states[VALUE + NETWORK] == BIT_TRUE)
     answers.codes[at, 0] = code if code >= 0 else THE_ORG if kind == ORG else THE_ACCOUNT
-    answers.codes[at, 1] = states[VALUE + RESIDENCY] if states[VALUE + RESIDENCY] > EMPTY_SET else NONE
+    outcome = answers.outcomes[at, 0]
+    if outcome >= 0:
+        answers.codes[at, 1] = places.regions.answer[outcome]
+    elif states[VALUE + RESIDENCY] > EMPTY_SET:
+        answers.codes[at, 1] = states[VALUE + RESIDENCY]
+    elif has_model and states[VALUE + MODEL_REGIONS] > EMPTY_SET:
+        answers.codes[at, 1] = states[VALUE + MODEL_REGIONS]
+    else:
+        answers.codes[at, 1] = NONE
     if hosting == PASSED_THROUGH:
         handling |= BY_PROVIDER
-        answers.codes[at, 2] = max(states[VALUE + PROVIDER], NONE)
-        answers.codes[at, 3] = max(states[VALUE + POLICY_URL], NONE)
+        if answers.outcomes[at, 1] >= 0:
+            answers.codes[at, 2] = places.providers.answer[answers.outcomes[at, 1]]
     answers.handling[at] = handling
 
 
 @part
 def _put_lateness(
-    index: Any, code: Any, model: Any, requests: Any, instant: Any, at: Any, scratch: Any, answers: Any
+    index: Any,
+    code: Any,
+    model: Any,
+    requests: Any,
+    instant: Any,
+    at: Any,
+    places: Any,
+    bits: Any,
+    scratch: Any,
+    answers: Any,
 ) -> None:
     """`check._excuse_by_lag`: a breach that rests on an event newer than the enforced position is a lag."""
     states, enforced, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.enforced[at], model != NULL_ID
@@ -708,11 +796,21 @@ def _put_lateness(
     newest_link = np.int64(0)
     for note in range(scratch[LINKS]):
         newest_link = max(newest_link, scratch[LINK_NEWEST + note])
-    breaches = scratch[BREACHES:]
+    breaches = scratch[BREACHES:NEWEST_OF]
+    newest_of = scratch[NEWEST_OF : NEWEST_OF + 4]
+    newest_of[:] = 0
+    regions, providers = answers.outcomes[at, 0], answers.outcomes[at, 1]
+    if regions >= 0:
+        newest_of[0], newest_of[1] = places.regions.newest[regions, 0], places.regions.newest[regions, 1]
+        newest_of[2] = places.regions.newest[regions, 2]
+    if providers >= 0:
+        newest_of[3] = places.providers.newest[providers, 1]
+    # A setting of a region or a provider has been retracted: `check` itself looks for the retraction.
+    answers.needs_check[at] = bits & RETRACTED != 0
     count = _breaches(
-        index, has_model, requests.observed_flags[at], requests.forwarded_to[at], requests.region[at], states, breaches
+        has_model, requests.observed_flags[at], requests.forwarded_to[at], bits, newest_of, states, breaches
     )
-    reason = np.int64(answers.reasons[at]) & (UNKNOWN_MODEL | UNDECIDABLE)
+    reason = np.int64(answers.reasons[at]) & (UNKNOWN_MODEL | UNKNOWN_REGION | UNDECIDABLE)
     for breach in range(0, count, 2):
         newest = max(newest_link, breaches[breach + 1])
         if newest <= enforced:
@@ -734,25 +832,32 @@ def _put_verdict(
     instant: Any,
     at: Any,
     undecidable: Any,
+    places: Any,
     scratch: Any,
     answers: Any,
 ) -> None:
     """`check.evaluate`. `undecidable`: see `_undecidable`."""
+    bits = _bits_of(places, at, answers)
     states, receiver, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     was_observed = requests.observed_flags[at] & WAS_OBSERVED != 0
-    reason = _reasons(index, has_model, requests.observed_flags[at], receiver, requests.region[at], states)
-    unknown = has_model & (hosting == NULL)
+    reason = _reasons(has_model, requests.observed_flags[at], receiver, bits, states)
+    unknown = (has_model & (hosting == NULL)) | (bits & UNTOLD_RECEIVER != 0)
+    unknown_region = bits & UNKNOWN_REGION_BIT != 0
     if receiver != NULL_ID and states[VALUE + PASSTHROUGH] == BIT_TRUE:
         unknown = unknown or not has_model or (hosting == PASSED_THROUGH and states[VALUE + PROVIDER] == NULL)
-    unclear = unknown | undecidable
-    answers.verdict[at] = VERDICT_OF[4 * np.int64(reason != 0) | 2 * np.int64(unclear) | np.int64(was_observed)]
-    answers.reasons[at] = reason | UNKNOWN_MODEL * np.int64(unknown) | UNDECIDABLE * np.int64(undecidable)
-    if was_observed and reason != 0 and requests.enforced[at] >= 0:
-        _put_lateness(index, code, model, requests, instant, at, scratch, answers)
+    unclear = unknown | unknown_region | undecidable
+    breached = reason != 0
+    answers.verdict[at] = VERDICT_OF[4 * np.int64(breached) | 2 * np.int64(unclear) | np.int64(was_observed)]
+    reason |= UNKNOWN_MODEL * np.int64(unknown) | UNKNOWN_REGION * np.int64(unknown_region)
+    answers.reasons[at] = reason | UNDECIDABLE * np.int64(undecidable)
+    if was_observed and breached and requests.enforced[at] >= 0:
+        _put_lateness(index, code, model, requests, instant, at, places, bits, scratch, answers)
 
 
-CONSTANTS: Final = constants_key(globals(), RequestIds, RequestColumns, CatalogTables, IndexTables, RowAnswers)
+CONSTANTS: Final = constants_key(
+    globals(), RequestIds, RequestColumns, CatalogTables, IndexTables, RowAnswers, PlaceTables, Outcomes
+)
 
 
 @compiled
@@ -763,6 +868,8 @@ def _decide(
     later: Any,
     ids: Any,
     requests: Any,
+    places: Any,
+    place_steps: Any,
     answers: Any,
     scratch: Any,
     prefetched: Any,
@@ -776,7 +883,8 @@ def _decide(
             prefetched[TOUCHED, 0] = _fetch(index, ids, requests.at, at, min(BLOCK, len(requests.at) - at), prefetched)
         instant, step, model = requests.at[at], steps[at], np.int64(ids.model[at])
         first = filled
-        answers.codes[at, 2] = answers.codes[at, 3] = NONE
+        answers.codes[at, 2] = answers.outcomes[at, 0] = answers.outcomes[at, 1] = NONE
+        answers.needs_check[at] = False
         answers.lags[at, 0] = answers.lags[at, 1] = 0
         known = np.int64(END) if later else requests.known[at]
         code, kind, problem, may_differ, missing = _resolved(
@@ -798,11 +906,14 @@ def _decide(
                 # The next position overwrites this one if it is not explicit.
                 answers.positions[filled] = states[EXPLICIT + setting]
                 filled += 1 if states[EXPLICIT + setting] > 0 else 0
-            _put_handling(code, kind, has_model, states, at, answers)
+            _put_outcomes(
+                places, place_steps[at], has_model, requests.forwarded_to[at], requests.region[at], states, at, answers
+            )
+            _put_handling(code, kind, has_model, places, states, at, answers)
             undecidable = _undecidable(has_model, states)
             if undecidable:
                 _put_protected(catalog, step, has_model, states, at, answers)
-            _put_verdict(index, code, model, requests, instant, at, undecidable, scratch, answers)
+            _put_verdict(index, code, model, requests, instant, at, undecidable, places, scratch, answers)
         else:
             _put_protective(catalog, step, problem if problem != 0 else np.int64(UNKNOWN_SUBJECT), at, answers)
             if problem == 0:
@@ -810,11 +921,57 @@ def _decide(
         answers.counts[at], answers.may_differ_in_hindsight[at] = filled - first, may_differ
 
 
+@compiled
+def _insert_facts(places: Any, answers: Any, counts: Any, positions: Any, constants: Any = CONSTANTS) -> None:
+    """Appends the positions of the settings of providers and regions to those of each row: first what its basis rests
+    on, then what the observed region and receiver rest on. `counts`, `positions`: filled in."""
+    filled, read = 0, 0
+    for at in range(len(counts)):
+        first = filled
+        for own in range(read, read + answers.counts[at]):
+            positions[filled] = answers.positions[own]
+            filled += 1
+        read += answers.counts[at]
+        for part_of in range(2):
+            for of_regions in range(2):
+                outcome = answers.outcomes[at, 1 - of_regions]
+                if outcome < 0:
+                    continue
+                outcomes = places.regions if of_regions else places.providers
+                for fact in range(outcomes.facts[outcome, 2 * part_of], outcomes.facts[outcome, 2 * part_of + 1]):
+                    positions[filled] = outcomes.positions[fact]
+                    filled += 1
+        counts[at] = filled - first
+
+
 def decide_rows(
-    index: IndexTables, catalog: CatalogTables, steps: Int64s, later: bool, ids: RequestIds, requests: RequestColumns
+    index: IndexTables,
+    catalog: CatalogTables,
+    steps: Int64s,
+    later: bool,
+    ids: RequestIds,
+    requests: RequestColumns,
+    places: PlaceTables,
+    place_steps: Int64s,
 ) -> RowAnswers:
-    """`check` for every row, on one axis. `steps`: the row of the catalog that holds for each request."""
+    """`check` for every row, on one axis. `steps`, `place_steps`: the rows of the catalog and of the directory that
+    hold for each request. Where an outcome of `places` is UNDECIDED, so is the row."""
     answers = empty_answers(len(requests.at))
-    scratch, prefetched = np.empty(BREACHES + 20, np.int64), np.empty((PREFETCHED, BLOCK), np.int64)
-    _decide(index, catalog, steps, later, ids, requests, answers, scratch, prefetched)
+    scratch, prefetched = np.empty(NEWEST_OF + 4, np.int64), np.empty((PREFETCHED, BLOCK), np.int64)
+    _decide(index, catalog, steps, later, ids, requests, places, place_steps, answers, scratch, prefetched)
     return answers
+
+
+def with_facts(places: PlaceTables, answers: RowAnswers) -> RowAnswers:
+    """The answers with the settings of regions and providers among the deciding positions."""
+    if not len(places.regions.positions) and not len(places.providers.positions):
+        return answers
+    own, rows = int(answers.counts.sum()), np.zeros(len(answers.counts), np.int64)
+    for column, outcomes in enumerate((places.regions, places.providers)):
+        if len(outcomes.facts):
+            sizes = outcomes.facts[:, 3] - outcomes.facts[:, 0]
+            of_rows = answers.outcomes[:, column]
+            rows += np.where(of_rows >= 0, sizes[np.maximum(of_rows, 0)], 0)
+    counts, positions = np.empty(len(rows), np.int32), np.empty(own + int(rows.sum()), np.int64)
+    _insert_facts(places, answers, counts, positions)
+    return answers._replace(counts=counts, positions=positions)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ledger.subjects import kind_of
 from ledger.times import BEGINNING, END
 from projections.audit.arrays import Int64s
 from projections.audit.index.schema import (
@@ -39,6 +40,7 @@ from projections.audit.index.schema import (
 )
 from projections.audit.kernel.index_tables import agreement
 from projections.decisions.check import MUST_BE_KNOWN
+from projections.decisions.directory import DIRECTORY_KINDS, Directory
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective
@@ -72,6 +74,7 @@ class IndexStates:
         self._catalog = catalogs[0]
         self._instants = self._catalog.at.tolist()
         self._agrees = agreement(*catalogs).tolist()
+        self._directories = index.directory.directories(index.known_at)
 
     def at(self, instant: int) -> StatesAt:
         """The states at `instant` (µs)."""
@@ -100,7 +103,27 @@ class IndexStates:
         members = None if change is None or not isinstance(change.value, dict) else change.value
         return members, not self._agrees[step]
 
+    def directory(self, instant: int) -> tuple[Directory, bool]:
+        """The regions and providers at `instant` (µs), and whether hindsight has others."""
+        span = self._directories.span(instant)
+        return span.later if self._later else span.in_force, not span.same
+
+    def _directory_retraction(self, subject: str, setting: str, instant: int, after: int) -> Retraction | None:
+        known_at = self._known_at(instant)
+        assertions = self._index.directory.assertions.get(subject, ())
+        known = [one for one in assertions if known_at is None or one.recorded_at <= known_at]
+        return deciding_retraction(known, setting, instant, after)
+
+    def _known_at(self, instant: int) -> int | None:
+        """Only what was recorded by then (µs) counts; None: everything."""
+        if self._later:
+            return None
+        known_at = self._index.known_at
+        return instant if known_at == IN_FORCE else known_at
+
     def retraction_since(self, subject: str, setting: str, instant: int, after: int) -> Retraction | None:
+        if kind_of(subject) in DIRECTORY_KINDS:
+            return self._directory_retraction(subject, setting, instant, after)
         index, assertions = self._index, self._index.assertions
         code = self.code(subject)
         if code is None or index.slices.assertions_of[code] < 0:
@@ -108,7 +131,7 @@ class IndexStates:
         place = index.slices.assertions_of[code]
         first = int(assertions.start[place])
         rows = range(first, first + int(assertions.count[place]))
-        known_at = None if self._later else instant if index.known_at == IN_FORCE else index.known_at
+        known_at = self._known_at(instant)
         setting_code = SETTINGS.index(setting)
         known = [
             self._assertion(row, setting)
@@ -246,7 +269,7 @@ _SWITCH = {BIT_TRUE: True, BIT_TRUE - 1: False, BIT_TRUE + 1: 0}
 
 
 class StatesAt:
-    """`projections.temporal.effective_state.States` at one instant."""
+    """`projections.decisions.states.States` at one instant."""
 
     def __init__(self, states: IndexStates, spans: Mapping[tuple[str, str], _StateSpan], instant: int) -> None:
         self._states = states
@@ -269,6 +292,11 @@ class StatesAt:
         if span.may_differ:
             self.may_differ_in_hindsight = True
         return span.state
+
+    def directory(self) -> Directory:
+        directory, may_differ = self._states.directory(self._instant)
+        self.may_differ_in_hindsight |= may_differ
+        return directory
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
         members, may_differ = self._states.definition(setting, self._instant)

@@ -31,6 +31,7 @@ IDS_OF_REASON: Final[dict[Reason, tuple[str, ...]]] = {
     "scope_conflict": ("key_id", "project_id", "org_id", "account_id"),
     "unknown_owner": ("key_id", "project_id"),
     "unknown_model": ("model_id",),
+    "unknown_region": ("key_id", "project_id", "org_id", "account_id", "model_id"),
     "undecidable_value": ("key_id", "project_id", "org_id", "account_id", "model_id"),
 }
 """The reasons that make a verdict indeterminate, each with the ids that it depends on. The report groups rows by these

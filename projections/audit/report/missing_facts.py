@@ -13,7 +13,7 @@ from ledger.subjects import kind_of
 from ledger.times import format_time
 from projections.audit.report.collector import IDS_OF_REASON, SEPARATOR, ReportCollector
 from projections.audit.report.counters import NameCounter, heaviest
-from projections.decisions.check import HOSTING, PROVIDER, decision_basis
+from projections.decisions.check import HOSTING, MODEL_REGIONS, PROVIDER, decision_basis
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.scope import resolve
 from projections.query.as_of_view import AsOfView
@@ -79,6 +79,8 @@ def _of_reason(reason: Reason, counter: NameCounter, query: PinnedQuery, known_a
 def _fact(reason: Reason, ids: dict[str, str], query: PinnedQuery, view: AsOfView) -> _Fact:
     if reason == "unknown_model":
         return _model_fact(ids.get("model_id"), view)
+    if reason == "unknown_region":
+        return _region_fact(ids.get("model_id"), view)
     if reason == "undecidable_value":
         return _undecidable_fact(ids, view)
     if reason == "before_first_record":
@@ -122,6 +124,14 @@ def _model_fact(model_id: str | None, view: AsOfView) -> _Fact:
         words = f"the hosting of {subject} was not known{never}"
         return _Fact(words, subject, HOSTING, _since(view, subject, HOSTING))
     return _Fact(f"the provider of {subject} was not known", subject, PROVIDER, _since(view, subject, PROVIDER))
+
+
+def _region_fact(model_id: str | None, view: AsOfView) -> _Fact:
+    subject = f"model:{model_id}"
+    if model_id is not None and not view.setting(subject, MODEL_REGIONS).value:
+        words = f"the regions in which {subject} runs were not known"
+        return _Fact(words, subject, MODEL_REGIONS, _since(view, subject, MODEL_REGIONS))
+    return _Fact("the names and the containment of regions do not tell whether the region is an allowed one")
 
 
 def _undecidable_fact(ids: dict[str, str], view: AsOfView) -> _Fact:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ledger.errors import BadInput, BadRecord
 from ledger.private_files import write_private
+from projections.audit.counting import POLICY_KEYS
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
@@ -34,6 +35,7 @@ from projections.audit.summary import (
     UNKNOWN_LISTED,
     VERDICTS,
     LogDigest,
+    ProviderKey,
     SubjectCount,
     Summary,
 )
@@ -199,6 +201,10 @@ class SparkAudit:
         verdicts = self.verdicts()
         reasons = verdicts.select(f.explode("reasons").alias("name")).groupBy("name").count()
         summary.reasons.update({row.name: row["count"] for row in reasons.collect()})
+        passed = verdicts.where(verdicts["data_policy"] == "provider").groupBy(*POLICY_KEYS).count()
+        summary.policies.update(
+            {ProviderKey(*(row[name] for name in POLICY_KEYS)): row["count"] for row in passed.collect()}
+        )
         by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
         subjects = self._persist(verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *by_verdict))
         sums = subjects.agg(f.count("*").alias("count"), *(f.sum(name).alias(name) for name in VERDICTS)).first()

@@ -4,7 +4,8 @@ A row's decision (`projections.decisions.scope`, `projections.decisions.check`) 
 that links reach from the first subject that the row names; the row's model; and the links, but not the settings, that
 lead from a project that the row names besides (settings would have to be those of the same governing subject). So a
 slice of some subjects holds them and all subjects that their links ever reach, on both axes; every model; and the links
-of every other project. Texts and the events' instants belong to no subject: see `shared_part`.
+of every other project. Texts, the events' instants and the directory belong to no
+subject: see `shared_part`.
 Proved by tests/audit/spark/test_slices.py.
 """
 
@@ -188,6 +189,7 @@ def _cut(index: PolicyIndex, whole: Bools, subset: Bools) -> PolicyIndex:
         texts=index.texts,
         assertions=Assertions(_packed_starts(assertion_counts), assertion_counts, *assertion_columns),
         since=index.since,
+        directory=index.directory,
     )
 
 
@@ -238,12 +240,20 @@ def pack(index: PolicyIndex) -> bytes:
 
 
 def unpack(content: Any, shared: PolicyIndex) -> PolicyIndex:
-    """The slice in `content` (bytes, or a buffer of them). `shared`: an index with the same texts and instants."""
+    """The slice in `content` (bytes, or a buffer of them). `shared`: an index with the same texts, instants and
+    directory."""
     with np.load(io.BytesIO(content)) as arrays:
         parts = {
             part: type_(*(arrays[f"{part}.{field.name}"] for field in fields(type_))) for part, type_ in _PARTS.items()
         }
-    return PolicyIndex(pin=shared.pin, known_at=shared.known_at, texts=shared.texts, since=shared.since, **parts)
+    return PolicyIndex(
+        pin=shared.pin,
+        known_at=shared.known_at,
+        texts=shared.texts,
+        since=shared.since,
+        directory=shared.directory,
+        **parts,
+    )
 
 
 def shared_part(index: PolicyIndex) -> PolicyIndex:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from projections.audit.schemas import REASON_NAMES, VERDICTS
+from projections.audit.schemas import POLICY_COLUMNS, REASON_NAMES, VERDICTS
 from projections.audit.what_if.numbering import Numbering
 
 HANDLING: Final = (
@@ -25,8 +25,7 @@ HANDLING: Final = (
     "allowed_regions",
     "private_network_required",
     "data_policy",
-    "provider",
-    "policy_url",
+    *POLICY_COLUMNS,
 )
 COMPARED: Final = ("verdict", "reasons", "governed_by", *HANDLING)
 BEFORE: Final = "before_"

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, kind_of
 from projections.audit.arrays import Int32s
+from projections.audit.index.directory import DirectoryEvents, axes, relevant
 from projections.audit.index.hash_table import hashes_of, place, slots_for
-from projections.audit.index.reference import IndexBuilder, axes
+from projections.audit.index.reference import IndexBuilder
 from projections.audit.index.schema import (
     HOSTING,
     MODEL,
@@ -40,6 +42,8 @@ from projections.audit.index.schema import (
 )
 from projections.audit.what_if.numbering import Numbering
 from projections.audit.what_if.placement import PlacedProposals
+from projections.decisions.directory import DIRECTORY_KINDS
+from projections.temporal.changes import Assertion
 from projections.temporal.coordinates import Pin
 
 _Table = TypeVar("_Table", Links, Policies, Models, Assertions)
@@ -61,7 +65,13 @@ def overlay(index: PolicyIndex, placed: PlacedProposals) -> PolicyIndex:
     news = building.index(pin, index.known_at, catalogs, [0])
     old = _renumber(index, placed.numbering)
     since = np.insert(index.since, placed.numbering.after + 1, placed.since)
-    return _join(replace(old, pin=pin, since=since), news, set(placed.assertions), catalogs=defined is not None)
+    directory = _directory(index, placed)
+    return _join(
+        replace(old, pin=pin, since=since, directory=directory),
+        news,
+        set(placed.assertions),
+        catalogs=defined is not None,
+    )
 
 
 def _renumber(index: PolicyIndex, numbering: Numbering) -> PolicyIndex:
@@ -85,6 +95,21 @@ def _moved_catalog(steps: CatalogSteps, numbering: Numbering) -> CatalogSteps:
     return replace(
         steps, position=numbering.moved(steps.position), demand_position=numbering.moved(steps.demand_position)
     )
+
+
+def _directory(index: PolicyIndex, placed: PlacedProposals) -> DirectoryEvents:
+    def moved(assertions: Sequence[Assertion]) -> tuple[Assertion, ...]:
+        positions = placed.numbering.moved(np.array([one.position for one in assertions], np.int64)).tolist()
+        pairs = zip(assertions, positions, strict=True)
+        return tuple(msgspec.structs.replace(one, position=position) for one, position in pairs)
+
+    changed = {
+        subject: relevant(assertions)
+        for subject, assertions in placed.assertions.items()
+        if subject == CATALOG_SUBJECT or kind_of(subject) in DIRECTORY_KINDS
+    }
+    before = {subject: moved(assertions) for subject, assertions in index.directory.assertions.items()}
+    return DirectoryEvents(before | changed)
 
 
 def _join(old: PolicyIndex, news: PolicyIndex, about: set[str], *, catalogs: bool) -> PolicyIndex:

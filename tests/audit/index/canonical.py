@@ -45,6 +45,7 @@ class _Reading:
             "catalog": self._catalog(index.catalog),
             "later_catalog": self._catalog(index.later_catalog),
             "since": index.since.tolist(),
+            "directory": dict(sorted(index.directory.assertions.items())),
         }
 
     def _subject(self, code: int) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
+from tests.query.test_against_reference import PARTIES, PLACES
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json
@@ -103,7 +104,8 @@ def _drawn(chance: Random, positions: int) -> Json:
         row["account_id"] = "u1"
     for flag in ("stored", "cached", "trained"):
         row[flag] = chance.choice((True, True, False, None))
-    row["forwarded_to"] = chance.choice(("x", None, None))
+    row["forwarded_to"] = chance.choice(("x", *PARTIES, *[None] * 8))
+    row["region"] = chance.choice((*PLACES, "mars", *[None] * 12))
     row["enforced_position"] = chance.choice((chance.randint(0, positions), None))
     return row
 
