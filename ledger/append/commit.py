@@ -9,6 +9,7 @@ Proved by tests/contracts/test_groups.py: a group gives the same outcome as the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -74,6 +75,11 @@ class Committer:
         Raises `LedgerUnavailable` if nothing of the group could be recorded.
         """
         recorder = self._reader.recorder
+        if recorder.append_guard.identity is None:
+            # Before the transaction: another process may have noted a head that the transaction does not see yet. The
+            # append finds a true problem again.
+            with suppress(NotWritable):
+                resolve(recorder, self._reader.clock.now())
         with recorder.exclusive() if group[0].needs_lock else recorder.optimistic():
             results, newest = self._record(group)
         # The transaction is durable only from here on.
