@@ -27,8 +27,15 @@ def test_a_decision_has_every_member_of_the_contract(client: TestClient) -> None
     assert set(decision) == {"request_id", "verdict", "governed_by", "handling", "reasons", "evidence", "as_of"}
     assert (decision["verdict"], decision["governed_by"]) == (
         "allowed",
-        {"subject": "org:acme", "via": ["key:k1", "org:acme"]},
+        {"subject": "org:acme", "via": ["key:k1", "org:acme"], "known": False},
     )
+    assert check(client, {"org_id": "typo"})["governed_by"] == {
+        "subject": "org:typo",
+        "via": ["org:typo"],
+        "known": False,
+    }
+    (fault,) = problem(client.post("/v1/checks", json={"org_id": "org:acme"}), "bad_record")["errors"]
+    assert (fault["pointer"], fault["detail"]) == ("/org_id", "org_id holds its kind, org; send acme")
     assert decision["as_of"]["position"] == GENESIS + 2
     assert decision["as_of"]["at"] == decision["as_of"]["known_at"]
 
