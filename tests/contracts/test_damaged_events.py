@@ -184,6 +184,7 @@ def test_the_newest_event_of_a_subject_is_missed_too(ledger: Ledger, database_ur
         lambda: ledger.stream(SUBJECT),
         lambda: ledger.subject_page(SUBJECT, 0),
         lambda: history(ledger, SUBJECT),
+        lambda: Query(ledger).state(SUBJECT, at=ledger.clock.now()),
         lambda: Query(ledger).state(SUBJECT, at=ledger.clock.now(), known_at=ledger.clock.now() - 1),
     ):
         with pytest.raises(LedgerCorrupt, match=f"position {GENESIS + 3} "):
