@@ -182,6 +182,10 @@ class Recorder(Protocol):
         Raises `NotWritable` where the `append_guard` does.
         """
 
+    def latest_leaf(self, position: int) -> bytes | None:
+        """The leaf at `position` as it is committed now, also within a transaction that began before: another process
+        may have recorded and noted it since."""
+
     def was_replaced(self) -> bool:
         """Whether the ledger's file was overwritten while it was open, so that reads here may be out of date."""
 

@@ -257,8 +257,11 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                 ) from error
             raise
 
+    def latest_leaf(self, position: int) -> bytes | None:
+        return entry.leaf if (entry := self.entry(position)) is not None else None
+
     def was_replaced(self) -> bool:
-        """Never: a connection to a server shows the database as it is."""
+        # A connection to a server shows the database as it is.
         return False
 
     def _append(self, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome] | None:

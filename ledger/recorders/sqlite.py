@@ -257,6 +257,10 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 ) from error
             raise
 
+    def latest_leaf(self, position: int) -> bytes | None:
+        with self._translated():
+            return self.datastore.reread(position)[1]
+
     def was_replaced(self) -> bool:
         self.datastore.require_same_file()
         before, stamp = self._checked_stamp, self.datastore.stamp

@@ -32,8 +32,8 @@ def acknowledgements(recorder: Recorder) -> Acknowledgements:
 
 def holds(recorder: Recorder, head: RememberedHead) -> bool:
     """Whether the ledger still holds the event that was its head."""
-    entry = recorder.entry(head.position)
-    return entry is not None and id_member(head.event_id) in entry.leaf
+    leaf = recorder.latest_leaf(head.position)
+    return leaf is not None and id_member(head.event_id) in leaf
 
 
 def _problem(recorder: Recorder, now: int) -> NotWritable | None:
