@@ -55,7 +55,7 @@ def test_the_stored_digest_gives_no_reason_away(ledger: Ledger) -> None:
 def test_a_retry_gets_its_receipts_and_another_body_is_refused(ledger: Ledger, database_url: str) -> None:
     first = submit_body(ledger, "illness")
     assert submit_body(ledger, "illness") == first
-    with open_ledger(database_url) as another:
+    with open_ledger(database_url, clock=ledger.clock) as another:
         assert submit_body(another, "illness") == first
         for reason in REASONS:
             if reason != "illness":

@@ -18,7 +18,7 @@ from tests.support.ledgers import change, submit
 def test_the_token_changes_with_every_commit_of_any_process(database_url: str, ledger: Ledger) -> None:
     marks = [ledger.recorder.change_token()]
     assert ledger.recorder.change_token() == marks[0]
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         for writer in (ledger, other, ledger, other):
             submit(writer, change())
             marks.append(ledger.recorder.change_token())

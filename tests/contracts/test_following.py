@@ -62,7 +62,7 @@ def waiting(ledger: Ledger, position: int, timeout_s: float = LONG_S) -> Iterato
 
 def test_a_reached_position_needs_no_wait(database_url: str, ledger: Ledger) -> None:
     submit(ledger, change())
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         for position in (0, 1, GENESIS, GENESIS + 1):
             ledger.at_least(position, 0)
             other.at_least(position, 0)
@@ -86,7 +86,7 @@ def test_an_append_of_this_process_wakes_at_once(ledger: Ledger) -> None:
 
 
 def test_an_append_of_another_process_wakes_too(database_url: str, ledger: Ledger) -> None:
-    with open_ledger(database_url) as other, waiting(ledger, GENESIS + 3) as ended:
+    with open_ledger(database_url, clock=ledger.clock) as other, waiting(ledger, GENESIS + 3) as ended:
         submit(other, change())
         time.sleep(3 * follower.POLL_S)
         assert ledger.follower._waiters, "it is one short of two more"
@@ -173,7 +173,7 @@ def test_without_a_watch_the_head_is_polled(
         raise LedgerUnavailable("too many connections")
 
     monkeypatch.setattr(ledger.recorder, "watch", none_left)
-    with open_ledger(database_url) as other, waiting(ledger, GENESIS + 1) as ended:
+    with open_ledger(database_url, clock=ledger.clock) as other, waiting(ledger, GENESIS + 1) as ended:
         submit(other, change())
         assert ended() < LONG_S / 2
     assert caplog.text.count("too many connections") == 1, "said once, not at every attempt"
@@ -188,7 +188,7 @@ def test_many_wait_with_one_thread_and_one_connection(database_url: str, ledger:
         assert len(watchers()) == 1
         if database_url.startswith("postgresql"):
             assert len(backends(database_url)) == before + 1
-        with open_ledger(database_url) as other:
+        with open_ledger(database_url, clock=ledger.clock) as other:
             for number in range(1, 4):
                 await asyncio.to_thread(submit, other, change())
                 await asyncio.gather(*(wait for n, wait in enumerate(waits) if n % 3 < number))
@@ -243,7 +243,7 @@ def test_keep_watching_reuses_one_watch(database_url: str, ledger: Ledger) -> No
             (thread,) = watchers()
             for number in range(1, 6):
                 wait = asyncio.create_task(ledger.follower.wait_for_async(GENESIS + number, LONG_S))
-                with open_ledger(database_url) as other:
+                with open_ledger(database_url, clock=ledger.clock) as other:
                     await asyncio.to_thread(submit, other, change())
                 await wait
                 assert watchers() == [thread]
@@ -262,7 +262,7 @@ def test_random_waits_and_timeouts_miss_no_position(database_url: str, ledger: L
                 ledger.at_least(position, 0.001 * (number % 3))
             ledger.at_least(position, LONG_S)
 
-    with open_ledger(database_url) as other, ThreadPoolExecutor(6) as pool:
+    with open_ledger(database_url, clock=ledger.clock) as other, ThreadPoolExecutor(6) as pool:
         waits = [pool.submit(wait, number) for number in range(6)]
         for _ in range(rounds):
             submit(other, change())

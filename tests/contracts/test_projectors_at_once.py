@@ -33,7 +33,7 @@ def test_two_projectors_at_once_project_every_event_once(
     start = threading.Barrier(4)
 
     def catch_up(page_events: int) -> int:
-        with open_ledger(database_url) as another:
+        with open_ledger(database_url, clock=ledger.clock) as another:
             projector = Projector(another, open_timelines(another), page_events=page_events)
             start.wait()
             return projector.catch_up()
@@ -120,7 +120,7 @@ def test_submissions_and_reads_go_on_while_timelines_are_rebuilt(
     done = threading.Event()
 
     def go_on(worker: int) -> int:
-        with open_ledger(database_url) as another:
+        with open_ledger(database_url, clock=ledger.clock) as another:
             timelines = open_timelines(another)
             projector = Projector(another, timelines)
             count = 0
@@ -243,7 +243,7 @@ def test_rebuilds_at_once_do_not_spoil_each_other(
     start = threading.Barrier(3)
 
     def rebuilt(_: int) -> bool | None:
-        with open_ledger(database_url) as another:
+        with open_ledger(database_url, clock=ledger.clock) as another:
             projector = Projector(another, open_timelines(another), page_events=10)
             start.wait()
             try:

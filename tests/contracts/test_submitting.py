@@ -36,7 +36,7 @@ def test_a_retry_answers_the_first_receipts_and_records_nothing(ledger: Ledger, 
 
 def test_a_retry_is_known_to_another_ledger_object(database_url: str, ledger: Ledger) -> None:
     first = submit(ledger, change(), idempotency=key("k"))
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         assert submit(other, change(), idempotency=key("k")) == first
 
 

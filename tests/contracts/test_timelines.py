@@ -59,7 +59,7 @@ def test_several_processes_may_open_at_the_same_time(database_url: str, ledger: 
     start = threading.Barrier(6)
 
     def tracked(_: int) -> int:
-        with open_ledger(database_url) as another:
+        with open_ledger(database_url, clock=ledger.clock) as another:
             start.wait()
             return open_timelines(another).tracked()
 

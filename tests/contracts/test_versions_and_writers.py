@@ -79,7 +79,7 @@ def meanwhile(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, act: Callable[[],
 def test_a_decision_overtaken_by_another_writer_is_made_again(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         appends = meanwhile(ledger, monkeypatch, lambda: submit(other, change(value=False)))
         (receipt,) = submit(ledger, change())
     assert (receipt.version, appends) == (2, [2])
@@ -88,7 +88,7 @@ def test_a_decision_overtaken_by_another_writer_is_made_again(
 def test_a_decision_overtaken_by_another_subject_is_not_made_again(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         appends = meanwhile(ledger, monkeypatch, lambda: submit(other, change("org:other")))
         (receipt,) = submit(ledger, change())
     assert (receipt.position, appends) == (GENESIS + 2, [1])
@@ -97,7 +97,7 @@ def test_a_decision_overtaken_by_another_subject_is_not_made_again(
 def test_an_expected_version_overtaken_by_another_writer_is_a_conflict(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         meanwhile(ledger, monkeypatch, lambda: submit(other, change()))
         with pytest.raises(VersionConflict) as conflict:
             submit(ledger, change(expected_version=0))
@@ -109,7 +109,7 @@ def test_a_change_retracted_by_another_writer_meanwhile_is_not_retracted_twice(
 ) -> None:
     (receipt,) = submit(ledger, change())
     retraction = {"type": "change.retracted", "event_id": receipt.event_id, "reason": "a slip"}
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         meanwhile(ledger, monkeypatch, lambda: submit(other, retraction))
         with pytest.raises(BadSubmission, match="retracted already"):
             submit(ledger, retraction)
@@ -119,7 +119,7 @@ def test_a_setting_defined_anew_by_another_writer_meanwhile_is_decided_by_the_ne
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(ledger, define())
-    with open_ledger(database_url) as other:
+    with open_ledger(database_url, clock=ledger.clock) as other:
         meanwhile(ledger, monkeypatch, lambda: submit(other, define(definition=definition(kinds=["account"]))))
         with pytest.raises(BadSubmission, match="kind account"):
             submit(ledger, {**change(), "setting": "beta.search"})
@@ -133,7 +133,7 @@ def test_a_submission_that_keeps_being_overtaken_is_decided_under_the_lock(
     database_url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, idempotency: Idempotency | None
 ) -> None:
     locked = threading.Event()
-    with open_ledger(database_url) as faster:
+    with open_ledger(database_url, clock=ledger.clock) as faster:
         preconditions = ledger.recorder.append_preconditions
 
         def overtaken(*arguments: Any) -> Any:
@@ -182,7 +182,7 @@ def test_four_processes_write_at_once_and_no_reader_misses_an_event(database_url
     stop = threading.Event()
 
     def follow() -> None:
-        with open_ledger(database_url) as reader:
+        with open_ledger(database_url, clock=ledger.clock) as reader:
             after = 0
             while after < total and not stop.is_set():
                 for entry in reader.page(after, 7):

@@ -265,7 +265,7 @@ def test_closing_fails_the_queue_and_lets_the_commit_end(
         settled[0].outcome()
     with pytest.raises(LedgerUnavailable, match="closed"):
         submit(ledger, change())
-    with open_ledger(database_url) as again:
+    with open_ledger(database_url, clock=ledger.clock) as again:
         assert again.head().position == GENESIS + 1
 
 
@@ -291,7 +291,7 @@ def test_a_group_that_is_overtaken_again_and_again_gets_through(
         locked.append(1)
         return exclusive()
 
-    with open_ledger(database_url) as faster, ThreadPoolExecutor(2) as pool:
+    with open_ledger(database_url, clock=ledger.clock) as faster, ThreadPoolExecutor(2) as pool:
         preconditions = ledger.recorder.append_preconditions
 
         def overtaken(*arguments: Any) -> Any:
