@@ -124,14 +124,19 @@ def print_table(columns: Columns, rows: Iterable[Any], title: str = "") -> None:
 
 def _table_text(titles: Sequence[str], cells: Iterable[Sequence[str]], width: int) -> str:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = list(cells)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in zip(titles, *rows, strict=True):
-        table.add_column(column[0], overflow="fold", min_width=_widest_word(column))
+    columns = list(zip(titles, *rows, strict=True))
+    narrowest = [_widest_word(column) for column in columns]
+    widest = [max(map(cell_len, column)) for column in columns]
+    fitting = _fitting_widths(narrowest, widest, width - 3 * (len(columns) - 1))
+    for column, least, exact in zip(columns, narrowest, fitting, strict=True):
+        table.add_column(column[0], overflow="fold", min_width=least, width=exact)
     for row in rows:
         # As Text, so that rich does not read a value as markup.
         table.add_row(*map(Text, row))
@@ -139,6 +144,20 @@ def _table_text(titles: Sequence[str], cells: Iterable[Sequence[str]], width: in
     with screen.capture() as captured:
         screen.print(table)
     return captured.get()
+
+
+def _fitting_widths(narrowest: Sequence[int], widest: Sequence[int], room: int) -> Sequence[int | None]:
+    """The widths of columns that are too wide together: the widest ones that can wrap become narrower.
+
+    None where rich may decide: if everything fits, or nothing can. rich itself narrows columns whose words it must not
+    break, and then cuts off the table's right edge.
+    """
+    if sum(widest) <= room or sum(narrowest) > room:
+        return [None] * len(widest)
+    widths = [min(width, room) for width in widest]
+    while sum(widths) > room:
+        widths[max((i for i in range(len(widths)) if widths[i] > narrowest[i]), key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _widest_word(texts: Iterable[str]) -> int:
