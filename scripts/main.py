@@ -32,6 +32,7 @@ VERBS: Final[dict[str, Verb]] = {
     "submit": Verb("scripts.submit", "submit", "Record a change, a clear, a retraction or a definition."),
     "state": Verb("scripts.state", "state", "Show a subject's settings at any moment, as known at any moment."),
     "history": Verb("scripts.history", "history", "Show who changed what about a subject, newest first."),
+    "catalog": Verb("scripts.catalog", "catalog", "Show which settings exist at any moment, and who may write them."),
     "check": Verb("scripts.check", "check", "Check a request, or a file of them, against the policy in force."),
     "audit": Verb("scripts.audit.command", "audit", "Check every request of a log against the policy in force."),
     "replay": Verb("scripts.replay", "replay", "Print the ledger event by event."),

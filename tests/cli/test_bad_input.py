@@ -161,6 +161,10 @@ def test_a_change_can_be_retracted_once_and_a_retraction_never(inforce_on_both: 
         ("state", "org:acme", "--setting", "a b"),
         ("state", "org:acme", "--at", "2026-01-01T00:00:00"),
         ("history", "org:nosuch"),
+        ("catalog", "--setting", "nosuch"),
+        ("catalog", "--setting", "a b"),
+        ("catalog", "--at", "2026-01-01T00:00:00"),
+        ("catalog", "org:acme"),
         ("replay", "--subject", "org:nosuch"),
         ("check",),
         ("check", "--org", "not an id"),
@@ -197,6 +201,7 @@ def test_a_bad_import_file_creates_no_ledger(stdin: str, inforce: Inforce, folde
 READING = [
     ("state", "org:acme"),
     ("history", "org:acme"),
+    ("catalog",),
     ("check", "--org", "acme"),
     ("audit", "-"),
     ("replay",),

@@ -7,7 +7,7 @@ import pytest
 from ledger.follower import AT_LEAST_SECONDS_MAX
 from tests.support.command import Inforce
 
-QUESTIONS = (("state", "org:acme"), ("history", "org:acme"), ("check", "--org", "acme"))
+QUESTIONS = (("state", "org:acme"), ("history", "org:acme"), ("catalog",), ("check", "--org", "acme"))
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=[question[0] for question in QUESTIONS])

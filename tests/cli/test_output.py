@@ -18,10 +18,9 @@ from tests.support.command import Inforce
 REPOSITORY = str(Path(__file__).resolve().parents[2])
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_on_a_narrow_terminal_no_word_of_a_table_is_broken(ledger: Inforce, width: int) -> None:
-    ledger("submit", "org:acme", "storage.inputs_outputs", "true")
-    command = [sys.executable, "-m", "scripts.main", "state", "org:acme"]
+def on_a_terminal(width: int, *args: str) -> str:
+    """The verb's output on a terminal of this width, without its styles."""
+    command = [sys.executable, "-m", "scripts.main", *args]
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
@@ -35,8 +34,26 @@ def test_on_a_narrow_terminal_no_word_of_a_table_is_broken(ledger: Inforce, widt
                 screen_bytes += chunk
     os.close(screen)
     assert process.returncode == 0
-    text = re.sub(r"\x1b\[[0-9;]*m", "", screen_bytes.decode())
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen_bytes.decode())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_on_a_narrow_terminal_no_word_of_a_table_is_broken(ledger: Inforce, width: int) -> None:
+    ledger("submit", "org:acme", "storage.inputs_outputs", "true")
+    text = on_a_terminal(width, "state", "org:acme")
     words = text.split()
     for word in ("storage.inputs_outputs", "training.opt_in", "explicit", "residency.regions"):
         assert word in words
     assert max(map(len, text.splitlines()[1:])) <= width
+
+
+@pytest.mark.parametrize("width", [40, 80, 92, 93, 100, 110, 120, 200])
+def test_a_table_that_just_fits_loses_no_column_at_its_right_edge(ledger: Inforce, width: int) -> None:
+    in_a_pipe = ledger("catalog", "--at", "2026-02-01T00:00:00Z").out.splitlines()[1:]
+    title, *lines = on_a_terminal(width, "catalog", "--at", "2026-02-01T00:00:00Z").splitlines()
+    assert title.startswith("catalog at 2026-02-01 00:00:00Z")
+    assert {word for line in in_a_pipe for word in line.split() if "─" not in word} - {"since"} == {
+        word for line in lines for word in line.split() if "─" not in word
+    }
+    if width >= 80:
+        assert max(map(len, lines)) <= width
