@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
-from ledger.head_memory import HeadMemory
+from ledger.head_memory import HeadMemory, RememberedHead
 from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MIN
 from ledger.recorders.contract import IMPORTING, INCARNATION, Recorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
@@ -82,7 +82,8 @@ def open_ledger(
         if not meta:
             if not create:
                 raise LedgerUnavailable(_NOT_BEGUN)
-            _require_no_note(recorder.append_guard.memory)
+            # The note was read before the facts: a process that makes the ledger meanwhile writes its note after them.
+            _require_no_note(recorder.append_guard.memory, newest)
             recorder.create({"origin": origin or new_origin(), INCARNATION: new_incarnation()})
             meta = recorder.meta()
             if announce is not None:
@@ -119,10 +120,16 @@ def _check_place(url: str, create: bool) -> None:
     if path is not None and not path.exists():
         # First, because these files may hold the last events.
         require_no_orphans(path)
-        if create:
-            _require_no_note(HeadMemory(_note_beside(path)))
-            return
-        raise LedgerUnavailable(f"there is no ledger at {path}; name one with --db, or create one with inforce submit")
+        if not create:
+            raise LedgerUnavailable(
+                f"there is no ledger at {path}; name one with --db, or create one with inforce submit"
+            )
+        memory = HeadMemory(_note_beside(path))
+        newest = memory.newest()
+        memory.close()
+        # Looked at again: another process may have made the ledger, and then its note.
+        if not path.exists():
+            _require_no_note(memory, newest)
 
 
 def _require_origin_of_events(ledger: Ledger) -> None:
@@ -149,13 +156,11 @@ def _note_beside(file: Path) -> Path:
     return file.absolute().with_name(file.name + NOTE_SUFFIX)
 
 
-def _require_no_note(memory: HeadMemory) -> None:
-    """Raises `LedgerUnavailable` if there was a ledger where a new one is to begin."""
-    before = memory.newest()
-    memory.close()
-    if before is not None:
+def _require_no_note(memory: HeadMemory, newest: RememberedHead | None) -> None:
+    """Raises `LedgerUnavailable` if `newest` says that there was a ledger where a new one is to begin."""
+    if newest is not None:
         raise LedgerUnavailable(
-            f"there is no ledger here any more, and {memory.path} remembers one up to position {before.position}; "
+            f"there is no ledger here any more, and {memory.path} remembers one up to position {newest.position}; "
             "bring that ledger back, or delete this file to begin a new one"
         )
 

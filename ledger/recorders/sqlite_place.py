@@ -66,10 +66,13 @@ def companion(path: Path, suffix: str) -> Path:
 def require_no_orphans(path: Path) -> None:
     """For a file that is missing or empty. Raises `LedgerUnavailable` if companions lie where it should: they hold
     events, and SQLite would delete them when a new ledger is begun."""
-    empty = path.exists()
     orphans = [file for suffix in COMPANIONS if (file := companion(path, suffix)).exists()]
+    # Only now: another process may be making the ledger, and makes the file before its companions.
+    empty = path.exists()
     if empty:
-        # Another process may be making the ledger, with a journal; a -wal with content is older than that.
+        if _bytes(path):
+            return
+        # It may have a journal already, but no -wal with content.
         orphans = [file for file in orphans if file.name.endswith("-wal") and _bytes(file)]
     if orphans:
         names, them = " and ".join(map(str, orphans)), "them" if len(orphans) > 1 else "it"
