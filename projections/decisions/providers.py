@@ -16,6 +16,7 @@ from projections.decisions.directory import (
     TRAINS,
     Directory,
     Facts,
+    is_recorded,
 )
 from projections.decisions.model import DataPolicy
 from projections.temporal.changes import JsonValue
@@ -32,9 +33,8 @@ def provider_policy(directory: Directory, name: str | None, url: str | None) -> 
     """The policy of the provider that a model names, as it is at this moment. `name`, `url`: of the model."""
     claimants = () if name is None else directory.providers(name)
     if len(claimants) != 1:
-        return ProviderPolicy(
-            DataPolicy("provider", name, url), directory.naming_facts(() if name is None else (name,))
-        )
+        facts = directory.naming_facts(() if name is None else (name,))
+        return ProviderPolicy(DataPolicy("provider", name, url), tuple(filter(is_recorded, facts)))
     (provider,) = claimants
     facts = directory.provider_facts(provider)
     values = {state.setting: state.value for state in facts}

@@ -16,8 +16,9 @@ from typing import Any, Final
 from ledger.append.submissions import parse_submissions
 from ledger.clock import ManualClock
 from ledger.errors import BadInput
-from ledger.opening import database_file, open_ledger, sqlite_path
+from ledger.opening import NOTE_SUFFIX, database_file, open_ledger, sqlite_path
 from ledger.recorders.common import COLUMNS
+from ledger.recorders.sqlite_place import COMPANIONS
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import DAY
@@ -60,7 +61,7 @@ def large_ledger(context: SuiteContext, events: int, rounds: int = ROUNDS) -> tu
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in ("", *COMPANIONS, NOTE_SUFFIX):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 

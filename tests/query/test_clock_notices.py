@@ -44,7 +44,7 @@ def test_the_stretch_lasts_from_the_last_right_event_to_the_clock_that_was_left_
     with ledger:
         query = Query(ledger)
         (right,) = submit(ledger, change())
-        assert notice_of_answers(query, NOW) is None
+        assert notice_of_answers(query, right.recorded_at) is None
         clock.now_us = NOW + YEAR
         (poisoned,) = submit(ledger, change(value=False))
         clock.now_us = NOW + DAY

@@ -28,7 +28,10 @@ def test_state_holds_every_setting_of_the_kind_with_its_source(bench: QueryLedge
     (on,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     answer = bench.query.state("org:acme", at=NOON)
     assert list(answer.settings) == sorted(
-        [TRAINING, STORAGE, CACHING, "passthrough.allowed", "residency.regions", "network.private_only"]
+        [
+            *(TRAINING, STORAGE, CACHING, "passthrough.allowed", "residency.regions", "network.private_only"),
+            "subjects.must_be_known",
+        ]
     )
     assert {setting: state.source for setting, state in answer.settings.items() if state.source != "default"} == {
         STORAGE: "explicit"
@@ -45,9 +48,9 @@ def test_state_holds_every_setting_of_the_kind_with_its_source(bench: QueryLedge
 def test_state_leaves_out_settings_that_are_not_for_the_kind_of_subject(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("account:u1", STORAGE, True), changed("key:k1", "owner", "account:u1"))
     assert list(bench.query.state("account:u1", at=NOON).settings) == sorted(
-        [TRAINING, STORAGE, CACHING, "attached_to"]
+        [TRAINING, STORAGE, CACHING, "attached_to", "subjects.must_be_known"]
     )
-    assert list(bench.query.state("key:k1", at=NOON).settings) == ["owner"]
+    assert list(bench.query.state("key:k1", at=NOON).settings) == ["owner", "subjects.must_be_known"]
 
 
 def test_state_of_chosen_settings_only(bench: QueryLedger) -> None:
