@@ -128,7 +128,7 @@ def test_every_fault_of_a_submission_is_named_with_its_line(tmp_path: Path) -> N
     lines = jsonl(at(AT, change(value=1)), at(AT, change()), at(AT, change(value=2)))
     with pytest.raises(BadImport) as refused:
         import_lines(f"sqlite:///{tmp_path}/ledger.db", lines)
-    assert refused.value.detail == "line 1: /value: the value must be true or false (and 1 more)"
+    assert refused.value.detail == "line 1: /value: the value must be true or false (writable by: admin) (and 1 more)"
     assert [fault.detail.partition(":")[0] for fault in refused.value.faults] == ["line 1", "line 3"]
 
 
