@@ -18,7 +18,7 @@ from projections.temporal.effective_timeline import (
     effective_at,
     effective_timeline,
 )
-from projections.temporal.fold import Timeline, deciding_retraction
+from projections.temporal.fold import Timeline, deciding_retraction, fold
 
 _EMPTY: Final = Timeline()
 
@@ -143,8 +143,31 @@ class AsOfView:
                 self.timelines(subject).get(setting, NO_TIMELINES).current,
                 self.timelines(CATALOG_SUBJECT).get(setting, NO_TIMELINES).current,
             )
-        folded = self.context.folded
-        return folded(subject, self.at).get(setting, _EMPTY), folded(CATALOG_SUBJECT, self.at).get(setting, _EMPTY)
+        return self._known_then(subject, setting), self._known_then(CATALOG_SUBJECT, setting)
+
+    def _known_then(self, subject: str, setting: str) -> Timeline:
+        assertions = self.context.snapshot.all_assertions(subject)
+        known = (one for one in assertions if one.setting == setting and one.recorded_at <= self.at)
+        return fold(known).get(setting, _EMPTY)
+
+    def scheduled(self, subject: str, settings: Iterable[str]) -> list[str]:
+        """The settings that may change after `at`, by what is known: the others need no look ahead.
+
+        An in-force question about the past reads the events for it, because what was known then is not stored.
+        """
+        snapshot = self.context.snapshot
+        if self.known_at != IN_FORCE or snapshot.recorded_at is None or self.at >= snapshot.recorded_at:
+            return list(settings)
+        at = self.at
+        ahead = {
+            one.setting
+            for whose in (subject, CATALOG_SUBJECT)
+            for one in snapshot.all_assertions(whose)
+            if isinstance(one, Change)
+            and one.recorded_at <= at
+            and (one.effective_from > at or (one.effective_until is not None and one.effective_until > at))
+        }
+        return [setting for setting in settings if setting in ahead]
 
     def settings(self, subject: str) -> Iterable[str]:
         """The settings of which the subject ever had a change."""

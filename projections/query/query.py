@@ -130,7 +130,7 @@ class Query:
         instant = context.instant(at, known_at)
         following = {
             key: state
-            for key in applicable
+            for key in view.scheduled(subject, applicable)
             if (state := next_state(subject, key, *view.known_timelines(subject, key), at)) is not None
         }
         notice = context.clock_notice(at, instant)

@@ -53,6 +53,8 @@ _NEWS_MAX: Final = 20_000
 """Events. After more of them, as after an import, it is cheaper to begin with an empty cache."""
 _NEWS_BYTES: Final = 4 * 1024 * 1024
 """Leaves of the news that are read at once."""
+ASSERTIONS_MAX: Final = 20_000
+"""Of a snapshot: some 10 MB, and more only if one subject has more."""
 RETRACTIONS_MAX: Final = 20_000
 """Of a snapshot: with the subjects, some 10 MB, and more only if one subject has more."""
 FIRST_RECORDED_MAX: Final = 20_000
@@ -82,6 +84,8 @@ class LedgerSnapshot:
         # For questions that stay here after the timelines have moved on: an audit does so for its whole length.
         self._own_subjects: SubjectCache | None = None
         self._own_decisions: DecisionCache | None = None
+        self._assertions: dict[str, tuple[Assertion, ...]] = {}
+        self._assertions_left = ASSERTIONS_MAX
         self._retractions: dict[str, tuple[Retraction, ...]] = {}
         self._retractions_left = RETRACTIONS_MAX
         self._first_recorded: dict[str, int | None] = {}
@@ -146,6 +150,17 @@ class LedgerSnapshot:
             for entry in entries
             if entry.position <= self.position and (known_at is None or entry.recorded_at <= known_at)
         )
+
+    def all_assertions(self, subject: str) -> tuple[Assertion, ...]:
+        """`assertions`, cached: an in-force question about the past asks what was scheduled then."""
+        assertions = self._assertions.get(subject)
+        if assertions is None:
+            assertions = tuple(self.assertions(subject))
+            self._assertions_left -= 1 + len(assertions)
+            if self._assertions_left < 0:
+                self._assertions, self._assertions_left = {}, ASSERTIONS_MAX
+            self._assertions[subject] = assertions
+        return assertions
 
     def retractions(self, subject: str) -> tuple[Retraction, ...]:
         """The subject's retractions up to this position. Cached: an audit reads them at every breach."""
