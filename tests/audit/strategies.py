@@ -134,7 +134,9 @@ def _definitions(draw: st.DrawFn) -> Json:
     members: Json = {"kinds": kinds}
     values = st.none() | _values(setting)
     if setting == "subjects.must_be_known":
-        members |= {"value_type": "set_of", "members": ["account", "org", "project", "key"]}
+        # An index does not hold the kinds of this setting, because no definition may change them.
+        demandable = ["account", "org", "project", "key"]
+        members |= {"kinds": demandable, "value_type": "set_of", "members": demandable}
         values = st.lists(st.sampled_from(members["members"]), unique=True)
     elif setting in (RESIDENCY, MODEL_REGIONS):
         members["value_type"] = "set_of"
