@@ -81,7 +81,10 @@ class CommonRecorder:
     def entry(self, position: int) -> Entry | None:
         entries = sound_entries(self._rows("WHERE position = ?", (position,)))
         if not entries and 0 < position <= self.head().position:
-            raise DamagedEvent(position, MISSING)
+            # Read once more: the event may have been recorded between the two reads.
+            entries = sound_entries(self._rows("WHERE position = ?", (position,)))
+            if not entries:
+                raise DamagedEvent(position, MISSING)
         return entries[0] if entries else None
 
     def page(self, after: int, limit: int, until: int | None = None) -> list[Entry]:
