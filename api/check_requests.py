@@ -80,6 +80,11 @@ _HANDLING_FIELDS: Final[dict[str, Any]] = {
     "forwarded_to": _TEXT,
     "region": _TEXT,
     "network": Literal["public", "private"] | UnsetType | None,
+    "precision": _TEXT,
+    "distilled": _FLAG,
+    "system_prompt_forced": _FLAG,
+    "censored": _FLAG,
+    "revision": _TEXT,
 }
 _RECORD_FIELDS: Final[dict[str, Any]] = {
     "at": _TEXT,
@@ -190,7 +195,8 @@ def _observed(row: tuple[Any, ...], absent: UnsetType | None) -> tuple[Observed 
     """(the observed handling, the number of its members). Raises `_NotPlain`."""
     members = len(row) - row.count(absent)
     observed = Observed._make([None if value is UNSET else value for value in row])
-    if not all(text is None or _fits(text) for text in (observed.forwarded_to, observed.region)):
+    texts = (observed.forwarded_to, observed.region, observed.precision, observed.revision)
+    if not all(text is None or _fits(text) for text in texts):
         raise _NotPlain
     return None if observed == NOTHING_OBSERVED else observed, members
 

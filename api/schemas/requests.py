@@ -110,6 +110,13 @@ class ObservedHandling(WireModel):
     forwarded_to: str | None = Field(None, min_length=1, max_length=256)
     region: str | None = Field(None, min_length=1, max_length=256)
     network: Literal["public", "private"] | None = None
+    precision: str | None = Field(
+        None, min_length=1, max_length=256, description="As the model was served, against its setting model.precision."
+    )
+    distilled: bool | None = Field(None, description="Against model.distilled.")
+    system_prompt_forced: bool | None = Field(None, description="Against model.system_prompt_forced.")
+    censored: bool | None = Field(None, description="Against model.censorship_layer.")
+    revision: str | None = Field(None, min_length=1, max_length=256, description="Against model.revision.")
 
 
 def _bare_id(kind: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import pyarrow as pa
 
-from projections.decisions.model import REASONS, Reason, Verdict
+from projections.decisions.model import REASONS, Observed, Reason, Verdict
 
 VERDICT_NAMES: Final[tuple[Verdict, ...]] = get_args(Verdict)
 """The codes of `verdict` and `hindsight` are places in this tuple, the same in every batch."""
@@ -19,7 +19,7 @@ REASON_NAMES: Final[tuple[Reason, ...]] = tuple(REASONS)
 """The codes of `reasons` are places in this tuple, which is also the order of a row's reasons."""
 DATA_POLICY_NAMES: Final = ("platform", "provider")
 
-OBSERVED: Final = ("stored", "cached", "trained", "forwarded_to", "region", "network")
+OBSERVED: Final = Observed._fields
 """The columns of observed handling. A row in which all are null is a question."""
 
 INSTANT: Final = pa.timestamp("us", tz="UTC")
@@ -53,6 +53,11 @@ REQUESTS: Final = pa.schema(
         pa.field("forwarded_to", pa.string()),
         pa.field("region", pa.string()),
         pa.field("network", pa.string()),
+        pa.field("precision", pa.string()),
+        pa.field("distilled", pa.bool_()),
+        pa.field("system_prompt_forced", pa.bool_()),
+        pa.field("censored", pa.bool_()),
+        pa.field("revision", pa.string()),
     ]
 )
 """Each row is a request record that `read_record` would accept: it has one of the first four ids, ids keep their

@@ -26,7 +26,9 @@ from projections.decisions.check import (
     breaches_of,
 )
 from projections.decisions.directory import DIRECTORY_KINDS
+from projections.decisions.lag import Breach
 from projections.decisions.model import Observed, Outcome, Reason, RequestRecord
+from projections.decisions.published import MEMBER_OF
 from projections.temporal.changes import JsonValue
 from projections.temporal.effective_state import SettingState
 
@@ -58,6 +60,7 @@ _PERMITS: Final[Mapping[str, tuple[str, ...]]] = {
     "forwarded_to": (PASSTHROUGH, HOSTING, PROVIDER),
     "region": (RESIDENCY,),
     "network": (NETWORK,),
+    **{member: (setting,) for setting, member in MEMBER_OF.items()},
 }
 """Member of the handling → the settings that permit it."""
 _UNRESOLVED: Final[Mapping[Reason, tuple[str, ...]]] = {
@@ -75,7 +78,7 @@ def causes(record: RequestRecord, basis: DecisionBasis, outcome: Outcome) -> tup
         Cause(
             breach.reason,
             tuple(filter(_is_shown, breach.rests_on)),
-            () if number < denied else _observed(record, breach.reason),
+            () if number < denied else _observed(record, breach),
         )
         for number, breach in enumerate(breaches_of(record.handling, basis))
     ]
@@ -91,9 +94,12 @@ def _is_shown(state: SettingState) -> bool:
     return state.change is not None or kind_of(state.subject) not in DIRECTORY_KINDS
 
 
-def _observed(record: RequestRecord, reason: Reason) -> tuple[tuple[str, JsonValue], ...]:
+def _observed(record: RequestRecord, breach: Breach) -> tuple[tuple[str, JsonValue], ...]:
     handling = record.handling or Observed()
-    members = ((name, getattr(handling, name)) for name in _MEMBERS_OF.get(reason, ()))
+    names = _MEMBERS_OF.get(breach.reason, ())
+    if breach.reason == "not_as_published":
+        names = tuple(MEMBER_OF[state.setting] for state in breach.rests_on)
+    members = ((name, getattr(handling, name)) for name in names)
     return tuple((name, value) for name, value in members if value is not None)
 
 

@@ -9,6 +9,8 @@
   have been denied. Only what was observed counts. A certain violation outweighs what could not be resolved.
 - A setting that is not for the governing subject's kind counts at its default: an account has no
   `passthrough.allowed`, so its traffic does not leave the platform, and no residency, so any region will do.
+- A request handled by a model that was not served as the model's settings say is a violation. A setting that states
+  nothing (null) is compared with nothing.
 - An operator can demand that kinds of subject be known: then a subject on the way to the governing one, and that one
   itself, of which the ledger has no event, makes the verdict `indeterminate`, and no other claim is made.
 - A violation that rests on an event (also a retraction) newer than the position that the gateway enforced is
@@ -16,6 +18,7 @@
 
 `check` is two steps, so that the first can be cached: `decision_basis` depends on the record's ids and the states
 alone, so it holds for every request with the same ids while the states stay the same; `evaluate` adds what was done.
+Only a basis that was made for a record that says how the model was served `suffices` for other such records.
 Every bulk path must equal `check`, row by row. Proved by tests/scenarios, tests/decisions/test_check.py (against a
 reference that shares no code with it) and tests/query/test_decision_cache.py.
 """
@@ -50,6 +53,14 @@ from projections.decisions.places import (
     places_without_model,
 )
 from projections.decisions.providers import Receiver
+from projections.decisions.published import (
+    Published,
+    published_breaches,
+    published_facts,
+    published_of,
+    says_how_served,
+    undecidable_facts,
+)
 from projections.decisions.regions import ModelRegions
 from projections.decisions.scope import resolve
 from projections.decisions.states import States
@@ -90,7 +101,8 @@ class DecisionBasis(NamedTuple):
     settings that led to the governing subject. `question`: the outcome of a question, and of every record if
     `unresolved`. `outcomes`: the outcomes of records without an enforced position, by what was done; `evaluate` adds
     to it. `denials`: what speaks against using the model at all. `directory`: the regions and providers, as far as an
-    observed region or receiver is compared with anything.
+    observed region or receiver is compared with anything. `published`: how the model is to be served; None if that was
+    not read, because few records say how it was served.
     """
 
     handling: Handling
@@ -102,6 +114,7 @@ class DecisionBasis(NamedTuple):
     unresolved: Reason | None
     unknown: frozenset[Reason] = frozenset()
     directory: Directory = EMPTY_DIRECTORY
+    published: Published | None = ()
 
 
 def check(record: RequestRecord, states: States) -> Outcome:
@@ -110,7 +123,8 @@ def check(record: RequestRecord, states: States) -> Outcome:
 
 
 def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
-    """The basis of the decision on `record`. Reads only the ids of the record."""
+    """The basis of the decision on `record`. Reads only the ids of the record, and whether it says how the model was
+    served."""
     scope = resolve(record, states)
     if scope.governing is None:
         assert scope.problem is not None
@@ -136,9 +150,18 @@ def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
     reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
     verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
     question = Outcome(verdict, governed_by, handling, reasons, evidence, None, undecidable)
+    published: Published | None = ()
+    if record.model_id is not None:
+        needed = record.handling is not None and says_how_served(record.handling)
+        published = published_of(states, f"model:{record.model_id}") if needed else None
     return DecisionBasis(
-        handling, question, {}, denials, evidence, len(scope.evidence), None, unknown, places.directory
+        handling, question, {}, denials, evidence, len(scope.evidence), None, unknown, places.directory, published
     )
+
+
+def suffices(basis: DecisionBasis, observed: Observed | None) -> bool:
+    """Whether `evaluate` can decide on records with this handling by this basis."""
+    return basis.published is not None or observed is None or not says_how_served(observed)
 
 
 def _places(policy: dict[str, SettingState], model: dict[str, SettingState], states: States) -> ModelPlaces:
@@ -193,7 +216,7 @@ def _unknown(model: dict[str, SettingState], undecidable: tuple[str, ...], regio
 
 def evaluate(record: RequestRecord, basis: DecisionBasis, states: States | None) -> Outcome:
     """The decision on `record`, which has this basis. `states`: those that the basis was made from; read only if the
-    record has an `enforced_position`, else None will do."""
+    record has an `enforced_position`, else None will do. The basis `suffices`."""
     observed = record.handling
     if observed is None or basis.unresolved is not None:
         return basis.question
@@ -211,12 +234,21 @@ def breaches_of(observed: Observed | None, basis: DecisionBasis) -> list[Breach]
     """The reasons against a request with this basis and handling, each with the settings that it rests on."""
     if observed is None or basis.unresolved is not None:
         return list(basis.denials)
-    return _breaches(observed, basis, _observed_places(observed, basis))
+    return _breaches(observed, basis, _observed_places(observed, basis), _published_facts(observed, basis))
 
 
-def _breaches(observed: Observed, basis: DecisionBasis, places: ObservedPlaces) -> list[Breach]:
+def _breaches(observed: Observed, basis: DecisionBasis, places: ObservedPlaces, published: Published) -> list[Breach]:
     policy, model = _policy_and_model(basis)
-    return [*basis.denials, *_handling_breaches(observed, policy, model, places)]
+    return [
+        *basis.denials,
+        *_handling_breaches(observed, policy, model, places),
+        *published_breaches(published),
+    ]
+
+
+def _published_facts(observed: Observed, basis: DecisionBasis) -> Published:
+    assert suffices(basis, observed), "made for a record that does not say how the model was served"
+    return published_facts(observed, basis.published or ())
 
 
 def _observed_places(observed: Observed, basis: DecisionBasis) -> ObservedPlaces:
@@ -239,8 +271,12 @@ def _evaluate_observed(
 ) -> Outcome:
     scope_evidence = basis.evidence[: basis.scope_length]
     places = _observed_places(observed, basis)
-    breaches = _breaches(observed, basis, places)
+    published = _published_facts(observed, basis)
+    breaches = _breaches(observed, basis, places, published)
     unknown = _unknown_observed(observed, basis, places)
+    undecidable = undecidable_facts(published)
+    if undecidable:
+        unknown |= {"undecidable_value"}
     lag = None
     reasons: set[Reason] = {breach.reason for breach in breaches}
     if breaches and record.enforced_position is not None:
@@ -251,9 +287,9 @@ def _evaluate_observed(
         governed_by=basis.question.governed_by,
         handling=basis.handling,
         reasons=_in_order(reasons | unknown),
-        evidence=_observed_evidence(observed, basis, places),
+        evidence=_observed_evidence(observed, basis, places, published),
         enforcement_lag=lag,
-        undecidable=basis.question.undecidable,
+        undecidable=basis.question.undecidable + undecidable,
     )
 
 
@@ -270,19 +306,22 @@ def _unknown_observed(observed: Observed, basis: DecisionBasis, places: Observed
     return unknown
 
 
-def _observed_evidence(observed: Observed, basis: DecisionBasis, places: ObservedPlaces) -> Evidence:
+def _observed_evidence(
+    observed: Observed, basis: DecisionBasis, places: ObservedPlaces, published: Published
+) -> Evidence:
     """The evidence of the basis, and the settings that the observed region and receiver were compared by. The model's
-    provider shows another receiver beside it."""
+    provider shows another receiver beside it. Behind the model's other settings stand those of `published`."""
     further = further_facts(basis.evidence, places)
-    if not further and not places.is_wrong_receiver:
+    if not further and not places.is_wrong_receiver and not published:
         return basis.evidence
-    named = (
+    named = [
         state._replace(observed=observed.forwarded_to)
         if places.is_wrong_receiver and state.setting == PROVIDER
         else state
         for state in basis.evidence
-    )
-    return Evidence((*named, *further))
+    ]
+    behind = basis.scope_length + len(POLICY) + len(OF_MODEL)
+    return Evidence((*named[:behind], *published, *named[behind:], *further))
 
 
 def _in_order(reasons: AbstractSet[Reason]) -> tuple[Reason, ...]:

@@ -69,6 +69,16 @@ class Observed(NamedTuple):
     forwarded_to: str | None = None
     region: str | None = None
     network: Literal["public", "private"] | None = None
+    precision: str | None = None
+    distilled: bool | None = None
+    system_prompt_forced: bool | None = None
+    censored: bool | None = None
+    revision: str | None = None
+
+    @property
+    def as_served(self) -> tuple[str | bool | None, ...]:
+        """The members that say how the model was served, in the order of `AS_SERVED`."""
+        return self[_FIRST_SERVED:]
 
 
 class RequestRecord(NamedTuple):
@@ -176,6 +186,9 @@ class Decision(NamedTuple):
     hindsight: Hindsight | None
 
 
+_FIRST_SERVED: Final = Observed._fields.index("precision")
+AS_SERVED: Final = Observed._fields[_FIRST_SERVED:]
+"""The members of the handling that are compared with what the model's settings say."""
 _IDS: Final = ("key_id", "account_id", "org_id", "project_id")
 _MEMBERS: Final = frozenset((*_IDS, "request_id", "at", "model_id", "enforced_position", "handling"))
 _OBSERVED: Final = frozenset(Observed._fields)
@@ -228,7 +241,13 @@ def _observed(raw: object, pointer: str, faults: list[Fault]) -> Observed | None
         faults.append(Fault(f"{pointer}/network", "network must be public or private"))
     forwarded_to = _text(raw.get("forwarded_to"), pointer, "forwarded_to", faults)
     region = _text(raw.get("region"), pointer, "region", faults)
-    observed = Observed(stored, cached, trained, forwarded_to, region, network)
+    precision, revision = (_text(raw.get(name), pointer, name, faults) for name in ("precision", "revision"))
+    flags = ("distilled", "system_prompt_forced", "censored")
+    distilled, prompted, censored = (_flag(raw.get(name), pointer, name, faults) for name in flags)
+    observed = Observed(
+        *(stored, cached, trained, forwarded_to, region, network),
+        *(precision, distilled, prompted, censored, revision),
+    )
     return None if observed == NOTHING_OBSERVED else observed
 
 

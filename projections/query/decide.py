@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from projections.decisions.check import check, decision_basis, evaluate
+from projections.decisions.check import check, decision_basis, evaluate, suffices
 from projections.decisions.model import AsOf, Decision, RequestRecord
 from projections.query import causes
 from projections.query.as_of_view import AsOfView
@@ -56,7 +56,11 @@ def _from_memory(context: ReadContext) -> Callable[[RequestRecord], Decision | N
         if span is None or span.hindsight is not None or record.enforced_position is not None:
             return None
         basis, observed = span.basis, record.handling
-        outcome = basis.question if observed is None else basis.outcomes.get(observed) or evaluate(record, basis, None)
+        outcome = basis.question if observed is None else basis.outcomes.get(observed)
+        if outcome is None:
+            if not suffices(basis, observed):
+                return None
+            outcome = evaluate(record, basis, None)
         # The same as AsOf(…) and Decision(…), in half the time.
         known_at = at if at < now else now
         as_of = _new(AsOf, (at, known_at, position, None if notice is None else notice(at, known_at)))
@@ -67,7 +71,9 @@ def _from_memory(context: ReadContext) -> Callable[[RequestRecord], Decision | N
 
 def _decide_in_force(record: RequestRecord, context: ReadContext) -> Decision:
     at = record.at
-    span = context.snapshot.find(record[1:6], at) or _new_span(record, context)
+    span = context.snapshot.find(record[1:6], at)
+    if span is None or not _suffices(span, record):
+        span = _new_span(record, context)
     # Only an enforced position makes `evaluate` read states.
     reads_states = record.enforced_position is not None
     outcome = evaluate(record, span.basis, AsOfView(context, at, IN_FORCE) if reads_states else None)
@@ -77,6 +83,11 @@ def _decide_in_force(record: RequestRecord, context: ReadContext) -> Decision:
         later = evaluate(record, span.hindsight, AsOfView(context, at, None) if reads_states else None)
         hindsight = causes.hindsight(context, outcome, later, as_of)
     return Decision(record.request_id, outcome, as_of, hindsight)
+
+
+def _suffices(span: ValiditySpan, record: RequestRecord) -> bool:
+    bases = (span.basis,) if span.hindsight is None else (span.basis, span.hindsight)
+    return all(suffices(basis, record.handling) for basis in bases)
 
 
 def _new_span(record: RequestRecord, context: ReadContext) -> ValiditySpan:

@@ -22,7 +22,8 @@ from projections.decisions.model import RequestRecord
 from projections.temporal.changes import value_bytes
 
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
-"""The key_id, account_id, org_id, project_id and model_id of a request record: a basis depends on nothing else."""
+"""The key_id, account_id, org_id, project_id and model_id of a request record: a basis depends on nothing else, but for
+one that was made for a record that says how its model was served, which replaces one that was not."""
 
 assert RequestRecord._fields[1:6] == ("key_id", "account_id", "org_id", "project_id", "model_id"), "record[1:6] is one"
 

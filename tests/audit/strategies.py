@@ -15,6 +15,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.run import Decider
 from projections.audit.schemas import REQUESTS, DecidedBatch
 from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
+from projections.decisions.published import PUBLISHED
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Change, read_assertion
 from tests.support.ledgers import open_with_clock
@@ -32,6 +33,8 @@ REGIONS = ("eu", "us", "Zürich", "東" * 85, "Zu\u0308rich ", "eu-1", "world")
 PARTIES = ("deep", "Ünïcode GmbH", "😀" * 256, "x", "DEEP", "Deep Labs", "U\u0308NÏCODE GMBH")
 REGION_IDS = ("eu", "eu-1", "us", "world")
 PROVIDER_IDS = ("deep", "X", "other")
+PRECISIONS = ("bf16", " bf16", "fp8", "Zürich", "Zu\u0308rich ")
+"""As settings and as observed: some are the same after trimming and NFC; one is a region's text, too."""
 UNHEARD = "never-heard-of"
 
 
@@ -57,7 +60,10 @@ def _periods(draw: st.DrawFn, event: Json) -> Json:
 def _changes(draw: st.DrawFn) -> Json:
     kind = draw(
         st.sampled_from(
-            ("owner", "owner", "attached", "policy", "policy", "policy", "model", "model", "define", "place", "place")
+            (
+                *("owner", "owner", "attached", "policy", "policy", "policy", "model", "model", "define"),
+                *("place", "place", "published", "published"),
+            )
         )
     )
     if kind == "define":
@@ -77,7 +83,7 @@ def _changes(draw: st.DrawFn) -> Json:
         values = _values(setting)
     else:
         subject = draw(st.sampled_from(_of("model", MODELS)))
-        setting = draw(st.sampled_from(OF_MODEL))
+        setting = draw(st.sampled_from(PUBLISHED if kind == "published" else OF_MODEL))
         values = _values(setting)
     if draw(st.integers(0, 5)) == 0:
         return _periods(draw, cleared(subject, setting))
@@ -123,13 +129,15 @@ def _values(setting: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(("hosted", "passthrough", "passthrough", "elsewhere"))
     if setting in ("model.provider", "model.policy_url"):
         return st.sampled_from((*PARTIES, ""))
+    if setting in ("model.precision", "model.revision"):
+        return st.sampled_from((*PRECISIONS, ""))
     return st.booleans()
 
 
 @st.composite
 def _definitions(draw: st.DrawFn) -> Json:
     """A definition of a setting that decisions use, with other kinds, another default or another protective value."""
-    setting = draw(st.sampled_from((*POLICY, *OF_MODEL, "owner", "attached_to", "subjects.must_be_known")))
+    setting = draw(st.sampled_from((*POLICY, *OF_MODEL, *PUBLISHED, "owner", "attached_to", "subjects.must_be_known")))
     kinds = draw(st.lists(st.sampled_from(("account", "org", "project", "key", "model")), min_size=1, unique=True))
     members: Json = {"kinds": kinds}
     values = st.none() | _values(setting)
@@ -142,7 +150,7 @@ def _definitions(draw: st.DrawFn) -> Json:
         members["value_type"] = "set_of"
     elif setting == "model.hosting":
         members |= {"value_type": "one_of", "members": ["hosted", "passthrough", "elsewhere"]}
-    elif setting in OF_MODEL:
+    elif setting in (*OF_MODEL, "model.precision", "model.revision"):
         members["value_type"] = "text"
     elif setting in ("owner", "attached_to"):
         members |= {"value_type": "subject_ref", "ref_kinds": ["org", "account", "project", "model"]}
@@ -246,6 +254,8 @@ def rows(positions: int) -> st.SearchStrategy[Json]:
             "forwarded_to": st.sampled_from((*PARTIES, "nobody we know")),
             "region": st.sampled_from((*REGIONS, "mars", " eu ", "beyond")),
             "network": st.sampled_from(("public", "private")),
+            **dict.fromkeys(("precision", "revision"), st.sampled_from((*PRECISIONS, " ", "int4"))),
+            **dict.fromkeys(("distilled", "system_prompt_forced", "censored"), flag),
         },
     )
     # A record must name a sender.

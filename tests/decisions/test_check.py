@@ -32,6 +32,7 @@ GOVERNORS = ACCOUNTS + ORGS
 PLACES = ["eu", "eu", "us", "Europe", " e\u0301u ", "éu", "eu-1", "world"]
 REGIONS = st.lists(st.sampled_from(PLACES), unique=True, max_size=3).map(sorted)
 REGION_SUBJECTS = ["region:eu", "region:eu-1", "region:world", "region:us"]
+PRECISIONS = ["bf16", " bf16 ", "U\u0308", "\u00dc"]
 PARTIES = ["them", "THEM", "others", " Them ", "STRASSE", "straße"]
 PROVIDERS = ["provider:them", "provider:strasse", "provider:third"]
 BOOLS = st.booleans()
@@ -52,6 +53,11 @@ ASSERTED = st.one_of(
     _one(MODELS, "model.provider", st.sampled_from(PARTIES)),
     _one(MODELS, "model.policy_url", st.just("https://them.example/policy")),
     _one(MODELS, "model.regions", REGIONS),
+    _one(MODELS, "model.precision", st.sampled_from(PRECISIONS)),
+    _one(MODELS, "model.revision", st.sampled_from(PRECISIONS)),
+    _one(MODELS, "model.distilled", BOOLS),
+    _one(MODELS, "model.system_prompt_forced", BOOLS),
+    _one(MODELS, "model.censorship_layer", BOOLS),
     _one(ORGS, "passthrough.allowed", st.just(True)),
     _one(ORGS, "residency.regions", REGIONS),
     _one(REGION_SUBJECTS, "region.within", st.sampled_from([*REGION_SUBJECTS, "region:elsewhere"])),
@@ -126,7 +132,7 @@ def _draft(book: MemoryLedger, planned: PlannedEvent, now: int, first: int, gone
             definition |= {"default": ["eu"] if planned.which % 2 else None, "protective": ["eu"]}
         elif setting == "model.hosting":
             definition["default"] = "edge" if planned.which % 2 else None
-        elif setting in ("model.provider", "model.policy_url", "model.regions"):
+        elif setting in ("model.provider", "model.policy_url", "model.regions", "model.precision", "model.revision"):
             definition["default"] = 5 if planned.which % 2 else None
         if planned.which % 5 == 0 and len(definition["kinds"]) > 1:
             definition["kinds"] = definition["kinds"][:1]
@@ -162,6 +168,8 @@ OBSERVED = st.fixed_dictionaries(
         "forwarded_to": st.sampled_from([*PARTIES, "nobody"]),
         "region": st.sampled_from([*PLACES, "mars"]),
         "network": st.sampled_from(["public", "private"]),
+        **dict.fromkeys(("precision", "revision"), st.sampled_from([*PRECISIONS, "int4"])),
+        **dict.fromkeys(("distilled", "system_prompt_forced", "censored"), BOOLS),
     },
 )
 REST = st.fixed_dictionaries(

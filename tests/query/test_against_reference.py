@@ -63,6 +63,18 @@ PLACES = ("eu", "eu-1", "Europe", " Eu\u0301 ", "E\u00fa", "us", "world")
 PARTIES = ("deep", "DEEP", "Deep Labs", "other")
 
 
+PRECISIONS = ("bf16", " bf16 ", "fp8", "U\u0308", "\u00dc")
+
+
+def drawn_as_served(chance: random.Random) -> Json:
+    """Mostly nothing; else some members of the handling that say how the model was served."""
+    if chance.random() < 0.6:
+        return {}
+    texts = {name: chance.choice((*PRECISIONS, "int4", None)) for name in ("precision", "revision")}
+    flags = ("distilled", "system_prompt_forced", "censored")
+    return texts | {name: chance.choice((True, False, None)) for name in flags}
+
+
 def _of_places(chance: random.Random, start: int | None, until: int | None) -> Json:
     places = sorted(chance.sample(PLACES, chance.randint(0, 2)))
     regions = ("region:eu", "region:eu-1", "region:world", "region:us")
@@ -81,6 +93,11 @@ def _of_places(chance: random.Random, start: int | None, until: int | None) -> J
             (provider, "provider.names", sorted(chance.sample(PARTIES, 2))),
             (provider, "provider.trains", chance.random() < 0.5),
             (provider, "provider.policy_url", "https://deep.example/policy"),
+            ("model:m1", "model.precision", chance.choice(PRECISIONS)),
+            ("model:m1", "model.revision", chance.choice(PRECISIONS)),
+            ("model:m1", "model.distilled", chance.random() < 0.5),
+            ("model:m1", "model.system_prompt_forced", chance.random() < 0.5),
+            ("model:m1", "model.censorship_layer", chance.random() < 0.5),
         )
     )
     return changed(subject, setting, value, start, until)
@@ -121,6 +138,7 @@ def _assert_check(query: Query, reference: Reference, chance: random.Random, at:
         handling["region"] = chance.choice((*PLACES, "mars"))
     if chance.random() < 0.3:
         handling["forwarded_to"] = chance.choice((*PARTIES, "nobody"))
+    handling |= drawn_as_served(chance)
     for name, ids in (
         ("key_id", ["k1"]),
         ("project_id", ["p1", "p2"]),

@@ -7,6 +7,7 @@ nothing between two questions. Where a fast path and this reference disagree, on
 
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import normalize
 
 from ledger.times import format_time
 from tests.support.reference_places import Places, ReceiverOfRequest, RegionsOfRequest, once, was_recorded
@@ -53,6 +54,14 @@ POLICY = (
     "network.private_only",
 )
 OF_MODEL = ("model.hosting", "model.provider", "model.policy_url", "model.regions")
+PUBLISHED = {
+    "precision": "model.precision",
+    "distilled": "model.distilled",
+    "system_prompt_forced": "model.system_prompt_forced",
+    "censored": "model.censorship_layer",
+    "revision": "model.revision",
+}
+"""Member of the handling → the setting that says the same of the model as published, in the order of evidence."""
 SWITCHES = (
     "training.opt_in",
     "storage.inputs_outputs",
@@ -85,13 +94,16 @@ class Reference(ReferenceLedger):
         if record.get("model_id") is not None:
             model = {s: self.setting_state(f"model:{record['model_id']}", s, at, known_at) for s in OF_MODEL}
         observed = {name: value for name, value in (record.get("handling") or {}).items() if value is not None}
-        undecidable = [state for state in [*policy.values(), *model.values()] if not _is_decidable(state)]
+        published = self._published(record, observed, at, known_at)
+        stated = [*policy.values(), *model.values(), *(state for _, state in published)]
+        undecidable = [state for state in stated if not _is_decidable(state)]
         counted = self._counted(policy, at, known_at)
         places = Places(self, at, known_at)
         regions = RegionsOfRequest(places, policy, model, observed)
         receiver = ReceiverOfRequest(places, policy, model, observed)
         breaches = [*self._breaches_of_model(policy, model), *self._breaches_of_handling(policy, model, observed)]
         breaches += [*regions.breaches(), *receiver.breaches()]
+        breaches += [Breach("not_as_published", [state]) for seen, state in published if _differs(state, seen)]
         unresolved = _unresolved(policy, model, observed) or receiver.is_provider is None
         if breaches:
             verdict = "violation" if observed else "denied"
@@ -107,8 +119,14 @@ class Reference(ReferenceLedger):
         answer["handling"]["data_policy"], of_places = _data_policy(places, model)
         compared = [*regions.of_model(), *receiver.facts, *regions.facts()]
         of_places += [state for state in compared if was_recorded(state)]
-        evidence = [*scope.facts, *policy.values(), *model.values()]
-        answer["evidence"] = [_evidence(state) | receiver.observed(state) for state in [*evidence, *once(of_places)]]
+        answer["evidence"] = [
+            *(
+                _evidence(state) | receiver.observed(state)
+                for state in [*scope.facts, *policy.values(), *model.values()]
+            ),
+            *(_evidence(state) | {"observed": seen} for seen, state in published),
+            *(_evidence(state) for state in once(of_places)),
+        ]
         if not _is_decidable(policy["residency.regions"]):
             answer["handling"]["allowed_regions"] = counted["residency.regions"].value or []
         reasons = {breach.reason for breach in breaches}
@@ -123,6 +141,19 @@ class Reference(ReferenceLedger):
             answer["undecidable"] = [state.setting for state in undecidable]
         answer["reasons"] = [reason for reason in ORDER_OF_REASONS if reason in reasons]
         return answer
+
+    def _published(
+        self, record: Json, observed: Json, at: int, known_at: int | None
+    ) -> list[tuple[Any, ReferenceState]]:
+        """What the record observes of how the model was served, each with the setting that says how it should be."""
+        if record.get("model_id") is None:
+            return []
+        model = f"model:{record['model_id']}"
+        return [
+            (observed[member], self.setting_state(model, setting, at, known_at))
+            for member, setting in PUBLISHED.items()
+            if member in observed
+        ]
 
     def _unmet_demands(self, trail: list[str], at: int, known_at: int | None) -> list[ReferenceState]:
         """For each subject that must be known and is not, the demand."""
@@ -249,7 +280,17 @@ def _is_decidable(state: ReferenceState) -> bool:
         return isinstance(value, list)
     if state.setting == "model.hosting":
         return value in (None, "hosted", "passthrough")
+    if state.setting in ("model.distilled", "model.system_prompt_forced", "model.censorship_layer"):
+        return value is None or isinstance(value, bool)
     return value is None or isinstance(value, list if state.setting == "model.regions" else str)
+
+
+def _differs(state: ReferenceState, seen: Any) -> bool:
+    """Whether the setting states something else than was observed. Texts are trimmed and compared after NFC."""
+    if state.value is None or not _is_decidable(state):
+        return False
+    stated, seen = (normalize("NFC", one.strip()) if isinstance(one, str) else one for one in (state.value, seen))
+    return bool(stated != seen)
 
 
 def _unresolved(policy: dict[str, ReferenceState], model: dict[str, ReferenceState], observed: Json) -> bool:

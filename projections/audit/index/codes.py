@@ -10,6 +10,7 @@ from projections.audit.index.schema import (
     BIT_OTHER,
     BIT_TRUE,
     EMPTY_SET,
+    FLAGS_OF_MODEL,
     HOSTED,
     HOSTING,
     MODEL_REGIONS,
@@ -59,6 +60,8 @@ class Codes:
             if not isinstance(value, list):
                 return OTHER
             return self._sets.setdefault(tuple(map(self.text, value)), len(self._sets))
+        if setting in FLAGS_OF_MODEL:
+            return self.bits(value) if isinstance(value, bool) else OTHER
         if not isinstance(value, str):
             return OTHER
         if setting == HOSTING:

@@ -27,7 +27,7 @@ from projections.temporal.changes import Assertion, Change, Retraction
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.in_force import fold_both
 
-_SETTINGS: Final = 16
+_SETTINGS: Final = 32
 """More than the number of settings, so that subject × this + setting is one number."""
 RowNumbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -22,6 +22,7 @@ from projections.audit.index.schema import (
     BIT_CLEARED,
     BIT_UNSET,
     CLEARED,
+    HOSTING,
     KINDS,
     NAMED_KINDS_MAX,
     NEVER_RECORDED,
@@ -41,7 +42,7 @@ from projections.audit.index.schema import (
     Subjects,
     kind_code,
 )
-from projections.decisions.check import MUST_BE_KNOWN, OF_MODEL, POLICY
+from projections.decisions.check import MUST_BE_KNOWN, POLICY
 from projections.decisions.directory import DIRECTORY_KINDS
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction, read_entry
@@ -52,7 +53,7 @@ Row = tuple[int, tuple[Change | None, ...]]
 """An instant (µs), and the change of each setting that decides from then on."""
 
 LINK: Final = {"account": ATTACHED_TO, "project": OWNER, "key": OWNER}
-STATE: Final = {"account": POLICY, "org": POLICY, "model": OF_MODEL}
+STATE: Final = {"account": POLICY, "org": POLICY, "model": RELEVANT["model"]}
 
 
 def rows_of(axis: Axis, settings: Sequence[str]) -> list[Row]:
@@ -121,7 +122,8 @@ class IndexBuilder:
         if kind == "model":
             state_start = len(self._models)
             self._models += [
-                (at, tuple(map(self._code, range(6, 10), own)), tuple(map(_position, own))) for at, own in state
+                (at, tuple(map(self._code, range(HOSTING, OWNER_CODE), own)), tuple(map(_position, own)))
+                for at, own in state
             ]
         else:
             state_start = len(self._policies)
@@ -178,8 +180,8 @@ class IndexBuilder:
             policies=self._policies_of(),
             models=Models(
                 np.array([row[0] for row in self._models], np.int64),
-                np.array([row[1] for row in self._models], np.int32).reshape(-1, len(OF_MODEL)),
-                np.array([row[2] for row in self._models], np.uint32).reshape(-1, len(OF_MODEL)),
+                np.array([row[1] for row in self._models], np.int32).reshape(-1, len(RELEVANT["model"])),
+                np.array([row[2] for row in self._models], np.uint32).reshape(-1, len(RELEVANT["model"])),
             ),
             catalog=catalogs[0],
             later_catalog=catalogs[1],

@@ -8,8 +8,8 @@ A row of a log is decided with them as `projections.decisions.check` says; this 
    subjects' events name them.
 2. `links` of a key or project are its `owner`, of an account its `attached_to`. A link's target is again a code, of
    any kind, also of one that cannot govern (`OTHER_KIND`).
-3. `policies` of an org or account are its six settings of `check.POLICY`; `models` of a model the four of
-   `check.OF_MODEL`.
+3. `policies` of an org or account are its six settings of `check.POLICY`; `models` of a model the
+   four of `check.OF_MODEL` and the five of `published.PUBLISHED`.
 4. `catalog` has for each setting in `SETTINGS` whether it was defined, for which kinds, its default and its protective
    value. So `effective_state.effective` is: not defined → `undefined`; the subject's kind not in the definition's
    `kinds` → the default (`not_applicable`), whatever the subject has; UNSET or CLEARED → the default; else its value.
@@ -54,10 +54,11 @@ from projections.audit.index.directory import NO_DIRECTORY, DirectoryEvents
 from projections.audit.index.hashing import hash_id
 from projections.decisions import check
 from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions.published import PUBLISHED
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.coordinates import KnownAt, Pin
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of these arrays and of their files (`storage`). An index of another format is compiled anew."""
 
 KINDS: Final = ("account", "org", "project", "key", "model")
@@ -68,8 +69,8 @@ OTHER_KIND: Final = len(KINDS)
 PREFIX_LENGTHS: Final = (*(len(f"{kind}:") for kind in KINDS), 0)
 """Kind code → bytes before the bare id in the reference: `account:` has 8. The id of an OTHER_KIND is all of it."""
 
-SETTINGS: Final = (*POLICY, *OF_MODEL, OWNER, ATTACHED_TO)
-"""Setting code → setting: 0-5 of the governing subject, 6-9 of the model, 10 `owner`, 11 `attached_to`."""
+SETTINGS: Final = (*POLICY, *OF_MODEL, *PUBLISHED, OWNER, ATTACHED_TO)
+"""Setting code → setting: 0-5 of the governing subject, 6-14 of the model, 15 `owner`, 16 `attached_to`."""
 TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = (
     SETTINGS.index(setting)
     for setting in (
@@ -84,6 +85,8 @@ TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = (
 HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = (
     SETTINGS.index(setting) for setting in (check.HOSTING, check.PROVIDER, check.POLICY_URL, check.MODEL_REGIONS)
 )
+PRECISION, DISTILLED, PROMPT_FORCED, CENSORSHIP, REVISION = map(SETTINGS.index, PUBLISHED)
+FLAGS_OF_MODEL: Final = (DISTILLED, PROMPT_FORCED, CENSORSHIP)
 OWNER_CODE: Final = SETTINGS.index(OWNER)
 ATTACHED_CODE: Final = SETTINGS.index(ATTACHED_TO)
 NAMED_KINDS_MAX: Final = KEY
@@ -94,7 +97,7 @@ RELEVANT: Final[Mapping[str, tuple[str, ...]]] = {
     "org": POLICY,
     "project": (OWNER,),
     "key": (OWNER,),
-    "model": OF_MODEL,
+    "model": (*OF_MODEL, *PUBLISHED),
 }
 """Kind → the settings of its subjects that a decision can depend on."""
 
@@ -253,8 +256,9 @@ class Policies:
 
 @dataclass(frozen=True)
 class Models:
-    """at: int64[rows], µs. values: int32[rows, 4], in the order of OF_MODEL: HOSTED, PASSED_THROUGH or OTHER; a text's
-    code or OTHER; a text's code or OTHER; a set's code; each also UNSET or CLEARED. positions: uint32[rows, 4]."""
+    """at: int64[rows], µs. values: int32[rows, 9], in the order of OF_MODEL: HOSTED, PASSED_THROUGH or OTHER; a text's
+    code or OTHER; a text's code or OTHER; a set's code; then in the order of PUBLISHED: a text's code or OTHER, and for
+    FLAGS_OF_MODEL BIT_FALSE, BIT_TRUE or OTHER; each also UNSET or CLEARED. positions: uint32[rows, 9]."""
 
     at: Int64s
     values: Int32s
@@ -266,11 +270,11 @@ class CatalogSteps:
     """The definitions of all SETTINGS: row i holds from at[i] (int64[steps], µs) on. There is at least one row, the
     first at BEGINNING. Neighbours may be the same.
 
-    position: uint32[steps, 12], the definition's; 0 where undefined (the other columns are 0 there, too).
-    kinds: uint8[steps, 12], bit 1 << kind code. default, protective: int32[steps, 12]: for the five switches BIT_FALSE,
+    position: uint32[steps, 17], the definition's; 0 where undefined (the other columns are 0 there, too).
+    kinds: uint8[steps, 17], bit 1 << kind code. default, protective: int32[steps, 17]: for the five switches BIT_FALSE,
     BIT_TRUE or BIT_OTHER (null or anything else); for RESIDENCY and MODEL_REGIONS a set's code, or NULL; for HOSTING
-    HOSTED, PASSED_THROUGH, OTHER or NULL; for PROVIDER and POLICY_URL a text's code, OTHER or NULL; for the links a
-    subject's code, OTHER or NULL.
+    HOSTED, PASSED_THROUGH, OTHER or NULL; for FLAGS_OF_MODEL BIT_FALSE, BIT_TRUE, OTHER or NULL; for the model's other
+    settings a text's code, OTHER or NULL; for the links a subject's code, OTHER or NULL.
     demands: uint8[steps], the kinds of subject that must be known, as in `kinds`. demand_position: uint32[steps], of
     the definition that says so, 0 where there is none.
     """
@@ -286,9 +290,10 @@ class CatalogSteps:
 
 @dataclass(frozen=True)
 class Texts:
-    """Providers, URLs and regions, and sets of regions. A text's code is its place among offsets: int64[texts + 1] into
-    bytes: uint8[…], UTF-8. Set s has the texts members[set_offsets[s] : set_offsets[s + 1]] (int32, int64[sets + 1]),
-    in the order that answers show. Each text and each set stands here once; set 0 is empty."""
+    """Providers, URLs, regions, precisions and revisions, and sets of regions. A text's code is its place among
+    offsets: int64[texts + 1] into bytes: uint8[…], UTF-8. Set s has the texts members[set_offsets[s] :
+    set_offsets[s + 1]] (int32, int64[sets + 1]), in the order that answers show. Each text and each set stands here
+    once; set 0 is empty."""
 
     offsets: Int64s
     bytes: UInt8s

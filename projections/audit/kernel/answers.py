@@ -34,8 +34,8 @@ UNDECIDED: Final = -2
 NONE: Final = -1
 """In place of another code: null. Of regions: anywhere."""
 
-POSITIONS_MAX: Final = 26
-"""Of one row: two chains of at most eight links, six settings of the governing subject and four of the model."""
+POSITIONS_MAX: Final = 31
+"""Of one row: two chains of at most eight links, six settings of the governing subject and nine of the model."""
 
 
 class RowAnswers(NamedTuple):

@@ -79,6 +79,7 @@ from projections.audit.kernel.request_columns import (
     HAS_TRAINED,
     IN_PUBLIC,
     NULL_ID,
+    SAYS_HOW_SERVED,
     WAS_OBSERVED,
     RequestColumns,
     RequestIds,
@@ -87,6 +88,7 @@ from projections.audit.numba_support import compiled, constants_key, part
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
 from projections.decisions.check import OF_MODEL, POLICY
 from projections.decisions.model import Reason, Verdict
+from projections.decisions.published import PUBLISHED
 from projections.decisions.scope import CHAIN_MAX
 
 
@@ -107,10 +109,14 @@ UNDECIDABLE, UNKNOWN_SUBJECT = _bit("undecidable_value"), _bit("unknown_subject"
 NOT_ALLOWED, LEFT = _bit("passthrough_not_allowed"), _bit("left_platform")
 WRONG_PROVIDER, OUTSIDE, PUBLIC_NETWORK = _bit("wrong_provider"), _bit("outside_residency"), _bit("public_network")
 STORED, CACHED = _bit("stored_against_setting"), _bit("cached_against_setting")
-TRAINED = _bit("trained_without_opt_in")
+TRAINED, NOT_AS_PUBLISHED = _bit("trained_without_opt_in"), _bit("not_as_published")
 FACTOR_0, FACTOR_1, FACTOR_2, FACTOR_3 = (np.uint64(factor) for factor in FACTORS)
 OF_POLICY, OF_BOTH = len(POLICY), len(POLICY) + len(OF_MODEL)
-"""How many settings the governing subject has, and how many it and the model have. Its own come first in `SETTINGS`."""
+OF_ALL: Final = OF_BOTH + len(PUBLISHED)
+"""How many settings the governing subject has, and how many it and the model have, without the published ones and with
+them. Its own come first in `SETTINGS`."""
+UNDECIDABLE_PUBLISHED: Final = 1 << len(PUBLISHED)
+"""A bit of what `_served` returns."""
 
 
 OWN_OF_BITS: Final[Any] = np.array([UNSET, CLEARED, *range(2, 8)])
@@ -126,11 +132,11 @@ VERDICT_OF: Final[Any] = np.array(
 VIAS, LINKS, VIA, VIA_KIND, LINK_EXPLICIT, LINK_NEWEST, LINK_CODE, STATES_AT = 0, 1, 2, 18, 34, 66, 98, 130
 # From STATES_AT on, the states of the governing subject and the model: values, positions of `newest`, explicit
 # positions.
-VALUE, NEWEST, EXPLICIT, STATES = 0, OF_BOTH, 2 * OF_BOTH, 3 * OF_BOTH
+VALUE, NEWEST, EXPLICIT, STATES = 0, OF_ALL, 2 * OF_ALL, 3 * OF_ALL
 # Then a subject's own values and their positions, and the breaches.
-OWN, OWN_POSITIONS, BREACHES = STATES_AT + STATES, STATES_AT + STATES + OF_BOTH, STATES_AT + STATES + 2 * OF_BOTH
+OWN, OWN_POSITIONS, BREACHES = STATES_AT + STATES, STATES_AT + STATES + OF_ALL, STATES_AT + STATES + 2 * OF_ALL
 # Then the newest events of regions and providers.
-NEWEST_OF = BREACHES + 24
+NEWEST_OF = BREACHES + 40
 BLOCK, HOPS = 256, 2
 # Rows of `prefetched`, after two rows for each hop.
 GOVERNING, POLICY_ROW, LATER_POLICY_ROW, ROOM, TOUCHED, PREFETCHED = 4, 5, 6, 7, 9, 10
@@ -484,13 +490,8 @@ def _policy(
 
 
 @part
-def _of_model(index: Any, catalog: Any, later: Any, model: Any, instant: Any, step: Any, scratch: Any) -> Any:
-    """Writes the model's states: whether one may differ on the later axis."""
-    states, own, own_positions = (
-        scratch[STATES_AT : STATES_AT + STATES],
-        scratch[OWN:OWN_POSITIONS],
-        scratch[OWN_POSITIONS:BREACHES],
-    )
+def _model_row(index: Any, later: Any, model: Any, instant: Any) -> Any:
+    """The row of the model's own values, or -1, and whether the later axis has other rows."""
     row, place = np.int64(-1), np.int64(-1)
     if model >= 0:
         place = np.int64(index.packed[model, LATER])
@@ -499,11 +500,52 @@ def _of_model(index: Any, catalog: Any, later: Any, model: Any, instant: Any, st
         else:
             first, count = index.packed[model, STATE_START], index.packed[model, STATE_COUNT]
             row = _row_at(index.model_at, first, count, instant)
+    return row, place >= 0
+
+
+@part
+def _of_model(index: Any, catalog: Any, later: Any, model: Any, instant: Any, step: Any, scratch: Any) -> Any:
+    """Writes the model's states, but for the published ones: whether one may differ on the later axis."""
+    states, own, own_positions = (
+        scratch[STATES_AT : STATES_AT + STATES],
+        scratch[OWN:OWN_POSITIONS],
+        scratch[OWN_POSITIONS:BREACHES],
+    )
+    row, may_differ = _model_row(index, later, model, instant)
     if row >= 0:
         for setting in range(OF_BOTH - OF_POLICY):
             own[setting], own_positions[setting] = index.model_values[row, setting], index.model_positions[row, setting]
     _states(catalog, row, OF_POLICY, OF_BOTH, MODEL, step, own, own_positions, states)
-    return place >= 0
+    return may_differ
+
+
+@part
+def _served(
+    index: Any, catalog: Any, later: Any, model: Any, instant: Any, step: Any, observed: Any, scratch: Any
+) -> Any:
+    """Writes the model's published states, and compares them with those observed: `published.published_breaches`, as a
+    bit for each setting that differs, and UNDECIDABLE_PUBLISHED. `observed`: of one row (`RequestColumns.served`)."""
+    states, own, own_positions = (
+        scratch[STATES_AT : STATES_AT + STATES],
+        scratch[OWN:OWN_POSITIONS],
+        scratch[OWN_POSITIONS:BREACHES],
+    )
+    row, _ = _model_row(index, later, model, instant)
+    if row >= 0:
+        for place in range(OF_ALL - OF_BOTH):
+            column = OF_BOTH - OF_POLICY + place
+            own[place], own_positions[place] = index.model_values[row, column], index.model_positions[row, column]
+    _states(catalog, row, OF_BOTH, OF_ALL, MODEL, step, own, own_positions, states)
+    differs = np.int64(0)
+    for place in range(OF_ALL - OF_BOTH):
+        value = states[VALUE + OF_BOTH + place]
+        if observed[place] == NULL_ID or value == NULL:
+            continue
+        if value == OTHER:
+            differs |= UNDECIDABLE_PUBLISHED
+        elif value != observed[place]:
+            differs |= np.int64(1) << place
+    return differs
 
 
 @part
@@ -608,9 +650,9 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
 
 
 @part
-def _reasons(has_model: Any, flags: Any, receiver: Any, bits: Any, states: Any) -> Any:
+def _reasons(has_model: Any, flags: Any, receiver: Any, bits: Any, served: Any, states: Any) -> Any:
     """The reasons of `check._denials` and `check._breaches`, as bits. The same as those of `_breaches`, but with few
-    branches, for the many rows that have no lag. `bits`: see `_bits_of`."""
+    branches, for the many rows that have no lag. `bits`: see `_bits_of`; `served`: see `_served`."""
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
     forbidden, received = states[VALUE + PASSTHROUGH] == BIT_FALSE, receiver != NULL_ID
@@ -623,11 +665,14 @@ def _reasons(has_model: Any, flags: Any, receiver: Any, bits: Any, states: Any) 
     reason |= WRONG_PROVIDER * np.int64(bits & WRONG_RECEIVER != 0)
     reason |= OUTSIDE * np.int64(bits & (DENIED_REGION | OUTSIDE_REGION) != 0)
     reason |= SERVED_ELSEWHERE * np.int64(bits & ELSEWHERE != 0)
+    reason |= NOT_AS_PUBLISHED * np.int64(served & (UNDECIDABLE_PUBLISHED - 1) != 0)
     return reason
 
 
 @part
-def _breaches(has_model: Any, flags: Any, receiver: Any, bits: Any, newest_of: Any, states: Any, breaches: Any) -> Any:
+def _breaches(
+    has_model: Any, flags: Any, receiver: Any, bits: Any, served: Any, newest_of: Any, states: Any, breaches: Any
+) -> Any:
     """`check._denials`, then `check._breaches`, for rows that may have a lag: how many numbers were written to
     `breaches`, two for each breach, its bit and the position of the newest event that it rests on. `bits`: see
     `_bits_of`; `newest_of`: the positions of the newest events of regions and providers behind a denial, an observed
@@ -661,6 +706,10 @@ def _breaches(has_model: Any, flags: Any, receiver: Any, bits: Any, newest_of: A
     if flags & IN_PUBLIC and value[NETWORK] == BIT_TRUE:
         breaches[count], breaches[count + 1] = PUBLIC_NETWORK, newest[NETWORK]
         count += 2
+    for place in range(OF_ALL - OF_BOTH if served != 0 else 0):
+        if served >> place & 1:
+            breaches[count], breaches[count + 1] = NOT_AS_PUBLISHED, newest[OF_BOTH + place]
+            count += 2
     if receiver == NULL_ID:
         return count
     if hosting == HOSTED:
@@ -774,13 +823,14 @@ def _put_lateness(
     at: Any,
     places: Any,
     bits: Any,
+    served: Any,
     scratch: Any,
     answers: Any,
 ) -> None:
     """`check._excuse_by_lag`: a breach that rests on an event newer than the enforced position is a lag."""
     states, enforced, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.enforced[at], model != NULL_ID
     # A state whose change was retracted is as new as the retraction.
-    for note in range(scratch[LINKS] + OF_BOTH):
+    for note in range(scratch[LINKS] + (OF_ALL if served != 0 else OF_BOTH)):
         is_link = note < scratch[LINKS]
         which = note - scratch[LINKS]
         whose = scratch[LINK_CODE + note] if is_link else code if which < HOSTING else model
@@ -808,7 +858,7 @@ def _put_lateness(
     # A setting of a region or a provider has been retracted: `check` itself looks for the retraction.
     answers.needs_check[at] = bits & RETRACTED != 0
     count = _breaches(
-        has_model, requests.observed_flags[at], requests.forwarded_to[at], bits, newest_of, states, breaches
+        has_model, requests.observed_flags[at], requests.forwarded_to[at], bits, served, newest_of, states, breaches
     )
     reason = np.int64(answers.reasons[at]) & (UNKNOWN_MODEL | UNKNOWN_REGION | UNDECIDABLE)
     for breach in range(0, count, 2):
@@ -833,15 +883,16 @@ def _put_verdict(
     at: Any,
     undecidable: Any,
     places: Any,
+    served: Any,
     scratch: Any,
     answers: Any,
 ) -> None:
-    """`check.evaluate`. `undecidable`: see `_undecidable`."""
+    """`check.evaluate`. `undecidable`: see `_undecidable`; `served`: see `_served`."""
     bits = _bits_of(places, at, answers)
     states, receiver, has_model = scratch[STATES_AT : STATES_AT + STATES], requests.forwarded_to[at], model != NULL_ID
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     was_observed = requests.observed_flags[at] & WAS_OBSERVED != 0
-    reason = _reasons(has_model, requests.observed_flags[at], receiver, bits, states)
+    reason = _reasons(has_model, requests.observed_flags[at], receiver, bits, served, states)
     unknown = (has_model & (hosting == NULL)) | (bits & UNTOLD_RECEIVER != 0)
     unknown_region = bits & UNKNOWN_REGION_BIT != 0
     if receiver != NULL_ID and states[VALUE + PASSTHROUGH] == BIT_TRUE:
@@ -852,7 +903,7 @@ def _put_verdict(
     reason |= UNKNOWN_MODEL * np.int64(unknown) | UNKNOWN_REGION * np.int64(unknown_region)
     answers.reasons[at] = reason | UNDECIDABLE * np.int64(undecidable)
     if was_observed and breached and requests.enforced[at] >= 0:
-        _put_lateness(index, code, model, requests, instant, at, places, bits, scratch, answers)
+        _put_lateness(index, code, model, requests, instant, at, places, bits, served, scratch, answers)
 
 
 CONSTANTS: Final = constants_key(
@@ -906,6 +957,13 @@ def _decide(
                 # The next position overwrites this one if it is not explicit.
                 answers.positions[filled] = states[EXPLICIT + setting]
                 filled += 1 if states[EXPLICIT + setting] > 0 else 0
+            served = np.int64(0)
+            if has_model and requests.observed_flags[at] & SAYS_HOW_SERVED != 0:
+                served = _served(index, catalog, later, model, instant, step, requests.served[at], scratch)
+                for place in range(OF_ALL - OF_BOTH):
+                    answers.positions[filled] = states[EXPLICIT + OF_BOTH + place]
+                    is_shown = requests.served[at, place] != NULL_ID and states[EXPLICIT + OF_BOTH + place] > 0
+                    filled += 1 if is_shown else 0
             _put_outcomes(
                 places, place_steps[at], has_model, requests.forwarded_to[at], requests.region[at], states, at, answers
             )
@@ -913,7 +971,8 @@ def _decide(
             undecidable = _undecidable(has_model, states)
             if undecidable:
                 _put_protected(catalog, step, has_model, states, at, answers)
-            _put_verdict(index, code, model, requests, instant, at, undecidable, places, scratch, answers)
+            undecidable = undecidable or served & UNDECIDABLE_PUBLISHED != 0
+            _put_verdict(index, code, model, requests, instant, at, undecidable, places, served, scratch, answers)
         else:
             _put_protective(catalog, step, problem if problem != 0 else np.int64(UNKNOWN_SUBJECT), at, answers)
             if problem == 0:

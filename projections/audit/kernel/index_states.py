@@ -22,6 +22,7 @@ from projections.audit.index.schema import (
     BIT_TRUE,
     BIT_UNSET,
     CLEARED,
+    FLAGS_OF_MODEL,
     HOSTED,
     HOSTING,
     KINDS,
@@ -256,6 +257,8 @@ class IndexStates:
         if code == OTHER:
             # Not of the setting's type: neither a text nor a list nor a bool.
             return 0
+        if setting in FLAGS_OF_MODEL:
+            return code == BIT_TRUE
         if setting == HOSTING:
             return {HOSTED: "hosted", PASSED_THROUGH: "passthrough"}[code]
         return index.subjects.reference(code) if setting >= OWNER_CODE else self._text(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from projections.audit.arrays import (
     sealed,
 )
 from projections.audit.index.schema import (
+    HOSTING,
+    PRECISION,
+    REVISION,
     Assertions,
     CatalogSteps,
     PolicyIndex,
@@ -47,7 +51,7 @@ class CatalogTables(NamedTuple):
 
 
 class IndexTables(NamedTuple):
-    """`schema.Slices`, and the tables that they are slices of."""
+    """`schema.Slices`, and the tables that they are slices of. The model's published texts have their plain codes."""
 
     packed: Int32s
     """[subjects, 8]: the columns of PACKED side by side, so that one cache line holds all of one subject."""
@@ -84,12 +88,22 @@ def id_table(subjects: Subjects) -> IdTable:
     return IdTable._make(all_sealed(columns))
 
 
-def catalog_tables(steps: CatalogSteps, other: CatalogSteps) -> CatalogTables:
-    columns = (steps.at, steps.position, steps.kinds, steps.default, steps.protective, steps.demands)
+PlainCodes = Callable[[NDArray[np.int32]], NDArray[np.int32]]
+"""From codes of texts to the codes by which published settings are compared (`places.PlaceRules.plain_codes`)."""
+
+
+def catalog_tables(steps: CatalogSteps, other: CatalogSteps, plain_codes: PlainCodes) -> CatalogTables:
+    default = steps.default.copy()
+    for setting in (PRECISION, REVISION):
+        default[:, setting] = np.where(steps.position[:, setting] > 0, plain_codes(default[:, setting]), 0)
+    columns = (steps.at, steps.position, steps.kinds, default, steps.protective, steps.demands)
     return CatalogTables._make(all_sealed((*columns, agreement(steps, other))))
 
 
-def index_tables(index: PolicyIndex) -> IndexTables:
+def index_tables(index: PolicyIndex, plain_codes: PlainCodes) -> IndexTables:
+    model_values = index.models.values.copy()
+    for setting in (PRECISION, REVISION):
+        model_values[:, setting - HOSTING] = plain_codes(model_values[:, setting - HOSTING])
     slices, models, texts, assertions = index.slices, index.models, index.texts, index.assertions
     columns: tuple[NDArray[Any], ...] = (
         _packed(index),
@@ -100,7 +114,7 @@ def index_tables(index: PolicyIndex) -> IndexTables:
         index.links.rows,
         index.policies.rows,
         models.at,
-        models.values,
+        model_values,
         models.positions,
         texts.set_offsets,
         texts.members,

@@ -59,11 +59,12 @@ class Kernel:
         slots = slots_for(text_kinds, texts.offsets, texts.bytes)
         self._subjects = id_table(index.subjects)
         self._texts = id_table(Subjects(text_kinds, texts.offsets, texts.bytes, slots))
-        self._tables = index_tables(index)
-        self._catalog = catalog_tables(index.catalog, index.later_catalog)
-        self._later_catalog = catalog_tables(index.later_catalog, index.catalog)
-        self._verdict_texts = VerdictTexts(index)
         self._places = PlaceRules(index)
+        plain_codes = self._places.plain_codes
+        self._tables = index_tables(index, plain_codes)
+        self._catalog = catalog_tables(index.catalog, index.later_catalog, plain_codes)
+        self._later_catalog = catalog_tables(index.later_catalog, index.catalog, plain_codes)
+        self._verdict_texts = VerdictTexts(index)
         self._states, self._later_states = IndexStates(index), IndexStates(index, later=True)
         self._check_lock = threading.Lock()
 
@@ -78,7 +79,8 @@ class Kernel:
             )
             for name, is_provider in (("forwarded_to", True), ("region", False))
         )
-        requests = request_columns(batch, sealed(receivers), sealed(regions), self.index.known_at)
+        served = {name: self._plain_codes(batch.column(name)) for name in ("precision", "revision")}
+        requests = request_columns(batch, sealed(receivers), sealed(regions), served, self.index.known_at)
         answers = self._answers(self._catalog, ids, requests, later=False)
         self._check_lags(batch, answers)
         hindsight = self._hindsight(ids, requests, answers)
@@ -132,6 +134,12 @@ class Kernel:
         same &= (later.codes[:, 1:] == answers.codes[rows, 1:]).all(1)
         hindsight[rows[~same]] = later.verdict[~same]
         return hindsight
+
+    def _plain_codes(self, texts: pa.Array) -> Int32s:
+        codes = self._codes(OTHER_KIND, texts, self._texts)
+        if texts.null_count == len(texts):
+            return codes
+        return self._places.plain_codes(self._places.known_codes(codes, texts, provider=False))
 
     def _codes(self, kind: int, texts: pa.Array, table: IdTable) -> Int32s:
         if texts.null_count == len(texts):

@@ -148,6 +148,7 @@ class PlaceRules:
         self._same = np.array([span.same for span in spans], np.bool_)
         self.axes = (_Axis(both.axis), _Axis(both.later))
         self._names = [name for axis in (both.axis, both.later) for name in axis.names()]
+        self._plain_codes = np.array([self._plain[plain(text)] for text in self._texts], np.int32)
         for name in self._names:
             self._plain.setdefault(plain(name), self._code(name))
             self._folded.setdefault(folded(name), self._code(name))
@@ -170,6 +171,14 @@ class PlaceRules:
             return np.ones(len(at), np.bool_)
         same: NDArray[np.bool_] = self._same[np.searchsorted(self._same_at, at, "right") - 1]
         return same
+
+    def plain_codes(self, codes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """`codes` of texts of the index (negative ones stay), each as the one code of all texts that are the same as it
+        when they are trimmed and compared after NFC."""
+        if not len(self._plain_codes):
+            return codes
+        of_index = (codes >= 0) & (codes < len(self._plain_codes))
+        return np.where(of_index, self._plain_codes[np.where(of_index, codes, 0)], codes)
 
     def known_codes(self, codes: Int32s, column: pa.Array, *, provider: bool) -> Int32s:
         """`codes`, with a code for each text of the column that is known in another form."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -9,7 +10,9 @@ import pyarrow as pa
 
 from ledger.times import END
 from projections.audit.arrays import Bools, Int32s, Int64s, UInt8s, all_sealed, sealed
+from projections.audit.index.schema import BIT_FALSE, BIT_TRUE
 from projections.audit.schemas import REQUESTS
+from projections.decisions.model import AS_SERVED
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 ROWS_MAX: Final = 1 << 20
@@ -20,7 +23,9 @@ HAS_CACHED: Final = 2
 HAS_TRAINED: Final = 4
 IN_PUBLIC: Final = 8
 WAS_OBSERVED: Final = 16
-"""Bits of `RequestColumns.observed_flags`: what was done, and whether anything at all was observed."""
+SAYS_HOW_SERVED: Final = 32
+"""Bits of `RequestColumns.observed_flags`: what was done, whether anything at all was observed, and whether anything
+was of how the model was served."""
 
 NULL_ID: Final = -1
 """In place of a code: the row names no subject, or has no text."""
@@ -49,14 +54,16 @@ class RequestIds(NamedTuple):
 class RequestColumns(NamedTuple):
     """When each request was made, and what was done.
 
-    at: µs. forwarded_to, region: a text's code, NULL_ID or NO_CODE. enforced: a position, or -1. known: only what was
-    recorded by then (µs) counts.
+    at: µs. forwarded_to, region: a text's code, NULL_ID or NO_CODE. served: int32[rows, 5], in the order of AS_SERVED:
+    a text's code or NO_CODE, BIT_FALSE or BIT_TRUE, or NULL_ID; without meaning in rows without SAYS_HOW_SERVED.
+    enforced: a position, or -1. known: only what was recorded by then (µs) counts.
     """
 
     at: Int64s
     observed_flags: UInt8s
     forwarded_to: Int32s
     region: Int32s
+    served: Int32s
     enforced: Int64s
     known: Int64s
 
@@ -86,8 +93,10 @@ def valid(array: pa.Array) -> Bools:
     return np.ones(len(array), np.bool_) if bits is None else _unpacked(bits, array)
 
 
-def request_columns(batch: pa.RecordBatch, forwarded_to: Int32s, region: Int32s, known_at: KnownAt) -> RequestColumns:
-    """`forwarded_to`, `region`: the codes of those columns of the batch. `known_at`: of the index."""
+def request_columns(
+    batch: pa.RecordBatch, forwarded_to: Int32s, region: Int32s, texts: Mapping[str, Int32s], known_at: KnownAt
+) -> RequestColumns:
+    """`forwarded_to`, `region`, `texts`: the codes of those columns of the batch. `known_at`: of the index."""
     observed = (forwarded_to != NULL_ID) | (region != NULL_ID)
     flags = np.zeros(batch.num_rows, np.uint8)
     for name, bit in (("stored", HAS_STORED), ("cached", HAS_CACHED), ("trained", HAS_TRAINED)):
@@ -102,12 +111,35 @@ def request_columns(batch: pa.RecordBatch, forwarded_to: Int32s, region: Int32s,
     rows = np.flatnonzero(network.valid)
     # The only two values, `public` and `private`, differ in their second byte.
     flags[rows] |= (network.bytes[network.offsets[rows] + 1] == ord("u")) * np.uint8(IN_PUBLIC)
+    served = _served(batch, texts)
+    if served is None:
+        # Its pages stay unused and take no memory.
+        served = np.empty((batch.num_rows, len(AS_SERVED)), np.int32)
+    else:
+        says = (served != NULL_ID).any(axis=1)
+        observed |= says
+        flags |= says * np.uint8(SAYS_HOW_SERVED)
     flags |= observed * np.uint8(WAS_OBSERVED)
     positions = batch.column("enforced_position")
     enforced = np.where(valid(positions), _numbers(positions), np.int64(-1))
     at = _numbers(batch.column("at"))
     known = at if known_at == IN_FORCE else np.full(len(at), END if known_at is None else known_at, np.int64)
-    return RequestColumns._make(all_sealed((at, flags, forwarded_to, region, enforced, known)))
+    return RequestColumns._make(all_sealed((at, flags, forwarded_to, region, served, enforced, known)))
+
+
+def _served(batch: pa.RecordBatch, texts: Mapping[str, Int32s]) -> Int32s | None:
+    """`RequestColumns.served`; None if no row says how the model was served."""
+    columns = {name: batch.column(name) for name in AS_SERVED}
+    if all(column.null_count == len(column) for column in columns.values()):
+        return None
+    served = np.full((batch.num_rows, len(AS_SERVED)), NULL_ID, np.int32)
+    for place, (name, column) in enumerate(columns.items()):
+        if name in texts:
+            served[:, place] = texts[name]
+        elif column.null_count < len(column):
+            there = valid(column)
+            served[there, place] = np.where(_unpacked(column.buffers()[1], column)[there], BIT_TRUE, BIT_FALSE)
+    return served
 
 
 def _numbers(array: pa.Array) -> Int64s:

@@ -31,6 +31,11 @@ FIELDS: Final[Mapping[str, FieldType]] = {
     "handling.forwarded_to": "text",
     "handling.region": "text",
     "handling.network": "text",
+    "handling.precision": "text",
+    "handling.distilled": "flag",
+    "handling.system_prompt_forced": "flag",
+    "handling.censored": "flag",
+    "handling.revision": "text",
 }
 """Every field of a request record (see `api/README.md`), with a dot for the members of `handling`."""
 

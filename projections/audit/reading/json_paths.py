@@ -16,6 +16,7 @@ NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60
 _KINDS: Final = {"text": 0, "time": 1, "position": 2, "flag": 3}
 WHO: Final = ("key_id", "account_id", "org_id", "project_id")
+assert len(NAMES) == scan_lines.AT_KIND
 assert NAMES[scan_lines.WHO_FIRST : scan_lines.WHO_LAST + 1] == WHO
 
 

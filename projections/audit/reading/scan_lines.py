@@ -22,8 +22,8 @@ NOT_READ: Final = -1
 POSITION: Final = 0
 AT: Final = 1
 """Rows of `values`, int64, a column for each line."""
-AT_KIND: Final = 14
-STATE: Final = 15
+AT_KIND: Final = 19
+STATE: Final = 20
 """Rows of `flags`, int8, a column for each line. They follow a row for each field: 1, 0, or -1 if absent."""
 KIND: Final = 0
 NUMBERS: Final = 1

@@ -54,7 +54,7 @@ class ScanBuffers(NamedTuple):
 
     @classmethod
     def allocate(cls, lines: int) -> ScanBuffers:
-        spans, flags = np.empty((2 * len(NAMES), lines), np.int32), np.empty((16, lines), np.int8)
+        spans, flags = np.empty((2 * len(NAMES), lines), np.int32), np.empty((scan_lines.STATE + 1, lines), np.int8)
         return cls(np.empty(lines, np.int64), spans, np.empty((2, lines), np.int64), flags)
 
     def cleared(self, lines: int) -> ScanBuffers:
@@ -253,7 +253,9 @@ class _BlockReader:
                 column = pa.array(positions, pa.int64(), mask=positions < 0)
             else:
                 flags = buffers.flags[number, selection]
-                column = pa.array(flags == 1, pa.bool_(), mask=flags < 0)
+                absent = flags < 0
+                # Most logs have no column for most flags.
+                column = pa.nulls(len(flags), pa.bool_()) if absent.all() else pa.array(flags == 1, mask=absent)
             if field in self._parser.mapped_columns and column.null_count < len(column):
                 self._parser.present_fields.add(field)
             constant = self._constants.get(REQUESTS.names[number])

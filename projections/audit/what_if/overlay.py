@@ -27,8 +27,10 @@ from projections.audit.index.schema import (
     NEVER_RECORDED,
     OWNER_CODE,
     POLICY_URL,
+    PRECISION,
     PROVIDER,
     RESIDENCY,
+    REVISION,
     Assertions,
     CatalogSteps,
     Links,
@@ -188,7 +190,8 @@ class _CodeMap:
     """Translates the codes of one index to those of another, by setting."""
 
     def __init__(self, subjects: Int32s, texts: Int32s, sets: Int32s) -> None:
-        self._codes = {RESIDENCY: sets, MODEL_REGIONS: sets, PROVIDER: texts, POLICY_URL: texts}
+        self._codes = {RESIDENCY: sets, MODEL_REGIONS: sets}
+        self._codes |= dict.fromkeys((PROVIDER, POLICY_URL, PRECISION, REVISION), texts)
         self._subjects = subjects
 
     def column(self, setting: int, values: Int32s) -> Int32s:

@@ -5,14 +5,19 @@ from typing import Any
 import numpy as np
 
 from projections.audit.index.schema import (
+    BIT_TRUE,
+    FLAGS_OF_MODEL,
     HOSTING,
     MODEL,
     MODEL_REGIONS,
     NEVER_RECORDED,
     OWNER_CODE,
     POLICY_URL,
+    PRECISION,
     PROVIDER,
     RESIDENCY,
+    REVISION,
+    SETTINGS,
     CatalogSteps,
     PolicyIndex,
     references,
@@ -122,13 +127,15 @@ class _Reading:
             return value
         if setting in (RESIDENCY, MODEL_REGIONS):
             return self.sets[value]
-        return self.texts[value] if setting in (PROVIDER, POLICY_URL) else self.names[value]
+        if setting in FLAGS_OF_MODEL:
+            return value == BIT_TRUE
+        return self.texts[value] if setting in (PROVIDER, POLICY_URL, PRECISION, REVISION) else self.names[value]
 
     def _catalog(self, steps: CatalogSteps) -> list[Any]:
         catalog = []
         for step, at in enumerate(steps.at.tolist()):
             row = []
-            for setting in range(12):
+            for setting in range(len(SETTINGS)):
                 values = (int(steps.default[step, setting]), int(steps.protective[step, setting]))
                 coded = setting >= HOSTING or setting == RESIDENCY
                 if coded and steps.position[step, setting]:

@@ -7,6 +7,7 @@ from ledger.clock import ManualClock
 from ledger.errors import BadSubmission
 from ledger.store import Ledger
 from ledger.times import format_time
+from projections.decisions.published import PUBLISHED
 from tests.support.ledgers import define, definition, submit
 from tests.support.older_catalog import older_definitions
 
@@ -122,8 +123,11 @@ class RandomLedger:
 
     def _of_model(self) -> tuple[str, Any]:
         choose = self.random.choice
-        setting = choose(("model.hosting", "model.provider", "model.policy_url", "model.regions"))
+        settings = ("model.hosting", "model.provider", "model.policy_url", "model.regions")
+        setting = choose((*settings, *settings, *PUBLISHED))
         match setting:
+            case "model.distilled" | "model.system_prompt_forced" | "model.censorship_layer":
+                return setting, self.random.random() < 0.5
             case "model.hosting":
                 return setting, choose(("hosted", "passthrough", "passthrough"))
             case "model.regions":

@@ -18,7 +18,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 from tests.audit.strategies import LONG_CHAIN, HistoryStep, batch_of, grown, histories, instants, known_ats, rows
-from tests.query.test_against_reference import PARTIES, PLACES
+from tests.query.test_against_reference import PARTIES, PLACES, drawn_as_served
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger, changed, defined, retracted
 from tests.support.reference import Json
@@ -107,6 +107,7 @@ def _drawn(chance: Random, positions: int) -> Json:
     row["forwarded_to"] = chance.choice(("x", *PARTIES, *[None] * 8))
     row["region"] = chance.choice((*PLACES, "mars", *[None] * 12))
     row["enforced_position"] = chance.choice((chance.randint(0, positions), None))
+    row |= drawn_as_served(chance)
     return row
 
 
@@ -124,6 +125,7 @@ def test_both_ways_equal_check_for_twenty_thousand_rows(bench: QueryLedger) -> N
     }
     assert expected.column("hindsight").null_count < len(drawn)
     assert expected.column("lag_position").null_count < len(drawn)
+    assert "not_as_published" in {reason for reasons in expected.column("reasons").to_pylist() for reason in reasons}
 
 
 @pytest.mark.parametrize("way", BOTH)
