@@ -117,7 +117,14 @@ CHECK_EXAMPLES: Final[dict[str, Any]] = {
             "key_id": "k1",
             "model_id": "deepseek-ai/DeepSeek-V3",
             "enforced_position": 42,
-            "handling": {"stored": False, "cached": True, "trained": True, "network": "public"},
+            "handling": {
+                "stored": False,
+                "cached": True,
+                "trained": True,
+                "network": "public",
+                "precision": "fp8",
+                "revision": "2026-01",
+            },
         },
     },
     "several": {

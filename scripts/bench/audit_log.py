@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from projections.audit.schemas import REQUESTS
+from projections.decisions.model import AS_SERVED
 from scripts.bench.population import MODELS, Population
 from scripts.bench.requests import YEAR
 from scripts.cli.files import progress
@@ -26,11 +27,13 @@ _BATCH_ROWS: Final = 250_000
 _REGIONS: Final = ("eu-west", "us-east", "us-west", "ap-south")
 _UNKNOWN: Final = 0.002
 HANDLING: Final = ("stored", "cached", "trained", "forwarded_to", "region", "network")
+LOGGED: Final = pa.schema([field for field in REQUESTS if field.name not in AS_SERVED])
+"""The columns of a log that does not say how models were served."""
 
 
 def write_log(path: Path, count: int, population: Population) -> None:
     """Writes `count` requests in the format of the file's ending: .parquet or .jsonl."""
-    schema = pa.schema([field.with_name(_field_name(field.name)) for field in REQUESTS])
+    schema = pa.schema([field.with_name(_field_name(field.name)) for field in LOGGED])
     with progress(f"generating {path.name}", count) as tell, path.open("wb") as file:
         writer = pq.ParquetWriter(file, schema, compression="zstd") if path.suffix == ".parquet" else None
         written = 0
@@ -88,7 +91,7 @@ def _batch(rng: np.random.Generator, first: int, at: np.ndarray[Any, Any], popul
     columns["region"] = _choose(pa.array(_REGIONS), rng.integers(0, len(_REGIONS), rows), observed)
     networks = (rng.random(rows) < 0.1).astype(np.int64)
     columns["network"] = _choose(pa.array(["public", "private"]), networks, observed)
-    return pa.RecordBatch.from_pydict(columns, schema=REQUESTS)
+    return pa.RecordBatch.from_pydict(columns, schema=LOGGED)
 
 
 def _ids(prefix: str, numbers: np.ndarray[Any, Any], present: np.ndarray[Any, Any]) -> pa.Array:
@@ -103,7 +106,7 @@ def _choose(values: pa.Array, indices: np.ndarray[Any, Any], present: np.ndarray
 def _json_lines(batch: pa.RecordBatch) -> pa.Array:
     handling = _members(batch, HANDLING)
     inner = pc.if_else(pc.equal(handling, ""), "", pc.binary_join_element_wise(',"handling":{', handling, "}", ""))
-    top = _members(batch, [name for name in REQUESTS.names if name not in HANDLING])
+    top = _members(batch, [name for name in LOGGED.names if name not in HANDLING])
     return pc.binary_join_element_wise("{", top, inner, "}\n", "")
 
 

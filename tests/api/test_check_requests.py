@@ -33,6 +33,8 @@ OBSERVED = st.fixed_dictionaries(
         **{name: st.booleans() | ODD for name in ("stored", "cached", "trained")},
         **{name: st.text("abc \x7f", min_size=1, max_size=4) | ODD for name in ("forwarded_to", "region")},
         "network": st.sampled_from(["public", "private", "other"]) | ODD,
+        **{name: st.booleans() | ODD for name in ("distilled", "system_prompt_forced", "censored")},
+        **{name: st.text("abc \x7f", min_size=1, max_size=4) | ODD for name in ("precision", "revision")},
         "other": ODD,
     },
 )
@@ -50,7 +52,9 @@ LIKELY = st.fixed_dictionaries(
     optional={
         "model_id": IDS,
         "at": st.just("2026-01-01T00:00:00Z"),
-        "handling": st.fixed_dictionaries({}, optional={"stored": st.booleans() | st.none(), "region": IDS}),
+        "handling": st.fixed_dictionaries(
+            {}, optional={"stored": st.booleans() | st.none(), "region": IDS, "precision": IDS}
+        ),
         "enforced_position": st.integers(0, 99),
         "request_id": IDS | st.none(),
     },

@@ -188,6 +188,31 @@ def test_a_setting_that_permits_an_act_is_no_cause_of_another(bench: QueryLedger
     assert [source.position for source in refused.needed] == [private.position]
 
 
+def test_each_way_in_which_a_model_was_not_served_as_published_is_a_cause_of_its_own(bench: QueryLedger) -> None:
+    precision, distilled, revision = bench.submit(
+        NOON,
+        changed("model:m1", "model.precision", "bf16"),
+        changed("model:m1", "model.distilled", False),
+        changed("model:m1", "model.revision", "2026-01"),
+    )
+    observed = Observed(precision="fp8", distilled=True, censored=True, revision="2026-01")
+    record = RequestRecord(NOON, org_id="acme", model_id="m1", handling=observed)
+    explanation = explain(PinnedQuery(bench.query), record)
+    assert explanation.decision.outcome.reasons == ("unknown_model", "not_as_published")
+    words = [because(cause) for cause in explanation.causes if cause.reason == "not_as_published"]
+    assert words == [
+        f'because `model.precision` was "bf16" (#{precision.position}) and the log says precision fp8',
+        f"because `model.distilled` was false (#{distilled.position}) and the log says distilled",
+    ]
+    positions = [source.position for source in explanation.needed]
+    assert precision.position in positions
+    assert revision.position not in positions
+    beside = {state.setting: state.observed for state in explanation.decision.outcome.evidence if state.observed}
+    assert beside["model.precision"] == "fp8"
+    assert beside["model.censorship_layer"] is True
+    assert "model.system_prompt_forced" not in {state.setting for state in explanation.decision.outcome.evidence}
+
+
 def test_an_event_that_repeats_the_default_decides(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", TRAINING, True))
     (out,) = bench.submit(NOON + 10, changed("org:acme", TRAINING, False))

@@ -19,6 +19,7 @@ from tests.support.ledgers import GENESIS
         (("--model", "m1", "--handling", "trained=true"), "compliant", 0),
         (("--model", "m1", "--handling", "trained=true", "--handling", "stored=1"), "violation", 1),
         (("--handling", "forwarded_to=Else", "--enforced-position", "2"), "violation", 1),
+        (("--model", "m1", "--handling", "precision=fp8", "--handling", "censored=false"), "compliant", 0),
     ],
 )
 def test_a_check_exits_1_for_a_violation_or_a_denial(

@@ -47,6 +47,11 @@ FULL = {
         "forwarded_to": "upstream",
         "region": "eu-west",
         "network": "private",
+        "precision": "bf16",
+        "distilled": False,
+        "system_prompt_forced": True,
+        "censored": False,
+        "revision": "2026-01",
     },
 }
 
@@ -62,7 +67,17 @@ def test_a_record_with_everything_is_read() -> None:
         request_id="r1",
         enforced_position=7,
         handling=Observed(
-            stored=True, cached=False, trained=False, forwarded_to="upstream", region="eu-west", network="private"
+            stored=True,
+            cached=False,
+            trained=False,
+            forwarded_to="upstream",
+            region="eu-west",
+            network="private",
+            precision="bf16",
+            distilled=False,
+            system_prompt_forced=True,
+            censored=False,
+            revision="2026-01",
         ),
     )
 
@@ -142,6 +157,11 @@ BAD: list[tuple[Any, str]] = [
     ({"handling": {"region": "r" * (TEXT_MAX + 1)}}, "/handling/region"),
     ({"handling": {"network": "vpn"}}, "/handling/network"),
     ({"handling": {"network": True}}, "/handling/network"),
+    ({"handling": {"precision": 16}}, "/handling/precision"),
+    ({"handling": {"revision": ""}}, "/handling/revision"),
+    ({"handling": {"distilled": "no"}}, "/handling/distilled"),
+    ({"handling": {"system_prompt_forced": 0}}, "/handling/system_prompt_forced"),
+    ({"handling": {"censored": []}}, "/handling/censored"),
     ({"handling": {"network": ["public"]}}, "/handling/network"),
 ]
 

@@ -87,6 +87,22 @@ def test_news_of_any_subject_that_a_basis_rests_on_drops_it(bench: QueryLedger, 
     assert after == _uncached(bench.query, record)
 
 
+def test_a_basis_made_without_the_published_settings_decides_nothing_about_them(bench: QueryLedger) -> None:
+    hosted, precision = ("model.hosting", "hosted"), ("model.precision", "bf16")
+    bench.submit(NOON, *(changed("model:m1", *one) for one in (hosted, precision)))
+    record = {"org_id": "acme", "model_id": "m1", "at": format_time(NOON + HOUR)}
+    plain, served = (
+        read_record(record | {"handling": one}, now=0) for one in ({"stored": False}, {"precision": "fp8"})
+    )
+    assert bench.query.check(plain).outcome.verdict == "compliant"
+    assert _from_memory(bench, [served]) is None
+    assert bench.query.check(served).outcome.reasons == ("not_as_published",)
+    # The new basis serves both kinds of record from memory.
+    both = _from_memory(bench, [plain, served])
+    assert both is not None
+    assert both == [_uncached(bench.query, one) for one in (plain, served)]
+
+
 def test_hindsight_is_found_if_the_basis_was_cached_before_the_correction(bench: QueryLedger) -> None:
     (first,) = bench.submit(NOON, changed("org:acme", TRAINING, True))
     record = read_record({"org_id": "acme", "at": format_time(NOON + 5), "handling": {"trained": True}}, now=0)

@@ -15,6 +15,7 @@ from projections.audit.report.collector import IDS_OF_REASON, SEPARATOR, ReportC
 from projections.audit.report.counters import NameCounter, heaviest
 from projections.decisions.check import HOSTING, MODEL_REGIONS, PROVIDER, decision_basis
 from projections.decisions.model import Reason, RequestRecord
+from projections.decisions.published import published_of, undecidable_facts
 from projections.decisions.scope import resolve
 from projections.query.as_of_view import AsOfView
 from projections.query.query import KnownAt, PinnedQuery
@@ -137,6 +138,11 @@ def _region_fact(model_id: str | None, view: AsOfView) -> _Fact:
 def _undecidable_fact(ids: dict[str, str], view: AsOfView) -> _Fact:
     outcome = decision_basis(_record(ids, view), view).question
     states = [state for state in outcome.evidence if state.setting in outcome.undecidable]
+    if not states and "model_id" in ids:
+        # Of a setting that the requests themselves are compared with.
+        published = published_of(view, f"model:{ids['model_id']}")
+        undecidable = undecidable_facts(published)
+        states = [state for state in published if state.setting in undecidable]
     values = ", ".join(
         f"{state.setting} of {state.subject} was {json.dumps(state.value, ensure_ascii=False)}" for state in states
     )
