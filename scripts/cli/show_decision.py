@@ -42,6 +42,16 @@ _EVIDENCE_COLUMNS: Final[Columns] = {
 }
 
 
+def _evidence_columns(outcome: Outcome) -> Columns:
+    """With what the record says in place of a value, if it says so of any."""
+    if all(state.observed is None for state in outcome.evidence):
+        return _EVIDENCE_COLUMNS
+    observed: Columns = {"observed": lambda state: None if state.observed is None else json_text(state.observed)}
+    first = ("subject", "setting", "value")
+    before = {name: _EVIDENCE_COLUMNS[name] for name in first}
+    return before | observed | {name: show for name, show in _EVIDENCE_COLUMNS.items() if name not in first}
+
+
 def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:
     """Prints the verdict, its causes if they are given, and everything that the decision says."""
     outcome, as_of = decision.outcome, decision.as_of
@@ -60,7 +70,7 @@ def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:
     print_clock_notice(as_of.clock_notice)
     if outcome.evidence:
         print_line()
-        print_table(_EVIDENCE_COLUMNS, outcome.evidence)
+        print_table(_evidence_columns(outcome), outcome.evidence)
     if decision.hindsight is not None:
         print_line()
         _print_verdict(decision.hindsight.outcome, "in hindsight: ")

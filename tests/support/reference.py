@@ -145,7 +145,7 @@ class Reference(ReferenceLedger):
     def _published(
         self, record: Json, observed: Json, at: int, known_at: int | None
     ) -> list[tuple[Any, ReferenceState]]:
-        """What the record observes of how the model was served, each with the setting that says how it should be."""
+        """The observed members about how the model was served, each with the setting that says how it should be."""
         if record.get("model_id") is None:
             return []
         model = f"model:{record['model_id']}"

@@ -27,6 +27,7 @@ from ledger.private_files import make_private_folder, open_private, write_privat
 from projections.audit.index.directory import DirectoryEvents
 from projections.audit.index.schema import (
     FORMAT,
+    SETTINGS,
     Assertions,
     CatalogSteps,
     Links,
@@ -188,7 +189,7 @@ _CATALOG_TYPES: Final[Mapping[str, type[np.generic]]] = {
 
 
 def _shape(column: str) -> tuple[int, ...]:
-    return (-1,) if column in ("at", "demands", "demand_position") else (-1, 12)
+    return (-1,) if column in ("at", "demands", "demand_position") else (-1, len(SETTINGS))
 
 
 def load(folder: Path) -> StoredIndex | None:
