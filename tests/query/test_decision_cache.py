@@ -95,10 +95,10 @@ def test_a_basis_made_without_the_published_settings_decides_nothing_about_them(
         read_record(record | {"handling": one}, now=0) for one in ({"stored": False}, {"precision": "fp8"})
     )
     assert bench.query.check(plain).outcome.verdict == "compliant"
-    assert _from_memory(bench, [served]) is None
+    assert decide_from_memory([served], bench.query.context()) is None
     assert bench.query.check(served).outcome.reasons == ("not_as_published",)
     # The new basis serves both kinds of record from memory.
-    both = _from_memory(bench, [plain, served])
+    both = decide_from_memory([plain, served], bench.query.context())
     assert both is not None
     assert both == [_uncached(bench.query, one) for one in (plain, served)]
 
