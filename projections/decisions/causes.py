@@ -12,7 +12,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from ledger.subjects import kind_of
-from projections.decisions.check import (
+from projections.decisions.check import DecisionBasis, breaches_of
+from projections.decisions.directory import DIRECTORY_KINDS
+from projections.decisions.lag import Breach
+from projections.decisions.model import Observed, Outcome, Reason, RequestRecord
+from projections.decisions.published import MEMBER_OF
+from projections.decisions.rule_settings import (
     CACHING,
     HOSTING,
     MODEL_REGIONS,
@@ -22,13 +27,7 @@ from projections.decisions.check import (
     RESIDENCY,
     STORAGE,
     TRAINING,
-    DecisionBasis,
-    breaches_of,
 )
-from projections.decisions.directory import DIRECTORY_KINDS
-from projections.decisions.lag import Breach
-from projections.decisions.model import Observed, Outcome, Reason, RequestRecord
-from projections.decisions.published import MEMBER_OF
 from projections.temporal.changes import JsonValue
 from projections.temporal.effective_state import SettingState
 

@@ -25,11 +25,11 @@ reference that shares no code with it) and tests/query/test_decision_cache.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.subjects import kind_of
+from projections.decisions.breaches import denials, handling_breaches, provider_unknown
 from projections.decisions.directory import EMPTY_DIRECTORY, Directory
 from projections.decisions.lag import Breach, excuse_by_lag
 from projections.decisions.model import (
@@ -52,7 +52,7 @@ from projections.decisions.places import (
     places_of_model,
     places_without_model,
 )
-from projections.decisions.providers import Receiver
+from projections.decisions.protective import protected
 from projections.decisions.published import (
     Published,
     published_breaches,
@@ -62,28 +62,27 @@ from projections.decisions.published import (
     undecidable_facts,
 )
 from projections.decisions.regions import ModelRegions
+from projections.decisions.rule_settings import (
+    CACHING,
+    HOSTING,
+    MODEL_REGIONS,
+    MUST_BE_KNOWN,
+    NETWORK,
+    OF_MODEL,
+    PASSTHROUGH,
+    POLICY,
+    POLICY_URL,
+    PROVIDER,
+    RESIDENCY,
+    STORAGE,
+    TRAINING,
+    is_decidable,
+    texts_of,
+)
 from projections.decisions.scope import resolve
 from projections.decisions.states import States
 from projections.temporal.changes import JsonValue
 from projections.temporal.effective_state import SettingState
-
-TRAINING: Final = "training.opt_in"
-STORAGE: Final = "storage.inputs_outputs"
-CACHING: Final = "caching.temporary"
-PASSTHROUGH: Final = "passthrough.allowed"
-RESIDENCY: Final = "residency.regions"
-NETWORK: Final = "network.private_only"
-HOSTING: Final = "model.hosting"
-PROVIDER: Final = "model.provider"
-POLICY_URL: Final = "model.policy_url"
-MODEL_REGIONS: Final = "model.regions"
-
-POLICY: Final = (TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK)
-"""The settings of the governing subject that a decision rests on."""
-MUST_BE_KNOWN: Final = "subjects.must_be_known"
-"""Its default names the kinds of subject without which nothing is decided until the ledger knows them."""
-OF_MODEL: Final = (HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS)
-"""The settings of the model that a decision rests on."""
 
 _ORDER: Final = {reason: place for place, reason in enumerate(REASONS)}
 _PLATFORM: Final = DataPolicy("platform")
@@ -142,20 +141,20 @@ def decision_basis(record: RequestRecord, states: States) -> DecisionBasis:
     undecidable = tuple(state.setting for state in (*policy.values(), *model.values()) if not is_decidable(state))
     handling = _handling(policy, model, places)
     if undecidable:
-        protected = _protected(handling, undecidable, states)
-        leaves = protected.may_leave_platform and (not model or model[HOSTING].value == "passthrough")
-        handling = protected._replace(may_leave_platform=leaves)
-    denials = tuple(_denials(policy, model, places.regions))
+        at_protective = protected(handling, undecidable, states)
+        leaves = at_protective.may_leave_platform and (not model or model[HOSTING].value == "passthrough")
+        handling = at_protective._replace(may_leave_platform=leaves)
+    against = tuple(denials(policy, model, places.regions))
     unknown = _unknown(model, undecidable, places.regions)
-    reasons = _in_order({*unknown, *(breach.reason for breach in denials)})
-    verdict = _verdict(observed=False, breached=bool(denials), unknown=bool(unknown))
+    reasons = _in_order({*unknown, *(breach.reason for breach in against)})
+    verdict = _verdict(observed=False, breached=bool(against), unknown=bool(unknown))
     question = Outcome(verdict, governed_by, handling, reasons, evidence, None, undecidable)
     published: Published | None = ()
     if record.model_id is not None:
         needed = record.handling is not None and says_how_served(record.handling)
         published = published_of(states, f"model:{record.model_id}") if needed else None
     return DecisionBasis(
-        handling, question, {}, denials, evidence, len(scope.evidence), None, unknown, places.directory, published
+        handling, question, {}, against, evidence, len(scope.evidence), None, unknown, places.directory, published
     )
 
 
@@ -178,29 +177,17 @@ def _regions_of(
     policy: dict[str, SettingState], model: dict[str, SettingState]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The allowed regions (empty: anywhere), and those in which the model runs (empty: not stated)."""
-    return _texts(policy[RESIDENCY].value), _texts(model[MODEL_REGIONS].value) if model else ()
+    return texts_of(policy[RESIDENCY].value), texts_of(model[MODEL_REGIONS].value) if model else ()
 
 
 def _missing(via: tuple[str, ...], states: States) -> SettingState | None:
     """The demand that a subject of `via` must be known, which it is not; None if there is no such subject."""
     definition = states.definition(MUST_BE_KNOWN)
-    kinds = _texts(definition["default"]) if definition is not None else ()
+    kinds = texts_of(definition["default"]) if definition is not None else ()
     for subject in via if kinds else ():
         if kind_of(subject) in kinds and not states.known(subject):
             return states.setting(subject, MUST_BE_KNOWN)
     return None
-
-
-def is_decidable(state: SettingState) -> bool:
-    """Whether the rules speak of the value. They speak of null only where it says: unknown, or not stated."""
-    value, setting = state.value, state.setting
-    if setting == RESIDENCY:
-        return isinstance(value, list)
-    if setting in POLICY:
-        return value is True or value is False
-    if setting == HOSTING:
-        return value is None or value in ("hosted", "passthrough")
-    return value is None or isinstance(value, list if setting == MODEL_REGIONS else str)
 
 
 def _unknown(model: dict[str, SettingState], undecidable: tuple[str, ...], regions: ModelRegions) -> frozenset[Reason]:
@@ -241,7 +228,7 @@ def _breaches(observed: Observed, basis: DecisionBasis, places: ObservedPlaces, 
     policy, model = _policy_and_model(basis)
     return [
         *basis.denials,
-        *_handling_breaches(observed, policy, model, places),
+        *handling_breaches(observed, policy, model, places),
         *published_breaches(published),
     ]
 
@@ -297,7 +284,7 @@ def _unknown_observed(observed: Observed, basis: DecisionBasis, places: Observed
     policy, model = _policy_and_model(basis)
     unknown = basis.unknown
     undecided = places.receiver is not None and places.receiver.is_provider is None
-    if undecided or _provider_unknown(observed, policy, model):
+    if undecided or provider_unknown(observed, policy, model):
         unknown |= {"unknown_model"}
     if places.region is not None and places.region.settles:
         unknown -= {"unknown_region"}
@@ -357,102 +344,14 @@ def _handling(policy: dict[str, SettingState], model: dict[str, SettingState], p
     )
 
 
-def _denials(
-    policy: dict[str, SettingState], model: dict[str, SettingState], regions: ModelRegions
-) -> Iterable[Breach]:
-    """The breaches that lie in using the model at all, whatever was done then."""
-    if not model:
-        return
-    if model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is False:
-        yield Breach("passthrough_not_allowed", (policy[PASSTHROUGH], model[HOSTING]))
-    if regions.meeting == "apart":
-        yield Breach("outside_residency", (policy[RESIDENCY], model[MODEL_REGIONS], *regions.facts))
-
-
-def _handling_breaches(
-    observed: Observed, policy: dict[str, SettingState], model: dict[str, SettingState], places: ObservedPlaces
-) -> Iterable[Breach]:
-    """The breaches of a request: handling without permission."""
-    if observed.stored and policy[STORAGE].value is False:
-        yield Breach("stored_against_setting", (policy[STORAGE],))
-    if observed.cached and policy[CACHING].value is False:
-        yield Breach("cached_against_setting", (policy[CACHING],))
-    if observed.trained and policy[TRAINING].value is False:
-        yield Breach("trained_without_opt_in", (policy[TRAINING],))
-    region = places.region
-    if region is not None and region.outside:
-        yield Breach("outside_residency", (policy[RESIDENCY], *region.residency_facts))
-    if region is not None and region.elsewhere:
-        yield Breach("served_elsewhere", (model[MODEL_REGIONS], *region.model_facts))
-    if observed.network == "public" and policy[NETWORK].value is True:
-        yield Breach("public_network", (policy[NETWORK],))
-    if observed.forwarded_to is not None:
-        yield from _forwarding(policy, model, places.receiver)
-
-
-def _forwarding(
-    policy: dict[str, SettingState], model: dict[str, SettingState], receiver: Receiver | None
-) -> Iterable[Breach]:
-    allowed = policy[PASSTHROUGH].value
-    hosting = model[HOSTING] if model else None
-    if hosting is not None and hosting.value == "hosted":
-        yield Breach("left_platform", (hosting,))
-    elif hosting is not None and hosting.value == "passthrough":
-        # Without permission, `_denials` has yielded a breach already.
-        if receiver is not None and receiver.is_provider is False:
-            yield Breach("wrong_provider", (model[PROVIDER], hosting, *receiver.facts))
-    elif allowed is False:
-        yield Breach("left_platform", (policy[PASSTHROUGH],))
-
-
-def _provider_unknown(observed: Observed, policy: dict[str, SettingState], model: dict[str, SettingState]) -> bool:
-    """Whether data was forwarded with permission to a receiver that cannot be compared with the provider."""
-    if observed.forwarded_to is None or policy[PASSTHROUGH].value is not True:
-        return False
-    return not model or (model[HOSTING].value == "passthrough" and model[PROVIDER].value is None)
-
-
 def _unresolved(
     governed_by: GovernedBy, reason: Reason, evidence: tuple[SettingState, ...], states: States
 ) -> DecisionBasis:
     nothing = Handling(False, False, False, False, (), True, _PLATFORM)
-    handling = _protected(nothing, POLICY, states)
+    handling = protected(nothing, POLICY, states)
     scope_evidence = Evidence(evidence)
     question = Outcome("indeterminate", governed_by, handling, (reason,), scope_evidence, None)
     return DecisionBasis(handling, question, {}, (), scope_evidence, len(scope_evidence), reason)
-
-
-def _protected(handling: Handling, settings: tuple[str, ...], states: States) -> Handling:
-    """`handling` with these settings of the governing subject at their protective values. Where that is no value
-    either, nothing is permitted."""
-    replaced: dict[str, Any] = {}
-    for setting in settings:
-        if setting == RESIDENCY:
-            replaced["allowed_regions"] = _texts(_protective(states, setting))
-        elif setting == NETWORK:
-            replaced["private_network_required"] = _protective(states, setting) is not False
-        elif setting in _PERMITS:
-            replaced[_PERMITS[setting]] = _protective(states, setting) is True
-    return handling._replace(**replaced)
-
-
-_PERMITS: Final = {
-    TRAINING: "may_train",
-    STORAGE: "may_store",
-    CACHING: "may_cache",
-    PASSTHROUGH: "may_leave_platform",
-}
-"""Setting → the member of handling that it permits."""
-
-
-def _protective(states: States, setting: str) -> JsonValue:
-    definition = states.definition(setting)
-    protective: JsonValue = None if definition is None else definition["protective"]
-    return protective
-
-
-def _texts(value: JsonValue) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, list) else ()
 
 
 def _text(value: JsonValue) -> str | None:

@@ -14,8 +14,8 @@ from ledger.times import BEGINNING, END
 from projections.audit.reference import decide_slowly
 from projections.audit.run import Decider
 from projections.audit.schemas import REQUESTS, DecidedBatch
-from projections.decisions.check import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
 from projections.decisions.published import PUBLISHED
+from projections.decisions.rule_settings import MODEL_REGIONS, OF_MODEL, POLICY, RESIDENCY
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
 from projections.temporal.changes import Change, read_assertion
 from tests.support.ledgers import open_with_clock

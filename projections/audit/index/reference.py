@@ -42,8 +42,8 @@ from projections.audit.index.schema import (
     Subjects,
     kind_code,
 )
-from projections.decisions.check import MUST_BE_KNOWN, POLICY
 from projections.decisions.directory import DIRECTORY_KINDS
+from projections.decisions.rule_settings import MUST_BE_KNOWN, POLICY
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction, read_entry
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin

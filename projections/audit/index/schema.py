@@ -8,8 +8,8 @@ A row of a log is decided with them as `projections.decisions.check` says; this 
    subjects' events name them.
 2. `links` of a key or project are its `owner`, of an account its `attached_to`. A link's target is again a code, of
    any kind, also of one that cannot govern (`OTHER_KIND`).
-3. `policies` of an org or account are its six settings of `check.POLICY`; `models` of a model the
-   four of `check.OF_MODEL` and the five of `published.PUBLISHED`.
+3. `policies` of an org or account are its six settings of `rule_settings.POLICY`; `models` of a model the
+   four of `rule_settings.OF_MODEL` and the five of `published.PUBLISHED`.
 4. `catalog` has for each setting in `SETTINGS` whether it was defined, for which kinds, its default and its protective
    value. So `effective_state.effective` is: not defined → `undefined`; the subject's kind not in the definition's
    `kinds` → the default (`not_applicable`), whatever the subject has; UNSET or CLEARED → the default; else its value.
@@ -52,9 +52,9 @@ from ledger.times import END
 from projections.audit.arrays import Int32s, Int64s, UInt8s, UInt32s, UInt64s
 from projections.audit.index.directory import NO_DIRECTORY, DirectoryEvents
 from projections.audit.index.hashing import hash_id
-from projections.decisions import check
-from projections.decisions.check import OF_MODEL, POLICY
+from projections.decisions import rule_settings
 from projections.decisions.published import PUBLISHED
+from projections.decisions.rule_settings import OF_MODEL, POLICY
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.coordinates import KnownAt, Pin
 
@@ -74,16 +74,22 @@ SETTINGS: Final = (*POLICY, *OF_MODEL, *PUBLISHED, OWNER, ATTACHED_TO)
 TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK = (
     SETTINGS.index(setting)
     for setting in (
-        check.TRAINING,
-        check.STORAGE,
-        check.CACHING,
-        check.PASSTHROUGH,
-        check.RESIDENCY,
-        check.NETWORK,
+        rule_settings.TRAINING,
+        rule_settings.STORAGE,
+        rule_settings.CACHING,
+        rule_settings.PASSTHROUGH,
+        rule_settings.RESIDENCY,
+        rule_settings.NETWORK,
     )
 )
 HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS = (
-    SETTINGS.index(setting) for setting in (check.HOSTING, check.PROVIDER, check.POLICY_URL, check.MODEL_REGIONS)
+    SETTINGS.index(setting)
+    for setting in (
+        rule_settings.HOSTING,
+        rule_settings.PROVIDER,
+        rule_settings.POLICY_URL,
+        rule_settings.MODEL_REGIONS,
+    )
 )
 PRECISION, DISTILLED, PROMPT_FORCED, CENSORSHIP, REVISION = map(SETTINGS.index, PUBLISHED)
 FLAGS_OF_MODEL: Final = (DISTILLED, PROMPT_FORCED, CENSORSHIP)

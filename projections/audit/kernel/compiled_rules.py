@@ -86,9 +86,9 @@ from projections.audit.kernel.request_columns import (
 )
 from projections.audit.numba_support import compiled, constants_key, part
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
-from projections.decisions.check import OF_MODEL, POLICY
 from projections.decisions.model import Reason, Verdict
 from projections.decisions.published import PUBLISHED
+from projections.decisions.rule_settings import OF_MODEL, POLICY
 from projections.decisions.scope import CHAIN_MAX
 
 
@@ -651,7 +651,7 @@ def _taken_back(index: Any, code: Any, setting: Any, enforced: Any, instant: Any
 
 @part
 def _reasons(has_model: Any, flags: Any, receiver: Any, bits: Any, served: Any, states: Any) -> Any:
-    """The reasons of `check._denials` and `check._breaches`, as bits. The same as those of `_breaches`, but with few
+    """The reasons of `breaches.denials` and `check._breaches`, as bits. The same as those of `_breaches`, but with few
     branches, for the many rows that have no lag. `bits`: see `_bits_of`; `served`: see `_served`."""
     hosting = states[VALUE + HOSTING] if has_model else np.int64(NULL)
     hosted, passed = hosting == HOSTED, hosting == PASSED_THROUGH
@@ -673,7 +673,7 @@ def _reasons(has_model: Any, flags: Any, receiver: Any, bits: Any, served: Any, 
 def _breaches(
     has_model: Any, flags: Any, receiver: Any, bits: Any, served: Any, newest_of: Any, states: Any, breaches: Any
 ) -> Any:
-    """`check._denials`, then `check._breaches`, for rows that may have a lag: how many numbers were written to
+    """`breaches.denials`, then `check._breaches`, for rows that may have a lag: how many numbers were written to
     `breaches`, two for each breach, its bit and the position of the newest event that it rests on. `bits`: see
     `_bits_of`; `newest_of`: the positions of the newest events of regions and providers behind a denial, an observed
     region outside, one elsewhere, and a wrong receiver."""
@@ -755,8 +755,8 @@ def _put_protective(catalog: Any, step: Any, problem: Any, at: Any, answers: Any
 
 @part
 def _undecidable(has_model: Any, states: Any) -> Any:
-    """Whether `check.is_decidable` is false for a setting: a switch is then BIT_OTHER, `residency.regions` has no code,
-    and a value of the model is OTHER."""
+    """Whether `rule_settings.is_decidable` is false for a setting: a switch is then BIT_OTHER, `residency.regions` has
+    no code, and a value of the model is OTHER."""
     undecidable = (states[VALUE + TRAINING] == BIT_OTHER) | (states[VALUE + STORAGE] == BIT_OTHER)
     undecidable |= (states[VALUE + CACHING] == BIT_OTHER) | (states[VALUE + PASSTHROUGH] == BIT_OTHER)
     undecidable |= (states[VALUE + NETWORK] == BIT_OTHER) | (states[VALUE + RESIDENCY] < 0)
@@ -768,7 +768,7 @@ def _undecidable(has_model: Any, states: Any) -> Any:
 
 @part
 def _put_protected(catalog: Any, step: Any, has_model: Any, states: Any, at: Any, answers: Any) -> None:
-    """`check._protected`, after `_put_handling`."""
+    """`protective.protected`, after `_put_handling`."""
     may_leave = not has_model or states[VALUE + HOSTING] == PASSED_THROUGH
     protective, handling = catalog.protective, np.int64(answers.handling[at])
     if states[VALUE + TRAINING] == BIT_OTHER and protective[step, TRAINING] == BIT_TRUE:

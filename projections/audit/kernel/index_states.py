@@ -40,8 +40,8 @@ from projections.audit.index.schema import (
     kind_code,
 )
 from projections.audit.kernel.index_tables import agreement
-from projections.decisions.check import MUST_BE_KNOWN
 from projections.decisions.directory import DIRECTORY_KINDS, Directory
+from projections.decisions.rule_settings import MUST_BE_KNOWN
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective

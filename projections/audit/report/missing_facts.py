@@ -13,9 +13,10 @@ from ledger.subjects import kind_of
 from ledger.times import format_time
 from projections.audit.report.collector import IDS_OF_REASON, SEPARATOR, ReportCollector
 from projections.audit.report.counters import NameCounter, heaviest
-from projections.decisions.check import HOSTING, MODEL_REGIONS, PROVIDER, decision_basis
+from projections.decisions.check import decision_basis
 from projections.decisions.model import Reason, RequestRecord
 from projections.decisions.published import published_of, undecidable_facts
+from projections.decisions.rule_settings import HOSTING, MODEL_REGIONS, PROVIDER
 from projections.decisions.scope import resolve
 from projections.query.as_of_view import AsOfView
 from projections.query.query import KnownAt, PinnedQuery

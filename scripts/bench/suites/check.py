@@ -16,9 +16,9 @@ from random import Random
 from typing import Any, Final
 
 from ledger.opening import open_ledger
-from projections.decisions.check import OF_MODEL, POLICY
 from projections.decisions.encoding import decision_bytes
 from projections.decisions.model import RequestRecord
+from projections.decisions.rule_settings import OF_MODEL, POLICY
 from projections.query.query import Query
 from scripts.bench.ledgers import generate_ledger
 from scripts.bench.marks import JudgedMark, judge

@@ -76,12 +76,14 @@ class World:
             return choice(KEYS + PROJECTS), "owner", choice((*ORGS, *ACCOUNTS, "account:new"))
         if kind == 8:
             return choice(KEYS), "owner", choice((*PROJECTS, "project:new"))
-        setting = choice(("model.hosting", "model.provider", "model.policy_url", "model.regions"))
+        setting = choice(("model.hosting", "model.provider", "model.policy_url", "model.regions", *PUBLISHED))
         values: dict[str, tuple[Any, ...]] = {
             "model.hosting": ("hosted", "passthrough", "passthrough"),
             "model.provider": ("maker", "ändrer"),
             "model.policy_url": ("https://maker.example/p", "https://other.example/p"),
             "model.regions": (["eu"], ["us"], ["eu", "us"]),
+            **dict.fromkeys(("model.precision", "model.revision"), ("bf16", " bf16", "maker", "fp8")),
+            **dict.fromkeys(("model.distilled", "model.system_prompt_forced", "model.censorship_layer"), (True, False)),
         }
         return choice(MODELS), setting, choice(values[setting])
 
@@ -168,6 +170,9 @@ class World:
             record["forwarded_to"] = choice((None, None, "maker", "ändrer"))
             record["region"] = choice((None, None, "eu", "us"))
             record["network"] = choice((None, None, "public", "private"))
+            if random() < 0.5:
+                record["precision"], record["revision"] = (choice((None, "bf16", "fp8 ", "int4")) for _ in range(2))
+                record["distilled"], record["censored"] = (choice((None, True, False)) for _ in range(2))
             records.append(record)
         columns = {name: [record.get(name) for record in records] for name in REQUESTS.names}
         arrays = [
