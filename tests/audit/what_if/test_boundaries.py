@@ -122,3 +122,25 @@ def test_a_gateway_had_enforced_the_proposals_before_its_position_and_none_after
     earlier = change(value=False, effective_from=format_time(END + 1), recorded_at=format_time(T))
     (row,) = rows(ledger, earlier, enforced_position=GENESIS + 1)
     assert (row["at"], row["after_reasons"]) == (END + 1, ["trained_without_opt_in"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "observed"),
+    [
+        ("model.precision", "bf16", {"precision": "fp8"}),
+        ("model.revision", "2026-01", {"revision": "2026-01 b"}),
+        ("model.distilled", False, {"distilled": True}),
+        ("model.system_prompt_forced", True, {"system_prompt_forced": False}),
+        ("model.censorship_layer", False, {"censored": True}),
+    ],
+)
+def test_a_proposal_says_how_a_model_is_served(
+    ledger: Ledger, setting: str, value: Any, observed: dict[str, Any]
+) -> None:
+    line = change(subject="model:m", setting=setting, value=value, effective_from=format_time(T))
+    differing = rows(ledger, line, model_id="m", trained=None, **observed)
+    assert [row["at"] for row in differing] == [END - 1, END, END + 1, T, T + 1]
+    assert {tuple(row["after_reasons"]) for row in differing} == {("unknown_model", "not_as_published")}
+    assert {row["after_deciding_positions"][-1] for row in differing} == {-1}
+    as_published = {name: f" {value} " if isinstance(value, str) else value for name in observed}
+    assert rows(ledger, line, model_id="m", trained=None, **as_published) == []

@@ -12,6 +12,7 @@ from ledger.errors import BadSubmission
 from ledger.store import Ledger
 from ledger.times import format_time, parse_time
 from projections.audit.schemas import REQUESTS
+from projections.decisions.published import PUBLISHED
 from tests.audit.what_if.copying import Change
 from tests.support.ledgers import NOW, submit
 
@@ -22,11 +23,16 @@ OF_ORGS = ("passthrough.allowed", "network.private_only")
 REASON = {"reason": "the form was filed late"}
 
 
+PRECISIONS = ("bf16", " bf16", "maker", "fp8")
+
+
 class World:
     """A ledger with `submissions` of all kinds, and the instants and changes in it."""
 
     def __init__(self, random: Random, ledger: Ledger, clock: ManualClock, submissions: int) -> None:
         self.random = random
+        self.random_served = Random(20)
+        """For how models are served, so that all else stays as it is drawn."""
         self.ledger = ledger
         self.clock = clock
         self.instants = [NOW]
@@ -76,16 +82,19 @@ class World:
             return choice(KEYS + PROJECTS), "owner", choice((*ORGS, *ACCOUNTS, "account:new"))
         if kind == 8:
             return choice(KEYS), "owner", choice((*PROJECTS, "project:new"))
-        setting = choice(("model.hosting", "model.provider", "model.policy_url", "model.regions", *PUBLISHED))
+        setting = choice(("model.hosting", "model.provider", "model.policy_url", "model.regions"))
         values: dict[str, tuple[Any, ...]] = {
             "model.hosting": ("hosted", "passthrough", "passthrough"),
             "model.provider": ("maker", "ändrer"),
             "model.policy_url": ("https://maker.example/p", "https://other.example/p"),
             "model.regions": (["eu"], ["us"], ["eu", "us"]),
-            **dict.fromkeys(("model.precision", "model.revision"), ("bf16", " bf16", "maker", "fp8")),
-            **dict.fromkeys(("model.distilled", "model.system_prompt_forced", "model.censorship_layer"), (True, False)),
         }
-        return choice(MODELS), setting, choice(values[setting])
+        drawn = choice(MODELS), setting, choice(values[setting])
+        if self.random_served.random() < 0.5:
+            setting = self.random_served.choice(PUBLISHED)
+            texts = setting in ("model.precision", "model.revision")
+            return drawn[0], setting, self.random_served.choice(PRECISIONS if texts else (True, False))
+        return drawn
 
     def _definition(self) -> dict[str, Any]:
         setting = self.random.choice((*SWITCHES, *OF_ORGS, "residency.regions", "model.hosting", "owner"))
@@ -170,9 +179,10 @@ class World:
             record["forwarded_to"] = choice((None, None, "maker", "ändrer"))
             record["region"] = choice((None, None, "eu", "us"))
             record["network"] = choice((None, None, "public", "private"))
-            if random() < 0.5:
-                record["precision"], record["revision"] = (choice((None, "bf16", "fp8 ", "int4")) for _ in range(2))
-                record["distilled"], record["censored"] = (choice((None, True, False)) for _ in range(2))
+            if self.random_served.random() < 0.15:
+                served = self.random_served.choice
+                record["precision"], record["revision"] = (served((None, "int4", *PRECISIONS)) for _ in range(2))
+                record["distilled"], record["censored"] = (served((None, True, False)) for _ in range(2))
             records.append(record)
         columns = {name: [record.get(name) for record in records] for name in REQUESTS.names}
         arrays = [
