@@ -90,6 +90,8 @@ class Workload:
                 ("model.provider", "Upstream"),
                 ("model.policy_url", "https://upstream.example/policy"),
                 ("model.regions", ["eu"]),
+                ("model.precision", "bf16"),
+                ("model.distilled", False),
             )
         )
         return self.chance.choice(MODELS), setting, value
@@ -197,6 +199,8 @@ class Workload:
                 handling["forwarded_to"] = self.chance.choice(("Upstream", "Elsewhere"))
             if self.maybe(0.3):
                 handling |= {"region": self.chance.choice(("eu", "us")), "network": "public"}
+            if self.maybe(0.3):
+                handling |= {"precision": self.chance.choice(("bf16", " bf16", "fp8")), "distilled": self.maybe(0.5)}
             record["handling"] = handling
         if self.maybe(0.3):
             record["enforced_position"] = self.chance.randint(0, oracle.head)
