@@ -46,10 +46,14 @@ def _evidence_columns(outcome: Outcome) -> Columns:
     """With what the record says in place of a value, if it says so of any."""
     if all(state.observed is None for state in outcome.evidence):
         return _EVIDENCE_COLUMNS
-    observed: Columns = {"observed": lambda state: None if state.observed is None else json_text(state.observed)}
-    first = ("subject", "setting", "value")
-    before = {name: _EVIDENCE_COLUMNS[name] for name in first}
-    return before | observed | {name: show for name, show in _EVIDENCE_COLUMNS.items() if name not in first}
+    columns = list(_EVIDENCE_COLUMNS.items())
+    behind_value = 1 + list(_EVIDENCE_COLUMNS).index("value")
+    columns.insert(behind_value, ("observed", _observed))
+    return dict(columns)
+
+
+def _observed(state: SettingState) -> str | None:
+    return None if state.observed is None else json_text(state.observed)
 
 
 def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:

@@ -1,6 +1,7 @@
 """check: one request by options, or request records from a file; exits 1 for a verdict against it."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -31,6 +32,17 @@ def test_a_check_exits_1_for_a_violation_or_a_denial(
     assert as_json.json()["verdict"] == verdict
     assert as_table.out.startswith(f"{verdict}\n")
     assert "governed by  org:acme" in as_table.out
+
+
+def test_the_observed_value_stands_beside_the_published_one(ledger: Inforce) -> None:
+    ledger("submit", "model:m1", "model.precision", "bf16")
+    options = ("check", "--org", "acme", "--model", "m1", "--handling", "precision=fp8")
+    checked = ledger(*options)
+    assert checked.code == 1
+    assert "not_as_published: The model was not served as its settings of that moment say." in checked.out
+    assert re.search(r'model\.precision +"bf16" +"fp8" ', checked.out)
+    (state,) = [one for one in ledger(*options, "--format", "json").json()["evidence"] if "observed" in one]
+    assert (state["setting"], state["value"], state["observed"]) == ("model.precision", "bf16", "fp8")
 
 
 def test_hindsight_is_shown_with_the_events_that_changed_it(inforce: Inforce) -> None:

@@ -142,5 +142,5 @@ def test_a_proposal_says_how_a_model_is_served(
     assert [row["at"] for row in differing] == [END - 1, END, END + 1, T, T + 1]
     assert {tuple(row["after_reasons"]) for row in differing} == {("unknown_model", "not_as_published")}
     assert {row["after_deciding_positions"][-1] for row in differing} == {-1}
-    as_published = {name: f" {value} " if isinstance(value, str) else value for name in observed}
+    as_published: dict[str, Any] = {name: f" {value} " if isinstance(value, str) else value for name in observed}
     assert rows(ledger, line, model_id="m", trained=None, **as_published) == []
