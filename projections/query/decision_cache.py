@@ -120,7 +120,8 @@ class DecisionCache:
         new = spans if added is None or key not in young.spans else [added]
         young.spans[key] = spans
         for span in new:
-            evidence = sum(_EVIDENCE_BYTES + value_bytes(state.value) for state in span.basis.evidence)
+            states = (*span.basis.evidence, *(span.basis.published or ()))
+            evidence = sum(_EVIDENCE_BYTES + value_bytes(state.value) for state in states)
             new_subjects = 0
             for subject in span.subjects:
                 keys = young.keys_of.get(subject)

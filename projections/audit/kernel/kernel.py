@@ -79,7 +79,11 @@ class Kernel:
             )
             for name, is_provider in (("forwarded_to", True), ("region", False))
         )
-        served = {name: self._plain_codes(batch.column(name)) for name in ("precision", "revision")}
+        served = {
+            name: self._plain_codes(batch.column(name))
+            for name in ("precision", "revision")
+            if batch.column(name).null_count < batch.num_rows
+        }
         requests = request_columns(batch, sealed(receivers), sealed(regions), served, self.index.known_at)
         answers = self._answers(self._catalog, ids, requests, later=False)
         self._check_lags(batch, answers)
@@ -137,8 +141,6 @@ class Kernel:
 
     def _plain_codes(self, texts: pa.Array) -> Int32s:
         codes = self._codes(OTHER_KIND, texts, self._texts)
-        if texts.null_count == len(texts):
-            return codes
         return self._places.plain_codes(self._places.known_codes(codes, texts, provider=False))
 
     def _codes(self, kind: int, texts: pa.Array, table: IdTable) -> Int32s:
