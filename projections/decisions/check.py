@@ -84,6 +84,9 @@ from projections.decisions.states import States
 from projections.temporal.changes import JsonValue
 from projections.temporal.effective_state import SettingState
 
+Settings = dict[str, SettingState]
+"""Setting → its state."""
+
 _ORDER: Final = {reason: place for place, reason in enumerate(REASONS)}
 _PLATFORM: Final = DataPolicy("platform")
 
@@ -163,7 +166,7 @@ def suffices(basis: DecisionBasis, observed: Observed | None) -> bool:
     return basis.published is not None or observed is None or not says_how_served(observed)
 
 
-def _places(policy: dict[str, SettingState], model: dict[str, SettingState], states: States) -> ModelPlaces:
+def _places(policy: Settings, model: Settings, states: States) -> ModelPlaces:
     residency, runs_in = _regions_of(policy, model)
     if not model:
         return places_without_model(states, residency)
@@ -173,9 +176,7 @@ def _places(policy: dict[str, SettingState], model: dict[str, SettingState], sta
     )
 
 
-def _regions_of(
-    policy: dict[str, SettingState], model: dict[str, SettingState]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _regions_of(policy: Settings, model: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The allowed regions (empty: anywhere), and those in which the model runs (empty: not stated)."""
     return texts_of(policy[RESIDENCY].value), texts_of(model[MODEL_REGIONS].value) if model else ()
 
@@ -190,7 +191,7 @@ def _missing(via: tuple[str, ...], states: States) -> SettingState | None:
     return None
 
 
-def _unknown(model: dict[str, SettingState], undecidable: tuple[str, ...], regions: ModelRegions) -> frozenset[Reason]:
+def _unknown(model: Settings, undecidable: tuple[str, ...], regions: ModelRegions) -> frozenset[Reason]:
     unknown: set[Reason] = set()
     if model and model[HOSTING].value is None:
         unknown.add("unknown_model")
@@ -221,16 +222,21 @@ def breaches_of(observed: Observed | None, basis: DecisionBasis) -> list[Breach]
     """The reasons against a request with this basis and handling, each with the settings that it rests on."""
     if observed is None or basis.unresolved is not None:
         return list(basis.denials)
-    return _breaches(observed, basis, _observed_places(observed, basis), _published_facts(observed, basis))
-
-
-def _breaches(observed: Observed, basis: DecisionBasis, places: ObservedPlaces, published: Published) -> list[Breach]:
     policy, model = _policy_and_model(basis)
-    return [
-        *basis.denials,
-        *handling_breaches(observed, policy, model, places),
-        *published_breaches(published),
-    ]
+    places = _observed_places(observed, basis.directory, policy, model)
+    return _breaches(observed, basis, policy, model, places, _published_facts(observed, basis))
+
+
+def _breaches(
+    observed: Observed,
+    basis: DecisionBasis,
+    policy: Settings,
+    model: Settings,
+    places: ObservedPlaces,
+    published: Published,
+) -> list[Breach]:
+    handled = handling_breaches(observed, policy, model, places)
+    return [*basis.denials, *handled, *published_breaches(published)]
 
 
 def _published_facts(observed: Observed, basis: DecisionBasis) -> Published:
@@ -238,15 +244,14 @@ def _published_facts(observed: Observed, basis: DecisionBasis) -> Published:
     return published_facts(observed, basis.published or ())
 
 
-def _observed_places(observed: Observed, basis: DecisionBasis) -> ObservedPlaces:
-    policy, model = _policy_and_model(basis)
+def _observed_places(observed: Observed, directory: Directory, policy: Settings, model: Settings) -> ObservedPlaces:
     residency, runs_in = _regions_of(policy, model)
     forwards = bool(model) and model[HOSTING].value == "passthrough" and policy[PASSTHROUGH].value is True
     provider = _text(model[PROVIDER].value) if forwards else None
-    return observed_places(basis.directory, residency, runs_in, observed.region, provider, observed.forwarded_to)
+    return observed_places(directory, residency, runs_in, observed.region, provider, observed.forwarded_to)
 
 
-def _policy_and_model(basis: DecisionBasis) -> tuple[dict[str, SettingState], dict[str, SettingState]]:
+def _policy_and_model(basis: DecisionBasis) -> tuple[Settings, Settings]:
     """The settings of the governing subject and of the model, from the evidence of a basis that is not `unresolved`."""
     by_setting = {state.setting: state for state in basis.evidence[basis.scope_length :]}
     policy = {setting: by_setting[setting] for setting in POLICY}
@@ -256,11 +261,11 @@ def _policy_and_model(basis: DecisionBasis) -> tuple[dict[str, SettingState], di
 def _evaluate_observed(
     record: RequestRecord, observed: Observed, basis: DecisionBasis, states: States | None
 ) -> Outcome:
-    scope_evidence = basis.evidence[: basis.scope_length]
-    places = _observed_places(observed, basis)
+    policy, model = _policy_and_model(basis)
+    places = _observed_places(observed, basis.directory, policy, model)
     published = _published_facts(observed, basis)
-    breaches = _breaches(observed, basis, places, published)
-    unknown = _unknown_observed(observed, basis, places)
+    breaches = _breaches(observed, basis, policy, model, places, published)
+    unknown = _unknown_observed(basis.unknown, observed, policy, model, places)
     undecidable = undecidable_facts(published)
     if undecidable:
         unknown |= {"undecidable_value"}
@@ -268,7 +273,8 @@ def _evaluate_observed(
     reasons: set[Reason] = {breach.reason for breach in breaches}
     if breaches and record.enforced_position is not None:
         assert states is not None
-        reasons, lag = excuse_by_lag(record.at, record.enforced_position, breaches, scope_evidence, states)
+        followed = basis.evidence[: basis.scope_length]
+        reasons, lag = excuse_by_lag(record.at, record.enforced_position, breaches, followed, states)
     return Outcome(
         verdict=_verdict(observed=True, breached=bool(breaches), unknown=bool(unknown)),
         governed_by=basis.question.governed_by,
@@ -280,9 +286,10 @@ def _evaluate_observed(
     )
 
 
-def _unknown_observed(observed: Observed, basis: DecisionBasis, places: ObservedPlaces) -> frozenset[Reason]:
-    policy, model = _policy_and_model(basis)
-    unknown = basis.unknown
+def _unknown_observed(
+    unknown: frozenset[Reason], observed: Observed, policy: Settings, model: Settings, places: ObservedPlaces
+) -> frozenset[Reason]:
+    """`unknown`: the reasons of the basis."""
     undecided = places.receiver is not None and places.receiver.is_provider is None
     if undecided or provider_unknown(observed, policy, model):
         unknown |= {"unknown_model"}
@@ -315,7 +322,7 @@ def _in_order(reasons: AbstractSet[Reason]) -> tuple[Reason, ...]:
     return tuple(sorted(reasons, key=_ORDER.__getitem__))
 
 
-def _model(record: RequestRecord, states: States) -> dict[str, SettingState]:
+def _model(record: RequestRecord, states: States) -> Settings:
     if record.model_id is None:
         return {}
     subject = f"model:{record.model_id}"
@@ -330,7 +337,7 @@ def _verdict(*, observed: bool, breached: bool, unknown: bool) -> Verdict:
     return "compliant" if observed else "allowed"
 
 
-def _handling(policy: dict[str, SettingState], model: dict[str, SettingState], places: ModelPlaces) -> Handling:
+def _handling(policy: Settings, model: Settings, places: ModelPlaces) -> Handling:
     hosting = model[HOSTING].value if model else None
     leaves = policy[PASSTHROUGH].value is True and (not model or hosting == "passthrough")
     return Handling(

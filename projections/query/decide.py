@@ -16,7 +16,7 @@ from projections.decisions.check import check, decision_basis, evaluate, suffice
 from projections.decisions.model import AsOf, Decision, RequestRecord
 from projections.query import causes
 from projections.query.as_of_view import AsOfView
-from projections.query.decision_cache import ValiditySpan
+from projections.query.decision_cache import ValiditySpan, evidence_bytes
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 
 _new: Final = tuple.__new__
@@ -98,7 +98,8 @@ def _new_span(record: RequestRecord, context: ReadContext) -> ValiditySpan:
         hindsight = view.in_hindsight()
         hindsight_basis = decision_basis(record, hindsight)
         view.include(hindsight)
-    span = ValiditySpan(view.start, view.until, context.position, basis, hindsight_basis, view.subjects)
+    size = evidence_bytes(basis)
+    span = ValiditySpan(view.start, view.until, context.position, basis, hindsight_basis, view.subjects, size)
     context.snapshot.put(record[1:6], span)
     return span
 

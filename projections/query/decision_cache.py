@@ -38,7 +38,7 @@ class ValiditySpan(NamedTuple):
     """`basis` is in force over [start, until), in µs.
 
     `hindsight`: the basis with everything known now, if that rests on other events. `position`: at which the span was
-    made. `subjects`: all that were read, without the catalog.
+    made. `subjects`: all that were read, without the catalog. `evidence_bytes`: see the function of that name.
     """
 
     start: int
@@ -47,6 +47,15 @@ class ValiditySpan(NamedTuple):
     basis: DecisionBasis
     hindsight: DecisionBasis | None
     subjects: tuple[str, ...]
+    evidence_bytes: int
+
+
+def evidence_bytes(basis: DecisionBasis) -> int:
+    """About the memory of the evidence of a basis."""
+    states = (*basis.evidence, *(basis.published or ()))
+    # Most values are flags, which need none of their own.
+    large = [value for state in states if (value := state.value) is not None and not isinstance(value, bool)]
+    return _EVIDENCE_BYTES * len(states) + sum(map(value_bytes, large))
 
 
 _start: Final = itemgetter(0)
@@ -120,8 +129,6 @@ class DecisionCache:
         new = spans if added is None or key not in young.spans else [added]
         young.spans[key] = spans
         for span in new:
-            states = (*span.basis.evidence, *(span.basis.published or ()))
-            evidence = sum(_EVIDENCE_BYTES + value_bytes(state.value) for state in states)
             new_subjects = 0
             for subject in span.subjects:
                 keys = young.keys_of.get(subject)
@@ -130,4 +137,4 @@ class DecisionCache:
                     new_subjects += 1
                 keys.add(key)
             # `drop` does not subtract these: `keys_of` names keys until their generation goes, so it has to end.
-            young.bytes += _BYTES + evidence * new_subjects // max(1, len(span.subjects))
+            young.bytes += _BYTES + span.evidence_bytes * new_subjects // max(1, len(span.subjects))
