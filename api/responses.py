@@ -221,6 +221,7 @@ def history_json(answer: HistoryAnswer) -> dict[str, Any]:
         ],
         "next_after": answer.next_after,
         "position": answer.position,
+        **_notice_json(answer.clock_notice),
     }
 
 
@@ -240,6 +241,7 @@ def diff_json(subject: str, start: int, end: int, answer: DiffAnswer) -> dict[st
             }
             for difference in answer.differences
         ],
+        **_notice_json(answer.clock_notice),
     }
 
 
@@ -255,6 +257,7 @@ def catalog_json(at: int, answer: CatalogAnswer) -> dict[str, Any]:
         "known_at": format_time(answer.known_at),
         "position": answer.position,
         "settings": {key: _definition_json(change) for key, change in answer.definitions.items()},
+        **_notice_json(answer.clock_notice),
     }
 
 

@@ -24,6 +24,8 @@ from ledger.subjects import CATALOG_SUBJECT
 
 PAGE_MAX: Final = 1000
 """Entries on one page of a feed, unless the caller asks for another number."""
+PAGES_BYTES: Final = 4 * 1024 * 1024
+"""Leaves that a reader of many pages holds at once, about."""
 
 
 NewestOf = Callable[[str], tuple[int, int] | None]
@@ -110,14 +112,17 @@ class LedgerReader:
             self.require_reached(after)
         return entries
 
-    def pages(self, after: int, until: int, limit: int = PAGE_MAX) -> Iterator[list[Entry]]:
-        """All entries with after < position <= until, in order, up to `limit` at a time; `until` at most the head.
+    def pages(
+        self, after: int, until: int, limit: int = PAGE_MAX, bytes_max: int = PAGES_BYTES
+    ) -> Iterator[list[Entry]]:
+        """All entries with after < position <= until, in order; `until` at most the head. Up to `limit` at a time, or
+        those up to the one that reaches `bytes_max`.
 
         Raises `DamagedEvent`, after all entries before the damaged one.
         """
         while after < until:
             try:
-                page = self.recorder.page(after, limit, until)
+                page = self.recorder.page(after, self.recorder.page_length(after, limit, until, bytes_max), until)
             except DamagedEvent as error:
                 if error.before:
                     yield list(error.before)

@@ -15,7 +15,7 @@ from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from projections.query.query import KnownAt, Query
 from scripts.cli.options import SETTING_KEY, Format, at, at_least, database, known_at, output_format
-from scripts.cli.output import Columns, human_bound, human_time, show
+from scripts.cli.output import Columns, human_bound, human_time, show, show_clock_notice
 
 _FIELDS: Final = (
     "setting",
@@ -106,3 +106,4 @@ def catalog(
     known = human_time(answer.known_at)
     title = f"catalog at {human_time(instant)}, known at {known}, position {answer.position}"
     show(format_, document, rows, _FIELDS, _COLUMNS, title)
+    show_clock_notice(format_, answer.clock_notice)

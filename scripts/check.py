@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import click
@@ -15,10 +16,11 @@ from projections.audit.reading.fields import FIELDS, UnreadableValue, cell_value
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
 from projections.query.query import KnownAt, Query
+from projections.temporal.coordinates import ClockNotice
 from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.options import Format, assignments, at, at_least, database, known_at, output_format
-from scripts.cli.output import show
+from scripts.cli.output import clock_sentence, print_clock_notice, show
 from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
 
 CHECKS_MAX: Final = 10_000
@@ -122,6 +124,17 @@ def _show_decisions(format_: Format, decisions: list[Decision], *, one: bool) ->
             print_decision(decisions[0])
         else:
             print_decisions(decisions)
+            for notice, count in _notices(decisions):
+                print_clock_notice(notice, count)
         return
     rows = [decision_json(decision) for decision in decisions]
     show(format_, rows[0] if one else decisions_json(decisions), rows, CSV_FIELDS, {})
+    if format_ == "csv":
+        for notice, count in _notices(decisions):
+            exits.print_message(clock_sentence(notice, count))
+
+
+def _notices(decisions: Iterable[Decision]) -> list[tuple[ClockNotice, int]]:
+    """The stretches of a clock that was ahead, and the decisions that rest on each."""
+    notices = (decision.as_of.clock_notice for decision in decisions)
+    return list(Counter(notice for notice in notices if notice is not None).items())

@@ -15,7 +15,7 @@ from ledger.times import format_time
 from projections.query.history import HistoryRow
 from projections.query.history import history as read_history
 from scripts.cli.options import SETTING_KEY, Format, at_least, database, output_format, subject_ref
-from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show
+from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show, show_clock_notice
 
 _FIELDS: Final = (
     "event.data.position",
@@ -76,6 +76,7 @@ def history(
     show(format_, document, answer.rows if format_ == "table" else document["events"], _FIELDS, columns, title)
     if format_ == "table" and answer.next_after is not None:
         print_line(f"more: --after {answer.next_after}")
+    show_clock_notice(format_, answer.clock_notice)
 
 
 def _remark(row: HistoryRow) -> str:

@@ -12,7 +12,7 @@ from ledger.opening import open_ledger
 from ledger.subjects import KINDS
 from projections.query.query import KnownAt, Query
 from scripts.cli.options import SETTING_KEY, Format, at, at_least, database, known_at, output_format, subject_ref
-from scripts.cli.output import Columns, human_bound, human_time, json_text, print_clock_notice, show
+from scripts.cli.output import Columns, human_bound, human_time, json_text, show, show_clock_notice
 
 _FIELDS: Final = (
     "setting",
@@ -95,5 +95,4 @@ def state(
     known = human_time(answer.known_at)
     title = f"{subject} at {human_time(answer.at)}, known at {known}, position {answer.position}"
     show(format_, document, rows, _FIELDS, _COLUMNS, title)
-    if format_ == "table":
-        print_clock_notice(answer.clock_notice)
+    show_clock_notice(format_, answer.clock_notice)

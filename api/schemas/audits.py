@@ -68,6 +68,12 @@ class AuditProvider(WireModel):
     unknown: int = Field(description="Rows for which nobody recorded whether it trains, or whether it stores.")
 
 
+class AuditClockNotice(ClockNotice):
+    """A stretch of time in which the clock was ahead."""
+
+    rows: int = Field(description="The requests whose verdicts rest on it.")
+
+
 class AuditSummary(WireModel):
     """`rows` counts verdicts and rejects together. A verdict or reason without any row is absent."""
 
@@ -83,7 +89,7 @@ class AuditSummary(WireModel):
     hindsight: int = Field(description="Rows whose decision changes if everything recorded later is used.")
     first_at: str | None = time_field("The time of the earliest request.")
     last_at: str | None = time_field("The time of the latest request.")
-    clock_notices: list[ClockNotice] | None = Field(
+    clock_notices: list[AuditClockNotice] | None = Field(
         None, description="Present only where verdicts rest on a clock that was ahead."
     )
 

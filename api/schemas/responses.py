@@ -204,6 +204,9 @@ class History(WireModel):
     events: list[HistoryRow]
     next_after: int | None = Field(description="Send it as `after` to get older events; null: this is the last page.")
     position: int
+    clock_notice: ClockNotice | None = Field(
+        None, description="Present only where a recorded_at of this page rests on a clock that was ahead."
+    )
 
 
 class ChangedBy(DecidingEvent):
@@ -245,6 +248,7 @@ class Differences(WireModel):
     known_at: str = Field(description="An instant, or `at`: the settings in force at each of the two.")
     position: int
     differences: list[SettingDifference]
+    clock_notice: ClockNotice | None = NOTICE
     next_after: str | None = Field(None, description=NEXT_AFTER)
 
 
@@ -263,6 +267,7 @@ class Catalog(WireModel):
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
     settings: dict[str, CatalogEntry]
+    clock_notice: ClockNotice | None = NOTICE
     next_after: str | None = Field(None, description=NEXT_AFTER)
 
 

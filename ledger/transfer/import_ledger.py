@@ -19,12 +19,15 @@ from ledger.entropy import EntropySource, random_bytes
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
 from ledger.opening import new_incarnation, new_origin, open_recorder, require_origin
 from ledger.recorders.contract import IMPORTING, INCARNATION, Entry, PreconditionFailed, Recorder
+from ledger.times import format_time
 from ledger.transfer.import_events import ImportedEntry, PersonalLines, entries_of_events, is_event_line, origin_of
 from ledger.transfer.import_submissions import entries_of_submissions
 from ledger.transfer.lines import ImportLines
 
 BATCH: Final = 10_000
 """Events in one commit."""
+BATCH_BYTES: Final = 16 * 1024 * 1024
+"""A commit ends with the event whose leaf and reason reach this size."""
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the events recorded and the bytes read from the stream so far."""
@@ -57,10 +60,11 @@ def import_ledger(
     """Fills the empty or missing ledger at `url` from `stream`: exported events, or submissions.
 
     `personal` is an export of personal data that belongs to exported events. `origin` names the new ledger of
-    submissions (None makes a unique origin; exported events keep theirs). `announce` gets one line that says where the
-    ledger is, once it is filled. Raises `BadImport`, `BadInput` and `LedgerUnavailable`, and then leaves nothing
-    behind.
+    submissions (None makes a unique origin; exported events keep theirs). `announce` gets a line that says where the
+    ledger is, once it is filled, and another one if its last events lie ahead of the clock. Raises `BadImport`,
+    `BadInput` and `LedgerUnavailable`, and then leaves nothing behind.
     """
+    clock = clock or SystemClock()
     lines = ImportLines(stream)
     rows = iter(lines)
     first = next(rows, None)
@@ -78,13 +82,19 @@ def import_ledger(
         require_origin(ledger_origin)
         if personal:
             raise BadInput("personal data belongs to exported events; submissions contain their reasons themselves")
-        entries = entries_of_submissions(rows, ledger_origin, (clock or SystemClock()).now(), entropy)
+        entries = entries_of_submissions(rows, ledger_origin, clock.now(), entropy)
     # Verify the first entry before anything is created.
     entries = chain((next(entries),), entries)
     with _claimed_ledger(url, ledger_origin) as (recorder, importing):
         summary = _fill(recorder, importing, entries, lines, progress)
         if announce is not None:
             announce(f"began a new ledger {recorder.location}")
+            if summary.last > (now := clock.now()):
+                announce(
+                    f"the last event was recorded at {format_time(summary.last)}, and this machine's clock shows "
+                    f"{format_time(now)}: what was recorded ahead of it is not in force yet, and nothing is recorded "
+                    "while the clock is far behind; see inforce doctor clock"
+                )
         return summary._replace(source=source, origin=ledger_origin)
 
 
@@ -100,18 +110,21 @@ def _fill(
     while not last_batch:
         entries: list[Entry] = []
         personal: list[tuple[int, PersonalData]] = []
-        submissions = 0
+        submissions = bytes_ = 0
         recorded_at = summary.last if summary.events else None
         for entry, data in imported:
             entries.append(entry)
             if data is not None:
                 personal.append((entry.position, data))
+                bytes_ += len(data.content)
+            bytes_ += len(entry.leaf)
             if entry.recorded_at != recorded_at:
                 recorded_at = entry.recorded_at
                 submissions += 1
-            if len(entries) == BATCH:
+            if len(entries) == BATCH or bytes_ >= BATCH_BYTES:
                 break
-        last_batch = len(entries) < BATCH
+        else:
+            last_batch = True
         recorder.restore(entries, personal, importing=importing, last=last_batch)
         if entries:
             summary = summary._replace(

@@ -82,14 +82,24 @@ class VerdictCounter:
         self._reasons += np.bincount(reasons, minlength=len(REASON_NAMES))
         summary.hindsight += verdicts.num_rows - verdicts.column("hindsight").null_count
         self._take_policies(decided)
-        span = pc.min_max(verdicts.column("at").view(pa.int64())).as_py()
+        instants = verdicts.column("at").view(pa.int64())
+        span = pc.min_max(instants).as_py()
         summary.first_at = min(span["min"], span["min"] if summary.first_at is None else summary.first_at)
         summary.last_at = max(span["max"], span["max"] if summary.last_at is None else summary.last_at)
+        self._take_clock(instants, span["min"], span["max"])
         names = verdicts.column("governed_by")
         self._take_unknown(verdicts, names, codes)
         if decided.governing is not None:
             names, codes = self._take_coded(decided, names, codes)
         self._take_named(names, codes)
+
+    def _take_clock(self, instants: pa.Array, first: int, last: int) -> None:
+        """Counts the rows in the stretches of a clock that was ahead."""
+        for notice in self._summary.clock_notices:
+            if notice.start <= last and first < notice.until:
+                at = instants.to_numpy(zero_copy_only=False)
+                inside = np.count_nonzero((at >= notice.start) & (at < notice.until))
+                self._summary.clock_rows[notice] += int(inside)
 
     def _take_unknown(self, verdicts: pa.RecordBatch, names: pa.Array, codes: Any) -> None:
         known = verdicts.column("subject_known")

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ledger.times import format_time
 from projections.decisions.model import REASONS, Verdict
+from projections.query.clock_notices import notice_at
 from projections.query.query import KnownAt
 from projections.temporal.coordinates import ClockNotice, Pin, clock_notice_json
 
@@ -68,6 +69,13 @@ class LogDigest(NamedTuple):
 UNREAD: Final = LogDigest("", ())
 
 
+class NoticeRows(NamedTuple):
+    """The verdicts on so many rows rest on a clock that was ahead."""
+
+    notice: ClockNotice
+    rows: int
+
+
 @dataclass
 class Summary:
     """The results of an audit. `rows` = the sum of `verdicts` + `rejects`. Instants in µs.
@@ -97,19 +105,20 @@ class Summary:
     last_at: int | None = None
     clock_notices: Sequence[ClockNotice] = ()
     """Of the whole ledger: see `notices`."""
+    clock_rows: Counter[ClockNotice] = field(default_factory=Counter)
+    """Rows whose request was made in the stretch."""
 
     @property
-    def notices(self) -> list[ClockNotice]:
+    def notices(self) -> list[NoticeRows]:
         """The stretches of a clock that was ahead on which verdicts rest: they hold requests, or the known_at."""
-        if self.first_at is None or self.last_at is None:
-            return []
-        first, last, known = self.first_at, self.last_at, self.known_at
-        return [
-            notice
+        known = self.known_at
+        rows = (
+            NoticeRows(notice, self.verdicts.total() if notice_at((notice,), known) else self.clock_rows[notice])
+            if isinstance(known, int)
+            else NoticeRows(notice, self.clock_rows[notice])
             for notice in self.clock_notices
-            if (notice.start <= last and first < notice.until)
-            or (isinstance(known, int) and notice.start <= known < notice.until)
-        ]
+        )
+        return [one for one in rows if one.rows]
 
     @property
     def providers(self) -> tuple[ProviderCount, ...]:
@@ -147,6 +156,7 @@ def pin_json(summary: Summary) -> dict[str, Any]:
 
 def summary_json(summary: Summary) -> dict[str, Any]:
     """The summary for programs. `verdicts` and `reasons` omit counts of 0."""
+    notices = summary.notices
     return {
         "unknown_subjects": {
             "rows": summary.unknown_rows,
@@ -163,7 +173,11 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "hindsight": summary.hindsight,
         "first_at": time_or_null(summary.first_at),
         "last_at": time_or_null(summary.last_at),
-        **({"clock_notices": [clock_notice_json(notice) for notice in summary.notices]} if summary.notices else {}),
+        **(
+            {"clock_notices": [clock_notice_json(notice) | {"rows": rows} for notice, rows in notices]}
+            if notices
+            else {}
+        ),
     } | pin_json(summary)
 
 

@@ -14,10 +14,10 @@ from ledger.reader import LedgerReader
 from ledger.recorders.contract import Head
 from ledger.subjects import LEDGER_SUBJECT
 from projections.temporal.changes import Assertion, Change, Retraction, read_entries
-from projections.temporal.coordinates import ClockNotice
+from projections.temporal.coordinates import ClockNotice, Pin
 
 
-def clock_notices(assertions: Iterable[Assertion], head: Head) -> tuple[ClockNotice, ...]:
+def clock_notices(assertions: Iterable[Assertion], head: Head | Pin) -> tuple[ClockNotice, ...]:
     """The stretches in position order. `assertions`: of `ledger:self`, in order. Later events lie behind the clock that
     was acknowledged last, so its stretch lasts until the head if they were only set above it."""
     changes: dict[str, Change] = {}
@@ -36,9 +36,10 @@ def clock_notices(assertions: Iterable[Assertion], head: Head) -> tuple[ClockNot
     return tuple(notices)
 
 
-def notices_of_ledger(ledger: LedgerReader) -> tuple[ClockNotice, ...]:
-    """The stretches of the ledger as it is now."""
-    return clock_notices(read_entries(ledger.stream(LEDGER_SUBJECT)), ledger.head())
+def notices_of_ledger(ledger: LedgerReader, head: Head | Pin) -> tuple[ClockNotice, ...]:
+    """The stretches of the ledger at the position of `head`, whatever was recorded since."""
+    entries = ledger.stream(LEDGER_SUBJECT)
+    return clock_notices(read_entries(entry for entry in entries if entry.position <= head.position), head)
 
 
 def notice_at(notices: Iterable[ClockNotice], *instants: int) -> ClockNotice | None:

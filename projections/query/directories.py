@@ -31,10 +31,8 @@ def directory_subjects(ledger: Ledger, store: TimelineStore, position: int) -> t
         of_kind, (rows, damaged) = store.subjects(kind)
         tracked = min(tracked, of_kind)
         subjects |= {row.subject for row in rows} | damaged
-    while tracked < position:
-        page = ledger.page(tracked, until=position)
+    for page in ledger.pages(tracked, position):
         subjects |= {entry.subject for entry in page if is_in_directory(entry.subject)}
-        tracked = page[-1].position
     return tuple(sorted(subjects))
 
 

@@ -15,8 +15,10 @@ from ledger.errors import NotFound
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
+from projections.query.clock_notices import notice_at, notices_of_ledger
 from projections.query.read_stream import read_stream
 from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.coordinates import ClockNotice
 from projections.temporal.outlook import Holding, holdings
 from projections.timelines.store import timelines_as_stored
 
@@ -36,12 +38,14 @@ class HistoryRow(NamedTuple):
 
 class HistoryAnswer(NamedTuple):
     """A page. `next_after`: the `after` of the next page; None on the last. `position`: the ledger's, to which the
-    answer is pinned."""
+    answer is pinned. `clock_notice`: of the newest event of the page whose recorded_at rests on a clock that was ahead.
+    """
 
     subject: str
     rows: tuple[HistoryRow, ...]
     next_after: int | None
     position: int
+    clock_notice: ClockNotice | None = None
 
 
 def history(
@@ -59,7 +63,8 @@ def history(
 
     Reads the events of the page, and then all of the subject's: what a change still decides rests on them.
     """
-    position = ledger.head().position
+    head = ledger.head()
+    position = head.position
     if ledger.newest_of is None:
         ledger.newest_of = timelines_as_stored(ledger).newest
     newest = ledger.version_at(subject, position)
@@ -84,7 +89,8 @@ def history(
         bytes_ += len(entry.leaf) + len((reason or "").encode())
         by, holding = retracted.get(leaf.id), held.get(entry.position)
         rows.append(HistoryRow(entry, leaf.data.setting, reason, by, holding))
-    return HistoryAnswer(subject, tuple(rows), rows[-1].entry.version if more else None, position)
+    notice = notice_at(notices_of_ledger(ledger, head), *(row.entry.recorded_at for row in rows))
+    return HistoryAnswer(subject, tuple(rows), rows[-1].entry.version if more else None, position, notice)
 
 
 def _up_to(limit: int, bytes_max: int, pairs: Iterator[_Pair]) -> tuple[list[_Pair], bool]:

@@ -88,10 +88,8 @@ def _last_event(context: ReadContext, subject: str, tracked: int) -> SubjectRow 
 def _subjects_since(context: ReadContext, tracked: int, low: str, high: str, above: str) -> dict[str, SubjectRow]:
     """The subjects of the range (see `subject_range`) with events behind `tracked`, as of the context."""
     rows: dict[str, SubjectRow] = {}
-    while tracked < context.position:
-        page = context.snapshot.ledger.page(tracked, until=context.position)
+    for page in context.snapshot.ledger.pages(tracked, context.position):
         for entry in page:
             if low <= entry.subject <= high and entry.subject > above:
                 rows[entry.subject] = SubjectRow(entry.subject, entry.version, entry.position)
-        tracked = page[-1].position
     return rows

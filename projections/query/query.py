@@ -82,6 +82,7 @@ class DiffAnswer(NamedTuple):
     """None: in force, at each of the two instants."""
     position: int
     differences: tuple[SettingDifference, ...]
+    clock_notice: ClockNotice | None = None
 
 
 class CatalogAnswer(NamedTuple):
@@ -90,6 +91,7 @@ class CatalogAnswer(NamedTuple):
     known_at: int
     position: int
     definitions: Mapping[str, Change]
+    clock_notice: ClockNotice | None = None
 
 
 class SnapshotAnswer(NamedTuple):
@@ -97,6 +99,7 @@ class SnapshotAnswer(NamedTuple):
 
     position: int
     changes: tuple[SubjectChange, ...]
+    clock_notice: ClockNotice | None = None
 
 
 class Query:
@@ -176,7 +179,8 @@ class Query:
                 changed_by = causes.changes_between(context, earlier, later, within, own, known_at)
                 differences.append(SettingDifference(*states, changed_by))
         instant = None if known_at == IN_FORCE else context.instant(start, known_at)
-        return DiffAnswer(instant, context.position, tuple(differences))
+        instants = (start, end) if instant is None else (start, end, instant)
+        return DiffAnswer(instant, context.position, tuple(differences), context.clock_notice(*instants))
 
     def catalog(self, *, at: int, known_at: KnownAt = None) -> CatalogAnswer:
         """The settings that are defined at (at, known_at)."""
@@ -184,7 +188,8 @@ class Query:
         view = AsOfView(context, at, known_at)
         changes = {key: view.change(CATALOG_SUBJECT, key) for key in sorted(view.settings(CATALOG_SUBJECT))}
         definitions = {key: change for key, change in changes.items() if change is not None}
-        return CatalogAnswer(context.instant(at, known_at), context.position, definitions)
+        instant = context.instant(at, known_at)
+        return CatalogAnswer(instant, context.position, definitions, context.clock_notice(at, instant))
 
     def subjects(
         self, kind: str | None = None, prefix: str | None = None, after: str | None = None, limit: int | None = None
@@ -206,7 +211,10 @@ class Query:
                     # The stored timelines have moved on: ask again at the new head.
                     continue
                 changes = stored
-            return SnapshotAnswer(context.position, tuple(row for row in changes if row.change.value is not None))
+            notice = context.clock_notice(at, context.instant(at, known_at))
+            return SnapshotAnswer(
+                context.position, tuple(row for row in changes if row.change.value is not None), notice
+            )
         raise LedgerUnavailable("the ledger kept moving under the question; ask again")
 
     def _changes_as_known(self, context: ReadContext, at: int, known_at: int, kind: str | None) -> list[SubjectChange]:

@@ -36,7 +36,7 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
         # Only evidence needs the stored timelines, which may have to be built first.
         query = PinnedQuery(Query(ledger)) if options["findings"] or report is not None else None
         pin = pin_of(ledger) if query is None else query.pinned
-        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger))
+        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger, pin))
         findings = FirstFindings(query, request.known_at, options["findings"])
         sinks: list[RowSink] = [files, findings]
         if report is not None:

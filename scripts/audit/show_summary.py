@@ -47,6 +47,8 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
         for what, member in (("verdict", "verdicts"), ("reason", "reasons")):
             counts += named_counts(what, members[member])
         counts += [{"what": "hindsight", "name": None, "count": summary.hindsight}]
+        for notice, rows in summary.notices:
+            counts += [{"what": "clock_notice", "name": f"#{notice.position}", "count": rows}]
         show(format_, document, counts, COUNT_FIELDS, {})
         return
     _print_summary(summary)
@@ -71,8 +73,8 @@ def _print_summary(summary: Summary) -> None:
     _print_unknown(summary)
     print_line(position_text(summary.pin))
     print_line(f"the log has SHA-256 {summary.log.sha256}")
-    for notice in summary.notices:
-        print_clock_notice(notice)
+    for notice, rows in summary.notices:
+        print_clock_notice(notice, rows)
     if summary.first_at is None:
         return
     print_line()

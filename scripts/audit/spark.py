@@ -60,7 +60,7 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
             if name is not None:
                 cluster.begin(name)
         pin = pin_of(ledger)
-        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger))
+        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger, pin))
         index = open_index(ledger, request.known_at, pin=pin)
         plan = Plan(scratch=None if out is None else f"{bare}.slices")
         if options["spark_index_max"] is not None:

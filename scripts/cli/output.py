@@ -18,6 +18,7 @@ import msgspec
 
 from ledger.times import BEGINNING, END, format_time
 from projections.temporal.coordinates import ClockNotice
+from scripts.cli.exits import print_message
 from scripts.cli.options import Format
 
 Columns = Mapping[str, Callable[[Any], object]]
@@ -59,13 +60,26 @@ def show_record(format_: Format, record: Mapping[str, Any], title: str, times: S
     print_table({"": lambda member: member[0].replace("_", " "), title: lambda member: member[1]}, members)
 
 
-def print_clock_notice(notice: ClockNotice | None) -> None:
-    """Says that an answer rests on a clock that was ahead."""
+def print_clock_notice(notice: ClockNotice | None, rows: int | None = None) -> None:
+    """Says that an answer rests on a clock that was ahead, or so many requests of it."""
     if notice is not None:
-        print_line(
-            f"clock        rests on a clock that was ahead, from {human_time(notice.start)} until "
-            f"{human_time(notice.until)} (acknowledged by #{notice.position}): changes made by then may be missing"
-        )
+        print_line(f"clock        {clock_sentence(notice, rows)}")
+
+
+def clock_sentence(notice: ClockNotice, rows: int | None = None) -> str:
+    what = "this answer rests" if rows is None else "1 request rests" if rows == 1 else f"{rows:,} requests rest"
+    return (
+        f"{what} on a clock that was ahead, from {human_time(notice.start)} until {human_time(notice.until)} "
+        f"(acknowledged by #{notice.position}): changes made by then may be missing"
+    )
+
+
+def show_clock_notice(format_: Format, notice: ClockNotice | None) -> None:
+    """Says so beside an answer of rows, on standard error if the rows are for programs; JSON has it as a member."""
+    if format_ == "table":
+        print_clock_notice(notice)
+    elif format_ != "json" and notice is not None:
+        print_message(clock_sentence(notice))
 
 
 def write(content: bytes) -> None:

@@ -146,17 +146,45 @@ def test_both_at_once_are_acknowledged_one_after_the_other(poisoned: Inforce, da
     assert poisoned("submit", "org:acme", "training.opt_in", "false").code == 0
 
 
+def test_every_table_and_format_of_an_answer_about_the_acknowledged_stretch_says_so(
+    poisoned: Inforce, folder: Path
+) -> None:
+    words = "rests on a clock that was ahead"
+    at = format_time(time.time_ns() // 1000 + 30 * DAY)
+    record = json.dumps({"at": at, "org_id": "acme", "model_id": "a/b"})
+    (folder / "two.jsonl").write_text(f"{record}\n{record}\n")
+    answers = [("state", "org:acme", "--at", at), ("catalog", "--at", at), ("history", "org:acme")]
+    for answer in answers:
+        assert words not in poisoned(*answer).out
+    assert poisoned("doctor", "clock", "--acknowledge", "--reason", "a year ahead").code == 0
+    for answer in answers:
+        table = poisoned(*answer)
+        assert words in table.out, table
+        assert table.err == ""
+        for rows in ("csv", "ndjson"):
+            of_rows = poisoned(*answer, "--format", rows)
+            assert (words in of_rows.err, words in of_rows.out) == (True, False)
+        assert "clock_notice" in poisoned(*answer, "--format", "json").json()
+    assert "2 requests rest on a clock" in poisoned("check", "two.jsonl").out
+    assert "2 requests rest on a clock" in poisoned("check", "two.jsonl", "--format", "csv").err
+    assert words not in poisoned("state", "org:acme", "--at", "2020-01-01T00:00:00Z", "--known-at", "at").out
+
+
 @pytest.mark.parametrize(("days", "rests"), [(-1, False), (30, True)])
 def test_an_audit_of_the_acknowledged_stretch_names_it(poisoned: Inforce, folder: Path, days: int, rests: bool) -> None:
     assert poisoned("doctor", "clock", "--acknowledge", "--reason", "a year ahead").code == 0
     at = format_time(time.time_ns() // 1000 + days * DAY)
-    (folder / "log.jsonl").write_text(json.dumps({"at": at, "org_id": "acme", "model_id": "a/b"}) + "\n")
+    long_ago = {"at": "2020-01-01T00:00:00Z", "org_id": "acme", "model_id": "a/b"}
+    records = [long_ago, long_ago | {"at": at}, long_ago | {"at": at}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     audit = ("audit", "log.jsonl", "--out", "verdicts.ndjson", "--report", "report")
     summary = poisoned(*audit, "--format", "json").json()
-    assert ("clock_notices" in summary) is rests
+    assert [notice["rows"] for notice in summary.get("clock_notices", [])] == ([2] if rests else [])
     page = (folder / "report" / "report.html").read_text()
-    assert ("as the event at position" in page) is rests
+    assert ("The verdicts on 2 requests rest on it" in page) is rests
     text = poisoned("audit", "log.jsonl", "--out", "again.ndjson").out
-    assert ("rests on a clock that was ahead" in text) is rests
+    assert ("2 requests rest on a clock that was ahead" in text) is rests
+    counts = poisoned("audit", "log.jsonl", "--out", "counts.ndjson", "--format", "csv").out
+    assert (f"clock_notice,#{GENESIS + 5},2" in counts) is rests, counts
     check = poisoned("check", "--org", "acme", "--model", "a/b", "--at", at)
     assert ("rests on a clock that was ahead" in check.out) is rests, check.err

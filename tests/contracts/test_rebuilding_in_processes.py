@@ -14,6 +14,7 @@ from ledger.opening import open_ledger
 from ledger.store import Ledger
 from projections.timelines.contract import REBUILD, TablesMissing
 from projections.timelines.projector import Projector
+from projections.timelines.rebuild import fold_range
 from projections.timelines.rebuild.external_sort import SubjectRange, ranges
 from projections.timelines.rebuild.fold_range import FoldedRows, ReadProgress, fold_ranges
 from projections.timelines.rebuild.rebuild import rebuild
@@ -58,6 +59,26 @@ def test_every_event_is_read_once_however_many_fit_in_memory(ledger: Ledger, his
             assert sum(message.events for message in messages if isinstance(message, ReadProgress)) == head
             assert sum(message.events for message in messages if isinstance(message, FoldedRows)) == head
             assert [row for message in messages if isinstance(message, FoldedRows) for row in message.rows] == rows
+
+
+def test_large_events_are_read_held_and_folded_a_few_at_a_time(
+    ledger: Ledger, history: RandomHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = ledger.head().position
+    cut = ranges(ledger.recorder, head, 1000)
+    whole = list(fold_ranges(ledger.recorder, head, cut))
+    rows = [row for message in whole if isinstance(message, FoldedRows) for row in message.rows]
+    monkeypatch.setattr(fold_range, "READ_BYTES", 1)
+    for held_bytes, bucket_bytes in ((1, 2**40), (2**40, 1), (300, 700)):
+        messages = list(fold_ranges(ledger.recorder, head, cut, held_bytes=held_bytes, bucket_bytes=bucket_bytes))
+        reads = [message.positions for message in messages if isinstance(message, ReadProgress)]
+        assert reads == [1] * head
+        folded = [message for message in messages if isinstance(message, FoldedRows)]
+        assert [row for message in folded for row in message.rows] == rows
+        if bucket_bytes == 1:
+            assert [len(message.rows) for message in folded] == [1] * len(rows)
+        else:
+            assert (len(folded) > len(cut)) is (bucket_bytes == 700)
 
 
 def test_the_ranges_are_all_subjects_each_once(ledger: Ledger, history: RandomHistory) -> None:

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from api.responses import state_json, timeline_json
+from api.responses import catalog_json, diff_json, history_json, state_json, timeline_json
 from ledger.diagnosis import acknowledge_clock, acknowledge_head
 from ledger.times import DAY, format_time
 from projections.decisions.encoding import decision_bytes
 from projections.decisions.model import RequestRecord, decision_json
 from projections.query.decide import decide_from_memory
+from projections.query.history import history
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
+from projections.temporal.coordinates import clock_notice_json
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
@@ -33,6 +35,12 @@ def notice_of_answers(query: Query, at: int, known_at: KnownAt = IN_FORCE) -> An
         assert from_memory is not None
         assert decision_json(from_memory[0]) == document
     notices.append(state_json(query.state("org:acme", at=at, known_at=known_at)).get("clock_notice"))
+    notices.append(catalog_json(at, query.catalog(at=at, known_at=known_at)).get("clock_notice"))
+    notices.append(
+        diff_json("org:acme", at, at, query.diff("org:acme", start=at, end=at, known_at=known_at)).get("clock_notice")
+    )
+    swept = query.snapshot(at=at, known_at=known_at).clock_notice
+    notices.append(None if swept is None else clock_notice_json(swept))
     if isinstance(known_at, int):
         notices.append(timeline_json(query.timeline("org:acme", known_at=known_at)).get("clock_notice"))
     assert notices.count(notices[0]) == len(notices)
@@ -102,3 +110,38 @@ def test_a_running_query_forgets_the_lost_tail_once_its_loss_is_acknowledged(dat
         assert state.settings["training.opt_in"].value is True
         assert query.check(record).as_of.position == GENESIS + 3 + more
         assert ledger.follower.position <= GENESIS + 3 + more
+
+
+def test_a_difference_and_a_history_say_which_of_their_instants_rest_on_the_clock(database_url: str) -> None:
+    ledger, clock = open_with_clock(database_url)
+    with ledger:
+        query = Query(ledger)
+        (right,) = submit(ledger, change())
+        clock.now_us = NOW + YEAR
+        (poisoned,) = submit(ledger, change(value=False))
+        clock.now_us = NOW + DAY
+        assert history_json(history(ledger, "org:acme")).get("clock_notice") is None
+        acknowledge_clock(ledger, "node 3 was a year ahead", OPERATOR)
+        start, until = right.recorded_at + 1, poisoned.recorded_at + 1
+        clock.now_us = NOW + 2 * YEAR
+        submit(ledger, change("org:other"))
+
+        def of_diff(first: int, last: int, known_at: KnownAt = IN_FORCE) -> bool:
+            answer = query.diff("org:acme", start=first, end=last, known_at=known_at)
+            return "clock_notice" in diff_json("org:acme", first, last, answer)
+
+        for first, last, expected in [
+            (start - 1, until, False),
+            (start, until, True),
+            (start - 1, until - 1, True),
+            (until, start, True),
+        ]:
+            assert of_diff(first, last) is expected, (first, last)
+        assert of_diff(start - 1, until, known_at=start)
+        assert not of_diff(start - 1, until, known_at=until)
+        # A page says so only if an event of its own was recorded then.
+        newest = history_json(history(ledger, "org:acme", limit=1))
+        assert newest["clock_notice"]["until"] == format_time(until)
+        older = history(ledger, "org:acme", limit=1, after=poisoned.version)
+        assert [row.entry.position for row in older.rows] == [right.position]
+        assert older.clock_notice is None

@@ -99,7 +99,7 @@ def test_a_page_of_a_long_history_reads_the_history_once_beside_the_page(
 def test_diff_has_the_settings_whose_value_differs_and_the_events_that_changed_them(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", TRAINING, False), changed("org:acme", CACHING, True))
     (on,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, True))
-    _, position, differences = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
+    _, position, differences, _ = bench.query.diff("org:acme", start=NOON, end=NOON + 1)
     assert position == on.position
     (difference,) = differences
     assert (difference.before.setting, difference.before.value, difference.after.value) == (STORAGE, False, True)

@@ -13,6 +13,7 @@ from ledger.codec import parse_leaf
 from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.store import Ledger
+from ledger.times import format_time
 from ledger.transfer import import_ledger as importing
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import ImportSummary, import_ledger
@@ -155,3 +156,20 @@ def test_personal_data_of_only_some_events_is_accepted(tmp_path: Path, exported:
     url = f"sqlite:///{tmp_path}/ledger.db"
     some = b"".join(personal.splitlines(keepends=True)[1:])
     assert import_lines(url, exported, personal=io.BytesIO(gzip.compress(some))).personal == 2
+
+
+@pytest.mark.parametrize("ahead_us", [-1, 0, 1])
+def test_an_import_of_events_that_lie_ahead_of_the_clock_warns(
+    database_url: str, exported: bytes, original: Ledger, ahead_us: int
+) -> None:
+    last = original.head().recorded_at
+    assert last is not None
+    said: list[str] = []
+    clock = ManualClock(last - ahead_us)
+    import_ledger(database_url, io.BytesIO(exported), clock=clock, announce=said.append)
+    assert said[0].startswith("began a new ledger ")
+    assert (len(said) > 1) is (ahead_us > 0)
+    if ahead_us > 0:
+        assert format_time(last) in said[1]
+        assert format_time(clock.now()) in said[1]
+        assert "inforce doctor clock" in said[1]

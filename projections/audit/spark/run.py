@@ -192,7 +192,14 @@ class SparkAudit:
             f.count("hindsight").alias("hindsight"),
             f.min(at).alias("first"),
             f.max(at).alias("last"),
+            *(
+                f.count_if((at >= notice.start) & (at < notice.until)).alias(f"clock{place}")
+                for place, notice in enumerate(summary.clock_notices)
+            ),
         ).first()
+        summary.clock_rows.update(
+            {notice: totals[f"clock{place}"] for place, notice in enumerate(summary.clock_notices)}
+        )
         summary.rows, summary.rejects, summary.hindsight = totals.rows, totals.rejects, totals.hindsight
         summary.first_at, summary.last_at = totals.first, totals.last
         first = self._first_reject() if summary.rejects else None

@@ -27,6 +27,10 @@ BUCKET_EVENTS: Final = 10_000
 """Folded at a time: some megabytes, which a processor's cache holds."""
 HELD_EVENTS: Final = 200_000
 """In memory, of about 250 bytes each, until they go to the file, where each takes 150."""
+HELD_BYTES: Final = 64 * 1024 * 1024
+"""Of encoded events, which go to the file when they reach this size, however few they are."""
+BUCKET_BYTES: Final = 16 * 1024 * 1024
+"""Of encoded events, folded at a time: a larger bucket is given back in parts, subject by subject."""
 _SAMPLES_A_BUCKET: Final = 10
 
 
@@ -83,15 +87,22 @@ class _FilePart(NamedTuple):
 
 
 class Sorter:
-    """Takes assertions in position order, and gives them back bucket by bucket, one bucket for each of `ranges`, which
-    follow each other. Raises `LedgerUnavailable` if there is no room for its file."""
+    """Takes assertions in position order, and gives them back bucket by bucket: a bucket, or some for a large one, for
+    each of `ranges`, which follow each other. Raises `LedgerUnavailable` if there is no room for its file."""
 
-    def __init__(self, ranges: Sequence[SubjectRange], held_events: int = HELD_EVENTS) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[SubjectRange],
+        held_events: int = HELD_EVENTS,
+        held_bytes: int = HELD_BYTES,
+        bucket_bytes: int = BUCKET_BYTES,
+    ) -> None:
         self._bounds = [range_.upto for range_ in ranges[:-1] if range_.upto is not None]
         self._buckets: list[list[bytes]] = [[] for _ in ranges]
         self._written: list[list[_FilePart]] = [[] for _ in ranges]
         self._held_events = held_events
-        self._held = 0
+        self._held_bytes, self._bucket_bytes = held_bytes, bucket_bytes
+        self._held = self._bytes = 0
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -104,15 +115,16 @@ class Sorter:
     def add(self, page: Iterable[tuple[str, Assertion]]) -> int:
         """Adds (subject, assertion) pairs in position order. Returns their number."""
         bounds, buckets = self._bounds, self._buckets
-        before = self._held
+        before, bytes_ = self._held, self._bytes
         for subject, assertion in page:
             retracting = isinstance(assertion, Retraction)
-            buckets[bisect_left(bounds, subject)].append(
-                _encode((subject, assertion.setting, appends_from(assertion), retracting, assertion))
-            )
+            encoded = _encode((subject, assertion.setting, appends_from(assertion), retracting, assertion))
+            buckets[bisect_left(bounds, subject)].append(encoded)
             self._held += 1
+            bytes_ += len(encoded)
         added = self._held - before
-        if self._held >= self._held_events:
+        self._bytes = bytes_
+        if self._held >= self._held_events or bytes_ >= self._held_bytes:
             self._write()
         return added
 
@@ -129,13 +141,32 @@ class Sorter:
                     bucket.clear()
         except OSError as error:
             raise _no_room(error) from error
-        self._held = 0
+        self._held = self._bytes = 0
 
     def buckets(self) -> Iterator[Iterator[EncodedEvent]]:
-        """The events of each range of subjects, in position order."""
+        """The events of each range of subjects, in position order; of a large one, of some subjects after others."""
         for number, (bucket, written) in enumerate(zip(self._buckets, self._written, strict=True)):
-            yield self._bucket(written, bucket)
+            if sum(part.length for part in written) + sum(map(len, bucket)) <= self._bucket_bytes:
+                yield self._bucket(written, bucket)
+            else:
+                for subjects in self._shares(written, bucket):
+                    yield (event for event in self._bucket(written, bucket) if event.subject in subjects)
             self._buckets[number] = []
+
+    def _shares(self, written: Iterable[_FilePart], held: Sequence[bytes]) -> Iterator[frozenset[str]]:
+        """The bucket's subjects, in byte order, so many at a time that their events have about `bucket_bytes`."""
+        sizes: dict[str, int] = {}
+        for event in self._bucket(written, held):
+            sizes[event.subject] = sizes.get(event.subject, 0) + len(bytes(event.assertion))
+        share, total = set[str](), 0
+        for subject, size in sorted(sizes.items()):
+            share.add(subject)
+            total += size
+            if total >= self._bucket_bytes:
+                yield frozenset(share)
+                share, total = set(), 0
+        if share:
+            yield frozenset(share)
 
     def _bucket(self, written: Iterable[_FilePart], held: Sequence[bytes]) -> Iterator[EncodedEvent]:
         for part in written:

@@ -25,6 +25,8 @@ from projections.timelines.encoding import (
     encode_settings,
 )
 from projections.timelines.rebuild.external_sort import (
+    BUCKET_BYTES,
+    HELD_BYTES,
     HELD_EVENTS,
     EncodedEvent,
     Sorter,
@@ -36,6 +38,8 @@ from projections.timelines.rebuild.external_sort import (
 READ_EVENTS: Final = 1_000
 """Positions read in one transaction. A long one makes SQLite's log grow, and more events than a processor's cache holds
 take a third longer."""
+READ_BYTES: Final = 2 * 1024 * 1024
+"""Leaves that are read at once, about: large values end a read early."""
 
 
 class ReadProgress(Struct, tag=True, array_like=True, gc=False):
@@ -54,19 +58,27 @@ class FoldedRows(Struct, tag=True, array_like=True, gc=False):
 
 
 def fold_ranges(
-    recorder: Recorder, until: int, ranges: Sequence[SubjectRange], *, held_events: int = HELD_EVENTS
+    recorder: Recorder,
+    until: int,
+    ranges: Sequence[SubjectRange],
+    *,
+    held_events: int = HELD_EVENTS,
+    held_bytes: int = HELD_BYTES,
+    bucket_bytes: int = BUCKET_BYTES,
 ) -> Iterator[ReadProgress | FoldedRows]:
     """The rows of all subjects in `ranges`, which follow each other, as of position `until`.
 
     Raises `LedgerCorrupt`, naming the position, at an event that is unreadable or out of its place.
     """
     above, upto = ranges[0].above, ranges[-1].upto
-    with Sorter(ranges, held_events) as sorter:
-        for after in range(0, until, READ_EVENTS):
-            end = min(after + READ_EVENTS, until)
+    with Sorter(ranges, held_events, held_bytes, bucket_bytes) as sorter:
+        after = 0
+        while after < until:
+            end = min(after + recorder.page_length(after, READ_EVENTS, until, READ_BYTES), until)
             events = recorder.events_in_range(after, end, above, upto)
             added = sorter.add(map(_read, events))
             yield ReadProgress(end - after, added)
+            after = end
         for bucket in sorter.buckets():
             yield fold_bucket(bucket)
 

@@ -189,9 +189,8 @@ class _Rebuild:
     def _subjects_between(self, after: int, until: int) -> frozenset[str]:
         """The subjects with events in (after, until]."""
         subjects: set[str] = set()
-        while page := self.ledger.page(after, until=until):
+        for page in self.ledger.pages(after, until):
             subjects.update(entry.subject for entry in page)
-            after = page[-1].position
         return frozenset(subjects)
 
     def _live_caught_up(self) -> bool:

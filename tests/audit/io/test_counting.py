@@ -11,9 +11,9 @@ import pytest
 from projections.audit.counting import VerdictCounter
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.schemas import VERDICTS, DecidedBatch
-from projections.audit.summary import AGAINST, UNKNOWN_LISTED, Summary
-from projections.query.query import IN_FORCE
-from projections.temporal.coordinates import Pin
+from projections.audit.summary import AGAINST, UNKNOWN_LISTED, NoticeRows, Summary, summary_json
+from projections.query.query import IN_FORCE, KnownAt
+from projections.temporal.coordinates import ClockNotice, Pin
 from tests.audit.io.test_verdict_files import rows
 
 
@@ -78,3 +78,31 @@ def decided(drawn: list[dict[str, Any]], code_count: int) -> DecidedBatch:
     places = {name: place for place, name in enumerate(names)}
     governing = [places.get(row["governed_by"], -1 - number % 3) for number, row in enumerate(drawn)]
     return DecidedBatch(verdicts, np.array(governing, np.int32), pa.array(names, pa.large_string()))
+
+
+def test_rows_in_a_stretch_of_a_clock_that_was_ahead_are_counted_to_the_microsecond() -> None:
+    drawn = rows(100)
+    instants = [row["at"] for row in drawn]
+    assert instants == sorted(set(instants))
+    inside = ClockNotice(instants[10], instants[20], 7)
+    touching = ClockNotice(instants[99], instants[99] + 1, 8)
+    beyond = ClockNotice(instants[99] + 1, instants[99] + 9, 9)
+    between = ClockNotice(instants[50] + 1, instants[51], 10)
+    notices = (inside, touching, beyond, between)
+    cases: list[tuple[KnownAt, list[NoticeRows]]] = [
+        (IN_FORCE, [NoticeRows(inside, 10), NoticeRows(touching, 1)]),
+        (beyond.start - 1, [NoticeRows(inside, 10), NoticeRows(touching, 100)]),
+        (beyond.start, [NoticeRows(inside, 10), NoticeRows(touching, 1), NoticeRows(beyond, 100)]),
+        (beyond.until, [NoticeRows(inside, 10), NoticeRows(touching, 1)]),
+    ]
+    for known_at, expected in cases:
+        summary = Summary(Pin("o", 1, 1, "h"), known_at, clock_notices=notices)
+        with VerdictCounter(summary) as counting:
+            for start in range(0, len(drawn), 7):
+                counting.take(decided(drawn[start : start + 7], 0))
+            counting.finish()
+        assert summary.notices == expected
+        shown = summary_json(summary)["clock_notices"]
+        assert [(one["acknowledged_at_position"], one["rows"]) for one in shown] == [
+            (notice.position, count) for notice, count in expected
+        ]

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,6 +32,7 @@ from projections.audit.spark.slices import sliced_bytes
 from projections.audit.summary import LogDigest, Summary, summary_json
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter
 from projections.query.query import PinnedQuery
+from projections.temporal.coordinates import ClockNotice
 from tests.audit.kernel.test_against_reference import _drawn
 from tests.audit.spark.conftest import Standalone, children
 from tests.audit.spark.logs import NO_LAYOUT, log_line, log_table
@@ -100,6 +102,9 @@ def logs(bench: QueryLedger, tmp_path_factory: pytest.TempPathFactory) -> list[s
     return [str(folder)]
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def _expected(bench: QueryLedger, names: list[str]) -> tuple[list[Any], list[Any]]:
     query, verdicts, rejects = PinnedQuery(bench.query), [], []
     for batch in LogReader(log_files(names, NO_MAPPING)):
@@ -129,7 +134,9 @@ def test_verdicts_and_rejects_are_those_of_one_machine(
     assert rejects
     index = compile_index(bench.ledger)
     plan = Plan() if way == "map" else Plan(0, sliced_bytes(index) // 3, 300, str(tmp_path / "slices"))
-    summary = Summary(index.pin, "at")
+    instants = sorted((row["at"] - EPOCH) // timedelta(microseconds=1) for row in verdicts)
+    notices = (ClockNotice(instants[1], instants[-1], 7), ClockNotice(instants[-1] + 1, instants[-1] + 2, 8))
+    summary = Summary(index.pin, "at", clock_notices=notices)
     with SparkAudit(cluster, index, logs, NO_LAYOUT, plan) as decided:
         first = decided.count(summary, None)
         assert _sorted(decided.verdicts()) == _in_order(verdicts)
@@ -141,7 +148,8 @@ def test_verdicts_and_rejects_are_those_of_one_machine(
         summary.log, warnings = decided.finish()
         assert not warnings
     assert not list(tmp_path.iterdir())
-    expected = Summary(index.pin, "at")
+    assert 0 < summary.clock_rows[notices[0]] < len(verdicts)
+    expected = Summary(index.pin, "at", clock_notices=notices)
     local = LogReader(log_files(logs, NO_MAPPING))
     run(local, slow_decider(PinnedQuery(bench.query), "at"), expected)
     expected.log = LogDigest(local.digest, [(source.name, source.bytes) for source in local.sources])
