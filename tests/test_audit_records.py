@@ -94,7 +94,7 @@ def test_lines_are_numbered_as_in_editors_and_blank_ones_are_no_rows() -> None:
         ('{"at":"2026-03-01T12:00:00","org_id":"acme"}', "no time zone was given"),
         ('{"at":1772366400,"org_id":"acme"}', "must be a text, not a number"),
         (f'{{{NOON},"org_id":17}}', "an id is"),
-        (f'{{{NOON},"org_id":"acme","model":"m"}}', "does not belong here"),
+        (f'{{{NOON},"org_id":"acme","handling":{{"storred":true}}}}', "does not belong here"),
         (f'{{{NOON},"org_id":"acme","org_id":"acme"}}', "twice"),
         (f'{{{NOON},"org_id":"acme","handling":{{"stored":1}}}}', "true or false"),
         (f'{{{NOON},"org_id":"acme","handling":{{"stored":NaN}}}}', "NaN"),
@@ -167,11 +167,13 @@ def test_an_invalid_mapping_is_an_error_before_the_first_line(mapping: ColumnMap
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("time,org_id\n", "no field of a request record"),
+        ("time,org_id\n", "no column holds the time of a request .at.; .* time, org_id; perhaps with --map at=time"),
+        ("at,org\n", "no column names a subject .*; .* at, org; perhaps with --map org_id=org"),
+        ("at,org_id,handling.storred\n", "handling.storred is no field of a request record"),
         ("at,at\n", "twice"),
         ('at,"org\n', "neither JSON Lines nor the header"),
         ("\xff\n".encode("latin-1"), "neither JSON Lines nor the header"),
-        ("[1,2]\n", "no field of a request record"),
+        ("[1,2]\n", "no column names a subject"),
     ],
 )
 def test_an_invalid_header_is_an_error(text: str | bytes, message: str) -> None:

@@ -227,7 +227,8 @@ LOG_MAP: Final = Parameter(
     _assignment,
     {"type": "string", "pattern": rf"^({'|'.join(re.escape(field) for field in FIELDS)})="},
     "FIELD=COLUMN: read this field of the request records from this column (in JSON also a path with dots). Columns"
-    " with other names are then ignored. FIELD= reads the field from no column. May be given several times.",
+    " that are no fields are ignored, and the audit's warnings name them. FIELD= reads the field from no column. May be"
+    " given several times.",
     repeatable=True,
 )
 LOG_SET: Final = LOG_MAP._replace(

@@ -25,7 +25,7 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
     "columns",
     "FIELD=COLUMN",
     "Read a field from this column; in JSON the column may be a path with dots. The column that has the field's own "
-    "name is then ignored. FIELD= reads the field from no column.",
+    "name is then ignored, as are all columns that are no fields. FIELD= reads the field from no column.",
 )
 @assignments("--set", "constants", "FIELD=VALUE", "Use this value on every line that has none.")
 @click.option(
@@ -90,7 +90,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **
     LOG is a Parquet file, JSON Lines, or CSV with a header, plain, gzip or zstd; a folder of such files; a pattern; or
     - for standard input. A row is a request record. Its fields are the columns with their names, or those that --map
     names; a folder named org_id=acme sets that field for all files below. A field that a row does not have is not
-    judged.
+    judged. Other columns are ignored and named once; a log without a column that names a subject is refused.
 
     Every row gets a verdict, or is rejected with its line number and the reason. All verdicts use the ledger at one
     position. The summary shows that position, and the output has it too: in the metadata of a Parquet file, in

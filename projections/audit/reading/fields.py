@@ -39,6 +39,8 @@ FIELDS: Final[Mapping[str, FieldType]] = {
 }
 """Every field of a request record (see `api/README.md`), with a dot for the members of `handling`."""
 
+WHO: Final = ("key_id", "account_id", "org_id", "project_id")
+"""The fields that name the sender of a request."""
 MEMBERS: Final = frozenset(field for field in FIELDS if "." not in field) | {"handling"}
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _LOOSE_TIME: Final = re.compile(
@@ -54,7 +56,7 @@ class ColumnMapping(NamedTuple):
     """The columns of a log, and the values that hold where a line has none.
 
     columns: field → column; "" if no column holds the field. A column that bears a field's name is that field unless
-    `columns` maps the field elsewhere. Further columns are an error, but are ignored if `columns` names any column.
+    `columns` maps the field elsewhere. Further columns are ignored.
     constants: field → text of the value for lines without one.
     timezone: the time zone of times without an offset; None rejects such times.
     path_values: field → text from the file's folders (`org_id=acme/`). A path value takes precedence over a constant,

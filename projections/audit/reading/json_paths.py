@@ -8,14 +8,13 @@ import numpy as np
 
 from projections.audit.arrays import in_words
 from projections.audit.reading import scan_lines
-from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.fields import FIELDS, WHO
 from projections.audit.reading.scan_lines import INNER, STRICT
 from projections.audit.reading.strict import RowParser
 
 NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60
 _KINDS: Final = {"text": 0, "time": 1, "position": 2, "flag": 3}
-WHO: Final = ("key_id", "account_id", "org_id", "project_id")
 assert len(NAMES) == scan_lines.AT_KIND
 assert NAMES[scan_lines.WHO_FIRST : scan_lines.WHO_LAST + 1] == WHO
 
@@ -45,10 +44,10 @@ class PathTree(NamedTuple):
 
 
 class _TreeBuilder:
-    def __init__(self, lenient: bool) -> None:
+    def __init__(self) -> None:
         self.edges: dict[tuple[int, str], int] = {}
         self.kinds = [INNER]
-        self.lenient = [lenient]
+        self.lenient = [True]
 
     def add(self, parent: int, name: str, kind: int, lenient: bool = True) -> int:
         """The child node of that name. A node that would need two kinds becomes STRICT."""
@@ -87,20 +86,17 @@ class _TreeBuilder:
 def path_tree(parser: RowParser) -> PathTree | None:
     """None if a tree cannot hold the mapping (too many members, or names that JSON must escape): then every line is for
     the strict reader."""
-    builder = _TreeBuilder(parser.lenient)
+    builder = _TreeBuilder()
     handling = builder.add(0, "handling", INNER, False)
     for number, field in enumerate(NAMES):
         column = parser.mapping.column(field)
         member = field.partition(".")[2]
-        if column != field:
-            # The field's own name is no field any more, but still belongs to a record.
-            if member:
-                builder.add(handling, member, STRICT)
-            elif not parser.lenient:
-                builder.add(0, field, STRICT)
+        if column != field and member:
+            # The member's own name is no field any more, but still belongs to the handling of a record.
+            builder.add(handling, member, STRICT)
         if not column:
             continue
-        if "." in column and parser.lenient:
+        if "." in column:
             # A member with the whole name takes precedence over one at the end of the path.
             builder.add(0, column, STRICT)
         if column == field and member:

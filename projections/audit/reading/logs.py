@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -51,7 +51,9 @@ class LogReader:
     ) -> None:
         self.sources: list[Source] = []
         self.warnings: list[str] = []
-        """A mapped column that was on no line: without a warning its log would seem to hold nothing against anybody."""
+        """Mapped columns that were on no line, for without a warning their log would seem to hold nothing against
+        anybody; and the columns that were ignored, once for all logs that have the same ones."""
+        self._ignored: dict[str, list[str]] = {}
         self._files = files
         self._format = log_format
         self._block_bytes = block_bytes
@@ -79,14 +81,24 @@ class LogReader:
     def __iter__(self) -> Iterator[LogBatch]:
         for file in self._files:
             parser = RowParser(file.name, file.mapping)
+            is_read = False
             with self._opened(file) as stream:
                 before = _stamp(stream)
-                yield from self._batches(stream, parser)
+                for batch in self._batches(stream, parser):
+                    is_read = is_read or len(batch.lines) > 0
+                    yield batch
                 if _stamp(stream) != before:
                     raise BadRecord(f"{file.name}: the log was changed while it was read; audit it once it is whole")
             self.warnings += [
                 f"{file.name}: no line had the column that was named for {field}" for field in parser.absent_fields
             ]
+            fault = None if is_read or not parser.survey.names else parser.survey.require_subject_and_time(file.name)
+            if fault is not None:
+                raise BadRecord(fault)
+            ignored = parser.survey.ignored_text()
+            if ignored is not None:
+                self._ignored.setdefault(ignored, []).append(file.name)
+        self.warnings += ignored_warnings(self._ignored)
 
     def _batches(self, stream: BinaryIO, parser: RowParser) -> Iterator[LogBatch]:
         first_bytes = stream.peek(4)[:4]  # type: ignore[attr-defined]  # see _opened
@@ -137,6 +149,14 @@ class LogReader:
             return
         with Path(file.name).open("rb") as stream:
             yield stream
+
+
+def ignored_warnings(logs_by_text: Mapping[str, Sequence[str]]) -> list[str]:
+    """`logs_by_text`: what is said of ignored columns → the logs of which it is said."""
+    return [
+        f"{logs[0]}{f' and {len(logs) - 1:,} more' if len(logs) > 1 else ''}: {text}"
+        for text, logs in logs_by_text.items()
+    ]
 
 
 def _standard_input() -> BinaryIO:

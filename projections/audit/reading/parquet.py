@@ -23,8 +23,9 @@ from projections.audit.arrays import sealed
 from projections.audit.numba_support import worth_compiling
 from projections.audit.reading import scan_lines
 from projections.audit.reading.batches import LogBatch, merge_rows
-from projections.audit.reading.fields import FIELDS
-from projections.audit.reading.json_paths import NAMES, WHO
+from projections.audit.reading.columns import holds_observations
+from projections.audit.reading.fields import FIELDS, WHO
+from projections.audit.reading.json_paths import NAMES
 from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import constant_columns
 from projections.audit.reading.times import local_text, to_utc
@@ -82,11 +83,32 @@ def column_type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
     return kind
 
 
+def column_names(schema: pa.Schema, parser: RowParser) -> list[str]:
+    """The columns, with the inner ones of groups by their paths. Raises `BadRecord` if `handling` is no group, although
+    it should hold observations."""
+    names: list[str] = []
+
+    def add(name: str, kind: pa.DataType) -> None:
+        names.append(name)
+        if pa.types.is_struct(kind):
+            for inner in kind:
+                add(f"{name}.{inner.name}", inner.type)
+
+    for field in schema:
+        if field.name == "handling" and not pa.types.is_struct(field.type) and holds_observations(parser.mapping):
+            raise BadRecord(
+                f"{parser.source}: column handling is {field.type}, and has to be a group of its members; if it holds "
+                "something else, name the columns of the observations with --map"
+            )
+        add(field.name, field.type)
+    return names
+
+
 class ParquetColumns:
     """The columns of files with one schema, and how to read them.
 
     paths: field → names from the top-level column down. types: field → type. names: columns to read. Raises `BadRecord`
-    if a mapped column is missing, if one is unknown, and if one has a wrong type.
+    if a mapped column is missing, if no column names a subject or a time, and if one has a wrong type.
     """
 
     def __init__(self, schema: pa.Schema, parser: RowParser) -> None:
@@ -105,8 +127,7 @@ class ParquetColumns:
                 parser.present_fields.add(field)
             elif field in parser.mapped_columns:
                 raise BadRecord(f"{parser.source}: the file has no column of the name given for {field}")
-        if not parser.lenient:
-            self._refuse_unknown(schema)
+        parser.check_columns(column_names(schema, parser))
         self.names = sorted({".".join(path) for path in self.paths.values()})
 
     @staticmethod
@@ -144,21 +165,6 @@ class ParquetColumns:
             raise BadRecord(
                 f"{self._parser.source}: column {column} is {kind}, and {field} has to be {_TYPE_NAMES[field_type]}; "
                 "write the column as that, or name another with --map"
-            )
-
-    def _refuse_unknown(self, schema: pa.Schema) -> None:
-        source = self._parser.source
-        unknown = [name for name in schema.names if name not in FIELDS and name != "handling"]
-        if "handling" in schema.names:
-            kind = schema.field("handling").type
-            if not pa.types.is_struct(kind):
-                raise BadRecord(f"{source}: column handling is {kind}, and has to be a group of its members")
-            members = [f"handling.{kind.field(n).name}" for n in range(kind.num_fields)]
-            unknown += [name for name in members if name not in FIELDS]
-        if unknown:
-            raise BadRecord(
-                f"{source}: a column of the file is no field of a request record; name the columns to read, and "
-                f"others are ignored (the fields are {', '.join(FIELDS)})"
             )
 
     def log_batch(self, values: dict[str, pa.Array], count: int, first: int) -> LogBatch:

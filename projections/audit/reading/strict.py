@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ledger import strict_json
 from ledger.errors import BadInput, BadJson, BadRecord
+from projections.audit.reading.columns import ColumnSurvey, shown, unknown_handling
 from projections.audit.reading.fields import (
     FIELDS,
     MEMBERS,
@@ -85,8 +86,7 @@ class RowParser:
             field: column for field, column in mapping.columns.items() if column and field not in mapping.path_values
         }
         """Mapped fields, of which a log must have the column."""
-        self.lenient = any(mapping.columns.values())
-        """Whether unknown columns are ignored."""
+        self.survey = ColumnSurvey(mapping, self.constants)
         self.present_fields: set[str] = set()
         """Those of `mapped_columns` that a line has had."""
         self._needs_no_mapping = not mapping.columns and not self.constants
@@ -100,8 +100,7 @@ class RowParser:
             if line.text is None:
                 raise UnreadableValue(f"the line has more than {LINE_BYTES_MAX} bytes")
             value = strict_json.loads(line.text, LINE_BYTES_MAX, "the line")
-            raw = self._with_rfc3339_time(value) if self._needs_no_mapping else self._mapped(value)
-            return self._row(line.number, raw)
+            return self._row(line.number, self._raw(value))
         except (BadInput, UnreadableValue) as error:
             return self._reject(line.number, error)
 
@@ -132,7 +131,7 @@ class RowParser:
             return self._reject(number, error)
 
     def parse_header(self, line: RawLine) -> CsvColumns:
-        """Raises `BadRecord` if the line is no CSV header, or lacks a mapped column, or has an unknown one."""
+        """Raises `BadRecord` if the line is no CSV header, or lacks a mapped column, or names no subject or no time."""
         where = f"{self.source} line {line.number}"
         try:
             if line.text is None:
@@ -146,15 +145,26 @@ class RowParser:
             if column not in columns:
                 raise BadRecord(f"{self.source}: the header has no column of the name given for {field}")
             self.present_fields.add(field)
-        if not self.lenient and not set(columns) <= FIELDS.keys():
-            raise BadRecord(
-                f"{self.source}: a column of the header is no field of a request record; name the columns to read, "
-                f"and others are ignored (the fields are {', '.join(FIELDS)}); or name the format, if this is no CSV "
-                "(its first line is no JSON object)"
-            )
+        try:
+            self.check_columns(columns)
+        except BadRecord as error:
+            raise BadRecord(f"{error.detail}; if this is no CSV, name its format with --log-format") from None
         by_field = {field: self.mapping.column(field) for field in FIELDS}
         places = [(field, columns.index(column)) for field, column in by_field.items() if column and column in columns]
         return CsvColumns(len(columns), places)
+
+    def check_columns(self, columns: Iterable[str]) -> None:
+        """Notes the columns of a log whose rows all have the same ones. Raises `BadRecord` if no row can name a
+        subject, or none its time, and for observations that are no fields."""
+        names = list(columns)
+        self.survey.note(names)
+        unknown = unknown_handling(names, self.mapping)
+        if unknown:
+            known = ", ".join(field for field in FIELDS if field.startswith("handling."))
+            raise BadRecord(f"{self.source}: {shown(unknown)} is no field of a request record; handling has {known}")
+        fault = self.survey.require_subject_and_time(self.source)
+        if fault is not None:
+            raise BadRecord(fault)
 
     def _row(self, number: int, raw: Any) -> LogRow:
         if isinstance(raw, dict) and raw.get("at") is None:
@@ -173,16 +183,14 @@ class RowParser:
                 raise
             raise UnreadableValue(f"/{field.replace('.', '/')}: {error}") from None
 
-    def _with_rfc3339_time(self, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("at"), str):
-            value["at"] = time_text(value["at"], self.mapping.timezone)
-        return value
-
-    def _mapped(self, value: Any) -> dict[str, Any]:
+    def _raw(self, value: Any) -> dict[str, Any]:
+        """The record in a row of JSON, with its values as `read_record` takes them."""
         if not isinstance(value, dict):
             raise UnreadableValue("a request record must be an object")
-        if not self.lenient and not value.keys() <= MEMBERS:
-            raise UnreadableValue("a member does not belong here; name the columns to read, and others are ignored")
+        if self._needs_no_mapping and value.keys() <= MEMBERS:
+            if isinstance(value.get("at"), str):
+                value["at"] = time_text(value["at"], self.mapping.timezone)
+            return value
         handling = value.get("handling")
         if handling is not None and not isinstance(handling, dict):
             raise UnreadableValue("/handling: an object is required here")

@@ -6,7 +6,9 @@ if the strict reader had read them all. Proved by tests/audit/io/test_text_logs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,8 +19,9 @@ from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines
 from projections.audit.reading.batches import LogBatch, merge_rows
 from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock
-from projections.audit.reading.fields import FIELDS, raw_record
-from projections.audit.reading.json_paths import NAMES, WHO, field_specs, path_tree
+from projections.audit.reading.columns import ROWS_SEEN
+from projections.audit.reading.fields import FIELDS, WHO, raw_record
+from projections.audit.reading.json_paths import NAMES, field_specs, path_tree
 from projections.audit.reading.strict import (
     LINE_BYTES_MAX,
     CsvColumns,
@@ -85,6 +88,8 @@ def read_batches(
                 continue
             as_json = log_format == "jsonl" or (log_format is None and is_json(first))
             columns = None if as_json else parser.parse_header(first)
+            if as_json:
+                _note_members(whole_block, parser)
             reader = _BlockReader(parser, columns, blocks)
             if columns is not None:
                 block = _without_lines(whole_block, first.number - whole_block.first + 1)
@@ -93,6 +98,15 @@ def read_batches(
         strictly = strict_bytes > 0 or not AVAILABLE
         strict_bytes -= block.size
         yield reader.read_strictly(block) if strictly else reader.read(block)
+
+
+def _note_members(block: LineBlock, parser: RowParser) -> None:
+    """Notes the members of the first rows. The rows themselves are read later: what is no JSON is passed over here."""
+    end = 0
+    for _ in range(min(block.lines, ROWS_SEEN)):
+        start, end = end, block.data.index(b"\n", end) + 1
+        with suppress(ValueError, RecursionError):
+            parser.survey.note_row(json.loads(bytes(block.data[start:end])))
 
 
 def _without_lines(block: LineBlock, lines: int) -> LineBlock:

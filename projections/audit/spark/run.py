@@ -21,6 +21,8 @@ from ledger.private_files import write_private
 from projections.audit.counting import POLICY_KEYS
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.layout import Layout
+from projections.audit.reading.logs import ignored_warnings
+from projections.audit.reading.parquet import column_names
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
 from projections.audit.run import Ahead
 from projections.audit.spark import frames, tasks
@@ -28,7 +30,7 @@ from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import find_inputs
 from projections.audit.spark.session import Cluster
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
-from projections.audit.spark.tasks import FAULT, LINE, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
+from projections.audit.spark.tasks import FAULT, LINE, MAPPED, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
 from projections.audit.summary import (
     AGAINST,
     SUBJECTS_LISTED,
@@ -72,7 +74,7 @@ class SparkAudit:
         self._plan = plan
         self._persisted: list[Any] = []
         self._scratch: str | None = None
-        self._present = cluster.spark.sparkContext.accumulator(set(), tasks.PresentColumns())
+        self._noted = cluster.spark.sparkContext.accumulator(set(), tasks.NotedColumns())
         self.inputs = find_inputs(cluster.hadoop, names, layout.mapping)
         self._stamps = self._current_stamps()
         cluster.fix_splits([size for size, _ in self._stamps])
@@ -123,10 +125,10 @@ class SparkAudit:
             if cut:
                 lines = frames.line_frame(self._spark, cut)
                 lines = lines.selectExpr("path", "start", "cast(value AS binary) AS value")
-                add(lines, tasks.read_lines(logs, self._present))
+                add(lines, tasks.read_lines(logs, self._noted))
         if whole:
             frame = frames.file_frame(self._spark, [one.path for one in whole])
-            add(frame, tasks.read_whole(frames.whole_logs(whole, log_format), self._present))
+            add(frame, tasks.read_whole(frames.whole_logs(whole, log_format), self._noted))
         return reduce(lambda one, other: one.unionAll(other), results)
 
     def _decided_by_slices(self) -> Any:
@@ -263,14 +265,29 @@ class SparkAudit:
         return digest, self._warnings()
 
     def _warnings(self) -> list[str]:
-        """Mapped columns that were on no line. In Parquet and CSV such a column is an error."""
-        return [
-            f"{one.file.name}: no line had the column that was named for {field}"
-            for one in self.inputs
-            if one.way != "parquet"
-            for field in RowParser(one.file.name, one.file.mapping).mapped_columns
-            if (one.file.name, field) not in self._present.value
-        ]
+        """Mapped columns that were on no line, which in Parquet and CSV are an error, and columns that were ignored.
+        Raises `BadRecord` for a log in which no row could name a subject, or none a time."""
+        warnings: list[str] = []
+        ignored: dict[str, list[str]] = {}
+        for one in self.inputs:
+            parser = RowParser(one.file.name, one.file.mapping)
+            facts = {(kind, text) for source, kind, text in self._noted.value if source == one.file.name}
+            if one.schema is not None:
+                parser.check_columns(column_names(one.schema, parser))
+            else:
+                parser.survey.add_facts(fact for fact in facts if fact[0] != MAPPED)
+                warnings += [
+                    f"{one.file.name}: no line had the column that was named for {field}"
+                    for field in parser.mapped_columns
+                    if (MAPPED, field) not in facts
+                ]
+            fault = parser.survey.require_subject_and_time(one.file.name) if parser.survey.names else None
+            if fault is not None and self.verdicts().where(self.rows[SOURCE] == one.file.name).isEmpty():
+                raise BadRecord(fault)
+            text = parser.survey.ignored_text()
+            if text is not None:
+                ignored.setdefault(text, []).append(one.file.name)
+        return warnings + ignored_warnings(ignored)
 
 
 def _as_results(requests: Any) -> list[Any]:

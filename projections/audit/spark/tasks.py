@@ -70,20 +70,25 @@ Read = Callable[[Batches], Iterator[LogBatch]]
 Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 
-class PresentColumns(AccumulatorParam[set[tuple[str, str]]]):
-    """The (log, field) whose mapped column some line has had. A repeated task adds nothing new."""
+Facts = set[tuple[str, str, str]]
+MAPPED: Final = "mapped"
 
-    def zero(self, value: set[tuple[str, str]]) -> set[tuple[str, str]]:
+
+class NotedColumns(AccumulatorParam[Facts]):
+    """(log, MAPPED, field) for a mapped column that some line has had, and (log, …) for each of the `facts` of a
+    `ColumnSurvey`. A repeated task adds nothing new."""
+
+    def zero(self, value: Facts) -> Facts:
         return set()
 
-    def addInPlace(self, value1: set[tuple[str, str]], value2: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    def addInPlace(self, value1: Facts, value2: Facts) -> Facts:
         return value1 | value2
 
 
-def read_lines(logs: LogsByPath, present: Any) -> Read:
+def read_lines(logs: LogsByPath, noted: Any) -> Read:
     """Reads batches of (path, start, value: bytes without the newline), with the lines of a split in order.
 
-    `present`: accumulator of `PresentColumns`.
+    `noted`: accumulator of `NotedColumns`.
     """
 
     def read(batches: Batches) -> Iterator[LogBatch]:
@@ -94,13 +99,13 @@ def read_lines(logs: LogsByPath, present: Any) -> Read:
             columns = (batch.column("value") for *_, batch in same_split)
             blocks = _ColumnBlocks(columns, log.splits[start], at_file_start=start == 0)
             yield from text_logs.read_batches(blocks, parser, log.log_format)
-            _add_present(present, parser)
+            _add_noted(noted, parser)
 
     return read
 
 
-def read_whole(logs: LogsByPath, present: Any) -> Read:
-    """Reads batches of (path, content: all bytes of a file). `present`: as for `read_lines`."""
+def read_whole(logs: LogsByPath, noted: Any) -> Read:
+    """Reads batches of (path, content: all bytes of a file). `noted`: as for `read_lines`."""
 
     def read(batches: Batches) -> Iterator[LogBatch]:
         for batch in batches:
@@ -109,13 +114,14 @@ def read_whole(logs: LogsByPath, present: Any) -> Read:
                 parser = RowParser(log.name, log.mapping)
                 blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES)
                 yield from text_logs.read_batches(blocks, parser, log.log_format)
-                _add_present(present, parser)
+                _add_noted(noted, parser)
 
     return read
 
 
-def _add_present(present: Any, parser: RowParser) -> None:
-    present.add({(parser.source, field) for field in parser.present_fields})
+def _add_noted(noted: Any, parser: RowParser) -> None:
+    facts = {(MAPPED, field) for field in parser.present_fields} | parser.survey.facts()
+    noted.add({(parser.source, *fact) for fact in facts})
 
 
 def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:

@@ -114,7 +114,7 @@ def test_an_audit_at_another_known_at(ledger: Inforce) -> None:
 @pytest.mark.parametrize(
     ("args", "stdin", "message"),
     [
-        (("-",), "nonsense\nmore\n", "no field of a request record"),
+        (("-",), "nonsense\nmore\n", "no column names a subject"),
         (("-", "--log-format", "jsonl"), "nonsense\nmore\n", "--map names the columns"),
         (("-", "--max-rejects", "0"), LOG, "more than 0 lines cannot be read"),
         (("-", "--map", "nosuch=x"), LOG, "no such field"),
