@@ -241,7 +241,7 @@ def _breaches(
 
 def _published_facts(observed: Observed, basis: DecisionBasis) -> Published:
     assert suffices(basis, observed), "made for a record that does not say how the model was served"
-    return published_facts(observed, basis.published or ())
+    return published_facts(observed, basis.published) if basis.published else ()
 
 
 def _observed_places(observed: Observed, directory: Directory, policy: Settings, model: Settings) -> ObservedPlaces:

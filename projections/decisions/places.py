@@ -70,6 +70,8 @@ def observed_places(
 
 def further_facts(evidence: Iterable[SettingState], places: ObservedPlaces) -> Facts:
     """The settings that the observed region and receiver were compared by, each once, without those in `evidence`."""
+    if places.receiver is None and places.region is None:
+        return ()
     facts: list[SettingState] = []
     if places.receiver is not None:
         facts += places.receiver.facts

@@ -29,16 +29,19 @@ OF_MODEL: Final = (HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS)
 """The settings of the model that a decision rests on."""
 
 
+_FLAGS: Final = frozenset(POLICY) - {RESIDENCY}
+
+
 def is_decidable(state: SettingState) -> bool:
     """Whether the rules speak of the value. They speak of null only where it says: unknown, or not stated."""
     value, setting = state.value, state.setting
-    if setting == RESIDENCY:
-        return isinstance(value, list)
-    if setting in POLICY:
+    if setting in _FLAGS:
         return value is True or value is False
+    if value is None:
+        return setting != RESIDENCY
     if setting == HOSTING:
-        return value is None or value in ("hosted", "passthrough")
-    return value is None or isinstance(value, list if setting == MODEL_REGIONS else str)
+        return value in ("hosted", "passthrough")
+    return isinstance(value, list if setting in (RESIDENCY, MODEL_REGIONS) else str)
 
 
 def texts_of(value: JsonValue) -> tuple[str, ...]:

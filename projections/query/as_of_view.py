@@ -105,8 +105,9 @@ class AsOfView:
         return self._directory
 
     def definition(self, setting: str) -> Mapping[str, Any] | None:
-        change = self.change(CATALOG_SUBJECT, setting)
-        return change.value if change is not None and isinstance(change.value, dict) else None
+        # The catalog has no setting of its own, so the event behind its state is the definition.
+        definition = self.setting(CATALOG_SUBJECT, setting).change
+        return definition.value if definition is not None and isinstance(definition.value, dict) else None
 
     def retraction_since(self, subject: str, setting: str, after: int) -> Retraction | None:
         retractions = self.context.snapshot.retractions(subject)
@@ -184,6 +185,8 @@ class AsOfView:
         """
         if not self._same_in_hindsight:
             return False
+        if not self._changes and self._directory is None:
+            return True
         hindsight = self.in_hindsight()
         if self._directory is not None and self._directory.positions() != hindsight.directory().positions():
             return False
@@ -206,8 +209,10 @@ class AsOfView:
         self._subjects |= other._subjects
 
     def _narrow(self, start: int, until: int) -> None:
-        self.start = max(self.start, start)
-        self.until = min(self.until, until)
+        if start > self.start:  # noqa: PLR1730 - at every setting that a decision reads, quicker than `max` and `min`
+            self.start = start
+        if until < self.until:  # noqa: PLR1730
+            self.until = until
 
     def _narrow_to_step(self, timeline: Timeline) -> Change | None:
         step = timeline.step(self.at)
