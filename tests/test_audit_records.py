@@ -13,7 +13,8 @@ from ledger.errors import BadRecord
 from ledger.times import parse_time
 from projections.audit.reading.blocks import LineBlocks
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.strict import LINE_BYTES_MAX, LogRow, RowParser
+from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import read_batches
 from projections.audit.reference import records
 from projections.decisions.model import Observed, RequestRecord
@@ -23,11 +24,14 @@ AT_US = parse_time(AT)
 NOON = '"at":"2026-03-01T12:00:00Z"'
 
 
-def read(text: str | bytes, mapping: ColumnMapping | None = None) -> tuple[list[LogRow], list[str]]:
+def read(
+    text: str | bytes, mapping: ColumnMapping | None = None, shape: Shape = ANY_SHAPE
+) -> tuple[list[LogRow], list[str]]:
     """(rows, mapped fields that no line had), all by the strict reader."""
     body = text.encode() if isinstance(text, str) else text
-    parser = RowParser("a.log", mapping or ColumnMapping())
-    batches = list(read_batches(LineBlocks(io.BytesIO(body), "a.log", 1 << 23), parser, None, strict_bytes=1 << 40))
+    parser = RowParser("a.log", mapping or ColumnMapping(), shape)
+    blocks = LineBlocks(io.BytesIO(body), "a.log", 1 << 23, shape.row_bytes_max)
+    batches = list(read_batches(blocks, parser, strict_bytes=1 << 40))
     rows_read = [row for batch in batches for row in batch.faults]
     for batch in batches:
         rows_read += [
@@ -37,8 +41,8 @@ def read(text: str | bytes, mapping: ColumnMapping | None = None) -> tuple[list[
     return sorted(rows_read, key=lambda row: row.line), parser.absent_fields
 
 
-def rows(text: str | bytes, mapping: ColumnMapping | None = None) -> list[LogRow]:
-    return read(text, mapping)[0]
+def rows(text: str | bytes, mapping: ColumnMapping | None = None, shape: Shape = ANY_SHAPE) -> list[LogRow]:
+    return read(text, mapping, shape)[0]
 
 
 def only(text: str | bytes, mapping: ColumnMapping | None = None) -> RequestRecord:
@@ -109,8 +113,8 @@ def test_a_fault_gives_the_reason_and_repeats_nothing_of_the_line(line: str, mes
 
 def test_an_overlong_line_and_one_that_is_not_utf8_cost_no_other_line() -> None:
     good = f'{{{NOON},"org_id":"a"}}\n'.encode()
-    text = good + b'{"x":"' + b"y" * (3 * LINE_BYTES_MAX) + b'"}\n' + good + b'{"org_id":"\xff"}\n' + good
-    assert [(row.line, row.fault is None) for row in rows(text)] == [
+    text = good + b'{"x":"' + b"y" * 3000 + b'"}\n' + good + b'{"org_id":"\xff"}\n' + good
+    assert [(row.line, row.fault is None) for row in rows(text, shape=Shape(row_bytes_max=1000))] == [
         (1, True),
         (2, False),
         (3, True),
@@ -171,8 +175,8 @@ def test_an_invalid_mapping_is_an_error_before_the_first_line(mapping: ColumnMap
         ("at,org\n", "no column names a subject .*; .* at, org; perhaps with --map org_id=org"),
         ("at,org_id,handling.storred\n", "handling.storred is no field of a request record"),
         ("at,at\n", "twice"),
-        ('at,"org\n', "neither JSON Lines nor the header"),
-        ("\xff\n".encode("latin-1"), "neither JSON Lines nor the header"),
+        ('at,"org\n', "neither JSON nor the header"),
+        ("\xff\n".encode("latin-1"), "neither JSON nor the header"),
         ("[1,2]\n", "no column names a subject"),
     ],
 )
@@ -187,8 +191,8 @@ def test_a_mapped_column_must_be_in_the_header() -> None:
 
 
 def test_a_mapped_column_that_no_json_line_has_is_reported() -> None:
-    mapping = ColumnMapping({"handling.stored": "kept", "org_id": "org_id"})
-    read_rows, unseen = read(f'{{{NOON},"org_id":"a","kept":null}}', mapping)
+    mapping = ColumnMapping({"handling.stored": "kept", "handling.cached": "hit", "org_id": "org_id"})
+    read_rows, unseen = read(f'{{{NOON},"org_id":"a","hit":null}}', mapping)
     assert len(read_rows) == 1
     assert unseen == ["handling.stored"]
 
@@ -233,9 +237,13 @@ def test_a_quoted_cell_may_continue_on_further_lines() -> None:
     assert (second.line, second.record and second.record.org_id) == (4, "b")
 
 
-def test_a_quote_left_open_costs_one_line() -> None:
-    text = f'request_id,at,org_id\n"open,{AT},a\nr2,{AT},b\nr3,{AT},c\n'
-    assert [(row.line, row.fault) for row in rows(text)] == [(2, "a quote is left open"), (3, None), (4, None)]
+def test_a_quote_that_is_left_open_makes_the_rest_of_the_log_one_reject() -> None:
+    text = f'request_id,at,org_id\nr1,{AT},a\n"open,{AT},a\nr2,{AT},b\nr3,{AT},c\n'
+    first, rest = rows(text)
+    assert first.fault is None
+    assert rest.line == 3
+    assert rest.fault is not None
+    assert "a quote is left open" in rest.fault
 
 
 def test_a_row_of_another_width_than_the_header_is_rejected() -> None:

@@ -135,7 +135,7 @@ class AuditService:
             map=dict(layout.mapping.columns),
             set=dict(layout.mapping.constants),
             timezone=layout.timezone,
-            log_format=layout.log_format,
+            log_format=layout.shape.log_format,
             known_at=known_at,
             max_rejects=max_rejects,
             **pin._asdict(),

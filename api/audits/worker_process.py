@@ -133,7 +133,7 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
         )
         return _failed(ledger, "ledger_changed", detail)
     layout = job.layout()
-    logs = LogReader([LogFile(LOG, job.bytes, layout.mapping)], layout.log_format)
+    logs = LogReader([LogFile(LOG, job.bytes, layout.mapping)], layout.shape)
     summary = Summary(job.pin, job.known_at, clock_notices=notices_of_ledger(ledger, job.pin))
     written_at = time.monotonic()
 

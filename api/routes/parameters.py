@@ -19,7 +19,7 @@ from ledger.subjects import ID_PATTERN, KINDS, RESERVED_KINDS, SETTING_PATTERN, 
 from ledger.times import format_time, parse_time
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.layout import find_zone
-from projections.audit.reading.strict import LOG_FORMATS
+from projections.audit.reading.shape import LOG_FORMATS
 from projections.query.query import IN_FORCE, KnownAt
 
 LIMIT_DEFAULT: Final = 100

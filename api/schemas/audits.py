@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from api.schemas.base import ClockNotice, WireModel, time_field
-from projections.audit.reading.strict import LogFormat
+from projections.audit.reading.shape import LogFormat
 from projections.decisions.model import Reason, Verdict
 
 
@@ -32,6 +32,7 @@ class AuditReading(WireModel):
     set: dict[str, str]
     timezone: str | None
     log_format: LogFormat | None
+    max_row_bytes: int
 
 
 class AuditProgress(WireModel):

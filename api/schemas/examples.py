@@ -238,7 +238,13 @@ _AUDIT: Final = {
     "known_at": "at",
     "pin": {"origin": "ledger.example.com", "position": 19, "recorded_at": T1, "leaf_hash": "5d41402abc4b2a76" * 4},
     "log": {"bytes": 104_857_600, "sha256": "9f86d081884c7d65" * 4},
-    "reading": {"map": {"request_id": "id"}, "set": {}, "timezone": None, "log_format": None},
+    "reading": {
+        "map": {"request_id": "id"},
+        "set": {},
+        "timezone": None,
+        "log_format": None,
+        "max_row_bytes": 67108864,
+    },
     "progress": {"rows": 1_000_001, "bytes_read": 104_857_600},
     "summary": {
         "unknown_subjects": {"rows": 12, "count": 1, "subjects": [{"subject": "account:u1", "rows": 12}]},

@@ -13,6 +13,7 @@ import click
 
 from ledger.errors import BadInput
 from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.shape import ROW_BYTES_LIMIT, ROW_BYTES_MAX
 from projections.query.query import KnownAt
 from scripts.cli import exits
 from scripts.cli.options import Format, assignments, database, known_at, output_format
@@ -32,6 +33,14 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
     "--log-format",
     type=click.Choice(["jsonl", "csv"]),
     help="The format of a text. Without it: JSON Lines if the text begins with {, else CSV.",
+)
+@click.option(
+    "--max-row-bytes",
+    type=click.IntRange(1, ROW_BYTES_LIMIT),
+    default=ROW_BYTES_MAX,
+    show_default=True,
+    metavar="BYTES",
+    help="Reject a row that has more bytes, however many lines it has.",
 )
 @click.option(
     "--timezone",

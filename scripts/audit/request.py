@@ -19,6 +19,7 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN, LogFile, log_files
 from projections.audit.reading.layout import Layout, make_layout
 from projections.audit.reading.logs import LogReader
+from projections.audit.reading.shape import Shape
 from projections.temporal.coordinates import KnownAt
 from scripts.cli.files import ReportProgress
 from scripts.cli.options import Format
@@ -66,12 +67,13 @@ class AuditRequest:
         return STDIN in self.names
 
     def logs(self) -> LogReader:
-        return LogReader(self.files, self.layout.log_format)
+        return LogReader(self.files, self.layout.shape)
 
 
 def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
     """Raises `BadInput` and `click.UsageError` for a log or a layout that cannot be read."""
-    layout = make_layout(options["columns"], options["constants"], options["timezone"], options["log_format"])
+    shape = Shape(options["log_format"], options["max_row_bytes"])
+    layout = make_layout(options["columns"], options["constants"], options["timezone"], shape)
     files: Sequence[LogFile] = ()
     if options["engine"] == "local":
         if logs.count(STDIN) > 1:

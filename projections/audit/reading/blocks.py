@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ledger.errors import BadRecord
 from ledger.transfer.lines import CountingStream
-from projections.audit.reading.strict import LINE_BYTES_MAX
+from projections.audit.reading.shape import ROW_BYTES_MAX
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,8 +29,8 @@ _CHUNK: Final = 1 << 20
 _NEWLINE: Final = 10
 BLOCK_PADDING: Final = 64
 """A block of `LineBlocks` has at least this many bytes after its lines, for loops that read eight bytes at a time."""
-_CUT_LINE_BYTES: Final = LINE_BYTES_MAX + 16
-"""A longer line is cut to this many bytes, which is still too long to be read."""
+LINES_MAX: Final = 1 << 18
+"""The most lines of a block: the compiled loops take some 200 bytes for each."""
 
 
 class HashingStream(CountingStream):
@@ -48,7 +48,10 @@ class HashingStream(CountingStream):
 
 class LineBlock(NamedTuple):
     """`data[:size]` holds `lines` whole lines, each with its newline; bytes after them mean nothing. `first`: number of
-    the first line, from 1. `last`: no block follows. `data` is valid until the next block is read."""
+    the first line, from 1. `last`: no block follows. `data` is valid until the next block is read.
+
+    A line that is larger than a row may be is cut: a block without a newline holds a part of it, and `lines` is 0.
+    """
 
     first: int
     lines: int
@@ -76,18 +79,23 @@ class LineBlocks:
     Raises `BadRecord` if packed data is damaged or cut off, because the rest is unknown.
     """
 
-    def __init__(self, stream: io.RawIOBase | io.BytesIO, source: str, size: int) -> None:
+    def __init__(
+        self, stream: io.RawIOBase | io.BytesIO, source: str, size: int, row_bytes_max: int = ROW_BYTES_MAX
+    ) -> None:
         self._raw = io.BufferedReader(stream, _CHUNK)
         self._source = source
         self._size = size
+        self._row_bytes_max = row_bytes_max
         self._carried = b""
         self._next = 1
+        self._lines_max = LINES_MAX
         self._at_end = False
-        self._in_cut_line = False
 
     def put_back(self, data: bytes, lines: int) -> None:
         self._carried = data + self._carried
         self._next -= lines
+        # Or else a row of more lines would never be whole.
+        self._lines_max = max(LINES_MAX, 2 * lines)
 
     def __iter__(self) -> Iterator[LineBlock]:
         try:
@@ -97,14 +105,18 @@ class LineBlocks:
             buffer = bytearray()
             while not self._at_end or self._carried:
                 carried = len(self._carried)
-                if len(buffer) < carried + self._size + BLOCK_PADDING:
-                    buffer = bytearray(carried + self._size + BLOCK_PADDING)
+                # The more is carried, the more is read, so that a row of many blocks is not copied as often.
+                wanted = max(self._size, carried)
+                if len(buffer) < carried + wanted + BLOCK_PADDING:
+                    buffer = bytearray(carried + wanted + BLOCK_PADDING)
                 buffer[:carried] = self._carried
-                size = self._whole_lines(buffer, carried + self._read_more(unpacked, buffer, carried))
+                count = 0 if self._at_end else int(unpacked.readinto(memoryview(buffer)[carried : carried + wanted]))
+                self._at_end = self._at_end or not count
+                size, lines = self._cut(buffer, carried + count)
                 if size:
-                    first, lines = self._next, count_lines(buffer, size)
+                    first = self._next
                     self._next += lines
-                    yield LineBlock(first, lines, buffer, size, self._at_end)
+                    yield LineBlock(first, lines, buffer, size, self._at_end and not self._carried)
             # Bytes after a packer's last frame belong to the log and to its digest, too.
             while self._raw.read(_CHUNK):
                 pass
@@ -120,31 +132,21 @@ class LineBlocks:
                 f"{self._source}: the zstd data {what}, after line {self._next - 1}; the file was cut off or damaged"
             ) from None
 
-    def _read_more(self, unpacked: Any, buffer: bytearray, start: int) -> int:
-        """Reads into `buffer` from `start` on; returns the number of bytes."""
-        count = 0 if self._at_end else int(unpacked.readinto(memoryview(buffer)[start : start + self._size]))
-        self._at_end = self._at_end or not count
-        if self._in_cut_line:
-            at = buffer.find(b"\n", start, start + count)
-            rest = buffer[at : start + count] if at >= 0 else b""
-            count = len(rest)
-            buffer[start : start + count] = rest
-            self._in_cut_line = at < 0 and not self._at_end
-        return count
-
-    def _whole_lines(self, buffer: bytearray, size: int) -> int:
-        """The number of bytes in whole lines among the first `size`; carries the rest over to the next block."""
-        if self._at_end:
-            self._carried = b""
-            if size and buffer[size - 1] != _NEWLINE:
-                buffer[size] = _NEWLINE
-                return size + 1
-            return size
+    def _cut(self, buffer: bytearray, size: int) -> tuple[int, int]:
+        """(bytes, lines) of the next block, of the first `size` bytes; carries the rest over to the one after."""
+        if self._at_end and size and buffer[size - 1] != _NEWLINE:
+            buffer[size] = _NEWLINE
+            size += 1
         cut = buffer.rfind(b"\n", 0, size) + 1
-        if size - cut > _CUT_LINE_BYTES:
-            size, self._in_cut_line = cut + _CUT_LINE_BYTES, True
-        self._carried = bytes(buffer[cut:size])
-        return cut
+        if not cut and size > self._row_bytes_max:
+            self._carried = b""
+            return size, 0
+        lines, lines_max, self._lines_max = count_lines(buffer, cut), self._lines_max, LINES_MAX
+        if lines > lines_max:
+            lines = lines_max
+            cut = int(np.flatnonzero(np.frombuffer(buffer, np.uint8, cut) == _NEWLINE)[lines - 1]) + 1
+        self._carried = bytes(memoryview(buffer)[cut:size])
+        return cut, lines
 
     def _unpacked(self) -> Any:
         first_bytes = self._raw.peek(len(ZSTD))[: len(ZSTD)]

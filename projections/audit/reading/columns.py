@@ -85,7 +85,9 @@ class ColumnSurvey:
         chosen = (field for field, column in mapping.columns.items() if not column)
         self._present = {*present, *chosen}
 
-    def note(self, names: Iterable[str]) -> None:
+    def note(self, names: Iterable[str], fields: Iterable[str] = ()) -> None:
+        """`fields`: those that are read from these columns by other names than theirs."""
+        self._present.update(fields)
         for name in names:
             if name not in self.names and len(self.names) < _NAMES_MAX:
                 self.names[name] = None
@@ -201,7 +203,7 @@ def advice(proposals: Iterable[Proposal]) -> str:
 
 
 def _dots(column: str) -> list[int]:
-    return [at for at, character in enumerate(column) if character == "."]
+    return [at for at, character in enumerate(column) if character in ".:"]
 
 
 def _or(names: Iterable[str]) -> str:

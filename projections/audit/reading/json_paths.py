@@ -14,6 +14,8 @@ from projections.audit.reading.strict import RowParser
 
 NAMES: Final = tuple(FIELDS)
 _NODES_MAX: Final = 60
+_STRICT_NODE: Final = 1
+"""The child of all edges to members that are for the strict reader."""
 _KINDS: Final = {"text": 0, "time": 1, "position": 2, "flag": 3}
 assert len(NAMES) == scan_lines.AT_KIND
 assert NAMES[scan_lines.WHO_FIRST : scan_lines.WHO_LAST + 1] == WHO
@@ -46,19 +48,34 @@ class PathTree(NamedTuple):
 class _TreeBuilder:
     def __init__(self) -> None:
         self.edges: dict[tuple[int, str], int] = {}
-        self.kinds = [INNER]
-        self.lenient = [True]
+        self.kinds = [INNER, STRICT]
+        self.lenient = [True, True]
 
     def add(self, parent: int, name: str, kind: int, lenient: bool = True) -> int:
         """The child node of that name. A node that would need two kinds becomes STRICT."""
         node = self.edges.get((parent, name))
-        if node is None:
+        if node is None and kind == STRICT:
+            node = self.edges[parent, name] = _STRICT_NODE
+        elif node is None:
             node = self.edges[parent, name] = len(self.kinds)
             self.kinds.append(kind)
             self.lenient.append(lenient)
         elif self.kinds[node] != kind or kind != INNER:
             self.kinds[node] = STRICT
         return node
+
+    def add_ways(self, parent: int, pieces: tuple[str, ...], kind: int) -> None:
+        """Every way to the member: the pieces of its name may each be an object's name, or several of them one. Only
+        the way by an object for each piece is read here."""
+        for count in range(1, len(pieces)):
+            whole = ".".join(pieces[:count])
+            if count > 1:
+                self.add(parent, whole, STRICT)
+            else:
+                node = self.add(parent, whole, INNER)
+                if node != _STRICT_NODE:
+                    self.add_ways(node, pieces[1:], kind)
+        self.add(parent, ".".join(pieces), kind if len(pieces) == 1 else STRICT)
 
     def tree(self) -> PathTree:
         """Edges in the order of the fields, an object's members after it: most logs write them in this order."""
@@ -89,26 +106,20 @@ def path_tree(parser: RowParser) -> PathTree | None:
     builder = _TreeBuilder()
     handling = builder.add(0, "handling", INNER, False)
     for number, field in enumerate(NAMES):
-        column = parser.mapping.column(field)
+        column = parser.columns.get(field)
         member = field.partition(".")[2]
-        if column != field and member:
+        if member and (column is None or column.name != field):
             # The member's own name is no field any more, but still belongs to the handling of a record.
             builder.add(handling, member, STRICT)
-        if not column:
+        if column is None:
             continue
-        if "." in column:
-            # A member with the whole name takes precedence over one at the end of the path.
-            builder.add(0, column, STRICT)
-        if column == field and member:
-            builder.add(handling, member, number)
-        elif column.startswith("handling."):
-            builder.kinds[handling] = STRICT
+        if column.inner is not None:
+            builder.add(0, column.name, STRICT)
+            builder.add_ways(0, column.outer, STRICT)
         else:
-            *path, last = column.split(".")
-            node = 0
-            for name in path:
-                node = builder.add(node, name, INNER)
-            builder.add(node, last, number)
+            if column.outer[0] == "handling" and column.name != field:
+                builder.kinds[handling] = STRICT
+            builder.add_ways(0, column.outer, number)
     plain = all(map(_is_plain, (name for _, name in builder.edges)))
     return builder.tree() if plain and len(builder.kinds) <= _NODES_MAX else None
 

@@ -13,43 +13,39 @@ from zoneinfo import ZoneInfo
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.strict import LogFormat
+from projections.audit.reading.shape import Shape
 
 _LOCAL_ZONES: Final = ("localtime", "posixrules")
 """Names in the time zone database that mean another zone on every machine."""
 
 
 class Layout(NamedTuple):
-    """`timezone`: its name. `log_format` None: recognise it by the log's first bytes."""
+    """`timezone`: its name."""
 
     mapping: ColumnMapping
     timezone: str | None
-    log_format: LogFormat | None
+    shape: Shape
 
     def json(self) -> dict[str, Any]:
         return {
             "map": dict(self.mapping.columns),
             "set": dict(self.mapping.constants),
             "timezone": self.timezone,
-            "log_format": self.log_format,
+            **self.shape.json(),
         }
 
     def arguments(self) -> list[str]:
         """The layout as options of `inforce audit`."""
         options = [f"--map={field}={column}" for field, column in self.mapping.columns.items()]
         options += [f"--set={field}={value}" for field, value in self.mapping.constants.items()]
-        if self.log_format is not None:
-            options.append(f"--log-format={self.log_format}")
         if self.timezone is not None:
             options.append(f"--timezone={self.timezone}")
-        return options
+        return [*options, *self.shape.arguments()]
 
 
-def make_layout(
-    columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, log_format: LogFormat | None
-) -> Layout:
-    """`columns`: field → column. `constants`: field → value. Raises `BadRecord` for an unknown field or zone and for an
-    invalid constant."""
+def make_layout(columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, shape: Shape) -> Layout:
+    """`columns`: field → column. `constants`: field → value. Raises `BadRecord` for an unknown field or zone, for an
+    invalid constant, and for a shape that no log can have."""
     mapping = ColumnMapping(columns, constants, None if timezone is None else find_zone(timezone))
     for name in (*columns.values(), *constants.values()):
         if not is_text(name):
@@ -59,7 +55,7 @@ def make_layout(
     except BadRecord as error:
         # The error names a place in a request record: add that the constants are to blame.
         raise BadRecord(f"the constants: {error.detail}" if error.faults else error.detail, error.faults) from None
-    return Layout(mapping, timezone, log_format)
+    return Layout(mapping, timezone, shape.check())
 
 
 def find_zone(name: str) -> tzinfo:

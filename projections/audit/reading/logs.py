@@ -22,7 +22,8 @@ from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.files import STDIN, LogFile
-from projections.audit.reading.strict import LogFormat, RowParser
+from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.strict import RowParser
 
 _CHUNK: Final = 1 << 20
 _MUCH_LARGER: Final = 8
@@ -42,7 +43,7 @@ class LogReader:
     def __init__(
         self,
         files: Sequence[LogFile],
-        log_format: LogFormat | None = None,
+        shape: Shape = ANY_SHAPE,
         *,
         block_bytes: int = text_logs.BLOCK_BYTES,
         batch_rows: int = parquet.BATCH_ROWS,
@@ -55,7 +56,7 @@ class LogReader:
         anybody; and the columns that were ignored, once for all logs that have the same ones."""
         self._ignored: dict[str, list[str]] = {}
         self._files = files
-        self._format = log_format
+        self._shape = shape
         self._block_bytes = block_bytes
         self._batch_rows = batch_rows
         self._strict_bytes = strict_bytes
@@ -80,7 +81,7 @@ class LogReader:
 
     def __iter__(self) -> Iterator[LogBatch]:
         for file in self._files:
-            parser = RowParser(file.name, file.mapping)
+            parser = RowParser(file.name, file.mapping, self._shape)
             is_read = False
             with self._opened(file) as stream:
                 before = _stamp(stream)
@@ -113,8 +114,8 @@ class LogReader:
                 self.sources.append(Source(parser.source, size))
             return
         self._hashing = HashingStream(stream, self._digest)
-        blocks = LineBlocks(self._hashing, parser.source, self._block_bytes)
-        yield from text_logs.read_batches(blocks, parser, self._format, self._next_strict_bytes())
+        blocks = LineBlocks(self._hashing, parser.source, self._block_bytes, self._shape.row_bytes_max)
+        yield from text_logs.read_batches(blocks, parser, self._next_strict_bytes())
         self.sources.append(Source(parser.source, self._hashing.count))
         self._bytes_before, self._hashing = self.bytes_read, None
 

@@ -24,7 +24,7 @@ AT: Final = 1
 """Rows of `values`, int64, a column for each line."""
 AT_KIND: Final = 19
 STATE: Final = 20
-"""Rows of `flags`, int8, a column for each line. They follow a row for each field: 1, 0, or -1 if absent."""
+"""Rows of `flags`, int8, a column for each line. They follow a row for each field: 1, 0, -1 if absent, or NULL."""
 KIND: Final = 0
 NUMBERS: Final = 1
 IS_ID: Final = 2
@@ -39,7 +39,12 @@ AT_NEEDED: Final = 1
 WHO_NEEDED: Final = 2
 LINE_MAX: Final = 3
 IS_ASCII: Final = 4
-"""Places in `rules`, int64. IS_ASCII: the whole block is ASCII, so no line needs a check of its UTF-8."""
+DELIMITER: Final = 5
+RULES: Final = 6
+"""Places in `rules`, int64, and their number. IS_ASCII: the whole block is ASCII, so no line needs a check of its
+UTF-8. DELIMITER: the byte between two cells of CSV."""
+NULL: Final = -2
+"""In `flags`: the field's member is there, and null."""
 PARENT: Final = 0
 FIRST: Final = 1
 LENGTH: Final = 2
@@ -213,12 +218,7 @@ INNER: Final = -1
 STRICT: Final = -2
 _IGNORED: Final = -1
 _ARRAY: Final = -2
-_NAMES_MAX: Final = 256
-_NODES: Final = 0
-_BASES: Final = 1
-_STARTS: Final = 2
-_LENGTHS: Final = 3
-_DEPTH_MAX: Final = 16
+DEPTH_MAX: Final = 250
 
 
 @part
@@ -259,10 +259,47 @@ def _closing(data: Any, words: Any, at: int, plain: bool) -> int:
         if byte < 32 or plain:
             return NOT_READ
         escaped = data[at + 1]
-        # \u is refused: it may write half of a character.
+        if escaped == 117:
+            for place in range(at + 2, at + 6):
+                digit = data[place]
+                if not (48 <= digit <= 57 or 65 <= digit <= 70 or 97 <= digit <= 102):
+                    return NOT_READ
+            at += 6
+            continue
         if escaped not in (34, 92, 47, 98, 102, 110, 114, 116):
             return NOT_READ
         at += 2
+
+
+@part
+def _any_number(data: Any, at: int) -> int:
+    """The place after any JSON number."""
+    if data[at] == 45:
+        at += 1
+    if data[at] == 48:
+        at += 1
+    elif 49 <= data[at] <= 57:
+        while 48 <= data[at] <= 57:
+            at += 1
+    else:
+        return NOT_READ
+    if data[at] == 46:
+        at += 1
+        first = at
+        while 48 <= data[at] <= 57:
+            at += 1
+        if at == first:
+            return NOT_READ
+    if data[at] == 69 or data[at] == 101:
+        at += 1
+        if data[at] == 43 or data[at] == 45:
+            at += 1
+        first = at
+        while 48 <= data[at] <= 57:
+            at += 1
+        if at == first:
+            return NOT_READ
+    return at
 
 
 @part
@@ -335,6 +372,7 @@ def _json_field(
     byte = data[at]
     kind = specs[field, KIND]
     if byte == 110:
+        flags[field, row] = NULL
         return _literal(data, at)
     if kind == 0 or kind == 1:
         if byte == 34:
@@ -435,13 +473,13 @@ def _json_line(
     if data[at] != 123:
         return NOT_READ
     at = _space(data, at + 1)
-    depth, top, guess = 0, 0, 0
+    depth, guess = 0, 0
     members = np.uint64(0)
-    stacks[_NODES, 0], stacks[_BASES, 0] = 0, 0
+    stacks[0, 0] = 0
     if data[at] == 125:
         return NOT_READ
     while True:
-        node = stacks[_NODES, depth]
+        node = stacks[0, depth]
         child = -1
         kind = INNER
         if node != _ARRAY:
@@ -449,7 +487,7 @@ def _json_line(
                 return NOT_READ
             start = at + 1
             edge = _edge(edges, names, data, words, node, start, guess) if node >= 0 else -1
-            end = start + edges[edge, LENGTH] if edge >= 0 else _closing(data, words, start, True)
+            end = start + edges[edge, LENGTH] if edge >= 0 else _closing(data, words, start, node >= 0)
             if end == NOT_READ:
                 return NOT_READ
             at = _space(data, end + 1)
@@ -467,32 +505,16 @@ def _json_line(
                     members |= bit
                 elif not lenient[node]:
                     return NOT_READ
-            if child < 0:
-                if top == _NAMES_MAX:
-                    return NOT_READ
-                for before in range(stacks[_BASES, depth], top):
-                    if stacks[_LENGTHS, before] == end - start:
-                        same = True
-                        for place in range(end - start):
-                            if data[stacks[_STARTS, before] + place] != data[start + place]:
-                                same = False
-                                break
-                        if same:
-                            return NOT_READ
-                stacks[_STARTS, top] = start
-                stacks[_LENGTHS, top] = end - start
-                top += 1
         byte = data[at]
         if child >= 0 and kind >= 0:
             at = _json_field(kind, specs, local, data, words, at, row, spans, values, flags)
             if at == NOT_READ:
                 return NOT_READ
         elif byte == 123:
-            if depth + 1 == _DEPTH_MAX:
+            if depth + 1 == DEPTH_MAX:
                 return NOT_READ
             depth += 1
-            stacks[_NODES, depth] = child if child >= 0 else _IGNORED
-            stacks[_BASES, depth] = top
+            stacks[0, depth] = child if child >= 0 else _IGNORED
             at = _space(data, at + 1)
             if data[at] != 125:
                 continue
@@ -506,11 +528,10 @@ def _json_line(
             if at == NOT_READ:
                 return NOT_READ
         elif byte == 91:
-            if depth + 1 == _DEPTH_MAX:
+            if depth + 1 == DEPTH_MAX:
                 return NOT_READ
             depth += 1
-            stacks[_NODES, depth] = _ARRAY
-            stacks[_BASES, depth] = top
+            stacks[0, depth] = _ARRAY
             at = _space(data, at + 1)
             if data[at] != 93:
                 continue
@@ -522,7 +543,7 @@ def _json_line(
                 return NOT_READ
             at += 1
         else:
-            at = _number(data, at) if byte == 45 or 48 <= byte <= 57 else _literal(data, at)
+            at = _any_number(data, at) if byte == 45 or 48 <= byte <= 57 else _literal(data, at)
             if at == NOT_READ:
                 return NOT_READ
         while True:
@@ -530,10 +551,9 @@ def _json_line(
             if data[at] == 44:
                 at = _space(data, at + 1)
                 break
-            if data[at] != (93 if stacks[_NODES, depth] == _ARRAY else 125):
+            if data[at] != (93 if stacks[0, depth] == _ARRAY else 125):
                 return NOT_READ
             at += 1
-            top = stacks[_BASES, depth]
             depth -= 1
             if depth < 0:
                 at = _space(data, at)
@@ -581,7 +601,16 @@ def _csv_field(
 
 @part
 def _csv_line(
-    fields: Any, specs: Any, local: Any, data: Any, at: int, row: int, spans: Any, values: Any, flags: Any
+    fields: Any,
+    specs: Any,
+    local: Any,
+    delimiter: int,
+    data: Any,
+    at: int,
+    row: int,
+    spans: Any,
+    values: Any,
+    flags: Any,
 ) -> int:
     """The end of the line that begins at `at`, if all its cells are plain or simply quoted. `fields`: column → field,
     or -1."""
@@ -598,19 +627,19 @@ def _csv_line(
             at += 1
         else:
             start = at
-            while data[at] != 44:
+            while data[at] != delimiter:
                 byte = data[at]
                 if byte < 32 or byte == 34:
                     break
                 at += 1
             end = at
-        if end - start > 100_000 or column == len(fields):
+        if column == len(fields):
             return NOT_READ
         field = fields[column]
         if field >= 0 and not _csv_field(field, specs, local, data, start, end - start, row, spans, values, flags):
             return NOT_READ
         column += 1
-        if data[at] == 44:
+        if data[at] == delimiter:
             at += 1
             continue
         while data[at] == 13:
@@ -645,7 +674,7 @@ def scan(
 ) -> int:
     """Scans the lines of data[:size]; returns their number. `words`: see `in_words`. `fields`: empty for JSON."""
     at, row = 0, 0
-    local = rules[LOCAL_TIMES] != 0
+    local, delimiter = rules[LOCAL_TIMES] != 0, rules[DELIMITER]
     while at < size:
         begin = at
         while data[at] == 32 or data[at] == 9 or data[at] == 13 or data[at] == 11 or data[at] == 12:
@@ -658,7 +687,7 @@ def scan(
         else:
             at = begin
             if len(fields):
-                end = _csv_line(fields, specs, local, data, at, row, spans, values, flags)
+                end = _csv_line(fields, specs, local, delimiter, data, at, row, spans, values, flags)
             else:
                 end = _json_line(
                     edges, names, lenient, specs, local, data, words, at, row, spans, values, flags, stacks

@@ -6,7 +6,8 @@ if the strict reader had read them all. Proved by tests/audit/io/test_text_logs.
 
 from __future__ import annotations
 
-import json
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -14,25 +15,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from ledger.errors import BadRecord
 from projections.audit.arrays import in_words
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines
 from projections.audit.reading.batches import LogBatch, merge_rows
-from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock
+from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock, count_lines
 from projections.audit.reading.columns import ROWS_SEEN
-from projections.audit.reading.fields import FIELDS, WHO, raw_record
-from projections.audit.reading.json_paths import NAMES, field_specs, path_tree
-from projections.audit.reading.strict import (
-    LINE_BYTES_MAX,
-    CsvColumns,
-    LineQueue,
-    LogFormat,
-    LogRow,
-    RawLine,
-    RowParser,
-    is_blank,
-    is_json,
-)
+from projections.audit.reading.csv_rows import RowSkipper, row_end
+from projections.audit.reading.fields import FIELDS, WHO, UnreadableValue, raw_record
+from projections.audit.reading.json_paths import NAMES, PathTree, field_specs, path_tree
+from projections.audit.reading.json_values import read_json
+from projections.audit.reading.strict import CsvColumns, LogRow, RowParser
 from projections.audit.reading.times import to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import RequestRecord, read_record
@@ -40,11 +34,12 @@ from projections.decisions.model import RequestRecord, read_record
 BLOCK_BYTES: Final = 1 << 23
 STRICT_BYTES: Final = 1 << 23
 """The first bytes of a log, which only the strict reader reads: it is done with them before the loops are compiled."""
-_ROW_BYTES_MAX: Final = 4 * LINE_BYTES_MAX
-"""More than the longest row of CSV: `projections.audit.reading.strict` limits its lines."""
 _SPARE_SHARE: Final = 8
 """Buffers have room for a block with one line in eight more than the largest block so far."""
 _NO_FIELDS: Final = np.array([], np.int64)
+_SPACE: Final = re.compile(rb"[ \t\r\n\x0b\x0c]*+")
+_OBJECT: Final = ord("{")
+_NOTED_BYTES_MAX: Final = 1 << 20
 
 
 class ScanBuffers(NamedTuple):
@@ -72,10 +67,8 @@ class ScanBuffers(NamedTuple):
         return buffers
 
 
-def read_batches(
-    blocks: BlockSource, parser: RowParser, log_format: LogFormat | None, strict_bytes: int = STRICT_BYTES
-) -> Iterator[LogBatch]:
-    """The rows of a log, in order. `log_format` None: a log whose first line begins with `{` is JSON Lines.
+def read_batches(blocks: BlockSource, parser: RowParser, strict_bytes: int = STRICT_BYTES) -> Iterator[LogBatch]:
+    """The rows of a log, in order.
 
     Raises `BadRecord` for an invalid CSV header, and whatever `blocks` raises.
     """
@@ -83,21 +76,32 @@ def read_batches(
     for whole_block in blocks:
         block = whole_block
         if reader is None:
-            first = _first_line(block)
-            if first is None:
+            start = _first_row(block)
+            if start is None:
                 continue
-            as_json = log_format == "jsonl" or (log_format is None and is_json(first))
-            columns = None if as_json else parser.parse_header(first)
-            if as_json:
-                _note_members(whole_block, parser)
-            reader = _BlockReader(parser, columns, blocks)
-            if columns is not None:
-                block = _without_lines(whole_block, first.number - whole_block.first + 1)
-        if not block.size:
-            continue
+            if parser.shape.log_format == "jsonl" or (
+                parser.shape.log_format is None and block.data[_after_space(block, start)] == _OBJECT
+            ):
+                _note_members(block, parser)
+                reader = _BlockReader(parser, None, blocks)
+            else:
+                number, end = block.first + count_lines(block.data, start), _header_end(block, start, parser)
+                if end is None:
+                    blocks.put_back(bytes(block.data[: block.size]), block.lines)
+                    continue
+                reader = _BlockReader(parser, parser.parse_header(number, bytes(block.data[start:end])), blocks)
+                block = _rest(block, end + 1)
         strictly = strict_bytes > 0 or not AVAILABLE
         strict_bytes -= block.size
-        yield reader.read_strictly(block) if strictly else reader.read(block)
+        batch = reader.read(block, strictly=strictly)
+        if batch is not None:
+            yield batch
+
+
+def _after_space(block: LineBlock, start: int = 0) -> int:
+    """The place of the first byte from `start` on that is no white space."""
+    match = _SPACE.match(block.data, start, block.size)
+    return start if match is None else match.end()
 
 
 def _note_members(block: LineBlock, parser: RowParser) -> None:
@@ -105,56 +109,41 @@ def _note_members(block: LineBlock, parser: RowParser) -> None:
     end = 0
     for _ in range(min(block.lines, ROWS_SEEN)):
         start, end = end, block.data.index(b"\n", end) + 1
-        with suppress(ValueError, RecursionError):
-            parser.survey.note_row(json.loads(bytes(block.data[start:end])))
+        if end - start <= _NOTED_BYTES_MAX:
+            with suppress(UnreadableValue):
+                parser.survey.note_row(read_json(bytes(block.data[start:end]), frozenset()))
 
 
-def _without_lines(block: LineBlock, lines: int) -> LineBlock:
-    """The block without its first lines."""
-    offset = 0
-    for _ in range(lines):
-        offset = block.data.index(b"\n", offset) + 1
-    return LineBlock(block.first + lines, block.lines - lines, block.data[offset:], block.size - offset, block.last)
+def _first_row(block: LineBlock) -> int | None:
+    """Where the first line begins that is not blank."""
+    first = _after_space(block)
+    return None if first == block.size else block.data.rfind(b"\n", 0, first) + 1
 
 
-def _first_line(block: LineBlock) -> RawLine | None:
-    """The first line that is not blank."""
-    start, number = 0, block.first
-    while start < block.size:
-        end = block.data.index(b"\n", start)
-        line = _raw_line(block, start, end, number)
-        if not is_blank(line):
-            return line
-        start, number = end + 1, number + 1
-    return None
+def _header_end(block: LineBlock, start: int, parser: RowParser) -> int | None:
+    """The place of the newline after the header; None: it is in a later block. Raises `BadRecord`."""
+    end = row_end(block.data, start, block.size, ",")
+    if end is None and (block.last or not block.lines or block.size - start > parser.shape.row_bytes_max):
+        raise BadRecord(
+            f"{parser.source} line {block.first + count_lines(block.data, start)}: this is neither JSON nor the header "
+            "of a CSV file: a quote is left open, or the row does not end"
+        )
+    return end
 
 
-def _raw_lines(block: LineBlock, ends: Any, place: int) -> Iterator[RawLine]:
-    """The lines from the one at `place` on. `ends`: the places of the newlines."""
-    for at in range(place, len(ends)):
-        yield _raw_line(block, int(ends[at - 1]) + 1, int(ends[at]), block.first + at)
+def _rest(block: LineBlock, start: int) -> LineBlock:
+    """The block from a line's beginning on."""
+    lines = count_lines(block.data, start)
+    return LineBlock(block.first + lines, block.lines - lines, block.data[start:], block.size - start, block.last)
 
 
-def _raw_line(block: LineBlock, start: int, end: int, number: int) -> RawLine:
-    text = bytes(block.data[start:end]).rstrip(b"\r\n")
-    return RawLine(number, text if len(text) <= LINE_BYTES_MAX else None)
+class _LineSkipper:
+    """Skips the rest of a line."""
 
-
-class _FurtherLines:
-    """The lines after a row's first one, without blank lines: counts those that the row takes, and notes whether the
-    block ends before the row does."""
-
-    def __init__(self, lines: Iterator[RawLine]) -> None:
-        self._lines = lines
-        self.numbers: list[int] = []
-        self.exhausted = False
-
-    def __iter__(self) -> Iterator[RawLine]:
-        for line in self._lines:
-            if not is_blank(line):
-                self.numbers.append(line.number)
-                yield line
-        self.exhausted = True
+    @staticmethod
+    def skip(data: bytes | bytearray, size: int) -> int | None:
+        """As `RowSkipper.skip`."""
+        return data.find(b"\n", 0, size) + 1 or None
 
 
 class _BlockReader:
@@ -166,34 +155,83 @@ class _BlockReader:
         self._fields = _NO_FIELDS
         if columns is not None:
             self._fields = np.full(columns.width, -1, np.int64)
-            for field, place in columns.places:
-                if self._fields[place] >= 0:
-                    # One column holds two fields: leave the log to the strict reader.
+            for field, place, inner in columns.places:
+                if self._fields[place] >= 0 or inner is not None:
+                    # One column holds two fields, or JSON: leave the log to the strict reader.
                     self._tree = None
                 self._fields[place] = NAMES.index(field)
         self._specs = field_specs(parser)
-        self._rules = np.zeros(5, np.int64)
+        self._rules = np.zeros(scan_lines.RULES, np.int64)
         self._rules[scan_lines.LOCAL_TIMES] = parser.mapping.timezone is not None
         self._rules[scan_lines.AT_NEEDED] = "at" not in parser.constants
         self._rules[scan_lines.WHO_NEEDED] = not any(who in parser.constants for who in WHO)
-        self._rules[scan_lines.LINE_MAX] = LINE_BYTES_MAX
+        self._rules[scan_lines.LINE_MAX] = parser.shape.row_bytes_max
+        self._rules[scan_lines.DELIMITER] = ord("," if columns is None else columns.delimiter)
         self._constants = constant_columns(parser)
         self._buffers = ScanBuffers.allocate(0)
+        self._skipper: _LineSkipper | RowSkipper | None = None
+        """Set while a row goes on that is too large."""
+        self._row_is_open = False
+        """Whether the next block begins with a row that did not end in the one before."""
 
-    def read_strictly(self, block: LineBlock) -> LogBatch:
-        """Reads every line with the strict reader."""
-        # A list: its elements are many times as fast to read one by one as those of an array.
-        ends = np.flatnonzero(np.frombuffer(block.data, np.uint8, block.size) == 10).tolist()
-        states = np.full(len(ends), scan_lines.LEFT, np.uint8)
-        strict_rows, _, _ = self._read_left(block, ends, states)
+    def read(self, block: LineBlock, *, strictly: bool) -> LogBatch | None:
+        """The rows of the block. `strictly`: without the compiled loops. None: it has none."""
+        if self._skipper is not None:
+            end = self._skipper.skip(block.data, block.size)
+            if end is None:
+                return None
+            self._skipper, block = None, _rest(block, end)
+        if _after_space(block) == block.size:
+            return None
+        if not block.lines:
+            return self._too_large(block)
+        if self._row_is_open:
+            return self._read_open_row(block)
+        return self._read_strictly(block) if strictly or self._tree is None else self._read_quickly(block, self._tree)
+
+    def _too_large(self, block: LineBlock) -> LogBatch:
+        """The block begins with a row that is too large, and that does not end in the block."""
+        self._skipper = _LineSkipper() if self._columns is None else RowSkipper(self._columns.delimiter)
+        self._skipper.skip(block.data, block.size)
+        return self._strict_batch([self._parser.too_large(block.first)])
+
+    def _read_open_row(self, block: LineBlock) -> LogBatch | None:
+        """The row at the beginning of a block that holds all of the block before. It is read by itself, because it may
+        have many more lines than the compiled loops have room for."""
+        assert self._columns is not None
+        self._row_is_open = False
+        end = row_end(block.data, 0, block.size, self._columns.delimiter)
+        if end is None and block.size > self._parser.shape.row_bytes_max:
+            return self._too_large(block)
+        if end is None and not block.last:
+            self._put_back(block, 0, block.lines)
+            return None
+        if end is None:
+            return self._strict_batch([self._left_open(block.first)])
+        if end + 1 < block.size:
+            self._blocks.put_back(
+                bytes(block.data[end + 1 : block.size]), block.lines - count_lines(block.data, end + 1)
+            )
+        return self._strict_batch([self._row(block.first, block.data, 0, end)])
+
+    def _put_back(self, block: LineBlock, start: int, lines: int) -> None:
+        self._blocks.put_back(bytes(block.data[start : block.size]), lines)
+        self._row_is_open = True
+
+    def _strict_batch(self, rows: list[LogRow]) -> LogBatch:
         none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
-        return merge_rows(self._parser.source, np.array([], np.int64), none, strict_rows)
+        return merge_rows(self._parser.source, np.array([], np.int64), none, rows)
 
-    def read(self, block: LineBlock) -> LogBatch:
+    def _read_strictly(self, block: LineBlock) -> LogBatch:
+        """Reads every line with the strict reader."""
+        ends = np.flatnonzero(np.frombuffer(block.data, np.uint8, block.size) == 10)
+        states = np.where(np.diff(ends, prepend=-1) > 1, scan_lines.LEFT, scan_lines.BLANK)
+        # A list: its elements are many times as fast to read one by one as those of an array.
+        strict_rows, _ = self._read_left(block, ends.tolist(), states)
+        return self._strict_batch(strict_rows)
+
+    def _read_quickly(self, block: LineBlock, tree: PathTree) -> LogBatch:
         """Reads the ordinary lines with compiled loops, the others with the strict reader."""
-        tree = self._tree
-        if tree is None:
-            return self.read_strictly(block)
         padded = len(block.data) >= block.size + BLOCK_PADDING
         data, words = in_words(np.frombuffer(block.data if padded else block.data + bytes(BLOCK_PADDING), np.uint8))
         if len(self._buffers.line_ends) <= block.lines:
@@ -201,12 +239,11 @@ class _BlockReader:
             self._buffers = ScanBuffers.allocate(block.lines + block.lines // _SPARE_SHARE + 1)
         buffers = self._buffers.cleared(block.lines)
         self._rules[scan_lines.IS_ASCII] = _is_ascii(data[: block.size])
-        stacks = np.zeros((4, 256), np.int64)
+        stacks = np.zeros((1, scan_lines.DEPTH_MAX), np.int64)
         scan_lines.scan(*tree, self._fields, self._specs, self._rules, data, words, block.size, *buffers, stacks)
         states = buffers.flags[scan_lines.STATE]
         self._convert_local_times(buffers, states)
-        strict_rows, continued, done = self._read_left(block, buffers.line_ends, states)
-        states[continued] = scan_lines.BLANK
+        strict_rows, done = self._read_left(block, buffers.line_ends, states)
         rows = np.flatnonzero(states[:done] == scan_lines.READ)
         requests = self._request_batch(words, buffers, rows)
         return merge_rows(self._parser.source, rows + block.first, requests, strict_rows)
@@ -221,35 +258,55 @@ class _BlockReader:
         buffers.values[scan_lines.AT, local] = instants
         states[local[~certain]] = scan_lines.LEFT
 
-    def _read_left(self, block: LineBlock, ends: Any, states: Any) -> tuple[list[LogRow], list[int], int]:
-        """Reads the lines whose state is LEFT: (rows, places of further lines that these rows took, lines done)."""
+    def _read_left(self, block: LineBlock, ends: Any, states: Any) -> tuple[list[LogRow], int]:
+        """Reads the lines whose state is LEFT: (rows, lines done). Further lines of these rows become BLANK."""
         strict_rows: list[LogRow] = []
-        continued: list[int] = []
         done = -1
         for place in np.flatnonzero(states == scan_lines.LEFT).tolist():
             if place <= done:
                 # The row before took this line.
                 continue
-            start = int(ends[place - 1]) + 1 if place else 0
-            line = _raw_line(block, start, int(ends[place]), block.first + place)
-            if is_blank(line):
+            start, end = int(ends[place - 1]) + 1 if place else 0, int(ends[place])
+            number = block.first + place
+            if bytes(block.data[start:end]).isspace():
                 continue
             if self._columns is None:
-                strict_rows.append(self._parser.parse_json(line))
+                is_large = end - start > self._parser.shape.row_bytes_max
+                text = b"" if is_large else bytes(block.data[start:end])
+                strict_rows.append(
+                    self._parser.too_large(number) if is_large else self._parser.parse_json(number, text)
+                )
                 continue
-            further = _FurtherLines(_raw_lines(block, ends, place + 1))
-            lines = LineQueue(further)
-            row = self._parser.parse_csv(line, self._columns, lines)
-            if further.exhausted and not block.last and block.size - start < _ROW_BYTES_MAX:
-                # The row may end in the next block: read it there.
-                self._blocks.put_back(bytes(block.data[start : block.size]), len(ends) - place)
-                return strict_rows, continued, place
-            strict_rows.append(row)
-            row_lines = further.numbers[: len(further.numbers) - lines.back_count]
-            if row_lines:
-                done = row_lines[-1] - block.first
-                continued += range(place + 1, done + 1)
-        return strict_rows, continued, len(ends)
+            if block.data.find(b'"', start, end) >= 0:
+                row_ends = row_end(block.data, start, block.size, self._columns.delimiter)
+                if row_ends is None and not block.last:
+                    # The row may end in the next block: read it there.
+                    self._put_back(block, start, len(ends) - place)
+                    return strict_rows, place
+                if row_ends is None:
+                    strict_rows.append(self._left_open(number))
+                    return strict_rows, place
+                end = row_ends
+                done = bisect_left(ends, end, lo=place)
+                states[place + 1 : done + 1] = scan_lines.BLANK
+            strict_rows.append(self._row(number, block.data, start, end))
+        return strict_rows, len(ends)
+
+    def _row(self, number: int, data: bytes | bytearray, start: int, end: int) -> LogRow:
+        if end - start > self._parser.shape.row_bytes_max:
+            return self._parser.too_large(number)
+        text = bytes(data[start:end])
+        if self._columns is None:
+            return self._parser.parse_json(number, text)
+        return self._parser.parse_csv(number, text, self._columns)
+
+    def _left_open(self, number: int) -> LogRow:
+        return LogRow(
+            self._parser.source,
+            number,
+            None,
+            "a quote is left open: the rest of the log, from here to its end, is one row that does not end",
+        )
 
     def _request_batch(self, words: Any, buffers: ScanBuffers, rows: Any) -> pa.RecordBatch:
         columns = []
@@ -270,13 +327,19 @@ class _BlockReader:
                 absent = flags < 0
                 # Most logs have no column for most flags.
                 column = pa.nulls(len(flags), pa.bool_()) if absent.all() else pa.array(flags == 1, mask=absent)
-            if field in self._parser.mapped_columns and column.null_count < len(column):
-                self._parser.present_fields.add(field)
+            self._note_presence(field, column, buffers.flags[number, selection])
             constant = self._constants.get(REQUESTS.names[number])
             if constant is not None and column.null_count:
                 column = column.fill_null(constant)
             columns.append(column)
         return pa.RecordBatch.from_arrays(columns, schema=REQUESTS)
+
+    def _note_presence(self, field: str, column: pa.Array, flags: Any) -> None:
+        parser = self._parser
+        if field not in parser.mapped_columns or field in parser.present_fields:
+            return
+        if column.null_count < len(column) or (flags == scan_lines.NULL).any():
+            parser.present_fields.add(field)
 
 
 def _is_ascii(data: Any) -> bool:

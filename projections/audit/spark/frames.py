@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from projections.audit.reading.blocks import BYTE_ORDER_MARK
 from projections.audit.reading.parquet import ParquetColumns, column_type
-from projections.audit.reading.strict import LogFormat, RawLine, RowParser, is_json
+from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.strict import RowParser
 from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import Input, from_spark_path
 from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 
 _PATTERN_CHARACTERS: Final = re.compile(r"([\\*?\[\]{}])")
 _BLANK: Final = " \t\r\x0b\x0c"
-"""The characters of a blank line: see `projections.audit.reading.strict.is_blank`."""
+"""The characters of a blank line: see `projections.audit.reading.text_logs`."""
 _BYTE_ORDER_MARK: Final = BYTE_ORDER_MARK.decode()
 
 
@@ -40,9 +41,9 @@ def file_frame(spark: Any, names: Sequence[str]) -> Any:
     return frame.selectExpr("_metadata.file_path AS path", "content")
 
 
-def whole_logs(inputs: Sequence[Input], log_format: LogFormat | None = None) -> LogsByPath:
+def whole_logs(inputs: Sequence[Input], shape: Shape = ANY_SHAPE) -> LogsByPath:
     """The logs of files that are not cut."""
-    return {one.path: TaskLog(one.file.name, one.file.mapping, log_format, {}) for one in inputs}
+    return {one.path: TaskLog(one.file.name, one.file.mapping, shape, {}) for one in inputs}
 
 
 def row_frames(spark: Any, inputs: Sequence[Input]) -> Iterator[tuple[Any, LogsByPath, pa.Schema, Paths]]:
@@ -104,7 +105,7 @@ def _escaped(path: str) -> str:
     return _PATTERN_CHARACTERS.sub(r"\\\1", path)
 
 
-def split_logs(lines: Any, inputs: Sequence[Input], log_format: LogFormat | None) -> tuple[LogsByPath, set[str]]:
+def split_logs(lines: Any, inputs: Sequence[Input], shape: Shape) -> tuple[LogsByPath, set[str]]:
     """(the logs with their splits, paths of logs that one task must read as a whole), from one pass over the lines.
 
     Spark cuts files at line ends, so the lines before a split determine its line numbers. In a CSV file a row is a line
@@ -140,12 +141,12 @@ def split_logs(lines: Any, inputs: Sequence[Input], log_format: LogFormat | None
             is_open = is_open or row.open
             if not header and row.header is not None:
                 header = _header(row)
-        form = log_format or ("jsonl" if is_json(RawLine(1, header)) else "csv")
+        form = shape.log_format or ("jsonl" if header.lstrip()[:1] == b"{" else "csv")
         if form == "jsonl":
             splits = {start: split._replace(header=b"") for start, split in splits.items()}
         elif is_open and len(splits) > 1:
             uncut.add(path)
-        logs[path] = TaskLog(file.name, file.mapping, form, splits)
+        logs[path] = TaskLog(file.name, file.mapping, shape._replace(log_format=form), splits)
     return logs, uncut
 
 

@@ -108,7 +108,7 @@ class SparkAudit:
     def _read(self, make_task: Callable[[tasks.Read], tasks.Task], schema: pa.Schema) -> Any:
         """The results of tasks on all logs."""
         results: list[Any] = []
-        result_schema, log_format = spark_schema(schema), self._layout.log_format
+        result_schema, shape = spark_schema(schema), self._layout.shape
 
         def add(frame: Any, read: tasks.Read) -> None:
             results.append(frame.mapInArrow(make_task(read), result_schema))
@@ -119,7 +119,7 @@ class SparkAudit:
         whole = by_way["whole"]
         if by_way["lines"]:
             lines = frames.line_frame(self._spark, by_way["lines"])
-            logs, uncut = frames.split_logs(lines, by_way["lines"], log_format)
+            logs, uncut = frames.split_logs(lines, by_way["lines"], shape)
             whole += [one for one in by_way["lines"] if one.path in uncut]
             cut = [one for one in by_way["lines"] if one.path not in uncut]
             if cut:
@@ -128,7 +128,7 @@ class SparkAudit:
                 add(lines, tasks.read_lines(logs, self._noted))
         if whole:
             frame = frames.file_frame(self._spark, [one.path for one in whole])
-            add(frame, tasks.read_whole(frames.whole_logs(whole, log_format), self._noted))
+            add(frame, tasks.read_whole(frames.whole_logs(whole, shape), self._noted))
         return reduce(lambda one, other: one.unionAll(other), results)
 
     def _decided_by_slices(self) -> Any:

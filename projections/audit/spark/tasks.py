@@ -26,7 +26,8 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import BYTE_ORDER_MARK, LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
-from projections.audit.reading.strict import LogFormat, RowParser
+from projections.audit.reading.shape import Shape
+from projections.audit.reading.strict import RowParser
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.spark.errors import REFUSAL, UnusableLog
 from projections.audit.spark.inputs import from_spark_path
@@ -58,7 +59,7 @@ class TaskLog(NamedTuple):
 
     name: str
     mapping: ColumnMapping
-    log_format: LogFormat | None
+    shape: Shape
     splits: dict[int, Split]
 
 
@@ -95,10 +96,10 @@ def read_lines(logs: LogsByPath, noted: Any) -> Read:
         runs = chain.from_iterable(_runs(batch, 0) for batch in batches)
         for (path, start), same_split in groupby(runs, key=lambda run: run[:2]):
             log = logs[from_spark_path(path)]
-            parser = RowParser(log.name, log.mapping)
+            parser = RowParser(log.name, log.mapping, log.shape)
             columns = (batch.column("value") for *_, batch in same_split)
             blocks = _ColumnBlocks(columns, log.splits[start], at_file_start=start == 0)
-            yield from text_logs.read_batches(blocks, parser, log.log_format)
+            yield from text_logs.read_batches(blocks, parser)
             _add_noted(noted, parser)
 
     return read
@@ -111,9 +112,9 @@ def read_whole(logs: LogsByPath, noted: Any) -> Read:
         for batch in batches:
             for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
                 log = logs[from_spark_path(path)]
-                parser = RowParser(log.name, log.mapping)
-                blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES)
-                yield from text_logs.read_batches(blocks, parser, log.log_format)
+                parser = RowParser(log.name, log.mapping, log.shape)
+                blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES, log.shape.row_bytes_max)
+                yield from text_logs.read_batches(blocks, parser)
                 _add_noted(noted, parser)
 
     return read
@@ -135,7 +136,7 @@ def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
             for path, first, run in _runs(batch, 1):
                 log = logs[from_spark_path(path)]
                 if path not in by_path:
-                    by_path[path] = ParquetColumns(schema, RowParser(log.name, log.mapping))
+                    by_path[path] = ParquetColumns(schema, RowParser(log.name, log.mapping, log.shape))
                 columns = by_path[path]
                 values = {
                     field: _typed(run.column(2 + paths.index(column)), columns.types[field])

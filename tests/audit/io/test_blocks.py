@@ -13,8 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.reading.blocks import BLOCK_PADDING, HashingStream, LineBlock, LineBlocks
-from projections.audit.reading.strict import LINE_BYTES_MAX
+from projections.audit.reading.blocks import BLOCK_PADDING, LINES_MAX, HashingStream, LineBlock, LineBlocks
 
 
 def zstd(data: bytes) -> bytes:
@@ -37,9 +36,10 @@ class Snapshot(NamedTuple):
     last: bool
 
 
-def blocks(body: bytes, size: int = 64) -> tuple[list[Snapshot], str]:
+def blocks(body: bytes, size: int = 64, row_bytes_max: int = 1 << 20) -> tuple[list[Snapshot], str]:
     digest = hashlib.sha256()
-    return list(map(snapshot, LineBlocks(HashingStream(io.BytesIO(body), digest), "a.log", size))), digest.hexdigest()
+    reading = LineBlocks(HashingStream(io.BytesIO(body), digest), "a.log", size, row_bytes_max)
+    return list(map(snapshot, reading)), digest.hexdigest()
 
 
 def snapshot(block: LineBlock) -> Snapshot:
@@ -87,14 +87,27 @@ def test_a_byte_order_mark_is_part_of_the_digest_but_not_of_the_first_line() -> 
     assert blocks(body) == ([Snapshot(1, b"one\n", False)], hashlib.sha256(body).hexdigest())
 
 
-def test_an_overlong_line_is_cut() -> None:
-    body = b"one\n" + b"x" * (3 * LINE_BYTES_MAX) + b"\nthree\n"
-    snapshots, digest = blocks(body, 1 << 16)
-    lines = b"".join(block.lines for block in snapshots).splitlines()
-    assert lines[0] == b"one"
-    assert lines[2] == b"three"
-    assert LINE_BYTES_MAX < len(lines[1]) <= LINE_BYTES_MAX + (1 << 16) + 16
+def test_a_line_that_is_larger_than_a_row_may_be_comes_in_parts_and_costs_no_byte() -> None:
+    body = b"one\n" + b"x" * (1 << 20) + b"\nthree\n"
+    snapshots, digest = blocks(body, 1 << 12, 1 << 16)
+    assert b"".join(block.lines for block in snapshots) == body
+    parts = [block for block in snapshots if b"\n" not in block.lines]
+    assert parts
+    assert {block.first for block in parts} == {2}
+    # The more is carried over, the more is read at once.
+    assert max(len(block.lines) for block in snapshots) <= 4 << 16
     assert digest == hashlib.sha256(body).hexdigest()
+
+
+def test_a_block_has_a_bounded_number_of_lines_unless_lines_were_put_back() -> None:
+    body = b"\n" * (3 * LINES_MAX)
+    snapshots, _ = blocks(body, 1 << 23)
+    assert [len(block.lines) for block in snapshots] == 3 * [LINES_MAX]
+    reading = LineBlocks(HashingStream(io.BytesIO(body), hashlib.sha256()), "a.log", 1 << 23)
+    ahead = iter(reading)
+    first = next(ahead)
+    reading.put_back(bytes(first.data[: first.size]), first.lines)
+    assert next(ahead).lines == 2 * LINES_MAX
 
 
 @pytest.mark.parametrize("packed", PACKED)

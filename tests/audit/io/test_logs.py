@@ -127,9 +127,9 @@ def test_only_the_first_bytes_of_all_logs_are_read_strictly_and_none_of_large_on
     received: list[int] = []
     read = text_logs.read_batches
 
-    def read_batches(blocks: Any, rows: Any, log_format: Any, strict: int) -> Any:
+    def read_batches(blocks: Any, rows: Any, strict: int) -> Any:
         received.append(strict)
-        return read(blocks, rows, log_format, strict)
+        return read(blocks, rows, strict)
 
     monkeypatch.setattr(text_logs, "read_batches", read_batches)
     names = ["a.jsonl", "b.jsonl", "c.jsonl"]

@@ -17,7 +17,7 @@ from ledger.errors import BadRecord
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines
 from projections.audit.reading.fields import FIELDS, ColumnMapping
-from projections.audit.reading.strict import LINE_BYTES_MAX
+from projections.audit.reading.shape import Shape
 from tests.audit.io.reading import NOON, read_fast, read_strictly
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -177,9 +177,6 @@ CSV_SHAPES = [ColumnMapping(timezone=UTC), ColumnMapping({}, {"handling.trained"
 def test_rows_of_csv_are_read_as_the_strict_reader_reads_them(
     body: bytes, mapping: ColumnMapping, block_bytes: int
 ) -> None:
-    if block_bytes < 1000 and b'"' in body:
-        # Only real block sizes guarantee that a row fits into two blocks.
-        block_bytes = 1 << 23
     assert _or_fault(lambda: read_fast(body, mapping, block_bytes)) == _or_fault(lambda: read_strictly(body, mapping))
 
 
@@ -233,12 +230,14 @@ def test_the_cost_of_rows_of_several_lines_grows_with_their_number_only() -> Non
     assert took[1] < 12 * took[0]
 
 
-def test_an_overlong_line_costs_no_other_line_for_any_block_size() -> None:
+@pytest.mark.parametrize("row_bytes_max", [1000, 4000])
+def test_an_overlong_line_costs_no_other_line_for_any_block_size(row_bytes_max: int) -> None:
     good = b'{"at":"' + NOON.encode() + b'","org_id":"a"}\n'
-    long = b'{"org_id":"' + b"y" * (3 * LINE_BYTES_MAX) + b'"}\n'
-    body = good + long + good + b'{"x":"' + b"y" * (LINE_BYTES_MAX - 8) + b'"}\n' + good
-    for block_bytes in (1 << 16, 1 << 20, 1 << 23):
-        read, _ = read_fast(body, ColumnMapping(), block_bytes)
+    long = good[:-1] + b"\r" * (3 * row_bytes_max) + b"nonsense\n"
+    body = good + long + good + b'{"x":"' + b"y" * (row_bytes_max - 8) + b'"}\n' + good
+    shape = Shape(row_bytes_max=row_bytes_max)
+    for block_bytes in (64, 500, 1 << 16):
+        read, _ = read_fast(body, ColumnMapping(), block_bytes, shape=shape)
         assert [(line, fault is None) for line, _, fault in read] == [
             (1, True),
             (2, False),
@@ -246,7 +245,23 @@ def test_an_overlong_line_costs_no_other_line_for_any_block_size() -> None:
             (4, False),
             (5, True),
         ]
-        assert (read, []) == read_strictly(body, ColumnMapping())
+        assert (read, []) == read_strictly(body, ColumnMapping(), shape)
+
+
+@pytest.mark.parametrize("block_bytes", [64, 700, 1 << 23])
+@pytest.mark.parametrize("strict_bytes", [0, 1 << 40])
+def test_a_row_of_csv_whose_quotes_close_is_one_row_of_any_size(block_bytes: int, strict_bytes: int) -> None:
+    inner = f"{NOON},forged,deny\n" * 3000 + 'a ""quoted"" word,' + "y" * 200_000
+    body = f'at,org_id,prompt\n{NOON},a,"{inner}"\n{NOON},b,"x"\n'.encode()
+    mapping = ColumnMapping({"org_id": "org_id"})
+    (first, second), _ = read_fast(body, mapping, block_bytes, strict_bytes)
+    assert (first[0], first[1].org_id, second[0], second[1].org_id) == (2, "a", 3003, "b")
+    assert read_fast(body, mapping, block_bytes, strict_bytes) == read_strictly(body, mapping)
+    # Beyond the bound the row is one reject, and none of its lines is a row.
+    small = Shape(row_bytes_max=2000)
+    rows, _ = read_fast(body, mapping, block_bytes, strict_bytes, small)
+    assert [(line, fault is None) for line, _, fault in rows] == [(2, False), (3003, True)]
+    assert (rows, []) == read_strictly(body, mapping, small)
 
 
 def test_a_byte_order_mark_crlf_and_gzip_change_nothing() -> None:

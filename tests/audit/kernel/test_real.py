@@ -80,7 +80,7 @@ def test_the_kernel_equals_check_for_each_real_log(
 ) -> None:
     body = gzip.decompress(real_data(log).read_bytes())
     blocks = LineBlocks(HashingStream(io.BytesIO(body), hashlib.sha256()), log, 1 << 23)
-    parts = list(text_logs.read_batches(blocks, RowParser(log, SHAPES[log]), None, 0))
+    parts = list(text_logs.read_batches(blocks, RowParser(log, SHAPES[log]), 0))
     batch = pa.Table.from_batches([part.requests for part in parts]).combine_chunks().to_batches()[0]
     instants = batch.column("at").cast(pa.int64()).to_pylist()
     users, models = (set(batch.column(name).to_pylist()) - {None} for name in ("account_id", "model_id"))

@@ -6,9 +6,10 @@ import pyarrow as pa
 
 from ledger.times import format_time
 from projections.audit.reading.layout import make_layout
+from projections.audit.reading.shape import ANY_SHAPE
 from projections.audit.schemas import OBSERVED
 
-NO_LAYOUT = make_layout({}, {}, None, None)
+NO_LAYOUT = make_layout({}, {}, None, ANY_SHAPE)
 
 
 def log_table(batch: pa.RecordBatch) -> pa.Table:

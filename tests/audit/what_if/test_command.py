@@ -20,6 +20,7 @@ from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
 from projections.audit.reading.layout import make_layout
 from projections.audit.reading.logs import LogReader
+from projections.audit.reading.shape import ANY_SHAPE
 from projections.audit.reference import decide_slowly
 from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparison import COMPARED
@@ -92,7 +93,7 @@ def request(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any
     plain = AuditRequest(
         names=(demo.log,),
         files=log_files([demo.log], NO_MAPPING),
-        layout=make_layout({}, {}, None, None),
+        layout=make_layout({}, {}, None, ANY_SHAPE),
         known_at="at",
         out=None,
         rejects=str(tmp_path / "rejects.jsonl"),
