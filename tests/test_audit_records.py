@@ -13,7 +13,7 @@ from ledger.errors import BadRecord
 from ledger.times import parse_time
 from projections.audit.reading.blocks import LineBlocks
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import read_batches
 from projections.audit.reference import records
@@ -25,7 +25,7 @@ NOON = '"at":"2026-03-01T12:00:00Z"'
 
 
 def read(
-    text: str | bytes, mapping: ColumnMapping | None = None, shape: Shape = ANY_SHAPE
+    text: str | bytes, mapping: ColumnMapping | None = None, shape: LogShape = ANY_SHAPE
 ) -> tuple[list[LogRow], list[str]]:
     """(rows, mapped fields that no line had), all by the strict reader."""
     body = text.encode() if isinstance(text, str) else text
@@ -41,7 +41,7 @@ def read(
     return sorted(rows_read, key=lambda row: row.line), parser.absent_fields
 
 
-def rows(text: str | bytes, mapping: ColumnMapping | None = None, shape: Shape = ANY_SHAPE) -> list[LogRow]:
+def rows(text: str | bytes, mapping: ColumnMapping | None = None, shape: LogShape = ANY_SHAPE) -> list[LogRow]:
     return read(text, mapping, shape)[0]
 
 
@@ -114,7 +114,7 @@ def test_a_fault_gives_the_reason_and_repeats_nothing_of_the_line(line: str, mes
 def test_an_overlong_line_and_one_that_is_not_utf8_cost_no_other_line() -> None:
     good = f'{{{NOON},"org_id":"a"}}\n'.encode()
     text = good + b'{"x":"' + b"y" * 3000 + b'"}\n' + good + b'{"org_id":"\xff"}\n' + good
-    assert [(row.line, row.fault is None) for row in rows(text, shape=Shape(row_bytes_max=1000))] == [
+    assert [(row.line, row.fault is None) for row in rows(text, shape=LogShape(row_bytes_max=1000))] == [
         (1, True),
         (2, False),
         (3, True),

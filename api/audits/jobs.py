@@ -12,7 +12,7 @@ import msgspec
 
 from ledger.times import format_time
 from projections.audit.reading.layout import Layout, make_layout
-from projections.audit.reading.shape import LogFormat, Shape
+from projections.audit.reading.shape import LogFormat, LogShape
 from projections.temporal.coordinates import KnownAt, Pin
 
 State = Literal["queued", "running", "done", "failed"]
@@ -46,7 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return Pin(self.origin, self.position, self.recorded_at, self.leaf_hash)
 
     def layout(self) -> Layout:
-        return make_layout(self.map, self.set, self.timezone, Shape(self.log_format))
+        return make_layout(self.map, self.set, self.timezone, LogShape(self.log_format))
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_of
 from api.schemas import audits as audit_models
 from ledger.errors import BadRecord
 from projections.audit.reading.layout import Layout, make_layout
-from projections.audit.reading.shape import Shape
+from projections.audit.reading.shape import LogShape
 
 _LOG_PARAMETERS = (LOG_MAP, LOG_SET, TIMEZONE, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 
@@ -76,7 +76,7 @@ def _layout(query: dict[str, Any]) -> Layout:
         if len(dict(assignments)) != len(assignments):
             raise _bad_parameter(name, "a field is named twice")
     try:
-        return make_layout(dict(pairs["map"]), dict(pairs["set"]), query["timezone"], Shape(query["log_format"]))
+        return make_layout(dict(pairs["map"]), dict(pairs["set"]), query["timezone"], LogShape(query["log_format"]))
     except BadRecord as error:
         raise _bad_parameter("set", error.detail) from None
 

@@ -105,7 +105,8 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **
     position. The summary shows that position, and the output has it too: in the metadata of a Parquet file, in
     FILE.pin.json beside another file. The same position and the same log give the same bytes.
 
-    Exits 1 if there is a violation or a denial, and 2 if no row could be read.
+    Exits 1 if there is a violation or a denial, 2 if no row could be read, and 4 if some rows could not be read and
+    nothing else was found.
 
     \b
       inforce audit requests.jsonl.gz --findings 3

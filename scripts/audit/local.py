@@ -14,7 +14,7 @@ from projections.audit.run import RowSink, index_decider, run
 from projections.audit.summary import LogDigest, Summary, pin_json
 from projections.query.clock_notices import notices_of_ledger
 from projections.query.query import PinnedQuery, Query
-from scripts.audit.outputs import FirstFindings, OutputFiles, warn_of_rejects
+from scripts.audit.outputs import FirstFindings, OutputFiles, exit_code, warn_of_rejects
 from scripts.audit.request import AuditRequest, rate_reporter
 from scripts.audit.show_summary import show_summary
 from scripts.cli import exits
@@ -57,4 +57,4 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
     # Rows on standard output are for programs, so nothing else is printed there.
     if "-" not in (request.out, files.rejects):
         show_summary(format_, summary, files.rejects, findings.findings)
-    return exits.PROBLEM_FOUND if summary.against else exits.OK
+    return exit_code(summary)

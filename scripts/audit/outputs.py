@@ -21,6 +21,7 @@ from projections.audit.explain import Explanation, explain
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.reference import records
+from projections.audit.summary import Summary
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
 from projections.query.query import KnownAt, PinnedQuery
 from scripts.audit.request import PIN_SUFFIX, AuditRequest
@@ -33,13 +34,20 @@ Finding = tuple[str, int, Explanation]
 
 
 def warn_of_rejects(count: int, rows: int, first: LogRow | None, where: str) -> bool:
-    """Tells the user of `count` unreadable lines of `rows`, and `where` to find them. Whether no line was readable."""
+    """Tells the user of `count` unreadable rows of `rows`, and `where` to find them. Whether no row was readable."""
     if first is None:
         return False
     advice = "; --map names the columns to read" if count == rows else ""
     example = f"the first: {first.source} line {first.line}: {first.fault}"
-    exits.print_message(f"{count} of {rows} lines rejected, {example}; {where}{advice}")
+    exits.print_message(f"{count} of {rows} rows could not be read, {example}; {where}{advice}")
     return count == rows
+
+
+def exit_code(summary: Summary) -> int:
+    """The exit code of an audit of which at least one row could be read."""
+    if summary.against:
+        return exits.PROBLEM_FOUND
+    return exits.NOT_ALL_READ if summary.rejects else exits.OK
 
 
 def flush_to_disk(file: BinaryIO) -> None:

@@ -19,7 +19,7 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN, LogFile, log_files
 from projections.audit.reading.layout import Layout, make_layout
 from projections.audit.reading.logs import LogReader
-from projections.audit.reading.shape import Shape
+from projections.audit.reading.shape import LogShape
 from projections.temporal.coordinates import KnownAt
 from scripts.cli.files import ReportProgress
 from scripts.cli.options import Format
@@ -72,7 +72,7 @@ class AuditRequest:
 
 def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
     """Raises `BadInput` and `click.UsageError` for a log or a layout that cannot be read."""
-    shape = Shape(options["log_format"], options["max_row_bytes"])
+    shape = LogShape(options["log_format"], options["max_row_bytes"])
     layout = make_layout(options["columns"], options["constants"], options["timezone"], shape)
     files: Sequence[LogFile] = ()
     if options["engine"] == "local":

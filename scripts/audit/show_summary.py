@@ -66,7 +66,8 @@ def position_text(pin: Pin) -> str:
 
 
 def _print_summary(summary: Summary) -> None:
-    lines = f"{summary.rows:,} lines" + (f", {summary.rejects:,} rejected" if summary.rejects else "")
+    of_rows = f"{summary.rows:,} rows"
+    lines = f"{summary.rejects:,} of {of_rows} could not be read" if summary.rejects else of_rows
     if summary.first_at is not None and summary.last_at is not None:
         lines += f"; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}"
     print_line(lines, "bold")

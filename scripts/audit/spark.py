@@ -21,7 +21,7 @@ from projections.audit.spark.session import check_is_new, session
 from projections.audit.summary import Summary, pin_json
 from projections.audit.verdict_files import format_of
 from projections.query.clock_notices import notices_of_ledger
-from scripts.audit.outputs import warn_of_rejects
+from scripts.audit.outputs import exit_code, warn_of_rejects
 from scripts.audit.request import AuditRequest
 from scripts.audit.show_summary import show_summary
 from scripts.cli import exits
@@ -86,7 +86,7 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
     if warn_of_rejects(summary.rejects, summary.rows, first_reject, where):
         return exits.BAD_INPUT
     show_summary(format_, summary, rejects, [])
-    return exits.PROBLEM_FOUND if summary.against else exits.OK
+    return exit_code(summary)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, sh
         return exits.BAD_INPUT
     if "-" not in (request.out, files.rejects):
         _show_radius(format_, radius, shown.rows, provenance, files.rejects, all_written=request.out is not None)
-    return exits.OK
+    return exits.NOT_ALL_READ if radius.rejects else exits.OK
 
 
 def _read_proposals(name: str) -> tuple[bytes, Sequence[ProposedChange]]:

@@ -13,6 +13,8 @@ PROBLEM_FOUND: Final = 1
 """A violation, a denial, a failed verification or a difference was found."""
 BAD_INPUT: Final = 2
 UNAVAILABLE: Final = 3
+NOT_ALL_READ: Final = 4
+"""No problem was found, but some rows of a log could not be read."""
 INTERNAL_ERROR: Final = 70
 INTERRUPTED: Final = 130
 OUTPUT_CLOSED: Final = 141

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from ledger.errors import BadRecord
 from ledger.subjects import is_text
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.shape import Shape
+from projections.audit.reading.shape import LogShape
 
 _LOCAL_ZONES: Final = ("localtime", "posixrules")
 """Names in the time zone database that mean another zone on every machine."""
@@ -24,7 +24,7 @@ class Layout(NamedTuple):
 
     mapping: ColumnMapping
     timezone: str | None
-    shape: Shape
+    shape: LogShape
 
     def json(self) -> dict[str, Any]:
         return {
@@ -43,7 +43,9 @@ class Layout(NamedTuple):
         return [*options, *self.shape.arguments()]
 
 
-def make_layout(columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, shape: Shape) -> Layout:
+def make_layout(
+    columns: Mapping[str, str], constants: Mapping[str, str], timezone: str | None, shape: LogShape
+) -> Layout:
     """`columns`: field → column. `constants`: field → value. Raises `BadRecord` for an unknown field or zone, for an
     invalid constant, and for a shape that no log can have."""
     mapping = ColumnMapping(columns, constants, None if timezone is None else find_zone(timezone))

@@ -22,7 +22,7 @@ from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.files import STDIN, LogFile
-from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import RowParser
 
 _CHUNK: Final = 1 << 20
@@ -43,7 +43,7 @@ class LogReader:
     def __init__(
         self,
         files: Sequence[LogFile],
-        shape: Shape = ANY_SHAPE,
+        shape: LogShape = ANY_SHAPE,
         *,
         block_bytes: int = text_logs.BLOCK_BYTES,
         batch_rows: int = parquet.BATCH_ROWS,

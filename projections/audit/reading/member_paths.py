@@ -35,8 +35,10 @@ class LogColumn(NamedTuple):
 
 
 def log_column(name: str) -> LogColumn:
-    outer, colon, inner = name.partition(JSON_TEXT)
-    return LogColumn(name, _pieces(outer), log_column(inner) if colon and outer and inner else None)
+    outer, _, inner = name.partition(JSON_TEXT)
+    if not outer or not inner:
+        return LogColumn(name, _pieces(name), None)
+    return LogColumn(name, _pieces(outer), log_column(inner))
 
 
 def _pieces(name: str) -> tuple[str, ...]:
@@ -93,21 +95,21 @@ def _at(members: dict[str, Any], pieces: tuple[str, ...]) -> Any:
         return members[name]
     if pieces[0] not in members and len(pieces) == 2 and ".".join(pieces) not in members:
         return ABSENT
-    null_found = False
-    found: list[Any] = []
+    is_null = False
+    values: list[Any] = []
     blocked: list[str] = []
     for value in _ways(members, pieces, blocked):
         if value is None:
-            null_found = True
+            is_null = True
         else:
-            found.append(value)
-    if len(found) > 1:
+            values.append(value)
+    if len(values) > 1:
         raise UnreadableValue("the member is there in two ways, as a name with dots and as a member of a member")
-    if found:
-        return found[0]
+    if values:
+        return values[0]
     if blocked:
         raise UnreadableValue(f"the way to this member leads through {blocked[0]} where an object is required")
-    return None if null_found else ABSENT
+    return None if is_null else ABSENT
 
 
 def _ways(members: dict[str, Any], pieces: tuple[str, ...], blocked: list[str]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The shape of a log: how its bytes become rows. What each row means is the mapping's part (`fields.py`).
+"""The shape of a log: how its bytes become rows. `fields.py` then says how a row becomes a request record.
 
 Proved by tests/audit/io/test_shapes.py.
 """
@@ -19,16 +19,16 @@ ROW_BYTES_LIMIT: Final = 1 << 30
 
 
 _NAMES: Final = {"row_bytes_max": "max_row_bytes"}
-"""Field of `Shape` → its name for users, if that is another one."""
+"""Field of `LogShape` → its name for users, if that is another one."""
 
 
-class Shape(NamedTuple):
+class LogShape(NamedTuple):
     """`log_format` None: recognise it by the log's first bytes. `row_bytes_max`: the most bytes of a row."""
 
     log_format: LogFormat | None = None
     row_bytes_max: int = ROW_BYTES_MAX
 
-    def check(self) -> Shape:
+    def check(self) -> LogShape:
         """Raises `BadRecord` for a shape that no log can have."""
         if not 1 <= self.row_bytes_max <= ROW_BYTES_LIMIT:
             raise BadRecord(f"a row has between 1 and {ROW_BYTES_LIMIT} bytes, not {self.row_bytes_max}")
@@ -46,4 +46,4 @@ class Shape(NamedTuple):
         ]
 
 
-ANY_SHAPE: Final = Shape()
+ANY_SHAPE: Final = LogShape()

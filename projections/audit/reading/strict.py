@@ -24,7 +24,7 @@ from projections.audit.reading.fields import (
 )
 from projections.audit.reading.json_values import Odd, read_json
 from projections.audit.reading.member_paths import ABSENT, LogColumn, all_names, find, inside, log_column
-from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.decisions.model import RequestRecord, read_record
 
 _HANDLING: Final = "handling"
@@ -66,7 +66,7 @@ class CsvColumns(NamedTuple):
 class RowParser:
     """Parses the rows of one log. `BadRecord`: the mapping is invalid."""
 
-    def __init__(self, source: str, mapping: ColumnMapping, shape: Shape = ANY_SHAPE) -> None:
+    def __init__(self, source: str, mapping: ColumnMapping, shape: LogShape = ANY_SHAPE) -> None:
         self.source = source
         self.mapping = mapping
         self.shape = shape
@@ -209,14 +209,14 @@ class RowParser:
         values: dict[str, Any] = {}
         for field, column in self.columns.items():
             try:
-                found = find(members, column)
+                member = find(members, column)
             except UnreadableValue as error:
                 self.present_fields.add(field)
                 raise UnreadableValue(f"{_pointer(field)}: {error}") from None
-            if found is ABSENT:
+            if member is ABSENT:
                 continue
             self.present_fields.add(field)
-            judged = self._judged(field, found)
+            judged = self._judged(field, member)
             if judged is not None:
                 values[field] = judged
         return raw_record(self.constants | values if self.constants else values)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from projections.audit.reading.blocks import BYTE_ORDER_MARK
 from projections.audit.reading.parquet import ParquetColumns, column_type
-from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import RowParser
 from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import Input, from_spark_path
@@ -41,7 +41,7 @@ def file_frame(spark: Any, names: Sequence[str]) -> Any:
     return frame.selectExpr("_metadata.file_path AS path", "content")
 
 
-def whole_logs(inputs: Sequence[Input], shape: Shape = ANY_SHAPE) -> LogsByPath:
+def whole_logs(inputs: Sequence[Input], shape: LogShape = ANY_SHAPE) -> LogsByPath:
     """The logs of files that are not cut."""
     return {one.path: TaskLog(one.file.name, one.file.mapping, shape, {}) for one in inputs}
 
@@ -105,7 +105,7 @@ def _escaped(path: str) -> str:
     return _PATTERN_CHARACTERS.sub(r"\\\1", path)
 
 
-def split_logs(lines: Any, inputs: Sequence[Input], shape: Shape) -> tuple[LogsByPath, set[str]]:
+def split_logs(lines: Any, inputs: Sequence[Input], shape: LogShape) -> tuple[LogsByPath, set[str]]:
     """(the logs with their splits, paths of logs that one task must read as a whole), from one pass over the lines.
 
     Spark cuts files at line ends, so the lines before a split determine its line numbers. In a CSV file a row is a line

@@ -26,7 +26,7 @@ from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import BYTE_ORDER_MARK, LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
-from projections.audit.reading.shape import Shape
+from projections.audit.reading.shape import LogShape
 from projections.audit.reading.strict import RowParser
 from projections.audit.schemas import REQUESTS, VERDICTS
 from projections.audit.spark.errors import REFUSAL, UnusableLog
@@ -59,7 +59,7 @@ class TaskLog(NamedTuple):
 
     name: str
     mapping: ColumnMapping
-    shape: Shape
+    shape: LogShape
     splits: dict[int, Split]
 
 

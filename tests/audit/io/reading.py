@@ -9,7 +9,7 @@ from typing import Any
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.shape import ANY_SHAPE, Shape
+from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import read_batches
 from projections.audit.reference import records
@@ -35,7 +35,7 @@ def read_fast(
     mapping: ColumnMapping,
     block_bytes: int = 1 << 23,
     strict_bytes: int = 0,
-    shape: Shape = ANY_SHAPE,
+    shape: LogShape = ANY_SHAPE,
 ) -> tuple[ReadRows, list[str]]:
     """(rows, mapped fields that no line had). A large `strict_bytes` leaves all lines to the strict reader."""
     parser = RowParser("a.log", mapping, shape)
@@ -44,7 +44,7 @@ def read_fast(
     return rows_of(list(read_batches(blocks, parser, strict_bytes))), parser.absent_fields
 
 
-def read_strictly(body: bytes, mapping: ColumnMapping, shape: Shape = ANY_SHAPE) -> tuple[ReadRows, list[str]]:
+def read_strictly(body: bytes, mapping: ColumnMapping, shape: LogShape = ANY_SHAPE) -> tuple[ReadRows, list[str]]:
     """The slow, obvious reading, without blocks: every row of the whole log goes to the strict reader."""
     parser = RowParser("a.log", mapping, shape)
     return [_row(row) for row in strict_rows(body, parser)], parser.absent_fields

@@ -17,7 +17,7 @@ from ledger.errors import BadRecord
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines
 from projections.audit.reading.fields import FIELDS, ColumnMapping
-from projections.audit.reading.shape import Shape
+from projections.audit.reading.shape import LogShape
 from tests.audit.io.reading import NOON, read_fast, read_strictly
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -235,7 +235,7 @@ def test_an_overlong_line_costs_no_other_line_for_any_block_size(row_bytes_max: 
     good = b'{"at":"' + NOON.encode() + b'","org_id":"a"}\n'
     long = good[:-1] + b"\r" * (3 * row_bytes_max) + b"nonsense\n"
     body = good + long + good + b'{"x":"' + b"y" * (row_bytes_max - 8) + b'"}\n' + good
-    shape = Shape(row_bytes_max=row_bytes_max)
+    shape = LogShape(row_bytes_max=row_bytes_max)
     for block_bytes in (64, 500, 1 << 16):
         read, _ = read_fast(body, ColumnMapping(), block_bytes, shape=shape)
         assert [(line, fault is None) for line, _, fault in read] == [
@@ -258,7 +258,7 @@ def test_a_row_of_csv_whose_quotes_close_is_one_row_of_any_size(block_bytes: int
     assert (first[0], first[1].org_id, second[0], second[1].org_id) == (2, "a", 3003, "b")
     assert read_fast(body, mapping, block_bytes, strict_bytes) == read_strictly(body, mapping)
     # Beyond the bound the row is one reject, and none of its lines is a row.
-    small = Shape(row_bytes_max=2000)
+    small = LogShape(row_bytes_max=2000)
     rows, _ = read_fast(body, mapping, block_bytes, strict_bytes, small)
     assert [(line, fault is None) for line, _, fault in rows] == [(2, False), (3003, True)]
     assert (rows, []) == read_strictly(body, mapping, small)

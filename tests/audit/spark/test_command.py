@@ -59,7 +59,7 @@ def test_a_cluster_gives_the_result_of_one_machine_and_writes_folders_with_metad
     ran = inforce("audit", *arguments)
     where = {"rejects_file": "there.parquet.rejects.jsonl"}
     assert (ran.code, ran.json()) == (alone.code, alone.json() | where)
-    assert "1 of 3 lines rejected, the first: " in ran.err
+    assert "1 of 3 rows could not be read, the first: " in ran.err
     there = pq.read_table(folder / "there.parquet").sort_by("line")
     local = pq.read_table(folder / "alone.parquet")
     assert there.to_pylist() == local.to_pylist()
@@ -77,7 +77,7 @@ def test_an_error_leaves_nothing_behind(standalone: Standalone, log: Path, folde
     before = {"inforce.db.index", *os.listdir(folder)}
     ran = inforce("audit", str(log), "--out", "out.csv", "--max-rejects", "0", *_options(standalone.master))
     assert ran.code == 2
-    assert ran.err.startswith("inforce: more than 0 lines cannot be read, the first: ")
+    assert ran.err.startswith("inforce: more than 0 rows cannot be read, the first: ")
     assert len(ran.err.splitlines()) == 1
     ran = inforce("audit", str(folder / "nowhere.jsonl"), "--out", "out.csv", *_options(standalone.master))
     assert (ran.code, ran.err) == (2, f"inforce: {folder / 'nowhere.jsonl'}: there is no such file\n")

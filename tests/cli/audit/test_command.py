@@ -33,13 +33,13 @@ def test_every_line_gets_a_verdict_or_is_rejected_by_number(ledger_on_both: Info
     rejects = [json.loads(line) for line in (folder / "a.jsonl.gz.rejects.jsonl").read_text().splitlines()]
     assert [(r["source"], r["line"]) for r in rejects] == [("a.jsonl.gz", 3)]
     assert result.err.count("\n") == 1
-    assert "1 of 4 lines rejected" in result.err
+    assert "1 of 4 rows could not be read" in result.err
     assert "a.jsonl.gz.rejects.jsonl" in result.err
 
 
 def test_a_table_shows_verdicts_reasons_subjects_and_one_finding_with_its_evidence(ledger: Inforce) -> None:
     out = ledger("audit", "-", "--findings", "1", stdin=LOG).out
-    assert "4 lines, 1 rejected" in out
+    assert "1 of 4 rows could not be read" in out
     assert "the ledger had no event of the governing subject of 2 requests, 1 subject in all:\n  org:beta (2)\n" in out
     assert f"at position {GENESIS + 1}" in out
     assert [word for word in ("violation", "compliant", "trained_without_opt_in", "org:beta") if word not in out] == []
@@ -116,7 +116,7 @@ def test_an_audit_at_another_known_at(ledger: Inforce) -> None:
     [
         (("-",), "nonsense\nmore\n", "no column names a subject"),
         (("-", "--log-format", "jsonl"), "nonsense\nmore\n", "--map names the columns"),
-        (("-", "--max-rejects", "0"), LOG, "more than 0 lines cannot be read"),
+        (("-", "--max-rejects", "0"), LOG, "more than 0 rows cannot be read"),
         (("-", "--map", "nosuch=x"), LOG, "no such field"),
         (("-", "--set", "handling.stored=yes"), LOG, "true, false, 1 or 0"),
         (("-", "--map", "at=x", "--map", "at=y"), LOG, "twice"),

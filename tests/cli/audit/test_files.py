@@ -135,4 +135,4 @@ def test_a_parquet_log_can_come_through_a_pipe(ledger: Inforce, folder: Path) ->
     with _command("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         out, message = process.communicate((folder / "a.parquet").read_bytes(), timeout=60)
     assert (process.returncode, message) == (1, b"")
-    assert b"1 lines; requests" in out
+    assert b"1 rows; requests" in out

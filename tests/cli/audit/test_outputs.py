@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_verdicts_pin_and_report_unchanged(
     change = {"type": "setting.changed", "subject": "org:beta", "setting": "training.opt_in", "value": True}
     (folder / "w.jsonl").write_text(json.dumps(change))
     options = ("a.jsonl", "--out", "v.csv", *(("--what-if", "w.jsonl") if what_if else ("--report", "out")))
-    assert ledger("audit", *options).code == (0 if what_if else 1)
+    assert ledger("audit", *options).code == (4 if what_if else 1)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "inforce.db" not in str(path)}
     assert len(before) == (5 if what_if else 7)
     fsync = os.fsync

@@ -151,7 +151,7 @@ def test_what_if_lists_the_requests_that_would_be_decided_differently(ledger: In
     change = {"type": "setting.changed", "subject": "org:acme", "setting": "storage.inputs_outputs", "value": True}
     (folder / "w.jsonl").write_text(json.dumps(change))
     result = ledger("audit", "log.jsonl", "--what-if", "w.jsonl", "--out", "o.ndjson", "--format", "json")
-    assert result.code == 0
+    assert result.code == 4
     message = result.json()
     assert (message["requests"], message["rejects"]) == (4, 1)
     rows = [json.loads(line) for line in (folder / "o.ndjson").read_text().splitlines()]
