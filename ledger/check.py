@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ledger.codec import parse_leaf
+from ledger.drafts import ID_TAIL_LENGTH, Idempotency
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import SEALED, Entry, Recorder
 from ledger.recorders.soundness import fault_of
@@ -101,5 +102,26 @@ def _orphans(recorder: Recorder) -> Iterator[str]:
 
 
 def _submission_faults(recorder: Recorder) -> Iterator[str]:
-    for position in recorder.wrong_submissions():
+    wrong = set(recorder.wrong_submissions())
+    for position in sorted(wrong):
         yield f"an Idempotency-Key is stored for position {position}, with which no such submission begins"
+    secret = recorder.body_key()
+    if secret is None:
+        return
+    keys, altered = 0, []
+    for caller, key, body, position, events, leaf in recorder.stored_submissions():
+        keys += 1
+        if position not in wrong and not _is_sealed(secret, Idempotency(caller, key, body), events, leaf):
+            altered.append(position)
+    if keys == len(altered) > 1:
+        yield f"none of the {keys} Idempotency-Keys is stored as it was recorded: the ledger's secret was altered"
+        return
+    for position in altered:
+        yield f"the Idempotency-Key of the submission at position {position} is not stored as it was recorded"
+
+
+def _is_sealed(secret: bytes, stored: Idempotency, events: int, leaf: bytes) -> bool:
+    try:
+        return stored.is_sealed(secret, events, parse_leaf(leaf).id[-ID_TAIL_LENGTH:])
+    except (LedgerCorrupt, TypeError, ValueError, AttributeError):
+        return False

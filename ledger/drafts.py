@@ -21,6 +21,13 @@ KEY_LENGTH_MAX: Final = 255
 a key together with its caller (`subjects.ACTOR_LENGTH_MAX`)."""
 
 
+DIGEST_BYTES: Final = 32
+ID_TAIL_LENGTH: Final = 23
+"""Characters of the random part of an event id (see `codec.id_tail`)."""
+SEAL_BYTES: Final = 16
+"""Behind the digest of an idempotency key: see `Idempotency.sealed`."""
+
+
 class PersonalData(NamedTuple):
     """Data that can identify a person, stored beside the event and bound to it by a commitment."""
 
@@ -78,6 +85,24 @@ class Idempotency(NamedTuple):
         """As it is stored: HMAC-SHA256 over the digest, with a secret of the ledger. The digest of a short body with a
         reason in it would give the reason away to anybody who can guess it."""
         return self._replace(body_sha256=hmac.digest(secret, self.body_sha256, "sha256"))
+
+    def sealed(self, secret: bytes, events: int, id_tail: str) -> Idempotency:
+        """As it is stored: the keyed digest, and behind it a seal over everything that its row says, so that a row
+        that was altered is noticed. `id_tail`: the random part of the first event's id, which binds the row to it."""
+        message = b"%b%b%d\0%b\0%b" % (
+            self.body_sha256,
+            id_tail.encode(),
+            events,
+            self.caller.encode(),
+            self.key.encode(),
+        )
+        return self._replace(body_sha256=self.body_sha256 + hmac.digest(secret, message, "sha256")[:SEAL_BYTES])
+
+    def is_sealed(self, secret: bytes, events: int, id_tail: str) -> bool:
+        """Whether the row, as it is stored, is what was recorded. A row that a process of an older inforce wrote has no
+        seal, and passes."""
+        digest = self._replace(body_sha256=self.body_sha256[:DIGEST_BYTES])
+        return self in (digest, digest.sealed(secret, events, id_tail))
 
 
 class AppendPlan(NamedTuple):

@@ -17,7 +17,7 @@ from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
 from ledger.append.submissions import ChangeSetting, DefineSetting, RetractChange, is_reference
 from ledger.codec import decode, leaf_template, parse_leaf
-from ledger.drafts import AppendPlan, Draft, Idempotency
+from ledger.drafts import DIGEST_BYTES, ID_TAIL_LENGTH, AppendPlan, Draft, Idempotency
 from ledger.entropy import EntropySource
 from ledger.errors import (
     BadSubmission,
@@ -130,7 +130,7 @@ class Committer:
             plan = state.decide(member)
             if isinstance(plan, AppendPlan):
                 templates = [leaf_template(draft, self._reader.source) for draft in plan.drafts]
-                appends.append((queued, AppendRequest(plan, templates, self._keyed(queued))))
+                appends.append((queued, AppendRequest(plan, templates, self._sealed(queued, plan.drafts))))
             else:
                 results[queued] = plan
         return results, self._append(appends, results) if appends else None
@@ -169,14 +169,22 @@ class Committer:
                 results[queued] = DECIDE_AGAIN
         return newest
 
-    def _keyed(self, queued: QueuedSubmission) -> Idempotency | None:
-        """Its idempotency key, as it is stored."""
+    def _body_key(self) -> bytes:
+        """The secret for idempotency keys. Raises `LedgerCorrupt`."""
+        self._secret = self._secret or self._reader.recorder.body_key()
+        assert self._secret is not None, "a ledger of an older format is migrated before it is written"
+        return self._secret
+
+    def _sealed(self, queued: QueuedSubmission, drafts: Sequence[Draft]) -> Idempotency | None:
+        """Its idempotency key, as it is stored. `_member` has made sure that there is a secret."""
         if queued.idempotency is None:
             return None
-        self._secret = self._secret or self._reader.recorder.body_key()
-        return queued.idempotency if self._secret is None else queued.idempotency.keyed(self._secret)
+        secret = self._body_key()
+        return queued.idempotency.keyed(secret).sealed(secret, len(drafts), drafts[0].id_tail)
 
     def _member(self, queued: QueuedSubmission) -> _Member:
+        if queued.key is not None:
+            self._body_key()
         targets: dict[str, RetractionTarget] = {}
         subjects: set[str] = set()
         cancels: set[str] = set()
@@ -232,18 +240,19 @@ class Committer:
 
     def _first_receipts(self, known: KnownSubmission, queued: QueuedSubmission) -> tuple[Receipt, ...] | Exception:
         """The receipts of the first submission with this key, or the error of this one."""
-        last = known.first_position + known.event_count - 1
         try:
+            # SQLite stores a value of any type in any column.
+            if tuple(map(type, known)) != (bytes, int, int):
+                raise LedgerCorrupt(
+                    "an Idempotency-Key is stored with values of another type; run inforce backup --check"
+                )
+            last = known.first_position + known.event_count - 1
             if not 0 < known.event_count <= _SUBMISSION_EVENTS_MAX:
                 raise LedgerCorrupt("an Idempotency-Key is stored with another number of events than a submission has")
-            idempotency = self._keyed(queued)
             assert queued.idempotency is not None
-            assert idempotency is not None
-            # A process of an older inforce may still write digests without the secret.
-            if known.body_sha256 not in (idempotency.body_sha256, queued.idempotency.body_sha256):
-                return IdempotencyKeyReused()
+            caller, key, digest = queued.idempotency
             entries = self._reader.recorder.page(max(known.first_position - 2, 0), known.event_count + 2, last + 1)
-            recorded_at = self._reader.recorder.submission_recorded_at(idempotency.caller, idempotency.key)
+            recorded_at = self._reader.recorder.submission_recorded_at(caller, key)
             # A recorded_at belongs to one submission.
             own = [entry for entry in entries if entry.recorded_at == recorded_at]
             if [entry.position for entry in own] != list(range(known.first_position, last + 1)):
@@ -251,7 +260,17 @@ class Committer:
                     f"an Idempotency-Key is stored with {known.event_count} events from position "
                     f"{known.first_position} on, which are no submission of that moment; run inforce backup --check"
                 )
-            return tuple(receipt_of_leaf(parse_leaf(entry.leaf)) for entry in own)
+            receipts = tuple(receipt_of_leaf(parse_leaf(entry.leaf)) for entry in own)
+            stored, secret = Idempotency(caller, key, known.body_sha256), self._body_key()
+            if not stored.is_sealed(secret, len(own), receipts[0].event_id[-ID_TAIL_LENGTH:]):
+                raise LedgerCorrupt(
+                    f"the Idempotency-Key of the submission at position {known.first_position} is not stored as it was "
+                    "recorded; run inforce backup --check"
+                )
+            # A process of an older inforce may still write digests without the secret.
+            if stored.body_sha256[:DIGEST_BYTES] not in (queued.idempotency.keyed(secret).body_sha256, digest):
+                return IdempotencyKeyReused()
+            return receipts
         except Exception as error:
             return error
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Protocol
 from eventsourcing.persistence import Notification, StoredEvent
 
 from ledger.clock import Clock
+from ledger.drafts import DIGEST_BYTES, SEAL_BYTES
 from ledger.errors import DamagedEvent, LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.append_guard import AppendGuard
 from ledger.recorders.contract import AppendRequest, Entry, Head, Outcome, Placement, PreconditionFailed, Recorder
@@ -196,13 +197,21 @@ class CommonRecorder:
         last = "s.first_position + s.event_count"
         rows = self._read(
             f"SELECT s.first_position FROM {self.submissions_table} s WHERE s.event_count < 1"
-            f" OR length(s.body_sha256) <> 32 OR NOT EXISTS (SELECT 1 {alike} = s.first_position)"
+            f" OR length(s.body_sha256) NOT IN ({DIGEST_BYTES}, {DIGEST_BYTES + SEAL_BYTES})"
+            f" OR NOT EXISTS (SELECT 1 {alike} = s.first_position)"
             f" OR NOT EXISTS (SELECT 1 {alike} = {last} - 1)"
             f" OR (SELECT count(*) {alike} BETWEEN s.first_position - 1 AND {last}) <> s.event_count"
             " ORDER BY s.first_position",
             (),
         )
         return [position for (position,) in rows]
+
+    @property
+    def _submissions_with_leaves(self) -> str:
+        return (
+            "SELECT s.caller, s.key, s.body_sha256, s.first_position, s.event_count, e.state"
+            f" FROM {self.submissions_table} s LEFT JOIN {self.events_table} e ON e.position = s.first_position"
+        )
 
     def orphaned_personal(self) -> int | None:
         rows = self._read(

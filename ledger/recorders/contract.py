@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from ledger.clock import Clock
 from ledger.drafts import AppendPlan, Idempotency, PersonalData
+from ledger.errors import LedgerCorrupt
 from ledger.recorders.append_guard import AppendGuard
 
 EVENTS_TABLE: Final = "events"
@@ -26,6 +27,26 @@ ledger, is in backups and dumps, and in no export, answer, log or other fact of 
 INCARNATION: Final = "incarnation"
 """The name of the fact that tells the copies of one ledger apart: a random text, new in each ledger that is created or
 imported, and in each backup of a SQLite file."""
+
+ID_TAIL_AT: Final = 41
+"""The first of the 23 bytes of a leaf that are the random part of its event id, counted from 1."""
+
+
+def parsed_body_key(row: Sequence[Any] | None, *, is_older: bool) -> bytes | None:
+    """The secret, from the row of `BODY_KEY`. None in an older format, which has none. Raises `LedgerCorrupt`."""
+    if row is None and is_older:
+        return None
+    try:
+        secret = bytes.fromhex(row[0]) if row is not None else b""
+    except (ValueError, TypeError):
+        secret = b""
+    if len(secret) != 32:
+        raise LedgerCorrupt(
+            "the ledger's secret for Idempotency-Keys is lost or damaged, so no key can be stored or compared; restore "
+            "the ledger from a backup"
+        )
+    return secret
+
 
 ChangeToken = tuple[object, ...]
 """Compare two tokens for equality only."""
@@ -77,7 +98,7 @@ class Placement(NamedTuple):
 
 
 class KnownSubmission(NamedTuple):
-    """The submission that an idempotency key was used for before. `body_sha256`: see `Idempotency.keyed`."""
+    """The submission that an idempotency key was used for before. `body_sha256`: see `Idempotency.sealed`."""
 
     body_sha256: bytes
     first_position: int
@@ -150,7 +171,8 @@ class Recorder(Protocol):
         """Facts about the ledger itself, without its secret; empty before `create`."""
 
     def body_key(self) -> bytes | None:
-        """The secret for `Idempotency.keyed`; None in a ledger of an older format, which cannot be written."""
+        """The secret for `Idempotency.keyed`; None in a ledger of an older format, which cannot be written. Raises
+        `LedgerCorrupt` if it is lost or damaged."""
 
     def create(self, meta: Mapping[str, str]) -> None:
         """Creates the tables, unless they exist."""
@@ -271,6 +293,10 @@ class Recorder(Protocol):
 
     def wrong_submissions(self) -> list[int]:
         """The first positions of the idempotency keys that are stored with other events than those of a submission."""
+
+    def stored_submissions(self) -> Iterator[tuple[Any, ...]]:
+        """Each idempotency key: (caller, key, body_sha256, first position, event count, leaf of its first event), sound
+        or not, in any order. The leaf is None if there is no such event."""
 
     def orphaned_personal(self) -> int | None:
         """The first position with personal data whose event has none, or which has no event. Reads all of them."""

@@ -154,6 +154,15 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         )
         return {position: PersonalData(bytes(salt), content) for position, salt, content in rows}
 
+    def stored_submissions(self) -> Iterator[tuple[Any, ...]]:
+        # A cursor of the server, because there may be a row for each event of a large ledger.
+        with (
+            self.transaction(commit=False) as cursor,
+            cursor.connection.cursor("submissions", row_factory=tuple_row) as rows,
+        ):
+            for *row, body, first, events, leaf in rows.execute(self._submissions_with_leaves.encode()):
+                yield (*row, bytes(body), first, events, None if leaf is None else bytes(leaf))
+
     def max_notification_id(self) -> int | None:
         return self.head().position or None
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 import psycopg
 
+from ledger.drafts import SEAL_BYTES
 from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, ID_TAIL_AT, parsed_body_key
 from ledger.recorders.postgres_functions import APPEND_GROUP_2, APPEND_GROUP_3, REFUSE_CHANGE
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
@@ -63,9 +64,17 @@ def make_body_key(cursor: PgCursor) -> None:
     cursor.execute(f"INSERT INTO {SCHEMA}.ledger_meta VALUES (%s, %s)", (BODY_KEY, secret.hex()))
     # HMAC (RFC 2104) of SHA-256, in the database, because a million digests need not cross the network.
     inner, outer = (bytes(byte ^ pad for byte in secret.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    keyed = "sha256(%(outer)b::bytea || sha256(%(inner)b::bytea || body_sha256))"
+    message = (
+        f"n.digest || substring(e.state FROM {ID_TAIL_AT} FOR 23) || convert_to(s.event_count::text, 'UTF8')"
+        " || decode('00', 'hex') || convert_to(s.caller, 'UTF8') || decode('00', 'hex') || convert_to(s.key, 'UTF8')"
+    )
+    seal = f"substring(sha256(%(outer)b::bytea || sha256(%(inner)b::bytea || {message})) FROM 1 FOR {SEAL_BYTES})"
     cursor.execute(
-        f"UPDATE {SCHEMA}.submissions SET body_sha256 = sha256(%b::bytea || sha256(%b::bytea || body_sha256))",
-        (outer, inner),
+        f"UPDATE {SCHEMA}.submissions s SET body_sha256 = n.digest || {seal}"
+        f" FROM (SELECT caller, key, first_position, {keyed} AS digest FROM {SCHEMA}.submissions) n"
+        f" JOIN {EVENTS} e ON e.position = n.first_position WHERE s.caller = n.caller AND s.key = n.key",
+        {"outer": outer, "inner": inner},
     )
 
 
@@ -123,7 +132,7 @@ def read_meta(cursor: PgCursor) -> dict[str, str]:
 
 def read_body_key(cursor: PgCursor) -> bytes | None:
     row = cursor.execute(f"SELECT value FROM {SCHEMA}.ledger_meta WHERE name = %s", (BODY_KEY,)).fetchone()
-    return None if row is None else bytes.fromhex(row[0])
+    return parsed_body_key(row, is_older=read_format(cursor) < 3)
 
 
 def migrate(cursor: PgCursor) -> int:

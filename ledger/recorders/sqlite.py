@@ -47,6 +47,7 @@ from ledger.recorders.sqlite_append import (
     preconditions_of,
     refused,
     require_stored,
+    texts_of_any_bytes,
 )
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_damage, is_read_only
 from ledger.recorders.sqlite_place import COMPANIONS
@@ -103,7 +104,7 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
 
     def body_key(self) -> bytes | None:
         with self.transaction(commit=False) as cursor:
-            return sqlite_schema.read_body_key(cursor)
+            return sqlite_schema.read_body_key(cursor, self.datastore.path)
 
     def head(self) -> Head:
         return self._last(self._read(_LAST_ROW, ()))
@@ -139,6 +140,10 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 if row is not None:
                     personal[position] = PersonalData(*row)
         return personal
+
+    def stored_submissions(self) -> Iterator[tuple[Any, ...]]:
+        with self.transaction(commit=False) as cursor, texts_of_any_bytes(cursor):
+            yield from cursor.execute(self._submissions_with_leaves)
 
     def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
         with self.transaction(commit=False) as cursor:

@@ -198,10 +198,17 @@ def fetched(
     except sqlite3.OperationalError as error:
         if "decode" not in str(error):
             raise
+    with texts_of_any_bytes(cursor):
+        return cursor.execute(statement, parameters).fetchall()
+
+
+@contextmanager
+def texts_of_any_bytes(cursor: sqlite3.Cursor) -> Iterator[None]:
+    """Lets a text that is no UTF-8 be read, with surrogates."""
     connection = cursor.connection
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:
-        return cursor.execute(statement, parameters).fetchall()
+        yield
     finally:
         connection.text_factory = str
 

@@ -16,7 +16,7 @@ from typing import Final
 from ledger.drafts import Idempotency
 from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, ID_TAIL_AT, parsed_body_key
 
 APPLICATION_ID: Final = 0x494E4652
 """`INFR` in the file's header: identifies the file to us and to file(1)."""
@@ -57,12 +57,15 @@ _FORMAT_1: Final = (
 
 
 def make_body_key(cursor: sqlite3.Cursor) -> None:
-    """Makes the ledger's secret for the digests of idempotency keys, and keys those that are stored."""
+    """Makes the ledger's secret for the digests of idempotency keys, and keys and seals those that are stored."""
     secret = random_bytes(32)
     cursor.execute("INSERT INTO ledger_meta VALUES (?, ?)", (BODY_KEY, secret.hex()))
-    rows = cursor.execute("SELECT caller, key, body_sha256 FROM submissions").fetchall()
-    keyed = (Idempotency(*row).keyed(secret) for row in rows)
-    cursor.executemany("UPDATE submissions SET body_sha256 = ?3 WHERE caller = ?1 AND key = ?2", keyed)
+    rows = cursor.execute(
+        f"SELECT s.caller, s.key, s.body_sha256, s.event_count, CAST(substr(e.state, {ID_TAIL_AT}, 23) AS TEXT)"
+        f" FROM submissions s JOIN {EVENTS_TABLE} e ON e.position = s.first_position"
+    ).fetchall()
+    sealed = (Idempotency(*row).keyed(secret).sealed(secret, events, tail) for *row, events, tail in rows)
+    cursor.executemany("UPDATE submissions SET body_sha256 = ?3 WHERE caller = ?1 AND key = ?2", sealed)
 
 
 _FORMAT_2: Final = (make_body_key,)
@@ -114,9 +117,9 @@ def read_meta(cursor: sqlite3.Cursor, path: Path) -> dict[str, str]:
     return dict(cursor.execute("SELECT name, value FROM ledger_meta WHERE name <> ?", (BODY_KEY,)).fetchall())
 
 
-def read_body_key(cursor: sqlite3.Cursor) -> bytes | None:
+def read_body_key(cursor: sqlite3.Cursor, path: Path) -> bytes | None:
     row = cursor.execute("SELECT value FROM ledger_meta WHERE name = ?", (BODY_KEY,)).fetchone()
-    return None if row is None else bytes.fromhex(row[0])
+    return parsed_body_key(row, is_older=read_format(cursor, path) < 2)
 
 
 def migrate(cursor: sqlite3.Cursor, path: Path) -> int:

@@ -42,6 +42,18 @@ HARM: dict[str, tuple[str, str]] = {
     ),
     "a key's events": ("UPDATE {submissions} SET event_count = event_count + 1", "an Idempotency-Key is stored for"),
     "a key's time": ("UPDATE {submissions} SET recorded_at = 1", "an Idempotency-Key is stored for position"),
+    "a key": (
+        "UPDATE {submissions} SET key = key || 'x' WHERE key = 'k1'",
+        "the Idempotency-Key of the submission at position .* is not stored",
+    ),
+    "a key's caller": (
+        "UPDATE {submissions} SET caller = caller || 'x' WHERE key = 'k1'",
+        "the Idempotency-Key of the submission at position",
+    ),
+    "a key's digest": (
+        "UPDATE {submissions} SET body_sha256 = {zeros} WHERE key = 'k1'",
+        "the Idempotency-Key of the submission at",
+    ),
     "a timeline": (
         "UPDATE {timelines_subjects} SET version = 1",
         "the stored timelines of the subject of the event at",
@@ -71,7 +83,8 @@ def alter(url: str, statement: str) -> None:
                 connection.execute(f"DROP TRIGGER {name}")
         else:
             connection.execute("ALTER TABLE inforce.events DISABLE TRIGGER ALL")
-        connection.execute(statement.format(immutable=immutable, **tables))
+        zeros = "zeroblob(48)" if sqlite else "decode(repeat('00', 48), 'hex')"
+        connection.execute(statement.format(immutable=immutable, zeros=zeros, **tables))
         if not sqlite and "TRIGGER" not in statement:
             connection.execute("ALTER TABLE inforce.events ENABLE ALWAYS TRIGGER events_immutable")
         for _, definition in triggers:

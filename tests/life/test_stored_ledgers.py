@@ -31,6 +31,7 @@ from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.life.conftest import ask, format_of, format_today
 from tests.life.stored import RELEASES, Stored
+from tests.support.checking import all_faults
 from tests.support.ledgers import change, key, submit
 from tests.support.programs import start_programs
 
@@ -107,9 +108,14 @@ def test_migrating_keys_the_digests_of_old_bodies(stored: Stored, stored_url: st
     assert len(keyed) > 5
     assert keyed.isdisjoint(plain)
     ((secret,),) = ask(stored_url, "SELECT value FROM {}ledger_meta WHERE name = 'body_key'")
-    assert keyed <= {hmac.new(bytes.fromhex(secret), digest, "sha256").digest() for digest in plain}
+    assert {digest[:32] for digest in keyed} <= {
+        hmac.new(bytes.fromhex(secret), digest, "sha256").digest() for digest in plain
+    }
     open_ledger(stored_url).close()
     assert {bytes(digest) for (digest,) in ask(stored_url, statement)} == keyed
+    # Each has a seal, which is right.
+    assert {len(digest) for digest in keyed} == {48}
+    assert [fault for fault in all_faults(stored_url) if "Idempotency" in fault] == []
 
 
 def test_every_question_has_the_same_answer(stored: Stored, stored_url: str) -> None:

@@ -164,12 +164,12 @@ def test_an_import_of_events_that_lie_ahead_of_the_clock_warns(
 ) -> None:
     last = original.head().recorded_at
     assert last is not None
-    said: list[str] = []
+    lines: list[str] = []
     clock = ManualClock(last - ahead_us)
-    import_ledger(database_url, io.BytesIO(exported), clock=clock, announce=said.append)
-    assert said[0].startswith("began a new ledger ")
-    assert (len(said) > 1) is (ahead_us > 0)
+    import_ledger(database_url, io.BytesIO(exported), clock=clock, announce=lines.append)
+    assert lines[0].startswith("began a new ledger ")
+    assert (len(lines) > 1) is (ahead_us > 0)
     if ahead_us > 0:
-        assert format_time(last) in said[1]
-        assert format_time(clock.now()) in said[1]
-        assert "inforce doctor clock" in said[1]
+        assert format_time(last) in lines[1]
+        assert format_time(clock.now()) in lines[1]
+        assert "inforce doctor clock" in lines[1]
