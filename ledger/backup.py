@@ -15,19 +15,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from ledger.codec import leaf_hash
-from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable, NotALedger
+from ledger.check import faults_beside_events, pages_of_rows, personal_faults
+from ledger.errors import BadInput, DamagedEvent, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import database_file, new_incarnation, sqlite_path
 from ledger.private_files import open_private
-from ledger.recorders.contract import IMPORTING, INCARNATION
+from ledger.recorders.contract import IMPORTING, INCARNATION, Entry, Recorder
+from ledger.recorders.soundness import sound_entries
+from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, delete_securely
 from ledger.recorders.sqlite_place import COMPANIONS, read_mode
-from ledger.recorders.sqlite_schema import read_meta
+from ledger.recorders.sqlite_schema import altered_tables, read_meta
 
 PAGES_A_STEP: Final = 1000
-EVENTS_A_STEP: Final = 10_000
 
 Progress = Callable[[float, str], None]
 """Called with the share of all work that is done, from 0 to 1, and with the name of the current step."""
@@ -145,16 +146,29 @@ def _copy_file(source: Path, copy: Path, read_only: bool, report: Callable[[floa
 
 
 def _check_file(path: Path, shown_path: Path, name: Path, report: Callable[[float], None]) -> Backup:
-    """Reads the whole file, which nobody writes to: SQLite's own structure, the order of all events, and the hash of
-    every leaf. `shown_path`: the file that errors name; `name`: the file that the answer names. Raises `NotALedger`,
+    """Reads the whole file, which nobody writes to: SQLite's own structure, the tables' definitions, the order of all
+    events, each event's columns, leaf and hash, reasons, and idempotency keys. Not compared, because `--check` does and
+    a rebuild makes them anew: the stored timelines; nor triggers and indexes, which opening the file looks at.
+
+    `shown_path`: the file that errors name; `name`: the file that the answer names. Raises `NotALedger`,
     `LedgerUnavailable`, `LedgerCorrupt`."""
-    with _translated(shown_path, shown_path), closing(_connect(path, _read_mode(path))) as connection:
+    with (
+        _translated(shown_path, shown_path),
+        closing(_connect(path, _read_mode(path))) as connection,
+        closing(SQLiteLedgerRecorder(SQLiteLedgerDatastore(path, untouched=True))) as recorder,
+    ):
         connection.execute("BEGIN")
         meta = _require_ledger(connection, shown_path)
         report(0)
         _require_integrity(connection, shown_path)
-        position, recorded_at, last_hash = _read_events(connection, shown_path, lambda done: report(0.5 + done / 2))
-        return Backup(str(name), path.stat().st_size, meta["origin"], position, recorded_at, last_hash.hex())
+        if altered := altered_tables(connection.cursor()):
+            raise LedgerCorrupt(f"{shown_path} is not sound: its table {altered[0]} is not defined as it was made")
+        try:
+            last = _require_sound(recorder, connection, shown_path, lambda done: report(0.5 + done / 2))
+        except DamagedEvent as error:
+            raise LedgerCorrupt(f"{shown_path} is not sound: {error.detail}") from error
+        size = path.stat().st_size
+        return Backup(str(name), size, meta["origin"], last.position, last.recorded_at, last.leaf_hash.hex())
 
 
 @contextmanager
@@ -211,28 +225,33 @@ def _require_integrity(connection: sqlite3.Connection, path: Path) -> None:
         raise LedgerCorrupt(f"{path} is damaged: {result.splitlines()[0]}; use another backup, or an export")
 
 
-def _read_events(connection: sqlite3.Connection, path: Path, report: Callable[[float], None]) -> tuple[int, int, bytes]:
-    """Position, recorded_at and leaf hash of the last event. Raises `NotALedger`, `LedgerCorrupt`."""
-    last = position = recorded_at = 0
-    (last,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
-    last_hash: Any = b""
-    rows = connection.execute("SELECT position, recorded_at, leaf_hash, state FROM events ORDER BY position")
-    for place, at, stored_hash, leaf in rows:
-        if place != position + 1:
-            raise LedgerCorrupt(f"{path} is not complete: the event at position {position} is followed by {place}")
-        # SQLite stores a value of any type in any column.
-        if type(at) is not int or at < recorded_at:
-            raise LedgerCorrupt(f"{path} is not sound: the event at position {place} is older than the one before it")
-        if type(leaf) is not bytes or leaf_hash(leaf) != stored_hash:
-            raise LedgerCorrupt(f"{path} is not sound: the event at position {place} does not match its hash")
-        position, recorded_at, last_hash = place, at, stored_hash
-        if not position % EVENTS_A_STEP:
-            report(position / last)
-    if not position:
+def _require_sound(
+    recorder: Recorder, connection: sqlite3.Connection, path: Path, report: Callable[[float], None]
+) -> Entry:
+    """The last event. Raises `NotALedger`, `LedgerCorrupt`."""
+    (count,) = connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()
+    last: Entry | None = None
+    for rows in pages_of_rows(recorder):
+        entries = sound_entries(rows)
+        before = (0, 0) if last is None else (last.position, last.recorded_at)
+        for entry in entries:
+            place, at = entry.position, entry.recorded_at
+            if place != before[0] + 1:
+                raise LedgerCorrupt(f"{path} is not complete: the event at position {before[0]} is followed by {place}")
+            if at < before[1]:
+                raise LedgerCorrupt(f"{path} is not sound: the event at position {place} is older than the one before")
+            before = place, at
+        last = entries[-1]
+        for fault in personal_faults(recorder, entries):
+            raise LedgerCorrupt(f"{path} is not sound: {fault}")
+        report(last.position / count)
+    if last is None:
         raise _not_begun(path)
+    for fault in faults_beside_events(recorder):
+        raise LedgerCorrupt(f"{path} is not sound: {fault}")
     gap = connection.execute(
         "SELECT min(position) FROM events GROUP BY originator_id HAVING count(*) <> max(originator_version) LIMIT 1"
     ).fetchone()
     if gap is not None:
         raise LedgerCorrupt(f"{path} is not complete: the subject of the event at position {gap[0]} lacks a version")
-    return position, recorded_at, last_hash
+    return last

@@ -16,7 +16,8 @@ from ledger.recorders.contract import SEALED, Entry, Recorder
 from ledger.recorders.soundness import fault_of
 
 ROWS: Final = 5_000
-"""Read at a time."""
+ROWS_BYTES: Final = 8 * 1024 * 1024
+"""Read at a time: so many events, or those up to the one whose leaf reaches the size."""
 
 Progress = Callable[[int], None]
 """Called with the position that was reached."""
@@ -27,8 +28,7 @@ def faults(recorder: Recorder, progress: Progress | None = None) -> Iterator[str
     for part in (
         recorder.definition_faults,
         lambda: _event_faults(recorder, progress or (lambda _position: None)),
-        lambda: _orphans(recorder),
-        lambda: _submission_faults(recorder),
+        lambda: faults_beside_events(recorder),
     ):
         try:
             yield from part()
@@ -71,19 +71,31 @@ class _Scan:
 
 def _event_faults(recorder: Recorder, progress: Progress) -> Iterator[str]:
     scan = _Scan()
-    rows = recorder.stored_rows(-(2**63), ROWS)
-    while rows:
+    for rows in pages_of_rows(recorder):
         for row in rows:
             if row[0] < 1:
                 yield f"an event stands at position {row[0]}, where none can be"
             else:
                 yield from scan.faults(row)
-        yield from _personal_faults(recorder, map(Entry._make, rows))
+        yield from personal_faults(recorder, map(Entry._make, rows))
         progress(scan.position)
-        rows = recorder.stored_rows(rows[-1][0], ROWS)
 
 
-def _personal_faults(recorder: Recorder, entries: Iterable[Entry]) -> Iterator[str]:
+def pages_of_rows(recorder: Recorder) -> Iterator[list[tuple[Any, ...]]]:
+    """All rows of events by position, sound or not, with the values of `Entry`."""
+    after = -(2**63)
+    while rows := recorder.stored_rows(after, recorder.page_length(after, ROWS, None, ROWS_BYTES)):
+        yield rows
+        after = rows[-1][0]
+
+
+def faults_beside_events(recorder: Recorder) -> Iterator[str]:
+    """Personal data without an event, and idempotency keys that are not what was recorded."""
+    yield from _orphans(recorder)
+    yield from _submission_faults(recorder)
+
+
+def personal_faults(recorder: Recorder, entries: Iterable[Entry]) -> Iterator[str]:
     sealed = {entry.position: entry for entry in entries if type(entry.leaf) is bytes and SEALED in entry.leaf}
     for position, personal in sorted(recorder.personal(list(sealed)).items()):
         try:

@@ -29,7 +29,8 @@ async def readyz(request: Request) -> Response:
         position = await service_of(request).probe()
     except TimeoutError:
         raise RequestRefused("ledger_unavailable", "the database did not answer in time") from None
-    return json_response({"status": "ready", "position": position})
+    damaged = service_of(request).query.store.damaged_rows
+    return json_response({"status": "ready", "position": position, "damaged_timelines": damaged})
 
 
 async def problems(request: Request) -> Response:

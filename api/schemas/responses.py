@@ -392,6 +392,10 @@ class Health(WireModel):
 class Ready(WireModel):
     status: Literal["ready"]
     position: int
+    damaged_timelines: int = Field(
+        description="How many subjects' stored timelines this process found altered on the disk. None was answered "
+        "from: they were made anew from the events. Above 0, check the disk, and run inforce backup --check."
+    )
 
 
 class ProblemFault(WireModel):

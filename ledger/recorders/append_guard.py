@@ -64,14 +64,6 @@ class AppendGuard:
         covered = -_HIGHEST if acknowledged is None else acknowledged.recorded_at - acknowledged.position
         return now + self.behind_max_us, covered
 
-    def recorded_at_max(self, now: int, requests: int) -> int | None:
-        """The last recorded_at that an append of so many requests may get at `now` (µs): for a recorder that cannot ask
-        under its lock."""
-        if self.acknowledged_clock is not None or self.acknowledging:
-            return None
-        # Behind a head at the bound, each request lies one µs after the one before.
-        return now + self.behind_max_us + requests
-
     def remembered(self) -> RememberedHead | None:
         """The head that the ledger must still hold; None: any is right."""
         return None if self.acknowledging else self.memory.newest()

@@ -48,7 +48,7 @@ from ledger.recorders.contract import (
     PreconditionFailed,
     RawEvent,
 )
-from ledger.recorders.postgres_append import APPEND, AppendCall
+from ledger.recorders.postgres_append import APPEND, MOVED, AppendCall
 from ledger.recorders.postgres_functions import APPEND_LOCK
 from ledger.recorders.postgres_restore import head_of, require_importing, restore_rows
 from ledger.recorders.postgres_schema import PgCursor
@@ -285,6 +285,10 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
                     self._plans_outdated = False
                 with shared.cursor(row_factory=tuple_row) as cursor:
                     row = cursor.execute(APPEND, call.arguments(clock.now())).fetchone()
+        except MOVED as error:
+            if shared is None:
+                return None
+            raise LedgerUnavailable("the head moved while the ledger was locked; nothing was recorded") from error
         except psycopg.IntegrityError as error:
             raise refused_by_the_database(first_line(error)) from error
         except psycopg.Error as error:

@@ -11,22 +11,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
+import psycopg
+
 from ledger.recorders.append_guard import AppendGuard, id_member
 from ledger.recorders.contract import EVENTS_TABLE, AppendRequest, KnownSubmission, Outcome, Placement
 from ledger.recorders.postgres_server import SCHEMA
 
 APPEND: Final = (
-    f"SELECT * FROM {SCHEMA}.append_group(%s::bigint, %b::text[], %s::bigint[], %s::bigint[], %s::bigint[],"
+    # The guard sees the head as it is before the lock. If it has moved meanwhile, an error undoes everything.
+    "SELECT appended.*, 1 / CASE WHEN EXISTS (SELECT 1 FROM unnest(appended.firsts, appended.recorded_ats)"
+    " AS placed (first, at) WHERE first <= %s::bigint OR (at > %s::bigint AND at - first > %s::bigint))"
+    f" THEN 0 ELSE 1 END FROM {SCHEMA}.append_group(%s::bigint, %b::text[], %s::bigint[], %s::bigint[], %s::bigint[],"
     " %s::bigint[], %b::text[], %b::text[], %b::bytea[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[],"
     " %b::text[], %s::bigint[], %b::text[], %b::bytea[], %s::bigint[], %s::bigint[], %b::bytea[], %b::text[])"
     # The guard. A condition on no column is evaluated once, before the function is called.
-    f" WHERE NOT EXISTS (SELECT 1 FROM (SELECT position, recorded_at FROM {SCHEMA}.{EVENTS_TABLE}"
+    f" AS appended WHERE NOT EXISTS (SELECT 1 FROM (SELECT position, recorded_at FROM {SCHEMA}.{EVENTS_TABLE}"
     " ORDER BY position DESC LIMIT 1) AS head"
     " WHERE recorded_at > %s::bigint AND recorded_at - position > %s::bigint)"
     f" AND (%s::bigint IS NULL OR EXISTS (SELECT 1 FROM {SCHEMA}.{EVENTS_TABLE}"
     " WHERE position = %s::bigint AND position(%b::bytea IN state) > 0))"
 )
-"""One row, or none where the guard does not let the append pass; then nothing was written."""
+"""One row, or none where the guard does not let the append pass; then nothing was written. `MOVED`, an error, where
+the head moved between the guard and the lock so that the guard would not; then nothing was written either."""
+
+MOVED: Final = psycopg.errors.DivisionByZero
 
 _ALWAYS: Final = 2**63 - 1
 """As a `recorded_at_max`: at any time. Not NULL, which a database with `array_nulls` off takes for a text."""
@@ -75,13 +83,6 @@ class AppendCall:
     def arguments(self, now: int) -> list[Any]:
         """The arguments of `APPEND`. `now`: read the clock at the last moment before the call."""
         places = {subject: place for place, subject in enumerate(self._base, 1)}
-        # The guard sees the head as it is before the lock. A head that another writer has moved further ahead meanwhile
-        # makes the requests stale, and they are decided again.
-        guard_max = self._guard.recorded_at_max(now, len(self._requests))
-        maxes = [
-            latest if guard_max is None or (latest is not None and latest < guard_max) else guard_max
-            for latest in self._recorded_at_maxes
-        ]
         relied_places: list[int] = []
         relied_drafted: list[str] = []
         numbers: list[tuple[int, int]] = []
@@ -96,13 +97,18 @@ class AppendCall:
                 if draft.personal is not None:
                     personal.append((number, place, *draft.personal))
         drafts = [draft for request in self._requests for draft in request.plan.drafts]
+        head, (latest_head, covered) = self._guard.remembered(), self._guard.head_max(now)
         return [
+            None if head is None else head.position,
+            # Behind a head at the bound, each request lies one µs after the one before.
+            latest_head + len(self._requests),
+            covered,
             now,
             list(self._base),
             _array(self._base.values()),
             _array(map(len, self._relied)),
             _array(len(request.plan.drafts) for request in self._requests),
-            _array(_ALWAYS if latest is None else latest for latest in maxes),
+            _array(_ALWAYS if latest is None else latest for latest in self._recorded_at_maxes),
             *([key[field] for key in self._keys] for field in range(3)),
             _array(relied_places),
             _array(relied_drafted),
@@ -116,18 +122,15 @@ class AppendCall:
             _array(row[1] for row in personal),
             [row[2] for row in personal],
             [row[3] for row in personal],
-            *self._guard_arguments(now),
+            latest_head,
+            covered,
+            *((None, None, b"") if head is None else (head.position, head.position, id_member(head.event_id))),
         ]
-
-    def _guard_arguments(self, now: int) -> list[Any]:
-        head = self._guard.remembered()
-        place = (None, None, b"") if head is None else (head.position, head.position, id_member(head.event_id))
-        return [*self._guard.head_max(now), *place]
 
     @staticmethod
     def outcomes(row: tuple[Any, ...]) -> list[Outcome]:
         """The outcome of each request, from the row that the function answers."""
-        firsts, recorded_ats, known_firsts, known_counts, known_bodies = row
+        firsts, recorded_ats, known_firsts, known_counts, known_bodies, _ = row
         outcomes: list[Outcome] = []
         for place, first in enumerate(firsts):
             if first is not None:

@@ -13,9 +13,12 @@ from starlette.types import Message
 from api import event_stream
 from api.app import create_app
 from api.service import Service
+from ledger.diagnosis import acknowledge_head
 from tests.api.client import GENESIS
 from tests.api.stream_client import STREAM, fill
 from tests.support import ledgers
+from tests.support.going_back import delete_tail
+from tests.support.ledgers import OPERATOR
 
 
 class Client:
@@ -134,3 +137,53 @@ def test_a_client_that_reads_nothing_for_long_is_disconnected(tmp_path: Path, mo
         asyncio.run(call(Client(takes=1)))
         assert 0.1 < time.monotonic() - began < 5
         assert not open_service.ledger.follower._watchers
+
+
+@pytest.mark.parametrize("regrown", [False, True])
+def test_a_stream_ends_when_the_ledger_went_back_behind_what_it_sent(
+    database_url: str, regrown: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With an end the client asks again, and gets 409; without one it would miss what takes the lost positions."""
+    monkeypatch.setattr(event_stream, "PING_S", 0.05)
+    ledger, clock = ledgers.open_with_clock(database_url, time.time_ns() // 1000)
+    with ledger:
+        for _ in range(3):
+            ledgers.submit(ledger, ledgers.change())
+    sent = list(range(1, GENESIS + 4))
+
+    async def follow(service: Service, call: Callable[[Client], Any]) -> Client:
+        client = Client(takes=1000)
+        following = asyncio.create_task(call(client))
+        async with asyncio.timeout(20):
+            while client.positions() != sent:
+                await asyncio.sleep(0.01)
+            if regrown:
+                # As if it happened between two reads of the stream: other events stand at its position, and behind it.
+                read, pause = service.ask, asyncio.Event()
+
+                async def paused(question: Callable[[], Any]) -> Any:
+                    await pause.wait()
+                    return await read(question)
+
+                monkeypatch.setattr(service, "ask", paused)
+                await asyncio.to_thread(lose_and_regrow, database_url, clock.now_us)
+                pause.set()
+            else:
+                await asyncio.to_thread(delete_tail, database_url, GENESIS + 1)
+            await following
+        return client
+
+    with served(database_url) as (service, call):
+        client = asyncio.run(follow(service, call))
+    assert client.positions() == sent
+    assert client.events[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert any("ended: ahead_of_ledger" in record.message for record in caplog.records)
+
+
+def lose_and_regrow(url: str, now: int) -> None:
+    delete_tail(url, GENESIS + 1)
+    operator, _ = ledgers.open_with_clock(url, now)
+    with operator:
+        acknowledge_head(operator, "the tail is lost", OPERATOR)
+        ledgers.submit(operator, ledgers.change("org:other"))
+        assert operator.head().position == GENESIS + 4

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
+from api.app import create_app
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.store import Ledger
@@ -185,3 +187,12 @@ def test_the_same_rows_have_the_same_checksums_whoever_wrote_them(ledger: Ledger
 
     assert rebuild(Projector(ledger, store)).live_equal
     assert checksums() == before
+
+
+def test_readyz_says_how_many_were_found(ledger: Ledger, store: TimelineStore) -> None:
+    with TestClient(create_app(ledger)) as client:
+        assert client.get("/readyz").json()["damaged_timelines"] == 0
+        DAMAGE["a byte of a row"](ledger, store)
+        assert client.get(f"/v1/subjects/{SHORT}/state").status_code == 200
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["damaged_timelines"]) == (200, 1)

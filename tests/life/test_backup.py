@@ -315,12 +315,47 @@ def index_damaged(connection: sqlite3.Connection) -> None:
     )
 
 
+def topic_changed(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_update")
+    connection.execute(f"UPDATE events SET topic = 'setting.cleared' WHERE position = {HARMED}")
+
+
+def subject_changed(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TRIGGER events_no_update")
+    connection.execute(f"UPDATE events SET originator_id = 'org:elsewhere' WHERE position = {HARMED}")
+
+
+def reason_changed(connection: sqlite3.Connection) -> None:
+    connection.execute('UPDATE personal_data SET content = \'{"reason":"another"}\'')
+
+
+def reason_misplaced(connection: sqlite3.Connection) -> None:
+    connection.execute(f"UPDATE personal_data SET position = {HARMED + 3}")
+
+
+def key_changed(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE submissions SET key = 'second'")
+
+
+def table_redefined(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA writable_schema=ON")
+    connection.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, 'topic TEXT NOT NULL', 'topic TEXT') WHERE name = 'events'"
+    )
+
+
 HARM: dict[Callable[[sqlite3.Connection], None], str] = {
-    leaf_changed: f"the event at position {HARMED} does not match its hash",
-    leaf_made_a_text: f"the event at position {HARMED} does not match its hash",
+    leaf_changed: "its bytes do not match its hash",
+    leaf_made_a_text: "its column leaf holds another type of value",
     event_lost: f"the event at position {HARMED - 1} is followed by {HARMED + 1}",
-    version_lost: f"the subject of the event at position {HARMED} lacks a version",
-    time_turned_back: f"the event at position {HARMED} is older",
+    version_lost: "its version is not that of its row",
+    time_turned_back: "its time is not that of its row",
+    topic_changed: "its type is not that of its row",
+    subject_changed: "its subject is not that of its row",
+    reason_changed: f"the reason stored for the event at position {HARMED} does not match",
+    reason_misplaced: f"personal data is stored for position {HARMED + 3}",
+    key_changed: f"the Idempotency-Key of the submission at position {HARMED} is not stored as it was",
+    table_redefined: "its table events is not defined as it was made",
     index_damaged: "is damaged",
 }
 
@@ -338,7 +373,8 @@ def test_a_damaged_ledger_is_reported_and_makes_no_backup(
     assert HARM[harm] in message
     assert str(path) in message
     assert list(target.parent.iterdir()) == [target]
-    assert any(str(HARMED) in fault or "damaged" in fault for fault in all_faults(url(target)))
+    words = (str(HARMED), "damaged", HARM[harm].removeprefix("its "))
+    assert any(word in fault for fault in all_faults(url(target)) for word in words)
 
 
 def test_a_truncated_backup_is_reported(path: Path, target: Path) -> None:
