@@ -49,6 +49,12 @@ class ClockReport(NamedTuple):
     is_refused: bool
 
     @property
+    def start(self) -> int:
+        """Where the poisoned stretch begins (µs): behind the last event before it, and at the present at the latest."""
+        before = None if self.stretch is None else self.stretch.before
+        return self.clock if before is None else min(self.clock, before + 1)
+
+    @property
     def ahead_us(self) -> int:
         """How far the clock is ahead of the last event; negative: behind it."""
         return 0 if self.head.recorded_at is None else self.clock - self.head.recorded_at
@@ -66,10 +72,11 @@ class HeadReport(NamedTuple):
     """The file that holds `remembered`."""
 
 
-def clock_report(ledger: LedgerReader) -> ClockReport:
+def clock_report(ledger: LedgerReader, head: Head | None = None) -> ClockReport:
+    """`head`: an earlier one, for which the report is made; None: the ledger's."""
     guard, clock = ledger.recorder.append_guard, ledger.clock.now()
     guard.acknowledged_clock = acknowledgements(ledger.recorder).clock
-    head = ledger.head()
+    head = head or ledger.head()
     refused = not guard.clock_allows(*head, clock)
     stretch = _poisoned_stretch(ledger, head, clock)
     return ClockReport(clock, head, guard.behind_max_us, stretch, guard.acknowledged_clock, refused)
@@ -107,10 +114,7 @@ def acknowledge_clock(ledger: Ledger, reason: str, actor: str) -> Receipt:
     head = head_report(ledger)
     if head.remembered is not None and not head.is_held and head.generation <= head.remembered.generation:
         raise went_back(head.remembered, head.head)
-    start = report.clock
-    if report.stretch is not None and report.stretch.before is not None:
-        start = min(start, report.stretch.before + 1)
-    return _record(ledger, clock_acknowledgement(ledger.catalog(), start, recorded_at, reason), actor)
+    return _record(ledger, clock_acknowledgement(ledger.catalog(), report.start, recorded_at, reason), actor)
 
 
 def head_report(ledger: LedgerReader) -> HeadReport:

@@ -16,7 +16,7 @@ from api.http.bodies import read_json_body
 from api.http.parameters import read_query
 from api.routes.parameters import AT_LEAST, CHECK_KNOWN_AT
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
-from api.schemas import examples, requests, responses
+from api.schemas import decisions, examples, requests
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.decisions.model import Decision
 from projections.query.decide import decide, decide_from_memory
@@ -78,7 +78,7 @@ ROUTES = [
         path="/v1/checks",
         endpoint=check,
         tag="checks",
-        response_models=(responses.Decision, responses.Decisions),
+        response_models=(decisions.Decision, decisions.Decisions),
         parameters=(CHECK_KNOWN_AT, AT_LEAST),
         request_models=(requests.RequestRecord, requests.RequestRecords),
         examples=examples.CHECK_EXAMPLES,

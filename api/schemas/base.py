@@ -37,8 +37,10 @@ def components(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
 
 
 class ClockNotice(WireModel):
-    """The answer rests on a clock that was ahead, as an operator acknowledged: changes made by then may be missing."""
+    """The answer rests on a clock that was ahead: changes made by then may be missing."""
 
     from_: str = time_field("The stretch begins here.", alias="from")
     until: str = time_field("The first instant after the stretch.")
-    acknowledged_at_position: int
+    acknowledged_at_position: int | None = Field(
+        description="Of the event by which an operator acknowledged it. Null: nobody has, and nothing is recorded."
+    )

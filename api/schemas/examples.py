@@ -11,10 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from api.schemas.audits import Audit, AuditList, FindingPage, RejectPage
+from api.schemas.decisions import Decision, Decisions
 from api.schemas.responses import (
     Catalog,
-    Decision,
-    Decisions,
     Differences,
     Event,
     EventPage,

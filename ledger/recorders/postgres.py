@@ -30,7 +30,6 @@ from ledger.recorders.append_guard import AppendGuard
 from ledger.recorders.common import (
     COLUMNS,
     WRONG_FORMAT,
-    CommonRecorder,
     refused_by_the_database,
     version_at_statement,
 )
@@ -46,9 +45,9 @@ from ledger.recorders.contract import (
     KnownSubmission,
     Outcome,
     PreconditionFailed,
-    RawEvent,
 )
 from ledger.recorders.postgres_append import APPEND, MOVED, AppendCall
+from ledger.recorders.postgres_bulk import PostgresBulkReads
 from ledger.recorders.postgres_functions import APPEND_LOCK
 from ledger.recorders.postgres_restore import head_of, require_importing, restore_rows
 from ledger.recorders.postgres_schema import PgCursor
@@ -66,7 +65,6 @@ from ledger.recorders.postgres_server import (
     is_read_only,
     unavailable,
 )
-from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 
 _CREATE_LOCK: Final = 0x494E464F52434502
 
@@ -78,7 +76,7 @@ _LOCK_DURABLY: Final = (
 """Accepted means durable, whatever the default of the server or the role is."""
 
 
-class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
+class PostgresLedgerRecorder(PostgresBulkReads, PostgresApplicationRecorder):
     datastore: PostgresLedgerDatastore
     events_table = EVENTS
     submissions_table = f"{SCHEMA}.submissions"
@@ -154,56 +152,8 @@ class PostgresLedgerRecorder(CommonRecorder, PostgresApplicationRecorder):
         )
         return {position: PersonalData(bytes(salt), content) for position, salt, content in rows}
 
-    def stored_submissions(self) -> Iterator[tuple[Any, ...]]:
-        # A cursor of the server, because there may be a row for each event of a large ledger.
-        with (
-            self.transaction(commit=False) as cursor,
-            cursor.connection.cursor("submissions", row_factory=tuple_row) as rows,
-        ):
-            for *row, body, first, events, leaf in rows.execute(self._submissions_with_leaves.encode()):
-                yield (*row, bytes(body), first, events, None if leaf is None else bytes(leaf))
-
     def max_notification_id(self) -> int | None:
         return self.head().position or None
-
-    def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
-        below = "" if upto is None else ' AND originator_id COLLATE "C" <= %s'
-        with self.transaction(commit=False) as cursor:
-            rows = cursor.execute(
-                f"SELECT {COLUMNS} FROM {EVENTS} WHERE position > %s"
-                f' AND position <= %s AND originator_id COLLATE "C" > %s{below} ORDER BY position',
-                (after, until, above, *(() if upto is None else (upto,))),
-                binary=True,
-            ).fetchall()
-        return sound_raw_events(rows)
-
-    def leaves(self, after: int, until: int) -> bytes:
-        statement: LiteralString = (
-            f"SELECT state, leaf_hash FROM {EVENTS} WHERE position > %s AND position <= %s ORDER BY position"
-        )
-        with self.transaction(commit=False) as cursor:
-            rows = cursor.execute(statement, (after, until), binary=True).fetchall()
-        leaves = b"\n".join([bytes(leaf) for leaf, _ in rows])
-        require_hashes(leaves, b"".join([bytes(leaf_hash) for _, leaf_hash in rows]), after, until)
-        return leaves
-
-    def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
-        statement: LiteralString = (
-            f"SELECT {COLUMNS} FROM unnest(%s::text[]) WITH ORDINALITY AS listed (subject, place) JOIN {EVENTS}"
-            " ON originator_id = subject AND position <= %s ORDER BY place, originator_version"
-        )
-        return leaves_by_subject(self._read(statement, (list(subjects), until)), subjects)
-
-    def subjects_of_kind(self, kind: str, until: int) -> list[str]:
-        statement = (
-            f"SELECT originator_id FROM {EVENTS} WHERE starts_with(originator_id, %s) AND originator_version = 1"
-            " AND position <= %s"
-        )
-        return sorted(subject for (subject,) in self._read(statement, (f"{kind}:", until)))
-
-    def subjects_at(self, positions: Sequence[int]) -> list[str]:
-        statement = f"SELECT DISTINCT originator_id FROM {EVENTS} WHERE position = ANY(%s)"
-        return sorted(subject for (subject,) in self._read(statement, (list(positions),)))
 
     def create(self, meta: Mapping[str, str]) -> None:
         with self.transaction(commit=True) as cursor:

@@ -23,7 +23,7 @@ from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_guard, sqlite_schema
 from ledger.recorders.append_guard import AppendGuard, id_member
-from ledger.recorders.common import COLUMNS, WRONG_FORMAT, CommonRecorder, version_at_statement
+from ledger.recorders.common import COLUMNS, WRONG_FORMAT, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
     IMPORTING,
@@ -35,9 +35,7 @@ from ledger.recorders.contract import (
     Head,
     Outcome,
     PreconditionFailed,
-    RawEvent,
 )
-from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 from ledger.recorders.sqlite_append import (
     CachedPreconditions,
     append,
@@ -47,8 +45,8 @@ from ledger.recorders.sqlite_append import (
     preconditions_of,
     refused,
     require_stored,
-    texts_of_any_bytes,
 )
+from ledger.recorders.sqlite_bulk import SQLiteBulkReads
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_damage, is_read_only
 from ledger.recorders.sqlite_place import COMPANIONS
 from ledger.recorders.sqlite_wal import require_whole_log
@@ -64,7 +62,7 @@ class _OpenTransaction(threading.local):
     cached: CachedPreconditions | None = None
 
 
-class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
+class SQLiteLedgerRecorder(SQLiteBulkReads, SQLiteApplicationRecorder):
     datastore: SQLiteLedgerDatastore
     events_table = EVENTS_TABLE
     submissions_table = "submissions"
@@ -140,61 +138,6 @@ class SQLiteLedgerRecorder(CommonRecorder, SQLiteApplicationRecorder):
                 if row is not None:
                     personal[position] = PersonalData(*row)
         return personal
-
-    def stored_submissions(self) -> Iterator[tuple[Any, ...]]:
-        with self.transaction(commit=False) as cursor, texts_of_any_bytes(cursor):
-            yield from cursor.execute(self._submissions_with_leaves)
-
-    def events_in_range(self, after: int, until: int, above: str = "", upto: str | None = None) -> list[RawEvent]:
-        with self.transaction(commit=False) as cursor:
-            # NOT INDEXED: in the order of the table. By the index of subjects, each event would be on another page.
-            # Without `upto` the bound is a blob, because blobs sort behind every text.
-            rows = fetched(
-                cursor,
-                f"SELECT {COLUMNS} FROM {EVENTS_TABLE} NOT INDEXED"
-                " WHERE position > ? AND position <= ? AND originator_id > ? AND originator_id <= ? ORDER BY position",
-                (after, until, above, b"" if upto is None else upto),
-            )
-        return sound_raw_events(rows)
-
-    def leaves(self, after: int, until: int) -> bytes:
-        # NOT INDEXED: in the order of the table, which is that of positions.
-        where = f"FROM {EVENTS_TABLE} NOT INDEXED WHERE position > ? AND position <= ?"
-        with self.transaction(commit=False) as cursor:
-            try:
-                # One row instead of thousands.
-                joined = "SELECT CAST(group_concat(state, x'0a') AS BLOB), CAST(group_concat(leaf_hash, '') AS BLOB)"
-                leaves, hashes = cursor.execute(f"{joined} {where}", (after, until)).fetchone()
-            except sqlite3.DataError:
-                # Together the leaves exceed the length limit of one value.
-                rows = cursor.execute(f"SELECT state, leaf_hash {where} ORDER BY position", (after, until)).fetchall()
-                leaves = b"\n".join([leaf for leaf, _ in rows])
-                hashes = b"".join([leaf_hash for _, leaf_hash in rows])
-        require_hashes(leaves or b"", hashes or b"", after, until)
-        return leaves or b""
-
-    def leaves_of(self, subjects: Sequence[str], until: int) -> bytes:
-        where = "WHERE originator_id = ? AND position <= ? ORDER BY originator_version"
-        statement = f"SELECT {COLUMNS} FROM {EVENTS_TABLE} {where}"
-        with self.transaction(commit=False) as cursor:
-            rows = [row for subject in subjects for row in fetched(cursor, statement, (subject, until))]
-        return leaves_by_subject(rows, subjects)
-
-    def subjects_of_kind(self, kind: str, until: int) -> list[str]:
-        statement = (
-            f"SELECT originator_id FROM {EVENTS_TABLE} WHERE originator_id >= ? AND originator_id < ?"
-            " AND originator_version = 1 AND position <= ?"
-        )
-        with self.transaction(commit=False) as cursor:
-            # ";" is the character after ":".
-            rows = cursor.execute(statement, (f"{kind}:", f"{kind};", until)).fetchall()
-        return sorted(str(subject) for (subject,) in rows)
-
-    def subjects_at(self, positions: Sequence[int]) -> list[str]:
-        statement = f"SELECT originator_id FROM {EVENTS_TABLE} WHERE position = ?"
-        with self.transaction(commit=False) as cursor:
-            rows = (cursor.execute(statement, (position,)).fetchone() for position in positions)
-            return sorted({str(row[0]) for row in rows if row is not None})
 
     def create(self, meta: Mapping[str, str]) -> None:
         if self.meta():

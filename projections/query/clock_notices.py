@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ledger.acknowledgements import CLOCK_AHEAD, AcknowledgedClock
+from ledger.diagnosis import clock_report
 from ledger.reader import LedgerReader
 from ledger.recorders.contract import Head
 from ledger.subjects import LEDGER_SUBJECT
@@ -36,10 +37,23 @@ def clock_notices(assertions: Iterable[Assertion], head: Head | Pin) -> tuple[Cl
     return tuple(notices)
 
 
+def with_unacknowledged(
+    ledger: LedgerReader, head: Head | Pin, notices: tuple[ClockNotice, ...], now: int
+) -> tuple[ClockNotice, ...]:
+    """`notices`, and the stretch that ends at `head` if a clock that shows `now` (µs) is so far behind it that nothing
+    is recorded. Nobody has acknowledged that stretch: changes made in it may be missing."""
+    recorded_at, behind_max_us = head.recorded_at, ledger.recorder.append_guard.behind_max_us
+    if recorded_at is None or recorded_at - now <= behind_max_us or any(one.until > recorded_at for one in notices):
+        return notices
+    report = clock_report(ledger, Head(head.position, recorded_at))
+    return (*notices, ClockNotice(report.start, recorded_at + 1, None))
+
+
 def notices_of_ledger(ledger: LedgerReader, head: Head | Pin) -> tuple[ClockNotice, ...]:
     """The stretches of the ledger at the position of `head`, whatever was recorded since."""
     entries = ledger.stream(LEDGER_SUBJECT)
-    return clock_notices(read_entries(entry for entry in entries if entry.position <= head.position), head)
+    acknowledged = clock_notices(read_entries(entry for entry in entries if entry.position <= head.position), head)
+    return with_unacknowledged(ledger, head, acknowledged, ledger.clock.now())
 
 
 def notice_at(notices: Iterable[ClockNotice], *instants: int) -> ClockNotice | None:

@@ -47,8 +47,8 @@ def decide_from_memory(records: Iterable[RequestRecord], context: ReadContext) -
 def _from_memory(context: ReadContext) -> Callable[[RequestRecord], Decision | None]:
     """A function of a record; a closure, because a body has thousands of records at one context."""
     now, position, find = context.now, context.position, context.snapshot.decision_cache.find
-    # None in every ledger whose clock was never acknowledged.
-    notice = context.clock_notice if context.snapshot.clock_notices else None
+    # None in every ledger whose clock was never ahead.
+    notice = context.clock_notice if context.clock_notices else None
 
     def from_memory(record: RequestRecord) -> Decision | None:
         at = record.at

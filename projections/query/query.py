@@ -20,7 +20,8 @@ from projections.decisions.model import Decision, RequestRecord
 from projections.query import causes, listing
 from projections.query.as_of_view import AsOfView
 from projections.query.decide import decide
-from projections.query.snapshots import IN_FORCE, MEMORY_MAX, KnownAt, ReadContext, TimelineCache
+from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
+from projections.query.timeline_cache import MEMORY_MAX, TimelineCache
 from projections.temporal.changes import Assertion, Change
 from projections.temporal.coordinates import ClockNotice, Pin
 from projections.temporal.effective_state import Interval, NextState, SettingState, intervals, next_state
@@ -157,7 +158,7 @@ class Query:
         ):
             raise NotFound("the subject has no such setting; the catalog lists those that are defined")
         instant = None if known_at == IN_FORCE else context.instant(BEGINNING, known_at)
-        notices = context.snapshot.clock_notices
+        notices = context.clock_notices
         # In force, a timeline spans all of time, every stretch included.
         notice = context.clock_notice(instant) if instant is not None else notices[-1] if notices else None
         return TimelineAnswer(subject, instant, context.position, tuple(all_intervals), notice)

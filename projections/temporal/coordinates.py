@@ -27,11 +27,11 @@ class Pin(NamedTuple):
 
 class ClockNotice(NamedTuple):
     """The answer rests on a clock that was ahead: an instant of it lies in [`start`, `until`) (µs), where changes made
-    by then may be missing. `position`: of the event that acknowledges it."""
+    by then may be missing. `position`: of the event that acknowledges it; None: nobody has."""
 
     start: int
     until: int
-    position: int
+    position: int | None
 
 
 def clock_notice_json(notice: ClockNotice) -> dict[str, Any]:

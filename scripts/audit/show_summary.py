@@ -8,7 +8,7 @@ from typing import Any, Final
 from projections.audit.explain import causes_json
 from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
 from projections.decisions.model import REASONS, decision_json
-from projections.temporal.coordinates import Pin
+from projections.temporal.coordinates import ClockNotice, Pin
 from scripts.audit.explain import print_row
 from scripts.audit.outputs import Finding
 from scripts.cli.options import Format
@@ -48,13 +48,17 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
             counts += named_counts(what, members[member])
         counts += [{"what": "hindsight", "name": None, "count": summary.hindsight}]
         for notice, rows in summary.notices:
-            counts += [{"what": "clock_notice", "name": f"#{notice.position}", "count": rows}]
+            counts += [{"what": "clock_notice", "name": _acknowledged(notice), "count": rows}]
         show(format_, document, counts, COUNT_FIELDS, {})
         return
     _print_summary(summary)
     for source, line, explanation in findings:
         print_line()
         print_row(source, line, explanation)
+
+
+def _acknowledged(notice: ClockNotice) -> str | None:
+    return None if notice.position is None else f"#{notice.position}"
 
 
 def named_counts(what: str, counts: dict[str, int]) -> list[dict[str, Any]]:

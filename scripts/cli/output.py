@@ -68,9 +68,10 @@ def print_clock_notice(notice: ClockNotice | None, rows: int | None = None) -> N
 
 def clock_sentence(notice: ClockNotice, rows: int | None = None) -> str:
     what = "this answer rests" if rows is None else "1 request rests" if rows == 1 else f"{rows:,} requests rest"
+    acknowledged = "see inforce doctor clock" if notice.position is None else f"acknowledged by #{notice.position}"
     return (
         f"{what} on a clock that was ahead, from {human_time(notice.start)} until {human_time(notice.until)} "
-        f"(acknowledged by #{notice.position}): changes made by then may be missing"
+        f"({acknowledged}): changes made by then may be missing"
     )
 
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.responses import outlook_json
-from api.schemas import examples, requests, responses
+from api.schemas import decisions, examples, requests, responses
 from ledger.append import submissions
 from ledger.catalog import Definition
 from ledger.codec import Leaf, LeafData
@@ -45,7 +45,7 @@ def test_every_submission_example_is_recorded(story: TestClient) -> None:
 def test_every_check_example_is_decided(story: TestClient, example: Any) -> None:
     answer = story.post("/v1/checks", json=example["value"])
     assert answer.status_code == 200, answer.text
-    model = responses.Decisions if "requests" in example["value"] else responses.Decision
+    model = decisions.Decisions if "requests" in example["value"] else decisions.Decision
     model.model_validate_json(answer.text)
 
 

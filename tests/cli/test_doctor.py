@@ -155,11 +155,13 @@ def test_every_table_and_format_of_an_answer_about_the_acknowledged_stretch_says
     (folder / "two.jsonl").write_text(f"{record}\n{record}\n")
     answers = [("state", "org:acme", "--at", at), ("catalog", "--at", at), ("history", "org:acme")]
     for answer in answers:
-        assert words not in poisoned(*answer).out
+        assert f"{words}, from" in poisoned(*answer).out
+        assert "(see inforce doctor clock)" in poisoned(*answer).out
     assert poisoned("doctor", "clock", "--acknowledge", "--reason", "a year ahead").code == 0
     for answer in answers:
         table = poisoned(*answer)
         assert words in table.out, table
+        assert "(acknowledged by #" in table.out
         assert table.err == ""
         for rows in ("csv", "ndjson"):
             of_rows = poisoned(*answer, "--format", rows)

@@ -7,7 +7,7 @@ import pytest
 
 from api.responses import catalog_json, diff_json, history_json, state_json, timeline_json
 from ledger.diagnosis import acknowledge_clock, acknowledge_head
-from ledger.times import DAY, format_time
+from ledger.times import DAY, SECOND, format_time
 from projections.decisions.encoding import decision_bytes
 from projections.decisions.model import RequestRecord, decision_json
 from projections.query.decide import decide_from_memory
@@ -55,8 +55,24 @@ def test_the_stretch_lasts_from_the_last_right_event_to_the_clock_that_was_left_
         assert notice_of_answers(query, right.recorded_at) is None
         clock.now_us = NOW + YEAR
         (poisoned,) = submit(ledger, change(value=False))
+        # Until somebody acknowledges it, or the clock has caught up to the bound, the notice names no event.
+        clock.now_us = poisoned.recorded_at - 60 * SECOND
+        assert notice_of_answers(query, right.recorded_at + 1) is None
+        clock.now_us -= 1
+        doubt: dict[str, object] = {
+            "from": format_time(right.recorded_at + 1),
+            "until": format_time(poisoned.recorded_at + 1),
+        }
+        assert notice_of_answers(query, right.recorded_at + 1) == {**doubt, "acknowledged_at_position": None}
         clock.now_us = NOW + DAY
-        assert notice_of_answers(query, NOW + DAY) is None
+        for instant, notice in [
+            (right.recorded_at, None),
+            (right.recorded_at + 1, {**doubt, "acknowledged_at_position": None}),
+            (NOW + DAY, {**doubt, "acknowledged_at_position": None}),
+            (poisoned.recorded_at, {**doubt, "acknowledged_at_position": None}),
+        ]:
+            assert notice_of_answers(query, instant) == notice, format_time(instant)
+            assert notice_of_answers(PinnedQuery(query), instant) == notice
         acknowledgement = acknowledge_clock(ledger, "node 3 was a year ahead", OPERATOR)
         (last,) = submit(ledger, change(value=True))
         start, until = right.recorded_at + 1, last.recorded_at + 1
@@ -120,7 +136,7 @@ def test_a_difference_and_a_history_say_which_of_their_instants_rest_on_the_cloc
         clock.now_us = NOW + YEAR
         (poisoned,) = submit(ledger, change(value=False))
         clock.now_us = NOW + DAY
-        assert history_json(history(ledger, "org:acme")).get("clock_notice") is None
+        assert history_json(history(ledger, "org:acme"))["clock_notice"]["acknowledged_at_position"] is None
         acknowledge_clock(ledger, "node 3 was a year ahead", OPERATOR)
         start, until = right.recorded_at + 1, poisoned.recorded_at + 1
         clock.now_us = NOW + 2 * YEAR

@@ -7,7 +7,7 @@ import pytest
 
 from ledger.errors import LedgerUnavailable
 from ledger.recorders.contract import ChangeToken
-from projections.query.snapshots import SharedChangeToken
+from projections.query.timeline_cache import SharedChangeToken
 
 
 def test_callers_that_come_during_a_reading_share_the_next_one() -> None:

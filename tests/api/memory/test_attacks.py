@@ -209,7 +209,7 @@ def test_large_batches_at_once_are_bounded(tmp_path: Path, record_property: Reco
 
 
 def test_caches_count_the_bytes_of_values(tmp_path: Path, record_property: Record) -> None:
-    small = "import projections.query.snapshots as s; s.MEMORY_MAX = 8_000_000\n"
+    small = "import projections.query.timeline_cache as s; s.MEMORY_MAX = 8_000_000\n"
     small += "import projections.query.query as q; q.Query.__init__.__kwdefaults__['memory_max'] = 8_000_000\n"
     with served(tmp_path, small) as server:
         fill(server, 600)
