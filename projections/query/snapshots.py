@@ -45,7 +45,7 @@ FOLDED_MAX: Final = 20_000
 
 
 class SharedTimelines(Protocol):
-    """What all snapshots of one ledger share: the timelines and decisions in memory (see `timeline_cache`)."""
+    """The timelines and decisions in memory, which all snapshots of one ledger share (see `timeline_cache`)."""
 
     ledger: Ledger
     store: TimelineStore

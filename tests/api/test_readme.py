@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.app import create_app
-from api.schemas import requests, responses
+from api.schemas import decisions, requests, responses
 
 README = Path(__file__).resolve().parents[2].joinpath("api/README.md").read_text(encoding="utf-8")
 EXAMPLES = [
@@ -33,5 +33,6 @@ def test_every_endpoint_is_in_the_table_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES, ids=[name for name, _text in EXAMPLES])
 def test_every_example_fits_its_model(name: str, text: str) -> None:
-    model: type[BaseModel] = getattr(responses, name, None) or getattr(requests, name)
+    models = [module for module in (responses, decisions, requests) if hasattr(module, name)]
+    model: type[BaseModel] = getattr(models[0], name)
     model.model_validate_json(text)

@@ -151,7 +151,7 @@ def test_without_its_secret_a_ledger_stores_no_key(ledger: Ledger, database_url:
                 submit_body(another, reason)
         with pytest.raises(LedgerCorrupt, match="secret for Idempotency-Keys"):
             submit(another, change(), idempotency=key("k2"))
-        # What needs no key is recorded.
+        # A submission without a key is recorded.
         assert submit(another, change())
     assert any("secret for Idempotency-Keys" in fault for fault in all_faults(database_url))
 
