@@ -59,6 +59,10 @@ class BadInput(InforceError):
         super().__init__(detail)
         self.faults = faults
 
+    def sentences(self) -> list[str]:
+        """Every fault with its place, one each; the detail if there are none."""
+        return [f"{place}: {detail}" if place else detail for place, detail in self.faults] or [self.detail]
+
 
 class BadJson(BadInput):
     code = "bad_json"
@@ -77,7 +81,15 @@ class BadRecord(BadInput):
 
 
 class BadImport(BadInput):
+    """The detail of a fault begins with its line."""
+
     code = "bad_import"
+
+    def sentences(self) -> list[str]:
+        lines = ((place, *detail.partition(": ")) for place, detail in self.faults)
+        return [
+            f"{line}: {place}: {detail}" if place else f"{line}: {detail}" for place, line, _colon, detail in lines
+        ] or [self.detail]
 
 
 class BadSubmission(BadInput):

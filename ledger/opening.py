@@ -6,6 +6,7 @@ This module parses the URL and chooses the recorder. Proved by tests/test_openin
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from ledger.times import SECOND
 
 NOTE_SUFFIX: Final = "-head"
 """Of the file beside a SQLite ledger that holds the last acknowledged head."""
+_log = logging.getLogger("inforce.ledger")
 _NOT_BEGUN: Final = "there is no ledger in this database yet; inforce serve, submit or import creates one"
 
 
@@ -107,6 +109,7 @@ def open_ledger(
             raise LedgerUnavailable(_NOT_BEGUN)
         if (create or write) and not _is_read_only(url):
             ledger.add_built_in()
+        _log.debug("opened the ledger %s with the origin %s", recorder.location, ledger.origin)
         return ledger
     except BaseException:
         recorder.close()

@@ -11,11 +11,10 @@ from typing import Any, Final
 import click
 
 from api.responses import catalog_json
-from ledger.errors import BadInput
-from ledger.opening import open_ledger
-from projections.query.query import KnownAt, Query
-from scripts.cli.options import SETTING_KEY, Format, at, at_least, database, known_at, output_format
-from scripts.cli.output import Columns, human_bound, human_time, show, show_clock_notice
+from projections.query.query import KnownAt
+from scripts.cli.options import Format
+from scripts.cli.output import Columns, human_bound, human_time, show_clock_notice
+from scripts.cli.questions import at_a_moment, before_the_beginning, moment, open_query, require_settings, show_answer
 
 _FIELDS: Final = (
     "setting",
@@ -62,12 +61,7 @@ _COLUMNS: Final[Columns] = {
 
 
 @click.command
-@at
-@known_at("now")
-@click.option("--setting", "settings", type=SETTING_KEY, multiple=True, help="Only this setting. Can be repeated.")
-@at_least
-@database
-@output_format
+@at_a_moment
 def catalog(
     db: str,
     format_: Format,
@@ -88,22 +82,19 @@ def catalog(
     \b
       inforce catalog
       inforce catalog --at 2026-03-01T12:00:00Z --known-at at
+      inforce catalog --at 2026-03-01 --timezone UTC
       inforce catalog --setting training.opt_in --format json
     """
-    with open_ledger(db) as ledger:
-        ledger.at_least(at_least)
-        query = Query(ledger)
-        instant = query.context().now if isinstance(at, str) else at
+    with open_query(db, at_least) as query:
+        instant = moment(query, at)
         answer = query.catalog(at=instant, known_at=known_at)
+        why_empty = before_the_beginning(query.ledger, instant, known_at)
     document = catalog_json(instant, answer)
-    missing = set(settings) - set(document["settings"])
-    if missing:
-        named = ", ".join(sorted(missing))
-        raise BadInput(f"no such setting was defined then: {named}; leave --setting out to see those that were")
-    if settings:
-        document["settings"] = {key: document["settings"][key] for key in sorted(set(settings))}
+    wanted = require_settings(settings, document["settings"], "no such setting was defined then", "those that were")
+    if wanted:
+        document["settings"] = {key: document["settings"][key] for key in wanted}
     rows = [{"setting": setting} | members for setting, members in document["settings"].items()]
     known = human_time(answer.known_at)
     title = f"catalog at {human_time(instant)}, known at {known}, position {answer.position}"
-    show(format_, document, rows, _FIELDS, _COLUMNS, title)
+    show_answer(format_, document, rows, _FIELDS, _COLUMNS, title, why_empty=why_empty)
     show_clock_notice(format_, answer.clock_notice)

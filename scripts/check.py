@@ -19,6 +19,7 @@ from projections.query.query import KnownAt, Query
 from projections.temporal.coordinates import ClockNotice
 from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
+from scripts.cli.instants import timezone
 from scripts.cli.options import Format, assignments, at, at_least, database, known_at, output_format
 from scripts.cli.output import clock_sentence, print_clock_notice, show
 from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
@@ -38,6 +39,7 @@ CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 @click.option("--enforced-position", metavar="N", help="The ledger position that the gateway enforced.")
 @at
 @known_at("at")
+@timezone
 @at_least
 @database
 @output_format

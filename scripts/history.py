@@ -8,14 +8,17 @@ import click
 import msgspec
 
 from api.responses import history_json
-from ledger.codec import parse_leaf
+from ledger.codec import parse_leaf, position_of
+from ledger.errors import NotFound
+from ledger.near_names import did_you_mean
 from ledger.opening import open_ledger
-from ledger.subjects import KINDS, RESERVED_KINDS
+from ledger.subjects import KINDS, RESERVED_KINDS, kind_of
 from ledger.times import format_time
 from projections.query.history import HistoryRow
 from projections.query.history import history as read_history
+from scripts.cli import exits
 from scripts.cli.options import SETTING_KEY, Format, at_least, database, output_format, subject_ref
-from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, show, show_clock_notice
+from scripts.cli.output import Columns, human_bound, human_time, json_text, show, show_clock_notice
 
 _FIELDS: Final = (
     "event.data.position",
@@ -50,7 +53,8 @@ def history(
     """Show who changed what about a subject, newest first.
 
     Shows everything that was ever recorded. "holds until" is when a change first stops deciding, as known now. Changes
-    that are retracted, that never decide, or that another change cut or prolonged since, are marked.
+    that are retracted, that never decide, or that another change cut or prolonged since, are marked. inforce submit
+    --retract takes a position from the column #.
 
     \b
       inforce history org:acme
@@ -59,6 +63,9 @@ def history(
     with open_ledger(db) as ledger:
         ledger.at_least(at_least)
         answer = read_history(ledger, subject, setting=setting, after=after, limit=limit)
+        if setting is not None and not answer.rows and setting not in (catalog := ledger.catalog()):
+            near = did_you_mean(setting, catalog.names(kind_of(subject)))
+            raise NotFound(f"no such setting was ever defined{near}; inforce catalog lists those that are")
     document = history_json(answer)
     columns: Columns = {
         "version": lambda row: row.entry.version,
@@ -74,8 +81,8 @@ def history(
     }
     title = f"{subject}, position {answer.position}"
     show(format_, document, answer.rows if format_ == "table" else document["events"], _FIELDS, columns, title)
-    if format_ == "table" and answer.next_after is not None:
-        print_line(f"more: --after {answer.next_after}")
+    if answer.next_after is not None and format_ != "json":
+        exits.print_note(f"there are more: --after {answer.next_after}")
     show_clock_notice(format_, answer.clock_notice)
 
 
@@ -104,7 +111,7 @@ def _what(row: Any) -> str:
         case "setting.cleared":
             return f"{data.setting} cleared"
         case "change.retracted":
-            return f"{data.setting}: {data.retracts} retracted"
+            return f"{data.setting}: #{position_of(str(data.retracts))} retracted"
     return f"{data.setting} defined"
 
 

@@ -13,11 +13,19 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, Final, NamedTuple, NoReturn
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import click
 
 from scripts.cli import exits
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+FAULTS_SHOWN_MAX: Final = 20
+"""Of one body: lines on standard error."""
 
 
 class Verb(NamedTuple):
@@ -30,7 +38,11 @@ VERBS: Final[dict[str, Verb]] = {
     "demo": Verb("scripts.demo", "demo", "Try inforce on an invented platform."),
     "serve": Verb("scripts.serve", "serve", "Serve the ledger over HTTP."),
     "submit": Verb("scripts.submit", "submit", "Record a change, a clear, a retraction or a definition."),
+    "define": Verb("scripts.define", "define", "Define a setting of your own, or redefine a setting."),
+    "subjects": Verb("scripts.subjects", "subjects", "List the subjects that have a history."),
     "state": Verb("scripts.state", "state", "Show a subject's settings at any moment, as known at any moment."),
+    "timeline": Verb("scripts.timeline", "timeline", "Show from when until when each value of a setting holds."),
+    "diff": Verb("scripts.diff", "diff", "Show which settings differ between two moments, and why."),
     "history": Verb("scripts.history", "history", "Show who changed what about a subject, newest first."),
     "catalog": Verb("scripts.catalog", "catalog", "Show which settings exist at any moment, and who may write them."),
     "check": Verb("scripts.check", "check", "Check a request, or a file of them, against the policy in force."),
@@ -42,6 +54,8 @@ VERBS: Final[dict[str, Verb]] = {
     "backup": Verb("scripts.backup", "backup", "Copy a ledger in SQLite into a file while others write to it."),
     "doctor": Verb("scripts.doctor", "doctor", "Find out why nothing is recorded, and go on."),
     "bench": Verb("scripts.bench", "bench", "Measure inforce, each figure beside a baseline."),
+    "completion": Verb("scripts.completion", "completion", "Print what makes a shell complete verbs and options."),
+    "help": Verb("scripts.help", "help_", "Show the help of a verb."),
 }
 
 
@@ -56,13 +70,23 @@ class LazyGroup(click.Group):
         if verb is None:
             return None
         command: click.Command = getattr(import_module(verb.module), verb.attribute)
+        _add_loudness(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs, without importing any, and the options of `inforce` itself."""
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(name, help=verb.help) for name, verb in VERBS.items() if name.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            raise click.UsageError("there is no such verb", ctx)
+            from ledger.near_names import did_you_mean
+
+            raise click.UsageError(f"there is no such verb{did_you_mean(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -81,6 +105,26 @@ class LazyGroup(click.Group):
         if "_INFORCE_COMPLETE" in os.environ:
             super().main(args, prog_name="inforce", **extra)
         sys.exit(_run(self, list(sys.argv[1:] if args is None else args), extra))
+
+
+def _add_loudness(command: click.Command) -> None:
+    """Gives the verb, and each of its own verbs, --quiet and --verbose."""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            inner = command.get_command(click.Context(command), name)
+            if inner is not None:
+                _add_loudness(inner)
+        return
+    if any(parameter.name == "quiet" for parameter in command.params):
+        return
+    for name, help_ in (
+        ("quiet", "Print no notes, no warnings and no progress on standard error, only errors."),
+        ("verbose", "Also print on standard error what is done, and how long it took."),
+    ):
+        option = click.Option(
+            [f"--{name}"], is_flag=True, is_eager=True, expose_value=False, callback=exits.choose, help=help_
+        )
+        command.params.append(option)
 
 
 def _run(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
@@ -112,8 +156,10 @@ def _invoke(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:
         with group.make_context("inforce", args, **extra) as context:
             # The server has a log of its own.
             if "serve" not in args[:1]:
-                context.call_on_close(exits.print_log_warnings())
+                context.call_on_close(exits.print_log_messages())
+            began = perf_counter()
             code = group.invoke(context)
+            exits.print_detail(lambda: f"finished in {perf_counter() - began:.3f} s")
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help(), err=True)
         return exits.BAD_INPUT
@@ -129,10 +175,15 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _failed(error: Exception) -> int:
-    from ledger.errors import InforceError, LedgerCorrupt, LedgerUnavailable
+    from ledger.errors import BadInput, InforceError, LedgerCorrupt, LedgerUnavailable
 
     if isinstance(error, InforceError):
-        exits.print_message(error.detail)
+        # Each fault on a line, so that one reading mends them all.
+        sentences = error.sentences() if isinstance(error, BadInput) else [error.detail]
+        for sentence in sentences[:FAULTS_SHOWN_MAX] if len(sentences) > 1 else [error.detail]:
+            exits.print_message(sentence)
+        if len(sentences) > FAULTS_SHOWN_MAX:
+            exits.print_message(f"and {len(sentences) - FAULTS_SHOWN_MAX} more")
         return exits.UNAVAILABLE if isinstance(error, LedgerUnavailable | LedgerCorrupt) else exits.BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""

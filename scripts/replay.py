@@ -30,7 +30,8 @@ from ledger.verbatim import valid_entries
 from projections.temporal.changes import Change, Retraction, read_assertion, read_entries, same_change
 from projections.temporal.fold import Timeline, fold
 from projections.timelines.store import timelines_as_stored
-from scripts.cli.options import Format, after, database, instant, output_format, subject_ref
+from scripts.cli.instants import Instant, timezone
+from scripts.cli.options import Format, after, database, output_format, subject_ref
 from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
 
 READING_PACE_S: Final = 0.15
@@ -54,15 +55,16 @@ _FIELDS: Final = (
 @click.command
 @click.option("--subject", type=subject_ref(*KINDS, *RESERVED_KINDS), help="Only events about this subject.")
 @after
-@click.option("--since", type=instant(), help="Only events recorded at this time or later.")
-@click.option("--until", type=instant(), help="Only events recorded before this time.")
-@click.option("--known-at", type=instant(), help="As if replayed at this time: ignore everything recorded later.")
+@click.option("--since", type=Instant(), help="Only events recorded at this time or later.")
+@click.option("--until", type=Instant(), help="Only events recorded before this time.")
+@click.option("--known-at", type=Instant(), help="As if replayed at this time: ignore everything recorded later.")
 @click.option(
     "--pace",
     type=click.FloatRange(0, 60),
     metavar="SECONDS",
     help="How long to wait between two events. Without it: reading speed on a terminal, 0 elsewhere.",
 )
+@timezone
 @database
 @output_format
 def replay(
@@ -84,7 +86,7 @@ def replay(
 
     \b
       inforce replay --subject org:acme
-      inforce replay --since 2026-03-01T00:00:00Z --until 2026-04-01T00:00:00Z
+      inforce replay --since 2026-03-01 --until 2026-04-01 --timezone Europe/Berlin
       inforce replay --known-at 2026-03-15T00:00:00Z --pace 0
       inforce replay --format ndjson | head -1 | sha256sum
     """

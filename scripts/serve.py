@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
+from scripts.cli import exits
 from scripts.cli.options import clock_ahead_warn, clock_behind_max, database, must_exist
 
 
@@ -72,6 +74,8 @@ def serve(
     from api.server import serve as serve_until_stopped
     from api.service import ClockBounds
 
+    if exits.is_quiet() or exits.is_verbose():
+        logging.getLogger("inforce").setLevel(logging.ERROR if exits.is_quiet() else logging.DEBUG)
     # click.echo flushes: a script that starts the server in the background waits for this line.
     audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes, audits_max)
     bounds = ClockBounds(clock["clock_behind_max"], clock["clock_ahead_warn"])

@@ -7,12 +7,19 @@ from typing import Any, Final
 import click
 
 from api.responses import state_json
-from ledger.errors import BadInput
-from ledger.opening import open_ledger
 from ledger.subjects import KINDS
-from projections.query.query import KnownAt, Query
-from scripts.cli.options import SETTING_KEY, Format, at, at_least, database, known_at, output_format, subject_ref
-from scripts.cli.output import Columns, human_bound, human_time, json_text, show, show_clock_notice
+from projections.query.query import KnownAt
+from scripts.cli.options import Format, subject_ref
+from scripts.cli.output import Columns, human_bound, human_time, json_text, show_clock_notice
+from scripts.cli.questions import (
+    at_a_moment,
+    before_the_beginning,
+    explained,
+    moment,
+    open_query,
+    require_settings,
+    show_answer,
+)
 
 _FIELDS: Final = (
     "setting",
@@ -53,12 +60,7 @@ def _next(following: dict[str, Any] | None) -> str:
 
 @click.command
 @click.argument("subject", type=subject_ref(*KINDS))
-@at
-@known_at("now")
-@click.option("--setting", "settings", type=SETTING_KEY, multiple=True, help="Only this setting. Can be repeated.")
-@at_least
-@database
-@output_format
+@at_a_moment
 def state(
     subject: str,
     db: str,
@@ -72,27 +74,24 @@ def state(
     """Show a subject's settings at any moment, as known at any moment.
 
     Shows every setting that the subject's kind has, and where its value comes from: "explicit" is the subject's own
-    value, "default" the catalog's. # is the position of the event that decided it. "next" is the next change of the
-    setting after that moment, as known at --known-at.
+    value, "default" the catalog's. # is the position of the event that decided it; inforce submit --retract takes it.
+    "next" is the next change of the setting after that moment, as known at --known-at: what is scheduled.
 
     \b
       inforce state org:acme
       inforce state org:acme --at 2026-03-01T12:00:00Z --known-at at
+      inforce state org:acme --at 2026-03-01 --timezone Europe/Berlin
       inforce state org:acme --setting training.opt_in --format json
     """
-    with open_ledger(db) as ledger:
-        ledger.at_least(at_least)
-        query = Query(ledger)
-        instant = query.context().now if isinstance(at, str) else at
-        answer = query.state(subject, at=instant, known_at=known_at, settings=sorted(set(settings)) or None)
-    missing = set(settings) - set(answer.settings)
-    if missing:
-        raise BadInput(
-            f"{subject} had no such setting then: {', '.join(sorted(missing))}; leave --setting out to see those it had"
-        )
+    with open_query(db, at_least) as query:
+        instant = moment(query, at)
+        with explained(query.ledger, instant, known_at):
+            answer = query.state(subject, at=instant, known_at=known_at, settings=sorted(set(settings)) or None)
+        why_empty = before_the_beginning(query.ledger, instant, known_at)
+    require_settings(settings, answer.settings, f"{subject} had no such setting then", "those it had")
     document = state_json(answer)
     rows = [{"setting": setting} | members for setting, members in document["settings"].items()]
     known = human_time(answer.known_at)
     title = f"{subject} at {human_time(answer.at)}, known at {known}, position {answer.position}"
-    show(format_, document, rows, _FIELDS, _COLUMNS, title)
+    show_answer(format_, document, rows, _FIELDS, _COLUMNS, title, why_empty=why_empty)
     show_clock_notice(format_, answer.clock_notice)

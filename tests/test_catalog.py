@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ledger.catalog import BUILT_IN, Catalog, Definition, DefinitionPeriod, WrongValue
+from ledger.built_in_catalog import BUILT_IN
+from ledger.catalog import Catalog, Definition, DefinitionPeriod, WrongValue
 from tests.support.ledgers import definition
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.codec import (
     decode,
     encode,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.errors import BadInput, InforceError, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import open_ledger, open_recorder
 from ledger.recorders import postgres_schema, sqlite_schema

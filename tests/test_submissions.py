@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ledger.append.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN, canonical_json, parse_submissions
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadSubmission, Fault
 from ledger.store import Ledger
@@ -116,19 +116,19 @@ def test_a_malformed_submission_is_refused_with_a_pointer(ledger: Ledger, name: 
 WRONG_DEFINITION: dict[str, tuple[dict[str, Any], str, str]] = {
     "no kind": (definition(kinds=[]), "/definition/kinds", "at least 1"),
     "an unknown kind": (definition(kinds=["planet"]), "/definition/kinds/0", "'account'"),
-    "a kind twice": (definition(kinds=["org", "org"]), "/definition", "twice"),
+    "a kind twice": (definition(kinds=["org", "org"]), "/definition/kinds", "twice"),
     "an unknown type": (definition(value_type="SECRET"), "/definition/value_type", "'bool'"),
-    "a default of the wrong type": (definition(default=1), "/definition", "default: the value must be true or false"),
-    "a protective value of the wrong type": (definition(protective="yes"), "/definition", "protective"),
+    "a default of the wrong type": (definition(default=1), "/definition/default", "the value must be true or false"),
+    "a protective value of the wrong type": (definition(protective="yes"), "/definition/protective", "true or false"),
     "one_of without members": (
         definition(value_type="one_of", default=None, protective=None),
-        "/definition",
+        "/definition/members",
         "members",
     ),
-    "members of a bool": (definition(members=["a"]), "/definition", "members"),
+    "members of a bool": (definition(members=["a"]), "/definition/members", "members"),
     "a reference without kinds": (
         definition(value_type="subject_ref", default=None, protective=None),
-        "/definition",
+        "/definition/ref_kinds",
         "ref_kinds",
     ),
     "an unknown writer": (definition(writable_by="anyone"), "/definition/writable_by", "'owner'"),

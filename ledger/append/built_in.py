@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ledger.catalog import BUILT_IN, Catalog, Definition, ValueType
+from ledger.built_in_catalog import BUILT_IN
+from ledger.catalog import Catalog, Definition, ValueType
 from ledger.codec import id_tail
 from ledger.drafts import AT_RECORDING, AppendPlan, Draft
 from ledger.entropy import EntropySource

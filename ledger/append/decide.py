@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from ledger.append.definitions import fault_of_built_in
+from ledger.append.definitions import faults_of_built_in
 from ledger.append.submissions import (
     BATCH_MAX,
     ChangeSetting,
@@ -27,11 +27,14 @@ from ledger.drafts import AT_RECORDING, AppendPlan, Draft, personal_data
 from ledger.entropy import EntropySource
 from ledger.errors import BadSubmission, Fault, VersionConflict
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
+from ledger.near_names import did_you_mean
 from ledger.subjects import CATALOG_SUBJECT, kind_of
 from ledger.times import format_time
 
 MUST_BE_KNOWN: Final = "subjects.must_be_known"
 """The setting whose default names the kinds of subject that must have an event before anything refers to them."""
+PROPOSALS_MAX: Final = 3
+"""Unknown settings of a batch for which near names are looked up."""
 
 
 class RetractionTarget(NamedTuple):
@@ -85,7 +88,7 @@ def decide(
         try:
             decider.add(submission)
         except _Refused as refused:
-            faults.append(Fault(f"{pointer}{refused.member}", refused.detail))
+            faults += [Fault(f"{pointer}{member}", detail) for member, detail in refused.faults]
     if faults:
         raise BadSubmission(tuple(faults))
     decider.retract_cancelled()
@@ -93,9 +96,10 @@ def decide(
 
 
 class _Refused(Exception):
-    def __init__(self, member: str, detail: str) -> None:
-        self.member = member
-        self.detail = detail
+    """`faults`: (pointer into the submission, detail)."""
+
+    def __init__(self, member: str, detail: str, *more: tuple[str, str]) -> None:
+        self.faults = ((member, detail), *more)
 
 
 class _Cancellation(NamedTuple):
@@ -135,6 +139,7 @@ class _BatchDecider:
         self._retracted_here: set[str] = set()
         self._cancelled: list[_Cancellation] = []
         self._submissions = submissions
+        self._proposals = 0
 
     def add(self, submission: Submission) -> None:
         match submission:
@@ -175,7 +180,8 @@ class _BatchDecider:
         if period is None:
             if submission.setting in self.catalog:
                 raise _Refused("/setting", "the setting was not defined yet at the change's effective_from")
-            raise _Refused("/setting", "unknown setting; the catalog lists the settings that are defined")
+            near = self._near(submission.setting, kind)
+            raise _Refused("/setting", f"unknown setting{near}; the catalog lists the settings that are defined")
         if submission.effective_from is None:
             if period.effective_until is not None:
                 self._record_by(period.effective_until - 1)
@@ -191,6 +197,11 @@ class _BatchDecider:
         if submission.effective_from is None and period.effective_until is None:
             self._lasting[submission.setting, kind] = period.definition
         return period.definition
+
+    def _near(self, setting: str, kind: str) -> str:
+        """Near names, for the first unknown settings of a batch: to look them up takes time under the append lock."""
+        self._proposals += 1
+        return did_you_mean(setting, self.catalog.names(kind)) if self._proposals <= PROPOSALS_MAX else ""
 
     def _require_known(self, subject: str) -> None:
         """Refuses a reference to a subject without events, if the catalog demands that its kind is known."""
@@ -264,15 +275,16 @@ class _BatchDecider:
 
     def _define(self, submission: DefineSetting) -> None:
         before = self.catalog.value_type(submission.setting)
+        faults = faults_of_built_in(submission.setting, submission.definition, before)
         if before is not None and before != submission.definition.value_type:
-            raise _Refused(
-                "/definition/value_type",
-                f"a setting keeps its type, and this one is {before}; define another setting instead",
-            )
-        fault = fault_of_built_in(submission.setting, submission.definition, before)
-        if fault is not None:
-            raise _Refused(*fault)
-        self._require_reason(submission.effective_from, submission.reason)
+            fault = f"a setting keeps its type, and this one is {before}; define another setting instead"
+            faults = [("/definition/value_type", fault)]
+        try:
+            self._require_reason(submission.effective_from, submission.reason)
+        except _Refused as refused:
+            faults += refused.faults
+        if faults:
+            raise _Refused(*faults[0], *faults[1:])
         start = submission.effective_from
         if start is None:
             self._defined_at_recording.add(submission.setting)

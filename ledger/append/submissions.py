@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ledger.catalog import INTEGER_MAX, Definition, WrongValue
+from ledger.catalog import INTEGER_MAX, Definition, WrongValue, faults_between
 from ledger.errors import BadSubject, BadSubmission, BadTime, Fault
 from ledger.events import ERASURE_TOPIC
 from ledger.subjects import ID_PATTERN, KINDS, is_setting_key, parse_subject
@@ -198,7 +198,14 @@ def parse_submission(value: object, pointer: str) -> Submission:
     try:
         return _ADAPTER.validate_python(value)
     except ValidationError as error:
-        raise BadSubmission(tuple(faults_of(error, pointer))) from None
+        faults = faults_of(error, pointer)
+        definition = value.get("definition") if isinstance(value, dict) else None
+        if isinstance(definition, dict):
+            # pydantic looks at the rules between members only once each member is right.
+            between = {f"{pointer}/definition/{name}": detail for name, detail in faults_between(definition).items()}
+            places = {fault.pointer for fault in faults}
+            faults += [Fault(place, detail) for place, detail in between.items() if place not in places]
+        raise BadSubmission(tuple(faults)) from None
 
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -207,6 +214,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def faults_of(error: ValidationError, pointer: str = "") -> list[Fault]:
     """pydantic's errors as JSON pointers and sentences that never repeat the input."""
     faults: list[Fault] = []
+    short: set[str] = set()
     for detail in error.errors(include_url=False, include_input=False, include_context=False):
         path = [str(part) for part in detail["loc"] if part not in TYPES]
         if detail["type"] == "extra_forbidden" and _PLAIN_NAME.fullmatch(path[-1]) is None:
@@ -214,7 +222,14 @@ def faults_of(error: ValidationError, pointer: str = "") -> list[Fault]:
             path.pop()
         place = pointer + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
         faults.append(Fault(place, _sentence(detail["type"], detail["msg"])))
-    return faults
+        if detail["type"] == "too_short":
+            short.add(place)
+    # An array whose items are wrong is called too short, because none of them counts.
+    return [fault for fault in faults if fault.pointer not in short or not _has_inner(fault.pointer, faults)]
+
+
+def _has_inner(pointer: str, faults: Iterable[Fault]) -> bool:
+    return any(fault.pointer.startswith(f"{pointer}/") for fault in faults)
 
 
 def _sentence(kind: str, message: str) -> str:

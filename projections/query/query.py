@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ledger.errors import LedgerUnavailable, NotFound
+from ledger.near_names import did_you_mean
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING
@@ -103,6 +104,14 @@ class SnapshotAnswer(NamedTuple):
     clock_notice: ClockNotice | None = None
 
 
+def _not_defined(fact: str, wanted: Iterable[str], defined: Iterable[str]) -> NotFound:
+    """The error, with names near the first of the wanted settings that is not defined."""
+    known = frozenset(defined)
+    missing = next((setting for setting in wanted if setting not in known), None)
+    near = "" if missing is None else did_you_mean(missing, sorted(known))
+    return NotFound(f"{fact}{near}; the catalog lists those that are defined")
+
+
 class Query:
     """All questions about one ledger. Safe to use from many threads; closes nothing."""
 
@@ -128,7 +137,7 @@ class Query:
         view = AsOfView(context, at, known_at)
         defined = view.settings(CATALOG_SUBJECT)
         if settings is not None and not set(settings) <= set(defined):
-            raise NotFound("a setting is not defined; the catalog lists those that are")
+            raise _not_defined("a setting is not defined", settings, defined)
         states = [view.setting(subject, setting) for setting in (sorted(defined) if settings is None else settings)]
         applicable = {state.setting: state for state in states if state.source in ("explicit", "default")}
         instant = context.instant(at, known_at)
@@ -156,7 +165,7 @@ class Query:
         if setting is not None and all(
             interval.source in ("undefined", "not_applicable") for interval in all_intervals
         ):
-            raise NotFound("the subject has no such setting; the catalog lists those that are defined")
+            raise _not_defined("the subject has no such setting", [setting], view.settings(CATALOG_SUBJECT))
         instant = None if known_at == IN_FORCE else context.instant(BEGINNING, known_at)
         notices = context.clock_notices
         # In force, a timeline spans all of time, every stretch included.

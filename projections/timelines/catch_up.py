@@ -68,6 +68,7 @@ class CatchUp:
         if self._failures > 1:
             _log.warning("the stored timelines are up to the ledger again, at position %s", position)
         self._failures, self._retry_at = 0, None
+        _log.debug("the stored timelines are up to position %s", position)
         if position <= head.position:
             return head
         entry = self._projector.ledger.recorder.entry(position)

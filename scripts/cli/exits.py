@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+import click
+
 OK: Final = 0
 PROBLEM_FOUND: Final = 1
 """A violation, a denial, a failed verification or a difference was found."""
@@ -29,18 +31,62 @@ def print_message(message: str) -> None:
     print("inforce:", "".join(c if c.isprintable() else "\ufffd" for c in one_line), file=sys.stderr)
 
 
-def print_log_warnings() -> Callable[[], None]:
-    """Prints what the ledger logs, from warnings on, as messages. Returns the function that ends this."""
+def print_note(message: str) -> None:
+    """Prints one line on standard error that explains a result; nothing with --quiet."""
+    if not is_quiet():
+        print_message(message)
+
+
+def print_detail(message: Callable[[], str]) -> None:
+    """Prints one line on standard error with --verbose only; `message` is called only then."""
+    if is_verbose():
+        print_message(message())
+
+
+def is_quiet() -> bool:
+    return _chosen("quiet")
+
+
+def is_verbose() -> bool:
+    return _chosen("verbose")
+
+
+def _chosen(name: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(f"inforce.{name}"))
+
+
+def choose(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """The callback of --quiet and --verbose. Raises `click.UsageError` if both are given."""
+    if value:
+        context.meta[f"inforce.{parameter.name}"] = True
+        if is_quiet() and is_verbose():
+            raise click.UsageError("--quiet and --verbose contradict each other; leave one out", context)
+    return value
+
+
+def print_log_messages() -> Callable[[], None]:
+    """Prints what inforce logs, from warnings on, as messages: all of it with --verbose, only errors with --quiet.
+    Returns the function that ends this."""
     import logging
 
     class Messages(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            print_message(record.getMessage())
+            lowest = logging.DEBUG if is_verbose() else logging.ERROR if is_quiet() else logging.WARNING
+            if record.levelno >= lowest:
+                print_message(record.getMessage())
 
-    handler = Messages(logging.WARNING)
+    handler = Messages()
     log = logging.getLogger("inforce")
     log.addHandler(handler)
-    return lambda: log.removeHandler(handler)
+    level = log.level
+    log.setLevel(logging.DEBUG)
+
+    def end() -> None:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+    return end
 
 
 def warn_if_slow() -> None:

@@ -16,6 +16,7 @@ from typing import BinaryIO, Final
 
 from ledger.errors import BadInput
 from ledger.private_files import open_private
+from scripts.cli import exits
 
 ReportProgress = Callable[[int, str], None]
 """Call it with how much of the total is done, and a text to show beside the bar."""
@@ -91,8 +92,8 @@ def is_stream(name: str) -> bool:
 
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[ReportProgress]:
-    """A progress bar on standard error if that is a terminal; nothing otherwise."""
-    if not sys.stderr.isatty():
+    """A progress bar on standard error if that is a terminal; nothing otherwise, or with --quiet."""
+    if exits.is_quiet() or not sys.stderr.isatty():
         yield lambda _done, _text: None
         return
     from rich import progress as rich

@@ -1,18 +1,20 @@
-"""Options and argument types that several verbs share: the database, the output format, instants.
+"""Options and argument types that several verbs share: the database, the output format, times.
 
 Proved by tests/cli/test_options.py and tests/cli/test_bad_input.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
+from ledger.built_in_catalog import BUILT_IN
 from ledger.errors import BadInput
 from ledger.subjects import is_setting_key, parse_subject
-from ledger.times import parse_time
+from scripts.cli.instants import Instant
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Format = Literal["table", "json", "ndjson", "csv"]
@@ -23,9 +25,11 @@ POSITION_MAX: Final = 10**18 - 1
 class Parsed(click.ParamType[Any]):
     """An argument as `parse` returns it. `parse` raises `BadInput` if the text is no such thing."""
 
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], object], names: Callable[[], Iterable[str]] = tuple) -> None:
+        """`names`: what a shell proposes."""
         self.name = name
         self._parse = parse
+        self._names = names
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -33,15 +37,13 @@ class Parsed(click.ParamType[Any]):
         except BadInput as error:
             self.fail(error.detail, param, ctx)
 
-
-def instant(*keywords: str) -> Parsed:
-    """An RFC 3339 time, as µs since 1970. The `keywords` pass unchanged."""
-    return Parsed("time", lambda text: text if text in keywords else parse_time(text))
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in self._names() if name.startswith(incomplete)]
 
 
 def subject_ref(*kinds: str) -> Parsed:
     """A subject reference, `kind:id`, with one of the given kinds."""
-    return Parsed("subject", lambda text: parse_subject(text, kinds))
+    return Parsed("subject", lambda text: parse_subject(text, kinds), lambda: (f"{kind}:" for kind in kinds))
 
 
 def _setting_key(text: str) -> str:
@@ -57,7 +59,11 @@ def _assignment(text: str) -> tuple[str, str]:
     return name, value
 
 
-SETTING_KEY: Final = Parsed("setting", _setting_key)
+def _built_in_settings() -> Iterable[str]:
+    return BUILT_IN
+
+
+SETTING_KEY: Final = Parsed("setting", _setting_key, _built_in_settings)
 
 
 def assignments(option: str, parameter: str, metavar: str, help_: str) -> Callable[[Command], Command]:
@@ -93,7 +99,7 @@ output_format: Final = click.option(
     show_default=True,
     help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
 )
-at: Final = click.option("--at", type=instant("now"), default="now", show_default=True, help="The moment to ask about.")
+at: Final = click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment to ask about.")
 actor: Final = click.option(
     "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who makes the change."
 )
@@ -137,7 +143,7 @@ def known_at(default: str) -> Callable[[Command], Command]:
     """The option as a `KnownAt` of `projections.temporal.coordinates`: `now` becomes None."""
     return click.option(
         "--known-at",
-        type=instant("at", "now"),
+        type=Instant("at", "now"),
         default=default,
         show_default=True,
         callback=lambda _ctx, _param, value: None if value == "now" else value,

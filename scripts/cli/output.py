@@ -18,7 +18,7 @@ import msgspec
 
 from ledger.times import BEGINNING, END, format_time
 from projections.temporal.coordinates import ClockNotice
-from scripts.cli.exits import print_message
+from scripts.cli.exits import print_note
 from scripts.cli.options import Format
 
 Columns = Mapping[str, Callable[[Any], object]]
@@ -80,7 +80,7 @@ def show_clock_notice(format_: Format, notice: ClockNotice | None) -> None:
     if format_ == "table":
         print_clock_notice(notice)
     elif format_ != "json" and notice is not None:
-        print_message(clock_sentence(notice))
+        print_note(clock_sentence(notice))
 
 
 def write(content: bytes) -> None:

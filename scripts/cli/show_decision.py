@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from ledger.codec import position_of
 from projections.decisions.causes import Cause, because
 from projections.decisions.model import REASONS, DataPolicy, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
@@ -97,7 +98,7 @@ def _print_changed_by(events: Iterable[SettingState | Retraction]) -> None:
         if isinstance(event, Retraction):
             print_line(
                 f"because      #{event.position} of {human_time(event.recorded_at)} by {event.actor} retracted a "
-                f"change of {event.setting} ({event.retracts})"
+                f"change of {event.setting} (#{position_of(event.retracts)})"
             )
         elif event.change is not None:
             change = event.change

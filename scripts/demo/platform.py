@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from ledger.append.submissions import parse_submissions
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.receipts import Receipt
 from ledger.store import Ledger

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from tests.support.command import Inforce
 
 REDEFINED_AT = "2190-03-01T12:00:00.000000Z"

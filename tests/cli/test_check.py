@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from tests.support.command import Inforce
 from tests.support.ledgers import GENESIS
 

@@ -134,3 +134,51 @@ def test_a_doubt_and_a_change_without_effect_are_said(inforce: Inforce) -> None:
     changes = json.dumps({"events": [CHANGE, CHANGE | {"value": False}]})
     lines = inforce("submit", "-", stdin=changes).out.splitlines()
     assert lines[-1].startswith(f"#{GENESIS + 2} never decides: ")
+
+
+def test_a_change_is_retracted_by_its_position(inforce_on_both: Inforce) -> None:
+    inforce = inforce_on_both
+    for value in ("true", "false"):
+        assert inforce("submit", "org:acme", "training.opt_in", value).code == 0
+    for position in (str(GENESIS + 1), f"#{GENESIS + 2}"):
+        assert inforce("submit", "--retract", position, "--reason", "wrong org", *JSON).code == 0
+    history = inforce("history", "org:acme", *JSON).json()["events"]
+    assert [event["retracted_by"] is None for event in history] == [True, True, False, False]
+    assert f"#{GENESIS + 1} retracted" in inforce("history", "org:acme").out
+    before = inforce("export").out
+    for place, words in (
+        (0, "there is no event at position 0"),
+        (GENESIS + 5, f"the ledger ends at position {GENESIS + 4}"),
+        (10**17, "there is no event"),
+        (1, "only changes can be retracted"),
+        (GENESIS + 1, "retracted already"),
+        (GENESIS + 3, "a retraction cannot be retracted"),
+    ):
+        refused = inforce("submit", "--retract", str(place), "--reason", "x")
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert words in refused.err
+    assert inforce("export").out == before
+
+
+def test_a_position_without_a_ledger_creates_none(inforce: Inforce, folder: Path) -> None:
+    refused = inforce("submit", "--retract", "41", "--reason", "x")
+    assert (refused.code, refused.err.count("\n"), list(folder.iterdir())) == (2, 1, [])
+
+
+@pytest.mark.parametrize("words", [("-7",), ("--", "-7")])
+def test_a_negative_number_is_a_value(words: tuple[str, ...], inforce: Inforce) -> None:
+    result = inforce("submit", *JSON, "provider:p", "provider.retention_days", *words)
+    assert result.code == 0, result.err
+    state = inforce("state", "provider:p", *JSON).json()["settings"]["provider.retention_days"]
+    assert state["value"] == -7
+    with_options = inforce("submit", "provider:p", "provider.retention_days", "-12", "--reason", "-3")
+    assert with_options.code == 0, with_options.err
+
+
+def test_another_value_with_a_dash_is_explained(inforce: Inforce, folder: Path) -> None:
+    refused = inforce("submit", "model:m", "model.author", "-x")
+    assert (refused.code, refused.err.count("\n"), "write -- before SUBJECT" in refused.err) == (2, 1, True)
+    assert list(folder.iterdir()) == []
+    assert inforce("submit", "--", "model:m", "model.author", "-x").code == 0
+    near = inforce("submit", "model:m", "model.author", "x", "--resaon", "y")
+    assert (near.code, "--reason" in near.err) == (2, True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ledger.append import built_in, definitions
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import LedgerUnavailable
 from ledger.opening import open_ledger

@@ -9,7 +9,7 @@ from eventsourcing.persistence import EventStore
 
 from ledger.append.decide import SubmissionContext, decide
 from ledger.append.submissions import parse_submissions
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.codec import LedgerMapper, decode, leaf_hash, parse_leaf, position_of
 from ledger.drafts import AppendPlan

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ledger.append.decide import MUST_BE_KNOWN
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadImport, BadSubmission
 from ledger.opening import open_ledger

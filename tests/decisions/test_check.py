@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.drafts import Draft
 from ledger.times import format_time, parse_time
 from projections.decisions.check import check

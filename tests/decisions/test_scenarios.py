@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from ledger.append.submissions import parse_submissions
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadSubmission
 from ledger.opening import open_ledger

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.drafts import Draft
 from ledger.times import parse_time
 from projections.decisions.model import RequestRecord

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from ledger import catalog
 from ledger.append.submissions import parse_submissions
+from ledger.built_in_catalog import BUILT_IN
 from ledger.errors import BadSubmission
 from ledger.opening import open_ledger
 from ledger.store import Ledger
@@ -75,7 +76,7 @@ def test_a_value_has_at_most_64_kib_of_stored_json(surplus: int) -> None:
     members = [f"{number:02}{'é' * 2046}xx" for number in range(15)]
     rest = 65_536 - sum(len(member.encode()) + 3 for member in members) - 4
     members.append("z" * (rest + surplus))
-    accepts = catalog.BUILT_IN["residency.regions"].accept_new
+    accepts = BUILT_IN["residency.regions"].accept_new
     if surplus:
         with pytest.raises(catalog.WrongValue, match="at most 65536 bytes as JSON, and has 65537"):
             accepts(members)

@@ -9,7 +9,7 @@ and ignores the salt.
 import copy
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ledger.times import format_time, parse_time
@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
 
 class EventRefused(Exception):
-    """An event of a submission cannot be recorded; `str` is the pointer to the wrong member."""
+    """An event of a submission cannot be recorded; the arguments are the pointers to the wrong members."""
 
 
 class Conflict(Exception):
@@ -170,7 +170,7 @@ class Oracle(Reference):
             try:
                 event = self._event(submission, decided, recorded_at)
             except EventRefused as fault:
-                faults.append(EventRefused(f"/events/{index}{fault}" if is_batch else str(fault)))
+                faults += [EventRefused(f"/events/{index}{place}" if is_batch else place) for place in fault.args]
                 continue
             before = self.version(event["subject"])
             if submission.get("expected_version") not in (None, before):
@@ -245,11 +245,10 @@ class Oracle(Reference):
                     *_of(decided, CATALOG, submission["setting"]),
                 ]
                 value_types = {e["data"]["definition"]["value_type"] for e in before}
+                changed = _changed_against_the_rules(before[0], submission["definition"]) if before else []
                 if value_types and submission["definition"]["value_type"] not in value_types:
-                    raise EventRefused("/definition/value_type")
-                if before:
-                    _keep_what_rules_rest_on(before[0], submission["definition"])
-                start = _start(submission, now)
+                    changed = ["/definition/value_type"]
+                start = _start(submission, now, changed)
                 definition = copy.deepcopy(submission["definition"])
                 data = {
                     "setting": submission["setting"],
@@ -303,19 +302,22 @@ def _refuse_to_cancel_its_own(submission: Json, start: int, decided: list[Json])
         raise EventRefused("/cancels_scheduled")
 
 
-def _keep_what_rules_rest_on(first: Json, definition: Json) -> None:
+def _changed_against_the_rules(first: Json, definition: Json) -> list[str]:
     """The definition of a built-in setting, which the ledger itself recorded first, may have another default and other
     texts. A default must stay a value."""
     built_in = first["data"]["definition"]
     if first["data"]["actor"] != "inforce":
-        return
-    for member in ("value_type", "kinds", "members", "ref_kinds"):
-        if sorted(built_in.get(member) or "") != sorted(definition.get(member) or ""):
-            raise EventRefused(f"/definition/{member}")
+        return []
+    changed = [
+        f"/definition/{member}"
+        for member in ("value_type", "kinds", "members", "ref_kinds")
+        if sorted(built_in.get(member) or "") != sorted(definition.get(member) or "")
+    ]
     if built_in["protective"] != definition["protective"]:
-        raise EventRefused("/definition/protective")
+        changed.append("/definition/protective")
     if built_in["default"] is not None and definition["default"] is None:
-        raise EventRefused("/definition/default")
+        changed.append("/definition/default")
+    return changed
 
 
 def _events_of(body: Json) -> list[Json]:
@@ -327,13 +329,13 @@ def _of(events: list[Json], subject: str, setting: str) -> list[Json]:
     return [event for event in events if event["subject"] == subject and event["data"]["setting"] == setting]
 
 
-def _start(submission: Json, now: int) -> int:
-    """A change of the past needs a reason."""
-    if submission.get("effective_from") is None:
-        return now
-    start = parse_time(submission["effective_from"])
-    if start < now and submission.get("reason") is None:
-        raise EventRefused("/effective_from")
+def _start(submission: Json, now: int, faults: Sequence[str] = ()) -> int:
+    """A change of the past needs a reason. `faults`: the faults of the submission so far."""
+    given = submission.get("effective_from")
+    start = now if given is None else parse_time(given)
+    late = ["/effective_from"] if start < now and submission.get("reason") is None else []
+    if faults or late:
+        raise EventRefused(*faults, *late)
     return start
 
 

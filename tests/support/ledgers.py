@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 from ledger.append.submissions import parse_submissions
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.drafts import Idempotency
 from ledger.opening import open_ledger

@@ -10,5 +10,5 @@ from ledger.append import decide
 @contextmanager
 def older_definitions() -> Iterator[None]:
     """Within the block, a built-in setting may get other kinds, members or a default of null."""
-    with mock.patch.object(decide, "fault_of_built_in", return_value=None):
+    with mock.patch.object(decide, "faults_of_built_in", side_effect=lambda *_: []):
         yield

@@ -5,7 +5,7 @@ from itertools import pairwise
 import hypothesis.strategies as st
 from hypothesis import given
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.subjects import CATALOG_SUBJECT
 from ledger.times import BEGINNING, END, parse_time
 from projections.temporal.changes import Change

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ledger.catalog import BUILT_IN
+from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadSubmission
 from ledger.store import Ledger
