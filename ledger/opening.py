@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from ledger.clock import Clock, SystemClock
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
 from ledger.head_memory import HeadMemory, RememberedHead
-from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MIN
+from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MAX, CLOCK_BEHIND_S_MIN
 from ledger.recorders.contract import IMPORTING, INCARNATION, Recorder
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore
@@ -71,8 +71,10 @@ def open_ledger(
     """
     if origin is not None:
         require_origin(origin)
-    if not clock_behind_max_s >= CLOCK_BEHIND_S_MIN:
-        raise BadInput(f"clock_behind_max_s is a number of seconds, at least {CLOCK_BEHIND_S_MIN:g}")
+    if not CLOCK_BEHIND_S_MIN <= clock_behind_max_s <= CLOCK_BEHIND_S_MAX:
+        raise BadInput(
+            f"clock_behind_max_s is a number of seconds from {CLOCK_BEHIND_S_MIN:g} to {CLOCK_BEHIND_S_MAX:.0f}"
+        )
     _check_place(url, create)
     recorder = open_recorder(url)
     try:

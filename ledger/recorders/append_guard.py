@@ -20,6 +20,8 @@ CLOCK_BEHIND_MAX_S: Final = 60.0
 """A clock that was set back by more than this is refused. Below it, recorded_at is set above the last one's."""
 CLOCK_BEHIND_S_MIN: Final = 1.0
 """The smallest bound: machines that share a ledger differ by milliseconds."""
+CLOCK_BEHIND_S_MAX: Final = 1e9
+"""The largest bound, some 30 years: a number that every database can add to an instant."""
 _HIGHEST: Final = 2**62
 
 OnChange = Callable[[NotWritable | None], None]
@@ -81,6 +83,11 @@ class AppendGuard:
             before, self._problem = self._problem, problem
         if type(before) is not type(problem):
             self.on_change(problem)
+
+
+def is_in_leaf(head: RememberedHead, leaf: object) -> bool:
+    """Whether this is the leaf of the event that was the head. SQLite stores a value of any type in any column."""
+    return isinstance(leaf, bytes) and id_member(head.event_id) in leaf
 
 
 def id_member(event_id: str) -> bytes:

@@ -22,7 +22,7 @@ from ledger.clock import Clock
 from ledger.drafts import PersonalData
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from ledger.recorders import sqlite_guard, sqlite_schema
-from ledger.recorders.append_guard import AppendGuard, id_member
+from ledger.recorders.append_guard import AppendGuard, is_in_leaf
 from ledger.recorders.common import COLUMNS, WRONG_FORMAT, version_at_statement
 from ledger.recorders.contract import (
     EVENTS_TABLE,
@@ -222,7 +222,7 @@ class SQLiteLedgerRecorder(SQLiteBulkReads, SQLiteApplicationRecorder):
         if before is not None and (
             stamp[1] < before[1]
             or incarnation != self._incarnation
-            or (head is not None and (leaf is None or id_member(head.event_id) not in leaf))
+            or (head is not None and not is_in_leaf(head, leaf))
         ):
             # Until a restart: a checkpoint can make the mixture look whole.
             self._replaced = True

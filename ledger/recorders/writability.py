@@ -11,7 +11,7 @@ from ledger.acknowledgements import Acknowledgements, read_acknowledgements
 from ledger.codec import parse_leaf
 from ledger.errors import ClockBehind, LedgerWentBack, NotWritable
 from ledger.head_memory import RememberedHead
-from ledger.recorders.append_guard import LedgerIdentity, id_member
+from ledger.recorders.append_guard import LedgerIdentity, is_in_leaf
 from ledger.recorders.contract import INCARNATION, Head, Recorder
 from ledger.subjects import LEDGER_SUBJECT
 from ledger.times import SECOND, format_time
@@ -32,8 +32,7 @@ def acknowledgements(recorder: Recorder) -> Acknowledgements:
 
 def holds(recorder: Recorder, head: RememberedHead) -> bool:
     """Whether the ledger still holds the event that was its head."""
-    leaf = recorder.latest_leaf(head.position)
-    return leaf is not None and id_member(head.event_id) in leaf
+    return is_in_leaf(head, recorder.latest_leaf(head.position))
 
 
 def _problem(recorder: Recorder, now: int) -> NotWritable | None:

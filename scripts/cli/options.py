@@ -106,7 +106,7 @@ actor: Final = click.option(
 clock_behind_max: Final = click.option(
     "--clock-behind-max",
     envvar="INFORCE_CLOCK_BEHIND_MAX",
-    type=click.FloatRange(min=1),
+    type=click.FloatRange(min=1, max=1e9),
     default=60.0,
     metavar="SECONDS",
     show_default=True,

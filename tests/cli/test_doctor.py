@@ -87,7 +87,9 @@ def test_the_bound_is_an_option_and_a_variable(poisoned: Inforce, monkeypatch: p
     monkeypatch.setenv("INFORCE_CLOCK_BEHIND_MAX", two_years)
     assert poisoned("submit", "org:acme", "training.opt_in", "true").code == 0
     assert poisoned("doctor", "clock").code == 0
-    assert poisoned("submit", "org:acme", "training.opt_in", "true", "--clock-behind-max", "0").code == 2
+    for bound in ("0", "inf", "nan", "1e300"):
+        refused = poisoned("submit", "org:acme", "training.opt_in", "true", "--clock-behind-max", bound)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize(("days", "warns"), [(89, False), (91, True)])

@@ -1,5 +1,7 @@
 """No position is acknowledged twice for different events, whatever happens to the ledger, on both databases."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from ledger.clock import ManualClock
 from ledger.diagnosis import acknowledge_head, head_report
-from ledger.errors import BadInput, LedgerUnavailable, LedgerWentBack, NotWritable
+from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable, LedgerWentBack, NotWritable
 from ledger.head_memory import HeadMemory
 from ledger.opening import database_file, open_ledger
 from ledger.store import Ledger
@@ -182,6 +184,41 @@ def test_a_folder_that_cannot_be_written_leaves_the_note_in_memory(
         assert [record.levelname for record in caplog.records if "cannot be kept" in record.message] == ["WARNING"]
         delete_tail(database_url, GENESIS + 1)
         refused(ledger, GENESIS + 1, GENESIS + 2)
+
+
+def test_an_acknowledged_event_that_is_no_event_any_more_is_noticed(database_url: str) -> None:
+    """In SQLite its bytes can become a text: the server answered with a traceback."""
+    with opened(database_url) as ledger:
+        (acknowledged,) = submit(ledger, change())
+        note = note_of(ledger).read_bytes()
+    with opened(database_url) as ledger:
+        submit(ledger, change())
+        path = note_of(ledger)
+    path.write_bytes(note)
+    damaged = "substr(CAST(state AS TEXT), 1, 20)" if database_url.startswith("sqlite") else "substr(state, 1, 20)"
+    alter_event(database_url, f"SET state = {damaged} WHERE position = {acknowledged.position}")
+    with opened(database_url) as ledger:
+        for _ in range(2):
+            with pytest.raises(
+                (LedgerWentBack, LedgerCorrupt), match=f"the event at position {acknowledged.position} is"
+            ):
+                submit(ledger, change())
+        assert ledger.head().position == acknowledged.position + 1
+
+
+def alter_event(url: str, clause: str) -> None:
+    path = database_file(url)
+    if path is None:
+        with psycopg.connect(url) as connection:
+            connection.execute("ALTER TABLE inforce.events DISABLE TRIGGER USER")
+            connection.execute(f"UPDATE inforce.events {clause}".encode())
+            connection.execute("ALTER TABLE inforce.events ENABLE ALWAYS TRIGGER events_immutable")
+        return
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        ((trigger,),) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'events_no_update'").fetchall()
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute(f"UPDATE events {clause}")
+        connection.execute(trigger)
 
 
 @pytest.fixture(autouse=True)
