@@ -12,7 +12,8 @@ from api.responses import decisions_json
 from ledger import strict_json
 from ledger.errors import BadRecord
 from ledger.opening import open_ledger
-from projections.audit.reading.fields import FIELDS, UnreadableValue, cell_value, raw_record
+from projections.audit.reading.fields import FIELDS, NO_MAPPING, cell_value, raw_record
+from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.summary import AGAINST
 from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
 from projections.query.query import KnownAt, Query
@@ -92,7 +93,7 @@ def _record_of_options(members: dict[str, Any], at_us: int) -> RequestRecord:
             known = ", ".join(name.partition(".")[2] for name in FIELDS if "." in name)
             raise BadRecord(f"handling has no member {field.partition('.')[2]}; it has {known}")
         try:
-            values[field] = cell_value(field, text, None)
+            values[field] = cell_value(field, text, NO_MAPPING)
         except UnreadableValue as error:
             raise BadRecord(f"{field}: {error}") from None
     return read_record(raw_record(values), at_us)

@@ -11,7 +11,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ledger.times import format_time
-from projections.audit.reading.layout import Layout, make_layout
+from projections.audit.reading.aliases import Alias, Aliases
+from projections.audit.reading.layout import Forms, Layout, make_layout
+from projections.audit.reading.log_times import TimeUnit
 from projections.audit.reading.shape import LogFormat, LogShape
 from projections.temporal.coordinates import KnownAt, Pin
 
@@ -40,13 +42,30 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     leaf_hash: str | None
     bytes: int
     sha256: str
+    time_unit: TimeUnit | None = None
+    time_format: str | None = None
+    true: tuple[str, ...] = ()
+    false: tuple[str, ...] = ()
+    neither: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def pin(self) -> Pin:
         return Pin(self.origin, self.position, self.recorded_at, self.leaf_hash)
 
     def layout(self) -> Layout:
-        return make_layout(self.map, self.set, self.timezone, LogShape(self.log_format))
+        return make_layout(self.map, self.set, self.forms(), LogShape(self.log_format))
+
+    def forms(self) -> Forms:
+        return Forms(
+            timezone=self.timezone,
+            time_unit=self.time_unit,
+            time_format=self.time_format,
+            true=self.true,
+            false=self.false,
+            neither=self.neither,
+            aliases=Aliases(tuple(Alias(*row) for row in self.aliases)),
+        )
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

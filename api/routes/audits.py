@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -19,23 +20,31 @@ from api.responses import bounded, encode
 from api.routes.parameters import (
     AFTER_AUDIT,
     AFTER_LINE,
+    ALIAS,
     AT_LEAST,
     AUDIT_ID,
     CHECK_KNOWN_AT,
+    FALSE_TEXTS,
     LIMIT,
     LOG_FORMAT,
     LOG_MAP,
     LOG_SET,
     MAX_REJECTS,
+    NEITHER_TEXTS,
+    TIME_FORMAT,
+    TIME_UNIT,
     TIMEZONE,
+    TRUE_TEXTS,
 )
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
 from api.schemas import audits as audit_models
 from ledger.errors import BadRecord
-from projections.audit.reading.layout import Layout, make_layout
+from projections.audit.reading.aliases import aliases_of_rows
+from projections.audit.reading.layout import Forms, Layout, make_layout
 from projections.audit.reading.shape import LogShape
 
-_LOG_PARAMETERS = (LOG_MAP, LOG_SET, TIMEZONE, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
+_FORMS = (TIMEZONE, TIME_UNIT, TIME_FORMAT, TRUE_TEXTS, FALSE_TEXTS, NEITHER_TEXTS, ALIAS)
+_LOG_PARAMETERS = (LOG_MAP, LOG_SET, *_FORMS, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 
 
 async def create_audit(request: Request) -> Response:
@@ -76,7 +85,13 @@ def _layout(query: dict[str, Any]) -> Layout:
         if len(dict(assignments)) != len(assignments):
             raise _bad_parameter(name, "a field is named twice")
     try:
-        return make_layout(dict(pairs["map"]), dict(pairs["set"]), query["timezone"], LogShape(query["log_format"]))
+        aliases = aliases_of_rows(query["alias"] or [])
+    except BadRecord as error:
+        raise _bad_parameter("alias", error.detail) from None
+    texts = {name: tuple(chain.from_iterable(query[name] or [])) for name in ("true", "false", "neither")}
+    forms = Forms(query["timezone"], query["time_unit"], query["time_format"], **texts, aliases=aliases)
+    try:
+        return make_layout(dict(pairs["map"]), dict(pairs["set"]), forms, LogShape(query["log_format"]))
     except BadRecord as error:
         raise _bad_parameter("set", error.detail) from None
 

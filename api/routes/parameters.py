@@ -19,6 +19,7 @@ from ledger.subjects import ID_PATTERN, KINDS, RESERVED_KINDS, SETTING_PATTERN, 
 from ledger.times import format_time, parse_time
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.layout import find_zone
+from projections.audit.reading.log_times import TIME_UNITS, check_format
 from projections.audit.reading.shape import LOG_FORMATS
 from projections.query.query import IN_FORCE, KnownAt
 
@@ -82,6 +83,24 @@ def _timezone(text: str) -> str:
     except BadRecord as error:
         raise ParameterError(error.detail) from None
     return zone
+
+
+def _time_unit(text: str) -> str:
+    if text not in TIME_UNITS:
+        raise ParameterError(f"the unit of times is one of {', '.join(TIME_UNITS)}")
+    return text
+
+
+def _time_format(text: str) -> str:
+    try:
+        check_format(text)
+    except BadRecord as error:
+        raise ParameterError(error.detail) from None
+    return text
+
+
+def _texts(text: str) -> list[str]:
+    return text.split(",")
 
 
 _ALL_KINDS: Final = (*KINDS, *RESERVED_KINDS)
@@ -241,6 +260,44 @@ TIMEZONE: Final = Parameter(
     {"type": "string"},
     "The zone of times without an offset, such as UTC or Europe/Berlin. Default: lines with such times are rejected.",
     "Europe/Berlin",
+)
+TIME_UNIT: Final = Parameter(
+    "time_unit",
+    _time_unit,
+    {"type": "string", "enum": list(TIME_UNITS)},
+    "The unit of times that are numbers since 1970. Default: lines with such times are rejected.",
+)
+TIME_FORMAT: Final = Parameter(
+    "time_format",
+    _time_format,
+    {"type": "string"},
+    "The form of all times, in the directives of strptime. Times without an offset need `timezone`.",
+    "%d.%m.%Y %H:%M",
+)
+TRUE_TEXTS: Final = Parameter(
+    "true",
+    _texts,
+    {"type": "string"},
+    "Texts of flags that mean true, separated by commas, besides true and 1. Also in JSON and Parquet.",
+    "Y,yes",
+    repeatable=True,
+)
+FALSE_TEXTS: Final = TRUE_TEXTS._replace(
+    name="false",
+    description="Texts of flags that mean false, separated by commas, besides false and 0.",
+    example="N,no",
+)
+NEITHER_TEXTS: Final = TRUE_TEXTS._replace(
+    name="neither", description="Texts of flags that say nothing, separated by commas.", example="None,-"
+)
+ALIAS: Final = Parameter(
+    "alias",
+    str,
+    {"type": "string"},
+    "KIND,NAME,ID: the id of a key, account, org, project or model for a name that the log has in its place, as a row"
+    " of CSV. May be given several times.",
+    "org,Acme Inc,acme",
+    repeatable=True,
 )
 LOG_FORMAT: Final = Parameter(
     "log_format",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from api.schemas.base import ClockNotice, WireModel, time_field
+from projections.audit.reading.log_times import TimeUnit
 from projections.audit.reading.shape import LogFormat
 from projections.decisions.model import Reason, Verdict
 
@@ -25,12 +26,25 @@ class AuditLog(WireModel):
     sha256: str = Field(description="The hash of the exact bytes received, in hex.")
 
 
+class AuditAliases(WireModel):
+    """The ids for names in the log: their digest, which is the same for the same aliases in any order."""
+
+    sha256: str
+    count: int
+
+
 class AuditReading(WireModel):
     """How the log is read, as the request's parameters set it."""
 
     map: dict[str, str]
     set: dict[str, str]
     timezone: str | None
+    time_unit: TimeUnit | None
+    time_format: str | None
+    true: list[str]
+    false: list[str]
+    neither: list[str]
+    aliases: AuditAliases | None = Field(description="Null: the log has ids.")
     log_format: LogFormat | None
     max_row_bytes: int
 

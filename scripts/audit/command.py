@@ -13,10 +13,11 @@ import click
 
 from ledger.errors import BadInput
 from projections.audit.reading.fields import FIELDS
+from projections.audit.reading.log_times import TIME_UNITS
 from projections.audit.reading.shape import ROW_BYTES_LIMIT, ROW_BYTES_MAX
 from projections.query.query import KnownAt
 from scripts.cli import exits
-from scripts.cli.options import Format, assignments, database, known_at, output_format
+from scripts.cli.options import Format, assignments, database, known_at, output_format, texts
 
 
 @click.command(epilog=f"Fields: {', '.join(FIELDS)}.")
@@ -46,6 +47,24 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
     "--timezone",
     metavar="ZONE",
     help="The zone of times without an offset, like UTC or Europe/Berlin. Without it such lines are rejected.",
+)
+@click.option(
+    "--time-unit",
+    type=click.Choice(TIME_UNITS),
+    help="The unit of times that are numbers since 1970. Without it such lines are rejected.",
+)
+@click.option(
+    "--time-format",
+    metavar="FORM",
+    help="The form of all times, as %d.%m.%Y %H:%M for 01.03.2026 14:05. Times without an offset need --timezone.",
+)
+@texts("--true", "Texts of flags that mean true, besides true and 1, as Y,yes. Also in JSON and Parquet.")
+@texts("--false", "Texts of flags that mean false, besides false and 0.")
+@texts("--neither", "Texts of flags that say nothing, as None,-.")
+@click.option(
+    "--aliases",
+    metavar="FILE",
+    help="Read ids for the names in the log from this CSV: kind (key, account, org, project, model), name, id.",
 )
 @known_at("at")
 @click.option(
@@ -111,6 +130,8 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **
     \b
       inforce audit requests.jsonl.gz --findings 3
       inforce audit log.csv --map at=TIMESTAMP --set org_id=acme --timezone UTC
+      inforce audit calls.csv --time-format '%d.%m.%Y %H:%M' --timezone Europe/Berlin --true Y --false N \\
+          --aliases customers.csv
       inforce audit logs/ 'more/*.parquet' --out verdicts.parquet
       inforce audit log.jsonl --map account_id=user.id --out verdicts.csv
       inforce audit requests.jsonl.gz --report report/

@@ -15,9 +15,10 @@ from typing import Any, Final, Protocol
 import click
 
 from ledger.subjects import is_text
+from projections.audit.reading.aliases import NO_ALIASES, read_aliases
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.files import REJECTS_SUFFIX, STDIN, LogFile, log_files
-from projections.audit.reading.layout import Layout, make_layout
+from projections.audit.reading.layout import Forms, Layout, make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import LogShape
 from projections.temporal.coordinates import KnownAt
@@ -73,7 +74,7 @@ class AuditRequest:
 def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
     """Raises `BadInput` and `click.UsageError` for a log or a layout that cannot be read."""
     shape = LogShape(options["log_format"], options["max_row_bytes"])
-    layout = make_layout(options["columns"], options["constants"], options["timezone"], shape)
+    layout = make_layout(options["columns"], options["constants"], _forms(options), shape)
     files: Sequence[LogFile] = ()
     if options["engine"] == "local":
         if logs.count(STDIN) > 1:
@@ -81,6 +82,20 @@ def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, A
         files = log_files(logs, layout.mapping)
     outputs = {name: options[name] for name in ("out", "rejects", "max_rejects")}
     return AuditRequest(names=logs, files=files, layout=layout, known_at=known_at, **outputs)
+
+
+def _forms(options: Mapping[str, Any]) -> Forms:
+    """Raises `BadRecord` and `OSError` for a table of aliases that cannot be read."""
+    table = options["aliases"]
+    return Forms(
+        timezone=options["timezone"],
+        time_unit=options["time_unit"],
+        time_format=options["time_format"],
+        true=options["true"],
+        false=options["false"],
+        neither=options["neither"],
+        aliases=NO_ALIASES if table is None else read_aliases(table),
+    )
 
 
 def check_options(options: Mapping[str, Any], format_: Format) -> None:
@@ -129,7 +144,9 @@ def check_distinct_files(request: AuditRequest, changes: str | None, report: str
     out, rejects = request.out, request.rejects_file
     if out == rejects == "-":
         raise click.UsageError("verdicts and rejects cannot both go to standard output; name a file for one of them")
-    names = [name for name in (out, rejects, changes) if name is not None and name != "-"]
+    names = [
+        name for name in (out, rejects, changes, request.layout.forms.aliases.file) if name is not None and name != "-"
+    ]
     if out is not None and out != "-":
         names.append(f"{out}{PIN_SUFFIX}")
     if report is not None:

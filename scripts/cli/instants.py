@@ -15,8 +15,8 @@ import click
 
 from ledger.errors import BadInput, BadTime
 from ledger.times import SECOND, parse_time
-from projections.audit.reading.fields import UnreadableValue, time_text
 from projections.audit.reading.layout import find_zone
+from projections.audit.reading.log_times import UnreadableValue, time_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -79,6 +79,15 @@ def assignments(option: str, parameter: str, metavar: str, help_: str) -> Callab
     return click.option(option, parameter, type=type_, multiple=True, callback=as_dict, metavar=metavar, help=help_)
 
 
+def texts(option: str, help_: str) -> Callable[[Command], Command]:
+    """A repeatable option `TEXT,...`, as a tuple of texts."""
+
+    def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text for value in values for text in value.split(","))
+
+    return click.option(option, multiple=True, callback=split, metavar="TEXT,...", help=help_)
+
+
 database: Final = click.option(
     "--db",
     envvar="INFORCE_DATABASE",

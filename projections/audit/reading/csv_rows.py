@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-from projections.audit.reading.fields import UnreadableValue
+from projections.audit.reading.log_times import UnreadableValue
 
 DELIMITERS: Final = (",", ";", "\t", "|")
 # A row's own limit is in bytes; `csv` would have one of 131,072 characters a cell.

@@ -6,12 +6,20 @@ tests/test_audit_records.py.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import tzinfo
 from typing import Any, Final, Literal, NamedTuple
 
 from ledger.errors import BadRecord
+from ledger.times import format_time
+from projections.audit.reading.log_times import (
+    TimeUnit,
+    UnreadableValue,
+    formatted_time,
+    is_number,
+    number_time,
+    time_text,
+)
 from projections.decisions.model import Observed, RequestRecord, read_record
 
 FieldType = Literal["text", "time", "position", "flag"]
@@ -42,14 +50,10 @@ FIELDS: Final[Mapping[str, FieldType]] = {
 WHO: Final = ("key_id", "account_id", "org_id", "project_id")
 """The fields that name the sender of a request."""
 MEMBERS: Final = frozenset(field for field in FIELDS if "." not in field) | {"handling"}
-_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
-_LOOSE_TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?(?:([Zz])|([+-]\d\d)(?::?(\d\d))?)?", re.ASCII
-)
-
-
-class UnreadableValue(ValueError):
-    """A value that cannot be read. The message never repeats the value, which may be somebody's data."""
+PLAIN_FLAGS: Final[Mapping[str, bool | None]] = {"true": True, "1": True, "false": False, "0": False}
+"""The flags in a cell of CSV, in small letters."""
+_NO_FLAG: Final = object()
+_NO_ALIASES: Final[Mapping[str, str]] = {}
 
 
 class ColumnMapping(NamedTuple):
@@ -59,6 +63,10 @@ class ColumnMapping(NamedTuple):
     `columns` maps the field elsewhere. Further columns are ignored.
     constants: field → text of the value for lines without one.
     timezone: the time zone of times without an offset; None rejects such times.
+    time_unit: of times that are numbers; None rejects such times. time_format: the form of all times, in the directives
+    of strptime.
+    flags: text in small letters → the flag that it means, or None if it says nothing; besides true, false, 1 and 0.
+    aliases: field → name in the log → id.
     path_values: field → text from the file's folders (`org_id=acme/`). A path value takes precedence over a constant,
     and a file that has one may lack the column.
     """
@@ -67,6 +75,10 @@ class ColumnMapping(NamedTuple):
     constants: Mapping[str, str] = {}
     timezone: tzinfo | None = None
     path_values: Mapping[str, str] = {}
+    time_unit: TimeUnit | None = None
+    time_format: str | None = None
+    flags: Mapping[str, bool | None] = {}
+    aliases: Mapping[str, Mapping[str, str]] = {}
 
     def column(self, field: str) -> str:
         return self.columns.get(field, field)
@@ -79,7 +91,7 @@ class ColumnMapping(NamedTuple):
         values: dict[str, Any] = {}
         for field, text in {**self.constants, **self.path_values}.items():
             try:
-                values[field] = cell_value(field, text, self.timezone)
+                values[field] = cell_value(field, text, self)
             except UnreadableValue as error:
                 raise BadRecord(f"the constant for {field}: {error}") from None
             if values[field] is None:
@@ -104,72 +116,60 @@ def raw_record(values: Mapping[str, Any]) -> dict[str, Any]:
     return raw
 
 
-def cell_value(field: str, text: str, timezone: tzinfo | None) -> Any:
-    """The field's value in a CSV cell; None if the cell is empty. Raises `UnreadableValue`."""
+def cell_value(field: str, text: str, mapping: ColumnMapping) -> Any:
+    """The field's value in a CSV cell; None if the cell says nothing of it. Raises `UnreadableValue`."""
     if text == "":
         return None
     match FIELDS[field]:
         case "flag":
-            flag = _FLAGS.get(text.lower())
-            if flag is None:
-                raise UnreadableValue("true, false, 1 or 0 is required")
+            flag = PLAIN_FLAGS.get(text.lower(), mapping.flags.get(text.lower(), _NO_FLAG))
+            if flag is _NO_FLAG:
+                raise UnreadableValue("true, false, 1 or 0 is required, or a text that --true or --false names")
             return flag
         case "position":
             if not (text.isascii() and text.isdigit() and len(text) <= 18):
                 raise UnreadableValue("a ledger position is a whole number, 0 or more")
             return int(text)
         case "time":
-            return time_text(text, timezone)
-    return text
+            return time_value(text, mapping)
+    return mapping.aliases.get(field, _NO_ALIASES).get(text, text)
 
 
-def json_value(field: str, value: Any, timezone: tzinfo | None, *, mapped: bool) -> Any:
-    """The field's value in a JSON member. A mapped column may hold an id as a number."""
-    if FIELDS[field] == "time":
-        return time_text(value, timezone) if isinstance(value, str) else value
-    if mapped and FIELDS[field] == "text" and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return value
+def json_value(field: str, value: Any, mapping: ColumnMapping, *, mapped: bool) -> Any:
+    """The field's value in a JSON member; None if it says nothing of the field. A mapped column may hold an id as a
+    number. Raises `UnreadableValue`."""
+    match FIELDS[field]:
+        case "time":
+            return time_value(value, mapping)
+        case "flag":
+            if mapping.flags and isinstance(value, str | int) and not isinstance(value, bool):
+                return mapping.flags.get(str(value).lower(), value)
+            return value
+        case "position":
+            return value
+    if mapped and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    aliases = mapping.aliases.get(field)
+    return aliases.get(value, value) if aliases is not None and isinstance(value, str) else value
 
 
-def time_text(text: str, timezone: tzinfo | None) -> str:
-    """Turns the usual spellings of a time into RFC 3339: a space for the T, a short offset, or no offset.
-
-    Raises `UnreadableValue` for a local time that the zone's clocks showed twice or skipped: it names no single
-    instant.
-    """
-    match = _LOOSE_TIME.fullmatch(text)
-    if match is None:
-        return text
-    day, clock, fraction, zulu, hours, minutes = match.groups()
-    local = f"{day}T{clock}{fraction or ''}"
-    if zulu is not None:
-        return f"{local}Z"
-    if hours is not None:
-        return f"{local}{hours}:{minutes or '00'}"
-    if timezone is None:
-        raise UnreadableValue("the time has no offset, and no time zone was given for the log")
-    if timezone is UTC:
-        return f"{local}Z"
-    return local + _offset(f"{day}T{clock}", timezone)
-
-
-def _offset(clock_time: str, timezone: tzinfo) -> str:
-    try:
-        local = datetime.fromisoformat(clock_time).replace(tzinfo=timezone)
-        offset = local.utcoffset()
-    except (ValueError, OverflowError):
-        raise UnreadableValue("no such time exists") from None
-    if offset is None or offset != local.replace(fold=1).utcoffset():
+def time_value(value: Any, mapping: ColumnMapping) -> Any:
+    """A time as RFC 3339, or the value itself if it is no time that the mapping allows. Raises `UnreadableValue`."""
+    if mapping.time_format is not None:
+        return formatted_time(value, mapping.time_format, mapping.timezone)
+    if mapping.time_unit is not None:
+        micros = number_time(value, mapping.time_unit)
+        if micros is not None:
+            return format_time(micros)
+    if (isinstance(value, int | float) and not isinstance(value, bool)) or (
+        isinstance(value, str) and is_number(value)
+    ):
         raise UnreadableValue(
-            "the time zone's clocks showed this time twice, or not at all; log times with their offset"
+            "/at: must be a text, not a number, unless a time unit (--time-unit) says whether it counts s, ms, us or ns"
         )
-    if offset % timedelta(minutes=1):
-        # Local mean time, before time zones: RFC 3339 has no seconds in an offset.
-        raise UnreadableValue("the zone's offset then was not a whole number of minutes; log times with their offset")
-    sign = "-" if offset < timedelta(0) else "+"
-    minutes = abs(offset) // timedelta(minutes=1)
-    return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
+    if not isinstance(value, str):
+        return value
+    return time_text(value, mapping.timezone)
 
 
 assert {f for f in FIELDS if "." not in f} == set(RequestRecord._fields) - {"handling"}

@@ -13,7 +13,7 @@ from collections.abc import Set
 from typing import Any, Final, NamedTuple
 
 from ledger.strict_json import MAX_DEPTH
-from projections.audit.reading.fields import UnreadableValue
+from projections.audit.reading.log_times import UnreadableValue
 
 VALUES_MAX: Final = 1 << 17
 """In memory, small values take many times the bytes of their text: a text with more keeps only the values in use."""

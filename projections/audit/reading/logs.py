@@ -22,6 +22,7 @@ from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.files import STDIN, LogFile
+from projections.audit.reading.parquet_file import row_count
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import RowParser
 
@@ -106,7 +107,7 @@ class LogReader:
         if first_bytes == parquet.MAGIC:
             with _seekable(stream) as file:
                 size = self._hash(file)
-                count, done = parquet.row_count(file, parser.source), 0
+                count, done = row_count(file, parser.source), 0
                 for batch in parquet.read_batches(file, parser, self._batch_rows):
                     yield batch
                     done += batch.rows

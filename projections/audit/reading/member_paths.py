@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from projections.audit.reading.fields import UnreadableValue
 from projections.audit.reading.json_values import is_repeated, read_json
+from projections.audit.reading.log_times import UnreadableValue
 
 JSON_TEXT: Final = ":"
 PIECES_MAX: Final = 16

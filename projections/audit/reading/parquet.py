@@ -9,23 +9,27 @@ tests/audit/io/test_parquet.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from ledger.errors import BadRecord
+from ledger.errors import BadRecord, BadTime
 from ledger.subjects import is_id
-from ledger.times import BEGINNING, END, format_time
+from ledger.times import BEGINNING, END, format_time, parse_time
 from projections.audit.arrays import sealed
 from projections.audit.numba_support import worth_compiling
 from projections.audit.reading import scan_lines
+from projections.audit.reading.alias_columns import AliasColumns
 from projections.audit.reading.batches import LogBatch, merge_rows
 from projections.audit.reading.columns import holds_observations
-from projections.audit.reading.fields import FIELDS, WHO
+from projections.audit.reading.fields import FIELDS, WHO, json_value, time_value
 from projections.audit.reading.json_paths import NAMES
+from projections.audit.reading.log_times import PER_SECOND, UnreadableValue
+from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet
+from projections.audit.reading.plain_columns import plain_column, plain_type
 from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import constant_columns
 from projections.audit.reading.times import local_text, to_utc
@@ -34,45 +38,39 @@ from projections.decisions.model import TEXT_MAX
 
 MAGIC: Final = b"PAR1"
 BATCH_ROWS: Final = 65_536
+_NO_FLAG: Final = object()
 _IDS: Final = (*WHO, "model_id")
 _IN_AN_ID: Final = np.array([is_id(chr(byte)) for byte in range(256)])
-_PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _TYPE_NAMES: Final = {
     "text": "text",
     "time": "a timestamp, or text",
     "position": "whole numbers",
     "flag": "true or false",
 }
+_ADVICE: Final = {
+    "time": ", or the unit of times that are numbers with --time-unit",
+    "flag": ", or the texts and numbers that mean true and false with --true and --false",
+}
 
 
 def read_batches(file: BinaryIO, parser: RowParser, batch_rows: int = BATCH_ROWS) -> Iterator[LogBatch]:
-    """The rows of a file, in order. Raises `BadRecord` for a damaged file and for columns of a wrong type."""
+    """The rows of a file, in order. Raises `BadRecord` for a damaged file, also for one whose rows are not those that
+    its footer counts, and for columns of a wrong type."""
     try:
-        # Times of 96 bits, from old writers, exceed the range of nanoseconds since 1970 and would become other times.
-        parquet = pq.ParquetFile(file, pre_buffer=False, coerce_int96_timestamp_unit="us")
+        parquet = open_parquet(file)
+        count = counted_rows(parquet, parser.source)
         columns = ParquetColumns(parquet.schema_arrow, parser)
         first = 1
         for batch in parquet.iter_batches(batch_rows, columns=columns.names, use_threads=False):
             values = {field: _column(batch, path) for field, path in columns.paths.items()}
             yield columns.log_batch(values, batch.num_rows, first)
             first += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(parser.source, error) from None
-
-
-def row_count(file: BinaryIO, source: str) -> int:
-    """Raises `BadRecord` for a damaged file."""
-    try:
-        count: int = pq.ParquetFile(file, pre_buffer=False).metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(source, error) from None
-    return count
-
-
-def _damaged(source: str, error: Exception) -> Exception:
-    if isinstance(error, OSError) and error.errno is not None:
-        return error
-    return BadRecord(f"{source}: the Parquet file is damaged or cut off")
+    except DAMAGED as error:
+        raise as_bad_record(parser.source, error) from None
+    if first - 1 != count:
+        raise BadRecord(
+            f"{parser.source}: the Parquet file is damaged: its footer counts {count} rows, and {first - 1} are there"
+        )
 
 
 def column_type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
@@ -114,6 +112,7 @@ class ParquetColumns:
     def __init__(self, schema: pa.Schema, parser: RowParser) -> None:
         self._parser = parser
         self._constants = constant_columns(parser)
+        self._aliases = AliasColumns(parser.mapping.aliases)
         self.paths: dict[str, tuple[str, ...]] = {}
         self.types: dict[str, pa.DataType] = {}
         if len(set(schema.names)) != len(schema.names):
@@ -123,15 +122,17 @@ class ParquetColumns:
             if path is not None:
                 self.paths[field] = path
                 self.types[field] = column_type(schema, path)
-                self._check_type(field, self.types[field])
+                self._check_type(field, plain_type(self.types[field]))
                 parser.present_fields.add(field)
             elif field in parser.mapped_columns:
                 raise BadRecord(f"{parser.source}: the file has no column of the name given for {field}")
         parser.check_columns(column_names(schema, parser))
+        if pa.types.is_timestamp(self.types.get("at", pa.null())):
+            # Its unit is known, and it has no form.
+            parser.mapping = parser.mapping._replace(time_unit=None, time_format=None)
         self.names = sorted({".".join(path) for path in self.paths.values()})
 
-    @staticmethod
-    def _path(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    def _path(self, schema: pa.Schema, column: str) -> tuple[str, ...] | None:
         if not column:
             return None
         if column in schema.names:
@@ -141,30 +142,36 @@ class ParquetColumns:
             return None
         kind = schema.field(path[0]).type
         for name in path[1:]:
-            if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
+            if not pa.types.is_struct(kind):
                 return None
-            kind = kind.field(name).type
+            places = kind.get_all_field_indices(name)
+            if len(places) > 1:
+                raise BadRecord(f"{self._parser.source}: a group of the file has two members of one name, {column}")
+            if not places:
+                return None
+            kind = kind.field(places[0]).type
         return path if len(path) > 1 else None
 
     def _check_type(self, field: str, kind: pa.DataType) -> None:
-        types, field_type = pa.types, FIELDS[field]
-        value = kind.value_type if types.is_dictionary(kind) else kind
-        is_text = types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)
+        types, field_type, mapping = pa.types, FIELDS[field], self._parser.mapping
+        is_text = types.is_string(kind)
         if field_type == "text":
             # Many writers store texts as plain bytes.
-            is_text = is_text or types.is_binary(value) or types.is_large_binary(value)
-            fits = is_text or (field in self._parser.mapped_columns and types.is_integer(value))
+            fits = is_text or types.is_binary(kind) or (field in self._parser.mapped_columns and types.is_integer(kind))
         elif field_type == "time":
-            fits = is_text or types.is_timestamp(kind)
+            is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+            fits = is_text or types.is_timestamp(kind) or (is_number and mapping.time_unit is not None)
         elif field_type == "position":
             fits = types.is_integer(kind)
         else:
-            fits = types.is_boolean(kind)
+            is_named = is_text or types.is_binary(kind) or types.is_integer(kind)
+            fits = types.is_boolean(kind) or (bool(mapping.flags) and is_named)
         if not fits and not types.is_null(kind):
-            column = self._parser.mapping.column(field)
+            column = mapping.column(field)
+            advice = _ADVICE.get(field_type, "")
             raise BadRecord(
                 f"{self._parser.source}: column {column} is {kind}, and {field} has to be {_TYPE_NAMES[field_type]}; "
-                "write the column as that, or name another with --map"
+                f"write the column as that, or name another with --map{advice}"
             )
 
     def log_batch(self, values: dict[str, pa.Array], count: int, first: int) -> LogBatch:
@@ -197,21 +204,43 @@ class ParquetColumns:
         """(the column as in REQUESTS with null in the other rows, rows that are good for certain)"""
         field_type = FIELDS[field]
         if field_type == "flag":
-            return column, np.ones(len(column), np.bool_)
+            return self._flags(field, column)
         if field_type == "position":
             return _positions(column)
         if field_type == "time":
             if pa.types.is_timestamp(column.type):
                 return self._timestamps(column)
             return self._times(column)
-        return _texts(field, column)
+        if pa.types.is_integer(column.type):
+            column = column.cast(pa.string())
+        return _texts(field, self._aliases.resolved(field, column.view(pa.string())))
+
+    def _flags(self, field: str, column: pa.Array) -> tuple[pa.Array, Any]:
+        if pa.types.is_boolean(column.type):
+            return column, np.ones(len(column), np.bool_)
+        words = column.dictionary_encode()
+        meanings = [self._flag(field, value) for value in words.dictionary]
+        places = pc.fill_null(words.indices, len(meanings))
+        flags = pa.array([*((flag if flag is not _NO_FLAG else None) for flag in meanings), None], pa.bool_())
+        return flags.take(places), np.array([*(flag is not _NO_FLAG for flag in meanings), True])[places.to_numpy()]
+
+    def _flag(self, field: str, value: pa.Scalar) -> object:
+        with suppress(UnicodeDecodeError):
+            text = value.as_py()
+            text = text.decode() if isinstance(text, bytes) else text
+            flag = json_value(field, text, self._parser.mapping, mapped=False)
+            if flag is None or isinstance(flag, bool):
+                return flag
+        return _NO_FLAG
 
     def _times(self, column: pa.Array) -> tuple[pa.Array, Any]:
-        """Times as texts; those in an unusual form are for the strict reader."""
-        valid = _valid(column)
+        """Times as texts or numbers; those in an unusual form are for the strict reader."""
+        valid, mapping = _valid(column), self._parser.mapping
+        if mapping.time_unit is not None or mapping.time_format is not None:
+            return self._each_time(column, valid)
         if not worth_compiling(len(column)):
             return pa.nulls(len(column), INSTANT), ~valid
-        offsets, data = _bytes(_as_text(column))
+        offsets, data = _bytes(column)
         # Padding: the loop looks a few bytes beyond a text that ends within its offset.
         data = np.concatenate([data, np.zeros(8, np.uint8)])
         values, kinds = np.zeros((2, len(column)), np.int64), np.zeros(len(column), np.int8)
@@ -222,10 +251,20 @@ class ParquetColumns:
             micros[local], good[local] = to_utc(micros[local], zone)
         return pa.array(micros, INSTANT, mask=~good), good | ~valid
 
+    def _each_time(self, column: pa.Array, valid: Any) -> tuple[pa.Array, Any]:
+        micros, good = np.zeros(len(column), np.int64), np.zeros(len(column), np.bool_)
+        for row in np.flatnonzero(valid).tolist():
+            # The reason for a failure is up to the strict reader.
+            with suppress(UnreadableValue, UnicodeDecodeError, BadTime):
+                value = time_value(_json_value(column, row), self._parser.mapping)
+                micros[row] = parse_time(value)
+                good[row] = True
+        return pa.array(micros, INSTANT, mask=~good), good | ~valid
+
     def _timestamps(self, column: pa.Array) -> tuple[pa.Array, Any]:
         valid = _valid(column)
         ticks = np.where(valid, _without_nulls(column.view(pa.int64())), 0)
-        per_second = _PER_SECOND[column.type.unit]
+        per_second = PER_SECOND[column.type.unit]
         if per_second > 1_000_000:
             micros, good = ticks // (per_second // 1_000_000), np.ones(len(ticks), np.bool_)
         else:
@@ -261,9 +300,7 @@ def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
     for name in path[1:]:
         # Keeps the nulls of the groups above.
         column = pc.struct_field(column, name)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return column
+    return plain_column(column)
 
 
 def _valid(column: pa.Array) -> Any:
@@ -282,7 +319,6 @@ def _positions(column: pa.Array) -> tuple[pa.Array, Any]:
 
 def _texts(field: str, column: pa.Array) -> tuple[pa.Array, Any]:
     valid = _valid(column)
-    column = column.cast(pa.string()) if pa.types.is_integer(column.type) else _as_text(column)
     offsets, data = _bytes(column)
     lengths = np.diff(offsets)
     good = (lengths >= 1) & (lengths <= TEXT_MAX)
@@ -302,14 +338,6 @@ def _texts(field: str, column: pa.Array) -> tuple[pa.Array, Any]:
     if not (good | ~valid).all():
         column = pc.if_else(pa.array(good & valid), column, pa.scalar(None, pa.string()))
     return column, good | ~valid
-
-
-def _as_text(column: pa.Array) -> pa.Array:
-    """The column as strings, without a check that the bytes are UTF-8."""
-    if column.type == pa.string():
-        return column
-    column = column.cast(pa.binary(), safe=False) if pa.types.is_string_view(column.type) else column
-    return column.cast(pa.binary()).view(pa.string())
 
 
 def _bytes(column: pa.Array) -> tuple[Any, Any]:
@@ -334,10 +362,12 @@ def _json_value(column: pa.Array, row: int) -> Any:
         return None
     kind = column.type
     if pa.types.is_timestamp(kind):
-        micros = cell.value * 1_000_000 // _PER_SECOND[kind.unit]
+        micros = cell.value * 1_000_000 // PER_SECOND[kind.unit]
         if not BEGINNING <= micros < END:
             raise OverflowError
         return format_time(micros) if kind.tz is not None else local_text(micros)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return cell.as_py()
+    if pa.types.is_decimal(kind):
+        return str(cell.as_py())
     return cell.as_buffer().to_pybytes().decode("utf-8")

@@ -17,12 +17,12 @@ from projections.audit.reading.columns import ColumnSurvey, holds_observations, 
 from projections.audit.reading.fields import (
     FIELDS,
     ColumnMapping,
-    UnreadableValue,
     cell_value,
     json_value,
     raw_record,
 )
 from projections.audit.reading.json_values import Odd, read_json
+from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.reading.member_paths import ABSENT, LogColumn, all_names, find, inside, log_column
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.decisions.model import RequestRecord, read_record
@@ -193,7 +193,7 @@ class RowParser:
             if not text.isascii() and not is_text(text):
                 raise UnreadableValue("the cell is not UTF-8")
             if inner is None:
-                return cell_value(field, text, self.mapping.timezone)
+                return cell_value(field, text, self.mapping)
             value = inside(text, inner)
         except UnreadableValue as error:
             if FIELDS[field] == "time":
@@ -242,7 +242,7 @@ class RowParser:
             raise UnreadableValue(f"{_pointer(field)}: {value.fault}")
         if isinstance(value, str) and not value.isascii() and not is_text(value):
             raise UnreadableValue(f"{_pointer(field)}: the text holds half of a surrogate pair, which is no character")
-        return json_value(field, value, self.mapping.timezone, mapped=field in self.mapped_columns)
+        return json_value(field, value, self.mapping, mapped=field in self.mapped_columns)
 
 
 def _pointer(field: str) -> str:

@@ -19,13 +19,15 @@ from ledger.errors import BadRecord
 from projections.audit.arrays import in_words
 from projections.audit.numba_support import AVAILABLE
 from projections.audit.reading import scan_lines
+from projections.audit.reading.alias_columns import AliasColumns
 from projections.audit.reading.batches import LogBatch, merge_rows
 from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock, count_lines
 from projections.audit.reading.columns import ROWS_SEEN
 from projections.audit.reading.csv_rows import RowSkipper, row_end
-from projections.audit.reading.fields import FIELDS, WHO, UnreadableValue, raw_record
+from projections.audit.reading.fields import FIELDS, WHO, raw_record
 from projections.audit.reading.json_paths import NAMES, PathTree, field_specs, path_tree
 from projections.audit.reading.json_values import read_json
+from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.reading.strict import CsvColumns, LogRow, RowParser
 from projections.audit.reading.times import to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
@@ -160,6 +162,10 @@ class _BlockReader:
                     # One column holds two fields, or JSON: leave the log to the strict reader.
                     self._tree = None
                 self._fields[place] = NAMES.index(field)
+        if parser.mapping.time_format is not None:
+            # The loops would read a time in the usual spelling, which may mean another day in this form.
+            self._tree = None
+        self._aliases = AliasColumns(parser.mapping.aliases)
         self._specs = field_specs(parser)
         self._rules = np.zeros(scan_lines.RULES, np.int64)
         self._rules[scan_lines.LOCAL_TIMES] = parser.mapping.timezone is not None
@@ -315,6 +321,7 @@ class _BlockReader:
         for number, (field, kind) in enumerate(FIELDS.items()):
             if kind == "text":
                 column = _text_column(words, buffers.spans[2 * number], buffers.spans[2 * number + 1], rows)
+                column = self._aliases.resolved(field, column)
             elif kind == "time":
                 absent = buffers.flags[scan_lines.AT_KIND, selection] == 0
                 instants = buffers.values[scan_lines.AT, selection]

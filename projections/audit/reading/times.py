@@ -1,4 +1,4 @@
-"""Local times to UTC, a column at a time, by the rule for one time in `projections.audit.reading.fields`.
+"""Local times to UTC, a column at a time, by the rule for one time in `projections.audit.reading.log_times`.
 
 Proved by tests/audit/io/test_local_times.py.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from ledger.errors import BadTime
 from ledger.times import BEGINNING, END, parse_time
-from projections.audit.reading.fields import UnreadableValue, time_text
+from projections.audit.reading.log_times import UnreadableValue, time_text
 
 QUARTER_HOUR: Final = 15 * 60 * 1_000_000
 """Clocks mostly change on quarters of an hour; if they change within one, the offsets of its ends differ."""

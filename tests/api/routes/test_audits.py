@@ -8,6 +8,7 @@ from contextlib import chdir
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +26,7 @@ from api.service import Service
 from ledger.times import format_time
 from projections.audit.counting import against
 from projections.audit.reference import decide_slowly
+from projections.audit.schemas import OBSERVED
 from projections.audit.verdict_files import VerdictWriter
 from projections.query.query import PinnedQuery
 from tests.api.audits.logs import NDJSON, ended, line, log, read_pages, send
@@ -83,10 +85,44 @@ def test_columns_are_read_as_the_parameters_map_them(sqlite_client: TestClient) 
         "map": {"at": "when", "org_id": "who", "handling.stored": "kept"},
         "set": {"request_id": "same"},
         "timezone": "Europe/Berlin",
+        "time_unit": None,
+        "time_format": None,
+        "true": [],
+        "false": [],
+        "neither": [],
+        "aliases": None,
         "log_format": None,
     }
     (finding,) = read_pages(sqlite_client, audit["id"], "findings", 10)
     assert (finding["at"], finding["request_id"], finding["line"]) == ("2100-01-01T00:00:00.000000Z", "same", 2)
+
+
+def test_values_are_read_in_the_forms_that_the_parameters_name(sqlite_client: TestClient) -> None:
+    submit(sqlite_client, changed("org:acme", "storage.inputs_outputs", False))
+    body = b"at,org_id,handling.stored\n"
+    body += b"".join(b"01.01.2100 01:00,Acme Inc,%s\n" % flag for flag in (b"Y", b"N", b"None"))
+    forms = {
+        "time_format": "%d.%m.%Y %H:%M",
+        "timezone": "Europe/Berlin",
+        "true": "Y,yes",
+        "false": "N",
+        "neither": "None",
+        "alias": "org,Acme Inc,acme",
+    }
+    audit = ended(sqlite_client, send(sqlite_client, body, f"?{urlencode(forms)}")["id"])
+    reading = audit["reading"]
+    assert (reading["time_format"], reading["true"], reading["neither"]) == (
+        forms["time_format"],
+        ["Y", "yes"],
+        ["None"],
+    )
+    assert reading["aliases"]["count"] == 1
+    assert audit["summary"]["verdicts"] == {"violation": 1, "compliant": 1, "allowed": 1}
+    (finding,) = read_pages(sqlite_client, audit["id"], "findings", 10)
+    assert (finding["at"], finding["governed_by"]) == ("2100-01-01T00:00:00.000000Z", "org:acme")
+    numbers = b'{"at":4102444800000,"org_id":"acme","handling":{"stored":true}}\n'
+    audit = ended(sqlite_client, send(sqlite_client, numbers, "?time_unit=ms")["id"])
+    assert audit["summary"]["first_at"] == "2100-01-01T00:00:00.000000Z"
 
 
 def test_too_many_rejects_fail_the_audit(sqlite_client: TestClient) -> None:
@@ -115,6 +151,14 @@ def test_a_queued_audit_has_no_findings_yet(sqlite_client: TestClient) -> None:
         ("?set=at=yesterday", "bad_parameter"),
         ("?timezone=Mars/Olympus", "bad_parameter"),
         ("?log_format=parquet", "bad_parameter"),
+        ("?time_unit=days", "bad_parameter"),
+        ("?time_format=%25H:%25M", "bad_parameter"),
+        ("?time_unit=s&time_format=%25Y-%25m-%25d%20%25H", "bad_parameter"),
+        ("?true=Y&false=y", "bad_parameter"),
+        ("?true=0", "bad_parameter"),
+        ("?alias=org,Acme", "bad_parameter"),
+        ("?alias=team,Acme,acme", "bad_parameter"),
+        ("?alias=org,Acme,a&alias=org,Acme,b", "bad_parameter"),
         ("?max_rejects=-1", "bad_parameter"),
         ("?known_at=now", "bad_time"),
         ("?what=else", "bad_parameter"),
@@ -264,9 +308,8 @@ def job_of(query: PinnedQuery, known_at: Any, body: bytes, max_rejects: int | No
 
 def as_line(row: dict[str, Any]) -> bytes:
     """The row as a line of a log."""
-    done = ("stored", "cached", "trained", "forwarded_to", "region", "network")
-    record = {name: value for name, value in row.items() if name not in done and value is not None}
-    handling = {name: row[name] for name in done if row.get(name) is not None}
+    record = {name: value for name, value in row.items() if name not in OBSERVED and value is not None}
+    handling = {name: row[name] for name in OBSERVED if row.get(name) is not None}
     if handling:
         record["handling"] = handling
     return json.dumps(record | {"at": format_time(row["at"])}).encode() + b"\n"

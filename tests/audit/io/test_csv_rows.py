@@ -6,7 +6,7 @@ import random
 import pytest
 
 from projections.audit.reading.csv_rows import DELIMITERS, RowSkipper, cells_of, row_end
-from projections.audit.reading.fields import UnreadableValue
+from projections.audit.reading.log_times import UnreadableValue
 from tests.audit.io.reading import csv_rows
 
 SIGNS = ['"', '""', ",", ";", "\t", "|", "\n", "\n", "a", "bc", "\r", " ", "é"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from projections.audit.reading import json_values
-from projections.audit.reading.fields import UnreadableValue
 from projections.audit.reading.json_values import Members, Odd, is_repeated, read_json
+from projections.audit.reading.log_times import UnreadableValue
 
 NAMES = frozenset({"at", "user", "id", "a"})
 ODD = ["NaN", "-Infinity", "1e999", "9" * 5000, '"\\ud800"', "[" * 40 + "]" * 40, '{"x":1,"x":2}']

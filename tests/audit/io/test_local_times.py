@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ledger.errors import BadTime
 from ledger.times import BEGINNING, END, SECOND, parse_time
-from projections.audit.reading.fields import UnreadableValue, time_text
+from projections.audit.reading.log_times import UnreadableValue, time_text
 from projections.audit.reading.times import QUARTER_HOUR, local_text, to_utc
 
 ZONES = [

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from projections.audit.reading.fields import UnreadableValue
 from projections.audit.reading.json_values import read_json
+from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.reading.member_paths import ABSENT, all_names, find, log_column
 
 

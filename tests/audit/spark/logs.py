@@ -5,11 +5,11 @@ from typing import Any
 import pyarrow as pa
 
 from ledger.times import format_time
-from projections.audit.reading.layout import make_layout
+from projections.audit.reading.layout import Forms, make_layout
 from projections.audit.reading.shape import ANY_SHAPE
 from projections.audit.schemas import OBSERVED
 
-NO_LAYOUT = make_layout({}, {}, None, ANY_SHAPE)
+NO_LAYOUT = make_layout({}, {}, Forms(), ANY_SHAPE)
 
 
 def log_table(batch: pa.RecordBatch) -> pa.Table:

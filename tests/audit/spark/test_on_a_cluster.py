@@ -23,7 +23,7 @@ from ledger.times import format_time
 from projections.audit.index.compile import compile_index
 from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
-from projections.audit.reading.layout import make_layout
+from projections.audit.reading.layout import Forms, make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import ANY_SHAPE
 from projections.audit.reference import decide_slowly
@@ -159,7 +159,7 @@ def test_verdicts_and_rejects_are_those_of_one_machine(
 
 def test_a_mapped_column_that_no_line_has_gives_a_warning(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme"}\n' * 3)
-    layout = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, None, ANY_SHAPE)
+    layout = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, Forms(), ANY_SHAPE)
     with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], layout) as decided:
         decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
         name = tmp_path / "log.jsonl"
@@ -249,7 +249,7 @@ def test_the_real_conversations_give_the_result_of_one_machine(
 ) -> None:
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
     log = str(real_data("requests/azure-llm-conv-2023.csv.gz"))
-    layout = make_layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, "UTC", ANY_SHAPE)
+    layout = make_layout({"at": "TIMESTAMP"}, {"org_id": "acme"}, Forms("UTC"), ANY_SHAPE)
     index = compile_index(bench.ledger)
     plan = Plan() if way == "map" else Plan(0, sliced_bytes(index) // 2, 5_000, str(tmp_path / "slices"))
     expected, summary, local = (

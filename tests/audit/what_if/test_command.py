@@ -18,7 +18,7 @@ from ledger.opening import open_ledger
 from ledger.times import parse_time
 from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
-from projections.audit.reading.layout import make_layout
+from projections.audit.reading.layout import Forms, make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import ANY_SHAPE
 from projections.audit.reference import decide_slowly
@@ -93,7 +93,7 @@ def request(tmp_path: Path, demo: Demo, lines: list[dict[str, Any]], **more: Any
     plain = AuditRequest(
         names=(demo.log,),
         files=log_files([demo.log], NO_MAPPING),
-        layout=make_layout({}, {}, None, ANY_SHAPE),
+        layout=make_layout({}, {}, Forms(), ANY_SHAPE),
         known_at="at",
         out=None,
         rejects=str(tmp_path / "rejects.jsonl"),

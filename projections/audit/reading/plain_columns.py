@@ -1,0 +1,63 @@
+"""Columns of Parquet in plain types: texts, bytes, numbers, flags and timestamps, whatever a file stores them as.
+
+A UUID is its text, JSON is its text, bytes of a fixed size are bytes, and views and dictionaries are what they show.
+Proved by tests/audit/io/test_parquet_types.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_DASHES: Final = (4, 6, 8, 10)
+"""The bytes of a UUID that a dash precedes."""
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of `plain_column`."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.string() if _is_uuid(kind) else plain_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.binary()
+    return kind
+
+
+def plain_column(column: pa.Array) -> pa.Array:
+    """The column in plain types. Texts are not checked to be UTF-8."""
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _uuid_texts(column.storage) if _is_uuid(kind) else plain_column(column.storage)
+    if pa.types.is_dictionary(kind):
+        return plain_column(column.dictionary_decode())
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.binary(), safe=False).view(pa.string())
+    plain = plain_type(kind)
+    return column if kind == plain else column.cast(plain)
+
+
+def _is_uuid(kind: Any) -> bool:
+    return bool(kind.extension_name == "arrow.uuid")
+
+
+def _uuid_texts(storage: pa.Array) -> pa.Array:
+    """The usual text of each: 8-4-4-4-12 digits, in small letters."""
+    octets = np.frombuffer(pc.fill_null(storage, bytes(16)).cast(pa.binary()).buffers()[2], np.uint8)
+    octets = octets[: 16 * len(storage)].reshape(-1, 16)
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    texts = np.full((len(storage), 36), ord("-"), np.uint8)
+    at = 0
+    for place in range(16):
+        at += place in _DASHES
+        texts[:, at] = digits[octets[:, place] >> 4]
+        texts[:, at + 1] = digits[octets[:, place] & 15]
+        at += 2
+    offsets = np.arange(0, 36 * (len(storage) + 1), 36, dtype=np.int32)
+    column = pa.StringArray.from_buffers(len(storage), pa.py_buffer(offsets), pa.py_buffer(texts.tobytes()))
+    return pc.if_else(storage.is_valid(), column, pa.scalar(None, pa.string()))
