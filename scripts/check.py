@@ -23,6 +23,7 @@ from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.instants import timezone
 from scripts.cli.options import Format, assignments, at, at_least, database, known_at, output_format
 from scripts.cli.output import clock_sentence, print_clock_notice, show
+from scripts.cli.questions import say_before_first_record
 from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
 
 CHECKS_MAX: Final = 10_000
@@ -73,6 +74,8 @@ def check(
         else:
             records = list(_read_records(file, now))
         decisions = query.check_all(records, known_at)
+        early = sum("before_first_record" in decision.outcome.reasons for decision in decisions)
+        say_before_first_record(ledger, early, len(decisions))
     _show_decisions(format_, decisions, one=file is None)
     against = any(decision.outcome.verdict in AGAINST for decision in decisions)
     return exits.PROBLEM_FOUND if against else exits.OK

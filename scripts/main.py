@@ -118,7 +118,7 @@ def _add_loudness(command: click.Command) -> None:
     if any(parameter.name == "quiet" for parameter in command.params):
         return
     for name, help_ in (
-        ("quiet", "Print no notes, no warnings and no progress on standard error, only errors."),
+        ("quiet", "Print on standard error only errors, and how much could not be read."),
         ("verbose", "Also print on standard error what is done, and how long it took."),
     ):
         option = click.Option(

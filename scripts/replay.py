@@ -32,7 +32,7 @@ from projections.temporal.fold import Timeline, fold
 from projections.timelines.store import timelines_as_stored
 from scripts.cli.instants import Instant, timezone
 from scripts.cli.options import Format, after, database, output_format, subject_ref
-from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write
+from scripts.cli.output import csv_bytes, csv_row, human_bound, human_time, json_text, print_line, write, write_json
 
 READING_PACE_S: Final = 0.15
 _NO_CHANGES: Final = Timeline()
@@ -128,6 +128,8 @@ def _write(format_: Format, entries: Iterator[Entry]) -> None:
         write(csv_bytes([_FIELDS]))
         for entry in entries:
             write(csv_bytes([csv_row(msgspec.Raw(entry.leaf), _FIELDS)]))
+    elif sys.stdout.isatty():
+        write_json({"events": [msgspec.Raw(entry.leaf) for entry in entries]})
     else:
         separator = b'{"events":['
         for entry in entries:

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 import click
 
 from ledger.opening import open_ledger
+from ledger.recorders.contract import SEALED
 from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
@@ -30,7 +31,7 @@ def export(db: str, out: str, personal: str | None, after: int) -> None:
 
     One event per line, by position. The bytes of a line are the leaf that was hashed, and inforce import restores
     them. Reasons are personal data: an event holds only a commitment to its reason, and --personal writes the reasons
-    themselves.
+    themselves. Without it, a line on standard error counts the reasons that stay behind.
 
     \b
       inforce export | gzip > ledger.jsonl.gz
@@ -48,10 +49,17 @@ def export(db: str, out: str, personal: str | None, after: int) -> None:
         if personal is not None:
             head = ledger.head().position
         with open_output(out) as file, progress("exporting", head - after) as report:
+            sealed = 0
             for count, line in enumerate(export_lines(ledger, after=after, until=head), 1):
                 file.write(line)
+                sealed += SEALED in line
                 if count % 10_000 == 0:
                     report(count, f"{count:,} events")
+        if sealed and personal is None:
+            exits.print_note(
+                f"{sealed:,} reason{' stays' if sealed == 1 else 's stay'} behind: an event holds only a commitment to "
+                "its reason; --personal FILE writes the reasons, too"
+            )
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -68,12 +76,21 @@ def import_(file: str, db: str, format_: Format, personal: str | None, origin: s
     """Fill an empty ledger from an export or from submissions.
 
     FILE is JSON Lines, plain or gzip; - is standard input. It holds either exported events, which are verified and
-    restored byte for byte, or submissions as for inforce submit, each with a "recorded_at" added. Only an operator
-    can set the time of recording, and only here. An import takes the whole file or nothing.
+    restored byte for byte, or submissions as for inforce submit: one a line, a batch {"events": [...]} a line, or one
+    document. Each line has a "recorded_at" added, a batch beside its "events". An import takes the whole file or
+    nothing.
+
+    "recorded_at" is the moment from which the ledger knew of the change: questions with an earlier --known-at do not
+    see it, and a change without "effective_from" takes effect then. It may not fall from line to line, nor lie in the
+    future; neighbours with equal times are one submission. So an audit of last month judges by what was in force last
+    month. "actor" names the person or program that made the change, in every answer and history; without it the
+    actor is "import". Only an operator can set these two, and only here.
 
     \b
       inforce import ledger.jsonl.gz --personal reasons.jsonl --db sqlite:///copy.db
       inforce import past-changes.jsonl --origin ledger.example.com
+      echo '{"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": true,
+        "recorded_at": "2025-01-01T00:00:00Z", "actor": "alice"}' | inforce import -
     """
     if personal is not None and _same_file(personal, file):
         raise click.UsageError("events and personal data come from two different files; name another with --personal")

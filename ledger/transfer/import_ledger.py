@@ -19,10 +19,11 @@ from ledger.entropy import EntropySource, random_bytes
 from ledger.errors import BadImport, BadInput, InforceError, LedgerUnavailable
 from ledger.opening import new_incarnation, new_origin, open_recorder, require_origin
 from ledger.recorders.contract import IMPORTING, INCARNATION, Entry, PreconditionFailed, Recorder
+from ledger.strict_json import MAX_BYTES
 from ledger.times import format_time
 from ledger.transfer.import_events import ImportedEntry, PersonalLines, entries_of_events, is_event_line, origin_of
 from ledger.transfer.import_submissions import entries_of_submissions
-from ledger.transfer.lines import ImportLines
+from ledger.transfer.lines import ImportLine, ImportLines
 
 BATCH: Final = 10_000
 """Events in one commit."""
@@ -70,6 +71,7 @@ def import_ledger(
     first = next(rows, None)
     if first is None:
         raise BadImport("there is no line to import")
+    first, rows = whole_document(first, rows)
     rows = chain((first,), rows)
     source: Literal["events", "submissions"]
     if is_event_line(first):
@@ -96,6 +98,26 @@ def import_ledger(
                     "while the clock is far behind; see inforce doctor clock"
                 )
         return summary._replace(source=source, origin=ledger_origin)
+
+
+def whole_document(first: ImportLine, rows: Iterator[ImportLine]) -> tuple[ImportLine, Iterator[ImportLine]]:
+    """The first line and the others; a document over several lines, as editors print one, is one line.
+
+    Raises `BadImport` if the first line is no JSON value, and neither is the whole file.
+    """
+    try:
+        first.json()
+    except BadImport:
+        text = bytearray(first.text)
+        for line in rows if text.startswith((b"{", b"[")) else ():
+            text += b"\n" + line.text
+            if len(text) > MAX_BYTES:
+                break
+        document = first._replace(text=bytes(text))
+        # This names the first line, too.
+        document.json()
+        return document, iter(())
+    return first, rows
 
 
 def _fill(

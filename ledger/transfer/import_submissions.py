@@ -1,8 +1,9 @@
 """Submissions that were accepted elsewhere, with their recorded_at, as entries of a new ledger.
 
-Each line is a submission ("Wire contract" in api/README.md) with a `recorded_at`, and an `actor` unless it is "import".
-Consecutive lines with equal times form one submission. The same function decides them as any other submission, at
-their own recorded_at; their events say `"imported":true`. Proved by tests/transfer/test_imported_submissions.py.
+Each line is a body of `POST /v1/events` ("Wire contract" in api/README.md), one submission or a batch, with a
+`recorded_at`, and an `actor` unless it is "import". Consecutive lines with equal times form one submission. The same
+function decides them as any other submission, at their own recorded_at; their events say `"imported":true`.
+Proved by tests/transfer/test_imported_submissions.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple
 
 from ledger.append.built_in import genesis
 from ledger.append.decide import SubmissionContext, decide
-from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submission, references
+from ledger.append.submissions import EFFECTIVE_MIN, RetractChange, Submission, parse_submissions, references
 from ledger.catalog import Catalog, Definition
 from ledger.codec import SOURCE_PREFIX, leaf_bytes, leaf_hash
 from ledger.drafts import AT_RECORDING, Draft
@@ -32,10 +33,13 @@ DEFAULT_ACTOR: Final = "import"
 
 
 class _SubmissionLine(NamedTuple):
+    """`pointer`: the place of the submission within its line."""
+
     number: int
     submission: Submission
     recorded_at: int
     actor: str
+    pointer: str
 
 
 def entries_of_submissions(
@@ -56,33 +60,47 @@ def _parsed_lines(lines: Iterable[ImportLine], now: int) -> Iterator[_Submission
     previous = EFFECTIVE_MIN
     for line in lines:
         parsed = _parse(line)
-        if parsed.recorded_at < previous:
+        recorded_at = parsed[0].recorded_at
+        if recorded_at < previous:
             raise line.error("recorded_at lies before that of the line before, or before 1900")
-        if parsed.recorded_at > now:
+        if recorded_at > now:
             raise line.error(f"recorded_at lies in the future; by this machine's clock it is {format_time(now)}")
-        previous = parsed.recorded_at
-        yield parsed
+        previous = recorded_at
+        yield from parsed
 
 
-def _parse(line: ImportLine) -> _SubmissionLine:
+def _parse(line: ImportLine) -> list[_SubmissionLine]:
+    """The submissions of the line, at least one."""
     value = line.json()
     if not isinstance(value, dict):
-        raise line.error("each line must be one submission, a JSON object")
+        raise line.error('each line must be one submission or {"events": [...]}, a JSON object')
     if "specversion" in value:
         raise line.error("an exported event among submissions; import the two from separate files")
     try:
         recorded_at = parse_time(value.pop("recorded_at"))
     except KeyError:
-        raise line.error("recorded_at is required") from None
+        raise line.error(
+            "recorded_at is required, once a line" + (", beside events" if "events" in value else "")
+        ) from None
     except BadTime as error:
         raise line.error(f"/recorded_at: {error.detail}") from None
     actor = value.pop("actor", DEFAULT_ACTOR)
     if not is_actor(actor):
         raise line.error(f"/actor: a text of 1 to {ACTOR_LENGTH_MAX} characters is required")
     try:
-        submission = parse_submission(value, "")
+        submissions = parse_submissions(value)
     except BadSubmission as error:
         raise _refusal([(line.number, fault) for fault in error.faults]) from None
+    for submission in submissions:
+        _require_importable(line, submission)
+    places = [f"/events/{index}" for index in range(len(submissions))] if "events" in value else [""]
+    return [
+        _SubmissionLine(line.number, submission, recorded_at, actor, place)
+        for submission, place in zip(submissions, places, strict=True)
+    ]
+
+
+def _require_importable(line: ImportLine, submission: Submission) -> None:
     if isinstance(submission, RetractChange):
         raise line.error(
             "an import of submissions gives its events new ids, so a line cannot name the event "
@@ -93,7 +111,6 @@ def _parse(line: ImportLine) -> _SubmissionLine:
             "an import of submissions retracts nothing, so a line cannot say cancels_scheduled; import up to here and "
             "submit the line, leave out what it would cancel, or import exported events"
         )
-    return _SubmissionLine(line.number, submission, recorded_at, actor)
 
 
 def _decide(lines: list[_SubmissionLine], ledger: _NewLedger, entropy: EntropySource) -> tuple[Draft, ...]:
@@ -122,7 +139,8 @@ def _decide(lines: list[_SubmissionLine], ledger: _NewLedger, entropy: EntropySo
 def _fault_of_line(fault: Fault, lines: list[_SubmissionLine]) -> tuple[int, Fault]:
     """The line's number, and the fault with a pointer into that line."""
     index, _, member = fault.pointer.removeprefix("/events/").partition("/")
-    return lines[int(index)].number, fault._replace(pointer=f"/{member}" if member else "")
+    line = lines[int(index)]
+    return line.number, fault._replace(pointer=f"{line.pointer}/{member}" if member else line.pointer)
 
 
 def _refusal(faults: list[tuple[int, Fault]]) -> BadImport:

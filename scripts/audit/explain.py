@@ -63,7 +63,7 @@ def explain_request(db: str, request: AuditRequest, request_id: str, format_: Fo
             matching = find_rows(with_progress(logs, report), request_id)
         rows = explain_rows(PinnedQuery(Query(ledger)), matching, request.known_at)
     for warning in logs.warnings:
-        exits.print_message(warning)
+        exits.print_note(warning)
     show_explained(format_, rows, matching.total)
     return exits.OK
 

@@ -20,6 +20,7 @@ from scripts.audit.show_summary import show_summary
 from scripts.cli import exits
 from scripts.cli.files import progress
 from scripts.cli.options import Format
+from scripts.cli.questions import say_before_first_record
 
 
 def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], format_: Format) -> int:
@@ -48,8 +49,9 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
         files.finish(pin_json(summary) | {"reading": request.layout.json()})
         if report is not None and query is not None:
             report.write(summary, query, request)
+        say_before_first_record(ledger, summary.reasons["before_first_record"], summary.rows)
     for warning in logs.warnings:
-        exits.print_message(warning)
+        exits.print_note(warning)
     if not summary.rows:
         exits.print_message("the log has no rows, so nothing was audited; check that it is the right log")
     if warn_of_rejects(summary.rejects, summary.rows, files.first_reject, f"all are in {files.rejects}"):

@@ -28,6 +28,7 @@ from scripts.cli import exits
 from scripts.cli.files import progress
 from scripts.cli.options import Format
 from scripts.cli.output import encode
+from scripts.cli.questions import say_before_first_record
 
 PIN_FILE: Final = "_inforce.json"
 """In every folder of a result, written last: pin, log and layout. A folder without it is incomplete."""
@@ -80,8 +81,9 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
             cluster.hadoop.write(f"{folder.rstrip('/')}/{PIN_FILE}", provenance)
         for folder in folders:
             cluster.keep(folder)
+        say_before_first_record(ledger, summary.reasons["before_first_record"], summary.rows)
     for warning in warnings:
-        exits.print_message(warning)
+        exits.print_note(warning)
     where = f"all are in {rejects}" if rejects is not None else "--rejects FOLDER keeps all"
     if warn_of_rejects(summary.rejects, summary.rows, first_reject, where):
         return exits.BAD_INPUT

@@ -76,7 +76,7 @@ def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, sh
         provenance = _provenance(radius, logs, body, request)
         files.finish(provenance)
     for warning in logs.warnings:
-        exits.print_message(warning)
+        exits.print_note(warning)
     _warn_of_late_proposals(proposals, max(last_requests, default=None), request.known_at)
     rows = radius.requests + radius.rejects
     if warn_of_rejects(radius.rejects, rows, files.first_reject, f"all are in {files.rejects}"):

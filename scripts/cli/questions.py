@@ -79,6 +79,17 @@ def before_the_beginning(ledger: Ledger, at: int, known_at: KnownAt) -> str | No
     )
 
 
+def say_before_first_record(ledger: Ledger, requests: int, of: int) -> None:
+    """A line on standard error if requests were made before the ledger's first event."""
+    first = ledger.recorder.entry(1)
+    if requests and first is not None:
+        exits.print_note(
+            f"{requests:,} of {of:,} requests were made before the ledger's first event, of "
+            f"{human_time(first.recorded_at)}: nothing was in force then; --known-at now judges them in hindsight, and "
+            "inforce import fills a ledger with changes that keep an earlier recorded_at"
+        )
+
+
 @contextmanager
 def explained(ledger: Ledger, at: int, known_at: KnownAt) -> Iterator[None]:
     """Within the block, what does not exist because the ledger had not begun is explained so. Raises `NotFound`."""

@@ -1,6 +1,7 @@
 """Tables on a terminal."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -57,3 +58,18 @@ def test_a_table_that_just_fits_loses_no_column_at_its_right_edge(ledger: Inforc
     }
     if width >= 80:
         assert max(map(len, lines)) <= width
+
+
+def test_json_is_indented_on_a_terminal(ledger: Inforce) -> None:
+    for words in (
+        ("state", "org:acme"),
+        ("replay", "--subject", "org:acme"),
+        ("history", "org:acme"),
+        ("diff", "org:acme", "--from", "now"),
+    ):
+        lines = on_a_terminal(80, *words, "--format", "json").splitlines()
+        assert lines[0] == "{", words
+        assert lines[1].startswith('  "'), words
+        assert lines[-1] == "}", words
+    in_a_pipe = ledger("replay", "--subject", "org:acme", "--format", "json").out
+    assert json.loads(in_a_pipe) == json.loads(on_a_terminal(80, "replay", "--subject", "org:acme", "--format", "json"))

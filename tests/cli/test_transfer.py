@@ -93,3 +93,30 @@ def test_an_export_after_a_position_holds_the_rest_and_never_begins_beyond_the_h
         refused = inforce(*verb, "--after", str(GENESIS + 3))
         assert (refused.code, refused.out) == (2, "")
         assert f"ends at position {GENESIS + 2}, before position {GENESIS + 3}" in refused.err
+
+
+def test_an_export_says_how_many_reasons_stay_behind(inforce_on_both: Inforce, folder: Path) -> None:
+    inforce = inforce_on_both
+    inforce("submit", "org:acme", "training.opt_in", "true")
+    assert inforce("export").err == ""
+    inforce("submit", "org:acme", "training.opt_in", "false", "--reason", 'a "personal":{"commitment":"x"} reason')
+    one = inforce("export")
+    assert (one.code, one.err.count("\n"), "1 reason stays behind" in one.err) == (0, 1, True)
+    assert "--personal" in one.err
+    inforce("submit", "org:acme", "training.opt_in", "true", "--reason", "ticket 4711")
+    assert "2 reasons stay behind" in inforce("export", "--out", "out.jsonl").err
+    assert "1 reason stays behind" in inforce("export", "--after", str(GENESIS + 2)).err
+    assert inforce("export", "--after", str(GENESIS + 3)).err == ""
+    assert inforce("export", "--quiet").err == ""
+    assert inforce("export", "--personal", "reasons.jsonl").err == ""
+    assert len((folder / "reasons.jsonl").read_text().splitlines()) == 2
+
+
+def test_an_import_takes_the_file_of_a_submit_with_its_times(inforce: Inforce, folder: Path) -> None:
+    batch = {"events": [CHANGE, CHANGE | {"subject": "org:b"}]}
+    (folder / "changes.json").write_text(json.dumps(batch, indent=2))
+    assert inforce("submit", "changes.json", "--db", "sqlite:///now.db").code == 0
+    (folder / "past.json").write_text(json.dumps(batch | {"recorded_at": "2025-01-01T00:00:00Z", "actor": "alice"}))
+    assert inforce("import", "past.json").code == 0
+    history = inforce("history", "org:b", "--format", "json").json()["events"][0]["event"]
+    assert (history["time"], history["data"]["actor"]) == ("2025-01-01T00:00:00.000000Z", "alice")

@@ -1,6 +1,7 @@
 """Submissions that were accepted elsewhere keep their times, or are refused with their line number."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -138,4 +139,67 @@ def test_unsuitable_personal_data_and_origins_are_bad_input(tmp_path: Path) -> N
         import_lines(url, jsonl(at(AT, change())), personal=io.BytesIO(b""))
     with pytest.raises(BadInput, match="origin"):
         import_lines(url, jsonl(at(AT, change())), origin="NOT an origin")
+    assert is_untouched(url)
+
+
+def test_a_line_may_be_a_batch_as_submit_takes_it(database_url: str) -> None:
+    batch = {"events": [change("org:a"), change("org:b")], "recorded_at": AT, "actor": "alice"}
+    summary = import_lines(database_url, jsonl(batch, at(AT, change("org:a")), at(LATER, change("org:b"))))
+    assert (summary.events, summary.submissions) == (GENESIS + 4, 3)
+    stored = entries(database_url)[GENESIS:]
+    assert [(entry.subject, entry.version) for entry in stored] == [
+        ("org:a", 1),
+        ("org:b", 1),
+        ("org:a", 2),
+        ("org:b", 2),
+    ]
+    assert [decode(entry.leaf).actor for entry in stored] == ["alice", "alice", "import", "import"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_file_may_be_one_document(tmp_path: Path, indent: int | None) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    batch = {"events": [change("org:a"), change("org:b")], "recorded_at": AT}
+    for number, body in enumerate((batch, at(AT, change()))):
+        text = json.dumps(body, indent=indent).encode()
+        assert import_lines(f"{url}.{number}", text).events == GENESIS + (2 if body is batch else 1)
+
+
+BAD_BATCHES: dict[str, tuple[Any, str]] = {
+    "no recorded_at beside events": ({"events": [at(AT, change())]}, "line 2: recorded_at is required, once a line, b"),
+    "a recorded_at within events": (
+        {"events": [at(AT, change())], "recorded_at": AT},
+        "line 2: /events/0/recorded_at: this member does not belong here",
+    ),
+    "no events": ({"events": [], "recorded_at": AT}, "line 2: /events: events must be an array of 1 to 1000"),
+    "a wrong value": (
+        {"events": [change(), change(value=1), change(value=2)], "recorded_at": AT},
+        "line 2: /events/1/value: the value must be true or false (writable by: admin) (and 1 more)",
+    ),
+    "a retraction": (
+        {"events": [{"type": "change.retracted", "event_id": "x"}], "recorded_at": AT},
+        "line 2: an import of submissions gives its events new ids",
+    ),
+    "an earlier time": (
+        {"events": [change()], "recorded_at": "2024-12-31T23:59:59.999999Z"},
+        "line 2: recorded_at lies before",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BATCHES)
+def test_a_bad_batch_is_named_by_its_line_and_place(tmp_path: Path, name: str) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    body, message = BAD_BATCHES[name]
+    with pytest.raises(BadImport) as refused:
+        import_lines(url, jsonl(at(AT, change()), body))
+    assert refused.value.detail.startswith(message)
+    assert is_untouched(url)
+
+
+@pytest.mark.parametrize("text", ['{\n"a": 1', "{\n}\n{}", "[\n1]", "x\n{}", '{"a":\n1}\n' + "{}\n" * 5])
+def test_lines_that_are_no_document_together_are_refused(tmp_path: Path, text: str) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(BadImport, match=r"^line 1: "):
+        import_lines(url, text.encode())
     assert is_untouched(url)

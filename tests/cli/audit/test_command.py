@@ -146,3 +146,19 @@ def test_the_log_is_never_overwritten(ledger: Inforce, folder: Path) -> None:
     (folder / "a.jsonl").write_text(LOG)
     assert ledger("audit", "a.jsonl", "--out", "./a.jsonl").code == 2
     assert (folder / "a.jsonl").read_text() == LOG
+
+
+def test_requests_from_before_the_first_event_are_explained_once(ledger: Inforce, folder: Path) -> None:
+    lines = "".join(json.dumps({"at": f"2020-01-0{day}T00:00:00Z", "org_id": "acme"}) + "\n" for day in (1, 2, 3))
+    (folder / "old.jsonl").write_text(lines)
+    for words in (("audit", "old.jsonl"), ("check", "old.jsonl")):
+        for format_ in ("table", "json"):
+            result = ledger(*words, "--format", format_)
+            assert (result.code, result.err.count("\n")) == (0, 1)
+            assert "3 of 3 requests were made before the ledger's first event, of 2" in result.err
+            assert "--known-at now" in result.err
+            assert "inforce import" in result.err
+        assert ledger(*words, "--quiet").err == ""
+        assert ledger(*words, "--known-at", "now").err == ""
+    assert "1 of 1 requests" in ledger("check", "--org", "acme", "--at", "2020-01-01T00:00:00Z").err
+    assert ledger("check", "--org", "acme").err == ""
