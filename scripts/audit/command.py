@@ -86,7 +86,9 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
 @click.option(
     "--findings", type=click.IntRange(min=0), default=0, metavar="N", help="Show the first N findings with evidence."
 )
-@click.option("--report", metavar="DIR", help="Write a report into this folder: a page to attach, and JSON.")
+@click.option(
+    "--report", metavar="DIR", help="Write a report into this folder: a page to attach, a summary to print, and JSON."
+)
 @click.option(
     "--what-if",
     "changes",

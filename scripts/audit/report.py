@@ -1,4 +1,5 @@
-"""`--report DIR`: writes the report as a page and as JSON. Both files appear whole or not at all.
+"""`--report DIR`: writes the report as a page, its counts as a short page, and both as JSON. Each file appears whole or
+not at all.
 
 Proved by tests/cli/audit/test_report.py.
 """
@@ -13,13 +14,13 @@ import msgspec
 from ledger.errors import BadInput
 from ledger.private_files import make_private_folder
 from projections.audit.report.collector import ReportCollector
-from projections.audit.report.page.page import page
+from projections.audit.report.page.page import page, summary_page
 from projections.audit.report.report import AuditReport, Invocation, build_report
 from projections.audit.report.report_json import report_json
 from projections.audit.summary import Summary
 from projections.query.query import PinnedQuery
 from scripts.audit.outputs import flush_to_disk
-from scripts.audit.request import DOCUMENT, PAGE, AuditRequest
+from scripts.audit.request import DOCUMENT, PAGE, SUMMARY_PAGE, AuditRequest
 from scripts.cli.exits import installed_version
 from scripts.cli.files import open_output
 from scripts.cli.output import encode
@@ -46,11 +47,12 @@ def _make_folder(directory: str) -> None:
         raise BadInput(f"{directory} cannot be a folder for the report: {error.strerror}; name another") from None
 
 
-def write_report(directory: str, report: AuditReport) -> tuple[Path, Path]:
-    """Writes the page and the document, and returns their paths. Raises `OSError`."""
+def write_report(directory: str, report: AuditReport) -> tuple[Path, Path, Path]:
+    """Writes both pages and the document, and returns their paths. Raises `OSError`."""
     _make_folder(directory)
-    paths = Path(directory) / PAGE, Path(directory) / DOCUMENT
-    contents = page(report).encode(), msgspec.json.format(encode(report_json(report)), indent=2) + b"\n"
+    paths = Path(directory) / PAGE, Path(directory) / SUMMARY_PAGE, Path(directory) / DOCUMENT
+    document = msgspec.json.format(encode(report_json(report)), indent=2) + b"\n"
+    contents = page(report).encode(), summary_page(report).encode(), document
     with ExitStack() as stack:
         files = [stack.enter_context(open_output(str(path))) for path in paths]
         for file, content in zip(files, contents, strict=True):

@@ -27,6 +27,7 @@ from scripts.cli.options import Format
 
 PIN_SUFFIX: Final = ".pin.json"
 PAGE: Final = "report.html"
+SUMMARY_PAGE: Final = "summary.html"
 DOCUMENT: Final = "report.json"
 _LOCAL_ONLY: Final = ("findings", "report", "changes", "explain")
 _SPARK_ONLY: Final = ("master", "spark_conf", "spark_index_max")
@@ -150,7 +151,7 @@ def check_distinct_files(request: AuditRequest, changes: str | None, report: str
     if out is not None and out != "-":
         names.append(f"{out}{PIN_SUFFIX}")
     if report is not None:
-        names += [os.path.join(report, PAGE), os.path.join(report, DOCUMENT)]
+        names += [os.path.join(report, name) for name in (PAGE, SUMMARY_PAGE, DOCUMENT)]
     names += [file.name for file in request.files if file.name != "-"]
     if len({os.path.realpath(name) for name in names}) != len(names):
         raise click.UsageError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any, Final
+
+from markupsafe import Markup
 
 from ledger.times import BEGINNING, format_time
 from projections.audit.summary import AGAINST
@@ -48,9 +51,19 @@ def start(instant: int) -> str:
     return "the beginning" if instant == BEGINNING else when(instant)
 
 
-def seconds(microseconds: int) -> str:
-    """`1.5 s`"""
-    return f"{microseconds / 1e6:,.6g} s"
+def duration(microseconds: int) -> str:
+    """`1.5 s`, `4 min 10 s`, `2 h 5 min`, `3 days 4 h`: the two greatest units, the rest cut off."""
+    whole = microseconds // 1_000_000
+    if whole < 60:
+        return f"{microseconds / 1e6:.6g} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if days:
+        parts = (plural(days, "day"), hours % 24 and f"{hours % 24} h")
+    elif hours:
+        parts = (f"{hours} h", minutes % 60 and f"{minutes % 60} min")
+    else:
+        parts = (f"{minutes} min", whole % 60 and f"{whole % 60} s")
+    return " ".join(part for part in parts if part)
 
 
 def day_text(day: int) -> str:
@@ -95,3 +108,21 @@ def visible(value: object) -> object:
     if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
         return value
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+
+
+_BREAKS: Final = re.compile(r"(?<=[-/._@,=])(?=[^\W_])")
+"""Between a separator and the next word of a name."""
+_OPTION: Final = re.compile(r"((?:^|(?<=\s))'?--[a-z-]+=?)")
+
+
+def breakable(name: str) -> Markup:
+    """A name whose line may end between its words, so that none is torn."""
+    return Markup("<wbr>").join(_BREAKS.split(str(visible(name))))
+
+
+def shell_line(command: str) -> Markup:
+    """A command whose options are never torn from their dashes."""
+    parts = _OPTION.split(str(visible(command)))
+    return Markup("").join(
+        Markup('<span class="option">{}</span>').format(part) if place % 2 else part for place, part in enumerate(parts)
+    )

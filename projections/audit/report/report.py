@@ -33,9 +33,11 @@ class Invocation(NamedTuple):
 
 
 class ReasonCount(NamedTuple):
-    """Rows with the reason: those with a verdict against them, and all."""
+    """Rows with the reason: violations, denied questions, both together, and rows of any verdict."""
 
     reason: Reason
+    violation: int
+    denied: int
     against: int
     rows: int
 
@@ -105,8 +107,7 @@ def build_report(
     """`query` must be pinned to the position that the verdicts rest on."""
     findings, findings_of = _findings(collector, summary, query)
     models, models_count = _models(collector)
-    against, total = collector.reasons[AGAINST_CODES].sum(0), collector.reasons.sum(0)
-    reasons = [ReasonCount(reason, int(against[code]), int(total[code])) for code, reason in enumerate(REASON_NAMES)]
+    reasons = [_reason_count(code, collector.reasons[:, code].tolist()) for code in range(len(REASON_NAMES))]
     return AuditReport(
         summary=summary,
         invocation=invocation,
@@ -126,6 +127,13 @@ def build_report(
             tuple(collector.rejects),
         ),
     )
+
+
+def _reason_count(code: int, counts: list[int]) -> ReasonCount:
+    """`counts`: rows with the reason, by VERDICT_NAMES."""
+    by_verdict = dict(zip(VERDICT_NAMES, counts, strict=True))
+    violation, denied = by_verdict["violation"], by_verdict["denied"]
+    return ReasonCount(REASON_NAMES[code], violation, denied, violation + denied, sum(counts))
 
 
 def _findings(

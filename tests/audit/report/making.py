@@ -1,5 +1,6 @@
 """A small ledger, a log whose audit has findings of every kind, and its report."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -99,3 +100,8 @@ def audited(bench: QueryLedger, rows: list[RequestRecord], size: int = 7) -> Aud
     )
     run(parts(rows, size), slow_decider(query, IN_FORCE), summary, sinks=(collector,), threads=False)
     return Audited(collector, summary, build_report(collector, summary, query, INVOCATION))
+
+
+def without_breaks(document: str) -> str:
+    """A page without the elements that only say where its lines may end: they depend on the text around them."""
+    return re.sub(r'<wbr>|<span class="option">([^<]*)</span>', r"\1", document)

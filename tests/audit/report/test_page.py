@@ -3,20 +3,25 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from projections.audit.report.page.page import page
+from projections.audit.report.page.page import page, summary_page
 from projections.audit.report.plots import time_bins
+from projections.audit.report.report import ModelCount, ReasonCount
 from projections.audit.report.report_json import report_json
+from projections.audit.schemas import REASON_NAMES
+from projections.audit.summary import LogDigest, SubjectCount
 from scripts.audit.report import write_report
-from tests.audit.report.making import audited, log
+from tests.audit.report.making import audited, log, without_breaks
 from tests.support.questions import QueryLedger
 
-VOID = {"meta", "br", "rect", "line"}
+VOID = {"meta", "br", "wbr", "rect", "line"}
 ELEMENTS = {
     *("html", "head", "title", "style", "body", "div", "header", "main", "footer", "nav", "section", "article"),
     *("h1", "h2", "h3", "h4", "p", "a", "b", "strong", "span", "code", "pre", "ul", "li", "dl", "dt", "dd"),
@@ -94,7 +99,7 @@ def test_the_page_shows_the_text_of_a_log_as_text(bench: QueryLedger) -> None:
 def test_an_audit_without_requests_has_a_page(bench: QueryLedger) -> None:
     document = page(audited(bench, []).report)
     outline(document)
-    assert "0 of 0 requests" in document
+    assert "<strong>0 requests</strong> of 0" in document
     assert "No request was decided." in document
 
 
@@ -112,10 +117,10 @@ def test_bins_have_no_gaps_count_everything_once_and_are_few(days: int) -> None:
 def test_the_json_and_the_page_have_the_same_content(bench: QueryLedger, tmp_path: Path) -> None:
     report = audited(bench, log()).report
     files = write_report(str(tmp_path / "new" / "folder"), report)
-    assert [file.name for file in files] == ["report.html", "report.json"]
-    members = json.loads(files[1].read_text())
+    assert [file.name for file in files] == ["report.html", "summary.html", "report.json"]
+    members = json.loads(files[2].read_text())
     assert members == json.loads(json.dumps(report_json(report)))
-    document = files[0].read_text()
+    document = without_breaks(files[0].read_text())
     ids = outline(document).ids
     assert len(members["findings"]) == sum(bool(re.fullmatch(r"finding-\d+", one)) for one in ids)
     assert len(members["hindsight_shown"]) == sum(bool(re.fullmatch(r"hindsight-\d+", one)) for one in ids)
@@ -123,38 +128,87 @@ def test_the_json_and_the_page_have_the_same_content(bench: QueryLedger, tmp_pat
     assert members["log"]["sha256"] in document
     for finding in members["findings"]:
         assert finding["commands"]["check"] in unescape(document)
+    short = without_breaks(files[1].read_text())
+    assert len(outline(short).ids) < len(ids)
+    for reason in members["by_reason"]:
+        assert not reason["against"] or f"<code>{reason['reason']}</code>" in short
+    assert members["log"]["sha256"] in short
     assert sum(day["verdicts"].get("violation", 0) for day in members["by_day"]) == members["verdicts"]["violation"]
     again = write_report(str(tmp_path / "again"), report)
     assert [file.read_bytes() for file in again] == [file.read_bytes() for file in files]
 
 
-def test_a_browser_finds_nothing_wrong_with_the_page(bench: QueryLedger, tmp_path: Path) -> None:
-    """In light and dark colours: no request but for the page, no script, and axe finds no barrier."""
+@pytest.fixture
+def chromium() -> Iterator[Any]:
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("there is no chromium")
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    from playwright.sync_api import Request, sync_playwright
+    from playwright.sync_api import sync_playwright
 
-    file, _ = write_report(str(tmp_path), audited(bench, log()).report)
     options = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=options)
-        for scheme in ("light", "dark"):
-            # Without the page's policy axe itself can run in it.
-            context = chromium.new_context(color_scheme=scheme, bypass_csp=True)
-            tab = context.new_page()
-            urls: list[str] = []
-
-            def note(request: Request, urls: list[str] = urls) -> None:
-                urls.append(request.url)
-
-            tab.on("request", note)
-            tab.goto(file.as_uri())
-            assert urls == [file.as_uri()]
-            assert tab.evaluate("document.scripts.length") == 0
-            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            results = axe.Axe().run(tab)
-            assert results.violations_count == 0, results.generate_report()
-            context.close()
+        yield chromium
         chromium.close()
+
+
+@pytest.mark.parametrize("name", ["report.html", "summary.html"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_finds_nothing_wrong_with_a_page(
+    bench: QueryLedger, tmp_path: Path, chromium: Any, name: str, scheme: str
+) -> None:
+    """In light and dark colours: no request but for the page, no script, and axe finds no barrier."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    write_report(str(tmp_path), audited(bench, log()).report)
+    file = tmp_path / name
+    # Without the page's policy axe itself can run in it.
+    tab = chromium.new_context(color_scheme=scheme, bypass_csp=True).new_page()
+    urls: list[str] = []
+    tab.on("request", lambda request: urls.append(request.url))
+    tab.goto(file.as_uri())
+    assert urls == [file.as_uri()]
+    assert tab.evaluate("document.scripts.length") == 0
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    results = axe.Axe().run(tab)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize("name", ["report.html", "summary.html"])
+def test_a_phone_shows_each_column_or_says_that_a_table_scrolls(
+    bench: QueryLedger, tmp_path: Path, chromium: Any, name: str
+) -> None:
+    write_report(str(tmp_path), audited(bench, log()).report)
+    tab = chromium.new_context(viewport={"width": 390, "height": 844}).new_page()
+    tab.goto((tmp_path / name).as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    captions = tab.evaluate(
+        """[...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth)
+        .map(one => getComputedStyle(one.querySelector("caption"), "::after").content)"""
+    )
+    assert captions
+    assert all("Scroll the table sideways" in one for one in captions)
+
+
+def test_the_summary_has_at_most_ten_printed_pages_however_much_there_is_to_say(
+    bench: QueryLedger, tmp_path: Path, chromium: Any
+) -> None:
+    report = audited(bench, log()).report
+    long = "a-long-name/" * 20
+    many = report._replace(
+        subjects=tuple(SubjectCount(f"org:{long}{number}", {"violation": 9}) for number in range(25)),
+        models=tuple(ModelCount(f"{long}{number}", {"violation": 9}) for number in range(25)),
+        reasons=tuple(ReasonCount(reason, 5, 5, 10, 10) for reason in REASON_NAMES),
+        undecided=tuple(one._replace(missing=one.missing * 15) for one in report.undecided),
+        rejected=report.rejected._replace(
+            faults=tuple((f"{number} {'words of a fault ' * 10}", 1) for number in range(20)),
+            first=tuple(report.rejected.first * 20)[:20],
+        ),
+        invocation=report.invocation._replace(arguments=tuple(f"{long}{number}.jsonl" for number in range(1000))),
+    )
+    many.summary.log = LogDigest("0" * 64, [(f"{long}{number}.jsonl", 1) for number in range(1000)])
+    file = tmp_path / "summary.html"
+    file.write_text(summary_page(many))
+    tab = chromium.new_page()
+    tab.goto(file.as_uri())
+    printed = tab.pdf(format="A4")
+    assert 3 < len(re.findall(rb"/Type /Page\b", printed)) <= 10

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import msgspec
 import pytest
 
 from ledger.times import DAY
-from projections.audit.report.page.page import page
+from projections.audit.report.formats import breakable, duration, shell_line
+from projections.audit.report.page.page import page, summary_page
 from projections.audit.report.report import AuditReport
 from projections.audit.report.report_json import report_json
 from projections.audit.report.templating import environment
@@ -26,7 +27,7 @@ from projections.audit.schemas import VERDICT_NAMES
 from projections.audit.summary import Summary
 from projections.decisions.model import REASONS, Observed, RequestRecord
 from scripts.cli.output import encode
-from tests.audit.report.making import HOSTILE, audited, log
+from tests.audit.report.making import HOSTILE, audited, log, without_breaks
 from tests.support.questions import CACHING, NOON, STORAGE, TRAINING, QueryLedger, changed, cleared, retracted
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +74,7 @@ class MarkupShape(HTMLParser):
 
 def shape(document: str) -> MarkupShape:
     parser = MarkupShape()
-    parser.feed(document)
+    parser.feed(without_breaks(document))
     parser.close()
     return parser
 
@@ -123,15 +124,16 @@ def report(bench: QueryLedger) -> AuditReport:
 
 @pytest.mark.parametrize("spared", [(), CODES], ids=["every string", "every string but codes"])
 @pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize(("make", "times"), [(page, 300), (summary_page, 60)])
 def test_no_string_of_a_report_becomes_an_element_or_an_attribute(
-    report: AuditReport, payload: str, spared: Collection[str]
+    report: AuditReport, payload: str, spared: Collection[str], make: Callable[[AuditReport], str], times: int
 ) -> None:
-    hostile = page(replaced(report, payload, spared))
-    expected, actual = shape(page(replaced(report, "harmless", spared))), shape(hostile)
+    hostile = make(replaced(report, payload, spared))
+    expected, actual = shape(make(replaced(report, "harmless", spared))), shape(hostile)
     assert actual.elements == expected.elements
     assert actual.style.strip() == (TEMPLATES / "style.css").read_text().strip()
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in payload)
-    assert "".join(actual.values).count(shown) > 300
+    assert "".join(actual.values).count(shown) > times
     assert all(c.isprintable() or c == "\n" for c in hostile)
 
 
@@ -148,6 +150,34 @@ def test_text_and_attributes_are_escaped_and_invisible_characters_are_spelt_out(
     assert template.render(a='"><i>', b="<b>&'\x00\x1b\u2028é", c="&amp;") == (
         '<p title="&#34;&gt;&lt;i&gt;">&lt;b&gt;&amp;&#39;\\x00\\x1b\\x2028é<b>&amp;</b></p>'
     )
+
+
+def test_a_name_may_end_a_line_between_its_words_only() -> None:
+    assert breakable("org:quill-legal/a_b.c") == "org:quill-<wbr>legal/<wbr>a_<wbr>b.<wbr>c"
+    assert breakable("<b>-x\u202e") == "&lt;b&gt;-<wbr>x\\x202e"
+
+
+def test_an_option_keeps_its_dashes() -> None:
+    assert shell_line("inforce audit 'a --b' --known-at=at '--map=at=a b'") == (
+        'inforce audit &#39;a <span class="option">--b</span>&#39; <span class="option">--known-at=</span>at '
+        '<span class="option">&#39;--map=</span>at=a b&#39;'
+    )
+    assert shell_line("--x<y>") == '<span class="option">--x</span>&lt;y&gt;'
+
+
+def test_a_long_time_is_said_in_days() -> None:
+    second = 1_000_000
+    texts = {
+        1: "1e-06 s",
+        59 * second + 500_000: "59.5 s",
+        60 * second: "1 min",
+        3_599 * second: "59 min 59 s",
+        3_600 * second: "1 h",
+        86_399 * second: "23 h 59 min",
+        86_400 * second: "1 day",
+        3 * DAY + 4 * 3_600 * second + 59: "3 days 4 h",
+    }
+    assert {instant: duration(instant) for instant in texts} == texts
 
 
 def test_a_name_that_no_page_defines_is_an_error() -> None:

@@ -37,7 +37,7 @@ def test_a_report_is_a_page_and_a_document_of_the_same_audit(ledger: Inforce, fo
     result = ledger("audit", "log.jsonl", "--report", "out/of/audit", "--format", "json")
     assert result.code == 1
     place = folder / "out" / "of" / "audit"
-    assert {path.name for path in place.iterdir()} == {"report.html", "report.json"}
+    assert {path.name for path in place.iterdir()} == {"report.html", "summary.html", "report.json"}
     message, written = result.json(), report(place)
     assert written["verdicts"] == message["verdicts"] == {"violation": 2, "compliant": 2}
     assert written["pin"] == message["pin"]
