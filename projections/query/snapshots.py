@@ -10,7 +10,7 @@ tests/query/test_pinned.py and tests/faults/test_behind.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from ledger.recorders.contract import Head
@@ -27,7 +27,7 @@ from projections.query.directories import (
     directory_subjects,
 )
 from projections.query.subject_cache import CachedSubject, SubjectCache, fold_subject
-from projections.temporal.changes import Assertion, Retraction, read_entries
+from projections.temporal.changes import Assertion, Change, Retraction, read_entries, value_bytes
 from projections.temporal.coordinates import IN_FORCE, ClockNotice, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.timelines.store import TimelineStore
@@ -40,6 +40,8 @@ RETRACTIONS_MAX: Final = 20_000
 """Of a snapshot: with the subjects, some 10 MB, and more only if one subject has more."""
 FIRST_RECORDED_MAX: Final = 20_000
 """Subjects of a snapshot: some 3 MB."""
+_ASSERTION_BYTES: Final = 500
+"""Of an assertion with a small value. A large value counts as many assertions as it fills, in each of these bounds."""
 FOLDED_MAX: Final = 20_000
 """Of a read context, subjects and assertions about them: some 10 MB, and more only if one subject has more."""
 
@@ -152,9 +154,9 @@ class LedgerSnapshot:
         assertions = self._assertions.get(subject)
         if assertions is None:
             assertions = tuple(self.assertions(subject))
-            self._assertions_left -= 1 + len(assertions)
+            self._assertions_left -= (weight := _weight(assertions))
             if self._assertions_left < 0:
-                self._assertions, self._assertions_left = {}, ASSERTIONS_MAX
+                self._assertions, self._assertions_left = {}, ASSERTIONS_MAX - weight
             self._assertions[subject] = assertions
         return assertions
 
@@ -163,11 +165,16 @@ class LedgerSnapshot:
         retractions = self._retractions.get(subject)
         if retractions is None:
             retractions = tuple(one for one in self.assertions(subject) if isinstance(one, Retraction))
-            self._retractions_left -= 1 + len(retractions)
+            self._retractions_left -= (weight := 1 + len(retractions))
             if self._retractions_left < 0:
-                self._retractions, self._retractions_left = {}, RETRACTIONS_MAX
+                self._retractions, self._retractions_left = {}, RETRACTIONS_MAX - weight
             self._retractions[subject] = retractions
         return retractions
+
+
+def _weight(assertions: Sequence[Assertion]) -> int:
+    values = sum(value_bytes(one.value) for one in assertions if isinstance(one, Change))
+    return 1 + len(assertions) + values // _ASSERTION_BYTES
 
 
 class ReadContext:
@@ -203,9 +210,9 @@ class ReadContext:
         if timelines is None:
             assertions = self.snapshot.assertions(subject, known_at)
             timelines = fold(assertions)
-            self._folded_left -= 1 + len(assertions)
+            self._folded_left -= (weight := _weight(assertions))
             if self._folded_left < 0:
-                self._folded, self._folded_left = {}, FOLDED_MAX
+                self._folded, self._folded_left = {}, FOLDED_MAX - weight
             self._folded[subject, known_at] = timelines
         return timelines
 

@@ -1,6 +1,8 @@
 """Every answer is pinned to one position of the ledger: fresh after a write, and consistent while others write."""
 
+import json
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -63,6 +65,32 @@ def test_many_decisions_at_one_known_at_read_each_subject_once_while_the_cache_h
     assert bench.query.check_all(records, NOON + 1) == expected
     if room == 20_000:
         assert sorted(read) == [CATALOG_SUBJECT, "org:acme", "org:beta", "org:nobody"]
+
+
+def test_what_is_kept_of_many_subjects_is_bounded_by_the_size_of_their_values(
+    bench: QueryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was bounded by a count, which 20,000 values of 64 KB fill with more than a gigabyte."""
+    monkeypatch.setattr("projections.query.snapshots.ASSERTIONS_MAX", 1000)
+    monkeypatch.setattr("projections.query.snapshots.FOLDED_MAX", 1000)
+    large = [f"{number}-{'x' * 240}" for number in range(200)]
+    for number in range(30):
+        bench.submit(NOON + number, changed(f"org:o{number}", "residency.regions", large))
+    bench.submit(NOON + 99, changed("org:last", STORAGE, True))
+    context = bench.query.context()
+    for number in range(30):
+        subject = f"org:o{number}"
+        assert bench.query.state(subject, at=NOON + 40, known_at=IN_FORCE).settings["residency.regions"].value
+        assert context.folded(subject, NOON + 40)
+
+    def kept(assertions: Iterable[Any]) -> int:
+        return sum(len(json.dumps(one.value)) for one in assertions if one.value is not None)
+
+    assert 0 < sum(map(kept, context.snapshot._assertions.values())) < 600_000
+    folded = (
+        step for timelines in context._folded.values() for timeline in timelines.values() for step in timeline.changes
+    )
+    assert 0 < kept(change for change in folded if change is not None) < 600_000
 
 
 def test_a_tiny_cache_gives_the_same_answers(bench: QueryLedger) -> None:
