@@ -17,14 +17,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ledger.check import faults_beside_events, pages_of_rows, personal_faults
+from ledger.check import fact_faults, faults_beside_events, pages_of_rows, personal_faults
 from ledger.errors import BadInput, DamagedEvent, LedgerCorrupt, LedgerUnavailable, NotALedger
 from ledger.opening import database_file, new_incarnation, sqlite_path
 from ledger.private_files import open_private
 from ledger.recorders.contract import IMPORTING, INCARNATION, Entry, Recorder
 from ledger.recorders.soundness import sound_entries
 from ledger.recorders.sqlite import SQLiteLedgerRecorder
-from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, delete_securely
+from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, delete_securely, is_damage
 from ledger.recorders.sqlite_place import COMPANIONS, read_mode
 from ledger.recorders.sqlite_schema import altered_tables, read_meta
 
@@ -163,6 +163,8 @@ def _check_file(path: Path, shown_path: Path, name: Path, report: Callable[[floa
         _require_integrity(connection, shown_path)
         if altered := altered_tables(connection.cursor()):
             raise LedgerCorrupt(f"{shown_path} is not sound: its table {altered[0]} is not defined as it was made")
+        for fault in fact_faults(recorder):
+            raise LedgerCorrupt(f"{shown_path} is not sound: {fault}")
         try:
             last = _require_sound(recorder, connection, shown_path, lambda done: report(0.5 + done / 2))
         except DamagedEvent as error:
@@ -177,9 +179,9 @@ def _translated(source: Path, target: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if is_damage(error):
+            raise LedgerCorrupt(f"{source} cannot be used: {advice(str(error), source)}") from error
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise LedgerCorrupt(f"{source} is damaged ({error}); restore it from a backup or an export") from error
         path = target if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) else source
         raise LedgerUnavailable(f"{path} cannot be used: {advice(str(error), path)}") from error
     except OSError as error:

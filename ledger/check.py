@@ -6,18 +6,21 @@ Proved by tests/life/test_check.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ledger.codec import parse_leaf
+from ledger.codec import is_of_origin, parse_leaf
 from ledger.drafts import ID_TAIL_LENGTH, Idempotency
 from ledger.errors import LedgerCorrupt
-from ledger.recorders.contract import SEALED, Entry, Recorder
+from ledger.recorders.contract import INCARNATION, SEALED, Entry, Recorder
 from ledger.recorders.soundness import fault_of
 
 ROWS: Final = 5_000
 ROWS_BYTES: Final = 8 * 1024 * 1024
 """Read at a time: so many events, or those up to the one whose leaf reaches the size."""
+
+_INCARNATION: Final = re.compile("[0-9a-f]{32}")
 
 Progress = Callable[[int], None]
 """Called with the position that was reached."""
@@ -27,6 +30,7 @@ def faults(recorder: Recorder, progress: Progress | None = None) -> Iterator[str
     """Every fault, one sentence each: nothing of what was submitted is in it."""
     for part in (
         recorder.definition_faults,
+        lambda: fact_faults(recorder),
         lambda: _event_faults(recorder, progress or (lambda _position: None)),
         lambda: faults_beside_events(recorder),
     ):
@@ -34,6 +38,26 @@ def faults(recorder: Recorder, progress: Progress | None = None) -> Iterator[str
             yield from part()
         except LedgerCorrupt as error:
             yield error.detail
+
+
+def fact_faults(recorder: Recorder) -> Iterator[str]:
+    """The faults of the facts without which a ledger cannot be opened, or not be told from its copies."""
+    meta: Mapping[str, object] = recorder.meta()
+    origin, incarnation = meta.get("origin"), meta.get(INCARNATION)
+    # SQLite stores a value of any type in any column.
+    if not isinstance(origin, str):
+        yield "the ledger's origin is lost"
+    else:
+        try:
+            first = recorder.entry(1)
+        except LedgerCorrupt:
+            # Named with the events.
+            first = None
+        if first is not None and not is_of_origin(first.leaf, origin):
+            yield "the ledger's origin is not that of its events"
+    # A ledger of an older inforce has none.
+    if incarnation is not None and not (isinstance(incarnation, str) and _INCARNATION.fullmatch(incarnation)):
+        yield "the ledger's incarnation is not what was written"
 
 
 class _Scan:

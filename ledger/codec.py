@@ -58,6 +58,11 @@ def event_id(position: int, id_tail: str) -> str:
     return _id_head(position) + id_tail
 
 
+def is_of_origin(leaf: bytes, origin: str) -> bool:
+    """Whether the event was recorded by the ledger with this origin, or restored from it."""
+    return f'","source":{_json(SOURCE_PREFIX + origin)},"type":"'.encode() in leaf
+
+
 def leaf_template(draft: Draft, source: str) -> bytes:
     """The leaf with placeholders for position, id and time. `source` is `urn:inforce:<origin>`."""
     return _encode(draft, source, _ID, _TIME, _SEQUENCE, _POSITION)

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ledger.clock import Clock, SystemClock
+from ledger.codec import is_of_origin
 from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
 from ledger.head_memory import HeadMemory, RememberedHead
 from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S, CLOCK_BEHIND_S_MAX, CLOCK_BEHIND_S_MIN
@@ -94,7 +95,8 @@ def open_ledger(
                 announce(f"began a new ledger {recorder.location}")
         elif (create or write) and INCARNATION not in meta and not _is_read_only(url):
             recorder.add_fact(INCARNATION, new_incarnation())
-        if "origin" not in meta:
+        # SQLite stores a value of any type in any column.
+        if not isinstance(meta.get("origin"), str):
             raise LedgerCorrupt("the ledger's origin is lost; restore it from a backup or an export")
         if IMPORTING in meta:
             raise LedgerUnavailable(
@@ -140,7 +142,7 @@ def _check_place(url: str, create: bool) -> None:
 def _require_origin_of_events(ledger: Ledger) -> None:
     """Raises `LedgerCorrupt` unless the ledger's first event names the ledger's origin, too."""
     first = ledger.recorder.entry(1)
-    if first is not None and f'","source":"{ledger.source}","type":"'.encode() not in first.leaf:
+    if first is not None and not is_of_origin(first.leaf, ledger.origin):
         raise LedgerCorrupt("the ledger's origin is not that of its events; restore it from a backup or an export")
 
 
@@ -187,7 +189,7 @@ def open_for_check(url: str) -> Ledger:
         meta = recorder.meta()
         if not meta:
             raise LedgerUnavailable(_NOT_BEGUN)
-        return Ledger(recorder, SystemClock(), origin=meta.get("origin", ""))
+        return Ledger(recorder, SystemClock(), origin=str(meta.get("origin", "")))
     except BaseException:
         recorder.close()
         raise

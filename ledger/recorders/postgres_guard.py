@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from ledger.recorders.contract import EVENTS_TABLE
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
 from ledger.recorders.postgres_functions import APPEND_GROUP, REFUSE_CHANGE, body_of
-from ledger.recorders.postgres_schema import FIRE_ALWAYS, IMMUTABLE, IMMUTABLE_TRIGGER, PgCursor
+from ledger.recorders.postgres_schema import FIRE_ALWAYS, FORMAT, IMMUTABLE, IMMUTABLE_TRIGGER, PgCursor
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
 _log = logging.getLogger("inforce.ledger")
@@ -117,6 +117,11 @@ _KEYS_STORED: Final = (
     f" WHERE c.connamespace = '{SCHEMA}'::regnamespace AND i.indisvalid AND i.indisready"
 )
 
+_OLDER_NUMBER: Final = (
+    f"SELECT 1 FROM {SCHEMA}.ledger_meta f JOIN {SCHEMA}.ledger_meta k ON k.name = %s"
+    " WHERE f.name = 'format' AND f.value <> %s"
+)
+
 
 def definition_faults(cursor: PgCursor) -> list[str]:
     """See `Recorder.definition_faults`."""
@@ -131,4 +136,6 @@ def definition_faults(cursor: PgCursor) -> list[str]:
         f"the key {name} is missing, altered or not valid" for name, made in _KEYS.items() if keys.get(name) != made
     ]
     faults += [f"{name} is missing, altered or disabled, so events could be changed" for name in broken(cursor)]
+    if cursor.execute(_OLDER_NUMBER, (BODY_KEY, str(FORMAT))).fetchone():
+        faults.append("the ledger's tables are newer than its format number says")
     return faults + [f"the {name} is not inforce's" for (name,) in cursor.execute(_FOREIGN).fetchall()]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import LedgerCorrupt
-from ledger.recorders.sqlite_schema import TRIGGERS, altered_tables
+from ledger.recorders.contract import BODY_KEY
+from ledger.recorders.sqlite_schema import FORMAT, TRIGGERS, altered_tables
 
 _log = logging.getLogger("inforce.ledger")
 
@@ -81,6 +82,9 @@ def definition_faults(cursor: sqlite3.Cursor) -> list[str]:
         f"the file is damaged: {line}" for result in results if result != "ok" for line in result.splitlines()[-1:]
     ]
     faults += [f"the table {name} is not defined as it was made" for name in altered_tables(cursor)]
+    (format_,) = cursor.execute("PRAGMA user_version").fetchone()
+    if format_ < FORMAT and cursor.execute("SELECT 1 FROM ledger_meta WHERE name = ?", (BODY_KEY,)).fetchone():
+        faults.append("the ledger's tables are newer than its format number says")
     triggers = {name: sql for name, _, sql in cursor.execute(_ALL).fetchall()}
     for name, sql in TRIGGERS.items():
         if triggers.pop(name, None) != sql:

@@ -344,6 +344,22 @@ def table_redefined(connection: sqlite3.Connection) -> None:
     )
 
 
+def origin_changed(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE ledger_meta SET value = 'x.example/y' WHERE name = 'origin'")
+
+
+def origin_lost(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM ledger_meta WHERE name = 'origin'")
+
+
+def origin_made_a_blob(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE ledger_meta SET value = x'00' WHERE name = 'origin'")
+
+
+def fact_made_unreadable(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE ledger_meta SET value = CAST(x'ff' AS TEXT) WHERE name = 'incarnation'")
+
+
 HARM: dict[Callable[[sqlite3.Connection], None], str] = {
     leaf_changed: "its bytes do not match its hash",
     leaf_made_a_text: "its column leaf holds another type of value",
@@ -355,6 +371,10 @@ HARM: dict[Callable[[sqlite3.Connection], None], str] = {
     reason_changed: f"the reason stored for the event at position {HARMED} does not match",
     reason_misplaced: f"personal data is stored for position {HARMED + 3}",
     key_changed: f"the Idempotency-Key of the submission at position {HARMED} is not stored as it was",
+    origin_changed: "the ledger's origin is not that of its events",
+    origin_lost: "the ledger's origin is lost",
+    origin_made_a_blob: "the ledger's origin is lost",
+    fact_made_unreadable: "is damaged",
     table_redefined: "its table events is not defined as it was made",
     index_damaged: "is damaged",
 }
@@ -374,7 +394,10 @@ def test_a_damaged_ledger_is_reported_and_makes_no_backup(
     assert str(path) in message
     assert list(target.parent.iterdir()) == [target]
     words = (str(HARMED), "damaged", HARM[harm].removeprefix("its "))
-    assert any(word in fault for fault in all_faults(url(target)) for word in words)
+    assert any(word in fault for fault in found_in(target) for word in words)
+    if harm in (origin_changed, origin_lost, origin_made_a_blob):
+        with pytest.raises(LedgerCorrupt, match="the ledger's origin"):
+            open_ledger(url(path))
 
 
 def test_a_truncated_backup_is_reported(path: Path, target: Path) -> None:

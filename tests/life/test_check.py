@@ -54,6 +54,10 @@ HARM: dict[str, tuple[str, str]] = {
         "UPDATE {submissions} SET body_sha256 = {zeros} WHERE key = 'k1'",
         "the Idempotency-Key of the submission at",
     ),
+    "the origin": ("UPDATE {ledger_meta} SET value = 'x.example/y' WHERE name = 'origin'", "origin is not that of its"),
+    "a lost origin": ("DELETE FROM {ledger_meta} WHERE name = 'origin'", "the ledger's origin is lost"),
+    "the incarnation": ("UPDATE {ledger_meta} SET value = 'x' WHERE name = 'incarnation'", "incarnation is not what"),
+    "the format": ("{lower_format}", "the ledger's tables are newer than its format number says"),
     "a timeline": (
         "UPDATE {timelines_subjects} SET version = 1",
         "the stored timelines of the subject of the event at",
@@ -70,7 +74,8 @@ HARM: dict[str, tuple[str, str]] = {
 
 def alter(url: str, statement: str) -> None:
     sqlite = url.startswith("sqlite")
-    names = ("events", "personal_data", "submissions", "timelines_subjects", "timelines_blocks", "timelines_tracking")
+    names = ["events", "personal_data", "submissions", "ledger_meta"]
+    names += ["timelines_subjects", "timelines_blocks", "timelines_tracking"]
     tables = {name: name if sqlite else f"inforce.{name}" for name in names}
     immutable = "events_no_update" if sqlite else "events_immutable ON inforce.events"
     with closing(raw(url)) as connection:
@@ -84,7 +89,9 @@ def alter(url: str, statement: str) -> None:
         else:
             connection.execute("ALTER TABLE inforce.events DISABLE TRIGGER ALL")
         zeros = "zeroblob(48)" if sqlite else "decode(repeat('00', 48), 'hex')"
-        connection.execute(statement.format(immutable=immutable, zeros=zeros, **tables))
+        lower = "UPDATE inforce.ledger_meta SET value = '2' WHERE name = 'format'"
+        lower = "PRAGMA user_version=1" if sqlite else lower
+        connection.execute(statement.format(immutable=immutable, zeros=zeros, lower_format=lower, **tables))
         if not sqlite and "TRIGGER" not in statement:
             connection.execute("ALTER TABLE inforce.events ENABLE ALWAYS TRIGGER events_immutable")
         for _, definition in triggers:
