@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, m
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ledger.errors import BadSubject
-from ledger.subjects import KINDS, is_text, parse_subject
+from ledger.subjects import KINDS, is_text, parse_subject, refuse_second_kind
 
 Value = bool | int | str | tuple[str, ...]
 """A setting's value. A set is a sorted tuple of distinct texts."""
@@ -79,6 +79,11 @@ class Definition(BaseModel):
     def accept_new(self, value: object) -> Value:
         """As `accept`, for a value that is to be recorded: also within the bounds of size. Raises `WrongValue`."""
         accepted = self.accept(value)
+        if self.value_type == "subject_ref":
+            try:
+                refuse_second_kind(str(accepted))
+            except BadSubject as error:
+                raise WrongValue(error.detail) from None
         # Only a set can exceed them: a text has at most TEXT_LENGTH_MAX characters.
         if isinstance(accepted, tuple):
             _require_size("the value", accepted)

@@ -22,10 +22,16 @@ LEDGER_SUBJECT: Final = "ledger:self"
 KINDS: Final = ("account", "org", "project", "key", "model", "region", "provider")
 """The kinds of subject that settings can be defined for. The kind `catalog` holds the definitions themselves."""
 
+MUST_BE_KNOWN: Final = "subjects.must_be_known"
+"""The setting whose default names kinds of subject: the ledger must have an event of such a subject before anything
+refers to it, and before anything is decided about it. No subject has a value of its own."""
+
 RESERVED_KINDS: Final = ("catalog", "ledger")
 """The kinds of the two subjects that nobody submits changes about, in the form `kind:id`."""
 
 ACTOR_LENGTH_MAX: Final = 256
+ID_SHOWN_MAX: Final = 64
+"""Errors show no longer ids."""
 ID_PATTERN: Final = r"[A-Za-z0-9._~@/+:-]{1,256}"
 SETTING_PATTERN: Final = r"[A-Za-z0-9._-]{1,128}"
 _ID: Final = re.compile(ID_PATTERN)
@@ -46,6 +52,16 @@ def parse_subject(text: object, kinds: tuple[str, ...] = (*KINDS, *RESERVED_KIND
     if not is_id(identifier):
         raise BadSubject(f"a subject's id is {_ID_RULE}")
     return text
+
+
+def refuse_second_kind(subject: str) -> None:
+    """Raises `BadSubject` if the id of a subject that is to be recorded holds its kind, as `org:org:acme` does.
+
+    A request record names bare ids, so no record can name such a subject."""
+    kind, _, identifier = subject.partition(":")
+    if identifier.startswith(f"{kind}:"):
+        shown = f"write {identifier}" if len(kind) + 1 < len(identifier) <= ID_SHOWN_MAX else "write the kind once"
+        raise BadSubject(f"the subject's id holds its kind, {kind}; {shown}")
 
 
 def is_id(text: str) -> bool:

@@ -11,6 +11,7 @@ from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadSubmission, Fault
 from ledger.store import Ledger
+from ledger.subjects import KINDS
 from ledger.times import format_time
 from tests.support.ledgers import NOW, change, define, definition, open_with_clock, submit
 
@@ -198,6 +199,34 @@ def test_an_unknown_setting_is_refused(ledger: Ledger) -> None:
 def test_a_setting_on_a_kind_that_may_not_have_it_is_refused(ledger: Ledger) -> None:
     (fault,) = faults(ledger, {**change("account:a"), "setting": "passthrough.allowed"})
     assert fault == ("/setting", "this setting belongs to subjects of kind org, not account (writable by: admin)")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_subject_whose_id_holds_its_kind_is_refused_as_no_record_can_name_it(ledger: Ledger, kind: str) -> None:
+    (fault,) = faults(ledger, change(f"{kind}:{kind}:x"))
+    assert fault == ("/subject", f"the subject's id holds its kind, {kind}; write {kind}:x")
+    for long in ("", "x" * 100):
+        (fault,) = faults(ledger, change(f"{kind}:{kind}:{long}"))
+        assert fault == ("/subject", f"the subject's id holds its kind, {kind}; write the kind once")
+
+
+@pytest.mark.parametrize(
+    ("subject", "setting", "value"),
+    [
+        ("key:k", "owner", "org:org:x"),
+        ("account:a", "attached_to", "org:org:x"),
+        ("region:r", "region.within", "region:region:x"),
+    ],
+)
+def test_a_reference_whose_id_holds_its_kind_is_refused(ledger: Ledger, subject: str, setting: str, value: str) -> None:
+    (fault,) = faults(ledger, {**change(subject, value), "setting": setting})
+    meant = value.partition(":")[2]
+    assert fault.pointer == "/value"
+    assert fault.detail.startswith(f"the subject's id holds its kind, {meant.partition(':')[0]}; write {meant}")
+
+
+def test_an_id_may_begin_like_its_kind_or_hold_another_kind(ledger: Ledger) -> None:
+    submit(ledger, change("org:org"), change("org:organic:x"), change("org:account:x"), change("account:org:x"))
 
 
 def test_a_subject_cannot_own_itself(ledger: Ledger) -> None:

@@ -28,11 +28,9 @@ from ledger.entropy import EntropySource
 from ledger.errors import BadSubmission, Fault, VersionConflict
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.near_names import did_you_mean
-from ledger.subjects import CATALOG_SUBJECT, kind_of
+from ledger.subjects import CATALOG_SUBJECT, MUST_BE_KNOWN, kind_of
 from ledger.times import format_time
 
-MUST_BE_KNOWN: Final = "subjects.must_be_known"
-"""The setting whose default names the kinds of subject that must have an event before anything refers to them."""
 PROPOSALS_MAX: Final = 3
 """Unknown settings of a batch for which near names are looked up."""
 
@@ -193,6 +191,12 @@ class _BatchDecider:
             writer = period.definition.writable_by
             raise _Refused(
                 "/setting", f"this setting belongs to subjects of kind {kinds}, not {kind} (writable by: {writer})"
+            )
+        if submission.setting == MUST_BE_KNOWN and period.definition.value_type == "set_of":
+            raise _Refused(
+                "/setting",
+                f"no subject has its own {MUST_BE_KNOWN}: its default holds for all subjects of the kinds that it "
+                "names; define the setting with that default instead (writable by: operator)",
             )
         if submission.effective_from is None and period.effective_until is None:
             self._lasting[submission.setting, kind] = period.definition

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 from ledger.catalog import INTEGER_MAX, Definition, WrongValue, faults_between
 from ledger.errors import BadSubject, BadSubmission, BadTime, Fault
 from ledger.events import ERASURE_TOPIC
-from ledger.subjects import ID_PATTERN, KINDS, is_setting_key, parse_subject
+from ledger.subjects import ID_PATTERN, KINDS, is_setting_key, parse_subject, refuse_second_kind
 from ledger.times import parse_time
 
 BATCH_MAX: Final = 1000
@@ -72,9 +72,11 @@ def has_words(text: str) -> bool:
 
 def _subject(value: object) -> str:
     try:
-        return parse_subject(value, KINDS)
+        subject = parse_subject(value, KINDS)
+        refuse_second_kind(subject)
     except BadSubject as error:
         raise PydanticCustomError("subject", "{detail}", {"detail": error.detail}) from None
+    return subject
 
 
 def _setting(value: str) -> str:

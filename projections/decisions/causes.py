@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from ledger.subjects import kind_of
+from ledger.subjects import MUST_BE_KNOWN, kind_of
 from projections.decisions.check import DecisionBasis, breaches_of
-from projections.decisions.directory import DIRECTORY_KINDS
+from projections.decisions.directory import DIRECTORY_KINDS, PROVIDER_NAMES, REGION_NAMES, WITHIN
 from projections.decisions.lag import Breach
 from projections.decisions.model import Observed, Outcome, Reason, RequestRecord
 from projections.decisions.published import MEMBER_OF
@@ -64,7 +64,8 @@ _PERMITS: Final[Mapping[str, tuple[str, ...]]] = {
 """Member of the handling → the settings that permit it."""
 _UNRESOLVED: Final[Mapping[Reason, tuple[str, ...]]] = {
     "unknown_model": (HOSTING, PROVIDER),
-    "unknown_region": (RESIDENCY, MODEL_REGIONS),
+    "unknown_region": (RESIDENCY, MODEL_REGIONS, REGION_NAMES, WITHIN),
+    "unknown_subject": (MUST_BE_KNOWN,),
 }
 """Reason of an indeterminate decision → the settings that could not be resolved."""
 
@@ -84,7 +85,8 @@ def causes(record: RequestRecord, basis: DecisionBasis, outcome: Outcome) -> tup
     breached = {cause.reason for cause in all_causes}
     for reason in outcome.reasons:
         if reason != "enforcement_lag" and reason not in breached:
-            all_causes.append(Cause(reason, _unresolved(reason, outcome), ()))
+            unresolved = _unresolved(reason, outcome)
+            all_causes.append(Cause(reason, unresolved, _unresolved_members(reason, unresolved, record)))
     return tuple(all_causes) or _permissions(record, outcome)
 
 
@@ -108,7 +110,30 @@ def _unresolved(reason: Reason, outcome: Outcome) -> tuple[SettingState, ...]:
         # The owner chain: its last link leads nowhere, or to another subject than the record names.
         links = tuple(state for state in outcome.evidence if state.setting in ("owner", "attached_to"))
         return links[-1:] if reason == "unknown_owner" else links
+    if reason == "unknown_model" and _states_provider(outcome):
+        # The model is known, but its provider and the receiver have a name that several providers claim.
+        settings = (*settings, PROVIDER_NAMES)
     return tuple(state for state in outcome.evidence if state.setting in settings)
+
+
+def _states_provider(outcome: Outcome) -> bool:
+    values = {state.setting: state.value for state in outcome.evidence}
+    return values.get(HOSTING) == "passthrough" and isinstance(values.get(PROVIDER), str)
+
+
+def _unresolved_members(
+    reason: Reason, unresolved: tuple[SettingState, ...], record: RequestRecord
+) -> tuple[tuple[str, JsonValue], ...]:
+    """The observed member that could not be compared."""
+    member = {"unknown_region": "region", "unknown_model": "forwarded_to"}.get(reason)
+    value = None if member is None or record.handling is None else getattr(record.handling, member)
+    if member is None or value is None or (member == "forwarded_to" and not _names_provider(unresolved)):
+        return ()
+    return ((member, value),)
+
+
+def _names_provider(unresolved: tuple[SettingState, ...]) -> bool:
+    return any(state.setting == PROVIDER_NAMES for state in unresolved)
 
 
 def _permissions(record: RequestRecord, outcome: Outcome) -> tuple[Cause, ...]:

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
-from ledger.subjects import kind_of
+from ledger.subjects import MUST_BE_KNOWN, kind_of
 from projections.decisions.breaches import denials, handling_breaches, provider_unknown
 from projections.decisions.directory import EMPTY_DIRECTORY, Directory
 from projections.decisions.lag import Breach, excuse_by_lag
@@ -66,7 +66,6 @@ from projections.decisions.rule_settings import (
     CACHING,
     HOSTING,
     MODEL_REGIONS,
-    MUST_BE_KNOWN,
     NETWORK,
     OF_MODEL,
     PASSTHROUGH,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from ledger.errors import BadRecord, BadTime, Fault
-from ledger.subjects import is_id
+from ledger.subjects import ID_SHOWN_MAX, is_id
 from ledger.times import format_time, parse_time
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.coordinates import ClockNotice, clock_notice_json
@@ -193,7 +193,6 @@ _IDS: Final = ("key_id", "account_id", "org_id", "project_id")
 _MEMBERS: Final = frozenset((*_IDS, "request_id", "at", "model_id", "enforced_position", "handling"))
 _OBSERVED: Final = frozenset(Observed._fields)
 TEXT_MAX: Final = 256
-ID_SHOWN_MAX: Final = 64
 
 
 def read_record(raw: object, now: int, pointer: str = "") -> RequestRecord:

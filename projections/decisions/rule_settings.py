@@ -23,8 +23,6 @@ MODEL_REGIONS: Final = "model.regions"
 
 POLICY: Final = (TRAINING, STORAGE, CACHING, PASSTHROUGH, RESIDENCY, NETWORK)
 """The settings of the governing subject that a decision rests on."""
-MUST_BE_KNOWN: Final = "subjects.must_be_known"
-"""Its default names the kinds of subject without which nothing is decided until the ledger knows them."""
 OF_MODEL: Final = (HOSTING, PROVIDER, POLICY_URL, MODEL_REGIONS)
 """The settings of the model that a decision rests on."""
 

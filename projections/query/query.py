@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from ledger.errors import LedgerUnavailable, NotFound
 from ledger.near_names import did_you_mean
 from ledger.store import Ledger
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, MUST_BE_KNOWN
 from ledger.times import BEGINNING
 from projections.decisions.model import Decision, RequestRecord
 from projections.query import causes, listing
@@ -131,14 +131,18 @@ class Query:
     def state(
         self, subject: str, *, at: int, known_at: KnownAt = None, settings: Sequence[str] | None = None
     ) -> StateAnswer:
-        """Every setting of the subject's kind at (at, known_at), or only `settings`. Raises `NotFound`."""
+        """Every setting of the subject's kind at (at, known_at), or only `settings`. Raises `NotFound`.
+
+        The demand that a kind be known is a setting of no subject: the answer holds it only if `settings` names it.
+        """
         context = self.context()
         self._must_exist(subject, context)
         view = AsOfView(context, at, known_at)
         defined = view.settings(CATALOG_SUBJECT)
         if settings is not None and not set(settings) <= set(defined):
             raise _not_defined("a setting is not defined", settings, defined)
-        states = [view.setting(subject, setting) for setting in (sorted(defined) if settings is None else settings)]
+        names = sorted(set(defined) - {MUST_BE_KNOWN}) if settings is None else settings
+        states = [view.setting(subject, setting) for setting in names]
         applicable = {state.setting: state for state in states if state.source in ("explicit", "default")}
         instant = context.instant(at, known_at)
         following = {

@@ -85,8 +85,8 @@ def print_decision(decision: Decision, causes: Iterable[Cause] = ()) -> None:
 
 def _print_verdict(outcome: Outcome, label: str = "", causes: Iterable[Cause] = ()) -> None:
     print_line(f"{label}{outcome.verdict}", _STYLES.get(outcome.verdict, "bold green"))
-    for cause in causes:
-        print_line(f"  {because(cause)}")
+    for clause in filter(None, map(because, causes)):
+        print_line(f"  {clause}")
     for reason in outcome.reasons:
         print_line(f"  {reason}: {REASONS[reason]}")
     if outcome.undecidable:

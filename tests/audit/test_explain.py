@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger.subjects import CATALOG_SUBJECT
+from ledger.subjects import CATALOG_SUBJECT, MUST_BE_KNOWN
 from projections.audit.explain import Key, explain, explanation_json
 from projections.decisions.causes import because
 from projections.decisions.check import check
@@ -289,3 +289,82 @@ def test_a_value_that_the_rules_do_not_speak_of_is_the_cause(bench: QueryLedger)
         f"because `{CACHING}` was null (default, #{anew.position})"
     ]
     assert [source.position for source in explanation.needed] == [anew.position]
+
+
+MUST_KNOW_ORGS = defined(
+    MUST_BE_KNOWN,
+    kinds=["account", "org", "project", "key"],
+    value_type="set_of",
+    members=["account", "org", "project", "key"],
+    default=["org"],
+    protective=None,
+)
+
+
+def test_the_demand_that_a_subject_be_known_is_the_cause(bench: QueryLedger) -> None:
+    (demand,) = bench.submit(NOON, MUST_KNOW_ORGS)
+    explanation = explain(PinnedQuery(bench.query), RequestRecord(NOON, org_id="typo", handling=LOOSE))
+    (cause,) = explanation.causes
+    assert cause.reason == "unknown_subject"
+    assert because(cause) == f'because `{MUST_BE_KNOWN}` was ["org"] (default, #{demand.position})'
+    assert [source.position for source in explanation.needed] == [demand.position]
+    (weighed,) = explanation.events
+    assert weighed.without is not None
+    assert "unknown_subject" not in weighed.without.reasons
+
+
+def test_the_regions_that_claim_one_name_are_the_cause_with_the_observed_region(bench: QueryLedger) -> None:
+    receipts = bench.submit(
+        NOON,
+        changed("org:acme", "residency.regions", ["eu"]),
+        changed("region:a", "region.names", ["both"]),
+        changed("region:b", "region.names", ["both"]),
+    )
+    explanation = explain(
+        PinnedQuery(bench.query), RequestRecord(NOON, org_id="acme", handling=Observed(region="both"))
+    )
+    (cause,) = explanation.causes
+    residency, a, b = (receipt.position for receipt in receipts)
+    assert because(cause) == (
+        f'because `residency.regions` was ["eu"] (#{residency}) and `region.names` of region:a was ["both"] (#{a})'
+        f' and `region.names` of region:b was ["both"] (#{b}) and the log says region both'
+    )
+    assert [source.position for source in explanation.needed] == [residency, a, b]
+    without = [weighed.without for weighed in explanation.events]
+    assert all(one is not None and "unknown_region" not in one.reasons for one in without)
+
+
+def test_the_providers_that_claim_one_name_are_the_cause_with_the_observed_receiver(bench: QueryLedger) -> None:
+    receipts = bench.submit(
+        NOON,
+        changed("org:acme", "passthrough.allowed", True),
+        changed("model:m", "model.hosting", "passthrough"),
+        changed("model:m", "model.provider", "Deep"),
+        changed("provider:a", "provider.names", ["deep", "a"]),
+        changed("provider:b", "provider.names", ["DEEP", "b"]),
+    )
+    record = RequestRecord(NOON, org_id="acme", model_id="m", handling=Observed(forwarded_to="b"))
+    explanation = explain(PinnedQuery(bench.query), record)
+    (cause,) = explanation.causes
+    assert cause.reason == "unknown_model"
+    assert because(cause).endswith(
+        "of provider:b was " + f'["DEEP", "b"] (#{receipts[-1].position})' + " and the log says forwarded_to b"
+    )
+    assert [source.position for source in explanation.needed] == [receipt.position for receipt in receipts[1:]]
+
+
+def test_a_provider_that_is_known_is_no_cause_of_an_unknown_model(bench: QueryLedger) -> None:
+    (allowed, hosting, named) = bench.submit(
+        NOON,
+        changed("org:acme", "passthrough.allowed", True),
+        changed("model:m", "model.hosting", "passthrough"),
+        changed("provider:a", "provider.names", ["someone"]),
+    )
+    (cause,) = explain(
+        PinnedQuery(bench.query), RequestRecord(NOON, org_id="acme", model_id="m", handling=LOOSE)
+    ).causes[-1:]
+    assert (cause.reason, cause.observed) == ("unknown_model", ())
+    assert {state.newest.position for state in cause.rests_on if state.newest is not None}.isdisjoint(
+        {named.position, allowed.position}
+    )
+    assert hosting.position in {state.newest.position for state in cause.rests_on if state.newest is not None}

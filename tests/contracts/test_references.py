@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from ledger.append.decide import MUST_BE_KNOWN
 from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
 from ledger.errors import BadImport, BadSubmission
 from ledger.opening import open_ledger
 from ledger.store import Ledger
+from ledger.subjects import MUST_BE_KNOWN
 from ledger.times import format_time
 from tests.contracts.test_groups import queued, settle
 from tests.contracts.test_submitting import SteppingClock
@@ -46,6 +46,23 @@ def test_a_reference_to_a_subject_without_events_is_refused_where_its_kind_must_
     assert ledger.head() == head
     submit(ledger, change("org:SECRET"))
     submit(ledger, {**body, "value": "org:SECRET"})
+
+
+@pytest.mark.parametrize("value", [["org"], []])
+@pytest.mark.parametrize("subject", ["org:acme", "account:u1", "project:p1", "key:k1"])
+def test_no_subject_has_a_demand_of_its_own_because_only_the_default_counts(
+    ledger: Ledger, subject: str, value: list[str]
+) -> None:
+    of_subject = {**change(subject, value), "setting": MUST_BE_KNOWN}
+    clear = {"type": "setting.cleared", "subject": subject, "setting": MUST_BE_KNOWN}
+    for body in (of_subject, clear):
+        with pytest.raises(BadSubmission) as refused:
+            submit(ledger, body)
+        (fault,) = refused.value.faults
+        assert fault.pointer == "/setting"
+        assert fault.detail.endswith("define the setting with that default instead (writable by: operator)")
+    with pytest.raises(BadSubmission, match="belongs to subjects of kind account, org, project, key, not model"):
+        submit(ledger, {**of_subject, "subject": "model:m"})
 
 
 def test_other_kinds_and_other_texts_are_not_asked_for(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from ledger.errors import NotFound
+from ledger.subjects import MUST_BE_KNOWN
 from ledger.times import BEGINNING, END
 from projections.query.history import history
 from projections.query.query import IN_FORCE
@@ -28,10 +29,7 @@ def test_state_holds_every_setting_of_the_kind_with_its_source(bench: QueryLedge
     (on,) = bench.submit(NOON, changed("org:acme", STORAGE, True))
     answer = bench.query.state("org:acme", at=NOON)
     assert list(answer.settings) == sorted(
-        [
-            *(TRAINING, STORAGE, CACHING, "passthrough.allowed", "residency.regions", "network.private_only"),
-            "subjects.must_be_known",
-        ]
+        [TRAINING, STORAGE, CACHING, "passthrough.allowed", "residency.regions", "network.private_only"]
     )
     assert {setting: state.source for setting, state in answer.settings.items() if state.source != "default"} == {
         STORAGE: "explicit"
@@ -48,9 +46,17 @@ def test_state_holds_every_setting_of_the_kind_with_its_source(bench: QueryLedge
 def test_state_leaves_out_settings_that_are_not_for_the_kind_of_subject(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("account:u1", STORAGE, True), changed("key:k1", "owner", "account:u1"))
     assert list(bench.query.state("account:u1", at=NOON).settings) == sorted(
-        [TRAINING, STORAGE, CACHING, "attached_to", "subjects.must_be_known"]
+        [TRAINING, STORAGE, CACHING, "attached_to"]
     )
-    assert list(bench.query.state("key:k1", at=NOON).settings) == ["owner", "subjects.must_be_known"]
+    assert list(bench.query.state("key:k1", at=NOON).settings) == ["owner"]
+
+
+def test_state_shows_the_demand_that_a_kind_be_known_only_by_name(bench: QueryLedger) -> None:
+    """It is no setting of the subject, and nothing could set it there."""
+    bench.submit(NOON, changed("org:acme", STORAGE, True))
+    assert MUST_BE_KNOWN not in bench.query.state("org:acme", at=NOON).settings
+    (state,) = bench.query.state("org:acme", at=NOON, settings=[MUST_BE_KNOWN]).settings.values()
+    assert (state.value, state.source) == ([], "default")
 
 
 def test_state_of_chosen_settings_only(bench: QueryLedger) -> None:

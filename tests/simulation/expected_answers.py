@@ -31,7 +31,9 @@ class ExpectedAnswers:
         defined = self._settings_with_events(CATALOG)
         if settings is not None and not set(settings) <= set(defined):
             return NOT_FOUND
-        states = [self._state(subject, key, at, known_at) for key in (defined if settings is None else settings)]
+        # The demand that a kind be known is a setting of no subject: a state shows it only by name.
+        shown = [key for key in defined if key != "subjects.must_be_known"] if settings is None else settings
+        states = [self._state(subject, key, at, known_at) for key in shown]
         return {
             "subject": subject,
             **self._coordinates(at, known_at),

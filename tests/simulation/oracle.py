@@ -17,6 +17,8 @@ from tests.support.reference import Json, Reference
 
 CATALOG = "catalog:settings"
 OWN_MEMBERS = ("setting", "value", "effective_from", "effective_until")
+REFERENCES = ("owner", "attached_to", "region.within")
+"""The settings of the built-in catalog whose values name subjects."""
 
 
 class Outcome(NamedTuple):
@@ -135,8 +137,7 @@ class Oracle(Reference):
         data = event["data"]
         until = None if "retracts" in data else self.stops_deciding(event, known_at)
         later = self.beginning_after(event, known_at)
-        # Owners and attachments are the only references of the built-in catalog.
-        names = data["setting"] in ("owner", "attached_to") and "value" in data
+        names = data["setting"] in REFERENCES and "value" in data
         recorded = {one["subject"] for one in self.events if parse_time(one["time"]) <= known_at}
         doubted = [data["value"]] if names and data["value"] not in recorded else []
         return {
@@ -169,6 +170,7 @@ class Oracle(Reference):
         for index, submission in enumerate(_events_of(body)):
             try:
                 event = self._event(submission, decided, recorded_at)
+                self._require_known(submission, _events_of(body), decided, recorded_at)
             except EventRefused as fault:
                 faults += [EventRefused(f"/events/{index}{place}" if is_batch else place) for place in fault.args]
                 continue
@@ -189,6 +191,16 @@ class Oracle(Reference):
         for target, change in cancelled:
             decided.append(self._cancellation(target, change, decided))
         return decided
+
+    def _require_known(self, submission: Json, together: list[Json], decided: list[Json], now: int) -> None:
+        """If the catalog demands at the moment of recording that a kind is known, a reference must name a subject of it
+        that has an event, or gets one with the same submission."""
+        named = submission.get("value") if submission.get("setting") in REFERENCES else None
+        demand = self._definition("subjects.must_be_known", now, decided)
+        if named is None or demand is None or named.partition(":")[0] not in demand["default"]:
+            return
+        if not self.version(named) and named not in [one.get("subject") for one in together]:
+            raise EventRefused("/value")
 
     def _scheduled(self, change: Json, decided: list[Json], cancelled: list[Json]) -> list[Json]:
         """The recorded changes of the setting that begin later than `change`, and that nothing has retracted."""
@@ -260,7 +272,9 @@ class Oracle(Reference):
                 subject = submission["subject"]
                 start = now if submission.get("effective_from") is None else parse_time(submission["effective_from"])
                 definition = self._definition(submission["setting"], start, decided)
-                if definition is None or subject.partition(":")[0] not in definition["kinds"]:
+                # Of the demand that kinds are known, only the default counts.
+                is_demand = submission["setting"] == "subjects.must_be_known"
+                if definition is None or is_demand or subject.partition(":")[0] not in definition["kinds"]:
                     raise EventRefused("/setting")
                 data = {"setting": submission["setting"]}
                 if submission["type"] == "setting.changed":
@@ -347,8 +361,10 @@ def _value(value: Any, definition: Json) -> Any:
             fits = value in definition["members"]
         case "set_of":
             texts = isinstance(value, list) and all(isinstance(member, str) and member for member in value)
-            fits = texts and len(set(value)) == len(value)
+            fits = texts and len(set(value)) == len(value) and set(value) <= set(definition.get("members", value))
             value = sorted(value) if fits else value
+        case "integer":
+            fits = isinstance(value, int) and not isinstance(value, bool)
         case "subject_ref":
             fits = isinstance(value, str) and value.partition(":")[0] in definition["ref_kinds"]
         case _:

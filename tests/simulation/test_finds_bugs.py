@@ -12,6 +12,8 @@ import ledger.recorders.assign_positions
 import projections.temporal.changes
 from ledger.store import Ledger
 from ledger.times import END
+from projections.decisions import check, directory
+from projections.decisions.directory import Directory
 from projections.query.query import Query
 from projections.query.snapshots import ReadContext
 from projections.temporal.changes import Retraction
@@ -93,6 +95,30 @@ def hindsight_taken_for_what_was_in_force(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReadContext, "cheapest", lambda self, at, known_at: None)
 
 
+def regions_contain_no_others(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Directory, "around", lambda self, region: (region,))
+
+
+def region_that_two_names_claim_is_the_first(patch: pytest.MonkeyPatch) -> None:
+    def region(self: Directory, text: str) -> str:
+        claims = self._regions.get(directory.plain(text))
+        return directory.plain(text) if claims is None else claims[0]
+
+    patch.setattr(Directory, "region", region)
+
+
+def case_of_a_provider_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(directory, "folded", directory.plain)
+
+
+def demand_that_a_kind_be_known_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(check, "_missing", lambda via, states: None)
+
+
+def reference_to_an_unknown_subject_accepted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger.append.decide._BatchDecider, "_require_known", lambda self, subject: None)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     boundary_one_microsecond_late,
     open_change_covers_what_was_scheduled_after_it,
@@ -103,6 +129,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     expected_version_ignored,
     answer_from_an_older_snapshot,
     hindsight_taken_for_what_was_in_force,
+    regions_contain_no_others,
+    region_that_two_names_claim_is_the_first,
+    case_of_a_provider_counts,
+    demand_that_a_kind_be_known_ignored,
+    reference_to_an_unknown_subject_accepted,
 )
 
 

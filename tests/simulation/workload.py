@@ -15,9 +15,16 @@ from tests.support.reference import Json
 GOVERNORS = ("account:u1", "account:u2", "org:acme", "org:beta")
 OWNED = ("key:k1", "key:k2", "project:p1")
 MODELS = ("model:maker/m1", "model:m2")
+REGIONS = ("region:eu", "region:eu-west", "region:world")
+PROVIDERS = ("provider:upstream", "provider:other")
+MUST_BE_KNOWN = "subjects.must_be_known"
+OBSERVED_REGIONS = ("eu", "us", "eu-west", "world", " Z\u00fcrich", "Zu\u0308rich")
+RECEIVERS = ("Upstream", "Elsewhere", " upstream inc.", "STRASSE AG")
+NOBODY = "org:nobody"
+"""Has no event in any ledger."""
 SWITCHES = ("training.opt_in", "storage.inputs_outputs", "caching.temporary")
 BETA = "beta.search"
-KNOWN_SETTINGS = (*SWITCHES, "passthrough.allowed", "residency.regions", "network.private_only")
+KNOWN_SETTINGS = (*SWITCHES, "passthrough.allowed", "residency.regions", "network.private_only", MUST_BE_KNOWN)
 QUESTIONS = ("state", "state", "timeline", "history", "diff", "catalog", "subjects", "check", "check", "check_all")
 
 
@@ -65,20 +72,23 @@ class Workload:
     def _setting_value(self) -> tuple[str, str, Any]:
         kind = self.chance.random()
         if kind < 0.015:
-            return self.chance.choice(GOVERNORS), "no.such.setting", True
+            setting = self.chance.choice(("no.such.setting", MUST_BE_KNOWN))
+            return self.chance.choice(GOVERNORS), setting, []
         if kind < 0.07:
             # For some of these the setting does not apply.
             return self.chance.choice((*GOVERNORS[2:], *GOVERNORS, OWNED[0])), "passthrough.allowed", self.maybe(0.5)
         if kind < 0.25:
-            return self.chance.choice(OWNED), "owner", self.chance.choice((*GOVERNORS, "project:p1"))
+            return self.chance.choice(OWNED), "owner", self.chance.choice((*GOVERNORS, "project:p1", NOBODY))
         if kind < 0.33:
-            return self.chance.choice(GOVERNORS[:2]), "attached_to", self.chance.choice(GOVERNORS[2:])
+            return self.chance.choice(GOVERNORS[:2]), "attached_to", self.chance.choice((*GOVERNORS[2:], NOBODY))
         if kind < 0.45:
             return self._model_value()
         if kind < 0.53:
-            regions = self.chance.choice(([], ["eu"], ["us", "eu"]))
+            regions = self.chance.choice(([], ["eu"], ["us", "eu"], ["world"], ["Zu\u0308rich "]))
             return self.chance.choice(GOVERNORS[2:]), "residency.regions", regions
-        if kind < 0.6:
+        if kind < 0.63:
+            return self._region_value() if self.maybe(0.5) else self._provider_value()
+        if kind < 0.68:
             return self.chance.choice(GOVERNORS), BETA, self.maybe(0.5)
         return self.chance.choice(GOVERNORS), self.chance.choice(SWITCHES), self.maybe(0.5)
 
@@ -87,14 +97,38 @@ class Workload:
             (
                 ("model.hosting", "hosted"),
                 ("model.hosting", "passthrough"),
+                ("model.hosting", "passthrough"),
                 ("model.provider", "Upstream"),
+                ("model.provider", "straße ag"),
                 ("model.policy_url", "https://upstream.example/policy"),
                 ("model.regions", ["eu"]),
+                ("model.regions", ["eu-west", "us"]),
                 ("model.precision", "bf16"),
                 ("model.distilled", False),
             )
         )
-        return self.chance.choice(MODELS), setting, value
+        return self.chance.choice((MODELS[0], *MODELS)), setting, value
+
+    def _region_value(self) -> tuple[str, str, Any]:
+        """Regions that contain each other, also in a circle, and names that one or several of them claim."""
+        if self.maybe(0.5):
+            return self.chance.choice(REGIONS), "region.within", self.chance.choice((*REGIONS, "region:unheard-of"))
+        names = self.chance.choice((["us"], ["Z\u00fcrich"], [" us ", "Z\u00fcrich"], ["eu"]))
+        return self.chance.choice(REGIONS), "region.names", names
+
+    def _provider_value(self) -> tuple[str, str, Any]:
+        setting, value = self.chance.choice(
+            (
+                ("provider.names", ["UPSTREAM Inc.", "Straße AG"]),
+                ("provider.names", ["upstream"]),
+                ("provider.policy_url", "https://upstream.example/terms"),
+                ("provider.trains", self.maybe(0.5)),
+                ("provider.stores", self.maybe(0.5)),
+                ("provider.retention_days", self.chance.choice((0, 30))),
+                ("provider.regions", ["us"]),
+            )
+        )
+        return self.chance.choice(PROVIDERS), setting, value
 
     def _retraction(self, oracle: Oracle) -> Json:
         """Retracts any change, perhaps an already retracted one; rarely an event that is no change."""
@@ -105,6 +139,8 @@ class Workload:
         return {"type": "change.retracted", "event_id": event_id}
 
     def _definition(self, now: int) -> Json:
+        if self.maybe(0.4):
+            return self._demand(now)
         setting = self.chance.choice((BETA, BETA, "caching.temporary"))
         kinds = self.chance.choice((["account", "org"], ["org"]))
         event: Json = {
@@ -118,6 +154,22 @@ class Workload:
             event["definition"] |= {"default": None}
         if self.maybe(0.05):
             event["definition"] |= {"value_type": "text", "default": "on", "protective": None}
+        if self.maybe(0.5):
+            event["effective_from"] = format_time(self._near(now))
+        return event
+
+    def _demand(self, now: int) -> Json:
+        """That some kinds of subject are known, or none; sometimes of a kind that cannot be demanded."""
+        kinds = ["account", "org", "project", "key"]
+        demanded = self.chance.sample(kinds, self.chance.choice((0, 0, 1, 2)))
+        event: Json = {
+            "type": "setting.defined",
+            "setting": MUST_BE_KNOWN,
+            "definition": definition(kinds=kinds, value_type="set_of", members=kinds, protective=None)
+            | {"default": sorted(demanded)},
+        }
+        if self.maybe(0.1):
+            event["definition"]["members"] = [*kinds, "model"]
         if self.maybe(0.5):
             event["effective_from"] = format_time(self._near(now))
         return event
@@ -142,7 +194,7 @@ class Workload:
         ask = self.chance.choice(QUESTIONS)
         at = self._instant(oracle, now)
         known_at = self._known_at(oracle, now, at)
-        subject = self.chance.choice((*GOVERNORS, *OWNED, *MODELS, CATALOG, "org:nobody"))
+        subject = self.chance.choice((*GOVERNORS, *OWNED, *MODELS, *REGIONS, *PROVIDERS, CATALOG, NOBODY))
         match ask:
             case "state":
                 question: Json = {"subject": subject, "at": at, "known_at": known_at}
@@ -161,7 +213,7 @@ class Workload:
             case "catalog":
                 question = {"at": at, "known_at": known_at}
             case "subjects":
-                question = {"kind": self.chance.choice((None, None, "org", "account", "catalog"))}
+                question = {"kind": self.chance.choice((None, None, "org", "account", "catalog", "region", "provider"))}
             case "check":
                 question = {"record": self.record(oracle), "at": at, "known_at": known_at}
             case _:
@@ -181,11 +233,13 @@ class Workload:
         return [self.record(oracle) | {"at": format_time(instant)} for instant in instants]
 
     def record(self, oracle: Oracle) -> Json:
+        if self.maybe(0.3):
+            return self._placed_record()
         record: Json = {}
         for name, ids in (
             ("key_id", ("k1", "k2")),
             ("project_id", ("p1",)),
-            ("org_id", ("acme", "beta")),
+            ("org_id", ("acme", "beta", "nobody")),
             ("account_id", ("u1", "u2", "u3")),
             ("model_id", ("maker/m1", "m2", "unheard-of")),
         ):
@@ -196,15 +250,22 @@ class Workload:
         if self.maybe(0.6):
             handling: Json = {name: self.maybe(0.5) for name in ("stored", "cached", "trained") if self.maybe(0.5)}
             if self.maybe(0.3):
-                handling["forwarded_to"] = self.chance.choice(("Upstream", "Elsewhere"))
+                handling["forwarded_to"] = self.chance.choice(RECEIVERS)
             if self.maybe(0.3):
-                handling |= {"region": self.chance.choice(("eu", "us")), "network": "public"}
+                handling |= {"region": self.chance.choice(OBSERVED_REGIONS), "network": "public"}
             if self.maybe(0.3):
                 handling |= {"precision": self.chance.choice(("bf16", " bf16", "fp8")), "distilled": self.maybe(0.5)}
             record["handling"] = handling
         if self.maybe(0.3):
             record["enforced_position"] = self.chance.randint(0, oracle.head)
         return record
+
+    def _placed_record(self) -> Json:
+        """A request that rests on regions and providers as far as it can."""
+        handling = {"region": self.chance.choice(OBSERVED_REGIONS), "forwarded_to": self.chance.choice(RECEIVERS)}
+        if self.maybe(0.5):
+            del handling[self.chance.choice(("region", "forwarded_to"))]
+        return {"org_id": self.chance.choice(("acme", "beta")), "model_id": "maker/m1", "handling": handling}
 
     def _instant(self, oracle: Oracle, now: int) -> int:
         """One microsecond before, at or after an instant of one of the last events; or now."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ledger.store import Ledger
-from ledger.subjects import CATALOG_SUBJECT, kind_of
+from ledger.subjects import CATALOG_SUBJECT, MUST_BE_KNOWN, kind_of
 from ledger.times import END
 from projections.audit.index.codes import Codes
 from projections.audit.index.directory import Axis, DirectoryEvents, axes, relevant
@@ -43,7 +43,7 @@ from projections.audit.index.schema import (
     kind_code,
 )
 from projections.decisions.directory import DIRECTORY_KINDS
-from projections.decisions.rule_settings import MUST_BE_KNOWN, POLICY
+from projections.decisions.rule_settings import POLICY
 from projections.decisions.scope import ATTACHED_TO, OWNER
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction, read_entry
 from projections.temporal.coordinates import IN_FORCE, KnownAt, Pin

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ledger.subjects import kind_of
+from ledger.subjects import MUST_BE_KNOWN, kind_of
 from ledger.times import BEGINNING, END
 from projections.audit.arrays import Int64s
 from projections.audit.index.schema import (
@@ -41,7 +41,6 @@ from projections.audit.index.schema import (
 )
 from projections.audit.kernel.index_tables import agreement
 from projections.decisions.directory import DIRECTORY_KINDS, Directory
-from projections.decisions.rule_settings import MUST_BE_KNOWN
 from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
 from projections.temporal.coordinates import IN_FORCE
 from projections.temporal.effective_state import SettingState, effective
