@@ -169,8 +169,7 @@ class Oracle(Reference):
         is_batch = "events" in body
         for index, submission in enumerate(_events_of(body)):
             try:
-                event = self._event(submission, decided, recorded_at)
-                self._require_known(submission, _events_of(body), decided, recorded_at)
+                event = self._event(submission, decided, recorded_at, _events_of(body))
             except EventRefused as fault:
                 faults += [EventRefused(f"/events/{index}{place}" if is_batch else place) for place in fault.args]
                 continue
@@ -233,8 +232,9 @@ class Oracle(Reference):
             "data": data,
         }
 
-    def _event(self, submission: Json, decided: list[Json], now: int) -> Json:
-        """The event of one submission, without position and version. Raises `EventRefused`."""
+    def _event(self, submission: Json, decided: list[Json], now: int, together: list[Json]) -> Json:
+        """The event of one submission of those submitted `together`, without position and version. Raises
+        `EventRefused`."""
         data: Json
         match submission["type"]:
             case "change.retracted":
@@ -281,6 +281,7 @@ class Oracle(Reference):
                     data["value"] = _value(submission["value"], definition)
                     if submission["setting"] == "owner" and submission["value"] == subject:
                         raise EventRefused("/value")
+                    self._require_known(submission, together, decided, now)
                 until = submission.get("effective_until")
                 if until is not None and parse_time(until) <= start:
                     raise EventRefused("/effective_until")
