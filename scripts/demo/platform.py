@@ -21,7 +21,7 @@ from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.subjects import kind_of
 from ledger.times import format_time
-from scripts.demo.world import PUBLISHED_DEFAULTS, SWITCHES
+from scripts.demo.world import CONTAINING, PUBLISHED_DEFAULTS, SWITCHES
 
 CLEARED: Final = None
 
@@ -93,6 +93,12 @@ class Platform:
         """The policy that the gateway enforces for this subject now."""
         return self.current.get((subject, setting), self.defaults.get(setting))
 
+    def allowed_regions(self, subject: str) -> tuple[str, ...]:
+        """The regions in which the subject's data may be handled, in place of those that contain others; none:
+        anywhere."""
+        named = self.value(subject, "residency.regions")
+        return tuple(region for name in named for region in CONTAINING.get(name, (name,)))
+
     def chain(self, subject: str) -> tuple[str, ...]:
         """From `subject` to the governing subject. A chain that ends at a key or a project has no owner."""
         chain = [subject]
@@ -135,7 +141,8 @@ class Platform:
         self.corrected.append(CorrectedPeriod(change.subject, receipt.effective_from, self.clock.now_us))
 
     def redefine_default(self, actor: str, setting: str, default: Any, effective_from: int, *, story: str) -> None:
-        definition = {**BUILT_IN[setting].as_json(), "default": default}
+        stored = list(default) if isinstance(default, tuple) else default
+        definition = {**BUILT_IN[setting].as_json(), "default": stored}
         body = {"type": "setting.defined", "setting": setting, "definition": definition}
         self._submit({**body, "effective_from": format_time(effective_from)}, actor, story)
 

@@ -8,10 +8,12 @@ from random import Random
 from typing import Any, Final
 
 from ledger.receipts import Receipt
+from ledger.subjects import MUST_BE_KNOWN
 from ledger.times import DAY, SECOND, format_time, parse_time
 from scripts.demo.platform import CLEARED, Platform, PlatformChange
 from scripts.demo.world import (
     BEGIN,
+    CONTAINING,
     EUROPE,
     FINISH,
     FIRST_NAMES,
@@ -19,11 +21,15 @@ from scripts.demo.world import (
     LAST_NAMES,
     MODELS,
     NAMED_ORGS,
+    NORTH_AMERICA,
     OPERATOR,
     PROJECTS,
+    PROVIDERS,
     REGIONS,
     SWITCHES,
+    UNPLACED_MODEL,
     Model,
+    region_subject,
 )
 
 ACCOUNTS: Final = 240
@@ -65,13 +71,19 @@ PASSTHROUGH_OFF_FROM: Final = _time("2025-03-10T16:45")
 
 def _sign_ups(rng: Random) -> list[Happening]:
     def list_models(platform: Platform) -> None:
-        changes = [change for model in MODELS for change in _model_settings(model)]
+        changes = [change for model in (*MODELS, UNPLACED_MODEL) for change in _model_settings(model)]
         hosted = sum(model.hosting == "hosted" for model in MODELS)
-        platform.record(
-            OPERATOR, *changes, story=f"{hosted} hosted and {len(MODELS) - hosted} passthrough models are listed"
-        )
+        # One hosted model states no region.
+        line = f"{hosted + 1} hosted and {len(MODELS) - hosted} passthrough models are listed"
+        platform.record(OPERATOR, *changes, story=line)
 
-    happenings: list[Happening] = [(_time("2024-07-01T09:00"), list_models)]
+    def list_places(platform: Platform) -> None:
+        platform.record(OPERATOR, *_places(), story=f"{EUROPE} and {NORTH_AMERICA} contain two regions each")
+
+    happenings: list[Happening] = [
+        (_time("2024-07-01T09:00"), list_models),
+        (_time("2024-07-01T09:30"), list_places),
+    ]
     for day, (org, projects) in enumerate(NAMED_ORGS.items()):
         line = "harbor-health signs up: storage on, Europe only" if org == "harbor-health" else None
         action = _sign_up_org(org, projects, _first_settings(org), rng, line)
@@ -81,13 +93,30 @@ def _sign_ups(rng: Random) -> list[Happening]:
 
 def _first_settings(org: str) -> dict[str, Any]:
     settings: dict[str, dict[str, Any]] = {
-        "harbor-health": {"residency.regions": EUROPE, "storage.inputs_outputs": True},
+        "harbor-health": {"residency.regions": (EUROPE,), "storage.inputs_outputs": True},
         "quill-legal": {"passthrough.allowed": True},
-        "tidewater-bank": {"residency.regions": EUROPE, "caching.temporary": True},
+        "tidewater-bank": {"residency.regions": (EUROPE,), "caching.temporary": True},
         "bluefin": {"training.opt_in": True, "storage.inputs_outputs": True},
         "northgate-labs": {"training.opt_in": True, "passthrough.allowed": True},
     }
     return settings.get(org, {})
+
+
+def _places() -> list[PlatformChange]:
+    """The regions that contain others, and the providers with their data policies as they were read."""
+    changes = [PlatformChange(region_subject(name), "region.names", (name,)) for name in CONTAINING]
+    for name, parts in CONTAINING.items():
+        changes += [PlatformChange(f"region:{part}", "region.within", region_subject(name)) for part in parts]
+    for provider in PROVIDERS.values():
+        settings = {
+            "provider.names": provider.names,
+            "provider.trains": provider.trains,
+            "provider.retention_days": provider.retention_days,
+        }
+        changes += [
+            PlatformChange(provider.subject, setting, value) for setting, value in settings.items() if value is not None
+        ]
+    return changes
 
 
 def _change(minute: str, actor: str, change: PlatformChange, line: str | None, reason: str | None = None) -> Happening:
@@ -101,6 +130,10 @@ def _changes() -> list[Happening]:
     def announce_default(platform: Platform) -> None:
         line = "caching will be off by default from 1 June"
         platform.redefine_default(OPERATOR, "caching.temporary", False, _time("2025-06-01T00:00"), story=line)
+
+    def demand_known(platform: Platform) -> None:
+        line = "organizations must be known from 1 March"
+        platform.redefine_default(OPERATOR, MUST_BE_KNOWN, ("org",), _time("2025-03-01T00:00"), story=line)
 
     def leave(platform: Platform) -> None:
         member = next(iter(platform.members["org:quill-legal"]))
@@ -132,6 +165,7 @@ def _changes() -> list[Happening]:
             PlatformChange("org:harbor-health", "storage.inputs_outputs", False),
             "harbor-health switches storage off",
         ),
+        (_time("2025-02-20T10:00"), demand_known),
         (_time("2025-05-01T12:00"), announce_default),
         _change(
             "2025-08-04T13:00",
@@ -201,7 +235,9 @@ def _sign_up_org(
     def sign_up(platform: Platform) -> None:
         changes = [PlatformChange(f"project:{org}-{project}", "owner", subject) for project in projects]
         changes += [PlatformChange(f"key:{key}", "owner", owner) for key, owner in keys.items()]
-        changes += [PlatformChange(subject, setting, value) for setting, value in settings.items()]
+        # Also what is the default: so the ledger knows every organization.
+        stated = {"network.private_only": False} | settings
+        changes += [PlatformChange(subject, setting, value) for setting, value in stated.items()]
         platform.record(OPERATOR, *changes, story=line)
         platform.keys[subject] = list(keys)
         platform.projects[subject] = [f"{org}-{project}" for project in projects]
@@ -241,7 +277,7 @@ class _RandomHappenings:
             if self.rng.random() < share:
                 settings[setting] = self.rng.random() < 0.8
         if self.rng.random() < 0.25:
-            settings["residency.regions"] = self.rng.choice((EUROPE, ("us-east", "us-west"), ("eu-west",)))
+            settings["residency.regions"] = self.rng.choice(((EUROPE,), (NORTH_AMERICA,), ("eu-west",)))
         if self.rng.random() < 0.25:
             settings["network.private_only"] = True
         projects = tuple(self.rng.sample(PROJECTS, self.rng.randint(1, 3)))

@@ -11,11 +11,20 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from ledger.subjects import kind_of
+from ledger.subjects import CATALOG_SUBJECT, MUST_BE_KNOWN, kind_of
 from ledger.times import format_time
 from projections.decisions.model import Reason, Verdict
 from scripts.demo.platform import Platform, SwitchOff
-from scripts.demo.world import MODELS, NAMED_ORGS, REGIONS, UNLISTED_MODELS, Model
+from scripts.demo.world import (
+    MISTYPED_ORGS,
+    MODELS,
+    NAMED_ORGS,
+    PROVIDERS,
+    REGIONS,
+    UNLISTED_MODELS,
+    UNPLACED_MODEL,
+    Model,
+)
 
 Reasons = tuple[Reason, ...]
 
@@ -24,11 +33,14 @@ SHARES: Final[dict[Reasons, float]] = {
     ("scope_conflict",): 0.40,
     ("unknown_owner",): 0.45,
     ("unknown_model",): 0.35,
+    ("unknown_subject",): 0.15,
+    ("unknown_region",): 0.20,
     ("passthrough_not_allowed",): 0.60,
     ("left_platform",): 0.25,
     ("wrong_provider",): 0.30,
     ("outside_residency",): 0.55,
     ("served_elsewhere",): 0.20,
+    ("not_as_published",): 0.25,
     ("public_network",): 0.40,
     ("stored_against_setting",): 0.90,
     ("cached_against_setting",): 0.65,
@@ -38,21 +50,16 @@ SHARES: Final[dict[Reasons, float]] = {
     ("enforcement_lag",): 0.25,
 }
 """Kind of planted request → how many in a thousand requests, but at least `PLANTED_MIN`."""
-NOT_PLANTED: Final[frozenset[Reason]] = frozenset(
-    {
-        "unknown_subject",
-        "unknown_region",
-        "undecidable_value",
-        "not_as_published",
-    }
-)
-"""Reasons that this platform never meets: nothing there is unknown or observed that they need."""
+NOT_PLANTED: Final[frozenset[Reason]] = frozenset({"undecidable_value"})
+"""This platform never meets it: the ledger refuses to define what the rules do not speak of."""
 PLANTED_MIN: Final = 2
 DENIED: Final[Reasons] = ()
 """A request for passthrough that is denied, and not forwarded: there is nothing wrong with it."""
 DENIED_SHARE: Final = 0.5
 UNOBSERVED_SHARE: Final = 0.03
 """The share of honest requests without a record of their handling."""
+AS_SERVED_SHARE: Final = 0.1
+"""The share of honest requests that say how their model was served."""
 FREQUENT_VIOLATORS: Final = ("org:bluefin", "org:harbor-health", "org:northgate-labs", "org:quill-legal")
 """Half of the violations are planted here, where possible."""
 _ATTEMPTS_MAX: Final = 400
@@ -140,7 +147,7 @@ def _unknown_model(draft: DraftRequest, platform: Platform, rng: Random) -> bool
 
 
 def _passthrough_not_allowed(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
-    allowed = platform.value(draft.governing, "residency.regions")
+    allowed = platform.allowed_regions(draft.governing)
     choices = [
         (model, region)
         for model in MODELS
@@ -166,7 +173,7 @@ def _wrong_provider(draft: DraftRequest, platform: Platform, rng: Random) -> boo
 
 
 def _outside_residency(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
-    allowed = platform.value(draft.governing, "residency.regions")
+    allowed = platform.allowed_regions(draft.governing)
     outside = [region for region in draft.model.regions if region not in allowed]
     if not allowed or not outside:
         return False
@@ -176,11 +183,25 @@ def _outside_residency(draft: DraftRequest, platform: Platform, rng: Random) -> 
 
 def _served_elsewhere(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
     """In a region in which the model does not run, but in which the data may be handled."""
-    allowed = platform.value(draft.governing, "residency.regions") or REGIONS
+    allowed = platform.allowed_regions(draft.governing) or REGIONS
     elsewhere = [region for region in allowed if region not in draft.model.regions]
     if not elsewhere:
         return False
     draft.handling["region"] = rng.choice(elsewhere)
+    return True
+
+
+def _unknown_region(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
+    """With a model that states no region, and without an observed one."""
+    draft.record["model_id"] = UNPLACED_MODEL.id
+    draft.handling.pop("forwarded_to", None)
+    draft.handling.pop("distilled", None)
+    del draft.handling["region"]
+    return bool(platform.allowed_regions(draft.governing))
+
+
+def _not_as_published(draft: DraftRequest, platform: Platform, rng: Random) -> bool:
+    draft.handling["distilled"] = True
     return True
 
 
@@ -192,11 +213,13 @@ def _public_network(draft: DraftRequest, platform: Platform, rng: Random) -> boo
 VIOLATIONS: Final[dict[Reason, Violation]] = {
     "scope_conflict": _scope_conflict,
     "unknown_model": _unknown_model,
+    "unknown_region": _unknown_region,
     "passthrough_not_allowed": _passthrough_not_allowed,
     "left_platform": _left_platform,
     "wrong_provider": _wrong_provider,
     "outside_residency": _outside_residency,
     "served_elsewhere": _served_elsewhere,
+    "not_as_published": _not_as_published,
     "public_network": _public_network,
     **{reason: _against_setting(action, setting) for action, (setting, reason) in _ACTIONS.items()},
 }
@@ -256,6 +279,8 @@ class Traffic:
         """A request with exactly these things wrong; None if no sender is found for it now."""
         if reasons == ("unknown_owner",):
             return self._without_owner()
+        if reasons == ("unknown_subject",):
+            return self._without_event()
         wrong = ("passthrough_not_allowed",) if reasons == DENIED else reasons
         for _attempt in range(_ATTEMPTS_MAX):
             draft = self._draft(self.rng.choice(senders) if senders else self._sender())
@@ -286,6 +311,15 @@ class Traffic:
         record = {"key_id": key, "model_id": self.rng.choice(MODELS).id, "handling": {"stored": False}}
         return self._logged(record, None, _judgement(("unknown_owner",)), self.platform.clock.now_us)
 
+    def _without_event(self) -> LoggedRequest | None:
+        """A request of an organization that the ledger does not know, once each of them must be known."""
+        if "org" not in self.platform.value(CATALOG_SUBJECT, MUST_BE_KNOWN):
+            return None
+        record = {"org_id": self.rng.choice(MISTYPED_ORGS), "model_id": self.rng.choice(MODELS).id}
+        handling = {"stored": False}
+        expected = _judgement(("unknown_subject",))
+        return self._logged({**record, "handling": handling}, None, expected, self.platform.clock.now_us)
+
     def _is_revoked(self, key: str) -> bool:
         return (f"key:{key}", "owner") not in self.platform.current
 
@@ -314,7 +348,9 @@ class Traffic:
         record["model_id"] = model.id
         handling: dict[str, Any] = {action: allowed and rng.random() < 0.7 for action, allowed in rules.actions}
         if provider is not None:
-            handling["forwarded_to"] = provider
+            handling["forwarded_to"] = rng.choice(PROVIDERS[provider].names)
+        if rng.random() < AS_SERVED_SHARE:
+            handling["distilled"] = False
         handling["region"] = rng.choice(regions)
         private = rules.private_network or rng.random() < 0.3
         handling["network"] = "private" if private else "public"
@@ -352,7 +388,7 @@ class Traffic:
         cached = self._rules_of.get(governing)
         if cached is not None and cached[0] == revision:
             return cached[1]
-        allowed = value(governing, "residency.regions")
+        allowed = self.platform.allowed_regions(governing)
         models: list[UsableModel] = []
         for model in MODELS:
             passthrough = value(model.subject, "model.hosting") == "passthrough"
@@ -379,4 +415,5 @@ class Traffic:
 
 def _judgement(reasons: Reasons) -> Judgement:
     unknown = {"before_first_record", "scope_conflict", "unknown_owner", "unknown_model"}
+    unknown |= {"unknown_subject", "unknown_region"}
     return Judgement("indeterminate" if unknown.issuperset(reasons) else "violation", tuple(sorted(reasons)))

@@ -17,7 +17,10 @@ HOUR: Final = 60 * MINUTE
 
 SWITCHES: Final = ("training.opt_in", "storage.inputs_outputs", "caching.temporary", "passthrough.allowed")
 REGIONS: Final = ("ap-south", "eu-north", "eu-west", "us-east", "us-west")
-EUROPE: Final = ("eu-north", "eu-west")
+EUROPE: Final = "Europe"
+NORTH_AMERICA: Final = "North America"
+CONTAINING: Final = {EUROPE: ("eu-north", "eu-west"), NORTH_AMERICA: ("us-east", "us-west")}
+"""The regions that contain others, by the name that organizations use, and what is within them."""
 
 PUBLISHED_DEFAULTS: Final = {
     "training.opt_in": False,
@@ -26,8 +29,13 @@ PUBLISHED_DEFAULTS: Final = {
     "passthrough.allowed": False,
     "residency.regions": (),
     "network.private_only": False,
+    "subjects.must_be_known": (),
 }
 """The platform's published defaults, written by hand: what the demo expects must not come from the catalog."""
+
+
+def region_subject(name: str) -> str:
+    return f"region:{name.lower().replace(' ', '-')}"
 
 
 class Model(NamedTuple):
@@ -61,8 +69,34 @@ MODELS: Final = (
     Model("halcyon/halcyon-pro", "passthrough", "Halcyon", ("us-east", "us-west")),
     Model("vantage/vantage-4", "passthrough", "Vantage", ("eu-west", "us-east")),
 )
+UNPLACED_MODEL: Final = Model("meadow/meadow-labs", "hosted", "Meadow", ())
+"""A listed model that states no region."""
+
+
+class Provider(NamedTuple):
+    """`names`: in logs. `trains`, `retention_days`: its own data policy; None where nobody recorded it."""
+
+    id: str
+    names: tuple[str, ...]
+    trains: bool | None
+    retention_days: int | None
+
+    @property
+    def subject(self) -> str:
+        return f"provider:{self.id}"
+
+
+PROVIDERS: Final = {
+    "Orbital": Provider("orbital", ("Orbital", "ORBITAL", "Orbital Inference"), False, 30),
+    "Halcyon": Provider("halcyon", ("halcyon", "Halcyon Systems"), True, None),
+    "Vantage": Provider("vantage", ("Vantage",), None, None),
+}
+"""Provider of passthrough models, as they name it → what is recorded about it."""
 UNLISTED_MODELS: Final = ("fathom/fathom-900b-preview", "orbital/comet-3-alpha", "someone/fine-tune-7")
 """Models that are not in the ledger, so their hosting is unknown."""
+
+MISTYPED_ORGS: Final = ("harbor-healht", "quil-legal", "tidewater_bank")
+"""Organizations in the log of which the ledger has no event."""
 
 NAMED_ORGS: Final = {
     "harbor-health": ("triage", "notes"),
