@@ -13,6 +13,7 @@ from ledger.subjects import kind_of
 from ledger.times import BEGINNING, DAY, format_time
 from projections.audit.summary import VERDICTS, summary_json
 from projections.decisions.model import REASONS, Outcome, Reason, RequestRecord, decision_json
+from projections.decisions.published import PUBLISHED
 from projections.temporal.changes import Change, Retraction
 from projections.temporal.effective_state import SettingState
 from scripts.cli.output import Columns, json_text, print_line, print_table
@@ -31,6 +32,7 @@ SETTINGS_OF_REASON: Final[Mapping[Reason, tuple[str, ...]]] = {
     "wrong_provider": ("model.provider", "model.hosting"),
     "outside_residency": ("residency.regions", "model.regions"),
     "served_elsewhere": ("model.regions",),
+    "not_as_published": PUBLISHED,
     "public_network": ("network.private_only",),
     "stored_against_setting": ("storage.inputs_outputs",),
     "cached_against_setting": ("caching.temporary",),
