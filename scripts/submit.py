@@ -55,7 +55,7 @@ class SubmitCommand(click.Command):
     "--until",
     "effective_until",
     type=Instant(),
-    help="When the change ends: the first moment after it. Without it: at the next change.",
+    help="When the change ends: the first moment after it. Without it: when the next change without an end begins.",
 )
 @click.option(
     "--cancel-scheduled",
