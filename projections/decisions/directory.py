@@ -2,7 +2,8 @@
 
 - A text names the region whose id it is or whose `region.names` holds it, after trimming and NFC. A text that no region
   claims is only itself; a text that several regions claim names none of them.
-- `region.within` leads to the region around a region: at most `HOPS_MAX` times, and never in a circle.
+- `region.within` leads to the region around a region: at most `HOPS_MAX` times, and never in a circle. Whether
+  a region lies beyond stays unknown.
 - A text names a provider by its id or by one of its `provider.names`, also in another case.
 
 Proved by tests/decisions/test_check.py and tests/scenarios/places.yaml.
@@ -40,7 +41,8 @@ SETTINGS_OF: Final[Mapping[str, tuple[str, ...]]] = {"region": OF_REGION, "provi
 DIRECTORY_KINDS: Final = tuple(SETTINGS_OF)
 
 Relation = Literal["equal", "contains", "within", "apart", "untold"]
-"""Of one region to another. `untold`: a text is claimed by several regions, or each region contains the other."""
+"""Of one region to another. `untold`: a text is claimed by several regions, each region contains the other, or more
+regions lie around one of them than are followed."""
 
 Facts = tuple[SettingState, ...]
 """Settings of regions or providers that a decision rests on."""
@@ -113,7 +115,14 @@ class Directory:
         contains, within = first in self.around(second), second in self.around(first)
         if contains and within:
             return "untold"
-        return "contains" if contains else "within" if within else "apart"
+        if contains or within:
+            return "contains" if contains else "within"
+        return "untold" if self._goes_on(first) or self._goes_on(second) else "apart"
+
+    def _goes_on(self, region: str) -> bool:
+        """Whether further regions lie around the last one of `around`: they may make the region one within another."""
+        chain = self.around(region)
+        return self._around.get(chain[-1], chain[-1]) not in chain
 
     def region_facts(self, texts: Iterable[str]) -> Facts:
         """The names of the regions that the texts name, and the regions around them. A setting that has no value is

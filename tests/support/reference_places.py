@@ -91,7 +91,15 @@ class Places:
         inside, outside = second in self.containers(first), first in self.containers(second)
         if inside and outside:
             return "?"
+        if not inside and not outside and (self.is_too_deep(first) or self.is_too_deep(second)):
+            return "?"
         return "in" if inside else "around" if outside else "apart"
+
+    def is_too_deep(self, region: str) -> bool:
+        """Whether there are more regions around this one than are followed, without a circle."""
+        around = self.containers(region)
+        following = self.outer(around[-1]) if len(around) == HOPS_FOLLOWED_MAX else None
+        return following is not None and following != region and following not in around
 
     def facts_of_regions(self, texts: Iterable[str]) -> list[ReferenceState]:
         facts: list[ReferenceState] = []

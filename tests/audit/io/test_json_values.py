@@ -15,7 +15,7 @@ ODD = ["NaN", "-Infinity", "1e999", "9" * 5000, '"\\ud800"', "[" * 40 + "]" * 40
 
 
 def projected(value: Any) -> Any:
-    """What both readers keep: members in use, and lists without their items."""
+    """Both readers keep these: members in use, and lists without their items."""
     if isinstance(value, Members | dict):
         repeated = sorted(name for name in NAMES if is_repeated(value, name))
         return {name: projected(value[name]) for name in sorted(value.keys() & NAMES)}, repeated
