@@ -120,7 +120,7 @@ class AuditService:
             detail = "no other process can open this server's ledger, so it cannot run audits"
             raise RequestRefused("audits_unavailable", detail)
         if any(find_spec(name) is None for name in ("pyarrow", "numpy")):
-            detail = "this installation has no audit engine: it is the extra inforce[audit]"
+            detail = "this installation lacks packages of the audit; install inforce again, with all that it needs"
             raise RequestRefused("audits_unavailable", detail)
 
     def accept(

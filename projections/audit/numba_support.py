@@ -26,7 +26,7 @@ FEW: Final = 20_000
 loading compiled code takes a fraction of a second."""
 MISSING: Final = (
     "Numba is not installed, so this audit decides its requests one by one, which is many times slower; "
-    "install it with pip install 'inforce[audit]' on CPython"
+    "install it with pip install numba on CPython"
 )
 """The warning that a command, or the process of an audit, gives once if Numba is missing."""
 _CONSTANT: Final = (int, float, str, bytes, tuple, list, np.ndarray, np.generic)

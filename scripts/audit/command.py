@@ -174,4 +174,4 @@ def _require_packages(report: str | None) -> None:
     names = ("pyarrow", "numpy") if report is None else ("pyarrow", "numpy", "jinja2")
     missing = [name for name in names if find_spec(name) is None]
     if missing:
-        raise BadInput(f"this audit needs {' and '.join(missing)}, which is not installed; install inforce[audit]")
+        raise BadInput(f"this audit needs {' and '.join(missing)}, which is not installed; install inforce again")

@@ -135,7 +135,7 @@ def _run(
     suite = SUITES[name]
     missing = [package for package in suite.packages if find_spec(package) is None]
     if missing:
-        raise BadInput(f"this bench needs {' and '.join(missing)}; install inforce[audit] and the bench group")
+        raise BadInput(f"this bench needs {' and '.join(missing)}; install inforce and the bench group")
     turns = min(turns, QUICK_TURNS) if quick else turns
     run = import_module(f"scripts.bench.suites.{suite.module}").run
     # The inner stack closes whatever the suite opened before the outer context drops its databases.
