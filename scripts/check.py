@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any, Final
 
 import click
@@ -52,8 +57,8 @@ def check(
 
     Without --handling the verdict is about what may be done: allowed, denied or indeterminate. With --handling it is
     about what was done: compliant, violation or indeterminate. Ids are bare: acme, not org:acme. FILE (or - for
-    standard input) holds request records instead of options: one object, {"requests": [...]}, or one object per line,
-    at most 10000.
+    standard input) holds request records instead of options: one object, {"requests": [...]}, one object per line, or a
+    log as an audit reads it (CSV, Parquet, gzip); at most 10000.
 
     Exits 1 if a verdict is violation or denied.
 
@@ -104,6 +109,10 @@ def _record_of_options(members: dict[str, Any], at_us: int) -> RequestRecord:
 
 def _read_records(name: str, now: int) -> Iterator[RequestRecord]:
     body = read_body(name, CHECK_BYTES_MAX, "; send it in parts; for a log use inforce audit")
+    body = _unpacked(body).removeprefix(BOM_UTF8)
+    if body.lstrip()[:1] not in (b"{", b"[", b""):
+        yield from _read_log(name, body)
+        return
     lines = numbered_lines(body)
     if len(lines) > 1 and lines[0][1].rstrip().endswith(b"}"):
         values = [(f"/{number}", strict_json.loads(line, what=f"line {number}")) for number, line in lines]
@@ -122,6 +131,39 @@ def _read_records(name: str, now: int) -> Iterator[RequestRecord]:
         )
     for pointer, value in values:
         yield read_record(value, now, pointer)
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Unpacks a file in gzip, as an audit does. Raises `BadRecord` if it is damaged or unpacks to too much."""
+    if not body.startswith(b"\x1f\x8b"):
+        return body
+    try:
+        with gzip.open(io.BytesIO(body)) as file:
+            unpacked: bytes = file.read(CHECK_BYTES_MAX + 1)
+    except (OSError, EOFError, zlib.error):
+        raise BadRecord("the gzip data is damaged or cut off") from None
+    if len(unpacked) > CHECK_BYTES_MAX:
+        raise BadRecord(f"the file unpacks to more than {CHECK_BYTES_MAX} bytes; for a log use inforce audit")
+    return unpacked
+
+
+def _read_log(name: str, body: bytes) -> Iterator[RequestRecord]:
+    """The records in a file that is no JSON, as an audit reads them: CSV, Parquet, or packed otherwise. Each has its
+    time. Raises `BadRecord` for a row that cannot be read."""
+    if any(find_spec(package) is None for package in ("pyarrow", "numpy")):
+        raise BadRecord("this is not JSON, and other files need inforce[audit]")
+    from projections.audit.reading.files import STDIN, LogFile
+    from projections.audit.reading.logs import LogReader
+    from projections.audit.reference import records
+
+    count = 0
+    for batch in LogReader([LogFile(STDIN, len(body), NO_MAPPING)], stdin=lambda: io.BytesIO(body)):
+        for fault in batch.faults:
+            raise BadRecord(f"{name} line {fault.line}: {fault.fault}")
+        count += batch.rows
+        if count > CHECKS_MAX:
+            raise BadRecord(f"the file has more than {CHECKS_MAX} request records; for a log use inforce audit")
+        yield from records(batch.requests)
 
 
 def _show_decisions(format_: Format, decisions: list[Decision], *, one: bool) -> None:

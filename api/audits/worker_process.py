@@ -149,6 +149,12 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
         results.finish()
     if logs.digest != job.sha256:
         return _failed(ledger, "log_damaged", "the log on the server's disk is not the received one; send it again")
+    if summary.rows and summary.rejects == summary.rows:
+        _delete_results(folder)
+        first = results.first_reject
+        example = "" if first is None else f", the first: line {first.line}: {first.fault}"
+        detail = f"none of the {summary.rows} rows could be read{example}; map names the columns to read"
+        return _failed(ledger, "bad_record", detail)
     write(folder, Progress(rows=summary.rows, bytes_read=job.bytes))
     return AuditOutcome(
         finished_at=ledger.clock.now(),
@@ -181,7 +187,7 @@ class _ResultFiles:
         self.findings = paged_lines(FINDINGS)
         self.rejects = paged_lines(REJECTS)
         self._max_rejects = max_rejects
-        self._first_reject: LogRow | None = None
+        self.first_reject: LogRow | None = None
         self._writer = VerdictWriter(self.findings, "ndjson")
 
     def take(self, part: LogBatch, verdicts: Any) -> None:
@@ -190,12 +196,12 @@ class _ResultFiles:
         self._writer.take(part.source, part.lines[rows], verdicts.take(pa.array(rows)))
 
     def reject(self, row: LogRow) -> None:
-        self._first_reject = self._first_reject or row
+        self.first_reject = self.first_reject or row
         if self.rejects.count % _REJECTS_PER_DISK_CHECK == 0:
             require_disk_space(self._folder)
         self.rejects.write(msgspec.json.encode({"line": row.line, "reason": row.fault}) + b"\n")
         if self._max_rejects is not None and self.rejects.count > self._max_rejects:
-            raise too_many_rejects(self._max_rejects, self._first_reject)
+            raise too_many_rejects(self._max_rejects, self.first_reject)
 
     def finish(self) -> None:
         self._writer.finish({})

@@ -9,8 +9,9 @@ Proved by tests/audit/io/test_verdict_files.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import PurePath
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ledger.errors import BadInput
 from projections.audit.schemas import VERDICTS
 
 OutFormat = Literal["parquet", "csv", "ndjson"]
@@ -64,10 +66,23 @@ _SIDES: Final = ("before_", "after_")
 """Prefixes of the columns of `what_if.comparison`. Parquet ignores encodings for names that are no columns."""
 
 
+_BY_SUFFIX: Final[Mapping[str, OutFormat]] = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    "": "ndjson",
+}
+
+
 def format_of(name: str) -> OutFormat:
-    if name.endswith(".parquet"):
-        return "parquet"
-    return "csv" if name.endswith(".csv") else "ndjson"
+    """By the ending of the name; NDJSON for a name without one. Raises `BadInput` for another ending: a file of that
+    name would not be what its name says."""
+    suffix = PurePath(name).suffix
+    form = _BY_SUFFIX.get(suffix.lower())
+    if form is None:
+        raise BadInput(f"{name}: verdicts are written as .parquet, .csv, .ndjson or .jsonl, and not as {suffix}")
+    return form
 
 
 class ByteSink(Protocol):

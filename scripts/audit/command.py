@@ -70,12 +70,12 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
 @click.option(
     "--out",
     metavar="FILE",
-    help="Write a verdict per row: as Parquet if the name ends in .parquet, as CSV if in .csv, else as NDJSON.",
+    help="Write a verdict per row: as Parquet, CSV or NDJSON if the name ends in .parquet, .csv, .ndjson or .jsonl.",
 )
 @click.option(
     "--rejects",
     metavar="FILE",
-    help="Write unreadable lines as NDJSON. Without it: LOG.rejects.jsonl, if there are any.",
+    help="Write unreadable lines as NDJSON. Without it: LOG.rejects.jsonl beside the log, if there are any.",
 )
 @click.option(
     "--max-rejects",
@@ -96,7 +96,11 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
     help="Show which requests would be decided differently if these changes had been made. CHANGES is JSON Lines, as "
     "for submit. --out then has a row for each of these requests.",
 )
-@click.option("--explain", metavar="REQUEST_ID", help="Show only which events decided the row with this id.")
+@click.option(
+    "--explain",
+    metavar="ID|FILE:LINE",
+    help="Show only which events decided the row with this id, or the row that begins on this line of this log.",
+)
 @click.option(
     "--engine",
     type=click.Choice(["local", "spark"]),
@@ -138,6 +142,7 @@ def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **
       inforce audit log.jsonl --map account_id=user.id --out verdicts.csv
       inforce audit requests.jsonl.gz --report report/
       inforce audit requests.jsonl.gz --explain req_00017
+      inforce audit calls.csv --explain calls.csv:17
       inforce audit requests.jsonl.gz --what-if changes.jsonl --out changed.csv
       inforce audit s3a://logs/june/ --engine spark --master spark://host:7077 \\
           --out s3a://audits/june.parquet

@@ -1,10 +1,12 @@
-"""`--explain REQUEST_ID`: prints which events decided a row, for people and for programs."""
+"""`--explain REQUEST_ID` or `FILE:LINE`: prints which events decided a row, for people and for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -49,23 +51,61 @@ ExplainedRow = tuple[str, int, Explanation]
 """Source and line of a row, and what decided it."""
 
 
+class Place(NamedTuple):
+    """A row by its log and its first line."""
+
+    source: str
+    line: int
+
+
 class MatchingRows(NamedTuple):
-    """The first `ROWS_MAX` rows that have the id, and how many have it."""
+    """The first `ROWS_MAX` rows that were asked for, and how many there are."""
 
     rows: list[tuple[str, int, RequestRecord]]
     total: int
 
 
-def explain_request(db: str, request: AuditRequest, request_id: str, format_: Format) -> int:
+def explain_request(db: str, request: AuditRequest, what: str, format_: Format) -> int:
+    """`what`: the id of a request, or FILE:LINE with a log's name."""
     logs = request.logs()
+    place = named_row(what, [file.name for file in request.files])
     with open_ledger(db) as ledger:
         with progress("looking for the request", logs.size) as report:
-            matching = find_rows(with_progress(logs, report), request_id)
+            batches = with_progress(logs, report)
+            matching = find_rows(batches, what) if place is None else find_row(batches, place)
         rows = explain_rows(PinnedQuery(Query(ledger)), matching, request.known_at)
     for warning in logs.warnings:
         exits.print_note(warning)
     show_explained(format_, rows, matching.total)
     return exits.OK
+
+
+def named_row(what: str, logs: Sequence[str]) -> Place | None:
+    """The place that FILE:LINE names, where FILE is a log as it was named, or the last part of one log's name. None: it
+    is the id of a request."""
+    name, colon, line = what.rpartition(":")
+    if not colon or not (line.isascii() and line.isdigit() and len(line) < 19):
+        return None
+    named = [log for log in logs if log == name] or [log for log in logs if Path(log).name == name]
+    if len(named) > 1:
+        raise BadInput(f"--explain {what}: several logs have that name; name one with its folder")
+    return Place(named[0], int(line)) if named else None
+
+
+def find_row(batches: Iterable[LogBatch], place: Place) -> MatchingRows:
+    """Reads the log up to the row at the place. Raises `BadInput` if no row begins there or it cannot be read."""
+    where = f"{place.source} line {place.line}"
+    for batch in batches:
+        if batch.source != place.source:
+            continue
+        fault = next((row.fault for row in batch.faults if row.line == place.line), None)
+        if fault is not None:
+            raise BadInput(f"{where} cannot be read: {fault}")
+        indexes = np.flatnonzero(batch.lines == place.line)
+        if len(indexes):
+            (record,) = records(batch.requests.take(pa.array(indexes)))
+            return MatchingRows([(batch.source, place.line, record)], 1)
+    raise BadInput(f"{where}: no row begins there; lines count from 1, in CSV the header too, in Parquet rows")
 
 
 def find_rows(batches: Iterable[LogBatch], request_id: str) -> MatchingRows:
@@ -84,7 +124,10 @@ def find_rows(batches: Iterable[LogBatch], request_id: str) -> MatchingRows:
             matches += [(batch.source, line, record) for line, record in zip(lines, requests, strict=True)]
     if not total:
         unread = f", and {rejects} of them could not be read" if rejects else ""
-        raise BadInput(f"none of the {rows} rows has that request_id{unread}; --map request_id= names its column")
+        raise BadInput(
+            f"none of the {rows} rows has that request_id{unread}; --map request_id= names its column, and "
+            "--explain FILE:LINE names a row without an id"
+        )
     return MatchingRows(matches, total)
 
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,10 +18,11 @@ import click
 from ledger.subjects import is_text
 from projections.audit.reading.aliases import NO_ALIASES, read_aliases
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.files import REJECTS_SUFFIX, STDIN, LogFile, log_files
+from projections.audit.reading.files import PATTERN, REJECTS_SUFFIX, STDIN, LogFile, log_files
 from projections.audit.reading.layout import Forms, Layout, make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import LogShape
+from projections.audit.verdict_files import format_of
 from projections.temporal.coordinates import KnownAt
 from scripts.cli.files import ReportProgress
 from scripts.cli.options import Format
@@ -54,8 +56,7 @@ class AuditRequest:
 
     @property
     def rejects_file(self) -> str:
-        first = self.names[0]
-        return self.rejects or f"{'stdin' if first == STDIN else Path(first).name}{REJECTS_SUFFIX}"
+        return self.rejects or _beside(self.names[0])
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -70,6 +71,21 @@ class AuditRequest:
 
     def logs(self) -> LogReader:
         return LogReader(self.files, self.layout.shape)
+
+
+def _beside(log: str) -> str:
+    """The file for the rejects of a log, beside the log or the folder of logs; in the current folder if the log is
+    standard input, or if its own folder is for reading only."""
+    if log == STDIN:
+        return f"stdin{REJECTS_SUFFIX}"
+    if not os.path.lexists(log):
+        # A pattern: its logs are below the folder that it names first.
+        parts = list(takewhile(lambda part: not PATTERN & set(part), Path(log).parts))
+        log = str(Path(*parts)) if parts else "logs"
+    path = Path(log)
+    named = f"{path.name or path.resolve().name or 'logs'}{REJECTS_SUFFIX}"
+    beside = path.parent / named
+    return str(beside) if os.access(path.parent, os.W_OK) else named
 
 
 def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
@@ -101,7 +117,9 @@ def _forms(options: Mapping[str, Any]) -> Forms:
 
 def check_options(options: Mapping[str, Any], format_: Format) -> None:
     """Raises `click.UsageError` for options that the engine does not have, that have no effect together, or that are
-    not UTF-8."""
+    not UTF-8, and `BadInput` for a result whose ending is no format."""
+    if options["out"] is not None:
+        format_of(options["out"])
     if options["engine"] == "spark":
         _refuse(options, _LOCAL_ONLY, "{} works on one machine only; leave out --engine spark")
         _check_cluster_options(options)

@@ -1,9 +1,14 @@
 """check: one request by options, or request records from a file; exits 1 for a verdict against it."""
 
+import gzip
+import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ledger.built_in_catalog import BUILT_IN
@@ -91,3 +96,43 @@ def test_an_answer_about_a_subject_that_nobody_has_spoken_of_says_so(ledger: Inf
     assert "the ledger has no event of org:typo; nothing is decided" in demanded.out
     decision = ledger("check", "--org", "typo", "--format", "json").json()
     assert (decision["verdict"], decision["governed_by"]["known"]) == ("indeterminate", False)
+
+
+def test_a_check_reads_the_files_that_an_audit_reads(ledger: Inforce, folder: Path) -> None:
+    row = '{"at":"2100-01-01T00:00:00Z","org_id":"acme","model_id":"m2"}\n'
+    table = "at,org_id,model_id\n2100-01-01T00:00:00Z,acme,m2\n2100-01-01T00:00:00Z,acme,m2\n"
+    mark = "\ufeff"
+    files = {
+        "plain.jsonl": (row * 2).encode(),
+        "marked.jsonl": (mark + row * 2).encode(),
+        "packed.jsonl.gz": gzip.compress((mark + row * 2).encode()),
+        "a.csv": table.encode(),
+        "marked.csv": (mark + table).encode(),
+        "packed.csv.gz": gzip.compress(table.encode()),
+    }
+    file = io.BytesIO()
+    pq.write_table(pa.table({"at": ["2100-01-01T00:00:00Z"] * 2, "org_id": ["acme"] * 2, "model_id": ["m2"] * 2}), file)
+    files["a.parquet"] = file.getvalue()
+    for name, body in files.items():
+        (folder / name).write_bytes(body)
+        checked = ledger("check", name, "--format", "ndjson")
+        audited = ledger("audit", name, "--out", "-")
+        assert (checked.code, audited.code) == (1, 1), (name, checked.err, audited.err)
+        for text in (checked.out, audited.out):
+            assert [json.loads(line)["verdict"] for line in text.splitlines()] == ["denied", "denied"], name
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"at,org_id\nyesterday,acme\n", "a.csv line 2: /at: not a time"),
+        (b"a,b\n1,2\n", "no column names a subject"),
+        (gzip.compress(b"{}")[:-4], "damaged or cut off"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(body: bytes, message: str, ledger: Inforce, folder: Path) -> None:
+    (folder / "a.csv").write_bytes(body)
+    result = ledger("check", "a.csv")
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.count("\n") == 1

@@ -74,7 +74,7 @@ def test_what_each_verb_writes_is_private(
     assert inforce("history", "org:acme").code == 0
     assert inforce("rebuild").code == 0
     report = ("--report", "deep/report")
-    for name in ("verdicts.parquet", "verdicts.csv.gz", "verdicts.ndjson"):
+    for name in ("verdicts.parquet", "verdicts.csv", "verdicts.ndjson"):
         outputs = ("--out", name, "--rejects", "rejects.jsonl", *report)
         audit = inforce("audit", "requests.jsonl", *outputs, "--max-rejects", "9")
         assert audit.code in (0, 1, 4), audit

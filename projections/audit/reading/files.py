@@ -19,7 +19,7 @@ from projections.audit.reading.fields import FIELDS, ColumnMapping
 STDIN: Final = "-"
 _FORMATS: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv")
 _PACKED: Final = (".gz", ".zst")
-_PATTERN: Final = frozenset("*?[")
+PATTERN: Final = frozenset("*?[")
 REJECTS_SUFFIX: Final = ".rejects.jsonl"
 """Suffix of the files with an audit's unreadable lines."""
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
@@ -65,7 +65,7 @@ def _paths(name: str) -> Iterator[str]:
         yield name
     elif os.path.isdir(name):
         yield from _in_folder(name)
-    elif not os.path.lexists(name) and _PATTERN & set(name):
+    elif not os.path.lexists(name) and PATTERN & set(name):
         matches = sorted(glob.glob(name, recursive=True), key=os.fsencode)
         if not matches:
             raise BadRecord(f"{name}: no file matches this pattern")

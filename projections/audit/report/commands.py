@@ -36,13 +36,16 @@ def check_command(record: RequestRecord, known_at: KnownAt) -> str:
     return shlex.join(["inforce", "check", *words, f"--at={format_time(record.at)}", option])
 
 
-def explain_command(arguments: tuple[str, ...], request_id: str | None, known_at: KnownAt) -> str | None:
-    """Names the events that a row rests on. `arguments`: the logs and how to read them. None: no id, or an id that
-    nobody can copy from a page."""
-    if request_id is None or not request_id.isprintable():
+def explain_command(
+    arguments: tuple[str, ...], request_id: str | None, known_at: KnownAt, source: str, line: int
+) -> str | None:
+    """Names the events that a row rests on. `arguments`: the logs and how to read them. A row without an id that can be
+    copied from a page is named by its log and line; None if the log's name cannot be copied either."""
+    what = f"{source}:{line}" if request_id is None or not request_id.isprintable() else request_id
+    if not what.isprintable():
         return None
     options = [] if known_at == IN_FORCE else [known_at_option(known_at)]
-    return audit_command(arguments, *options, f"--explain={request_id}")
+    return audit_command(arguments, *options, f"--explain={what}")
 
 
 def audit_command(arguments: tuple[str, ...], *options: str) -> str:

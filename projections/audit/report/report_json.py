@@ -65,7 +65,7 @@ def _row_json(row: ShownRow, report: AuditReport) -> dict[str, Any]:
         **explanation_json(row.explanation),
         "commands": {
             "check": check_command(sample.record, known_at),
-            "explain": explain_command(arguments, sample.record.request_id, known_at),
+            "explain": explain_command(arguments, sample.record.request_id, known_at, sample.source, sample.line),
         },
     }
 

@@ -92,6 +92,7 @@ def test_columns_are_read_as_the_parameters_map_them(sqlite_client: TestClient) 
         "neither": [],
         "aliases": None,
         "log_format": None,
+        "max_row_bytes": 64 << 20,
     }
     (finding,) = read_pages(sqlite_client, audit["id"], "findings", 10)
     assert (finding["at"], finding["request_id"], finding["line"]) == ("2100-01-01T00:00:00.000000Z", "same", 2)
@@ -123,6 +124,14 @@ def test_values_are_read_in_the_forms_that_the_parameters_name(sqlite_client: Te
     numbers = b'{"at":4102444800000,"org_id":"acme","handling":{"stored":true}}\n'
     audit = ended(sqlite_client, send(sqlite_client, numbers, "?time_unit=ms")["id"])
     assert audit["summary"]["first_at"] == "2100-01-01T00:00:00.000000Z"
+
+
+def test_an_audit_of_which_no_row_could_be_read_has_failed(sqlite_client: TestClient) -> None:
+    body = b'{"at":"yesterday","org_id":"acme"}\n{"at":"today","org_id":"acme"}\n'
+    audit = ended(sqlite_client, send(sqlite_client, body)["id"])
+    assert (audit["state"], audit["summary"], audit["error"]["code"]) == ("failed", None, "bad_record")
+    assert audit["error"]["detail"].startswith("none of the 2 rows could be read, the first: line 1: ")
+    assert "yesterday" not in audit["error"]["detail"]
 
 
 def test_too_many_rejects_fail_the_audit(sqlite_client: TestClient) -> None:

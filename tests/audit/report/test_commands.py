@@ -36,7 +36,11 @@ def test_an_id_never_becomes_an_option_or_a_reference() -> None:
     assert "| inforce check - --known-at=now" in check_command(record, None)
     line = check_command(record._replace(org_id=None), None)
     assert shlex.split(line)[2:4] == ["--key=--help", "--handling=region=a b"]
-    assert explain_command(("it's.log",), "--db", IN_FORCE) == "inforce audit 'it'\"'\"'s.log' --explain=--db"
-    assert explain_command(("a.log",), None, IN_FORCE) is None
-    assert explain_command(("a.log",), HOSTILE, IN_FORCE) is None
-    assert explain_command(("a.log",), "r", None) == "inforce audit a.log --known-at=now --explain=r"
+    assert (
+        explain_command(("it's.log",), "--db", IN_FORCE, "it's.log", 7)
+        == "inforce audit 'it'\"'\"'s.log' --explain=--db"
+    )
+    for unusable in (None, HOSTILE):
+        assert explain_command(("a.log",), unusable, IN_FORCE, "a.log", 7) == "inforce audit a.log --explain=a.log:7"
+        assert explain_command((HOSTILE,), unusable, IN_FORCE, HOSTILE, 7) is None
+    assert explain_command(("a.log",), "r", None, "a.log", 7) == "inforce audit a.log --known-at=now --explain=r"

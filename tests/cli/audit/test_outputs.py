@@ -132,7 +132,7 @@ def test_the_commands_in_a_report_repeat_its_audit(ledger: Inforce, folder: Path
     written = json.loads((folder / "out" / "report.json").read_text())
     assert ledger(*shlex.split(written["command"])[1:], "--format", "json").json()["verdicts"] == written["verdicts"]
     explained = [one["commands"]["explain"] for one in written["findings"] if one["commands"]["explain"]]
-    assert [ledger(*shlex.split(command)[1:]).code for command in explained] == [0]
+    assert [ledger(*shlex.split(command)[1:]).code for command in explained] == [0, 0]
     all_of_them = "inforce audit ./-x.jsonl --known-at=now --out=verdicts.csv"
     assert f"<code>{all_of_them}</code>" in (folder / "out" / "report.html").read_text()
 
@@ -220,3 +220,33 @@ def test_a_bad_proposal_is_named_with_its_file(ledger: Inforce, folder: Path) ->
     result = ledger("audit", "log.jsonl", "--what-if", "changes.jsonl")
     assert result.code == 2
     assert result.err.startswith("inforce: changes.jsonl: line 1: ")
+
+
+@pytest.mark.parametrize("name", ["v.xlsx", "v.json", "v.csv.gz", "out/v.txt", "v.Parquet2"])
+def test_a_result_whose_ending_is_no_format_is_refused_before_anything_is_read(
+    name: str, ledger: Inforce, folder: Path
+) -> None:
+    (folder / "a.jsonl").write_text(record("acme"))
+    for engine in ((), ("--engine", "spark", "--master", "local[1]")):
+        result = ledger("audit", "a.jsonl", "--out", name, *engine)
+        assert result.code == 2
+        assert ".parquet, .csv, .ndjson or .jsonl" in result.err
+    assert not (folder / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("log", "rejects"),
+    [
+        ("logs/a.jsonl", "logs/a.jsonl.rejects.jsonl"),
+        ("logs", "logs.rejects.jsonl"),
+        ("logs/", "logs.rejects.jsonl"),
+        ("logs/*.jsonl", "logs.rejects.jsonl"),
+    ],
+)
+def test_unreadable_lines_lie_beside_the_log_or_the_folder_of_logs(
+    log: str, rejects: str, ledger: Inforce, folder: Path
+) -> None:
+    (folder / "logs").mkdir()
+    (folder / "logs" / "a.jsonl").write_text(record("acme") + "\nnonsense\n")
+    assert rejects in ledger("audit", log).err
+    assert (folder / rejects).read_text().count("\n") == 1

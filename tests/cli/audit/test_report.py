@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.audit.logs import record
 from tests.support.command import Inforce
 from tests.support.ledgers import GENESIS
 
@@ -97,7 +98,7 @@ def test_an_audit_that_stops_leaves_the_old_report(ledger: Inforce, folder: Path
         ("--out", "log.jsonl"),
         ("--rejects", "log.jsonl"),
         ("--out", "a", "--rejects", "a"),
-        ("--report", "out", "--out", "out/report.html"),
+        ("--report", "out", "--rejects", "out/report.html"),
         ("--report", ".", "--rejects", "report.json"),
         ("--what-if", "what.jsonl", "--out", "what.jsonl"),
         ("--out", "v.csv", "--rejects", "v.csv.pin.json"),
@@ -160,3 +161,25 @@ def test_what_if_lists_the_requests_that_would_be_decided_differently(ledger: In
         (2, "violation", "compliant"),
         (5, "compliant", "compliant"),
     }
+
+
+def test_a_row_without_an_id_is_explained_by_its_log_and_line(ledger: Inforce, folder: Path) -> None:
+    (folder / "sub").mkdir()
+    rows = [record("acme"), '{"at":"2100-01-01T00:00:00Z"}', "", record("beta")]
+    (folder / "sub" / "log.jsonl").write_text("\n".join(rows))
+    for name in ("sub/log.jsonl:4", "log.jsonl:4"):
+        (row,) = ledger("audit", "sub/log.jsonl", "--explain", name, "--format", "json").json()["rows"]
+        assert (row["source"], row["line"], row["decision"]["verdict"]) == ("sub/log.jsonl", 4, "violation")
+    for line, message in (
+        (2, "line 2 cannot be read: one of key_id"),
+        (3, "no row begins there"),
+        (5, "no row begins"),
+    ):
+        result = ledger("audit", "sub/log.jsonl", "--explain", f"log.jsonl:{line}")
+        assert result.code == 2
+        assert message in result.err
+    result = ledger("audit", "sub/log.jsonl", "--explain", "other.jsonl:4")
+    assert "none of the 3 rows has that request_id" in result.err
+    (folder / "log.jsonl").write_text(record("acme"))
+    result = ledger("audit", "sub/log.jsonl", "log.jsonl", "--explain", "log.jsonl:1", "--format", "json")
+    assert [row["source"] for row in result.json()["rows"]] == ["log.jsonl"]

@@ -97,5 +97,7 @@ def _causes(hindsight: Hindsight) -> tuple[tuple[Change | Retraction, SettingSta
 def _commands(row: ShownRow, report: AuditReport) -> tuple[str, ...]:
     """The commands that show the row again."""
     record, known_at = row.sample.record, report.summary.known_at
-    explained = explain_command(report.invocation.arguments, record.request_id, known_at)
+    explained = explain_command(
+        report.invocation.arguments, record.request_id, known_at, row.sample.source, row.sample.line
+    )
     return (check_command(record, known_at), *([] if explained is None else [explained]))
