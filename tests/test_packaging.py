@@ -23,14 +23,14 @@ def names(requirements: list[Any]) -> set[str]:
 
 def imported(path: Path) -> set[str]:
     """The top packages of the modules that a file imports, wherever it does so."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Import(names=aliases):
-                found |= {alias.name.partition(".")[0] for alias in aliases}
+                modules |= {alias.name.partition(".")[0] for alias in aliases}
             case ast.ImportFrom(module=str(module), level=0):
-                found.add(module.partition(".")[0])
-    return found - set(sys.stdlib_module_names) - set(OURS)
+                modules.add(module.partition(".")[0])
+    return modules - set(sys.stdlib_module_names) - set(OURS)
 
 
 def distributions(folder: str, without: str = "") -> set[str]:

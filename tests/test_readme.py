@@ -1,12 +1,13 @@
-"""Runs the tour in README.md.
+"""Runs README.md and TOUR.md, word by word.
 
-The `console` blocks run in order, in an empty folder with the checkout's `scripts`. The output of each command must
-be what the README shows; white space is ignored, `…` matches anything, and times and ids match any others. A command
-that serves runs in the background until the tour ends.
+The `console` blocks of a page run in order, in one bash that begins in a folder with nothing but `scripts/inforce`.
+The output of each command must be what the page shows. White space and the length of lines are ignored, `…` matches
+anything, and times and ids match any others.
 """
 
 import os
 import re
+import secrets
 import shlex
 import socket
 import subprocess
@@ -31,8 +32,8 @@ class Command(NamedTuple):
     shown: str
 
 
-def commands() -> Iterator[Command]:
-    for block in re.findall(r"^```console\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
+def commands(page: str) -> Iterator[Command]:
+    for block in re.findall(r"^```console\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             yield split(part.splitlines())
 
@@ -52,10 +53,14 @@ def split(lines: list[str]) -> Command:
     raise AssertionError(f"no end of the command: {lines[0]}")
 
 
+def bare(text: str) -> str:
+    """The text without white space, times, ids and the lengths of lines."""
+    return re.sub("─+", "─", re.sub(r"\s", "", VARYING.sub("…", text)))
+
+
 def pattern(shown: str) -> str:
     """The shown output as a regular expression over text without white space."""
-    bare = re.sub(r"\s", "", VARYING.sub("…", shown))
-    return "".join(".*?" if char == "…" else re.escape(char) for char in bare)
+    return "".join(".*?" if char == "…" else re.escape(char) for char in bare(shown))
 
 
 def free_port() -> int:
@@ -64,75 +69,88 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with nothing but a ./scripts/inforce."""
-    scripts = tmp_path / "scripts"
-    scripts.mkdir()
-    launcher = scripts / "inforce"
-    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m scripts.main "$@"\n', encoding="utf-8")
-    launcher.chmod(0o755)
-    return tmp_path
+class Shell:
+    """A bash that runs the commands of a page one after another, as a person types them into one terminal."""
 
-
-def test_the_tour_of_the_readme_runs_as_shown(folder: Path) -> None:
-    port = str(free_port())
-    terminal = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    environment = dict(terminal)
-    servers: list[subprocess.Popen[bytes]] = []
-    ran = 0
-    try:
-        for command in commands():
-            text = command.text.replace(f"--port {PORT}", f"--port {port}").replace(
-                f"localhost:{PORT}", f"localhost:{port}"
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "terminal.txt"
+        (folder / "tmp").mkdir()
+        checkout = folder / "checkout"
+        (checkout / "scripts").mkdir(parents=True)
+        launcher = checkout / "scripts" / "inforce"
+        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m scripts.main "$@"\n', encoding="utf-8")
+        launcher.chmod(0o755)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("INFORCE_")}
+        environment |= {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(folder / "tmp")}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["bash"], cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log
             )
-            shown = command.shown.replace(PORT, port)
-            if text.startswith("export "):
-                name, _, value = text.removeprefix("export ").partition("=")
-                environment[name] = value
-            elif " serve " in text:
-                servers.append(serve(text, shown, folder, environment))
-                # The tour continues in another terminal, without the exports of the first one.
-                environment = dict(terminal)
-            else:
-                run(text, shown, folder, environment)
-            ran += 1
+        self._read = 0
+        self._type("shopt -s expand_aliases")
+
+    def run(self, text: str, lines: int = 0) -> str:
+        """The output of a command. One that goes on in the background ends with its first `lines` lines."""
+        mark = f"--- {secrets.token_hex(8)} ---"
+        self._type(text)
+        self._type(f"echo; echo '{mark}'")
+        deadline = time.monotonic() + 300
+        printed = ""
+        while mark not in printed or printed.replace(mark, "").strip().count("\n") + 1 < lines:
+            assert time.monotonic() < deadline, f"no end of: {text}\nprinted:\n{printed}"
+            assert self._process.poll() is None, f"the shell ended after: {text}\nprinted:\n{printed}"
+            time.sleep(0.02)
+            printed = self._log.read_bytes()[self._read :].decode()
+        self._read += len(printed.encode())
+        return printed.replace(mark, "")
+
+    def _type(self, text: str) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(text.encode() + b"\n")
+        stdin.flush()
+
+    def close(self) -> None:
+        # `kill` alone would leave the server of a tour that failed.
+        self._type("kill $(jobs -p) 2>/dev/null; wait")
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    try:
+        yield shell
     finally:
-        for process in servers:
-            process.terminate()
-            process.wait(timeout=30)
-    assert ran > 20
-    assert servers
+        shell.close()
 
 
-def serve(text: str, shown: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    log = folder / "served.txt"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {text}"], cwd=folder, env=environment, stdout=file, stderr=file
-        )
-    output = ""
-    for _wait in range(600):
-        output = log.read_text(encoding="utf-8")
-        if output.count("\n") > shown.strip().count("\n") or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert output.strip() == shown.strip()
-    return process
+@pytest.mark.parametrize(("page", "commands_min"), [("README.md", 8), ("TOUR.md", 30)])
+def test_a_page_runs_as_shown_and_leaves_nothing_in_the_checkout(
+    page: str, commands_min: int, shell: Shell, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    ran = 0
+    for command in commands((REPOSITORY / page).read_text(encoding="utf-8")):
+        text = command.text.replace(f"--port {PORT}", f"--port {port}")
+        text = text.replace(f"localhost:{PORT}", f"localhost:{port}")
+        shown = command.shown.replace(PORT, port)
+        printed = shell.run(text, len(shown.splitlines()) if text.endswith("&") else 0)
+        assert re.fullmatch(pattern(shown), bare(printed), re.DOTALL), f"$ {text}\nshown:\n{shown}\nprinted:\n{printed}"
+        ran += 1
+    assert ran > commands_min
+    assert [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "checkout").rglob("*"))] == [
+        "checkout/scripts",
+        "checkout/scripts/inforce",
+    ]
 
 
-def run(text: str, shown: str, folder: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        ["/bin/sh", "-c", text], cwd=folder, env=environment, capture_output=True, timeout=60, check=False
-    )
-    printed = (done.stdout + done.stderr).decode()
-    bare = re.sub(r"\s", "", VARYING.sub("…", printed))
-    expected = pattern(shown)
-    assert re.fullmatch(expected, bare, re.DOTALL), f"$ {text}\nshown:\n{shown}\nprinted:\n{printed}"
+def test_the_readme_is_a_page() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_every_variable_of_the_environment_is_documented() -> None:
-    documented = set(re.findall(r"`(INFORCE_[A-Z_]+)`", README))
+    documented = set(re.findall(r"`(INFORCE_[A-Z_]+)`", (REPOSITORY / "OPERATING.md").read_text(encoding="utf-8")))
     named = set()
     for folder in ("ledger", "projections", "api", "scripts", "tests"):
         for path in (REPOSITORY / folder).rglob("*"):
