@@ -18,6 +18,12 @@ class ExpectedAnswers:
     def __init__(self, oracle: Oracle, now: int) -> None:
         self.oracle = oracle
         self.now = max(now, oracle.head_recorded_at)
+        self._stretch: tuple[int, int] | None = None
+        """Where changes may be missing, because the clock is far behind the last event, and nobody acknowledged it."""
+        if oracle.is_clock_behind(now):
+            times = [parse_time(event["time"]) for event in oracle.events]
+            right = [time for time in times if time <= now]
+            self._stretch = (min(now, right[-1] + 1) if right else now, oracle.head_recorded_at + 1)
 
     def answer(self, question: Json) -> Json:
         """`question` is {"ask": method} with its arguments; instants in µs."""
@@ -42,6 +48,7 @@ class ExpectedAnswers:
                 for one in states
                 if one.source in ("explicit", "default")
             },
+            **self._notice(at, parse_time(self._instant(at, known_at))),
         }
 
     def _next(self, state: ReferenceState, at: int, known_at: KnownAt) -> Json | None:
@@ -69,6 +76,8 @@ class ExpectedAnswers:
             "known_at": "at" if known_at == "at" else self._instant(BEGINNING, known_at),
             "position": self.oracle.head,
             "intervals": intervals,
+            # In force, a timeline spans all of time.
+            **self._notice(self.now if known_at == "at" else parse_time(self._instant(BEGINNING, known_at))),
         }
 
     def history(self, subject: str, setting: str | None = None, after: int | None = None, limit: int = 100) -> Json:
@@ -95,6 +104,7 @@ class ExpectedAnswers:
             ],
             "next_after": rows[limit - 1]["data"]["version"] if len(rows) > limit else None,
             "position": self.oracle.head,
+            **self._notice(*(parse_time(event["time"]) for event in rows[:limit])),
         }
 
     def _holds_until(self, event: Json, known_at: int | None) -> str | None:
@@ -125,6 +135,7 @@ class ExpectedAnswers:
             "known_at": "at" if known_at == "at" else self._instant(start, known_at),
             "position": self.oracle.head,
             "differences": differences,
+            **self._notice(start, end, *(() if known_at == "at" else (parse_time(self._instant(start, known_at)),))),
         }
 
     def _between(
@@ -161,7 +172,8 @@ class ExpectedAnswers:
                 members = event_json(event)
                 del members["effective_until"]
                 settings[setting] = event["data"]["definition"] | members
-        return {**self._coordinates(at, known_at), "settings": settings}
+        notice = self._notice(at, parse_time(self._instant(at, known_at)))
+        return {**self._coordinates(at, known_at), "settings": settings, **notice}
 
     def subjects(self, kind: str | None = None) -> Json:
         rows = []
@@ -176,7 +188,8 @@ class ExpectedAnswers:
         known = self._known(at, known_at)
         answer = self.oracle.check(record, at, known)
         later = self.oracle.check(record, at, UNLIMITED)
-        answer["as_of"] = self._coordinates(at, known_at)
+        notice = self._notice(at, parse_time(self._instant(at, known_at)))
+        answer["as_of"] = self._coordinates(at, known_at) | notice
         if (answer["verdict"], answer["handling"]) != (later["verdict"], later["handling"]):
             answer["hindsight"] = later | {"changed_by": self._changed_by(answer, later, min(known or 0, self.now))}
         return answer
@@ -223,6 +236,13 @@ class ExpectedAnswers:
 
     def _coordinates(self, at: int, known_at: KnownAt) -> Json:
         return {"at": format_time(at), "known_at": self._instant(at, known_at), "position": self.oracle.head}
+
+    def _notice(self, *instants: int) -> Json:
+        """The member of an answer with these coordinates (µs)."""
+        if self._stretch is None or not any(self._stretch[0] <= instant < self._stretch[1] for instant in instants):
+            return {}
+        start, until = map(format_time, self._stretch)
+        return {"clock_notice": {"from": start, "until": until, "acknowledged_at_position": None}}
 
     def _settings_with_events(self, subject: str) -> list[str]:
         return sorted({event["data"]["setting"] for event in self.oracle.events if event["subject"] == subject})

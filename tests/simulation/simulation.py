@@ -203,8 +203,8 @@ class Simulation:
     def _pinned_audit(self) -> None:
         """Starts an audit, or continues an earlier one at the position where it began."""
         if not self.pins or self.workload.maybe(0.2):
-            now = max(self.clock.now_us, self.oracle.head_recorded_at)
-            self.pins = [*self.pins[-1:], PinnedAudit(self.in_process().pinned(), self.oracle.head, now)]
+            pinned = PinnedAudit(self.in_process().pinned(), self.oracle.head, self.clock.now_us)
+            self.pins = [*self.pins[-1:], pinned]
         for pin in self.pins:
             earlier = self.oracle.at_position(pin.position)
             question = self.new_question()
