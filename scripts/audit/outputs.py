@@ -19,12 +19,13 @@ import pyarrow as pa
 from projections.audit.counting import against
 from projections.audit.explain import Explanation, explain
 from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.files import PIN_SUFFIX
 from projections.audit.reading.strict import LogRow, too_many_rejects
 from projections.audit.reference import records
 from projections.audit.summary import Summary
 from projections.audit.verdict_files import OUTPUT_SCHEMA, VerdictWriter, format_of
 from projections.query.query import KnownAt, PinnedQuery
-from scripts.audit.request import PIN_SUFFIX, AuditRequest
+from scripts.audit.request import AuditRequest
 from scripts.cli import exits
 from scripts.cli.files import is_stream, open_output
 from scripts.cli.output import encode

@@ -18,7 +18,7 @@ import click
 from ledger.subjects import is_text
 from projections.audit.reading.aliases import NO_ALIASES, read_aliases
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.files import PATTERN, REJECTS_SUFFIX, STDIN, LogFile, log_files
+from projections.audit.reading.files import PATTERN, PIN_SUFFIX, REJECTS_SUFFIX, STDIN, LogFile, log_files
 from projections.audit.reading.layout import Forms, Layout, make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import LogShape
@@ -27,7 +27,6 @@ from projections.temporal.coordinates import KnownAt
 from scripts.cli.files import ReportProgress
 from scripts.cli.options import Format
 
-PIN_SUFFIX: Final = ".pin.json"
 PAGE: Final = "report.html"
 SUMMARY_PAGE: Final = "summary.html"
 DOCUMENT: Final = "report.json"

@@ -1,31 +1,27 @@
-"""A log's bytes in blocks of whole lines: counted, hashed and unpacked (gzip or zstd, by its first bytes).
+"""A log's bytes in blocks of whole lines: counted, hashed and unpacked.
 
 Proved by tests/audit/io/test_blocks.py.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from ledger.errors import BadRecord
 from ledger.transfer.lines import CountingStream
+from projections.audit.reading.packed import FAULTS, PlainBytes, unpack
 from projections.audit.reading.shape import ROW_BYTES_MAX
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-GZIP: Final = b"\x1f\x8b"
-ZSTD: Final = b"\x28\xb5\x2f\xfd"
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CHUNK: Final = 1 << 20
+_FIRST_BLOCK_BYTES: Final = 1 << 16
 _NEWLINE: Final = 10
 BLOCK_PADDING: Final = 64
 """A block of `LineBlocks` has at least this many bytes after its lines, for loops that read eight bytes at a time."""
@@ -61,14 +57,15 @@ class LineBlock(NamedTuple):
 
 
 class BlockSource(Protocol):
-    """Iterate once. `put_back` returns the end of the last block, which then begins the next one."""
+    """Iterate once. `put_back` returns the end of the last block, which then begins the next one. `wants_more`: the
+    next block has to hold more than that."""
 
     def __iter__(self) -> Iterator[LineBlock]: ...
 
-    def put_back(self, data: bytes, lines: int) -> None: ...
+    def put_back(self, data: bytes, lines: int, *, wants_more: bool = True) -> None: ...
 
 
-def count_lines(data: bytes | bytearray, size: int) -> int:
+def count_lines(data: bytes | bytearray | memoryview, size: int) -> int:
     """The newlines in the first `size` bytes. NumPy counts them in a quarter of the time of `bytes.count`."""
     return int(np.count_nonzero(np.frombuffer(data, np.uint8, size) == _NEWLINE))
 
@@ -89,48 +86,71 @@ class LineBlocks:
         self._carried = b""
         self._next = 1
         self._lines_max = LINES_MAX
+        self._lines_wait = False
+        """Whether `_carried` holds whole lines, of which the last block had no more room."""
         self._at_end = False
+        self._plain: PlainBytes | None = None
+        self._damage: Exception | None = None
 
-    def put_back(self, data: bytes, lines: int) -> None:
+    def put_back(self, data: bytes, lines: int, *, wants_more: bool = True) -> None:
         self._carried = data + self._carried
         self._next -= lines
-        # Or else a row of more lines would never be whole.
-        self._lines_max = max(LINES_MAX, 2 * lines)
+        self._lines_wait = not wants_more
+        if wants_more:
+            # Or else a row of more lines would never be whole.
+            self._lines_max = max(LINES_MAX, 2 * lines)
+
+    @property
+    def plain(self) -> PlainBytes:
+        """The unpacked bytes that no block has yet."""
+        if self._plain is None:
+            self._plain = unpack(self._raw)
+        return self._plain
 
     def __iter__(self) -> Iterator[LineBlock]:
+        buffer = bytearray()
+        # Most logs of a folder of thousands are small.
+        size_wanted = min(self._size, _FIRST_BLOCK_BYTES)
+        while not self._at_end or self._carried:
+            carried = len(self._carried)
+            # The more of a row is carried, the more is read, so that a row of many blocks is not copied as often.
+            wanted = 0 if self._lines_wait else max(size_wanted, carried)
+            size_wanted = self._size
+            if len(buffer) < carried + wanted + BLOCK_PADDING:
+                buffer = bytearray(carried + wanted + BLOCK_PADDING)
+            buffer[:carried] = self._carried
+            count = 0
+            if wanted and not self._at_end:
+                count = self._fill(memoryview(buffer)[carried : carried + wanted])
+                self._at_end = not count
+            size, lines = self._cut(buffer, carried + count)
+            if size:
+                first = self._next
+                self._next += lines
+                yield LineBlock(first, lines, buffer, size, self._at_end and not self._carried)
+            if self._damage is not None:
+                raise self._damage
+        # Bytes after a packer's last frame belong to the log and to its digest, too.
+        while self._raw.read(_CHUNK):
+            pass
+
+    def _fill(self, view: memoryview) -> int:
+        """Reads until `view` is full, or the data ends or is damaged; returns the number of bytes."""
+        plain = self.plain
+        size = 0
         try:
-            unpacked = self._unpacked()
-            first_bytes = unpacked.read(len(BYTE_ORDER_MARK))
-            self._carried = b"" if first_bytes == BYTE_ORDER_MARK else first_bytes
-            buffer = bytearray()
-            while not self._at_end or self._carried:
-                carried = len(self._carried)
-                # The more is carried, the more is read, so that a row of many blocks is not copied as often.
-                wanted = max(self._size, carried)
-                if len(buffer) < carried + wanted + BLOCK_PADDING:
-                    buffer = bytearray(carried + wanted + BLOCK_PADDING)
-                buffer[:carried] = self._carried
-                count = 0 if self._at_end else int(unpacked.readinto(memoryview(buffer)[carried : carried + wanted]))
-                self._at_end = self._at_end or not count
-                size, lines = self._cut(buffer, carried + count)
-                if size:
-                    first = self._next
-                    self._next += lines
-                    yield LineBlock(first, lines, buffer, size, self._at_end and not self._carried)
-            # Bytes after a packer's last frame belong to the log and to its digest, too.
-            while self._raw.read(_CHUNK):
-                pass
-        except EOFError:
-            raise BadRecord(
-                f"{self._source}: the gzip data ends too early, after line {self._next - 1}; the file was cut off"
-            ) from None
-        except (gzip.BadGzipFile, zlib.error):
-            raise BadRecord(f"{self._source}: the gzip data is damaged after line {self._next - 1}") from None
-        except (pa.ArrowException, _ZstdCutOff) as error:
-            what = "ends too early" if isinstance(error, _ZstdCutOff) or "runcated" in str(error) else "is damaged"
-            raise BadRecord(
-                f"{self._source}: the zstd data {what}, after line {self._next - 1}; the file was cut off or damaged"
-            ) from None
+            while size < len(view) and (count := plain.stream.readinto1(view[size:])):
+                size += count
+        except FAULTS as error:
+            lines = count_lines(view, size) + count_lines(self._carried, len(self._carried))
+            self._damage = self._bad(error, self._next + lines)
+        return size
+
+    def _bad(self, error: Exception, line: int) -> Exception:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        fault = "ends too early: the file was cut off" if isinstance(error, EOFError) else "is damaged"
+        return BadRecord(f"{self._source}: the {self.plain.packing} data, in line {line}, {fault}")
 
     def _cut(self, buffer: bytearray, size: int) -> tuple[int, int]:
         """(bytes, lines) of the next block, of the first `size` bytes; carries the rest over to the one after."""
@@ -142,37 +162,9 @@ class LineBlocks:
             self._carried = b""
             return size, 0
         lines, lines_max, self._lines_max = count_lines(buffer, cut), self._lines_max, LINES_MAX
-        if lines > lines_max:
+        self._lines_wait = lines > lines_max
+        if self._lines_wait:
             lines = lines_max
             cut = int(np.flatnonzero(np.frombuffer(buffer, np.uint8, cut) == _NEWLINE)[lines - 1]) + 1
         self._carried = bytes(memoryview(buffer)[cut:size])
         return cut, lines
-
-    def _unpacked(self) -> Any:
-        first_bytes = self._raw.peek(len(ZSTD))[: len(ZSTD)]
-        if first_bytes[:2] == GZIP:
-            return io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _CHUNK)
-        return _ZstdReader(self._raw) if first_bytes == ZSTD else self._raw
-
-
-class _ZstdCutOff(Exception):
-    """The zstd data ends within a frame."""
-
-
-class _ZstdReader:
-    """Unpacks zstd frames; fails if the last one has no end."""
-
-    def __init__(self, raw: Any) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
-
-    def read(self, count: int) -> bytes:
-        try:
-            data: bytes = self._stream.read(count)
-        except OSError as error:
-            raise (_ZstdCutOff() if "runcated" in str(error) else pa.ArrowInvalid(str(error))) from None
-        return data
-
-    def readinto(self, buffer: memoryview) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,10 +19,13 @@ from projections.audit.reading.fields import FIELDS, ColumnMapping
 
 STDIN: Final = "-"
 _FORMATS: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv")
-_PACKED: Final = (".gz", ".zst")
+_PACKED: Final = (".gz", ".zst", ".bz2", ".xz")
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 PATTERN: Final = frozenset("*?[")
 REJECTS_SUFFIX: Final = ".rejects.jsonl"
 """Suffix of the files with an audit's unreadable lines."""
+PIN_SUFFIX: Final = ".pin.json"
+"""Suffix of the files beside an audit's verdicts: what they rest on."""
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -74,7 +78,7 @@ def _paths(name: str) -> Iterator[str]:
                 if "**" not in name:
                     yield from _in_folder(match)
             else:
-                yield _not_rejects(match)
+                yield _not_results(match)
     else:
         yield name
 
@@ -100,7 +104,7 @@ def _in_folder(folder: str) -> list[str]:
             plain = next((name[: -len(end)] for end in _PACKED if name.endswith(end)), name)
             if not plain.endswith(_FORMATS):
                 raise BadRecord(f"{path}: by its name this is no log; name the logs in the folder, or use a pattern")
-            paths.append(_not_rejects(path))
+            paths.append(_not_results(path))
     if not paths:
         raise BadRecord(f"{folder}: no log is in this folder")
     return sorted(paths, key=os.fsencode)
@@ -110,8 +114,14 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _not_rejects(path: str) -> str:
-    """`path`, unless a folder or pattern matched a file of rejects: an audit of it is hardly ever meant."""
+def _not_results(path: str) -> str:
+    """`path`, unless a folder or pattern matched a file that an audit wrote beside its verdicts: an audit of it is
+    hardly ever meant."""
+    if path.endswith(PIN_SUFFIX):
+        raise BadRecord(
+            f"{path}: by its name this says what an earlier audit rests on, and is no log; move it away with its "
+            "verdicts, or name the logs one by one"
+        )
     if path.endswith(REJECTS_SUFFIX):
         raise BadRecord(
             f"{path}: by its name this holds the lines that an earlier audit could not read, and is no log; move it "
@@ -126,11 +136,24 @@ def _size(name: str) -> int | None:
 
 
 def with_path_values(name: str, mapping: ColumnMapping) -> ColumnMapping:
-    """`mapping` with the fields whose columns stand in folder names of the form column=value."""
+    """`mapping` with the fields whose columns stand in folder names of the form column=value. Raises `BadRecord` for
+    such a value whose escapes are wrong."""
     columns: dict[str, str] = {}
     for folder in Path(name).parts[:-1]:
         column, equals, value = folder.partition("=")
-        if equals and unquote(value) not in ("", _NO_VALUE):
-            columns[unquote(column)] = unquote(value)
-    fields = {field: columns[mapping.column(field)] for field in FIELDS if mapping.column(field) in columns}
-    return mapping._replace(path_values=fields) if fields else mapping
+        if equals:
+            columns[unquote(column)] = value
+    values = {field: columns[mapping.column(field)] for field in FIELDS if mapping.column(field) in columns}
+    fields = {field: _unescaped(name, value) for field, value in values.items()}
+    present = {field: value for field, value in fields.items() if value not in ("", _NO_VALUE)}
+    return mapping._replace(path_values=present) if present else mapping
+
+
+def _unescaped(name: str, value: str) -> str:
+    text = unquote(value, errors="surrogateescape")
+    if _BAD_ESCAPE.search(value) or not is_text(text):
+        raise BadRecord(
+            f"{name}: {value}, in the name of a folder, has a % without two hexadecimal digits, or bytes that are not "
+            "UTF-8; write a percent sign as %25, or rename the folder"
+        )
+    return text

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -21,6 +21,7 @@ from ledger.transfer.lines import CountingStream
 from projections.audit.reading import parquet, text_logs
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.blocks import HashingStream, LineBlocks
+from projections.audit.reading.column_notes import ColumnNotes
 from projections.audit.reading.files import STDIN, LogFile
 from projections.audit.reading.parquet_file import row_count
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
@@ -53,9 +54,8 @@ class LogReader:
     ) -> None:
         self.sources: list[Source] = []
         self.warnings: list[str] = []
-        """Mapped columns that were on no line, for without a warning their log would seem to hold nothing against
-        anybody; and the columns that were ignored, once for all logs that have the same ones."""
-        self._ignored: dict[str, list[str]] = {}
+        """The columns that were named and are missing in some logs, and those that were ignored, once for all logs that
+        have the same ones."""
         self._files = files
         self._shape = shape
         self._block_bytes = block_bytes
@@ -81,26 +81,21 @@ class LogReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[LogBatch]:
+        notes, with_records = ColumnNotes(), set[str]()
         for file in self._files:
             parser = RowParser(file.name, file.mapping, self._shape)
-            is_read = False
+            has_record = False
             with self._opened(file) as stream:
                 before = _stamp(stream)
                 for batch in self._batches(stream, parser):
-                    is_read = is_read or len(batch.lines) > 0
+                    has_record = has_record or len(batch.lines) > 0
                     yield batch
                 if _stamp(stream) != before:
                     raise BadRecord(f"{file.name}: the log was changed while it was read; audit it once it is whole")
-            self.warnings += [
-                f"{file.name}: no line had the column that was named for {field}" for field in parser.absent_fields
-            ]
-            fault = None if is_read or not parser.survey.names else parser.survey.require_subject_and_time(file.name)
-            if fault is not None:
-                raise BadRecord(fault)
-            ignored = parser.survey.ignored_text()
-            if ignored is not None:
-                self._ignored.setdefault(ignored, []).append(file.name)
-        self.warnings += ignored_warnings(self._ignored)
+            if has_record:
+                with_records.add(file.name)
+            notes.add(parser, with_records.__contains__)
+        self.warnings = notes.warnings()
 
     def _batches(self, stream: BinaryIO, parser: RowParser) -> Iterator[LogBatch]:
         first_bytes = stream.peek(4)[:4]  # type: ignore[attr-defined]  # see _opened
@@ -151,14 +146,6 @@ class LogReader:
             return
         with Path(file.name).open("rb") as stream:
             yield stream
-
-
-def ignored_warnings(logs_by_text: Mapping[str, Sequence[str]]) -> list[str]:
-    """`logs_by_text`: what is said of ignored columns → the logs of which it is said."""
-    return [
-        f"{logs[0]}{f' and {len(logs) - 1:,} more' if len(logs) > 1 else ''}: {text}"
-        for text, logs in logs_by_text.items()
-    ]
 
 
 def _standard_input() -> BinaryIO:

@@ -7,7 +7,7 @@ tests/test_audit_records.py and tests/test_real_logs.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from ledger.errors import BadInput, BadRecord
@@ -28,6 +28,7 @@ from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.decisions.model import RequestRecord, read_record
 
 _HANDLING: Final = "handling"
+_VERDICTS: Final = frozenset(("verdict", "before_verdict"))
 _IN_HANDLING: Final = frozenset(field.partition(".")[2] for field in FIELDS if "." in field)
 
 
@@ -170,6 +171,7 @@ class RowParser:
         """Notes the columns of a log whose rows all have the same ones, and the fields that they hold. Raises
         `BadRecord` if no row can name a subject, or none its time, and for observations that are no fields."""
         names = list(columns)
+        self.refuse_verdicts(names)
         self.survey.note(names, fields)
         unknown = unknown_handling(names, self.mapping)
         if unknown:
@@ -178,6 +180,14 @@ class RowParser:
         fault = self.survey.require_subject_and_time(self.source)
         if fault is not None:
             raise BadRecord(fault)
+
+    def refuse_verdicts(self, names: Collection[str]) -> None:
+        """Raises `BadRecord` for the columns of an audit's own output."""
+        if {"source", "line"} <= set(names) and _VERDICTS & set(names):
+            raise BadRecord(
+                f"{self.source}: this holds the verdicts of an earlier audit, and is no log; move it away, or name the "
+                "logs one by one"
+            )
 
     def _row(self, number: int, raw: dict[str, Any]) -> LogRow:
         if raw.get("at") is None:

@@ -113,7 +113,10 @@ def _note_members(block: LineBlock, parser: RowParser) -> None:
         start, end = end, block.data.index(b"\n", end) + 1
         if end - start <= _NOTED_BYTES_MAX:
             with suppress(UnreadableValue):
-                parser.survey.note_row(read_json(bytes(block.data[start:end]), frozenset()))
+                row = read_json(bytes(block.data[start:end]), frozenset())
+                if isinstance(row, dict):
+                    parser.refuse_verdicts(row.keys())
+                parser.survey.note_row(row)
 
 
 def _first_row(block: LineBlock) -> int | None:
@@ -215,9 +218,8 @@ class _BlockReader:
         if end is None:
             return self._strict_batch([self._left_open(block.first)])
         if end + 1 < block.size:
-            self._blocks.put_back(
-                bytes(block.data[end + 1 : block.size]), block.lines - count_lines(block.data, end + 1)
-            )
+            lines = block.lines - count_lines(block.data, end + 1)
+            self._blocks.put_back(bytes(block.data[end + 1 : block.size]), lines, wants_more=False)
         return self._strict_batch([self._row(block.first, block.data, 0, end)])
 
     def _put_back(self, block: LineBlock, start: int, lines: int) -> None:

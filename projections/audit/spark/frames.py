@@ -7,13 +7,13 @@ tests/audit/spark.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
 import pyarrow as pa
 
-from projections.audit.reading.blocks import BYTE_ORDER_MARK
 from projections.audit.reading.parquet import ParquetColumns, column_type
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import RowParser
@@ -24,7 +24,7 @@ from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 _PATTERN_CHARACTERS: Final = re.compile(r"([\\*?\[\]{}])")
 _BLANK: Final = " \t\r\x0b\x0c"
 """The characters of a blank line: see `projections.audit.reading.text_logs`."""
-_BYTE_ORDER_MARK: Final = BYTE_ORDER_MARK.decode()
+_BYTE_ORDER_MARK: Final = BOM_UTF8.decode()
 
 
 def line_frame(spark: Any, inputs: Sequence[Input]) -> Any:
@@ -161,5 +161,5 @@ def _header(row: Any) -> bytes:
     header = bytes(row.header)
     if row.start or row.first_character != _BYTE_ORDER_MARK:
         return header
-    header = header.removeprefix(BYTE_ORDER_MARK)
+    header = header.removeprefix(BOM_UTF8)
     return header if header.strip() else bytes(row.header_after_mark or b"")

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ledger.errors import BadRecord
-from projections.audit.reading.blocks import GZIP, ZSTD
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import STDIN, LogFile, log_files, with_path_values
+from projections.audit.reading.packed import UTF16, packing_of
 from projections.audit.reading.parquet import MAGIC
 from projections.audit.spark.hadoop import Hadoop, hadoop_path, has_scheme
 
@@ -82,10 +82,12 @@ def _input(hadoop: Hadoop, file: LogFile) -> Input:
         if first_bytes == MAGIC:
             return Input(path, file, "parquet", _schema(stream, file.name))
     name = file.name.lower()
-    if first_bytes[: len(GZIP)] == GZIP:
+    packing = packing_of(first_bytes)
+    if packing is not None and packing.name == "gzip":
         is_large = name.endswith(".gz") and (file.size or 0) > WHOLE_BYTES_MAX
         return Input(path, file, "lines" if is_large else "whole")
-    return Input(path, file, "whole" if name.endswith(_PACKED_SUFFIXES) or first_bytes == ZSTD else "lines")
+    is_whole = packing is not None or name.endswith(_PACKED_SUFFIXES) or first_bytes[:2] in UTF16
+    return Input(path, file, "whole" if is_whole else "lines")
 
 
 def _check_spark_reads(name: str, path: str) -> None:

@@ -20,8 +20,8 @@ from ledger.errors import BadInput, BadRecord
 from ledger.private_files import write_private
 from projections.audit.counting import POLICY_KEYS
 from projections.audit.index.schema import PolicyIndex
+from projections.audit.reading.column_notes import ColumnNotes
 from projections.audit.reading.layout import Layout
-from projections.audit.reading.logs import ignored_warnings
 from projections.audit.reading.parquet import column_names
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
 from projections.audit.run import Ahead
@@ -265,29 +265,22 @@ class SparkAudit:
         return digest, self._warnings()
 
     def _warnings(self) -> list[str]:
-        """Mapped columns that were on no line, which in Parquet and CSV are an error, and columns that were ignored.
-        Raises `BadRecord` for a log in which no row could name a subject, or none a time."""
-        warnings: list[str] = []
-        ignored: dict[str, list[str]] = {}
+        """As `LogReader.warnings`. Raises `BadRecord` as that does."""
+        notes = ColumnNotes()
         for one in self.inputs:
             parser = RowParser(one.file.name, one.file.mapping)
             facts = {(kind, text) for source, kind, text in self._noted.value if source == one.file.name}
             if one.schema is not None:
                 parser.check_columns(column_names(one.schema, parser))
+                parser.present_fields.update(parser.mapped_columns)
             else:
                 parser.survey.add_facts(fact for fact in facts if fact[0] != MAPPED)
-                warnings += [
-                    f"{one.file.name}: no line had the column that was named for {field}"
-                    for field in parser.mapped_columns
-                    if (MAPPED, field) not in facts
-                ]
-            fault = parser.survey.require_subject_and_time(one.file.name) if parser.survey.names else None
-            if fault is not None and self.verdicts().where(self.rows[SOURCE] == one.file.name).isEmpty():
-                raise BadRecord(fault)
-            text = parser.survey.ignored_text()
-            if text is not None:
-                ignored.setdefault(text, []).append(one.file.name)
-        return warnings + ignored_warnings(ignored)
+                parser.present_fields.update(field for kind, field in facts if kind == MAPPED)
+            notes.add(parser, self._has_record)
+        return notes.warnings()
+
+    def _has_record(self, name: str) -> bool:
+        return not self.verdicts().where(self.rows[SOURCE] == name).isEmpty()
 
 
 def _as_results(requests: Any) -> list[Any]:

@@ -7,6 +7,7 @@ A process opens an index once, by its name, for all its tasks. Proved by tests/a
 from __future__ import annotations
 
 import io
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby, pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.reading import text_logs
 from projections.audit.reading.batches import LogBatch
-from projections.audit.reading.blocks import BYTE_ORDER_MARK, LineBlock, LineBlocks, count_lines
+from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
 from projections.audit.reading.shape import LogShape
@@ -180,7 +181,7 @@ class _ColumnBlocks:
         self._header = split.header
         self._at_file_start = at_file_start
 
-    def put_back(self, data: bytes, lines: int) -> None:
+    def put_back(self, data: bytes, lines: int, *, wants_more: bool = True) -> None:
         self._carried = data + self._carried
         self._next -= lines
 
@@ -205,7 +206,7 @@ class _ColumnBlocks:
         for column in self._columns:
             data = b"\n".join(column.to_pylist()) + b"\n"
             if at_file_start:
-                data, at_file_start = data.removeprefix(BYTE_ORDER_MARK), False
+                data, at_file_start = data.removeprefix(BOM_UTF8), False
             yield data
 
 

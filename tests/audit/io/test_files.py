@@ -7,13 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from ledger.errors import BadRecord
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import log_files, with_path_values
 from projections.audit.reading.logs import LogReader
+from projections.audit.schemas import VERDICTS
+from projections.audit.verdict_files import VerdictWriter
 from tests.audit.io.reading import NOON, rows_of
+from tests.audit.io.test_verdict_files import rows as verdicts
 
 
 def names(*arguments: str) -> list[str]:
@@ -132,4 +137,31 @@ def test_an_invalid_value_in_a_folder_name_is_an_error_that_names_the_file(logs:
     (logs / folder).mkdir()
     (logs / folder / "a.csv").write_bytes(b"")
     with pytest.raises(BadRecord, match=rf"^logs/{folder}/a\.csv: a value in the names of its folders is invalid: "):
+        names("logs")
+
+
+@pytest.mark.parametrize("folder", ["tenant=50%", "tenant=%zz", "tenant=%f", "tenant=%ff"])
+def test_a_bad_escape_in_a_folder_name_is_a_fault_where_the_value_is_read(logs: Path, folder: str) -> None:
+    (logs / folder).mkdir()
+    (logs / folder / "a.csv").write_bytes(b"")
+    with pytest.raises(BadRecord, match="has a % without two hexadecimal digits, or bytes that are not UTF-8"):
+        log_files(["logs"], ColumnMapping({"org_id": "tenant"}))
+    assert len(names("logs")) == 3
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+@pytest.mark.parametrize("strict_bytes", [0, 1 << 20])
+def test_the_verdicts_of_an_audit_are_no_log_whatever_their_name_is(logs: Path, form: Any, strict_bytes: int) -> None:
+    file = logs / f"old.{form.replace('ndjson', 'jsonl')}"
+    with file.open("wb") as out:
+        writer = VerdictWriter(out, form)
+        writer.take("a.jsonl", np.array([1]), pa.RecordBatch.from_pylist(verdicts(1), schema=VERDICTS))
+        writer.finish({})
+    with pytest.raises(BadRecord, match=r"old\..* this holds the verdicts of an earlier audit, and is no log"):
+        list(LogReader(log_files(["logs"], ColumnMapping()), strict_bytes=strict_bytes))
+
+
+def test_what_verdicts_rest_on_is_no_log(logs: Path) -> None:
+    (logs / "verdicts.csv.pin.json").write_bytes(b"{}")
+    with pytest.raises(BadRecord, match="this says what an earlier audit rests on"):
         names("logs")

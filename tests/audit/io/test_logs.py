@@ -112,12 +112,21 @@ def test_a_log_that_changes_while_it_is_read_is_an_error(folder: Path) -> None:
         list(reading)
 
 
-def test_a_mapped_column_on_no_line_gives_a_warning(folder: Path) -> None:
+@pytest.mark.parametrize("strict_bytes", [0, 1 << 20])
+def test_a_mapped_column_on_no_row_is_an_error_and_one_that_a_log_lacks_a_warning(
+    folder: Path, strict_bytes: int
+) -> None:
+    mapping = ColumnMapping({"model_id": "engine", "handling.cached": "hit"})
     (folder / "a.jsonl").write_bytes(line(1))
-    logs = LogReader(log_files(["a.jsonl"], ColumnMapping({"model_id": "engine"})))
-    # With a mapping, other columns are ignored.
+    logs = LogReader(log_files(["a.jsonl"], mapping), strict_bytes=strict_bytes)
+    with pytest.raises(BadRecord, match="no row has engine, which was named for model_id; the columns are at"):
+        list(logs)
+    (folder / "b.jsonl").write_bytes(line(2)[:-2] + b',"engine":null,"hit":true}\n')
+    logs = LogReader(log_files(["a.jsonl", "b.jsonl"], mapping), strict_bytes=strict_bytes)
     list(logs)
-    assert logs.warnings == ["a.jsonl: no line had the column that was named for model_id"]
+    assert logs.warnings == [
+        "a.jsonl: no row has 2 columns that were named: engine for model_id, hit for handling.cached"
+    ]
 
 
 @pytest.mark.parametrize(("strict_bytes", "expected"), [(1000, [1000, 460, 0]), (203, [203, 0, 0]), (202, [0, 0, 0])])

@@ -157,13 +157,20 @@ def test_verdicts_and_rejects_are_those_of_one_machine(
     assert summary_json(summary) == summary_json(expected)
 
 
-def test_a_mapped_column_that_no_line_has_gives_a_warning(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
+def test_a_mapped_column_that_no_row_has_is_an_error_and_one_that_some_lack_a_warning(
+    cluster: Any, bench: QueryLedger, tmp_path: Path
+) -> None:
     (tmp_path / "log.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme"}\n' * 3)
     layout = make_layout({"org_id": "org", "account_id": "nowhere"}, {}, Forms(), ANY_SHAPE)
     with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], layout) as decided:
         decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
+        with pytest.raises(BadRecord, match="no row has nowhere, which was named for account_id"):
+            decided.finish()
+    (tmp_path / "more.jsonl").write_text('{"at":"2026-03-01T12:00:01Z","org":"acme","nowhere":null}\n')
+    with SparkAudit(cluster, compile_index(bench.ledger), [str(tmp_path)], layout) as decided:
+        decided.count(Summary(compile_index(bench.ledger).pin, "at"), None)
         name = tmp_path / "log.jsonl"
-        assert decided.finish()[1] == [f"{name}: no line had the column that was named for account_id"]
+        assert decided.finish()[1] == [f"{name}: no row has 1 column that was named: nowhere for account_id"]
 
 
 def test_a_log_that_changes_meanwhile_is_an_error(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ledger.errors import BadInput
 from ledger.opening import open_ledger
 from ledger.times import parse_time
 from projections.audit.reading.fields import NO_MAPPING
-from projections.audit.reading.files import log_files
+from projections.audit.reading.files import PIN_SUFFIX, log_files
 from projections.audit.reading.layout import Forms, make_layout
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import ANY_SHAPE
@@ -25,7 +25,7 @@ from projections.audit.reference import decide_slowly
 from projections.audit.schemas import VERDICTS
 from projections.audit.what_if.comparison import COMPARED
 from projections.query.query import PinnedQuery, Query
-from scripts.audit.request import PIN_SUFFIX, AuditRequest
+from scripts.audit.request import AuditRequest
 from scripts.audit.what_if import what_if
 from scripts.cli import exits
 from scripts.cli.options import Format

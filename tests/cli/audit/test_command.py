@@ -92,9 +92,10 @@ def test_columns_constants_and_a_time_zone(ledger: Inforce) -> None:
     assert result.json()["hindsight"] == 1
 
 
-def test_a_map_that_matches_no_line_gives_a_warning(ledger: Inforce) -> None:
+def test_a_map_that_matches_no_row_is_an_error(ledger: Inforce) -> None:
     result = ledger("audit", "-", "--map", "handling.stored=kpet", stdin=record("acme", kept=True))
-    assert result.err == "inforce: -: no line had the column that was named for handling.stored\n"
+    assert result.code == 2
+    assert result.err.startswith("inforce: -: no row has kpet, which was named for handling.stored; the columns are ")
 
 
 def test_several_logs_are_one_audit(ledger: Inforce, folder: Path) -> None:

@@ -115,9 +115,9 @@ def test_a_log_without_rows_gives_a_warning(ledger: Inforce, folder: Path) -> No
         assert (result.code, "nothing was audited" in result.err) == (0, True)
 
 
-def test_an_explanation_gives_the_warning_about_map_too(ledger: Inforce) -> None:
+def test_an_explanation_refuses_a_column_that_no_row_has_too(ledger: Inforce) -> None:
     options = ("audit", "-", "--explain", "r4", "--map", "handling.stored=kpet")
-    assert "no line had the column that was named for handling.stored" in ledger(*options, stdin=LOG).err
+    assert "no row has kpet, which was named for handling.stored" in ledger(*options, stdin=LOG).err
 
 
 def test_the_first_instant_of_all_is_shown(ledger: Inforce) -> None:
