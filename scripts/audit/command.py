@@ -17,6 +17,7 @@ from projections.audit.reading.log_times import TIME_UNITS
 from projections.audit.reading.shape import ROW_BYTES_LIMIT, ROW_BYTES_MAX
 from projections.query.query import KnownAt
 from scripts.cli import exits
+from scripts.cli.instants import remember_zone
 from scripts.cli.options import Format, assignments, database, known_at, output_format, texts
 
 
@@ -46,7 +47,10 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
 @click.option(
     "--timezone",
     metavar="ZONE",
-    help="The zone of times without an offset, like UTC or Europe/Berlin. Without it such lines are rejected.",
+    is_eager=True,
+    callback=remember_zone,
+    help="The zone of times without an offset, in the log and in --known-at, like UTC or Europe/Berlin. Without it "
+    "such lines are rejected.",
 )
 @click.option(
     "--time-unit",

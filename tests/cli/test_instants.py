@@ -94,6 +94,7 @@ def test_every_verb_that_takes_a_time_takes_a_date_with_timezone(ledger: Inforce
         (("diff", "org:acme", "--to", "2026-03-01T00:00:00Z"), "--from"),
         (("diff", "org:acme", "--from", "2025-03-01T00:00:00Z"), "--to"),
         (("check", "--org", "acme"), "--at"),
+        (("check", "--org", "acme"), "--known-at"),
         (("replay",), "--since"),
         (("replay",), "--until"),
         (("replay",), "--known-at"),

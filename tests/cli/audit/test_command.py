@@ -163,3 +163,14 @@ def test_requests_from_before_the_first_event_are_explained_once(ledger: Inforce
         assert ledger(*words, "--known-at", "now").err == ""
     assert "1 of 1 requests" in ledger("check", "--org", "acme", "--at", "2020-01-01T00:00:00Z").err
     assert ledger("check", "--org", "acme").err == ""
+
+
+def test_known_at_takes_a_date_in_the_zone_of_the_log(ledger: Inforce) -> None:
+    line = json.dumps({"at": "2026-01-15T12:00:00", "org_id": "acme"})
+    question = ("audit", "-", "--format", "json", "--known-at")
+    by_date = ledger(*question, "2199-01-01", "--timezone", "Europe/Berlin", stdin=line)
+    by_time = ledger(*question, "2198-12-31T23:00:00Z", "--timezone", "Europe/Berlin", stdin=line)
+    assert (by_date.code, by_date.json()) == (0, by_time.json())
+    assert by_date.json()["rows"] == 1
+    refused = ledger(*question, "2199-01-01", stdin=line)
+    assert (refused.code, "--timezone" in refused.err) == (2, True)
