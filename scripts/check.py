@@ -20,7 +20,7 @@ from ledger.opening import open_ledger
 from projections.audit.reading.fields import FIELDS, NO_MAPPING, cell_value, raw_record
 from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.summary import AGAINST
-from projections.decisions.model import Decision, RequestRecord, decision_json, read_record
+from projections.decisions.model import NOTHING_OBSERVED, Decision, RequestRecord, decision_json, read_record
 from projections.query.query import KnownAt, Query
 from projections.temporal.coordinates import ClockNotice
 from scripts.cli import exits
@@ -44,6 +44,12 @@ CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 @click.option("--model", "model_id", metavar="ID", help="The model.")
 @assignments("--handling", "handling", "NAME=VALUE", "What was done with the data, such as stored=true.")
 @click.option("--enforced-position", metavar="N", help="The ledger position that the gateway enforced.")
+@click.option(
+    "--happened",
+    is_flag=True,
+    help="The request happened, also if nothing says how the data was handled: if it ought to have been denied, the "
+    "verdict is violation.",
+)
 @at
 @known_at("at")
 @timezone
@@ -51,7 +57,13 @@ CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 @database
 @output_format
 def check(
-    file: str | None, db: str, format_: Format, at: int | str, known_at: KnownAt, at_least: int, **members: Any
+    file: str | None,
+    db: str,
+    format_: Format,
+    at: int | str,
+    known_at: KnownAt,
+    at_least: int,
+    **members: Any,
 ) -> int:
     """Check a request, or a file of them, against the policy in force.
 
@@ -67,6 +79,7 @@ def check(
       inforce check --key k1 --model gpt-4o --at 2026-03-01T12:00:00Z --handling trained=true
       inforce check - --format ndjson < requests.jsonl
     """
+    happened = members.pop("happened")
     if file is not None and (any(members.values()) or at != "now"):
         raise click.UsageError("a request in FILE has its ids, time and handling in its record; leave the options out")
     with open_ledger(db) as ledger:
@@ -78,6 +91,8 @@ def check(
             records = [_record_of_options(members, now if isinstance(at, str) else at)]
         else:
             records = list(_read_records(file, now))
+        if happened:
+            records = [one if one.handling is not None else one._replace(handling=NOTHING_OBSERVED) for one in records]
         decisions = query.check_all(records, known_at)
         early = sum("before_first_record" in decision.outcome.reasons for decision in decisions)
         say_before_first_record(ledger, early, len(decisions))

@@ -48,6 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     false: tuple[str, ...] = ()
     neither: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str, str], ...] = ()
+    happened: bool = False
 
     @property
     def pin(self) -> Pin:
@@ -65,6 +66,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             false=self.false,
             neither=self.neither,
             aliases=Aliases(tuple(Alias(*row) for row in self.aliases)),
+            happened=self.happened,
         )
 
 

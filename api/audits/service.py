@@ -141,6 +141,7 @@ class AuditService:
             false=layout.forms.false,
             neither=layout.forms.neither,
             aliases=tuple((row.kind, row.name, row.id) for row in layout.forms.aliases.rows),
+            happened=layout.forms.happened,
             log_format=layout.shape.log_format,
             known_at=known_at,
             max_rejects=max_rejects,

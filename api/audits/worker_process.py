@@ -135,6 +135,7 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
     layout = job.layout()
     logs = LogReader([LogFile(LOG, job.bytes, layout.mapping)], layout.shape)
     summary = Summary(job.pin, job.known_at, clock_notices=notices_of_ledger(ledger, job.pin))
+    summary.happened = job.happened
     written_at = time.monotonic()
 
     def write_progress(rows: int) -> None:

@@ -25,6 +25,7 @@ from api.routes.parameters import (
     AUDIT_ID,
     CHECK_KNOWN_AT,
     FALSE_TEXTS,
+    HAPPENED,
     LIMIT,
     LOG_FORMAT,
     LOG_MAP,
@@ -43,7 +44,7 @@ from projections.audit.reading.aliases import aliases_of_rows
 from projections.audit.reading.layout import Forms, Layout, make_layout
 from projections.audit.reading.shape import LogShape
 
-_FORMS = (TIMEZONE, TIME_UNIT, TIME_FORMAT, TRUE_TEXTS, FALSE_TEXTS, NEITHER_TEXTS, ALIAS)
+_FORMS = (TIMEZONE, TIME_UNIT, TIME_FORMAT, TRUE_TEXTS, FALSE_TEXTS, NEITHER_TEXTS, ALIAS, HAPPENED)
 _LOG_PARAMETERS = (LOG_MAP, LOG_SET, *_FORMS, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 
 
@@ -89,7 +90,14 @@ def _layout(query: dict[str, Any]) -> Layout:
     except BadRecord as error:
         raise _bad_parameter("alias", error.detail) from None
     texts = {name: tuple(chain.from_iterable(query[name] or [])) for name in ("true", "false", "neither")}
-    forms = Forms(query["timezone"], query["time_unit"], query["time_format"], **texts, aliases=aliases)
+    forms = Forms(
+        query["timezone"],
+        query["time_unit"],
+        query["time_format"],
+        **texts,
+        aliases=aliases,
+        happened=query["happened"],
+    )
     try:
         return make_layout(dict(pairs["map"]), dict(pairs["set"]), forms, LogShape(query["log_format"]))
     except BadRecord as error:

@@ -99,6 +99,12 @@ def _time_format(text: str) -> str:
     return text
 
 
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ParameterError("true or false is required")
+    return text == "true"
+
+
 def _texts(text: str) -> list[str]:
     return text.split(",")
 
@@ -298,6 +304,14 @@ ALIAS: Final = Parameter(
     " of CSV. May be given several times.",
     "org,Acme Inc,acme",
     repeatable=True,
+)
+HAPPENED: Final = Parameter(
+    "happened",
+    _flag,
+    {"type": "boolean", "default": False},
+    "true: rows that say nothing of how the data was handled are requests that happened, so one that ought to have been"
+    " denied is a violation. Default: they are questions.",
+    default=False,
 )
 LOG_FORMAT: Final = Parameter(
     "log_format",

@@ -45,6 +45,7 @@ class AuditReading(WireModel):
     false: list[str]
     neither: list[str]
     aliases: AuditAliases | None = Field(description="Null: the log has ids.")
+    happened: bool
     log_format: LogFormat | None
     max_row_bytes: int
 
@@ -96,6 +97,8 @@ class AuditSummary(WireModel):
 
     rows: int
     rejects: int
+    observed: bool = Field(description="Whether any row says how the data was handled.")
+    happened: bool = Field(description="Whether rows that do not say so were judged as requests that happened.")
     verdicts: dict[Verdict, int]
     reasons: dict[Reason, int]
     subjects: list[AuditSubject] = Field(description="At most 100, those with the most findings first.")

@@ -247,6 +247,7 @@ _AUDIT: Final = {
         "false": [],
         "neither": [],
         "aliases": None,
+        "happened": False,
         "log_format": None,
         "max_row_bytes": 67108864,
     },
@@ -255,6 +256,8 @@ _AUDIT: Final = {
         "unknown_subjects": {"rows": 12, "count": 1, "subjects": [{"subject": "account:u1", "rows": 12}]},
         "rows": 1_000_001,
         "rejects": 1,
+        "observed": True,
+        "happened": False,
         "verdicts": {"violation": 1, "compliant": 999_999},
         "reasons": {"trained_without_opt_in": 1},
         "subjects": [

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from projections.audit.schemas import DATA_POLICY_NAMES, OBSERVED, POLICY_COLUMNS, REASON_NAMES, VERDICT_NAMES, VERDICTS
+from projections.audit.schemas import (
+    DATA_POLICY_NAMES,
+    OBSERVED,
+    POLICY_COLUMNS,
+    REASON_NAMES,
+    VERDICT_NAMES,
+    VERDICTS,
+    is_happened,
+)
 from projections.decisions.model import NOTHING_OBSERVED, Decision, Observed, RequestRecord
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery
 
@@ -24,13 +32,15 @@ def decide_slowly(query: PinnedQuery, batch: pa.RecordBatch, known_at: KnownAt =
 
 
 def records(batch: pa.RecordBatch) -> list[RequestRecord]:
-    """The rows of a REQUESTS batch."""
+    """The rows of a REQUESTS batch. One without observed handling is a question, unless the batch `is_happened`."""
     # As numbers, because an instant just before END rounds to the year 10000, which a datetime cannot hold.
     instants = batch.column("at").cast(pa.int64()).to_pylist()
     requests = []
+    happened = is_happened(batch)
     for at, row in zip(instants, batch.drop_columns(["at"]).to_pylist(), strict=True):
         observed = Observed(*(row.pop(name) for name in OBSERVED))
-        requests.append(RequestRecord(at=at, handling=None if observed == NOTHING_OBSERVED else observed, **row))
+        is_question = observed == NOTHING_OBSERVED and not happened
+        requests.append(RequestRecord(at=at, handling=None if is_question else observed, **row))
     return requests
 
 

@@ -24,7 +24,7 @@ from ledger.store import Ledger
 from projections.audit.counting import VerdictCounter
 from projections.audit.reading.batches import LogBatch
 from projections.audit.reading.strict import LogRow
-from projections.audit.schemas import DecidedBatch
+from projections.audit.schemas import DecidedBatch, observes
 from projections.audit.summary import Summary
 from projections.query.query import KnownAt
 from projections.temporal.coordinates import Pin
@@ -88,6 +88,7 @@ def run(
                     sink.reject(row)
             summary.rows += part.rows
             if decided is not None:
+                summary.observed = summary.observed or observes(part.requests)
                 counting.take(decided)
                 for sink in every_sink:
                     sink.take(part, decided.verdicts)

@@ -63,6 +63,24 @@ REQUESTS: Final = pa.schema(
 """Each row is a request record that `read_record` would accept: it has one of the first four ids, ids keep their
 grammar, `at` lies in [BEGINNING, END), texts have 1 to 256 characters, and `network` is public or private."""
 
+_HAPPENED: Final = {b"happened": b"true"}
+
+
+def as_happened(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with the mark that its rows are requests that happened, also where nothing was observed: it stands in
+    the metadata of its schema, which the parts of a batch keep."""
+    return batch.replace_schema_metadata(_HAPPENED)
+
+
+def is_happened(batch: pa.RecordBatch) -> bool:
+    return bool(batch.schema.metadata == _HAPPENED)
+
+
+def observes(batch: pa.RecordBatch) -> bool:
+    """Whether any row has observed handling."""
+    return any(batch.column(name).null_count < batch.num_rows for name in OBSERVED)
+
+
 VERDICTS: Final = pa.schema(
     [
         pa.field("request_id", pa.string()),

@@ -84,7 +84,7 @@ class Summary:
     them, then most rows, then name. unknown: in the same order, the first UNKNOWN_LISTED of the `unknown_count`
     governing subjects of which the ledger had no event, and unknown_rows: the rows that they govern. hindsight: rows
     whose verdict or handling differs with everything known. first_at, last_at: of requests. policies: rows under a
-    provider's own data policy.
+    provider's own data policy. observed: a row had observed handling. happened: rows without it were judged as done.
     """
 
     pin: Pin
@@ -103,6 +103,8 @@ class Summary:
     policies: Counter[ProviderKey] = field(default_factory=Counter)
     first_at: int | None = None
     last_at: int | None = None
+    observed: bool = False
+    happened: bool = False
     clock_notices: Sequence[ClockNotice] = ()
     """Of the whole ledger: see `notices`."""
     clock_rows: Counter[ClockNotice] = field(default_factory=Counter)
@@ -130,6 +132,15 @@ class Summary:
                 sums[place] += rows if counts_here else 0
         rows_of = (ProviderCount(*key, *sums) for key, sums in counts.items())
         return tuple(sorted(rows_of, key=lambda one: (-one.rows, one.provider or "", one.name or "")))
+
+    @property
+    def nothing_observed(self) -> str | None:
+        """For people: how the rows were taken if none had observed handling. None: one had, or there was no row."""
+        if self.observed or self.rows == self.rejects:
+            return None
+        if self.happened:
+            return "nothing was observed: each row was judged as a request that happened"
+        return "nothing was observed: each row was taken as a question; --happened judges them as done"
 
     @property
     def against(self) -> int:
@@ -165,6 +176,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         },
         "rows": summary.rows,
         "rejects": summary.rejects,
+        "observed": summary.observed,
+        "happened": summary.happened,
         "verdicts": {verdict: summary.verdicts[verdict] for verdict in VERDICTS if summary.verdicts[verdict]},
         "reasons": {reason: summary.reasons[reason] for reason in REASONS if summary.reasons[reason]},
         "subjects": [{"subject": one.subject, "verdicts": one.verdicts} for one in summary.subjects],

@@ -143,7 +143,7 @@ def _permissions(record: RequestRecord, outcome: Outcome) -> tuple[Cause, ...]:
     def states(settings: Iterable[str]) -> tuple[SettingState, ...]:
         return tuple(by_setting[setting] for setting in settings if setting in by_setting)
 
-    if record.handling is None:
+    if record.handling is None or record.handling == Observed():
         hosting = by_setting.get(HOSTING)
         passed = hosting is not None and hosting.value == "passthrough"
         used = states((HOSTING, PASSTHROUGH) if passed else (HOSTING,))

@@ -70,6 +70,12 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
     metavar="FILE",
     help="Read ids for the names in the log from this CSV: kind (key, account, org, project, model), name, id.",
 )
+@click.option(
+    "--happened",
+    is_flag=True,
+    help="Judge rows that say nothing of how the data was handled as requests that happened: a request that ought to "
+    "have been denied is then a violation. Without it they are questions.",
+)
 @known_at("at")
 @click.option(
     "--out",

@@ -177,7 +177,7 @@ def print_row(source: str, line: int, explanation: Explanation) -> None:
     print_line(", ".join(heading), "bold underline")
     if record.handling is not None:
         members = ((name, value) for name, value in record.handling._asdict().items() if value is not None)
-        print_line(f"observed     {observed_words(members)}")
+        print_line(f"observed     {observed_words(members) or 'nothing but that it happened'}")
     print_decision(explanation.decision, explanation.causes)
 
 

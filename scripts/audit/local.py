@@ -37,7 +37,9 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
         # Only evidence needs the stored timelines, which may have to be built first.
         query = PinnedQuery(Query(ledger)) if options["findings"] or report is not None else None
         pin = pin_of(ledger) if query is None else query.pinned
-        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger, pin))
+        summary = Summary(
+            pin, request.known_at, clock_notices=notices_of_ledger(ledger, pin), happened=request.layout.forms.happened
+        )
         findings = FirstFindings(query, request.known_at, options["findings"])
         sinks: list[RowSink] = [files, findings]
         if report is not None:
@@ -46,7 +48,7 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
         with progress("auditing", logs.size) as show_progress:
             run(logs, decide, summary, sinks=sinks, progress=rate_reporter(show_progress, logs))
         summary.log = LogDigest(logs.digest, [(source.name, source.bytes) for source in logs.sources])
-        files.finish(pin_json(summary) | {"reading": request.layout.json()})
+        files.finish(pin_json(summary) | {"observed": summary.observed, "reading": request.layout.json()})
         if report is not None and query is not None:
             report.write(summary, query, request)
         say_before_first_record(ledger, summary.reasons["before_first_record"], summary.rows)

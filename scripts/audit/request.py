@@ -111,6 +111,7 @@ def _forms(options: Mapping[str, Any]) -> Forms:
         false=options["false"],
         neither=options["neither"],
         aliases=NO_ALIASES if table is None else read_aliases(table),
+        happened=options["happened"],
     )
 
 

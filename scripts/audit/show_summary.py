@@ -75,6 +75,8 @@ def _print_summary(summary: Summary) -> None:
     if summary.first_at is not None and summary.last_at is not None:
         lines += f"; requests from {human_time(summary.first_at)} to {human_time(summary.last_at)}"
     print_line(lines, "bold")
+    if summary.nothing_observed is not None:
+        print_line(summary.nothing_observed, "bold yellow")
     _print_unknown(summary)
     print_line(position_text(summary.pin))
     print_line(f"the log has SHA-256 {summary.log.sha256}")

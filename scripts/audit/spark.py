@@ -61,7 +61,9 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
             if name is not None:
                 cluster.begin(name)
         pin = pin_of(ledger)
-        summary = Summary(pin, request.known_at, clock_notices=notices_of_ledger(ledger, pin))
+        summary = Summary(
+            pin, request.known_at, clock_notices=notices_of_ledger(ledger, pin), happened=request.layout.forms.happened
+        )
         index = open_index(ledger, request.known_at, pin=pin)
         plan = Plan(scratch=None if out is None else f"{bare}.slices")
         if options["spark_index_max"] is not None:
@@ -76,7 +78,9 @@ def audit_on_spark(db: str, request: AuditRequest, options: Mapping[str, Any], f
                 write(decided.rejects(), rejects, "json")
                 folders.append(rejects)
             summary.log, warnings = decided.finish()
-        provenance = encode(pin_json(summary) | {"reading": request.layout.json()}) + b"\n"
+        provenance = (
+            encode(pin_json(summary) | {"observed": summary.observed, "reading": request.layout.json()}) + b"\n"
+        )
         for folder in folders:
             cluster.hadoop.write(f"{folder.rstrip('/')}/{PIN_FILE}", provenance)
         for folder in folders:

@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.answers import NOBODY, references_of
+from projections.audit.kernel.happened import as_done
 from projections.audit.kernel.index_states import IndexStates
 from projections.audit.kernel.request_columns import check_requests
 from projections.audit.numba_support import worth_compiling
 from projections.audit.reference import records, verdicts
-from projections.audit.schemas import DecidedBatch
+from projections.audit.schemas import DecidedBatch, is_happened
 from projections.decisions.check import check
 from projections.decisions.model import AsOf, Decision, Hindsight, RequestRecord
 from projections.temporal.coordinates import IN_FORCE
@@ -48,11 +49,17 @@ class BatchDecider:
                 # Imported here because the compiled functions take 0.1 s to import, which a short log does without.
                 from projections.audit.kernel.kernel import Kernel
 
-                self._kernel, self._row_by_row = Kernel(self._index), None
-            return self._kernel.decide(batch)
+                self._kernel = Kernel(self._index)
+                if not is_happened(batch):
+                    self._row_by_row = None
+            decided = self._kernel.decide(batch)
+            return as_done(batch, decided, self._one_by_one().decision) if is_happened(batch) else decided
+        return self._one_by_one().decide(batch)
+
+    def _one_by_one(self) -> RowByRow:
         if self._row_by_row is None:
             self._row_by_row = RowByRow(self._index)
-        return self._row_by_row.decide(batch)
+        return self._row_by_row
 
 
 class RowByRow:
@@ -67,11 +74,11 @@ class RowByRow:
 
     def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`Kernel.decide`."""
-        decisions = [self._decision(record) for record in records(check_requests(batch))]
+        decisions = [self.decision(record) for record in records(check_requests(batch))]
         governing = np.array([self._code(decision) for decision in decisions], np.int32)
         return DecidedBatch(verdicts(decisions), governing, self._references)
 
-    def _decision(self, record: RequestRecord) -> Decision:
+    def decision(self, record: RequestRecord) -> Decision:
         states = self._states.at(record.at)
         outcome = check(record, states)
         hindsight = None

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.strict import LogRow
-from projections.audit.schemas import OBSERVED, REQUESTS
+from projections.audit.schemas import OBSERVED, REQUESTS, as_happened
 from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 
 POSITION_LAST: Final = 2**63 - 1
@@ -39,6 +40,11 @@ def request_batch(records: Sequence[RequestRecord]) -> pa.RecordBatch:
         None if position is None else min(position, POSITION_LAST) for position in columns["enforced_position"]
     ]
     return pa.RecordBatch.from_pydict(columns, schema=REQUESTS)
+
+
+def as_mapped(batch: LogBatch, mapping: ColumnMapping) -> LogBatch:
+    """The batch with the mark of requests that happened, if the mapping says that they did."""
+    return batch._replace(requests=as_happened(batch.requests)) if mapping.happened else batch
 
 
 def merge_rows(source: str, lines: Any, requests: pa.RecordBatch, strict_rows: Sequence[LogRow]) -> LogBatch:

@@ -67,6 +67,7 @@ class ColumnMapping(NamedTuple):
     of strptime.
     flags: text in small letters → the flag that it means, or None if it says nothing; besides true, false, 1 and 0.
     aliases: field → name in the log → id.
+    happened: rows without observed handling are requests that happened, and no questions.
     path_values: field → text from the file's folders (`org_id=acme/`). A path value takes precedence over a constant,
     and a file that has one may lack the column.
     """
@@ -79,6 +80,7 @@ class ColumnMapping(NamedTuple):
     time_format: str | None = None
     flags: Mapping[str, bool | None] = {}
     aliases: Mapping[str, Mapping[str, str]] = {}
+    happened: bool = False
 
     def column(self, field: str) -> str:
         return self.columns.get(field, field)

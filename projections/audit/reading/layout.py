@@ -25,7 +25,8 @@ class Forms(NamedTuple):
     """How the values of a log are written, where they differ from a request record's.
 
     timezone: the name of the zone of times without an offset. time_unit: of times that are numbers. time_format: of all
-    times. true, false, neither: texts of flags. aliases: names that the log has in place of ids.
+    times. true, false, neither: texts of flags. aliases: names that the log has in place of ids. happened: a row
+    without observed handling is a request that happened, and no question.
     """
 
     timezone: str | None = None
@@ -35,6 +36,7 @@ class Forms(NamedTuple):
     false: tuple[str, ...] = ()
     neither: tuple[str, ...] = ()
     aliases: Aliases = NO_ALIASES
+    happened: bool = False
 
 
 class Layout(NamedTuple):
@@ -54,6 +56,7 @@ class Layout(NamedTuple):
             "false": list(forms.false),
             "neither": list(forms.neither),
             "aliases": forms.aliases.json(),
+            "happened": forms.happened,
             **self.shape.json(),
         }
 
@@ -72,7 +75,7 @@ class Layout(NamedTuple):
             "aliases": forms.aliases.file,
         }
         options += [f"--{name}={value}" for name, value in named.items() if value is not None]
-        return [*options, *self.shape.arguments()]
+        return [*options, *(["--happened"] if forms.happened else []), *self.shape.arguments()]
 
 
 def make_layout(columns: Mapping[str, str], constants: Mapping[str, str], forms: Forms, shape: LogShape) -> Layout:
@@ -93,6 +96,7 @@ def make_layout(columns: Mapping[str, str], constants: Mapping[str, str], forms:
         time_format=forms.time_format,
         flags=_flags(forms),
         aliases=forms.aliases.by_field(),
+        happened=forms.happened,
     )
     try:
         mapping.checked_constants()

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from ledger.errors import BadRecord
 from ledger.transfer.lines import CountingStream
 from projections.audit.reading import parquet, text_logs
-from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.batches import LogBatch, as_mapped
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.column_notes import ColumnNotes
 from projections.audit.reading.files import STDIN, LogFile
@@ -89,7 +89,7 @@ class LogReader:
                 before = _stamp(stream)
                 for batch in self._batches(stream, parser):
                     has_record = has_record or len(batch.lines) > 0
-                    yield batch
+                    yield as_mapped(batch, file.mapping)
                 if _stamp(stream) != before:
                     raise BadRecord(f"{file.name}: the log was changed while it was read; audit it once it is whole")
             if has_record:

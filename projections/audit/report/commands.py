@@ -10,7 +10,7 @@ import shlex
 from typing import Any, Final
 
 from ledger.times import format_time
-from projections.decisions.model import RequestRecord
+from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 
 _OPTIONS: Final = ("key", "account", "org", "project", "model")
@@ -27,10 +27,13 @@ def check_command(record: RequestRecord, known_at: KnownAt) -> str:
         value.isprintable() for value in handling.values()
     ):
         # `check` refuses such an id as an option, and nobody can copy such a text from a page.
-        return f"printf %s {shlex.quote(json.dumps(record_json(record)))} | inforce check - {option}"
+        happened = " --happened" if record.handling is not None and not handling else ""
+        return f"printf %s {shlex.quote(json.dumps(record_json(record)))} | inforce check -{happened} {option}"
     # The form --name=value: a value that begins with a dash is not read as an option.
     words = [f"--{name}={value}" for name, value in ids.items()]
     words += [f"--handling={name}={value}" for name, value in handling.items()]
+    if record.handling is not None and not handling:
+        words.append("--happened")
     if record.enforced_position is not None:
         words.append(f"--enforced-position={record.enforced_position}")
     return shlex.join(["inforce", "check", *words, f"--at={format_time(record.at)}", option])
@@ -66,7 +69,7 @@ def record_json(record: RequestRecord) -> dict[str, Any]:
     members: dict[str, Any] = {"request_id": record.request_id, "at": format_time(record.at)}
     members |= {f"{name}_id": getattr(record, f"{name}_id") for name in _OPTIONS}
     members["enforced_position"] = record.enforced_position
-    if record.handling is not None:
+    if record.handling not in (None, NOTHING_OBSERVED):
         members["handling"] = {name: value for name, value in record.handling._asdict().items() if value is not None}
     return {name: value for name, value in members.items() if value is not None}
 

@@ -30,7 +30,7 @@ from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import find_inputs
 from projections.audit.spark.session import Cluster
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
-from projections.audit.spark.tasks import FAULT, LINE, MAPPED, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
+from projections.audit.spark.tasks import FAULT, LINE, MAPPED, OBSERVES, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
 from projections.audit.summary import (
     AGAINST,
     SUBJECTS_LISTED,
@@ -115,7 +115,7 @@ class SparkAudit:
 
         by_way = {way: [one for one in self.inputs if one.way == way] for way in ("parquet", "lines", "whole")}
         for rows, logs, columns, paths in frames.row_frames(self._spark, by_way["parquet"]):
-            add(rows, tasks.read_rows(logs, columns, paths))
+            add(rows, tasks.read_rows(logs, columns, paths, self._noted))
         whole = by_way["whole"]
         if by_way["lines"]:
             lines = frames.line_frame(self._spark, by_way["lines"])
@@ -151,7 +151,9 @@ class SparkAudit:
         requests = requests.withColumn("share", f.pmod(f.xxhash64(SOURCE, LINE), share_count).cast("int"))
         keys = (SLICE, "share")
         pairs = requests.groupBy(*keys).cogroup(slices.groupBy(*keys))
-        return pairs.applyInArrow(tasks.decide_by_slice(shared), spark_schema(RESULTS)).unionAll(rejects)
+        return pairs.applyInArrow(
+            tasks.decide_by_slice(shared, happened=self._layout.mapping.happened), spark_schema(RESULTS)
+        ).unionAll(rejects)
 
     def _slices(self, numbers: Sequence[int], count: int) -> Any:
         """(slice, content) from files that executors read: the driver has one slice at a time in memory."""
@@ -204,6 +206,8 @@ class SparkAudit:
         )
         summary.rows, summary.rejects, summary.hindsight = totals.rows, totals.rejects, totals.hindsight
         summary.first_at, summary.last_at = totals.first, totals.last
+        summary.observed = any(kind == OBSERVES for _, kind, _ in self._noted.value)
+        summary.happened = self._layout.mapping.happened
         first = self._first_reject() if summary.rejects else None
         if first is not None and rejects_max is not None and summary.rejects > rejects_max:
             raise too_many_rejects(rejects_max, first)
@@ -274,7 +278,7 @@ class SparkAudit:
                 parser.check_columns(column_names(one.schema, parser))
                 parser.present_fields.update(parser.mapped_columns)
             else:
-                parser.survey.add_facts(fact for fact in facts if fact[0] != MAPPED)
+                parser.survey.add_facts(fact for fact in facts if fact[0] not in (MAPPED, OBSERVES))
                 parser.present_fields.update(field for kind, field in facts if kind == MAPPED)
             notes.add(parser, self._has_record)
         return notes.warnings()

@@ -23,13 +23,13 @@ from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.reading import text_logs
-from projections.audit.reading.batches import LogBatch
+from projections.audit.reading.batches import LogBatch, as_mapped
 from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
 from projections.audit.reading.shape import LogShape
 from projections.audit.reading.strict import RowParser
-from projections.audit.schemas import REQUESTS, VERDICTS
+from projections.audit.schemas import REQUESTS, VERDICTS, as_happened, observes
 from projections.audit.spark.errors import REFUSAL, UnusableLog
 from projections.audit.spark.inputs import from_spark_path
 from projections.audit.spark.slices import slice_numbers, unpack
@@ -74,11 +74,12 @@ Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 
 Facts = set[tuple[str, str, str]]
 MAPPED: Final = "mapped"
+OBSERVES: Final = "observes"
 
 
 class NotedColumns(AccumulatorParam[Facts]):
-    """(log, MAPPED, field) for a mapped column that some line has had, and (log, …) for each of the `facts` of a
-    `ColumnSurvey`. A repeated task adds nothing new."""
+    """(log, MAPPED, field) for a mapped column that some line has had, (log, OBSERVES, "") if some row has observed
+    handling, and (log, …) for each of the `facts` of a `ColumnSurvey`. A repeated task adds nothing new."""
 
     def zero(self, value: Facts) -> Facts:
         return set()
@@ -100,7 +101,7 @@ def read_lines(logs: LogsByPath, noted: Any) -> Read:
             parser = RowParser(log.name, log.mapping, log.shape)
             columns = (batch.column("value") for *_, batch in same_split)
             blocks = _ColumnBlocks(columns, log.splits[start], at_file_start=start == 0)
-            yield from text_logs.read_batches(blocks, parser)
+            yield from _given(text_logs.read_batches(blocks, parser), log, noted)
             _add_noted(noted, parser)
 
     return read
@@ -115,7 +116,7 @@ def read_whole(logs: LogsByPath, noted: Any) -> Read:
                 log = logs[from_spark_path(path)]
                 parser = RowParser(log.name, log.mapping, log.shape)
                 blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES, log.shape.row_bytes_max)
-                yield from text_logs.read_batches(blocks, parser)
+                yield from _given(text_logs.read_batches(blocks, parser), log, noted)
                 _add_noted(noted, parser)
 
     return read
@@ -126,9 +127,17 @@ def _add_noted(noted: Any, parser: RowParser) -> None:
     noted.add({(parser.source, *fact) for fact in facts})
 
 
-def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
+def _given(batches: Iterable[LogBatch], log: TaskLog, noted: Any) -> Iterator[LogBatch]:
+    """The batches as the log's mapping has them; notes whether a row has observed handling."""
+    for batch in batches:
+        if observes(batch.requests):
+            noted.add({(log.name, OBSERVES, "")})
+        yield as_mapped(batch, log.mapping)
+
+
+def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths, noted: Any) -> Read:
     """Reads batches of (path, start: a row's place in its file from 0, the columns at `paths`), of files with that
-    schema."""
+    schema. `noted`: as for `read_lines`."""
 
     def read(batches: Batches) -> Iterator[LogBatch]:
         by_path: dict[str, ParquetColumns] = {}
@@ -145,7 +154,7 @@ def read_rows(logs: LogsByPath, schema: pa.Schema, paths: Paths) -> Read:
                     else pa.nulls(run.num_rows)
                     for field, column in columns.paths.items()
                 }
-                yield columns.log_batch(values, run.num_rows, first + 1)
+                yield from _given([columns.log_batch(values, run.num_rows, first + 1)], log, noted)
 
     return read
 
@@ -248,7 +257,7 @@ def slice_log(read: Read, slices: int) -> Task:
     return slice_batches
 
 
-def decide_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
+def decide_by_slice(index: str, *, happened: bool) -> Callable[[pa.Table, pa.Table], pa.Table]:
     """From SLICED_REQUESTS and the one slice that decides them to RESULTS. `index`: name of the archive of the part
     that slices share."""
 
@@ -259,7 +268,8 @@ def decide_by_slice(index: str) -> Callable[[pa.Table, pa.Table], pa.Table]:
         results = []
         for batch in rows.combine_chunks().to_batches(ROWS_MAX):
             place = [batch.column(field.name) for field in _PLACE]
-            results.append(_results(place, decider, batch.select(REQUESTS.names).cast(REQUESTS)))
+            requests = batch.select(REQUESTS.names).cast(REQUESTS)
+            results.append(_results(place, decider, as_happened(requests) if happened else requests))
         return pa.Table.from_batches(results)
 
     return decide

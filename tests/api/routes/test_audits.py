@@ -91,6 +91,7 @@ def test_columns_are_read_as_the_parameters_map_them(sqlite_client: TestClient) 
         "false": [],
         "neither": [],
         "aliases": None,
+        "happened": False,
         "log_format": None,
         "max_row_bytes": 64 << 20,
     }
@@ -132,6 +133,16 @@ def test_an_audit_of_which_no_row_could_be_read_has_failed(sqlite_client: TestCl
     assert (audit["state"], audit["summary"], audit["error"]["code"]) == ("failed", None, "bad_record")
     assert audit["error"]["detail"].startswith("none of the 2 rows could be read, the first: line 1: ")
     assert "yesterday" not in audit["error"]["detail"]
+
+
+def test_rows_without_observations_are_questions_or_requests_that_happened(sqlite_client: TestClient) -> None:
+    submit(sqlite_client, changed("model:m", "model.hosting", "passthrough"))
+    body = b'{"at":"2100-01-01T00:00:00Z","org_id":"acme","model_id":"m"}\n'
+    for query, happened, verdict in (("", False, "denied"), ("?happened=true", True, "violation")):
+        audit = ended(sqlite_client, send(sqlite_client, body, query)["id"])
+        summary = audit["summary"]
+        assert (summary["observed"], summary["happened"], summary["verdicts"]) == (False, happened, {verdict: 1})
+        assert audit["reading"]["happened"] is happened
 
 
 def test_too_many_rejects_fail_the_audit(sqlite_client: TestClient) -> None:

@@ -112,6 +112,40 @@ def test_an_audit_at_another_known_at(ledger: Inforce) -> None:
     assert early["reasons"] == {"before_first_record": 1}
 
 
+QUESTION = '{"at":"2100-01-01T00:00:00Z","org_id":"acme","model_id":"m2","request_id":"q1"}\n'
+
+
+def test_a_log_without_observations_says_so_and_is_judged_as_done_where_it_is_asked(
+    ledger: Inforce, folder: Path
+) -> None:
+    ledger("submit", "model:m2", "model.hosting", "passthrough")
+    (folder / "a.jsonl").write_text(QUESTION)
+    options = ("audit", "a.jsonl", "--report", "out", "--out", "v.csv")
+    questions = ledger(*options)
+    words = "nothing was observed: each row was taken as a question; --happened judges them as done"
+    assert questions.code == 1
+    assert words in questions.out
+    assert words[1:] in (folder / "out" / "report.html").read_text()
+    pin = json.loads((folder / "v.csv.pin.json").read_text())
+    assert (pin["observed"], pin["reading"]["happened"]) == (False, False)
+    assert ",denied," in (folder / "v.csv").read_text()
+    done = ledger(*options, "--happened")
+    assert "nothing was observed: each row was judged as a request that happened" in done.out
+    assert ",violation," in (folder / "v.csv").read_text()
+    pin = json.loads((folder / "v.csv.pin.json").read_text())
+    assert (pin["observed"], pin["reading"]["happened"]) == (False, True)
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert (report["observed"], report["happened"], report["verdicts"]) == (False, True, {"violation": 1})
+    (finding,) = report["findings"]
+    assert finding["decision"]["verdict"] == "violation"
+    for command in (report["command"], *finding["commands"].values()):
+        assert "--happened" in command
+    explained = ledger("audit", "a.jsonl", "--happened", "--explain", "q1", "--format", "json").json()
+    assert explained["rows"][0]["decision"]["verdict"] == "violation"
+    observing = QUESTION.replace('"request_id"', '"handling":{"stored":false},"request_id"')
+    assert "nothing was observed" not in ledger("audit", "-", stdin=QUESTION + observing).out
+
+
 @pytest.mark.parametrize(
     ("args", "stdin", "message"),
     [
