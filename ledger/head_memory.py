@@ -51,10 +51,12 @@ class RememberedHead(NamedTuple):
 
 
 class HeadMemory:
-    """`path`: the file; None: there is none, and the note is lost with the process. Safe to use from many threads."""
+    """`path`: the file; None: there is none, and the note is lost with the process. `read_only`: the file is never
+    written, nor made. Safe to use from many threads."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._lock = threading.Lock()
         self._head: RememberedHead | None = None
         self._file: int | None = None
@@ -67,7 +69,7 @@ class HeadMemory:
     def newest(self) -> RememberedHead | None:
         """The newest note of this process and of all others that share the file."""
         with self._lock:
-            self._read(self._open(os.O_RDWR))
+            self._read(self._open(os.O_RDONLY if self._read_only else os.O_RDWR))
             return self._head
 
     def remember(self, head: RememberedHead) -> None:
@@ -75,6 +77,8 @@ class HeadMemory:
         with self._lock:
             if self._head is None or head.age > self._head.age:
                 self._head = head
+            if self._read_only:
+                return
             try:
                 self._write()
             except OSError as error:

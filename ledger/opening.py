@@ -80,7 +80,7 @@ def open_ledger(
     recorder = open_recorder(url)
     try:
         recorder.append_guard.behind_max_us = round(clock_behind_max_s * SECOND)
-        recorder.append_guard.memory = HeadMemory(_note_of(recorder, url))
+        recorder.append_guard.memory = HeadMemory(_note_of(recorder), read_only=_is_read_only(url))
         newest = recorder.append_guard.memory.newest()
         recorder.require_sound(0 if newest is None else newest.position)
         meta = recorder.meta()
@@ -150,11 +150,10 @@ def _is_read_only(url: str) -> bool:
     return url.startswith("sqlite:") and sqlite_path(url)[1]
 
 
-def _note_of(recorder: Recorder, url: str) -> Path | None:
+def _note_of(recorder: Recorder) -> Path:
     """The file that holds the last acknowledged head (see `head_memory`)."""
     if recorder.file is not None:
-        # Beside a file that is only read, nothing is written.
-        return None if _is_read_only(url) else _note_beside(recorder.file)
+        return _note_beside(recorder.file)
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return state / "inforce" / "heads" / hashlib.sha256(recorder.place.encode()).hexdigest()[:32]
 

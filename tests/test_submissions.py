@@ -92,6 +92,7 @@ WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
     "a reason of spaces": (change(reason="   "), "/reason", "no reason"),
     "a reason of line ends": (change(reason="\r\n\t\u2003"), "/reason", "no reason"),
     "a reason that nobody sees": (change(reason="\u200b\u00ad"), "/reason", "no reason"),
+    "a reason of letters without a shape": (change(reason="\u3164\u115f \u2800"), "/reason", "no reason"),
     "spaces as the reason of a clear": (clear(reason=" "), "/reason", "no reason"),
     "spaces as the reason of a retraction": (retract("x", reason=" "), "/reason", "no reason"),
     "spaces as the reason of a definition": (define(reason=" "), "/reason", "no reason"),

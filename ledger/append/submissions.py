@@ -67,7 +67,12 @@ def _reason(value: str) -> str:
 
 def has_words(text: str) -> bool:
     """Whether a person sees anything in the text: not only spaces, line ends and characters without a shape."""
-    return any(character.isprintable() and not character.isspace() for character in text)
+    seen = (one for one in text if one.isprintable() and not one.isspace())
+    return any(one not in _BLANK for one in seen)
+
+
+_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and a pattern that Unicode counts as printable, and fonts draw as an empty space."""
 
 
 def _subject(value: object) -> str:

@@ -135,6 +135,21 @@ def test_the_loss_of_a_tail_is_shown_and_acknowledged_and_timelines_forget_it(
     assert inforce("rebuild", "--check").code == 0
 
 
+def test_a_ledger_that_is_only_read_shows_its_loss_too(inforce: Inforce, folder: Path) -> None:
+    url = f"sqlite:///{folder}/inforce.db"
+    for value in ("true", "false"):
+        assert inforce("submit", "org:acme", "training.opt_in", value).code == 0
+    (note,) = folder.glob("*-head")
+    before = note.read_bytes()
+    delete_tail(url, GENESIS + 1)
+    shown = inforce("doctor", "head", "--db", f"{url}?mode=ro", "--format", "json")
+    assert (shown.code, shown.json()["records"], shown.json()["acknowledged_position"]) == (1, False, GENESIS + 2)
+    assert note.read_bytes() == before
+    note.unlink()
+    assert inforce("doctor", "head", "--db", f"{url}?mode=ro").code == 0
+    assert not note.exists()
+
+
 def test_both_at_once_are_acknowledged_one_after_the_other(poisoned: Inforce, database_url: str) -> None:
     delete_tail(database_url, GENESIS + 2)
 
