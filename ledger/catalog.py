@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, m
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ledger.errors import BadSubject
-from ledger.subjects import KINDS, is_text, parse_subject, refuse_second_kind
+from ledger.subjects import KINDS, has_words, is_text, parse_subject, refuse_second_kind
 
 Value = bool | int | str | tuple[str, ...]
 """A setting's value. A set is a sorted tuple of distinct texts."""
@@ -87,6 +87,8 @@ class Definition(BaseModel):
         # Only a set can exceed them: a text has at most TEXT_LENGTH_MAX characters.
         if isinstance(accepted, tuple):
             _require_size("the value", accepted)
+            if not all(map(has_words, accepted)):
+                raise WrongValue("a text of spaces names nothing; leave it out of the set")
         return accepted
 
     def require_new_size(self) -> None:

@@ -92,3 +92,13 @@ def is_text(text: str) -> bool:
 def kind_of(subject: str) -> str:
     """The part of a subject reference before its first colon."""
     return subject.partition(":")[0]
+
+
+def has_words(text: str) -> bool:
+    """Whether a person sees anything in the text: not only spaces, line ends and characters without a shape."""
+    seen = (one for one in text if one.isprintable() and not one.isspace())
+    return any(one not in _BLANK for one in seen)
+
+
+_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and a pattern that Unicode counts as printable, and fonts draw as an empty space."""

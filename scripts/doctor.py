@@ -10,11 +10,12 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ledger.append.submissions import REASON_LENGTH_MAX, has_words
+from ledger.append.submissions import REASON_LENGTH_MAX
 from ledger.diagnosis import ClockReport, HeadReport, acknowledge_clock, acknowledge_head, clock_report, head_report
 from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from ledger.store import Ledger
+from ledger.subjects import has_words
 from ledger.times import SECOND, format_time
 from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild

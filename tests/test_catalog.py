@@ -138,3 +138,11 @@ def test_extending_a_catalog_does_not_change_it() -> None:
     before.extended([("a", 0, make_definition(title="second")), ("b", 0, make_definition())], 3)
     assert before.definition_at("a", 0) == DefinitionPeriod(make_definition(title="first"), 0, None)
     assert ("b" in before, before.version) == (False, 1)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u3164", "\u200b"])
+def test_a_new_set_has_no_member_that_names_nothing_and_a_recorded_one_is_read(blank: str) -> None:
+    regions = BUILT_IN["residency.regions"]
+    with pytest.raises(WrongValue, match="a text of spaces names nothing"):
+        regions.accept_new(["eu", blank])
+    assert regions.accept(["eu", blank]) == tuple(sorted(("eu", blank)))

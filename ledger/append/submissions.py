@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 from ledger.catalog import INTEGER_MAX, Definition, WrongValue, faults_between
 from ledger.errors import BadSubject, BadSubmission, BadTime, Fault
 from ledger.events import ERASURE_TOPIC
-from ledger.subjects import ID_PATTERN, KINDS, is_setting_key, parse_subject, refuse_second_kind
+from ledger.subjects import ID_PATTERN, KINDS, has_words, is_setting_key, parse_subject, refuse_second_kind
 from ledger.times import parse_time
 
 BATCH_MAX: Final = 1000
@@ -63,16 +63,6 @@ def _reason(value: str) -> str:
     if not has_words(value):
         raise PydanticCustomError("reason", "a reason of spaces is no reason; write why, or leave the reason out")
     return value
-
-
-def has_words(text: str) -> bool:
-    """Whether a person sees anything in the text: not only spaces, line ends and characters without a shape."""
-    seen = (one for one in text if one.isprintable() and not one.isspace())
-    return any(one not in _BLANK for one in seen)
-
-
-_BLANK: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and a pattern that Unicode counts as printable, and fonts draw as an empty space."""
 
 
 def _subject(value: object) -> str:
