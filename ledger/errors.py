@@ -60,8 +60,16 @@ class BadInput(InforceError):
         self.faults = faults
 
     def sentences(self) -> list[str]:
-        """Every fault with its place, one each; the detail if there are none."""
-        return [f"{place}: {detail}" if place else detail for place, detail in self.faults] or [self.detail]
+        """A sentence for every fault, each behind the same words as the first of them in the detail; the detail if
+        there are no faults."""
+        each = [self._sentence(fault) for fault in self.faults]
+        if not each or each[0] not in self.detail:
+            return [self.detail]
+        words = self.detail.partition(each[0])[0]
+        return [words + sentence for sentence in each]
+
+    def _sentence(self, fault: Fault) -> str:
+        return f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
 
 
 class BadJson(BadInput):
@@ -85,11 +93,9 @@ class BadImport(BadInput):
 
     code = "bad_import"
 
-    def sentences(self) -> list[str]:
-        lines = ((place, *detail.partition(": ")) for place, detail in self.faults)
-        return [
-            f"{line}: {place}: {detail}" if place else f"{line}: {detail}" for place, line, _colon, detail in lines
-        ] or [self.detail]
+    def _sentence(self, fault: Fault) -> str:
+        line, _, detail = fault.detail.partition(": ")
+        return f"{line}: {fault.pointer}: {detail}" if fault.pointer else fault.detail
 
 
 class BadSubmission(BadInput):

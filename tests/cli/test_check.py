@@ -146,3 +146,14 @@ def test_a_file_that_cannot_be_read_is_one_line(body: bytes, message: str, ledge
     assert result.code == 2
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_all_faults_of_a_record_are_named_with_the_words_before_them(inforce: Inforce) -> None:
+    inforce("submit", "org:acme", "training.opt_in", "true")
+    record = inforce("check", "-", stdin='{"org_id": "a b", "key_id": 7, "x": 1}')
+    assert (record.code, record.out) == (2, "")
+    assert [line.split(": ")[1] for line in record.err.splitlines()] == ["/x", "/key_id", "/org_id"]
+    constants = inforce("audit", "-", "--set", "org_id=a b", "--set", "key_id=c d", stdin='{"model_id": "m"}')
+    lines = constants.err.splitlines()
+    assert (constants.code, len(lines)) == (2, 2)
+    assert all(line.startswith("inforce: the constants: /") for line in lines)

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from urllib.request import urlopen
 
+import pytest
+
 from tests.cli.test_main import COMMAND, ENVIRONMENT
 from tests.support.command import Inforce
 
@@ -27,3 +29,23 @@ def test_a_server_prints_where_it_listens_and_exits_0_on_sigterm(inforce: Inforc
     assert server.returncode == 0
     by_verb = inforce("state", "org:acme", "--format", "json").json()
     assert document["settings"] == by_verb["settings"]
+
+
+@pytest.mark.parametrize(("option", "is_loud"), [("--quiet", False), ("--verbose", True)])
+def test_a_server_is_as_loud_as_it_is_started(option: str, is_loud: bool, folder: Path) -> None:
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "INFORCE_DATABASE"}
+    with subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", option],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=environment,
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        assert server.stdout.readline().startswith("inforce listens on ")
+        server.send_signal(signal.SIGTERM)
+        log = server.stderr.read()
+    assert ("began a new ledger" in log) == is_loud
+    assert ("DEBUG inforce.ledger opened the ledger" in log) == is_loud
