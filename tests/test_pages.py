@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -61,3 +62,12 @@ def test_nothing_cites_a_page_that_is_not_in_the_repository() -> None:
 def test_a_folders_readme_is_a_page_long(folder: str) -> None:
     for page in (ROOT / folder).rglob("README.md"):
         assert len(page.read_text(encoding="utf-8").splitlines()) <= LINES_MAX, relative(page)
+
+
+def test_the_top_level_holds_what_it_is_for() -> None:
+    pages = {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
+    folders = {"ledger", "projections", "api", "scripts", "tests"}
+    locks = {"requirements.txt", "requirements-dev.txt"}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    names = {path.split("/")[0] for path in listed.splitlines()}
+    assert {name for name in names if not name.startswith(".")} == pages | folders | locks | {"pyproject.toml"}

@@ -1,4 +1,4 @@
-"""Runs README.md and TOUR.md, word by word.
+"""Runs README.md and scripts/TOUR.md, word by word.
 
 The `console` blocks of a page run in order, in one bash that begins in a folder with nothing but `scripts/inforce`.
 The output of each command must be what the page shows. White space and the length of lines are ignored, `…` matches
@@ -125,7 +125,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         shell.close()
 
 
-@pytest.mark.parametrize(("page", "commands_min"), [("README.md", 8), ("TOUR.md", 30)])
+@pytest.mark.parametrize(("page", "commands_min"), [("README.md", 8), ("scripts/TOUR.md", 30)])
 def test_a_page_runs_as_shown_and_leaves_nothing_in_the_checkout(
     page: str, commands_min: int, shell: Shell, tmp_path: Path
 ) -> None:
@@ -150,7 +150,9 @@ def test_the_readme_is_a_page() -> None:
 
 
 def test_every_variable_of_the_environment_is_documented() -> None:
-    documented = set(re.findall(r"`(INFORCE_[A-Z_]+)`", (REPOSITORY / "OPERATING.md").read_text(encoding="utf-8")))
+    documented = set(
+        re.findall(r"`(INFORCE_[A-Z_]+)`", (REPOSITORY / "scripts" / "OPERATING.md").read_text(encoding="utf-8"))
+    )
     named = set()
     for folder in ("ledger", "projections", "api", "scripts", "tests"):
         for path in (REPOSITORY / folder).rglob("*"):
