@@ -158,7 +158,7 @@ class VerdictCounter:
             codes,
             self._coded,
             width=len(VERDICT_NAMES),
-            use_compiled=worth_compiling(self._rows_coded),
+            use_compiled=worth_compiling(self._rows_coded, _tally_compiled),
         )
         others = np.flatnonzero(governing < 0)
         return names.take(pa.array(others)), codes[others]

@@ -98,10 +98,23 @@ def progress(title: str, total: int | None) -> Iterator[ReportProgress]:
         return
     from rich import progress as rich
     from rich.console import Console
+    from rich.text import Text
+
+    class Compiler(rich.ProgressColumn):
+        """Says why an audit is slow at first: it is drawn again ten times a second."""
+
+        def render(self, task: rich.Task) -> Text:
+            return Text("compiling, once" + "." * (int(2 * (task.elapsed or 0)) % 4) if _is_compiling() else "")
 
     text = rich.TextColumn("{task.fields[text]}")
-    columns = (rich.TextColumn(title), rich.BarColumn(), rich.TaskProgressColumn(), text)
+    columns = (rich.TextColumn(title), rich.BarColumn(), rich.TaskProgressColumn(), text, Compiler())
     times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
     with rich.Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
         yield lambda done, text: bar.update(task, completed=done, text=text)
+
+
+def _is_compiling() -> bool:
+    """Whether the compiler of audits is at work, if this process audits at all."""
+    numba_support = sys.modules.get("projections.audit.numba_support")
+    return numba_support is not None and numba_support.is_compiling()

@@ -55,6 +55,8 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
     """
     import gc
 
+    from projections.audit.kernel.kernel import COMPILED
+    from projections.audit.numba_support import are_ready
     from scripts.cli.files import progress
     from scripts.cli.output import write_json
     from scripts.demo import comparison, generator, show
@@ -63,6 +65,8 @@ def demo(keep: Path, requests: int, seed: int, format_: str) -> int:
     gc.set_threshold(50_000, 50, 100)
     started = perf_counter()
     generator.prepare(keep)
+    # At the first demo of an installation, the compiler works while the demo records.
+    are_ready(*COMPILED, wait=False)
     with progress("recording eighteen months", requests) as report:
         data = generator.generate(keep, requests, seed, lambda done: report(done, ""))
     recorded = perf_counter()

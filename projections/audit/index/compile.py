@@ -22,7 +22,7 @@ from projections.audit.index.collect import EventCollector
 from projections.audit.index.directory import axes, read_directory
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import slots_for, with_more
-from projections.audit.index.parse_leaves import LeafParser
+from projections.audit.index.parse_leaves import COMPILED, LeafParser
 from projections.audit.index.pin import pin_of
 from projections.audit.index.reference import both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects
@@ -95,7 +95,7 @@ def require_positions(positions: UInt32s, after: int, until: int) -> None:
 
 def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> tuple[EventColumns, UInt64s | None]:
     """All events, and the hash table of their names if compiled code made one."""
-    compiled = worth_compiling(until)
+    compiled = worth_compiling(until, *COMPILED)
     parser, collector = LeafParser(ledger.origin, compiled=compiled), EventCollector(until, compiled=compiled)
     stopped, lock = threading.Event(), threading.Lock()
     events_read = 0

@@ -16,7 +16,7 @@ from projections.audit.index.compile import read_catalogs, require_positions
 from projections.audit.index.directory import DirectoryEvents, extended_directory
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import hashes_of, place
-from projections.audit.index.parse_leaves import LeafParser
+from projections.audit.index.parse_leaves import COMPILED, LeafParser
 from projections.audit.index.schema import MODEL, NEVER_RECORDED, CatalogSteps, PolicyIndex
 from projections.audit.index.storage import PATCHED, stored_name
 from projections.audit.index.tables import SubjectTables, TableCompiler, since_of
@@ -40,7 +40,7 @@ class Extension:
 
 def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     """`index`: mapped privately; this writes to its slots. Raises `NotWorthExtending` and `LedgerCorrupt`."""
-    parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position))
+    parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position, *COMPILED))
     leaves = ledger.recorder.leaves(index.pin.position, pin.position)
     news = parser.parse(leaves)
     require_positions(news.position, index.pin.position, pin.position)

@@ -308,7 +308,7 @@ def ordered(groups: NDArray[Any], keys: NDArray[Any], count: int) -> Order:
     Most groups have a few rows. So compiled code counts the rows into their groups and sorts each group by insertion;
     NumPy sorts all rows, with the same result.
     """
-    if not worth_compiling(len(groups)):
+    if not worth_compiling(len(groups), _ordered):
         return np.lexsort((keys, groups))
     order = np.empty(len(groups), np.int64)
     ends = np.zeros(count + 1, np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from projections.audit.arrays import Int64s, UInt8s, UInt64s
-from projections.audit.index.hashing import Hashes, hash_ids
+from projections.audit.index.hashing import Hashes, hash_all, hash_ids
 from projections.audit.index.schema import PREFIX_LENGTHS, Subjects
 from projections.audit.numba_support import worth_compiling
 
@@ -19,7 +19,7 @@ def hashes_of(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> H
     """By code: the hashes of subjects in the form of `Subjects`."""
     starts = reference_offsets[:-1] + np.array(PREFIX_LENGTHS, np.int64)[kinds]
     lengths = reference_offsets[1:] - starts
-    return hash_ids(kinds, references, starts, lengths, compiled=worth_compiling(len(kinds)))
+    return hash_ids(kinds, references, starts, lengths, compiled=worth_compiling(len(kinds), hash_all))
 
 
 def slots_for(kinds: UInt8s, reference_offsets: Int64s, references: UInt8s) -> UInt64s:

@@ -57,7 +57,7 @@ def hash_ids(
     """The hashes of the ids buffer[starts[i] : starts[i] + lengths[i]] of kinds[i]."""
     if compiled:
         hashes = np.empty(len(starts), np.uint64)
-        _hash_all(kinds, buffer, starts, lengths, hashes)
+        hash_all(kinds, buffer, starts, lengths, hashes)
         return hashes
     rows = zip(kinds.tolist(), starts.tolist(), lengths.tolist(), strict=True)
     content = buffer.tobytes()
@@ -87,7 +87,7 @@ _hash_at = compiled(hash_at)
 
 
 @compiled
-def _hash_all(
+def hash_all(
     kinds: NDArray[np.uint8],
     buffer: Bytes,
     starts: NDArray[np.int64],

@@ -41,7 +41,7 @@ class Interner:
         codes = np.empty(len(names.kinds), np.int32)
         self._make_room(len(codes), int(names.lengths.sum()))
         if self._codes is None:
-            self._count = _add(
+            self._count = add(
                 (names.kinds, names.hashes, names.bytes, names.starts, names.lengths),
                 (self._kinds, self._hashes, self._bytes, self._starts),
                 self._slots,
@@ -112,7 +112,7 @@ def _fill(slots: UInt64s, hashes: UInt64s, count: int) -> None:
 
 
 @compiled
-def _add(new: _New, stored: _Stored, slots: UInt64s, count: int, codes: NDArray[np.int32]) -> int:
+def add(new: _New, stored: _Stored, slots: UInt64s, count: int, codes: NDArray[np.int32]) -> int:
     """Adds the new names. Returns how many names there are then."""
     kinds, hashes, buffer, starts, lengths = new
     stored_kinds, stored_hashes, stored_bytes, stored_starts = stored

@@ -26,7 +26,8 @@ from projections.audit.index.event_columns import (
     is_link,
     is_raw,
 )
-from projections.audit.index.hashing import hash_ids
+from projections.audit.index.hashing import hash_all, hash_ids
+from projections.audit.index.interning import add
 from projections.audit.index.scan_leaves import ENDS, NUMBERS, SCANNED, STARTS, scan
 from projections.audit.index.schema import (
     BIT_FALSE,
@@ -42,6 +43,10 @@ from projections.audit.numba_support import AVAILABLE
 from projections.temporal.changes import Change, JsonValue, read_assertion
 
 _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
+
+
+COMPILED: Final = (scan, hash_all, add)
+"""What reading all events calls, here and in `collect`."""
 
 
 class LeafParser:

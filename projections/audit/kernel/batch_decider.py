@@ -1,7 +1,7 @@
 """Decides batches over a policy index: row by row while there are few rows, then with compiled code.
 
-Numba compiles the kernel for some ten seconds where it was never used before, and a first look at a small log should
-not wait for that. Where Numba is not installed, every row is decided row by row. Both ways give the same bytes.
+Numba compiles the kernel for some ten seconds where it was never used before. Meanwhile rows are decided row by row, as
+all of them are where Numba is not installed. Both ways give the same bytes.
 Proved by tests/audit/kernel/test_batch_decider.py, tests/audit/kernel/test_against_reference.py and
 tests/audit/test_without_numba.py.
 """
@@ -44,17 +44,18 @@ class BatchDecider:
     def decide(self, batch: pa.RecordBatch) -> DecidedBatch:
         """`Kernel.decide`."""
         self._rows += batch.num_rows
-        if worth_compiling(_ROW_COST * self._rows):
-            if self._kernel is None:
-                # Imported here because the compiled functions take 0.1 s to import, which a short log does without.
-                from projections.audit.kernel.kernel import Kernel
+        if self._kernel is None and worth_compiling(_ROW_COST * self._rows):
+            # Imported here because the compiled functions take 0.1 s to import, which a short log does without.
+            from projections.audit.kernel.kernel import COMPILED, Kernel
 
+            if worth_compiling(_ROW_COST * self._rows, *COMPILED):
                 self._kernel = Kernel(self._index)
                 if not is_happened(batch):
                     self._row_by_row = None
-            decided = self._kernel.decide(batch)
-            return as_done(batch, decided, self._one_by_one().decision) if is_happened(batch) else decided
-        return self._one_by_one().decide(batch)
+        if self._kernel is None:
+            return self._one_by_one().decide(batch)
+        decided = self._kernel.decide(batch)
+        return as_done(batch, decided, self._one_by_one().decision) if is_happened(batch) else decided
 
     def _one_by_one(self) -> RowByRow:
         if self._row_by_row is None:

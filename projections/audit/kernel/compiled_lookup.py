@@ -76,7 +76,7 @@ def _is_reference(
 
 
 @compiled
-def _codes(
+def find_codes(
     prefix: Any,
     length: Any,
     seed: Any,
@@ -146,7 +146,7 @@ def codes(kind: int, texts: TextColumn, table: IdTable) -> Int32s:
     """By row, the code of its subject of `kind`: NULL_ID if the row names none, NO_CODE if the index has no code."""
     found_codes = np.empty(len(texts.valid), np.int32)
     data, words = in_words(texts.bytes)
-    _codes(
+    find_codes(
         PREFIXES[kind],
         PREFIX_LENGTHS[kind],
         np.uint64(hashing.KIND_SEEDS[kind]),

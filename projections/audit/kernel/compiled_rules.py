@@ -912,7 +912,7 @@ CONSTANTS: Final = constants_key(
 
 
 @compiled
-def _decide(
+def decide(
     index: Any,
     catalog: Any,
     steps: Any,
@@ -928,7 +928,8 @@ def _decide(
 ) -> None:
     """`decide_rows`. `scratch`, `prefetched`: memory for notes."""
     states = scratch[STATES_AT : STATES_AT + STATES]
-    filled = 0
+    # Not the literal 0, for which Numba would compile callees once more.
+    filled = np.int64(0)
     for at in range(len(requests.at)):
         if at % BLOCK == 0:
             prefetched[TOUCHED, 0] = _fetch(index, ids, requests.at, at, min(BLOCK, len(requests.at) - at), prefetched)
@@ -1017,7 +1018,7 @@ def decide_rows(
     hold for each request. Where an outcome of `places` is UNDECIDED, so is the row."""
     answers = empty_answers(len(requests.at))
     scratch, prefetched = np.empty(NEWEST_OF + 4, np.int64), np.empty((PREFETCHED, BLOCK), np.int64)
-    _decide(index, catalog, steps, later, ids, requests, places, place_steps, answers, scratch, prefetched)
+    decide(index, catalog, steps, later, ids, requests, places, place_steps, answers, scratch, prefetched)
     return answers
 
 

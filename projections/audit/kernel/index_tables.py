@@ -145,12 +145,12 @@ def retracted_by(assertions: Assertions) -> Int32s:
     """By row of a change, the row of its retraction, or 0."""
     rows = np.zeros(len(assertions.position), np.int32)
     starts, counts = sealed(assertions.start), sealed(assertions.count)
-    _find_retractions(starts, counts, sealed(assertions.position), sealed(assertions.retracts), rows)
+    find_retractions(starts, counts, sealed(assertions.position), sealed(assertions.retracts), rows)
     return rows
 
 
 @compiled
-def _find_retractions(starts: Any, counts: Any, positions: Any, retracts: Any, retracted_by: Any) -> None:
+def find_retractions(starts: Any, counts: Any, positions: Any, retracts: Any, retracted_by: Any) -> None:
     """Searches the slice of each retraction for the change that it retracts, which stands before it."""
     for place in range(len(starts)):
         first = np.int64(starts[place])

@@ -26,10 +26,17 @@ from projections.audit.index.schema import (
     Subjects,
 )
 from projections.audit.kernel.answers import NONE, UNDECIDED, RowAnswers, VerdictTexts
-from projections.audit.kernel.compiled_lookup import codes
-from projections.audit.kernel.compiled_rules import decide_rows, with_facts
+from projections.audit.kernel.compiled_lookup import codes, find_codes
+from projections.audit.kernel.compiled_rules import decide, decide_rows, with_facts
 from projections.audit.kernel.index_states import IndexStates
-from projections.audit.kernel.index_tables import CatalogTables, IdTable, catalog_tables, id_table, index_tables
+from projections.audit.kernel.index_tables import (
+    CatalogTables,
+    IdTable,
+    catalog_tables,
+    find_retractions,
+    id_table,
+    index_tables,
+)
 from projections.audit.kernel.places import PlaceRules
 from projections.audit.kernel.request_columns import (
     NULL_ID,
@@ -46,13 +53,15 @@ from projections.decisions.check import check
 ID_COLUMNS: Final = {"key_id": KEY, "account_id": ACCOUNT, "org_id": ORG, "project_id": PROJECT, "model_id": MODEL}
 """The columns that name subjects, in the order of `RequestIds`, and the kinds of those subjects."""
 
+COMPILED: Final = (find_codes, find_retractions, decide)
+"""The functions that a kernel calls for every log."""
+
 
 class Kernel:
     """Decides batches with one index. Safe to use from many threads: nothing changes after `__init__`, and the threads
     do not wait for each other, because the work runs without Python's lock."""
 
     def __init__(self, index: PolicyIndex) -> None:
-        """Numba compiles for some seconds when a kernel first decides."""
         self.index = index
         texts = index.texts
         text_kinds = np.full(len(texts.offsets) - 1, OTHER_KIND, np.uint8)

@@ -238,7 +238,7 @@ class ParquetColumns:
         valid, mapping = _valid(column), self._parser.mapping
         if mapping.time_unit is not None or mapping.time_format is not None:
             return self._each_time(column, valid)
-        if not worth_compiling(len(column)):
+        if not worth_compiling(len(column), scan_lines.times):
             return pa.nulls(len(column), INSTANT), ~valid
         offsets, data = _bytes(column)
         # Padding: the loop looks a few bytes beyond a text that ends within its offset.

@@ -673,7 +673,9 @@ def scan(
     constants: Any = CONSTANTS,
 ) -> int:
     """Scans the lines of data[:size]; returns their number. `words`: see `in_words`. `fields`: empty for JSON."""
-    at, row = 0, 0
+    # Not the literal 0, for which Numba would compile all callees once more.
+    at: Any = np.int64(0)
+    row: Any = np.int64(0)
     local, delimiter = rules[LOCAL_TIMES] != 0, rules[DELIMITER]
     while at < size:
         begin = at
@@ -702,7 +704,8 @@ def scan(
         line_ends[row] = end
         row += 1
         at = end + 1
-    return row
+    lines: int = row
+    return lines
 
 
 @part

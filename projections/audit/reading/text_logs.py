@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ledger.errors import BadRecord
 from projections.audit.arrays import in_words
-from projections.audit.numba_support import AVAILABLE
+from projections.audit.numba_support import are_ready
 from projections.audit.reading import scan_lines
 from projections.audit.reading.alias_columns import AliasColumns
 from projections.audit.reading.batches import LogBatch, merge_rows
@@ -35,7 +35,9 @@ from projections.decisions.model import RequestRecord, read_record
 
 BLOCK_BYTES: Final = 1 << 23
 STRICT_BYTES: Final = 1 << 23
-"""The first bytes of a log, which only the strict reader reads: it is done with them before the loops are compiled."""
+"""The first bytes of a log, which only the strict reader reads: it is done with them before the loops are loaded."""
+_WAIT_SHARE: Final = 8
+"""The strict reader goes on while the loops are compiled, for up to so many times STRICT_BYTES."""
 _SPARE_SHARE: Final = 8
 """Buffers have room for a block with one line in eight more than the largest block so far."""
 _NO_FIELDS: Final = np.array([], np.int64)
@@ -75,6 +77,7 @@ def read_batches(blocks: BlockSource, parser: RowParser, strict_bytes: int = STR
     Raises `BadRecord` for an invalid CSV header, and whatever `blocks` raises.
     """
     reader: _BlockReader | None = None
+    wait_below = -_WAIT_SHARE * strict_bytes
     for whole_block in blocks:
         block = whole_block
         if reader is None:
@@ -93,7 +96,8 @@ def read_batches(blocks: BlockSource, parser: RowParser, strict_bytes: int = STR
                     continue
                 reader = _BlockReader(parser, parser.parse_header(number, bytes(block.data[start:end])), blocks)
                 block = _rest(block, end + 1)
-        strictly = strict_bytes > 0 or not AVAILABLE
+        wait = strict_bytes <= wait_below
+        strictly = strict_bytes > 0 or not are_ready(scan_lines.scan, scan_lines.gather, wait=wait)
         strict_bytes -= block.size
         batch = reader.read(block, strictly=strictly)
         if batch is not None:
