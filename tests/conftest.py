@@ -13,10 +13,9 @@ from tests.support.postgres import PostgresRun, fresh_database
 from tests.support.real_data import real_data_file
 
 # No deadline: shared cores stall for longer than any example takes.
-hypothesis.settings.register_profile("local", deadline=None)
-# The same examples on every run: a failure in CI comes from the change, not from chance.
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+# The same examples on every run: a failure comes from the change, not from chance. `--search` draws new ones.
+hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 
 # A shell without job control starts background jobs with SIGINT ignored, and their children inherit that: a test that
 # interrupts a program would wait for ever. A handler, in contrast, is not inherited.
@@ -27,6 +26,7 @@ POSTGRES_RUN = pytest.StashKey[PostgresRun]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--search", action="store_true", help="draw new examples for properties, not the fixed ones")
     simulation = parser.getgroup("simulation", "tests/simulation")
     simulation.addoption("--simulation-seed", type=int, metavar="SEED", help="start with this seed")
     simulation.addoption("--simulation-steps", type=int, metavar="STEPS", help="the number of steps with each seed")
@@ -40,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Before any test is imported, whose settings build on this profile.
+    hypothesis.settings.load_profile("search" if config.getoption("--search") else "fixed")
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     config.stash[POSTGRES_RUN] = PostgresRun(Path(worker["postgres_folder"])) if worker else PostgresRun.begin()
 

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.waiting import GIVE_UP_S
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PORT = "8000"
@@ -94,7 +96,7 @@ class Shell:
         mark = f"--- {secrets.token_hex(8)} ---"
         self._type(text)
         self._type(f"echo; echo '{mark}'")
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + GIVE_UP_S
         printed = ""
         while mark not in printed or printed.replace(mark, "").strip().count("\n") + 1 < lines:
             assert time.monotonic() < deadline, f"no end of: {text}\nprinted:\n{printed}"
@@ -113,7 +115,7 @@ class Shell:
     def close(self) -> None:
         # `kill` alone would leave the server of a tour that failed.
         self._type("kill $(jobs -p) 2>/dev/null; wait")
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=GIVE_UP_S)
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import hypothesis
 import psycopg
 import pytest
 
 from tests.support.postgres import fresh_database
 from tests.support.postgres_restart import RestartablePostgres, terminate_backends
+from tests.support.waiting import GIVE_UP_S
 
 RUN_THAT_STARTS_A_SERVER = """
 import sys
@@ -79,7 +81,7 @@ def _assert_nothing_is_left(program: str, ended_by: signal.Signals | None) -> No
         psycopg.connect(url).close()
         if ended_by is not None:
             run.send_signal(ended_by)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + GIVE_UP_S
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not folder.exists()
@@ -121,3 +123,11 @@ def test_a_server_of_ones_own_keeps_what_was_committed_when_it_is_stopped_like_a
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, None], ids=["killed", "ended"])
 def test_no_server_of_ones_own_outlives_its_owner(ended_by: signal.Signals | None) -> None:
     _assert_nothing_is_left(RUN_WITH_A_SERVER_OF_ITS_OWN, ended_by)
+
+
+def test_the_examples_of_a_property_are_the_same_on_every_run_unless_new_ones_are_searched_for(
+    pytestconfig: pytest.Config,
+) -> None:
+    assert hypothesis.settings().derandomize is not pytestconfig.getoption("--search")
+    assert hypothesis.settings.get_profile("fixed").derandomize
+    assert not hypothesis.settings.get_profile("search").derandomize

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.opening import open_ledger
+from tests.support.waiting import GIVE_UP_S
 
 SERVE = "import sys; from api.server import serve; serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
 
@@ -46,7 +47,7 @@ def running(
 def talk(
     port: int, method: str, path: str, body: Any = None, host: str = "127.0.0.1", **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = HTTPConnection(host, port, timeout=60)
+    connection = HTTPConnection(host, port, timeout=GIVE_UP_S)
     try:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:

@@ -11,6 +11,7 @@ from ledger.opening import open_ledger
 from tests.api.client import changed
 from tests.api.server_process import talk
 from tests.support import ledgers
+from tests.support.waiting import GIVE_UP_S
 
 STREAM = "/v1/events/stream"
 
@@ -24,7 +25,7 @@ class Listener:
     """One connection to the stream. `comments` counts the lines that belong to no event."""
 
     def __init__(self, port: int, after: int | None = None, last_event_id: int | None = None) -> None:
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=GIVE_UP_S)
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         self._connection.request("GET", STREAM if after is None else f"{STREAM}?after={after}", headers=headers)
         self.answer = self._connection.getresponse()

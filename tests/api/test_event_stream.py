@@ -24,6 +24,7 @@ from tests.api.client import GENESIS
 from tests.api.server_process import new_ledger, running, talk
 from tests.api.stream_client import STREAM, Sent, fill, listening, submit, until
 from tests.support import ledgers
+from tests.support.waiting import GIVE_UP_S
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_the_last_event_id_wins_over_after(port: int, after: int | None) -> None
 
 
 def test_an_empty_last_event_id_is_ignored(port: int) -> None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", port, timeout=GIVE_UP_S)
     connection.request("GET", f"{STREAM}?after={GENESIS - 1}", headers={"Last-Event-ID": ""})
     answer = connection.getresponse()
     lines = [answer.readline() for _ in range(4)]
@@ -129,10 +130,13 @@ def test_the_stream_sends_comments_while_there_are_no_events(tmp_path: Path) -> 
 
 
 def test_a_client_that_reconnects_again_and_again_gets_every_event_once(
-    server: tuple[subprocess.Popen[str], int], database_url: str, record_property: Callable[[str, object], None]
+    server: tuple[subprocess.Popen[str], int],
+    database_url: str,
+    record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
 ) -> None:
     """Two servers record while a client follows and disconnects at random, even in the middle of an event."""
-    seed = random.randrange(2**32)
+    seed = random.randrange(2**32) if request.config.getoption("--search") else 1
     chance = random.Random(seed)
     batches = 60
     received: list[Sent] = []
@@ -177,12 +181,11 @@ def test_a_client_that_reconnects_again_and_again_gets_every_event_once(
 def test_streams_end_cleanly_when_the_server_stops(tmp_path: Path, number: signal.Signals) -> None:
     with running(new_ledger(tmp_path)) as (process, port), ExitStack() as stack:
         listeners = [stack.enter_context(listening(port, GENESIS)) for _ in range(5)]
-        began = time.monotonic()
         process.send_signal(number)
         assert [listener.next() for listener in listeners] == [None] * 5
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=GIVE_UP_S)
+        # A client that has to be cut off would be on standard error.
         assert (process.returncode, out, err) == (0, "", "")
-        assert time.monotonic() - began < 5
 
 
 def test_a_client_that_reads_nothing_does_not_keep_the_server_from_stopping(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_a_client_that_reads_nothing_does_not_keep_the_server_from_stopping(tmp_
     with running(url, before=before) as (process, port), stalled(port):
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=GIVE_UP_S)
         assert (process.returncode, out) == (0, "")
         assert err == "WARNING inforce.api a client read no response for 1 s after the stop and was cut off\n"
 

@@ -19,6 +19,7 @@ from tests.api.stream_client import STREAM, fill
 from tests.support import ledgers
 from tests.support.going_back import delete_tail
 from tests.support.ledgers import OPERATOR
+from tests.support.waiting import GIVE_UP_S
 
 
 class Client:
@@ -122,7 +123,7 @@ def test_streams_that_wait_for_the_next_event_share_one_read_of_the_ledger(
                         await asyncio.sleep(0.001)
             for client in clients:
                 client.gone.set()
-            await asyncio.wait_for(asyncio.gather(*streamed), 10)
+            await asyncio.wait_for(asyncio.gather(*streamed), GIVE_UP_S)
             assert [client.positions() for client in clients] == [list(range(1, GENESIS + 11))] * 50
 
         asyncio.run(follow())
@@ -134,8 +135,8 @@ def test_a_client_that_reads_nothing_for_long_is_disconnected(tmp_path: Path, mo
     monkeypatch.setattr(event_stream, "LAST_SEND_S_MAX", 0.1)
     with served(f"sqlite:///{tmp_path}/ledger.db") as (open_service, call):
         began = time.monotonic()
-        asyncio.run(call(Client(takes=1)))
-        assert 0.1 < time.monotonic() - began < 5
+        asyncio.run(asyncio.wait_for(call(Client(takes=1)), GIVE_UP_S))
+        assert time.monotonic() - began > 0.1
         assert not open_service.ledger.follower._watchers
 
 
@@ -154,7 +155,7 @@ def test_a_stream_ends_when_the_ledger_went_back_behind_what_it_sent(
     async def follow(service: Service, call: Callable[[Client], Any]) -> Client:
         client = Client(takes=1000)
         following = asyncio.create_task(call(client))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(GIVE_UP_S):
             while client.positions() != sent:
                 await asyncio.sleep(0.01)
             if regrown:

@@ -21,6 +21,7 @@ from projections.query.query import Query
 from tests.api.test_server import raw
 from tests.contracts.test_read_back import execute
 from tests.faults.server import run_server
+from tests.support.waiting import GIVE_UP_S
 
 MARK = "zzmarked"
 """Part of every id, value, reason, key and path that a caller sends."""
@@ -87,7 +88,7 @@ def audited(client: TestClient) -> None:
             continue
         assert answer.status_code == 202, answer.text
         audit = answer.headers["location"]
-        until = time.monotonic() + 60
+        until = time.monotonic() + GIVE_UP_S
         while client.get(audit).json()["state"] not in ("done", "failed"):
             assert time.monotonic() < until
             time.sleep(0.1)

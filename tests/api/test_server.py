@@ -15,6 +15,7 @@ from api.server import free_port, loopback, serve
 from ledger.errors import BadInput, LedgerUnavailable
 from tests.api.client import GENESIS, changed
 from tests.api.server_process import new_ledger, running, talk
+from tests.support.waiting import GIVE_UP_S
 
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
 
@@ -71,7 +72,7 @@ def test_another_host_name_is_refused_over_a_socket(port: int) -> None:
 
 def raw(port: int, request: bytes) -> bytes:
     """Sends bytes that http.client would not send, and returns the first part of the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S) as connection:
         connection.sendall(request)
         return connection.recv(65_536)
 
@@ -90,13 +91,13 @@ def test_malformed_chunks_get_a_problem_document(port: int, path: str, chunks: b
 def test_a_client_that_resets_the_connection_within_its_body_is_no_failure_of_the_server(tmp_path: Path) -> None:
     with running(new_ledger(tmp_path)) as (process, port):
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S) as connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.sendall(b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n")
                 connection.sendall(b"Content-Type: application/json\r\n\r\n{")
         assert talk(port, "GET", "/healthz")[0] == 200
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=30) == ("", "")
+        assert process.communicate(timeout=GIVE_UP_S) == ("", "")
 
 
 @pytest.mark.parametrize("hosts", [("localhost", "rebound.example"), ("rebound.example", "localhost"), ("::1", "::1")])
@@ -127,7 +128,7 @@ def test_the_server_stops_on_a_signal(tmp_path: Path, number: signal.Signals) ->
     with running(new_ledger(tmp_path)) as (process, port):
         assert talk(port, "POST", "/v1/events", json.dumps(CHANGE))[0] == 201
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=GIVE_UP_S)
         assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -140,9 +141,9 @@ def test_a_running_request_is_answered_before_the_server_stops(tmp_path: Path) -
         time.sleep(0.2)
         assert not answer.done()
         process.send_signal(signal.SIGTERM)
-        status, _, decisions = answer.result(60)
+        status, _, decisions = answer.result(GIVE_UP_S)
         assert (status, len(json.loads(decisions)["decisions"])) == (200, 2500)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=GIVE_UP_S)
         assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -150,7 +151,7 @@ def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
     before = "import api.http.bodies; api.http.bodies.SECONDS_MAX = 0.5\n"
     with (
         running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port),
-        socket.create_connection(("127.0.0.1", port), timeout=30) as slow,
+        socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S) as slow,
     ):
         slow.sendall(
             b"POST /v1/checks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -214,6 +215,6 @@ def test_the_server_listens_on_ipv6(tmp_path: Path) -> None:
 
 
 def test_half_a_header_does_not_block_the_server(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as slow:
+    with socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S) as slow:
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         assert talk(port, "GET", "/healthz")[0] == 200

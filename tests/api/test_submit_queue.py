@@ -15,8 +15,9 @@ from api.service import Service
 from ledger.append import group_commit as writing
 from ledger.strict_json import MAX_BYTES
 from tests.api.client import GENESIS, changed, get, problem, submit
+from tests.support.waiting import GIVE_UP_S
 
-WAIT_S = 30.0
+WAIT_S = GIVE_UP_S
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from ledger.clock import SystemClock
 from ledger.opening import open_recorder
 from ledger.store import Ledger
 from tests.api.client import GENESIS, changed, get, head, problem, submit
+from tests.support.waiting import GIVE_UP_S
 
 CHANGE = changed("org:acme", "training.opt_in", True)
 
@@ -73,7 +74,7 @@ def test_an_unreachable_postgresql(postgres_url: str, postgres_server_url: str) 
                 assert "connect" not in body["detail"]
         assert client.get("/healthz").status_code == 200
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + GIVE_UP_S
         while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
             time.sleep(0.1)
         assert head(client) == GENESIS + 1

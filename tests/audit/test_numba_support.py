@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from projections.audit.numba_support import AVAILABLE, constants_key
+from tests.support.waiting import GIVE_UP_S
 
 USER = """
 from constants import CONSTANT
@@ -36,7 +37,9 @@ def test_compiled_code_follows_a_constant_of_another_file(tmp_path: Path, monkey
     for constant in (5, 5, 6, 5):
         (tmp_path / "constants.py").write_text(f"CONSTANT = {constant}\n")
         code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import user"
-        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        process = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=GIVE_UP_S, check=True
+        )
         output.append(process.stdout.split())
     assert output == [["6", "0"], ["6", "1"], ["7", "0"], ["6", "1"]]
 
@@ -85,7 +88,7 @@ def test_threads_may_share_the_first_call(tmp_path: Path, monkeypatch: pytest.Mo
     # As a script: while a module is imported, the compiler's own imports in other threads would wait for it.
     (tmp_path / "threads.py").write_text(THREADS)
     command = [sys.executable, str(tmp_path / "threads.py")]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=GIVE_UP_S, check=False)
     assert (process.returncode, process.stdout.split()) == (0, ["230"]), process.stderr
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import pytest
 
 from projections.audit import numba_support, stored_code
 from projections.audit.numba_support import AVAILABLE, compiled
+from tests.support.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="Numba is not installed, so nothing is compiled")
-GIVE_UP_S = 600
 
 
 @pytest.fixture(autouse=True)
@@ -162,19 +161,11 @@ def test_two_processes_compile_a_function_once(tmp_path: Path, monkeypatch: pyte
         subprocess.Popen([sys.executable, "-c", PROGRAM, str(gate)], stdout=subprocess.PIPE, text=True)
         for gate in gates
     ]
-    _wait_for_any(gates)
+    until(lambda: any(gate.exists() for gate in gates))
     for gate in gates:
         gate.unlink(missing_ok=True)
     outputs = [process.communicate(timeout=GIVE_UP_S)[0].split() for process in processes]
     assert sorted(outputs) == [["2", "0"], ["2", "1"]]
-
-
-def _wait_for_any(gates: list[Path]) -> None:
-    """Until one of the processes compiles."""
-    until = time.monotonic() + GIVE_UP_S
-    while not any(gate.exists() for gate in gates):
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 AUDIT = """
@@ -203,8 +194,13 @@ def test_a_second_process_compiles_nothing_after_the_first_compiled_ahead(monkey
 
 
 def test_small_work_goes_on_without_the_compiler_and_large_work_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    monkeypatch.setattr(numba_support._AHEAD, "start", lambda: started.append(1) or True)
+    started: list[int] = []
+
+    def start() -> bool:
+        started.append(1)
+        return True
+
+    monkeypatch.setattr(numba_support._AHEAD, "start", start)
     function, few = fresh(), numba_support.FEW
     assert not numba_support.worth_compiling(few, function)
     assert started == []

@@ -10,6 +10,7 @@ import pytest
 from projections.audit.numba_support import AVAILABLE, MISSING
 from scripts.demo.generator import LEDGER, LOG, generate, prepare
 from tests.support.command import Inforce, folder, inforce
+from tests.support.waiting import GIVE_UP_S
 
 __all__ = ["folder", "inforce"]
 
@@ -35,7 +36,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def without_numba(*args: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT_NUMBA, *args], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", WITHOUT_NUMBA, *args], capture_output=True, text=True, timeout=GIVE_UP_S, check=False
     )
 
 

@@ -27,6 +27,7 @@ from scripts.bench.requests import records_of_keys
 from scripts.main import cli
 from tests.support.ledgers import GENESIS
 from tests.support.transfers import entries, import_lines
+from tests.support.waiting import GIVE_UP_S
 
 Value = TypeVar("Value")
 BEFORE = GENESIS + 20
@@ -159,7 +160,7 @@ def test_an_interrupt_leaves_no_server_and_no_file(tmp_path: Path, number: signa
     bench = start_bench(tmp_path)
     servers = wait_for(lambda: children_of(bench.pid, "scripts.bench.server"))
     bench.send_signal(number)
-    _, errors = bench.communicate(timeout=60)
+    _, errors = bench.communicate(timeout=GIVE_UP_S)
     assert bench.returncode == 128 + number, errors
     assert b"Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
@@ -170,7 +171,7 @@ def test_a_server_does_not_outlive_a_killed_bench(tmp_path: Path) -> None:
     bench = start_bench(tmp_path)
     servers = wait_for(lambda: children_of(bench.pid, "scripts.bench.server"))
     bench.kill()
-    bench.communicate(timeout=60)
+    bench.communicate(timeout=GIVE_UP_S)
     wait_for(lambda: not [server for server in servers if is_running(server)])
 
 

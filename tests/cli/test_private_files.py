@@ -16,6 +16,7 @@ from ledger.opening import open_ledger
 from ledger.private_files import make_private_file, make_private_folder, open_private
 from tests.support.command import Inforce, run
 from tests.support.ledgers import change, submit
+from tests.support.waiting import GIVE_UP_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOG = '{"request_id":"r1","at":"2026-03-01T00:00:00Z","org_id":"acme","handling":{"trained":true}}\nno JSON\n'
@@ -103,7 +104,7 @@ def test_what_the_server_keeps_of_an_audit_is_private(database_url: str, private
             client.post("/v1/events", json=change(reason="ticket 4711"))
             answer = client.post("/v1/audits", content=LOG, headers={"Content-Type": "application/x-ndjson"})
             assert answer.status_code == 202, answer.text
-            until = time.monotonic() + 60
+            until = time.monotonic() + GIVE_UP_S
             while (state := client.get(answer.headers["location"]).json()["state"]) not in ("done", "failed"):
                 assert time.monotonic() < until
                 time.sleep(0.1)

@@ -31,6 +31,7 @@ from tests.audit.index.canonical import assert_sound, canonical
 from tests.support.command import run
 from tests.support.ledgers import NOW, ORIGIN, change, define, definition, submit
 from tests.support.programs import REPOSITORY, start_programs
+from tests.support.waiting import GIVE_UP_S
 
 NEW = ("training.opt_in", "model.revision", "attached_to")
 """Pretended to be new in this version: the first, one in the middle and the last."""
@@ -193,7 +194,7 @@ def test_the_warning_reaches_standard_error(older: str, monkeypatch: pytest.Monk
         own = definition(kinds=["model"], value_type="integer", default=0, protective=0)
         submit(ledger, define("training.opt_in"), define("model.revision", definition=own))
     words = [sys.executable, "-m", "scripts.main", "submit", "org:acme", "training.opt_in", "true", "--db", older]
-    program = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    program = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=GIVE_UP_S, check=True)
     added, conflict = program.stderr.splitlines()
     assert added.endswith("new in this inforce, from now on in force: attached_to")
     assert "integer in this ledger and text in this inforce" in conflict

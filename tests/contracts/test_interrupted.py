@@ -14,8 +14,9 @@ from ledger.append.group_commit import QueuedSubmission, Writer
 from ledger.append.submissions import parse_submissions
 from ledger.errors import LedgerUnavailable
 from tests.support.ledgers import OPERATOR, change, key
+from tests.support.waiting import GIVE_UP_S
 
-WAIT_S = 10.0
+WAIT_S = GIVE_UP_S
 LINES_MIN = 40
 """Functions of the writer that the leader runs."""
 

@@ -11,8 +11,9 @@ from ledger.append.submissions import parse_submissions
 from ledger.drafts import Idempotency
 from ledger.errors import InforceError, LedgerUnavailable
 from tests.support.ledgers import OPERATOR, change, key
+from tests.support.waiting import GIVE_UP_S
 
-WAIT_S = 10.0
+WAIT_S = GIVE_UP_S
 
 
 def pending(

@@ -11,6 +11,7 @@ from ledger.opening import open_ledger
 from ledger.receipts import Receipt
 from tests.contracts.test_writer import WAIT_S, submitting, until
 from tests.support.ledgers import GENESIS, change, define, key, submit
+from tests.support.waiting import GIVE_UP_S
 
 
 def terminate(url: str, query: str) -> int:
@@ -88,5 +89,5 @@ def test_every_append_notifies_listeners_of_its_last_position(postgres_url: str)
         listener.execute("LISTEN inforce")
         submit(ledger, change(), change())
         submit(ledger, define())
-        payloads = [notice.payload for notice in listener.notifies(timeout=5, stop_after=2)]
+        payloads = [notice.payload for notice in listener.notifies(timeout=GIVE_UP_S, stop_after=2)]
     assert payloads == [str(GENESIS + 2), str(GENESIS + 3)]

@@ -18,6 +18,7 @@ from ledger.transfer.export import export_lines
 from ledger.transfer.import_ledger import import_ledger
 from tests.support.ledgers import GENESIS, change, key, open_with_clock, submit
 from tests.support.postgres_restart import terminate_backends
+from tests.support.waiting import GIVE_UP_S
 
 FILES = 1100
 """More than select(2) can handle."""
@@ -109,5 +110,5 @@ def test_a_finished_import_notifies_listeners(postgres_url: str, tmp_path: Path)
     with psycopg.connect(postgres_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}".encode())
         import_ledger(postgres_url, BytesIO(exported))
-        (notification,) = listener.notifies(timeout=10, stop_after=1)
+        (notification,) = listener.notifies(timeout=GIVE_UP_S, stop_after=1)
     assert notification.payload == str(GENESIS + 1)

@@ -19,6 +19,7 @@ from projections.timelines.rebuild.rebuild import RebuildSuperseded, rebuild
 from projections.timelines.store import TimelineStore, open_timelines
 from tests.support.ledgers import change, submit
 from tests.support.random_history import RandomHistory, alter, assert_timelines, recreate_tables, stored_timelines
+from tests.support.waiting import GIVE_UP_S
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -79,7 +80,7 @@ def rebuild_slowly(url: str, bucket_events: int) -> None:
 
 def kill_once(process: multiprocessing.process.BaseProcess, reached: Callable[[], bool]) -> None:
     """Kills the process (-9) once `reached` is true."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + GIVE_UP_S
     while time.monotonic() < deadline:
         try:
             if reached():

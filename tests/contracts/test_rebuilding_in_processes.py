@@ -22,6 +22,7 @@ from projections.timelines.rebuild.workers import PROCESSES_MAX, Workers, fold_i
 from projections.timelines.store import TimelineStore
 from tests.support.ledgers import NOW, ORIGIN, change, submit
 from tests.support.random_history import RandomHistory, alter, assert_timelines, stored_timelines
+from tests.support.waiting import GIVE_UP_S
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -189,7 +190,7 @@ def test_workers_end_with_the_process_that_began_them(tmp_path: Path) -> None:
             submit(ledger, *[change(f"org:o{number}.{n}", reason="x" * 100) for n in range(10)])
     process = SPAWN.Process(target=read_for_ever, args=(url, str(file)))
     process.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + GIVE_UP_S
     while not (file.exists() and file.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -21,10 +21,11 @@ from projections.timelines.projector import Projector
 from projections.timelines.rebuild.rebuild import rebuild
 from projections.timelines.store import open_timelines
 from tests.support.reference import Json
+from tests.support.waiting import GIVE_UP_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SERVE = "import sys; from api.server import serve; serve(sys.argv[1], port=0)"
-ANSWER_SECONDS_MAX = 40.0
+ANSWER_SECONDS_MAX = GIVE_UP_S
 """The longest time for a response: a server that never responds is no better than one that is down."""
 UNAVAILABLE = 503
 RETRIED_MAX = 60
@@ -75,7 +76,7 @@ class ServerProcess:
     def state(self, subject: str) -> ServerAnswer:
         return self.ask("GET", f"/v1/subjects/{subject}/state")
 
-    def wait_until_ready(self, seconds: float = 20.0) -> None:
+    def wait_until_ready(self, seconds: float = GIVE_UP_S) -> None:
         """Waits until the server has recovered its database, without help."""
         deadline = time.monotonic() + seconds
         while (answer := self.ask("GET", "/readyz")).status != 200:

@@ -20,7 +20,7 @@ from api.app import create_app
 from ledger.clock import ManualClock
 from ledger.codec import leaf_hash
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
-from ledger.opening import open_ledger
+from ledger.opening import open_ledger, open_recorder
 from ledger.times import format_time
 from projections.decisions.model import Decision, read_record
 from projections.query.query import IN_FORCE, KnownAt, PinnedQuery, Query
@@ -35,9 +35,10 @@ from tests.support.command import run
 from tests.support.ledgers import GENESIS, change, submit
 from tests.support.questions import CACHING, HOUR, NOON, START, STORAGE, QueryLedger, changed, retracted
 from tests.support.random_history import RandomHistory, alter, assert_timelines
+from tests.support.waiting import GIVE_UP_S
 
-AT_ONCE_S = 2.0
-"""Less than half of SQLite's own wait for its lock, and more than a stalled machine takes."""
+AT_ONCE_S = GIVE_UP_S
+"""Half of what a question would take that waits for the lock: see `patient`."""
 _HOLD: str = (
     "import sqlite3, sys\n"
     "other = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -64,7 +65,13 @@ def held_by_another_program(url: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def bench(database_url: str) -> Iterator[QueryLedger]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for SQLite's lock would take longer than a test waits."""
+    monkeypatch.setattr(open_recorder, "__kwdefaults__", {"lock_timeout": int(2 * AT_ONCE_S)})
+
+
+@pytest.fixture
+def bench(database_url: str, patient: None) -> Iterator[QueryLedger]:
     clock = ManualClock(START)
     with open_ledger(database_url, create=True, clock=clock, origin="test.example") as ledger:
         yield QueryLedger(ledger, clock, Query(ledger))
@@ -147,7 +154,7 @@ def test_no_question_waits_for_the_lock_and_the_projector_goes_on_once_it_is_fre
         assert len(attempts) <= 1
     assert bench.query.store.tracked() == receipt.position - 1
     # No more events: the questions alone make the projector go on.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + GIVE_UP_S
     while bench.query.store.tracked() < receipt.position:
         assert time.monotonic() < deadline
         assert ask(bench.query).outcome.verdict == "compliant"
@@ -163,22 +170,22 @@ def test_a_question_does_not_wait_for_another_thread_that_projects(
 
     def writing_slowly(*sides: Any, **more: Any) -> AbstractContextManager[Any]:
         projects.set()
-        assert go_on.wait(30)
+        assert go_on.wait(GIVE_UP_S)
         return writing(*sides, **more)
 
     monkeypatch.setattr(bench.query.store, "writing", writing_slowly)
     with ThreadPoolExecutor(9) as pool:
         first = pool.submit(bench.query.state, "org:acme", at=NOON)
-        assert projects.wait(10)
+        assert projects.wait(GIVE_UP_S)
         began = time.monotonic()
         others = [pool.submit(bench.query.state, "org:acme", at=NOON) for _ in range(8)]
-        answers = [other.result(10) for other in others]
+        answers = [other.result(GIVE_UP_S) for other in others]
         assert time.monotonic() - began < AT_ONCE_S
         (later,) = bench.submit(NOON + 1, changed("org:acme", STORAGE, False))
         assert bench.query.state("org:acme", at=NOON + 1).settings[STORAGE].value is False
         assert not first.done()
         go_on.set()
-        answers.append(first.result(10))
+        answers.append(first.result(GIVE_UP_S))
     assert all(answer.settings[STORAGE].value is True for answer in answers)
     # Events that came while it was projecting do not wait for the next submission.
     bench.query.context()
@@ -218,7 +225,7 @@ def test_news_that_bring_to_light_what_a_pause_hid_are_answered_while_the_timeli
     assert_timelines(bench.ledger, bench.query.store)
 
 
-def test_over_http(database_url: str) -> None:
+def test_over_http(database_url: str, patient: None) -> None:
     with TestClient(create_app(database_url)) as client, open_ledger(database_url) as ledger:
         submit(ledger, change("org:acme", True))
         get(client, "/v1/subjects/org:acme/state")

@@ -16,6 +16,7 @@ from tests.faults.server import Callers, ServerProcess, run_server, training
 from tests.simulation import faults
 from tests.support.postgres import fresh_database
 from tests.support.postgres_restart import RestartablePostgres, StopMode, terminate_backends
+from tests.support.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.postgres
 Figure = Callable[[str, object], None]
@@ -135,7 +136,7 @@ def test_the_append_lock_is_held_longer_than_a_session_may_wait(server: ServerPr
         with faults.append_locked(url):
             began = time.monotonic()
             problem = server.submit(training("org:waits", True), name).unavailable()
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < GIVE_UP_S
             assert problem["code"] == "ledger_unavailable"
             # A query does not wait for the lock.
             assert server.ask("POST", "/v1/checks", {"org_id": "acme"}).status == 200

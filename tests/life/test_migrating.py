@@ -17,6 +17,7 @@ from ledger.recorders import postgres_schema, sqlite_schema
 from ledger.recorders.postgres_functions import APPEND_LOCK
 from tests.life.conftest import Ahead, ask, format_of, format_today
 from tests.support.ledgers import GENESIS, change, submit
+from tests.support.waiting import GIVE_UP_S
 
 PROOF = "CREATE TABLE {}proof (step integer)"
 WRITTEN = "INSERT INTO {}proof VALUES (%d)"
@@ -204,7 +205,7 @@ def test_a_step_waits_for_the_append_lock(postgres_url: str, ahead: Ahead) -> No
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + GIVE_UP_S
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)

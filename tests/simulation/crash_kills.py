@@ -9,8 +9,9 @@ from tests.simulation.crash_databases import Database
 from tests.simulation.crash_load import Client
 from tests.simulation.crash_plans import Plan, Plans
 from tests.simulation.crash_processes import Process, Processes
+from tests.support.waiting import GIVE_UP_S
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = GIVE_UP_S
 """The longest wait for acknowledgements; a server recovers sooner."""
 
 

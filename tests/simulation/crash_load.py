@@ -17,8 +17,9 @@ import msgspec
 from tests.simulation.crash_client_log import ClientLog, PastAnswer, SentSubmission, receipts_of, stable_part
 from tests.simulation.crash_workload import CrashWorkload
 from tests.support.reference import Json
+from tests.support.waiting import GIVE_UP_S
 
-ANSWER_SECONDS_MAX: Final = 30.0
+ANSWER_SECONDS_MAX: Final = GIVE_UP_S
 PAUSE_S: Final = 0.02
 """After a 503, in place of Retry-After, which would take too long for a campaign."""
 FEED_LIMIT: Final = 40

@@ -22,9 +22,10 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
 from scripts.main import main
+from tests.support.waiting import GIVE_UP_S
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-START_SECONDS_MAX: Final = 60.0
+START_SECONDS_MAX: Final = GIVE_UP_S
 _LISTENS: Final = re.compile(r"listens on http://127\.0\.0\.1:(\d+)\n")
 
 

@@ -14,11 +14,12 @@ from tests.simulation.crash_client_log import ClientLog, SentSubmission, stable_
 from tests.simulation.crash_load import Connection, submit
 from tests.simulation.crash_workload import CrashWorkload
 from tests.support.reference import Json, Reference
+from tests.support.waiting import GIVE_UP_S
 
 READ_AGAIN: Final = 12
 RETRIED: Final = 10
 QUESTIONS: Final = 5
-RECOVERY_SECONDS_MAX: Final = 20.0
+RECOVERY_SECONDS_MAX: Final = GIVE_UP_S
 
 
 class ServiceChecks:

@@ -26,7 +26,9 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 
-START_SECONDS_MAX = 60.0
+from tests.support.waiting import GIVE_UP_S
+
+START_SECONDS_MAX = GIVE_UP_S
 STOP_SECONDS_MAX = 30.0
 
 # Arguments: the server's folder, the postgres program, and its options.

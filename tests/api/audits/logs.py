@@ -9,9 +9,10 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from tests.api.client import get
+from tests.support.waiting import GIVE_UP_S
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
-PATIENCE_S = 60.0
+PATIENCE_S = GIVE_UP_S
 
 
 def line(number: int, **more: Any) -> bytes:

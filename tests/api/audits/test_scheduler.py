@@ -22,6 +22,7 @@ from tests.api.audits.logs import PATIENCE_S, ended, log, send
 from tests.api.audits.test_folder import job, put
 from tests.api.client import GENESIS, changed, get, submit
 from tests.api.server_process import running, talk
+from tests.support.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
 
@@ -149,7 +150,7 @@ def test_a_server_that_is_killed_loses_no_audit(tmp_path: Path, audits: Path, bo
         id_ = json.loads(sent)["id"]
         (process_id,) = until(lambda: audit_processes(audits))
         process.send_signal(stop)
-        process.wait(30)
+        process.wait(GIVE_UP_S)
         until(partial(gone, process_id, audits))
     with TestClient(create_app(url)) as client:
         # Recorded after the audit was pinned, so it must not count.

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from ledger.errors import BadInput
 from tests.api.audits.logs import NDJSON, log
 from tests.api.client import problem
 from tests.api.server_process import running, talk
+from tests.support.waiting import GIVE_UP_S, until
 
 BYTES_MAX = 3 * upload.PIECE
 
@@ -92,14 +92,9 @@ def test_a_client_that_hangs_up_leaves_nothing(tmp_path: Path) -> None:
                     b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n" + head + b"\r\n"
                 )
                 sender.sendall(b"2710\r\n" + b"\n" * 10_000 + b"\r\n")
-                until = time.monotonic() + 10
-                while not left(tmp_path) and time.monotonic() < until:
-                    time.sleep(0.01)
+                until(lambda: left(tmp_path))
                 assert [name[:9] for name in left(tmp_path)] == ["incoming-"]
-            until = time.monotonic() + 10
-            while left(tmp_path) and time.monotonic() < until:
-                time.sleep(0.01)
-            assert left(tmp_path) == []
+            until(lambda: not left(tmp_path))
         assert talk(port, "GET", "/v1/audits")[2] == b'{"audits":[]}'
 
 
@@ -117,7 +112,7 @@ def test_a_silent_or_slow_client_is_refused(tmp_path: Path, bounds: str, why: st
     before = f"import api.audits.upload as upload; {bounds};"
     with (
         running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_process, port),
-        socket.create_connection(("127.0.0.1", port), timeout=30) as sender,
+        socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S) as sender,
     ):
         sender.sendall(
             b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\nContent-Length: 1000\r\n\r\n"
@@ -131,7 +126,7 @@ def test_a_silent_or_slow_client_is_refused(tmp_path: Path, bounds: str, why: st
                 continue
             break
         else:
-            sender.settimeout(30)
+            sender.settimeout(GIVE_UP_S)
             answer = sender.recv(4096)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert why.encode() in answer
@@ -158,7 +153,7 @@ def test_a_client_that_is_refused_while_it_sends_reads_the_problem(
 def test_a_client_that_expects_100_continue_is_refused_at_once(tmp_path: Path) -> None:
     with (
         running(f"sqlite:///{tmp_path}/ledger.db") as (_process, port),
-        socket.create_connection(("127.0.0.1", port), timeout=10) as sender,
+        socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S) as sender,
     ):
         head = b"POST /v1/audits HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Type: text/csv\r\n"
         sender.sendall(head + b"Content-Length: 5000000000\r\n\r\n")

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-_PATIENCE_S = 60
+from tests.support.waiting import GIVE_UP_S
+
+_PATIENCE_S = GIVE_UP_S
 _SHORT_LIVED = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 """A JVM that lives for seconds spends most of its time on compiling code that it never uses."""
 CONFIGURATION = {

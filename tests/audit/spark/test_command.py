@@ -16,6 +16,7 @@ import pytest
 from scripts.audit.spark import PIN_FILE
 from tests.audit.spark.conftest import CONFIGURATION, Standalone, children
 from tests.support.command import Inforce, folder, inforce
+from tests.support.waiting import GIVE_UP_S
 
 __all__ = ["folder", "inforce"]
 
@@ -91,13 +92,13 @@ def test_an_interrupted_audit_leaves_no_incomplete_result(
     before = {"inforce.db.index", *os.listdir(folder)}
     one_by_one = ["--spark-conf", "spark.sql.execution.arrow.maxRecordsPerBatch=1"]
     with _started(folder, str(log), "--out", "out.parquet", *one_by_one, *_options(standalone.master)) as process:
-        until = time.monotonic() + 120
+        until = time.monotonic() + GIVE_UP_S
         while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         # The cluster has begun its work.
         time.sleep(4)
         process.send_signal(signal.SIGINT)
-        _, output = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert set(os.listdir(folder)) == before
@@ -108,11 +109,11 @@ def test_an_interrupt_while_spark_starts_leaves_no_process_behind(log: Path, fol
     if shutil.which("java") is None:
         pytest.skip("needs Java 17: there is no java on the PATH")
     with _started(folder, str(log), *_LOCAL) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + GIVE_UP_S
         while not (started := children(process.pid)) and time.monotonic() < until:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, output = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=GIVE_UP_S)
     assert (process.returncode, output) == (130, "inforce: interrupted\n")
     assert started
     assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
@@ -120,12 +121,12 @@ def test_an_interrupt_while_spark_starts_leaves_no_process_behind(log: Path, fol
 
 def test_a_lost_jvm_is_reported_in_one_line(standalone: Standalone, log: Path, folder: Path) -> None:
     with _started(folder, str(log), "--out", "out.parquet", *_options(standalone.master)) as process:
-        until = time.monotonic() + 60
+        until = time.monotonic() + GIVE_UP_S
         while not (folder / "inforce.db.index").exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         for pid in children(process.pid):
             os.kill(pid, signal.SIGKILL)
-        _, output = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 3, output
     assert output.startswith("inforce: Spark failed: ")
     assert len(output.splitlines()) == 1
@@ -148,7 +149,7 @@ def test_a_jvm_that_does_not_start_gives_the_reason(log: Path, folder: Path) -> 
         pytest.skip("needs Java 17: there is no java on the PATH")
     # In another process: PySpark abandons a JVM that did not start without waiting for its end.
     with _started(folder, str(log), *_LOCAL, "--spark-conf", "spark.driver.memory=nonsense") as process:
-        _, output = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=GIVE_UP_S)
     assert process.returncode == 3
     assert output.startswith("inforce: Spark's own process did not start: ")
     assert "nonsense" in output

@@ -40,6 +40,7 @@ from tests.audit.spark.logs import NO_LAYOUT, log_line, log_table
 from tests.audit.strategies import batch_of, grown, slow_decider
 from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger
+from tests.support.waiting import GIVE_UP_S
 
 pytestmark = pytest.mark.xdist_group("spark")
 COUNT = 400
@@ -283,7 +284,7 @@ def test_a_killed_worker_costs_tasks_but_no_row(
 
     def kill() -> None:
         """Kills the worker when some tasks are done and others are not."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + GIVE_UP_S
         while not stages and time.monotonic() < until:
             for number in tracker.getActiveStageIds():
                 stage = tracker.getStageInfo(number)
@@ -310,7 +311,7 @@ def test_a_killed_worker_costs_tasks_but_no_row(
 
 def _lost_executors(spark: Any) -> int:
     """Waits until the cluster has noticed a loss."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + GIVE_UP_S
     while True:
         known = spark.sparkContext._jsc.sc().statusStore().executorList(False)
         lost = sum(not known.apply(number).isActive() for number in range(known.size()))

@@ -20,6 +20,7 @@ import pytest
 from tests.cli.audit.logs import AT, LOG, record
 from tests.support.command import Inforce
 from tests.support.ledgers import GENESIS
+from tests.support.waiting import GIVE_UP_S
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -99,7 +100,7 @@ def test_an_interrupted_audit_leaves_the_old_file(ended_by: int, ledger: Inforce
         assert process.stdin is not None
         process.stdin.write(lines(3000).encode())
         process.stdin.flush()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + GIVE_UP_S
         while not [path for path in folder.iterdir() if path.name.startswith(".v.parquet")]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -122,7 +123,7 @@ def test_a_full_disk_leaves_the_old_file(ledger: Inforce, folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 
     with _command("a.jsonl", "--out", "v.ndjson", preexec_fn=limit) as process:
-        _, message = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=GIVE_UP_S)
     assert (process.returncode, message.count(b"\n")) == (2, 1)
     assert b"file too large" in message
     assert (folder / "v.ndjson").read_text() == "before"
@@ -133,6 +134,6 @@ def test_a_full_disk_leaves_the_old_file(ledger: Inforce, folder: Path) -> None:
 def test_a_parquet_log_can_come_through_a_pipe(ledger: Inforce, folder: Path) -> None:
     pq.write_table(pa.table({"at": [AT], "org_id": ["beta"], "handling.trained": [True]}), "a.parquet")
     with _command("-", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        out, message = process.communicate((folder / "a.parquet").read_bytes(), timeout=60)
+        out, message = process.communicate((folder / "a.parquet").read_bytes(), timeout=GIVE_UP_S)
     assert (process.returncode, message) == (1, b"")
     assert b"1 rows; requests" in out
