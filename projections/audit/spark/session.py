@@ -24,11 +24,17 @@ from urllib.parse import urlsplit
 from ledger.errors import BadInput
 from projections.audit.index import storage
 from projections.audit.index.schema import PolicyIndex
+from projections.audit.kernel import kernel
+from projections.audit.numba_support import are_ready, finish_compiling
+from projections.audit.reading import scan_lines
 from projections.audit.spark import jvm
 from projections.audit.spark.errors import SparkUnavailable, java_message, spark_error
 from projections.audit.spark.hadoop import Hadoop, has_scheme
+from projections.audit.stored_code import IN_PACKAGE, stored_files
 
 SHIPPED: Final = ("ledger", "projections")
+COMPILED: Final = (*kernel.COMPILED, scan_lines.scan, scan_lines.gather, scan_lines.times)
+"""The compiled functions that executors call: their code is shipped, so that no worker compiles."""
 _CONNECT_TIMEOUT_S: Final = 5.0
 _WAITING_AFTER_S: Final = 15.0
 FIXED: Final = {
@@ -146,6 +152,8 @@ def session(
     """
     _check_configuration(configuration)
     _check_requirements(master)
+    # The compiler works while the JVM starts.
+    are_ready(*COMPILED, wait=False)
     from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkException
@@ -231,7 +239,8 @@ def _check_requirements(master: str) -> None:
 
 
 def _code_archive(folder: Path) -> Path:
-    """A zip of this package, so that executors need no installation of inforce."""
+    """A zip of this package and of its compiled code, so that executors need no installation of inforce."""
+    finish_compiling(*COMPILED)
     archive = folder / "inforce.zip"
     root = Path(__file__).parents[3]
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as code:
@@ -239,6 +248,8 @@ def _code_archive(folder: Path) -> Path:
             for file in sorted((root / package).rglob("*")):
                 if file.is_file() and "__pycache__" not in file.parts:
                     code.write(file, file.relative_to(root))
+        for name, content in sorted(stored_files()):
+            code.writestr("/".join(("projections/audit", *IN_PACKAGE, name)), content)
     return archive
 
 
