@@ -51,6 +51,7 @@ _EVENTS: Final = 10_000_000
 _SUBJECTS: Final = 1_000_000
 _HISTORY: Final = 100_000
 _AUDIT: Final = 5_000_000
+_SPARK: Final = 100_000
 """Events; the audited log has twice as many rows."""
 
 _APPEND_ONE: Final = "append, one event per commit, one thread"
@@ -88,6 +89,8 @@ MARKS: Final[dict[str, Mark]] = {
     "audit.lines": Mark("audit of JSON Lines: time, relative to reading the rows", "at most", 2.2, "times", _AUDIT),
     "audit.index": Mark("policy index: compiling it", "at most", 10, "s", _AUDIT),
     "audit.extension": Mark("policy index: adding 1,000 events", "under", 100, "ms", _AUDIT),
+    "spark.fixed": Mark("audit on Spark: fixed cost beyond Spark's own start", "at most", 20, "s", _SPARK),
+    "spark.row": Mark("audit on Spark: time of a row, relative to no Spark", "at most", 3, "times", _SPARK),
 }
 
 

@@ -51,4 +51,11 @@ SUITES: Final[dict[str, Suite]] = {
         sized=True,
         packages=("pyarrow", "numpy", "polars", "duckdb"),
     ),
+    "spark": Suite(
+        "spark",
+        "an audit on Spark on two cores, beside the same audit without Spark",
+        "Java, the extra spark and ten minutes",
+        sized=True,
+        packages=("pyspark",),
+    ),
 }

@@ -116,7 +116,8 @@ def _audit_turns(
     tables.mkdir()
     with open_ledger(url) as ledger:
         write_tables(open_index(ledger), tables)
-    # The floor writes copies of these verdicts. The run also compiles what Numba compiles on first use.
+    run_program("projections.audit.compile_ahead", [])
+    # The floor writes copies of these verdicts.
     pattern = folder / "pattern.parquet"
     _audit(url, log, pattern)
 

@@ -24,7 +24,7 @@ from tests.audit.io.test_verdict_files import rows
 def test_subjects_are_counted_and_ranked(
     code_count: int, subjects_max: int, listed: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projections.audit.counting.worth_compiling", lambda _count: compiled)
+    monkeypatch.setattr("projections.audit.counting.worth_compiling", lambda _count, *_functions: compiled)
     monkeypatch.setattr("projections.audit.counting.SUBJECTS_LISTED", listed)
     monkeypatch.setattr("projections.audit.counting.ROWS_MAX", 50)
     monkeypatch.setattr("projections.audit.counting._FEW_MAX", 1500)

@@ -147,7 +147,7 @@ def test_times_as_texts_are_the_same_read_together(
         columns = {"at": pa.array(texts, pa.string()).cast(kind), "org_id": ["acme"] * len(texts)}
         read_strictly = read(columns, ColumnMapping(timezone=zone))
         with monkeypatch.context() as context:
-            context.setattr("projections.audit.reading.parquet.worth_compiling", lambda _count: True)
+            context.setattr("projections.audit.reading.parquet.worth_compiling", lambda _count, *_functions: True)
             assert read(columns, ColumnMapping(timezone=zone)) == read_strictly
         assert sum(record is not None for _, record, _ in read_strictly) > 5
 
@@ -230,7 +230,7 @@ def test_batches_of_any_size_have_the_same_rows() -> None:
 def test_an_id_that_holds_its_kind_is_rejected_and_every_other_is_read(
     compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projections.audit.reading.parquet.worth_compiling", lambda _rows: compiled)
+    monkeypatch.setattr("projections.audit.reading.parquet.worth_compiling", lambda _rows, *_functions: compiled)
     kinds = ("key", "account", "org", "project", "model")
     for kind in kinds:
         others = [f"{other}:x" for other in kinds if other != kind]
