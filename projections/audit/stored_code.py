@@ -167,7 +167,7 @@ def _write(folder: _Folder, name: str, content: bytes) -> None:
     temporary = folder.path / f".{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb", opener=_opener(folder.file_mode)) as file:
-            # Whatever the umask: other users read the package's own folder.
+            # The umask does not count here: other users read the package's own folder.
             os.fchmod(file.fileno(), folder.file_mode)
             file.write(content)
             now = os.fstat(file.fileno()).st_mtime
@@ -258,7 +258,7 @@ def _environment() -> tuple[str, ...]:
 
 
 def _processor() -> str:
-    """What Linux says of the first processor; elsewhere the name of the architecture."""
+    """The facts that Linux gives of the first processor; elsewhere the name of the architecture."""
     with suppress(OSError), open("/proc/cpuinfo") as lines:
         facts = {}
         for line in lines:

@@ -46,7 +46,7 @@ _SETTING_CODES: Final = {setting: code for code, setting in enumerate(SETTINGS)}
 
 
 COMPILED: Final = (scan, hash_all, add)
-"""What reading all events calls, here and in `collect`."""
+"""The compiled functions that read all events, here and in `collect`."""
 
 
 class LeafParser:

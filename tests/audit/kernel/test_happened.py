@@ -23,7 +23,7 @@ from tests.audit.strategies import batch_of, grown, histories, instants, known_a
 @pytest.mark.parametrize("compiled", [False, True])
 def test_every_path_judges_a_request_that_happened_as_check_does(compiled: bool, data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch, grown(data.draw(histories())) as bench:
-        patch.setattr(batch_decider, "worth_compiling", lambda _count: compiled)
+        patch.setattr(batch_decider, "worth_compiling", lambda _count, *_functions: compiled)
         times = instants(bench)
         drawn = data.draw(st.lists(rows(bench.ledger.head().position), min_size=1, max_size=30))
         for row in drawn:
