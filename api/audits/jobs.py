@@ -49,13 +49,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     neither: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str, str], ...] = ()
     happened: bool = False
+    delimiter: str | None = None
+    rows: str | None = None
+    sheet: str | None = None
 
     @property
     def pin(self) -> Pin:
         return Pin(self.origin, self.position, self.recorded_at, self.leaf_hash)
 
     def layout(self) -> Layout:
-        return make_layout(self.map, self.set, self.forms(), LogShape(self.log_format))
+        return make_layout(self.map, self.set, self.forms(), self.shape())
+
+    def shape(self) -> LogShape:
+        return LogShape(self.log_format, delimiter=self.delimiter, rows=self.rows, sheet=self.sheet)
 
     def forms(self) -> Forms:
         return Forms(

@@ -27,6 +27,8 @@ BYTES_PER_SECOND_MIN: Final = 16 * 1024
 MEDIA_TYPES: Final = (
     *("application/octet-stream", "application/x-ndjson", "application/jsonl", "application/json", "text/csv"),
     *("application/vnd.apache.parquet", "application/gzip", "application/zstd"),
+    *("application/x-bzip2", "application/x-xz", "text/tab-separated-values"),
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 )
 """Accepted for a log; its first bytes decide the actual format. A web page can send none of these without a CORS
 preflight."""

@@ -24,14 +24,17 @@ from api.routes.parameters import (
     AT_LEAST,
     AUDIT_ID,
     CHECK_KNOWN_AT,
+    DELIMITER,
     FALSE_TEXTS,
     HAPPENED,
     LIMIT,
+    LIST_OF_ROWS,
     LOG_FORMAT,
     LOG_MAP,
     LOG_SET,
     MAX_REJECTS,
     NEITHER_TEXTS,
+    SHEET,
     TIME_FORMAT,
     TIME_UNIT,
     TIMEZONE,
@@ -45,15 +48,16 @@ from projections.audit.reading.layout import Forms, Layout, make_layout
 from projections.audit.reading.shape import LogShape
 
 _FORMS = (TIMEZONE, TIME_UNIT, TIME_FORMAT, TRUE_TEXTS, FALSE_TEXTS, NEITHER_TEXTS, ALIAS, HAPPENED)
-_LOG_PARAMETERS = (LOG_MAP, LOG_SET, *_FORMS, LOG_FORMAT, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
+_SHAPE = (LOG_FORMAT, DELIMITER, LIST_OF_ROWS, SHEET)
+_LOG_PARAMETERS = (LOG_MAP, LOG_SET, *_FORMS, *_SHAPE, CHECK_KNOWN_AT, MAX_REJECTS, AT_LEAST)
 
 
 async def create_audit(request: Request) -> Response:
     """Audit a log: check every request in it against the policy that was in force when it was made.
 
-    The body is the log file: JSON Lines, CSV with a header, or Parquet, also compressed with gzip or zstd. Its first
-    bytes show the format. Each field is read from the column of the same name, or from the one that `map`
-    names. Once the log is received, the audit is pinned to the ledger's position. It runs outside the server and
+    The body is the log file: JSON Lines, JSON, CSV with a header, .xlsx or Parquet, also packed with gzip, bzip2, xz or
+    zstd. Its first bytes show the format. Each field is read from the column of the same name, or from the one that
+    `map` names. Once the log is received, the audit is pinned to the ledger's position. It runs outside the server and
     survives a restart. GET the audit to follow it.
     """
     audits, body = service_of(request).audits, UploadBody(request)
@@ -98,8 +102,13 @@ def _layout(query: dict[str, Any]) -> Layout:
         aliases=aliases,
         happened=query["happened"],
     )
+    shape = LogShape(query["log_format"], **{one.name: query[one.name] for one in (DELIMITER, LIST_OF_ROWS, SHEET)})
     try:
-        return make_layout(dict(pairs["map"]), dict(pairs["set"]), forms, LogShape(query["log_format"]))
+        shape.check()
+    except BadRecord as error:
+        raise _bad_parameter("delimiter, rows or sheet", error.detail) from None
+    try:
+        return make_layout(dict(pairs["map"]), dict(pairs["set"]), forms, shape)
     except BadRecord as error:
         raise _bad_parameter("set", error.detail) from None
 

@@ -317,7 +317,21 @@ LOG_FORMAT: Final = Parameter(
     "log_format",
     _log_format,
     {"type": "string", "enum": list(LOG_FORMATS)},
-    "The format of a text log. Default: JSON Lines if the log begins with {, else CSV.",
+    "The format of a text log: JSON Lines, CSV, or JSON with a list of rows or rows of many lines. Default: the first"
+    " bytes tell.",
+)
+DELIMITER: Final = Parameter(
+    "delimiter",
+    str,
+    {"type": "string", "minLength": 1, "maxLength": 1},
+    "The sign between two cells of CSV. Default: the header shows which of , ; | and tab it is.",
+    ";",
+)
+LIST_OF_ROWS: Final = Parameter(
+    "rows", str, {"type": "string"}, "The list of rows in a document of JSON, as a path with dots.", "records"
+)
+SHEET: Final = Parameter(
+    "sheet", str, {"type": "string"}, "The sheet of a spreadsheet. Default: the first one.", "Requests"
 )
 MAX_REJECTS: Final = Parameter(
     "max_rejects",

@@ -48,6 +48,9 @@ class AuditReading(WireModel):
     happened: bool
     log_format: LogFormat | None
     max_row_bytes: int
+    delimiter: str | None
+    rows: str | None
+    sheet: str | None
 
 
 class AuditProgress(WireModel):

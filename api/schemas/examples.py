@@ -250,6 +250,9 @@ _AUDIT: Final = {
         "happened": False,
         "log_format": None,
         "max_row_bytes": 67108864,
+        "delimiter": None,
+        "rows": None,
+        "sheet": None,
     },
     "progress": {"rows": 1_000_001, "bytes_read": 104_857_600},
     "summary": {

@@ -14,7 +14,7 @@ import click
 from ledger.errors import BadInput
 from projections.audit.reading.fields import FIELDS
 from projections.audit.reading.log_times import TIME_UNITS
-from projections.audit.reading.shape import ROW_BYTES_LIMIT, ROW_BYTES_MAX
+from projections.audit.reading.shape import LOG_FORMATS, ROW_BYTES_LIMIT, ROW_BYTES_MAX
 from projections.query.query import KnownAt
 from scripts.cli import exits
 from scripts.cli.instants import remember_zone
@@ -33,9 +33,20 @@ from scripts.cli.options import Format, assignments, database, known_at, output_
 @assignments("--set", "constants", "FIELD=VALUE", "Use this value on every line that has none.")
 @click.option(
     "--log-format",
-    type=click.Choice(["jsonl", "csv"]),
-    help="The format of a text. Without it: JSON Lines if the text begins with {, else CSV.",
+    type=click.Choice(LOG_FORMATS),
+    help="The format of a text: JSON Lines, CSV, or JSON with a list of rows or rows of many lines. Without it the "
+    "first "
+    "bytes tell.",
 )
+@click.option(
+    "--delimiter",
+    metavar="SIGN",
+    help="The sign between two cells of CSV. Without it the header shows which: , ; | or tab.",
+)
+@click.option(
+    "--rows", metavar="PATH", help='The list of rows in a document of JSON, as in records for {"records": [...]}.'
+)
+@click.option("--sheet", metavar="NAME", help="The sheet of a spreadsheet. Without it the first one.")
 @click.option(
     "--max-row-bytes",
     type=click.IntRange(1, ROW_BYTES_LIMIT),

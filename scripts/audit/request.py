@@ -89,7 +89,13 @@ def _beside(log: str) -> str:
 
 def audit_request(logs: tuple[str, ...], known_at: KnownAt, options: dict[str, Any]) -> AuditRequest:
     """Raises `BadInput` and `click.UsageError` for a log or a layout that cannot be read."""
-    shape = LogShape(options["log_format"], options["max_row_bytes"])
+    shape = LogShape(
+        options["log_format"],
+        options["max_row_bytes"],
+        {"tab": "\t", "\\t": "\t"}.get(options["delimiter"], options["delimiter"]),
+        options["rows"],
+        options["sheet"],
+    )
     layout = make_layout(options["columns"], options["constants"], _forms(options), shape)
     files: Sequence[LogFile] = ()
     if options["engine"] == "local":

@@ -107,6 +107,28 @@ class LineBlocks:
             self._plain = unpack(self._raw)
         return self._plain
 
+    @property
+    def first_bytes(self) -> bytes:
+        """The first bytes, unpacked; none if the data is damaged there."""
+        try:
+            return bytes(self.plain.stream.peek(4)[:4])
+        except FAULTS:
+            return b""
+
+    def unpack_into(self, file: BinaryIO) -> None:
+        """Writes all bytes that no block has yet. Raises `BadRecord` for damaged data."""
+        buffer = bytearray(_CHUNK)
+        while (count := self._fill(memoryview(buffer))) or self._damage is not None:
+            if self._damage is not None:
+                raise self._damage
+            file.write(memoryview(buffer)[:count])
+        self._read_out()
+
+    def _read_out(self) -> None:
+        # Bytes after a packer's last frame belong to the log and to its digest, too.
+        while self._raw.read(_CHUNK):
+            pass
+
     def __iter__(self) -> Iterator[LineBlock]:
         buffer = bytearray()
         # Most logs of a folder of thousands are small.
@@ -130,9 +152,7 @@ class LineBlocks:
                 yield LineBlock(first, lines, buffer, size, self._at_end and not self._carried)
             if self._damage is not None:
                 raise self._damage
-        # Bytes after a packer's last frame belong to the log and to its digest, too.
-        while self._raw.read(_CHUNK):
-            pass
+        self._read_out()
 
     def _fill(self, view: memoryview) -> int:
         """Reads until `view` is full, or the data ends or is damaged; returns the number of bytes."""

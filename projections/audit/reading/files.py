@@ -18,7 +18,7 @@ from ledger.subjects import is_text
 from projections.audit.reading.fields import FIELDS, ColumnMapping
 
 STDIN: Final = "-"
-_FORMATS: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv")
+_FORMATS: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx")
 _PACKED: Final = (".gz", ".zst", ".bz2", ".xz")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9a-fA-F]{2})")
 PATTERN: Final = frozenset("*?[")

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from ledger.errors import BadRecord
 from ledger.transfer.lines import CountingStream
 from projections.audit.reading import parquet, text_logs
+from projections.audit.reading.any_log import SEEKABLE, read_bytes, read_seekable
 from projections.audit.reading.batches import LogBatch, as_mapped
 from projections.audit.reading.blocks import HashingStream, LineBlocks
 from projections.audit.reading.column_notes import ColumnNotes
@@ -99,19 +100,21 @@ class LogReader:
 
     def _batches(self, stream: BinaryIO, parser: RowParser) -> Iterator[LogBatch]:
         first_bytes = stream.peek(4)[:4]  # type: ignore[attr-defined]  # see _opened
-        if first_bytes == parquet.MAGIC:
+        if first_bytes in SEEKABLE:
             with _seekable(stream) as file:
                 size = self._hash(file)
-                count, done = row_count(file, parser.source), 0
-                for batch in parquet.read_batches(file, parser, self._batch_rows):
+                count = row_count(file, parser.source) if first_bytes == parquet.MAGIC else 0
+                before, done = self._bytes_before, 0
+                for batch in read_seekable(file, parser, self._batch_rows):
                     yield batch
                     done += batch.rows
-                    self._bytes_before += size * done // count - size * (done - batch.rows) // count
+                    self._bytes_before = before + (size * done // count if count else 0)
+                self._bytes_before = before + size
                 self.sources.append(Source(parser.source, size))
             return
         self._hashing = HashingStream(stream, self._digest)
         blocks = LineBlocks(self._hashing, parser.source, self._block_bytes, self._shape.row_bytes_max)
-        yield from text_logs.read_batches(blocks, parser, self._next_strict_bytes())
+        yield from read_bytes(blocks, parser, self._next_strict_bytes())
         self.sources.append(Source(parser.source, self._hashing.count))
         self._bytes_before, self._hashing = self.bytes_read, None
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from ledger.errors import BadRecord
+from ledger.subjects import is_text
 
-LogFormat = Literal["jsonl", "csv"]
+LogFormat = Literal["jsonl", "csv", "json"]
 LOG_FORMATS: Final[tuple[LogFormat, ...]] = get_args(LogFormat)
 
 ROW_BYTES_MAX: Final = 64 << 20
@@ -23,15 +24,28 @@ _NAMES: Final = {"row_bytes_max": "max_row_bytes"}
 
 
 class LogShape(NamedTuple):
-    """`log_format` None: recognise it by the log's first bytes. `row_bytes_max`: the most bytes of a row."""
+    """`log_format` None: recognise it by the log's first bytes. `row_bytes_max`: the most bytes of a row. `delimiter`:
+    what stands between two cells of CSV; None: recognise it by the header. `rows`: the path to the list of rows in each
+    document of JSON. `sheet`: the sheet of a spreadsheet; None: its first."""
 
     log_format: LogFormat | None = None
     row_bytes_max: int = ROW_BYTES_MAX
+    delimiter: str | None = None
+    rows: str | None = None
+    sheet: str | None = None
 
     def check(self) -> LogShape:
         """Raises `BadRecord` for a shape that no log can have."""
         if not 1 <= self.row_bytes_max <= ROW_BYTES_LIMIT:
             raise BadRecord(f"a row has between 1 and {ROW_BYTES_LIMIT} bytes, not {self.row_bytes_max}")
+        if self.delimiter is not None and (
+            len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n\0'
+        ):
+            raise BadRecord("a delimiter is one ASCII character, such as ; or a tab, and no quote")
+        if self.rows is not None and not all(self.rows.split(".")):
+            raise BadRecord("the path to the list of rows is names with dots between them, as in records or data.rows")
+        if not is_text(f"{self.rows}{self.sheet}"):
+            raise BadRecord("the name of a list or a sheet is not UTF-8")
         return self
 
     def json(self) -> dict[str, Any]:

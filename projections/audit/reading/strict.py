@@ -134,6 +134,20 @@ class RowParser:
         except (BadInput, UnreadableValue) as error:
             return self.reject(number, error)
 
+    def delimiter_of(self, headers: Mapping[str, bytes]) -> str:
+        """The delimiter of a header, of those by which it is read differently: the one that gives most columns that are
+        read, then most columns. `headers`: delimiter → the header if that is it, the usual one first."""
+        names = {name for column in self.columns.values() for name in (column.name, ".".join(column.outer))}
+
+        def columns(delimiter: str) -> tuple[int, int]:
+            try:
+                cells = csv_rows.cells_of(headers[delimiter], delimiter)
+            except UnreadableValue:
+                return -1, 0
+            return len(names & set(cells)), len(cells)
+
+        return max(headers, key=columns)
+
     def parse_header(self, number: int, row: bytes, delimiter: str = ",") -> CsvColumns:
         """Raises `BadRecord` if the row is no CSV header, or lacks a mapped column, or has an unknown one."""
         where = f"{self.source} line {number}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -23,11 +24,13 @@ from projections.audit.reading.alias_columns import AliasColumns
 from projections.audit.reading.batches import LogBatch, merge_rows
 from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock, count_lines
 from projections.audit.reading.columns import ROWS_SEEN
-from projections.audit.reading.csv_rows import RowSkipper, row_end
+from projections.audit.reading.csv_rows import DELIMITERS, RowSkipper, row_end
+from projections.audit.reading.documents import Documents, is_document
 from projections.audit.reading.fields import FIELDS, WHO, raw_record
 from projections.audit.reading.json_paths import NAMES, PathTree, field_specs, path_tree
 from projections.audit.reading.json_values import read_json
 from projections.audit.reading.log_times import UnreadableValue
+from projections.audit.reading.shape import LogFormat, LogShape
 from projections.audit.reading.strict import CsvColumns, LogRow, RowParser
 from projections.audit.reading.times import to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
@@ -43,6 +46,8 @@ _SPARE_SHARE: Final = 8
 _NO_FIELDS: Final = np.array([], np.int64)
 _SPACE: Final = re.compile(rb"[ \t\r\n\x0b\x0c]*+")
 _OBJECT: Final = ord("{")
+_LIST: Final = ord("[")
+_DOCUMENT_ROWS: Final = 8192
 _NOTED_BYTES_MAX: Final = 1 << 20
 
 
@@ -78,23 +83,26 @@ def read_batches(blocks: BlockSource, parser: RowParser, strict_bytes: int = STR
     """
     reader: _BlockReader | None = None
     wait_below = -_WAIT_SHARE * strict_bytes
-    for whole_block in blocks:
+    coming = iter(blocks)
+    for whole_block in coming:
         block = whole_block
         if reader is None:
             start = _first_row(block)
             if start is None:
                 continue
-            if parser.shape.log_format == "jsonl" or (
-                parser.shape.log_format is None and block.data[_after_space(block, start)] == _OBJECT
-            ):
+            form = _format(block, start, parser.shape)
+            if form == "json":
+                yield from strict_batches(Documents(chain((block,), coming), parser), parser)
+                return
+            if form == "jsonl":
                 _note_members(block, parser)
                 reader = _BlockReader(parser, None, blocks)
             else:
-                number, end = block.first + count_lines(block.data, start), _header_end(block, start, parser)
-                if end is None:
+                columns, end = _header(block, start, parser)
+                if columns is None:
                     blocks.put_back(bytes(block.data[: block.size]), block.lines)
                     continue
-                reader = _BlockReader(parser, parser.parse_header(number, bytes(block.data[start:end])), blocks)
+                reader = _BlockReader(parser, columns, blocks)
                 block = _rest(block, end + 1)
         wait = strict_bytes <= wait_below
         strictly = strict_bytes > 0 or not are_ready(scan_lines.scan, scan_lines.gather, wait=wait)
@@ -102,6 +110,38 @@ def read_batches(blocks: BlockSource, parser: RowParser, strict_bytes: int = STR
         batch = reader.read(block, strictly=strictly)
         if batch is not None:
             yield batch
+
+
+def _format(block: LineBlock, start: int, shape: LogShape) -> LogFormat:
+    """The format of the log whose first line that is not blank begins at `start`."""
+    if shape.log_format is not None and (shape.log_format == "csv" or shape.rows is None):
+        return shape.log_format
+    first = block.data[_after_space(block, start)]
+    if first == _LIST or (first == _OBJECT and shape.rows is not None):
+        return "json"
+    if first != _OBJECT:
+        return "csv"
+    end = block.data.find(b"\n", start, block.size)
+    line, following = bytes(block.data[start:end]), bytes(block.data[end + 1 : min(block.size, end + 4096)])
+    return "json" if end >= 0 and is_document(line, following) else "jsonl"
+
+
+def strict_batches(rows_read: Iterable[LogRow], parser: RowParser) -> Iterator[LogBatch]:
+    """Batches of rows that the strict reader has read."""
+    rows: list[LogRow] = []
+    for row in rows_read:
+        rows.append(row)
+        if len(rows) == _DOCUMENT_ROWS:
+            yield strict_batch(parser, rows)
+            rows = []
+    if rows:
+        yield strict_batch(parser, rows)
+
+
+def strict_batch(parser: RowParser, rows: list[LogRow]) -> LogBatch:
+    """A batch of rows that the strict reader has read."""
+    none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
+    return merge_rows(parser.source, np.array([], np.int64), none, rows)
 
 
 def _after_space(block: LineBlock, start: int = 0) -> int:
@@ -129,15 +169,27 @@ def _first_row(block: LineBlock) -> int | None:
     return None if first == block.size else block.data.rfind(b"\n", 0, first) + 1
 
 
-def _header_end(block: LineBlock, start: int, parser: RowParser) -> int | None:
-    """The place of the newline after the header; None: it is in a later block. Raises `BadRecord`."""
-    end = row_end(block.data, start, block.size, ",")
-    if end is None and (block.last or not block.lines or block.size - start > parser.shape.row_bytes_max):
+def _header(block: LineBlock, start: int, parser: RowParser) -> tuple[CsvColumns | None, int]:
+    """The columns of a CSV file, and the place of the newline after its header; None: it ends in a later block.
+
+    Raises `BadRecord`.
+    """
+    number = block.first + count_lines(block.data, start)
+    delimiters = DELIMITERS if parser.shape.delimiter is None else (parser.shape.delimiter,)
+    ends = {delimiter: row_end(block.data, start, block.size, delimiter) for delimiter in delimiters}
+    headers = {d: bytes(block.data[start:end]) for d, end in ends.items() if end is not None}
+    is_all = block.last or not block.lines or block.size - start > parser.shape.row_bytes_max
+    if not is_all and len(headers) < len(ends):
+        return None, 0
+    if not headers:
         raise BadRecord(
-            f"{parser.source} line {block.first + count_lines(block.data, start)}: this is neither JSON nor the header "
-            "of a CSV file: a quote is left open, or the row does not end"
+            f"{parser.source} line {number}: this is neither JSON nor the header of a CSV file: a quote is left open, "
+            "or the row does not end"
         )
-    return end
+    delimiter = parser.delimiter_of(headers)
+    end = ends[delimiter]
+    assert end is not None
+    return parser.parse_header(number, headers[delimiter], delimiter), end
 
 
 def _rest(block: LineBlock, start: int) -> LineBlock:
@@ -231,8 +283,7 @@ class _BlockReader:
         self._row_is_open = True
 
     def _strict_batch(self, rows: list[LogRow]) -> LogBatch:
-        none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
-        return merge_rows(self._parser.source, np.array([], np.int64), none, rows)
+        return strict_batch(self._parser, rows)
 
     def _read_strictly(self, block: LineBlock) -> LogBatch:
         """Reads every line with the strict reader."""

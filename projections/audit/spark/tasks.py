@@ -23,6 +23,7 @@ from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.kernel.request_columns import ROWS_MAX
 from projections.audit.reading import text_logs
+from projections.audit.reading.any_log import SEEKABLE, read_bytes, read_seekable
 from projections.audit.reading.batches import LogBatch, as_mapped
 from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
@@ -115,8 +116,13 @@ def read_whole(logs: LogsByPath, noted: Any) -> Read:
             for path, content in zip(batch.column("path").to_pylist(), batch.column("content"), strict=True):
                 log = logs[from_spark_path(path)]
                 parser = RowParser(log.name, log.mapping, log.shape)
-                blocks = LineBlocks(io.BytesIO(content.as_py()), log.name, BLOCK_BYTES, log.shape.row_bytes_max)
-                yield from _given(text_logs.read_batches(blocks, parser), log, noted)
+                stream = io.BytesIO(content.as_py())
+                if stream.getvalue()[:4] in SEEKABLE:
+                    batches_read = read_seekable(stream, parser)
+                else:
+                    blocks = LineBlocks(stream, log.name, BLOCK_BYTES, log.shape.row_bytes_max)
+                    batches_read = read_bytes(blocks, parser)
+                yield from _given(batches_read, log, noted)
                 _add_noted(noted, parser)
 
     return read

@@ -94,6 +94,9 @@ def test_columns_are_read_as_the_parameters_map_them(sqlite_client: TestClient) 
         "happened": False,
         "log_format": None,
         "max_row_bytes": 64 << 20,
+        "delimiter": None,
+        "rows": None,
+        "sheet": None,
     }
     (finding,) = read_pages(sqlite_client, audit["id"], "findings", 10)
     assert (finding["at"], finding["request_id"], finding["line"]) == ("2100-01-01T00:00:00.000000Z", "same", 2)

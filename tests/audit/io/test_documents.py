@@ -1,0 +1,100 @@
+"""Rows of JSON documents are the rows that Python's own reader finds in the whole text."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.shape import LogShape
+from tests.audit.io.reading import NOON, read_fast
+
+NO_MAPPING = ColumnMapping()
+ROW = {"at": NOON, "org_id": "a"}
+
+
+def read(body: str, shape: LogShape = LogShape(), block_bytes: int = 1 << 16) -> list[tuple[int, Any, Any]]:  # noqa: B008
+    rows, _ = read_fast(body.encode(), NO_MAPPING, block_bytes, shape=shape)
+    return [(number, record and record.org_id, fault) for number, record, fault in rows]
+
+
+def random_row(chance: random.Random, number: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"at": NOON, "org_id": f"o{number}"}
+    for name in chance.sample(["prompt", "usage", "tags"], chance.randrange(4)):
+        row[name] = chance.choice(
+            [None, 1.5, 'a "quoted" \\ {text} [with], brackets\n', {"a": [{"b": {}}, []]}, ["x", ["]"]], "é" * 50, {}]
+        )
+    return row
+
+
+@pytest.mark.parametrize("indent", [None, 0, 1])
+@pytest.mark.parametrize("form", ["list", "objects", "envelope", "deep envelope", "lines of envelopes"])
+def test_every_row_of_a_document_is_read_once_and_in_order(form: str, indent: int | None) -> None:
+    for seed in range(6):
+        chance = random.Random(seed)
+        rows = [random_row(chance, number) for number in range(chance.choice([0, 1, 2, 40]))]
+        shape = LogShape()
+        if form == "list":
+            body = json.dumps(rows, indent=indent)
+        elif form == "objects":
+            body = "\n".join(json.dumps(row, indent=indent) for row in rows)
+        elif form == "envelope":
+            body = json.dumps({"next": [{"x": 1}], "records": rows, "more": {"records": 1}}, indent=indent)
+            shape = LogShape(rows="records")
+        elif form == "deep envelope":
+            body = json.dumps({"data": {"a": "}", "rows": rows}, "z": [[]]}, indent=indent, ensure_ascii=False)
+            shape = LogShape(rows="data.rows")
+        else:
+            body = "\n".join(json.dumps({"records": [row]}, indent=indent) for row in rows)
+            shape = LogShape(rows="records")
+        for block_bytes in (16, 77, 1 << 16):
+            expected = [(number, f"o{number - 1}", None) for number in range(1, len(rows) + 1)]
+            assert read(body, shape, block_bytes) == expected, (form, indent, seed)
+
+
+def test_a_broken_row_costs_no_other_row() -> None:
+    good = json.dumps(ROW)
+    body = f'[{good},\n {{"at": NaN}}, 7, "text", {{"at"}},\n{good}, {{"a":"broken\n}}, {good}]'
+    rows = read(body)
+    assert [number for number, _, fault in rows if fault is None] == [1, 6, 8]
+    assert [number for number, _, _ in rows] == list(range(1, 9))
+    assert rows[4][2].endswith("the row begins in line 2")
+    assert "at line 2 column" in rows[4][2]
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (f"[{json.dumps(ROW)},", "has a comma at its end, or does not end, in line"),
+        (f"[{json.dumps(ROW)}", "the list of rows does not end"),
+        (f'[{json.dumps(ROW)},\n{{"at":', "which begins in line 2, does not end: the log was cut off"),
+        (f"[{json.dumps(ROW)} {json.dumps(ROW)}]", "a comma between two rows is missing"),
+        (f"[{json.dumps(ROW)},]", "has a comma at its end"),
+    ],
+)
+def test_a_list_that_is_cut_off_or_no_list_is_a_fault_and_keeps_its_rows(body: str, fault: str) -> None:
+    rows = read(body)
+    assert rows[0] == (1, "a", None)
+    assert fault in next(row[2] for row in rows if row[2] is not None)
+
+
+def test_an_envelope_without_its_list_is_a_fault() -> None:
+    shape = LogShape(rows="records")
+    for body in ('{"rows":[]}', '{"records":{}}', "[1]", '{"records":7,"records":[]}', '{"records"'):
+        assert [fault is not None for _, _, fault in read(body, shape)][:1] == [True], body
+
+
+@pytest.mark.parametrize("big", ["x" * 5000, [[1]] * 2000, {"a": "y" * 5000}])
+def test_a_row_that_is_too_large_is_one_reject(big: Any) -> None:
+    body = json.dumps([ROW, ROW | {"prompt": big}, ROW])
+    for block_bytes in (16, 300, 1 << 16):
+        rows = read(body, LogShape(row_bytes_max=1000), block_bytes)
+        assert [(number, fault is None) for number, _, fault in rows] == [(1, True), (2, False), (3, True)]
+
+
+def test_a_broken_first_line_does_not_make_json_lines_a_document() -> None:
+    good = json.dumps(ROW)
+    for first in ('{"at":"broken', '{"at":"x",', '{"a":{"b":1}', "{"):
+        rows = read(f"{first}\n{good}\n{good}\n")
+        assert [(number, org) for number, org, _ in rows] == [(1, None), (2, "a"), (3, "a")], first
