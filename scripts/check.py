@@ -26,7 +26,7 @@ from projections.temporal.coordinates import ClockNotice
 from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.instants import timezone
-from scripts.cli.options import Format, assignments, at, at_least, database, known_at, output_format
+from scripts.cli.options import FILE, Format, assignments, at, at_least, database, known_at, output_format
 from scripts.cli.output import clock_sentence, print_clock_notice, show
 from scripts.cli.questions import say_before_first_record
 from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
@@ -36,7 +36,7 @@ CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 @click.command
-@click.argument("file", required=False, metavar="[FILE | -]")
+@click.argument("file", required=False, type=FILE, metavar="[FILE | -]")
 @click.option("--key", "key_id", metavar="ID", help="The API key that sent the request. Its owner governs.")
 @click.option("--account", "account_id", metavar="ID", help="The account.")
 @click.option("--org", "org_id", metavar="ID", help="The organization.")

@@ -20,7 +20,7 @@ from ledger.subjects import KINDS
 from ledger.times import format_time
 from scripts.cli.files import read_body
 from scripts.cli.instants import Instant
-from scripts.cli.options import SETTING_KEY, Format
+from scripts.cli.options import FILE, SETTING_KEY, Format
 from scripts.cli.output import write_json
 from scripts.cli.recording import RecordingOptions, catalog_of, record, recording_options, typed_value
 
@@ -43,7 +43,7 @@ def _names(text: str) -> list[str]:
 
 @click.command
 @click.argument("setting", type=SETTING_KEY)
-@click.argument("file", required=False, metavar="[FILE | -]")
+@click.argument("file", required=False, type=FILE, metavar="[FILE | -]")
 @click.option("--template", is_flag=True, help="Print a definition to fill in, or the present one, and record nothing.")
 @click.option("--kinds", metavar="KIND,…", help=f"The kinds of subject that have it, of {', '.join(KINDS)}.")
 @click.option("--type", "value_type", type=click.Choice(get_args(ValueType)), help="The type of its values, for ever.")

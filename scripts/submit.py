@@ -9,12 +9,15 @@ import re
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from ledger import strict_json
 from ledger.append.submissions import BATCH_MAX
+from ledger.built_in_catalog import BUILT_IN
 from ledger.codec import parse_leaf
 from ledger.errors import BadInput, BadJson, BadSubmission, Fault
 from ledger.store import Ledger
+from ledger.subjects import KINDS
 from ledger.times import format_time
 from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.instants import Instant
@@ -42,8 +45,17 @@ class SubmitCommand(click.Command):
             ) from None
 
 
+def _proposals(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For a shell: a kind of subject or a file, then a built-in setting."""
+    words = ctx.params.get("words") or ()
+    if not words:
+        kinds = [CompletionItem(f"{kind}:") for kind in KINDS if f"{kind}:".startswith(incomplete)]
+        return kinds or [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(key) for key in BUILT_IN if key.startswith(incomplete)] if len(words) == 1 else []
+
+
 @click.command(cls=SubmitCommand)
-@click.argument("words", nargs=-1, metavar="[SUBJECT SETTING [VALUE] | FILE | -]")
+@click.argument("words", nargs=-1, metavar="[SUBJECT SETTING [VALUE] | FILE | -]", shell_complete=_proposals)
 @click.option("--clear", is_flag=True, help="Remove the subject's own value, so that the default holds.")
 @click.option(
     "--retract",

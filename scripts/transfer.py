@@ -17,13 +17,13 @@ from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
 from scripts.cli import exits
 from scripts.cli.files import open_input, open_output, progress
-from scripts.cli.options import Format, after, database, output_format
+from scripts.cli.options import FILE, Format, after, database, output_format
 from scripts.cli.output import show_record
 
 
 @click.command("export")
-@click.option("--out", default="-", metavar="FILE", help="Write to FILE instead of standard output.")
-@click.option("--personal", metavar="FILE", help="Also write the reasons, into a file of their own.")
+@click.option("--out", type=FILE, default="-", metavar="FILE", help="Write to FILE instead of standard output.")
+@click.option("--personal", type=FILE, metavar="FILE", help="Also write the reasons, into a file of their own.")
 @after
 @database
 def export(db: str, out: str, personal: str | None, after: int) -> None:
@@ -67,8 +67,10 @@ def _same_file(one: str, other: str) -> bool:
 
 
 @click.command("import")
-@click.argument("file", metavar="FILE")
-@click.option("--personal", metavar="FILE", help="The reasons of exported events, as export --personal wrote them.")
+@click.argument("file", type=FILE, metavar="FILE")
+@click.option(
+    "--personal", type=FILE, metavar="FILE", help="The reasons of exported events, as export --personal wrote them."
+)
 @click.option("--origin", help="The name of the new ledger, for submissions. Exported events keep their origin.")
 @database
 @output_format

@@ -18,11 +18,11 @@ from projections.audit.reading.shape import LOG_FORMATS, ROW_BYTES_LIMIT, ROW_BY
 from projections.query.query import KnownAt
 from scripts.cli import exits
 from scripts.cli.instants import remember_zone
-from scripts.cli.options import Format, assignments, database, known_at, output_format, texts
+from scripts.cli.options import FILE, Format, assignments, database, known_at, output_format, texts
 
 
 @click.command(epilog=f"Fields: {', '.join(FIELDS)}.")
-@click.argument("logs", nargs=-1, required=True, metavar="LOG...")
+@click.argument("logs", nargs=-1, required=True, type=FILE, metavar="LOG...")
 @assignments(
     "--map",
     "columns",

@@ -15,8 +15,6 @@ import click
 
 from ledger.errors import BadInput, BadTime
 from ledger.times import SECOND, parse_time
-from projections.audit.reading.layout import find_zone
-from projections.audit.reading.log_times import UnreadableValue, time_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,6 +35,9 @@ def read_instant(text: str, zone: tzinfo | None) -> int:
         return parse_time(text)
     if zone is None:
         raise BadTime(f"a time without an offset is another moment in every time zone; {_HINT}")
+    # Most commands name no such time, and need not wait for the reader of logs.
+    from projections.audit.reading.log_times import UnreadableValue, time_text
+
     day, minute, seconds = local.groups()
     try:
         return parse_time(time_text(f"{day}T{minute}{seconds or ':00'}", zone))
@@ -103,13 +104,15 @@ class Instant(click.ParamType[Any]):
             self.fail(error.detail, param, ctx)
 
 
-def remember_zone(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
-    """The callback of an eager option --timezone: the times of this command's options are read in the zone."""
+def remember_zone(ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    """The callback of an eager option --timezone: the times of this command's options are read in the zone.
+
+    Raises `BadInput` if there is no such zone.
+    """
     if name is not None:
-        try:
-            ctx.meta[_ZONE] = find_zone(name)
-        except BadInput as error:
-            raise click.BadParameter(error.detail, ctx, param) from None
+        from projections.audit.reading.layout import find_zone
+
+        ctx.meta[_ZONE] = find_zone(name)
     return name
 
 

@@ -63,6 +63,8 @@ def _built_in_settings() -> Iterable[str]:
     return BUILT_IN
 
 
+FILE: Final = click.Path(readable=False, allow_dash=True)
+"""A name of a file, or -, which a shell completes. The verb that opens the file says what is wrong with it."""
 SETTING_KEY: Final = Parsed("setting", _setting_key, _built_in_settings)
 
 

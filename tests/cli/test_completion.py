@@ -15,8 +15,8 @@ from tests.support.real_data import REPOSITORY
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
-def proposals(*words: str) -> list[str]:
-    """The proposals that zsh gets for the words before the cursor, the last of them unfinished."""
+def answer(*words: str) -> list[str]:
+    """The answer that zsh gets for the words before the cursor, the last of them unfinished."""
     environment = ENVIRONMENT | {
         "_INFORCE_COMPLETE": "zsh_complete",
         "COMP_WORDS": " ".join(("inforce", *words)),
@@ -25,8 +25,12 @@ def proposals(*words: str) -> list[str]:
     command = (sys.executable, "-m", "scripts.main")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def proposals(*words: str) -> list[str]:
     # Of each proposal a line for its type, its text and its help.
-    return done.stdout.splitlines()[1::3]
+    return answer(*words)[1::3]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -45,6 +49,13 @@ def test_verbs_options_and_settings_are_proposed() -> None:
     assert proposals("state", "--setting", "training") == ["training.opt_in"]
     assert proposals("timeline", "or") == ["org:"]
     assert proposals("doctor", "") == ["clock", "head"]
+    assert proposals("submit", "or") == ["org:"]
+    assert proposals("submit", "org:acme", "training") == ["training.opt_in"]
+
+
+@pytest.mark.parametrize("words", [("audit",), ("check",), ("import",), ("define", "acme.own"), ("submit",)])
+def test_files_are_left_to_the_shell(words: tuple[str, ...]) -> None:
+    assert answer(*words, "requests.js")[:2] == ["file", "requests.js"]
 
 
 def test_proposing_verbs_imports_none() -> None:
