@@ -8,7 +8,7 @@ tests/audit/io/test_parquet.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
@@ -28,8 +28,9 @@ from projections.audit.reading.columns import holds_observations
 from projections.audit.reading.fields import FIELDS, WHO, json_value, time_value
 from projections.audit.reading.json_paths import NAMES
 from projections.audit.reading.log_times import PER_SECOND, UnreadableValue
-from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet
-from projections.audit.reading.plain_columns import plain_column, plain_type
+from projections.audit.reading.member_paths import ABSENT, LogColumn, inside
+from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet, require_rows
+from projections.audit.reading.plain_columns import column_type, plain_column, plain_type
 from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import constant_columns
 from projections.audit.reading.times import local_text, to_utc
@@ -67,18 +68,7 @@ def read_batches(file: BinaryIO, parser: RowParser, batch_rows: int = BATCH_ROWS
             first += batch.num_rows
     except DAMAGED as error:
         raise as_bad_record(parser.source, error) from None
-    if first - 1 != count:
-        raise BadRecord(
-            f"{parser.source}: the Parquet file is damaged: its footer counts {count} rows, and {first - 1} are there"
-        )
-
-
-def column_type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
-    """The type of the column at the path, from its top-level column down."""
-    kind = schema.field(path[0]).type
-    for name in path[1:]:
-        kind = kind.field(name).type
-    return kind
+    require_rows(parser.source, count, first - 1)
 
 
 def column_names(schema: pa.Schema, parser: RowParser) -> list[str]:
@@ -115,10 +105,14 @@ class ParquetColumns:
         self._aliases = AliasColumns(parser.mapping.aliases)
         self.paths: dict[str, tuple[str, ...]] = {}
         self.types: dict[str, pa.DataType] = {}
+        self._inner: dict[str, LogColumn] = {}
+        """Field → the column in the text of JSON that its column holds."""
         if len(set(schema.names)) != len(schema.names):
             raise BadRecord(f"{parser.source}: the file has two columns of one name")
         for field in FIELDS:
             path = self._path(schema, parser.mapping.column(field))
+            if path is None and self._path_to_json(schema, field):
+                continue
             if path is not None:
                 self.paths[field] = path
                 self.types[field] = column_type(schema, path)
@@ -126,11 +120,26 @@ class ParquetColumns:
                 parser.present_fields.add(field)
             elif field in parser.mapped_columns:
                 raise BadRecord(f"{parser.source}: the file has no column of the name given for {field}")
-        parser.check_columns(column_names(schema, parser))
+        parser.check_columns(column_names(schema, parser), self.paths)
         if pa.types.is_timestamp(self.types.get("at", pa.null())):
             # Its unit is known, and it has no form.
             parser.mapping = parser.mapping._replace(time_unit=None, time_format=None)
         self.names = sorted({".".join(path) for path in self.paths.values()})
+
+    def _path_to_json(self, schema: pa.Schema, field: str) -> bool:
+        """Whether the field is read from within a column of JSON texts: then its rows are for the strict reader."""
+        column = self._parser.columns.get(field)
+        if column is None or column.inner is None:
+            return False
+        path = self._path(schema, ".".join(column.outer))
+        if path is None:
+            return False
+        self.paths[field], self.types[field] = path, column_type(schema, path)
+        kind = plain_type(self.types[field])
+        if not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
+            raise BadRecord(f"{self._parser.source}: column {column.name} is {kind}, and has to be texts of JSON")
+        self._inner[field] = column.inner
+        return True
 
     def _path(self, schema: pa.Schema, column: str) -> tuple[str, ...] | None:
         if not column:
@@ -176,6 +185,10 @@ class ParquetColumns:
 
     def log_batch(self, values: dict[str, pa.Array], count: int, first: int) -> LogBatch:
         """`values`: field → column of `count` rows. `first`: number of the first row."""
+        if self._inner:
+            none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
+            all_rows = [self._read_strictly(values, row, first) for row in range(count)]
+            return merge_rows(self._parser.source, np.array([], np.int64), none, all_rows)
         good = np.ones(count, np.bool_)
         columns = []
         for field, name in zip(NAMES, REQUESTS.names, strict=True):
@@ -287,12 +300,24 @@ class ParquetColumns:
         json_values: dict[str, Any] = {}
         for field, column in values.items():
             try:
-                json_values[field] = _json_value(column, row)
+                json_values[field] = self._within(field, _json_value(column, row))
             except UnicodeDecodeError:
                 return LogRow(source, number, None, f"/{field.replace('.', '/')}: the text is not UTF-8")
+            except UnreadableValue as error:
+                return LogRow(source, number, None, f"/{field.replace('.', '/')}: {error}")
             except OverflowError:
                 return LogRow(source, number, None, "/at: the time lies outside the years 0001 to 9999 in UTC")
         return self._parser.parse_values(number, json_values)
+
+    def _within(self, field: str, value: Any) -> Any:
+        inner = self._inner.get(field)
+        if inner is None:
+            return value
+        value = inside(value, inner)
+        if value is ABSENT:
+            return None
+        self._parser.present_fields.add(field)
+        return value
 
 
 def _column(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:

@@ -49,3 +49,11 @@ def as_bad_record(source: str, error: Exception) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:
         return error
     return BadRecord(f"{source}: the Parquet file is damaged or cut off")
+
+
+def require_rows(source: str, expected: int, rows: int) -> None:
+    """Raises `BadRecord` if the rows that were read are not those that the footer counts."""
+    if rows != expected:
+        raise BadRecord(
+            f"{source}: the Parquet file is damaged: its footer counts {expected} rows, and {rows} are there"
+        )

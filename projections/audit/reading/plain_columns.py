@@ -6,7 +6,8 @@ Proved by tests/audit/io/test_parquet_types.py.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,18 @@ _DASHES: Final = (4, 6, 8, 10)
 """The bytes of a UUID that a dash precedes."""
 
 
+def column_type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:
+    """The type of the column at the path, from its top-level column down."""
+    kind = schema.field(path[0]).type
+    for name in path[1:]:
+        kind = kind.field(name).type
+    return kind
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type of `plain_column`."""
     if isinstance(kind, pa.BaseExtensionType):
-        return pa.string() if _is_uuid(kind) else plain_type(kind.storage_type)
+        return pa.string() if is_uuid(kind) else plain_type(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -33,7 +42,7 @@ def plain_column(column: pa.Array) -> pa.Array:
     """The column in plain types. Texts are not checked to be UTF-8."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
-        return _uuid_texts(column.storage) if _is_uuid(kind) else plain_column(column.storage)
+        return _uuid_texts(column.storage) if is_uuid(kind) else plain_column(column.storage)
     if pa.types.is_dictionary(kind):
         return plain_column(column.dictionary_decode())
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
@@ -42,8 +51,8 @@ def plain_column(column: pa.Array) -> pa.Array:
     return column if kind == plain else column.cast(plain)
 
 
-def _is_uuid(kind: Any) -> bool:
-    return bool(kind.extension_name == "arrow.uuid")
+def is_uuid(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.uuid"
 
 
 def _uuid_texts(storage: pa.Array) -> pa.Array:

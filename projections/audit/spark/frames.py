@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from projections.audit.reading.parquet import ParquetColumns, column_type
+from projections.audit.reading.parquet import ParquetColumns
+from projections.audit.reading.plain_columns import column_type, is_uuid, plain_type
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.strict import RowParser
 from projections.audit.spark.hadoop import hadoop_path
@@ -86,14 +87,14 @@ def _spark_type(kind: pa.DataType) -> Any:
     from pyspark.sql import types
     from pyspark.sql.pandas.types import from_arrow_type
 
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    value = pa.binary() if is_uuid(kind) else plain_type(kind)
     if pa.types.is_unsigned_integer(value):
         wider = {8: types.ShortType(), 16: types.IntegerType(), 32: types.LongType()}
         return wider.get(value.bit_width, types.DecimalType(20, 0))
     if pa.types.is_timestamp(value) and value.unit != "us":
         # As whole numbers: Spark lacks the type, or fails on values outside the range of its own.
         return types.LongType()
-    return types.StringType() if pa.types.is_string_view(value) else from_arrow_type(value)
+    return from_arrow_type(value)
 
 
 def _quoted(name: str) -> str:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import BinaryIO, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ledger.errors import BadRecord
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import STDIN, LogFile, log_files, with_path_values
 from projections.audit.reading.packed import UTF16, packing_of
 from projections.audit.reading.parquet import MAGIC
+from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet
 from projections.audit.spark.hadoop import Hadoop, hadoop_path, has_scheme
 
 Way = Literal["parquet", "lines", "whole"]
@@ -30,7 +30,7 @@ WHOLE_BYTES_MAX: Final = 64 << 20
 
 
 class Input(NamedTuple):
-    """`path`: Hadoop's, in the form of `normal_path`. `schema`: of Parquet.
+    """`path`: Hadoop's, in the form of `normal_path`. `schema`: of Parquet, `rows`: as its footer counts them.
 
     way: "parquet"; "lines" for text that Spark cuts into splits, and unpacks if it is a large gzip file with the right
     suffix; "whole" for text that one task reads as a whole.
@@ -40,6 +40,7 @@ class Input(NamedTuple):
     file: LogFile
     way: Way
     schema: pa.Schema | None = None
+    rows: int | None = None
 
 
 def check_names(names: Sequence[str], mapping: ColumnMapping) -> None:
@@ -80,7 +81,7 @@ def _input(hadoop: Hadoop, file: LogFile) -> Input:
     with hadoop.reading(path) as stream:
         first_bytes = stream.peek(4)[:4]
         if first_bytes == MAGIC:
-            return Input(path, file, "parquet", _schema(stream, file.name))
+            return Input(path, file, "parquet", *_schema_and_rows(stream, file.name))
     name = file.name.lower()
     packing = packing_of(first_bytes)
     if packing is not None and packing.name == "gzip":
@@ -99,16 +100,18 @@ def _check_spark_reads(name: str, path: str) -> None:
         raise BadRecord(f"{name}: Hadoop reads no file of this machine with a colon in its name; rename the file")
 
 
-def _schema(stream: object, name: str) -> pa.Schema:
-    """The file's columns. Spark reads INT96 in microseconds, not in nanoseconds."""
+def _schema_and_rows(stream: BinaryIO, name: str) -> tuple[pa.Schema, int]:
+    """The file's columns, and the rows that its footer counts. Spark reads INT96 in microseconds, not in
+    nanoseconds."""
     try:
-        parquet = pq.ParquetFile(stream, pre_buffer=False)
-    except (pa.ArrowException, OSError):
-        raise BadRecord(f"{name}: the Parquet file is damaged or cut off") from None
-    columns = (parquet.schema.column(number) for number in range(len(parquet.schema)))
-    int96 = {column.path for column in columns if column.physical_type == "INT96"}
-    schema = parquet.schema_arrow
-    return pa.schema([field.with_type(pa.timestamp("us")) if field.name in int96 else field for field in schema])
+        parquet = open_parquet(stream)
+        columns = (parquet.schema.column(number) for number in range(len(parquet.schema)))
+        int96 = {column.path for column in columns if column.physical_type == "INT96"}
+        schema = parquet.schema_arrow
+    except DAMAGED as error:
+        raise as_bad_record(name, error) from None
+    plain = pa.schema([field.with_type(pa.timestamp("us")) if field.name in int96 else field for field in schema])
+    return plain, counted_rows(parquet, name)
 
 
 def from_spark_path(path: str) -> str:

@@ -23,6 +23,7 @@ from projections.audit.index.schema import PolicyIndex
 from projections.audit.reading.column_notes import ColumnNotes
 from projections.audit.reading.layout import Layout
 from projections.audit.reading.parquet import column_names
+from projections.audit.reading.parquet_file import require_rows
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
 from projections.audit.run import Ahead
 from projections.audit.spark import frames, tasks
@@ -261,7 +262,8 @@ class SparkAudit:
 
     def finish(self) -> tuple[LogDigest, list[str]]:
         """(digest of the log, warnings), after all rows are counted and written. Raises `BadRecord` if the log has
-        changed since."""
+        changed since, and if a Parquet file has other rows than its footer counts."""
+        self._compare_footers()
         digest = next(iter(self._digest))
         for one, before, now in zip(self.inputs, self._stamps, self._current_stamps(), strict=True):
             if before != now:
@@ -282,6 +284,14 @@ class SparkAudit:
                 parser.present_fields.update(field for kind, field in facts if kind == MAPPED)
             notes.add(parser, self._has_record)
         return notes.warnings()
+
+    def _compare_footers(self) -> None:
+        expected = {one.file.name: one.rows for one in self.inputs if one.rows is not None}
+        if not expected:
+            return
+        counts = {row[SOURCE]: row["count"] for row in self.rows.groupBy(SOURCE).count().collect()}
+        for name, rows in expected.items():
+            require_rows(name, rows, counts.get(name, 0))
 
     def _has_record(self, name: str) -> bool:
         return not self.verdicts().where(self.rows[SOURCE] == name).isEmpty()

@@ -43,6 +43,7 @@ FIXED: Final = {
     # An unreadable file must not lose its rows without a word.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
     # `frames` reads times of every unit.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",

@@ -28,6 +28,7 @@ from projections.audit.reading.batches import LogBatch, as_mapped
 from projections.audit.reading.blocks import LineBlock, LineBlocks, count_lines
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import ParquetColumns
+from projections.audit.reading.plain_columns import is_uuid, plain_column
 from projections.audit.reading.shape import LogShape
 from projections.audit.reading.strict import RowParser
 from projections.audit.schemas import REQUESTS, VERDICTS, as_happened, observes
@@ -172,6 +173,8 @@ def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
             return column.view(kind)
         # An instant and a local time are the same numbers.
         return column.view(pa.timestamp(column.type.unit, kind.tz))
+    if is_uuid(kind):
+        return plain_column(pa.ExtensionArray.from_storage(kind, column.cast(pa.binary(16))))
     return column.cast(kind) if pa.types.is_decimal(column.type) else column
 
 

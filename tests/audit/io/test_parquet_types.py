@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ledger.errors import BadRecord
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.parquet import read_batches
 from projections.audit.reading.plain_columns import plain_column, plain_type
@@ -66,3 +67,33 @@ def test_bytes_of_a_fixed_size_that_are_no_text_are_a_reject() -> None:
 
 def test_json_is_its_text() -> None:
     assert read(pa.array(['{"a":1}', None], pa.json_()), "request_id") == ['{"a":1}', None]
+
+
+def test_a_column_of_json_is_followed_where_its_path_is_named() -> None:
+    texts = [
+        '{"org":{"id":"acme"},"hit":true}',
+        '{"org":{"id":17}}',
+        '{"org":"acme"}',
+        "no json",
+        None,
+        '{"hit":false}',
+    ]
+    for kind in (pa.string(), pa.json_(), pa.binary()):
+        file = io.BytesIO()
+        values = [text.encode() if text and pa.types.is_binary(kind) else text for text in texts]
+        columns = {"at": [NOON] * 6, "project_id": ["p"] * 6, "meta": pa.array(values, kind)}
+        pq.write_table(pa.table(columns), file)
+        file.seek(0)
+        mapping = ColumnMapping({"org_id": "meta:org.id", "handling.cached": "meta:hit"})
+        rows = rows_of(list(read_batches(file, RowParser("a", mapping), batch_rows=4)))
+        read_rows = [None if one is None else (one.org_id, one.handling and one.handling.cached) for _, one, _ in rows]
+        assert read_rows == [("acme", True), ("17", None), None, None, (None, None), (None, False)]
+        assert [(fault or "")[:8] for _, _, fault in rows[2:4]] == ["/org_id:", "/org_id:"]
+
+
+def test_a_path_into_a_column_that_holds_no_texts_is_refused() -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"at": [NOON], "meta": [1]}), file)
+    file.seek(0)
+    with pytest.raises(BadRecord, match="column meta:org is int64, and has to be texts of JSON"):
+        list(read_batches(file, RowParser("a", ColumnMapping({"org_id": "meta:org"}))))

@@ -21,6 +21,7 @@ import pytest
 from ledger.errors import BadInput, BadRecord
 from ledger.times import format_time
 from projections.audit.index.compile import compile_index
+from projections.audit.reading.aliases import aliases_of_rows
 from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
 from projections.audit.reading.layout import Forms, make_layout
@@ -156,6 +157,70 @@ def test_verdicts_and_rejects_are_those_of_one_machine(
     run(local, slow_decider(PinnedQuery(bench.query), "at"), expected)
     expected.log = LogDigest(local.digest, [(source.name, source.bytes) for source in local.sources])
     assert summary_json(summary) == summary_json(expected)
+
+
+@pytest.mark.parametrize("way", ["map", "cogroup"])
+def test_forms_of_values_are_those_of_one_machine(cluster: Any, bench: QueryLedger, tmp_path: Path, way: str) -> None:
+    (tmp_path / "logs").mkdir()
+    header = "when,tenant,cache,handling.network\n"
+    lines = ["01.03.2026 13:00,Acme Inc,HIT,", "01.03.2026 13:00,acme,None,", "29.03.2026 02:30,acme,MISS,", "x,acme,,"]
+    (tmp_path / "logs" / "a.csv").write_text(header + "\n".join(lines) + "\n")
+    (tmp_path / "logs" / "b.jsonl").write_text('{"when":"01.03.2026 13:00","tenant":"Acme Inc","cache":"miss"}\n')
+    group = {
+        "when": pa.array(["01.03.2026 13:00"] * 3, pa.string_view()),
+        "tenant": pa.array([b"acme", b"beta", None], pa.binary(4)),
+        "user": pa.array([bytes(range(16))] * 3, pa.uuid()),
+        "cache": ["HIT", "miss", None],
+    }
+    pq.write_table(pa.table(group), tmp_path / "logs" / "c.parquet")
+    forms = Forms(
+        "Europe/Berlin",
+        time_format="%d.%m.%Y %H:%M",
+        true=("HIT",),
+        false=("MISS",),
+        neither=("None",),
+        aliases=aliases_of_rows(["org,Acme Inc,acme"]),
+        happened=True,
+    )
+    columns = {"at": "when", "org_id": "tenant", "handling.cached": "cache"}
+    for names, more in ((["a.csv", "b.jsonl"], {}), (["c.parquet"], {"account_id": "user"})):
+        logs = [str(tmp_path / "logs" / name) for name in names]
+        layout = make_layout(columns | more, {}, forms, ANY_SHAPE)
+        index = compile_index(bench.ledger)
+        plan = Plan() if way == "map" else Plan(0, sliced_bytes(index) // 2, 5_000, str(tmp_path / "slices"))
+        local = LogReader(log_files(logs, layout.mapping))
+        expected, summary = Summary(index.pin, "at", happened=True), Summary(index.pin, "at")
+        run(local, slow_decider(PinnedQuery(bench.query), "at"), expected)
+        expected.log = LogDigest(local.digest, [(source.name, source.bytes) for source in local.sources])
+        with SparkAudit(cluster, index, logs, layout, plan) as decided:
+            decided.count(summary, None)
+            summary.log, warnings = decided.finish()
+        assert summary_json(summary) == summary_json(expected)
+        assert summary.rows - summary.rejects == 3
+        assert summary.verdicts.keys().isdisjoint(("allowed", "denied"))
+        assert warnings == local.warnings
+
+
+def test_a_damaged_parquet_file_loses_no_row_in_silence(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
+    """The footer counts a row less in its one row group than the file has."""
+    file = tmp_path / "a.parquet"
+    table = pa.table({"at": ["2026-03-01T12:00:01Z"] * 300, "org_id": ["acme"] * 300})
+    pq.write_table(table, file, compression="none")
+    body = file.read_bytes()
+    footer = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
+    count, less = bytes([0x16, 0xD8, 0x04]), bytes([0x16, 0xD6, 0x04])
+    place = body.index(count, footer)
+    for end in (place, body.rindex(count)):
+        file.write_bytes(body[:end] + less + body[end + 3 :])
+        with pytest.raises((BadRecord, BadInput), match="damaged"):
+            _audit(cluster, bench, str(file))
+
+
+def _audit(cluster: Any, bench: QueryLedger, log: str) -> None:
+    index = compile_index(bench.ledger)
+    with SparkAudit(cluster, index, [log], NO_LAYOUT) as decided:
+        decided.count(Summary(index.pin, "at"), None)
+        decided.finish()
 
 
 def test_a_mapped_column_that_no_row_has_is_an_error_and_one_that_some_lack_a_warning(
