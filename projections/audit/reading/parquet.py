@@ -249,6 +249,8 @@ class ParquetColumns:
     def _times(self, column: pa.Array) -> tuple[pa.Array, Any]:
         """Times as texts or numbers; those in an unusual form are for the strict reader."""
         valid, mapping = _valid(column), self._parser.mapping
+        if mapping.time_unit is not None and pa.types.is_signed_integer(column.type):
+            return self._timestamps(column.cast(pa.int64()).cast(pa.timestamp(mapping.time_unit, "UTC")))
         if mapping.time_unit is not None or mapping.time_format is not None:
             return self._each_time(column, valid)
         if not worth_compiling(len(column), scan_lines.times):

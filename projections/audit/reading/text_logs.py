@@ -29,7 +29,7 @@ from projections.audit.reading.documents import Documents, is_document
 from projections.audit.reading.fields import FIELDS, WHO, raw_record
 from projections.audit.reading.json_paths import NAMES, PathTree, field_specs, path_tree
 from projections.audit.reading.json_values import read_json
-from projections.audit.reading.log_times import UnreadableValue
+from projections.audit.reading.log_times import TIME_UNITS, UnreadableValue
 from projections.audit.reading.shape import LogFormat, LogShape
 from projections.audit.reading.strict import CsvColumns, LogRow, RowParser
 from projections.audit.reading.times import to_utc
@@ -227,7 +227,10 @@ class _BlockReader:
         self._aliases = AliasColumns(parser.mapping.aliases)
         self._specs = field_specs(parser)
         self._rules = np.zeros(scan_lines.RULES, np.int64)
-        self._rules[scan_lines.LOCAL_TIMES] = parser.mapping.timezone is not None
+        unit = parser.mapping.time_unit
+        self._rules[scan_lines.LOCAL_TIMES] = (parser.mapping.timezone is not None) + 2 * (
+            0 if unit is None else TIME_UNITS.index(unit) + 1
+        )
         self._rules[scan_lines.AT_NEEDED] = "at" not in parser.constants
         self._rules[scan_lines.WHO_NEEDED] = not any(who in parser.constants for who in WHO)
         self._rules[scan_lines.LINE_MAX] = parser.shape.row_bytes_max

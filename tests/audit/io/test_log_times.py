@@ -215,3 +215,14 @@ def test_a_form_that_tells_no_instant_is_refused(form: str, message: str) -> Non
 @pytest.mark.parametrize("form", [GERMAN, "%m/%d/%y %I:%M %p", "%Y%m%d%H%M%S", "%d/%b/%Y:%H:%M:%S %z", "%Y-%j %H"])
 def test_a_form_that_tells_day_and_hour_is_taken(form: str) -> None:
     check_format(form)
+
+
+texts = st.from_regex(r"[0-9]{1,20}(\.[0-9]{0,9})?", fullmatch=True)
+
+
+@given(st.lists(st.one_of(st.integers(-3, 10**19), st.floats(0, 3e9), texts), max_size=20), st.sampled_from(TIME_UNITS))
+def test_the_quick_reader_reads_numbers_as_the_strict_one_does(values: list[Any], unit: Any) -> None:
+    mapping = ColumnMapping(timezone=BERLIN, time_unit=unit)
+    values = [*values, "2026-07-12T14:05:00", 1_772_366_400, 1_772_366_400.123456, "1772366400.000001", 999_999_999_999]
+    for log in (json_log(values), csv_log(values)):
+        assert read_fast(log, mapping) == read_strictly(log, mapping)
