@@ -82,8 +82,8 @@ class ColumnSurvey:
         self._read = {column for column in self._by_column if column}
         self._beginnings = {column[:at] for column in self._read for at in _dots(column)}
         self._is_mapped = any(mapping.columns.values())
-        chosen = (field for field, column in mapping.columns.items() if not column)
-        self._present = {*present, *chosen}
+        # A field that was mapped needs no proposal: a log without its column has an error of its own.
+        self._present = {*present, *mapping.columns}
 
     def note(self, names: Iterable[str], fields: Iterable[str] = ()) -> None:
         """`fields`: those that are read from these columns by other names than theirs."""

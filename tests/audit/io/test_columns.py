@@ -133,6 +133,12 @@ def test_members_of_members_are_proposed_by_their_paths(tmp_path: Path) -> None:
         read(tmp_path, "jsonl", {"at": AT, "metadata": {"org_id": "acme", "user_id": "u"}})
 
 
+@pytest.mark.parametrize("column", ["metadata:org_id", "metadata.org_id"])
+def test_a_field_that_was_mapped_is_not_proposed_again(column: str, tmp_path: Path) -> None:
+    row = {"at": AT, "metadata": {"org_id": "acme"}, "tokens": 7}
+    assert read(tmp_path, "jsonl", row, {"org_id": column}).warnings == []
+
+
 def test_one_unreadable_log_among_others_is_not_taken_for_one_without_a_subject(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"at":"yesterday","org_id":"acme"}\n')
     reader = LogReader(log_files([str(tmp_path)], ColumnMapping()))
