@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import resource
 import shlex
 import sqlite3
 import subprocess
@@ -59,10 +58,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DemoData:
     return generate_in(tmp_path_factory.mktemp("demo") / "kept")
 
 
-def test_the_full_demo_takes_less_than_thirty_seconds_and_finds_exactly_what_was_planted(tmp_path: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_the_full_demo_finds_exactly_what_was_planted(tmp_path: Path) -> None:
     run = in_process_of_its_own("demo", "--format", "json", cwd=tmp_path)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
     assert result["exact"] is True
@@ -70,8 +67,6 @@ def test_the_full_demo_takes_less_than_thirty_seconds_and_finds_exactly_what_was
     assert result["audit"]["rows"] - result["audit"]["rejects"] == 100_000
     assert set(result["reasons"]) == REASONS.keys() - NOT_PLANTED
     assert all(counts["planted"] == counts["found"] > 0 for counts in result["reasons"].values())
-    # CPU time, because other processes of the machine do not count.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])
