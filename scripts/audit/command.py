@@ -27,8 +27,9 @@ from scripts.cli.options import FILE, Format, assignments, database, known_at, o
     "--map",
     "columns",
     "FIELD=COLUMN",
-    "Read a field from this column; in JSON the column may be a path with dots. The column that has the field's own "
-    "name is then ignored, as are all columns that are no fields. FIELD= reads the field from no column.",
+    "Read a field from this column; in JSON the column may be a path with dots. A path after a colon leads into a JSON "
+    "text. The column that has the field's own name is then ignored, as are all columns that are no fields. "
+    "FIELD= reads the field from no column.",
 )
 @assignments("--set", "constants", "FIELD=VALUE", "Use this value on every line that has none.")
 @click.option(
@@ -142,7 +143,7 @@ from scripts.cli.options import FILE, Format, assignments, database, known_at, o
 def audit(logs: tuple[str, ...], db: str, format_: Format, known_at: KnownAt, **options: Any) -> int:
     """Check every request of a log against the policy in force.
 
-    LOG is a Parquet file, JSON Lines, or CSV with a header, plain, gzip or zstd; a folder of such files; a pattern; or
+    LOG is JSON Lines, JSON, CSV with a header, .xlsx or Parquet, packed or not; a folder of such files; a pattern; or
     - for standard input. A row is a request record. Its fields are the columns with their names, or those that --map
     names; a folder named org_id=acme sets that field for all files below. A field that a row does not have is not
     judged. Other columns are ignored and named once; a log without a column that names a subject is refused.

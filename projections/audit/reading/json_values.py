@@ -52,20 +52,25 @@ def read_json(body: bytes, names: Set[str], line: int | None = None) -> Any:
     except UnicodeDecodeError as error:
         raise UnreadableValue(f"the row is not UTF-8: its byte {error.start + 1} is invalid") from None
     try:
-        if _separators(body) > VALUES_MAX:
-            return _Skimmer(text, names).read()
-        try:
-            return _DECODER.decode(text)
-        except RecursionError:
-            return _Skimmer(text, names).read()
-        except json.JSONDecodeError:
-            raise
-        except ValueError:
-            # Python limits the digits of a whole number.
-            return _LONG_NUMBERS.decode(text)
+        return _value(text, body, names)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if line is None else f"line {line + error.lineno - 1} column {error.colno}"
         raise UnreadableValue(f"the row is not JSON: {error.msg.removesuffix(' at')} at {place}") from None
+
+
+def _value(text: str, body: bytes, names: Set[str]) -> Any:
+    if _separators(body) <= VALUES_MAX:
+        # The second one takes whole numbers of any length, at the cost of a call for each.
+        for decoder in (_DECODER, _LONG_NUMBERS):
+            try:
+                return decoder.decode(text)
+            except json.JSONDecodeError:
+                raise
+            except RecursionError:
+                break
+            except ValueError:
+                continue
+    return _Skimmer(text, names).read()
 
 
 def _separators(body: bytes) -> int:

@@ -126,6 +126,23 @@ def _format(block: LineBlock, start: int, shape: LogShape) -> LogFormat:
     return "json" if end >= 0 and is_document(line, following) else "jsonl"
 
 
+def has_row_lines(head: bytes, parser: RowParser) -> bool:
+    """Whether a log that begins with `head` is JSON Lines, or CSV with commas: it may be cut at line ends, unless a
+    quote is open there. Raises `BadRecord` for an invalid CSV header."""
+    size = head.rfind(b"\n") + 1
+    if not size:
+        return head.lstrip()[:1] == b"{" and parser.shape.rows is None
+    block = LineBlock(1, count_lines(head, size), head, size, False)
+    start = _first_row(block)
+    if start is None:
+        return False
+    form = _format(block, start, parser.shape)
+    if form != "csv":
+        return form == "jsonl"
+    columns, _ = _header(block, start, parser)
+    return columns is not None and columns.delimiter == ","
+
+
 def strict_batches(rows_read: Iterable[LogRow], parser: RowParser) -> Iterator[LogBatch]:
     """Batches of rows that the strict reader has read."""
     rows: list[LogRow] = []

@@ -25,6 +25,8 @@ from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 _PATTERN_CHARACTERS: Final = re.compile(r"([\\*?\[\]{}])")
 _BLANK: Final = " \t\r\x0b\x0c"
 """The characters of a blank line: see `projections.audit.reading.text_logs`."""
+_QUOTED_CELL: Final = '(?:^\ufeff?|(?<=,))"[^"]*+(?:""[^"]*+)*+"'
+_OPEN_CELL: Final = '(?:^\ufeff?|,)"'
 _BYTE_ORDER_MARK: Final = BOM_UTF8.decode()
 
 
@@ -115,13 +117,14 @@ def split_logs(lines: Any, inputs: Sequence[Input], shape: LogShape) -> tuple[Lo
     from pyspark.sql import functions as f
 
     value = f.col("value")
-    # Counted in bytes: in text that is not UTF-8, Spark's characters can hide a quote.
-    quotes = f.octet_length(value) - f.octet_length(f.replace(value, f.lit('"'), f.lit("")))
+    # The line of CSV without its quoted cells: a quote that still begins a cell is open.
+    unquoted = f.regexp_replace(value, _QUOTED_CELL, "")
+    leaves_open = f.contains(value, f.lit('"')) & ~f.startswith(value, f.lit("{")) & unquoted.rlike(_OPEN_CELL)
     rows = (
         lines.groupBy("path", "start")
         .agg(
             f.count("*").alias("lines"),
-            (f.max(quotes % 2) == 1).alias("open"),
+            f.max(leaves_open).alias("open"),
             f.first(f.left(value, f.lit(1))).alias("first_character"),
             _first_not_blank(value, _BLANK).alias("header"),
             _first_not_blank(value, _BLANK + _BYTE_ORDER_MARK).alias("header_after_mark"),

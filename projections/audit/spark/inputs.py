@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import BinaryIO, Final, Literal, NamedTuple
 from urllib.parse import unquote
@@ -15,16 +16,22 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from ledger.errors import BadRecord
+from projections.audit.reading.any_log import SEEKABLE
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import STDIN, LogFile, log_files, with_path_values
 from projections.audit.reading.packed import UTF16, packing_of
 from projections.audit.reading.parquet import MAGIC
 from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet
+from projections.audit.reading.shape import LogShape
+from projections.audit.reading.strict import RowParser
+from projections.audit.reading.text_logs import has_row_lines
 from projections.audit.spark.hadoop import Hadoop, hadoop_path, has_scheme
 
 Way = Literal["parquet", "lines", "whole"]
 _PACKED_SUFFIXES: Final = (".gz", ".bz2", ".deflate", ".lz4", ".snappy", ".zst", ".zstd")
 """Hadoop unpacks by suffix alone, in capitals or not."""
+_HEAD_BYTES: Final = 1 << 16
+"""The first bytes of a text, which show its form."""
 WHOLE_BYTES_MAX: Final = 64 << 20
 """Gzip files up to this size are unpacked by inforce's own reader, which reports damage as on one machine."""
 
@@ -54,7 +61,7 @@ def check_names(names: Sequence[str], mapping: ColumnMapping) -> None:
                 raise BadRecord(f"{file.name}: there is no such file")
 
 
-def find_inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping) -> list[Input]:
+def find_inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping, shape: LogShape) -> list[Input]:
     """Raises `BadRecord` for a name that is no log and for a damaged Parquet file."""
     inputs: list[Input] = []
     check_names(names, mapping)
@@ -65,7 +72,7 @@ def find_inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping) ->
                 raise BadRecord(f"{name}: no log is there")
         else:
             files = log_files([name], mapping)
-        inputs += [_input(hadoop, file) for file in files]
+        inputs += [_input(hadoop, file, shape) for file in files]
     if len({one.path for one in inputs}) != len(inputs):
         raise BadRecord("a log is named twice, and its rows would count twice")
     for one in inputs:
@@ -73,7 +80,7 @@ def find_inputs(hadoop: Hadoop, names: Sequence[str], mapping: ColumnMapping) ->
     return inputs
 
 
-def _input(hadoop: Hadoop, file: LogFile) -> Input:
+def _input(hadoop: Hadoop, file: LogFile, shape: LogShape) -> Input:
     path = normal_path(hadoop_path(file.name))
     _check_spark_reads(file.name, path)
     if not hadoop.exists(path):
@@ -82,13 +89,18 @@ def _input(hadoop: Hadoop, file: LogFile) -> Input:
         first_bytes = stream.peek(4)[:4]
         if first_bytes == MAGIC:
             return Input(path, file, "parquet", *_schema_and_rows(stream, file.name))
+        head = stream.read(_HEAD_BYTES)
     name = file.name.lower()
     packing = packing_of(first_bytes)
     if packing is not None and packing.name == "gzip":
         is_large = name.endswith(".gz") and (file.size or 0) > WHOLE_BYTES_MAX
         return Input(path, file, "lines" if is_large else "whole")
-    is_whole = packing is not None or name.endswith(_PACKED_SUFFIXES) or first_bytes[:2] in UTF16
-    return Input(path, file, "whole" if is_whole else "lines")
+    if packing is not None or name.endswith(_PACKED_SUFFIXES) or first_bytes[:2] in UTF16 or first_bytes in SEEKABLE:
+        return Input(path, file, "whole")
+    if 0 < len(head) < _HEAD_BYTES and not head.endswith(b"\n"):
+        head += b"\n"
+    parser = RowParser(file.name, file.mapping, shape)
+    return Input(path, file, "lines" if has_row_lines(head.removeprefix(BOM_UTF8), parser) else "whole")
 
 
 def _check_spark_reads(name: str, path: str) -> None:

@@ -76,7 +76,7 @@ class SparkAudit:
         self._persisted: list[Any] = []
         self._scratch: str | None = None
         self._noted = cluster.spark.sparkContext.accumulator(set(), tasks.NotedColumns())
-        self.inputs = find_inputs(cluster.hadoop, names, layout.mapping)
+        self.inputs = find_inputs(cluster.hadoop, names, layout.mapping, layout.shape)
         self._stamps = self._current_stamps()
         cluster.fix_splits([size for size, _ in self._stamps])
 

@@ -28,6 +28,13 @@ def test_odd_values_of_members_that_nobody_reads_are_no_fault(odd: str) -> None:
     assert value["at"] == "now"
 
 
+def test_a_long_number_beside_deep_nesting_is_no_fault() -> None:
+    """Python's reader refuses both, each in another way."""
+    deep = "[" * 3000 + "]" * 3000
+    text = f'{{"at":"now","usage":{"9" * 5000},"prompt":{deep}}}'
+    assert read_json(text.encode(), NAMES)["at"] == "now"
+
+
 @pytest.mark.parametrize("odd", ["NaN", "1e999", "9" * 5000])
 def test_an_odd_number_says_why_it_is_no_value(odd: str) -> None:
     assert isinstance(read_json(f'{{"at":{odd}}}'.encode(), NAMES)["at"], Odd)

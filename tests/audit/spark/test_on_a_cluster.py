@@ -1,5 +1,6 @@
 """A real cluster decides every row as the row-by-row path does, with and without slices, in batches of any size."""
 
+import bz2
 import csv
 import gzip
 import io
@@ -99,6 +100,17 @@ def logs(bench: QueryLedger, tmp_path_factory: pytest.TempPathFactory) -> list[s
     (folder / "long.csv").write_text(
         "at,org_id,request_id\n" + f"2026-03-01T12:00:01Z,beta,{name}\nx,acme,{name}\n" * 90
     )
+    # A quote amid a cell is a letter, and the one after it opens a cell that goes on in the next line.
+    (folder / "open.csv").write_text(
+        "at,org_id,request_id,handling.revision\n"
+        + f'2026-03-01T12:00:01Z,beta,{name}","open\n2026-03-01T12:00:01Z,no,row,x"\n' * 90
+    )
+    (folder / "signs.csv").write_text('at;org_id\n2026-03-01T12:00:01Z;beta\n2026-03-01T12:00:01Z;"a,b"\n')
+    objects = [json.loads(line) for line in lines[:2]]
+    (folder / "list.json").write_text(json.dumps(objects, indent=1))
+    (folder / "objects.json").write_text("\n".join(json.dumps(one, indent=1) for one in objects))
+    (folder / "p.jsonl.bz2").write_bytes(bz2.compress(b"\n".join(lines)))
+    (folder / "wide.csv").write_bytes("at,org_id\n2026-03-01T12:00:01Z,beta\n".encode("utf-16"))
     below = folder / "org_id=acme"
     below.mkdir()
     (below / "f.csv").write_text("at\n2026-03-01T12:00:01Z\n")
@@ -146,7 +158,7 @@ def test_verdicts_and_rejects_are_those_of_one_machine(
         assert _sorted(decided.rejects()) == _in_order(rejects)
         assert first is not None
         assert (first.source, first.line) == (rejects[0]["source"], rejects[0]["line"])
-        with pytest.raises(BadRecord, match=f"more than {len(rejects) - 1} lines cannot be read"):
+        with pytest.raises(BadRecord, match=f"more than {len(rejects) - 1} rows cannot be read"):
             decided.count(Summary(index.pin, "at"), len(rejects) - 1)
         summary.log, warnings = decided.finish()
         assert not warnings
