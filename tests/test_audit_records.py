@@ -102,13 +102,21 @@ def test_lines_are_numbered_as_in_editors_and_blank_ones_are_no_rows() -> None:
         (f'{{{NOON},"org_id":"acme","org_id":"acme"}}', "twice"),
         (f'{{{NOON},"org_id":"acme","handling":{{"stored":1}}}}', "true or false"),
         (f'{{{NOON},"org_id":"acme","handling":{{"stored":NaN}}}}', "NaN"),
-        (f'{{{NOON},"org_id":"acme"', "not JSON"),
-        ("{}" + "[" * 50, "not JSON"),
+        (f'{{{NOON},"org_id":"acme"', "does not end"),
+        ("[17723]", "must be an object"),
     ],
 )
 def test_a_fault_gives_the_reason_and_repeats_nothing_of_the_line(line: str, message: str) -> None:
     assert message in fault(line)
     assert "17723" not in fault(line)
+
+
+def test_brackets_that_do_not_end_are_rejects_behind_the_rows_before_them() -> None:
+    good = f'{{{NOON},"org_id":"acme"}}'
+    first, *rest = rows(good + "[" * 50)
+    assert (first.line, first.fault) == (1, None)
+    assert rest
+    assert all(row.record is None for row in rest)
 
 
 def test_an_overlong_line_and_one_that_is_not_utf8_cost_no_other_line() -> None:
@@ -175,9 +183,8 @@ def test_an_invalid_mapping_is_an_error_before_the_first_line(mapping: ColumnMap
         ("at,org\n", "no column names a subject .*; .* at, org; perhaps with --map org_id=org"),
         ("at,org_id,handling.storred\n", "handling.storred is no field of a request record"),
         ("at,at\n", "twice"),
-        ('at,"org\n', "neither JSON nor the header"),
+        ('at,"org\n', "no column names a subject"),
         ("\xff\n".encode("latin-1"), "neither JSON nor the header"),
-        ("[1,2]\n", "no column names a subject"),
     ],
 )
 def test_an_invalid_header_is_an_error(text: str | bytes, message: str) -> None:
