@@ -70,6 +70,18 @@ def count_lines(data: bytes | bytearray | memoryview, size: int) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8, size) == _NEWLINE))
 
 
+def _after_lines(data: bytes | bytearray, lines: int) -> int:
+    """The place after so many lines, which `data` has. Looks at a part at a time: places take eight times the bytes."""
+    start = 0
+    while True:
+        part = np.frombuffer(data, np.uint8, min(_CHUNK, len(data) - start), start)
+        ends = np.flatnonzero(part == _NEWLINE)
+        if len(ends) >= lines:
+            return start + int(ends[lines - 1]) + 1
+        lines -= len(ends)
+        start += len(part)
+
+
 class LineBlocks:
     """A `BlockSource` of a byte stream. All blocks share one buffer.
 
@@ -185,6 +197,6 @@ class LineBlocks:
         self._lines_wait = lines > lines_max
         if self._lines_wait:
             lines = lines_max
-            cut = int(np.flatnonzero(np.frombuffer(buffer, np.uint8, cut) == _NEWLINE)[lines - 1]) + 1
+            cut = _after_lines(buffer, lines)
         self._carried = bytes(memoryview(buffer)[cut:size])
         return cut, lines
