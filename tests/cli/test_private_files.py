@@ -127,6 +127,14 @@ EXCEPTIONS = {
     ("api/audits/worker_process.py", 'Path("/proc/self/oom_score_adj").write_text("1000")'),
     # A file of the index, which exists.
     ("projections/audit/index/storage.py", 'with (stored.generation / name).open("r+b") as file:'),
+    # Compiled code and rows that compile it: of nobody's data, and for all users of an installation.
+    ("projections/audit/stored_code.py", 'with open(temporary, "xb", opener=_opener(folder.file_mode)) as file:'),
+    (
+        "projections/audit/stored_code.py",
+        'return open(folder.path / f"{name}lock", "ab", opener=_opener(folder.file_mode))',
+    ),
+    ("projections/audit/stored_code.py", "above.mkdir()"),
+    ("projections/audit/compile_ahead.py", "lines.write_bytes(_ROWS)"),
     # Into memory.
     ("projections/audit/spark/slices.py", "np.savez(file, **_arrays(index))"),
 }
