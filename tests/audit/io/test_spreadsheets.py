@@ -1,8 +1,10 @@
 """Rows of a sheet, from files as small as a writer may make them."""
 
+import gzip
 import io
 import zipfile
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -12,6 +14,8 @@ from ledger.errors import BadRecord
 from ledger.times import parse_time
 from projections.audit.reading import spreadsheets
 from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.spreadsheets import read_rows
 from projections.audit.reading.strict import RowParser
@@ -129,3 +133,18 @@ def test_a_sheet_that_would_not_fit_into_memory_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(spreadsheets, "BYTES_MAX", 1000)
     with pytest.raises(BadRecord, match="has more than 1000 bytes; save the sheet as CSV"):
         read(workbook({"June": ROWS}))
+
+
+def test_sheets_are_logs_of_a_folder_packed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    body = workbook({"June": ROWS}).getvalue()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/a.xlsx").write_bytes(body)
+    (tmp_path / "logs/b.xlsx.gz").write_bytes(gzip.compress(body))
+    logs = LogReader(log_files(["logs"], ColumnMapping(timezone=UTC)))
+    batches = list(logs)
+    assert [(batch.source, batch.lines.tolist(), len(batch.faults)) for batch in batches] == [
+        ("logs/a.xlsx", [3, 5], 1),
+        ("logs/b.xlsx.gz", [3, 5], 1),
+    ]
+    assert logs.bytes_read == logs.size
