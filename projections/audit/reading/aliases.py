@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -79,7 +80,8 @@ def aliases_of_rows(texts: Iterable[str]) -> Aliases:
 
 
 def _numbered_rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(text.splitlines(), strict=True)
+    # Not by `splitlines`, which would cut a name at other signs than the ends of lines, and drop them from it.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in reader:
             if any(cell.strip() for cell in row):

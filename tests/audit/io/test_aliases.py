@@ -129,3 +129,13 @@ def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_every_kind_has_a_field() -> None:
     assert set(FIELD_OF_KIND.values()) == {"key_id", "account_id", "org_id", "project_id", "model_id"}
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r\n", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_a_name_keeps_all_its_signs(tmp_path: Path, sign: str) -> None:
+    """Without them it would be another name, perhaps another customer's."""
+    file = tmp_path / "aliases.csv"
+    file.write_bytes(f'org,"Acme{sign}Inc",acme\r\norg,Globex,b\r\n'.encode())
+    expected = {"org_id": {f"Acme{sign}Inc": "acme", "Globex": "b"}}
+    assert read_aliases(str(file)).by_field() == expected
+    assert aliases_of_rows([f'org,"Acme{sign}Inc",acme', "org,Globex,b"]).by_field() == expected
