@@ -30,7 +30,7 @@ from projections.audit.reading.json_paths import NAMES
 from projections.audit.reading.log_times import PER_SECOND, UnreadableValue
 from projections.audit.reading.member_paths import ABSENT, LogColumn, inside
 from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet, require_rows
-from projections.audit.reading.plain_columns import column_type, plain_column, plain_type
+from projections.audit.reading.plain_columns import column_path, column_type, plain_column, plain_type
 from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.reading.text_logs import constant_columns
 from projections.audit.reading.times import local_text, to_utc
@@ -142,24 +142,7 @@ class ParquetColumns:
         return True
 
     def _path(self, schema: pa.Schema, column: str) -> tuple[str, ...] | None:
-        if not column:
-            return None
-        if column in schema.names:
-            return (column,)
-        path = tuple(column.split("."))
-        if path[0] not in schema.names:
-            return None
-        kind = schema.field(path[0]).type
-        for name in path[1:]:
-            if not pa.types.is_struct(kind):
-                return None
-            places = kind.get_all_field_indices(name)
-            if len(places) > 1:
-                raise BadRecord(f"{self._parser.source}: a group of the file has two members of one name, {column}")
-            if not places:
-                return None
-            kind = kind.field(places[0]).type
-        return path if len(path) > 1 else None
+        return column_path(schema, column, self._parser.source) if column else None
 
     def _check_type(self, field: str, kind: pa.DataType) -> None:
         types, field_type, mapping = pa.types, FIELDS[field], self._parser.mapping

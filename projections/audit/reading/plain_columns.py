@@ -6,15 +6,49 @@ Proved by tests/audit/io/test_parquet_types.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger.errors import BadRecord
+
 _DASHES: Final = (4, 6, 8, 10)
 """The bytes of a UUID that a dash precedes."""
+
+
+def column_path(schema: pa.Schema, column: str, source: str) -> tuple[str, ...] | None:
+    """The names from the top-level column down; None: no column has that name. Names may hold dots at any depth, as in
+    `member_paths`.
+
+    Raises `BadRecord` if there are two ways to the column: one might hold what the other does not.
+    """
+    ways = list(
+        _ways(schema, column.split("."), f"{source}: a group of the file has two members of one name, {column}")
+    )
+    if len(ways) > 1:
+        raise BadRecord(
+            f"{source}: the file has {column} in two ways, as a column with dots in its name and as a member of a "
+            "group; rename one of them"
+        )
+    return ways[0] if ways else None
+
+
+def _ways(group: pa.Schema | pa.StructType, pieces: Sequence[str], repeated: str) -> Iterator[tuple[str, ...]]:
+    for count in range(1, len(pieces) + 1):
+        name = ".".join(pieces[:count])
+        places = group.get_all_field_indices(name)
+        if len(places) > 1:
+            raise BadRecord(repeated)
+        if not places:
+            continue
+        kind = group.field(places[0]).type
+        if count == len(pieces):
+            yield (name,)
+        elif pa.types.is_struct(kind):
+            yield from ((name, *rest) for rest in _ways(kind, pieces[count:], repeated))
 
 
 def column_type(schema: pa.Schema, path: Sequence[str]) -> pa.DataType:

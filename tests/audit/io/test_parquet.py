@@ -241,3 +241,31 @@ def test_an_id_that_holds_its_kind_is_rejected_and_every_other_is_read(
         (rejected,) = [row for row in read_rows if row[2] is not None]
         assert rejected == (1, None, f"/{kind}_id: {kind}_id holds its kind, {kind}; send x")
         assert [getattr(row[1], f"{kind}_id") for row in read_rows[1:]] == ids[1:]
+
+
+FLAT_FLAG = pa.array([None, False], pa.bool_())
+FLAG_GROUP = pa.array([{"stored": True}, {"stored": True}], pa.struct([("stored", pa.bool_())]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "mapping"),
+    [
+        ({"handling.stored": FLAT_FLAG, "handling": FLAG_GROUP}, ColumnMapping()),
+        ({"x.y": FLAT_FLAG, "x": pa.array([{"y": True}] * 2)}, ColumnMapping({"handling.stored": "x.y"})),
+        (
+            {"x.y": pa.array([{"z": True}] * 2), "x": pa.array([{"y": {"z": True}}] * 2)},
+            ColumnMapping({"handling.stored": "x.y.z"}),
+        ),
+    ],
+)
+def test_a_column_that_is_there_in_two_ways_is_refused(columns: dict[str, Any], mapping: ColumnMapping) -> None:
+    """One of the two may say what the other does not: a violation would be a mere question."""
+    with pytest.raises(BadRecord, match="in two ways, as a column with dots in its name and as a member of a group"):
+        read({"at": [NOON] * 2, "org_id": ["a"] * 2} | columns, mapping)
+
+
+def test_names_hold_dots_at_any_depth_as_in_json() -> None:
+    who = ColumnMapping({"org_id": "a.b.c.d"})
+    for column in ({"a.b.c.d": ["x"]}, {"a.b": [{"c.d": "x"}]}, {"a": [{"b.c": {"d": "x"}}]}, {"a.b.c": [{"d": "x"}]}):
+        values: dict[str, Any] = {name: pa.array(cells) for name, cells in column.items()}
+        assert only({"at": [NOON]} | values, who).org_id == "x"
