@@ -157,6 +157,12 @@ class ColumnSurvey:
 
     def missing_text(self, what: str) -> str:
         """Says that no column holds `what`, with the columns that were seen and those that may be meant."""
+        if any(map(_is_data, self.names)):
+            # The first row of a log without a header: its cells are somebody's data.
+            return (
+                f"no column {what}; the first row has {len(self.names)} different cells that seem to be data and no "
+                "names of columns: put a header before it"
+            )
         seen = shown(self.names) if self.names else "none"
         return f"no column {what}; the log's columns are {seen}; {advice(self.proposals())}"
 
@@ -200,6 +206,11 @@ def _shown(name: str) -> str:
 def advice(proposals: Iterable[Proposal]) -> str:
     maps = [f"--map {field}={_shown(column)}" for field, column in proposals]
     return f"perhaps with {' '.join(maps)}" if maps else "name them with --map FIELD=COLUMN"
+
+
+def _is_data(name: str) -> bool:
+    """Whether the name of a column seems to be a value: a number, a time, an address or a piece of JSON."""
+    return name[:1].isdigit() or "@" in name[1:] or any(sign in name for sign in '{}[]"')
 
 
 def _dots(column: str) -> list[int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from projections.audit.reading.blocks import LineBlock
+from projections.audit.reading.columns import ROWS_SEEN
 from projections.audit.reading.json_values import read_json
 from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.reading.strict import LogRow, RowParser
@@ -57,21 +58,26 @@ class _Cursor:
         self._data = b""
         self._at = 0
         self._line = 1
-        """Of the first byte in `_data`."""
+        self._line_at = 0
+        """The place in `_data` whose line `_line` is: each newline is counted once, however many rows a block has."""
 
     @property
     def line(self) -> int:
-        return self._line + self._data.count(b"\n", 0, self._at)
+        self._line += self._data.count(b"\n", self._line_at, self._at)
+        self._line_at = self._at
+        return self._line
 
     def _more(self) -> bool:
         """Drops all before the place, and reads at least as much as is kept."""
-        self._line, kept = self.line, self._data[self._at :]
+        # Counts the lines of what is dropped.
+        _ = self.line
+        kept = self._data[self._at :]
         parts = [kept]
         size = 0
         while size <= len(kept) and (block := next(self._blocks, None)) is not None:
             parts.append(bytes(block.data[: block.size]))
             size += block.size
-        self._data, self._at = b"".join(parts), 0
+        self._data, self._at, self._line_at = b"".join(parts), 0, 0
         return size > 0
 
     def next(self) -> bytes:
@@ -154,6 +160,8 @@ class Documents:
         self._parser = parser
         self._path = None if parser.shape.rows is None else tuple(parser.shape.rows.split("."))
         self._number = 0
+        self._end_is_said = False
+        """Whether the last fault is about the end of the log."""
 
     def __iter__(self) -> Iterator[LogRow]:
         cursor = self._cursor
@@ -168,9 +176,12 @@ class Documents:
     def _row(self, value: _Value) -> LogRow:
         self._number += 1
         if not value.ended:
+            self._end_is_said = True
             return self._fault(f"the row, which begins in line {value.line}, does not end: the log was cut off")
         if value.text is None:
             return self._parser.too_large(self._number)
+        if self._number <= ROWS_SEEN:
+            self._parser.note_json(value.text)
         row = self._parser.parse_json(self._number, value.text, value.line)
         if row.fault is None:
             return row
@@ -179,9 +190,12 @@ class Documents:
     def _fault(self, fault: str) -> LogRow:
         return LogRow(self._parser.source, self._number, None, fault)
 
-    def _broken(self, fault: str) -> LogRow:
+    def _broken(self, fault: str, line: int | None = None) -> LogRow:
+        """`line`: where the fault is, unless it is here."""
         self._number += 1
-        return self._fault(f"{fault}, in line {self._cursor.line}")
+        line = self._cursor.line if line is None else line
+        self._end_is_said = not self._cursor.next()
+        return self._fault(f"{fault}, in line {line}")
 
     def _items(self) -> Iterator[LogRow]:
         cursor = self._cursor
@@ -213,7 +227,7 @@ class Documents:
         cursor = self._cursor
         if cursor.next() != b"{":
             line = cursor.value().line
-            yield self._broken(f"an object with the list of rows is required in line {line}")
+            yield self._broken("an object with the list of rows is required", line)
             return
         cursor.step()
         is_there = False
@@ -239,6 +253,10 @@ class Documents:
                 is_there = True
             else:
                 cursor.value()
+        if not byte:
+            if not self._end_is_said:
+                yield self._broken("the object with the list of rows does not end: the log was cut off")
+            return
         cursor.step()
         if not is_there:
             yield self._broken(f"the object has no list of rows {'.'.join(path)}")

@@ -8,6 +8,7 @@ tests/test_audit_records.py and tests/test_real_logs.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from ledger.errors import BadInput, BadRecord
@@ -28,6 +29,7 @@ from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.decisions.model import RequestRecord, read_record
 
 _HANDLING: Final = "handling"
+_NOTED_BYTES_MAX: Final = 1 << 20
 _VERDICTS: Final = frozenset(("verdict", "before_verdict"))
 _IN_HANDLING: Final = frozenset(field.partition(".")[2] for field in FIELDS if "." in field)
 
@@ -185,23 +187,35 @@ class RowParser:
         """Notes the columns of a log whose rows all have the same ones, and the fields that they hold. Raises
         `BadRecord` if no row can name a subject, or none its time, and for observations that are no fields."""
         names = list(columns)
-        self.refuse_verdicts(names)
+        self._refuse_columns(names)
         self.survey.note(names, fields)
-        unknown = unknown_handling(names, self.mapping)
-        if unknown:
-            known = ", ".join(field for field in FIELDS if field.startswith("handling."))
-            raise BadRecord(f"{self.source}: {shown(unknown)} is no field of a request record; handling has {known}")
         fault = self.survey.require_subject_and_time(self.source)
         if fault is not None:
             raise BadRecord(fault)
 
-    def refuse_verdicts(self, names: Collection[str]) -> None:
-        """Raises `BadRecord` for the columns of an audit's own output."""
+    def note_json(self, text: bytes) -> None:
+        """Notes the members of one of a log's first rows. Passes over a text that is no JSON, or that is large.
+
+        Raises `BadRecord` for the members of an audit's own output, and for observations that are no fields.
+        """
+        if len(text) > _NOTED_BYTES_MAX:
+            return
+        with suppress(UnreadableValue):
+            row = read_json(text, frozenset())
+            if isinstance(row, dict):
+                self._refuse_columns(row.keys())
+            self.survey.note_row(row)
+
+    def _refuse_columns(self, names: Collection[str]) -> None:
         if {"source", "line"} <= set(names) and _VERDICTS & set(names):
             raise BadRecord(
                 f"{self.source}: this holds the verdicts of an earlier audit, and is no log; move it away, or name the "
                 "logs one by one"
             )
+        unknown = unknown_handling(names, self.mapping)
+        if unknown:
+            known = ", ".join(field for field in FIELDS if field.startswith("handling."))
+            raise BadRecord(f"{self.source}: {shown(unknown)} is no field of a request record; handling has {known}")
 
     def _row(self, number: int, raw: dict[str, Any]) -> LogRow:
         if raw.get("at") is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -28,8 +27,7 @@ from projections.audit.reading.csv_rows import DELIMITERS, RowSkipper, row_end
 from projections.audit.reading.documents import Documents, is_document
 from projections.audit.reading.fields import FIELDS, WHO, raw_record
 from projections.audit.reading.json_paths import NAMES, PathTree, field_specs, path_tree
-from projections.audit.reading.json_values import read_json
-from projections.audit.reading.log_times import TIME_UNITS, UnreadableValue
+from projections.audit.reading.log_times import TIME_UNITS
 from projections.audit.reading.shape import LogFormat, LogShape
 from projections.audit.reading.strict import CsvColumns, LogRow, RowParser
 from projections.audit.reading.times import to_utc
@@ -48,7 +46,6 @@ _SPACE: Final = re.compile(rb"[ \t\r\n\x0b\x0c]*+")
 _OBJECT: Final = ord("{")
 _LIST: Final = ord("[")
 _DOCUMENT_ROWS: Final = 8192
-_NOTED_BYTES_MAX: Final = 1 << 20
 
 
 class ScanBuffers(NamedTuple):
@@ -168,16 +165,11 @@ def _after_space(block: LineBlock, start: int = 0) -> int:
 
 
 def _note_members(block: LineBlock, parser: RowParser) -> None:
-    """Notes the members of the first rows. The rows themselves are read later: what is no JSON is passed over here."""
+    """Notes the members of the first rows, which are read later."""
     end = 0
     for _ in range(min(block.lines, ROWS_SEEN)):
         start, end = end, block.data.index(b"\n", end) + 1
-        if end - start <= _NOTED_BYTES_MAX:
-            with suppress(UnreadableValue):
-                row = read_json(bytes(block.data[start:end]), frozenset())
-                if isinstance(row, dict):
-                    parser.refuse_verdicts(row.keys())
-                parser.survey.note_row(row)
+        parser.note_json(bytes(block.data[start:end]))
 
 
 def _first_row(block: LineBlock) -> int | None:

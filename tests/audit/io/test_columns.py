@@ -15,6 +15,7 @@ from projections.audit.reading.columns import ColumnSurvey
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import LogReader
+from projections.audit.reading.shape import LogShape
 
 AT = "2026-03-01T12:00:00Z"
 ROW = {"at": AT, "org_id": "acme"}
@@ -172,3 +173,25 @@ def test_what_was_noted_in_parts_is_the_same_together() -> None:
         parts.add_facts(part.facts())
     assert parts.proposals() == whole.proposals()
     assert sorted(parts.ignored) == sorted(whole.ignored)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "list"])
+def test_an_observation_that_is_no_field_is_refused_in_every_format(form: str, tmp_path: Path) -> None:
+    """Ignored, it would hide what was done: the row would be a mere question."""
+    row = ROW | {"handling.storred": True}
+    log = tmp_path / "log"
+    log.write_bytes(json.dumps([row]).encode() if form == "list" else FORMATS[form](row))
+    with pytest.raises(BadRecord, match=r"handling\.storred is no field of a request record"):
+        list(LogReader(log_files([str(log)], ColumnMapping())))
+
+
+@pytest.mark.parametrize(
+    "first", [f"{AT},alice,m", "x,alice@example.org", "17,alice", '[{"at":"alice"}]', "alice;2026-03-01 12:00:00"]
+)
+def test_a_log_without_a_header_is_refused_without_quoting_its_first_row(first: str, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(f"{first}\n{first}\n")
+    with pytest.raises(BadRecord, match=r"cells that seem to be data .* put a header before it") as refused:
+        list(LogReader(log_files([str(log)], ColumnMapping()), LogShape(log_format="csv")))
+    assert "alice" not in refused.value.detail
+    assert "2026" not in refused.value.detail

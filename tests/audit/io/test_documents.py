@@ -2,11 +2,16 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger.errors import BadRecord
+from projections.audit.reading import documents
 from projections.audit.reading.fields import ColumnMapping
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import LogShape
 from tests.audit.io.reading import NOON, read_fast
 
@@ -98,3 +103,67 @@ def test_a_broken_first_line_does_not_make_json_lines_a_document() -> None:
     for first in ('{"at":"broken', '{"at":"x",', '{"a":{"b":1}', "{"):
         rows = read(f"{first}\n{good}\n{good}\n")
         assert [(number, org) for number, org, _ in rows] == [(1, None), (2, "a"), (3, "a")], first
+
+
+def test_an_envelope_that_is_cut_off_is_one_fault_and_keeps_its_rows() -> None:
+    row = json.dumps(ROW)
+    for rows, body in (
+        ("records", f'{{"records":[{row}]'),
+        ("records", f'{{"records":[{row}],"next":1,'),
+        ("data.records", f'{{"data":{{"records":[{row}]'),
+        ("data.records", f'{{"data":{{"records":[{row}'),
+    ):
+        read_rows = read(body, LogShape(rows=rows))
+        assert read_rows[0] == (1, "a", None), body
+        assert [fault is not None for _, _, fault in read_rows] == [False, True], body
+        assert "does not end" in read_rows[1][2]
+
+
+def test_newlines_are_counted_once_however_many_rows_a_block_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = 0
+
+    class Counting(bytes):
+        def count(self, *arguments: Any) -> int:
+            nonlocal counted
+            _, start, end = arguments
+            counted += end - start
+            return super().count(*arguments)
+
+    class Cursor(documents._Cursor):
+        def _more(self) -> bool:
+            is_more = super()._more()
+            self._data = Counting(self._data)
+            return is_more
+
+    monkeypatch.setattr(documents, "_Cursor", Cursor)
+    body = json.dumps([ROW] * 500, indent=1) + "x"
+    rows = read(body)
+    assert len(rows) == 501
+    assert rows[-1][2].endswith(f"the row begins in line {body.count(chr(10)) + 1}")
+    assert counted <= len(body) + 1
+
+
+def test_the_columns_of_a_document_are_noted_as_those_of_lines_are(tmp_path: Path) -> None:
+    rows = [{"at": NOON, "key_id": "k", "OrgId": "a"}, {"at": NOON, "org_id": "a"}]
+    mapped = ColumnMapping(columns={"account_id": "nowhere"})
+    for body, shape in (
+        ("\n".join(map(json.dumps, [*rows, rows[0]])) + "\n", LogShape()),
+        (json.dumps(rows), LogShape()),
+        ("\n".join(json.dumps(row, indent=1) for row in rows), LogShape()),
+        (json.dumps({"records": rows}), LogShape(rows="records")),
+    ):
+        log = tmp_path / "log.json"
+        log.write_text(body)
+        reader = LogReader(log_files([str(log)], NO_MAPPING), shape)
+        list(reader)
+        assert reader.warnings == [f"{log}: 1 column was ignored: OrgId"], body
+        with pytest.raises(BadRecord, match="no row has nowhere, which was named for account_id"):
+            list(LogReader(log_files([str(log)], mapped), shape))
+
+
+@pytest.mark.parametrize("row", [{"timestamp": NOON, "org": "a"}, {"source": "x", "line": 1, "verdict": "denied"}])
+def test_a_list_that_is_no_log_is_refused(row: dict[str, Any], tmp_path: Path) -> None:
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps([row]))
+    with pytest.raises(BadRecord, match=r"perhaps with --map at=timestamp --map org_id=org|verdicts of an earlier"):
+        list(LogReader(log_files([str(log)], NO_MAPPING)))
