@@ -7,7 +7,7 @@ import io
 import zlib
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import click
 
 from api.responses import decisions_json
 from ledger import strict_json
-from ledger.errors import BadRecord
+from ledger.errors import BadInput, BadRecord
 from ledger.opening import open_ledger
 from projections.audit.reading.fields import FIELDS, NO_MAPPING, cell_value, raw_record
 from projections.audit.reading.log_times import UnreadableValue
@@ -70,7 +70,7 @@ def check(
     Without --handling the verdict is about what may be done: allowed, denied or indeterminate. With --handling it is
     about what was done: compliant, violation or indeterminate. Ids are bare: acme, not org:acme. FILE (or - for
     standard input) holds request records instead of options: one object, {"requests": [...]}, one object per line, or a
-    log as an audit reads it (CSV, Parquet, gzip); at most 10000.
+    log as an audit reads it (CSV, JSON lists, Parquet, packed or not); at most 10000.
 
     Exits 1 if a verdict is violation or denied.
 
@@ -90,7 +90,7 @@ def check(
         if file is None:
             records = [_record_of_options(members, now if isinstance(at, str) else at)]
         else:
-            records = list(_read_records(file, now))
+            records = _read_records(file, now)
         if happened:
             records = [one if one.handling is not None else one._replace(handling=NOTHING_OBSERVED) for one in records]
         decisions = query.check_all(records, known_at)
@@ -122,30 +122,44 @@ def _record_of_options(members: dict[str, Any], at_us: int) -> RequestRecord:
     return read_record(raw_record(values), at_us)
 
 
-def _read_records(name: str, now: int) -> Iterator[RequestRecord]:
+def _read_records(name: str, now: int) -> list[RequestRecord]:
     body = read_body(name, CHECK_BYTES_MAX, "; send it in parts; for a log use inforce audit")
     body = _unpacked(body).removeprefix(BOM_UTF8)
-    if body.lstrip()[:1] not in (b"{", b"[", b""):
-        yield from _read_log(name, body)
-        return
-    lines = numbered_lines(body)
-    if len(lines) > 1 and lines[0][1].rstrip().endswith(b"}"):
-        values = [(f"/{number}", strict_json.loads(line, what=f"line {number}")) for number, line in lines]
-    else:
+    if body.lstrip()[:1] not in (b"{", b""):
+        return _read_log(name, body)
+    try:
         value = strict_json.loads(body, len(body), what="the file")
-        if not isinstance(value, dict):
-            raise BadRecord('a file of request records is one object, {"requests": [...]}, or one object per line')
-        batch = value.get("requests")
-        if batch is not None and (not isinstance(batch, list) or len(value) > 1):
-            raise BadRecord('a batch is {"requests": [...]} and nothing else')
-        values = [("", value)] if batch is None else [(f"/requests/{i}", one) for i, one in enumerate(batch)]
+    except BadInput as error:
+        lines = numbered_lines(body)
+        if len(lines) > 1 and lines[0][1].rstrip().endswith(b"}"):
+            return _read_lines(name, body, lines, now)
+        # Objects over many lines, one after the other, are a log.
+        return _read_log(name, body, error)
+    if not isinstance(value, dict):
+        raise BadRecord('a file of request records is one object, {"requests": [...]}, or one object per line')
+    batch = value.get("requests")
+    if batch is not None and (not isinstance(batch, list) or len(value) > 1):
+        raise BadRecord('a batch is {"requests": [...]} and nothing else')
+    values = [("", value)] if batch is None else [(f"/requests/{i}", one) for i, one in enumerate(batch)]
+    return _records(values, now)
+
+
+def _read_lines(name: str, body: bytes, lines: list[tuple[int, bytes]], now: int) -> list[RequestRecord]:
+    """Request records, one a line; a log whose rows have members of its own is read as an audit reads it."""
+    try:
+        return _records([(f"/{number}", strict_json.loads(line, what=f"line {number}")) for number, line in lines], now)
+    except BadInput as error:
+        return _read_log(name, body, error)
+
+
+def _records(values: list[tuple[str, Any]], now: int) -> list[RequestRecord]:
+    """`values`: each with the words before its faults."""
     if not 1 <= len(values) <= CHECKS_MAX:
         raise BadRecord(
             f"the file has {len(values)} request records, and a check takes 1 to {CHECKS_MAX}; for a log use inforce "
             "audit"
         )
-    for pointer, value in values:
-        yield read_record(value, now, pointer)
+    return [read_record(value, now, pointer) for pointer, value in values]
 
 
 def _unpacked(body: bytes) -> bytes:
@@ -162,23 +176,38 @@ def _unpacked(body: bytes) -> bytes:
     return unpacked
 
 
-def _read_log(name: str, body: bytes) -> Iterator[RequestRecord]:
-    """The records in a file that is no JSON, as an audit reads them: CSV, Parquet, or packed otherwise. Each has its
-    time. Raises `BadRecord` for a row that cannot be read."""
+def _read_log(name: str, body: bytes, refusal: BadInput | None = None) -> list[RequestRecord]:
+    """The records of a log, as an audit reads them; says which columns were ignored. Each has its time.
+
+    Raises `BadRecord` for a row that cannot be read, or the `refusal` of the same file as request records.
+    """
     if any(find_spec(package) is None for package in ("pyarrow", "numpy")):
-        raise BadRecord("this is not JSON, and other files need inforce[audit]")
+        raise refusal or BadRecord("this is not JSON, and other files need inforce[audit]")
     from projections.audit.reading.files import STDIN, LogFile
     from projections.audit.reading.logs import LogReader
     from projections.audit.reference import records
 
-    count = 0
-    for batch in LogReader([LogFile(STDIN, len(body), NO_MAPPING)], stdin=lambda: io.BytesIO(body)):
-        for fault in batch.faults:
-            raise BadRecord(f"{name} line {fault.line}: {fault.fault}")
-        count += batch.rows
-        if count > CHECKS_MAX:
-            raise BadRecord(f"the file has more than {CHECKS_MAX} request records; for a log use inforce audit")
-        yield from records(batch.requests)
+    reader = LogReader([LogFile(STDIN, len(body), NO_MAPPING)], stdin=lambda: io.BytesIO(body))
+    read: list[RequestRecord] = []
+    try:
+        for batch in reader:
+            for fault in batch.faults:
+                raise BadRecord(f"{STDIN} line {fault.line}: {fault.fault}")
+            read += records(batch.requests)
+            if len(read) > CHECKS_MAX:
+                raise BadRecord(f"the file has more than {CHECKS_MAX} request records; for a log use inforce audit")
+    except BadInput as error:
+        raise refusal or BadRecord(_of_file(error.detail, name)) from None
+    if not read:
+        raise refusal or BadRecord(f"{name}: the file has no request records")
+    for warning in reader.warnings:
+        exits.print_note(f"{_of_file(warning, name)}; inforce audit takes --map")
+    return read
+
+
+def _of_file(text: str, name: str) -> str:
+    """`text` about standard input, as about the file."""
+    return f"{name}{text[1:]}" if text.startswith(("-:", "- ")) else text
 
 
 def _show_decisions(format_: Format, decisions: list[Decision], *, one: bool) -> None:

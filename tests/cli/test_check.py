@@ -116,6 +116,11 @@ def test_a_check_reads_the_files_that_an_audit_reads(ledger: Inforce, folder: Pa
         "plain.jsonl": (row * 2).encode(),
         "marked.jsonl": (mark + row * 2).encode(),
         "packed.jsonl.gz": gzip.compress((mark + row * 2).encode()),
+        "more.jsonl": (row.replace("}", ',"prompt":"x","usage":{"n":NaN}}') * 2).encode(),
+        "list.json": f"[{row},{row}]".encode(),
+        "wide.json": f"[\n{row},{row}]".encode().decode().encode("utf-16"),
+        "documents.json": (json.dumps(json.loads(row), indent=1) * 2).encode(),
+        "packed.json.gz": gzip.compress(f"[{row},{row}]".encode()),
         "a.csv": table.encode(),
         "marked.csv": (mark + table).encode(),
         "packed.csv.gz": gzip.compress(table.encode()),
@@ -136,7 +141,12 @@ def test_a_check_reads_the_files_that_an_audit_reads(ledger: Inforce, folder: Pa
     ("body", "message"),
     [
         (b"at,org_id\nyesterday,acme\n", "a.csv line 2: /at: not a time"),
-        (b"a,b\n1,2\n", "no column names a subject"),
+        (b"a,b\n1,2\n", "a.csv: no column names a subject"),
+        (b"at,org_id\n", "a.csv: the file has no request records"),
+        (b"[]", "a.csv: the file has no request records"),
+        (b'{"requests":[]}', "the file has 0 request records"),
+        (b'[{"at":"2100-01-01T00:00:00Z","org_id":"a"},7]', "a.csv line 2: a request record must be an object"),
+        (b'{"at":"2100-01-01T00:00:00Z","org_id":"a","x":1}', "/x: this member does not belong here"),
         (gzip.compress(b"{}", mtime=0)[:-4], "damaged or cut off"),
     ],
 )
@@ -157,3 +167,13 @@ def test_all_faults_of_a_record_are_named_with_the_words_before_them(inforce: In
     lines = constants.err.splitlines()
     assert (constants.code, len(lines)) == (2, 2)
     assert all(line.startswith("inforce: the constants: /") for line in lines)
+
+
+def test_a_check_says_which_columns_of_a_log_it_ignored(ledger: Inforce, folder: Path) -> None:
+    (folder / "a.csv").write_text("at,account_id,OrgId\n2100-01-01T00:00:00Z,u1,acme\n")
+    (folder / "a.jsonl").write_text('{"at":"2100-01-01T00:00:00Z","account_id":"u1","OrgId":"acme"}\n' * 2)
+    for name in ("a.csv", "a.jsonl"):
+        result = ledger("check", name)
+        assert result.code == 0, result.err
+        note = "1 column was ignored: OrgId; perhaps with --map org_id=OrgId; inforce audit takes --map"
+        assert result.err == f"inforce: {name}: {note}\n"
