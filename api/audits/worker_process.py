@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -34,6 +35,7 @@ from ledger.errors import BadInput, LedgerCorrupt, LedgerUnavailable
 from ledger.opening import open_ledger
 from ledger.private_files import open_private
 from ledger.store import Ledger
+from ledger.times import format_time
 from projections.audit.counting import against
 from projections.audit.index.pin import pin_of
 from projections.audit.numba_support import AVAILABLE, MISSING
@@ -162,8 +164,21 @@ def _audit(ledger: Ledger, folder: Path, job: Job) -> AuditOutcome:
         findings=results.findings.count,
         rejects=results.rejects.count,
         summary=_outcome_summary(summary),
-        warnings=tuple(logs.warnings),
+        warnings=(*logs.warnings, *_warnings(ledger, summary)),
     )
+
+
+def _warnings(ledger: Ledger, summary: Summary) -> Iterator[str]:
+    """Says why a summary counts nothing, or why so many requests rest on nothing."""
+    if not summary.rows:
+        yield "the log has no rows, so nothing was audited; check that it is the right log"
+    early, first = summary.reasons["before_first_record"], ledger.recorder.entry(1)
+    if early and first is not None:
+        yield (
+            f"{early:,} of {summary.rows:,} requests were made before the ledger's first event, of "
+            f"{format_time(first.recorded_at)}: nothing was in force then; known_at with a moment of today judges them "
+            "in hindsight"
+        )
 
 
 def _outcome_summary(summary: Summary) -> dict[str, Any]:

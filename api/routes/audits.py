@@ -44,7 +44,7 @@ from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_of
 from api.schemas import audits as audit_models
 from ledger.errors import BadRecord
 from projections.audit.reading.aliases import aliases_of_rows
-from projections.audit.reading.layout import Forms, Layout, make_layout
+from projections.audit.reading.layout import Forms, Layout, flags_of, make_layout
 from projections.audit.reading.shape import LogShape
 
 _FORMS = (TIMEZONE, TIME_UNIT, TIME_FORMAT, TRUE_TEXTS, FALSE_TEXTS, NEITHER_TEXTS, ALIAS, HAPPENED)
@@ -102,6 +102,12 @@ def _layout(query: dict[str, Any]) -> Layout:
         aliases=aliases,
         happened=query["happened"],
     )
+    if forms.time_unit is not None and forms.time_format is not None:
+        raise _bad_parameter("time_format", "times are numbers in a unit or texts in a form; name one of the two")
+    try:
+        flags_of(forms)
+    except BadRecord as error:
+        raise _bad_parameter("true, false or neither", error.detail) from None
     shape = LogShape(query["log_format"], **{one.name: query[one.name] for one in (DELIMITER, LIST_OF_ROWS, SHEET)})
     try:
         shape.check()

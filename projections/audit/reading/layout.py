@@ -94,7 +94,7 @@ def make_layout(columns: Mapping[str, str], constants: Mapping[str, str], forms:
         None if forms.timezone is None else find_zone(forms.timezone),
         time_unit=forms.time_unit,
         time_format=forms.time_format,
-        flags=_flags(forms),
+        flags=flags_of(forms),
         aliases=forms.aliases.by_field(),
         happened=forms.happened,
     )
@@ -106,7 +106,7 @@ def make_layout(columns: Mapping[str, str], constants: Mapping[str, str], forms:
     return Layout(mapping, forms, shape.check())
 
 
-def _flags(forms: Forms) -> dict[str, bool | None]:
+def flags_of(forms: Forms) -> dict[str, bool | None]:
     """Text in small letters → the flag that it means. Raises `BadRecord` for a text with two meanings."""
     flags: dict[str, bool | None] = {}
     options: tuple[tuple[bool | None, Sequence[str]], ...] = (

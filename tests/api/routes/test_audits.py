@@ -148,6 +148,22 @@ def test_rows_without_observations_are_questions_or_requests_that_happened(sqlit
         assert audit["reading"]["happened"] is happened
 
 
+def test_an_audit_warns_of_a_log_without_rows_and_of_requests_before_the_ledger_began(
+    sqlite_client: TestClient,
+) -> None:
+    submit(sqlite_client, changed("org:acme", "training.opt_in", True))
+    for body, warnings in (
+        (b"at,org_id\n", ["the log has no rows, so nothing was audited; check that it is the right log"]),
+        (b"[]", ["the log has no rows, so nothing was audited; check that it is the right log"]),
+        (log(2), []),
+    ):
+        assert ended(sqlite_client, send(sqlite_client, body)["id"])["warnings"] == warnings, body
+    early = b'{"at":"1999-01-01T00:00:00Z","org_id":"acme"}\n' + line(0)
+    (warning,) = ended(sqlite_client, send(sqlite_client, early)["id"])["warnings"]
+    first = get(sqlite_client, "/v1/events?limit=1")["events"][0]["time"]
+    assert warning.startswith(f"1 of 2 requests were made before the ledger's first event, of {first}: ")
+
+
 def test_too_many_rejects_fail_the_audit(sqlite_client: TestClient) -> None:
     audit = ended(
         sqlite_client, send(sqlite_client, b"nonsense\n" * 3 + line(0), "?log_format=jsonl&max_rejects=2")["id"]
@@ -190,7 +206,9 @@ def test_a_queued_audit_has_no_findings_yet(sqlite_client: TestClient) -> None:
 def test_invalid_parameters_are_refused_before_the_log_is_read(
     shared_client: TestClient, query: str, code: str
 ) -> None:
-    problem(shared_client.post(f"/v1/audits{query}", content=log(1), headers=NDJSON), code)
+    refusal = problem(shared_client.post(f"/v1/audits{query}", content=log(1), headers=NDJSON), code)
+    names = {part.partition("=")[0] for part in query[1:].split("&")}
+    assert set(refusal["detail"].partition(":")[0].replace(" or ", ", ").split(", ")) & names or "what" in names
     assert get(shared_client, "/v1/audits") == {"audits": []}
 
 
