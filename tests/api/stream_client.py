@@ -1,11 +1,10 @@
 """A client of GET /v1/events/stream, and helpers for its tests."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ledger.opening import open_ledger
 from tests.api.client import changed
@@ -49,6 +48,12 @@ class Listener:
                 self.comments += 1
         return None
 
+    def wait_for_comments(self, count: int) -> None:
+        """Reads until so many lines that belong to no event have come. No event may come before them."""
+        while self.comments < count:
+            assert self.answer.readline().rstrip(b"\n").partition(b": ")[0] in (b"", b"retry")
+            self.comments += 1
+
     def take(self, count: int) -> list[Sent]:
         events = [self.next() for _ in range(count)]
         assert None not in events
@@ -76,13 +81,6 @@ def submit(port: int, *subjects: str) -> int:
     assert status == 201, body
     position: int = json.loads(body)["position"]
     return position
-
-
-def until(condition: Callable[[], Any], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def fill(url: str, events: int) -> None:

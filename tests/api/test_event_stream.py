@@ -22,9 +22,9 @@ from api import event_stream, service
 from ledger.opening import open_ledger
 from tests.api.client import GENESIS
 from tests.api.server_process import new_ledger, running, talk
-from tests.api.stream_client import STREAM, Sent, fill, listening, submit, until
+from tests.api.stream_client import STREAM, Sent, fill, listening, submit
 from tests.support import ledgers
-from tests.support.waiting import GIVE_UP_S
+from tests.support.waiting import GIVE_UP_S, until
 
 
 @pytest.fixture
@@ -123,10 +123,9 @@ def test_head_and_options_and_other_methods(port: int) -> None:
 def test_the_stream_sends_comments_while_there_are_no_events(tmp_path: Path) -> None:
     before = "import api.event_stream\napi.event_stream.PING_S = 0.05\n"
     with running(f"sqlite:///{tmp_path}/ledger.db", before=before) as (_, port), listening(port, GENESIS) as listener:
-        time.sleep(1)
+        listener.wait_for_comments(8)
         submit(port, "org:a")
         assert listener.take(1)[0].position == GENESIS + 1
-        assert listener.comments > 8
 
 
 def test_a_client_that_reconnects_again_and_again_gets_every_event_once(
@@ -188,12 +187,32 @@ def test_streams_end_cleanly_when_the_server_stops(tmp_path: Path, number: signa
         assert (process.returncode, out, err) == (0, "", "")
 
 
+SAYS_WHEN_A_CLIENT_TAKES_NO_MORE = """
+import asyncio, pathlib
+import api.server
+from api import event_stream
+
+api.server.STOP_SECONDS_MAX = 1
+
+async def send_and_tell(send, block, send_block=event_stream._send):
+    told = asyncio.get_running_loop().call_later(0.5, pathlib.Path({file!r}).touch)
+    try:
+        await send_block(send, block)
+    finally:
+        told.cancel()
+
+event_stream._send = send_and_tell
+"""
+"""Before the server starts: it makes a file once a block has waited for its client."""
+
+
 def test_a_client_that_reads_nothing_does_not_keep_the_server_from_stopping(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     fill(url, 20_000)
-    before = "import api.server\napi.server.STOP_SECONDS_MAX = 1\n"
+    full = tmp_path / "full"
+    before = SAYS_WHEN_A_CLIENT_TAKES_NO_MORE.format(file=str(full))
     with running(url, before=before) as (process, port), stalled(port):
-        time.sleep(0.5)
+        until(full.exists)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=GIVE_UP_S)
         assert (process.returncode, out) == (0, "")
@@ -302,9 +321,8 @@ def test_an_unavailable_ledger_is_a_problem_for_a_new_stream_and_a_pause_for_an_
         assert (status, json.loads(body)["code"]) == (503, "ledger_unavailable")
         assert int(headers["retry-after"]) > 0
         assert name not in body.decode()
-        time.sleep(1)
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         with suppress(ConnectionError):
-            until(lambda: talk(port, "GET", "/readyz")[0] == 200, 30)
+            until(lambda: talk(port, "GET", "/readyz")[0] == 200)
         position = submit(port, "org:b")
         assert [one.position for one in listener.take(1)] == [position]

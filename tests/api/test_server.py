@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ from api.server import free_port, loopback, serve
 from ledger.errors import BadInput, LedgerUnavailable
 from tests.api.client import GENESIS, changed
 from tests.api.server_process import new_ledger, running, talk
-from tests.support.waiting import GIVE_UP_S
+from tests.support.waiting import GIVE_UP_S, until
 
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
 
@@ -123,6 +122,30 @@ def test_many_callers_at_once(port: int) -> None:
     assert positions == list(range(1, len(positions) + 1))
 
 
+DECIDES_WHEN_TOLD = """
+import pathlib, time
+import api.routes.checks as checks
+
+def decide(*arguments, decide=checks.decide):
+    pathlib.Path({running!r}).touch()
+    while not pathlib.Path({go_on!r}).exists():
+        time.sleep(0.005)
+    return decide(*arguments)
+
+checks.decide = decide
+"""
+"""Before the server starts: a check says that it runs, and ends once a file exists."""
+
+
+def is_refused(port: int) -> bool:
+    """Whether nobody listens any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=GIVE_UP_S).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_server_stops_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     with running(new_ledger(tmp_path)) as (process, port):
@@ -133,14 +156,17 @@ def test_the_server_stops_on_a_signal(tmp_path: Path, number: signal.Signals) ->
 
 
 def test_a_running_request_is_answered_before_the_server_stops(tmp_path: Path) -> None:
-    # No stored timeline has this known_at, so each record folds the events again.
     path = "/v1/checks?known_at=2020-01-01T00:00:00Z"
     body = json.dumps({"requests": [{"org_id": f"o{number}", "model_id": "m"} for number in range(2500)]})
-    with running(new_ledger(tmp_path)) as (process, port), ThreadPoolExecutor(1) as pool:
+    running_file, go_on = tmp_path / "running", tmp_path / "go-on"
+    before = DECIDES_WHEN_TOLD.format(running=str(running_file), go_on=str(go_on))
+    with running(new_ledger(tmp_path), before=before) as (process, port), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(talk, port, "POST", path, body)
-        time.sleep(0.2)
-        assert not answer.done()
+        until(running_file.exists)
         process.send_signal(signal.SIGTERM)
+        until(lambda: is_refused(port))
+        assert process.poll() is None, "the server did not wait for its answer"
+        go_on.touch()
         status, _, decisions = answer.result(GIVE_UP_S)
         assert (status, len(json.loads(decisions)["decisions"])) == (200, 2500)
         out, err = process.communicate(timeout=GIVE_UP_S)

@@ -3,8 +3,9 @@
 import json
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -16,13 +17,13 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.audits.folder import LOG, AuditFolder, read, write
-from api.audits.jobs import AuditOutcome, Job
+from api.audits.jobs import EXIT_LEDGER_UNAVAILABLE, AuditOutcome, Job
 from api.audits.scheduler import AuditScheduler
-from tests.api.audits.logs import PATIENCE_S, ended, log, send
+from tests.api.audits.logs import ended, log, send
 from tests.api.audits.test_folder import job, put
 from tests.api.client import GENESIS, changed, get, submit
 from tests.api.server_process import running, talk
-from tests.support.waiting import GIVE_UP_S
+from tests.support.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes in /proc")
 
@@ -46,14 +47,6 @@ def audit_processes(folder: Path) -> list[int]:
 
 def gone(process_id: int, folder: Path) -> bool:
     return process_id not in audit_processes(folder)
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (result := holds()):
-        assert time.monotonic() < end
-        time.sleep(0.001)
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -220,16 +213,29 @@ def test_an_audit_fails_if_the_ledger_no_longer_holds_its_pin(client: TestClient
     assert f"at position {GENESIS + 1} now" in audit["error"]["detail"]
 
 
-def test_an_audit_waits_for_an_unavailable_ledger(client: TestClient, tmp_path: Path, audits: Path) -> None:
+def test_an_audit_waits_for_an_unavailable_ledger(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_start = threading.Event()
+    codes: list[int | None] = []
+    run_process = AuditScheduler._run_process
+
+    def run_later(scheduler: AuditScheduler, job: Job) -> int | None:
+        assert may_start.wait(GIVE_UP_S)
+        codes.append(run_process(scheduler, job))
+        return codes[-1]
+
+    monkeypatch.setattr(AuditScheduler, "_run_process", run_later)
     ledger = tmp_path / "ledger.db"
     away = tmp_path / "away"
     away.mkdir()
     id_ = send(client, log(10))["id"]
-    # Before the process has opened the ledger.
     for file in tmp_path.glob("ledger.db*"):
         if file.is_file():
             file.rename(away / file.name)
-    time.sleep(3)
+    may_start.set()
+    until(lambda: codes)
+    assert codes[0] == EXIT_LEDGER_UNAVAILABLE
     assert get(client, f"/v1/audits/{id_}")["state"] in ("queued", "running")
     for file in away.iterdir():
         file.rename(ledger.with_name(file.name))

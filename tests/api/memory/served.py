@@ -12,6 +12,7 @@ from tests.api.server_process import running, talk
 
 MIB = 1 << 20
 SURPLUS = 128 * MIB
+_ESTABLISHED = "01"
 
 
 class Served(NamedTuple):
@@ -43,6 +44,11 @@ class Served(NamedTuple):
         for body in bodies:
             status, answer = self.ask("POST", "/v1/events", body)
             assert status == 201, answer
+
+    def unended(self) -> int:
+        """How many connections the server, or its kernel, has not ended. Their clients need not read to see it."""
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(words[1].rpartition(":")[2], 16) == self.port and words[3] == _ESTABLISHED for words in lines)
 
     @contextmanager
     def connections(self, count: int, sent: bytes = b"", receive_buffer: int = 4096) -> Iterator[list[socket.socket]]:

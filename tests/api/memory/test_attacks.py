@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +11,7 @@ import pytest
 
 from tests.api.memory.served import MIB, Served, large_set, request, served
 from tests.api.server_process import talk
+from tests.support.waiting import until
 
 HASTE = (
     "import api.http.sending, api.http.bodies, api.connections\n"
@@ -47,13 +47,6 @@ LEGACY = "from ledger import catalog\ncatalog.SET_SIZE_MAX = 1000\ncatalog.VALUE
 """Before the server starts: it records values as earlier versions did, which ledgers may hold."""
 
 
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.05)
-
-
 def test_answers_that_nobody_reads_are_few_and_end(tmp_path: Path, record_property: Record) -> None:
     with served(tmp_path, HASTE) as server:
         fill(server, 40)
@@ -62,7 +55,7 @@ def test_answers_that_nobody_reads_are_few_and_end(tmp_path: Path, record_proper
             until(lambda: server.ask("GET", "/healthz")[0] == 200)
             # A small answer needs none of the memory that the large ones hold.
             assert server.ask("POST", "/v1/checks", {"org_id": "acme"})[0] == 200
-            time.sleep(4)
+            until(lambda: server.unended() == 0)
             assert all(map(ended, connections))
         # The memory is free again: the same answer can be had.
         assert server.ask("GET", "/v1/events?limit=1000")[0] == 200
@@ -77,7 +70,7 @@ def test_a_small_answer_that_nobody_reads_ends_its_connection(tmp_path: Path) ->
                 for _ in range(20_000):
                     connection.send(request("GET", "/v1/catalog"))
             connection.settimeout(10)
-        time.sleep(5)
+        until(lambda: server.unended() == 0)
         assert all(map(ended, connections))
 
 
@@ -224,9 +217,9 @@ def test_streams_that_nobody_reads_are_bounded_and_end(tmp_path: Path, record_pr
         fill(server, 200)
         attack = request("GET", "/v1/events/stream?after=0")
         with server.bounded_memory(record_property), server.connections(128, attack) as connections:
-            time.sleep(4)
             assert server.ask("GET", "/healthz")[0] == 200
-            until(lambda: all(map(ended, connections[:8])))
+            until(lambda: server.unended() == 0)
+            assert all(map(ended, connections))
             # Their places are free again.
             with server.connections(1, attack) as others:
                 assert others[0].recv(64).startswith(b"HTTP/1.1 200")
