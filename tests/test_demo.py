@@ -7,6 +7,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ import pytest
 from ledger.codec import leaf_hash
 from ledger.opening import open_ledger
 from ledger.times import format_time
+from projections.audit.reading.fields import NO_MAPPING
+from projections.audit.reading.files import log_files
+from projections.audit.reading.logs import LogReader
+from projections.audit.run import index_decider, run
+from projections.audit.summary import Summary
 from projections.decisions.model import REASONS
+from projections.query.query import IN_FORCE, PinnedQuery, Query
 from scripts.demo import generator, show
 from scripts.demo.comparison import audit_and_compare
 from scripts.demo.generator import DemoData, generate
@@ -67,6 +74,37 @@ def test_the_full_demo_finds_exactly_what_was_planted(tmp_path: Path) -> None:
     assert result["audit"]["rows"] - result["audit"]["rejects"] == 100_000
     assert set(result["reasons"]) == REASONS.keys() - NOT_PLANTED
     assert all(counts["planted"] == counts["found"] > 0 for counts in result["reasons"].values())
+
+
+def test_an_interrupted_demo_leaves_no_half_of_a_ledger_or_log(tmp_path: Path) -> None:
+    def interrupt(done: int) -> None:
+        if done >= 1000:
+            raise KeyboardInterrupt
+
+    generator.prepare(tmp_path / "kept")
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path / "kept", SMALL, 1, interrupt)
+    assert os.listdir(tmp_path / "kept") == [generator.ABOUT]
+    assert audit_and_compare(generate_in(tmp_path / "kept")).mismatches == []
+
+
+def test_an_audit_with_its_best_examples_decides_on_no_row_again(data: DemoData) -> None:
+    result = audit_and_compare(data)
+    examples = result.violation, result.hindsight
+    assert all(example is not None and all(example.rank) for example in examples)
+    decided: list[int] = []
+
+    def decide(_requests: object, rows: list[int]) -> Iterator[Any]:
+        decided.extend(rows)
+        return iter(())
+
+    result._decide = decide  # type: ignore[assignment,method-assign]
+    with open_ledger(f"sqlite:///{data.folder / generator.LEDGER}") as ledger:
+        pinned = PinnedQuery(Query(ledger)).pinned
+        logs = LogReader(log_files([str(data.folder / generator.LOG)], NO_MAPPING))
+        run(logs, index_decider(ledger, pinned, IN_FORCE), Summary(pinned, IN_FORCE), sinks=[result])
+    assert decided == []
+    assert (result.violation, result.hindsight) == examples
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4])

@@ -101,10 +101,10 @@ class AuditResult:
                 self.judgements[row["request_id"]] = Judgement(row["verdict"], tuple(sorted(row["reasons"])))
         self.differ_in_hindsight.update(name for name in ids.take(pa.array(differ)).to_pylist() if name is not None)
         violations = [index for index, row in zip(wrong.tolist(), rows, strict=True) if row["verdict"] == "violation"]
-        for record, decision in self._decide(batch.requests, violations):
+        for record, decision in self._decide(batch.requests, [] if _is_best(self.violation) else violations):
             rank = _rank(decision.outcome, PASSTHROUGH_OFF_ORG, "passthrough_not_allowed")
             self.violation = _better(self.violation, Example(record, decision, rank))
-        for record, decision in self._decide(batch.requests, differ.tolist()):
+        for record, decision in self._decide(batch.requests, [] if _is_best(self.hindsight) else differ.tolist()):
             later = None if decision.hindsight is None else decision.hindsight.outcome
             if later is not None and (decision.outcome.verdict, later.verdict) == ("compliant", "violation"):
                 rank = _rank(later, CORRECTED_ORG, "trained_without_opt_in")
@@ -139,6 +139,11 @@ def _rank(outcome: Outcome, subject: str, reason: Reason) -> tuple[bool, ...]:
     """Prefers a request of the story's subject, with this reason alone, that names the subject by a key or project."""
     by = outcome.governed_by
     return by.subject == subject, outcome.reasons == (reason,), len(by.via) > 1
+
+
+def _is_best(best: Example | None) -> bool:
+    """Whether no later request can take its place, so that none need be decided on again for its evidence."""
+    return best is not None and all(best.rank)
 
 
 def _better(best: Example | None, candidate: Example) -> Example:

@@ -98,18 +98,30 @@ def prepare(folder: Path) -> None:
             raise BadInput("the demo's folder holds files that are not of a demo; name another with --keep")
     try:
         make_private_folder(folder)
-        for name in _FILES:
-            (folder / name).unlink(missing_ok=True)
+        _remove_files(folder)
         write_private(about, _ABOUT_TEXT.encode())
     except OSError as error:
         raise BadInput(f"the demo's folder cannot be written ({error.strerror}); name another with --keep") from None
 
 
+def _remove_files(folder: Path) -> None:
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
 def generate(folder: Path, requests: int, seed: int, progress: Callable[[int], None] | None = None) -> DemoData:
     """Generates the same files, to the last byte, for the same seed. `folder` must be prepared.
 
-    Calls `progress` from time to time with the number of requests written.
+    Calls `progress` from time to time with the number of requests written. Leaves no file if it is interrupted.
     """
+    try:
+        return _generate(folder, requests, seed, progress)
+    except BaseException:
+        _remove_files(folder)
+        raise
+
+
+def _generate(folder: Path, requests: int, seed: int, progress: Callable[[int], None] | None) -> DemoData:
     rng = Random(seed)  # noqa: S311 - an invented world that must be reproducible
     clock = ManualClock(BEGIN)
     recorder = open_recorder(f"sqlite:///{(folder / LEDGER).absolute()}")
