@@ -5,6 +5,7 @@ All faults of a definition are named at once. Proved by tests/cli/test_define.py
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import click
@@ -42,7 +43,7 @@ def _names(text: str) -> list[str]:
 
 
 @click.command
-@click.argument("setting", type=SETTING_KEY)
+@click.argument("setting", type=SETTING_KEY, required=False, metavar="SETTING")
 @click.argument("file", required=False, type=FILE, metavar="[FILE | -]")
 @click.option("--template", is_flag=True, help="Print a definition to fill in, or the present one, and record nothing.")
 @click.option("--kinds", metavar="KIND,…", help=f"The kinds of subject that have it, of {', '.join(KINDS)}.")
@@ -60,7 +61,7 @@ def _names(text: str) -> list[str]:
 @click.option("--expected-version", type=click.IntRange(min=0), help="Fail unless the catalog is at this version.")
 @recording_options
 def define(
-    setting: str,
+    setting: str | None,
     db: str,
     format_: Format,
     file: str | None,
@@ -80,7 +81,7 @@ def define(
     \b
       inforce define acme.tier --kinds org --type one_of --members gold,silver --default silver \\
           --protective gold --writable-by owner --title Tier --description "Service level" --source Contract
-      inforce define acme.days --type integer --template > days.json
+      inforce define --type integer --template > days.json
       inforce define acme.days days.json
       inforce define training.opt_in --default true --from 2027-01-01 --timezone UTC
     """
@@ -89,17 +90,20 @@ def define(
     if template:
         if file is not None:
             raise click.UsageError("--template prints a definition and reads none; leave FILE out")
-        write_json(_template(_present_definition(db, setting, effective_from), chosen))
+        write_json(_template({} if setting is None else _present_definition(db, setting, effective_from), chosen))
         return
-    read = _read_definition(file, setting) if file is not None else {}
+    if setting is None or (file is None and not chosen and Path(setting).is_file()):
+        raise click.UsageError("write the name of the setting first, as in inforce define acme.tier FILE")
+    key = setting
+    read = _read_definition(file, key) if file is not None else {}
     start = None if effective_from is None else format_time(effective_from)
     others = {"effective_from": start, "reason": reason, "expected_version": expected_version}
 
     def body(ledger: Ledger | None) -> dict[str, Any]:
-        before = read if file is not None else _NULLS | _definition_at(ledger, setting, effective_from)
+        before = read if file is not None else _NULLS | _definition_at(ledger, key, effective_from)
         return {
             "type": SettingDefined.TOPIC,
-            "setting": setting,
+            "setting": key,
             "definition": _with_options(before, chosen),
             **{name: value for name, value in others.items() if value is not None},
         }

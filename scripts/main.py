@@ -73,6 +73,20 @@ class LazyGroup(click.Group):
         _add_loudness(command)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            verb = next((word for word in words if word in VERBS), None)
+            if error.possibilities or verb is None:
+                raise
+            raise click.UsageError(
+                f"no option {error.option_name} stands before the verb; write it after, as in inforce {verb} "
+                f"{error.option_name}",
+                ctx,
+            ) from None
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The verbs, without importing any, and the options of `inforce` itself."""
         from click.shell_completion import CompletionItem

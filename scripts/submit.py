@@ -25,6 +25,7 @@ from scripts.cli.options import Format
 from scripts.cli.recording import RecordingOptions, catalog_of, record, recording_options, typed_value
 
 _POSITION: Final = re.compile(r"#?([0-9]{1,18})", re.ASCII)
+_EVENT_ID: Final = re.compile(r"[0-9a-f-]{36}", re.ASCII | re.IGNORECASE)
 _NEGATIVE: Final = re.compile(r"-[0-9]+", re.ASCII)
 
 
@@ -150,6 +151,11 @@ def _event_id(text: str, ledger: Ledger | None) -> str:
     """The text, or the id of the event at this position. Raises `BadInput` if there is no such event."""
     position = _POSITION.fullmatch(text)
     if position is None:
+        if not _EVENT_ID.fullmatch(text):
+            raise BadInput(
+                "--retract takes a position, such as 41, or the id of an event; inforce history shows positions in the "
+                "column #"
+            )
         return text
     if ledger is None:
         raise BadInput("there is no ledger yet, so there is nothing to retract; name the ledger with --db")

@@ -32,7 +32,8 @@ def read_instant(text: str, zone: tzinfo | None) -> int:
         return _first_instant(text, zone)
     local = _LOCAL.fullmatch(text)
     if local is None:
-        return parse_time(text)
+        # Tables show a space between date and time, and a time is copied from there.
+        return parse_time(f"{text[:10]}T{text[11:]}" if text[10:11] == " " else text)
     if zone is None:
         raise BadTime(f"a time without an offset is another moment in every time zone; {_HINT}")
     # Most commands name no such time, and need not wait for the reader of logs.

@@ -95,6 +95,16 @@ def test_each_type_takes_its_values(
     assert members(inforce, "acme.own")["default"] == default
 
 
+def test_a_template_needs_no_name_and_a_definition_does(inforce: Inforce, folder: Path) -> None:
+    template = inforce("define", "--template", "--type", "integer")
+    assert template.json() == inforce("define", "acme.own", "--template", "--type", "integer").json()
+    (folder / "days.json").write_text(template.out)
+    for words in ((), ("days.json",), ("--kinds", "org")):
+        refused = inforce("define", *words)
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert "write the name of the setting first" in refused.err
+
+
 @pytest.mark.parametrize("value_type", ["bool", "one_of", "set_of", "text", "integer", "subject_ref"])
 def test_a_template_is_a_definition_once_its_texts_are_written(value_type: str, inforce: Inforce, folder: Path) -> None:
     printed = inforce("define", "acme.own", "--template", "--type", value_type)

@@ -129,3 +129,14 @@ def test_control_characters_in_a_reason_do_not_reach_the_terminal(inforce: Infor
         out = inforce(*verb).out
         assert "\x1b" not in out
         assert "\\x1b[2Jgone[bold]" in out
+
+
+@pytest.mark.parametrize(("option", "more"), [("--quiet", ()), ("--db", ("sqlite:///x.db",)), ("-f", ())])
+def test_an_option_before_the_verb_is_told_its_place(option: str, more: tuple[str, ...], inforce: Inforce) -> None:
+    refused = inforce(option, *more, "state", "org:acme")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        f"inforce: no option {option} stands before the verb; write it after, as in inforce state {option}; "
+        "see inforce --help\n"
+    )
+    assert inforce("--nosuch").err == "inforce: No such option '--nosuch'; see inforce --help\n"

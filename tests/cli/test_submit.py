@@ -165,6 +165,14 @@ def test_a_position_without_a_ledger_creates_none(inforce: Inforce, folder: Path
     assert (refused.code, refused.err.count("\n"), list(folder.iterdir())) == (2, 1, [])
 
 
+@pytest.mark.parametrize("text", ["-7", "x", "org:acme", "00000000-0001"])
+def test_what_is_neither_a_position_nor_an_id_is_no_retraction(text: str, inforce: Inforce) -> None:
+    assert inforce("submit", "org:acme", "training.opt_in", "true").code == 0
+    refused = inforce("submit", "--retract", text, "--reason", "x")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "takes a position, such as 41, or the id of an event" in refused.err
+
+
 @pytest.mark.parametrize("words", [("-7",), ("--", "-7")])
 def test_a_negative_number_is_a_value(words: tuple[str, ...], inforce: Inforce) -> None:
     result = inforce("submit", *JSON, "provider:p", "provider.retention_days", *words)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from ledger.errors import BadRecord
+from ledger.near_names import did_you_mean
 from ledger.subjects import is_text
 from projections.audit.reading.aliases import NO_ALIASES, Aliases
 from projections.audit.reading.fields import PLAIN_FLAGS, ColumnMapping
@@ -133,4 +134,5 @@ def find_zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise BadRecord("there is no such time zone; name one like UTC or Europe/Berlin") from None
+        near = did_you_mean(name, available_timezones())
+        raise BadRecord(f"there is no such time zone{near}; name one like UTC or Europe/Berlin") from None

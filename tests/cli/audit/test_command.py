@@ -156,6 +156,7 @@ def test_a_log_without_observations_says_so_and_is_judged_as_done_where_it_is_as
         (("-", "--set", "handling.stored=yes"), LOG, "true, false, 1 or 0"),
         (("-", "--map", "at=x", "--map", "at=y"), LOG, "twice"),
         (("-", "--timezone", "Mars/Base"), LOG, "no such time zone"),
+        (("-", "--timezone", "europe/berlin"), LOG, "did you mean Europe/Berlin"),
         (("-", "-"), LOG, "read once"),
         (("-", "--out", "x", "--rejects", "x"), LOG, "different files"),
         (("nosuch.jsonl",), "", "no such file"),
