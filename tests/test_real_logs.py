@@ -47,10 +47,17 @@ class Past:
         assert receipt.recorded_at == receipt.effective_from == micros(at)
 
 
-def verdicts_of(inforce: Inforce, log: Path, *options: str) -> tuple[dict[str, Any], dict[int, Verdict]]:
-    """The summary, and the verdict of each line."""
+def verdicts_of(
+    inforce: Inforce, log: Path, *options: str, early: str | None = None
+) -> tuple[dict[str, Any], dict[int, Verdict]]:
+    """The summary, and the verdict of each line. `early`: requests of all that are older than the ledger."""
     ran = inforce("audit", str(log), *options, "--out", "verdicts.ndjson", "--format", "json")
-    assert (ran.code, ran.err) == (1, "")
+    assert ran.code == 1
+    if early is None:
+        assert ran.err == ""
+    else:
+        assert ran.err.startswith(f"inforce: {early} requests were made before the ledger's first event")
+        assert ran.err.count("\n") == 1
     verdicts: dict[int, Verdict] = {}
     for line in Path("verdicts.ndjson").read_bytes().splitlines():
         decision = json.loads(line)
@@ -132,6 +139,7 @@ def test_every_aider_request_gets_the_verdict_that_plain_python_gives_it(
         log,
         *("--map", "request_id=id", "--map", "account_id=user", "--map", "model_id=model"),
         *("--set", "handling.trained=true"),
+        early="14 of 5,563",
     )
     expected = {line: aider_verdict(r, begins[r["user"]]) for line, r in enumerate(requests, 1)}
     assert len({verdict.reasons for verdict in expected.values()}) >= 6
