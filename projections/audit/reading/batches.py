@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from projections.audit.reading.fields import ColumnMapping
-from projections.audit.reading.strict import LogRow
+from projections.audit.reading.strict import LogRow, RowParser
 from projections.audit.schemas import OBSERVED, REQUESTS, as_happened
 from projections.decisions.model import NOTHING_OBSERVED, RequestRecord
 
@@ -59,3 +59,9 @@ def merge_rows(source: str, lines: Any, requests: pa.RecordBatch, strict_rows: S
         both = pa.Table.from_batches([requests, request_batch(records)]).combine_chunks()
         requests = both.to_batches()[0].take(pa.array(order))
     return LogBatch(source, lines, requests, faults)
+
+
+def strict_batch(parser: RowParser, rows: list[LogRow]) -> LogBatch:
+    """A batch of rows that the strict reader has read."""
+    none = pa.RecordBatch.from_pylist([], schema=REQUESTS)
+    return merge_rows(parser.source, np.array([], np.int64), none, rows)

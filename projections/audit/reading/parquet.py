@@ -24,6 +24,7 @@ from projections.audit.numba_support import worth_compiling
 from projections.audit.reading import scan_lines
 from projections.audit.reading.alias_columns import AliasColumns
 from projections.audit.reading.batches import LogBatch, merge_rows
+from projections.audit.reading.block_rows import constant_columns
 from projections.audit.reading.columns import holds_observations
 from projections.audit.reading.fields import FIELDS, WHO, json_value, time_value
 from projections.audit.reading.json_paths import NAMES
@@ -32,7 +33,6 @@ from projections.audit.reading.member_paths import ABSENT, LogColumn, inside
 from projections.audit.reading.parquet_file import DAMAGED, as_bad_record, counted_rows, open_parquet, require_rows
 from projections.audit.reading.plain_columns import column_path, column_type, plain_column, plain_type
 from projections.audit.reading.strict import LogRow, RowParser
-from projections.audit.reading.text_logs import constant_columns
 from projections.audit.reading.times import local_text, to_utc
 from projections.audit.schemas import INSTANT, REQUESTS
 from projections.decisions.model import TEXT_MAX
