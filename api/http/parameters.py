@@ -1,7 +1,7 @@
 """Query, path and header parameters: how they are declared, read, and shown in OpenAPI.
 
 An unknown parameter is refused, as an unknown member of a body is, and so is a parameter that is given twice.
-`api.routes.parameters` declares the parameters. Proved by tests/api/http/test_problems.py and
+`api.routes.parameters` and `log_parameters` declare the parameters. Proved by tests/api/http/test_problems.py and
 tests/api/routes/test_subjects.py.
 """
 

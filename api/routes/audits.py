@@ -17,17 +17,11 @@ from api.audits.upload import MEDIA_TYPES, UploadBody, check_type, receive
 from api.http.parameters import read_query
 from api.http.problems import ParameterFault, RequestRefused
 from api.responses import bounded, encode
-from api.routes.parameters import (
-    AFTER_AUDIT,
-    AFTER_LINE,
+from api.routes.log_parameters import (
     ALIAS,
-    AT_LEAST,
-    AUDIT_ID,
-    CHECK_KNOWN_AT,
     DELIMITER,
     FALSE_TEXTS,
     HAPPENED,
-    LIMIT,
     LIST_OF_ROWS,
     LOG_FORMAT,
     LOG_MAP,
@@ -40,6 +34,7 @@ from api.routes.parameters import (
     TIMEZONE,
     TRUE_TEXTS,
 )
+from api.routes.parameters import AFTER_AUDIT, AFTER_LINE, AT_LEAST, AUDIT_ID, CHECK_KNOWN_AT, LIMIT
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
 from api.schemas import audits as audit_models
 from ledger.errors import BadRecord

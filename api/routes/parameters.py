@@ -1,4 +1,5 @@
-"""Every parameter of the API, declared once: its meaning, how it is read, and its documentation.
+"""The parameters of the API, declared once: their meaning, how they are read, and their documentation. Those of
+a log are in `log_parameters.py`.
 
 Browsers and many clients send a `+` unescaped, which a query decodes to a space. A time, a subject and a zone hold no
 spaces, so a space in one of them is read as `+`.
@@ -14,13 +15,9 @@ from starlette.requests import Request
 from api.http.parameters import Parameter, ParameterError, TimeParameterError, whole_number
 from api.http.problems import ParameterFault, RequestRefused
 from ledger.drafts import KEY_LENGTH_MAX
-from ledger.errors import BadRecord, BadSubject, BadTime
+from ledger.errors import BadSubject, BadTime
 from ledger.subjects import ID_PATTERN, KINDS, RESERVED_KINDS, SETTING_PATTERN, is_setting_key, parse_subject
 from ledger.times import format_time, parse_time
-from projections.audit.reading.fields import FIELDS
-from projections.audit.reading.layout import find_zone
-from projections.audit.reading.log_times import TIME_UNITS, check_format
-from projections.audit.reading.shape import LOG_FORMATS
 from projections.query.query import IN_FORCE, KnownAt
 
 LIMIT_DEFAULT: Final = 100
@@ -28,13 +25,13 @@ LIMIT_MAX: Final = 1000
 PREFIX_LENGTH_MAX: Final = 300
 
 
-def _with_plus(text: str) -> str:
+def with_plus(text: str) -> str:
     return text.replace(" ", "+")
 
 
 def _time(text: str) -> int:
     try:
-        return parse_time(_with_plus(text))
+        return parse_time(with_plus(text))
     except BadTime as error:
         raise TimeParameterError(error.detail) from None
 
@@ -56,57 +53,9 @@ def _setting(text: str) -> str:
 
 def _subject(text: str) -> str:
     try:
-        return parse_subject(_with_plus(text))
+        return parse_subject(with_plus(text))
     except BadSubject as error:
         raise ParameterError(error.detail) from None
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    field, equals, value = text.partition("=")
-    if not equals:
-        raise ParameterError("the form is FIELD=VALUE, and the = is missing")
-    if field not in FIELDS:
-        raise ParameterError(f"a request record has no such field; its fields are {', '.join(FIELDS)}")
-    return field, value
-
-
-def _log_format(text: str) -> str:
-    if text not in LOG_FORMATS:
-        raise ParameterError(f"the format of a text log is {' or '.join(LOG_FORMATS)}")
-    return text
-
-
-def _timezone(text: str) -> str:
-    zone = _with_plus(text)
-    try:
-        find_zone(zone)
-    except BadRecord as error:
-        raise ParameterError(error.detail) from None
-    return zone
-
-
-def _time_unit(text: str) -> str:
-    if text not in TIME_UNITS:
-        raise ParameterError(f"the unit of times is one of {', '.join(TIME_UNITS)}")
-    return text
-
-
-def _time_format(text: str) -> str:
-    try:
-        check_format(text)
-    except BadRecord as error:
-        raise ParameterError(error.detail) from None
-    return text
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ParameterError("true or false is required")
-    return text == "true"
-
-
-def _texts(text: str) -> list[str]:
-    return text.split(",")
 
 
 _ALL_KINDS: Final = (*KINDS, *RESERVED_KINDS)
@@ -121,7 +70,7 @@ def _kind(text: str) -> str:
 def _prefix(text: str) -> str:
     if not 1 <= len(text) <= PREFIX_LENGTH_MAX:
         raise ParameterError(f"the beginning of a subject reference has 1 to {PREFIX_LENGTH_MAX} characters")
-    return _with_plus(text)
+    return with_plus(text)
 
 
 def _audit_id(text: str) -> str:
@@ -139,8 +88,8 @@ def _interval(text: str) -> tuple[str, str]:
 
 _TIME_SCHEMA: Final = {"type": "string", "format": "date-time"}
 _POSITION_MAX: Final = 10**18 - 1
-_POSITION_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": _POSITION_MAX}
-_read_position: Final = whole_number(0, _POSITION_MAX)
+POSITION_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": _POSITION_MAX}
+read_position: Final = whole_number(0, _POSITION_MAX)
 _SUBJECT_SCHEMA: Final = {"type": "string", "pattern": rf"^({'|'.join(_ALL_KINDS)}):{ID_PATTERN}$"}
 
 AT: Final = Parameter(
@@ -183,15 +132,15 @@ LIMIT: Final = Parameter(
 )
 AFTER_POSITION: Final = Parameter(
     "after",
-    _read_position,
-    _POSITION_SCHEMA | {"default": 0},
+    read_position,
+    POSITION_SCHEMA | {"default": 0},
     "Only events after this position: 0, or the next_after of the previous page.",
     default=0,
 )
 AT_LEAST: Final = Parameter(
     "at_least",
-    _read_position,
-    _POSITION_SCHEMA | {"default": 0},
+    read_position,
+    POSITION_SCHEMA | {"default": 0},
     "Answer only once the ledger has reached this position, such as that of a receipt. Waits a few seconds for it, or"
     " fails with `position_not_reached`.",
     default=0,
@@ -247,98 +196,6 @@ EVENT_ID: Final = Parameter(
     "00000000-0013-8c4f-a1d2-5b6e7f809a1b",
     part="path",
 )
-LOG_MAP: Final = Parameter(
-    "map",
-    _assignment,
-    {"type": "string", "pattern": rf"^({'|'.join(re.escape(field) for field in FIELDS)})="},
-    "FIELD=COLUMN: read this field of the request records from this column (in JSON also a path with dots). Columns"
-    " that are no fields are ignored, and the audit's warnings name them. FIELD= reads the field from no column. May be"
-    " given several times.",
-    repeatable=True,
-)
-LOG_SET: Final = LOG_MAP._replace(
-    name="set",
-    description="FIELD=VALUE: the value on every line that has none of its own. May be given several times.",
-)
-TIMEZONE: Final = Parameter(
-    "timezone",
-    _timezone,
-    {"type": "string"},
-    "The zone of times without an offset, such as UTC or Europe/Berlin. Default: lines with such times are rejected.",
-    "Europe/Berlin",
-)
-TIME_UNIT: Final = Parameter(
-    "time_unit",
-    _time_unit,
-    {"type": "string", "enum": list(TIME_UNITS)},
-    "The unit of times that are numbers since 1970. Default: lines with such times are rejected.",
-)
-TIME_FORMAT: Final = Parameter(
-    "time_format",
-    _time_format,
-    {"type": "string"},
-    "The form of all times, in the directives of strptime. Times without an offset need `timezone`.",
-    "%d.%m.%Y %H:%M",
-)
-TRUE_TEXTS: Final = Parameter(
-    "true",
-    _texts,
-    {"type": "string"},
-    "Texts of flags that mean true, separated by commas, besides true and 1. Also in JSON and Parquet.",
-    "Y,yes",
-    repeatable=True,
-)
-FALSE_TEXTS: Final = TRUE_TEXTS._replace(
-    name="false",
-    description="Texts of flags that mean false, separated by commas, besides false and 0.",
-    example="N,no",
-)
-NEITHER_TEXTS: Final = TRUE_TEXTS._replace(
-    name="neither", description="Texts of flags that say nothing, separated by commas.", example="None,-"
-)
-ALIAS: Final = Parameter(
-    "alias",
-    str,
-    {"type": "string"},
-    "KIND,NAME,ID: the id of a key, account, org, project or model for a name that the log has in its place, as a row"
-    " of CSV. May be given several times.",
-    "org,Acme Inc,acme",
-    repeatable=True,
-)
-HAPPENED: Final = Parameter(
-    "happened",
-    _flag,
-    {"type": "boolean", "default": False},
-    "true: rows that say nothing of how the data was handled are requests that happened, so one that ought to have been"
-    " denied is a violation. Default: they are questions.",
-    default=False,
-)
-LOG_FORMAT: Final = Parameter(
-    "log_format",
-    _log_format,
-    {"type": "string", "enum": list(LOG_FORMATS)},
-    "The format of a text log: JSON Lines, CSV, or JSON with a list of rows or rows of many lines. Default: the first"
-    " bytes tell.",
-)
-DELIMITER: Final = Parameter(
-    "delimiter",
-    str,
-    {"type": "string", "minLength": 1, "maxLength": 1},
-    "The sign between two cells of CSV. Default: the header shows which of , ; | and tab it is.",
-    ";",
-)
-LIST_OF_ROWS: Final = Parameter(
-    "rows", str, {"type": "string"}, "The list of rows in a document of JSON, as a path with dots.", "records"
-)
-SHEET: Final = Parameter(
-    "sheet", str, {"type": "string"}, "The sheet of a spreadsheet. Default: the first one.", "Requests"
-)
-MAX_REJECTS: Final = Parameter(
-    "max_rejects",
-    _read_position,
-    _POSITION_SCHEMA,
-    "Fail the audit if more lines than this cannot be read. Default: only count such lines.",
-)
 AUDIT_ID: Final = Parameter(
     "audit_id", str, {"type": "string"}, "The audit's id.", "5b1f0c9a4f7e4f0e8a3c2d1b0a998877", part="path"
 )
@@ -350,16 +207,16 @@ AFTER_AUDIT: Final = Parameter(
 )
 AFTER_LINE: Final = Parameter(
     "after",
-    _read_position,
-    _POSITION_SCHEMA | {"default": 0},
+    read_position,
+    POSITION_SCHEMA | {"default": 0},
     "Skip this many items: 0, or the next_after of the previous page.",
     default=0,
 )
 
 LAST_EVENT_ID: Final = Parameter(
     "Last-Event-ID",
-    _read_position,
-    _POSITION_SCHEMA,
+    read_position,
+    POSITION_SCHEMA,
     "The id of the last event received, as browsers send it when they reconnect. It takes precedence over `after`.",
     part="header",
 )
