@@ -16,6 +16,7 @@ from projections.audit.reading.log_times import UnreadableValue
 JSON_TEXT: Final = ":"
 PIECES_MAX: Final = 16
 """The most dots of a column's name that may lead into members."""
+_TWICE_ON_THE_WAY: Final = "a member on the way to this one is there twice"
 
 
 class Absent:
@@ -87,14 +88,26 @@ def inside(text: Any, column: LogColumn) -> Any:
 
 def _at(members: dict[str, Any], pieces: tuple[str, ...]) -> Any:
     if len(pieces) == 1:
-        name = pieces[0]
-        if name not in members:
+        return _member(members, pieces[0], "the member is there twice")
+    if len(pieces) == 2 and f"{pieces[0]}.{pieces[1]}" not in members:
+        # One way only, as for nearly every column with a dot: no search, which would take a third of a row's time.
+        outer = members.get(pieces[0], ABSENT)
+        if outer is ABSENT:
             return ABSENT
-        if is_repeated(members, name):
-            raise UnreadableValue("the member is there twice")
-        return members[name]
-    if pieces[0] not in members and len(pieces) == 2 and ".".join(pieces) not in members:
+        if isinstance(outer, dict) and not is_repeated(members, pieces[0]):
+            return _member(outer, pieces[1], _TWICE_ON_THE_WAY)
+    return _by_every_way(members, pieces)
+
+
+def _member(members: dict[str, Any], name: str, fault: str) -> Any:
+    if name not in members:
         return ABSENT
+    if is_repeated(members, name):
+        raise UnreadableValue(fault)
+    return members[name]
+
+
+def _by_every_way(members: dict[str, Any], pieces: tuple[str, ...]) -> Any:
     is_null = False
     values: list[Any] = []
     blocked: list[str] = []
@@ -119,7 +132,7 @@ def _ways(members: dict[str, Any], pieces: tuple[str, ...], blocked: list[str]) 
         if name not in members:
             continue
         if is_repeated(members, name):
-            raise UnreadableValue("a member on the way to this one is there twice")
+            raise UnreadableValue(_TWICE_ON_THE_WAY)
         value = members[name]
         if count == len(pieces):
             yield value
