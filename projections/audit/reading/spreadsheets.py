@@ -7,7 +7,9 @@ reads. Proved by tests/audit/io/test_spreadsheets.py.
 
 from __future__ import annotations
 
+import errno
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,6 +31,18 @@ _CHUNK: Final = 1 << 20
 _REFERENCE: Final = re.compile(rb'\br="([A-Z]{1,3})([0-9]{1,7})"')
 _OVERLAP: Final = 20
 _ADVICE: Final = "save the sheet as CSV"
+_DAMAGED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+)
+"""The errors of `zipfile` for damaged files. One that points before its own beginning is a ValueError in memory, and an
+OSError with EINVAL on a disk."""
 
 
 def read_rows(file: BinaryIO, parser: RowParser) -> Iterator[LogRow]:
@@ -83,7 +97,9 @@ def _check_parts(file: BinaryIO, source: str) -> None:
                         f"{source}: a sheet's cells lie in {rows} rows and {columns} columns, together more than "
                         f"{CELLS_MAX}; delete what lies far off, or {_ADVICE}"
                     )
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError):
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise BadRecord(f"{source}: the spreadsheet is damaged or cut off, or protected by a password") from None
 
 

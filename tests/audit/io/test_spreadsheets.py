@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import random
 import zipfile
+from contextlib import suppress
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reading.spreadsheets import read_rows
 from projections.audit.reading.strict import RowParser
+from tests.audit.io.reading import NOON
 
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -148,3 +151,21 @@ def test_sheets_are_logs_of_a_folder_packed_or_not(tmp_path: Path, monkeypatch: 
         ("logs/b.xlsx.gz", [3, 5], 1),
     ]
     assert logs.bytes_read == logs.size
+
+
+def test_a_sheet_with_damaged_bytes_is_refused_or_read_whole(tmp_path: Path) -> None:
+    chance = random.Random(18)
+    whole = workbook({"a": [["at", "org_id"], *([NOON, f"o{number}"] for number in range(20))]}).getvalue()
+    log = tmp_path / "a.xlsx"
+    for seed in range(400):
+        damaged = bytearray(whole)
+        # Half of the time within the table of contents at the end, where places in the file stand.
+        first = len(whole) - 300 if seed % 2 else 4
+        for _ in range(chance.randrange(1, 4)):
+            damaged[chance.randrange(first, len(whole))] = chance.randrange(256)
+        log.write_bytes(damaged)
+        rows = 20
+        for opened in (io.BytesIO(damaged), log.open("rb")):
+            with suppress(BadRecord), opened as file:
+                rows = len(list(read_rows(file, RowParser("a.xlsx", ColumnMapping()))))
+            assert rows == 20, seed
