@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from codecs import BOM_UTF8
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import BinaryIO, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
@@ -94,13 +96,31 @@ def _input(hadoop: Hadoop, file: LogFile, shape: LogShape) -> Input:
     packing = packing_of(first_bytes)
     if packing is not None and packing.name == "gzip":
         is_large = name.endswith(".gz") and (file.size or 0) > WHOLE_BYTES_MAX
+        if is_large:
+            _require_lines(head, file, shape)
         return Input(path, file, "lines" if is_large else "whole")
     if packing is not None or name.endswith(_PACKED_SUFFIXES) or first_bytes[:2] in UTF16 or first_bytes in SEEKABLE:
         return Input(path, file, "whole")
     if 0 < len(head) < _HEAD_BYTES and not head.endswith(b"\n"):
         head += b"\n"
-    parser = RowParser(file.name, file.mapping, shape)
-    return Input(path, file, "lines" if has_row_lines(head.removeprefix(BOM_UTF8), parser) else "whole")
+    return Input(path, file, "lines" if _has_lines(head, file, shape) else "whole")
+
+
+def _has_lines(head: bytes, file: LogFile, shape: LogShape) -> bool:
+    return has_row_lines(head.removeprefix(BOM_UTF8), RowParser(file.name, file.mapping, shape))
+
+
+def _require_lines(head: bytes, file: LogFile, shape: LogShape) -> None:
+    """Raises `BadRecord` for a large gzip file that Spark would unpack and cut into lines, although rows are no lines
+    in it. `head`: its first bytes, packed."""
+    with suppress(zlib.error):
+        # The reader of the whole file reports damage.
+        plain = zlib.decompressobj(wbits=31).decompress(head, _HEAD_BYTES)
+        if plain[:4] in SEEKABLE or plain[:2] in UTF16 or not _has_lines(plain, file, shape):
+            raise BadRecord(
+                f"{file.name}: a cluster reads a gzip file of more than {WHOLE_BYTES_MAX} bytes only if it holds JSON "
+                "Lines or CSV with commas; unpack it, or audit it without --engine spark"
+            )
 
 
 def _check_spark_reads(name: str, path: str) -> None:
