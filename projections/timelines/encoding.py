@@ -15,7 +15,6 @@ many catch-ups they grew in. Proved by tests/timelines/test_encoding.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import groupby, islice, pairwise
 from operator import itemgetter, lt
 from typing import Annotated, Final, NamedTuple
@@ -107,7 +106,7 @@ class _Steps(NamedTuple):
 
 def decode_settings(subject: str, blob: bytes) -> Settings:
     """The settings of a subject's row, each still encoded. Raises `LedgerCorrupt`."""
-    with _corrupt_if_invalid(subject):
+    with _CorruptIfInvalid(subject):
         return dict[str, Raw | StoredSetting](_decode_raw(blob))
 
 
@@ -119,7 +118,7 @@ def decode_timelines(
     subject: str, blob: bytes, blocks: Iterable[BlockRow] | Callable[[], Iterable[BlockRow]] = ()
 ) -> dict[str, Timelines]:
     """Setting → timelines of a subject's row and its blocks. Raises `LedgerCorrupt` if they do not fit together."""
-    with _corrupt_if_invalid(subject):
+    with _CorruptIfInvalid(subject):
         settings = _decode_all(blob)
         rows: dict[str, list[BlockRow]] = {}
         if any(stored.current.blocks or (stored.in_force and stored.in_force.blocks) for stored in settings.values()):
@@ -135,7 +134,7 @@ def change_at(
 
     Raises `LedgerCorrupt`.
     """
-    with _corrupt_if_invalid(subject):
+    with _CorruptIfInvalid(subject):
         current, in_force = _tails(stored)
         blocks, steps = current if axis == "current" else in_force
         if blocks and at < steps.starts[0]:
@@ -178,7 +177,7 @@ def changes_at(
 
 def decode_stored(subject: str, blob: bytes) -> dict[str, StoredSetting]:
     """The settings of a subject's row, without their blocks. Raises `LedgerCorrupt`."""
-    with _corrupt_if_invalid(subject):
+    with _CorruptIfInvalid(subject):
         return _decode_all(blob)
 
 
@@ -191,7 +190,7 @@ def load_suffix(
     """
     if raw is None:
         return TimelineSuffix(0, empty_timelines(), ())
-    with _corrupt_if_invalid(subject):
+    with _CorruptIfInvalid(subject):
         stored = _decode_setting(raw) if isinstance(raw, Raw) else raw
         (full, current), (full_in_force, in_force) = _tails(stored)
         first = min(full, full_in_force)
@@ -314,9 +313,17 @@ class _InvalidSteps(Exception):
     """The steps make no timeline."""
 
 
-@contextmanager
-def _corrupt_if_invalid(subject: str) -> Iterator[None]:
-    try:
-        yield
-    except (_InvalidSteps, msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
-        raise DamagedRows([subject]) from error
+class _CorruptIfInvalid:
+    """Raises `DamagedRows` for what decoding raises. A class, because a listing enters it for every setting."""
+
+    __slots__ = ("_subject",)
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, _InvalidSteps | msgspec.MsgspecError | UnicodeDecodeError | LookupError):
+            raise DamagedRows([self._subject]) from error

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,15 @@ class Truth:
         self.rows = rows
         self.scopes = {subject_of(event["scope"]): event["scope"] for event in events}
         self.settings = {key_of(event["setting"]): event["setting"] for event in events}
+        # Most lines are the same at most moments.
+        self.line = cache(self._line)
 
     def lines(self, query: Query, at: int, known_at: KnownAt) -> list[bytes]:
         snapshot = query.snapshot(at=at, known_at=known_at, kind="org")
-        return sorted(
-            canon([self.scopes[subject], self.settings[setting], json.loads(str(change.value))]).encode()
-            for subject, setting, change in snapshot.changes
-        )
+        return sorted(self.line(subject, setting, str(change.value)) for subject, setting, change in snapshot.changes)
+
+    def _line(self, subject: str, setting: str, value: str) -> bytes:
+        return canon([self.scopes[subject], self.settings[setting], json.loads(value)]).encode()
 
 
 @pytest.fixture(scope="module")
