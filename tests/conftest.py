@@ -15,7 +15,8 @@ from tests.support.real_data import real_data_file
 # No deadline: shared cores stall for longer than any example takes.
 # The same examples on every run: a failure comes from the change, not from chance. `--search` draws new ones.
 hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
+# Both profiles state it: where the variable CI is set, Hypothesis fixes its examples by itself.
+hypothesis.settings.register_profile("search", deadline=None, derandomize=False, print_blob=True)
 
 # A shell without job control starts background jobs with SIGINT ignored, and their children inherit that: a test that
 # interrupts a program would wait for ever. A handler, in contrast, is not inherited.
