@@ -122,7 +122,7 @@ class LazyGroup(click.Group):
 
 
 def _add_loudness(command: click.Command) -> None:
-    """Gives the verb, and each of its own verbs, --quiet and --verbose."""
+    """Gives the verb, and each of its own verbs, --quiet and --verbose, and --config if it has options of keys."""
     if isinstance(command, click.Group):
         for name in command.list_commands(click.Context(command)):
             inner = command.get_command(click.Context(command), name)
@@ -139,6 +139,10 @@ def _add_loudness(command: click.Command) -> None:
             [f"--{name}"], is_flag=True, is_eager=True, expose_value=False, callback=exits.choose, help=help_
         )
         command.params.append(option)
+    from scripts.cli.settings import config_option, has_settings
+
+    if has_settings(command):
+        command.params.append(config_option())
 
 
 def _run(group: click.Group, args: list[str], extra: dict[str, Any]) -> int:

@@ -9,41 +9,16 @@ import click
 
 from scripts.cli import exits
 from scripts.cli.options import clock_ahead_warn, clock_behind_max, database, must_exist
+from scripts.cli.settings import setting
 
 
 @click.command
-@click.option("--host", default="127.0.0.1", show_default=True, help="The loopback address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0: any free port.")
-@click.option(
-    "--audits-folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where to keep logs sent to POST /v1/audits, and their results. Without it: FILE.audits beside a SQLite "
-    "ledger, ~/.local/state/inforce for PostgreSQL.",
-)
-@click.option(
-    "--audits-keep",
-    type=click.FloatRange(min=0, min_open=True, max=876_000),
-    default=168.0,
-    show_default=True,
-    metavar="HOURS",
-    help="How long to keep the results of an audit.",
-)
-@click.option(
-    "--audits-max-bytes",
-    type=click.IntRange(min=1),
-    default=4 * 1024**3,
-    show_default=True,
-    metavar="N",
-    help="The largest log to accept.",
-)
-@click.option(
-    "--audits-max",
-    type=click.IntRange(1, 1000),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="How many audits to keep. At this number a new log is refused until an audit is deleted or expires.",
-)
+@setting("audits_max")
+@setting("audits_max_bytes")
+@setting("audits_keep")
+@setting("audits_folder")
+@setting("port")
+@setting("host")
 @must_exist
 @clock_behind_max
 @clock_ahead_warn

@@ -15,6 +15,7 @@ PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_te
 OURS: Final = ("ledger", "projections", "api", "scripts")
 OF_POSTGRES: Final = {"psycopg", "psycopg-pool"}
 OF_SPARK: Final = {"pyspark", "py4j", "pandas"}
+OF_TRACING: Final = {"opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"}
 
 
 def names(requirements: list[Any]) -> set[str]:
@@ -42,11 +43,12 @@ def distributions(folder: str, without: str = "") -> set[str]:
     return {by_package[package][0].lower().replace("_", "-") for package in packages if package in by_package}
 
 
-def test_only_postgresql_and_spark_are_extras() -> None:
+def test_only_postgresql_spark_and_tracing_are_extras() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     assert {name: names(extra) for name, extra in extras.items()} == {
         "postgres": OF_POSTGRES,
         "spark": OF_SPARK - {"py4j"},
+        "tracing": OF_TRACING,
     }
 
 
@@ -56,5 +58,5 @@ def test_the_default_installation_has_all_that_the_source_imports() -> None:
     parts = {"starlette", "pydantic-core", "typing-extensions", "annotated-types", "markupsafe"}
     needed = {name for folder in OURS for name in distributions(folder, without="bench")}
     assert len(needed) > 8
-    assert needed - installed - parts - OF_POSTGRES - OF_SPARK == set()
+    assert needed - installed - parts - OF_POSTGRES - OF_SPARK - OF_TRACING == set()
     assert {"pyarrow", "numpy", "numba", "jinja2"} <= installed

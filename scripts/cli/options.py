@@ -15,6 +15,7 @@ from ledger.built_in_catalog import BUILT_IN
 from ledger.errors import BadInput
 from ledger.subjects import is_setting_key, parse_subject
 from scripts.cli.instants import Instant
+from scripts.cli.settings import setting
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Format = Literal["table", "json", "ndjson", "csv"]
@@ -90,18 +91,8 @@ def texts(option: str, help_: str) -> Callable[[Command], Command]:
     return click.option(option, multiple=True, callback=split, metavar="TEXT,...", help=help_)
 
 
-database: Final = click.option(
-    "--db",
-    envvar="INFORCE_DATABASE",
-    default="sqlite:///inforce.db",
-    metavar="URL",
-    show_default=True,
-    show_envvar=True,
-    help="The ledger: sqlite:///path, sqlite:////absolute/path or postgresql://user@host/name.",
-)
-must_exist: Final = click.option(
-    "--must-exist", is_flag=True, help="Fail if there is no ledger yet, instead of creating one."
-)
+database: Final = setting("database", "db")
+must_exist: Final = setting("must_exist")
 output_format: Final = click.option(
     "--format",
     "format_",
@@ -111,29 +102,9 @@ output_format: Final = click.option(
     help="table for people; json, ndjson (one JSON value per line) or csv for programs.",
 )
 at: Final = click.option("--at", type=Instant("now"), default="now", show_default=True, help="The moment to ask about.")
-actor: Final = click.option(
-    "--actor", envvar="INFORCE_ACTOR", default="cli", show_default=True, show_envvar=True, help="Who makes the change."
-)
-clock_behind_max: Final = click.option(
-    "--clock-behind-max",
-    envvar="INFORCE_CLOCK_BEHIND_MAX",
-    type=click.FloatRange(min=1, max=1e9),
-    default=60.0,
-    metavar="SECONDS",
-    show_default=True,
-    show_envvar=True,
-    help="Record nothing while this machine's clock is further behind the last event.",
-)
-clock_ahead_warn: Final = click.option(
-    "--clock-ahead-warn",
-    envvar="INFORCE_CLOCK_AHEAD_WARN",
-    type=click.FloatRange(min=0),
-    default=90.0,
-    metavar="DAYS",
-    show_default=True,
-    show_envvar=True,
-    help="Warn if this machine's clock is further ahead of the last event.",
-)
+actor: Final = setting("actor")
+clock_behind_max: Final = setting("clock_behind_max")
+clock_ahead_warn: Final = setting("clock_ahead_warn")
 after: Final = click.option(
     "--after",
     type=click.IntRange(0, POSITION_MAX),

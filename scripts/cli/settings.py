@@ -1,0 +1,132 @@
+"""Options that are keys of the configuration: their value is that of the command line, else of `configuration.load`.
+
+Type, bounds, default and help are those of the key, so that each is said once. Proved by
+tests/cli/test_configuration.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+
+import click
+from annotated_types import Ge, Gt, Le
+from click.core import ParameterSource
+from pydantic.fields import FieldInfo
+
+from scripts.cli.configuration import PREFIX, Configuration, key_of, load
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LOADED: Final = "inforce.configuration"
+_FILE: Final = "inforce.config"
+
+
+def configuration() -> Configuration:
+    """The configuration of the verb that runs, without what its command line says. Read once."""
+    meta = click.get_current_context().meta
+    if _LOADED not in meta:
+        meta[_LOADED] = load(meta.get(_FILE))
+    loaded: Configuration = meta[_LOADED]
+    return loaded
+
+
+def setting(name: str, parameter: str | None = None) -> Callable[[Command], Command]:
+    """The option of the key `name`. `parameter`: the name of the verb's parameter, if it is another."""
+    field, key = key_of(name)
+    type_ = _click_type(field)
+    flag = type_ is bool
+    return click.option(
+        f"{key.option}/--no-{key.option.removeprefix('--')}" if flag else key.option,
+        parameter or name,
+        cls=_SettingOption,
+        key=name,
+        type=None if flag else type_,
+        default=field.default,
+        show_default=not flag and field.default not in (None, "", ()),
+        metavar=key.metavar,
+        envvar=PREFIX + name.upper(),
+        show_envvar=True,
+        help=_help(field),
+    )
+
+
+def _help(field: FieldInfo) -> str:
+    text = (field.description or "").replace("`", "")
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _click_type(field: FieldInfo) -> Any:
+    types = [type_ for type_ in get_args(field.annotation) if type_ is not NoneType] or [field.annotation]
+    type_ = types[0]
+    if get_origin(field.annotation) is Literal:
+        return click.Choice(get_args(field.annotation))
+    if get_origin(field.annotation) is tuple:
+        return _Texts()
+    if type_ is Path:
+        return click.Path(path_type=Path)
+    if type_ not in (int, float):
+        return type_
+    low = next((one for one in field.metadata if isinstance(one, Ge | Gt)), None)
+    high = next((one.le for one in field.metadata if isinstance(one, Le)), None)
+    bounds: dict[str, Any] = {
+        "min": None if low is None else low.ge if isinstance(low, Ge) else low.gt,
+        "min_open": isinstance(low, Gt),
+        "max": high,
+    }
+    return click.IntRange(**bounds) if type_ is int else _Number(**bounds)
+
+
+class _Number(click.FloatRange):
+    """A range that also refuses what no bound stops: nan, and an infinity on the open side."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if isfinite(number) else self.fail(f"{number} is not a number of this range", param, ctx)
+
+
+class _Texts(click.ParamType[Any]):
+    """Texts with commas between them."""
+
+    name = "text,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class _SettingOption(click.Option):
+    def __init__(self, *args: Any, key: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._key = key
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        if self.name in opts or ctx.resilient_parsing:
+            return super().consume_value(ctx, opts)
+        return getattr(configuration(), self._key), ParameterSource.DEFAULT_MAP
+
+
+def config_option() -> click.Option:
+    """--config, for every verb that has an option of a key."""
+
+    def remember(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
+        if path is not None:
+            context.meta[_FILE] = path
+
+    return click.Option(
+        ["--config"],
+        metavar="FILE",
+        type=click.Path(readable=False),
+        is_eager=True,
+        expose_value=False,
+        callback=remember,
+        envvar="INFORCE_CONFIG",
+        show_envvar=True,
+        help="A TOML file with the keys of scripts/OPERATING.md. Options and variables go before it.",
+    )
+
+
+def has_settings(command: click.Command) -> bool:
+    return any(isinstance(parameter, _SettingOption) for parameter in command.params)

@@ -1,0 +1,154 @@
+"""The configuration: where a key comes from, what is refused, and that each key is in the table of OPERATING.md."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from scripts.cli.configuration import OTHER_VARIABLES, PREFIX, Configuration, key_of, load, table
+from scripts.main import VERBS, cli
+from tests.support.command import CommandResult, Inforce
+
+OPERATING = Path(__file__).parents[2] / "scripts" / "OPERATING.md"
+
+
+def run(environment: dict[str, str], *args: str) -> CommandResult:
+    result = CliRunner(env=environment).invoke(cli, args)
+    return CommandResult(result.exit_code, result.stdout, result.stderr)
+
+
+def test_the_table_of_the_operating_page_is_that_of_the_code() -> None:
+    """To mend it: paste what `python -m scripts.cli.configuration` prints."""
+    page = OPERATING.read_text(encoding="utf-8")
+    assert "\n".join(table()) in page
+    for variable, meaning in OTHER_VARIABLES.items():
+        assert f"| `{variable}` | {meaning} |" in page
+
+
+def test_every_key_has_a_meaning_and_an_option_of_its_own() -> None:
+    keys = [key_of(name) for name in Configuration.model_fields]
+    assert all(field.description and key.allowed for field, key in keys)
+    assert len({key.option for _, key in keys}) == len(keys)
+
+
+def test_every_key_is_an_option_of_some_verb(folder: Path) -> None:
+    helps = "".join(run({}, verb, "--help").out for verb in VERBS) + run({}, "doctor", "clock", "--help").out
+    assert [name for name in Configuration.model_fields if f"{key_of(name)[1].option} " not in helps] == []
+
+
+@pytest.fixture
+def file(folder: Path) -> Path:
+    path = folder / "inforce.toml"
+    path.write_text('actor = "file"\n', encoding="utf-8")
+    return path
+
+
+def actor_of(environment: dict[str, str], *options: str) -> str:
+    recorded = run(environment, "submit", "org:acme", "training.opt_in", "true", *options)
+    assert recorded.code == 0, recorded.err
+    history = run({}, "history", "org:acme", "--format", "json")
+    return str(history.json()["events"][0]["event"]["data"]["actor"])
+
+
+def test_command_line_before_environment_before_file_before_default(inforce: Inforce, file: Path) -> None:
+    assert actor_of({}) == "cli"
+    assert actor_of({}, "--config", str(file)) == "file"
+    assert actor_of({"INFORCE_CONFIG": str(file)}) == "file"
+    both = {"INFORCE_CONFIG": str(file), "INFORCE_ACTOR": "variable"}
+    assert actor_of(both) == "variable"
+    assert actor_of(both, "--actor", "option") == "option"
+    assert actor_of(both | {"INFORCE_ACTOR": ""}) == "file"
+
+
+def test_another_file_on_the_command_line_replaces_that_of_the_environment(inforce: Inforce, file: Path) -> None:
+    other = file.with_name("other.toml")
+    other.write_text("", encoding="utf-8")
+    assert actor_of({"INFORCE_CONFIG": str(file)}, "--config", str(other)) == "cli"
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        (
+            {"INFORCE_PORT": "70000"},
+            "inforce: INFORCE_PORT: 70000 is not allowed; it takes a number from 0 to 65535\n",
+        ),
+        (
+            {f"{PREFIX}DATABSE": "sqlite:///secret"},
+            "inforce: INFORCE_DATABSE: there is no such variable (did you mean INFORCE_DATABASE",
+        ),
+        ({"INFORCE_MUST_EXIST": "perhaps"}, "INFORCE_MUST_EXIST: perhaps is not allowed; it takes true or false\n"),
+        ({"INFORCE_CLOCK_AHEAD_WARN": "nan"}, "nan is not allowed; it takes a number from 0 on\n"),
+    ],
+)
+def test_an_unknown_or_wrong_variable_is_refused_in_one_line(
+    inforce: Inforce, folder: Path, environment: dict[str, str], line: str
+) -> None:
+    for verb in (("subjects",), ("submit", "org:acme", "training.opt_in", "true"), ("serve", "--port", "0")):
+        refused = run(environment, *verb)
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert line in refused.err
+        assert "secret" not in refused.err
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"prot = 1\n", ": there is no key prot (did you mean port?)\n"),
+        (b"port = 'x'\n", ": port: x is not allowed; it takes a number from 0 to 65535\n"),
+        (b"port = [1]\n", ": port: [1] is not allowed; it takes a number from 0 to 65535\n"),
+        (b"database = ['postgresql://u:hunter2@h/n']\n", ": database: its value is not allowed; it takes a URL"),
+        (b"port = \n", " is not TOML in UTF-8: "),
+        (b"port = 1\nport = 2\n", " is not TOML in UTF-8: "),
+        (b"\xff", " is not TOML in UTF-8: "),
+        (b"[server]\nport = 1\n", ": there is no key server"),
+    ],
+)
+def test_an_unknown_or_wrong_line_of_the_file_is_refused_in_one_line(
+    inforce: Inforce, folder: Path, content: bytes, line: str
+) -> None:
+    (folder / "c.toml").write_bytes(content)
+    for refused in (run({}, "subjects", "--config", "c.toml"), run({"INFORCE_CONFIG": "c.toml"}, "subjects")):
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert f"inforce: c.toml{line}" in refused.err
+        assert "hunter2" not in refused.err
+
+
+def test_all_faults_are_named_at_once(inforce: Inforce, folder: Path) -> None:
+    (folder / "c.toml").write_text("audits_max = 0\nprot = 1\n", encoding="utf-8")
+    refused = run({"INFORCE_CONFIG": "c.toml", "INFORCE_PORT": "-1", f"{PREFIX}X": "1"}, "subjects")
+    assert (refused.code, refused.err.count("\n")) == (2, 4)
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "."])
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(inforce: Inforce, name: str) -> None:
+    refused = run({}, "subjects", "--config", name)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert name in refused.err
+
+
+def test_a_wrong_variable_does_not_hide_help(folder: Path) -> None:
+    assert run({"INFORCE_PORT": "x"}, "serve", "--help").code == 0
+
+
+def test_the_bounds_are_those_of_the_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, good, bad in (
+        ("port", ("0", "65535"), ("-1", "65536", "1.5")),
+        ("audits_keep", ("0.001", "876000"), ("0", "876001", "inf")),
+        ("audits_max_bytes", ("1",), ("0",)),
+        ("audits_max", ("1", "1000"), ("0", "1001")),
+        ("clock_behind_max", ("1", "1000000000"), ("0.9", "1000000001", "nan")),
+        ("clock_ahead_warn", ("0", "1e300"), ("-1", "inf")),
+    ):
+        option = key_of(name)[1].option
+        for value in good:
+            monkeypatch.setenv(PREFIX + name.upper(), value)
+            assert getattr(load(), name) == float(value)
+        for value in bad:
+            by_variable = run({PREFIX + name.upper(): value}, "serve", "--db", "sqlite:////nowhere/x.db")
+            by_option = run({PREFIX + name.upper(): good[0]}, "serve", option, value, "--db", "sqlite:////nowhere/x.db")
+            assert (by_variable.code, by_option.code) == (2, 2), (name, value)
+            assert "is not allowed" in by_variable.err
+            assert option in by_option.err, (name, value, by_option.err)
+        monkeypatch.delenv(PREFIX + name.upper())
