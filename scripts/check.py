@@ -6,8 +6,6 @@ import gzip
 import io
 import zlib
 from codecs import BOM_UTF8
-from collections import Counter
-from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -22,14 +20,13 @@ from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.summary import AGAINST
 from projections.decisions.model import NOTHING_OBSERVED, Decision, RequestRecord, decision_json, read_record
 from projections.query.query import KnownAt, Query
-from projections.temporal.coordinates import ClockNotice
 from scripts.cli import exits
 from scripts.cli.files import numbered_lines, read_body
 from scripts.cli.instants import timezone
 from scripts.cli.options import FILE, Format, assignments, at, at_least, database, known_at, output_format
-from scripts.cli.output import clock_sentence, print_clock_notice, show
+from scripts.cli.output import show, show_clock_notices
 from scripts.cli.questions import say_before_first_record
-from scripts.cli.show_decision import CSV_FIELDS, print_decision, print_decisions
+from scripts.cli.show_decision import CSV_FIELDS, notices_of, print_decision, print_decisions
 
 CHECKS_MAX: Final = 10_000
 CHECK_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -216,17 +213,10 @@ def _show_decisions(format_: Format, decisions: list[Decision], *, one: bool) ->
             print_decision(decisions[0])
         else:
             print_decisions(decisions)
-            for notice, count in _notices(decisions):
-                print_clock_notice(notice, count)
+            show_clock_notices(format_, notices_of(decisions))
         return
     rows = [decision_json(decision) for decision in decisions]
     show(format_, rows[0] if one else decisions_json(decisions), rows, CSV_FIELDS, {})
     if format_ == "csv":
-        for notice, count in _notices(decisions):
-            exits.print_message(clock_sentence(notice, count))
-
-
-def _notices(decisions: Iterable[Decision]) -> list[tuple[ClockNotice, int]]:
-    """The stretches of a clock that was ahead, and the decisions that rest on each."""
-    notices = (decision.as_of.clock_notice for decision in decisions)
-    return list(Counter(notice for notice in notices if notice is not None).items())
+        # A row of NDJSON has it as a member.
+        show_clock_notices(format_, notices_of(decisions))

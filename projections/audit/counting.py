@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -31,6 +32,7 @@ from projections.audit.summary import (
     SubjectCount,
     Summary,
 )
+from projections.temporal.coordinates import ClockNotice
 
 ROWS_MAX: Final = 1 << 17
 """Counts that wait to be added up. The limit grows with the subjects, so that no count is added up too often."""
@@ -86,20 +88,12 @@ class VerdictCounter:
         span = pc.min_max(instants).as_py()
         summary.first_at = min(span["min"], span["min"] if summary.first_at is None else summary.first_at)
         summary.last_at = max(span["max"], span["max"] if summary.last_at is None else summary.last_at)
-        self._take_clock(instants, span["min"], span["max"])
+        count_stretches(instants, summary.clock_notices, summary.clock_rows)
         names = verdicts.column("governed_by")
         self._take_unknown(verdicts, names, codes)
         if decided.governing is not None:
             names, codes = self._take_coded(decided, names, codes)
         self._take_named(names, codes)
-
-    def _take_clock(self, instants: pa.Array, first: int, last: int) -> None:
-        """Counts the rows in the stretches of a clock that was ahead."""
-        for notice in self._summary.clock_notices:
-            if notice.start <= last and first < notice.until:
-                at = instants.to_numpy(zero_copy_only=False)
-                inside = np.count_nonzero((at >= notice.start) & (at < notice.until))
-                self._summary.clock_rows[notice] += int(inside)
 
     def _take_unknown(self, verdicts: pa.RecordBatch, names: pa.Array, codes: Any) -> None:
         known = verdicts.column("subject_known")
@@ -222,6 +216,13 @@ class VerdictCounter:
             writer.close()
             file.seek(0)
             yield _added_up([pa.ipc.open_stream(file).read_all()])
+
+
+def count_stretches(instants: pa.Array, notices: Iterable[ClockNotice], rows: Counter[ClockNotice]) -> None:
+    """Adds the requests (their `at`, in µs) in each stretch of a clock that was ahead to its `rows`."""
+    for notice in notices:
+        at = instants.to_numpy(zero_copy_only=False)
+        rows[notice] += int(np.count_nonzero((at >= notice.start) & (at < notice.until)))
 
 
 def codes_of(words: pa.DictionaryArray, names: Sequence[str]) -> Any:

@@ -7,7 +7,7 @@ none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -113,14 +113,7 @@ class Summary:
     @property
     def notices(self) -> list[NoticeRows]:
         """The stretches of a clock that was ahead on which verdicts rest: they hold requests, or the known_at."""
-        known = self.known_at
-        rows = (
-            NoticeRows(notice, self.verdicts.total() if notice_at((notice,), known) else self.clock_rows[notice])
-            if isinstance(known, int)
-            else NoticeRows(notice, self.clock_rows[notice])
-            for notice in self.clock_notices
-        )
-        return [one for one in rows if one.rows]
+        return resting_on(self.clock_notices, self.clock_rows, self.known_at, self.verdicts.total())
 
     @property
     def providers(self) -> tuple[ProviderCount, ...]:
@@ -148,6 +141,21 @@ class Summary:
         return sum(self.verdicts[verdict] for verdict in AGAINST)
 
 
+def resting_on(
+    notices: Sequence[ClockNotice], rows: Mapping[ClockNotice, int], known_at: KnownAt, total: int
+) -> list[NoticeRows]:
+    """The stretches on which any of `total` decisions rest: they hold requests (`rows`), or the known_at of all."""
+    if isinstance(known_at, int):
+        rows = {notice: total if notice_at((notice,), known_at) else rows.get(notice, 0) for notice in notices}
+    return [NoticeRows(notice, rows[notice]) for notice in notices if rows.get(notice)]
+
+
+def notices_json(notices: Sequence[NoticeRows]) -> dict[str, Any]:
+    """The member `clock_notices`, which is absent if there are none."""
+    documents = [clock_notice_json(notice) | {"rows": rows} for notice, rows in notices]
+    return {"clock_notices": documents} if documents else {}
+
+
 def coordinates_json(pin: Pin, known_at: KnownAt) -> dict[str, Any]:
     return {
         "known_at": time_or_null(known_at) if isinstance(known_at, int) else known_at or "now",
@@ -167,7 +175,6 @@ def pin_json(summary: Summary) -> dict[str, Any]:
 
 def summary_json(summary: Summary) -> dict[str, Any]:
     """The summary for programs. `verdicts` and `reasons` omit counts of 0."""
-    notices = summary.notices
     return {
         "unknown_subjects": {
             "rows": summary.unknown_rows,
@@ -186,11 +193,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "hindsight": summary.hindsight,
         "first_at": time_or_null(summary.first_at),
         "last_at": time_or_null(summary.last_at),
-        **(
-            {"clock_notices": [clock_notice_json(notice) | {"rows": rows} for notice, rows in notices]}
-            if notices
-            else {}
-        ),
+        **notices_json(summary.notices),
     } | pin_json(summary)
 
 

@@ -23,8 +23,17 @@ from scripts.audit.request import AuditRequest, with_progress
 from scripts.cli import exits
 from scripts.cli.files import progress
 from scripts.cli.options import Format
-from scripts.cli.output import Columns, human_bound, human_time, json_text, print_line, print_table, show
-from scripts.cli.show_decision import print_decision
+from scripts.cli.output import (
+    Columns,
+    human_bound,
+    human_time,
+    json_text,
+    print_line,
+    print_table,
+    show,
+    show_clock_notices,
+)
+from scripts.cli.show_decision import notices_of, print_decision
 
 ROWS_MAX: Final = 20
 """How many rows to explain if several have the id."""
@@ -147,6 +156,8 @@ def show_explained(format_: Format, rows: list[ExplainedRow], total: int) -> Non
             for event in document["events"]
         ]
         show(format_, {"rows": documents, "row_count": total}, events, _FIELDS, {})
+        # The rows are events, and only a decision has the notice as a member.
+        show_clock_notices(format_, notices_of(explanation.decision for _, _, explanation in rows))
         return
     for index, (source, line, explanation) in enumerate(rows):
         if index:

@@ -20,6 +20,7 @@ from scripts.audit.show_summary import show_summary
 from scripts.cli import exits
 from scripts.cli.files import progress
 from scripts.cli.options import Format
+from scripts.cli.output import show_clock_notices
 from scripts.cli.questions import say_before_first_record
 
 
@@ -59,6 +60,8 @@ def audit_locally(db: str, request: AuditRequest, options: dict[str, Any], forma
     if warn_of_rejects(summary.rejects, summary.rows, files.first_reject, f"all are in {files.rejects}"):
         return exits.BAD_INPUT
     # Rows on standard output are for programs, so nothing else is printed there.
-    if "-" not in (request.out, files.rejects):
+    if "-" in (request.out, files.rejects):
+        show_clock_notices("ndjson", summary.notices)
+    else:
         show_summary(format_, summary, files.rejects, findings.findings)
     return exit_code(summary)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from projections.audit.explain import causes_json
-from projections.audit.summary import VERDICTS, SubjectCount, Summary, summary_json
+from projections.audit.summary import VERDICTS, NoticeRows, SubjectCount, Summary, summary_json
 from projections.decisions.model import REASONS, decision_json
-from projections.temporal.coordinates import ClockNotice, Pin
+from projections.temporal.coordinates import Pin
 from scripts.audit.explain import print_row
 from scripts.audit.outputs import Finding
 from scripts.cli.options import Format
-from scripts.cli.output import Columns, human_time, print_clock_notice, print_line, print_table, show
+from scripts.cli.output import Columns, human_time, print_line, print_table, show, show_clock_notices
 from scripts.cli.show_decision import UNKNOWN_SUBJECT
 
 SUBJECTS_SHOWN: Final = 10
@@ -47,9 +47,9 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
         for what, member in (("verdict", "verdicts"), ("reason", "reasons")):
             counts += named_counts(what, members[member])
         counts += [{"what": "hindsight", "name": None, "count": summary.hindsight}]
-        for notice, rows in summary.notices:
-            counts += [{"what": "clock_notice", "name": _acknowledged(notice), "count": rows}]
+        counts += clock_counts(summary.notices)
         show(format_, document, counts, COUNT_FIELDS, {})
+        show_clock_notices(format_, summary.notices)
         return
     _print_summary(summary)
     for source, line, explanation in findings:
@@ -57,8 +57,16 @@ def show_summary(format_: Format, summary: Summary, rejects: str | None, finding
         print_row(source, line, explanation)
 
 
-def _acknowledged(notice: ClockNotice) -> str | None:
-    return None if notice.position is None else f"#{notice.position}"
+def clock_counts(notices: Iterable[NoticeRows]) -> list[dict[str, Any]]:
+    """Each stretch of a clock that was ahead, named by the event that acknowledges it."""
+    return [
+        {
+            "what": "clock_notice",
+            "name": None if notice.position is None else f"#{notice.position}",
+            "count": rows,
+        }
+        for notice, rows in notices
+    ]
 
 
 def named_counts(what: str, counts: dict[str, int]) -> list[dict[str, Any]]:
@@ -80,8 +88,7 @@ def _print_summary(summary: Summary) -> None:
     _print_unknown(summary)
     print_line(position_text(summary.pin))
     print_line(f"the log has SHA-256 {summary.log.sha256}")
-    for notice, rows in summary.notices:
-        print_clock_notice(notice, rows)
+    show_clock_notices("table", summary.notices)
     if summary.first_at is None:
         return
     print_line()

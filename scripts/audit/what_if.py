@@ -33,11 +33,11 @@ from projections.decisions.model import REASONS
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from scripts.audit.outputs import OutputFiles, warn_of_rejects
 from scripts.audit.request import AuditRequest, rate_reporter, with_progress
-from scripts.audit.show_summary import COUNT_FIELDS, count_columns, named_counts, position_text
+from scripts.audit.show_summary import COUNT_FIELDS, clock_counts, count_columns, named_counts, position_text
 from scripts.cli import exits
 from scripts.cli.files import progress, read_body
 from scripts.cli.options import Format
-from scripts.cli.output import Columns, human_time, json_text, print_line, print_table, show
+from scripts.cli.output import Columns, human_time, json_text, print_line, print_table, show, show_clock_notices
 from scripts.cli.show_decision import UNKNOWN_SUBJECT
 
 LATE_NAMED: Final = 10
@@ -81,7 +81,9 @@ def what_if(db: str, request: AuditRequest, changes: str, format_: Format, *, sh
     rows = radius.requests + radius.rejects
     if warn_of_rejects(radius.rejects, rows, files.first_reject, f"all are in {files.rejects}"):
         return exits.BAD_INPUT
-    if "-" not in (request.out, files.rejects):
+    if "-" in (request.out, files.rejects):
+        show_clock_notices("ndjson", radius.notices)
+    else:
         _show_radius(format_, radius, shown.rows, provenance, files.rejects, all_written=request.out is not None)
     return exits.NOT_ALL_READ if radius.rejects else exits.OK
 
@@ -194,7 +196,9 @@ def _show_radius(
         )
         for what, member in (("reason_gone", "reasons_gone"), ("reason_new", "reasons_new"), ("handling", "handling")):
             counts += named_counts(what, members[member])
+        counts += clock_counts(radius.notices)
         show(format_, document, counts, COUNT_FIELDS, {})
+        show_clock_notices(format_, radius.notices)
         return
     _print_radius(radius, members)
     for change in changes:
@@ -214,6 +218,7 @@ def _print_radius(radius: Radius, members: dict[str, Any]) -> None:
     )
     proposals = f"{radius.proposals} proposal" + ("" if radius.proposals == 1 else "s")
     print_line(f"with {proposals}, {position_text(radius.pin)}")
+    show_clock_notices("table", radius.notices)
     if not radius.differing:
         return
     print_line()

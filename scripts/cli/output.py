@@ -83,6 +83,15 @@ def show_clock_notice(format_: Format, notice: ClockNotice | None) -> None:
         print_note(clock_sentence(notice))
 
 
+def show_clock_notices(format_: Format, notices: Iterable[tuple[ClockNotice, int]]) -> None:
+    """Says how many requests rest on each stretch, where `show_clock_notice` says it of one answer."""
+    for notice, rows in notices:
+        if format_ == "table":
+            print_clock_notice(notice, rows)
+        elif format_ != "json":
+            print_note(clock_sentence(notice, rows))
+
+
 def write(content: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -9,6 +10,7 @@ from ledger.codec import position_of
 from projections.decisions.causes import Cause, because
 from projections.decisions.model import REASONS, DataPolicy, Decision, Handling, Outcome
 from projections.temporal.changes import Retraction
+from projections.temporal.coordinates import ClockNotice
 from projections.temporal.effective_state import SettingState
 from scripts.cli.output import Columns, human_bound, human_time, json_text, print_clock_notice, print_line, print_table
 
@@ -107,6 +109,12 @@ def _print_changed_by(events: Iterable[SettingState | Retraction]) -> None:
                 f"because      #{change.position} of {human_time(change.recorded_at)} by {change.actor}: "
                 f"{event.subject} {event.setting} = {json_text(event.value)} {start}"
             )
+
+
+def notices_of(decisions: Iterable[Decision]) -> list[tuple[ClockNotice, int]]:
+    """The stretches of a clock that was ahead, and the decisions that rest on each."""
+    notices = (decision.as_of.clock_notice for decision in decisions)
+    return list(Counter(notice for notice in notices if notice is not None).items())
 
 
 def print_decisions(decisions: Iterable[Decision]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ledger.clock import ManualClock
 from ledger.opening import open_ledger
 from ledger.times import DAY, format_time, parse_time
-from tests.support.command import Inforce
+from tests.support.command import CommandResult, Inforce
 from tests.support.going_back import delete_tail
 from tests.support.ledgers import GENESIS, change, submit
 
@@ -207,3 +207,42 @@ def test_an_audit_of_the_acknowledged_stretch_names_it(poisoned: Inforce, folder
     assert (f"clock_notice,#{GENESIS + 5},2" in counts) is rests, counts
     check = poisoned("check", "--org", "acme", "--model", "a/b", "--at", at)
     assert ("rests on a clock that was ahead" in check.out) is rests, check.err
+
+
+@pytest.mark.parametrize("options", [(), ("--what-if", "changes.jsonl"), ("--explain", "late")])
+@pytest.mark.parametrize(("days", "rests"), [(-1, False), (30, True)])
+def test_every_way_to_audit_the_acknowledged_stretch_names_it_in_every_format(
+    poisoned: Inforce, folder: Path, days: int, rests: bool, options: tuple[str, ...]
+) -> None:
+    explains = "--explain" in options
+    words = "1 request rests on a clock" if explains else "2 requests rest on a clock"
+    assert poisoned("doctor", "clock", "--acknowledge", "--reason", "a year ahead").code == 0
+    at = format_time(time.time_ns() // 1000 + days * DAY)
+    long_ago = {"at": "2020-01-01T00:00:00Z", "org_id": "acme", "model_id": "a/b", "handling": {"trained": True}}
+    records = [long_ago, long_ago | {"at": at, "request_id": "late"}, long_ago | {"at": at}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    proposal = change(value=False, effective_from="2026-01-01T00:00:00Z")
+    (folder / "changes.jsonl").write_text(json.dumps(proposal) + "\n")
+
+    def answer(*more: str) -> CommandResult:
+        result = poisoned("audit", "log.jsonl", *options, *more)
+        assert result.code == 0, result
+        return result
+
+    table = answer()
+    # An explanation prints each decision whole.
+    stated = "this answer rests on a clock" if explains else words
+    assert (stated in table.out, "on a clock" in table.err) == (rests, False), table
+    for rows in ("csv", "ndjson"):
+        of_rows = answer("--format", rows)
+        assert (words in of_rows.err, words in of_rows.out) == (rests, False), of_rows
+        assert ("clock_notice" in of_rows.out) is (rests and not explains), of_rows
+    document = answer("--format", "json")
+    assert "on a clock" not in document.err
+    if explains:
+        notices = [row["decision"]["as_of"].get("clock_notice") for row in document.json()["rows"]]
+        assert [notice is not None for notice in notices] == [rests]
+    else:
+        assert [notice["rows"] for notice in document.json().get("clock_notices", [])] == ([2] if rests else [])
+        of_stream = answer("--out", "-")
+        assert (words in of_stream.err, words in of_stream.out) == (rests, False), of_stream

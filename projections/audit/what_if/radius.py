@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from projections.audit.schemas import REASON_NAMES, VERDICT_NAMES
-from projections.audit.summary import AGAINST, coordinates_json, time_or_null
+from projections.audit.summary import AGAINST, NoticeRows, coordinates_json, notices_json, resting_on, time_or_null
 from projections.audit.what_if.comparison import AFTER, BEFORE, HANDLING, decoded, reason_bits, unequal
-from projections.temporal.coordinates import KnownAt, Pin
+from projections.temporal.coordinates import ClockNotice, KnownAt, Pin
 
 LISTED: Final = 100_000
 
@@ -45,6 +45,10 @@ class Radius:
     handling: Counter[str] = field(default_factory=Counter)
     first_at: int | None = None
     last_at: int | None = None
+    clock_notices: Sequence[ClockNotice] = ()
+    """Of the whole ledger: see `notices`."""
+    clock_rows: Counter[ClockNotice] = field(default_factory=Counter)
+    """Requests that were made in the stretch, those that keep their verdict included."""
 
     def take(self, requests: int, differences: pa.RecordBatch) -> None:
         """Counts `requests` more, of which `differences` (DIFFERENCES) are decided differently."""
@@ -71,6 +75,11 @@ class Radius:
         span = pc.min_max(differences.column("at").cast(pa.int64())).as_py()
         self.first_at = span["min"] if self.first_at is None else min(self.first_at, span["min"])
         self.last_at = span["max"] if self.last_at is None else max(self.last_at, span["max"])
+
+    @property
+    def notices(self) -> list[NoticeRows]:
+        """The stretches of a clock that was ahead on which decisions rest: they hold requests, or the known_at."""
+        return resting_on(self.clock_notices, self.clock_rows, self.known_at, self.requests)
 
     @property
     def turned_against(self) -> int:
@@ -110,6 +119,7 @@ def radius_json(radius: Radius) -> dict[str, Any]:
         "model_count": len(radius.models),
         "first_at": time_or_null(radius.first_at),
         "last_at": time_or_null(radius.last_at),
+        **notices_json(radius.notices),
     } | coordinates_json(radius.pin, radius.known_at)
 
 

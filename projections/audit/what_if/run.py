@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.store import Ledger
+from projections.audit.counting import count_stretches
 from projections.audit.index.schema import PolicyIndex
 from projections.audit.kernel.batch_decider import BatchDecider
 from projections.audit.reading.batches import LogBatch
@@ -23,6 +24,7 @@ from projections.audit.what_if.overlay import overlay
 from projections.audit.what_if.placement import PlacedProposals, place_proposals
 from projections.audit.what_if.proposals import ProposedChange
 from projections.audit.what_if.radius import Radius
+from projections.query.clock_notices import notices_of_ledger
 
 _ENFORCED: Final = REQUESTS.get_field_index("enforced_position")
 _LAST: Final = 2**62
@@ -72,7 +74,8 @@ def blast_radius(
     """
     placed = place_proposals(ledger, index.pin, proposals, first_request, index.known_at)
     what_if = WhatIf(index, placed)
-    radius = Radius(index.pin, index.known_at, len(proposals))
+    notices = notices_of_ledger(ledger, index.pin)
+    radius = Radius(index.pin, index.known_at, len(proposals), clock_notices=notices)
     for batch in batches:
         for fault in batch.faults:
             radius.rejects += 1
@@ -80,6 +83,7 @@ def blast_radius(
                 sink.reject(fault)
         rows, differences = what_if.decide(batch.requests)
         radius.take(batch.requests.num_rows, differences)
+        count_stretches(batch.requests.column("at").view(pa.int64()), notices, radius.clock_rows)
         if len(rows):
             differing = batch._replace(lines=batch.lines[rows], requests=batch.requests.take(pa.array(rows)))
             for sink in sinks:

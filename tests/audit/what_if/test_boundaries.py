@@ -10,19 +10,23 @@ import pytest
 
 from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
+from ledger.diagnosis import acknowledge_clock
 from ledger.store import Ledger
-from ledger.times import format_time
+from ledger.times import DAY, format_time
 from projections.audit.index.reference import compile_by_fold
 from projections.audit.reading.batches import LogBatch
 from projections.audit.schemas import REQUESTS
 from projections.audit.what_if.proposals import read_proposals
+from projections.audit.what_if.radius import radius_json
 from projections.audit.what_if.run import blast_radius, first_request_of
-from projections.temporal.coordinates import IN_FORCE, KnownAt
-from tests.support.ledgers import GENESIS, NOW, change, open_with_clock, submit
+from projections.query.clock_notices import notices_of_ledger
+from projections.temporal.coordinates import IN_FORCE, ClockNotice, KnownAt
+from tests.support.ledgers import GENESIS, NOW, OPERATOR, change, open_with_clock, submit
 from tests.support.transfers import jsonl
 
 T = NOW + 1_000_000
 END = T + 500
+YEAR = 365 * DAY
 
 
 @pytest.fixture
@@ -144,3 +148,29 @@ def test_a_proposal_says_how_a_model_is_served(
     assert {row["after_deciding_positions"][-1] for row in differing} == {-1}
     as_published: dict[str, Any] = {name: f" {value} " if isinstance(value, str) else value for name in observed}
     assert rows(ledger, line, model_id="m", trained=None, **as_published) == []
+
+
+def test_requests_are_counted_from_the_microsecond_at_which_the_clock_was_ahead(ledger: Ledger) -> None:
+    clock = ledger.clock
+    assert isinstance(clock, ManualClock)
+    clock.now_us = END + YEAR
+    submit(ledger, change("org:other"))
+    clock.now_us = END + DAY
+    acknowledge_clock(ledger, "node 3 was a year ahead", OPERATOR)
+    (notice,) = notices_of_ledger(ledger, ledger.head())
+    # The stretch begins right after the last event before such a clock.
+    assert notice.start == END + 1
+    instants = [at + by for at in (notice.start, notice.until) for by in (-1, 0, 1)]
+    unchanged = read_proposals(io.BytesIO(jsonl(change("org:nobody"))))
+
+    def rows(known_at: KnownAt) -> list[tuple[ClockNotice, int]]:
+        index, batches = compile_by_fold(ledger, known_at), [batch(*instants[3:]), batch(*instants[:3])]
+        radius = blast_radius(ledger, index, unchanged, batches, first_request=END)
+        assert (radius.requests, radius.differing) == (6, 0)
+        assert [one["rows"] for one in radius_json(radius).get("clock_notices", [])] == [n for _, n in radius.notices]
+        return [(stretch, count) for stretch, count in radius.notices]
+
+    assert rows(IN_FORCE) == [(notice, 3)]
+    # One coordinate within the stretch is enough, here for all requests.
+    assert rows(notice.start - 1) == [(notice, 3)]
+    assert rows(notice.start) == [(notice, 6)]
