@@ -13,7 +13,8 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from api.event_stream import OpenStreams
-from api.http.middleware import RequestMiddleware
+from api.http.logs import log_access
+from api.http.middleware import Observer, RequestMiddleware
 from api.http.problem_responses import HANDLERS
 from api.http.shared import SharedResources
 from api.routes import audits, checks, events, operations, subjects
@@ -43,16 +44,20 @@ class Application(FastAPI):
 
     hosts: Collection[str] | None = None
     shared: SharedResources
+    observers: list[Observer]
 
     def build_middleware_stack(self) -> ASGIApp:
         router = ExactPathRouter(self.router, AsyncExitStackMiddleware(self.router))
-        return RequestMiddleware(ExceptionMiddleware(router, handlers=self.exception_handlers), self.hosts, self.shared)
+        answering = ExceptionMiddleware(router, handlers=self.exception_handlers)
+        return RequestMiddleware(answering, self.hosts, self.shared, self.observers)
 
 
-def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None = None) -> Application:
+def create_app(
+    source: str | Ledger | Service, *, hosts: Collection[str] | None = None, access_log: bool = False
+) -> Application:
     """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
     an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
-    None: any."""
+    None: any. `access_log`: log a line for each request."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -82,6 +87,7 @@ def create_app(source: str | Ledger | Service, *, hosts: Collection[str] | None 
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.hosts = hosts
+    app.observers = [log_access] if access_log else []
     app.shared = SharedResources()
     app.state.streams = OpenStreams()
     # Not include_router, which matches every path twice.

@@ -14,7 +14,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -27,6 +26,7 @@ from granian.server.embed import Server
 from api.app import Application, create_app
 from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
+from api.http.logs import GRANIAN_LOGGERS, LogSettings, on_loop_error, set_up
 from api.http.middleware import LOOPBACK_NAMES
 from api.service import CLOCK_BOUNDS, ClockBounds, Service
 from ledger.errors import BadInput
@@ -37,6 +37,8 @@ HEADER_BYTES_MAX: Final = 65_536
 HEADER_MS_MAX: Final = 10_000
 STOP_SECONDS_MAX: Final = 10
 """How long running requests may take to end once the server stops."""
+
+LOG_SETTINGS: Final = LogSettings()
 
 _log = logging.getLogger("inforce.api")
 
@@ -49,6 +51,7 @@ def serve(
     audits: AuditSettings | None = None,
     must_exist: bool = False,
     clock_bounds: ClockBounds = CLOCK_BOUNDS,
+    logs: LogSettings = LOG_SETTINGS,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
@@ -57,12 +60,13 @@ def serve(
     once it listens; None: the line is printed. Raises `BadInput` for an address that is not loopback or is in use, and
     the errors of opening a ledger.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    set_up(logs)
     address = loopback(host)
     port = free_port(address, port)
     service = Service.open(source, audits=audits, must_exist=must_exist, clock_bounds=clock_bounds)
     try:
-        run_app(create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}), address, port, announce)
+        app = create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}, access_log=logs.access)
+        run_app(app, address, port, announce)
     finally:
         service.close()
 
@@ -134,6 +138,7 @@ async def _run(app: Application, address: str, port: int, announce: Callable[[st
         backpressure=places.accepted,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX, max_buffer_size=HEADER_BYTES_MAX),
         log_level=LogLevels.error,
+        log_dictconfig=GRANIAN_LOGGERS,
     )
     server.workers_kill_timeout = STOP_SECONDS_MAX
 
@@ -145,7 +150,7 @@ async def _run(app: Application, address: str, port: int, announce: Callable[[st
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    loop.set_exception_handler(on_loop_error)
     serving = asyncio.create_task(server.serve())
     if await _listens(serving, address, port):
         end_unread_answers(port)

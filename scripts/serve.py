@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scripts.cli import exits
-from scripts.cli.options import clock_ahead_warn, clock_behind_max, database, must_exist
-from scripts.cli.settings import setting
+from scripts.cli.settings import chosen, settings
+
+if TYPE_CHECKING:
+    from api.http.logs import LogLevel
 
 
 @click.command
-@setting("audits_max")
-@setting("audits_max_bytes")
-@setting("audits_keep")
-@setting("audits_folder")
-@setting("port")
-@setting("host")
-@must_exist
-@clock_behind_max
-@clock_ahead_warn
-@database
-def serve(
-    db: str,
-    host: str,
-    port: int,
-    *,
-    must_exist: bool,
-    audits_folder: Path | None,
-    audits_keep: float,
-    audits_max_bytes: int,
-    audits_max: int,
-    **clock: float,
-) -> None:
+@settings(
+    *("database", "must_exist", "host", "port"),
+    *("log_format", "log_level", "access_log"),
+    *("audits_folder", "audits_keep", "audits_max_bytes", "audits_max"),
+    *("clock_behind_max", "clock_ahead_warn"),
+)
+def serve(**values: Any) -> None:
     """Serve the ledger over HTTP.
 
     Creates the ledger if there is none, which its log says, and prints where it listens. /openapi.json describes every
@@ -44,14 +30,24 @@ def serve(
       inforce serve
       inforce serve --audits-folder /var/lib/inforce/audits --audits-keep 24
       inforce serve --port 0 --db postgresql://inforce@localhost/inforce
+      inforce serve --config /etc/inforce.toml --log-format json --access-log
     """
     from api.audits.service import AuditSettings
+    from api.http.logs import LogSettings
     from api.server import serve as serve_until_stopped
     from api.service import ClockBounds
 
-    if exits.is_quiet() or exits.is_verbose():
-        logging.getLogger("inforce").setLevel(logging.ERROR if exits.is_quiet() else logging.DEBUG)
-    # click.echo flushes: a script that starts the server in the background waits for this line.
-    audits = AuditSettings(audits_folder, audits_keep, audits_max_bytes, audits_max)
-    bounds = ClockBounds(clock["clock_behind_max"], clock["clock_ahead_warn"])
-    serve_until_stopped(db, host, port, audits=audits, must_exist=must_exist, clock_bounds=bounds, announce=click.echo)
+    keys = chosen(values)
+    # --quiet and --verbose stand on the command line, so they go before a level from anywhere else.
+    level: LogLevel = "error" if exits.is_quiet() else "debug" if exits.is_verbose() else keys.log_level
+    serve_until_stopped(
+        keys.database,
+        keys.host,
+        keys.port,
+        audits=AuditSettings(keys.audits_folder, keys.audits_keep, keys.audits_max_bytes, keys.audits_max),
+        must_exist=keys.must_exist,
+        clock_bounds=ClockBounds(keys.clock_behind_max, keys.clock_ahead_warn),
+        logs=LogSettings(keys.log_format, level, keys.access_log),
+        # click.echo flushes: a script that starts the server in the background waits for this line.
+        announce=click.echo,
+    )

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from time import perf_counter
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -33,16 +34,25 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
+Observer = Callable[[Scope, int, float], None]
+"""Gets a request's scope, the status of its answer (0: no answer was begun) and the seconds that it took."""
+
 _log = logging.getLogger("inforce.api")
 
 
 class RequestMiddleware:
-    """`hosts`: the names that the Host header may hold; None: any. `shared`: of all requests of the process."""
+    """`hosts`: the names that the Host header may hold; None: any. `shared`: of all requests of the process.
+    `observers`: called after each request."""
 
     def __init__(
-        self, app: ASGIApp, hosts: Collection[str] | None = None, shared: SharedResources | None = None
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] | None = None,
+        shared: SharedResources | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.app = app
+        self.observers = observers
         self.hosts = hosts
         self.shared = shared or SharedResources()
 
@@ -50,6 +60,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        began = perf_counter()
         request_id, trace_id, hosts = _read_headers(scope)
         head_only = scope["method"] == "HEAD"
         # A copy, because granian reads the method of its own scope again when it sends the response.
@@ -90,6 +101,8 @@ class RequestMiddleware:
         finally:
             clients.discard(client)
             held_body.release()
+            for observe in self.observers:
+                observe(scope, sender.status, perf_counter() - began)
 
     def _early_response(self, scope: Scope, hosts: list[str]) -> Response | None:
         """The response that needs no route; None: the application must answer."""

@@ -12,6 +12,8 @@ HEAD_ONLY: Final = "inforce.head"
 """Key of a bool: the client wants the head of the response only."""
 HELD_BODY: Final = "inforce.held_body"
 """Key of the `HeldBody` of the request."""
+NO_ROUTE: Final = "no route"
+KNOWN_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 
 
 def request_id_of(scope: Scope) -> str:
@@ -19,12 +21,33 @@ def request_id_of(scope: Scope) -> str:
     return str(scope.get(REQUEST_ID, "none"))
 
 
-def log_label(scope: Scope) -> str:
-    """Method, route template and ids of the request, for the log. Never the path itself: it holds subjects."""
-    route = scope.get("route")
-    call = f"{scope.get('method', '?')} {getattr(route, 'path_format', 'no route')}"
+class RequestLabel(str):
+    """Method, route template and ids of a request as one text, and each of them for a log in JSON."""
+
+    method: str
+    route: str
+    request_id: str
+    trace_id: str | None
+
+    @property
+    def call(self) -> str:
+        return f"{self.method} {self.route}"
+
+
+def log_label(scope: Scope) -> RequestLabel:
+    """Names the request in the log. Never by its path or an invented method: these hold what the client likes."""
+    method = scope.get("method", "?")
+    method = "HEAD" if scope.get(HEAD_ONLY) else method if method in KNOWN_METHODS else "?"
+    route, request_id = route_template(scope), request_id_of(scope)
     trace_id = scope.get(TRACE_ID)
-    return f"{call} request={request_id_of(scope)}" + (f" trace={trace_id}" if trace_id else "")
+    label = RequestLabel(f"{method} {route} request={request_id}" + (f" trace={trace_id}" if trace_id else ""))
+    label.method, label.route, label.request_id, label.trace_id = method, route, request_id, trace_id
+    return label
+
+
+def route_template(scope: Scope) -> str:
+    """The route's path with the names of its parameters, never the path itself: it holds subjects."""
+    return str(getattr(scope.get("route"), "path_format", NO_ROUTE))
 
 
 def allowed_methods(scope: Scope) -> list[str]:

@@ -37,14 +37,16 @@ class NoRoomForAnswer(Exception):
 
 
 class ResponseSender:
-    """Sends one response, with the headers that every response carries. `started`: the client got a part of it."""
+    """Sends one response, with the headers that every response carries. `started`: the client got a part of it.
+    `status`: of the response; 0: there is none yet."""
 
-    __slots__ = ("_budget", "_head_only", "_held_body", "_request_id", "_send", "_start", "started")
+    __slots__ = ("_budget", "_head_only", "_held_body", "_request_id", "_send", "_start", "started", "status")
 
     def __init__(
         self, send: Send, request_id: str, held_body: HeldBody, budget: ByteBudget, *, head_only: bool
     ) -> None:
         self.started = False
+        self.status = 0
         self._send = send
         self._request_id = request_id
         self._held_body = held_body
@@ -56,6 +58,7 @@ class ResponseSender:
         """Raises `NoRoomForAnswer` before anything is sent, and `AnswerNotTaken`."""
         if message["type"] == "http.response.start":
             # Sent with the first part of the body: until then another response can take its place.
+            self.status = message["status"]
             self._start = {**message, "headers": _with_common_headers(message["headers"], self._request_id)}
             return
         if self._head_only and message["type"] == "http.response.body":

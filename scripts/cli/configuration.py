@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -45,12 +45,12 @@ class Key(NamedTuple):
     """Errors leave the value out."""
 
 
-def _parts(value: object) -> object:
+def split_texts(value: object) -> object:
     """A list as one text, with commas, where there are no lists: in the environment and on the command line."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_texts)]
 
 
 class Configuration(BaseSettings):
@@ -99,6 +99,16 @@ class Configuration(BaseSettings):
         ge=1,
         le=1000,
         description="how many audits `serve` keeps; at this number it refuses a log until one is deleted or expires",
+    )
+
+    log_format: Annotated[Literal["text", "json"], Key("--log-format", "text or json")] = Field(
+        "text", description="the form of the lines that `serve` logs on standard error"
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Key("--log-level", "debug, info, warning or error")
+    ] = Field("warning", description="the lowest level of the lines that `serve` logs")
+    access_log: Annotated[bool, Key("--access-log", "true or false")] = Field(
+        False, description="log a line for each request: method, route, request id, status and time, no subject"
     )
 
     @classmethod

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 
-from scripts.cli.configuration import PREFIX, Configuration, key_of, load
+from scripts.cli.configuration import PREFIX, Configuration, key_of, load, split_texts
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,6 +52,22 @@ def setting(name: str, parameter: str | None = None) -> Callable[[Command], Comm
         show_envvar=True,
         help=_help(field),
     )
+
+
+def settings(*names: str) -> Callable[[Command], Command]:
+    """The options of several keys, in this order. The verb takes them as `**values`, for `chosen`."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = setting(name)(command)
+        return command
+
+    return decorate
+
+
+def chosen(values: Mapping[str, Any]) -> Configuration:
+    """The configuration with the `values` of options, which stand on the command line or come from it anyhow."""
+    return configuration().model_copy(update=dict(values))
 
 
 def _help(field: FieldInfo) -> str:
@@ -93,8 +109,8 @@ class _Texts(click.ParamType[Any]):
 
     name = "text,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return split_texts(value)
 
 
 class _SettingOption(click.Option):

@@ -3,9 +3,11 @@
 import json
 import logging
 import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.audits.service import AuditSettings
+from api.http.logs import JsonFormatter, TextFormatter
 from api.service import Service
 from ledger.opening import sqlite_path
 from projections.query.query import Query
 from tests.api.test_server import raw
 from tests.contracts.test_read_back import execute
-from tests.faults.server import run_server
 from tests.support.waiting import GIVE_UP_S
 
 MARK = "zzmarked"
@@ -147,8 +149,9 @@ def output(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) 
 
     def read() -> str:
         printed = capfd.readouterr()
-        formatter = logging.Formatter("%(levelname)s %(name)s %(message)s")
-        lines = [formatter.format(record) for record in caplog.records if not record.name.startswith("httpx")]
+        formatters = logging.Formatter("%(levelname)s %(name)s %(message)s"), TextFormatter(), JsonFormatter()
+        records = [record for record in caplog.records if not record.name.startswith("httpx")]
+        lines = [formatter.format(record) for formatter in formatters for record in records]
         return "\n".join([*lines, printed.out, printed.err])
 
     return read
@@ -158,7 +161,7 @@ def test_no_log_line_holds_anything_of_a_callers(
     database_url: str, tmp_path: Path, output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service.open(database_url, audits=AuditSettings(folder=tmp_path / "audits"))
-    with closing(service), TestClient(create_app(service), raise_server_exceptions=False) as client:
+    with closing(service), TestClient(create_app(service, access_log=True), raise_server_exceptions=False) as client:
         valid(client)
         refused(client)
         failing(client, monkeypatch)
@@ -166,29 +169,58 @@ def test_no_log_line_holds_anything_of_a_callers(
         damage(database_url)
     # Another process, with nothing in memory.
     service = Service.open(database_url, audits=AuditSettings(folder=tmp_path / "audits"))
-    with closing(service), TestClient(create_app(service), raise_server_exceptions=False) as client:
+    with closing(service), TestClient(create_app(service, access_log=True), raise_server_exceptions=False) as client:
         valid(client)
         audited(client)
         execute(database_url, tables_dropped(database_url))
         valid(client)
     log = output()
     # It caught what it is about.
-    for code in ("ledger_corrupt", "ledger_unavailable", "unexpected ValueError"):
+    for code in (
+        "ledger_corrupt",
+        "ledger_unavailable",
+        "unexpected ValueError",
+        "/v1/subjects/{subject}/state: 200 in ",
+    ):
         assert code in log
     assert MARK not in log, [line[:300] for line in log.splitlines() if MARK in line]
 
 
-def test_neither_does_the_server_of_a_process(database_url: str) -> None:
-    with run_server(database_url) as server:
+@pytest.mark.parametrize("options", [(), ("--verbose", "--access-log"), ("--log-format", "json", "--access-log")])
+def test_neither_does_the_server_of_a_process(options: tuple[str, ...], database_url: str) -> None:
+    with served(database_url, *options) as (process, port):
         for request in (
             f"GET /v1/subjects/{ORG}/state?{MARK} HTTP/1.1\r\nHost: localhost\r\n\r\n",
             f"GET /{MARK}\x01 HTTP/1.1\r\nHost: localhost\r\n\r\n",
             f"{MARK} / HTTP/1.1\r\nHost: localhost\r\n\r\n",
             f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n{MARK}: {MARK}\r\n\r\n{MARK}",
             f"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{MARK}\r\n",
+            f"GET / HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {MARK} with spaces\r\ntraceparent: {MARK}\r\n\r\n",
         ):
-            raw(server.port, request.encode("latin-1"))
-        server.process.terminate()
-        server.process.wait(30)
-        log = "".join(map(str, server.log))
-    assert MARK not in log
+            raw(port, request.encode("latin-1"))
+        process.terminate()
+        printed, log = process.communicate(timeout=30)
+    assert MARK not in printed + log
+    if "--access-log" in options:
+        assert log.count(" in ") >= 4
+    if "json" in options:
+        lines = [json.loads(line) for line in log.splitlines()]
+        assert {line["level"] for line in lines} <= {"info", "warning"}
+        assert {"time", "logger", "message"} <= set.intersection(*map(set, lines))
+
+
+@contextmanager
+def served(url: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts.main", "serve", "--port", "0", "--db", url, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline().rsplit(":", 1)[1])
+    finally:
+        process.kill()
+        process.communicate()
