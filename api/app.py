@@ -17,6 +17,7 @@ from api.http.logs import log_access
 from api.http.middleware import Observer, RequestMiddleware
 from api.http.problem_responses import HANDLERS
 from api.http.shared import SharedResources
+from api.metrics import Metrics
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
 from api.schemas.base import components
@@ -63,9 +64,11 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if isinstance(source, Service):
             app.state.service = source
+            source.ledger.writer.on_commit = app.state.metrics.add_commit
             yield
             return
         app.state.service = service = Service.open(source)
+        service.ledger.writer.on_commit = app.state.metrics.add_commit
         try:
             yield
         finally:
@@ -87,7 +90,8 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.hosts = hosts
-    app.observers = [log_access] if access_log else []
+    app.state.metrics = metrics = Metrics()
+    app.observers = [metrics.observe, log_access] if access_log else [metrics.observe]
     app.shared = SharedResources()
     app.state.streams = OpenStreams()
     # Not include_router, which matches every path twice.

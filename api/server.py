@@ -16,7 +16,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -28,7 +28,8 @@ from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
 from api.http.logs import GRANIAN_LOGGERS, LogSettings, on_loop_error, set_up
 from api.http.middleware import LOOPBACK_NAMES
-from api.service import CLOCK_BOUNDS, ClockBounds, Service
+from api.readiness import ReadyBounds
+from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
 from ledger.errors import BadInput
 
 HOST: Final = "127.0.0.1"
@@ -38,9 +39,18 @@ HEADER_MS_MAX: Final = 10_000
 STOP_SECONDS_MAX: Final = 10
 """How long running requests may take to end once the server stops."""
 
-LOG_SETTINGS: Final = LogSettings()
 
 _log = logging.getLogger("inforce.api")
+
+
+class ServerSettings(NamedTuple):
+    audits: AuditSettings = AuditSettings()
+    clock_bounds: ClockBounds = CLOCK_BOUNDS
+    ready_bounds: ReadyBounds = READY_BOUNDS
+    logs: LogSettings = LogSettings()
+
+
+SERVER_SETTINGS: Final = ServerSettings()
 
 
 def serve(
@@ -48,10 +58,8 @@ def serve(
     host: str = HOST,
     port: int = PORT,
     *,
-    audits: AuditSettings | None = None,
+    settings: ServerSettings = SERVER_SETTINGS,
     must_exist: bool = False,
-    clock_bounds: ClockBounds = CLOCK_BOUNDS,
-    logs: LogSettings = LOG_SETTINGS,
     announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
@@ -60,12 +68,18 @@ def serve(
     once it listens; None: the line is printed. Raises `BadInput` for an address that is not loopback or is in use, and
     the errors of opening a ledger.
     """
-    set_up(logs)
+    set_up(settings.logs)
     address = loopback(host)
     port = free_port(address, port)
-    service = Service.open(source, audits=audits, must_exist=must_exist, clock_bounds=clock_bounds)
+    service = Service.open(
+        source,
+        audits=settings.audits,
+        must_exist=must_exist,
+        clock_bounds=settings.clock_bounds,
+        ready_bounds=settings.ready_bounds,
+    )
     try:
-        app = create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}, access_log=logs.access)
+        app = create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}, access_log=settings.logs.access)
         run_app(app, address, port, announce)
     finally:
         service.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
@@ -19,6 +19,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from api.audits.service import AuditService, AuditSettings
+from api.http.problems import RequestRefused
+from api.readiness import Disk, LedgerFigures, ReadyBounds, disks, ledger_figures, low_disk
 from api.responses import PAGE_BYTES
 from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
@@ -26,14 +28,15 @@ from ledger.append.submissions import Submission
 from ledger.diagnosis import CLOCK_AHEAD_DAYS, clock_ahead_warning
 from ledger.errors import NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
-from ledger.opening import absolute_url, open_ledger
+from ledger.opening import absolute_url, open_ledger, sqlite_path
 from ledger.receipts import Receipt
 from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S
-from ledger.recorders.contract import Entry, Head
+from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.verbatim import valid_entries
 from projections.query.outlooks import EventOutlook, OutlookReader
 from projections.query.query import Query
+from projections.query.snapshots import ReadContext
 
 READERS: Final = 4
 READY_SECONDS_MAX: Final = 2.0
@@ -56,13 +59,20 @@ class ClockBounds(NamedTuple):
 
 
 CLOCK_BOUNDS: Final = ClockBounds()
+READY_BOUNDS: Final = ReadyBounds()
 
 
 class Service:
     """One open ledger. `close` ends the threads, and closes the ledger if `open` opened it."""
 
     def __init__(
-        self, ledger: Ledger, *, owns_ledger: bool, url: str | None = None, audits: AuditSettings | None = None
+        self,
+        ledger: Ledger,
+        *,
+        owns_ledger: bool,
+        url: str | None = None,
+        audits: AuditSettings | None = None,
+        ready_bounds: ReadyBounds = READY_BOUNDS,
     ) -> None:
         """`url`: where the processes that audit open the ledger again; None: no audits are run."""
         self.ledger = ledger
@@ -70,12 +80,15 @@ class Service:
         self._outlook_reader = OutlookReader(ledger)
         self.audits = AuditService(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX
+        self._url = url
         self._waiting = 0
         self._owns_ledger = owns_ledger
         self.submit_queue = SubmitQueue(ledger, ANONYMOUS)
         self._readers = ThreadPoolExecutor(READERS, "inforce-read")
         self._large = ThreadPoolExecutor(1, "inforce-read-large")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
+        self.ready_bounds = ready_bounds
+        self._catching_up: Future[ReadContext] | None = None
         ledger.recorder.append_guard.on_change = _log_writability
 
     @classmethod
@@ -87,6 +100,7 @@ class Service:
         audits: AuditSettings | None = None,
         must_exist: bool = False,
         clock_bounds: ClockBounds = CLOCK_BOUNDS,
+        ready_bounds: ReadyBounds = READY_BOUNDS,
     ) -> Service:
         """`source`: a database URL, where a ledger is created if there is none, unless it `must_exist`; or an open
         ledger, for which no audits are run. `group_max`: the most submissions that share a commit, if `source` is a
@@ -99,7 +113,7 @@ class Service:
         )
         ledger.writer.group_max = group_max
         try:
-            service = cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits)
+            service = cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits, ready_bounds=ready_bounds)
             with suppress(NotWritable):
                 ledger.require_writable()
             if warning := clock_ahead_warning(ledger, clock_bounds.ahead_warn_days):
@@ -116,6 +130,11 @@ class Service:
             pool.shutdown(wait=True, cancel_futures=True)
         if self._owns_ledger:
             self.ledger.close()
+
+    @property
+    def positions_awaited(self) -> int:
+        """How many requests wait for a position."""
+        return self._waiting
 
     def now(self) -> int:
         """The present in µs, never before the last event in the ledger. So a question about now sees the last
@@ -154,15 +173,48 @@ class Service:
         """As `ask`, one question at a time: of those that need much memory."""
         return await asyncio.get_running_loop().run_in_executor(self._large, question)
 
-    async def probe(self) -> int:
-        """The ledger's head, read from the database now. Raises `TimeoutError`, `LedgerUnavailable` and, where nothing
-        may be recorded, `NotWritable`."""
-        head = asyncio.get_running_loop().run_in_executor(self._probe, self._ready)
-        return (await asyncio.wait_for(head, READY_SECONDS_MAX)).position
+    async def probe(self) -> LedgerFigures:
+        """The ledger's head, read from the database now, and how far the timelines are behind it. Raises
+        `TimeoutError`, `LedgerUnavailable` and, where nothing may be recorded, `NotWritable`; `RequestRefused` beyond
+        `ready_bounds`."""
+        figures = await self.in_probe(self._ready)
+        if figures.lag > self.ready_bounds.lag_max:
+            self._catch_up()
+            detail = f"{figures.lag} events are not in the stored timelines yet, more than {self.ready_bounds.lag_max}"
+            members = {"lag": figures.lag, "lag_max": self.ready_bounds.lag_max, "position": figures.position}
+            raise RequestRefused("timelines_behind", detail, members=members)
+        return figures
 
-    def _ready(self) -> Head:
+    async def in_probe(self, question: Callable[[], Result]) -> Result:
+        """Runs a short question in the thread of health checks. Raises `TimeoutError`."""
+        result = asyncio.get_running_loop().run_in_executor(self._probe, question)
+        return await asyncio.wait_for(result, READY_SECONDS_MAX)
+
+    def _ready(self) -> LedgerFigures:
         self.ledger.require_writable()
-        return self.ledger.head()
+        disk = low_disk(self.disks(), self.ready_bounds.disk_free_min)
+        if disk is not None:
+            least = disk.least(self.ready_bounds.disk_free_min)
+            detail = f"the disk of the {disk.place} has {disk.free} bytes free, and must have {least}"
+            members: dict[str, int | str] = {"place": disk.place, "free_bytes": disk.free, "free_bytes_min": least}
+            raise RequestRefused("disk_low", detail, members=members)
+        return self.figures()
+
+    def figures(self) -> LedgerFigures:
+        """Reads the database. Raises `LedgerUnavailable`."""
+        return ledger_figures(self.ledger, self.query.store)
+
+    def disks(self) -> list[Disk]:
+        """Of everything that this server writes to."""
+        file = self.ledger.recorder.file
+        is_written = file is not None and (self._url is None or not sqlite_path(self._url)[1])
+        return disks(file if is_written else None, self.audits.folder)
+
+    def _catch_up(self) -> None:
+        """Brings the timelines up to the ledger, in a thread: questions would, and a server that is not ready gets
+        none."""
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = self._large.submit(self.query.context)
 
     async def outlooks(
         self, submissions: Sequence[Submission], receipts: Sequence[Receipt]

@@ -78,6 +78,10 @@ class AuditService:
         if url is not None:
             self._scheduler.start()
 
+    @property
+    def folder(self) -> Path:
+        return self._folder.path
+
     def close(self) -> None:
         self._scheduler.close()
         self.threads.shutdown(wait=True, cancel_futures=True)

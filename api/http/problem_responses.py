@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.http.problems import PROBLEM_CODES, RETRY_AFTER_SECONDS, ParameterFault, RequestRefused
-from api.http.scope import allowed_methods, log_label, request_id_of
+from api.http.scope import PROBLEM, allowed_methods, log_label, request_id_of
 from ledger.errors import (
     AheadOfLedger,
     BadInput,
@@ -56,6 +56,7 @@ def problem_response(
 ) -> Response:
     """`members`: extension members of this code, such as current_version."""
     kind = PROBLEM_CODES[code]
+    scope[PROBLEM] = code
     body: dict[str, Any] = {
         "type": f"/problems/{code}",
         "title": kind.title,
@@ -99,7 +100,10 @@ def _summary(faults: tuple[Fault, ...]) -> str | None:
 
 async def on_request_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestRefused)
-    return problem_response(request.scope, error.code, error.detail, faults=error.faults, headers=error.headers)
+    scope, faults = request.scope, error.faults
+    return problem_response(
+        scope, error.code, error.detail, faults=faults, members=error.members, headers=error.headers
+    )
 
 
 async def on_domain_error(request: Request, error: Exception) -> Response:

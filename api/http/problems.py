@@ -174,6 +174,18 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         " the ledger as it is.",
     ),
     "not_writable": ProblemCode(503, "Nothing is recorded", "The operator must act. The server's log names the cause."),
+    "timelines_behind": ProblemCode(
+        503,
+        "The stored timelines are far behind the ledger",
+        "Answers are right, but slow until the stored timelines are brought up to the ledger, which this server does"
+        " now. Send requests to another server meanwhile. If lag does not shrink, the log names the cause.",
+    ),
+    "disk_low": ProblemCode(
+        503,
+        "A disk of the server has little room left",
+        "Submissions will fail when the disk is full. The operator must free space on the disk, or lower the setting"
+        " disk_free_min. The server still answers.",
+    ),
     "position_not_reached": ProblemCode(
         503,
         "The ledger has not reached the position",
@@ -210,6 +222,8 @@ RETRY_AFTER_SECONDS: Final = {
     "clock_behind": 30,
     "ledger_went_back": 30,
     "ledger_corrupt": 30,
+    "timelines_behind": 2,
+    "disk_low": 30,
     "not_a_ledger": 30,
     "idempotency_key_in_flight": 1,
     "position_not_reached": 1,
@@ -229,7 +243,7 @@ class ParameterFault(NamedTuple):
 
 class RequestRefused(Exception):
     """The API refuses the request before the ledger sees it. `code`: a key of `PROBLEM_CODES`; `detail`: without any
-    of the input."""
+    of the input. `members`: extension members of the code."""
 
     def __init__(
         self,
@@ -237,12 +251,14 @@ class RequestRefused(Exception):
         detail: str,
         faults: Iterable[ParameterFault] = (),
         headers: Mapping[str, str] | None = None,
+        members: Mapping[str, int | str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.faults = tuple(faults)
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
 
 
 def error_location(error: BaseException) -> str:

@@ -12,6 +12,8 @@ HEAD_ONLY: Final = "inforce.head"
 """Key of a bool: the client wants the head of the response only."""
 HELD_BODY: Final = "inforce.held_body"
 """Key of the `HeldBody` of the request."""
+PROBLEM: Final = "inforce.problem"
+"""Key of the code of the problem that the request was answered with, if it was."""
 NO_ROUTE: Final = "no route"
 KNOWN_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"))
 

@@ -5,8 +5,8 @@ Proved by tests/api/routes/test_checks.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from api.routes.parameters import AT_LEAST, CHECK_KNOWN_AT
 from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
 from api.schemas import decisions, examples, requests
 from projections.decisions.encoding import decision_bytes, decisions_bytes
-from projections.decisions.model import Decision
+from projections.decisions.model import Decision, Verdict
 from projections.query.decide import decide, decide_from_memory
 from projections.query.query import IN_FORCE, Query
 
@@ -42,11 +42,11 @@ async def check(request: Request) -> Response:
     await wait_for_position(request, query["at_least"])
     service = service_of(request)
     if known_at == IN_FORCE and len(body) <= MEMORY_BYTES_MAX:
-        encoded = _answer_from_memory(service.query, body)
-        if encoded is not None:
-            return EncodedResponse(encoded)
+        answer = _answer_from_memory(service.query, body)
+        if answer is not None:
+            return _respond(request, answer)
 
-    def question() -> bytes:
+    def question() -> _Answer:
         # Created only now, when the ledger has reached at_least. Its present, which replaces an absent `at`, is never
         # before the last event, even if another writer's clock was ahead.
         context = service.query.context()
@@ -54,10 +54,24 @@ async def check(request: Request) -> Response:
         return _encode(decide(records, known_at, context), context.position, is_batch, len(records))
 
     ask = service.ask if len(body) <= LARGE_BYTES else service.ask_large
-    return EncodedResponse(await ask(question))
+    return _respond(request, await ask(question))
 
 
-def _answer_from_memory(query: Query, body: bytes) -> bytes | None:
+class _Answer(NamedTuple):
+    encoded: bytes
+    verdicts: list[Verdict]
+    """Of the records that it decides."""
+
+
+def _respond(request: Request, answer: _Answer) -> Response:
+    # Here, on the event loop, because counters have no lock.
+    checks = request.app.state.metrics.checks
+    for verdict in answer.verdicts:
+        checks[verdict] += 1
+    return EncodedResponse(answer.encoded)
+
+
+def _answer_from_memory(query: Query, body: bytes) -> _Answer | None:
     """The encoded answer, or None if it may have to wait for the database or a lock."""
     context = query.context_nowait()
     parsed = None if context is None else read_plain(body, context.now)
@@ -68,8 +82,18 @@ def _answer_from_memory(query: Query, body: bytes) -> bytes | None:
     return None if decisions is None else _encode(decisions, context.position, is_batch, len(records))
 
 
-def _encode(decisions: Iterable[Decision], position: int, is_batch: bool, count: int) -> bytes:
-    return decisions_bytes(decisions, position, count) if is_batch else decision_bytes(next(iter(decisions)))
+def _encode(decisions: Iterable[Decision], position: int, is_batch: bool, count: int) -> _Answer:
+    if not is_batch:
+        decision = next(iter(decisions))
+        return _Answer(decision_bytes(decision), [decision.outcome.verdict])
+    verdicts: list[Verdict] = []
+
+    def counted() -> Iterator[Decision]:
+        for decision in decisions:
+            verdicts.append(decision.outcome.verdict)
+            yield decision
+
+    return _Answer(decisions_bytes(counted(), position, count), verdicts)
 
 
 ROUTES = [

@@ -1,4 +1,4 @@
-"""GET /healthz and /readyz report on the server; GET /problems explains the problem codes."""
+"""GET /healthz, /readyz and /metrics report on the server; GET /problems explains the problem codes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from api.http.parameters import Parameter, read_query
 from api.http.problems import PROBLEM_CODES, RequestRefused
+from api.routes.figures import UNREACHABLE, process_figures, request_figures
 from api.routing import LEDGER_PROBLEMS, NOT_WRITABLE_PROBLEMS, RouteSpec, json_response, service_of
 from api.schemas import responses
 
@@ -23,14 +24,36 @@ async def readyz(request: Request) -> Response:
     """Report whether the ledger's database answers now, and records.
 
     503 `clock_behind` or `ledger_went_back`: questions are answered, and nothing is recorded until an operator acts.
+    503 `timelines_behind` or `disk_low`: beyond the bounds that the operator set; everything is still answered.
     """
     read_query(request)
     try:
-        position = await service_of(request).probe()
+        figures = await service_of(request).probe()
     except TimeoutError:
         raise RequestRefused("ledger_unavailable", "the database did not answer in time") from None
     damaged = service_of(request).query.store.damaged_rows
-    return json_response({"status": "ready", "position": position, "damaged_timelines": damaged})
+    return json_response(
+        {"status": "ready", "position": figures.position, "lag": figures.lag, "damaged_timelines": damaged}
+    )
+
+
+async def metrics(request: Request) -> Response:
+    """Read the counters and gauges of this process, for Prometheus.
+
+    In the text format 0.0.4, or OpenMetrics where `Accept` asks for it. Without the database, its gauges are missing
+    and `inforce_ledger_up` is 0.
+    """
+    read_query(request)
+    service, counters = service_of(request), request.app.state.metrics
+    try:
+        rows = await service.in_probe(lambda: process_figures(service))
+    except TimeoutError:
+        rows = [UNREACHABLE]
+    rows += request_figures(service, request.app.shared, len(request.app.state.streams))
+    accept = request.headers.get("accept", "")
+    # Some milliseconds of work.
+    text, media_type = await service.ask(lambda: counters.text(accept, rows))
+    return Response(text, 200, {"Content-Type": media_type})
 
 
 async def problems(request: Request) -> Response:
@@ -70,7 +93,16 @@ ROUTES = [
         endpoint=readyz,
         tag="operations",
         response_models=(responses.Ready,),
-        problems=(*NOT_WRITABLE_PROBLEMS, *LEDGER_PROBLEMS),
+        problems=("timelines_behind", "disk_low", *NOT_WRITABLE_PROBLEMS, *LEDGER_PROBLEMS),
+    ),
+    RouteSpec(
+        method="GET",
+        path="/metrics",
+        endpoint=metrics,
+        tag="operations",
+        response_models=(responses.MetricsText,),
+        media_type="text/plain",
+        problems=(),
     ),
     RouteSpec(
         method="GET",

@@ -278,10 +278,15 @@ class Health(WireModel):
 class Ready(WireModel):
     status: Literal["ready"]
     position: int
+    lag: int = Field(description="Events that are not in the stored timelines yet: the next question brings them in.")
     damaged_timelines: int = Field(
         description="How many subjects' stored timelines this process found altered on the disk. None was answered "
         "from: they were made anew from the events. Above 0, check the disk, and run inforce backup --check."
     )
+
+
+class MetricsText(RootModel[str]):
+    """Lines of `name{labels} value`, as Prometheus reads them."""
 
 
 class ProblemFault(WireModel):
@@ -306,7 +311,14 @@ class Problem(BaseModel):
     expected_version: int | None = Field(None, description="With version_conflict.")
     current_version: int | None = Field(None, description="With version_conflict: retry with this one.")
     at_least: int | None = Field(None, description="With position_not_reached: the requested position.")
-    position: int | None = Field(None, description="With position_not_reached: the ledger's position.")
+    position: int | None = Field(
+        None, description="With position_not_reached and timelines_behind: the ledger's position."
+    )
+    lag: int | None = Field(None, description="With timelines_behind: events.")
+    lag_max: int | None = Field(None, description="With timelines_behind: events.")
+    place: Literal["ledger", "audits"] | None = Field(None, description="With disk_low: the use of the disk.")
+    free_bytes: int | None = Field(None, description="With disk_low.")
+    free_bytes_min: int | None = Field(None, description="With disk_low.")
 
 
 class ProblemKind(WireModel):

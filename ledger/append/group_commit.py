@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
+from time import perf_counter
 from typing import Final
 
 from ledger.append.submissions import Submission
@@ -117,6 +118,9 @@ class Writer:
         self, commit: Callable[[list[QueuedSubmission]], list[QueuedSubmission]], *, group_max: int = GROUP_MAX
     ) -> None:
         self.group_max = group_max
+        self.on_commit: Callable[[float, int], None] | None = None
+        """Called after each commit, also one that failed: its seconds, and the number of submissions. Must not raise.
+        """
         self._commit = commit
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -246,10 +250,13 @@ class Writer:
         """Commits groups until `own` is settled (None: until the queue is empty), then passes the lead on."""
         while (own is None or not own.settled) and self._form_group():
             again: list[QueuedSubmission] = []
+            began = perf_counter()
             try:
                 again = self._commit(self._group)
             except Exception as error:
                 self._fail(self._group, error)
+            if self.on_commit is not None:
+                self.on_commit(perf_counter() - began, len(self._group) - len(again))
             self._end_group(again)
         self._pass_lead()
 

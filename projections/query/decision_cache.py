@@ -75,6 +75,8 @@ class DecisionCache:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max // 2
+        self.made = 0
+        """Spans that were put in since the start: each is a miss. Hits are not counted, so that they stay cheap."""
         self._young = _Generation()
         self._old = _Generation()
         self._lock = threading.Lock()
@@ -96,6 +98,7 @@ class DecisionCache:
     def put(self, key: Key, span: ValiditySpan) -> None:
         """The caller makes sure that nothing was dropped since the span was made."""
         with self._lock:
+            self.made += 1
             spans = self._young.spans.get(key) or self._old.spans.get(key) or []
             if len(spans) >= SPANS_MAX:
                 spans = []

@@ -62,6 +62,8 @@ class SubjectCache:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
+        self.hits = self.misses = 0
+        """Of `get`, since the start."""
         self._subjects: OrderedDict[str, CachedSubject] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -71,7 +73,10 @@ class SubjectCache:
     def get(self, subject: str) -> CachedSubject | None:
         with self._lock:
             cached = self._subjects.get(subject)
-            if cached is not None:
+            if cached is None:
+                self.misses += 1
+            else:
+                self.hits += 1
                 self._subjects.move_to_end(subject)
             return cached
 

@@ -78,7 +78,7 @@ class TimelineCache:
         self._project_lock = threading.Lock()
         self.memory_max = memory_max
         self.decision_cache = DecisionCache(memory_max * 2 // 3)
-        self._subject_cache = SubjectCache(memory_max // 3)
+        self.subject_cache = SubjectCache(memory_max // 3)
         self._change_token = SharedChangeToken(ledger.recorder.change_token)
         self._change_token_nowait = ledger.recorder.change_token_nowait
         self._lock = threading.RLock()
@@ -170,14 +170,14 @@ class TimelineCache:
             self._snapshot = LedgerSnapshot(self, *head, directory)
 
     def _clear(self) -> None:
-        self._subject_cache.clear()
+        self.subject_cache.clear()
         self.decision_cache.clear()
 
     def _apply_events(self, after: int, until: int) -> bool:
         """Brings the caches up to the events in (after, until]. Returns whether these leave the directory as it is."""
         if until - after > _NEWS_MAX:
             self._clear()
-        if not len(self._subject_cache):
+        if not len(self.subject_cache):
             # A basis may outlive the subjects that it rests on, which is no reason to read the news here.
             self.decision_cache.clear()
             return False
@@ -189,17 +189,17 @@ class TimelineCache:
                 news.setdefault(entry.subject, []).append(entry)
             for subject, entries in news.items():
                 self.decision_cache.drop(subject)
-                cached = self._subject_cache.get(subject)
+                cached = self.subject_cache.get(subject)
                 if cached is None:
                     continue
                 assertions = read_entries(entries)
                 try:
-                    self._subject_cache.put(subject, CachedSubject(subject, extended(cached.timelines, assertions)))
+                    self.subject_cache.put(subject, CachedSubject(subject, extended(cached.timelines, assertions)))
                 except HistoryMissing:
-                    self._subject_cache.drop(subject)
+                    self.subject_cache.drop(subject)
             if CATALOG_SUBJECT in news:
                 # Everything rests on definitions.
-                self._subject_cache.forget_effective_timelines()
+                self.subject_cache.forget_effective_timelines()
             if CATALOG_SUBJECT in news or any(map(is_in_directory, news)):
                 # A text may have become the name of a region or a provider.
                 self.decision_cache.clear()
@@ -220,7 +220,7 @@ class TimelineCache:
         with self._lock:
             if self._snapshot.position != position:
                 return None
-            cached = self._subject_cache.get(subject)
+            cached = self.subject_cache.get(subject)
             if cached is not None:
                 return cached
         try:
@@ -236,7 +236,7 @@ class TimelineCache:
             cached = self._brought_up(subject, cached, tracked, position)
         with self._lock:
             if self._snapshot.position == position:
-                self._subject_cache.put(subject, cached)
+                self.subject_cache.put(subject, cached)
         return cached
 
     def _brought_up(self, subject: str, cached: CachedSubject, tracked: int, position: int) -> CachedSubject:

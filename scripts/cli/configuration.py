@@ -111,6 +111,16 @@ class Configuration(BaseSettings):
         False, description="log a line for each request: method, route, request id, status and time, no subject"
     )
 
+    projector_lag_max: Annotated[int, Key("--projector-lag-max", "a number of events from 0 on", "N")] = Field(
+        100_000, ge=0, description="`/readyz` fails while the stored timelines are more events behind the ledger"
+    )
+    disk_free_min: Annotated[int, Key("--disk-free-min", "a number of bytes from 0 on", "N")] = Field(
+        256 * 1024**2,
+        ge=0,
+        description="`/readyz` fails while a disk that the server writes to has fewer bytes free (of a small disk a "
+        "tenth suffices); 0: never",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

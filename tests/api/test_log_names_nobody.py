@@ -166,6 +166,7 @@ def test_no_log_line_holds_anything_of_a_callers(
         refused(client)
         failing(client, monkeypatch)
         audited(client)
+        metrics = client.get("/metrics").text
         damage(database_url)
     # Another process, with nothing in memory.
     service = Service.open(database_url, audits=AuditSettings(folder=tmp_path / "audits"))
@@ -174,6 +175,9 @@ def test_no_log_line_holds_anything_of_a_callers(
         audited(client)
         execute(database_url, tables_dropped(database_url))
         valid(client)
+        metrics += client.get("/metrics").text
+    assert 'code="ledger_unavailable"' in metrics
+    assert MARK not in metrics
     log = output()
     # It caught what it is about.
     for code in (
