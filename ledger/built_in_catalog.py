@@ -31,12 +31,19 @@ _of_provider: Final = partial(
     Definition, kinds=("provider",), default=None, protective=None, writable_by="operator", source=_DATA_PRIVACY
 )
 
+_ACCESS: Final = "Published access rules"
+_of_principal: Final = partial(Definition, kinds=("principal",), writable_by="operator", source=_ACCESS)
+_of_token: Final = partial(
+    Definition, kinds=("token",), default=None, protective=None, writable_by="operator", source=_ACCESS
+)
+
 _SERVED_AS_PUBLISHED: Final = (
     "What is served is what the author published: full precision, not distilled, no forced system prompt, "
     "no layered censorship, and which published version."
 )
 _PASSTHROUGH_POLICY: Final = "A passthrough request is governed by the provider's own data policy."
 _HOSTED_IN: Final = "Models are hosted in data centers of a named part of the world."
+_BY_THOSE_WHO_MAY: Final = "Settings are checked and changed by those who may."
 _PROVIDERS_OWN_POLICY: Final = "Data sent by passthrough is handled under that provider's own data policy."
 
 BUILT_IN: Final[Mapping[str, Definition]] = {
@@ -199,6 +206,37 @@ BUILT_IN: Final[Mapping[str, Definition]] = {
         default=(),
         title="Regions",
         description=f"Where the provider handles the data that it receives; empty: not stated. {_PROVIDERS_OWN_POLICY}",
+    ),
+    "access.roles": _of_principal(
+        value_type="set_of",
+        default=(),
+        protective=(),
+        title="Roles",
+        description=(
+            "The roles of a person or a service: operator, auditor, gateway, privacy, corrector, admin@org:X, "
+            f"member@org:X, self@account:X. {_BY_THOSE_WHO_MAY}"
+        ),
+    ),
+    "access.disabled": _of_principal(
+        value_type="bool",
+        default=False,
+        protective=True,
+        title="Disabled",
+        description=f"Whether the principal may do nothing, whatever its roles and tokens are. {_BY_THOSE_WHO_MAY}",
+    ),
+    "token.principal": _of_token(
+        value_type="subject_ref",
+        ref_kinds=("principal",),
+        title="Principal",
+        description=f"The person or the service that signs in with the token. {_BY_THOSE_WHO_MAY}",
+    ),
+    "token.secret_sha256": _of_token(
+        value_type="text",
+        title="Hash of the secret",
+        description=(
+            "SHA-256, in hex, of the token's secret of 256 random bits. The token expires with the change's "
+            f"effective_until; a clear revokes it. {_BY_THOSE_WHO_MAY}"
+        ),
     ),
 }
 """Setting → definition. A new ledger records them as its first events, effective from the beginning of time."""

@@ -34,7 +34,7 @@ INTEGER_MAX: Final = 2**53 - 1
 """Larger integers lose digits in JSON readers that use doubles (RFC 8259 section 6)."""
 
 ValueType = Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
-Kind = Literal["account", "org", "project", "key", "model", "region", "provider", "ledger"]
+Kind = Literal["account", "org", "project", "key", "model", "region", "provider", "principal", "token", "ledger"]
 Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LENGTH_MAX)]
 _MEMBERS: Final = Field(min_length=1, max_length=RECORDED_SET_SIZE_MAX, strict=False)
 
@@ -55,6 +55,7 @@ class Definition(BaseModel):
     default: Any
     protective: Any
     writable_by: Literal["owner", "admin", "operator"]
+    """The roles that may write it over HTTP are in `ledger.roles.WRITERS`."""
     title: Text
     description: Text
     source: Text

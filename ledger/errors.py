@@ -9,7 +9,9 @@
     │   ├── BadRecord              a request record that cannot be read
     │   ├── BadImport              a line of an import that cannot be imported
     │   └── IdempotencyKeyReused   the key was used for another body
+    ├── Forbidden                  the caller is known and has no right to this: ask for a role, or for less
     ├── NotFound                   no such event, subject or setting
+    │   └── OutOfReach             no such subject among those that the caller may know
     ├── Conflict                   the ledger has changed: read, decide again, retry
     │   ├── VersionConflict
     │   ├── AheadOfLedger          a follower asks for events after a position that the ledger has not reached
@@ -115,8 +117,25 @@ class IdempotencyKeyReused(BadInput):
         super().__init__("this Idempotency-Key was used for another body; send the first body again, or a new key")
 
 
+class Forbidden(InforceError):
+    code = "forbidden"
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(f"{faults[0].detail}{more}")
+        self.faults = faults
+
+
 class NotFound(InforceError):
     code = "not_found"
+
+
+class OutOfReach(NotFound):
+    """In the words of what does not exist: the caller may not learn that it does."""
+
+    def __init__(self, detail: str, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(detail)
+        self.faults = faults
 
 
 class Conflict(InforceError):

@@ -6,7 +6,7 @@ importing each other. Safe to use from many threads. Proved by tests/contracts/t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -44,6 +44,9 @@ class LedgerReader:
         self.follower = Follower(recorder)
         self.newest_of: NewestOf | None = None
         """Set by those who keep a record of the subjects elsewhere, such as the stored timelines."""
+        self.on_recorded: list[Callable[[Sequence[Receipt]], None]] = []
+        """Called with the receipts of each commit of this process, in position order, once it is durable and before its
+        callers get them. They must neither wait nor raise."""
         self._catalog = Catalog()
         self._personal_is_placed = False
         """Whether it was found once that all personal data stands at events that have some."""

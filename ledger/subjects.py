@@ -19,7 +19,7 @@ Version = NewType("Version", int)
 CATALOG_SUBJECT: Final = "catalog:settings"
 LEDGER_SUBJECT: Final = "ledger:self"
 """The ledger as a subject of its own: what its operators have acknowledged about it (`acknowledgements`)."""
-KINDS: Final = ("account", "org", "project", "key", "model", "region", "provider")
+KINDS: Final = ("account", "org", "project", "key", "model", "region", "provider", "principal", "token")
 """The kinds of subject that settings can be defined for. The kind `catalog` holds the definitions themselves."""
 
 MUST_BE_KNOWN: Final = "subjects.must_be_known"

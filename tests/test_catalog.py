@@ -45,6 +45,10 @@ RULES: dict[str, tuple[set[str], str, Any, str]] = {
     "provider.stores": ({"provider"}, "bool", None, "operator"),
     "provider.retention_days": ({"provider"}, "integer", None, "operator"),
     "provider.regions": ({"provider"}, "set_of", (), "operator"),
+    "access.roles": ({"principal"}, "set_of", (), "operator"),
+    "access.disabled": ({"principal"}, "bool", False, "operator"),
+    "token.principal": ({"token"}, "subject_ref", None, "operator"),
+    "token.secret_sha256": ({"token"}, "text", None, "operator"),
 }
 
 

@@ -26,12 +26,14 @@ from ledger.errors import (
     BadInput,
     Conflict,
     Fault,
+    Forbidden,
     InforceError,
     LedgerBusy,
     LedgerCorrupt,
     LedgerUnavailable,
     NotFound,
     NotWritable,
+    OutOfReach,
     PositionNotReached,
     VersionConflict,
 )
@@ -129,6 +131,8 @@ async def on_domain_error(request: Request, error: Exception) -> Response:
         case NotWritable():
             # Not logged here: `Service` logs each change of this state once.
             return problem_response(scope, error.code, error.detail, members=error.members)
+        case OutOfReach() | Forbidden():
+            return problem_response(scope, error.code, error.detail, faults=error.faults)
         case NotFound() | Conflict() | LedgerBusy():
             return problem_response(scope, error.code, error.detail)
         case LedgerUnavailable():

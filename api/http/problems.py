@@ -39,6 +39,18 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         f"Idempotency-Key is one quoted structured-field string (RFC 8941) of 1 to {KEY_LENGTH_MAX} characters, such as"
         ' "8e03978e-40d5-43dd-bc93-6894a57f9324" with its quotes.',
     ),
+    "not_signed_in": ProblemCode(
+        401,
+        "The request is not signed in",
+        "Send Authorization: Bearer TOKEN with a token that is valid now. This one is absent, unknown, has expired, was"
+        " revoked, or its principal is disabled. The operator makes one with inforce token create.",
+    ),
+    "forbidden": ProblemCode(
+        403,
+        "The caller has no right to this",
+        "The caller is known, and none of its roles allows this. Nothing was recorded. The detail names the right and"
+        " the caller's roles; api/README.md shows which role may do what. The operator grants roles.",
+    ),
     "not_found": ProblemCode(404, "Not found", "The event, subject or setting is not in this ledger."),
     "audit_not_found": ProblemCode(
         404,
@@ -103,8 +115,8 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
     "bad_subject": ProblemCode(
         422,
         "Not a subject reference",
-        "A subject is written kind:id. The kinds are account, org, project, key, model, region and provider. The id is"
-        " 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -",
+        "A subject is written kind:id. The kinds are account, org, project, key, model, region, provider, principal and"
+        " token. The id is 1-256 of A-Z a-z 0-9 . _ ~ @ / + : -",
     ),
     "bad_submission": ProblemCode(
         422,

@@ -10,6 +10,7 @@ from api.schemas.base import WireModel, reason_field, time_field
 from ledger.catalog import INTEGER_MAX, SET_SIZE_MAX, TEXT_LENGTH_MAX, VALUE_BYTES_MAX
 from ledger.subjects import ID_PATTERN, KINDS, SETTING_PATTERN
 
+_Kind = Literal["account", "org", "project", "key", "model", "region", "provider", "principal", "token"]
 _SUBJECT = rf"^({'|'.join(KINDS)}):{ID_PATTERN}$"
 _SETTING = f"^{SETTING_PATTERN}$"
 _ID = f"^{ID_PATTERN}$"
@@ -68,10 +69,10 @@ class SettingDefinition(WireModel):
     """The definition of a setting. one_of and set_of need `members`; subject_ref needs `ref_kinds`. It has at most
     65,536 bytes as JSON."""
 
-    kinds: list[Literal["account", "org", "project", "key", "model", "region", "provider"]] = Field(min_length=1)
+    kinds: list[_Kind] = Field(min_length=1)
     value_type: Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]
     members: list[str] | None = Field(None, min_length=1, max_length=SET_SIZE_MAX)
-    ref_kinds: list[Literal["account", "org", "project", "key", "model", "region", "provider"]] | None = None
+    ref_kinds: list[_Kind] | None = None
     default: Any
     protective: Any = Field(
         description="The value to assume if the actual value cannot be resolved; null: nothing is allowed."

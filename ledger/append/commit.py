@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from ledger.append.authority import require
 from ledger.append.decide import RetractionTarget, SubmissionContext, decide
 from ledger.append.group_commit import GROUP_EVENTS_MAX, QueuedSubmission
 from ledger.append.submissions import ChangeSetting, DefineSetting, RetractChange, is_reference
@@ -21,11 +22,13 @@ from ledger.drafts import DIGEST_BYTES, ID_TAIL_LENGTH, AppendPlan, Draft, Idemp
 from ledger.entropy import EntropySource
 from ledger.errors import (
     BadSubmission,
+    Forbidden,
     IdempotencyKeyReused,
     InforceError,
     LedgerCorrupt,
     LedgerUnavailable,
     NotWritable,
+    OutOfReach,
     VersionConflict,
 )
 from ledger.events import ChangeRetracted
@@ -83,8 +86,10 @@ class Committer:
         with recorder.exclusive() if group[0].needs_lock else recorder.optimistic():
             results, newest = self._record(group)
         # The transaction is durable only from here on.
-        if newest is not None:
-            self._reader.remember(newest)
+        if newest:
+            for listener in self._reader.on_recorded:
+                listener(newest)
+            self._reader.remember(newest[-1])
         for queued, result in results.items():
             # Read only now, because a failure to read old receipts must not affect what the others just recorded.
             outcome = self._first_receipts(result, queued) if isinstance(result, KnownSubmission) else result
@@ -94,8 +99,8 @@ class Committer:
                 queued.receipts = outcome
         return [queued for queued in group if not queued.settled]
 
-    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], Receipt | None]:
-        """The result of each submission, and the newest receipt (None: nothing was appended)."""
+    def _record(self, group: list[QueuedSubmission]) -> tuple[dict[QueuedSubmission, Result], list[Receipt]]:
+        """The result of each submission, and the receipts of what was appended, in position order."""
         results: dict[QueuedSubmission, Result] = {}
         members: list[_Member] = []
         for queued in group:
@@ -125,7 +130,7 @@ class Committer:
                 read = {target.subject for target in member.targets.values()} | member.cancels
                 errors = [streams.unreadable[subject] for subject in sorted(read & streams.unreadable.keys())]
                 if errors:
-                    results[queued] = errors[0]
+                    results[queued] = state.refusal(queued) or errors[0]
                     continue
             plan = state.decide(member)
             if isinstance(plan, AppendPlan):
@@ -133,7 +138,7 @@ class Committer:
                 appends.append((queued, AppendRequest(plan, templates, self._sealed(queued, plan.drafts))))
             else:
                 results[queued] = plan
-        return results, self._append(appends, results) if appends else None
+        return results, self._append(appends, results) if appends else []
 
     def _problem(self, head: Head) -> NotWritable | None:
         """The reason for which a clock that is far behind records nothing. Before anything is decided, because the
@@ -148,26 +153,26 @@ class Committer:
 
     def _append(
         self, appends: Sequence[tuple[QueuedSubmission, AppendRequest]], results: dict[QueuedSubmission, Result]
-    ) -> Receipt | None:
-        """The newest receipt; None: nothing was appended."""
+    ) -> list[Receipt]:
+        """The receipts of what was appended, in position order."""
         try:
             outcomes = self._reader.recorder.append([request for _, request in appends], self._reader.clock)
         except NotWritable as error:
             # Only those that would write: a retry of a recorded submission still gets its receipts.
             results.update((queued, error.again()) for queued, _ in appends)
-            return None
-        newest: Receipt | None = None
+            return []
+        appended: list[Receipt] = []
         for (queued, request), outcome in zip(appends, outcomes, strict=True):
             if isinstance(outcome, Placement):
                 drafts = request.plan.drafts
                 receipts = results[queued] = receipts_of_drafts(drafts, *outcome)
-                newest = receipts[-1]
+                appended += receipts
             elif outcome is not None:
                 results[queued] = outcome
             else:
                 queued.stale_count += 1
                 results[queued] = DECIDE_AGAIN
-        return newest
+        return appended
 
     def _body_key(self) -> bytes:
         """The secret for idempotency keys. Raises `LedgerCorrupt`."""
@@ -332,6 +337,8 @@ class _GroupState:
         if self._recorded_at is not None:
             now = max(now, self._recorded_at + 1)
         queued = member.queued
+        if queued.authority is not None and (refusal := self.refusal(queued, now)) is not None:
+            return refusal
         context = self._context
         if member.references:
             unknown = {subject for subject in member.references if not self._versions[subject]}
@@ -357,6 +364,20 @@ class _GroupState:
         for draft in plan.drafts:
             self._apply(draft)
         return plan
+
+    def refusal(self, queued: QueuedSubmission, now: int | None = None) -> InforceError | None:
+        """Why the caller may not record this at `now` (µs; None: the present)."""
+        authority = queued.authority
+        if authority is None or authority.may_everything:
+            return None
+        targets = {event_id: (target.subject, target.setting) for event_id, target in self._context.targets.items()}
+        moment = self._reader.clock.now() if now is None else now
+        is_batch = queued.batch or len(queued.submissions) > 1
+        try:
+            require(queued.submissions, authority, self._context.catalog, targets, now=moment, batch=is_batch)
+        except (OutOfReach, Forbidden, BadSubmission) as error:
+            return error
+        return None
 
     def _apply(self, draft: Draft) -> None:
         self._versions[draft.subject] = draft.version

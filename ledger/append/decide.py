@@ -28,6 +28,7 @@ from ledger.entropy import EntropySource
 from ledger.errors import BadSubmission, Fault, VersionConflict
 from ledger.events import ChangeRetracted, SettingChanged, SettingCleared, SettingDefined
 from ledger.near_names import did_you_mean
+from ledger.roles import fault_of_access
 from ledger.subjects import CATALOG_SUBJECT, MUST_BE_KNOWN, kind_of
 from ledger.times import format_time
 
@@ -149,6 +150,8 @@ class _BatchDecider:
                     raise _Refused("/value", f"{error} (writable by: {definition.writable_by})") from None
                 if submission.setting == "owner" and value == submission.subject:
                     raise _Refused("/value", "a subject cannot own itself")
+                if fault := fault_of_access(submission.subject, submission.setting, value):
+                    raise _Refused("/value", fault)
                 if definition.value_type == "subject_ref":
                     self._require_known(str(value))
                 period = self._period(submission)

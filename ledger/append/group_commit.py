@@ -16,6 +16,7 @@ from dataclasses import InitVar, dataclass, field
 from time import perf_counter
 from typing import Final
 
+from ledger.append.authority import Authority
 from ledger.append.submissions import Submission
 from ledger.drafts import KEY_LENGTH_MAX, Idempotency
 from ledger.errors import BadInput, BadSubmission, Fault, LedgerBusy, LedgerUnavailable, NotWritable, SubmissionInFlight
@@ -45,7 +46,8 @@ _log = logging.getLogger("inforce.ledger")
 class QueuedSubmission:
     """A submission on its way into the ledger. It is settled when it has `receipts` or an `error`.
 
-    `batch`: see `decide`. `bytes_`: size of the body. `on_settled` is called once for all members of a group that share
+    `batch`: see `decide`. `authority`: the caller's right to record; None: to everything.
+    `bytes_`: size of the body. `on_settled` is called once for all members of a group that share
     the same callback, in the thread that committed the group (and again if that thread was interrupted): it must
     neither block nor raise. None: `Writer.submit` waits instead.
     Raises `BadInput` for a malformed actor or key, `BadSubmission` if there are no submissions.
@@ -57,6 +59,7 @@ class QueuedSubmission:
     batch: bool = False
     bytes_: InitVar[int | None] = None
     on_settled: Callable[[Sequence[QueuedSubmission]], None] | None = None
+    authority: Authority | None = None
     key: tuple[str, str] | None = field(default=None, init=False)
     events: int = field(init=False)
     bytes: int = field(init=False)

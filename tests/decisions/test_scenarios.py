@@ -59,6 +59,7 @@ SENTENCES = (
     "personal traffic is governed by the account only while it is not attached to an organization",
     "models are hosted in data centers of a named part of the world",
     "data sent by passthrough is handled under that provider's own data policy",
+    "settings are checked and changed by those who may",
     "operators define further settings with events",
     "a setting has exactly one type",
     # Which subject governs.
