@@ -12,6 +12,8 @@ import pytest
 from tests.support.postgres import PostgresRun, fresh_database
 from tests.support.real_data import real_data_file
 
+pytest_plugins = ["tests.support.distribution"]
+
 # No deadline: shared cores stall for longer than any example takes.
 # The same examples on every run: a failure comes from the change, not from chance. `--search` draws new ones.
 hypothesis.settings.register_profile("fixed", deadline=None, derandomize=True, print_blob=True)

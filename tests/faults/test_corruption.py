@@ -31,8 +31,6 @@ FILES: Final = 150
 LOGS: Final = 50
 COLUMNS: Final = 50
 
-pytestmark = pytest.mark.xdist_group("corruption")
-
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:

@@ -22,8 +22,6 @@ from tests.support.postgres_restart import RestartablePostgres
 ROUNDS: Final = 20
 SEED: Final = 1
 
-pytestmark = pytest.mark.xdist_group("crash")
-
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:

@@ -20,7 +20,6 @@ from tests.support.waiting import GIVE_UP_S
 
 __all__ = ["folder", "inforce"]
 
-pytestmark = pytest.mark.xdist_group("spark")
 _LOCAL = ["--engine", "spark", "--master", "local[2]"]
 LOG = [
     {"at": "2030-01-01T00:00:00Z", "org_id": "acme", "handling": {"trained": True}, "request_id": "r1"},

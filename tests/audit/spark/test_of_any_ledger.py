@@ -32,7 +32,6 @@ from tests.audit.strategies import (
 )
 from tests.support.questions import QueryLedger, changed, defined
 
-pytestmark = pytest.mark.xdist_group("spark")
 LEDGERS = 6
 """Hypothesis begins with the simplest ones. test_slices.py draws many more."""
 

@@ -44,7 +44,6 @@ from tests.query.test_against_reference import grown as grown_at_random
 from tests.support.questions import NOON, QueryLedger
 from tests.support.waiting import GIVE_UP_S
 
-pytestmark = pytest.mark.xdist_group("spark")
 COUNT = 400
 
 
