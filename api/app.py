@@ -13,11 +13,13 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from api.event_stream import OpenStreams
+from api.http.forwarded import TrustedProxies
 from api.http.logs import log_access
 from api.http.middleware import Observer, RequestMiddleware
 from api.http.problem_responses import HANDLERS
 from api.http.shared import SharedResources
 from api.metrics import Metrics
+from api.network import Listening
 from api.routes import audits, checks, events, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
 from api.schemas.base import components
@@ -44,21 +46,34 @@ class Application(FastAPI):
     limits bodies, and FastAPI's exit stack serves routes that are not ours only."""
 
     hosts: Collection[str] | None = None
+    listening: Listening | None = None
     shared: SharedResources
     observers: list[Observer]
 
     def build_middleware_stack(self) -> ASGIApp:
         router = ExactPathRouter(self.router, AsyncExitStackMiddleware(self.router))
         answering = ExceptionMiddleware(router, handlers=self.exception_handlers)
-        return RequestMiddleware(answering, self.hosts, self.shared, self.observers)
+        at = self.listening
+        return RequestMiddleware(
+            answering,
+            self.hosts,
+            self.shared,
+            self.observers,
+            is_https=at is not None and at.is_https,
+            is_local=at is None or at.is_loopback,
+        )
 
 
 def create_app(
-    source: str | Ledger | Service, *, hosts: Collection[str] | None = None, access_log: bool = False
+    source: str | Ledger | Service,
+    *,
+    hosts: Collection[str] | None = None,
+    listening: Listening | None = None,
+    access_log: bool = False,
 ) -> Application:
     """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
     an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
-    None: any. `access_log`: log a line for each request."""
+    None: those of `listening`, and without that any. `access_log`: log a line for each request."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -89,7 +104,9 @@ def create_app(
         # No telemetry provider is set up, and to look for one on every request costs as much as routing.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.hosts = hosts
+    app.hosts = listening.hosts if hosts is None and listening is not None else hosts
+    app.listening = listening
+    app.state.proxies = TrustedProxies() if listening is None else listening.proxies
     app.state.metrics = metrics = Metrics()
     app.observers = [metrics.observe, log_access] if access_log else [metrics.observe]
     app.shared = SharedResources()

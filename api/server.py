@@ -1,7 +1,6 @@
-"""`inforce serve`: the application on granian, on a loopback address.
+"""`inforce serve`: the application on granian, at an address and with the TLS that `api.network` allows.
 
-There is no authentication yet, so any other address is refused, and so is a Host header with any other name (a web page
-could let its own name resolve to 127.0.0.1). One process with one worker, whose threads answer the questions.
+One process with one worker, whose threads answer the questions.
 granian limits slow and large headers; `api.http.bodies` limits slow and large bodies, `api.http.sending` and
 `api.connections` answers that are not read, and `api.http.shared` the number of requests and their memory.
 Proved by tests/api/test_server.py.
@@ -10,7 +9,6 @@ Proved by tests/api/test_server.py.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -27,12 +25,11 @@ from api.app import Application, create_app
 from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
 from api.http.logs import GRANIAN_LOGGERS, LogSettings, on_loop_error, set_up
-from api.http.middleware import LOOPBACK_NAMES
+from api.network import Listening, NetworkSettings, plan
 from api.readiness import ReadyBounds
 from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
 from ledger.errors import BadInput
 
-HOST: Final = "127.0.0.1"
 PORT: Final = 8000
 HEADER_BYTES_MAX: Final = 65_536
 HEADER_MS_MAX: Final = 10_000
@@ -48,6 +45,7 @@ class ServerSettings(NamedTuple):
     clock_bounds: ClockBounds = CLOCK_BOUNDS
     ready_bounds: ReadyBounds = READY_BOUNDS
     logs: LogSettings = LogSettings()
+    network: NetworkSettings = NetworkSettings()
 
 
 SERVER_SETTINGS: Final = ServerSettings()
@@ -55,7 +53,7 @@ SERVER_SETTINGS: Final = ServerSettings()
 
 def serve(
     source: str,
-    host: str = HOST,
+    host: str | None = None,
     port: int = PORT,
     *,
     settings: ServerSettings = SERVER_SETTINGS,
@@ -64,13 +62,14 @@ def serve(
 ) -> None:
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
 
-    `port` 0: any free port. `must_exist`: no ledger is created. `announce` gets the one line with the server's address
-    once it listens; None: the line is printed. Raises `BadInput` for an address that is not loopback or is in use, and
-    the errors of opening a ledger.
+    `host`: instead of that of the settings. `port` 0: any free port. `must_exist`: no ledger is created. `announce`
+    gets the one line with the server's address once it listens; None: the line is printed. Raises `BadInput` for an
+    address, a port or a file that cannot be used, and the errors of opening a ledger.
     """
     set_up(settings.logs)
-    address = loopback(host)
-    port = free_port(address, port)
+    network = settings.network if host is None else settings.network._replace(host=host)
+    listening = plan(network)
+    port = free_port(listening.address, port)
     service = Service.open(
         source,
         audits=settings.audits,
@@ -79,16 +78,16 @@ def serve(
         ready_bounds=settings.ready_bounds,
     )
     try:
-        app = create_app(service, hosts=LOOPBACK_NAMES | {_host(address)}, access_log=settings.logs.access)
-        run_app(app, address, port, announce)
+        app = create_app(service, listening=listening, access_log=settings.logs.access)
+        run_app(app, listening, port, announce)
     finally:
         service.close()
 
 
-def run_app(app: Application, address: str, port: int, announce: Callable[[str], None] | None = None) -> None:
+def run_app(app: Application, listening: Listening, port: int, announce: Callable[[str], None] | None = None) -> None:
     """Serves an application as `serve` does, at a free address and port."""
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
-        runner.run(_run(app, address, port, announce or partial(print, flush=True)))
+        runner.run(_run(app, listening, port, announce or partial(print, flush=True)))
 
 
 def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -98,26 +97,6 @@ def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def loopback(host: str) -> str:
-    """The IP address of `host`. Raises `BadInput` unless it is a loopback address of this machine."""
-    if host == "localhost":
-        return HOST
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    if address is None or not address.is_loopback or getattr(address, "ipv4_mapped", None):
-        raise BadInput(
-            "the server has no authentication yet, so it listens on this machine only: localhost, 127.0.0.1 or ::1"
-        )
-    return str(address)
-
-
-def _host(address: str) -> str:
-    """The address as a URL and the Host header contain it."""
-    return f"[{address}]" if ":" in address else address
 
 
 def free_port(address: str, port: int) -> int:
@@ -139,8 +118,10 @@ def free_port(address: str, port: int) -> int:
         raise BadInput(f"port {port} of {address} {why}; choose another with --port") from None
 
 
-async def _run(app: Application, address: str, port: int, announce: Callable[[str], None]) -> None:
+async def _run(app: Application, listening: Listening, port: int, announce: Callable[[str], None]) -> None:
     places = find_places()
+    address = listening.address
+    cert, key = listening.tls or (None, None)
     server = Server(
         app,
         address=address,
@@ -153,6 +134,8 @@ async def _run(app: Application, address: str, port: int, announce: Callable[[st
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_MS_MAX, max_buffer_size=HEADER_BYTES_MAX),
         log_level=LogLevels.error,
         log_dictconfig=GRANIAN_LOGGERS,
+        ssl_cert=cert,
+        ssl_key=key,
     )
     server.workers_kill_timeout = STOP_SECONDS_MAX
 
@@ -170,7 +153,7 @@ async def _run(app: Application, address: str, port: int, announce: Callable[[st
         end_unread_answers(port)
         tidying = asyncio.create_task(end_idle_connections(port, places, app.shared.clients))
         serving.add_done_callback(lambda _: tidying.cancel())
-        announce(f"inforce listens on http://{_host(address)}:{port}")
+        announce(f"inforce listens on {listening.url(port)}")
     try:
         await serving
     except TimeoutError:

@@ -1,7 +1,7 @@
 """Plain ASGI middleware around the application: everything that holds for requests on every path.
 
 - the request's id: `X-Request-ID`, echoed if it is valid, else created; `traceparent` (W3C Trace Context level 1);
-- HEAD as GET without the body; OPTIONS; the loopback host names;
+- HEAD as GET without the body; OPTIONS; the host names; security headers (sent by `api.http.sending`);
 - the bounds of `api.http.shared`: places for requests, memory for bodies and answers (sent by `api.http.sending`);
 - the last resort: an unexpected error becomes a problem without its text. The log gets the error's type and place, not
   its message, which could hold the input.
@@ -25,11 +25,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.problem_responses import problem_response
 from api.http.problems import PROBLEM_CODES, error_location
 from api.http.scope import HEAD_ONLY, HELD_BODY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
-from api.http.sending import AnswerNotTaken, NoRoomForAnswer, ResponseSender
+from api.http.sending import HSTS, SECURITY_HEADERS, AnswerNotTaken, NoRoomForAnswer, ResponseSender
 from api.http.shared import HeldBody, SharedResources
 from ledger.entropy import random_bytes
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+PROBES: Final = ("/healthz", "/readyz")
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 _TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
@@ -42,7 +43,8 @@ _log = logging.getLogger("inforce.api")
 
 class RequestMiddleware:
     """`hosts`: the names that the Host header may hold; None: any. `shared`: of all requests of the process.
-    `observers`: called after each request."""
+    `observers`: called after each request. `is_https`: whether callers use TLS. `is_local`: whether only this machine
+    reaches the server; else health checks may call it by any name, as those do that know its address only."""
 
     def __init__(
         self,
@@ -50,11 +52,16 @@ class RequestMiddleware:
         hosts: Collection[str] | None = None,
         shared: SharedResources | None = None,
         observers: Sequence[Observer] = (),
+        *,
+        is_https: bool = False,
+        is_local: bool = True,
     ) -> None:
         self.app = app
         self.observers = observers
         self.hosts = hosts
         self.shared = shared or SharedResources()
+        self.is_local = is_local
+        self.security_headers = (*SECURITY_HEADERS, HSTS) if is_https else SECURITY_HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +81,14 @@ class RequestMiddleware:
             HELD_BODY: held_body,
             "method": method,
         }
-        sender = ResponseSender(send, request_id, held_body, self.shared.answers, head_only=head_only)
+        sender = ResponseSender(
+            send,
+            request_id,
+            held_body,
+            self.shared.answers,
+            head_only=head_only,
+            security_headers=self.security_headers,
+        )
         clients, client = self.shared.clients, scope.get("client")
         try:
             early = self._early_response(scope, hosts)
@@ -115,8 +129,14 @@ class RequestMiddleware:
                 scope, "bad_request", f"a request has one Host field, and this one has {len(hosts)}"
             )
         host = hosts[0] if hosts else ""
-        if self.hosts is not None and _without_port(host) not in self.hosts:
+        if (
+            self.hosts is not None
+            and _without_port(host) not in self.hosts
+            and (self.is_local or scope["path"] not in PROBES)
+        ):
             detail = "this server serves localhost, 127.0.0.1 and [::1] only"
+            if not self.is_local:
+                detail = "this server serves the host names of public_url and allowed_hosts, and this is another one"
             return problem_response(scope, "host_not_served", detail)
         if scope["method"] != "OPTIONS":
             return None

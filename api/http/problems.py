@@ -98,7 +98,8 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         421,
         "The server does not serve this host",
         "Without authentication the server serves the loopback names localhost, 127.0.0.1 and ::1 only. This stops a"
-        " web page from reaching the server under a host name of its own.",
+        " web page from reaching the server under a host name of its own. On a network it serves the names that its"
+        " operator set with public_url and allowed_hosts.",
     ),
     "bad_input": ProblemCode(422, "The input is not valid", "The detail names the fault and how to correct it."),
     "bad_parameter": ProblemCode(

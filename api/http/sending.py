@@ -27,6 +27,21 @@ BYTES_PER_SECOND_MIN: Final = 64 * 1024
 """On average, after the first `SECONDS_MAX`."""
 _DEADLINES: Final = Deadlines()
 
+Headers = tuple[tuple[bytes, bytes], ...]
+_CSP: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+SECURITY_HEADERS: Final[Headers] = (
+    (b"x-content-type-options", b"nosniff"),
+    _CSP,
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""Of every answer; an answer with a page sets a policy of its own for it. No answer has a header of CORS, so a browser
+shows no answer to a page of another origin."""
+HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
+"""Where callers use TLS."""
+_NOT_STORED: Final = (b"cache-control", b"no-store")
+_REPLACED: Final = (b"x-request-id", *(name for name, _ in (*SECURITY_HEADERS, HSTS) if name != _CSP[0]))
+
 
 class AnswerNotTaken(Exception):
     """The client did not read the answer in time. Its connection must end."""
@@ -40,10 +55,20 @@ class ResponseSender:
     """Sends one response, with the headers that every response carries. `started`: the client got a part of it.
     `status`: of the response; 0: there is none yet."""
 
-    __slots__ = ("_budget", "_head_only", "_held_body", "_request_id", "_send", "_start", "started", "status")
+    __slots__ = (
+        *("_budget", "_head_only", "_held_body", "_request_id", "_security_headers", "_send", "_start"),
+        *("started", "status"),
+    )
 
     def __init__(
-        self, send: Send, request_id: str, held_body: HeldBody, budget: ByteBudget, *, head_only: bool
+        self,
+        send: Send,
+        request_id: str,
+        held_body: HeldBody,
+        budget: ByteBudget,
+        *,
+        head_only: bool,
+        security_headers: Headers = SECURITY_HEADERS,
     ) -> None:
         self.started = False
         self.status = 0
@@ -52,6 +77,7 @@ class ResponseSender:
         self._held_body = held_body
         self._budget = budget
         self._head_only = head_only
+        self._security_headers = security_headers
         self._start: Message | None = None
 
     async def send(self, message: Message) -> None:
@@ -59,7 +85,7 @@ class ResponseSender:
         if message["type"] == "http.response.start":
             # Sent with the first part of the body: until then another response can take its place.
             self.status = message["status"]
-            self._start = {**message, "headers": _with_common_headers(message["headers"], self._request_id)}
+            self._start = {**message, "headers": self._with_common_headers(message["headers"])}
             return
         if self._head_only and message["type"] == "http.response.body":
             message = {**message, "body": b""}
@@ -96,24 +122,23 @@ class ResponseSender:
         finally:
             self._budget.give_back(len(body))
 
-
-def _with_common_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """`headers`, with lower-case names, and those that every response carries."""
-    # One pass over plain pairs, because every request pays for this.
-    result: list[tuple[bytes, bytes]] = []
-    has_cache_control = False
-    for header in headers:
-        name = header[0]
-        if name == b"cache-control":
-            has_cache_control = True
-        elif name in _REPLACED:
-            continue
-        result.append(header)
-    result.append((b"x-request-id", request_id.encode("ascii")))
-    if not has_cache_control:
-        result.append((b"cache-control", b"no-store"))
-    result.append((b"x-content-type-options", b"nosniff"))
-    return result
-
-
-_REPLACED: Final = (b"x-request-id", b"x-content-type-options")
+    def _with_common_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """`headers`, with lower-case names, and those that every response carries."""
+        # One pass over plain pairs, because every request pays for this.
+        result: list[tuple[bytes, bytes]] = []
+        common = self._security_headers
+        has_cache_control = False
+        for header in headers:
+            name = header[0]
+            if name == b"cache-control":
+                has_cache_control = True
+            elif name == _CSP[0]:
+                common = tuple(one for one in common if one[0] != name)
+            elif name in _REPLACED:
+                continue
+            result.append(header)
+        result.append((b"x-request-id", self._request_id.encode("ascii")))
+        if not has_cache_control:
+            result.append(_NOT_STORED)
+        result += common
+        return result

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from api.server import HOST
+from api.network import HOST
 from ledger.errors import LedgerUnavailable
 
 _HEAD_END: Final = b"\r\n\r\n"

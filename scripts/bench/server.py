@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from api.app import create_app
-from api.http.middleware import LOOPBACK_NAMES
-from api.server import HOST, free_port, run_app
+from api.network import HOST, NetworkSettings, plan
+from api.server import free_port, run_app
 from api.service import Service
 from scripts.bench.processes import ENDING
 
@@ -42,13 +42,14 @@ def main(url: str, group_max: int | None) -> None:
     if group_max is not None:
         service.ledger.writer.group_max = group_max
     try:
-        app = create_app(service, hosts=LOOPBACK_NAMES)
+        listening = plan(NetworkSettings())
+        app = create_app(service, listening=listening)
         app.add_api_route(CONSTANT, constant)
         app.router.routes.append(Route(BARE, bare))
         # First in the list, so that the router finds them at least as fast as the routes that they are compared with.
         app.router.routes[:0] = [app.router.routes.pop(), app.router.routes.pop()]
         threading.Thread(target=_end_with_input, daemon=True).start()
-        run_app(app, HOST, free_port(HOST, 0))
+        run_app(app, listening, free_port(HOST, 0))
     finally:
         service.close()
 

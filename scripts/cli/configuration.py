@@ -77,12 +77,30 @@ class Configuration(BaseSettings):
     clock_ahead_warn: Annotated[float, Key("--clock-ahead-warn", "a number from 0 on", "DAYS")] = Field(
         90.0, ge=0, allow_inf_nan=False, description="warn if this machine's clock is further ahead of the last event"
     )
-    host: Annotated[str, Key("--host", "localhost, 127.0.0.1 or ::1")] = Field(
-        "127.0.0.1", description="the address that `serve` listens on"
+    host: Annotated[str, Key("--host", "localhost or an IP address of this machine")] = Field(
+        "127.0.0.1", description="the address that `serve` listens on; one that is not loopback needs TLS and sign-in"
     )
     port: Annotated[int, Key("--port", "a number from 0 to 65535")] = Field(
         8000, ge=0, le=65_535, description="the port that `serve` listens on; 0: any free port"
     )
+    tls_cert: Annotated[Path | None, Key("--tls-cert", "a file in PEM", "FILE")] = Field(
+        None, description="the certificate of `serve`, with its chain; TLS 1.3"
+    )
+    tls_key: Annotated[Path | None, Key("--tls-key", "a file in PEM, without a password", "FILE")] = Field(
+        None, description="the private key of the certificate"
+    )
+    public_url: Annotated[str | None, Key("--public-url", "a URL without a path", "URL")] = Field(
+        None, description="the address of `serve` as callers write it; its host name is served"
+    )
+    allowed_hosts: Annotated[Texts, Key("--allowed-hosts", "names or addresses without a port", "NAME,...")] = Field(
+        (), description="further host names that `serve` answers to"
+    )
+    trusted_proxies: Annotated[Texts, Key("--trusted-proxies", "addresses or networks", "ADDRESS,...")] = Field(
+        (), description="the proxies before `serve` that say for whom they ask; others are not believed"
+    )
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"], Key("--forwarded-header", "x-forwarded-for or forwarded")
+    ] = Field("x-forwarded-for", description="the header in which these proxies write it")
     audits_folder: Annotated[Path | None, Key("--audits-folder", "a folder's path")] = Field(
         None,
         description="where `serve` keeps logs sent to `POST /v1/audits`, and their results; without it `FILE.audits` "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.server import free_port, loopback, serve
+from api.server import free_port, serve
 from ledger.errors import BadInput, LedgerUnavailable
 from tests.api.client import GENESIS, changed
 from tests.api.server_process import new_ledger, running, talk
@@ -214,15 +214,9 @@ def test_a_file_that_is_no_ledger_is_reported_before_the_server_listens(tmp_path
     ],
 )
 def test_any_address_but_loopback_is_refused(host: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no authentication"):
+    with pytest.raises(BadInput, match=r"without authentication|IP address of this machine"):
         serve(f"sqlite:///{tmp_path}/ledger.db", host)
     assert not (tmp_path / "ledger.db").exists()
-
-
-def test_loopback_has_many_names() -> None:
-    assert [loopback(host) for host in ("localhost", "127.0.0.1", "127.8.9.10", "::1")] == [
-        *("127.0.0.1", "127.0.0.1", "127.8.9.10", "::1")
-    ]
 
 
 @pytest.mark.parametrize("port", [-1, 65_536])
