@@ -28,6 +28,8 @@ _BLANK: Final = " \t\r\x0b\x0c"
 _QUOTED_CELL: Final = '(?:^\ufeff?|(?<=,))"[^"]*+(?:""[^"]*+)*+"'
 _OPEN_CELL: Final = '(?:^\ufeff?|,)"'
 _BYTE_ORDER_MARK: Final = BOM_UTF8.decode()
+_ORDER: Final = "number"
+"""Rises with the lines of a split. Spark does not keep their order where it groups them."""
 
 
 def line_frame(spark: Any, inputs: Sequence[Input]) -> Any:
@@ -121,11 +123,12 @@ def split_logs(lines: Any, inputs: Sequence[Input], shape: LogShape) -> tuple[Lo
     unquoted = f.regexp_replace(value, _QUOTED_CELL, "")
     leaves_open = f.contains(value, f.lit('"')) & ~f.startswith(value, f.lit("{")) & unquoted.rlike(_OPEN_CELL)
     rows = (
-        lines.groupBy("path", "start")
+        lines.withColumn(_ORDER, f.monotonically_increasing_id())
+        .groupBy("path", "start")
         .agg(
             f.count("*").alias("lines"),
             f.max(leaves_open).alias("open"),
-            f.first(f.left(value, f.lit(1))).alias("first_character"),
+            f.min_by(f.left(value, f.lit(1)), _ORDER).alias("first_character"),
             _first_not_blank(value, _BLANK).alias("header"),
             _first_not_blank(value, _BLANK + _BYTE_ORDER_MARK).alias("header_after_mark"),
         )
@@ -157,7 +160,10 @@ def split_logs(lines: Any, inputs: Sequence[Input], shape: LogShape) -> tuple[Lo
 def _first_not_blank(value: Any, blank: str) -> Any:
     from pyspark.sql import functions as f
 
-    return f.first(f.when(f.trim(value, f.lit(blank)) != "", value), ignorenulls=True).cast("binary")
+    first = f.left(value, f.lit(1))
+    # Most lines are known by their first character: to trim one costs more than to read it.
+    not_blank = ((first != "") & ~first.isin(*blank)) | (f.trim(value, f.lit(blank)) != "")
+    return f.min_by(value, f.when(not_blank, f.col(_ORDER))).cast("binary")
 
 
 def _header(row: Any) -> bytes:

@@ -197,6 +197,9 @@ class SparkAudit:
             f.count("hindsight").alias("hindsight"),
             f.min(at).alias("first"),
             f.max(at).alias("last"),
+            f.count_if(f.expr(_PASSED)).alias("passed"),
+            f.count_if(f.expr(_UNKNOWN)).alias("unknown"),
+            *(f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS),
             *(
                 f.count_if((at >= notice.start) & (at < notice.until)).alias(f"clock{place}")
                 for place, notice in enumerate(summary.clock_notices)
@@ -213,38 +216,19 @@ class SparkAudit:
         if first is not None and rejects_max is not None and summary.rejects > rejects_max:
             raise too_many_rejects(rejects_max, first)
         verdicts = self.verdicts()
+        summary.verdicts.update({name: totals[name] for name in VERDICTS if totals[name]})
         reasons = verdicts.select(f.explode("reasons").alias("name")).groupBy("name").count()
         summary.reasons.update({row.name: row["count"] for row in reasons.collect()})
-        passed = verdicts.where(verdicts["data_policy"] == "provider").groupBy(*POLICY_KEYS).count()
-        summary.policies.update(
-            {ProviderKey(*(row[name] for name in POLICY_KEYS)): row["count"] for row in passed.collect()}
-        )
-        by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
-        subjects = self._persist(verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *by_verdict))
-        sums = subjects.agg(f.count("*").alias("count"), *(f.sum(name).alias(name) for name in VERDICTS)).first()
-        summary.subject_count = sums["count"]
-        summary.verdicts.update({name: sums[name] for name in VERDICTS if sums[name]})
-        against = reduce(lambda one, other: one + other, (f.col(name) for name in sorted(AGAINST)))
-        order = [against.desc(), f.col("total").desc(), f.coalesce("governed_by", f.lit("")).asc()]
-        summary.subjects = [
-            SubjectCount(row.governed_by, {name: row[name] for name in VERDICTS if row[name]})
-            for row in subjects.orderBy(*order).limit(SUBJECTS_LISTED).collect()
-        ]
-        self._count_unknown(summary, order)
+        if totals.passed:
+            policies = verdicts.where(_PASSED).groupBy(*POLICY_KEYS).count().collect()
+            summary.policies.update(
+                {ProviderKey(*(row[name] for name in POLICY_KEYS)): row["count"] for row in policies}
+            )
+        summary.subject_count, summary.subjects = _subjects(verdicts, SUBJECTS_LISTED)
+        summary.unknown_rows = totals.unknown
+        if totals.unknown:
+            summary.unknown_count, summary.unknown = _subjects(verdicts.where(_UNKNOWN), UNKNOWN_LISTED)
         return first
-
-    def _count_unknown(self, summary: Summary, order: list[Any]) -> None:
-        from pyspark.sql import functions as f
-
-        unknown = self.verdicts().where("NOT subject_known AND governed_by IS NOT NULL")
-        by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
-        subjects = self._persist(unknown.groupBy("governed_by").agg(f.count("*").alias("total"), *by_verdict))
-        sums = subjects.agg(f.count("*").alias("count"), f.sum("total").alias("rows")).first()
-        summary.unknown_count, summary.unknown_rows = sums["count"], sums["rows"] or 0
-        summary.unknown = [
-            SubjectCount(row.governed_by, {name: row[name] for name in VERDICTS if row[name]})
-            for row in subjects.orderBy(*order).limit(UNKNOWN_LISTED).collect()
-        ]
 
     def _first_reject(self) -> LogRow:
         from pyspark.sql import functions as f
@@ -295,6 +279,25 @@ class SparkAudit:
 
     def _has_record(self, name: str) -> bool:
         return not self.verdicts().where(self.rows[SOURCE] == name).isEmpty()
+
+
+_PASSED: Final = "data_policy = 'provider'"
+_UNKNOWN: Final = "NOT subject_known AND governed_by IS NOT NULL"
+
+
+def _subjects(verdicts: Any, listed: int) -> tuple[int, list[SubjectCount]]:
+    """The number of governing subjects of these verdicts, and those that are listed: the worst first."""
+    from pyspark.sql import functions as f
+
+    by_verdict = [f.count_if(f.col("verdict") == name).alias(name) for name in VERDICTS]
+    subjects = verdicts.groupBy("governed_by").agg(f.count("*").alias("total"), *by_verdict)
+    against = reduce(lambda one, other: one + other, (f.col(name) for name in sorted(AGAINST)))
+    order = [against.desc(), f.col("total").desc(), f.coalesce("governed_by", f.lit("")).asc()]
+    # Two passes over one column and two: Spark does not put partitions together in a frame that it keeps.
+    return verdicts.select("governed_by").distinct().count(), [
+        SubjectCount(row.governed_by, {name: row[name] for name in VERDICTS if row[name]})
+        for row in subjects.orderBy(*order).limit(listed).collect()
+    ]
 
 
 def _as_results(requests: Any) -> list[Any]:
