@@ -154,6 +154,7 @@ def state_json(answer: StateAnswer) -> dict[str, Any]:
         "at": format_time(answer.at),
         "known_at": format_time(answer.known_at),
         "position": answer.position,
+        "version": answer.version,
         "settings": {
             key: _setting_json(state) | {"next": _next_json(answer.next.get(key))}
             for key, state in answer.settings.items()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from ledger import strict_json
 from ledger.catalog import Definition, ValueType
@@ -38,21 +39,39 @@ _TEMPLATES: Final[dict[str, dict[str, Any]]] = {
 _NULLS: Final[dict[str, Any]] = {"default": None, "protective": None}
 
 
+class _CheckedLater(click.ParamType[str]):
+    """Any text, where a shell proposes what `proposed` does: the ledger names its fault together with all others."""
+
+    def __init__(self, proposed: click.ParamType[Any]) -> None:
+        self.name = proposed.name
+        self._proposed = proposed
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self._proposed.get_metavar(param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return self._proposed.shell_complete(ctx, param, incomplete)
+
+
+_TYPE: Final = _CheckedLater(click.Choice(get_args(ValueType)))
+_ROLE: Final = _CheckedLater(click.Choice(get_args(Definition.model_fields["writable_by"].annotation)))
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
 @click.command
-@click.argument("setting", type=SETTING_KEY, required=False, metavar="SETTING")
+@click.argument("setting", type=_CheckedLater(SETTING_KEY), required=False, metavar="SETTING")
 @click.argument("file", required=False, type=FILE, metavar="[FILE | -]")
 @click.option("--template", is_flag=True, help="Print a definition to fill in, or the present one, and record nothing.")
 @click.option("--kinds", metavar="KIND,…", help=f"The kinds of subject that have it, of {', '.join(KINDS)}.")
-@click.option("--type", "value_type", type=click.Choice(get_args(ValueType)), help="The type of its values, for ever.")
+@click.option("--type", "value_type", type=_TYPE, help="The type of its values, for ever.")
 @click.option("--members", metavar="TEXT,…", help="The values of a one_of; those that a set_of may hold.")
 @click.option("--ref-kinds", metavar="KIND,…", help="The kinds of subject that a subject_ref may name.")
 @click.option("--default", metavar="VALUE", help="The value of a subject without one of its own. Without it: null.")
 @click.option("--protective", metavar="VALUE", help="The value assumed where it cannot be resolved. Without it: null.")
-@click.option("--writable-by", type=click.Choice(["owner", "admin", "operator"]), help="The role that may write it.")
+@click.option("--writable-by", type=_ROLE, help="The role that may write it.")
 @click.option("--title", metavar="TEXT", help="Its name for people.")
 @click.option("--description", metavar="TEXT", help="The rule that it stands for.")
 @click.option("--source", metavar="TEXT", help="The document that the rule is from.")
@@ -127,6 +146,8 @@ def _present_definition(db: str, setting: str, at: int | None) -> dict[str, Any]
 def _template(present: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     """A definition whose texts are still to be written, unless the setting has one."""
     value_type = chosen.get("value_type") or present.get("value_type") or "bool"
+    if value_type not in _TEMPLATES:
+        raise click.UsageError(f"--type takes one of {', '.join(_TEMPLATES)}")
     blank = {"kinds": ["account", "org"], "value_type": value_type, **_TEMPLATES[value_type], "writable_by": "admin"}
     filled = _with_options(present or blank | dict.fromkeys(("title", "description", "source"), ""), chosen)
     return {name: filled[name] for name in _MEMBERS if name in filled}

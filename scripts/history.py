@@ -9,10 +9,8 @@ import msgspec
 
 from api.responses import history_json
 from ledger.codec import parse_leaf, position_of
-from ledger.errors import NotFound
-from ledger.near_names import did_you_mean
 from ledger.opening import open_ledger
-from ledger.subjects import KINDS, RESERVED_KINDS, kind_of
+from ledger.subjects import KINDS, RESERVED_KINDS
 from ledger.times import format_time
 from projections.query.history import HistoryRow
 from projections.query.history import history as read_history
@@ -63,9 +61,6 @@ def history(
     with open_ledger(db) as ledger:
         ledger.at_least(at_least)
         answer = read_history(ledger, subject, setting=setting, after=after, limit=limit)
-        if setting is not None and not answer.rows and setting not in (catalog := ledger.catalog()):
-            near = did_you_mean(setting, catalog.names(kind_of(subject)))
-            raise NotFound(f"no such setting was ever defined{near}; inforce catalog lists those that are")
     document = history_json(answer)
     columns: Columns = {
         "version": lambda row: row.entry.version,

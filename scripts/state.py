@@ -76,6 +76,7 @@ def state(
     Shows every setting that the subject's kind has, and where its value comes from: "explicit" is the subject's own
     value, "default" the catalog's. # is the position of the event that decided it; inforce submit --retract takes it.
     "next" is the next change of the setting after that moment, as known at --known-at: what is scheduled.
+    inforce submit --expected-version takes the subject's version.
 
     \b
       inforce state org:acme
@@ -92,6 +93,8 @@ def state(
     document = state_json(answer)
     rows = [{"setting": setting} | members for setting, members in document["settings"].items()]
     known = human_time(answer.known_at)
-    title = f"{subject} at {human_time(answer.at)}, known at {known}, position {answer.position}"
+    title = (
+        f"{subject} at {human_time(answer.at)}, known at {known}, position {answer.position}, version {answer.version}"
+    )
     show_answer(format_, document, rows, _FIELDS, _COLUMNS, title, why_empty=why_empty)
     show_clock_notice(format_, answer.clock_notice)

@@ -85,6 +85,17 @@ def test_gzip_is_recognised_by_its_first_bytes_and_a_byte_order_mark_is_skipped(
     assert only(gzip.compress(b"\xef\xbb\xbf" + plain)) == only(plain) == RequestRecord(AT_US, org_id="acme")
 
 
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_whose_cells_are_all_empty_is_no_row_whatever_stands_between_them(sign: str, first: bool) -> None:
+    empty = (sign * 3, f" {sign} {sign}{sign}\r", sign * 9, sign.join(['""'] * 4), f'""{sign}{sign}')
+    some = [sign.join(cells) for cells in (["at", "org_id", "request_id", "x"], [AT, "a", "", ""], ["", "", "", "y"])]
+    lines = [*(empty if first else ()), some[0], empty[0], some[1], *empty, some[2], *empty]
+    read = rows("\n".join(lines), None)
+    numbers = [number for number, line in enumerate(lines, 1) if line in some[1:]]
+    assert [(row.line, row.record is not None) for row in read] == list(zip(numbers, (True, False), strict=True))
+
+
 def test_lines_are_numbered_as_in_editors_and_blank_ones_are_no_rows() -> None:
     text = f'\r\n{{{NOON},"org_id":"a"}}\r\n\r\n  \r\nnonsense\r\n{{{NOON},"org_id":"b"}}'
     assert [(row.line, row.record is not None) for row in rows(text, None)] == [(2, True), (5, False), (6, True)]
@@ -263,7 +274,7 @@ def test_every_line_after_a_header_is_a_row_or_part_of_a_row(lines: list[bytes])
     numbers = [row.line for row in rows(b"at,org_id\n" + body)]
     assert numbers == sorted(set(numbers))
     if b'"' not in body:
-        assert numbers == [n for n, line in enumerate(body.split(b"\n"), 2) if line.strip()]
+        assert numbers == [n for n, line in enumerate(body.split(b"\n"), 2) if line.strip(b", \t\r\x0b\x0c")]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30))

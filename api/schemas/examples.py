@@ -323,6 +323,7 @@ RESPONSE_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
         "at": _NOW,
         "known_at": _NOW,
         "position": 19,
+        "version": 4,
         "settings": {
             "storage.inputs_outputs": _DEFAULT | {"next": None},
             "training.opt_in": _EXPLICIT

@@ -160,6 +160,7 @@ class State(WireModel):
     at: str = time_field("Valid time.")
     known_at: str = time_field("Only what was recorded by then is used.")
     position: int
+    version: int = Field(description="The subject's, at this position: a submission's expected_version.")
     settings: dict[str, StateSetting]
     clock_notice: ClockNotice | None = NOTICE
     next_after: str | None = Field(None, description=NEXT_AFTER)

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 
 from ledger.codec import Leaf, parse_leaf
 from ledger.errors import NotFound
+from ledger.near_names import did_you_mean
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
+from ledger.subjects import kind_of
 from ledger.verbatim import valid_entries
 from projections.query.clock_notices import notice_at, notices_of_ledger
 from projections.query.read_stream import read_stream
@@ -57,7 +59,8 @@ def history(
     limit: int = 100,
     bytes_max: int = BYTES_MAX,
 ) -> HistoryAnswer:
-    """The subject's events with version < `after` (None: from the newest), up to `limit`. Raises `NotFound`.
+    """The subject's events with version < `after` (None: from the newest), up to `limit`. Raises `NotFound`, also for
+    a setting that was never defined.
 
     The page ends with the event that reaches `bytes_max`, its reason included.
 
@@ -89,6 +92,9 @@ def history(
         bytes_ += len(entry.leaf) + len((reason or "").encode())
         by, holding = retracted.get(leaf.id), held.get(entry.position)
         rows.append(HistoryRow(entry, leaf.data.setting, reason, by, holding))
+    if setting is not None and not rows and setting not in (catalog := ledger.catalog()):
+        near = did_you_mean(setting, catalog.names(kind_of(subject)))
+        raise NotFound(f"no such setting was ever defined{near}; the catalog lists those that are")
     notice = notice_at(notices_of_ledger(ledger, head), *(row.entry.recorded_at for row in rows))
     return HistoryAnswer(subject, tuple(rows), rows[-1].entry.version if more else None, position, notice)
 

@@ -47,12 +47,14 @@ ATTEMPTS_MAX: Final = 100
 
 class StateAnswer(NamedTuple):
     """Effective state. Instants in µs; `settings` in the order of their keys. `next`: setting → its next change after
-    `at`, as known at `known_at`, for the settings that have one."""
+    `at`, as known at `known_at`, for the settings that have one. `version`: the subject's at `position`, which a
+    submission may expect."""
 
     subject: str
     at: int
     known_at: int
     position: int
+    version: int
     settings: Mapping[str, SettingState]
     next: Mapping[str, NextState]
     clock_notice: ClockNotice | None = None
@@ -150,8 +152,9 @@ class Query:
             for key in view.scheduled(subject, applicable)
             if (state := next_state(subject, key, *view.known_timelines(subject, key), at)) is not None
         }
+        version = self.ledger.recorder.version_at(subject, context.position)
         notice = context.clock_notice(at, instant)
-        return StateAnswer(subject, at, instant, context.position, applicable, following, notice)
+        return StateAnswer(subject, at, instant, context.position, version, applicable, following, notice)
 
     def timeline(self, subject: str, *, setting: str | None = None, known_at: KnownAt = None) -> TimelineAnswer:
         """Intervals over valid time of one setting, or of each setting that the subject ever had. Raises `NotFound`."""

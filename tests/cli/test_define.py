@@ -167,6 +167,18 @@ def test_all_faults_are_named_at_once(inforce: Inforce, folder: Path) -> None:
         "/definition/kinds",
         "/effective_from",
     ]
+    names = ("--type", "wrong", "--writable-by", "nobody", "--kinds", "team")
+    assert faults(inforce, "acme own", *names) == [
+        "/definition/description",
+        "/definition/kinds/0",
+        "/definition/source",
+        "/definition/title",
+        "/definition/value_type",
+        "/definition/writable_by",
+        "/setting",
+    ]
+    refused = inforce("define", "acme.own", "--template", "--type", "wrong").err
+    assert "--type takes one of bool, one_of, set_of, text, integer, subject_ref" in refused
     assert list(folder.iterdir()) == []
 
 

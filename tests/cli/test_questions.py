@@ -37,6 +37,7 @@ EARLY = "2020-01-01T00:00:00Z"
         (("subjects", "--kind", "model"), "/v1/subjects?kind=model"),
         (("subjects", "org:ac"), "/v1/subjects?prefix=org:ac"),
         (("subjects", "nosuch"), "/v1/subjects?prefix=nosuch"),
+        (("state", "org:acme", "--at", AT), f"/v1/subjects/org:acme/state?at={AT}"),
         (("timeline", "org:acme", "--known-at", "at"), "/v1/subjects/org:acme/timeline?known_at=at"),
         (
             ("timeline", "org:acme", "--known-at", AT, "--setting", "training.opt_in"),
@@ -114,13 +115,32 @@ def test_http_and_imports_propose_near_settings_too(ledger: Inforce) -> None:
         (fault,) = client.post("/v1/events", json=change).json()["errors"]
         assert "did you mean training.opt_in?" in fault["detail"]
         assert "optin" not in fault["detail"]
-        for path in ("state?setting=training.optin", "timeline?setting=training.optin"):
-            answer = client.get(f"/v1/subjects/org:acme/{path}")
+        for question in ("state", "timeline", "history"):
+            answer = client.get(f"/v1/subjects/org:acme/{question}?setting=training.optin")
             assert (answer.status_code, "did you mean training.opt_in?" in answer.json()["detail"]) == (404, True)
             assert "optin" not in answer.json()["detail"]
     line = '{"type":"setting.cleared","subject":"org:a","setting":"optin","recorded_at":"2026-01-01T00:00:00Z"}'
     refused = ledger("import", "-", "--db", "sqlite:///other.db", stdin=line.replace("optin", "opt_in"))
     assert (refused.code, "did you mean training.opt_in?" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("more", ["", "&limit=1", "&after=1"])
+def test_a_history_without_events_about_a_setting_that_is_defined_is_empty(ledger: Inforce, more: str) -> None:
+    path = f"/v1/subjects/org:acme/history?setting=network.private_only{more}"
+    document = over_http(path)
+    assert isinstance(document, dict)
+    assert (document["events"], document["next_after"]) == ([], None)
+
+
+def test_a_submission_expects_the_version_that_a_state_shows(ledger: Inforce) -> None:
+    for value in ("false", "true"):
+        question = ("state", "org:acme", "--at", EARLY)
+        version = ledger(*question, "--format", "json").json()["version"]
+        assert ledger(*question).out.splitlines()[0].endswith(f", version {version}")
+        submission = ("submit", "org:acme", "training.opt_in", value, "--expected-version")
+        for other in (version - 1, version + 1):
+            assert ledger(*submission, str(other)).code == 2
+        assert ledger(*submission, str(version)).code == 0
 
 
 BEFORE = (

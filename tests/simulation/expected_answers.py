@@ -43,6 +43,7 @@ class ExpectedAnswers:
         return {
             "subject": subject,
             **self._coordinates(at, known_at),
+            "version": self.oracle.version(subject),
             "settings": {
                 one.setting: _setting_json(one) | {"next": self._next(one, at, known_at)}
                 for one in states

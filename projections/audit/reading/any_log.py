@@ -20,6 +20,7 @@ def read_seekable(file: BinaryIO, parser: RowParser, batch_rows: int = parquet.B
     file.seek(0)
     magic = file.read(len(parquet.MAGIC))
     file.seek(0)
+    parser.form = "Parquet" if magic == parquet.MAGIC else "a spreadsheet"
     if magic == parquet.MAGIC:
         yield from parquet.read_batches(file, parser, batch_rows)
     else:

@@ -18,7 +18,7 @@ from projections.audit.reading import scan_lines
 from projections.audit.reading.alias_columns import AliasColumns
 from projections.audit.reading.batches import LogBatch, merge_rows, strict_batch
 from projections.audit.reading.blocks import BLOCK_PADDING, BlockSource, LineBlock, count_lines
-from projections.audit.reading.csv_rows import RowSkipper, row_end
+from projections.audit.reading.csv_rows import RowSkipper, is_blank, row_end
 from projections.audit.reading.fields import FIELDS, WHO, raw_record
 from projections.audit.reading.json_paths import NAMES, PathTree, field_specs, path_tree
 from projections.audit.reading.log_times import TIME_UNITS
@@ -206,7 +206,7 @@ class BlockReader:
                 continue
             start, end = int(ends[place - 1]) + 1 if place else 0, int(ends[place])
             number = block.first + place
-            if bytes(block.data[start:end]).isspace():
+            if self._is_blank(bytes(block.data[start:end])):
                 continue
             if self._columns is None:
                 is_large = end - start > self._parser.shape.row_bytes_max
@@ -229,6 +229,9 @@ class BlockReader:
                 states[place + 1 : done + 1] = scan_lines.BLANK
             strict_rows.append(self._row(number, block.data, start, end))
         return strict_rows, len(ends)
+
+    def _is_blank(self, line: bytes) -> bool:
+        return line.isspace() if self._columns is None else is_blank(line, self._columns.delimiter)
 
     def _row(self, number: int, data: bytes | bytearray, start: int, end: int) -> LogRow:
         if end - start > self._parser.shape.row_bytes_max:

@@ -182,11 +182,9 @@ def holds_observations(mapping: ColumnMapping) -> bool:
     return not any(column == "handling" or (column and field.startswith("handling.")) for field, column in columns)
 
 
-def unknown_handling(names: Iterable[str], mapping: ColumnMapping) -> list[str]:
+def unknown_handling(names: Iterable[str]) -> list[str]:
     """The columns `handling.…` that are no fields. They seem to be observations: ignored, they would hide what was
     done."""
-    if not holds_observations(mapping):
-        return []
     return [name for name in names if name.startswith("handling.") and name not in FIELDS]
 
 

@@ -27,6 +27,8 @@ class _Patterns(NamedTuple):
     row: re.Pattern[bytes]
     """Whole cells from the beginning of a row on, with the delimiters between them."""
     plain: re.Pattern[bytes]
+    blank: re.Pattern[bytes]
+    """White space and delimiters, or empty cells, with quotes and without."""
 
 
 _QUOTED: Final = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
@@ -36,7 +38,16 @@ _QUOTED: Final = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 def _patterns(delimiter: str) -> _Patterns:
     sign = re.escape(delimiter.encode())
     cell = rb'(?:"[^"]*+(?:""[^"]*+)*+"[^%b\n]*+|(?!")[^%b\n]*+)' % (sign, sign)
-    return _Patterns(re.compile(cell + rb"(?:" + sign + cell + rb")*+"), re.compile(rb"[^%b\n]*+" % sign))
+    return _Patterns(
+        re.compile(cell + rb"(?:" + sign + cell + rb")*+"),
+        re.compile(rb"[^%b\n]*+" % sign),
+        re.compile(rb'[ \t\r\n\x0b\x0c%b]*+\Z|(?:"")?+(?:%b(?:"")?+)*+\r*+' % (sign, sign)),
+    )
+
+
+def is_blank(row: bytes, delimiter: str) -> bool:
+    """Whether no cell of the row holds anything. A spreadsheet that is saved as CSV ends in such rows."""
+    return _patterns(delimiter).blank.fullmatch(row) is not None
 
 
 def row_end(data: Bytes, start: int, size: int, delimiter: str) -> int | None:

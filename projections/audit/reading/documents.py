@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from ledger.errors import BadRecord
 from projections.audit.reading.blocks import LineBlock
 from projections.audit.reading.columns import ROWS_SEEN
 from projections.audit.reading.json_values import read_json
@@ -58,6 +59,8 @@ class _Cursor:
         self._data = b""
         self._at = 0
         self._line = 1
+        self._begins_line = False
+        """Whether `next` has met a newline right before the place."""
         self._line_at = 0
         """The place in `_data` whose line `_line` is: each newline is counted once, however many rows a block has."""
 
@@ -84,16 +87,32 @@ class _Cursor:
         """The next byte that is no white space; empty at the end."""
         while True:
             match = _SPACE.match(self._data, self._at)
-            self._at = self._at if match is None else match.end()
+            if match is not None and match.end() > self._at:
+                self._at = match.end()
+                self._begins_line = self._data[self._at - 1 : self._at] == b"\n"
             if self._at < len(self._data) or not self._more():
                 return self._data[self._at : self._at + 1]
 
     def step(self) -> None:
         self._at += 1
+        self._begins_line = False
+
+    def skip_to_object(self) -> None:
+        """Skips to the next line that begins with an object, which may be here, or to the end."""
+        if self.next() == b"{" and self._begins_line:
+            return
+        while (place := self._data.find(b"\n{", self._at)) < 0:
+            # The newline may be the last byte so far.
+            self._at = max(self._at, len(self._data) - 1)
+            if not self._more():
+                self._at = len(self._data)
+                return
+        self._at = place + 1
 
     def value(self) -> _Value:
         """Cuts the value that begins here, whatever it is: at least one byte."""
         first, line = self.next(), self.line
+        self._begins_line = False
         if first in (b"{", b"["):
             return self._nested(line)
         while True:
@@ -162,16 +181,26 @@ class Documents:
         self._number = 0
         self._end_is_said = False
         """Whether the last fault is about the end of the log."""
+        self._meets_path = False
+        """Whether an object has had a member of the path's first name."""
+        self._is_lost = False
+        """Whether the object that was read last is no JSON, so that the next line may begin another."""
 
     def __iter__(self) -> Iterator[LogRow]:
         cursor = self._cursor
         while first := cursor.next():
             if self._path is not None:
+                self._is_lost = False
                 yield from self._envelope(self._path)
             elif first == b"[":
                 yield from self._items()
             else:
                 yield self._row(cursor.value())
+        if self._number and self._path is not None and not self._meets_path:
+            raise BadRecord(
+                f"{self._parser.source}: no object of the log has the list of rows {'.'.join(self._path)}, which "
+                "--rows names; name another path, or leave --rows out if each line is a row"
+            )
 
     def _row(self, value: _Value) -> LogRow:
         self._number += 1
@@ -223,30 +252,36 @@ class Documents:
                     return
 
     def _envelope(self, path: tuple[str, ...]) -> Iterator[LogRow]:
-        """The rows of the list at the path in the object that begins here."""
+        """The rows of the list at the path in the object that begins here. If it is no JSON, one fault stands for it up
+        to the next line that begins with an object."""
         cursor = self._cursor
         if cursor.next() != b"{":
             line = cursor.value().line
             yield self._broken("an object with the list of rows is required", line)
             return
+        begins, is_there = cursor.line, False
         cursor.step()
-        is_there = False
         while (byte := cursor.next()) not in (b"}", b""):
             if byte == b",":
                 cursor.step()
                 continue
-            name = self._name()
+            name = self._name() if byte == b'"' else None
             if name is None or cursor.next() != b":":
-                yield self._broken("the object with the list of rows is no JSON")
-                continue
+                self._is_lost = True
+                cursor.skip_to_object()
+                yield self._broken("the object with the list of rows is no JSON", begins)
+                return
             cursor.step()
             whole = ".".join(path)
+            self._meets_path = self._meets_path or name in (whole, path[0])
             if name == whole and cursor.next() == b"[" and not is_there:
                 is_there = True
                 yield from self._items()
             elif name == path[0] and len(path) > 1 and cursor.next() == b"{" and not is_there:
                 is_there = True
                 yield from self._envelope(path[1:])
+                if self._is_lost:
+                    return
             elif name in (whole, path[0]):
                 cursor.value()
                 yield self._broken(f"{name} is there twice, or is no list of rows and no way to it")

@@ -8,8 +8,9 @@ import numpy as np
 
 from projections.audit.arrays import in_words
 from projections.audit.reading import scan_lines
+from projections.audit.reading.columns import holds_observations
 from projections.audit.reading.fields import FIELDS, WHO
-from projections.audit.reading.scan_lines import INNER, STRICT
+from projections.audit.reading.scan_lines import ANY_MEMBERS, INNER, STRICT, STRICT_HANDLING, STRICT_MEMBERS
 from projections.audit.reading.strict import RowParser
 
 NAMES: Final = tuple(FIELDS)
@@ -37,7 +38,8 @@ class PathTree(NamedTuple):
 
     edges: a row for each known member: its parent node, where its name begins in `names` (in words: see `in_words`),
     the name's length, its child node, and the child's kind: a field, INNER (an object) or STRICT (a line with this
-    member goes to the strict reader). lenient: by node, whether unknown members are ignored.
+    member goes to the strict reader). lenient: by node, what becomes of unknown members (STRICT_MEMBERS, ANY_MEMBERS or
+    STRICT_HANDLING).
     """
 
     edges: Any
@@ -49,9 +51,9 @@ class _TreeBuilder:
     def __init__(self) -> None:
         self.edges: dict[tuple[int, str], int] = {}
         self.kinds = [INNER, STRICT]
-        self.lenient = [True, True]
+        self.lenient = [ANY_MEMBERS, ANY_MEMBERS]
 
-    def add(self, parent: int, name: str, kind: int, lenient: bool = True) -> int:
+    def add(self, parent: int, name: str, kind: int, lenient: int = ANY_MEMBERS) -> int:
         """The child node of that name. A node that would need two kinds becomes STRICT."""
         node = self.edges.get((parent, name))
         if node is None and kind == STRICT:
@@ -87,7 +89,7 @@ class _TreeBuilder:
             for edge, name, first in zip(order, names, firsts, strict=True)
         ]
         _, words = in_words(np.frombuffer(b"".join(names) + bytes(16), np.uint8))
-        return PathTree(np.array(rows, np.int64), words, np.array(self.lenient, np.bool_))
+        return PathTree(np.array(rows, np.int64), words, np.array(self.lenient, np.int8))
 
     def _sort_key(self, edge: tuple[int, str]) -> list[tuple[int, int]]:
         """The nodes from the root to the edge's child, each with the first field below it."""
@@ -104,7 +106,9 @@ def path_tree(parser: RowParser) -> PathTree | None:
     """None if a tree cannot hold the mapping (too many members, or names that JSON must escape): then every line is for
     the strict reader."""
     builder = _TreeBuilder()
-    handling = builder.add(0, "handling", INNER, False)
+    handling = builder.add(0, "handling", INNER, STRICT_MEMBERS)
+    if holds_observations(parser.mapping):
+        builder.lenient[0] = STRICT_HANDLING
     for number, field in enumerate(NAMES):
         column = parser.columns.get(field)
         member = field.partition(".")[2]

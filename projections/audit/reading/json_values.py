@@ -42,23 +42,24 @@ def is_repeated(members: dict[str, Any], name: str) -> bool:
     return isinstance(members, Members) and name in members.repeated
 
 
-def read_json(body: bytes, names: Set[str], line: int | None = None) -> Any:
+def read_json(body: bytes, names: Set[str], line: int | None = None, prefix: str | None = None) -> Any:
     """The value of `body`. Members that are not in `names` may be left out, and so may the items of lists.
 
-    `line`: where the text begins, if it is not one line of a log of lines. Raises `UnreadableValue`.
+    `prefix`: of further names, of which the outermost object keeps at least one. `line`: where the text begins, if it
+    is not one line of a log of lines. Raises `UnreadableValue`.
     """
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UnreadableValue(f"the row is not UTF-8: its byte {error.start + 1} is invalid") from None
     try:
-        return _value(text, body, names)
+        return _value(text, body, names, prefix)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if line is None else f"line {line + error.lineno - 1} column {error.colno}"
         raise UnreadableValue(f"the row is not JSON: {error.msg.removesuffix(' at')} at {place}") from None
 
 
-def _value(text: str, body: bytes, names: Set[str]) -> Any:
+def _value(text: str, body: bytes, names: Set[str], prefix: str | None) -> Any:
     if _separators(body) <= VALUES_MAX:
         # The second one takes whole numbers of any length, at the cost of a call for each.
         for decoder in (_DECODER, _LONG_NUMBERS):
@@ -70,7 +71,7 @@ def _value(text: str, body: bytes, names: Set[str]) -> Any:
                 break
             except ValueError:
                 continue
-    return _Skimmer(text, names).read()
+    return _Skimmer(text, names, prefix).read()
 
 
 def _separators(body: bytes) -> int:
@@ -122,9 +123,10 @@ class _Skimmer:
     """Reads a text without recursion, to the depth of a record: of each object it keeps the members with these names,
     and one other that shows that there are others. Lists are kept without their items."""
 
-    def __init__(self, text: str, names: Set[str]) -> None:
+    def __init__(self, text: str, names: Set[str], prefix: str | None) -> None:
         self._text = text
         self._names = names
+        self._prefix = prefix
         self._at = 0
         self._kinds = bytearray()
         """A bracket for each open object or list."""
@@ -189,6 +191,10 @@ class _Skimmer:
             raise self._fault("Expecting ':' delimiter")
         self._at += 1
         if name in self._names:
+            return name
+        if self._prefix is not None and len(self._kinds) == 1 and name.startswith(self._prefix):
+            # One is enough, and there may be a million.
+            self._prefix = None
             return name
         members = self._kept[-1][1] if len(self._kinds) <= MAX_DEPTH else None
         if members is not None and len(members) <= len(self._names) and not members.keys() - self._names:

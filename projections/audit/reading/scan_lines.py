@@ -54,6 +54,12 @@ NODE: Final = 4
 """Columns of `edges`, int64: see `projections.audit.reading.json_paths.PathTree`. Field n of line r begins at
 spans[2n, r] and has spans[2n + 1, r] bytes."""
 
+STRICT_MEMBERS: Final = 0
+ANY_MEMBERS: Final = 1
+STRICT_HANDLING: Final = 2
+"""In `lenient`, by node: unknown members are for the strict reader; are ignored; or are ignored unless their names
+begin with `handling.`."""
+_HANDLING: Final = np.uint64(int.from_bytes(b"handling", "little"))
 _MINUTE: Final = 60_000_000
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
@@ -549,7 +555,9 @@ def _json_line(
                     if members & bit or kind == STRICT:
                         return NOT_READ
                     members |= bit
-                elif not lenient[node]:
+                elif lenient[node] == STRICT_MEMBERS or (
+                    lenient[node] == STRICT_HANDLING and words[start] == _HANDLING and data[start + 8] == 46
+                ):
                     return NOT_READ
         byte = data[at]
         if child >= 0 and kind >= 0:
@@ -660,7 +668,7 @@ def _csv_line(
 ) -> int:
     """The end of the line that begins at `at`, if all its cells are plain or simply quoted. `fields`: column → field,
     or -1."""
-    column = 0
+    column, characters_seen = 0, 0
     while True:
         if data[at] == 34:
             start = at + 1
@@ -681,6 +689,7 @@ def _csv_line(
             end = at
         if column == len(fields):
             return NOT_READ
+        characters_seen |= end - start
         field = fields[column]
         if field >= 0 and not _csv_field(field, specs, local, data, start, end - start, row, spans, values, flags):
             return NOT_READ
@@ -690,7 +699,8 @@ def _csv_line(
             continue
         while data[at] == 13:
             at += 1
-        return at if data[at] == 10 and column == len(fields) else NOT_READ
+        # Without a character the row is blank, which the strict reader knows.
+        return at if data[at] == 10 and column == len(fields) and characters_seen else NOT_READ
 
 
 BLANK: Final = 0
@@ -723,9 +733,11 @@ def scan(
     at: Any = np.int64(0)
     row: Any = np.int64(0)
     local, delimiter = rules[LOCAL_TIMES], rules[DELIMITER]
+    # A row of CSV of which all cells are empty is blank.
+    blank = delimiter if len(fields) else 32
     while at < size:
         begin = at
-        while data[at] == 32 or data[at] == 9 or data[at] == 13 or data[at] == 11 or data[at] == 12:
+        while data[at] == 32 or (9 <= data[at] <= 13 and data[at] != 10) or data[at] == blank:
             at += 1
         state = LEFT
         end = NOT_READ

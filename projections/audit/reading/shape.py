@@ -19,6 +19,14 @@ ROW_BYTES_LIMIT: Final = 1 << 30
 """The most that `row_bytes_max` can be: places within a block are 32-bit numbers."""
 
 
+LogForm = Literal["JSON Lines", "JSON", "CSV", "a spreadsheet", "Parquet"]
+"""What a log turns out to be, for people."""
+_FORMS_OF: Final[dict[str, tuple[LogForm, ...]]] = {
+    "delimiter": ("CSV",),
+    "rows": ("JSON",),
+    "sheet": ("a spreadsheet",),
+}
+"""Field of `LogShape` → the forms for which it has a meaning."""
 _NAMES: Final = {"row_bytes_max": "max_row_bytes"}
 """Field of `LogShape` → its name for users, if that is another one."""
 
@@ -47,6 +55,14 @@ class LogShape(NamedTuple):
         if not is_text(f"{self.rows}{self.sheet}"):
             raise BadRecord("the name of a list or a sheet is not UTF-8")
         return self
+
+    def unused(self, form: LogForm) -> list[str]:
+        """Those of `named` that have no meaning for a log of that form."""
+        return [option for option in sorted(self.named()) if form not in _FORMS_OF[option.removeprefix("--")]]
+
+    def named(self) -> set[str]:
+        """The options of this shape that mean something for some forms of logs only."""
+        return {f"--{name}" for name in _FORMS_OF if getattr(self, name) is not None}
 
     def json(self) -> dict[str, Any]:
         return {_NAMES.get(name, name): value for name, value in self._asdict().items()}

@@ -25,10 +25,12 @@ from projections.audit.reading.fields import (
 from projections.audit.reading.json_values import Odd, read_json
 from projections.audit.reading.log_times import UnreadableValue
 from projections.audit.reading.member_paths import ABSENT, LogColumn, all_names, find, inside, log_column
-from projections.audit.reading.shape import ANY_SHAPE, LogShape
+from projections.audit.reading.shape import ANY_SHAPE, LogForm, LogShape
 from projections.decisions.model import RequestRecord, read_record
 
 _HANDLING: Final = "handling"
+_OBSERVATIONS: Final = "handling."
+"""Begins the name of a column that holds an observation."""
 _NOTED_BYTES_MAX: Final = 1 << 20
 _VERDICTS: Final = frozenset(("verdict", "before_verdict"))
 _IN_HANDLING: Final = frozenset(field.partition(".")[2] for field in FIELDS if "." in field)
@@ -73,6 +75,8 @@ class RowParser:
         self.source = source
         self.mapping = mapping
         self.shape = shape
+        self.form: LogForm | None = None
+        """None: the log has no row yet."""
         self.constants = mapping.checked_constants()
         self.mapped_columns = {
             field: column for field, column in mapping.columns.items() if column and field not in mapping.path_values
@@ -99,9 +103,16 @@ class RowParser:
         )
 
     def parse_json(self, number: int, text: bytes, line: int | None = None) -> LogRow:
-        """`line`: as for `read_json`."""
+        """`line`: as for `read_json`. Raises `BadRecord` for observations that are no fields: ignored, they would hide
+        what was done, in a log's last row as in its first."""
         try:
-            return self._row(number, self._raw(read_json(text, self._names, line)))
+            value = read_json(text, self._names, line, _OBSERVATIONS)
+        except UnreadableValue as error:
+            return self.reject(number, error)
+        if isinstance(value, dict) and (_OBSERVATIONS.encode() in text or b"\\" in text):
+            self._refuse_observations(value)
+        try:
+            return self._row(number, self._raw(value))
         except (BadInput, UnreadableValue) as error:
             return self.reject(number, error)
 
@@ -212,7 +223,10 @@ class RowParser:
                 f"{self.source}: this holds the verdicts of an earlier audit, and is no log; move it away, or name the "
                 "logs one by one"
             )
-        unknown = unknown_handling(names, self.mapping)
+        self._refuse_observations(names)
+
+    def _refuse_observations(self, names: Iterable[str]) -> None:
+        unknown = unknown_handling(names) if self._holds_observations else ()
         if unknown:
             known = ", ".join(field for field in FIELDS if field.startswith("handling."))
             raise BadRecord(f"{self.source}: {shown(unknown)} is no field of a request record; handling has {known}")

@@ -17,9 +17,9 @@ from projections.audit.reading.batches import LogBatch, strict_batch
 from projections.audit.reading.block_rows import BlockReader, after_space, rest_of
 from projections.audit.reading.blocks import BlockSource, LineBlock, count_lines
 from projections.audit.reading.columns import ROWS_SEEN
-from projections.audit.reading.csv_rows import DELIMITERS, row_end
+from projections.audit.reading.csv_rows import DELIMITERS, is_blank, row_end
 from projections.audit.reading.documents import Documents, is_document
-from projections.audit.reading.shape import LogFormat, LogShape
+from projections.audit.reading.shape import LogForm, LogFormat, LogShape
 from projections.audit.reading.strict import CsvColumns, LogRow, RowParser
 
 BLOCK_BYTES: Final = 1 << 23
@@ -27,6 +27,7 @@ STRICT_BYTES: Final = 1 << 23
 """The first bytes of a log, which only the strict reader reads: it is done with them before the loops are loaded."""
 _WAIT_SHARE: Final = 8
 """The strict reader goes on while the loops are compiled, for up to so many times STRICT_BYTES."""
+_FORMS: Final[dict[LogFormat, LogForm]] = {"jsonl": "JSON Lines", "json": "JSON", "csv": "CSV"}
 _OBJECT: Final = ord("{")
 _LIST: Final = ord("[")
 _DOCUMENT_ROWS: Final = 8192
@@ -43,10 +44,11 @@ def read_batches(blocks: BlockSource, parser: RowParser, strict_bytes: int = STR
     for whole_block in coming:
         block = whole_block
         if reader is None:
-            start = _first_row(block)
+            start = _first_row(block, parser.shape)
             if start is None:
                 continue
             form = _format(block, start, parser.shape)
+            parser.form = _FORMS[form]
             if form == "json":
                 yield from strict_batches(Documents(chain((block,), coming), parser), parser)
                 return
@@ -89,7 +91,7 @@ def has_row_lines(head: bytes, parser: RowParser) -> bool:
     if not size:
         return head.lstrip()[:1] == b"{" and parser.shape.rows is None
     block = LineBlock(1, count_lines(head, size), head, size, False)
-    start = _first_row(block)
+    start = _first_row(block, parser.shape)
     if start is None:
         return False
     form = _format(block, start, parser.shape)
@@ -119,10 +121,19 @@ def _note_members(block: LineBlock, parser: RowParser) -> None:
         parser.note_json(bytes(block.data[start:end]))
 
 
-def _first_row(block: LineBlock) -> int | None:
-    """Where the first line begins that is not blank."""
-    first = after_space(block)
-    return None if first == block.size else block.data.rfind(b"\n", 0, first) + 1
+def _first_row(block: LineBlock, shape: LogShape) -> int | None:
+    """Where the first line begins that is not blank. An empty row of cells is."""
+    first, begin = after_space(block), 0
+    signs = "".join(DELIMITERS) if shape.delimiter is None else shape.delimiter
+    while first < block.size:
+        begin, end = block.data.rfind(b"\n", 0, first) + 1, block.data.find(b"\n", first, block.size)
+        line = bytes(block.data[begin : block.size if end < 0 else end])
+        if shape.log_format in ("json", "jsonl") or not any(is_blank(line, sign) for sign in signs):
+            return begin
+        if end < 0:
+            return None
+        first = after_space(block, end)
+    return None
 
 
 def _header(block: LineBlock, start: int, parser: RowParser) -> tuple[CsvColumns | None, int]:

@@ -23,7 +23,7 @@ from projections.audit.spark.inputs import Input, from_spark_path
 from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 
 _PATTERN_CHARACTERS: Final = re.compile(r"([\\*?\[\]{}])")
-_BLANK: Final = " \t\r\x0b\x0c"
+_BLANK: Final = " \t\r\x0b\x0c,"
 """The characters of a blank line: see `projections.audit.reading.text_logs`."""
 _QUOTED_CELL: Final = '(?:^\ufeff?|(?<=,))"[^"]*+(?:""[^"]*+)*+"'
 _OPEN_CELL: Final = '(?:^\ufeff?|,)"'
@@ -172,4 +172,4 @@ def _header(row: Any) -> bytes:
     if row.start or row.first_character != _BYTE_ORDER_MARK:
         return header
     header = header.removeprefix(BOM_UTF8)
-    return header if header.strip() else bytes(row.header_after_mark or b"")
+    return header if header.strip(_BLANK.encode()) else bytes(row.header_after_mark or b"")

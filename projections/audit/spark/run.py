@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from projections.audit.reading.column_notes import ColumnNotes
 from projections.audit.reading.layout import Layout
 from projections.audit.reading.parquet import column_names
 from projections.audit.reading.parquet_file import require_rows
+from projections.audit.reading.shape import LogForm
 from projections.audit.reading.strict import LogRow, RowParser, too_many_rejects
 from projections.audit.run import Ahead
 from projections.audit.spark import frames, tasks
@@ -31,7 +32,7 @@ from projections.audit.spark.hadoop import hadoop_path
 from projections.audit.spark.inputs import find_inputs
 from projections.audit.spark.session import Cluster
 from projections.audit.spark.slices import IndexSlicer, pack, shared_part, sliced_bytes
-from projections.audit.spark.tasks import FAULT, LINE, MAPPED, OBSERVES, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
+from projections.audit.spark.tasks import FAULT, FORM, LINE, MAPPED, OBSERVES, RESULTS, SLICE, SLICED_REQUESTS, SOURCE
 from projections.audit.summary import (
     AGAINST,
     SUBJECTS_LISTED,
@@ -258,13 +259,15 @@ class SparkAudit:
         """As `LogReader.warnings`. Raises `BadRecord` as that does."""
         notes = ColumnNotes()
         for one in self.inputs:
-            parser = RowParser(one.file.name, one.file.mapping)
+            parser = RowParser(one.file.name, one.file.mapping, self._layout.shape)
             facts = {(kind, text) for source, kind, text in self._noted.value if source == one.file.name}
+            parser.form = next((cast(LogForm, text) for kind, text in sorted(facts) if kind == FORM), None)
             if one.schema is not None:
+                parser.form = "Parquet"
                 parser.check_columns(column_names(one.schema, parser))
                 parser.present_fields.update(parser.mapped_columns)
             else:
-                parser.survey.add_facts(fact for fact in facts if fact[0] not in (MAPPED, OBSERVES))
+                parser.survey.add_facts(fact for fact in facts if fact[0] not in (FORM, MAPPED, OBSERVES))
                 parser.present_fields.update(field for kind, field in facts if kind == MAPPED)
             notes.add(parser, self._has_record)
         return notes.warnings()

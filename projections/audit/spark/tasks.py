@@ -77,11 +77,13 @@ Task = Callable[[Batches], Iterator[pa.RecordBatch]]
 Facts = set[tuple[str, str, str]]
 MAPPED: Final = "mapped"
 OBSERVES: Final = "observes"
+FORM: Final = "form"
 
 
 class NotedColumns(AccumulatorParam[Facts]):
     """(log, MAPPED, field) for a mapped column that some line has had, (log, OBSERVES, "") if some row has observed
-    handling, and (log, …) for each of the `facts` of a `ColumnSurvey`. A repeated task adds nothing new."""
+    handling, (log, FORM, what it is), and (log, …) for each of the `facts` of a `ColumnSurvey`. A repeated task adds
+    nothing new."""
 
     def zero(self, value: Facts) -> Facts:
         return set()
@@ -131,6 +133,8 @@ def read_whole(logs: LogsByPath, noted: Any) -> Read:
 
 def _add_noted(noted: Any, parser: RowParser) -> None:
     facts = {(MAPPED, field) for field in parser.present_fields} | parser.survey.facts()
+    if parser.form is not None:
+        facts.add((FORM, parser.form))
     noted.add({(parser.source, *fact) for fact in facts})
 
 

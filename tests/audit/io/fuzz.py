@@ -179,9 +179,11 @@ def csv_log(chance: random.Random) -> Log:
         too_large = len(out.getvalue()[begin:].removesuffix(ending[-1]).encode()) > ROW_BYTES_MAX
         rows.append(None if too_large else row)
         if chance.random() < 0.1:
-            out.write(chance.choice([f"a{sign}b{ending}", f'x"y{ending}', ending, f'"a"b{sign}{sign}{ending}']))
-            last = out.getvalue().removesuffix(ending)
-            if last and not last.endswith("\n"):
+            bad = [f"a{sign}b", 'x"y', f'"a"b{sign}{sign}']
+            blank = ["", sign, f" {sign} {sign}", sign * 5, f'""{sign}""']
+            text = chance.choice([*bad, *blank])
+            out.write(text + ending)
+            if text in bad:
                 rows.append(None)
     if chance.random() < 0.1:
         out.write(f'"{NOON}{sign}acme{ending}{NOON}{sign}acme{ending}')

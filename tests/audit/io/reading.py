@@ -1,5 +1,6 @@
 """Logs read by the fast readers and by the strict reader, as plain lists that compare."""
 
+import csv
 import gzip
 import hashlib
 import io
@@ -95,13 +96,23 @@ def csv_rows(plain: bytes, delimiter: bytes = b",") -> Iterator[tuple[int, bytes
         if byte == b'"' and cell_begins:
             in_quotes, cell_begins = True, False
         elif byte == b"\n":
-            if plain[start:at].strip():
+            if not is_blank(plain[start:at], delimiter):
                 yield first, plain[start:at], True
             first, start, cell_begins = number, at + 1, True
         else:
             cell_begins = byte == delimiter
     if plain[start:].strip():
         yield first, plain[start:], False
+
+
+def is_blank(row: bytes, delimiter: bytes) -> bool:
+    if not row.strip(b" \t\r\n\x0b\x0c" + delimiter):
+        return True
+    try:
+        (cells,) = csv.reader([row.decode("latin-1")], delimiter=delimiter.decode(), strict=True)
+    except csv.Error:
+        return False
+    return not any(cells)
 
 
 def _row(row: LogRow) -> tuple[int, Any, str | None]:

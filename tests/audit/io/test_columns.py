@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger.errors import BadRecord
-from projections.audit.reading.columns import ColumnSurvey
+from projections.audit.reading.columns import ROWS_SEEN, ColumnSurvey
 from projections.audit.reading.fields import ColumnMapping
 from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import LogShape
+from tests.audit.io.reading import read_fast
 
 AT = "2026-03-01T12:00:00Z"
 ROW = {"at": AT, "org_id": "acme"}
@@ -195,3 +196,42 @@ def test_a_log_without_a_header_is_refused_without_quoting_its_first_row(first: 
         list(LogReader(log_files([str(log)], ColumnMapping()), LogShape(log_format="csv")))
     assert "alice" not in refused.value.detail
     assert "2026" not in refused.value.detail
+
+
+LATE = {
+    "plain": '"handling.storred":true',
+    "escaped": '"handling.stor\\u0072ed":true',
+    "escaped at the dot": '"handling\\u002estorred":true',
+    "null": '"handling.x":null',
+    "of many values": f'"handling.storred":true,"x":[{",".join("0" * 200_000)}]',
+}
+
+
+@pytest.mark.parametrize("member", LATE)
+@pytest.mark.parametrize("rows_before", [0, 1, ROWS_SEEN - 1, ROWS_SEEN, ROWS_SEEN + 500])
+@pytest.mark.parametrize("form", ["lines", "list"])
+@pytest.mark.parametrize("strict_bytes", [0, 1 << 30])
+def test_an_observation_that_is_no_field_is_refused_wherever_it_first_appears(
+    strict_bytes: int, form: str, rows_before: int, member: str
+) -> None:
+    row = json.dumps(ROW)
+    last = f"{row[:-1]},{LATE[member]}}}"
+    rows = [*[row] * rows_before, last]
+    body = "\n".join(rows) if form == "lines" else f"[{','.join(rows)}]"
+    with pytest.raises(
+        BadRecord, match=r"^a\.log: handling\.(storred|x) is no field of a request record; handling has"
+    ):
+        read_fast(body.encode(), ColumnMapping(), strict_bytes=strict_bytes)
+    # A group of another kind is nobody's observation.
+    elsewhere = ColumnMapping({"handling.stored": "kept"})
+    read_rows, _ = read_fast(body.encode(), elsewhere, strict_bytes=strict_bytes)
+    assert [fault for _, _, fault in read_rows] == [None] * len(rows)
+
+
+@pytest.mark.parametrize("name", ["handlings.x", "handling", "handling_x", "Handling.x", "a.handling.x"])
+def test_a_name_that_only_resembles_an_observation_is_ignored_in_every_row(name: str) -> None:
+    row = json.dumps(ROW)
+    rows = [row] * (ROWS_SEEN + 1) + [json.dumps(ROW | {name: {}})]
+    for strict_bytes in (0, 1 << 30):
+        read_rows, _ = read_fast("\n".join(rows).encode(), ColumnMapping(), strict_bytes=strict_bytes)
+        assert [fault for _, _, fault in read_rows] == [None] * len(rows)

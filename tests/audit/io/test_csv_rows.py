@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from projections.audit.reading.csv_rows import DELIMITERS, RowSkipper, cells_of, row_end
+from projections.audit.reading.csv_rows import DELIMITERS, RowSkipper, cells_of, is_blank, row_end
 from projections.audit.reading.log_times import UnreadableValue
 from tests.audit.io.reading import csv_rows
 
@@ -20,7 +20,7 @@ def test_a_row_ends_at_the_first_newline_outside_of_quotes(delimiter: str) -> No
         rows, start = [], 0
         while start < len(text):
             end = row_end(text, start, len(text), delimiter)
-            if text[start:end].strip():
+            if end is None or not is_blank(text[start:end], delimiter):
                 rows.append((text[start:end], end is not None))
             start = len(text) if end is None else end + 1
         assert rows == [(row, closed) for _, row, closed in csv_rows(text, delimiter.encode())], text
@@ -64,6 +64,19 @@ def test_a_row_is_skipped_to_its_end_however_its_bytes_are_cut(size: int) -> Non
                 end = at + skipped - 1
                 break
         assert end == row_end(text, 0, len(text), ","), text
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+@pytest.mark.parametrize(
+    ("blank", "rows"),
+    [
+        (True, ["", " ", ",", ",,,", " , ,", '""', '"",""', ',"",', ",\r", '"","",\r\r', "\t\x0b\x0c"]),
+        (False, ['"', '""""', '"" ', ' ""', '" "', ",a", '"",x', '""x', '"""",', '"",,"', "0", ",\xa0,"]),
+    ],
+)
+def test_a_row_whose_cells_are_all_empty_is_blank(rows: list[str], blank: bool, delimiter: str) -> None:
+    for row in rows:
+        assert is_blank(row.replace(",", delimiter).encode(), delimiter) is blank, row
 
 
 @pytest.mark.parametrize("row", [b"a\rb,c", b"a,\r\rb", b"\ra"])

@@ -86,8 +86,42 @@ def test_a_list_that_is_cut_off_or_no_list_is_a_fault_and_keeps_its_rows(body: s
 
 def test_an_envelope_without_its_list_is_a_fault() -> None:
     shape = LogShape(rows="records")
-    for body in ('{"rows":[]}', '{"records":{}}', "[1]", '{"records":7,"records":[]}', '{"records"'):
+    for body in ('{"records":{}}', '{"records":7,"records":[]}', '{"x":1}\n{"records":[]}'):
         assert [fault is not None for _, _, fault in read(body, shape)][:1] == [True], body
+
+
+@pytest.mark.parametrize("path", ["records", "data.rows"])
+@pytest.mark.parametrize("block_bytes", [3, 1 << 16])
+def test_a_path_that_nothing_in_the_log_has_is_an_error_and_no_fault_a_row(path: str, block_bytes: int) -> None:
+    lines = "\n".join([json.dumps(ROW)] * 40)
+    for body in ('{"rows":[]}', "[1]", '{"records', lines, '{"at":"broken\n' + lines, '{"at":\n' + lines):
+        with pytest.raises(BadRecord, match=rf"a.log: no object of the log has the list of rows {path}, which --rows"):
+            read(body, LogShape(rows=path), block_bytes)
+    assert read("", LogShape(rows=path)) == read(" \n", LogShape(rows=path)) == []
+
+
+@pytest.mark.parametrize("block_bytes", [3, 50, 1 << 16])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{"records',
+        '{"records"',
+        '{"data',
+        '{"data"',
+        '{"x":1,nonsense:2}',
+        '{"at":"o',
+        '{"x":1',
+        "{",
+        '{"x',
+    ],
+)
+def test_an_envelope_that_is_no_json_costs_one_fault_and_no_row_of_the_next_line(broken: str, block_bytes: int) -> None:
+    row = json.dumps(ROW)
+    envelopes = {"records": f'{{"records":[{row},{row}]}}', "data.rows": f'{{"data":{{"rows":[{row},{row}]}}}}'}
+    for path, envelope in envelopes.items():
+        read_rows = read(f"{envelope}\n{broken}\n{envelope}\n{envelope}", LogShape(rows=path), block_bytes)
+        assert [org for _, org, _ in read_rows] == ["a", "a", None, "a", "a", "a", "a"], path
+        assert "in line 2" in str(read_rows[2][2])
 
 
 @pytest.mark.parametrize("big", ["x" * 5000, [[1]] * 2000, {"a": "y" * 5000}])

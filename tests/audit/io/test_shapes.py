@@ -19,6 +19,7 @@ from projections.audit.reading.files import log_files
 from projections.audit.reading.logs import LogReader
 from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from tests.audit.io.reading import NOON, read_fast, rows_of
+from tests.audit.io.test_spreadsheets import workbook
 
 ROWS = [{"at": NOON, "org_id": f"o{n}", "prompt": 'a;b|c\td, "e"\nf'} for n in range(40)]
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
@@ -115,3 +116,52 @@ def test_a_shape_is_named_by_the_options_that_make_it() -> None:
     assert ANY_SHAPE.arguments() == []
     with pytest.raises(BadRecord, match="names with dots between them"):
         LogShape(rows="a..b").check()
+
+
+MEANINGLESS = {
+    "--rows": (LogShape(rows="data"), {"csv": "CSV", "parquet": "Parquet", "xlsx": "a spreadsheet"}),
+    "--sheet": (LogShape(sheet="a"), {"csv": "CSV", "parquet": "Parquet", "jsonl": "JSON Lines", "json": "JSON"}),
+    "--delimiter": (LogShape(delimiter=","), {"parquet": "Parquet", "xlsx": "a spreadsheet", "jsonl": "JSON Lines"}),
+}
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """a.csv, a.jsonl, a.json, a.parquet and a.xlsx, of one row each, and their packed copies."""
+    monkeypatch.chdir(tmp_path)
+    row = {"at": NOON, "org_id": "acme"}
+    Path("a.csv").write_text(csv_text(",", [row]))
+    Path("a.jsonl").write_text(json.dumps(row))
+    Path("a.json").write_text(json.dumps([row]))
+    pq.write_table(pa.Table.from_pylist([row]), "a.parquet")
+    Path("a.xlsx").write_bytes(workbook({"a": [list(row), list(row.values())]}).getvalue())
+    for file in list(tmp_path.iterdir()):
+        Path(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    return tmp_path
+
+
+@pytest.mark.parametrize("packing", ["", ".gz"])
+@pytest.mark.parametrize("option", MEANINGLESS)
+def test_an_option_that_means_nothing_for_any_log_is_an_error(option: str, packing: str, logs: Path) -> None:
+    shape, forms = MEANINGLESS[option]
+    for form, words in forms.items():
+        name = f"a.{form}{packing}"
+        reader = LogReader(log_files([name], ColumnMapping()), shape)
+        with pytest.raises(BadRecord, match=f"^{name}: this is {words}, for which {option} means nothing; leave"):
+            list(reader)
+    reader = LogReader(log_files(["a.csv", "a.csv.gz"], ColumnMapping()), LogShape(sheet="a"))
+    with pytest.raises(BadRecord, match=r"^a\.csv and 1 more: this is CSV, for which --sheet"):
+        list(reader)
+
+
+def test_an_option_that_means_something_for_one_log_of_several_is_a_warning_about_the_others(logs: Path) -> None:
+    names = ["a.csv", "a.jsonl", "a.parquet", "a.xlsx", "a.xlsx.gz"]
+    reader = LogReader(log_files(names, ColumnMapping()), LogShape(sheet="a"))
+    assert sum(len(batch.lines) for batch in reader) == 5
+    assert reader.warnings == [
+        "a.csv: this is CSV, for which --sheet means nothing",
+        "a.jsonl: this is JSON Lines, for which --sheet means nothing",
+        "a.parquet: this is Parquet, for which --sheet means nothing",
+    ]
+    Path("empty").write_text("\n")
+    assert list(LogReader(log_files(["empty"], ColumnMapping()), LogShape(sheet="a", rows="b", delimiter=","))) == []
