@@ -9,20 +9,17 @@ Proved by tests/api/test_network.py.
 from __future__ import annotations
 
 import ipaddress
-import logging
-import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from api.certificates import certificate
 from api.http.forwarded import Network, TrustedProxies
 from api.http.middleware import LOOPBACK_NAMES
 from ledger.errors import BadInput
 
 HOST: Final = "127.0.0.1"
-
-_log = logging.getLogger("inforce.api")
 
 
 class NetworkSettings(NamedTuple):
@@ -41,7 +38,8 @@ class NetworkSettings(NamedTuple):
 
 class Listening(NamedTuple):
     """The settings, checked. `is_loopback`: whether only this machine reaches it. `hosts`: the names that the Host
-    field may hold, in lower case and without a port. `is_https`: whether callers reach it by TLS."""
+    field may hold, in lower case and without a port. `is_https`: whether callers reach it by TLS.
+    `public_name`: the host name of the public URL."""
 
     address: str
     is_loopback: bool
@@ -49,6 +47,7 @@ class Listening(NamedTuple):
     hosts: frozenset[str]
     proxies: TrustedProxies
     is_https: bool
+    public_name: str | None
 
     def url(self, port: int) -> str:
         return f"{'http' if self.tls is None else 'https'}://{as_host(self.address)}:{port}"
@@ -57,7 +56,7 @@ class Listening(NamedTuple):
 def plan(settings: NetworkSettings) -> Listening:
     """Raises `BadInput` if the settings contradict each other or a file cannot be used."""
     address, is_loopback = _address(settings.host)
-    tls = _certificate(settings.tls_cert, settings.tls_key)
+    tls = certificate(settings.tls_cert, settings.tls_key)
     public = None if settings.public_url is None else public_host(settings.public_url)
     proxies = TrustedProxies(networks(settings.trusted_proxies), settings.forwarded_header)
     if not settings.signs_in:
@@ -82,7 +81,7 @@ def plan(settings: NetworkSettings) -> Listening:
     own = set() if ipaddress.ip_address(address).is_unspecified else {as_host(address)}
     names = {public.lower()} if public is not None else set()
     hosts = LOOPBACK_NAMES | own | names | {_bare_host(name) for name in settings.allowed_hosts}
-    return Listening(address, is_loopback, tls, frozenset(hosts), proxies, is_https)
+    return Listening(address, is_loopback, tls, frozenset(hosts), proxies, is_https, public)
 
 
 def _require_local(settings: NetworkSettings, is_loopback: bool) -> None:
@@ -148,54 +147,3 @@ def networks(texts: Iterable[str]) -> tuple[Network, ...]:
         raise BadInput(
             f"--trusted-proxies takes addresses and networks such as 10.0.0.7,10.1.0.0/16: {error}"
         ) from None
-
-
-def _certificate(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:
-    """Raises `BadInput` unless both files, or neither, are given, and fit each other."""
-    if cert is None and key is None:
-        return None
-    if cert is None or key is None:
-        raise BadInput("--tls-cert and --tls-key belong together: the certificate with its chain, and its private key")
-    for option, path in (("--tls-cert", cert), ("--tls-key", key)):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise BadInput(f"{option} {path} cannot be read: {error.strerror}") from None
-    if fault := certificate_fault(cert, key):
-        raise BadInput(fault)
-    if warning := key_warning(key):
-        _log.warning("%s", warning)
-    return cert, key
-
-
-def certificate_fault(cert: Path, key: Path) -> str | None:
-    """Why the server cannot use the files, which must be readable; None: it can."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # Without a password OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(cert, key, lambda: "")
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return f"the key in {key} is not that of the certificate in {cert}"
-        if _holds_certificate(cert):
-            return f"--tls-key {key} holds no private key in PEM, or one with a password, which is not supported"
-        return f"--tls-cert {cert} holds no certificate in PEM"
-    except (OSError, ValueError):
-        return f"--tls-cert {cert} and --tls-key {key} cannot be used as a certificate and its key"
-    return None
-
-
-def _holds_certificate(cert: Path) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cert)
-    except ssl.SSLError:
-        return False
-    return True
-
-
-def key_warning(key: Path) -> str | None:
-    """A sentence if others than its owner may read the private key."""
-    mode = key.stat().st_mode & 0o777
-    if not mode & 0o077:
-        return None
-    return f"the private key {key} may be read by others than its owner (mode {mode:04o}); run chmod 600 on it"

@@ -52,7 +52,7 @@ VERBS: Final[dict[str, Verb]] = {
     "export": Verb("scripts.transfer", "export", "Write every event to a file, byte for byte as recorded."),
     "import": Verb("scripts.transfer", "import_", "Fill an empty ledger from an export or from submissions."),
     "backup": Verb("scripts.backup", "backup", "Copy a ledger in SQLite into a file while others write to it."),
-    "doctor": Verb("scripts.doctor", "doctor", "Find out why nothing is recorded, and go on."),
+    "doctor": Verb("scripts.doctor.command", "doctor", "Look at what a deployment rests on, and say what to do."),
     "bench": Verb("scripts.bench", "bench", "Measure inforce, each figure beside a baseline."),
     "completion": Verb("scripts.completion", "completion", "Print what makes a shell complete verbs and options."),
     "help": Verb("scripts.help", "help_", "Show the help of a verb."),
@@ -128,7 +128,8 @@ def _add_loudness(command: click.Command) -> None:
             inner = command.get_command(click.Context(command), name)
             if inner is not None:
                 _add_loudness(inner)
-        return
+        if not command.invoke_without_command:
+            return
     if any(parameter.name == "quiet" for parameter in command.params):
         return
     for name, help_ in (

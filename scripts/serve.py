@@ -35,25 +35,21 @@ def serve(**values: Any) -> None:
     """
     from api.audits.service import AuditSettings
     from api.http.logs import LogSettings
-    from api.network import NetworkSettings
     from api.readiness import ReadyBounds
     from api.server import ServerSettings
     from api.server import serve as serve_until_stopped
     from api.service import ClockBounds
+    from scripts.cli.server_keys import network_settings
 
     keys = chosen(values)
     # --quiet and --verbose stand on the command line, so they go before a level from anywhere else.
     level: LogLevel = "error" if exits.is_quiet() else "debug" if exits.is_verbose() else keys.log_level
-    network = NetworkSettings(
-        *(keys.host, keys.tls_cert, keys.tls_key, keys.public_url, keys.allowed_hosts),
-        *(keys.trusted_proxies, keys.forwarded_header),
-    )
     server_settings = ServerSettings(
         audits=AuditSettings(keys.audits_folder, keys.audits_keep, keys.audits_max_bytes, keys.audits_max),
         clock_bounds=ClockBounds(keys.clock_behind_max, keys.clock_ahead_warn),
         ready_bounds=ReadyBounds(keys.projector_lag_max, keys.disk_free_min),
         logs=LogSettings(keys.log_format, level, keys.access_log),
-        network=network,
+        network=network_settings(keys),
     )
     # click.echo flushes: a script that starts the server in the background waits for this line.
     serve_until_stopped(

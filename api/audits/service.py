@@ -215,6 +215,15 @@ def default_folder(ledger: Ledger) -> Path:
     """Beside the ledger's file if it has one, else in the user's state folder (XDG)."""
     path = ledger.recorder.file
     if path is not None:
-        return path.with_name(f"{path.name}.audits")
+        return folder_beside(path)
+    return state_folder() / hashlib.sha256(ledger.origin.encode()).hexdigest()[:32]
+
+
+def folder_beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.audits")
+
+
+def state_folder() -> Path:
+    """The folder of the audits of ledgers that are no files."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "inforce" / "audits" / hashlib.sha256(ledger.origin.encode()).hexdigest()[:32]
+    return state / "inforce" / "audits"

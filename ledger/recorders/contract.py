@@ -177,6 +177,9 @@ class Recorder(Protocol):
     def create(self, meta: Mapping[str, str]) -> None:
         """Creates the tables, unless they exist."""
 
+    def formats(self) -> tuple[int, int]:
+        """The format of the ledger's tables, 0 before `create`, and today's. Raises `NotALedger`."""
+
     def migrate(self) -> None:
         """Brings the tables of an older inforce to today's format, step by step, each step whole or not at all, under
         the append lock. A ledger that may not be written stays as it is; raises `NotALedger` if today's code cannot

@@ -172,6 +172,10 @@ class PostgresLedgerRecorder(PostgresBulkReads, PostgresApplicationRecorder):
             if not is_read_only(error):
                 raise
 
+    def formats(self) -> tuple[int, int]:
+        with self.transaction(commit=False) as cursor:
+            return postgres_schema.read_format(cursor), postgres_schema.FORMAT
+
     def migrate(self) -> None:
         with self.transaction(commit=False) as cursor:
             format_ = postgres_schema.read_format(cursor)

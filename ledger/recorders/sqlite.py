@@ -156,6 +156,10 @@ class SQLiteLedgerRecorder(SQLiteBulkReads, SQLiteApplicationRecorder):
             if not is_read_only(error):
                 raise
 
+    def formats(self) -> tuple[int, int]:
+        with self.transaction(commit=False) as cursor:
+            return sqlite_schema.read_format(cursor, self.datastore.path), sqlite_schema.FORMAT
+
     def migrate(self) -> None:
         path = self.datastore.path
         with self.transaction(commit=False) as cursor:

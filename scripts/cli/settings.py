@@ -6,6 +6,7 @@ tests/cli/test_configuration.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
@@ -17,25 +18,42 @@ from annotated_types import Ge, Gt, Le
 from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 
-from scripts.cli.configuration import PREFIX, Configuration, key_of, load, split_texts
+from ledger.errors import BadInput
+from scripts.cli.configuration import FILE_VARIABLE, PREFIX, Configuration, key_of, load, split_texts
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _LOADED: Final = "inforce.configuration"
 _FILE: Final = "inforce.config"
+_FAULT: Final = "inforce.configuration_fault"
 
 
 def configuration() -> Configuration:
-    """The configuration of the verb that runs, without what its command line says. Read once."""
+    """The configuration of the verb that runs, without the values of its command line. Read once for each file. Raises
+    what `load` raises."""
     meta = click.get_current_context().meta
-    if _LOADED not in meta:
-        meta[_LOADED] = load(meta.get(_FILE))
-    loaded: Configuration = meta[_LOADED]
-    return loaded
+    path, loaded = meta.get(_LOADED, (None, None))
+    if loaded is None or path != meta.get(_FILE):
+        loaded = load(meta.get(_FILE))
+        meta[_LOADED] = meta.get(_FILE), loaded
+    configuration: Configuration = loaded
+    return configuration
 
 
-def setting(name: str, parameter: str | None = None) -> Callable[[Command], Command]:
-    """The option of the key `name`. `parameter`: the name of the verb's parameter, if it is another."""
+def configuration_fault() -> BadInput | None:
+    """Why the configuration of a verb with lenient options was refused, and its defaults are used; None: it was not."""
+    fault: BadInput | None = click.get_current_context().meta.get(_FAULT)
+    return fault
+
+
+def config_file() -> str | None:
+    """The TOML file in use."""
+    return click.get_current_context().meta.get(_FILE) or os.environ.get(FILE_VARIABLE) or None
+
+
+def setting(name: str, parameter: str | None = None, *, lenient: bool = False) -> Callable[[Command], Command]:
+    """The option of the key `name`. `parameter`: the name of the verb's parameter, if it is another. `lenient`: a wrong
+    configuration does not stop the verb; see `configuration_fault`."""
     field, key = key_of(name)
     type_ = _click_type(field)
     flag = type_ is bool
@@ -44,6 +62,7 @@ def setting(name: str, parameter: str | None = None) -> Callable[[Command], Comm
         parameter or name,
         cls=_SettingOption,
         key=name,
+        lenient=lenient,
         type=None if flag else type_,
         default=field.default,
         show_default=not flag and field.default not in (None, "", ()),
@@ -54,12 +73,12 @@ def setting(name: str, parameter: str | None = None) -> Callable[[Command], Comm
     )
 
 
-def settings(*names: str) -> Callable[[Command], Command]:
+def settings(*names: str, lenient: bool = False) -> Callable[[Command], Command]:
     """The options of several keys, in this order. The verb takes them as `**values`, for `chosen`."""
 
     def decorate(command: Command) -> Command:
         for name in reversed(names):
-            command = setting(name)(command)
+            command = setting(name, lenient=lenient)(command)
         return command
 
     return decorate
@@ -67,7 +86,9 @@ def settings(*names: str) -> Callable[[Command], Command]:
 
 def chosen(values: Mapping[str, Any]) -> Configuration:
     """The configuration with the `values` of options, which stand on the command line or come from it anyhow."""
-    return configuration().model_copy(update=dict(values))
+    fault = configuration_fault()
+    base = configuration() if fault is None else Configuration.model_construct()
+    return base.model_copy(update=dict(values))
 
 
 def _help(field: FieldInfo) -> str:
@@ -114,14 +135,21 @@ class _Texts(click.ParamType[Any]):
 
 
 class _SettingOption(click.Option):
-    def __init__(self, *args: Any, key: str, **more: Any) -> None:
+    def __init__(self, *args: Any, key: str, lenient: bool, **more: Any) -> None:
         super().__init__(*args, **more)
         self._key = key
+        self._lenient = lenient
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         if self.name in opts or ctx.resilient_parsing:
             return super().consume_value(ctx, opts)
-        return getattr(configuration(), self._key), ParameterSource.DEFAULT_MAP
+        try:
+            return getattr(configuration(), self._key), ParameterSource.DEFAULT_MAP
+        except BadInput as error:
+            if not self._lenient:
+                raise
+            ctx.meta[_FAULT] = error
+            return Configuration.model_fields[self._key].default, ParameterSource.DEFAULT
 
 
 def config_option() -> click.Option:

@@ -1,4 +1,4 @@
-"""`doctor`: says why nothing is recorded, and records an operator's decision to go on.
+"""`doctor clock` and `doctor head`: say why nothing is recorded, and record an operator's decision to go on.
 
 `ledger/diagnosis.py` does the work. Proved by tests/cli/test_doctor.py.
 """
@@ -39,16 +39,6 @@ _HEAD_ADVICE: Final = (
 )
 
 
-@click.group
-def doctor() -> None:
-    """Find out why nothing is recorded, and go on.
-
-    \b
-      inforce doctor clock
-      inforce doctor head --format json
-    """
-
-
 def _acknowledgement(command: Command) -> Command:
     for option in (
         click.option("--reason", metavar="TEXT", help="Why. Recorded with the acknowledgement."),
@@ -58,7 +48,7 @@ def _acknowledgement(command: Command) -> Command:
     return command
 
 
-@doctor.command
+@click.command
 @_acknowledgement
 @actor
 @clock_behind_max
@@ -105,7 +95,7 @@ def _clock_record(report: ClockReport) -> dict[str, Any]:
     }
 
 
-@doctor.command
+@click.command
 @_acknowledgement
 @actor
 @database
