@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from ledger.append.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN, canonical_json, parse_submissions
+from ledger.append.submissions import EFFECTIVE_MAX, EFFECTIVE_MIN, canonical_json
 from ledger.built_in_catalog import BUILT_IN
 from ledger.clock import ManualClock
-from ledger.errors import BadSubmission, Fault
 from ledger.store import Ledger
 from ledger.subjects import KINDS
 from ledger.times import format_time
 from tests.support.ledgers import NOW, change, define, definition, open_with_clock, submit
+from tests.support.refusals import faults
 
 GENESIS = len(BUILT_IN)
 HOUR = 3_600_000_000
@@ -25,19 +25,6 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     clock.now_us = NOW
     with ledger:
         yield ledger
-
-
-def faults(ledger: Ledger, *bodies: Any) -> tuple[Fault, ...]:
-    """The faults of the bodies, after a check that nothing was recorded."""
-    before = ledger.head()
-    with pytest.raises(BadSubmission) as refused:
-        ledger.submit(
-            parse_submissions(bodies[0] if len(bodies) == 1 else {"events": list(bodies)}), actor="operator:test"
-        )
-    assert ledger.head() == before
-    assert "SECRET" not in str(refused.value)
-    assert "\n" not in str(refused.value)
-    return refused.value.faults
 
 
 def clear(**more: Any) -> dict[str, Any]:
@@ -111,38 +98,6 @@ WRONG_SHAPE: dict[str, tuple[Any, str, str]] = {
 def test_a_malformed_submission_is_refused_with_a_pointer(ledger: Ledger, name: str) -> None:
     body, pointer, message = WRONG_SHAPE[name]
     fault, *_ = faults(ledger, body)
-    assert fault.pointer == pointer
-    assert message in fault.detail
-
-
-WRONG_DEFINITION: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no kind": (definition(kinds=[]), "/definition/kinds", "at least 1"),
-    "an unknown kind": (definition(kinds=["planet"]), "/definition/kinds/0", "'account'"),
-    "a kind twice": (definition(kinds=["org", "org"]), "/definition/kinds", "twice"),
-    "an unknown type": (definition(value_type="SECRET"), "/definition/value_type", "'bool'"),
-    "a default of the wrong type": (definition(default=1), "/definition/default", "the value must be true or false"),
-    "a protective value of the wrong type": (definition(protective="yes"), "/definition/protective", "true or false"),
-    "one_of without members": (
-        definition(value_type="one_of", default=None, protective=None),
-        "/definition/members",
-        "members",
-    ),
-    "members of a bool": (definition(members=["a"]), "/definition/members", "members"),
-    "a reference without kinds": (
-        definition(value_type="subject_ref", default=None, protective=None),
-        "/definition/ref_kinds",
-        "ref_kinds",
-    ),
-    "an unknown writer": (definition(writable_by="anyone"), "/definition/writable_by", "'owner'"),
-    "no title": (definition(title=""), "/definition/title", "at least 1"),
-    "an unknown member": (definition(colour="red"), "/definition/colour", "does not belong"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_DEFINITION)
-def test_a_definition_that_contradicts_itself_is_refused(ledger: Ledger, name: str) -> None:
-    body, pointer, message = WRONG_DEFINITION[name]
-    fault, *_ = faults(ledger, {**define(), "definition": body})
     assert fault.pointer == pointer
     assert message in fault.detail
 
@@ -348,88 +303,6 @@ def test_retracting_an_effective_change_needs_a_reason(ledger: Ledger, offset: i
         submit(ledger, retract(receipt.event_id, reason="why"))
 
 
-# Definitions
-
-
-def test_a_setting_keeps_its_type(ledger: Ledger) -> None:
-    text = define(definition=definition(value_type="text", default="", protective=""))
-    (fault,) = faults(ledger, define(), text)
-    assert fault.pointer == "/events/1/definition/value_type"
-    submit(ledger, define())
-    (fault,) = faults(ledger, text)
-    assert fault.pointer == "/definition/value_type"
-
-
-def test_a_definition_holds_for_the_changes_that_come_with_it(ledger: Ledger) -> None:
-    beta = {**change(), "setting": "beta.search"}
-    (fault,) = faults(ledger, beta, define())
-    assert fault.pointer == "/events/0/setting"
-    submit(ledger, define(), beta)
-
-
-@pytest.mark.parametrize(("offset", "accepted"), [(-1, False), (0, True), (1, True)])
-def test_a_setting_can_be_changed_from_when_it_is_defined(ledger: Ledger, offset: int, accepted: bool) -> None:
-    start = NOW + HOUR
-    submit(ledger, define(effective_from=format_time(start)))
-    body = {**change(effective_from=format_time(start + offset)), "setting": "beta.search"}
-    if accepted:
-        submit(ledger, body)
-    else:
-        (fault,) = faults(ledger, body)
-        assert "not defined yet" in fault.detail
-
-
-def test_of_two_definitions_in_one_batch_the_later_one_holds_whatever_their_order(ledger: Ledger) -> None:
-    for_accounts = define(definition=definition(kinds=["account"]), effective_from=format_time(NOW + HOUR))
-    for_orgs = define()
-    now = {**change(), "setting": "beta.search"}
-    later = {**now, "effective_from": format_time(NOW + HOUR)}
-    for definitions in ((for_accounts, for_orgs), (for_orgs, for_accounts)):
-        (fault,) = faults(ledger, *definitions, now, later)
-        assert fault == (
-            "/events/3/setting",
-            "this setting belongs to subjects of kind account, not org (writable by: admin)",
-        )
-
-
 def test_equal_json_values_have_one_canonical_text() -> None:
     assert canonical_json({"b": [1, "é"], "a": None}) == canonical_json({"a": None, "b": [1, "é"]})
     assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
-
-
-@pytest.mark.parametrize(
-    ("setting", "member", "value"),
-    [
-        ("model.hosting", "members", ["hosted", "passthrough", "edge"]),
-        ("residency.regions", "members", ["eu"]),
-        ("training.opt_in", "kinds", ["org"]),
-        ("passthrough.allowed", "kinds", ["org", "account"]),
-        ("owner", "ref_kinds", ["org"]),
-        ("storage.inputs_outputs", "protective", True),
-        ("network.private_only", "protective", None),
-        ("network.private_only", "default", None),
-        ("residency.regions", "default", None),
-        ("training.opt_in", "default", None),
-        ("storage.inputs_outputs", "default", None),
-        ("caching.temporary", "default", None),
-        ("passthrough.allowed", "default", None),
-    ],
-)
-def test_a_definition_of_a_built_in_setting_keeps_what_decisions_rest_on(
-    ledger: Ledger, setting: str, member: str, value: Any
-) -> None:
-    (fault,) = faults(ledger, define(setting, definition=BUILT_IN[setting].as_json() | {member: value}))
-    assert fault.pointer == f"/definition/{member}"
-    assert setting in fault.detail
-
-
-@pytest.mark.parametrize("setting", BUILT_IN)
-def test_a_definition_of_a_built_in_setting_may_change_its_texts_and_writers(ledger: Ledger, setting: str) -> None:
-    built_in = BUILT_IN[setting].as_json()
-    texts = {"title": "Ours", "description": "Our words.", "source": "Our rules", "writable_by": "operator"}
-    submit(ledger, define(setting, definition=built_in | texts | {"kinds": built_in["kinds"][::-1]}))
-
-
-def test_the_default_of_a_built_in_setting_may_change_to_another_value(ledger: Ledger) -> None:
-    for setting, default in (("training.opt_in", True), ("residency.regions", ["eu"]), ("model.hosting", "hosted")):
-        submit(ledger, define(setting, definition=BUILT_IN[setting].as_json() | {"default": default}))

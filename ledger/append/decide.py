@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from ledger.append.definitions import faults_of_built_in
+from ledger.append.definitions import fault_of_built_in_value, faults_of_built_in
 from ledger.append.submissions import (
     BATCH_MAX,
     ChangeSetting,
@@ -150,7 +150,8 @@ class _BatchDecider:
                     raise _Refused("/value", f"{error} (writable by: {definition.writable_by})") from None
                 if submission.setting == "owner" and value == submission.subject:
                     raise _Refused("/value", "a subject cannot own itself")
-                if fault := fault_of_access(submission.subject, submission.setting, value):
+                fault = fault_of_access(submission.subject, submission.setting, value)
+                if fault := fault or fault_of_built_in_value(submission.setting, definition.value_type, value):
                     raise _Refused("/value", fault)
                 if definition.value_type == "subject_ref":
                     self._require_known(str(value))

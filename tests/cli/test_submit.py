@@ -175,11 +175,14 @@ def test_what_is_neither_a_position_nor_an_id_is_no_retraction(text: str, inforc
 
 @pytest.mark.parametrize("words", [("-7",), ("--", "-7")])
 def test_a_negative_number_is_a_value(words: tuple[str, ...], inforce: Inforce) -> None:
-    result = inforce("submit", *JSON, "provider:p", "provider.retention_days", *words)
+    texts = ("--title", "Offset", "--description", "Hours from UTC", "--source", "Contract")
+    defined = inforce("define", "acme.offset", "--kinds", "org", "--type", "integer", "--writable-by", "admin", *texts)
+    assert defined.code == 0, defined.err
+    result = inforce("submit", *JSON, "org:acme", "acme.offset", *words)
     assert result.code == 0, result.err
-    state = inforce("state", "provider:p", *JSON).json()["settings"]["provider.retention_days"]
+    state = inforce("state", "org:acme", *JSON).json()["settings"]["acme.offset"]
     assert state["value"] == -7
-    with_options = inforce("submit", "provider:p", "provider.retention_days", "-12", "--reason", "-3")
+    with_options = inforce("submit", "org:acme", "acme.offset", "-12", "--reason", "-3")
     assert with_options.code == 0, with_options.err
 
 

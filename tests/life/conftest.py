@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
@@ -10,7 +11,10 @@ import pytest
 
 from ledger.opening import sqlite_path
 from ledger.recorders import postgres_schema, sqlite_schema
+from projections.timelines.projector import Projector
+from projections.timelines.store import open_timelines
 from tests.life.stored import RELEASES, Stored
+from tests.support.ledgers import change, key, open_with_clock, submit
 
 
 @pytest.fixture(params=RELEASES)
@@ -59,3 +63,23 @@ def format_of(url: str) -> int:
 
 def format_today(url: str) -> int:
     return sqlite_schema.FORMAT if url.startswith("sqlite") else postgres_schema.FORMAT
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file of a closed ledger with 20 changes, a reason, a key and stored timelines."""
+    path = tmp_path / "ledger.db"
+    ledger, clock = open_with_clock(f"sqlite:///{path}")
+    with ledger:
+        submit(ledger, change(reason="for the auditor"), idempotency=key("first"))
+        for number in range(19):
+            clock.now_us += 1
+            submit(ledger, change(f"org:{number}", number % 2 == 0))
+        Projector(ledger, open_timelines(ledger)).catch_up()
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "backups").mkdir()
+    return tmp_path / "backups" / "copy.db"

@@ -20,7 +20,7 @@ ROW_BYTES_LIMIT: Final = 1 << 30
 
 
 LogForm = Literal["JSON Lines", "JSON", "CSV", "a spreadsheet", "Parquet"]
-"""What a log turns out to be, for people."""
+"""The form of a log, for people."""
 _FORMS_OF: Final[dict[str, tuple[LogForm, ...]]] = {
     "delimiter": ("CSV",),
     "rows": ("JSON",),
