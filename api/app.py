@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
@@ -24,7 +24,11 @@ from api.routes import audits, checks, events, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
 from api.schemas.base import components
 from api.service import Service
+from api.tracing import telemetry
 from ledger.store import Ledger
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 _DESCRIPTION: Final = (
     "Which privacy policy was in force when that request was made? Every change is an immutable event. Every answer "
@@ -70,10 +74,12 @@ def create_app(
     hosts: Collection[str] | None = None,
     listening: Listening | None = None,
     access_log: bool = False,
+    tracing: TracerProvider | None = None,
 ) -> Application:
     """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
     an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
-    None: those of `listening`, and without that any. `access_log`: log a line for each request."""
+    None: those of `listening`, and without that any. `access_log`: log a line for each request.
+    `tracing`: of the spans of requests; None: there are none."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -101,8 +107,7 @@ def create_app(
         # Every path has one spelling, and a redirect would not be a problem document.
         redirect_slashes=False,
         exception_handlers=HANDLERS,
-        # No telemetry provider is set up, and to look for one on every request costs as much as routing.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=telemetry(tracing),
     )
     app.hosts = listening.hosts if hosts is None and listening is not None else hosts
     app.listening = listening

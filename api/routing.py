@@ -64,9 +64,20 @@ class BareRoute(APIRoute):
             # The base class answers 405.
             await super().handle(scope, receive, send)
             return
+        _name_span(scope, self.path_format)
         # Skips the exit stacks of FastAPI's dependencies, and error handling that the application does anyway.
         response = await self.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
+
+
+def _name_span(scope: Scope, route: str) -> None:
+    """Names the span that FastAPI began for this request, if it did, as its own routes do."""
+    telemetry = scope.get("fastapi.telemetry")
+    if telemetry is not None:
+        telemetry.route = route
+        if telemetry.span is not None:
+            telemetry.span.set_attribute("http.route", route)
+            telemetry.span.update_name(f"{telemetry.span_method} {route}")
 
 
 class ExactPathRouter:

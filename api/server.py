@@ -28,6 +28,7 @@ from api.http.logs import GRANIAN_LOGGERS, LogSettings, on_loop_error, set_up
 from api.network import Listening, NetworkSettings, plan
 from api.readiness import ReadyBounds
 from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
+from api.tracing import tracer_provider
 from ledger.errors import BadInput
 
 PORT: Final = 8000
@@ -46,6 +47,8 @@ class ServerSettings(NamedTuple):
     ready_bounds: ReadyBounds = READY_BOUNDS
     logs: LogSettings = LogSettings()
     network: NetworkSettings = NetworkSettings()
+    tracing: bool = False
+    """Whether spans of requests are sent by OTLP."""
 
 
 SERVER_SETTINGS: Final = ServerSettings()
@@ -70,6 +73,7 @@ def serve(
     network = settings.network if host is None else settings.network._replace(host=host)
     listening = plan(network)
     port = free_port(listening.address, port)
+    provider = tracer_provider() if settings.tracing else None
     service = Service.open(
         source,
         audits=settings.audits,
@@ -78,10 +82,12 @@ def serve(
         ready_bounds=settings.ready_bounds,
     )
     try:
-        app = create_app(service, listening=listening, access_log=settings.logs.access)
+        app = create_app(service, listening=listening, access_log=settings.logs.access, tracing=provider)
         run_app(app, listening, port, announce)
     finally:
         service.close()
+        if provider is not None:
+            provider.shutdown()
 
 
 def run_app(app: Application, listening: Listening, port: int, announce: Callable[[str], None] | None = None) -> None:

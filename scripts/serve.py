@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @settings(
     *("database", "must_exist", "host", "port"),
     *("tls_cert", "tls_key", "public_url", "allowed_hosts", "trusted_proxies", "forwarded_header"),
-    *("log_format", "log_level", "access_log"),
+    *("log_format", "log_level", "access_log", "tracing"),
     *("audits_folder", "audits_keep", "audits_max_bytes", "audits_max"),
     *("clock_behind_max", "clock_ahead_warn", "projector_lag_max", "disk_free_min"),
 )
@@ -50,6 +50,7 @@ def serve(**values: Any) -> None:
         ready_bounds=ReadyBounds(keys.projector_lag_max, keys.disk_free_min),
         logs=LogSettings(keys.log_format, level, keys.access_log),
         network=network_settings(keys),
+        tracing=keys.tracing,
     )
     # click.echo flushes: a script that starts the server in the background waits for this line.
     serve_until_stopped(

@@ -129,6 +129,11 @@ class Configuration(BaseSettings):
         False, description="log a line for each request: method, route, request id, status and time, no subject"
     )
 
+    tracing: Annotated[bool, Key("--tracing", "true or false")] = Field(
+        False,
+        description="send a span for each request of `serve` to OpenTelemetry, by OTLP over HTTP: needs the "
+        "extra `tracing`, and `OTEL_EXPORTER_OTLP_ENDPOINT`",
+    )
     projector_lag_max: Annotated[int, Key("--projector-lag-max", "a number of events from 0 on", "N")] = Field(
         100_000, ge=0, description="`/readyz` fails while the stored timelines are more events behind the ledger"
     )
