@@ -14,6 +14,10 @@ from ledger.errors import LedgerCorrupt
 from ledger.recorders.append_guard import AppendGuard
 
 EVENTS_TABLE: Final = "events"
+LOG_TILES: Final = "log_tiles"
+LOG_HEADS: Final = "log_heads"
+LOG_KEYS: Final = "log_keys"
+"""The tables of the transparency log (see `recorders.log_tables`)."""
 
 IMPORTING: Final = "importing"
 """The name of the fact that an import has begun and not finished. Its value identifies the import, so that an import

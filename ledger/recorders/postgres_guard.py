@@ -12,9 +12,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, LOG_HEADS, LOG_KEYS, LOG_TILES
 from ledger.recorders.postgres_functions import APPEND_GROUP, REFUSE_CHANGE, body_of
-from ledger.recorders.postgres_schema import FIRE_ALWAYS, FORMAT, IMMUTABLE, IMMUTABLE_TRIGGER, PgCursor
+from ledger.recorders.postgres_schema import FIRE_ALWAYS, IMMUTABLE, IMMUTABLE_TRIGGER, PgCursor, read_format
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
 _log = logging.getLogger("inforce.ledger")
@@ -99,6 +99,9 @@ _COLUMNS: Final = {
     " recorded_at bigint",
     "personal_data": "position bigint, salt bytea, content text",
     "ledger_meta": "name text, value text",
+    LOG_TILES: "level bigint, number bigint, hashes bytea",
+    LOG_HEADS: "name text, size bigint, root bytea, note bytea",
+    LOG_KEYS: "verifier_key text, first_size bigint",
 }
 _COLUMNS_STORED: Final = (
     "SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)"
@@ -110,32 +113,39 @@ _KEYS: Final = {
     "submissions_pkey": "PRIMARY KEY (caller, key)",
     "personal_data_pkey": "PRIMARY KEY (position)",
     "ledger_meta_pkey": "PRIMARY KEY (name)",
+    f"{LOG_TILES}_pkey": "PRIMARY KEY (level, number)",
+    f"{LOG_HEADS}_pkey": "PRIMARY KEY (name)",
+    f"{LOG_KEYS}_pkey": "PRIMARY KEY (verifier_key)",
 }
+_LATER_TABLES: Final = {LOG_TILES: 4, LOG_HEADS: 4, LOG_KEYS: 4}
+"""The format from which on a ledger has them; the others belong to every format."""
 _KEYS_STORED: Final = (
     "SELECT c.conname, replace(pg_get_constraintdef(c.oid), '\"', '') FROM pg_constraint c"
     " JOIN pg_index i ON i.indexrelid = c.conindid"
     f" WHERE c.connamespace = '{SCHEMA}'::regnamespace AND i.indisvalid AND i.indisready"
 )
 
-_OLDER_NUMBER: Final = (
-    f"SELECT 1 FROM {SCHEMA}.ledger_meta f JOIN {SCHEMA}.ledger_meta k ON k.name = %s"
-    " WHERE f.name = 'format' AND f.value <> %s"
-)
+_HAS_SECRET: Final = f"SELECT 1 FROM {SCHEMA}.ledger_meta WHERE name = %s"
 
 
 def definition_faults(cursor: PgCursor) -> list[str]:
     """See `Recorder.definition_faults`."""
     columns: dict[str, str] = dict(cursor.execute(_COLUMNS_STORED).fetchall())
+    format_ = read_format(cursor)
+    absent = {name for name, since in _LATER_TABLES.items() if format_ < since}
     faults = [
         f"the table {name} is not defined as it was made"
         for name, made in _COLUMNS.items()
-        if columns.get(name) != made
+        if name not in absent and columns.get(name) != made
     ]
     keys: dict[str, str] = dict(cursor.execute(_KEYS_STORED).fetchall())
     faults += [
-        f"the key {name} is missing, altered or not valid" for name, made in _KEYS.items() if keys.get(name) != made
+        f"the key {name} is missing, altered or not valid"
+        for name, made in _KEYS.items()
+        if name.removesuffix("_pkey") not in absent and keys.get(name) != made
     ]
     faults += [f"{name} is missing, altered or disabled, so events could be changed" for name in broken(cursor)]
-    if cursor.execute(_OLDER_NUMBER, (BODY_KEY, str(FORMAT))).fetchone():
+    lowest = 4 if LOG_HEADS in columns else 3 if cursor.execute(_HAS_SECRET, (BODY_KEY,)).fetchone() else 1
+    if format_ < lowest:
         faults.append("the ledger's tables are newer than its format number says")
     return faults + [f"the {name} is not inforce's" for (name,) in cursor.execute(_FOREIGN).fetchall()]

@@ -16,7 +16,15 @@ import psycopg
 from ledger.drafts import SEAL_BYTES
 from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, ID_TAIL_AT, parsed_body_key
+from ledger.recorders.contract import (
+    BODY_KEY,
+    EVENTS_TABLE,
+    ID_TAIL_AT,
+    LOG_HEADS,
+    LOG_KEYS,
+    LOG_TILES,
+    parsed_body_key,
+)
 from ledger.recorders.postgres_functions import APPEND_GROUP_2, APPEND_GROUP_3, REFUSE_CHANGE
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 
@@ -80,7 +88,15 @@ def make_body_key(cursor: PgCursor) -> None:
 
 _FORMAT_3: Final = (APPEND_GROUP_3, make_body_key, FIRE_ALWAYS)
 
-STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
+_FORMAT_4: Final = (
+    f"CREATE TABLE {SCHEMA}.{LOG_TILES} ("
+    " level bigint NOT NULL, number bigint NOT NULL, hashes bytea NOT NULL, PRIMARY KEY (level, number))",
+    f"CREATE TABLE {SCHEMA}.{LOG_HEADS} ("
+    " name text PRIMARY KEY, size bigint NOT NULL, root bytea NOT NULL, note bytea NOT NULL)",
+    f"CREATE TABLE {SCHEMA}.{LOG_KEYS} (verifier_key text PRIMARY KEY, first_size bigint NOT NULL)",
+)
+
+STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2, _FORMAT_3, _FORMAT_4)
 
 FORMAT: Final = len(STEPS)
 """The version of our tables. A database with a higher one was written by a newer inforce and is refused."""

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import LedgerCorrupt
-from ledger.recorders.contract import BODY_KEY
-from ledger.recorders.sqlite_schema import FORMAT, TRIGGERS, altered_tables
+from ledger.recorders.sqlite_schema import TRIGGERS, altered_tables, format_of_content
 
 _log = logging.getLogger("inforce.ledger")
 
@@ -83,7 +82,7 @@ def definition_faults(cursor: sqlite3.Cursor) -> list[str]:
     ]
     faults += [f"the table {name} is not defined as it was made" for name in altered_tables(cursor)]
     (format_,) = cursor.execute("PRAGMA user_version").fetchone()
-    if format_ < FORMAT and cursor.execute("SELECT 1 FROM ledger_meta WHERE name = ?", (BODY_KEY,)).fetchone():
+    if format_ < format_of_content(cursor):
         faults.append("the ledger's tables are newer than its format number says")
     triggers = {name: sql for name, _, sql in cursor.execute(_ALL).fetchall()}
     for name, sql in TRIGGERS.items():

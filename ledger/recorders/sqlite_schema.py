@@ -16,7 +16,15 @@ from typing import Final
 from ledger.drafts import Idempotency
 from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, ID_TAIL_AT, parsed_body_key
+from ledger.recorders.contract import (
+    BODY_KEY,
+    EVENTS_TABLE,
+    ID_TAIL_AT,
+    LOG_HEADS,
+    LOG_KEYS,
+    LOG_TILES,
+    parsed_body_key,
+)
 
 APPLICATION_ID: Final = 0x494E4652
 """`INFR` in the file's header: identifies the file to us and to file(1)."""
@@ -70,13 +78,18 @@ def make_body_key(cursor: sqlite3.Cursor) -> None:
 
 _FORMAT_2: Final = (make_body_key,)
 
+_FORMAT_3: Final = (
+    f"CREATE TABLE {LOG_TILES} ("
+    " level INTEGER NOT NULL, number INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY (level, number))",
+    f"CREATE TABLE {LOG_HEADS} ("
+    " name TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, note BLOB NOT NULL) WITHOUT ROWID",
+    f"CREATE TABLE {LOG_KEYS} (verifier_key TEXT PRIMARY KEY, first_size INTEGER NOT NULL) WITHOUT ROWID",
+)
+
 TRIGGERS: Final = {statement.split()[2]: statement for statement in _FORMAT_1 if statement.startswith("CREATE TRIGGER")}
 """Name → definition, as SQLite stores it."""
 
-TABLES: Final = {statement.split()[2]: statement for statement in _FORMAT_1 if statement.startswith("CREATE TABLE")}
-"""Name → definition, as SQLite stores it."""
-
-STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2)
+STEPS: Final[tuple[Iterable[Statement], ...]] = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 
 FORMAT: Final = len(STEPS)
 """The version of our tables. A file with a higher one was written by a newer inforce and is refused."""
@@ -105,9 +118,19 @@ def read_format(cursor: sqlite3.Cursor, path: Path) -> int:
 
 
 def altered_tables(cursor: sqlite3.Cursor) -> list[str]:
-    """Our tables that are missing or defined otherwise, by name."""
+    """Our tables that are missing or defined otherwise, by name. The tables of later formats need not be there yet."""
     stored = dict(cursor.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall())
-    return [name for name, definition in TABLES.items() if stored.get(name) != definition]
+    (format_,) = cursor.execute("PRAGMA user_version").fetchone()
+    made = [text for step in STEPS[:format_] for text in step if isinstance(text, str)]
+    tables = {text.split()[2]: text for text in made if text.startswith("CREATE TABLE")}
+    return [name for name, definition in tables.items() if stored.get(name) != definition]
+
+
+def format_of_content(cursor: sqlite3.Cursor) -> int:
+    """The lowest format that has everything that is there."""
+    if cursor.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (LOG_HEADS,)).fetchone():
+        return 3
+    return 2 if cursor.execute("SELECT 1 FROM ledger_meta WHERE name = ?", (BODY_KEY,)).fetchone() else 1
 
 
 def read_meta(cursor: sqlite3.Cursor, path: Path) -> dict[str, str]:
