@@ -15,7 +15,17 @@ from ledger.clock import Clock
 from ledger.drafts import DIGEST_BYTES, SEAL_BYTES
 from ledger.errors import DamagedEvent, LedgerCorrupt, LedgerUnavailable
 from ledger.recorders.append_guard import AppendGuard
-from ledger.recorders.contract import AppendRequest, Entry, Head, Outcome, Placement, PreconditionFailed, Recorder
+from ledger.recorders.contract import (
+    EVENTS_TABLE,
+    AppendRequest,
+    Entry,
+    Head,
+    Outcome,
+    Placement,
+    PreconditionFailed,
+    Recorder,
+)
+from ledger.recorders.log_tables import LogTables
 from ledger.recorders.soundness import MISSING, require_dense, require_stream, sound_entries
 from ledger.recorders.writability import resolve
 
@@ -218,6 +228,9 @@ class CommonRecorder:
             "SELECT s.caller, s.key, s.body_sha256, s.first_position, s.event_count, e.state"
             f" FROM {self.submissions_table} s LEFT JOIN {self.events_table} e ON e.position = s.first_position"
         )
+
+    def log_tables(self) -> LogTables:
+        return LogTables(self.transaction, self.events_table.removesuffix(EVENTS_TABLE), self.PLACEHOLDER)
 
     def orphaned_personal(self) -> int | None:
         rows = self._read(

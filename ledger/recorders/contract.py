@@ -12,12 +12,9 @@ from ledger.clock import Clock
 from ledger.drafts import AppendPlan, Idempotency, PersonalData
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.append_guard import AppendGuard
+from ledger.recorders.log_tables import LogTables
 
 EVENTS_TABLE: Final = "events"
-LOG_TILES: Final = "log_tiles"
-LOG_HEADS: Final = "log_heads"
-LOG_KEYS: Final = "log_keys"
-"""The tables of the transparency log (see `recorders.log_tables`)."""
 
 IMPORTING: Final = "importing"
 """The name of the fact that an import has begun and not finished. Its value identifies the import, so that an import
@@ -140,6 +137,17 @@ class Watch(Protocol):
         after about `timeout_s`."""
 
     def close(self) -> None: ...
+
+
+class LeaderLock(Protocol):
+    """Chooses one of all processes that use the ledger, for work that only one of them may do. For one thread."""
+
+    def acquire(self) -> bool:
+        """Whether this process holds the lock now; it need not have asked before. Does not wait. Raises
+        `LedgerUnavailable`."""
+
+    def release(self) -> None:
+        """Lets another process have it. A process that ends has released it."""
 
 
 SEALED: Final = b'"personal":{"commitment":"'
@@ -307,6 +315,12 @@ class Recorder(Protocol):
 
     def orphaned_personal(self) -> int | None:
         """The first position with personal data whose event has none, or which has no event. Reads all of them."""
+
+    def log_tables(self) -> LogTables:
+        """The stored tiles and heads of the transparency log."""
+
+    def integrator_lock(self) -> LeaderLock:
+        """A new lock of the one process that integrates events into the transparency log; the caller releases it."""
 
     def transaction(self, *, commit: bool) -> AbstractContextManager[Any]:
         """A database cursor within one transaction, for stored projections."""

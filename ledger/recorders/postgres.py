@@ -49,6 +49,7 @@ from ledger.recorders.contract import (
 from ledger.recorders.postgres_append import APPEND, MOVED, AppendCall
 from ledger.recorders.postgres_bulk import PostgresBulkReads
 from ledger.recorders.postgres_functions import APPEND_LOCK
+from ledger.recorders.postgres_leader import INTEGRATOR_LOCK, PostgresLeaderLock
 from ledger.recorders.postgres_restore import head_of, require_importing, restore_rows
 from ledger.recorders.postgres_schema import PgCursor
 from ledger.recorders.postgres_server import (
@@ -274,6 +275,9 @@ class PostgresLedgerRecorder(PostgresBulkReads, PostgresApplicationRecorder):
             if importing is None and head_of(cursor).position:
                 raise PreconditionFailed
             postgres_schema.drop(cursor)
+
+    def integrator_lock(self) -> PostgresLeaderLock:
+        return PostgresLeaderLock(self.datastore.parameters, INTEGRATOR_LOCK)
 
     def delete_file(self) -> None:
         self.close()

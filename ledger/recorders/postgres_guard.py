@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, LOG_HEADS, LOG_KEYS, LOG_TILES
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE
+from ledger.recorders.log_tables import LOG_HEADS, LOG_KEYS, LOG_TILES
 from ledger.recorders.postgres_functions import APPEND_GROUP, REFUSE_CHANGE, body_of
 from ledger.recorders.postgres_schema import FIRE_ALWAYS, IMMUTABLE, IMMUTABLE_TRIGGER, PgCursor, read_format
 from ledger.recorders.postgres_server import EVENTS, SCHEMA

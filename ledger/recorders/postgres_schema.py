@@ -16,15 +16,8 @@ import psycopg
 from ledger.drafts import SEAL_BYTES
 from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import (
-    BODY_KEY,
-    EVENTS_TABLE,
-    ID_TAIL_AT,
-    LOG_HEADS,
-    LOG_KEYS,
-    LOG_TILES,
-    parsed_body_key,
-)
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, ID_TAIL_AT, parsed_body_key
+from ledger.recorders.log_tables import LOG_HEADS, LOG_KEYS, LOG_TILES
 from ledger.recorders.postgres_functions import APPEND_GROUP_2, APPEND_GROUP_3, REFUSE_CHANGE
 from ledger.recorders.postgres_server import EVENTS, SCHEMA
 

@@ -48,10 +48,12 @@ from ledger.recorders.sqlite_append import (
 )
 from ledger.recorders.sqlite_bulk import SQLiteBulkReads
 from ledger.recorders.sqlite_file import SQLiteLedgerDatastore, advice, is_damage, is_read_only
+from ledger.recorders.sqlite_leader import SQLiteLeaderLock
 from ledger.recorders.sqlite_place import COMPANIONS
 from ledger.recorders.sqlite_wal import require_whole_log
 from ledger.recorders.sqlite_watch import SQLiteWatch, WalIndex
 
+LOCK_SUFFIX: Final = "-log-lock"
 _LAST_ROW: Final = f"SELECT {COLUMNS} FROM {EVENTS_TABLE} ORDER BY position DESC LIMIT 1"
 
 
@@ -282,6 +284,9 @@ class SQLiteLedgerRecorder(SQLiteBulkReads, SQLiteApplicationRecorder):
             if importing is None and head_of(cursor).position:
                 raise PreconditionFailed
             sqlite_schema.drop(cursor)
+
+    def integrator_lock(self) -> SQLiteLeaderLock:
+        return SQLiteLeaderLock(self.file.absolute().with_name(self.file.name + LOCK_SUFFIX))
 
     def delete_file(self) -> None:
         self.close()

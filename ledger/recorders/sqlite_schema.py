@@ -16,15 +16,8 @@ from typing import Final
 from ledger.drafts import Idempotency
 from ledger.entropy import random_bytes
 from ledger.errors import NotALedger
-from ledger.recorders.contract import (
-    BODY_KEY,
-    EVENTS_TABLE,
-    ID_TAIL_AT,
-    LOG_HEADS,
-    LOG_KEYS,
-    LOG_TILES,
-    parsed_body_key,
-)
+from ledger.recorders.contract import BODY_KEY, EVENTS_TABLE, ID_TAIL_AT, parsed_body_key
+from ledger.recorders.log_tables import LOG_HEADS, LOG_KEYS, LOG_TILES
 
 APPLICATION_ID: Final = 0x494E4652
 """`INFR` in the file's header: identifies the file to us and to file(1)."""
