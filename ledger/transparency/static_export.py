@@ -1,8 +1,8 @@
 """Writes the published log as static files, which any web server or CDN can serve (c2sp.org/tlog-tiles).
 
 Each file appears whole or not at all, and the checkpoint last, so a reader who follows a checkpoint finds every file.
-Files under the checkpoint that is there already were flushed before it: a later export writes only what is new. After an
-export that was cut off, the next one compares what is there and goes on. Nothing is written that was not proved.
+Files under the checkpoint that is there already were flushed before it: a later export writes only what is new. After
+an export that was cut off, the next one compares what is there and goes on. Nothing is written that was not proved.
 Proved by tests/transparency/test_static_export.py.
 """
 
@@ -85,7 +85,7 @@ def _require(content: bytes | None, path: str) -> bytes:
 
 
 def _size_there(folder: Path, log: PublishedLog, signed: SignedCheckpoint) -> int:
-    """The size of the tree in the folder, 0 if there is none. Raises `BadInput` unless it is a beginning of this one."""
+    """The size of the folder's tree, 0 if there is none. Raises `BadInput` unless it is a beginning of this one."""
     try:
         content = (folder / CHECKPOINT).read_bytes()
     except FileNotFoundError:
