@@ -20,7 +20,7 @@ from api.http.problem_responses import HANDLERS
 from api.http.shared import SharedResources
 from api.metrics import Metrics
 from api.network import Listening
-from api.routes import audits, checks, events, operations, subjects
+from api.routes import audits, checks, events, log, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
 from api.schemas.base import components
 from api.service import Service
@@ -117,7 +117,7 @@ def create_app(
     app.shared = SharedResources()
     app.state.streams = OpenStreams()
     # Not include_router, which matches every path twice.
-    specs = (*checks.ROUTES, *subjects.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
+    specs = (*checks.ROUTES, *subjects.ROUTES, *log.ROUTES, *events.ROUTES, *audits.ROUTES, *operations.ROUTES)
     app.router.routes.extend(spec.route() for spec in specs)
     _document(app, specs)
     return app

@@ -104,6 +104,14 @@ def receipts_json(receipts: Sequence[Receipt], outlooks: Sequence[EventOutlook])
     }
 
 
+def proved_receipts_json(document: dict[str, Any], proofs: Sequence[bytes] | None) -> dict[str, Any]:
+    """The receipts with the proofs of their events, in their order. None: no checkpoint was published in time."""
+    receipts = document["receipts"]
+    texts = [None] * len(receipts) if proofs is None else [proof.decode() for proof in proofs]
+    proved = [receipt | {"proof": text} for receipt, text in zip(receipts, texts, strict=True)]
+    return document | {"receipts": proved}
+
+
 def receipt_json(receipt: Receipt) -> dict[str, Any]:
     """The members of a receipt that the ledger knows."""
     return {

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -30,6 +30,7 @@ from api.readiness import ReadyBounds
 from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
 from api.tracing import tracer_provider
 from ledger.errors import BadInput
+from ledger.transparency.note import SigningKey
 
 PORT: Final = 8000
 HEADER_BYTES_MAX: Final = 65_536
@@ -37,11 +38,12 @@ HEADER_MS_MAX: Final = 10_000
 STOP_SECONDS_MAX: Final = 10
 """How long running requests may take to end once the server stops."""
 
-
 _log = logging.getLogger("inforce.api")
 
 
 class ServerSettings(NamedTuple):
+    """`signing_keys`: sign the log's checkpoints; none: there is no log."""
+
     audits: AuditSettings = AuditSettings()
     clock_bounds: ClockBounds = CLOCK_BOUNDS
     ready_bounds: ReadyBounds = READY_BOUNDS
@@ -49,6 +51,7 @@ class ServerSettings(NamedTuple):
     network: NetworkSettings = NetworkSettings()
     tracing: bool = False
     """Whether spans of requests are sent by OTLP."""
+    signing_keys: Sequence[SigningKey] = ()
 
 
 SERVER_SETTINGS: Final = ServerSettings()
@@ -80,6 +83,7 @@ def serve(
         must_exist=must_exist,
         clock_bounds=settings.clock_bounds,
         ready_bounds=settings.ready_bounds,
+        signing_keys=settings.signing_keys,
     )
     try:
         app = create_app(service, listening=listening, access_log=settings.logs.access, tracing=provider)

@@ -26,13 +26,18 @@ from api.submit_queue import SubmitQueue
 from ledger.append.group_commit import GROUP_MAX
 from ledger.append.submissions import Submission
 from ledger.diagnosis import CLOCK_AHEAD_DAYS, clock_ahead_warning
-from ledger.errors import NotWritable, PositionNotReached
+from ledger.errors import InforceError, NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
 from ledger.opening import absolute_url, open_ledger, sqlite_path
 from ledger.receipts import Receipt
 from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S
 from ledger.recorders.contract import Entry
 from ledger.store import Ledger
+from ledger.transparency.checkpoint_memory import memory_of
+from ledger.transparency.integrator import Integrator
+from ledger.transparency.note import SigningKey
+from ledger.transparency.published_log import PublishedLog
+from ledger.transparency.publisher import LogPublisher
 from ledger.verbatim import valid_entries
 from projections.query.outlooks import EventOutlook, OutlookReader
 from projections.query.query import Query
@@ -40,6 +45,8 @@ from projections.query.snapshots import ReadContext
 
 READERS: Final = 4
 READY_SECONDS_MAX: Final = 2.0
+PROOF_S_MAX: Final = 10.0
+"""How long a submission with `wait=checkpoint` waits once it is recorded."""
 WAITING_MAX: Final = 256
 """Clients that may wait for a position at once. Each holds its connection and nothing else."""
 ANONYMOUS: Final = "anonymous"
@@ -77,6 +84,9 @@ class Service:
         """`url`: where the processes that audit open the ledger again; None: no audits are run."""
         self.ledger = ledger
         self.query = Query(ledger)
+        self.log = PublishedLog(ledger.recorder)
+        self.log_publisher: LogPublisher | None = None
+        """None: this process has no key, and neither integrates nor signs."""
         self._outlook_reader = OutlookReader(ledger)
         self.audits = AuditService(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX
@@ -101,19 +111,29 @@ class Service:
         must_exist: bool = False,
         clock_bounds: ClockBounds = CLOCK_BOUNDS,
         ready_bounds: ReadyBounds = READY_BOUNDS,
+        signing_keys: Sequence[SigningKey] = (),
     ) -> Service:
         """`source`: a database URL, where a ledger is created if there is none, unless it `must_exist`; or an open
         ledger, for which no audits are run. `group_max`: the most submissions that share a commit, if `source` is a
-        URL. Logs why nothing may be recorded, if so. Raises `InforceError`."""
+        URL. `signing_keys`: sign the log's checkpoints; a new ledger gets their origin. Logs why nothing may be
+        recorded, if so. Raises `InforceError`."""
         if isinstance(source, Ledger):
             return cls(source, owns_ledger=False)
         behind_max_s = clock_bounds.behind_max_s
         ledger = open_ledger(
-            source, create=not must_exist, write=True, announce=_log.warning, clock_behind_max_s=behind_max_s
+            source,
+            create=not must_exist,
+            write=True,
+            announce=_log.warning,
+            clock_behind_max_s=behind_max_s,
+            origin=signing_keys[0].verifier.name if signing_keys else None,
         )
         ledger.writer.group_max = group_max
         try:
+            integrator = Integrator(ledger, signing_keys, memory_of(ledger)) if signing_keys else None
             service = cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits, ready_bounds=ready_bounds)
+            if integrator is not None:
+                service.log_publisher = LogPublisher(ledger.recorder, integrator)
             with suppress(NotWritable):
                 ledger.require_writable()
             if warning := clock_ahead_warning(ledger, clock_bounds.ahead_warn_days):
@@ -125,6 +145,8 @@ class Service:
 
     def close(self) -> None:
         self.audits.close()
+        if self.log_publisher is not None:
+            self.log_publisher.close()
         self.submit_queue.close()
         for pool in (self._readers, self._large, self._probe):
             pool.shutdown(wait=True, cancel_futures=True)
@@ -225,6 +247,23 @@ class Service:
         if outlooks is None:
             outlooks = await self.ask(lambda: self._outlook_reader.read_or_warn(submissions, receipts))
         return outlooks
+
+    def require_log(self) -> None:
+        """Raises `RequestRefused` unless checkpoints are published."""
+        if self.log_publisher is None:
+            raise RequestRefused("log_not_signed", "this server has no signing key, so nothing was recorded")
+
+    async def proofs(self, positions: Sequence[int]) -> list[bytes] | None:
+        """The tlog-proofs of recorded events, once they are under a published checkpoint; None: they are not within
+        `PROOF_S_MAX`, or the log cannot be read. Raises no `InforceError`: the events are recorded."""
+        publisher = self.log_publisher
+        if publisher is None or not await publisher.wait_for_async(max(positions), PROOF_S_MAX):
+            return None
+        try:
+            return await self.ask(lambda: self.log.proofs(positions))
+        except InforceError as error:
+            _log.warning("the proofs of recorded events could not be made: %s", error)
+            return None
 
     def feed(self, after: int, limit: int, subject: str | None) -> tuple[list[Entry], int, int]:
         """(entries after position `after`, `after` of the next page, the ledger's head). Raises `LedgerCorrupt`,

@@ -1,5 +1,6 @@
-"""Checks everything that a ledger stores, and names every fault: the events, their reasons, the idempotency keys, and
-the definitions of the tables. It reads only, on both databases. `projections.timelines.check` adds the timelines.
+"""Checks everything that a ledger stores, and names every fault: the events, their reasons, the idempotency keys, the
+definitions of the tables, and the transparency log. It reads only, on both databases. `projections.timelines.check`
+adds the timelines.
 
 Proved by tests/life/test_check.py.
 """
@@ -15,6 +16,7 @@ from ledger.drafts import ID_TAIL_LENGTH, Idempotency
 from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import INCARNATION, SEALED, Entry, Recorder
 from ledger.recorders.soundness import fault_of
+from ledger.transparency.log_check import log_faults
 
 ROWS: Final = 5_000
 ROWS_BYTES: Final = 8 * 1024 * 1024
@@ -33,6 +35,7 @@ def faults(recorder: Recorder, progress: Progress | None = None) -> Iterator[str
         lambda: fact_faults(recorder),
         lambda: _event_faults(recorder, progress or (lambda _position: None)),
         lambda: faults_beside_events(recorder),
+        lambda: log_faults(recorder, str(recorder.meta().get("origin"))),
     ):
         try:
             yield from part()

@@ -52,6 +52,7 @@ VERBS: Final[dict[str, Verb]] = {
     "export": Verb("scripts.transfer", "export", "Write every event to a file, byte for byte as recorded."),
     "import": Verb("scripts.transfer", "import_", "Fill an empty ledger from an export or from submissions."),
     "backup": Verb("scripts.backup", "backup", "Copy a ledger in SQLite into a file while others write to it."),
+    "keygen": Verb("scripts.keygen", "keygen", "Make a key that signs the checkpoints of the transparency log."),
     "doctor": Verb("scripts.doctor.command", "doctor", "Look at what a deployment rests on, and say what to do."),
     "bench": Verb("scripts.bench", "bench", "Measure inforce, each figure beside a baseline."),
     "completion": Verb("scripts.completion", "completion", "Print what makes a shell complete verbs and options."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     *("log_format", "log_level", "access_log", "tracing"),
     *("audits_folder", "audits_keep", "audits_max_bytes", "audits_max"),
     *("clock_behind_max", "clock_ahead_warn", "projector_lag_max", "disk_free_min"),
+    "signing_key_file",
 )
 def serve(**values: Any) -> None:
     """Serve the ledger over HTTP.
@@ -30,6 +32,7 @@ def serve(**values: Any) -> None:
     \b
       inforce serve
       inforce serve --audits-folder /var/lib/inforce/audits --audits-keep 24
+      inforce serve --signing-key-file /etc/inforce/log.key
       inforce serve --port 0 --db postgresql://inforce@localhost/inforce
       inforce serve --config /etc/inforce.toml --log-format json --access-log
     """
@@ -39,6 +42,7 @@ def serve(**values: Any) -> None:
     from api.server import ServerSettings
     from api.server import serve as serve_until_stopped
     from api.service import ClockBounds
+    from ledger.transparency.keys import configured_keys
     from scripts.cli.server_keys import network_settings
 
     keys = chosen(values)
@@ -48,6 +52,7 @@ def serve(**values: Any) -> None:
         audits=AuditSettings(keys.audits_folder, keys.audits_keep, keys.audits_max_bytes, keys.audits_max),
         clock_bounds=ClockBounds(keys.clock_behind_max, keys.clock_ahead_warn),
         ready_bounds=ReadyBounds(keys.projector_lag_max, keys.disk_free_min),
+        signing_keys=configured_keys(keys.signing_key_file, os.environ),
         logs=LogSettings(keys.log_format, level, keys.access_log),
         network=network_settings(keys),
         tracing=keys.tracing,

@@ -6,38 +6,68 @@ Proved by tests/cli/test_transfer.py and tests/transfer/.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import click
 
+from ledger.errors import LedgerCorrupt
 from ledger.opening import open_ledger
 from ledger.recorders.contract import SEALED
+from ledger.store import Ledger
 from ledger.times import format_time
 from ledger.transfer.export import export_lines, export_personal
 from ledger.transfer.import_ledger import import_ledger
+from ledger.transparency.checkpoint_memory import memory_of
+from ledger.transparency.integrator import Integrator
+from ledger.transparency.keys import configured_keys
+from ledger.transparency.note import SigningKey
+from ledger.transparency.published_log import PublishedLog
+from ledger.transparency.static_export import export_log
 from scripts.cli import exits
 from scripts.cli.files import open_input, open_output, progress
 from scripts.cli.options import FILE, Format, after, database, output_format
 from scripts.cli.output import show_record
+from scripts.cli.settings import setting
 
 
 @click.command("export")
 @click.option("--out", type=FILE, default="-", metavar="FILE", help="Write to FILE instead of standard output.")
 @click.option("--personal", type=FILE, metavar="FILE", help="Also write the reasons, into a file of their own.")
+@click.option(
+    "--log",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Instead write the published transparency log as static files into DIR.",
+)
+@setting("signing_key_file")
 @after
 @database
-def export(db: str, out: str, personal: str | None, after: int) -> None:
+def export(
+    db: str, out: str, personal: str | None, log: Path | None, signing_key_file: Path | None, after: int
+) -> None:
     """Write every event to a file, byte for byte as recorded.
 
     One event per line, by position. The bytes of a line are the leaf that was hashed, and inforce import restores
     them. Reasons are personal data: an event holds only a commitment to its reason, and --personal writes the reasons
     themselves. Without it, a line on standard error counts the reasons that stay behind.
 
+    With --log, DIR gets the checkpoint, tiles and bundles of the transparency log as any web server can serve them
+    (c2sp.org/tlog-tiles). A further export writes only what is new, and one that was cut off goes on. With
+    --signing-key-file the log is first brought up to the ledger, unless a server does so.
+
     \b
       inforce export | gzip > ledger.jsonl.gz
       inforce export --after 4711
       inforce export --out ledger.jsonl --personal reasons.jsonl
+      inforce export --log /srv/log --signing-key-file log.key
     """
+    if log is not None:
+        if personal is not None or out != "-" or after:
+            raise click.UsageError("--log writes the log alone; leave out --out, --personal and --after")
+        _export_log(db, log, signing_key_file)
+        return
     if personal is not None and _same_file(personal, out):
         raise click.UsageError("events and personal data go to two different files; name another with --personal")
     with open_ledger(db) as ledger:
@@ -60,6 +90,31 @@ def export(db: str, out: str, personal: str | None, after: int) -> None:
                 f"{sealed:,} reason{' stays' if sealed == 1 else 's stay'} behind: an event holds only a commitment to "
                 "its reason; --personal FILE writes the reasons, too"
             )
+
+
+def _export_log(db: str, folder: Path, signing_key_file: Path | None) -> None:
+    keys = configured_keys(signing_key_file, os.environ)
+    with open_ledger(db) as ledger:
+        if keys:
+            _publish(ledger, keys)
+        log = PublishedLog(ledger.recorder)
+        with progress("exporting", log.size()) as report:
+            done = export_log(log, folder, lambda events: report(events, f"{events:,} events"))
+    exits.print_note(f"{folder} holds the log {done.origin} up to {done.size:,} events; {done.written:,} files are new")
+
+
+def _publish(ledger: Ledger, keys: Sequence[SigningKey]) -> None:
+    """Brings the log up to the ledger. Where a server does so, its last checkpoint is right."""
+    leader = ledger.recorder.integrator_lock()
+    integrator = Integrator(ledger, keys, memory_of(ledger))
+    if not leader.acquire():
+        return
+    try:
+        integrator.catch_up()
+    finally:
+        leader.release()
+    if integrator.problem is not None:
+        raise LedgerCorrupt(f"{integrator.problem.code}: {integrator.problem.detail}")
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -199,6 +199,12 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "Submissions will fail when the disk is full. The operator must free space on the disk, or lower the setting"
         " disk_free_min. The server still answers.",
     ),
+    "log_not_signed": ProblemCode(
+        503,
+        "No checkpoint can be waited for",
+        "wait=checkpoint was sent to a server without a signing key, so nothing was recorded. Send the submission"
+        " without it; the operator makes a key with inforce keygen.",
+    ),
     "position_not_reached": ProblemCode(
         503,
         "The ledger has not reached the position",

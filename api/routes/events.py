@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.event_stream import EventStreamResponse
 from api.http.bodies import body_bytes_max, read_json_body
 from api.http.parameters import read_query
-from api.responses import encode, feed_json, receipts_json
+from api.responses import encode, feed_json, proved_receipts_json, receipts_json
 from api.routes.parameters import (
     AFTER_POSITION,
     AT_LEAST,
@@ -19,6 +19,7 @@ from api.routes.parameters import (
     LAST_EVENT_ID,
     LIMIT,
     OF_SUBJECT,
+    WAIT,
     read_idempotency_key,
     read_last_event_id,
 )
@@ -44,17 +45,23 @@ async def submit(request: Request) -> Response:
 
     Returns once everything is stored durably; if any part fails, nothing is recorded. A retry with the same
     `Idempotency-Key` and body returns the first receipts again, with 201. A receipt says until when its change decides
-    and what stays scheduled for the same setting, both as known when it was recorded.
+    and what stays scheduled for the same setting, both as known when it was recorded. With `wait=checkpoint` it returns
+    once the events are under a published checkpoint of the log, with a proof in each receipt.
     """
-    read_query(request)
+    proved = read_query(request, WAIT)["wait"] is not None
     key = read_idempotency_key(request)
     service = service_of(request)
+    if proved:
+        service.require_log()
     submit_queue = service.submit_queue
     submit_queue.require_capacity(body_bytes_max(request, MAX_BYTES))
     submissions, receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
     outlooks = await service.outlooks(submissions, receipts)
     location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(submissions) == 1 else []
-    return EncodedResponse(encode(receipts_json(receipts, outlooks)), 201, *location)
+    document = receipts_json(receipts, outlooks)
+    if proved:
+        document = proved_receipts_json(document, await service.proofs([receipt.position for receipt in receipts]))
+    return EncodedResponse(encode(document), 201, *location)
 
 
 async def feed(request: Request) -> Response:
@@ -101,7 +108,7 @@ ROUTES = [
         tag="events",
         status=201,
         response_models=(responses.Receipts,),
-        parameters=(IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY, WAIT),
         request_models=(
             requests.SettingChange,
             requests.SettingClear,
@@ -113,7 +120,7 @@ ROUTES = [
         problems=(
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
             *("body_too_large", "unsupported_media_type", "bad_submission", "bad_parameter", "idempotency_key_reused"),
-            "ledger_busy",
+            *("ledger_busy", "log_not_signed"),
             *NOT_WRITABLE_PROBLEMS,
             *LEDGER_PROBLEMS,
         ),

@@ -12,6 +12,7 @@ from api.http.problems import PROBLEM_CODES, RequestRefused
 from api.routes.figures import UNREACHABLE, process_figures, request_figures
 from api.routing import LEDGER_PROBLEMS, NOT_WRITABLE_PROBLEMS, RouteSpec, json_response, service_of
 from api.schemas import responses
+from ledger.transparency.publisher import LogPublisher
 
 
 async def healthz(request: Request) -> Response:
@@ -25,6 +26,7 @@ async def readyz(request: Request) -> Response:
 
     503 `clock_behind` or `ledger_went_back`: questions are answered, and nothing is recorded until an operator acts.
     503 `timelines_behind` or `disk_low`: beyond the bounds that the operator set; everything is still answered.
+    `log.problem`: the transparency log signs no checkpoint, and everything else goes on.
     """
     read_query(request)
     try:
@@ -32,9 +34,15 @@ async def readyz(request: Request) -> Response:
     except TimeoutError:
         raise RequestRefused("ledger_unavailable", "the database did not answer in time") from None
     damaged = service_of(request).query.store.damaged_rows
-    return json_response(
-        {"status": "ready", "position": figures.position, "lag": figures.lag, "damaged_timelines": damaged}
-    )
+    ready = {"status": "ready", "position": figures.position, "lag": figures.lag, "damaged_timelines": damaged}
+    return json_response(ready | {"log": _log_json(service_of(request).log_publisher)})
+
+
+def _log_json(publisher: LogPublisher | None) -> dict[str, Any] | None:
+    if publisher is None:
+        return None
+    size, integrates, problem = publisher.status
+    return {"size": size, "integrates": integrates, "problem": None if problem is None else problem._asdict()}
 
 
 async def metrics(request: Request) -> Response:

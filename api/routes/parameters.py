@@ -145,6 +145,32 @@ AT_LEAST: Final = Parameter(
     " fails with `position_not_reached`.",
     default=0,
 )
+
+
+def _wait(text: str) -> str:
+    if text != CHECKPOINT:
+        raise ParameterError(f"the only thing to wait for is {CHECKPOINT}")
+    return text
+
+
+CHECKPOINT: Final = "checkpoint"
+WAIT: Final = Parameter(
+    "wait",
+    _wait,
+    {"type": "string", "const": CHECKPOINT},
+    "`checkpoint`: answer once the events are under a published checkpoint of the log, with the proof in each receipt."
+    " Waits up to 10 s; then the events are recorded, and `proof` is null.",
+    CHECKPOINT,
+)
+TILE_PATH: Final = Parameter(
+    "path",
+    str,
+    {"type": "string"},
+    "`<L>/<N>` or `entries/<N>`, a partial one with `.p/<W>` behind it; N in groups of three digits, all but the last"
+    " one behind an x.",
+    "0/x001/x234/067",
+    part="path",
+)
 AFTER_VERSION: Final = Parameter(
     "after",
     whole_number(1, _POSITION_MAX),

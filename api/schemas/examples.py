@@ -389,7 +389,13 @@ RESPONSE_EXAMPLES: Final[dict[type[BaseModel], Any]] = {
     FindingPage: {"findings": [_FINDING], "next_after": None},
     RejectPage: {"rejects": [{"line": 8, "reason": "the line is not JSON"}], "next_after": None},
     Health: {"status": "ok", "version": "0.2.0"},
-    Ready: {"status": "ready", "position": 19, "lag": 0, "damaged_timelines": 0},
+    Ready: {
+        "status": "ready",
+        "position": 19,
+        "lag": 0,
+        "damaged_timelines": 0,
+        "log": {"size": 19, "integrates": True, "problem": None},
+    },
     ProblemKind: {
         "type": "/problems/version_conflict",
         "code": "version_conflict",

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field, RootModel
 
 from api.schemas.base import ClockNotice, WireModel, time_field
+from api.schemas.log import LogState
 from api.schemas.requests import SettingDefinition
 from projections.temporal.effective_state import Source
 
@@ -52,6 +53,11 @@ class Receipt(WireModel):
     still_scheduled_left_out: int = Field(ge=0, description="How many more there are than still_scheduled lists.")
     retracts: str | None = Field(description="The event_id that a retraction retracts.")
     warnings: list[ReceiptWarning]
+    proof: str | None = Field(
+        None,
+        description="Only with wait=checkpoint: the tlog-proof of the event. Null: no checkpoint was published in "
+        "time; send the request again with its Idempotency-Key, or GET /v1/events/{event_id}/proof.",
+    )
 
 
 class Receipts(WireModel):
@@ -284,6 +290,7 @@ class Ready(WireModel):
         description="How many subjects' stored timelines this process found altered on the disk. None was answered "
         "from: they were made anew from the events. Above 0, check the disk, and run inforce backup --check."
     )
+    log: LogState | None = Field(description="Null: this process has no signing key.")
 
 
 class MetricsText(RootModel[str]):

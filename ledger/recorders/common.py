@@ -52,6 +52,8 @@ class CommonRecorder:
     personal_table: ClassVar[str]
     submissions_table: ClassVar[str]
     PLACEHOLDER: ClassVar[str]
+    EXISTING_TABLE: ClassVar[str]
+    """SELECTs a row if a table of the name ? exists."""
     SEALS: ClassVar[str]
     """Where the leaf of the event `e` has `SEALED`; 0: nowhere."""
     VERSION_AT: ClassVar[str]
@@ -230,7 +232,8 @@ class CommonRecorder:
         )
 
     def log_tables(self) -> LogTables:
-        return LogTables(self.transaction, self.events_table.removesuffix(EVENTS_TABLE), self.PLACEHOLDER)
+        prefix = self.events_table.removesuffix(EVENTS_TABLE)
+        return LogTables(self.transaction, self.EXISTING_TABLE, prefix, self.PLACEHOLDER)
 
     def orphaned_personal(self) -> int | None:
         rows = self._read(

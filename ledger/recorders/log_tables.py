@@ -40,25 +40,35 @@ class _Begin(Protocol):
 
 
 class LogTables:
-    """Raises `LedgerUnavailable` where the database cannot answer, and in a ledger of an older format, which has none
-    of these tables; `LedgerCorrupt` where a stored value cannot be what was written."""
+    """Raises `LedgerUnavailable` where the database cannot answer, and `LedgerCorrupt` where a stored value cannot be
+    what was written."""
 
-    def __init__(self, begin: _Begin, prefix: str, placeholder: str) -> None:
-        """`begin`: the recorder's transaction. `prefix`: before the name of a table."""
+    def __init__(self, begin: _Begin, existing: str, prefix: str, placeholder: str) -> None:
+        """`begin`: the recorder's transaction. `existing`: SELECTs a row if a table of the name ? exists. `prefix`:
+        before the name of a table."""
         self._begin = begin
+        self._existing = existing
+        self._exist = False
         self._prefix = prefix
         self._placeholder = placeholder
 
     def _statement(self, text: str) -> str:
         return text.replace("{", self._prefix).replace("}", "").replace("?", self._placeholder)
 
-    def head(self, name: HeadName) -> StoredHead | None:
-        with self._begin(commit=False) as cursor:
-            return self._head(cursor, name)
+    def exist(self) -> bool:
+        """Whether the ledger has these tables: one of an older format that may not be written has none."""
+        if not self._exist:
+            with self._begin(commit=False) as cursor:
+                self._exist = bool(cursor.execute(self._statement(self._existing), (LOG_HEADS,)).fetchone())
+        return self._exist
 
-    def _head(self, cursor: Any, name: HeadName) -> StoredHead | None:
-        statement = f"SELECT size, root, note FROM {{{LOG_HEADS}}} WHERE name = ?"
-        row = cursor.execute(self._statement(statement), (name,)).fetchone()
+    def head(self, name: HeadName) -> StoredHead | None:
+        """None: there is none yet."""
+        if not self.exist():
+            return None
+        with self._begin(commit=False) as cursor:
+            statement = f"SELECT size, root, note FROM {{{LOG_HEADS}}} WHERE name = ?"
+            row = cursor.execute(self._statement(statement), (name,)).fetchone()
         if row is None:
             return None
         size, root, note = row
@@ -94,6 +104,13 @@ class LogTables:
             cursor.executemany(self._statement(statement), [(*place, hashes) for place, hashes in tiles.items()])
             return True
 
+    def clear_tree(self) -> None:
+        """Deletes the tiles and the head of the integrated tree, which the next integrator makes anew. The published
+        head stays, and the new tree is compared with it."""
+        with self._begin(commit=True) as cursor:
+            cursor.execute(self._statement(f"DELETE FROM {{{LOG_HEADS}}} WHERE name = ?"), ("integrated",))
+            cursor.execute(self._statement(f"DELETE FROM {{{LOG_TILES}}}"))
+
     def publish(self, before: StoredHead | None, after: StoredHead, keys: Sequence[str]) -> bool:
         """Stores the head of a checkpoint, and the verifier keys that signed it. False: as in `grow`."""
         with self._begin(commit=True) as cursor:
@@ -118,7 +135,9 @@ class LogTables:
         return bool(changed.rowcount == 1)
 
     def verifier_keys(self) -> list[tuple[str, int]]:
-        """(verifier key, the size of the first tree that it signed), oldest first."""
+        """(verifier key, the size of the first tree that it signed), by that size."""
+        if not self.exist():
+            return []
         with self._begin(commit=False) as cursor:
             statement = f"SELECT verifier_key, first_size FROM {{{LOG_KEYS}}} ORDER BY first_size, verifier_key"
             return [(str(key), size) for key, size in cursor.execute(self._statement(statement)).fetchall()]

@@ -84,6 +84,7 @@ class PostgresLedgerRecorder(PostgresBulkReads, PostgresApplicationRecorder):
     personal_table = f"{SCHEMA}.personal_data"
     _definition_faults = staticmethod(postgres_guard.definition_faults)
     PLACEHOLDER = "%s"
+    EXISTING_TABLE = f"SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = '{SCHEMA}' AND tablename = ?"
     SEALS = f"position('\\x{SEALED.hex()}'::bytea IN e.state)"
     VERSION_AT = version_at_statement(EVENTS, "%(subject)s", "%(position)s")
     file: Final = None

@@ -71,6 +71,7 @@ class SQLiteLedgerRecorder(SQLiteBulkReads, SQLiteApplicationRecorder):
     personal_table = "personal_data"
     _definition_faults = staticmethod(sqlite_guard.definition_faults)
     PLACEHOLDER = "?"
+    EXISTING_TABLE = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?"
     SEALS = f"instr(e.state, x'{SEALED.hex()}')"
     VERSION_AT = version_at_statement(EVENTS_TABLE, ":subject", ":position")
 

@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import LedgerUnavailable
+from ledger.opening import NOTE_SUFFIX
 from ledger.private_files import make_private_folder, open_private
+from ledger.reader import LedgerReader
 from ledger.transparency.checkpoint import SignedCheckpoint
 from ledger.transparency.note import BadNote
 
 SUFFIX: Final = "-checkpoint"
+"""Of the file, which lies where the last acknowledged head is noted."""
 
 
-def checkpoint_file(head_note: Path | None, head_suffix: str) -> Path | None:
-    """The file for the ledger whose last acknowledged head is noted in `head_note`; None: it is noted nowhere."""
-    return None if head_note is None else head_note.with_name(head_note.name.removesuffix(head_suffix) + SUFFIX)
+def memory_of(ledger: LedgerReader) -> CheckpointMemory:
+    """Beside a SQLite ledger; in the user's state folder for one on a server, so on each machine by itself."""
+    note = ledger.recorder.append_guard.memory.path
+    return CheckpointMemory(None if note is None else note.with_name(note.name.removesuffix(NOTE_SUFFIX) + SUFFIX))
 
 
 class CheckpointMemory:

@@ -17,9 +17,8 @@ from ledger.entropy import random_bytes
 from ledger.errors import BadInput
 from ledger.transparency.note import BadKey, SigningKey
 
-KEY_VARIABLE: Final = "INFORCE_LOG_KEY"
+KEY_VARIABLE: Final = "INFORCE_SIGNING_KEY"
 """The keys themselves, separated by white space."""
-KEY_FILE_VARIABLE: Final = "INFORCE_LOG_KEY_FILE"
 KEYS_MAX: Final = 8
 
 

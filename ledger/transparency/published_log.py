@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from ledger.errors import LedgerCorrupt, LedgerUnavailable
+from ledger.errors import LedgerCorrupt
 from ledger.recorders.contract import Recorder
 from ledger.recorders.log_tables import LogTables, StoredHead
 from ledger.transparency.checkpoint import SignedCheckpoint
@@ -80,14 +80,11 @@ class PublishedLog:
 
     def size(self) -> int:
         """The number of events under the last published checkpoint."""
-        stored = None
-        # A ledger of an older format that may not be written has no log.
-        with suppress(LedgerUnavailable):
-            stored = self._tables.head("published")
+        stored = self._tables.head("published")
         return 0 if stored is None else stored.size
 
     def verifier_keys(self) -> list[str]:
-        """Of all keys that have signed a published checkpoint, oldest first."""
+        """Of all keys that have signed a published checkpoint, in the order of its size."""
         return [key for key, _ in self._tables.verifier_keys()]
 
     def tile(self, tile: Tile) -> bytes | None:

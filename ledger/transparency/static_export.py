@@ -43,7 +43,8 @@ def export_log(log: PublishedLog, folder: Path, progress: Progress = lambda _eve
     signed = log.checkpoint()
     if signed is None:
         raise LedgerUnavailable(
-            "this ledger's log has no checkpoint yet; make a key with inforce keygen, and name it with --log-key"
+            "this ledger's log has no checkpoint yet; make a key with inforce keygen, and name it with "
+            "--signing-key-file"
         )
     origin, size = signed.checkpoint.origin, signed.head.size
     flushed = _size_there(folder, log, signed)

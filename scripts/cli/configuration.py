@@ -27,6 +27,7 @@ PREFIX: Final = "INFORCE_"
 FILE_VARIABLE: Final = "INFORCE_CONFIG"
 OTHER_VARIABLES: Final = {
     "INFORCE_CONFIG": "the TOML file with these keys, as `--config FILE`",
+    "INFORCE_SIGNING_KEY": "the signing keys themselves, as a file of `inforce keygen` holds them, instead of a file",
     "INFORCE_PYTHON": "the Python that `scripts/inforce` and `scripts/test` make `.venv` with; without it `python3`",
     "INFORCE_TEST_POSTGRES": "a PostgreSQL server for the tests: a URL, where the tests make and drop databases",
     "INFORCE_REAL_DATA": "the folder of the real data sets for the tests; without it `../shared/data`",
@@ -117,6 +118,12 @@ class Configuration(BaseSettings):
         ge=1,
         le=1000,
         description="how many audits `serve` keeps; at this number it refuses a log until one is deleted or expires",
+    )
+
+    signing_key_file: Annotated[Path | None, Key("--signing-key-file", "a file of `inforce keygen`", "FILE")] = Field(
+        None,
+        description="the keys that sign the checkpoints of the transparency log; without it, and without "
+        "`INFORCE_SIGNING_KEY`, there is no log",
     )
 
     log_format: Annotated[Literal["text", "json"], Key("--log-format", "text or json")] = Field(

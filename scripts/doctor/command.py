@@ -23,6 +23,7 @@ from scripts.cli.settings import chosen, config_file, configuration_fault, setti
 from scripts.doctor import database, machine
 from scripts.doctor.acknowledge import clock, head
 from scripts.doctor.findings import Finding
+from scripts.doctor.log import log_
 
 _COLUMNS: Final[Columns] = {
     "check": lambda finding: finding["check"],
@@ -47,6 +48,7 @@ def doctor(context: click.Context, /, format_: Format, **values: Any) -> int:
       inforce doctor
       inforce doctor --config /etc/inforce.toml --format json
       inforce doctor clock
+      inforce doctor log
     """
     if context.invoked_subcommand is not None:
         for name, option in (("database", "--db"), ("format_", "--format")):
@@ -65,6 +67,7 @@ def doctor(context: click.Context, /, format_: Format, **values: Any) -> int:
 
 doctor.add_command(clock)
 doctor.add_command(head)
+doctor.add_command(log_)
 
 
 def examine(keys: Configuration) -> Iterator[Finding]:
